@@ -61,8 +61,11 @@ def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, 
 
 def write_chapters(
     output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction, end_at: Fraction | None
-) -> None:
-    """The chapters in the result, which begins at `begin`; what lies before it, or behind `end_at`, is left out."""
+) -> int:
+    """The chapters in the result, which begins at `begin`; what lies before it, or behind `end_at`, is left out.
+
+    Returns how many are over before the result begins.
+    """
     written: list[dict[str, Any]] = []
     for chapter in chapters:
         until = chapter.end if end_at is None else min(chapter.end, end_at)
@@ -73,3 +76,4 @@ def write_chapters(
             written.append({"id": number, "start": start, "end": end, "time_base": unit, "metadata": title})
     if written:
         output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
+    return sum(chapter.end <= begin for chapter in chapters)

@@ -417,6 +417,19 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
     ("*", "side_data_list CPB properties *", "the encoder's buffers", _always),
     # --- when ---
     ("*", "begins|ends", f"within {SYNC} s: packets, and the ticks of the container's clock", _near(SYNC)),
+    (
+        "subtitle",
+        "begins|nb_read_packets|duration|tag duration*",
+        "a note tells it",
+        _noted("of subtitles (is|are) over before the film begins"),
+    ),
+    ("chapter", "*", "a note tells it", _noted("chapters? (is|are) over before the film begins")),
+    (
+        "data",
+        "duration",
+        "chapters end with the film, and a timecode lasts as long",
+        _into(".mp4", ".mov", ".m4a"),
+    ),
     ("video", "begins", "an avi says when its first picture is decoded, not when it is shown", _shown_later),
     ("*", "duration", "within 0.1 s: the last packet of sound, and ticks", _near(0.1)),
     (

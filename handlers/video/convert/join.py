@@ -13,6 +13,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
+from ....events.counted import counted, plural
 from ...media.chapters import write_chapters
 from ..opening import as_fraction, open_as_template, open_input, open_result
 from ..source import VideoSource
@@ -56,12 +57,14 @@ class Parts(NamedTuple):
     extras: Extras
     end: Fraction | None
     """Where the result ends, in seconds on the source's clock; none: where its tracks do."""
+    whole: bool
+    """Whether nothing was to be cut off at its beginning."""
 
 
 def join(
     source: VideoSource, container: Container, parts: Parts, output: Path, tick: Callable[[float], None]
 ) -> tuple[str, ...]:
-    """Write `output`; notes about what was left out of the subtitles.
+    """Write `output`; notes about what was left out of subtitles and chapters.
 
     `tick` is called with the position in the result, in seconds; it may raise.
     """
@@ -72,7 +75,7 @@ def join(
         picture: Any = parts.picture.add(result, opened)
         picture.codec_context.framerate = source.shown_rate  # a timecode is counted by it
         write_metadata(picture, parts.extras.picture, container.format)
-        write_chapters(result, parts.extras.chapters, begin, parts.end)
+        early = write_chapters(result, parts.extras.chapters, begin, parts.end)
         result.metadata.update(parts.extras.tags)
         tracks = [parts.picture.packets(picture, begin)]
         for made, starts, metadata in zip(parts.audio, sounds_begin, parts.sound_metadata, strict=True):
@@ -88,7 +91,16 @@ def join(
         for moment, packet in merge(*tracks, key=itemgetter(0)):
             tick(moment)
             result.mux(packet)
-    return writer.notes
+    notes = writer.notes
+    if parts.whole:
+        notes += _early_notes(writer.early, "line", "of subtitles ") + _early_notes(early, "chapter")
+    return notes
+
+
+def _early_notes(count: int, what: str, of: str = "") -> tuple[str, ...]:
+    """A note about what nobody would see, where there is such."""
+    are = plural(count, "is", "are")
+    return (f"{counted(count, what)} {of}{are} over before the film begins, and {are} left out",) if count else ()
 
 
 def duration_of(path: Path) -> float:

@@ -402,6 +402,7 @@ class _Conversion:
             [sound.metadata for sound in self._heard()],
             self._extras,
             self._span.end,
+            whole=not self._window.cut_before,
         )
         self._unread = join(self._source, self._target.container, parts, self._context.output_part, tick)
 

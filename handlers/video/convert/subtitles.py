@@ -135,7 +135,9 @@ class SubtitleWriter:
         self._unread: list[tuple[Fraction, Fraction]] = []
         """From when to when lines are shown that cannot be read."""
         self.notes: tuple[str, ...] = ()
-        """What was left out of them, once all packets were given."""
+        """What of them cannot be read, once all packets were given."""
+        self.early = 0
+        """Lines that are over before the result begins."""
         self._joins = container.subtitles == _MOV_TEXT
         if not chosen.kept:
             return
@@ -173,6 +175,7 @@ class SubtitleWriter:
             lines = self._lines(data, film_end, tick)
             unread = sum(until >= begin and (end is None or start < end) for start, until in self._unread)
             self.notes = unread_notes(unread, "subtitles")
+            self.early = sum(_is_early(line, begin) for line in lines)
             tracks = [_within(lines, number, begin, end) for number in range(len(self._tracks))]
             tracks = [
                 _in_turn(track) if encoder is not None and self._joins else track
@@ -239,13 +242,16 @@ def _ended(lines: list[SubtitlePacket], film_end: Fraction) -> list[SubtitlePack
     return found[::-1]
 
 
+def _is_early(line: SubtitlePacket, begin: Fraction) -> bool:
+    """Whether it is over when the result begins."""
+    return line.start + line.duration < begin or (line.start < begin and not line.duration)
+
+
 def _within(lines: Iterable[SubtitlePacket], track: int, begin: Fraction, end: Fraction | None) -> Iterator[_Shown]:
     """The lines of one track that are shown in the result, which begins and ends at these seconds."""
     for line in lines:
         until = line.start + line.duration
-        if line.track != track or until < begin or (end is not None and line.start >= end):
-            continue
-        if line.start < begin and not line.duration:
+        if line.track != track or _is_early(line, begin) or (end is not None and line.start >= end):
             continue
         until = until if end is None else min(until, end)
         start, until = max(Fraction(0), line.start - begin), until - begin

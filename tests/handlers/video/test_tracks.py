@@ -363,6 +363,49 @@ def test_a_line_that_is_not_utf_8_is_named_where_it_cannot_be_rewritten(
     assert packets_of(kept.output_file, "subtitle") == packets_of(source, "subtitle")
 
 
+@pytest.fixture
+def late(tmp_path: Path) -> Path:
+    """A film that begins after two seconds; before are a line of subtitles and a chapter, and one of each goes on."""
+    film = make(
+        tmp_path / "early.mkv",
+        [Tone()],
+        [("subrip", "eng")],
+        Beside(chapters=[(0, 1, "One"), (1, 4, "Two")]),
+        "1\n00:00:00,400 --> 00:00:01,400\nHello\n\n2\n00:00:01,900 --> 00:00:02,700\nyou\n\n",
+    )
+    path = tmp_path / "late.mkv"
+    with av.open(str(film)) as source, av.open(str(path), "w") as output:
+        output.set_chapters(source.chapters())
+        tracks = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None and packet.pts is not None:
+                moved = 0 if packet.stream.type == "subtitle" else round(2 / packet.time_base)
+                packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
+                packet.stream = tracks[packet.stream_index]
+                output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv"])
+def test_what_is_over_before_the_film_begins_is_told(
+    late: Path, prepare: Callable[..., Any], convert: Callable[..., Any], output: str
+) -> None:
+    context = prepare(late, output)
+    notes = convert(context).result["notes"]
+    assert [note for note in notes if "begins" in note] == [
+        "1 line of subtitles is over before the film begins, and is left out",
+        "1 chapter is over before the film begins, and is left out",
+    ]
+    with av.open(str(context.output_file)) as made:
+        assert [chapter["metadata"]["title"] for chapter in made.chapters()] == ["Two"]
+
+
+def test_what_is_over_before_the_part_that_is_wanted_is_not_told(
+    late: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    assert not [note for note in convert(prepare(late, "out.mkv", start=0.5)).result["notes"] if "begins" in note]
+
+
 def test_subtitles_that_cannot_be_kept_are_named(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
