@@ -59,6 +59,12 @@ def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, 
     return named, (what,) if count else ()
 
 
+def early_notes(count: int, called: str, what: str) -> tuple[str, ...]:
+    """A note about so many things that are over before a film or a sound begins, if there are any."""
+    are = plural(count, "is", "are")
+    return (f"{count} {called} {are} over before the {what} begins, and {are} left out",) if count else ()
+
+
 def write_chapters(
     output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction, end_at: Fraction | None
 ) -> int:

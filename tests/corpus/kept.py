@@ -421,9 +421,9 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
         "subtitle",
         "begins|nb_read_packets|duration|tag duration*",
         "a note tells it",
-        _noted("of subtitles (is|are) over before the film begins"),
+        _noted("subtitles (is|are) over before the film begins"),
     ),
-    ("chapter", "*", "a note tells it", _noted("chapters? (is|are) over before the film begins")),
+    ("chapter", "*", "a note tells it", _noted("chapters? (is|are) over before the (film|sound) begins")),
     (
         "data",
         "duration",

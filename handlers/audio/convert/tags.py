@@ -14,7 +14,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from ....events.counted import counted, plural
-from ...media.chapters import Chapter, chapters_of, titled
+from ...media.chapters import Chapter, chapters_of, early_notes, titled
 from ...media.loudness import LEVEL_TAGS
 from ...media.pictures import pixel_limit
 from ...media.sound_shape import Cut
@@ -93,7 +93,8 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
                 tags = {name: value for name, value in tags.items() if name not in stale}
             listed, unlisted = chapters_of(opened)
             chapters, untitled = titled(tuple(_moved(listed, source.begin, cut)), container.format)
-            notes += [*unlisted, *untitled]
+            early = 0 if cut.start else sum(chapter.end <= source.begin for chapter in listed)
+            notes += [*unlisted, *untitled, *early_notes(early, plural(early, "chapter"), "sound")]
         cover = None
         if options.cover == "keep":
             cover, told = _cover_of(opened)

@@ -13,8 +13,8 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from ....events.counted import counted, plural
-from ...media.chapters import write_chapters
+from ....events.counted import plural
+from ...media.chapters import early_notes, write_chapters
 from ..opening import as_fraction, open_as_template, open_input, open_result
 from ..source import VideoSource
 from .attachments import AttachmentWriter
@@ -93,14 +93,10 @@ def join(
             result.mux(packet)
     notes = writer.notes
     if parts.whole:
-        notes += _early_notes(writer.early, "line", "of subtitles ") + _early_notes(early, "chapter")
+        lines = plural(writer.early, "line of subtitles", "lines of subtitles")
+        notes += early_notes(writer.early, lines, "film")
+        notes += early_notes(early, plural(early, "chapter"), "film")
     return notes
-
-
-def _early_notes(count: int, what: str, of: str = "") -> tuple[str, ...]:
-    """A note about what nobody would see, where there is such."""
-    are = plural(count, "is", "are")
-    return (f"{counted(count, what)} {of}{are} over before the film begins, and {are} left out",) if count else ()
 
 
 def duration_of(path: Path) -> float:

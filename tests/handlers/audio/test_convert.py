@@ -386,6 +386,24 @@ def test_comment_and_description_do_not_run_into_each_other(
     assert any("tags left out" in note and note.endswith(": description") for note in outcome.result["notes"])
 
 
+def test_chapters_that_are_over_before_the_sound_begins_are_told(tmp_path: Path, convert: Convert) -> None:
+    whole = write(tmp_path / "whole.mka", tone(3.0), codec="flac", form="s16", chapters=((0, 1, "A"), (1, 4, "B")))
+    late = tmp_path / "late.mka"
+    with av.open(str(whole)) as source, av.open(str(late), "w") as output:
+        output.set_chapters(source.chapters())
+        track = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.pts is not None and packet.time_base:
+                packet.pts = packet.dts = packet.pts + round(2 / packet.time_base)
+                packet.stream = track
+                output.mux(packet)
+    made, outcome = convert(late, "out.m4a")
+    assert [title for _, title in hear(made).chapters] == ["B"]
+    assert "1 chapter is over before the sound begins, and is left out" in told(outcome)["notes"]
+    _, outcome = convert(late, "part.m4a", start=0.5)
+    assert not [note for note in told(outcome)["notes"] if "begins" in note]
+
+
 @pytest.mark.parametrize("suffix", [".m4a", ".mp3", ".opus"])
 def test_chapters_without_a_title_keep_their_places(suffix: str, tmp_path: Path, convert: Convert) -> None:
     source = write(
