@@ -20,6 +20,7 @@ from ..source import VideoSource
 from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
 from .extras import Extras
+from .gaps import gap_notes
 from .metadata import TrackMetadata, write_metadata
 from .options import Container, Target
 from .segments import packet_times
@@ -122,6 +123,7 @@ class EncodedPicture:
         segments: all of them, in their order.
         aspect: width by height of a pixel.
         end: where the part of the source that is wanted ends; none: where the source does.
+        refused: the moments of packets of the source that cannot be decoded.
     """
 
     def __init__(
@@ -132,7 +134,11 @@ class EncodedPicture:
         segments: Sequence[Segment],
         aspect: Fraction,
         end: int | None,
+        refused: Sequence[int],
     ) -> None:
+        self.notes: tuple[str, ...] = ()
+        """What its frames show of the source, once all packets were given."""
+        self._refused = refused
         self._source = source
         self._target = target
         self._paths = [folder / segment.name for segment in segments]
@@ -155,7 +161,10 @@ class EncodedPicture:
     def packets(self, track: Stream, begin: Fraction) -> Iterator[Timed]:
         """The packets of all segments, with times for the whole track."""
         unit = self._source.time_base
-        times = packet_times(self._moments(), self._last_shown)
+        moments = self._moments()
+        if self._source.frame_rate is None and self._source.codec != "gif":  # a gif has pauses of its own
+            self.notes = gap_notes(moments, unit, self._refused)
+        times = packet_times(moments, self._last_shown)
         origin, seconds = round(begin / unit), _seconds(unit, begin)
         for path in self._paths:
             with open_result(path) as container:

@@ -134,6 +134,7 @@ class _Conversion:
         self._saved = self._recall_or_plan()
         self._faults: list[str] = []
         self._unread: tuple[str, ...] = ()
+        self._gaps: tuple[str, ...] = ()
 
     def _recall_or_plan(self) -> SavedConversion:
         options = self._context.options
@@ -395,9 +396,10 @@ class _Conversion:
             if throttle.due() and self._fitting is None:  # nobody knows whether it is the last time
                 self._context.progress(before + (100 - before) * min(1.0, max(0.0, seconds) / length), self._joining)
 
+        picture = self._picture()
         parts = Parts(
             self._context.work_dir,
-            self._picture(),
+            picture,
             self._saved.audio,
             [sound.metadata for sound in self._heard()],
             self._extras,
@@ -405,13 +407,17 @@ class _Conversion:
             whole=not self._window.cut_before,
         )
         self._unread = join(self._source, self._target.container, parts, self._context.output_part, tick)
+        self._gaps = () if self._copied else tuple(picture.notes)
 
     def _picture(self) -> CopiedPicture | EncodedPicture:
         if self._copied:
             return self._copied
         aspect = output_aspect(self._source, self._context.options)
         end = self._window.end if self._window.cut_behind else None
-        return EncodedPicture(self._source, self._target, self._context.work_dir, self._saved.segments, aspect, end)
+        saved = self._saved
+        return EncodedPicture(
+            self._source, self._target, self._context.work_dir, saved.segments, aspect, end, saved.refused
+        )
 
     def _heard(self) -> list[SoundPlan]:
         """The sound tracks that are in the result; in the others there was nothing to hear."""
@@ -496,6 +502,7 @@ class _Conversion:
             *(self._backend.notes if self._encodes() else ()),
             *self._faults,
             *self._left_out(),
+            *self._gaps,
             *self._sounds.notes,
             *sound,
             *extras.notes,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from conversions import SOURCES, at_checkpoint
 
@@ -151,3 +152,25 @@ def test_a_sound_film_is_read_by_several_threads_to_its_end(name: str, clips: Ca
     assert reading.threads == 4
     with open_input(clips(**SOURCES[name])) as container:
         assert not content_of(container, lambda _seconds: None, 4).doubtful
+
+
+def test_where_the_source_has_no_frames_the_picture_is_told_to_stand_still(
+    clips: Callable[..., Path],
+    damage: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """A part of a damaged mkv or webm that its reader leaps over, without a word."""
+    holes = tmp_path / "holes.mkv"
+    film = damage(clips(options={"g": "25", "bf": "0"}, audio="", seconds=8), picture=[30])
+    with av.open(str(film)) as whole, av.open(str(holes), "w") as output:
+        track = output.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.dts is not None and number // 25 not in (2, 5):
+                packet.stream = track
+                output.mux(packet)
+    told = [note for note in convert(prepare(holes)).result["notes"] if "stands still" in note]
+    assert told == ["the picture stands still for 2.00 s in 2 places: there is no frame in the source"]
+    context = prepare(holes, "even.mp4", frame_rate=25.0)
+    assert not [note for note in convert(context).result["notes"] if "stands still" in note]

@@ -1,0 +1,52 @@
+"""Where the picture of a film stands still: frames that its file does not give any more leave nothing but a gap.
+
+Of a damaged part a reader may tell nothing, and go on behind it.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import chain, pairwise
+from statistics import median
+
+from ....events.counted import plural
+
+_SHORTEST = Fraction(1, 4)
+"""Seconds. Cameras leave out a frame now and then."""
+_TIMES = 3
+"""A gap is so many times as long as a frame is shown usually."""
+_STEADY = 0.9
+"""Share of the frames that are shown as long as usual, in a film of which one can tell that some are missing."""
+_FEWEST = 25
+_TICK = Fraction(1, 500)
+"""Seconds by which times differ that are rounded."""
+
+
+def gap_notes(pieces: Sequence[Sequence[int]], unit: Fraction, refused: Sequence[int]) -> tuple[str, ...]:
+    """A note about how long there is no frame, where there should be some.
+
+    Args:
+        pieces: the moments of all frames, each piece later than the one before.
+        unit: of a moment, in seconds.
+        refused: the moments of packets that cannot be decoded, which are told of already.
+    """
+    moments = list(chain.from_iterable(sorted(piece) for piece in pieces))
+    shown = [after - before for before, after in pairwise(moments)]
+    if len(shown) < _FEWEST:
+        return ()
+    usual = median(shown)
+    near = max(usual / 10, float(_TICK / unit))
+    if sum(abs(each - usual) <= near for each in shown) < _STEADY * len(shown):
+        return ()
+    known = sorted(refused)
+    gaps = [
+        (before, after)
+        for before, after in pairwise(moments)
+        if after - before > _TIMES * usual
+        and (after - before) * unit >= _SHORTEST
+        and bisect_right(known, before) == bisect_left(known, after)
+    ]
+    missing = float(sum((after - before - usual for before, after in gaps), 0.0) * unit)
+    places = f"{len(gaps)} {plural(len(gaps), 'place')}"
+    told = f"the picture stands still for {missing:.2f} s in {places}: there is no frame in the source"
+    return (told,) if gaps else ()
