@@ -272,8 +272,13 @@ def _is_mirrored(frame: VideoFrame) -> bool:
     return bool(across * up - down * back < 0)
 
 
+def has_second_picture(stream: VideoStream) -> bool:
+    """Whether VP8 or VP9 keep transparency in a picture beside the other, which is not decoded."""
+    return any(name.lower() == "alpha_mode" and value == "1" for name, value in stream.metadata.items())
+
+
 def _is_transparent(stream: VideoStream, first: VideoFrame | None) -> bool:
-    if stream.metadata.get("alpha_mode") == "1":  # VP8 and VP9 keep it in a second picture, which is not decoded
+    if has_second_picture(stream):
         return True
     if first is None or not any(part.is_alpha for part in first.format.components):
         return False

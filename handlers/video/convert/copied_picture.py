@@ -11,7 +11,7 @@ from av.stream import Stream
 from ....events.counted import counted, plural
 from ...contract import Unusable
 from ..opening import open_input, packets_of, picture_stream, seek
-from ..source import VideoSource, read_source
+from ..source import VideoSource, has_second_picture, read_source
 from .options import Target
 from .reshaping import WantedPart
 
@@ -107,6 +107,8 @@ class CopiedPicture:
         stream: Any = picture_stream(container, self._source.path.name)
         track: Any = result.add_stream_from_template(stream, opaque=True)
         track.time_base = self._source.time_base
+        if has_second_picture(stream) and self._target.container.format in ("matroska", "webm"):
+            track.metadata["alpha_mode"] = "1"  # without it nobody shows that picture
         if tag := self._tag(stream, container.format.name):
             track.codec_context.codec_tag = tag
         return track  # type: ignore[no-any-return]  # a stream of its own kind
@@ -222,6 +224,7 @@ def lost_picture_notes(source: VideoSource, result: "Path", container: str) -> l
         "rotation": (source.rotation, made.rotation),
         "mirroring": (source.mirrored, made.mirrored),
         "shape of pixels": (source.pixel_aspect, made.pixel_aspect),
+        "transparency": (source.transparent, made.transparent),
         "colours": (source.colour, made.colour),
     }
     lost = [what for what, (before, after) in pairs.items() if before != after]

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from conversions import SOURCES, at_checkpoint, digest
 from full_films import Tone, make
 from properties import differences
@@ -18,6 +20,7 @@ from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.contract import Unusable
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.options import CONTAINERS, VideoConvertOptions
+from tasktrail.handlers.video.source import read_source
 from tasktrail.testing import job_for
 
 COPY = {"video_codec": "copy", "preset": "veryfast", "segment_seconds": None}
@@ -312,3 +315,37 @@ def test_the_estimate_is_of_reading_and_writing_only(clips: Callable[..., Path])
     assert copied.seconds < encoded.seconds
     assert copied.memory < encoded.memory
     assert copied.temp > clips().stat().st_size
+
+
+def test_transparency_that_is_a_picture_of_its_own_is_copied_where_it_can_be_said(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = tmp_path / "in.webm"
+    pixels = np.full((48, 64, 4), 255, np.uint8)
+    pixels[:, :20, 3] = 40
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("libvpx-vp9", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        for _ in range(5):
+            output.mux(stream.encode(VideoFrame.from_ndarray(pixels, "rgba").reformat(format="yuva420p")))
+        output.mux(stream.encode(None))
+
+    def copied(path: Path, name: str) -> tuple[list[str], bool, Path]:
+        context = prepare(path, name, **COPY)
+        notes = convert(context).result["notes"]
+        return notes, read_source(context.output_file).transparent, context.output_file
+
+    notes, kept, matroska = copied(source, "out.mkv")
+    assert (notes, kept) == ([], True)
+    with av.open(str(source)) as before, av.open(str(matroska)) as after:
+        sides = [
+            [[bytes(side) for side in packet.iter_sidedata()] for packet in container.demux(video=0) if packet.size]
+            for container in (before, after)
+        ]
+    assert sides[0] == sides[1]
+    assert any(sides[0])
+    assert copied(matroska, "back.webm")[:2] == ([], True)
+    assert copied(source, "out.mp4")[:2] == (
+        ["transparency of the picture no longer said: mp4 has no place for it"],
+        False,
+    )
