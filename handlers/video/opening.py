@@ -77,10 +77,16 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
         raise unusable(_in_words(path, error, refusal)) from error
     for part in (container, *container.streams):
         said = part.metadata.items()
-        readable = {plain_text(name): plain_text(value) for name, value in said if (name, value) != _NO_TIME}
+        told = ((plain_text(name), plain_text(value)) for name, value in said if (name, value) != _NO_TIME)
+        readable = {name: _once(name, value) for name, value in told}
         part.metadata.clear()
         part.metadata.update(readable)
     return container
+
+
+def _once(name: str, value: str) -> str:
+    """A time of which a file tells twice, once. FFmpeg 9 puts both into one tag, which it cannot read again."""
+    return value.partition(";")[0] if name == "creation_time" else value
 
 
 def open_result(path: Path) -> InputContainer:
@@ -164,6 +170,18 @@ def packets_of(container: InputContainer, stream: _Track, *, from_key: bool = Fa
         from_key = from_key and not packet.is_keyframe
         if packet.size and not from_key:
             yield packet
+
+
+def lasting(packets: Iterator["av.Packet[AudioStream]"]) -> Iterator["av.Packet[AudioStream]"]:
+    """The packets to copy, where one of no length has that of the one before.
+
+    The last one of a mov often has none. FFmpeg 9 does not show it where it ends with its track.
+    """
+    usual = 0
+    for packet in packets:
+        usual = packet.duration or usual
+        packet.duration = usual
+        yield packet
 
 
 def tolerant(packets: Iterator[_Item]) -> Iterator[_Item]:

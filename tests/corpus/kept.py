@@ -423,6 +423,7 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
         "a note tells it",
         _noted("subtitles (is|are) over before the film begins"),
     ),
+    ("video", "tag alpha_mode", "a note tells it", _noted("transparency")),
     ("chapter", "*", "a note tells it", _noted("chapters? (is|are) over before the (film|sound) begins")),
     (
         "data",

@@ -137,3 +137,15 @@ def without_alac(path: Path) -> bytes:
     content, known = path.read_bytes(), told[-24:]  # mkv leaves out the head of the box
     assert content.count(known) == 1
     return content.replace(known, b"\xff" * len(known))
+
+
+def without_last_length(source: Path, path: Path) -> Path:
+    """A mov with the tracks of a file, which does not say how long the last packet of sound is heard."""
+    with av.open(str(source)) as opened, av.open(str(path), "w", options={"use_editlist": "0"}) as output:
+        tracks = {stream.index: output.add_stream_from_template(stream) for stream in opened.streams}
+        packets = [packet for packet in opened.demux() if packet.dts is not None]
+        [packet for packet in packets if packet.stream.type == "audio"][-1].duration = 0
+        for packet in packets:
+            packet.stream = tracks[packet.stream_index]
+            output.mux(packet)
+    return path

@@ -19,7 +19,7 @@ from ...media.bitrates import held_bitrate
 from ...media.chapters import write_chapters
 from ...media.languages import three_letters
 from ...media.sound_shape import Cut, Shape, rearranged
-from ...video.opening import as_fraction, packets_of, write_packet
+from ...video.opening import as_fraction, lasting, packets_of, write_packet
 from .options import AudioConvertOptions, Codec, SoundContainer
 from .source import SoundSource, open_sound
 from .tags import Sayings, as_comments
@@ -230,7 +230,7 @@ def _inside(
 ) -> Iterator["tuple[int, Packet[AudioStream]]"]:
     """Moment and packet, of those that begin inside the cut, each later than the one before."""
     unit, begin, last = as_fraction(stream.time_base), stream.start_time, None
-    for packet in packets_of(opened, stream):
+    for packet in lasting(packets_of(opened, stream)):
         moment = packet.dts if packet.pts is None else packet.pts
         if moment is None or (last is not None and moment <= last):
             continue

@@ -36,6 +36,7 @@ from ...pieces import seal
 from ..opening import (
     decoded,
     is_input_fault,
+    lasting,
     left_out_note,
     open_as_template,
     open_input,
@@ -292,7 +293,7 @@ def _copied(
     begin = stream.start_time if span.start is None else None
     with open_as_template(path) as model, open_part(part, plan) as output:
         track: Any = output.add_stream_from_template(model.streams[plan.stream], opaque=True)
-        for packet in packets_of(container, stream):
+        for packet in lasting(packets_of(container, stream)):
             if packet.pts is None or (last is not None and packet.pts <= last) or (shown and packet.is_discard):
                 continue
             shown = shown or not packet.is_discard

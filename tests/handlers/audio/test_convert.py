@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from full_films import Beside, Tone, make
-from sounds import hear, picture, tone, write
+from sounds import hear, picture, tone, without_last_length, write
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
@@ -384,6 +384,14 @@ def test_comment_and_description_do_not_run_into_each_other(
     assert isinstance(outcome, Finished)
     assert hear(path).tags["comment"] == "a remark"
     assert any("tags left out" in note and note.endswith(": description") for note in outcome.result["notes"])
+
+
+def test_a_last_packet_of_no_length_is_copied_so_that_it_is_heard(tmp_path: Path, convert: Convert) -> None:
+    whole = write(tmp_path / "whole.mov", tone(2.0), codec="alac", form="s16p")
+    output, outcome = convert(without_last_length(whole, tmp_path / "in.mov"), "out.m4a", codec="copy")
+    assert isinstance(outcome, Finished)
+    with av.open(str(output)) as made:
+        assert sum(frame.samples for frame in made.decode(audio=0)) == 88200
 
 
 def test_chapters_that_are_over_before_the_sound_begins_are_told(tmp_path: Path, convert: Convert) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from av.stream import Disposition
-from full_films import Beside, Tone, cover_of, make
+from full_films import Beside, Tone, cover_of, make, picture_packets
 from properties import differences, properties_of
 
 from tasktrail.handlers import Finished
@@ -160,3 +161,20 @@ def test_a_timecode_is_kept_where_it_can_be_counted(compare: Callable[..., Any],
         assert (properties_of(mp4).get("video 1 tag timecode") == code) is kept
         _, notes, mkv = compare(source, "out.mkv")
         assert (notes, properties_of(mkv)["video 1 tag timecode"]) == ([], code)
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
+def test_a_time_of_recording_that_is_told_twice_is_kept(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path, output: str
+) -> None:
+    """In the header of an mp4, and in a tag. FFmpeg 9 joins both by a semicolon."""
+    source, when = tmp_path / "in.mp4", "2011-11-11T11:11:11.000000Z"
+    with av.open(str(source), "w", options={"movflags": "use_metadata_tags"}) as made:
+        made.metadata["creation_time"] = when
+        for _moment, packet in picture_packets(made):
+            made.mux(packet)
+    assert source.read_bytes().count(when.encode()) == 1
+    context = prepare(source, output)
+    assert convert(context).result["notes"] == []
+    with av.open(str(context.output_file)) as made:
+        assert {name.lower(): value for name, value in made.metadata.items()}["creation_time"] == when

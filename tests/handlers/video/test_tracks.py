@@ -14,6 +14,7 @@ import pytest
 from av.packet import Packet
 from conversions import at_checkpoint, digest, saved_by
 from full_films import RATE, Beside, Tone, make, picture_packets, timed
+from sounds import without_last_length
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.testing import SimulatedCrash
@@ -361,6 +362,16 @@ def test_a_line_that_is_not_utf_8_is_named_where_it_cannot_be_rewritten(
     kept = prepare(source, "out.mkv", preset="ultrafast")
     assert convert(kept).result["notes"] == []
     assert packets_of(kept.output_file, "subtitle") == packets_of(source, "subtitle")
+
+
+def test_a_last_packet_of_no_length_is_copied_so_that_it_is_heard(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    film = without_last_length(clips(suffix=".mov", audio="alac"), tmp_path / "in.mov")
+    context = prepare(film, "out.mov")
+    assert convert(context).result["audio_copied"]
+    with av.open(str(context.output_file)) as made:
+        assert sum(frame.samples for frame in made.decode(audio=0)) == 4 * 48000
 
 
 @pytest.fixture
