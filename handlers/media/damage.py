@@ -64,17 +64,32 @@ def gif_is_whole(path: Path) -> bool:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2))
         if file.read(2) == b"\0" + _GIF_END:  # that is how all but a few end, and hardly one that was cut
             return True
-        file.seek(10)
-        _skip_colours(file, file.read(3)[:1])
-        while mark := file.read(1):
-            if mark == _GIF_END:
-                return True
-            if mark == b",":
-                _skip_colours(file, file.read(9)[8:])
-            file.read(1)  # how its pixels are packed, or which kind of extension it is
-            while length := file.read(1)[:1].strip(b"\0"):
-                file.seek(length[0], os.SEEK_CUR)
-    return False
+        return _gif_break(file) is None
+
+
+def gif_break(path: Path) -> int | None:
+    """The first byte of a gif that makes no sense, or at which it ends too early; none: it is whole."""
+    with path.open("rb") as file:
+        return _gif_break(file)
+
+
+def _gif_break(file: BinaryIO) -> int | None:
+    file.seek(10)
+    _skip_colours(file, file.read(3)[:1])
+    while mark := file.read(1):
+        place = file.tell() - 1
+        if mark == _GIF_END:
+            return None
+        if mark == b"\0":  # some programs fill with them
+            continue
+        if mark not in b",!":
+            return place
+        if mark == b",":
+            _skip_colours(file, file.read(9)[8:])
+        file.read(1)  # how its pixels are packed, or which kind of extension it is
+        while length := file.read(1)[:1].strip(b"\0"):
+            file.seek(length[0], os.SEEK_CUR)
+    return file.tell()
 
 
 def _skip_colours(file: BinaryIO, flags: bytes) -> None:

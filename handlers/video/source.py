@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
-from ..media.damage import are_missing, lacking_bytes
+from ..media.damage import are_missing, gif_break, lacking_bytes
 from .estimate import TrackInfo, VideoInfo
 from .light import HDR, Light, light_of
 from .opening import (
@@ -492,11 +492,13 @@ def source_fields(source: VideoSource) -> dict[str, Any]:
 
 
 def cut_notes(source: VideoSource) -> list[str]:
-    """A note if the file ends before it says it does."""
+    """A note if the file ends before it says it does, or before it can be read."""
     if source.missing:
         return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at the end of its file"]
+    if source.codec == "gif" and (place := gif_break(source.path)) is not None:
+        return [f"the source is damaged: from byte {place:,} on it makes no sense"]
     return []
 
 

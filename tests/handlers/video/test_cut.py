@@ -224,3 +224,18 @@ def test_a_plan_made_of_a_file_that_changed_is_not_used_for_what_it_became(
     assert isinstance(again, Finished)
     assert isinstance(quiet, Finished)
     assert again.result == quiet.result
+
+
+def test_a_gif_that_makes_no_sense_from_somewhere_on_is_told_to_be_damaged(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What follows is one picture for its reader."""
+    content = clips(suffix=".gif", codec="gif", pixel_format="rgb8", audio="").read_bytes()
+    place = content.index(b"\0!\xf9\x04", len(content) // 2) + 1
+    (tmp_path / "in.gif").write_bytes(content[:place] + b"x" + content[place + 1 :])
+    outcome = convert(prepare(tmp_path / "in.gif"))
+    assert outcome.result["frames"] < 60
+    assert f"the source is damaged: from byte {place:,} on it makes no sense" in outcome.result["notes"]
+    (tmp_path / "filled.gif").write_bytes(content[:place] + b"\0" + content[place:])
+    outcome = convert(prepare(tmp_path / "filled.gif", "filled.mp4"))
+    assert outcome.result["notes"] == ["colours finer than 4:2:0 became 4:2:0"]
