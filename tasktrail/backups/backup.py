@@ -22,6 +22,7 @@ from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
 from ..events.log.opening import has_no_log
+from ..events.log.schema import TABLES, refuse_masked
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
 from .check import check_copy, head_of, is_log_damage, open_log, silent
@@ -285,6 +286,7 @@ def log_end(path: Path) -> tuple[int, bytes]:
     """Where a log ends that may be damaged; (0, b"") if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as log:
+            refuse_masked(log, TABLES)
             row = log.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()
     except sqlite3.Error:
         return 0, b""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from archiving import archive
+from forgery import put_endless_view
 from histories import BEGIN, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
@@ -388,3 +389,15 @@ def test_another_folder_s_master_key_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(KeysUnreadable, match="is there already"):
         opened(tmp_path / "two" / "log.db", master=master)
     assert master.read_bytes() == before
+
+
+@pytest.mark.parametrize("table", ["keys", "master"])
+def test_a_view_without_end_in_place_of_the_keys_holds_nobody_up(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        Journal(log).create(user_id=7)
+    put_endless_view(tmp_path / "keys.db", table)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        assert verify(reader, keys=keys).without_key == 1
+    with pytest.raises(KeysUnreadable, match=f"{table}, a view has its name"):
+        opened(path)

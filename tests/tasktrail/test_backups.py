@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forgery import put_endless_view
 from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -150,6 +151,21 @@ def test_a_damaged_log_gives_no_backup_and_the_position_is_told(data: Path, tmp_
     with pytest.raises(LogCorrupt, match="position 7"):
         back_up(data, tmp_path / "copy.db")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+@pytest.mark.parametrize("table", ["events", "answers", "epochs", "_sqlite_migrations"])
+def test_of_a_log_with_a_view_without_end_there_is_no_backup_and_it_can_be_replaced(
+    data: Path, tmp_path: Path, table: str
+) -> None:
+    taken = back_up(data, tmp_path / "copy.db")
+    shutil.copytree(data, tmp_path / "changed")
+    put_endless_view(tmp_path / "changed" / "log.db", table)
+    with pytest.raises(LogCorrupt):
+        back_up(tmp_path / "changed", tmp_path / "no.db")
+    with pytest.raises(LogCorrupt):
+        restore(tmp_path / "changed", tmp_path / "new")
+    assert restore(tmp_path / "copy.db", tmp_path / "changed", force=True).head == taken.head
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["changed", "copy.db", "data"]
 
 
 def test_what_is_no_log_is_not_backed_up(tmp_path: Path) -> None:
