@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from .values import is_sha256
+
 AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
 RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
@@ -285,7 +287,8 @@ class Completed(_Event, frozen=True, kw_only=True):
     @property
     def made_sha256(self) -> str:
         """The SHA-256 of the output, in hex, as the result says or else as it was found. Empty: not known."""
-        return str(self.result.get("sha256", "")) or self.output_sha256
+        said = self.result.get("sha256")
+        return str(said) if is_sha256(said) else self.output_sha256
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,13 +18,13 @@ from ...events.log.stubs import forgotten
 from ...events.recorded import EVENT_TAGS, Stub, timestamp
 from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
+from ...events.values import is_sha256
 from ..errors import SealUnfit
 from .notes import PrivateKey
 from .seals import Seal, name_of, newest_seal
 from .unchanged import refuse_changed
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Makers(NamedTuple):
@@ -140,7 +139,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
         )
     refuse_changed(log, records[0].position, started.position, done.position)
     digest = done.event.made_sha256
-    if not _DIGEST.fullmatch(digest):
+    if not is_sha256(digest):
         raise SealUnfit(
             f"Task {task_id} has made no file, or none whose SHA-256 was recorded",
             field="task_id",

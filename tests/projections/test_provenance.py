@@ -234,6 +234,13 @@ def test_a_key_is_made_only_once_there_is_something_to_sign(log: SqliteLogReader
     assert made == provenance(log, 1, tmp_path / "seals", partial(kept_key, key))
 
 
+@pytest.mark.parametrize("told", ["", "told", "A" * 64, None, 5, ["a" * 64]])
+def test_what_is_no_hash_in_a_result_does_not_hide_the_one_that_was_found(told: object) -> None:
+    assert Completed(result={"sha256": told}, output_sha256="b" * 64).made_sha256 == "b" * 64
+    assert Completed(result={"sha256": told}).made_sha256 == ""
+    assert Completed(result={"sha256": "a" * 64}, output_sha256="b" * 64).made_sha256 == "a" * 64
+
+
 @pytest.mark.parametrize("event", ["created", "started", "completed", "service_started"])
 def test_nothing_is_signed_of_a_record_that_is_not_what_its_hash_says(event: str, house: Path, tmp_path: Path) -> None:
     path = shutil.copy(house / "data" / "log.db", tmp_path)
