@@ -164,6 +164,8 @@ def back_up(
             nothing is left of it.
     """
     paths = DataPaths(path_of(data, "data"))
+    wanted = path_of(destination, "destination").absolute()
+    earlier = path_of(base, "base").absolute() if base is not None else None
     paths.refuse_unusable()
     if is_address(paths.log):
         raise OnlyInFiles(
@@ -175,8 +177,7 @@ def back_up(
         refuse_older_log(paths)  # a backup every night would replace the good ones
     if has_no_log(paths.log):
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
-    earlier = path_of(base, "base").absolute() if base is not None else None
-    target, named = _target(path_of(destination, "destination").absolute())
+    target, named = _target(wanted)
     with part_file(target) as part, called(part, target), ExitStack() as held:
         taken = _copy(paths.log, part, earlier, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size
