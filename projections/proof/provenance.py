@@ -138,6 +138,12 @@ def made_by(log: LogReader, task_id: int) -> Made:
             remedy=f"`tasktrail history {task_id}` shows when and by whom.",
         )
     refuse_changed(log, records[0].position, started.position, done.position)
+    if done.event.kept_original:
+        raise SealUnfit(
+            f"Task {task_id} has made no file, the original stays: {done.event.kept_original}",
+            field="task_id",
+            remedy=f"`tasktrail show {task_id}` says what it has found.",
+        )
     digest = done.event.made_sha256
     if not is_sha256(digest):
         raise SealUnfit(

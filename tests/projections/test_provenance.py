@@ -42,10 +42,13 @@ CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A service has made small.jpg of in.png, by a batch, and other.jpg by itself; a third task was cancelled.
 
-    Then it was told to hash small inputs only, and made two more, one of them by a batch.
+    Then it was told to hash small inputs only, and made two more, one of them by a batch. Of a file that it could make
+    no smaller it made nothing in its place, and then another file.
     """
     folder = tmp_path_factory.mktemp("house")
     Image.linear_gradient("L").save(folder / "in.png")
+    Image.new("RGB", (64, 48), "teal").save(folder / "in.jpg", quality=10, optimize=True)
+    larger: dict[str, Any] = {"type": "image_convert", "input_file": folder / "in.jpg", "options": {"quality": 95}}
     with TaskService.open(folder / "data", config=Config(workers=1)) as tasks:
         work: dict[str, Any] = {"type": "image_thumbnail", "input_file": folder / "in.png"}
         of_a_batch = tasks.create_task(**work, output_file=folder / "small.jpg", batch="b", options={"width": 32})
@@ -59,6 +62,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         of_another = tasks.create_task(**work, output_file=folder / "tiny.jpg", batch="c", options={"width": 8})
         for task_id in (unhashed, of_another):
             assert tasks.wait(task_id, timeout=60).status == "completed"
+        stays = tasks.create_task(**larger, output_file=folder / "6.jpg", original="replace")
+        made = tasks.create_task(**larger, output_file=folder / "7.jpg")
+        assert [tasks.wait(task_id, timeout=60).status for task_id in (stays, made)] == ["completed"] * 2
     return folder
 
 
@@ -232,6 +238,16 @@ def test_a_key_is_made_only_once_there_is_something_to_sign(log: SqliteLogReader
     made = provenance(log, 1, tmp_path / "seals", partial(private_key, key))
     assert key.exists()
     assert made == provenance(log, 1, tmp_path / "seals", partial(kept_key, key))
+
+
+def test_what_was_not_published_was_not_made(house: Path, log: SqliteLogReader) -> None:
+    """The result tells of bytes that are gone, as the original has stayed."""
+    done = log.read_task(6)[-1].event
+    assert isinstance(done, Completed)
+    assert done.result["sha256"] == digest(house / "7.jpg")
+    assert makers_of(log, house / "7.jpg") == (7, ())
+    with pytest.raises(SealUnfit, match="the original stays: the result is not smaller"):
+        made_by(log, 6)
 
 
 @pytest.mark.parametrize("told", ["", "told", "A" * 64, None, 5, ["a" * 64]])
