@@ -92,6 +92,7 @@ def provenance(
         UnknownTask, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
+    refuse_changed(log, *(done.position for other in others if (done := log.last_of(other)) is not None))
     key, seal = key_of(name), None
     with suppress(SealUnfit):  # there is none that can be read, which is for `verify --seals` to tell
         seal = newest_seal(seals, key.public)

@@ -268,3 +268,15 @@ def test_nothing_is_signed_of_a_record_that_is_not_what_its_hash_says(event: str
         )
     with closing(SqliteLogReader(Path(path))) as changed, pytest.raises(LogCorrupt, match="was changed"):
         provenance(changed, 1, tmp_path / "seals", partial(private_key, tmp_path / "seal-key"))
+
+
+def test_nobody_is_signed_to_have_made_the_same_by_a_record_that_was_changed(house: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(house / "data" / "log.db", tmp_path))
+    hashes = digest(house / "other.jpg"), digest(house / "small.jpg")
+    with forging(path) as conn:
+        conn.execute("UPDATE events SET data = replace(data, ?, ?) WHERE task_id = 2", hashes)
+    with closing(SqliteLogReader(path)) as changed:
+        made = makers_of(changed, house / "small.jpg")
+        assert (made.task_id, made.others) == (1, (2,))
+        with pytest.raises(LogCorrupt, match="was changed"):
+            provenance(changed, 1, tmp_path / "seals", partial(private_key, tmp_path / "seal-key"), made.others)
