@@ -12,11 +12,12 @@ from typing import NamedTuple
 import pytest
 
 from tasktrail.api.service import TaskService
-from tasktrail.batches.request import MadeBatch, Refused, Skipped
+from tasktrail.batches.request import MadeBatch, NewBatch, Refused, Skipped
 from tasktrail.cli import batch
 from tasktrail.cli.app import run
 from tasktrail.cli.batch import _report_rest
 from tasktrail.cli.progress import Signals
+from tasktrail.events import CreateTask
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
 
@@ -256,6 +257,12 @@ def test_held_tasks_of_an_earlier_batch_are_told(
     said = cli("batch", "in", "--to", "out/{stem}.loud", "--type", "shout")
     (told,) = [line for line in said.err.splitlines() if "waits:" in line]
     assert told.startswith("task 1 waits: is held until somebody starts it")
+
+
+def test_only_what_its_tasks_can_share_is_offered() -> None:
+    offered = {one.name for one in batch.batch_command.params if one.name in CreateTask.__struct_fields__}
+    assert "label" in offered
+    assert offered <= {*NewBatch.__struct_fields__}
 
 
 @pytest.mark.parametrize(
