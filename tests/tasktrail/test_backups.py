@@ -153,6 +153,13 @@ def test_a_damaged_log_gives_no_backup_and_the_position_is_told(data: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+def test_an_earlier_backup_with_a_view_without_end_is_none_to_go_on_from(data: Path, tmp_path: Path) -> None:
+    back_up(data, tmp_path / "earlier.db")
+    put_endless_view(tmp_path / "earlier.db", "epochs")
+    with pytest.raises(BaseUnfit):
+        back_up(data, tmp_path / "later.db", base=tmp_path / "earlier.db")
+
+
 @pytest.mark.parametrize("table", ["events", "answers", "epochs", "_sqlite_migrations"])
 def test_of_a_log_with_a_view_without_end_there_is_no_backup_and_it_can_be_replaced(
     data: Path, tmp_path: Path, table: str
