@@ -289,6 +289,6 @@ def log_end(path: Path) -> tuple[int, bytes]:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as log:
             refuse_masked(log, TABLES)
             row = log.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return 0, b""
     return (int(row[0]), bytes(row[1])) if row else (0, b"")

@@ -20,6 +20,7 @@ from ..events.log.archives import Archives
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import Head, ReportProgress
 from ..events.log.schema import TABLES, refuse_masked
+from ..events.log.sqlite_errors import illegible
 from ..events.log.stubs import DROPPING, LEFT, spans_dropped
 from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
@@ -191,6 +192,8 @@ class _Pair:
                 refuse_masked(self._conn, TABLES)
             except sqlite3.Error as error:
                 raise self._unfit(error) from error
+            except UnicodeDecodeError as error:
+                raise BaseUnfit(illegible(base).message) from error
             self._of_base("SELECT 1 FROM events, answers, epochs LIMIT 1")
             self._of_log("ATTACH ? AS log", f"{log.absolute().as_uri()}?mode=ro")
             self._conn.execute("BEGIN")

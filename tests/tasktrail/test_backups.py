@@ -153,6 +153,24 @@ def test_a_damaged_log_gives_no_backup_and_the_position_is_told(data: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+def test_of_a_log_whose_schema_is_no_text_there_is_no_backup_and_it_can_be_replaced(data: Path, tmp_path: Path) -> None:
+    """SQLite puts what it cannot read into its error, which then cannot be read either."""
+    taken = back_up(data, tmp_path / "copy.db")
+    shutil.copytree(data, tmp_path / "changed")
+    shutil.copyfile(tmp_path / "copy.db", tmp_path / "base.db")
+    for changed in (tmp_path / "changed" / "log.db", tmp_path / "base.db"):
+        with closing(sqlite3.connect(changed, isolation_level=None)) as log:
+            log.execute("PRAGMA writable_schema = ON")
+            log.execute("UPDATE sqlite_schema SET name = CAST(x'ff' AS TEXT), sql = 'CREATE x' WHERE name = 'answers'")
+    with pytest.raises(BaseUnfit, match="no UTF-8"):
+        back_up(data, tmp_path / "no.db", base=tmp_path / "base.db")
+    with pytest.raises(LogCorrupt, match="no UTF-8"):
+        back_up(tmp_path / "changed", tmp_path / "no.db")
+    with pytest.raises(LogCorrupt, match="no UTF-8"):
+        restore(tmp_path / "changed", tmp_path / "new")
+    assert restore(tmp_path / "copy.db", tmp_path / "changed", force=True).head == taken.head
+
+
 def test_an_earlier_backup_with_a_view_without_end_is_none_to_go_on_from(data: Path, tmp_path: Path) -> None:
     back_up(data, tmp_path / "earlier.db")
     put_endless_view(tmp_path / "earlier.db", "epochs")
