@@ -157,7 +157,7 @@ class Keys:
             self.close()
             try:
                 self._conn = _connect(self.path)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise self._unreadable(error) from error
             self._file = (status.st_dev, status.st_ino)
         return self._conn

@@ -326,13 +326,24 @@ def test_master_keys_that_are_overwritten_while_they_are_read_are_read_again(
     assert [any(content) for content in read] == [False]
 
 
-@pytest.mark.parametrize("damage", ["DELETE FROM master", "DROP TABLE keys", "UPDATE keys SET wrapped = x'00'"])
+NO_TEXT = "UPDATE sqlite_schema SET name = CAST(x'ff' AS TEXT), sql = 'CREATE x' WHERE name = 'keys'"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM master",
+        "DROP TABLE keys",
+        "UPDATE keys SET wrapped = x'00'",
+        f"PRAGMA writable_schema = ON; {NO_TEXT}",
+    ],
+)
 def test_damaged_keys_are_told_and_a_check_of_the_log_counts_what_cannot_be_read(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "log.db"
     with closing(opened(path)) as log:
         Journal(log).create(user_id=7)
     with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as conn:
-        conn.execute(damage)
+        conn.executescript(damage)
     with closing(SqliteLogReader(path)) as reader:
         with pytest.raises(KeysUnreadable):
             list(reader.read())
