@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from .values import is_sha256
+
 AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
 RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
@@ -283,9 +285,18 @@ class Completed(_Event, frozen=True, kw_only=True):
     """Of the output, in hex, up to a size; of a folder as in a result. Empty where the result has it."""
 
     @property
+    def kept_original(self) -> str:
+        """Why the original has stayed, and the output was not published; empty otherwise."""
+        told = self.result.get("original")
+        return str(told.get("kept", "")) if isinstance(told, dict) else ""
+
+    @property
     def made_sha256(self) -> str:
-        """The SHA-256 of the output, in hex, as the result says or else as it was found. Empty: not known."""
-        return str(self.result.get("sha256", "")) or self.output_sha256
+        """The SHA-256 of the output, in hex, as the result says or else as it was found. Empty: none, or not known."""
+        if self.kept_original:
+            return ""
+        said = self.result.get("sha256")
+        return str(said) if is_sha256(said) else self.output_sha256
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

@@ -28,6 +28,12 @@ _SHOWN = 40
 """Characters of a key that an error repeats."""
 _SHOWN_BITS = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_sha256(said: object) -> bool:
+    """Whether it is a SHA-256 in hex, as it is recorded."""
+    return isinstance(said, str) and _SHA256.fullmatch(said) is not None
 
 
 def has_control(text: str) -> bool:

@@ -225,20 +225,22 @@ def seal(part: Path, final: Path) -> tuple[int, str]:
     return size, digest
 
 
-def settled(path: Path) -> tuple[int, str]:
+def settled(path: Path, *, sync: bool = True) -> tuple[int, str]:
     """Make the file's content durable; its size in bytes and its SHA-256 in hex, for the result of a task.
 
-    Of a folder: the bytes of all its files, and the SHA-256 of what `sha256sum *` prints in it.
+    Of a folder: the bytes of all its files, and the SHA-256 of what `sha256sum *` prints in it. `sync`: not where its
+    content is durable already.
     """
     if path.is_dir():
-        told = [(entry.name, *settled(entry)) for entry in sorted(path.iterdir())]
+        told = [(entry.name, *settled(entry, sync=sync)) for entry in sorted(path.iterdir())]
         lines = "".join(f"{digest}  {name}\n" for name, _size, digest in told)
         digest = hashlib.sha256(os.fsencode(lines)).hexdigest()
         return sum(size for _name, size, _digest in told), digest
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     return size, digest
 
 

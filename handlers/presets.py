@@ -104,7 +104,9 @@ class Presets:
     """The presets there are, by name."""
 
     def __init__(self, own: Iterable[Preset] = ()) -> None:
-        self._presets = {preset.name: preset for preset in (*BUILT_IN, *own)}
+        self.own = tuple(own)
+        """Those of the configuration."""
+        self._presets = {preset.name: preset for preset in (*BUILT_IN, *self.own)}
 
     def __iter__(self) -> Iterator[Preset]:
         return iter(sorted(self._presets.values(), key=lambda preset: preset.name))

@@ -32,6 +32,16 @@ def path_of(value: object, field: str) -> Path:
         raise InvalidPath(
             f"{field} has to be a path, not {in_words(value)}", field=field, remedy="Give text or a Path."
         )
+    try:
+        possible = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # half a surrogate pair
+        possible = False
+    if not possible:
+        raise InvalidPath(
+            f"{field} holds a character that no file can have in its name: {in_words(str(value))}",
+            field=field,
+            remedy="Give the name that the file has.",
+        )
     return Path(value)
 
 

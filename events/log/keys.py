@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ..errors import KeysUnreadable
 from .files import create_private, read_small, refuse_pipes, sync
 from .personal import KEY_LENGTH
+from .schema import refuse_masked
 
 NAME = "keys.db"
 MASTER = "master-key"
@@ -156,7 +157,7 @@ class Keys:
             self.close()
             try:
                 self._conn = _connect(self.path)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise self._unreadable(error) from error
             self._file = (status.st_dev, status.st_ino)
         return self._conn
@@ -287,8 +288,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     conn = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
     )
-    conn.execute("PRAGMA secure_delete = ON")
-    conn.execute("PRAGMA synchronous = FULL")
+    try:
+        refuse_masked(conn, ("keys", "master"))
+        conn.execute("PRAGMA secure_delete = ON")
+        conn.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        conn.close()
+        raise
     return conn
 
 

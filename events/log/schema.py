@@ -97,7 +97,9 @@ def objects(conn: sqlite3.Connection) -> Objects:
 def refuse_masked(conn: sqlite3.Connection, tables: Collection[str]) -> None:
     """Raise `sqlite3.OperationalError` where a view is in the place of one of these tables: it may have no end."""
     if name := masked_in(objects(conn), tables):
-        raise sqlite3.OperationalError(f"no such table: {name}, a view has its name")
+        error = sqlite3.OperationalError(f"no such table: {name}, a view has its name")
+        error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_ERROR, "SQLITE_ERROR"  # as SQLite's own
+        raise error
 
 
 def masked_in(found: Objects, tables: Collection[str]) -> str:

@@ -90,8 +90,11 @@ _LOCK_PATIENCE = 1.0
 """Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
-_OUTPUTS = "json_extract(data, '$.result.sha256'), json_extract(data, '$.output_sha256')"
-"""Where a record may name the hash of an output."""
+_MADE = (
+    "? IN (json_extract(data, '$.result.sha256'), json_extract(data, '$.output_sha256'))"
+    " AND json_extract(data, '$.result.original.kept') IS NULL"
+)
+"""Whether an output of that hash was made, as `Completed.made_sha256` says it."""
 _GAPS_WITHIN = 0.25
 """Seconds of one maintenance that go into free room in pages; the thread waits for them, …"""
 _GAPS_AT_CLOSE = 1.5
@@ -654,7 +657,7 @@ class SqliteLogReader:
         wanted = "SELECT position, task_id FROM events WHERE event = 'completed' AND"
         found = {
             **self._archived_with_result(digest),
-            **dict(fetch(self._conn, f"{wanted} ? IN ({_OUTPUTS})", (digest,))),
+            **dict(fetch(self._conn, f"{wanted} {_MADE}", (digest,))),
         }
         for position, task_id in fetch(self._conn, f"{wanted} substr(data, 1, ?) = ?", (len(BEGINS), BEGINS)):
             (record,) = self.read(position - 1, 1)

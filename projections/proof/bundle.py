@@ -75,9 +75,8 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     Raises:
         UnknownTask: there is none, or it was created after the newest seal.
         SealUnfit: there is no seal.
-        NotAsSealed: the newest one does not fit the log.
+        NotAsSealed: the newest one does not fit the log, or a part of the task's history was taken away or changed.
         TaskForgotten: it was forgotten.
-        LogCorrupt: a part of its history was taken away, or a record of it was changed.
     """
     seal = newest_seal(folder, key)
     size = seal.checkpoint.size
@@ -92,7 +91,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     if len(gone) == len(rows):
         raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
     if gone:  # a task is forgotten as a whole
-        raise LogCorrupt(f"Of the history of task {task_id} the record at {gone[0]} was taken away")
+        raise not_as_sealed(seal, f": of the history of task {task_id} the record at {gone[0]} was taken away")
     try:
         records, tasks = _trees(log, size)
     except IndexError as error:
@@ -102,7 +101,10 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     hashes = _Hashes()
     proven = []
     for row in rows:
-        before = before_of_unchanged(log, row)
+        try:
+            before = before_of_unchanged(log, row)
+        except LogCorrupt as error:  # though its hash is the one that was sealed
+            raise not_as_sealed(seal, f": {error.message}") from error
         path = hashes.path(records.inclusion(row[0] - 1))
         proven.append(ProvenRecord(row=row[:-1], after=before.hex(), path=path))
     return Proof(

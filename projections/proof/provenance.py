@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,13 +18,13 @@ from ...events.log.stubs import forgotten
 from ...events.recorded import EVENT_TAGS, Stub, timestamp
 from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
+from ...events.values import is_sha256
 from ..errors import SealUnfit
 from .notes import PrivateKey
 from .seals import Seal, name_of, newest_seal
 from .unchanged import refuse_changed
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Makers(NamedTuple):
@@ -93,6 +92,7 @@ def provenance(
         UnknownTask, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
+    refuse_changed(log, *(done.position for other in others if (done := log.last_of(other)) is not None))
     key, seal = key_of(name), None
     with suppress(SealUnfit):  # there is none that can be read, which is for `verify --seals` to tell
         seal = newest_seal(seals, key.public)
@@ -139,8 +139,14 @@ def made_by(log: LogReader, task_id: int) -> Made:
             remedy=f"`tasktrail history {task_id}` shows when and by whom.",
         )
     refuse_changed(log, records[0].position, started.position, done.position)
+    if done.event.kept_original:
+        raise SealUnfit(
+            f"Task {task_id} has made no file, the original stays: {done.event.kept_original}",
+            field="task_id",
+            remedy=f"`tasktrail show {task_id}` says what it has found.",
+        )
     digest = done.event.made_sha256
-    if not _DIGEST.fullmatch(digest):
+    if not is_sha256(digest):
         raise SealUnfit(
             f"Task {task_id} has made no file, or none whose SHA-256 was recorded",
             field="task_id",

@@ -11,6 +11,7 @@ from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
 from ...events.log.files import create_private, refuse_pipes
+from ...events.log.schema import refuse_masked
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
 from .checksums import sound
@@ -75,6 +76,7 @@ def known_end(path: Path) -> ViewsEnd | None:
     try:
         refuse_pipes(path)
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as conn:
+            refuse_masked(conn, ("progress",))
             columns = [row[1] for row in conn.execute("PRAGMA table_info(progress)")]
             row = conn.execute("SELECT * FROM progress").fetchone()
             if columns[-1:] == ["checksum"]:  # older versions had none

@@ -129,8 +129,12 @@ CREATE TABLE texts (
 CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 CREATE VIRTUAL TABLE past_search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 """
-NAMES = tuple(statement.split()[0] for statement in TABLES.split(" TABLE ")[1:])
-"""Of the tables."""
+_OF_A_TEXT = ("data", "idx", "content", "docsize", "config")
+NAMES = (
+    *(statement.split()[0] for statement in TABLES.split(" TABLE ")[1:]),
+    *(f"{text}_{part}" for text in ("search", "past_search") for part in _OF_A_TEXT),
+)
+"""Of the tables, and of those that FTS5 reads by statements of its own, if it were told to."""
 PIECES = tuple(f"INSERT INTO {name} ({name}, rank) VALUES ('automerge', 8)" for name in ("search", "past_search"))  # noqa: S608 - our own names
 """A text index is written in pieces, and so many of a size become one: twice as many as usual, which a search hardly
 feels, and which makes following cheaper."""

@@ -84,6 +84,8 @@ class TaskViews:
     def _open(self) -> sqlite3.Connection:
         conn: sqlite3.Connection | None = None
         try:
+            if isinstance(self._path, Path) and not self._path.exists():
+                return self._start_over()
             conn = self._connect()
             return conn if schema.is_current(conn) else self._start_over(conn)
         except (sqlite3.Error, OSError) as error:
@@ -96,8 +98,9 @@ class TaskViews:
             create_private(self._path)
         return teach(sqlite3.connect(self._path, isolation_level=None))
 
-    def _start_over(self, conn: sqlite3.Connection) -> sqlite3.Connection:
-        conn.close()
+    def _start_over(self, conn: sqlite3.Connection | None = None) -> sqlite3.Connection:
+        if conn is not None:
+            conn.close()
         if isinstance(self._path, Path):
             schema.delete_files(self._path)
             if not self._bulk:

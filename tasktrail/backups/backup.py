@@ -22,6 +22,7 @@ from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
 from ..events.log.opening import has_no_log
+from ..events.log.schema import TABLES, refuse_masked
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
 from .check import check_copy, head_of, is_log_damage, open_log, silent
@@ -163,6 +164,8 @@ def back_up(
             nothing is left of it.
     """
     paths = DataPaths(path_of(data, "data"))
+    wanted = path_of(destination, "destination").absolute()
+    earlier = path_of(base, "base").absolute() if base is not None else None
     paths.refuse_unusable()
     if is_address(paths.log):
         raise OnlyInFiles(
@@ -174,8 +177,7 @@ def back_up(
         refuse_older_log(paths)  # a backup every night would replace the good ones
     if has_no_log(paths.log):
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
-    earlier = path_of(base, "base").absolute() if base is not None else None
-    target, named = _target(path_of(destination, "destination").absolute())
+    target, named = _target(wanted)
     with part_file(target) as part, called(part, target), ExitStack() as held:
         taken = _copy(paths.log, part, earlier, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size
@@ -285,7 +287,8 @@ def log_end(path: Path) -> tuple[int, bytes]:
     """Where a log ends that may be damaged; (0, b"") if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as log:
+            refuse_masked(log, TABLES)
             row = log.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return 0, b""
     return (int(row[0]), bytes(row[1])) if row else (0, b"")

@@ -20,6 +20,8 @@ from ..events.log.archives import Archives, archived_until
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import Head, ReportProgress
 from ..events.log.rows import COLUMNS, COVERED
+from ..events.log.schema import TABLES, refuse_masked
+from ..events.log.sqlite_errors import illegible
 from ..events.log.stubs import read_drops
 from ..events.ranges import NumberRange, is_within, spans_of
 from ..events.recorded import STUB
@@ -52,10 +54,14 @@ def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
     if mapped:
         log.execute(f"PRAGMA mmap_size = {_MAPPED}")
     try:
+        refuse_masked(log, TABLES)
         log.execute("SELECT 1 FROM events, answers, epochs LIMIT 1").fetchall()
     except sqlite3.Error as error:
         log.close()
         raise unreadable_log(path, error) from error
+    except UnicodeDecodeError as error:
+        log.close()
+        raise illegible(path) from error
     return log
 
 

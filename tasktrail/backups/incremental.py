@@ -19,6 +19,8 @@ from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt
 from ..events.log.archives import Archives
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import Head, ReportProgress
+from ..events.log.schema import TABLES, refuse_masked
+from ..events.log.sqlite_errors import illegible
 from ..events.log.stubs import DROPPING, LEFT, spans_dropped
 from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
@@ -186,6 +188,12 @@ class _Pair:
                 self._of_base("PRAGMA journal_mode = OFF")
                 self._of_base(f"PRAGMA cache_size = -{_CACHE}")
                 self._of_base("PRAGMA secure_delete = ON")  # what was dropped is overwritten
+            try:
+                refuse_masked(self._conn, TABLES)
+            except sqlite3.Error as error:
+                raise self._unfit(error) from error
+            except UnicodeDecodeError as error:
+                raise BaseUnfit(illegible(base).message) from error
             self._of_base("SELECT 1 FROM events, answers, epochs LIMIT 1")
             self._of_log("ATTACH ? AS log", f"{log.absolute().as_uri()}?mode=ro")
             self._conn.execute("BEGIN")

@@ -240,7 +240,7 @@ def _of_another_log(paths: DataPaths) -> Iterator[Path]:
 
 def _fold_write_ahead_log(log: Path) -> bool:
     """Merge the write-ahead log of the old log into it; whether that worked."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(log, isolation_level=None)) as old:
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(log, isolation_level=None)) as old:
         busy = old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         return not busy
     return False

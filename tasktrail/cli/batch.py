@@ -17,7 +17,7 @@ from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
 from .parameters import FILE, TYPE, PointParam
-from .progress import Lines, Poller, Signals, tell_what_stays
+from .progress import ENDED, Lines, Poller, Signals, tell_what_stays
 from .session import Session
 from .tasks import as_text_of
 from .terminal import Column, plain, print_json, say
@@ -111,11 +111,14 @@ def batch_command(
             return _report_start(session, made)
         names = _to_follow(tasks, made)
         if inside is not None:  # of an earlier batch all, since it is followed to its end
+            first: dict[tuple[str, bool], int] = {}
             for name in names:
                 for task in _tasks_of(tasks, name):
                     inside.work_on(task.id)
-            for one in made.created[:1]:  # what the others wait for, too
-                tell_what_stays(inside, one.task_id, partial(say, err=True))
+                    if task.status not in ENDED:
+                        first.setdefault((name, task.held), task.id)
+            for task_id in first.values():  # the others wait for the same
+                tell_what_stays(inside, task_id, partial(say, err=True))
         return _follow(session, tasks, made, names, embedded=inside is not None)
 
 

@@ -203,6 +203,8 @@ _FIELDS = (
 )
 _ONCE = ("deadline", "scheduled_for", "depends_on", "on_dependency_failure", "parent_task_id", "traceparent")
 """Of one task only: a schedule has its own times, and its tasks stand alone."""
+_OF_ONE = ("unique", "depends_on", "on_dependency_failure", "parent_task_id")
+"""Of a task that was not made with others for files."""
 _SHARED = (
     click.option("--reason", metavar="TEXT", help="Why; recorded with the event."),
     click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER"),
@@ -223,7 +225,7 @@ def task_field_options(function: F) -> F:
 
 def batch_fields(function: F) -> F:
     """Add an option for each field that the tasks of a batch share."""
-    names = tuple(name for name in (*_FIELDS, *_ONCE) if name != "unique")
+    names = tuple(name for name in (*_FIELDS, *_ONCE) if name not in _OF_ONE)
     fields = options_of(CreateTask, *names, ranged=False, flags=TASK_FLAGS)
     return with_options(function, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
 

@@ -127,7 +127,15 @@ def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], No
     """Say for what the task waits that nothing in this process will end; nobody else can ask the service inside."""
     from ..actors.core.explanation import WaitReason as Reason
 
-    staying = (Reason.PAUSED, Reason.WINDOW, Reason.WORKER_LABEL, Reason.NO_NODE_FITS, Reason.NODE_DRAINING)
+    staying = (
+        Reason.HELD,
+        Reason.PAUSED,
+        Reason.WINDOW,
+        Reason.WORKER_LABEL,
+        Reason.NO_NODE_FITS,
+        Reason.NODE_DRAINING,
+        Reason.NO_HANDLER,
+    )
     for obstacle in inside.why(task_id).reasons:
         if obstacle.reason in staying:
             lifted = f"; lifted by {obstacle.lifts}" if obstacle.lifts else ""

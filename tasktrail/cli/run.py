@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -209,12 +210,14 @@ def _how_to_go_on(task_id: int, inside: "TaskService | None") -> str:
     if inside is not None:
         task = inside.get_task(task_id)
         if not task.attempt:
-            if task.scheduled_for:
+            due = task.scheduled_for
+            again = "the same command without that time waits again" if due else "the same command waits again"
+            if due and due > datetime.now(UTC):
                 return (
-                    f"task {task_id} has not begun and waits until {moment(task.scheduled_for)}; the same command "
-                    "without that time waits again, `tasktrail serve` starts it when it is due"
+                    f"task {task_id} has not begun and waits until {moment(due)}; {again}, `tasktrail serve` starts it "
+                    "when it is due"
                 )
-            return f"task {task_id} has not begun; the same command waits again, or `tasktrail serve`"
+            return f"task {task_id} has not begun; {again}, or `tasktrail serve`"
         return f"task {task_id} is interrupted; the same command again goes on with it, or `tasktrail serve`"
     return f"task {task_id} goes on in the service; `tasktrail watch {task_id}` shows it"
 

@@ -407,6 +407,8 @@ def _say(text: str | bytes) -> None:
 
 def _announce(service: "Served", server: "HttpServer", reporter: Announcer) -> bool:
     """Say that commands are accepted, and what was found at the start. If they are not, say why and return False."""
+    from ..intake.refusals import preset_faults
+
     socket = str(service.paths.socket)
     obstacle = service.obstacle
     if obstacle is not None:
@@ -416,6 +418,8 @@ def _announce(service: "Served", server: "HttpServer", reporter: Announcer) -> b
         return False
     for error in service.handler_errors():
         _log().error("handlers cannot be loaded", error=error.message, remedy=error.advice)
+    for error in preset_faults(service.source.registry):
+        _log().error("a preset cannot be used", error=error.message, remedy=error.advice)
     recovery = service.recover_tasks()
     if recovery.interrupted:
         interrupted, resuming = len(recovery.interrupted), len(recovery.resuming)

@@ -40,6 +40,7 @@ from ..handlers.process.away import MoverProcess
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
 from ..handlers.urls import is_url
+from ..intake.refusals import preset_faults
 from ..paths import DataPaths, foreign, is_shared, loose, user_name
 from ..projections.errors import WitnessesDamaged
 from ..projections.proof.witness_list import Witness, read_witnesses
@@ -119,6 +120,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     limits: MachineLimits
     types: tuple[str, ...]
     handler_errors: tuple[str, ...]
+    preset_errors: tuple[str, ...] = ()
     lacking: tuple[Lack, ...] = ()
     findings: tuple[Finding, ...] = ()
     """What the task types say of this machine."""
@@ -179,6 +181,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         limits=Machine(paths.temp).limits(),
         types=tuple(task_type.name for task_type in registry),
         handler_errors=tuple(error.message for error in registry.errors),
+        preset_errors=tuple(error.message for error in preset_faults(registry)),
         lacking=_lacking(registry),
         findings=_findings(registry),
         targets_trouble=_targets_trouble(config),

@@ -309,6 +309,11 @@ def _handlers(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("handlers", "fail", "there is no task type", "Install tasktrail again: its own types are gone.")
 
 
+def _presets(facts: Facts, _config: Config) -> Iterator[Finding]:
+    for error in facts.preset_errors:
+        yield Finding("presets", "fail", error, "Correct it in the configuration; `tasktrail types` lists the options.")
+
+
 def _types(facts: Facts, _config: Config) -> Iterator[Finding]:
     for lack in facts.lacking:
         message = f"{', '.join(lack.packages)} not installed: no task of {', '.join(lack.types)} is taken"
@@ -403,6 +408,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _resources,
     _open_files,
     _handlers,
+    _presets,
     _types,
     _notices,
     _witnesses,

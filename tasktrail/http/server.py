@@ -1,6 +1,7 @@
 """The server: one thread that answers on the Unix socket in the data folder and on a loopback port."""
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
@@ -341,10 +342,10 @@ def listen_unix(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         making.unlink(missing_ok=True)
-        raise ListenFailed(
-            f"{path} cannot be listened on: {error.strerror or error}",
-            remedy="Put the data folder on a file system that can hold sockets: FAT and some network shares cannot.",
-        ) from error
+        remedy = "Put the data folder on a file system that can hold sockets: FAT and some network shares cannot."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free disk space."
+        raise ListenFailed(f"{path} cannot be listened on: {error.strerror or error}", remedy=remedy) from error
     except BaseException:
         listener.close()
         raise

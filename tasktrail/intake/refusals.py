@@ -17,8 +17,9 @@ import msgspec
 
 from ..events import Command, CreateTask, GraphTask, TasktrailError
 from ..events.commands import BatchName, LocalName, RateName, RateText, ScheduleName, SourceName, TraceContext, UserKey
-from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed
+from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed, UnknownType
 from ..handlers.contract import TaskType
+from ..handlers.registry import Registry
 
 KINDS: tuple[type[Any], ...] = get_args(Command)
 _BY_TAG = {str(kind.__struct_config__.tag): kind for kind in KINDS}
@@ -254,6 +255,25 @@ def check_options(task_type: TaskType, options: dict[str, Any]) -> None:
     except InvalidOptions as error:
         error.status = CONTRADICTION
         raise
+
+
+def preset_faults(registry: Registry) -> list[TasktrailError]:
+    """What is wrong with presets of the configuration: their type, names of options, and values that none can have.
+
+    What a type says of several options together is told of the task, which may say others.
+    """
+    found: list[TasktrailError] = []
+    for preset in registry.presets.own:
+        try:
+            task_type = registry.get(preset.type)
+            _refuse_unknown(task_type, preset.options)
+            if not _lacking(task_type, preset.options):  # else a task has to say the others
+                convert_options(task_type, preset.options)
+        except (InvalidOptions, UnknownType) as error:
+            if error.status != CONTRADICTION:
+                error.message = f"preset {preset.name}: {error.message}"
+                found.append(error)
+    return found
 
 
 def _is_of_the_schema(text: str, where: str) -> bool:

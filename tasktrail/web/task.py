@@ -39,6 +39,7 @@ from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.recorded import EVENT_TAGS
 from ..events.state import FINISHED, WAITING
 from ..events.system_events import DeliveryAttempted
+from ..events.task_events import Completed
 from ..expectation import means_of, seconds_left, whole_of
 from ..handlers.attempt_output import Output
 from ..http.identity import Identity
@@ -121,6 +122,8 @@ class ShownTask(msgspec.Struct, frozen=True, kw_only=True):
     causes: tuple[CauseStep, ...]
     cause_command: str
     causes_complete: bool
+    made: bool = False
+    """Whether it is known what the task has made."""
     files: tuple[FileSeen, ...] = ()
     why: Why | None = None
     output: Output | None = None
@@ -168,7 +171,7 @@ def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) ->
         "once": once,
         "all_fields": _fields(seen.task),
         "finished": FINISHED,
-        "provenance": _provenance(page, seen.task),
+        "provenance": _provenance(page) if seen.made else "",
     }
 
 
@@ -191,6 +194,7 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
         causes=tuple(map(_step, chain.records)),
         cause_command=chain.command_id,
         causes_complete=chain.complete,
+        made=last is not None and isinstance(last.event, Completed) and bool(last.event.made_sha256),
     )
     return seen if page.past else _with_present(page, seen, noted, found.attempt if attempt is None else attempt)
 
@@ -384,9 +388,9 @@ def _printed(page: Page, found: Task, attempt: int | None) -> Output | None:
         return None
 
 
-def _provenance(page: Page, found: Task) -> Literal["signed", "no key", ""]:
-    """Whether the service can sign how the output was made; empty where there is nothing to sign, or not here."""
-    if page.past or page.reader or found.status != "completed" or not found.result.get("sha256"):
+def _provenance(page: Page) -> Literal["signed", "no key", ""]:
+    """Whether the service can sign how the output was made; empty where it is not asked here."""
+    if page.past or page.reader:
         return ""
     return "signed" if page.backend.service.paths.seal_key.exists() else "no key"
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from archiving import archive
+from forgery import put_endless_view
 from histories import BEGIN, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
@@ -325,13 +326,24 @@ def test_master_keys_that_are_overwritten_while_they_are_read_are_read_again(
     assert [any(content) for content in read] == [False]
 
 
-@pytest.mark.parametrize("damage", ["DELETE FROM master", "DROP TABLE keys", "UPDATE keys SET wrapped = x'00'"])
+NO_TEXT = "UPDATE sqlite_schema SET name = CAST(x'ff' AS TEXT), sql = 'CREATE x' WHERE name = 'keys'"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM master",
+        "DROP TABLE keys",
+        "UPDATE keys SET wrapped = x'00'",
+        f"PRAGMA writable_schema = ON; {NO_TEXT}",
+    ],
+)
 def test_damaged_keys_are_told_and_a_check_of_the_log_counts_what_cannot_be_read(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "log.db"
     with closing(opened(path)) as log:
         Journal(log).create(user_id=7)
     with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as conn:
-        conn.execute(damage)
+        conn.executescript(damage)
     with closing(SqliteLogReader(path)) as reader:
         with pytest.raises(KeysUnreadable):
             list(reader.read())
@@ -388,3 +400,15 @@ def test_another_folder_s_master_key_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(KeysUnreadable, match="is there already"):
         opened(tmp_path / "two" / "log.db", master=master)
     assert master.read_bytes() == before
+
+
+@pytest.mark.parametrize("table", ["keys", "master"])
+def test_a_view_without_end_in_place_of_the_keys_holds_nobody_up(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        Journal(log).create(user_id=7)
+    put_endless_view(tmp_path / "keys.db", table)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        assert verify(reader, keys=keys).without_key == 1
+    with pytest.raises(KeysUnreadable, match=f"{table}, a view has its name"):
+        opened(path)

@@ -406,7 +406,22 @@ def test_an_output_that_the_result_does_not_tell_of_is_hashed_up_to_a_size(run: 
         Path(run.output_file).unlink()
         return ending.output_sha256
 
-    assert [of({}, 4), of({"width": 1}, 3), of({"sha256": "told"}, 4)] == [sha256(b"made").hexdigest(), "", ""]
+    made = sha256(b"made").hexdigest()
+    assert [of({}, 4), of({"width": 1}, 3), of({"sha256": made}, 4)] == [made, "", ""]
+    assert [of({"sha256": told}, 4) for told in ("told", made.upper(), None, [made])] == [made] * 4
+
+
+def test_an_output_is_brought_to_the_disk_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be large, and the disk slow."""
+    synced, sync = list[int](), os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        sync(fd)
+
+    monkeypatch.setattr("os.fsync", noted)
+    perform(run, copying(lambda _: None), Line(), hash_up_to=10**6)
+    assert synced.count(Path(run.output_file).stat().st_ino) == 1
 
 
 def test_the_hash_of_an_output_is_not_taken_from_the_attempt(source: Path, run: Run) -> None:

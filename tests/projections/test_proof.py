@@ -312,7 +312,7 @@ def test_a_record_that_does_not_match_its_hash_is_not_given_out_as_proven(sealed
     with forging(sealed.path) as conn:
         conn.execute("UPDATE events SET actor = 'carl' WHERE position = 2")
         ((task_id,),) = conn.execute("SELECT task_id FROM events WHERE position = 2")
-    with pytest.raises(LogCorrupt, match="Position 2"):
+    with pytest.raises(NotAsSealed, match="Position 2"):
         sealed.proof(task_id)
 
 

@@ -42,10 +42,13 @@ CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A service has made small.jpg of in.png, by a batch, and other.jpg by itself; a third task was cancelled.
 
-    Then it was told to hash small inputs only, and made two more, one of them by a batch.
+    Then it was told to hash small inputs only, and made two more, one of them by a batch. Of a file that it could make
+    no smaller it made nothing in its place, and then another file.
     """
     folder = tmp_path_factory.mktemp("house")
     Image.linear_gradient("L").save(folder / "in.png")
+    Image.new("RGB", (64, 48), "teal").save(folder / "in.jpg", quality=10, optimize=True)
+    larger: dict[str, Any] = {"type": "image_convert", "input_file": folder / "in.jpg", "options": {"quality": 95}}
     with TaskService.open(folder / "data", config=Config(workers=1)) as tasks:
         work: dict[str, Any] = {"type": "image_thumbnail", "input_file": folder / "in.png"}
         of_a_batch = tasks.create_task(**work, output_file=folder / "small.jpg", batch="b", options={"width": 32})
@@ -59,6 +62,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         of_another = tasks.create_task(**work, output_file=folder / "tiny.jpg", batch="c", options={"width": 8})
         for task_id in (unhashed, of_another):
             assert tasks.wait(task_id, timeout=60).status == "completed"
+        stays = tasks.create_task(**larger, output_file=folder / "6.jpg", original="replace")
+        made = tasks.create_task(**larger, output_file=folder / "7.jpg")
+        assert [tasks.wait(task_id, timeout=60).status for task_id in (stays, made)] == ["completed"] * 2
     return folder
 
 
@@ -234,6 +240,23 @@ def test_a_key_is_made_only_once_there_is_something_to_sign(log: SqliteLogReader
     assert made == provenance(log, 1, tmp_path / "seals", partial(kept_key, key))
 
 
+def test_what_was_not_published_was_not_made(house: Path, log: SqliteLogReader) -> None:
+    """The result tells of bytes that are gone, as the original has stayed."""
+    done = log.read_task(6)[-1].event
+    assert isinstance(done, Completed)
+    assert done.result["sha256"] == digest(house / "7.jpg")
+    assert makers_of(log, house / "7.jpg") == (7, ())
+    with pytest.raises(SealUnfit, match="the original stays: the result is not smaller"):
+        made_by(log, 6)
+
+
+@pytest.mark.parametrize("told", ["", "told", "A" * 64, None, 5, ["a" * 64]])
+def test_what_is_no_hash_in_a_result_does_not_hide_the_one_that_was_found(told: object) -> None:
+    assert Completed(result={"sha256": told}, output_sha256="b" * 64).made_sha256 == "b" * 64
+    assert Completed(result={"sha256": told}).made_sha256 == ""
+    assert Completed(result={"sha256": "a" * 64}, output_sha256="b" * 64).made_sha256 == "a" * 64
+
+
 @pytest.mark.parametrize("event", ["created", "started", "completed", "service_started"])
 def test_nothing_is_signed_of_a_record_that_is_not_what_its_hash_says(event: str, house: Path, tmp_path: Path) -> None:
     path = shutil.copy(house / "data" / "log.db", tmp_path)
@@ -245,3 +268,15 @@ def test_nothing_is_signed_of_a_record_that_is_not_what_its_hash_says(event: str
         )
     with closing(SqliteLogReader(Path(path))) as changed, pytest.raises(LogCorrupt, match="was changed"):
         provenance(changed, 1, tmp_path / "seals", partial(private_key, tmp_path / "seal-key"))
+
+
+def test_nobody_is_signed_to_have_made_the_same_by_a_record_that_was_changed(house: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(house / "data" / "log.db", tmp_path))
+    hashes = digest(house / "other.jpg"), digest(house / "small.jpg")
+    with forging(path) as conn:
+        conn.execute("UPDATE events SET data = replace(data, ?, ?) WHERE task_id = 2", hashes)
+    with closing(SqliteLogReader(path)) as changed:
+        made = makers_of(changed, house / "small.jpg")
+        assert (made.task_id, made.others) == (1, (2,))
+        with pytest.raises(LogCorrupt, match="was changed"):
+            provenance(changed, 1, tmp_path / "seals", partial(private_key, tmp_path / "seal-key"), made.others)

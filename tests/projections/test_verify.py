@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forgery import forging, opened
+from forgery import forging, opened, put_endless_view
 from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
@@ -778,16 +778,6 @@ def test_a_table_of_another_shape_is_found(folder: Path) -> None:
     assert (9, "unreadable") in {(finding.position, finding.code) for finding in found.findings}
 
 
-def put_endless_view(path: Path, table: str) -> None:
-    """In the place of a table, as somebody does who wants no check to come to an end."""
-    with closing(opened(path)) as conn:
-        columns = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
-        numbers = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
-        values = ", ".join(f"x AS {column}" for column in columns)
-        conn.execute(f"DROP TABLE {table}")
-        conn.execute(f"CREATE VIEW {table.upper()} AS {numbers} SELECT {values} FROM c")
-
-
 @pytest.mark.parametrize("table", TABLES)
 def test_a_view_without_end_in_place_of_a_table_of_the_log_is_refused(folder: Path, table: str) -> None:
     put_endless_view(folder / "log.db", table)
@@ -803,6 +793,7 @@ def test_a_view_without_end_in_place_of_a_table_of_the_views_is_found(folder: Pa
     found = checked(folder)
     assert codes(found) == {"views"}
     assert [f"{table}, a view has its name" in one.message for one in found.findings] == [True], found.findings
+    TaskViews(folder / "views.db").close()
     with closing(SqliteLogReader(folder / "log.db")) as reader:
         rebuild_views(reader, folder / "views.db")
     assert checked(folder).ok

@@ -417,6 +417,20 @@ def test_a_kill_while_views_are_begun_leaves_none(tmp_path: Path, monkeypatch: p
     assert [path.name for path in tmp_path.iterdir()] == ["views.db"]
 
 
+def test_views_that_are_begun_are_never_there_without_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, connect, sizes = tmp_path / "views.db", sqlite3.connect, list[int]()
+
+    def watched(file: Path | str, **how: Any) -> Any:
+        if path.exists():
+            sizes.append(path.stat().st_size)
+        return connect(file, **how)
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    TaskViews(path).close()
+    assert sizes
+    assert min(sizes) > 0
+
+
 def test_every_table_has_checksums_and_is_compared_by_verify() -> None:
     found = TaskViews(":memory:").connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
     tables = {name for (name,) in found if not name.startswith(("search_", "past_search_"))}

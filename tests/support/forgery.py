@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,6 +29,16 @@ def forging(path: Path) -> Iterator[sqlite3.Connection]:
                     conn.execute(made_by)
     finally:
         conn.close()
+
+
+def put_endless_view(path: Path, table: str) -> None:
+    """In the place of a table, as somebody does who wants no check to come to an end: SQLite looks for a first row."""
+    with closing(opened(path)) as conn:
+        columns = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
+        numbers = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+        values = ", ".join(f"x AS {column}" for column in columns) or "x"
+        conn.execute(f"DROP TABLE IF EXISTS {table}")
+        conn.execute(f"CREATE VIEW {table.upper()} AS {numbers} SELECT {values} FROM c WHERE x < 0")
 
 
 def forged_envelopes(genuine: str) -> list[str]:

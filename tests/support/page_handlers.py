@@ -15,6 +15,7 @@ class Saying(msgspec.Struct, frozen=True, kw_only=True):
     percent: float = 40.0
     error: str = ""
     result: dict[str, Any] = {}
+    written: str = ""
     wait: bool = False
 
 
@@ -29,4 +30,6 @@ def saying(context: TaskContext[Saying]) -> dict[str, Any]:
         raise type(asked.error[:60], (Exception,), {})(asked.error)
     while asked.wait and not context.should_stop():
         threading.Event().wait(0.02)
+    if asked.written:
+        context.output_part.write_text(asked.written)
     return asked.result

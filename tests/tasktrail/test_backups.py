@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forgery import put_endless_view
 from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -150,6 +151,46 @@ def test_a_damaged_log_gives_no_backup_and_the_position_is_told(data: Path, tmp_
     with pytest.raises(LogCorrupt, match="position 7"):
         back_up(data, tmp_path / "copy.db")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_of_a_log_whose_schema_is_no_text_there_is_no_backup_and_it_can_be_replaced(data: Path, tmp_path: Path) -> None:
+    """SQLite puts what it cannot read into its error, which then cannot be read either."""
+    taken = back_up(data, tmp_path / "copy.db")
+    shutil.copytree(data, tmp_path / "changed")
+    shutil.copyfile(tmp_path / "copy.db", tmp_path / "base.db")
+    for changed in (tmp_path / "changed" / "log.db", tmp_path / "base.db"):
+        with closing(sqlite3.connect(changed, isolation_level=None)) as log:
+            log.execute("PRAGMA writable_schema = ON")
+            log.execute("UPDATE sqlite_schema SET name = CAST(x'ff' AS TEXT), sql = 'CREATE x' WHERE name = 'answers'")
+    with pytest.raises(BaseUnfit, match="no UTF-8"):
+        back_up(data, tmp_path / "no.db", base=tmp_path / "base.db")
+    with pytest.raises(LogCorrupt, match="no UTF-8"):
+        back_up(tmp_path / "changed", tmp_path / "no.db")
+    with pytest.raises(LogCorrupt, match="no UTF-8"):
+        restore(tmp_path / "changed", tmp_path / "new")
+    assert restore(tmp_path / "copy.db", tmp_path / "changed", force=True).head == taken.head
+
+
+def test_an_earlier_backup_with_a_view_without_end_is_none_to_go_on_from(data: Path, tmp_path: Path) -> None:
+    back_up(data, tmp_path / "earlier.db")
+    put_endless_view(tmp_path / "earlier.db", "epochs")
+    with pytest.raises(BaseUnfit):
+        back_up(data, tmp_path / "later.db", base=tmp_path / "earlier.db")
+
+
+@pytest.mark.parametrize("table", ["events", "answers", "epochs", "_sqlite_migrations"])
+def test_of_a_log_with_a_view_without_end_there_is_no_backup_and_it_can_be_replaced(
+    data: Path, tmp_path: Path, table: str
+) -> None:
+    taken = back_up(data, tmp_path / "copy.db")
+    shutil.copytree(data, tmp_path / "changed")
+    put_endless_view(tmp_path / "changed" / "log.db", table)
+    with pytest.raises(LogCorrupt):
+        back_up(tmp_path / "changed", tmp_path / "no.db")
+    with pytest.raises(LogCorrupt):
+        restore(tmp_path / "changed", tmp_path / "new")
+    assert restore(tmp_path / "copy.db", tmp_path / "changed", force=True).head == taken.head
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["changed", "copy.db", "data"]
 
 
 def test_what_is_no_log_is_not_backed_up(tmp_path: Path) -> None:

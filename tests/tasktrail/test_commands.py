@@ -93,6 +93,8 @@ OPENING: list[tuple[Callable[[Any], object], str]] = [
     (Client.connect, "data"),
     (Reader, "data"),
     (lambda wrong: back_up(wrong, "there"), "data"),
+    (lambda wrong: back_up("here", wrong), "destination"),
+    (lambda wrong: back_up("here", "there", base=wrong), "base"),
     (lambda wrong: restore(wrong, "there"), "source"),
 ]
 
@@ -102,6 +104,16 @@ def test_what_is_no_path_is_refused_by_the_name_of_its_argument(method: Callable
     with pytest.raises(InvalidPath, match=f"{field} has to be a path, not 5") as caught:
         method(5)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("wrong", ["a\ud800", "a\0b"])
+@pytest.mark.parametrize(("method", "field"), OPENING)
+def test_what_no_file_can_be_called_is_refused_by_the_name_of_its_argument(
+    method: Callable[[Any], object], field: str, wrong: str
+) -> None:
+    with pytest.raises(InvalidPath, match="no file can have") as caught:
+        method(wrong)
+    assert (caught.value.field, caught.value.message.isprintable()) == (field, True)
 
 
 def test_what_a_method_has_made_of_its_arguments_need_not_be_checked_again(tasks: Sent) -> None:

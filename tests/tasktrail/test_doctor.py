@@ -24,6 +24,7 @@ from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.handlers.contract import Finding
 from tasktrail.handlers.manifests import Claims
+from tasktrail.handlers.presets import Preset
 from tasktrail.handlers.process.sandbox import SandboxSupport
 from tasktrail.projections.proof.witness_list import add_witness
 
@@ -111,6 +112,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"open_files": 200}, ("open_files", "warn")),
         ({"handler_errors": ("Handlers of mine cannot be loaded",)}, ("handlers", "fail")),
         ({"types": ()}, ("handlers", "fail")),
+        ({"preset_errors": ("preset web: video_convert has no option 'crv'",)}, ("presets", "fail")),
         ({"findings": (Finding("office", "warn", "LibreOffice is not there", "Install it."),)}, ("office", "warn")),
         ({"lacking": (PLAIN,)}, ("packages", "warn")),
         ({"targets_trouble": ("apprise is not installed", "Install it.")}, ("targets", "fail")),
@@ -331,6 +333,28 @@ def test_a_handler_module_that_is_not_there_is_found(tmp_path: Path) -> None:
     facts = collect_facts(tmp_path, Config(handlers=("no_such_module_anywhere",)))
     assert len(facts.handler_errors) == 1
     assert "no_such_module_anywhere" in facts.handler_errors[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"type": "video_convert", "options": {"crf": 28}}, ()),
+        ({"type": "video_part"}, ()),  # others may come to what it says
+        ({"type": "video_part", "options": {"prt": 1}}, ("video_part has no option 'prt'; did you mean 'part'?",)),
+        (
+            {"type": "video_convert", "options": {"crv": 28}},
+            ("video_convert has no option 'crv'; did you mean 'crf'?",),
+        ),
+        (
+            {"type": "video_convert", "options": {"crf": 99}},
+            ("option crf of video_convert has to be a whole number, at most 63",),
+        ),
+        ({"type": "video_convrt"}, ("There is no task type 'video_convrt'; did you mean 'video_convert'?",)),
+    ],
+)
+def test_a_preset_that_no_task_can_have_is_found(fields: dict[str, Any], told: tuple[str, ...], tmp_path: Path) -> None:
+    facts = collect_facts(tmp_path, Config(presets=(Preset(name="mine", **fields),)))
+    assert facts.preset_errors == tuple(f"preset mine: {each}" for each in told)
 
 
 def test_examining_gives_back_every_descriptor(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forgery import put_endless_view
 from full_disks import leave_unbegun
 
 from tasktrail.api.reader import Reader
@@ -68,6 +69,13 @@ def seen_by_views(data: Path) -> tuple[int, str]:
     with closing(sqlite3.connect(data / "views.db")) as views:
         position, digest = views.execute("SELECT position, hash FROM progress").fetchone()
     return position, digest.hex()
+
+
+def test_views_with_a_view_without_end_say_nothing(older: Path) -> None:
+    put_endless_view(older / "views.db", "progress")
+    missing = what_is_missing(DataPaths(older))
+    assert missing is not None
+    assert missing[0].file != str(older / "views.db")
 
 
 def starts(service: TaskService) -> list[tuple[Any, str, str]]:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import pytest
 
 from tasktrail.api.service import TaskService
-from tasktrail.batches.request import MadeBatch, Refused, Skipped
+from tasktrail.batches.request import MadeBatch, NewBatch, Refused, Skipped
 from tasktrail.cli import batch
 from tasktrail.cli.app import run
 from tasktrail.cli.batch import _report_rest
 from tasktrail.cli.progress import Signals
+from tasktrail.events import CreateTask
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
 
@@ -239,10 +240,29 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
 
 def test_what_nothing_here_will_end_is_told_once(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Signals, "next", lambda *_: 2)
-    said = cli(*ALL, "--worker-label", "gpu")
-    assert said.code == 130
-    assert "task 1 waits: no worker offers gpu; lifted by a start of the service" in said.err
-    assert said.err.count("waits:") == 1
+    for _again in range(2):
+        said = cli(*ALL, "--worker-label", "gpu")
+        assert said.code == 130
+        assert "task 1 waits: no worker offers gpu; lifted by a start of the service" in said.err
+        assert said.err.count("waits:") == 1
+
+
+def test_held_tasks_of_an_earlier_batch_are_told(
+    cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TaskService.open(tmp_path / "data") as service:
+        to = tmp_path / "out" / "{stem}.loud"
+        service.create_batch([tmp_path / "in" / "a.txt"], to, type="shout", task={"held": True})
+    monkeypatch.setattr(Signals, "next", lambda *_: 2)
+    said = cli("batch", "in", "--to", "out/{stem}.loud", "--type", "shout")
+    (told,) = [line for line in said.err.splitlines() if "waits:" in line]
+    assert told.startswith("task 1 waits: is held until somebody starts it")
+
+
+def test_only_what_its_tasks_can_share_is_offered() -> None:
+    offered = {one.name for one in batch.batch_command.params if one.name in CreateTask.__struct_fields__}
+    assert "label" in offered
+    assert offered <= {*NewBatch.__struct_fields__}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forgery import forging
 from histories import Journal
 from scripted_witness import ScriptedWitness
 from sealed_logs import chained_anew
@@ -104,6 +105,14 @@ def test_a_log_that_is_not_as_it_was_sealed_makes_the_exit_code_4(cli: Callable[
     for command in (("seal",), ("prove", "1"), ("prove", "--from", "3")):
         told = cli(*command, "--data", str(data), "--json")
         assert (told.code, json.loads(told.err)["code"]) == (4, "not_as_sealed")
+
+
+def test_a_record_that_was_changed_makes_the_exit_code_4(cli: Callable[..., Any], data: Path) -> None:
+    assert cli("seal", "--data", str(data)).code == 0
+    with forging(data / "log.db") as conn:
+        conn.execute("UPDATE events SET actor = 'carl' WHERE position = 1")
+    told = cli("prove", "1", "--data", str(data), "--json")
+    assert (told.code, json.loads(told.err)["code"]) == (4, "not_as_sealed")
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "http://a:b@c", "witness.example", "https://a/b?c"])

@@ -305,6 +305,15 @@ def test_a_task_for_later_tells_until_when_it_waits_and_not_that_it_goes_on(
 
 
 @pytest.mark.usefixtures("inside")
+def test_a_time_that_has_come_is_not_waited_for(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.script += [partial(press, signal.SIGTERM)]
+    shown = cli("run", "noop", "--scheduled-for", "2020-01-02T03:04:05Z", "--worker-label", "gpu")
+    assert shown.code == 130
+    assert "waits until" not in shown.err
+    assert "task 1 has not begun; the same command without that time waits again, or `tasktrail serve`" in shown.err
+
+
+@pytest.mark.usefixtures("inside")
 def test_a_task_that_has_not_begun_tells_what_it_waits_for(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

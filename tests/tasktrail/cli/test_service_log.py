@@ -156,6 +156,15 @@ def test_handlers_that_cannot_be_loaded_are_an_error_of_the_log_and_stop_a_stric
 
 
 @pytest.mark.slow
+def test_a_preset_that_no_task_can_have_is_an_error_of_the_log(serve: Serve) -> None:
+    process = serve(PRESETS='[{"name": "mine", "type": "image_convert", "options": {"qualty": 80}}]')
+    (error,) = [line for line in objects(until_ready(process)) if line["level"] == "error"]
+    assert error["event"] == "a preset cannot be used"
+    assert error["error"] == "preset mine: image_convert has no option 'qualty'; did you mean 'quality'?"
+    until_ended(process)
+
+
+@pytest.mark.slow
 def test_lines_for_people_are_there_too(serve: Serve, data: Path) -> None:
     process = serve("--strict", LOG_FORMAT="console")
     until_ready(process)

@@ -107,14 +107,19 @@ def test_a_file_in_the_way_is_left_alone(service: TaskService, tmp_path: Path) -
     assert path.read_text() == "mine"
 
 
-def test_a_folder_that_can_hold_no_socket_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def on_fat(_self: socket.socket, _name: str) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.EIO, "the data folder on a file system that can hold"), (errno.ENOSPC, "Free disk")]
+)
+def test_a_folder_that_can_hold_no_socket_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def refuse(_self: socket.socket, _name: str) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("tasktrail.http.server.socket.socket.bind", on_fat)
-    with pytest.raises(ListenFailed, match=r"t\.sock cannot be listened on: Input/output error") as refused:
+    monkeypatch.setattr("tasktrail.http.server.socket.socket.bind", refuse)
+    with pytest.raises(ListenFailed, match=rf"t\.sock cannot be listened on: {os.strerror(number)}") as refused:
         listen_unix(tmp_path / "t.sock")
-    assert "data folder" in refused.value.advice
+    assert advice in refused.value.advice
     assert "port" not in refused.value.advice
 
 

@@ -97,6 +97,19 @@ def test_a_task_that_is_done_leads_to_its_provenance_where_there_is_a_key(
         seal.path.unlink()
 
 
+@pytest.mark.parametrize("result", [{}, {"sha256": "unknown"}])
+def test_so_does_a_task_of_a_type_that_does_not_tell_what_it_has_made(
+    browser: httpx.Client, service: TaskService, tmp_path: Path, result: dict[str, str]
+) -> None:
+    output = tmp_path / "made.txt"
+    made = service.create_task(type="saying", output_file=str(output), options={"written": "made", "result": result})
+    nothing = service.create_task(type="saying", options={"result": result})
+    for task_id in (made, nothing):
+        service.wait(task_id, 60)
+    assert "no key to sign with" in shown(browser, made)
+    assert "rovenance" not in shown(browser, nothing)
+
+
 def test_pictures_of_input_and_output_are_served_with_what_keeps_them_harmless(
     browser: httpx.Client, service: TaskService, create: Callable[..., int]
 ) -> None:
