@@ -103,7 +103,7 @@ def test_the_times_of_a_long_track_take_no_more_memory_than_those_of_a_short_one
             tracemalloc.stop()
 
     peak(2)
-    assert peak(100) < 1.5 * peak(5)
+    assert min(peak(100) for _ in range(3)) < 1.5 * min(peak(5) for _ in range(3)), "others allocate now and then, too"
 
 
 def test_decoding_times_of_a_track_without_reordering_are_its_presentation_times() -> None:

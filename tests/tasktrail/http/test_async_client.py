@@ -296,12 +296,13 @@ def test_closing_waits_for_a_stream_that_still_gives_its_connection_back(
 
     async def program() -> None:
         nonlocal given_back
-        may_end = asyncio.Event()
+        begun, may_end = asyncio.Event(), asyncio.Event()
 
         async def slow(_: object) -> AsyncGenerator[int, None]:
             nonlocal given_back
             yield 0
             try:
+                begun.set()
                 await asyncio.Event().wait()
             finally:
                 await may_end.wait()
@@ -309,8 +310,11 @@ def test_closing_waits_for_a_stream_that_still_gives_its_connection_back(
 
         monkeypatch.setattr(AsyncClient, "_ended", slow)
         client = one_of_many(socket)
-        with pytest.raises(WaitTimeout):
-            await client.wait(task_id, timeout=0.05)
+        waiting = asyncio.create_task(client.wait(task_id))
+        await begun.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
         asyncio.get_running_loop().call_later(0.2, may_end.set)
         await client.close()
         assert given_back
