@@ -1,6 +1,7 @@
 """The server: one thread that answers on the Unix socket in the data folder and on a loopback port."""
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
@@ -320,6 +321,12 @@ class _Server(uvicorn.Server):
 
 
 _BACKLOG = 4096
+_NO_SOCKETS = "Put the data folder on a file system that can hold sockets: FAT and some network shares cannot."
+_NOT_WRITABLE = (
+    "See that the data folder belongs to the user of the service, is writable for it, and is not on a read-only file "
+    "system."
+)
+_WHY_NO_SOCKET = {errno.EACCES: _NOT_WRITABLE, errno.EROFS: _NOT_WRITABLE, errno.ENOSPC: "Free disk space."}
 
 
 def listen_unix(path: Path) -> socket.socket:
@@ -343,7 +350,7 @@ def listen_unix(path: Path) -> socket.socket:
         making.unlink(missing_ok=True)
         raise ListenFailed(
             f"{path} cannot be listened on: {error.strerror or error}",
-            remedy="Put the data folder on a file system that can hold sockets: FAT and some network shares cannot.",
+            remedy=_WHY_NO_SOCKET.get(error.errno or 0, _NO_SOCKETS),
         ) from error
     except BaseException:
         listener.close()

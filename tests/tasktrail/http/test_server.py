@@ -118,6 +118,23 @@ def test_a_folder_that_can_hold_no_socket_is_told_as_that(tmp_path: Path, monkey
     assert "port" not in refused.value.advice
 
 
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [(errno.EACCES, "belongs to the user"), (errno.EROFS, "read-only"), (errno.ENOSPC, "Free disk space")],
+)
+def test_what_keeps_a_socket_from_being_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
+) -> None:
+    def refused_there(_self: socket.socket, _name: str) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("tasktrail.http.server.socket.socket.bind", refused_there)
+    with pytest.raises(ListenFailed) as refused:
+        listen_unix(tmp_path / "t.sock")
+    assert advice in refused.value.advice
+    assert "FAT" not in refused.value.advice
+
+
 def test_a_later_server_keeps_its_socket_when_the_earlier_one_stops(serve: Serve, tmp_path: Path) -> None:
     first, second = serve(), serve()
     assert first.stop()
