@@ -439,7 +439,7 @@ class DataInUse(TasktrailError):
     code = "data_in_use"
     status = 409
     title = "Another service works on this data folder"
-    remedy = "Talk to the running service, or stop it first."
+    remedy = "Talk to the running service, or stop it and wait until its process has ended."
 
 
 class LogCorrupt(TasktrailError):

@@ -18,7 +18,7 @@ from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
 from ..events.errors import LogTooNew
 from ..events.log.answers import is_as_written
-from ..events.log.archives import KnownArchive
+from ..events.log.archives import PUT_BACK, KnownArchive
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE, Damage
@@ -73,8 +73,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 REMEDIES = {
     "views": "Run `tasktrail rebuild`: views are built from the log, which is the truth. The service may go on.",
     "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made anew.",
-    "archive": "Keep the file for whoever looks into it, and put that archive from a backup in its place. If none has "
-    "it, restore the newest backup that `tasktrail verify` finds sound.",
+    "archive": PUT_BACK,
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
     "key": "Put the newest copy of `keys.db`, together with its master key, in its place.",

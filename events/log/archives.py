@@ -23,6 +23,11 @@ from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task
 from .chain import checksum
 
 ARCHIVE_FOLDER = "archive"
+PUT_BACK = (
+    "Keep the file for whoever looks into it, and put that archive from a backup in its place. If none has it, restore "
+    "the newest backup that `tasktrail verify` finds sound."
+)
+"""What to do about an archive that is missing or damaged: it alone, and not the whole folder."""
 _COLUMNS = "first, last, newest_task, root, sha256, size"
 _ALL = f"SELECT {_COLUMNS}, sum FROM archives ORDER BY first"  # noqa: S608 - our own names
 _UNTIL = "SELECT max(last) FROM archives"
@@ -184,7 +189,8 @@ def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
         if first[0] <= segment.last and segment.first <= last:
             path = archives.file(segment).path
             if file_digest(path) != (segment.sha256, segment.size):
-                raise LogCorrupt(f"Position {segment.first}: the archive {path} was changed or replaced")
+                told = f"Position {segment.first}: the archive {path} was changed or replaced"
+                raise LogCorrupt(told, remedy=PUT_BACK)
     conn.execute(_DELETE, (last,))
     return int(segments[-1].last - last)
 
@@ -260,7 +266,8 @@ class Archives:
                 for now in self.segments():
                     if now.first == segment.first and now.sha256 != segment.sha256:
                         return self.file(now)
-                raise LogCorrupt(f"Position {segment.first}: the archive {path} is missing") from None
+                told = f"Position {segment.first}: the archive {path} is missing"
+                raise LogCorrupt(told, remedy=PUT_BACK) from None
 
     def _folder(self) -> Path:
         return folder_of(Path(self._conn.execute("PRAGMA database_list").fetchone()[2]))
@@ -416,6 +423,6 @@ def _told() -> Iterator[None]:
     try:
         yield
     except ArchiveDamaged as error:
-        raise LogCorrupt(f"Position {error.position}: {error.reason}") from error
+        raise LogCorrupt(f"Position {error.position}: {error.reason}", remedy=PUT_BACK) from error
     except OSError as error:
         raise DiskFailed(f"An archive cannot be read: {error}") from error

@@ -28,7 +28,7 @@ class ExportSigner:
         self._log = log
         self._seals = seals
         newest_seal(seals)  # without one there may be no key yet, and none is made for this
-        self._key = private_key(key_file, name_of(next(log.read(limit=1))))
+        self._key = private_key(key_file, name_of(next(log.read(limit=1))), seals=seals)
 
     def signed(self, name: str, sha256: str, position: int, query: dict[str, Any], rows: int) -> dict[str, Any]:
         """What is said of a file, in a DSSE envelope.

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .stamps import Authorities
 
 _SEAL_FIRST = "Make one with `tasktrail seal`."
+_KEY_AS_IT_WAS = (
+    "Put that key back, from a copy: a backup has none. If it is lost, give the log another folder for its seals "
+    "(`seals_dir` in tasktrail.toml) and tell auditors and witnesses the new key. Leave these seals as they are."
+)
 SUFFIX = ".note"
 _STAMP = ".tsr"
 KEY = "key"
@@ -62,11 +66,12 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
     Args:
         log: the log.
         folder: where the seals are kept; it is made.
-        key_file: the private key; it is made, too.
+        key_file: the private key; it is made, too, unless there are seals already.
         now: what the seal says when it was made.
 
     Raises:
-        SealUnfit: the log is empty, the file holds no key of this log, or the newest seal cannot be read.
+        SealUnfit: the log is empty, the file holds no key of this log or not that of the seals, or the newest
+            seal cannot be read.
         NotAsSealed: the newest seal speaks of another log.
         OSError: a file cannot be written.
     """
@@ -74,8 +79,8 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
     if first is None:
         raise SealUnfit("The log is empty: there is nothing to seal", remedy="Submit a task first.")
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    key = private_key(key_file, name_of(first))
-    trees = _as_sealed(log, folder, key.public)
+    key = private_key(key_file, name_of(first), seals=folder)
+    trees = _as_sealed(log, folder, key.public, key_file)
     checkpoint = checkpoint_of(key.public.name, trees, now)
     path = folder / f"{checkpoint.size}{SUFFIX}"
     with alone(folder):
@@ -107,9 +112,17 @@ def keep_stamp(seal: Seal, stamp: bytes) -> None:
         write_durably(seal.path.with_suffix(_STAMP), stamp)
 
 
-def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
+def _as_sealed(log: LogReader, folder: Path, key: PublicKey, key_file: Path) -> Trees:
     """The trees of a log that is as its newest seal says. Nothing else may be sealed."""
-    newest = read_seal(files[-1], key) if (files := seal_files(folder)) else None
+    newest = None
+    if files := seal_files(folder):
+        try:
+            newest = read_seal(files[-1], key)
+        except SealUnfit as error:
+            if _is_by_the_key_beside_it(files[-1]):
+                told = f"{files[-1]} was signed with a key other than that in {key_file}"
+                raise SealUnfit(told, field="seal_key", remedy=_KEY_AS_IT_WAS) from error
+            raise
     trees = Trees()
     for record in log.hashes():
         try:
@@ -121,6 +134,12 @@ def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
     if newest and trees.records.size < newest.checkpoint.size:
         _refuse_others(newest, trees)
     return trees
+
+
+def _is_by_the_key_beside_it(seal: Path) -> bool:
+    with suppress(SealUnfit):
+        return bool(read_seal(seal, public_key(seal.parent)))
+    return False
 
 
 def damaged(error: IndexError) -> SealUnfit:
@@ -415,10 +434,16 @@ def name_of(first: Recorded) -> str:
     return f"tasktrail/{log_id(first)}"
 
 
-def private_key(path: Path, name: str) -> PrivateKey:
-    """The key that a log is sealed with; it is made if it is not there. Raises `SealUnfit`."""
+def private_key(path: Path, name: str, *, seals: Path | None = None) -> PrivateKey:
+    """The key that a log is sealed with; it is made if it is not there, and no seals either. Raises `SealUnfit`.
+
+    Beside seals it was lost. A new one under the same name would part what auditors have kept from what comes.
+    """
     with alone(path.parent):
         if not path.exists():
+            if seals is not None and seals.exists() and seal_files(seals):
+                told = f"The key that the seals in {seals} were signed with is missing: there is no {path}"
+                raise SealUnfit(told, field="seal_key", remedy=_KEY_AS_IT_WAS)
             write_durably(path, PrivateKey.made(name).text + "\n", new=True)
     return kept_key(path, name)
 

@@ -23,6 +23,7 @@ from .archives import copy_archives, refuse_missing, remove
 from .backup import called, copy_log, log_end, part_file
 from .check import check_file, silent
 from .evidence import Acceptance, note_loss, sync_copy
+from .incremental import bases
 
 _OTHER_BACKUP = "Use another backup. Nothing was changed."
 
@@ -137,6 +138,10 @@ def _made(paths: DataPaths) -> Iterator[None]:
 
 def _origin(source: Path, paths: DataPaths) -> Path:
     origin = source / "log.db" if source.is_dir() else source
+    if source.is_dir() and not origin.exists():
+        newest = next(bases(source), None)
+        remedy = "Name the file of a backup" + (f"; the newest there is {newest}." if newest else ", or a data folder.")
+        raise InvalidPath(f"{source} is a folder without a log", field="src", remedy=remedy)
     if not origin.is_file():
         raise InvalidPath(f"There is no backup at {source}", field="src", remedy="`tasktrail backup` makes one.")
     if paths.log.exists() and origin.samefile(paths.log):

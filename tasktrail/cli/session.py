@@ -423,7 +423,8 @@ class Environment:
         paths = _with_log(session)
         with closing(read_log(paths.log)) as log:
             task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
-            found = provenance(log, task_id, _seals(session, paths), partial(private_key, paths.seal_key), others)
+            seals = _seals(session, paths)
+            found = provenance(log, task_id, seals, partial(private_key, paths.seal_key, seals=seals), others)
         give_to_owner(paths)
         return found
 

@@ -321,6 +321,18 @@ class _Server(uvicorn.Server):
 
 
 _BACKLOG = 4096
+_NO_SOCKETS = "Put the data folder on a file system that can hold sockets: FAT and some network shares cannot."
+_NOT_WRITABLE = (
+    "See that the data folder belongs to the user of the service, is writable for it, and is not on a read-only file "
+    "system."
+)
+_NO_ROOM = "Free disk space."
+_WHY_NO_SOCKET = {
+    errno.EACCES: _NOT_WRITABLE,
+    errno.EROFS: _NOT_WRITABLE,
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+}
 
 
 def listen_unix(path: Path) -> socket.socket:
@@ -342,10 +354,10 @@ def listen_unix(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         making.unlink(missing_ok=True)
-        remedy = "Put the data folder on a file system that can hold sockets: FAT and some network shares cannot."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "Free disk space."
-        raise ListenFailed(f"{path} cannot be listened on: {error.strerror or error}", remedy=remedy) from error
+        raise ListenFailed(
+            f"{path} cannot be listened on: {error.strerror or error}",
+            remedy=_WHY_NO_SOCKET.get(error.errno or 0, _NO_SOCKETS),
+        ) from error
     except BaseException:
         listener.close()
         raise

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,16 @@ def test_the_page_does_what_it_says(
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_stand_in_console_blocks_only(page: str) -> None:
     assert {kind for kind, _ in blocks((ROOT / page).read_text(encoding="utf-8"))} <= KINDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_service_that_is_stopped_has_ended_before_the_next_command(page: str) -> None:
+    """A shell does not wait by itself, as the one here does. The service writes to its folder for seconds more."""
+    consoles = [text for kind, text in blocks((ROOT / page).read_text(encoding="utf-8")) if kind == "console"]
+    typed = [[command for command, _ in steps(f"```console\n{text}```\n")] for text in consoles]
+    pairs = [pair for commands in typed for pair in pairwise(commands)]
+    stops = re.compile(r"kill (?!-HUP|-9)")
+    assert [after for before, after in pairs if stops.match(before) and after.split()[0] != "wait"] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -443,9 +443,15 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
             (missing,) = verify(reader).findings
             assert (missing.code, missing.position) == ("archive", int(file.name.split("-")[0]))
             assert "put that archive from a backup in its place. If none has it" in missing.remedy
+            with pytest.raises(LogCorrupt) as refused:
+                list(reader.read())
+            assert refused.value.advice == missing.remedy
             place = chance.randrange(len(content))
             file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
             assert [one.code for one in verify(reader).findings] == ["archive"]
+            with pytest.raises(LogCorrupt) as refused:
+                list(reader.read())
+            assert refused.value.advice == missing.remedy
         file.write_bytes(content)
 
 

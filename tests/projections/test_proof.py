@@ -336,6 +336,19 @@ def test_a_log_without_records_or_seals_says_what_to_do(tmp_path: Path) -> None:
             prove(log, tmp_path / "seals", 1)
 
 
+def test_a_log_whose_key_is_lost_is_not_sealed_with_another_beside_its_seals(tmp_path: Path, sealed: Sealed) -> None:
+    """A restored backup has no key. With a new one, nobody who has kept the public key could check another seal."""
+    sealed.key_file.unlink()
+    with pytest.raises(SealUnfit, match=r"signed with is missing.*seal-key") as told_so:
+        sealed.seal()
+    assert "seals_dir" in told_so.value.advice
+    assert not sealed.key_file.exists()
+    with closing(SqliteLogReader(sealed.path)) as log:
+        make_seal(log, tmp_path / "other", sealed.key_file, BEGIN)
+    with pytest.raises(SealUnfit, match=r"other than that in .*seal-key"):
+        sealed.seal()
+
+
 # --- proofs of a task ---
 
 

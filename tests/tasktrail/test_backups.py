@@ -980,6 +980,19 @@ def test_another_data_folder_may_be_restored_from(data: Path, tmp_path: Path) ->
     assert restore(data, tmp_path / "new").position == head_of(data / "log.db")[0]
 
 
+def test_of_a_folder_of_backups_one_has_to_be_named(data: Path, tmp_path: Path) -> None:
+    """`backup` takes such a folder, also for `--base`."""
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    with pytest.raises(InvalidPath, match="is a folder without a log") as refused:
+        restore(folder, tmp_path / "new")
+    assert refused.value.advice == "Name the file of a backup, or a data folder."
+    made = Path(back_up(data, folder).path)
+    with pytest.raises(InvalidPath) as refused:
+        restore(folder, tmp_path / "new")
+    assert refused.value.advice == f"Name the file of a backup; the newest there is {made}."
+
+
 @pytest.mark.slow
 def test_a_task_whose_temp_files_were_not_in_the_backup_begins_at_0_and_completes(
     open_service: Callable[..., TaskService], tmp_path: Path

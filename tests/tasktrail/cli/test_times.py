@@ -45,6 +45,8 @@ def _in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("2026-01-01", "2025-12-31T23:00:00+00:00"),
         ("2026-08-01T22:00:00Z", "2026-08-01T22:00:00+00:00"),
         ("2026-08-01 22:00+05:30", "2026-08-01T16:30:00+00:00"),
+        ("2026-10-25 02:30", "2026-10-25T00:30:00+00:00"),  # there are two: the first
+        ("2026-03-29 02:30", "2026-03-29T01:30:00+00:00"),  # there is none: 03:30
     ],
 )
 def test_a_time_is_what_a_person_means_by_it(text: str, meant: str) -> None:

@@ -108,9 +108,15 @@ def test_a_file_in_the_way_is_left_alone(service: TaskService, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"), [(errno.EIO, "the data folder on a file system that can hold"), (errno.ENOSPC, "Free disk")]
+    ("number", "advice"),
+    [
+        (errno.EIO, "the data folder on a file system that can hold"),
+        (errno.ENOSPC, "Free disk"),
+        (errno.EACCES, "belongs to the user"),
+        (errno.EROFS, "read-only"),
+    ],
 )
-def test_a_folder_that_can_hold_no_socket_is_told_as_that(
+def test_what_keeps_a_socket_from_being_made_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
 ) -> None:
     def refuse(_self: socket.socket, _name: str) -> None:
