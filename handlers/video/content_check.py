@@ -74,7 +74,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
     for stream, packet in chain(packets, ends):
         due = None
         if packet is not None and stream in moving and packet.pts is not None and not packet.is_discard:
-            due = packet.pts * as_fraction(packet.time_base)
+            due = packet.pts * as_fraction(stream.time_base)
             awaited.add(due)
         try:
             frames = decoded(stream.decode, packet)
@@ -90,7 +90,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
             if stream.type == "video":
                 found.pictures += 1
                 if frame.pts is not None:
-                    moment = frame.pts * as_fraction(frame.time_base)
+                    moment = frame.pts * as_fraction(stream.time_base)  # PyAV 18 gives the last frames another one
                     awaited.discard(moment)
                     first = moment if first is None else min(first, moment)
                     last = moment if last is None else max(last, moment)
