@@ -15,7 +15,7 @@ import msgspec
 from ..events.clock import Clock, SystemClock
 from ..events.log.opening import read_log
 from ..projections.errors import WitnessesDamaged
-from ..projections.proof.seals import make_seal
+from ..projections.proof.seals import make_seal, seal_files
 from ..projections.proof.witness_list import read_witnesses
 from .base import Actor, Alarm, logger
 from .core.messages import Tick
@@ -47,6 +47,7 @@ class Sealer(Actor):
         every: seconds between two seals; 0: only the service's start and its stop are sealed.
         clock: for the time between two seals.
         position: the last record that is committed.
+        on_trouble: gets in words what somebody has to see to, and nothing when it is over.
     """
 
     def __init__(
@@ -59,8 +60,11 @@ class Sealer(Actor):
         every: float,
         clock: Clock,
         position: Callable[[], int],
+        on_trouble: Callable[[str], object] = lambda _: None,
     ) -> None:
         super().__init__()
+        self._on_trouble = on_trouble
+        self._folder = folder
         self._arguments = str(log_path), str(folder), str(key_file), str(witnesses)
         self._key_file = key_file
         self._every = every
@@ -104,21 +108,33 @@ class Sealer(Actor):
                 self._note(message)
 
     def _note(self, ended: ProcessEnded) -> None:
-        self._tell_of_witnesses(ended.output)
+        trouble = self._tell_of_witnesses(ended.output)
         if ended.code:
             logger.warning("the log could not be sealed", exit_code=ended.code, error=ended.last_error)
             self._sealed = 0
+            trouble = f"the log could not be sealed: {ended.last_error or f'exit code {ended.code}'}"
+        self._on_trouble(trouble)
 
-    def _tell_of_witnesses(self, output: str) -> None:
+    def _tell_of_witnesses(self, output: str) -> str:
+        """Returns what is grave of it, in words."""
+        grave = ""
         for line in output.splitlines():
             told = msgspec.json.decode(line, type=_Unsigned)
             tell = logger.error if told.grave else logger.warning
             tell(told.event, witness=told.witness, why=told.why, remedy=told.remedy)
             self._sealed = 0  # they are asked again, even if nothing is recorded until then
+            if told.grave:
+                grave = grave or f"the witness {told.witness} does not sign: {told.why}"
+        return grave
 
     def _start(self) -> None:
         position = self._position()
-        if position == self._sealed or not self._key_file.exists():
+        if position == self._sealed:
+            return
+        if not self._key_file.exists():
+            if seal_files(self._folder):
+                logger.warning("the log cannot be sealed", why=f"{self._key_file} is missing")
+                self._on_trouble(f"the log cannot be sealed: {self._key_file} is missing, beside seals made with it")
             return
         try:
             self._process.start(*self._arguments)

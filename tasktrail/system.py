@@ -184,6 +184,7 @@ class System:
         self.log_trouble: TasktrailError | None = None
         """Why the log cannot be written at the moment; commands are refused meanwhile."""
         self.views_trouble: Exception | None = None
+        self._seals_trouble = ""
         """Why the views cannot be written at the moment."""
         self.sources: tuple[WatchedFolder, ...] = ()
         """The watched folders, as they are just now."""
@@ -397,6 +398,9 @@ class System:
     def _on_views_trouble(self, error: Exception | None) -> None:
         self.views_trouble = error
 
+    def _on_seals_trouble(self, trouble: str) -> None:
+        self._seals_trouble = trouble
+
     def _look_at_log(self) -> None:
         """Notice a log that was deleted or replaced, even if no command comes."""
         try:
@@ -440,6 +444,8 @@ class System:
             found.append("temp space has run low: nothing starts until there is more")
         if self._claims is not None and (trouble := self._claims.trouble(self.clock.now())):
             found.append(f"no manifests can be signed: {trouble}")
+        if self._seals_trouble:
+            found.append(self._seals_trouble)
         return found + [error.message for error in self.registry.errors]
 
     def load(self) -> Load | None:
@@ -737,6 +743,7 @@ class System:
             every=self.config.seal_every,
             clock=self.clock,
             position=lambda: self.committed.position,
+            on_trouble=self._on_seals_trouble,
         )
 
     def _snapshot(self, kind: str) -> Path | None:

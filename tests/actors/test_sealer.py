@@ -101,7 +101,13 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     return made
 
 
-def sealer_of(folder: Path, every: float, position: Callable[[], int], clock: Clock | None = None) -> ActorRef[Sealer]:
+def sealer_of(
+    folder: Path,
+    every: float,
+    position: Callable[[], int],
+    clock: Clock | None = None,
+    on_trouble: Callable[[str], object] = lambda _: None,
+) -> ActorRef[Sealer]:
     (folder / "seal-key").touch()
     return Sealer.start(
         log_path=folder / "log.db",
@@ -111,6 +117,7 @@ def sealer_of(folder: Path, every: float, position: Callable[[], int], clock: Cl
         every=every,
         clock=clock or SystemClock(),
         position=position,
+        on_trouble=on_trouble,
     )
 
 
@@ -165,6 +172,7 @@ def test_a_log_that_was_changed_is_not_sealed_again_and_the_log_of_the_service_s
                 break
             threading.Event().wait(0.1)
         tasks.create_task(type="noop", held=True)
+        assert "SealUnfit" in degraded(tasks, "could not be sealed")[0]
     said = [line for line in lines if "could not be sealed" in line["event"]]
     assert said
     assert "SealUnfit" in said[0]["error"]
@@ -180,15 +188,45 @@ def said(lines: list[MutableMapping[str, Any]], words: str) -> MutableMapping[st
     raise AssertionError(lines)
 
 
+def degraded(tasks: TaskService, words: str) -> list[str]:
+    """What the service says with these words to be out of order; it is waited for."""
+    for _ in range(300):
+        if found := [each for each in tasks.degraded if words in each]:
+            return found
+        threading.Event().wait(0.1)
+    raise AssertionError(tasks.degraded)
+
+
+def test_a_service_whose_key_is_gone_says_that_nothing_is_sealed(data: Path) -> None:
+    (data / "seal-key").rename(data / "elsewhere")
+    with service(data) as tasks:
+        told = f"the log cannot be sealed: {data / 'seal-key'} is missing, beside seals made with it"
+        assert degraded(tasks, "sealed") == [told]
+
+
+def test_what_kept_a_log_from_being_sealed_is_over_with_the_next_seal(told: Told, tmp_path: Path) -> None:
+    troubles: list[str] = []
+    sealer = sealer_of(tmp_path, 0, lambda: 5, on_trouble=troubles.append)
+    try:
+        for code, error in ((1, "LogCorrupt: the archive is missing"), (0, "")):
+            sealer.ask(ProcessEnded(code, "", error))
+    finally:
+        told.end = ProcessEnded(0, "", "")
+        sealer.stop()
+    assert troubles[:2] == ["the log could not be sealed: LogCorrupt: the archive is missing", ""]
+
+
 def test_a_service_has_witnesses_sign_and_says_which_did_not(data: Path) -> None:
     with ScriptedWitness() as good, ScriptedWitness(lambda _: (422, b""), name="bad") as bad:
         for one in (good, bad):
             add_witness(data / "witnesses.json", one.named)
         with capture_logs() as lines, service(data) as tasks:
             told = said(lines, "has not signed")
+            trouble = degraded(tasks, "witness")
             tasks.create_task(type="noop", held=True)
     assert (told["log_level"], told["witness"]) == ("error", "bad")
     assert "other records" in told["why"]
+    assert trouble == [f"the witness bad does not sign: {told['why']}"]
     with closing(SqliteLogReader(data / "log.db")) as log:
         check = SealCheck(data / "seals", public_key(data / "seals"), [WitnessKey(good.named.key)])
         found = verify(log, seals=check)
