@@ -12,9 +12,12 @@ import json
 import sys
 from pathlib import Path
 
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import SSlibKey
+try:
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import SSlibKey
+except ImportError:
+    sys.exit("This needs a library: pip install 'securesystemslib[crypto]'")
 
 
 def opened(path: Path) -> Envelope:

@@ -117,7 +117,8 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
             print_json(task)
         return
     if not tasks:
-        click.echo("No task passes the filters." if total == 0 else f"None beyond {filters.offset} of {total}.")
+        then = f" as of {moment(as_of)}" if isinstance(as_of, datetime) else ""
+        click.echo(f"No task passes the filters{then}." if total == 0 else f"None beyond {filters.offset} of {total}.")
         return
     layout = session.layout()
     layout.table(_LIST, (_list_row(task, layout) for task in tasks))
@@ -181,8 +182,15 @@ def show_command(session: Session, task_id: int, as_of: int | datetime | None) -
     On a terminal the fields that say something are shown: not what is unset, and not what nobody has asked for. With
     --wide, with --json and in a pipe all are. As of an earlier time, as_of_position is the last record that counts.
     """
+    from ..events.errors import UnknownTask
+
     with session.reading() as reading:
-        task = reading.get_task(task_id, as_of=as_of)
+        try:
+            task = reading.get_task(task_id, as_of=as_of)
+        except UnknownTask as error:
+            if isinstance(as_of, datetime):  # in what zone a time was meant is seen by what it was taken for
+                error.message = error.message.replace("did not exist then", f"did not exist at {moment(as_of)}")
+            raise
         position = reading.stats(as_of=as_of).position if isinstance(as_of, datetime) else as_of
         brief = session.as_json or as_of is not None
         notices = [] if brief else reading.notices(task_id)
@@ -193,6 +201,7 @@ def show_command(session: Session, task_id: int, as_of: int | datetime | None) -
     else:
         print_pairs(
             [
+                *([("as_of", moment(as_of))] if isinstance(as_of, datetime) else []),
                 *([] if position is None else [("as_of_position", str(position))]),
                 *field_pairs(task, every=session.layout().width is None),
                 *([("notices", in_short(notices))] if notices else []),

@@ -152,7 +152,17 @@ def test_show_answers_about_the_past(cli: Callable[..., Any], story: int) -> Non
     at = "2026-01-31T12:00:06Z"
     told = json.loads(cli("show", str(story), "--as-of", at, "--json").out)
     assert (told["progress"], told["as_of_position"]) == (10.0, 3)
-    assert cli("show", str(story), "--as-of", at).out.splitlines()[0].split() == ["as_of_position", "3"]
+    assert [line.split() for line in cli("show", str(story), "--as-of", at).out.splitlines()[:2]] == [
+        ["as_of", "2026-01-31", "12:00:06Z"],
+        ["as_of_position", "3"],
+    ]
+
+
+def test_what_was_not_there_then_says_when_that_was(cli: Callable[..., Any], story: int) -> None:
+    shown = cli("show", str(story), "--as-of", "2026-01-31T12:59:59+01:00")
+    assert (shown.code, f"Task {story} did not exist at 2026-01-31 11:59:59Z" in shown.err) == (1, True)
+    listed = cli("list", "--as-of", "2026-01-31T12:59:59+01:00")
+    assert listed.out == "No task passes the filters as of 2026-01-31 11:59:59Z.\n"
 
 
 def test_a_task_that_is_not_there_is_exit_code_1(cli: Callable[..., Any]) -> None:
