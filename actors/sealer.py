@@ -14,7 +14,7 @@ import msgspec
 
 from ..events.clock import Clock, SystemClock
 from ..events.log.opening import read_log
-from ..projections.errors import WitnessesDamaged
+from ..projections.errors import SealUnfit, WitnessesDamaged
 from ..projections.proof.seals import make_seal, seal_files
 from ..projections.proof.witness_list import read_witnesses
 from .base import Actor, Alarm, logger
@@ -132,9 +132,7 @@ class Sealer(Actor):
         if position == self._sealed:
             return
         if not self._key_file.exists():
-            if seal_files(self._folder):
-                logger.warning("the log cannot be sealed", why=f"{self._key_file} is missing")
-                self._on_trouble(f"the log cannot be sealed: {self._key_file} is missing, beside seals made with it")
+            self._tell_if_key_was_lost()
             return
         try:
             self._process.start(*self._arguments)
@@ -142,6 +140,17 @@ class Sealer(Actor):
             logger.warning("the log cannot be sealed now", error=str(error))
             return
         self._sealed = position
+
+    def _tell_if_key_was_lost(self) -> None:
+        """Without a key and without seals, nobody wants the log sealed."""
+        try:
+            if not (self._folder.exists() and seal_files(self._folder)):
+                return
+            why = f"{self._key_file} is missing, beside seals made with it"
+        except (OSError, SealUnfit) as error:
+            why = str(error)
+        logger.warning("the log cannot be sealed", why=why)
+        self._on_trouble(f"the log cannot be sealed: {why}")
 
 
 def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str) -> None:

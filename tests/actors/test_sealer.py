@@ -204,6 +204,12 @@ def test_a_service_whose_key_is_gone_says_that_nothing_is_sealed(data: Path) -> 
         assert degraded(tasks, "sealed") == [told]
 
 
+def test_a_service_that_was_never_sealed_says_nothing(tmp_path: Path) -> None:
+    with capture_logs() as lines, service(tmp_path / "data") as tasks:
+        tasks.create_task(type="noop", held=True)
+    assert not [line for line in lines if line["log_level"] in ("warning", "error")]
+
+
 def test_what_kept_a_log_from_being_sealed_is_over_with_the_next_seal(told: Told, tmp_path: Path) -> None:
     troubles: list[str] = []
     sealer = sealer_of(tmp_path, 0, lambda: 5, on_trouble=troubles.append)
