@@ -133,8 +133,8 @@ class _Conversion:
         self._journal = Journal(context, source.time_base)
         self._saved = self._recall_or_plan()
         self._faults: list[str] = []
-        self._unread: tuple[str, ...] = ()
-        self._gaps: tuple[str, ...] = ()
+        self._notes_beside: tuple[str, ...] = ()
+        self._notes_of_gaps: tuple[str, ...] = ()
 
     def _recall_or_plan(self) -> SavedConversion:
         options = self._context.options
@@ -406,8 +406,8 @@ class _Conversion:
             self._span.end,
             whole=not self._window.cut_before,
         )
-        self._unread = join(self._source, self._target.container, parts, self._context.output_part, tick)
-        self._gaps = () if self._copied else tuple(picture.notes)
+        self._notes_beside = join(self._source, self._target.container, parts, self._context.output_part, tick)
+        self._notes_of_gaps = () if self._copied else tuple(picture.notes)
 
     def _picture(self) -> CopiedPicture | EncodedPicture:
         if self._copied:
@@ -502,11 +502,11 @@ class _Conversion:
             *(self._backend.notes if self._encodes() else ()),
             *self._faults,
             *self._left_out(),
-            *self._gaps,
+            *self._notes_of_gaps,
             *self._sounds.notes,
             *sound,
             *extras.notes,
-            *self._unread,
+            *self._notes_beside,
             *lost,
         ]
 
