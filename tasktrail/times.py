@@ -44,7 +44,7 @@ def read_time(text: str, now: datetime, *, earlier: bool = False) -> datetime:
     if _CLOCK.fullmatch(words):
         return _nearest(here.date(), words, now, 1, earlier=earlier)
     at = datetime.fromisoformat(words.upper())
-    return at if at.tzinfo else at.astimezone()
+    return at if at.tzinfo else _local(at)
 
 
 def _length(text: str) -> timedelta:
@@ -69,4 +69,14 @@ def _at(day: date, clock: str) -> datetime:
     if found is None:
         raise ValueError(f"{clock!r} is no time of a day")
     hour, minute, second = (int(part or 0) for part in found.groups())
-    return datetime.combine(day, time(hour, minute, second)).astimezone()
+    return _local(datetime.combine(day, time(hour, minute, second)))
+
+
+def _local(said: datetime) -> datetime:
+    """A time of the clock here. One that is left out, since clocks are put forward, is as much later.
+
+    Python 3.11 takes it for as much earlier.
+    """
+    at = said.astimezone()
+    left_out = said - at.replace(tzinfo=None)
+    return (at + left_out).astimezone() if left_out > timedelta() else at
