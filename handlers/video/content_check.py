@@ -34,7 +34,7 @@ class Content(msgspec.Struct):
     bad: int = 0
     """Packets that cannot be decoded."""
     doubtful: bool = False
-    """Something cannot be decoded, of which several threads tell too little: one has to look."""
+    """Something cannot be decoded, and several threads tell too little of it: the file is to be read again, by one."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

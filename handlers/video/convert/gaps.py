@@ -1,6 +1,6 @@
-"""Where the picture of a film stands still: frames that its file does not give any more leave nothing but a gap.
+"""Where the picture of a film stands still, since its source has no frames there.
 
-Of a damaged part a reader may tell nothing, and go on behind it.
+A reader may leap over a damaged part and tell nothing of it; a gap in the times of the frames is all that shows it.
 """
 
 from bisect import bisect_left, bisect_right
@@ -18,6 +18,7 @@ _TIMES = 3
 _STEADY = 0.9
 """Share of the frames that are shown as long as usual, in a film of which one can tell that some are missing."""
 _FEWEST = 25
+"""Frames after the first. Of fewer nobody can tell how long one is shown usually."""
 _TICK = Fraction(1, 500)
 """Seconds by which times differ that are rounded."""
 

@@ -137,7 +137,7 @@ class EncodedPicture:
         refused: Sequence[int],
     ) -> None:
         self.notes: tuple[str, ...] = ()
-        """What its frames show of the source, once all packets were given."""
+        """Where the source lacks frames, once all packets were given."""
         self._refused = refused
         self._source = source
         self._target = target
