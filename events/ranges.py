@@ -14,7 +14,8 @@ class NumberRange(NamedTuple):
 
 def to_ranges(numbers: Iterable[int]) -> str:
     """The numbers, in any order, as ranges."""
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _spans(sorted(set(numbers))))
+    spans = united(NumberRange(number, number) for number in numbers)
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
 def spans_of(ranges: str) -> list[NumberRange]:
@@ -27,6 +28,17 @@ def spans_of(ranges: str) -> list[NumberRange]:
             raise ValueError(f"{part[:40]!r} does not follow on what stands before it")
         spans.append(span)
     return spans
+
+
+def united(spans: Iterable[NumberRange]) -> list[NumberRange]:
+    """The numbers of all spans, in any order, as spans that are in order and have none in common."""
+    result: list[NumberRange] = []
+    for span in sorted(spans):
+        if result and span.first <= result[-1].last + 1:
+            result[-1] = NumberRange(result[-1].first, max(result[-1].last, span.last))
+        else:
+            result.append(span)
+    return result
 
 
 def is_within(number: int, spans: Sequence[NumberRange]) -> bool:
@@ -56,16 +68,3 @@ def shortened(ranges: str, most: int = 60) -> str:
     if len(ranges) <= most:
         return ranges
     return f"{ranges[:most].rpartition(',')[0]}, …"
-
-
-def _spans(numbers: list[int]) -> Iterator[NumberRange]:
-    first = last = None
-    for number in numbers:
-        if last is not None and number == last + 1:
-            last = number
-            continue
-        if first is not None and last is not None:
-            yield NumberRange(first, last)
-        first = last = number
-    if first is not None and last is not None:
-        yield NumberRange(first, last)

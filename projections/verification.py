@@ -6,9 +6,9 @@ live service, on a copy, or with no service at all.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ..events.log.rows import from_row
 from ..events.log.schema import objects
 from ..events.log.stubs import StubCheck, StubFault
 from ..events.log.writers import Writer, writer_of
-from ..events.ranges import numbers_of
+from ..events.ranges import NumberRange, is_within, spans_of, united
 from ..events.recorded import EVENT_TAGS, STUB
 from ..events.system_events import (
     SYSTEM_TAGS,
@@ -585,7 +585,7 @@ def compare(
             message = f"{path} was built by another version, and is not compared: the next start builds it anew"
             findings.add(position, "views", message)
             return None
-        gone = _tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else ()
+        gone = _tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else []
         # An empty name is SQLite's for a database in a temporary file of its own.
         fold = TaskViews(beside, bulk=True)
         try:
@@ -635,7 +635,7 @@ def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) 
     return bool(dropped_at) and any(drop.position == dropped_at for drop in log.drops(dropped_at - 1))
 
 
-def _tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> Collection[int]:
+def _tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> list[NumberRange]:
     """The tasks of which views at a position may have what the log has no more, or nobody can read.
 
     The views are made anew for it. Until then only rows of other tasks can be compared: numbers and words are of all
@@ -649,15 +649,15 @@ def _tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) ->
         for record in log.read(at - 1, 1)
         if isinstance(record.event, ErasureFinished)
     }
-    erased = {
-        task_id
+    erased = (
+        NumberRange(task_id, task_id)
         for at in log.newest_of(_USER_ERASED, 0, head, head)
         if at not in finished
         for record in log.read(at - 1, 1)
         if isinstance(record.event, UserErased)
         for task_id in record.event.tasks
-    }
-    return erased.union(*(numbers_of(drop.event.tasks) for drop in log.drops(forgotten_after)))
+    )
+    return united(chain(erased, *(spans_of(drop.event.tasks) for drop in log.drops(forgotten_after))))
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:
@@ -676,11 +676,15 @@ def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Finding
 
 
 def _compare_rows(
-    views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings, but: Collection[int] = ()
+    views: sqlite3.Connection,
+    fold: sqlite3.Connection,
+    position: int,
+    findings: Findings,
+    but: Sequence[NumberRange] = (),
 ) -> None:
     for found, due in _side_by_side(views.execute(_ROWS), fold.execute(_ROWS)):
         task_id = (found or due)[0]
-        if task_id in but and (due is None or is_erased(decode_state(due[0], *due[-2:]).spec)):
+        if is_within(task_id, but) and (due is None or is_erased(decode_state(due[0], *due[-2:]).spec)):
             continue  # a task that the log can still be read for is not gone, whatever a record says
         if found is None:
             findings.add(position, "views", f"task {task_id} is missing")
@@ -693,7 +697,7 @@ def _compare_rows(
 
 
 def _compare_others(
-    views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings, gone: Collection[int]
+    views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings, gone: Sequence[NumberRange]
 ) -> None:
     """What can be compared while the views still have tasks that are gone."""
     _compare_rows(views, fold, position, findings, gone)

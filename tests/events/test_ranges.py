@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events.ranges import NumberRange, numbers_of, shortened, spans_of, to_ranges
+from tasktrail.events.ranges import NumberRange, numbers_of, shortened, spans_of, to_ranges, united
 
 
 @given(st.lists(st.integers(1, 10**6)))
@@ -16,6 +16,15 @@ def test_neighbours_are_one_range() -> None:
     assert to_ranges([5, 3, 4, 9, 4]) == "3-5,9"
     assert spans_of("3-5,9") == [NumberRange(3, 5), NumberRange(9, 9)]
     assert to_ranges([]) == ""
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 9))))
+def test_united_spans_have_the_numbers_of_all_and_none_twice(firsts: list[tuple[int, int]]) -> None:
+    spans = [NumberRange(first, first + more) for first, more in firsts]
+    numbers = {number for first, last in spans for number in range(first, last + 1)}
+    assert ",".join(f"{first}-{last}" for first, last in united(spans)) == ",".join(
+        f"{first}-{last}" for first, last in spans_of(to_ranges(numbers))
+    )
 
 
 @pytest.mark.parametrize("text", ["5-3", "3,3", "4-6,5", "a", "1,,2"])

@@ -18,6 +18,8 @@ from histories import BEGIN, Journal, random_history
 from tasktrail.events import Cancelled, Completed, Recorded
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.stubs import digest_of
+from tasktrail.events.system_events import RetentionRule, TasksForgotten
 from tasktrail.projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up
 from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_anew, build_beside, discard, put_in_place
 from tasktrail.projections.verification import verify
@@ -142,6 +144,15 @@ def test_what_is_forgotten_while_it_is_built_is_no_difference(tmp_path: Path, jo
     with closing(ForgetfulReader(tmp_path / "log.db")) as log:
         assert build_beside(log, views).differences == ()
     assert over in journal.forgotten
+
+
+def test_a_record_that_says_that_every_number_was_forgotten_hides_nothing(
+    tmp_path: Path, journal: Journal, views: Path
+) -> None:
+    rule = RetentionRule(older_than=0.0)
+    journal.record(0, TasksForgotten(tasks=f"1-{2**62}", positions="", stubs=digest_of([]), rule=rule))
+    plant(views, "UPDATE tasks SET label = 'planted' WHERE id = 1")
+    assert any(one.message.startswith("task 1: ") for one in rebuilt(tmp_path).differences)
 
 
 class ReaderOfWhatGoes(SqliteLogReader):
