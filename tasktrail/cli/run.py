@@ -11,7 +11,7 @@ import click
 from msgspec.structs import replace
 
 from ..api.spreading import FILM, OF_THE_PARTS
-from ..events.errors import CannotStartNow, IllegalTransition
+from ..events.errors import CannotStartNow, IllegalTransition, InvalidValue
 from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
@@ -97,6 +97,8 @@ def unfinished_like(tasks: "Tasks", wanted: "CreateTask | GraphTask") -> "Task |
     from ..projections import TaskFilters
 
     filters = TaskFilters(status=("pending", "running", "retrying"), type=wanted.type, sort="id", limit=500)
+    with suppress(InvalidValue):  # many may wait, few of them for this file; not every path can be searched for
+        filters = replace(filters, search=wanted.output_file or wanted.input_file)
     page, total = tasks.list_tasks(filters)
     if total > len(page):  # those that end meanwhile would move others to a page that was read already
         filters = replace(filters, as_of=tasks.stats().position)

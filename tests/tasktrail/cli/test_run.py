@@ -159,6 +159,31 @@ def test_the_unfinished_task_is_found_among_many(cli: Callable[..., Any], tasks:
     assert len(tasks.sent) == 600
 
 
+@pytest.mark.parametrize("name", ["film-554.mp4", "a b/Fêtes 54.mp4", "東京/-"])
+def test_among_many_it_is_found_by_the_words_of_its_file(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = str(Path(name).absolute())
+    for number in range(600):
+        tasks.create_task(type="noop", input_file=f"/in/{number}.mp4", output_file=f"/out/{number}.mp4")
+    tasks.create_task(type="noop", input_file="/in", output_file=path)
+    asked: list[TaskFilters] = []
+    listed = tasks.list_tasks
+    monkeypatch.setattr(tasks, "list_tasks", lambda filters: asked.append(filters) or listed(filters))
+    tasks.script += [partial(start, tasks, 601), partial(end, tasks, 601)]
+    shown = cli("run", "noop", "/in", name)
+    assert (shown.code, "going on with task 601 at 0.0 %" in shown.err) == (0, True)
+    assert len(asked) == 1
+
+
+def test_what_cannot_be_searched_for_is_looked_for_page_by_page(cli: Callable[..., Any], tasks: Any) -> None:
+    path = "/" + "ö" * 200 + "/-" * 500
+    tasks.create_task(type="noop", input_file=path)
+    tasks.script += [partial(start, tasks), partial(end, tasks)]
+    shown = cli("run", "noop", path)
+    assert (shown.code, "going on with task 1 at 0.0 %" in shown.err) == (0, True)
+
+
 def test_the_unfinished_task_is_found_where_others_end_meanwhile(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
