@@ -4,7 +4,6 @@ A file is written beside, brought to the disk, and read back before the Schedule
 deleted, some at a time. So at each moment every record is in one of both, and a start finishes what was begun.
 """
 
-import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -15,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..events import Accepted
-from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, LogFull, NotReady, OnlyInFiles, TasktrailError
+from ..events.errors import ChangedMeanwhile, LogCorrupt, NotReady, OnlyInFiles, TasktrailError
 from ..events.log.address import is_address
 from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_digest, file_name, write_archive
 from ..events.log.archives import Archived, KnownArchive, folder_of, segment_of
@@ -23,6 +22,7 @@ from ..events.log.chain import GENESIS
 from ..events.log.files import PRIVATE_FOLDER, sync
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
+from ..events.log.sqlite_errors import kind_of
 from ..events.log.stubs import as_stub
 from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
@@ -100,7 +100,8 @@ class Archiver:
         Raises:
             NotReady, OutcomeUnknown: it could not be recorded. What was archived until then stays so.
             OnlyInFiles: the log is on PostgreSQL.
-            LogFull, DiskFailed, LogCorrupt: a file could not be written, or does not hold what the log does.
+            LogFull, LogNotWritable, DiskFailed: a file could not be written.
+            LogCorrupt: it does not hold what the log does.
         """
         self._refuse_database()
         with self._alone, closing(read_log(self._log_path)) as log:
@@ -195,8 +196,7 @@ def write_and_check(
         found = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
     except OSError as error:
         part.unlink(missing_ok=True)
-        kind = LogFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else DiskFailed
-        raise kind(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
+        raise kind_of(error)(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
     if not kept or found != root:

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from ..errors import DiskFailed, LogCorrupt, OutcomeUnknown, TasktrailError
+from ..errors import LogCorrupt, OutcomeUnknown, TasktrailError
 from ..ranges import NumberRange
 from ..recorded import Recorded
 from ..system_events import SegmentArchived
 from ..values import MAX_INTEGER
 from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task, file_digest, file_name
 from .chain import checksum
+from .sqlite_errors import kind_of
 
 ARCHIVE_FOLDER = "archive"
 PUT_BACK = (
@@ -205,7 +206,7 @@ class Archives:
     """The archives of the log that a connection has open.
 
     What they lack is damage, which raises `LogCorrupt`, as damage of `log.db` does. A file that cannot be read raises
-    `DiskFailed`.
+    `DiskFailed`, or `LogNotWritable` for lack of permission.
     """
 
     def __init__(self, conn: sqlite3.Connection) -> None:
@@ -419,10 +420,10 @@ def _explained() -> Iterator[None]:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Damage inside is told as that of the log, and a disk that fails as that."""
+    """Damage inside is told as that of the log, a file that may not be read, and a disk that fails, as these."""
     try:
         yield
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position}: {error.reason}", remedy=PUT_BACK) from error
     except OSError as error:
-        raise DiskFailed(f"An archive cannot be read: {error}") from error
+        raise kind_of(error)(f"An archive cannot be read: {error}") from error

@@ -32,8 +32,10 @@ from tasktrail.events.errors import (
     LogCorrupt,
     LogFull,
     LogLocked,
+    LogNotWritable,
     TaskForgotten,
 )
+from tasktrail.events.log import archive_file
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
@@ -136,7 +138,15 @@ def test_only_what_was_recorded_before_a_point_is_archived(service: TaskService)
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(errno.ENOSPC, LogFull), (errno.EDQUOT, LogFull), (errno.EIO, DiskFailed)]
+    ("number", "told"),
+    [
+        (errno.ENOSPC, LogFull),
+        (errno.EDQUOT, LogFull),
+        (errno.EACCES, LogNotWritable),
+        (errno.EROFS, LogNotWritable),
+        (errno.ENOENT, DiskFailed),
+        (errno.EIO, DiskFailed),
+    ],
 )
 def test_an_archive_for_which_there_is_no_room_says_so(
     service: TaskService, monkeypatch: pytest.MonkeyPatch, number: int, told: type[Exception]
@@ -150,6 +160,26 @@ def test_an_archive_for_which_there_is_no_room_says_so(
         with pytest.raises(told, match="cannot be written"):
             service.archive(SIZE + 1)
     assert service.archive(SIZE + 1).until == SIZE
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EACCES, LogNotWritable), (errno.EIO, DiskFailed)])
+def test_an_archive_that_cannot_be_read_says_so(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch, number: int, told: type[Exception]
+) -> None:
+    done(service, 15)
+    service.archive(SIZE + 1)
+    opens = Path.open
+
+    def fails(path: Path, *mode: Any) -> Any:
+        if path.suffix == ".zst":
+            raise OSError(number, os.strerror(number))
+        return opens(path, *mode)
+
+    archive_file._index.cache_clear()
+    archive_file._frame.cache_clear()
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(told, match="An archive cannot be read"):
+        list(service.log())
 
 
 def test_the_service_archives_by_its_policy(open_service: Opener) -> None:

@@ -169,7 +169,12 @@ def test_among_many_it_is_found_by_the_words_of_its_file(
     tasks.create_task(type="noop", input_file="/in", output_file=path)
     asked: list[TaskFilters] = []
     listed = tasks.list_tasks
-    monkeypatch.setattr(tasks, "list_tasks", lambda filters: asked.append(filters) or listed(filters))
+
+    def counted(filters: TaskFilters) -> Any:
+        asked.append(filters)
+        return listed(filters)
+
+    monkeypatch.setattr(tasks, "list_tasks", counted)
     tasks.script += [partial(start, tasks, 601), partial(end, tasks, 601)]
     shown = cli("run", "noop", "/in", name)
     assert (shown.code, "going on with task 601 at 0.0 %" in shown.err) == (0, True)
