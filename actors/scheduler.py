@@ -232,6 +232,8 @@ class Scheduler(Actor):
         self._kept = _Kept()
 
         self._maintain_at = 0.0
+        self._not_maintained = ""
+        """Why the log could not be looked after the last time."""
         self._begin_batch_of({})
 
     @staticmethod
@@ -588,7 +590,11 @@ class Scheduler(Actor):
         except (Fenced, LogGone) as error:
             self._append_failed(error)
         except TasktrailError as error:
-            logger.warning("the log could not be looked after", error=str(error))
+            if str(error) != self._not_maintained:  # a full disk stays full for hours
+                logger.warning("the log could not be looked after", error=str(error))
+            self._not_maintained = str(error)
+        else:
+            self._not_maintained = ""
 
     def _is_too_early(self) -> bool:
         """After a failed commit the next try waits a little. The alarm goes by the wall clock, so it is set anew."""

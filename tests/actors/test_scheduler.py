@@ -852,6 +852,25 @@ def test_a_report_that_cannot_be_written_costs_no_other_one() -> None:
     house.ref.stop(timeout=WITHIN)
 
 
+def test_why_the_log_cannot_be_looked_after_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ShiftedClock()
+    house = House(clock)
+    failures = ["full", "full", "full", "fuller", "", "full"]
+
+    def fail() -> None:
+        if failure := failures.pop(0):
+            raise LogFull(failure)
+
+    monkeypatch.setattr(house.log, "maintain", fail)
+    with capture_logs() as logs:
+        while failures:
+            clock.passed += 2.0
+            house.ref.ask(Tick(), timeout=WITHIN)
+    told = [entry["error"].split(".")[0] for entry in logs if entry["event"] == "the log could not be looked after"]
+    assert told == ["full", "fuller", "full"]
+    house.ref.stop(timeout=WITHIN)
+
+
 def test_a_listener_that_breaks_costs_no_other_what_it_waits_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records, orders and answers of one commit reach everybody else."""
     house.ref.tell(CapacityChanged(2))
