@@ -1,6 +1,7 @@
 """What answers a command: the running service, the files alone, or a service inside the command's own process."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -412,7 +413,10 @@ class Environment:
         """
         if session.url:
             if isinstance(made, Path):
-                raise click.UsageError("Through --url or TASKTRAIL_URL a task is named by its number, not by a file.")
+                raise click.UsageError(
+                    "Through --url or TASKTRAIL_URL a task is named by its number, not by a file: "
+                    f"`tasktrail list --search {shlex.quote(made.name)}` shows the tasks with that name."
+                )
             with session.tasks() as tasks:
                 return tasks.provenance(made)
         from ..events.log.opening import read_log

@@ -237,3 +237,9 @@ def test_a_small_file_that_never_ends_is_not_read_to_its_end(cli: Callable[..., 
     with (data / name).open("wb") as file:
         file.truncate(1 << 40)
     assert cli("verify", "--seals", str(data / "seals"), "--data", str(data)).code == 0
+
+
+def test_a_file_of_another_machine_is_looked_up_by_name(cli: Callable[..., Any]) -> None:
+    told = cli("provenance", "out/small one.jpg", "--url", "http://127.0.0.1:9")
+    assert told.code == 2
+    assert "`tasktrail list --search 'small one.jpg'`" in " ".join(told.err.split())
