@@ -408,18 +408,23 @@ def _print_tree(
 def _print_branches(
     siblings: list[int], below: dict[int, list[int]], lines: dict[int, "Line"], layout: TerminalLayout
 ) -> None:
-    """Depth first. A stack, not a call for each depth: each retry is three levels deeper."""
+    """Depth first. The last thing that a record led to goes on right below it, and others branch off.
+
+    Each retry would be three levels deeper otherwise.
+    """
     waiting = [("", siblings)]
     while waiting:
         before, (position, *others) = waiting.pop()
-        after = before + ("│  " if others else "   ")
+        corner, room = ("└─ ", "   ") if position == siblings[-1] else ("", "")
+        fork, below_it = ("├─ ", "│  ") if others else (corner, room)
         if others:
             waiting.append((before, others))
         if position in below:
-            waiting.append((after, below[position]))
-        line, indent = lines[position], before + ("├─ " if others else "└─ ")
-        told = f"{line.position} {line.event}: {plain(line.text)}{_who(line)}"
-        rows = [indent + told] if layout.width is None else wrapped(told, layout.width, indent=indent, hang=after)
+            waiting.append((before + below_it, below[position]))
+        line = lines[position]
+        text = plain(line.text.removeprefix(f"{line.event}: ")) + _who(line)
+        told, indent, hang = f"{line.position} {line.event}: {text}", before + fork, f"{before}{below_it}  "
+        rows = [indent + told] if layout.width is None else wrapped(told, layout.width, indent=indent, hang=hang)
         click.echo("\n".join(rows))
 
 

@@ -233,7 +233,7 @@ def drawn_tree(cli: Callable[..., Any]) -> list[str]:
     return [line.partition(": ")[0] for line in cli("history", "1", "--tree").out.splitlines()]
 
 
-def test_a_tree_sets_each_record_below_its_cause_and_the_last_of_each_group_at_a_corner(
+def test_a_tree_sets_each_record_below_its_cause_and_branches_off_all_but_the_last(
     cli: Callable[..., Any], tasks: Any
 ) -> None:
     """What was said while an attempt ran stands beside the attempt, and not in the middle of it."""
@@ -250,10 +250,10 @@ def test_a_tree_sets_each_record_below_its_cause_and_the_last_of_each_group_at_a
     assert drawn_tree(cli) == [
         "command abc",
         "└─ 1 created",
-        "   └─ 2 started",
-        "      ├─ 3 progressed",
-        "      └─ 5 failed",
-        "         └─ 6 retried",
+        "   2 started",
+        "   ├─ 3 progressed",
+        "   5 failed",
+        "   6 retried",
         "command def",
         "└─ 4 adjusted",
     ]
@@ -272,9 +272,29 @@ def test_a_tree_draws_a_line_past_what_stands_below_an_elder_sibling(cli: Callab
         "command abc",
         "└─ 1 created",
         "   ├─ 2 started",
-        "   │  └─ 3 retried",
-        "   └─ 4 cancelled",
+        "   │  3 retried",
+        "   4 cancelled",
     ]
+
+
+def test_a_tree_of_many_retries_is_as_wide_as_that_of_one(cli: Callable[..., Any], tasks: Any) -> None:
+    began = tasks.journal.at
+    facts = [Fact(1, 1, Created(type="noop"), began, command_id="abc", life=1)]
+    for number in range(1, 41):
+        attempt = {"recorded_at": began, "attempt": number, "life": 1}
+        last = len(facts)
+        progressed, failed = Progressed(progress=10.0), Failed(outcome="failed", error="no", final=False)
+        facts += [
+            Fact(1, last + 1, Started(worker="w1"), **attempt),
+            Fact(1, last + 2, progressed, causation_id=f"event:{last + 1}", **attempt),
+            Fact(1, last + 3, failed, causation_id=f"event:{last + 1}", **attempt),
+            Fact(1, last + 4, Retried(cause="rule"), causation_id=f"event:{last + 3}", **attempt),
+        ]
+    tasks.memory_log.append(facts, expected=0)
+    drawn = drawn_tree(cli)
+    assert len(drawn) == 1 + len(facts)
+    assert drawn[-4:] == ["   158 started", "   ├─ 159 progressed", "   160 failed", "   161 retried"]
+    assert "failed: failed" not in cli("history", "1", "--tree").out
 
 
 def test_history_and_log_as_json_are_recorded_events(cli: Callable[..., Any], tasks: Any, story: int) -> None:
