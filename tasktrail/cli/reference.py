@@ -54,7 +54,8 @@ def _print_types(infos: Sequence["TypeInfo"]) -> None:
         needs = [word for word, needed in (("INPUT", info.needs_input), ("OUTPUT", info.needs_output)) if needed]
         resumes = "resumes after a crash" if info.resumable else "begins anew after a crash"
         say(f"{info.name} {' '.join(needs)}".rstrip() + f"  ({resumes})")
-        say(f"  {plain(info.summary)}")
+        if info.summary:
+            say(f"  {plain(info.summary)}")
         if info.missing:
             say(f"  not installed: {', '.join(info.missing)}; install {info.install or 'them'}", hang="  ")
         print_pairs(option_lines(info.options), indent=4)

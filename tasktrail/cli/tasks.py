@@ -212,11 +212,25 @@ def show_command(session: Session, task_id: int, as_of: int | datetime | None) -
 
 
 def field_pairs(task: "Task", *, every: bool = True) -> list[tuple[str, str]]:
-    """The task's fields with their values in words, under the names that JSON uses; `every`: also those at rest."""
+    """The task's fields with their values in words, under the names that JSON uses.
+
+    With `every` in one line each; without, those at rest are left out, and what is in the result has lines of its own.
+    """
     told = {name: _in_words(name, getattr(task, name)) for name in task.__struct_fields__}
     if not task.depends_on:
         told["on_dependency_failure"] = "-"  # what is recorded then is about nothing
-    return [(name, text) for name, text in told.items() if every or not _is_at_rest(task, name, text)]
+    if every:
+        return list(told.items())
+    pairs: list[tuple[str, str]] = []
+    for name, text in told.items():
+        if _is_at_rest(task, name, text):
+            continue
+        if name == "result":
+            inner = ((f"  {plain(key)}", as_text(value)) for key, value in task.result.items())
+            pairs += [(name, ""), *((key, told) for key, told in inner if told not in ("-", "0"))]
+        else:
+            pairs.append((name, text))
+    return pairs
 
 
 def _is_at_rest(task: "Task", name: str, text: str) -> bool:
@@ -229,6 +243,7 @@ def _is_at_rest(task: "Task", name: str, text: str) -> bool:
         or (name in usual and getattr(task, name) == usual[name])
         or name in _INNER
         or (name in _OF_WAITING and not waits)
+        or (name == "checkpoint" and task.status == "completed")  # there is nothing left to go on with
     )
 
 

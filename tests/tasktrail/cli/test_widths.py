@@ -172,6 +172,20 @@ def test_one_task_is_shown_field_by_field(cli: Callable[..., Any], width: int) -
     assert words_of(shown) >= {"2", "failed", "video_thumbnail", *ERROR.split()}
 
 
+def test_what_came_of_a_task_has_a_line_for_each_thing(cli: Callable[..., Any], tasks: Any, width: int) -> None:
+    task_id = tasks.create_task(type="noop")
+    tasks.journal.record(task_id, Started(worker="w1"))
+    tasks.journal.send(AttemptCheckpointed(task_id=task_id, attempt=1, checkpoint=Checkpoint(processed_frames=77123)))
+    assert "77123" in cli("show", str(task_id)).out
+    result = {"frames": 90000, "codec": "h264", "notes": [ERROR], "audio_tracks": 0, "subtitles": []}
+    tasks.journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed", result=result))
+    lines = lines_of(cli("show", str(task_id)), width)
+    begin = lines.index("result")
+    assert [line.split()[:2] for line in lines[begin + 1 : begin + 3]] == [["codec", "h264"], ["frames", "90000"]]
+    assert lines[begin + 3].startswith("  notes ")
+    assert {"audio_tracks", "subtitles", "checkpoint", "77123"}.isdisjoint(" ".join(lines).split())
+
+
 def test_types_and_their_options_wrap(cli: Callable[..., Any], width: int, environment: Any, tmp_path: Path) -> None:
     environment.running = None
     shown = cli("types", "--data", str(tmp_path))
