@@ -58,6 +58,11 @@ def forms(page: str) -> dict[str, dict[str, str]]:
     return found
 
 
+def headings(page: str) -> set[str]:
+    """Of the columns of all tables."""
+    return set(re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', page))
+
+
 def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
     browser: httpx.Client, service: TaskService, create: Callable[..., int]
 ) -> None:
@@ -76,6 +81,7 @@ def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
     command = service.events(task_id)[0].command_id
     assert f"command <code>{command}</code> by python" in page
     assert re.search(r"<dt>attempt</dt><dd>1</dd>", page)
+    assert {"Ran", "Memory", "Checkpoints", "Error"} & headings(page) == {"Ran", "Memory"}  # no columns without a value
     assert done.status == "completed"
 
 
@@ -161,6 +167,7 @@ def test_a_task_that_failed_shows_why_with_the_traceback_folded_and_is_retried(
     page = shown(browser, task_id)
     assert "bad.png is not an image" in page
     assert re.search(r'<details id="output" class="output">\s*<summary>What attempt 1 printed', page)
+    assert "Error" in headings(page)
     sent = forms(page)["retry"] | {"reason": "it is mended"}
     for wrong in ("nan", "1e999", "soon", "-1"):
         refused = browser.post(f"/tasks/{task_id}/act", data={**sent, "delay": wrong}, follow_redirects=True)
