@@ -18,6 +18,7 @@ from .forms import Form, SentForm, filled_fields, task_sections, task_typed, wro
 from .page import Page, TypePath
 
 LikeQuery = Annotated[int | None, QueryParameter(ge=1, description="Fill the form in as this task was asked for")]
+PresetQuery = Annotated[str | None, QueryParameter(description="Fill in the options that this preset means")]
 
 
 @get("/submit", needs=SUBMIT)
@@ -30,11 +31,20 @@ async def submit(page: NamedDependency[Page]) -> Response[str]:
 
 @get("/submit/{task_type:str}", needs=SUBMIT)
 async def submit_form(
-    page: NamedDependency[Page], who: NamedDependency[Identity], task_type: TypePath, like: LikeQuery = None
+    page: NamedDependency[Page],
+    who: NamedDependency[Identity],
+    task_type: TypePath,
+    like: LikeQuery = None,
+    preset: PresetQuery = None,
 ) -> Response[str]:
     """The form for a new task."""
     info, form = await page.ask(_form, page, who, task_type)
-    typed = task_typed(await page.ask(page.service.get_task, like), form) if like else None
+    typed: dict[str, str] | None = None
+    if preset:
+        meant = page.backend.service.source.registry.presets.meant(CreateTask(type=task_type, preset=preset))
+        typed = form.typed({"options": meant.options})
+    elif like:
+        typed = task_typed(await page.ask(page.service.get_task, like), form)
     return await _answer(page, info, form, SentForm(typed))
 
 
@@ -69,8 +79,9 @@ _SENT_BEFORE = CommandIdReused(
 
 def _form(page: Page, who: Identity, task_type: str) -> tuple[TypeInfo, Form]:
     """Raises `UnknownType`."""
-    found = page.backend.service.source.registry.get(task_type)
-    info = type_info(found)
+    registry = page.backend.service.source.registry
+    found = registry.get(task_type)
+    info = type_info(found, registry.presets.of(task_type))
     return info, Form(task_sections(info, found.options, bound=who.user_id is not None))
 
 

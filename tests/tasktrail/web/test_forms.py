@@ -71,6 +71,23 @@ def test_an_untouched_form_records_only_what_was_filled_in(
     assert {name: text for name, text in again.items() if form[name] != text} == {"command_id": again["command_id"]}
 
 
+def test_a_preset_fills_in_the_options_that_it_means(browser: httpx.Client, service: TaskService) -> None:
+    plain = browser.get("/submit/video_convert")
+    for preset in service.source.registry.presets.of("video_convert"):
+        link = f"/submit/video_convert?preset={preset.name}"
+        assert f'href="{link}"' in plain.text
+        page = browser.get(link)
+        assert (preset.summary in page.text, 'aria-current="true">' + preset.name in page.text) == (True, True)
+        filled, untouched = sent(page), sent(plain)
+        changed = {name: text for name, text in filled.items() if untouched[name] != text and name != "command_id"}
+        assert changed == {f"options.{name}": str(value) for name, value in preset.options.items()}
+    unknown, foreign = (browser.get(f"/submit/video_convert?preset={name}") for name in ("web-72p", "podcast"))
+    assert (unknown.status_code, "did you mean &#39;web-720p&#39;" in unknown.text) == (400, True)
+    assert (foreign.status_code, "is of audio_convert" in foreign.text) == (422, True)
+    without = next(info.name for info in service.types() if not info.presets)
+    assert 'aria-label="Presets"' not in browser.get(f"/submit/{without}").text
+
+
 def test_a_form_that_is_sent_twice_creates_one_task(
     browser: httpx.Client, service: TaskService, picture: Path, tmp_path: Path
 ) -> None:
