@@ -344,6 +344,9 @@ def list_schedules(session: Session) -> None:
         for board in boards:
             print_json(board)
         return
+    if not boards:
+        click.echo("There is no schedule. `tasktrail schedule add --help` tells how to add one.")
+        return
     layout = session.layout()
     rows = [
         (

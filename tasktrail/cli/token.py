@@ -91,6 +91,9 @@ def list_tokens(session: Session) -> None:
         for board in boards:
             print_json(board)
         return
+    if not boards:
+        click.echo("There is no token. `tasktrail token add --help` tells how to add one.")
+        return
     layout = session.layout()
     rows = [
         (

@@ -123,6 +123,12 @@ def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
     assert (answer["limits"]["max_concurrent"], answer["changes"]["types"]) == (3, {"noop": 1})
 
 
+@pytest.mark.parametrize("what", ["schedule", "token"])
+def test_an_empty_list_says_how_to_add_something(cli: Cli, what: str) -> None:
+    assert cli(what, "list").out == f"There is no {what}. `tasktrail {what} add --help` tells how to add one.\n"
+    assert cli(what, "list", "--json").out == ""
+
+
 def test_schedules_are_listed_and_removed(cli: Cli, tasks: Any) -> None:
     cli("schedule", "add", "nightly", "noop", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--actor", "ops")
     shown = cli("schedule", "list").out
