@@ -177,9 +177,9 @@ class LocalExecutor:
     def memory(self) -> dict[tuple[int, int], int]:
         """See `Executor`."""
         with self.lock:
-            reapers = {_key(slot.running): slot.reaper for slot in self._slots if slot.running is not None}
+            above = {_key(slot.running): slot.above_attempt for slot in self._slots if slot.running is not None}
         # Without the lock while `/proc` is read.
-        found = {key: usage_below(pid).resident for key, pid in reapers.items() if pid is not None}
+        found = {key: usage_below(pid).resident for key, pid in above.items() if pid is not None}
         return {key: resident for key, resident in found.items() if resident}
 
     def do(self, orders: Sequence[Order]) -> None:

@@ -240,9 +240,11 @@ class Slot:
         yield from (given.run for given in self._ahead)
 
     @property
-    def reaper(self) -> int | None:
-        """The process below which the attempt runs, while one runs."""
-        return self._process.reaper if self._process is not None and self._at is not None else None
+    def above_attempt(self) -> int | None:
+        """The process below which the attempt runs, while one runs: its worker, or its reaper where it has no other."""
+        if self._process is None or self._at is None:
+            return None
+        return self._pid if self._trusts_worker else self._process.reaper
 
     @property
     def is_shared(self) -> bool:

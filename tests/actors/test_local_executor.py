@@ -30,7 +30,7 @@ from tasktrail.events.reports import (
 )
 from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.contract import Room
-from tasktrail.handlers.process.sandbox import Sandbox
+from tasktrail.handlers.process.sandbox import Sandbox, sandbox_support
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = (
@@ -127,6 +127,20 @@ def test_an_attempt_is_told_how_many_cpus_it_may_keep_busy_beside_the_others(mak
     assert ended == [{"cores": cores, "memory": 1000} for cores in (6, 3, 2, 2)]
     executor.do([run("roomy", 5)])
     assert reports.end(5).result == {"cores": 6, "memory": 1000}
+
+
+@pytest.mark.skipif(not sandbox_support().landlock, reason="attempts have no processes of their own here")
+def test_the_memory_of_an_attempt_is_that_of_its_own_processes(make: MakeExecutor) -> None:
+    """It is shown beside the estimate, which knows nothing of the worker and its reapers."""
+    executor = make(sandbox=Sandbox(mode="auto"))
+    reports = Reports(executor)
+    executor.do([run("patient")])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+    ((_key, resident),) = executor.memory().items()
+    (attempt,) = (one for one in psutil.Process().children(recursive=True) if not one.children())
+    assert resident == pytest.approx(attempt.memory_info().rss, rel=0.1)
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
 
 
 @pytest.mark.parametrize("sandbox", [Sandbox(mode="off"), Sandbox(mode="auto")], ids=["free", "sandboxed"])
