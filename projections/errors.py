@@ -21,6 +21,14 @@ class ViewsFailed(TasktrailError):
     remedy = "Free disk space if there is none; views.db may be deleted, it is built again from the log."
 
 
+def views_behind(position: int, trouble: Exception) -> ViewsFailed:
+    """The views cannot get to a position, for this reason. What to do about it is that error's, said once."""
+    if isinstance(trouble, TasktrailError):
+        told = f"The views have not reached position {position}: {trouble.message}"
+        return ViewsFailed(told, remedy=trouble.advice)
+    return ViewsFailed(f"The views have not reached position {position}: {trouble}")
+
+
 class ViewsDamaged(ViewsFailed):
     """What stands in views.db is not what was written there."""
 

@@ -81,7 +81,8 @@ from .handlers.publish import part_path, staging_folder
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsFailed
+from .projections import TaskViews
+from .projections.errors import views_behind
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
@@ -720,7 +721,7 @@ class System:
         until = self.clock.monotonic() + _VIEWS_WITHIN
         while not self.projected.wait(position, _TROUBLE_FOR):
             if (trouble := self.views_trouble) is not None:
-                raise ViewsFailed(f"The views have not reached position {position}: {trouble}")
+                raise views_behind(position, trouble)
             if self.stopping.is_set():
                 raise NotReady(f"The service stops before the views have reached position {position}")
             if self.clock.monotonic() >= until:

@@ -39,7 +39,8 @@ from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
-from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsDamaged, ViewsFailed
+from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsDamaged
+from ..projections.errors import views_behind
 from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
@@ -628,7 +629,7 @@ class _Running(Source):
             waited = self.clock.monotonic() - began
             trouble = system.views_trouble
             if trouble is not None and waited >= min(VIEWS_WITHIN, VIEWS_TROUBLE_FOR):
-                raise ViewsFailed(f"The views have not reached position {position}: {trouble}")
+                raise views_behind(position, trouble)
             if waited >= VIEWS_WITHIN:
                 raise NotReady(f"The views have not reached position {position} within {VIEWS_WITHIN:g} s")
 

@@ -1,5 +1,6 @@
 """How a command fails: a line or two on standard error, never a traceback, and an exit code that means something."""
 
+import errno
 import json
 import sys
 from typing import Any, Final
@@ -102,12 +103,24 @@ def _in_one_line(error: click.ClickException) -> str:
     return " ".join(error.format_message().split())
 
 
+_NEXT_STEPS = {
+    errno.ENOSPC: "Free disk space, and repeat the command.",
+    errno.EDQUOT: "Free disk space that counts towards your quota, and repeat the command.",
+    errno.EACCES: "See that you may read and write it, or run the command as the user it belongs to.",
+    errno.EPERM: "See that you may read and write it, or run the command as the user it belongs to.",
+    errno.EROFS: "Name a place on a file system that can be written to.",
+}
+"""What to do about an error of the system → by its number."""
+
+
 def complain_unexpected(error: Exception) -> int:
     """An error nobody foresaw, in one line. Python's development mode shows where it came from."""
     if sys.flags.dev_mode:
         raise error
     if isinstance(error, OSError) and error.filename and error.strerror:
         say(f"tasktrail: {plain(f'{error.filename}: {error.strerror}')}", err=True, hang="  ")
+        if step := _NEXT_STEPS.get(error.errno or 0):
+            say(f"  {step}", err=True)
         return REFUSED
     say(f"tasktrail: {plain(f'{type(error).__name__}: {error}')}", err=True, hang="  ")
     if not isinstance(error, OSError):

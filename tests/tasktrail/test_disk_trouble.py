@@ -141,8 +141,9 @@ def test_views_that_cannot_be_written_refuse_whoever_needs_them_and_nobody_else(
     with monkeypatch.context() as patch:
         patch.setattr(TaskViews, "apply", no_room)
         assert service.send(held("second")).task_id == 2, "commands need no views"
-        with pytest.raises(ViewsFailed, match="have not reached"):
+        with pytest.raises(ViewsFailed, match="have not reached") as failed:
             service.get_task(2)
+        assert failed.value.advice not in failed.value.message  # said once
         assert len(service.events(2)) == 1
         answer = web.get("/readyz")
         assert answer.status_code == 200

@@ -1,6 +1,8 @@
 """How commands fail: exit codes, words, problems as JSON, and never a traceback."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,9 +54,19 @@ def test_each_kind_of_failure_has_its_exit_code(
     assert "Traceback" not in shown.err
 
 
-def test_what_the_system_refuses_is_told_as_other_programs_tell_it(cli: Callable[..., Any], environment: Any) -> None:
-    fails_with(environment, PermissionError(13, "Permission denied", "/data/log.db"))
-    assert cli("submit", "noop").err == "tasktrail: /data/log.db: Permission denied\n"
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.EACCES, "  See that you may read and write it, or run the command as the user it belongs to.\n"),
+        (errno.ENOSPC, "  Free disk space, and repeat the command.\n"),
+        (errno.EIO, ""),
+    ],
+)
+def test_what_the_system_refuses_is_told_as_other_programs_tell_it_with_what_to_do_about_it(
+    cli: Callable[..., Any], environment: Any, number: int, step: str
+) -> None:
+    fails_with(environment, OSError(number, os.strerror(number), "/data/log.db"))
+    assert cli("submit", "noop").err == f"tasktrail: /data/log.db: {os.strerror(number)}\n{step}"
 
 
 def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], environment: Any) -> None:
