@@ -97,6 +97,7 @@ class Projector(Actor):
         self._rebuild_at = 0.0
         self._check_begun = False
         self._checking: sqlite3.Connection | None = None
+        self._stopping = False
 
     def on_start(self) -> None:
         """Open the view and bring it up to the log."""
@@ -107,6 +108,7 @@ class Projector(Actor):
 
     def on_stop(self) -> None:
         """Fold the rest."""
+        self._stopping = True
         checking = self._checking
         if checking is not None:
             with suppress(sqlite3.Error):
@@ -223,7 +225,8 @@ class Projector(Actor):
         except ViewsDamaged as error:
             damage = error.message
         except (sqlite3.Error, ViewsFailed) as error:
-            logger.warning("the views could not be checked", error=str(error))
+            if not self._stopping:  # else it was cut short
+                logger.warning("the views could not be checked", error=str(error))
         finally:
             self._checking = None
             with suppress(pykka.ActorDeadError):

@@ -18,6 +18,7 @@ D, ROOT_OF_MINUS_ONE = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P)
 POSITION, TASK, VERSION, EVENT, TIME, ACTOR, REASON, DATA = 0, 1, 2, 3, 4, 5, 6, 13
 FORM = [int, int, int, str, str, str, str, str, str, str, int, int, int, str]
 NUMBER, HASH, WHEN = "(0|[1-9][0-9]{0,18})", "([A-Za-z0-9+/]{43}=)", "(2[0-9-]{9}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"
+NAMES = "format hashes records seal task", "after path row", "id path", "format old path seal"
 SEAL = re.compile(rf"(\S+)\n{NUMBER}\n{HASH}\ntasks {NUMBER} {HASH}\ntime {WHEN}\n")
 
 
@@ -27,9 +28,13 @@ def need(held, why):
 
 
 def decoded(text):
-    content = base64.b64decode(text, validate=True)
-    need(base64.b64encode(content).decode() == text, "base64 has another form")
-    return content
+    need(base64.b64encode(base64.b64decode(text, validate=True)).decode() == text, "base64 has another form")
+    return base64.b64decode(text)
+
+
+def named(pairs):
+    need(" ".join(sorted(name for name, _ in pairs)) in NAMES, "a name stands twice, is missing, or is none of a proof")
+    return dict(pairs)
 
 
 # Ed25519 (RFC 8032): a point is x, y, z, t.
@@ -41,15 +46,12 @@ def add(p, q):
 
 
 def times(number, p):
-    q = (0, 1, 1, 0)
-    for bit in f"{number:b}":
-        q = add(add(q, q), p) if bit == "1" else add(q, q)
-    return q
+    q = times(number >> 1, add(p, p)) if number else (0, 1, 1, 0)
+    return add(q, p) if number & 1 else q
 
 
 def point(raw):
-    y = int.from_bytes(raw, "little")
-    sign, y = y >> 255, y & (1 << 255) - 1
+    sign, y = divmod(int.from_bytes(raw, "little"), 1 << 255)
     square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
     x = pow(square, (P + 3) // 8, P)
     x = x * ROOT_OF_MINUS_ONE % P if (x * x - square) % P else x
@@ -70,8 +72,7 @@ def is_signed(key, message, signature):
 def opened(note, key):
     """What the key has signed: origin, size, root, tasks, root of the tasks, time."""
     name, named, text = (*key.strip().split("+", 2), "", "")[:3]
-    raw = decoded(text)
-    short = sha256(name.encode() + b"\n" + raw).digest()[:4]
+    short = sha256(name.encode() + b"\n" + (raw := decoded(text))).digest()[:4]
     need(raw[:1] == b"\1" and short.hex() == named, "this is no key for seals: give NAME+HASH+KEY itself")
     body, _, signatures = note.rpartition("\n\n")
     for line in signatures.split("\n"):
@@ -107,20 +108,19 @@ def check(proof, key):
     origin, size, root, tasks, tasks_root, time = opened(proof["seal"], key)
     hashes, rows, last = [decoded(text) for text in proof["hashes"]], [], b""
     places = [place for part in (*proof["records"], proof["task"]) for place in part["path"]]
-    in_order = [*dict.fromkeys(map(repr, places))] == [*map(repr, range(len(hashes)))]
-    need(in_order and len({*hashes}) == len(hashes), "the hashes have another form")
+    in_order = proof["records"] and [*dict.fromkeys(map(repr, places))] == [*map(repr, range(len(hashes)))]
+    need(in_order and len({*hashes}) == len(hashes), "there is no record, or the hashes have another form")
     for version, record in enumerate(proof["records"], 1):
         row, after = record["row"], bytes.fromhex(record["after"])
         # Lengths and types are part of what is proven: another cut of the same bytes would be another record.
         right = [type(value) for value in row] == FORM and len(after) == 32 and after.hex() == record["after"]
-        need(right and row[VERSION] == version, "a record has another form, or one is missing")
-        need(repr(row[TASK]) == repr(proof["task"]["id"]), "the records are not those of one task")
+        right = right and repr(row[TASK]) == repr(proof["task"]["id"])
+        need(right and row[VERSION] == version, "a record has another form or task, or one is missing")
         parts = [value.encode() if type(value) is str else b"%d" % value for value in row]
         last = sha256(after + b"".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
         found = root_of(last, row[POSITION] - 1, size, [hashes[place] for place in record["path"]])
         need(found == root, f"the record at {row[POSITION]} is not in the log")
         rows.append(row)
-    need(rows, "there is no record")
     leaf = b"%d %d %s" % (rows[0][TASK], len(rows), last.hex().encode())
     found = root_of(leaf, rows[0][TASK] - 1, tasks, [hashes[place] for place in proof["task"]["path"]])
     need(found == tasks_root, "the task has more records, or others")
@@ -135,7 +135,7 @@ def main():
     asked = parser.parse_args()
     try:
         with open(asked.proof, encoding="utf-8") as file:
-            origin, time, rows = check(json.loads(file.read(1 << 28)), asked.key)
+            origin, time, rows = check(json.loads(file.read(1 << 28), object_pairs_hook=named), asked.key)
         need(re.fullmatch(f"|{WHEN}", asked.since) and time >= asked.since, f"a seal of {time}, --since {asked.since}")
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as why:
         print(f"NOT PROVEN: {why!r}", file=sys.stderr)

@@ -179,6 +179,12 @@ def test_the_program_for_auditors_prints_what_is_proven(
     assert f"proven: the {sizes[1]} records of " in said.out
     assert "NOT PROVEN" in said.err
     assert f"it begins with a seal of {sizes[1]} records, and that of {sizes[0]} was named" in said.err
+    for added in ('"old": 1, "old"', '"said": "approved", "old"'):
+        file.write_text(json.dumps(grown.growth(sizes[1])).replace('"old"', added, 1))
+        monkeypatch.setattr(
+            "sys.argv", ["check_growth.py", str(file), str(grown.seals / f"{sizes[1]}.note"), grown.key]
+        )
+        assert CHECKER["main"]() == 4
     lines = [(EXAMPLES / name).read_text().splitlines() for name in ("check_proof.py", "check_growth.py")]
     assert sum(map(len, lines)) <= 220, "an auditor reads both"
 

@@ -512,6 +512,29 @@ def test_a_proof_is_written_in_one_way_only(sealed: Sealed) -> None:
         assert told(proof | forged, sealed.key) is None, forged
 
 
+@pytest.mark.parametrize(
+    ("there", "added"),
+    [
+        ('{"format"', '{"records": [], "format"'),
+        ('{"row"', '{"row": [], "row"'),
+        ('{"row"', '{"said": "approved", "row"'),
+        ('{"id"', '{"id": 1, "id"'),
+        ('{"format"', '{"said": "approved", "format"'),
+    ],
+)
+def test_a_proof_with_a_name_twice_or_a_name_of_its_own_proves_nothing(
+    sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, added: str
+) -> None:
+    """Of two that have one name, another reader may take the other; and what nothing proves has no place in a proof."""
+    file, text = tmp_path / "proof.json", json.dumps(sealed.proof(3))
+    monkeypatch.setattr("sys.argv", ["check_proof.py", str(file), sealed.key])
+    file.write_text(text)
+    assert CHECKER["main"]() == 0
+    file.write_text(text.replace(there, added, 1))
+    assert file.read_text() != text
+    assert CHECKER["main"]() == 4
+
+
 def test_a_text_of_digits_is_no_number(sealed: Sealed) -> None:
     """Both have the same hash; what is shown of them is not the same."""
     proof = sealed.proof(1)

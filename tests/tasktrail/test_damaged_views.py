@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from tasktrail.actors import projector
 from tasktrail.actors.projector import ViewsHealth
@@ -261,3 +262,19 @@ def test_a_rebuild_that_fails_is_tried_again(
     assert service.get_task(4).status == "pending"
     assert len(tries) == 2
     assert seen(service)[0][1:] == due[0]
+
+
+def test_a_check_that_the_stop_cuts_short_is_no_trouble(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def check_for_ever(conn: sqlite3.Connection) -> str:
+        conn.set_progress_handler(begun.set, 1000)
+        conn.execute("WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n")
+        return ""
+
+    monkeypatch.setattr(projector, "find_damage", check_for_ever)
+    with capture_logs() as said:
+        service = open_service()
+        assert begun.wait(30)
+        service.close()
+    assert [line for line in said if "could not be checked" in line["event"]] == []
