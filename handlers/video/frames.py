@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain
@@ -49,13 +49,13 @@ class DecodePass:
         self.threads = threads
         self.tick = tick
         self._before = before
-        self.refused: set[int] = set()
-        """The moments of packets that the decoder refused, or left out."""
         self.begin()
 
-    def begin(self, since: int | None = None, good: int = 0, bad: int = 0) -> None:
+    def begin(self, since: int | None = None, good: int = 0, bad: int = 0, refused: Collection[int] = ()) -> None:
         """Count what is later than `since`, from these on: a way that a seek led to the wrong place does not count."""
         self._since = since
+        self.refused = set(refused)
+        """The moments of packets that the decoder refused, or left out."""
         self.good = good
         """Packets that were decoded."""
         self.bad = bad
@@ -63,10 +63,15 @@ class DecodePass:
 
     def take(self, moment: int | None) -> None:
         """Count a packet that the decoder took."""
-        self.good += self._since is None or moment is None or moment > self._since
+        self.good += self._counts(moment)
+
+    def _counts(self, moment: int | None) -> bool:
+        return self._since is None or moment is None or moment > self._since
 
     def refuse(self, name: str, decoder: str, error: FFmpegError, moment: int | None) -> None:
         """Count a packet that the decoder refused. Raises UndecodableError when they are too many."""
+        if moment in self.refused or not self._counts(moment):
+            return
         if moment is not None:
             self.refused.add(moment)
         self.bad += 1
@@ -75,7 +80,7 @@ class DecodePass:
 
     def leave_out(self, name: str, decoder: str, moment: int) -> None:
         """Count a packet that the decoder took, and made nothing of. Raises UndecodableError when they are too many."""
-        if moment in self.refused:
+        if moment in self.refused or not self._counts(moment):
             return
         self.refused.add(moment)
         self.good, self.bad = self.good - 1, self.bad + 1
@@ -115,15 +120,20 @@ def frames_after(
             yield found, frame
     except _OneThreadError:
         reading.threads = 1
-        yield from _frames_after(source, moment, reading, came, reading.bad)
+        yield from _frames_after(source, moment, reading, came, reading.bad, reading.refused)
 
 
 def _frames_after(
-    source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0, bad: int = 0
+    source: VideoSource,
+    moment: int | None,
+    reading: DecodePass,
+    good: int = 0,
+    bad: int = 0,
+    refused: Collection[int] = (),
 ) -> Iterator[tuple[int, VideoFrame]]:
     for target in _seek_targets(source, moment):
         reached = False
-        reading.begin(moment, good, bad)
+        reading.begin(moment, good, bad, refused)
         for found, frame in _prepared(source, target, reading):
             reading.tick()
             early = target is not None and not reached and moment is not None and found > moment

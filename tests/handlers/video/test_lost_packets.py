@@ -111,6 +111,24 @@ def test_what_a_decoder_leaves_out_without_a_word_is_counted(
     assert reading.good == frames
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("codec", SILENT)
+@pytest.mark.parametrize("lost", [[50], [25, 26], [30, 31, 60]])
+def test_what_is_read_from_a_place_counts_what_is_lost_behind_it(
+    lost: list[int], codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    """A seek to a keyframe that is lost leads to the next one, and is tried again from further back."""
+    source = read_source(damage(clips(audio="", **SILENT[codec]), picture=lost))
+    moments = [moment for moment, _frame in frames_after(source, None, DecodePass(1))]
+    for place in (24, 34, 49, 59):
+        after = round(place / (source.rate * source.time_base))
+        reading = DecodePass(threads)
+        frames = [moment for moment, _frame in frames_after(source, after, reading)]
+        assert frames == [moment for moment in moments if moment > after]
+        assert len(reading.refused) == reading.bad == 99 - place - len(frames)
+        assert reading.good == len(frames)
+
+
 @pytest.mark.parametrize("codec", SILENT)
 def test_a_film_of_which_a_decoder_leaves_too_much_out_fails_by_name(
     codec: str, clips: Callable[..., Path], damage: Callable[..., Path]
