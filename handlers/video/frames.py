@@ -187,7 +187,10 @@ def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Ite
                 moment = last + max(1, round(1 / (source.rate * source.time_base)))
             if moment is not None:
                 last = moment
-                for missing in awaited.missing_before(moment):
+                left_out = awaited.missing_before(moment)
+                if left_out and reading.threads != 1:  # one alone may decode some of them
+                    raise _OneThreadError
+                for missing in left_out:
                     reading.leave_out(source.path.name, source.codec, missing)
                 yield moment, frame
         rest = awaited.rest()

@@ -111,7 +111,7 @@ def test_what_a_decoder_leaves_out_without_a_word_is_counted(
     assert reading.good == frames
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 16])
 @pytest.mark.parametrize("codec", SILENT)
 @pytest.mark.parametrize("lost", [[50], [25, 26], [30, 31, 60]])
 def test_what_is_read_from_a_place_counts_what_is_lost_behind_it(
@@ -161,6 +161,20 @@ def test_threads_lose_no_frame_behind_what_cannot_be_decoded(
     assert len(moments(alone)) == 100 - len(lost)
     assert moments(together) == moments(alone)
     assert together.refused == alone.refused
+
+
+@pytest.mark.parametrize("lost", [{30}, {33, 34, 35}])
+def test_threads_leave_out_no_frame_that_one_can_decode(
+    lost: set[int], clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    """Many threads of dav1d left one more out, without a word."""
+    source = read_source(damage(clips(audio="", **SILENT["av1"]), picture=lost))
+    alone, together = DecodePass(1), DecodePass(16)
+    moments = [moment for moment, _frame in frames_after(source, None, alone)]
+    assert [moment for moment, _frame in frames_after(source, None, together)] == moments
+    assert together.refused == alone.refused
+    with open_input(source.path) as container:
+        assert content_of(container, lambda _seconds: None, 16).doubtful
 
 
 @pytest.mark.parametrize("name", SOURCES)
