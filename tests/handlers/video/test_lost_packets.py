@@ -1,5 +1,7 @@
 """What of a damaged film cannot be decoded is left out, and told."""
 
+import errno
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from conversions import SOURCES, at_checkpoint
 
 from tasktrail.handlers import Finished
+from tasktrail.handlers.video import source as source_module
 from tasktrail.handlers.video.content_check import Wanted, compare_contents, content_of
 from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after
 from tasktrail.handlers.video.opening import open_input
@@ -175,6 +178,20 @@ def test_threads_leave_out_no_frame_that_one_can_decode(
     assert together.refused == alone.refused
     with open_input(source.path) as container:
         assert content_of(container, lambda _seconds: None, 16).doubtful
+
+
+def test_a_film_whose_first_frame_is_damaged_is_looked_into_by_one_thread(
+    clips: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads of dav1d say of such a frame, at times, that there is no memory."""
+
+    def as_dav1d(decode: Any, packet: Any) -> Any:
+        if decode.__self__.codec_context.thread_count != 1:
+            raise av.error.MemoryError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return decode(packet)
+
+    monkeypatch.setattr(source_module, "decoded", as_dav1d)
+    assert read_source(clips(audio="", seconds=1)).rate == 25
 
 
 @pytest.mark.parametrize("name", SOURCES)
