@@ -3,7 +3,8 @@
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from conversions import SOURCES, at_checkpoint
 from tasktrail.handlers import Finished
 from tasktrail.handlers.video import source as source_module
 from tasktrail.handlers.video.content_check import Wanted, compare_contents, content_of
+from tasktrail.handlers.video.convert.gaps import gap_notes
 from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after
 from tasktrail.handlers.video.opening import open_input
 from tasktrail.handlers.video.source import read_source
@@ -223,3 +225,17 @@ def test_where_the_source_has_no_frames_the_picture_is_told_to_stand_still(
     assert told == ["the picture stands still for 2.00 s in 2 places: there is no frame in the source"]
     context = prepare(holes, "even.mp4", frame_rate=25.0)
     assert not [note for note in convert(context).result["notes"] if "stands still" in note]
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        (range(50, 75), ()),
+        ([74], ("the picture stands still for 0.96 s in 1 place: there is no frame in the source",)),
+        ([50, 60, 74], ("the picture stands still for 0.88 s in 1 place: there is no frame in the source",)),
+    ],
+)
+def test_a_packet_that_cannot_be_decoded_hides_no_longer_gap(lost: Sequence[int], told: tuple[str, ...]) -> None:
+    """A decoder of HEVC or AV1 often refuses the first packet behind what its reader has leapt over."""
+    shown = [*range(50), *range(75, 200)]
+    assert gap_notes([shown], Fraction(1, 25), lost) == told
