@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import av
+import msgspec
 import pytest
 from conversions import SOURCES, at_checkpoint
 
 from tasktrail.handlers import Finished
+from tasktrail.handlers.process.report_limits import CHECKPOINT_LIMIT
 from tasktrail.handlers.video import source as source_module
 from tasktrail.handlers.video.content_check import Wanted, compare_contents, content_of
+from tasktrail.handlers.video.convert.checkpoint import FinishedPart, SavedConversion, SegmentPlan
 from tasktrail.handlers.video.convert.gaps import gap_notes
+from tasktrail.handlers.video.convert.journal import Journal
 from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after
 from tasktrail.handlers.video.opening import open_input
 from tasktrail.handlers.video.source import read_source
@@ -94,6 +98,24 @@ def test_a_resume_tells_what_was_lost_before_it(
     assert len(told) == 2
     for number in range(len(whole.checkpoints)):
         assert notes_of(convert(at_checkpoint(whole, number, tmp_path / f"from{number}"))) == told
+
+
+def test_checkpoints_stay_small_however_much_is_lost(
+    clips: Callable[..., Path], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Of a film of two hours that was downloaded in part, tens of thousands may be."""
+    context = prepare(clips())
+    journal = Journal(context, Fraction(1))
+    plan = SegmentPlan(clock="pts", start=0, end=1, step=1, cuts=())
+    saved = SavedConversion(fingerprint="1", plan=plan)
+    journal.save(saved, FinishedPart(), 1.0, "")
+    change = FinishedPart(refused=tuple(range(10**8, 10**8 + 50_000)))
+    journal.save(saved.after(change), change, 2.0, "")
+    assert len(msgspec.json.encode(context.checkpoints[-1])) < CHECKPOINT_LIMIT
+    again = at_checkpoint(context, 1, tmp_path / "again")
+    recalled = Journal(again, Fraction(1)).recall("1")
+    assert recalled is not None
+    assert recalled.refused == change.refused
 
 
 SILENT: dict[str, dict[str, Any]] = {
