@@ -26,6 +26,8 @@ SILENT = ("av1", "hevc")
 """Codecs with a frame in each packet, of which decoders leave out what they cannot decode without a word."""
 _GAP = 1.5
 """Frames from one to the next, from which on one is missing."""
+_MOST_THREADS = 16
+"""By which FFmpeg decodes of itself. So many frames may be lost at the end."""
 
 
 class UndecodableError(ValueError):
@@ -354,7 +356,7 @@ def _keyframes(source: VideoSource, threads: int) -> Iterator[tuple[int, VideoFr
                     last = moment
                     awaited.missing_before(moment)
                     yield moment, frame
-        if threads != 1 and awaited.rest():
+        if threads != 1 and 0 < len(awaited.rest()) <= _MOST_THREADS:  # of more, the decoder takes no notice
             raise _OneThreadError
 
 

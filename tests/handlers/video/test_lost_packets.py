@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import av
 import msgspec
@@ -15,12 +16,13 @@ from conversions import SOURCES, at_checkpoint
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.process.report_limits import CHECKPOINT_LIMIT
+from tasktrail.handlers.video import frames as frames_module
 from tasktrail.handlers.video import source as source_module
 from tasktrail.handlers.video.content_check import Wanted, compare_contents, content_of
 from tasktrail.handlers.video.convert.checkpoint import FinishedPart, SavedConversion, SegmentPlan
 from tasktrail.handlers.video.convert.gaps import gap_notes
 from tasktrail.handlers.video.convert.journal import Journal
-from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after
+from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after, keyframes_of
 from tasktrail.handlers.video.opening import open_input
 from tasktrail.handlers.video.source import read_source
 
@@ -225,6 +227,18 @@ def test_a_sound_film_is_read_by_several_threads_to_its_end(name: str, clips: Ca
     assert reading.threads == 4
     with open_input(clips(**SOURCES[name])) as container:
         assert not content_of(container, lambda _seconds: None, 4).doubtful
+
+
+def test_the_keyframes_of_a_sound_film_are_looked_for_once(
+    clips: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, keyframes of H.264 with leading pictures make the decoder give up; a long film has thousands of them."""
+    film = clips(suffix=".mkv", audio="", seconds=20, options={"g": "25", "x264-params": "open-gop=1:bframes=3"})
+    source = read_source(film)
+    opener = Mock(side_effect=open_input)
+    monkeypatch.setattr(frames_module, "open_input", opener)
+    assert len(list(keyframes_of(source))) < len(source.keyframes)
+    opener.assert_called_once()
 
 
 def test_where_the_source_has_no_frames_the_picture_is_told_to_stand_still(
