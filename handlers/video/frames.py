@@ -45,12 +45,20 @@ class DecodePass:
         threads: 0: as many as there are CPUs. From the first packet on that cannot be decoded it is one.
         before: how many frames lie before the place where it begins. They count as decoded.
         tick: called for each frame, also for those that are skipped; it may raise to end the search.
+        until: the last moment that is wanted; what lies behind it does not count. None: all is.
     """
 
-    def __init__(self, threads: int = 0, before: int = 0, tick: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        threads: int = 0,
+        before: int = 0,
+        tick: Callable[[], None] = lambda: None,
+        until: int | None = None,
+    ) -> None:
         self.threads = threads
         self.tick = tick
         self._before = before
+        self._until = until
         self.begin()
 
     def begin(self, since: int | None = None, good: int = 0, bad: int = 0, refused: Collection[int] = ()) -> None:
@@ -68,7 +76,9 @@ class DecodePass:
         self.good += self._counts(moment)
 
     def _counts(self, moment: int | None) -> bool:
-        return self._since is None or moment is None or moment > self._since
+        if moment is None:
+            return True
+        return (self._since is None or moment > self._since) and (self._until is None or moment <= self._until)
 
     def refuse(self, name: str, decoder: str, error: FFmpegError, moment: int | None) -> None:
         """Count a packet that the decoder refused. Raises UndecodableError when they are too many."""

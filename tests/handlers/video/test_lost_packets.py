@@ -15,6 +15,7 @@ import pytest
 from conversions import SOURCES, at_checkpoint
 
 from tasktrail.handlers import Finished
+from tasktrail.handlers.contract import Room
 from tasktrail.handlers.process.report_limits import CHECKPOINT_LIMIT
 from tasktrail.handlers.video import frames as frames_module
 from tasktrail.handlers.video import source as source_module
@@ -65,6 +66,16 @@ def test_a_segment_of_which_nothing_is_left_is_told(
     film = damage(clips(options={"g": "25"}, audio=""), picture=lost)
     outcome = convert(prepare(film))
     assert notes_of(outcome) == [f"{len(lost)} packets of the picture cannot be decoded and are left out"]
+
+
+def test_an_end_that_is_lost_counts_once_where_segments_are_made_side_by_side(
+    clips: Callable[..., Path], damage: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """As of a film that was downloaded in part: each segment there is searched for up to the end of the file."""
+    film = damage(clips(options={"g": "25"}, audio="", seconds=12), picture=range(225, 300))
+    context = prepare(film)
+    context.room = Room(cores=2)
+    assert notes_of(convert(context)) == ["75 packets of the picture cannot be decoded and are left out"]
 
 
 def test_one_packet_is_one_packet(
