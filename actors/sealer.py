@@ -145,6 +145,7 @@ class Sealer(Actor):
         """Without a key and without seals, nobody wants the log sealed."""
         try:
             if not (self._folder.exists() and seal_files(self._folder)):
+                self._on_trouble("")
                 return
             why = f"{self._key_file} is missing, beside seals made with it"
         except (OSError, SealUnfit) as error:

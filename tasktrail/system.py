@@ -185,8 +185,9 @@ class System:
         self.log_trouble: TasktrailError | None = None
         """Why the log cannot be written at the moment; commands are refused meanwhile."""
         self.views_trouble: Exception | None = None
-        self._seals_trouble = ""
         """Why the views cannot be written at the moment."""
+        self._seals_trouble = ""
+        """Why the log cannot be sealed, or which witness contradicts it, in words; empty: neither is known."""
         self.sources: tuple[WatchedFolder, ...] = ()
         """The watched folders, as they are just now."""
         self.source_callbacks: list[Callable[[], None]] = []

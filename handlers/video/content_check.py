@@ -99,9 +99,11 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
                 seconds[stream.index] += frame.samples / frame.sample_rate
                 if not moving:
                     tick(seconds[stream.index])
+    left_out = 0
     if moving and first is not None and moving[0].codec_context.codec.canonical_name in SILENT:
-        found.bad += sum(moment > first for moment in awaited)
-    found.doubtful = threads != 1 and any(last is None or moment > last for moment in awaited)
+        left_out = sum(moment > first for moment in awaited)
+    found.bad += left_out
+    found.doubtful = threads != 1 and (left_out > 0 or any(last is None or moment > last for moment in awaited))
     found.picture_seconds = float((last or 0) - (first or 0))
     found.sounds = tuple(seconds.values())
     return found

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain
@@ -26,6 +26,8 @@ SILENT = ("av1", "hevc")
 """Codecs with a frame in each packet, of which decoders leave out what they cannot decode without a word."""
 _GAP = 1.5
 """Frames from one to the next, from which on one is missing."""
+_MOST_THREADS = 16
+"""By which FFmpeg decodes of itself. So many frames may be lost at the end."""
 
 
 class UndecodableError(ValueError):
@@ -43,19 +45,27 @@ class DecodePass:
         threads: 0: as many as there are CPUs. From the first packet on that cannot be decoded it is one.
         before: how many frames lie before the place where it begins. They count as decoded.
         tick: called for each frame, also for those that are skipped; it may raise to end the search.
+        until: the last moment that is wanted; what lies behind it does not count. None: all is.
     """
 
-    def __init__(self, threads: int = 0, before: int = 0, tick: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        threads: int = 0,
+        before: int = 0,
+        tick: Callable[[], None] = lambda: None,
+        until: int | None = None,
+    ) -> None:
         self.threads = threads
         self.tick = tick
         self._before = before
-        self.refused: set[int] = set()
-        """The moments of packets that the decoder refused, or left out."""
+        self._until = until
         self.begin()
 
-    def begin(self, since: int | None = None, good: int = 0, bad: int = 0) -> None:
+    def begin(self, since: int | None = None, good: int = 0, bad: int = 0, refused: Collection[int] = ()) -> None:
         """Count what is later than `since`, from these on: a way that a seek led to the wrong place does not count."""
         self._since = since
+        self.refused = set(refused)
+        """The moments of packets that the decoder refused, or left out."""
         self.good = good
         """Packets that were decoded."""
         self.bad = bad
@@ -63,10 +73,17 @@ class DecodePass:
 
     def take(self, moment: int | None) -> None:
         """Count a packet that the decoder took."""
-        self.good += self._since is None or moment is None or moment > self._since
+        self.good += self._counts(moment)
+
+    def _counts(self, moment: int | None) -> bool:
+        if moment is None:
+            return True
+        return (self._since is None or moment > self._since) and (self._until is None or moment <= self._until)
 
     def refuse(self, name: str, decoder: str, error: FFmpegError, moment: int | None) -> None:
         """Count a packet that the decoder refused. Raises UndecodableError when they are too many."""
+        if moment in self.refused or not self._counts(moment):
+            return
         if moment is not None:
             self.refused.add(moment)
         self.bad += 1
@@ -75,7 +92,7 @@ class DecodePass:
 
     def leave_out(self, name: str, decoder: str, moment: int) -> None:
         """Count a packet that the decoder took, and made nothing of. Raises UndecodableError when they are too many."""
-        if moment in self.refused:
+        if moment in self.refused or not self._counts(moment):
             return
         self.refused.add(moment)
         self.good, self.bad = self.good - 1, self.bad + 1
@@ -115,15 +132,20 @@ def frames_after(
             yield found, frame
     except _OneThreadError:
         reading.threads = 1
-        yield from _frames_after(source, moment, reading, came, reading.bad)
+        yield from _frames_after(source, moment, reading, came, reading.bad, reading.refused)
 
 
 def _frames_after(
-    source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0, bad: int = 0
+    source: VideoSource,
+    moment: int | None,
+    reading: DecodePass,
+    good: int = 0,
+    bad: int = 0,
+    refused: Collection[int] = (),
 ) -> Iterator[tuple[int, VideoFrame]]:
     for target in _seek_targets(source, moment):
         reached = False
-        reading.begin(moment, good, bad)
+        reading.begin(moment, good, bad, refused)
         for found, frame in _prepared(source, target, reading):
             reading.tick()
             early = target is not None and not reached and moment is not None and found > moment
@@ -177,7 +199,10 @@ def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Ite
                 moment = last + max(1, round(1 / (source.rate * source.time_base)))
             if moment is not None:
                 last = moment
-                for missing in awaited.missing_before(moment):
+                left_out = awaited.missing_before(moment)
+                if left_out and reading.threads != 1:  # one alone may decode some of them
+                    raise _OneThreadError
+                for missing in left_out:
                     reading.leave_out(source.path.name, source.codec, missing)
                 yield moment, frame
         rest = awaited.rest()
@@ -341,7 +366,7 @@ def _keyframes(source: VideoSource, threads: int) -> Iterator[tuple[int, VideoFr
                     last = moment
                     awaited.missing_before(moment)
                     yield moment, frame
-        if threads != 1 and awaited.rest():
+        if threads != 1 and 0 < len(awaited.rest()) <= _MOST_THREADS:  # of more, the decoder takes no notice
             raise _OneThreadError
 
 

@@ -147,15 +147,22 @@ def read_source(path: Path) -> VideoSource:
 
 @lru_cache(maxsize=1)
 def _read_source(path: Path, _state: tuple[int, ...]) -> VideoSource:
-    found = _examine(path, brief=True) or _examine(path, brief=False)
+    try:
+        return _look_into(path, threads=0)
+    except av.error.FFmpegError:  # several threads of dav1d say of a damaged frame that there is no memory
+        return _look_into(path, threads=1)
+
+
+def _look_into(path: Path, threads: int) -> VideoSource:
+    found = _examine(path, threads, brief=True) or _examine(path, threads, brief=False)
     assert found is not None
     return found
 
 
-def _examine(path: Path, *, brief: bool) -> VideoSource | None:
+def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
     """None if a brief look does not show enough."""
     with open_input(path) as container:
-        stream = picture_stream(container, path.name)
+        stream = picture_stream(container, path.name, threads)
         if not stream.time_base:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
         # Before reading: some formats list what they happened to pass. MPEG lists all of it, keyframe or not.

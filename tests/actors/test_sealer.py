@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, MutableMapping
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scripted_witness import ScriptedWitness
 from structlog.testing import capture_logs
 
 from tasktrail import TaskService
+from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.sealer import Sealer
 from tasktrail.actors.side_process import ProcessEnded
 from tasktrail.config.settings import Config
@@ -220,6 +222,25 @@ def test_what_kept_a_log_from_being_sealed_is_over_with_the_next_seal(told: Told
         told.end = ProcessEnded(0, "", "")
         sealer.stop()
     assert troubles[:2] == ["the log could not be sealed: LogCorrupt: the archive is missing", ""]
+
+
+def test_a_key_that_is_missing_is_no_trouble_once_the_seals_are_gone(told: Told, tmp_path: Path) -> None:
+    """They may have been another log's, and left in its folder."""
+    troubles: list[str] = []
+    sealer = sealer_of(tmp_path, 0, count(1).__next__, on_trouble=troubles.append)
+    assert told.started.acquire(timeout=WITHIN)
+    try:
+        (tmp_path / "seal-key").unlink()
+        seal = tmp_path / "seals" / "7.note"
+        seal.parent.mkdir()
+        seal.touch()
+        sealer.ask(Tick())
+        seal.unlink()
+        sealer.ask(Tick())
+    finally:
+        sealer.stop()
+    assert "seal-key is missing" in troubles[0]
+    assert troubles[1] == ""
 
 
 def test_a_service_has_witnesses_sign_and_says_which_did_not(data: Path) -> None:

@@ -40,14 +40,13 @@ def gap_notes(pieces: Sequence[Sequence[int]], unit: Fraction, refused: Sequence
     if sum(abs(each - usual) <= near for each in shown) < _STEADY * len(shown):
         return ()
     known = sorted(refused)
-    gaps = [
-        (before, after)
+    lengths = (
+        after - before - (bisect_left(known, after) - bisect_right(known, before)) * usual
         for before, after in pairwise(moments)
         if after - before > _TIMES * usual
-        and (after - before) * unit >= _SHORTEST
-        and bisect_right(known, before) == bisect_left(known, after)
-    ]
-    missing = float(sum((after - before - usual for before, after in gaps), 0.0) * unit)
+    )
+    gaps = [length for length in lengths if length > _TIMES * usual and length * unit >= _SHORTEST]
+    missing = float(sum(length - usual for length in gaps) * unit)
     places = f"{len(gaps)} {plural(len(gaps), 'place')}"
     told = f"the picture stands still for {missing:.2f} s in {places}: there is no frame in the source"
     return (told,) if gaps else ()

@@ -29,7 +29,8 @@ class _Reference(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     """Of these bytes."""
     change: FinishedPart
-    """What is new, so that the log tells what was made, and when."""
+    """What is new, so that the log tells what was made, and when. What was refused is in the index alone: it may be
+    more than a checkpoint holds."""
 
 
 class Journal:
@@ -73,7 +74,7 @@ class Journal:
             index=INDEX,
             length=self._length,
             sha256=self._hash.hexdigest(),
-            change=change,
+            change=msgspec.structs.replace(change, refused=()),
         )
         checkpoint = Checkpoint(
             processed_frames=saved.frames,

@@ -208,7 +208,7 @@ class Making:
                 return
             after, throttle, frames = stretch.after, Throttle(), 0
             while True:
-                reading = DecodePass(threads, self._frames_before(after), tick)
+                reading = DecodePass(threads, self._frames_before(after), tick, stretch.until)
                 steps = encode_segments(self._encoding, self._backend, after, stretch.until, reading)
                 try:
                     with closing(steps):

@@ -1,17 +1,29 @@
 """What of a damaged film cannot be decoded is left out, and told."""
 
+import errno
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import av
+import msgspec
 import pytest
 from conversions import SOURCES, at_checkpoint
 
 from tasktrail.handlers import Finished
+from tasktrail.handlers.contract import Room
+from tasktrail.handlers.process.report_limits import CHECKPOINT_LIMIT
+from tasktrail.handlers.video import frames as frames_module
+from tasktrail.handlers.video import source as source_module
 from tasktrail.handlers.video.content_check import Wanted, compare_contents, content_of
-from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after
+from tasktrail.handlers.video.convert.checkpoint import FinishedPart, SavedConversion, SegmentPlan
+from tasktrail.handlers.video.convert.gaps import gap_notes
+from tasktrail.handlers.video.convert.journal import Journal
+from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after, keyframes_of
 from tasktrail.handlers.video.opening import open_input
 from tasktrail.handlers.video.source import read_source
 
@@ -56,6 +68,16 @@ def test_a_segment_of_which_nothing_is_left_is_told(
     assert notes_of(outcome) == [f"{len(lost)} packets of the picture cannot be decoded and are left out"]
 
 
+def test_an_end_that_is_lost_counts_once_where_segments_are_made_side_by_side(
+    clips: Callable[..., Path], damage: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """As of a film that was downloaded in part: each segment there is searched for up to the end of the file."""
+    film = damage(clips(options={"g": "25"}, audio="", seconds=12), picture=range(225, 300))
+    context = prepare(film)
+    context.room = Room(cores=2)
+    assert notes_of(convert(context)) == ["75 packets of the picture cannot be decoded and are left out"]
+
+
 def test_one_packet_is_one_packet(
     clips: Callable[..., Path], damage: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
@@ -91,6 +113,24 @@ def test_a_resume_tells_what_was_lost_before_it(
         assert notes_of(convert(at_checkpoint(whole, number, tmp_path / f"from{number}"))) == told
 
 
+def test_checkpoints_stay_small_however_much_is_lost(
+    clips: Callable[..., Path], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Of a film of two hours that was downloaded in part, tens of thousands may be."""
+    context = prepare(clips())
+    journal = Journal(context, Fraction(1))
+    plan = SegmentPlan(clock="pts", start=0, end=1, step=1, cuts=())
+    saved = SavedConversion(fingerprint="1", plan=plan)
+    journal.save(saved, FinishedPart(), 1.0, "")
+    change = FinishedPart(refused=tuple(range(10**8, 10**8 + 50_000)))
+    journal.save(saved.after(change), change, 2.0, "")
+    assert len(msgspec.json.encode(context.checkpoints[-1])) < CHECKPOINT_LIMIT
+    again = at_checkpoint(context, 1, tmp_path / "again")
+    recalled = Journal(again, Fraction(1)).recall("1")
+    assert recalled is not None
+    assert recalled.refused == change.refused
+
+
 SILENT: dict[str, dict[str, Any]] = {
     "av1": {"suffix": ".mp4", "codec": "libsvtav1", "options": {"preset": "12", "g": "25"}},
     "hevc": {"codec": "libx265", "options": {"x265-params": "keyint=25:open-gop=0:log-level=none"}},
@@ -109,6 +149,24 @@ def test_what_a_decoder_leaves_out_without_a_word_is_counted(
     assert frames < 98
     assert len(reading.refused) == reading.bad == 100 - frames
     assert reading.good == frames
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize("codec", SILENT)
+@pytest.mark.parametrize("lost", [[50], [25, 26], [30, 31, 60]])
+def test_what_is_read_from_a_place_counts_what_is_lost_behind_it(
+    lost: list[int], codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    """A seek to a keyframe that is lost leads to the next one, and is tried again from further back."""
+    source = read_source(damage(clips(audio="", **SILENT[codec]), picture=lost))
+    moments = [moment for moment, _frame in frames_after(source, None, DecodePass(1))]
+    for place in (24, 34, 49, 59):
+        after = round(place / (source.rate * source.time_base))
+        reading = DecodePass(threads)
+        frames = [moment for moment, _frame in frames_after(source, after, reading)]
+        assert frames == [moment for moment in moments if moment > after]
+        assert len(reading.refused) == reading.bad == 99 - place - len(frames)
+        assert reading.good == len(frames)
 
 
 @pytest.mark.parametrize("codec", SILENT)
@@ -145,6 +203,34 @@ def test_threads_lose_no_frame_behind_what_cannot_be_decoded(
     assert together.refused == alone.refused
 
 
+@pytest.mark.parametrize("lost", [{30}, {33, 34, 35}])
+def test_threads_leave_out_no_frame_that_one_can_decode(
+    lost: set[int], clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    """Many threads of dav1d left one more out, without a word."""
+    source = read_source(damage(clips(audio="", **SILENT["av1"]), picture=lost))
+    alone, together = DecodePass(1), DecodePass(16)
+    moments = [moment for moment, _frame in frames_after(source, None, alone)]
+    assert [moment for moment, _frame in frames_after(source, None, together)] == moments
+    assert together.refused == alone.refused
+    with open_input(source.path) as container:
+        assert content_of(container, lambda _seconds: None, 16).doubtful
+
+
+def test_a_film_whose_first_frame_is_damaged_is_looked_into_by_one_thread(
+    clips: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads of dav1d say of such a frame, at times, that there is no memory."""
+
+    def as_dav1d(decode: Any, packet: Any) -> Any:
+        if decode.__self__.codec_context.thread_count != 1:
+            raise av.error.MemoryError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return decode(packet)
+
+    monkeypatch.setattr(source_module, "decoded", as_dav1d)
+    assert read_source(clips(audio="", seconds=1)).rate == 25
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_sound_film_is_read_by_several_threads_to_its_end(name: str, clips: Callable[..., Path]) -> None:
     reading = DecodePass(4)
@@ -152,6 +238,18 @@ def test_a_sound_film_is_read_by_several_threads_to_its_end(name: str, clips: Ca
     assert reading.threads == 4
     with open_input(clips(**SOURCES[name])) as container:
         assert not content_of(container, lambda _seconds: None, 4).doubtful
+
+
+def test_the_keyframes_of_a_sound_film_are_looked_for_once(
+    clips: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, keyframes of H.264 with leading pictures make the decoder give up; a long film has thousands of them."""
+    film = clips(suffix=".mkv", audio="", seconds=20, options={"g": "25", "x264-params": "open-gop=1:bframes=3"})
+    source = read_source(film)
+    opener = Mock(side_effect=open_input)
+    monkeypatch.setattr(frames_module, "open_input", opener)
+    assert len(list(keyframes_of(source))) < len(source.keyframes)
+    opener.assert_called_once()
 
 
 def test_where_the_source_has_no_frames_the_picture_is_told_to_stand_still(
@@ -174,3 +272,17 @@ def test_where_the_source_has_no_frames_the_picture_is_told_to_stand_still(
     assert told == ["the picture stands still for 2.00 s in 2 places: there is no frame in the source"]
     context = prepare(holes, "even.mp4", frame_rate=25.0)
     assert not [note for note in convert(context).result["notes"] if "stands still" in note]
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        (range(50, 75), ()),
+        ([74], ("the picture stands still for 0.96 s in 1 place: there is no frame in the source",)),
+        ([50, 60, 74], ("the picture stands still for 0.88 s in 1 place: there is no frame in the source",)),
+    ],
+)
+def test_a_packet_that_cannot_be_decoded_hides_no_longer_gap(lost: Sequence[int], told: tuple[str, ...]) -> None:
+    """A decoder of HEVC or AV1 often refuses the first packet behind what its reader has leapt over."""
+    shown = [*range(50), *range(75, 200)]
+    assert gap_notes([shown], Fraction(1, 25), lost) == told
