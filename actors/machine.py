@@ -18,8 +18,8 @@ import msgspec
 import psutil
 
 from ..events.reports import NodeSeen
+from ..events.system_events import LOCAL
 from .core.nodes import NodeSample
-from .core.recorded_nodes import LOCAL
 from .core.resources import MachineSample
 
 _NO_LIMIT = 2**60

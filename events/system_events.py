@@ -204,6 +204,10 @@ class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
     why: str
 
 
+LOCAL = "local"
+"""The name of the machine of the service, where attempts run there."""
+
+
 class NodeJoined(_SystemEvent, frozen=True, kw_only=True):
     """A node is there that was not, or that had left. Recorded where attempts run on other machines."""
 

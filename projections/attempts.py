@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..events import Cancelled, Checkpointed, Completed, Created, Failed, Progressed, Recorded, Retried, Started
+from ..events.system_events import LOCAL
 from ..events.task_events import AttemptOutcome, Estimated
 
 POINTS = 240
@@ -32,6 +33,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     life: int
     worker: str
+    """The node whose worker it was given to; `local`: the machine of the service. Empty: its start was not read."""
     started_at: datetime
     waited: float
     """Since the task was created or went back to the queue."""
@@ -90,7 +92,7 @@ class AttemptsFold:
             case Retried() as event:
                 told += self._followed_by(event, record.recorded_at)
             case Started() as event:
-                self._running = _Running(self._opened(record, event))
+                self._running = _Running(self._opened(record, event, event.worker or event.node or LOCAL))
             case _ if record.attempt:
                 told += self._follow(record)
         self._estimated(getattr(record.event, "estimate", None))
@@ -106,7 +108,7 @@ class AttemptsFold:
             if not isinstance(record.event, Progressed | Checkpointed):
                 return  # an end without an attempt
             yield from self._close()
-            self._running = _Running(self._opened(record, Started()))
+            self._running = _Running(self._opened(record, Started(), ""))
         self._running.follow(record)
         if isinstance(record.event, Checkpointed):
             self._saved = self._running.attempt.progress
@@ -129,12 +131,12 @@ class AttemptsFold:
         yield from self.unfinished()
         self._failed = self._running = None
 
-    def _opened(self, record: Recorded, event: Started) -> Attempt:
+    def _opened(self, record: Recorded, event: Started, worker: str) -> Attempt:
         return Attempt(
             task_id=record.task_id,
             number=record.attempt,
             life=record.life,
-            worker=event.worker,
+            worker=worker,
             started_at=record.recorded_at,
             waited=_seconds(self._queued_at or record.recorded_at, record.recorded_at),
             resumed=event.resumed,

@@ -52,7 +52,7 @@ def describe(event: Event) -> str:
             return _created(event)
         case Started():
             how = "resumed from its checkpoint" if event.resumed else "started"
-            return f"{how} with effective priority {event.effective_priority:.1f}{_by(event.worker)}"
+            return f"{how} with effective priority {event.effective_priority:.1f}{_by(event.worker)}{_on(event.node)}"
         case Progressed():
             return f"{_percent(event.progress)}{_colon(event.message)}"
         case Checkpointed():
@@ -208,6 +208,10 @@ def _adjustment(event: Adjusted) -> str:
 
 def _by(worker: str) -> str:
     return f" by {worker}" if worker else ""
+
+
+def _on(node: str) -> str:
+    return f" on {node}" if node else ""
 
 
 def _colon(text: str) -> str:

@@ -12,13 +12,13 @@ from ...events import AdjustTask, RetryTask, StartTask, Status, TaskState
 from ...events.commands import ResumeQueue, SetLimits, UndrainNode
 from ...events.priority import terms
 from ...events.recorded import to_the_second
+from ...events.system_events import LOCAL
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
 from .node_search import place
 from .nodes import Node, Nodes, has_labels
 from .rates import MOST_STARTS, rate_name
-from .recorded_nodes import LOCAL
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .routing import offering, pick
 from .state import SchedulerState

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import msgspec
 
 from ...events.reports import NodeSeen
+from ...events.system_events import LOCAL
 from .board import Resources, resources_of
 from .dispatch import in_use_without
 from .explanation import LIMIT_REASONS, WaitReason, node_obstacles
 from .limits import LimitKey, LimitKind, is_full
 from .node_board import NodeBoard, node_boards
-from .recorded_nodes import LOCAL
 from .resources import shortages
 from .state import SchedulerState
 

@@ -9,8 +9,9 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events.reports import NodeSeen
+from ...events.system_events import LOCAL
 from .board import machine_now
-from .recorded_nodes import LOCAL, NodeDrain, RecordedNode
+from .recorded_nodes import NodeDrain, RecordedNode
 from .state import SchedulerState
 
 NodeStateName: TypeAlias = Literal["ready", "draining", "drained", "lost"]

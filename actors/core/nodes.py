@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from ...events import TaskState
 from ...events.reports import NodeSeen, also_called
+from ...events.system_events import LOCAL
 from .limits import UNLIMITED, Limits, requirement
-from .recorded_nodes import LOCAL
 from .resources import Ceiling, MachineSample, Reserved, Shortage, ceiling_of, most_of, shortages
 from .routing import Offer, Workers, offering
 

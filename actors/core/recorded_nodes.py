@@ -9,10 +9,8 @@ from ...events import Fact
 from ...events.commands import DrainNode, UndrainNode
 from ...events.errors import NothingToChange, UnknownNode
 from ...events.reports import NodeSeen, also_called
-from ...events.system_events import NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
+from ...events.system_events import LOCAL, NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
 
-LOCAL = "local"
-"""The name of the machine of the service, where attempts run there."""
 REMEMBERED = 100
 """How many nodes that have left are remembered."""
 

@@ -12,7 +12,6 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors.core.messages import Boot, Close, Drain, Intake, Jumped, Message, Submit
-from ..actors.core.recorded_nodes import LOCAL
 from ..events import (
     AdjustTask,
     Cancelled,
@@ -32,6 +31,7 @@ from ..events import (
 from ..events.commands import DrainNode, DrainQueue, PauseQueue, ResumeQueue, SetLimits, UndrainNode
 from ..events.reports import AttemptEnd, CapacityChanged
 from ..events.system_events import (
+    LOCAL,
     Adjusted,
     ClockJumped,
     LimitsChanged,

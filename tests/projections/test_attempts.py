@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptP
 from tasktrail.events.state import fold
 from tasktrail.events.task_events import Created, Estimated, Failed, Retried
 from tasktrail.projections.attempts import Attempt, AttemptsFold, Point, attempts
+from tasktrail.projections.describe import describe
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 3), st.integers(0, 100)), max_size=60)
 
@@ -68,6 +70,15 @@ def test_an_attempt_says_what_it_used_how_far_it_came_and_when_the_next_was_due(
     assert (one.memory_reserved, one.memory_used, one.cpu_used) == (0, 650, 4.5)
     assert one.curve == (Point(2, 40.0), Point(4, 50.0), Point(5, 50.0))
     assert (one.checkpoints, one.saved) == (1, (Point(4, 50.0),))
+
+
+@pytest.mark.parametrize(("node", "worker"), [("", "local"), ("gpu-2", "gpu-2")])
+def test_an_attempt_says_where_it_ran(journal: Journal, node: str, worker: str) -> None:
+    task_id = journal.create("video_convert")
+    journal.record(task_id, Started(node=node))
+    (one,) = attempts_of(journal, task_id)
+    assert one.worker == worker
+    assert describe(Started(node=node)) == f"started with effective priority 0.0{f' on {node}' if node else ''}"
 
 
 def test_a_better_estimate_is_what_the_next_attempt_has_reserved(journal: Journal) -> None:

@@ -14,13 +14,13 @@ from tasktrail.actors.core.node_board import node_boards
 from tasktrail.actors.core.node_search import DEPTH
 from tasktrail.actors.core.nodes import Node, Nodes, NodeSample
 from tasktrail.actors.core.queue import ReadyQueue
-from tasktrail.actors.core.recorded_nodes import LOCAL
 from tasktrail.actors.core.resources import Ceiling, MachineSample
 from tasktrail.actors.core.routing import Workers
 from tasktrail.events import Accepted
 from tasktrail.events.commands import DrainNode
 from tasktrail.events.errors import CannotStartNow, UnknownNode
 from tasktrail.events.reports import AllFound, CapacityChanged, NodeSeen, NodesSeen
+from tasktrail.events.system_events import LOCAL
 
 
 class Lagging:

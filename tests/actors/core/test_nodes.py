@@ -17,13 +17,13 @@ from tasktrail.actors.core.load import load_of
 from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.node_board import node_boards
 from tasktrail.actors.core.nodes import Node, Nodes, NodeSample
-from tasktrail.actors.core.recorded_nodes import LOCAL, REMEMBERED
+from tasktrail.actors.core.recorded_nodes import REMEMBERED
 from tasktrail.actors.core.resources import Ceiling, MachineSample
 from tasktrail.events import Accepted, Started
 from tasktrail.events.commands import DrainNode, UndrainNode
 from tasktrail.events.errors import CannotStartNow, NothingToChange, UnknownNode
 from tasktrail.events.reports import AllFound, AttemptFound, Avoid, CapacityChanged, NodeSeen, NodesSeen, Run
-from tasktrail.events.system_events import NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
+from tasktrail.events.system_events import LOCAL, NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
 
 GB = 2**30
 HERE = NodeSeen(node=LOCAL, address="host", cpus=4.0)
