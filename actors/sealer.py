@@ -112,7 +112,7 @@ class Sealer(Actor):
         if ended.code:
             logger.warning("the log could not be sealed", exit_code=ended.code, error=ended.last_error)
             self._sealed = 0
-            trouble = f"the log could not be sealed: {ended.last_error or f'exit code {ended.code}'}"
+            trouble = f"the log could not be sealed: {ended.last_error}"
         self._on_trouble(trouble)
 
     def _tell_of_witnesses(self, output: str) -> str:

@@ -30,8 +30,8 @@ class ProcessEnded(msgspec.Struct, frozen=True):
 
     @property
     def last_error(self) -> str:
-        """The last line of its standard error."""
-        return self.errors.strip().rpartition("\n")[2]
+        """The last line of its standard error; of a process that was killed without a word, its exit code."""
+        return self.errors.strip().rpartition("\n")[2] or f"exit code {self.code}"
 
 
 def reader_environment() -> dict[str, str]:

@@ -150,6 +150,7 @@ def test_it_seals_again_although_the_wall_clock_was_put_back(told: Told, tmp_pat
     ("end", "why"),
     [
         (ProcessEnded(1, "", "Traceback\nLogCorrupt: the archive is missing\n"), "LogCorrupt: the archive is missing"),
+        (ProcessEnded(-9, "", ""), "exit code -9"),
         (None, "it took more than 3 s; a start seals it"),
         (ProcessEnded(0, "", ""), ""),
     ],
