@@ -21,7 +21,7 @@ from ..events.log.answers import is_as_written
 from ..events.log.archives import PUT_BACK, KnownArchive
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
-from ..events.log.faults import UNREADABLE, Damage
+from ..events.log.faults import UNREADABLE, Damage, without_place
 from ..events.log.integrity import is_well_typed
 from ..events.log.key_check import NO_RECORDS, KeyCheck
 from ..events.log.keys import Keys
@@ -378,7 +378,7 @@ class _Walk:
         except TasktrailError as error:
             # What a writer with more forms has recorded is not damaged because this version cannot read it.
             newer = isinstance(error, LogTooNew) or (self._writer is not None and self._writer.lacks)
-            self._findings.add(position, "newer" if newer else "unreadable", error.message)
+            self._findings.add(position, "newer" if newer else "unreadable", without_place(error.message, position))
             self.law.lose(row[1])
             return
         at = record.recorded_at

@@ -1,10 +1,16 @@
 """What is said of a log that is not as its writer made it."""
 
+import re
 import sqlite3
 from typing import NamedTuple
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """SQLite's complaint may repeat what it found in a damaged schema, which Python then cannot read."""
+
+
+def without_place(message: str, position: int) -> str:
+    """What an error says, where its position is told beside it."""
+    return re.sub(rf"^Position {position}:? ", "", message)
 
 
 class Fault(NamedTuple):

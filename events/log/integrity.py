@@ -18,7 +18,7 @@ from .archive_faults import archive_faults
 from .archive_file import FRAME, ArchiveDamaged, ArchiveFile
 from .archives import Archives, KnownArchive
 from .chain import GENESIS, link
-from .faults import UNREADABLE, Damage, Fault
+from .faults import UNREADABLE, Damage, Fault, without_place
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, TABLES, epoch_sum, expected, is_newest, masked_in, objects, sums_rows
 from .stubs import Drop, StubCheck, read_drops
@@ -202,7 +202,7 @@ def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any,
         try:
             file = archives.file(segment)
         except TasktrailError as error:
-            yield Damage(segment.first, error.message, segment.last, "archive")
+            yield Damage(segment.first, without_place(error.message, segment.first), segment.last, "archive")
             continue
         for number in range(max(0, after + 1 - segment.first) // FRAME, len(file.index.frames)):
             try:
@@ -343,7 +343,8 @@ def _decoding_faults(row: tuple[Any, ...]) -> Iterator[Fault]:
     try:
         from_row(row[:14], row[14])
     except TasktrailError as error:
-        yield Fault(row[0], "newer" if isinstance(error, LogTooNew) else "unreadable", error.message)
+        code = "newer" if isinstance(error, LogTooNew) else "unreadable"
+        yield Fault(row[0], code, without_place(error.message, row[0]))
 
 
 def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:

@@ -74,6 +74,7 @@ def test_the_older_version_says_so_wherever_it_is_asked_and_does_not_call_it_dam
     with closing(SqliteLogReader(service.paths.log)) as log:
         (finding,) = verify(log).findings
     assert (finding.code, finding.position, finding.remedy) == ("newer", 1, LogTooNew.remedy)
+    assert "osition" not in finding.message  # it is told beside it
     with pytest.raises(LogTooNew):
         restore(service.paths.log, tmp_path / "other")
     (told,) = [one for one in examine(service.paths.data) if one.name == "log"]
