@@ -118,7 +118,7 @@ def write_export(
     with (
         signing as signer,
         _reading(session) as (reading, source),
-        opened(reading, what, filters) as export,
+        opened(reading, what, filters, folded=sign) as export,
         _bar(out) as tell,
     ):
         if out is None:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -35,13 +35,14 @@ class Export(NamedTuple):
 
 
 @contextmanager
-def opened(reading: Reading, what: What, filters: TaskFilters) -> Iterator[Export]:
+def opened(reading: Reading, what: What, filters: TaskFilters, *, folded: bool = False) -> Iterator[Export]:
     """The rows of an export, in the order of positions or of tasks.
 
     Args:
         reading: who answers. A client that is bound to a user sees that user's tasks and records alone.
         what: the kind of rows.
         filters: which tasks, as of when. Of the log, the records of these tasks; without any, all records.
+        folded: fold the log for it, from files, and do not believe the views, which anybody may have edited.
 
     Raises:
         BeyondTheLog: the position is not reached yet.
@@ -51,7 +52,7 @@ def opened(reading: Reading, what: What, filters: TaskFilters) -> Iterator[Expor
         position = _position(reading, filters.as_of)
         yield Export(position, position, _records(reading, position, None))
         return
-    with _every_task(reading, filters) as every:
+    with _every_task(reading, filters, folded=folded) as every:
         if what == "log":
             chosen = _Chosen(every.tasks)
             yield Export(every.position, every.position, _records(reading, every.position, chosen))
@@ -61,9 +62,9 @@ def opened(reading: Reading, what: What, filters: TaskFilters) -> Iterator[Expor
 
 
 @contextmanager
-def _every_task(reading: Reading, filters: TaskFilters) -> Iterator[Every]:
+def _every_task(reading: Reading, filters: TaskFilters, *, folded: bool) -> Iterator[Every]:
     if isinstance(reading, Questions):
-        with _from_files(reading, filters) as every:
+        with _from_files(reading, filters, folded=folded) as every:
             yield every
         return
     position = _position(reading, filters.as_of)  # so that all pages are of one moment
@@ -73,10 +74,12 @@ def _every_task(reading: Reading, filters: TaskFilters) -> Iterator[Every]:
 
 
 @contextmanager
-def _from_files(reading: Questions, filters: TaskFilters) -> Iterator[Every]:
+def _from_files(reading: Questions, filters: TaskFilters, *, folded: bool) -> Iterator[Every]:
     """One by one, within one transaction of the views; whoever exports as of the same position gets the same."""
     source = reading.source
     reading.check_types(filters)
+    if folded and filters.as_of == "":
+        filters = replace(filters, as_of=source.log().head().position)
     if filters.as_of == "":
         with source.views_apart() as views, views.every(filters) as every:
             yield every
@@ -85,10 +88,11 @@ def _from_files(reading: Questions, filters: TaskFilters) -> Iterator[Every]:
     refuse_future(point, source.clock.now())
     position = point if isinstance(point, int) else position_at(source.log(), point)
     with ExitStack() as stack:
-        past: Past | FoldedPast
-        try:
-            past = Past(stack.enter_context(source.views_apart()), source.log(), position)
-        except ViewsFailed:  # however many there are, they have room in a file that goes with them
+        past: Past | FoldedPast | None = None
+        if not folded:
+            with suppress(ViewsFailed):
+                past = Past(stack.enter_context(source.views_apart()), source.log(), position)
+        if past is None:  # however many tasks there are, they have room in a file that goes with them
             past = stack.enter_context(fold_to(source.log(), position, scratch=""))
         yield stack.enter_context(past.every(filters))
 

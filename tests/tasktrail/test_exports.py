@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ from tasktrail.projections.proof.notes import PrivateKey, PublicKey
 from tasktrail.projections.proof.seals import make_seal
 from tasktrail.projections.queries.as_of import fold_to
 from tasktrail.projections.queries.filters import every
+from tasktrail.projections.views.checksums import teach
 from tasktrail.words import size
 
 FILTERS = [
@@ -479,6 +481,28 @@ def test_of_a_log_with_a_changed_record_nothing_is_signed(
         code = run([*command_of(of, "--out", str(out), "--sign"), "--data", str(changed)])
         assert (code, "position 20" in streams[1].getvalue().decode()) == (1, True)
     assert not out.with_name("evil.jsonl.intoto.json").exists()
+
+
+@pytest.mark.usefixtures("sealed")
+@pytest.mark.parametrize("as_of", ["", "700"])
+def test_what_is_signed_is_what_the_log_says_whatever_views_say(
+    history: tuple[Path, Journal], tmp_path: Path, as_of: str
+) -> None:
+    edited = tmp_path / "edited"
+    shutil.copytree(history[0], edited)
+    with closing(teach(sqlite3.connect(edited / "views.db", isolation_level=None))) as conn:
+        conn.execute("UPDATE tasks SET label = 'planted', spec = json_set(spec, '$.label', 'planted') WHERE id = 3")
+        owners = "id, type, user_id, document_id, parent_task_id, label, batch, spec"
+        conn.execute(f"UPDATE tasks SET spec_sum = row_sum({owners}) WHERE id = 3")
+
+    def exported(data: Path, *sign: str) -> list[Any]:
+        out = tmp_path / "tasks.jsonl"
+        at = ("--as-of", as_of) if as_of else ()
+        assert run(["export", "tasks", *at, "--out", str(out), *sign, "--data", str(data), "--json"]) == 0
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    assert "planted" in {task["label"] for task in exported(edited)}
+    assert exported(edited, "--sign") == exported(history[0]) == exported(history[0], "--sign")
 
 
 def test_an_envelope_that_is_written_otherwise_is_not_taken(sealed: Signed) -> None:
