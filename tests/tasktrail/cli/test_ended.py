@@ -19,12 +19,19 @@ from tasktrail.__main__ import main
 
 def hold(*_arguments, **_named):
     print("at work", flush=True)
-    signal.pause()
+    while True:
+        pass
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 module.{name} = hold
 main()
 """
-"""The command line, where one function never comes to its end."""
+"""The command line, where one function never comes to its end.
+
+It waits in no call of the system: one that begins behind the signal would not end by it. What is started in the
+background, or by `nohup`, ignores signals.
+"""
 
 
 def end(arguments: list[str], module: str, name: str, sign: signal.Signals) -> int:
