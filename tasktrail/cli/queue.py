@@ -276,7 +276,7 @@ def print_why(why: "Why", session: Session) -> None:
         _reasons(why, session)
         _ahead(why, session)
     if why.remark:
-        say(why.remark)
+        say(plain(why.remark))
 
 
 def _reasons(why: "Why", session: Session) -> None:
