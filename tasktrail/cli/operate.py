@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..events.commands import AddSchedule, AdjustTask, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
-from ..words import moment, size
+from ..words import duration, moment, size, unlimited
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, schedule_names
 from .failing import DONE, INTERRUPTED
@@ -268,7 +268,7 @@ def _in_words(name: str, value: Any) -> str:
         case str():
             return plain(value)
         case 0:
-            return "no limit" if name.startswith("max") else "-"
+            return unlimited(name) if name.startswith("max") else "-"
         case _:
             return size(value) if name in _BYTES else f"{value:g}"
 
