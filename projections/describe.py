@@ -125,7 +125,7 @@ def _system(event: SystemEvent) -> str:
         case QueueDrained():
             return "the queue is drained: nothing runs any more"
         case ScheduleAdded():
-            times = f"at `{event.cron}` in {event.timezone}" if event.cron else f"every {event.every:g} s"
+            times = f"at `{event.cron}` in {event.timezone}" if event.cron else f"every {event.every:.15g} s"
             return f"schedule {event.schedule} added: {event.task.type} {times}"
         case ScheduleRemoved():
             return f"schedule {event.schedule} removed"

@@ -353,7 +353,9 @@ def list_schedules(session: Session) -> None:
             board.schedule,
             board.spec.task.type,
             layout.when(board.next_at) or "never",
-            f"{board.spec.cron} ({board.spec.timezone})" if board.spec.cron else f"every {board.spec.every:g} s",
+            f"{board.spec.cron} ({board.spec.timezone})"
+            if board.spec.cron
+            else f"every {duration(board.spec.every or 0)}",
             str(board.runs),
             board.spec.missed,
             plain(board.actor),

@@ -108,6 +108,10 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         ScheduleAdded(schedule="often", task=Created(type="scan"), every=90.0, starting_at=NOON),
         "schedule often added: scan every 90 s",
     ),
+    (
+        ScheduleAdded(schedule="seldom", task=Created(type="scan"), every=1234567.0, starting_at=NOON),
+        "schedule seldom added: scan every 1234567 s",
+    ),
     (ScheduleRemoved(schedule="nightly"), "schedule nightly removed"),
     (CommandRefused(command="cancel_task", code="forbidden"), "cancel_task refused: forbidden"),
     (

@@ -130,6 +130,11 @@ def test_an_empty_list_says_how_to_add_something(cli: Cli, what: str) -> None:
     assert cli(what, "list", "--json").out == ""
 
 
+def test_a_schedule_says_in_words_how_often_it_makes_tasks(cli: Cli) -> None:
+    cli("schedule", "add", "seldom", "noop", "--every", "1234567")
+    assert "every 14d 6h" in cli("schedule", "list").out
+
+
 def test_schedules_are_listed_and_removed(cli: Cli, tasks: Any) -> None:
     cli("schedule", "add", "nightly", "noop", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--actor", "ops")
     shown = cli("schedule", "list").out
