@@ -157,6 +157,10 @@ def test_why_tells_the_reasons_their_evidence_and_that_no_service_runs(cli: Cli,
     assert "evidence: position 3" in shown
     assert f"Dependency: waits for task {first}" in shown
     assert "No service runs." in shown
+    third = tasks.create_task(type="noop", depends_on=(first, second))
+    shown = cli("why", str(third)).out
+    assert f"Dependency: waits for tasks {first}, {second}\n    lifted by: tasks {first}, {second} completed" in shown
+    assert "evidence: positions 1, 2" in shown
     answer = json.loads(cli("why", str(second), "--json").out)
     assert [one["reason"] for one in answer["reasons"]] == ["Paused", "Dependency"]
     assert [one["evidence"] for one in answer["reasons"]] == [[3], [1]]
@@ -232,7 +236,7 @@ def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
     for words in (("top",), ("top", "--once")):
         shown = cli(*words)
         assert shown.code == 0
-        assert "1 wait for room" in shown.out
+        assert "1 waits for room" in shown.out
         assert "7 base + 0.0 wait" in shown.out
     answer = json.loads(cli("top", "--json").out)
     assert answer["queue"]["entries"][0]["task_id"] == 1
@@ -276,9 +280,17 @@ def test_no_waiting_task_is_left_out_of_the_first_line(cli: Cli, tasks: Any) -> 
     first = tasks.create_task(type="noop", held=True)
     tasks.create_task(type="noop", depends_on=(first,))
     tasks.create_task(type="noop")
-    line = "0 run, 1 wait for room, 1 for another task, 1 for a time, a release or a handler"
+    line = "0 run, 1 waits for room, 1 for another task, 1 for a time, a release or a handler"
     assert line in cli("queue").out
     assert line in cli("top").out
+
+
+def test_the_first_line_counts_one_as_one(tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    board = replace(tasks.queue(10), running=(None,), ready=1, aside=1)
+    assert summary(board, tasks.stats()).startswith(
+        "1 runs, 1 waits for room, 0 for another task, 1 needs more than there is at best"
+    )
 
 
 def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) -> None:
@@ -286,7 +298,7 @@ def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) 
         tasks.create_task(type="noop")
     board = replace(tasks.queue(10), ready=1, aside=2, entries=())
     assert summary(board, tasks.stats()) == (
-        "0 run, 1 wait for room, 0 for another task, 2 need more than there is at best (see why), "
+        "0 run, 1 waits for room, 0 for another task, 2 need more than there is at best (see why), "
         "0 for a time, a release or a handler"
     )
 
