@@ -79,7 +79,7 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
     too_large = counted(board.aside, "needs", "need")
     aside = f"{too_large} more than there is at best (see why), " if board.aside else ""
     paused = "".join(
-        f"; {'draining' if pause.drain else 'paused'}: "
+        f"; {'drained' if pause.drained else 'draining' if pause.drain else 'paused'}: "
         + (
             f"type {pause.type}"
             if pause.type is not None

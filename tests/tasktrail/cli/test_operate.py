@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from tasktrail.actors.core.board import QueueBoard
+from tasktrail.actors.core.limits import Pause
 from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Environment, Session
 from tasktrail.cli.terminal import TerminalLayout
@@ -291,6 +292,14 @@ def test_the_first_line_counts_one_as_one(tasks: Any) -> None:
     assert summary(board, tasks.stats()).startswith(
         "1 runs, 1 waits for room, 0 for another task, 1 needs more than there is at best"
     )
+
+
+def test_the_first_line_says_when_the_drain_is_over(tasks: Any) -> None:
+    """As `limits` does: whoever waits for the end of a drain looks at either."""
+    board = tasks.queue(10)
+    for drained, told in ((False, "; draining: all"), (True, "; drained: all")):
+        pause = Pause(since=tasks.journal.at, actor="ops", reason="", position=1, drain=True, drained=drained)
+        assert summary(replace(board, pauses=(pause,)), tasks.stats()).endswith(told)
 
 
 def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) -> None:
