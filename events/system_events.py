@@ -377,9 +377,13 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         tasks = ", ".join(filter(None, whose)) or "all that is over"
         if self.older_than is None:
             return f"{tasks}: kept"
-        days, rest = divmod(self.older_than, 86400)
-        age = f"{self.older_than:g} s" if rest or not days else f"{days:g} {plural(days, 'day')}"
-        return f"{tasks}, older than {age}"
+        return f"{tasks}, older than {age_in_words(self.older_than)}"
+
+
+def age_in_words(seconds: float) -> str:
+    """In days where they are whole."""
+    days, rest = divmod(seconds, 86400)
+    return f"{seconds:.15g} s" if rest or not days else f"{days:g} {plural(days, 'day')}"
 
 
 class RetentionConfigured(_SystemEvent, frozen=True, kw_only=True):

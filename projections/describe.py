@@ -42,6 +42,7 @@ from ..events.system_events import (
     TokenRevoked,
     UserErased,
     WorkerExited,
+    age_in_words,
 )
 
 
@@ -125,7 +126,7 @@ def _system(event: SystemEvent) -> str:
         case QueueDrained():
             return "the queue is drained: nothing runs any more"
         case ScheduleAdded():
-            times = f"at `{event.cron}` in {event.timezone}" if event.cron else f"every {event.every:g} s"
+            times = f"at `{event.cron}` in {event.timezone}" if event.cron else f"every {event.every:.15g} s"
             return f"schedule {event.schedule} added: {event.task.type} {times}"
         case ScheduleRemoved():
             return f"schedule {event.schedule} removed"
@@ -160,7 +161,9 @@ def _bounded(event: RetentionConfigured | TasksForgotten | SegmentArchived) -> s
     match event:
         case RetentionConfigured():
             rules = "; ".join(rule.words for rule in event.rules) or "everything is kept"
-            archived = f"; archived after {event.archive_after:g} s" if event.archive_after is not None else ""
+            archived = (
+                f"; archived after {age_in_words(event.archive_after)}" if event.archive_after is not None else ""
+            )
             return f"retention configured: {rules}{archived}"
         case TasksForgotten():
             return f"tasks {shortened(event.tasks)} forgotten: {event.rule.words}"
@@ -189,7 +192,7 @@ def _created(event: Created) -> str:
 
 def _failed(event: Failed) -> str:
     how = event.outcome.replace("_", " ")
-    rule = f" [{event.rule}]" if event.rule else ""
+    rule = f" [{event.rule}]" if event.rule and not event.error.startswith(f"{event.rule}:") else ""
     return f"{how}{' for good' if event.final else ''}{_colon(event.error)}{rule}"
 
 

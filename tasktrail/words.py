@@ -56,6 +56,11 @@ def size(count: float) -> str:
     return f"{count / 1024:.1f} TiB"
 
 
+def unlimited(name: str) -> str:
+    """What a limit of that name holds when it is 0."""
+    return "three times the estimate, at least 1 GiB" if name == "max_task_temp" else "no limit"
+
+
 def rate(per_minute: float) -> str:
     """How often, in a unit in which the number is not tiny: 18 a minute, 1.5 an hour, 3 a day."""
     if per_minute >= 1 or not per_minute:

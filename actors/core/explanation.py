@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ...events import AdjustTask, RetryTask, StartTask, Status, TaskState
 from ...events.commands import ResumeQueue, SetLimits, UndrainNode
+from ...events.counted import plural
 from ...events.priority import terms
 from ...events.recorded import to_the_second
 from ...events.system_events import LOCAL
@@ -198,8 +199,8 @@ def _without_others(one: Obstacle, is_own: Callable[[int], bool]) -> Obstacle:
     if one.reason in _OF_DEPENDENCIES:
         if all(map(is_own, one.tasks)):
             return one
-        listed = _listed(set(one.tasks))
-        return Obstacle(WaitReason.DEPENDENCY, f"waits for task {listed}", f"task {listed} completed", one.numbers)
+        waited = f"{plural(len(one.tasks), 'task')} {_listed(set(one.tasks))}"
+        return Obstacle(WaitReason.DEPENDENCY, f"waits for {waited}", f"{waited} completed", one.numbers)
     detail = one.detail
     if one.reason == WaitReason.HIGHER_PRIORITY:
         detail = f"{len(one.tasks)} of the waiting tasks would start first, or have resources kept for them"
@@ -603,16 +604,16 @@ def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
     blocked = state.blocked.get(task.id, set())
     over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
     if blocked - over:
-        yield _obstacle(WaitReason.DEPENDENCY, blocked - over, "waits for task {}", "task {} completed")
+        yield _obstacle(WaitReason.DEPENDENCY, blocked - over, "waits for {}", "{} completed")
     if over:
-        text = "task {} has ended without success; retry it"
+        text, lifts = "{} has ended without success; retry it", "a retry of {}, and its completion"
         if len(over) > 1:
-            text = "tasks {} have ended without success; retry them"
-        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "a retry of task {}, and its completion")
+            text, lifts = "{} have ended without success; retry them", "a retry of {}, and their completion"
+        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, lifts)
 
 
 def _obstacle(reason: WaitReason, ids: set[int], detail: str, lifts: str) -> Obstacle:
-    listed = _listed(ids)
+    listed = f"{plural(len(ids), 'task')} {_listed(ids)}"
     return Obstacle(reason, detail.format(listed), lifts.format(listed), {"unmet": len(ids)}, tasks=tuple(sorted(ids)))
 
 
@@ -636,7 +637,9 @@ def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
     return (
         Obstacle(
             WaitReason.HIGHER_PRIORITY,
-            f"task {ids} would start first, or has resources kept for it",
+            f"task {ids} would start first, or has resources kept for it"
+            if len(first) == 1
+            else f"tasks {ids} would start first, or have resources kept for them",
             "their start or their end, or a start by hand, which goes ahead of the queue",
             {"first": len(first)},
             tasks=first,

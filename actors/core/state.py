@@ -818,10 +818,10 @@ class SchedulerState:
             due.append(heappop(self.timers))
         return due
 
-    def next_wake(self) -> datetime | None:
-        """When the earliest timer or the next run of a schedule is due."""
+    def next_wake(self, *, windows: bool = True) -> datetime | None:
+        """When the earliest timer or the next run of a schedule is due; without `windows`, but for theirs."""
         fires = self.next_runs.first() if self.own is None else None
         opening = self._openings[0][0] if self._openings and len(self.queue) else None
-        window = self.windows.until if self.windows.closed and len(self.queue) else None
+        window = self.windows.until if windows and self.windows.closed and len(self.queue) else None
         moments = (self.timers[0].at if self.timers else None, fires, opening, window)
         return min((at for at in moments if at is not None), default=None)

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     Column("NODE"),
-    Column("STATE"),
+    Column("STATE", "text"),
     Column("RUNNING", right=True),
     Column("CPUS", right=True),
     Column("CPU", right=True),
-    Column("MEMORY FREE", right=True),
-    Column("TEMP FREE", right=True),
-    Column("GPUS", right=True, leaves=3),
-    Column("SEEN", leaves=2),
-    Column("LABELS", "text", leaves=1),
+    Column("MEMORY FREE", right=True, leaves=1),
+    Column("TEMP FREE", right=True, leaves=2),
+    Column("GPUS", right=True, leaves=5),
+    Column("SEEN", leaves=4),
+    Column("LABELS", "text", leaves=3),
 )
 
 

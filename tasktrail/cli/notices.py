@@ -71,7 +71,7 @@ def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:
         notice.target,
         notice.state.replace("_", " "),
         str(notice.tries),
-        layout.when(notice.next_at) or "-",
+        "due" if notice.next_at and notice.next_at <= layout.now else layout.when(notice.next_at) or "-",
         notice.notice_id,
         notice.detail,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..events.commands import AddSchedule, AdjustTask, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
-from ..words import moment, size
+from ..words import duration, moment, size, unlimited
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, schedule_names
 from .failing import DONE, INTERRUPTED
@@ -268,7 +268,7 @@ def _in_words(name: str, value: Any) -> str:
         case str():
             return plain(value)
         case 0:
-            return "no limit" if name.startswith("max") else "-"
+            return unlimited(name) if name.startswith("max") else "-"
         case _:
             return size(value) if name in _BYTES else f"{value:g}"
 
@@ -353,7 +353,9 @@ def list_schedules(session: Session) -> None:
             board.schedule,
             board.spec.task.type,
             layout.when(board.next_at) or "never",
-            f"{board.spec.cron} ({board.spec.timezone})" if board.spec.cron else f"every {board.spec.every:g} s",
+            f"{board.spec.cron} ({board.spec.timezone})"
+            if board.spec.cron
+            else f"every {duration(board.spec.every or 0)}",
             str(board.runs),
             board.spec.missed,
             plain(board.actor),

@@ -77,7 +77,7 @@ def seal_command(session: Session) -> int:
 
     The first time a key is made, in the file seal-key of the data folder; from then on a running service seals every
     hour and when it stops. Copy the seals and the public key to where nobody who can write to the log can reach them:
-    `tasktrail verify --seals` holds the log against them, and `tasktrail prove` needs one. The witnesses that
+    `tasktrail verify --seals DIR` holds the log against them, and `tasktrail prove` needs one. The witnesses that
     `tasktrail witness` has added are asked to sign it, too. Exit code 4 when one of them has signed another log.
     """
     session.files_only("seal")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..events.counted import counted
+from ..events.counted import counted, plural
 from ..words import duration, percent, rate, size
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
@@ -76,9 +76,10 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
     """How many run and wait, and what is paused."""
     waiting = stats.counts["pending"] + stats.counts["retrying"]
     later = max(0, waiting - board.ready - board.blocked - board.aside)  # the numbers may be an event apart
-    aside = f"{board.aside} need more than there is at best (see why), " if board.aside else ""
+    too_large = counted(board.aside, "needs", "need")
+    aside = f"{too_large} more than there is at best (see why), " if board.aside else ""
     paused = "".join(
-        f"; {'draining' if pause.drain else 'paused'}: "
+        f"; {'drained' if pause.drained else 'draining' if pause.drain else 'paused'}: "
         + (
             f"type {pause.type}"
             if pause.type is not None
@@ -89,7 +90,8 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
         for pause in board.pauses
     )
     return (
-        f"{len(board.running)} run, {board.ready} wait for room, {board.blocked} for another task, {aside}"
+        f"{counted(len(board.running), 'runs', 'run')}, {counted(board.ready, 'waits', 'wait')} for room, "
+        f"{board.blocked} for another task, {aside}"
         f"{later} for a time, a release or a handler{plain(paused)}"
     )
 
@@ -276,7 +278,7 @@ def print_why(why: "Why", session: Session) -> None:
         _reasons(why, session)
         _ahead(why, session)
     if why.remark:
-        say(why.remark)
+        say(plain(why.remark))
 
 
 def _reasons(why: "Why", session: Session) -> None:
@@ -291,7 +293,7 @@ def _reasons(why: "Why", session: Session) -> None:
         for command in one.commands:
             click.echo(f"      {plain(as_line(command, session))}")  # one line, to be copied
         if one.evidence:
-            say(f"    evidence: position {', '.join(map(str, one.evidence))}")
+            say(f"    evidence: {plural(len(one.evidence), 'position')} {', '.join(map(str, one.evidence))}")
 
 
 def _ahead(why: "Why", session: Session) -> None:

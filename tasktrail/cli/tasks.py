@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -249,7 +249,7 @@ def _is_at_rest(task: "Task", name: str, text: str) -> bool:
 
 def _in_words(name: str, value: object) -> str:
     from ..events.task import Children
-    from ..events.task_events import PriorityTerms
+    from ..events.task_events import PriorityTerms, ReadInput
 
     match value:
         case datetime():
@@ -263,6 +263,12 @@ def _in_words(name: str, value: object) -> str:
         case Children():
             counts = ", ".join(f"{number} {status}" for status, number in value.by_status.items())
             return f"{value.total}: {counts}; {percent(value.progress)} in the mean"
+        case ReadInput():
+            at = datetime.fromtimestamp(value.modified // 10**9, UTC)
+            told = f"{size(value.size)}, modified {moment(at)}"
+            return f"{told}, sha256 {value.sha256}" if value.sha256 else told
+        case tuple() if value and all(isinstance(one, int | str) for one in value):
+            return plain(", ".join(map(str, value)))
         case str() if name == "message":
             return as_text(localized(value))
         case float() if name == "progress":

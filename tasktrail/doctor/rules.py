@@ -12,6 +12,7 @@ from ..config.settings import Config
 from ..events.counted import counted, plural
 from ..events.errors import ConfigurationError
 from ..handlers.contract import Finding, Level
+from ..words import size
 from .facts import Facts, Folder, collect_facts
 
 OLDEST_PYTHON = (3, 11)
@@ -144,7 +145,7 @@ def _file_system(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 def _space(facts: Facts, _config: Config) -> Iterator[Finding]:
     for name, folder in (("data_space", facts.data), ("temp_space", facts.temp)):
-        message = f"{folder.free / 1e9:.1f} GB are free at {folder.path}"
+        message = f"{size(folder.free)} free at {folder.path}"
         if folder.free < TOO_LITTLE_SPACE:
             yield Finding(name, "fail", message, "Free some space: a full disk stops every task.")
         elif folder.free < LITTLE_SPACE:
@@ -258,7 +259,7 @@ def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
     if trouble:
         yield Finding("cluster", "fail", trouble, remedy)
         return
-    memory = f" and {config.ray_memory / 1e9:.1f} GB of memory" if config.ray_memory else ""
+    memory = f" and {size(config.ray_memory)} of memory" if config.ray_memory else ""
     booked = (
         f"{plural(config.workers, 'books', 'book')} {config.ray_cpus:g} {plural(config.ray_cpus, 'CPU')}{memory} each"
     )
@@ -279,15 +280,15 @@ def _resources(facts: Facts, config: Config) -> Iterator[Finding]:
     limits = facts.limits
     where = "the container allows" if limits.memory_is_limited or limits.cpu_is_limited else "the machine has"
     cpus = f"{limits.cpus:g} {plural(limits.cpus, 'CPU')}"
-    yield Finding("machine", "ok", f"{where} {cpus} and {limits.memory / 1e9:.1f} GB of memory")
+    yield Finding("machine", "ok", f"{where} {cpus} and {size(limits.memory)} of memory")
     if config.executor == "local" and config.workers > limits.cpus:
         message = f"{config.workers} workers share {cpus}"
         yield Finding("workers", "warn", message, "Lower `workers`, unless the tasks mostly wait.")
     if config.max_memory > limits.memory:
-        message = f"max_memory is {config.max_memory / 1e9:.1f} GB, more than there is"
+        message = f"max_memory is {size(config.max_memory)}, more than there is"
         yield Finding("max_memory", "warn", message, "Lower `max_memory`.")
     if config.workers * WORKER_MEMORY > limits.memory:
-        message = f"{config.workers} idle workers alone may need {config.workers * WORKER_MEMORY / 1e9:.1f} GB"
+        message = f"{config.workers} idle workers alone may need {size(config.workers * WORKER_MEMORY)}"
         yield Finding("worker_memory", "warn", message, "Lower `workers`.")
 
 

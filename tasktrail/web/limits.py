@@ -20,7 +20,7 @@ from ..events.commands import DrainQueue, PauseQueue, ResumeQueue, SetLimits
 from ..events.errors import Malformed
 from ..http.identity import Identity
 from ..http.permissions import OPERATE, SEE_ALL
-from ..words import size
+from ..words import size, unlimited
 from .acting import act, sent
 from .fields import FormFields
 from .forms import UNTRIED, Form, SentForm, described_fields, wrong_fields
@@ -196,7 +196,7 @@ def _in_words(name: str, value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case int() if name in _BYTES:
-            return "no limit" if value in (0, UNLIMITED) else size(value)
+            return unlimited(name) if value in (0, UNLIMITED) else size(value)
         case 0:
             return "no limit"
         case int() | float():

@@ -13,6 +13,7 @@ from ..actors.core.explanation import Obstacle, reasons_of
 from ..actors.core.state import SchedulerState
 from ..api.reader_process import Standing, StandingQuestion
 from ..events import RetryTask, Task, TasktrailError
+from ..events.counted import plural
 from ..events.errors import TooCostly
 from ..expectation import means_of, seconds_left
 from ..http.identity import Identity
@@ -226,8 +227,8 @@ def _at_once(found: Resources) -> int:
 
 def _waiting_in_words(board: QueueBoard) -> str:
     parts = [f"{board.ready:,} ready"]
-    parts += [f"{board.blocked:,} wait for others"] if board.blocked else []
-    parts += [f"{board.aside:,} do not fit"] if board.aside else []
+    parts += [f"{board.blocked:,} {plural(board.blocked, 'waits', 'wait')} for others"] if board.blocked else []
+    parts += [f"{board.aside:,} {plural(board.aside, 'does', 'do')} not fit"] if board.aside else []
     return ", ".join(parts)
 
 

@@ -4,7 +4,7 @@ Time jumps from one message to the next. At the same moment timers come first, t
 """
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
 from msgspec.structs import replace
@@ -24,6 +24,8 @@ from .timeline import Timeline
 _GRACE = 0.5
 _TELL = 1000
 """Arrivals between two reports of progress."""
+_ALL_WINDOWS = timedelta(days=8)
+"""So long every window has been open once: they repeat by the week, and clocks are put forward."""
 
 
 class Replay:
@@ -78,7 +80,12 @@ class Replay:
             return self.timeline
         self._tell = tell
         self._begin(self._now)
+        busy = self._now
         while (at := self._next_at()) is not None and (until is None or at <= until):
+            if self._order or self._state.next_wake(windows=False) is not None:
+                busy = at
+            elif at > busy + _ALL_WINDOWS:
+                break  # windows turn for ever, and have let nothing start
             self._go_on()
         if until is not None:
             self.timeline.stop(until)

@@ -46,7 +46,7 @@ from tasktrail.events.system_events import (
     UserErased,
     WorkerExited,
 )
-from tasktrail.events.task_events import Checkpointed
+from tasktrail.events.task_events import Checkpointed, Failed
 from tasktrail.projections.describe import describe
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -108,6 +108,10 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         ScheduleAdded(schedule="often", task=Created(type="scan"), every=90.0, starting_at=NOON),
         "schedule often added: scan every 90 s",
     ),
+    (
+        ScheduleAdded(schedule="seldom", task=Created(type="scan"), every=1234567.0, starting_at=NOON),
+        "schedule seldom added: scan every 1234567 s",
+    ),
     (ScheduleRemoved(schedule="nightly"), "schedule nightly removed"),
     (CommandRefused(command="cancel_task", code="forbidden"), "cancel_task refused: forbidden"),
     (
@@ -153,6 +157,10 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
     ),
     (RetentionConfigured(archive_after=60.0), "retention configured: everything is kept; archived after 60 s"),
     (
+        RetentionConfigured(rules=(RetentionRule(older_than=12.5 * 86400),), archive_after=90 * 86400.0),
+        "retention configured: all that is over, older than 1080000 s; archived after 90 days",
+    ),
+    (
         TasksForgotten(tasks="1-40,44", positions="2-90", stubs="00", rule=RetentionRule(older_than=3600.0)),
         "tasks 1-40,44 forgotten: all that is over, older than 3600 s",
     ),
@@ -168,6 +176,13 @@ def test_an_event_of_the_service_is_told_in_a_sentence(event: SystemEvent, sente
 def test_progress_is_rounded_down_as_everywhere(progress: float, told: str) -> None:
     assert describe(Progressed(progress=progress, message="joining")) == f"{told}: joining"
     assert describe(Checkpointed(checkpoint=Checkpoint(), progress=progress)) == f"checkpoint saved at {told}"
+
+
+def test_why_a_task_failed_is_said_once() -> None:
+    """The error of one that failed since another did begins with the rule."""
+    for error, told in (("DependencyFailed: task 3 has failed", ""), ("no luck", " [DependencyFailed]")):
+        event = Failed(outcome="not_started", error=error, rule="DependencyFailed", final=True)
+        assert describe(event) == f"not started for good: {error}{told}"
 
 
 def test_every_event_of_the_service_has_its_sentence_here() -> None:

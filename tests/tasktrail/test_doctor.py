@@ -145,6 +145,15 @@ def test_a_configuration_that_does_not_fit_is_found(changes: dict[str, Any], exp
     assert complaints(HEALTHY, replace(HEALTHY_CONFIG, **changes)) == [expected]
 
 
+def test_sizes_are_said_in_the_units_of_the_configuration_and_of_every_other_screen() -> None:
+    """`max_memory = "9GiB"` was told as 9.7 GB, and little space as 0.1 GB."""
+    facts = replace(HEALTHY, data=replace(HEALTHY.data, free=50 << 20), limits=MachineLimits(memory=8 << 30, cpus=4.0))
+    told = {one.name: one.message for one in apply_rules(facts, replace(HEALTHY_CONFIG, max_memory=9 << 30))}
+    assert told["data_space"].startswith("50.0 MiB free at ")
+    assert told["machine"] == "the machine has 4 CPUs and 8.0 GiB of memory"
+    assert told["max_memory"] == "max_memory is 9.0 GiB, more than there is"
+
+
 def test_each_witness_is_called_and_a_damaged_list_is_told(tmp_path: Path) -> None:
     assert collect_facts(tmp_path, HEALTHY_CONFIG).witnesses == ()
     with ScriptedWitness(name="there") as there, ScriptedWitness(name="gone") as gone:

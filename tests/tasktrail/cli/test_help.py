@@ -61,6 +61,18 @@ def test_every_example_has_options_that_there_are(name: str, line: str) -> None:
     command.make_parser(click.Context(command)).parse_args(own)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_help_text_tells_to_type_can_be_typed(name: str) -> None:
+    """An option that takes a value is named with one."""
+    text = " ".join((ALL[name].help or "").split())
+    for typed in re.findall(r"`tasktrail ([^`]+)`", text):
+        words = shlex.split(typed)
+        known = " ".join(words[:2]) if " ".join(words[:2]) in ALL else words[0]
+        if known in ALL:
+            command = ALL[known]
+            command.make_parser(click.Context(command)).parse_args(words[len(known.split()) :])
+
+
 def options_of(command: click.Command) -> list[click.Option]:
     return [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
 

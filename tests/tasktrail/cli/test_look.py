@@ -9,14 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from tasktrail.actors.core.explanation import Why
 from tasktrail.cli import terminal
+from tasktrail.cli.queue import print_why
 from tasktrail.cli.reference import option_lines
+from tasktrail.cli.session import Environment, Session
 from tasktrail.cli.terminal import plain
 from tasktrail.events import Cancelled, Checkpoint, Created, Fact, Progressed, Started
 from tasktrail.events.errors import UnknownTask
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.events.system_events import Adjusted
-from tasktrail.events.task_events import Failed, Retried
+from tasktrail.events.task_events import Failed, ReadInput, Retried
 from tasktrail.handlers.attempt_output import PrintedWriter
 from tasktrail.handlers.registry import Registry
 from tasktrail.projections.attempts import Attempt
@@ -474,6 +477,26 @@ def test_on_a_terminal_show_leaves_out_what_says_nothing(
     waiting = tasks.create_task(type="noop", priority=4)
     tasks.later(60)
     assert "effective_priority" in cli("show", str(waiting)).out
+
+
+def test_show_says_in_words_what_was_read_and_what_is_waited_for(cli: Callable[..., Any], tasks: Any) -> None:
+    """Nobody reads nanoseconds since 1970, or lists with brackets and quotes."""
+    first, second = (tasks.create_task(type="noop", input_file="/in/a") for _ in range(2))
+    waiting = tasks.create_task(type="noop", depends_on=(first, second), notify_on=("failed", "retried"))
+    tasks.journal.record(first, Started(worker="w1"))
+    read = ReadInput(size=134177, modified=1795971623619780522, sha256="d1bf")
+    tasks.journal.send(AttemptEnded(task_id=first, attempt=1, outcome="completed", input_read=read))
+    shown = " ".join(cli("show", str(first)).out.split())
+    assert "input_read 131.0 KiB, modified 2026-11-29 17:00:23Z, sha256 d1bf" in shown
+    shown = " ".join(cli("show", str(waiting)).out.split())
+    assert f"depends_on {first}, {second} " in shown
+    assert "notify_on failed, retried " in shown
+
+
+def test_why_keeps_an_error_of_several_lines_together(capsys: pytest.CaptureFixture[str]) -> None:
+    why = Why(task_id=1, status="failed", waiting=False, live=True, remark="It ended: no luck\nat all")
+    print_why(why, Session(environment=Environment(), data=Path("here")))
+    assert capsys.readouterr().out.endswith("\nIt ended: no luck\\nat all\n")
 
 
 ODD = "A\x9b31mRED\x9d0;x\x07\u202eevil\x85\u2028\x7f\U000e0001é"

@@ -39,6 +39,7 @@ def test_notices_are_shown_with_their_state_and_what_was_answered(
     assert "HTTP 410" in rows["webhook"]
     assert "delivered" in rows["callback"]
     assert "pending" in rows["email"]
+    assert " due " in rows["email"], "a next try is never in the past"
     assert all(told[channel] in row for channel, row in rows.items())
     assert "\x1b" not in shown.out
 

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from tasktrail.actors.core.board import QueueBoard
+from tasktrail.actors.core.limits import Pause
 from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Environment, Session
 from tasktrail.cli.terminal import TerminalLayout
@@ -117,6 +118,7 @@ def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
     assert "types noop=1 (changed)" in shown
     assert "rates type:noop=10/m, user:*=100/h (changed)" in shown
     assert "max_memory no limit" in shown
+    assert "max_task_temp three times the estimate, at least 1 GiB" in shown
     assert "type noop since" in shown
     assert "by ops: repair" in shown
     answer = json.loads(cli("limits", "--json").out)
@@ -127,6 +129,11 @@ def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
 def test_an_empty_list_says_how_to_add_something(cli: Cli, what: str) -> None:
     assert cli(what, "list").out == f"There is no {what}. `tasktrail {what} add --help` tells how to add one.\n"
     assert cli(what, "list", "--json").out == ""
+
+
+def test_a_schedule_says_in_words_how_often_it_makes_tasks(cli: Cli) -> None:
+    cli("schedule", "add", "seldom", "noop", "--every", "1234567")
+    assert "every 14d 6h" in cli("schedule", "list").out
 
 
 def test_schedules_are_listed_and_removed(cli: Cli, tasks: Any) -> None:
@@ -151,6 +158,10 @@ def test_why_tells_the_reasons_their_evidence_and_that_no_service_runs(cli: Cli,
     assert "evidence: position 3" in shown
     assert f"Dependency: waits for task {first}" in shown
     assert "No service runs." in shown
+    third = tasks.create_task(type="noop", depends_on=(first, second))
+    shown = cli("why", str(third)).out
+    assert f"Dependency: waits for tasks {first}, {second}\n    lifted by: tasks {first}, {second} completed" in shown
+    assert "evidence: positions 1, 2" in shown
     answer = json.loads(cli("why", str(second), "--json").out)
     assert [one["reason"] for one in answer["reasons"]] == ["Paused", "Dependency"]
     assert [one["evidence"] for one in answer["reasons"]] == [[3], [1]]
@@ -226,7 +237,7 @@ def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
     for words in (("top",), ("top", "--once")):
         shown = cli(*words)
         assert shown.code == 0
-        assert "1 wait for room" in shown.out
+        assert "1 waits for room" in shown.out
         assert "7 base + 0.0 wait" in shown.out
     answer = json.loads(cli("top", "--json").out)
     assert answer["queue"]["entries"][0]["task_id"] == 1
@@ -270,9 +281,25 @@ def test_no_waiting_task_is_left_out_of_the_first_line(cli: Cli, tasks: Any) -> 
     first = tasks.create_task(type="noop", held=True)
     tasks.create_task(type="noop", depends_on=(first,))
     tasks.create_task(type="noop")
-    line = "0 run, 1 wait for room, 1 for another task, 1 for a time, a release or a handler"
+    line = "0 run, 1 waits for room, 1 for another task, 1 for a time, a release or a handler"
     assert line in cli("queue").out
     assert line in cli("top").out
+
+
+def test_the_first_line_counts_one_as_one(tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    board = replace(tasks.queue(10), running=(None,), ready=1, aside=1)
+    assert summary(board, tasks.stats()).startswith(
+        "1 runs, 1 waits for room, 0 for another task, 1 needs more than there is at best"
+    )
+
+
+def test_the_first_line_says_when_the_drain_is_over(tasks: Any) -> None:
+    """As `limits` does: whoever waits for the end of a drain looks at either."""
+    board = tasks.queue(10)
+    for drained, told in ((False, "; draining: all"), (True, "; drained: all")):
+        pause = Pause(since=tasks.journal.at, actor="ops", reason="", position=1, drain=True, drained=drained)
+        assert summary(replace(board, pauses=(pause,)), tasks.stats()).endswith(told)
 
 
 def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) -> None:
@@ -280,7 +307,7 @@ def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) 
         tasks.create_task(type="noop")
     board = replace(tasks.queue(10), ready=1, aside=2, entries=())
     assert summary(board, tasks.stats()) == (
-        "0 run, 1 wait for room, 0 for another task, 2 need more than there is at best (see why), "
+        "0 run, 1 waits for room, 0 for another task, 2 need more than there is at best (see why), "
         "0 for a time, a release or a handler"
     )
 

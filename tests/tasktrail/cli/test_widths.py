@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from recorded_world import World
 from rich.cells import cell_len
 
+from tasktrail.actors.core.recorded_nodes import NodeDrain
 from tasktrail.cli import terminal
 from tasktrail.cli.session import Environment
 from tasktrail.cli.terminal import Column, folded, table, wrapped
@@ -141,6 +143,25 @@ def test_schedules_show_the_name_that_remove_takes(cli: Callable[..., Any], widt
     shown = cli("schedule", "list")
     lines_of(shown, width)
     assert words_of(shown) >= {*names, "video_thumbnail", "(America/Argentina/Buenos_Aires)", "in"}
+
+
+def test_nodes_fit_with_all_that_each_has(
+    cli: Callable[..., Any], tasks: Any, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (local,) = tasks.nodes()
+    has = {"memory": 2**38, "memory_free": 2**37, "temp": 2**40, "temp_free": 2**39, "cpu_percent": 100.0, "gpus": 8.0}
+    gpu = replace(
+        local, node="gpu-1.rechenzentrum.example", **has, labels={"zone": "keller"}, last_seen=tasks.journal.at
+    )
+    monkeypatch.setattr(tasks, "nodes", lambda: (gpu,))
+    shown = cli("nodes")
+    lines_of(shown, width)
+    assert words_of(shown) >= {gpu.node, "ready", "256.0", "512.0", "zone=keller"}
+    drain = NodeDrain(since=tasks.journal.at, actor="me", reason=ERROR, position=1)
+    monkeypatch.setattr(tasks, "nodes", lambda: (replace(gpu, state="draining", drain=drain),))
+    shown = cli("nodes")
+    lines_of(shown, width)
+    assert words_of(shown) >= {gpu.node, "draining:", *ERROR.split()}
 
 
 def test_the_history_has_short_times_on_a_terminal_and_whole_ones_when_asked(

@@ -184,6 +184,23 @@ def test_a_task_that_failed_shows_why_with_the_traceback_folded_and_is_retried(
     assert "it is mended" in shown(browser, task_id)
 
 
+def test_the_kind_of_a_failure_is_said_once_and_no_options_are_none(
+    browser: httpx.Client, service: TaskService, failed: Callable[[str], int]
+) -> None:
+    """The error of a task that failed because another did begins with its kind."""
+    needed = failed("no luck")
+    task_id = service.create_task(type="saying", input_file="", output_file="", depends_on=(needed,))
+    assert service.wait(task_id, 10).error == f"DependencyFailed: task {needed} has failed"
+    page = browser.get(f"/tasks/{task_id}").text
+    shown = re.search(r'<p class="error-text">.*?</p>', page)
+    assert shown
+    assert shown[0].count("DependencyFailed") == 1
+    assert ">{}<" not in page
+    row = re.search(rf'href="/tasks/{task_id}".*?</tr>', browser.get("/").text, flags=re.DOTALL)
+    assert row
+    assert row[0].count("DependencyFailed") == 1
+
+
 def test_nobody_can_work_out_what_the_form_of_another_task_carries(
     browser: httpx.Client, create: Callable[..., int]
 ) -> None:

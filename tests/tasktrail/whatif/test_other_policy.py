@@ -177,6 +177,17 @@ def test_windows_keep_a_type_until_they_open() -> None:
         what_if(equal_tasks(1, slots=1).records, config, windows=["work=1"])
 
 
+def test_windows_do_not_keep_a_play_going_when_the_tasks_that_wait_can_never_start() -> None:
+    """Windows open and close for ever, and with nothing else to come each of them was looked at: no end."""
+    world = World(slots=1, max_concurrent=1, length=lambda _run: 60.0)
+    world.create(worker_label="gpu")
+    world.create()
+    world.settle()
+    config = Config(workers=1, max_concurrent=1, windows=("work=1-2", "other=sun 3-4"))
+    answer = what_if(world.records, config, max_concurrent=2)
+    assert (answer.rows[-1].replayed.started, asked(answer).started) == (1, 1)
+
+
 def test_tasks_that_nobody_had_a_worker_for_start_where_some_offer_the_label() -> None:
     world = World(slots=3, length=lambda _run: 10.0)
     for _ in range(4):
