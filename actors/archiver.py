@@ -22,7 +22,7 @@ from ..events.log.chain import GENESIS
 from ..events.log.files import PRIVATE_FOLDER, sync
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
-from ..events.log.sqlite_errors import kind_of
+from ..events.log.sqlite_errors import meaning_of
 from ..events.log.stubs import as_stub
 from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
@@ -196,7 +196,7 @@ def write_and_check(
         found = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise kind_of(error)(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
+        raise meaning_of(error)(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
     if not kept or found != root:

@@ -21,7 +21,7 @@ from ..system_events import SegmentArchived
 from ..values import MAX_INTEGER
 from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task, file_digest, file_name
 from .chain import checksum
-from .sqlite_errors import kind_of
+from .sqlite_errors import meaning_of
 
 ARCHIVE_FOLDER = "archive"
 PUT_BACK = (
@@ -426,4 +426,4 @@ def _told() -> Iterator[None]:
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position}: {error.reason}", remedy=PUT_BACK) from error
     except OSError as error:
-        raise kind_of(error)(f"An archive cannot be read: {error}") from error
+        raise meaning_of(error)(f"An archive cannot be read: {error}") from error

@@ -101,7 +101,7 @@ _MEANINGS: dict[str | int | None, type[TasktrailError]] = {
 """First two words of SQLite's name of an error, or the system's number → what it means."""
 
 
-def kind_of(error: OSError) -> type[TasktrailError]:
+def meaning_of(error: OSError) -> type[TasktrailError]:
     """What an error of the system means for a file beside the log. That it is missing says nothing of the log."""
     return DiskFailed if error.errno == errno.ENOENT else _MEANINGS.get(error.errno, DiskFailed)
 
