@@ -266,6 +266,16 @@ def _as_long_as_the_sound(difference: Difference) -> bool:
     return abs(float(difference.after or "nan") - float(sound)) <= 0.1
 
 
+def _as_long_as_picture_and_sound(difference: Difference) -> bool:
+    tracks = difference.case.before.items()
+    lasts = {
+        kind: [float(keys.get("duration", "nan")) for name, keys in tracks if name.startswith(kind)]
+        for kind in ("video", "audio", "subtitle")
+    }
+    longer = abs(max(lasts["subtitle"], default=0.0) - float(difference.before or "nan")) <= 0.1
+    return longer and abs(max(lasts["video"] + lasts["audio"], default=0.0) - float(difference.after or "nan")) <= 0.1
+
+
 def _type(name: str) -> Holds:
     return lambda difference: difference.case.type == name
 
@@ -441,6 +451,12 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
     ),
     ("*", "tag duration*", "the file's clock", _always),
     ("audio|format", "duration", "a mp3 counts what players leave out", _both(_into(".mp3"), _near(0.15))),
+    (
+        "format",
+        "duration",
+        "as long as picture and sound; what follows the last text is not kept",
+        _as_long_as_picture_and_sound,
+    ),
     ("format", "duration", "as long as the sound", _both(_type("audio_convert"), _as_long_as_the_sound)),
     # --- tracks ---
     (
