@@ -9,7 +9,7 @@ import msgspec
 from ...events.priority import terms
 from ...events.system_events import LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
-from .limits import UNLIMITED, Limits, Pause, queue_keys_of
+from .limits import UNLIMITED, Limits, Pause, limit_keys_of, queue_keys_of
 from .nodes import Nodes
 from .rates import rate_name
 from .resources import MachineSample
@@ -105,6 +105,8 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     pauses: tuple[Pause, ...]
     fair_share: bool = False
     """Whether users take turns. Then `entries` are in the order in which they would start if nothing ended."""
+    at: datetime | None = None
+    """The moment that is told of."""
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,11 +157,12 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         ready=len(state.queue),
         blocked=len(state.blocked),
         aside=len(state.set_aside),
-        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
+        entries=tuple(_queued(state, task_id, place, now, live=live) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=resources_of(state),
         pauses=state.durable.pauses.all(),
         fair_share=state.limits.fair_share,
+        at=now,
     )
 
 
@@ -176,7 +179,7 @@ def queue_of_user(state: SchedulerState, now: datetime, user_id: int, limit: int
         ready=ready,
         blocked=len(own(state.blocked)),
         aside=len(own(state.set_aside)),
-        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
+        entries=tuple(_queued(state, task_id, place, now, live=live) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in own(state.running)),
         resources=resources_of(state),
         pauses=_pauses_for(state.durable.pauses.all(), user_id),
@@ -251,10 +254,11 @@ def token_boards(state: SchedulerState) -> tuple[TokenBoard, ...]:
     )
 
 
-def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Queued:
+def _queued(state: SchedulerState, task_id: int, place: int, now: datetime, *, live: bool) -> Queued:
     task = state.tasks[task_id]
     parts = terms(task, now)
-    closed = filter(state.is_closed, queue_keys_of(task))
+    # Which workers and nodes there are is known to a running service only.
+    closed = filter(state.is_closed, queue_keys_of(task) if live else limit_keys_of(task))
     return Queued(
         place=place,
         task_id=task_id,

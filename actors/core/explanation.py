@@ -109,6 +109,10 @@ NOT_LIVE = (
     "No service runs. What is said comes from the log; slots, limits in use, handlers, the machine's samples and the "
     "order among what could start are known to a running service only."
 )
+THEN = (
+    "So it was then, as far as the log tells. Limits and windows of the configuration are those of now. The machine, "
+    "the workers and the handlers of then are not recorded, so they may have held it, too."
+)
 STANDS_ASIDE = (
     "It would not fit even once everything that runs here has ended, so no room is kept for it and others go ahead: it "
     "starts when others on the machine give back what they hold."
@@ -160,6 +164,59 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
         return lambda: why
     count = state.queue.ahead_of(task, fair=state.limits.fair_share)
     return lambda: replace(why, place=count() + 1)
+
+
+def explain_then(state: SchedulerState, task_id: int, moment: datetime) -> Why | None:
+    """Why a task waited at an earlier moment, as far as the log tells; None when it had ended or did not exist.
+
+    `state` is that of then, as `state_then` makes it. Nothing of then can be lifted, so no commands are told.
+    """
+    answer = explain(state, task_id, moment, live=False)
+    why = None if answer is None else answer()
+    if why is None or not why.waiting:
+        return why
+    found = (*why.reasons, *_limits_reached(state, state.tasks[task_id], moment))
+    return replace(why, reasons=tuple(as_known_at(one, state.position) for one in found), remark=THEN)
+
+
+def as_known_at(one: Obstacle, position: int) -> Obstacle:
+    """Without what nobody could know at a position: what is recorded behind it, and what could be done about it now."""
+    return replace(one, evidence=tuple(at for at in one.evidence if at <= position), commands=())
+
+
+def _limits_reached(state: SchedulerState, task: TaskState, moment: datetime) -> Iterator[Obstacle]:
+    """The limits in use that kept the task from starting, of those that the log and the configuration tell."""
+    limits, in_use = state.limits, in_use_without(state, task)
+    used = len(state.running)
+    if used >= limits.max_concurrent:
+        yield Obstacle(
+            WaitReason.CONCURRENCY_LIMIT,
+            f"{_attempts(used)} run{'s' * (used == 1)}, max_concurrent is {limits.max_concurrent}",
+            "the end of an attempt, or a higher max_concurrent",
+            {"running": used, "limit": limits.max_concurrent},
+            (
+                *(entry.started_position for entry in state.running.values()),
+                *state.durable.limit_changes.set_at("max_concurrent"),
+            ),
+            tuple(state.running),
+        )
+    yield from _of_type_user_and_label(state, task, in_use, moment)
+    if state.nodes.local_drains:
+        yield _drained(state, LOCAL, "the machine of the service")
+    yield from _with_holders(state, task, limits, in_use)
+
+
+def _of_type_user_and_label(state: SchedulerState, task: TaskState, in_use: InUse, now: datetime) -> Iterator[Obstacle]:
+    """Numbers, rates and windows that are reached or shut for the task."""
+    for key in limit_keys_of(task):
+        if is_full(key, state.limits, in_use.running_counts):
+            yield _full(state, key)
+    for key in limit_keys_of(task):
+        if state.shut.get(key, now) > now:
+            yield _rate_reached(state, key, now)
+    windows = state.windows.as_of(now)
+    if windows.closes((LimitKind.TYPE, task.spec.type)):
+        yield _outside_windows(windows, task.spec.type, now)
 
 
 def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: bool = True) -> tuple[Obstacle, ...]:
@@ -257,14 +314,8 @@ def live_obstacles(state: SchedulerState, task: TaskState, now: datetime) -> tup
         found.append(_no_slot(state))
     if task.spec.worker_label and pick(in_use.workers.free(), task.spec.worker_label) is None:
         found.append(_no_worker(state, task))
-    limits = state.limits
-    found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, in_use.running_counts)]
-    found += [_rate_reached(state, key, now) for key in limit_keys_of(task) if state.shut.get(key, now) > now]
-    windows = state.windows.as_of(now)
-    if windows.closes((LimitKind.TYPE, kind)):
-        found.append(_outside_windows(windows, kind, now))
-    found += node_obstacles(state, task, in_use)
-    return (*found, *_with_holders(state, task, limits, in_use))
+    found += [*_of_type_user_and_label(state, task, in_use, now), *node_obstacles(state, task, in_use)]
+    return (*found, *_with_holders(state, task, state.limits, in_use))
 
 
 def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:

@@ -112,23 +112,26 @@ class OneUser:
         """The last version of a task up to a position; 0 if it did not exist then."""
         return self._service.version_at(task_id, position) if self._service.is_of(task_id, self._user_id) else 0
 
-    def why(self, task_id: int) -> Why:
+    def why(self, task_id: int, *, as_of: Point | None = None) -> Why:
         """Why a task waits; of others, only how many there are."""
         self._check(task_id)
-        return for_user(self._service.why(task_id), lambda other: self._service.is_of(other, self._user_id))
+        why = self._service.why(task_id, as_of=as_of)
+        return for_user(why, lambda other: self._service.is_of(other, self._user_id))
 
-    def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
+    def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:
         """The user's own tasks in the queue, with their places among each other, and those that run."""
-        live = self._service.source.live
-        return self._service.source.state(lambda state, now: queue_of_user(state, now, self._user_id, limit, live=live))
+        live = as_of is None and self._service.source.live
+        return self._service.source.state_as_of(
+            as_of, lambda state, now: queue_of_user(state, now, self._user_id, limit, live=live)
+        )
 
-    def limits(self) -> LimitsBoard:
+    def limits(self, *, as_of: Point | None = None) -> LimitsBoard:
         """The limits and pauses, without those of other users."""
-        return limits_for(self._service.limits(), self._user_id)
+        return limits_for(self._service.limits(as_of=as_of), self._user_id)
 
-    def schedules(self) -> list[ScheduleBoard]:
+    def schedules(self, *, as_of: Point | None = None) -> list[ScheduleBoard]:
         """The schedules that make tasks of the user."""
-        return [one for one in self._service.schedules() if one.spec.task.user_id == self._user_id]
+        return [one for one in self._service.schedules(as_of=as_of) if one.spec.task.user_id == self._user_id]
 
     def batches(self, limit: int = BATCHES_SHOWN) -> list[Batch]:
         """The newest batches that the user has tasks in, without those of others."""

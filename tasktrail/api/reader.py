@@ -21,7 +21,7 @@ from ..actors.core.board import (
     token_boards,
 )
 from ..actors.core.dependencies import retries
-from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
+from ..actors.core.explanation import Obstacle, WaitReason, Why, as_known_at, explain, explain_then
 from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
@@ -33,7 +33,9 @@ from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
 from ..events.log.event_log import Erasable
 from ..events.log.keys import Keys
 from ..events.log.stubs import forgotten
+from ..events.reports import NodeSeen
 from ..events.state import FINISHED, fold
+from ..events.system_events import LOCAL
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.attempt_output import Output, read
 from ..handlers.contract import TaskType, missing_packages
@@ -359,48 +361,73 @@ class Questions:
 
     # --- the Scheduler's state ----------------------------------------------------------------------------------
 
-    def why(self, task_id: int) -> Why:
-        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+    def why(self, task_id: int, *, as_of: Point | None = None) -> Why:
+        """All reasons why a task waits, and what is ahead of it, now or as of a position or time.
+
+        An earlier moment is told as far as the log goes; the answer's `remark` says what is missing. Raises
+        `UnknownTask`.
+        """
         check_task_id(task_id)
+        if as_of is not None:
+            return self._why_then(task_id, as_of)
         live = self.source.live
         answer = self.source.state(lambda state, now: explain(state, task_id, now, live=live))
         found = answer and answer()  # a place in a long queue is counted here, where nobody is held up
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
-            remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
-            return Why(task_id=task_id, status=task.status, waiting=False, live=live, remark=remark)
+            return self._why_over(task, last)
         return replace(found, reasons=tuple(self._with_evidence(task_id, one) for one in found.reasons))
 
-    def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
-        """The first of the queue in its order, with the terms of each priority, and what runs."""
+    def _why_then(self, task_id: int, as_of: Point) -> Why:
+        found = self.source.state_as_of(as_of, lambda state, moment: explain_then(state, task_id, moment))
+        position = position_of(self.source.log(), as_of)
+        if found is None or found.status in FINISHED:
+            task = self.get_task(task_id, as_of=as_of)
+            last = [record for record in self.events(task_id) if record.position <= position][-1]
+            return self._why_over(task, last)
+        reasons = (self._with_evidence(task_id, one) for one in found.reasons)
+        return replace(found, reasons=tuple(as_known_at(one, position) for one in reasons))
+
+    def _why_over(self, task: Task, last: Recorded) -> Why:
+        remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
+        return Why(task_id=task.id, status=task.status, waiting=False, live=self.source.live, remark=remark)
+
+    def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:
+        """The first of the queue in its order, with the terms of each priority, and what runs.
+
+        As of an earlier position or time: as far as the log tells, so slots and the machine are unknown.
+        """
         check_whole(limit, "limit")
-        live = self.source.live
-        return self.source.state(lambda state, now: queue_board(state, now, limit, live=live))
+        live = as_of is None and self.source.live
+        return self.source.state_as_of(as_of, lambda state, now: queue_board(state, now, limit, live=live))
 
-    def limits(self) -> LimitsBoard:
-        """What may run at once, and what of it operators have changed."""
-        return self.source.state(lambda state, _now: limits_board(state))
+    def limits(self, *, as_of: Point | None = None) -> LimitsBoard:
+        """What may run at once, and what of it operators have changed.
 
-    def tokens(self) -> list[TokenBoard]:
-        """All tokens, by name: those that were added and not revoked."""
-        return list(self.source.state(lambda state, _now: token_boards(state)))
+        As of an earlier position or time: the changes of then, over the configuration of now.
+        """
+        return self.source.state_as_of(as_of, lambda state, _now: limits_board(state))
 
-    def nodes(self) -> list[NodeBoard]:
+    def tokens(self, *, as_of: Point | None = None) -> list[TokenBoard]:
+        """All tokens, by name: those that were added and not revoked, now or as of a position or time."""
+        return list(self.source.state_as_of(as_of, lambda state, _now: token_boards(state)))
+
+    def nodes(self, *, as_of: Point | None = None) -> list[NodeBoard]:
         """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen.
 
-        On one machine that is one, called `local`. Nodes that were lost come last. Without a service only what is
-        recorded is known of them.
+        On one machine that is one, called `local`. Nodes that were lost come last. Without a service, and as of an
+        earlier position or time, only what is recorded is known of them.
         """
-        local = local_node()
-        return list(self.source.state(lambda state, _now: node_boards(state, local)))
+        local = local_node() if as_of is None else NodeSeen(node=LOCAL)
+        return list(self.source.state_as_of(as_of, lambda state, _now: node_boards(state, local)))
 
-    def sources(self) -> list[WatchedFolder]:
-        """All watched folders, by name."""
-        return list(self.source.state(lambda state, _now: source_boards(state)))
+    def sources(self, *, as_of: Point | None = None) -> list[WatchedFolder]:
+        """All watched folders, by name, now or as of a position or time."""
+        return list(self.source.state_as_of(as_of, lambda state, _now: source_boards(state)))
 
-    def schedules(self) -> list[ScheduleBoard]:
-        """All schedules, by name."""
-        return list(self.source.state(lambda state, _now: schedule_boards(state)))
+    def schedules(self, *, as_of: Point | None = None) -> list[ScheduleBoard]:
+        """All schedules, by name, now or as of a position or time."""
+        return list(self.source.state_as_of(as_of, lambda state, _now: schedule_boards(state)))
 
     def erasable(self, user_id: int) -> Erasable:
         """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""

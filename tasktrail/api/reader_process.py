@@ -20,7 +20,7 @@ from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import msgspec
 import psutil
@@ -37,8 +37,12 @@ from ..projections.queries.as_of import FoldedPast, parse_point
 from ..projections.queries.filters import Ids
 from ..projections.queries.past import Past
 from ..projections.queries.walk import Census, Stretch, parse_place
+from .one_user import OneUser
 from .reader import Questions
 from .source import Source, rebuild_beside
+
+if TYPE_CHECKING:
+    from .served import Served
 
 _IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
@@ -87,6 +91,19 @@ class ProvenanceQuestion(msgspec.Struct, frozen=True, tag="provenance"):
     task_id: int
     seals: str
     """The folder of the seals."""
+
+
+class BoardQuestion(msgspec.Struct, frozen=True, tag="board"):
+    """Asks how the Scheduler stood at an earlier moment: which task waited for what, what ran, what was ordered."""
+
+    board: Literal["why", "queue", "limits", "nodes", "schedules", "sources", "tokens"]
+    as_of: str | int
+    task_id: int = 0
+    """Of `why`."""
+    limit: int = 0
+    """Of `queue`."""
+    user_id: int | None = None
+    """As this user may know it."""
 
 
 class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
@@ -161,7 +178,13 @@ class StretchThen(msgspec.Struct, frozen=True):
 
 PastQuestion: TypeAlias = ListQuestion | StandingQuestion | StatsQuestion | BatchesQuestion | StretchQuestion
 Question: TypeAlias = (
-    PastQuestion | AttemptsQuestion | DiffQuestion | ProvenanceQuestion | VerifyQuestion | RebuildQuestion
+    PastQuestion
+    | AttemptsQuestion
+    | BoardQuestion
+    | DiffQuestion
+    | ProvenanceQuestion
+    | VerifyQuestion
+    | RebuildQuestion
 )
 
 
@@ -274,12 +297,35 @@ def answer(questions: Questions, question: Question, progress: ReportProgress | 
             return msgspec.json.encode(rebuild_beside(questions.source.log(), questions.source.paths, progress))
         case AttemptsQuestion(task_id, as_of):
             return msgspec.json.encode(questions.attempts(task_id, as_of=None if as_of is None else parse_point(as_of)))
+        case BoardQuestion():
+            return msgspec.json.encode(_board(questions, question))
         case DiffQuestion(begin, end, limit, offset, user_id):
             return msgspec.json.encode(questions.changes_of(user_id, begin, end, limit, offset))
         case ProvenanceQuestion(task_id, seals):
             return msgspec.json.encode(questions.provenance_by(task_id, Path(seals)))
         case _:
             return msgspec.json.encode(questions.past(point_of(question), lambda past: told(past, question)))
+
+
+def _board(questions: Questions, question: BoardQuestion) -> object:
+    point, user = parse_point(question.as_of), question.user_id
+    # What a user may know of these needs nothing that only a service has.
+    seen = questions if user is None else OneUser(cast("Served", questions), user)
+    match question.board:
+        case "why":
+            return seen.why(question.task_id, as_of=point)
+        case "queue":
+            return seen.queue(question.limit, as_of=point)
+        case "limits":
+            return seen.limits(as_of=point)
+        case "schedules":
+            return seen.schedules(as_of=point)
+        case "nodes":
+            return questions.nodes(as_of=point)
+        case "sources":
+            return questions.sources(as_of=point)
+        case "tokens":
+            return questions.tokens(as_of=point)
 
 
 def point_of(question: PastQuestion) -> str | int:

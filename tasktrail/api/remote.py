@@ -221,39 +221,42 @@ class Remote(Commands):
         return (await self._task(task_id)).checkpoint
 
     @either_way
-    async def why(self, task_id: int) -> Why:
-        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
-        return await self._ask(Why, _path_of(task_id, "/why"))
+    async def why(self, task_id: int, *, as_of: Point | None = None) -> Why:
+        """All reasons why a task waits, and what is ahead of it, now or as of a position or time.
+
+        Raises `UnknownTask`.
+        """
+        return await self._ask(Why, _path_of(task_id, "/why"), _moment(as_of))
 
     @either_way
-    async def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
-        """The first of the queue in its order, and what runs."""
-        return await self._ask(QueueBoard, "/v1/queue", {"limit": check_whole(limit, "limit")})
+    async def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:
+        """The first of the queue in its order, and what runs, now or as of a position or time."""
+        return await self._ask(QueueBoard, "/v1/queue", {"limit": check_whole(limit, "limit"), **_moment(as_of)})
 
     @either_way
-    async def limits(self) -> LimitsBoard:
+    async def limits(self, *, as_of: Point | None = None) -> LimitsBoard:
         """What may run at once, and the pauses that hold."""
-        return await self._told(LimitsBoard, "/v1/limits")
+        return await self._told(LimitsBoard, "/v1/limits", _moment(as_of))
 
     @either_way
-    async def schedules(self) -> list[ScheduleBoard]:
+    async def schedules(self, *, as_of: Point | None = None) -> list[ScheduleBoard]:
         """All recurring schedules, by name."""
-        return await self._told(list[ScheduleBoard], "/v1/schedules")
+        return await self._told(list[ScheduleBoard], "/v1/schedules", _moment(as_of))
 
     @either_way
-    async def nodes(self) -> list[NodeBoard]:
+    async def nodes(self, *, as_of: Point | None = None) -> list[NodeBoard]:
         """See `TaskService`."""
-        return await self._told(list[NodeBoard], "/v1/nodes")
+        return await self._told(list[NodeBoard], "/v1/nodes", _moment(as_of))
 
     @either_way
-    async def sources(self) -> list[WatchedFolder]:
+    async def sources(self, *, as_of: Point | None = None) -> list[WatchedFolder]:
         """All watched folders, by name."""
-        return await self._told(list[WatchedFolder], "/v1/sources")
+        return await self._told(list[WatchedFolder], "/v1/sources", _moment(as_of))
 
     @either_way
-    async def tokens(self) -> list[TokenBoard]:
+    async def tokens(self, *, as_of: Point | None = None) -> list[TokenBoard]:
         """All tokens, by name: those that were added and not revoked."""
-        return await self._told(list[TokenBoard], "/v1/tokens")
+        return await self._told(list[TokenBoard], "/v1/tokens", _moment(as_of))
 
     @either_way
     async def notices(self, task_id: int) -> list[NoticeStatus]:

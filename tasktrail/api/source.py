@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from ..actors.core.limits import Limits
-from ..actors.core.state import SchedulerState
+from ..actors.core.state import Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
 from ..config.load import load_config
-from ..events import Recorded
+from ..events import Recorded, Started
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
 from ..events.log.event_log import ReportProgress
@@ -27,6 +27,7 @@ from ..events.log.opening import has_no_log, read_log
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
+from ..projections.queries.as_of import Point, parse_point, position_of, refuse_future, time_of
 from ..projections.rebuilding import Rebuilt, build_beside
 from ..projections.views.forgotten import holds_forgotten
 
@@ -92,11 +93,25 @@ class Source:
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
+        now = self.clock.now()
+        return function(state_from_log(self.log().read(), self._limits(), now), now)
+
+    def state_as_of(self, point: str | Point | None, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """The same of an earlier moment, and that moment: a fold of the log up to there. None: of now."""
+        if point is None:
+            return self.state(function)
+        point = parse_point(point)
+        refuse_future(point, self.clock.now())
+        log = self.log()
+        position, moment = position_of(log, point), time_of(log, point)
+        return function(state_then(log.read(0, position), self._limits(), moment), moment)
+
+    def _limits(self) -> Limits:
+        """Those of the configuration, as it is now."""
         from ..actors.machine import disk_size
 
-        now, config = self.clock.now(), load_config(self.paths.data)
-        limits = config.limits(disk_size(Path(config.temp_dir or self.paths.temp)))
-        return function(state_from_log(self.log().read(), limits, now), now)
+        config = load_config(self.paths.data)
+        return config.limits(disk_size(Path(config.temp_dir or self.paths.temp)))
 
     def settle(self) -> None:
         """Wait until the views are far enough to be asked."""
@@ -249,6 +264,38 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
         if task.waiting:
             state.block(task)
             work.place(task)
+    return state
+
+
+def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) -> SchedulerState:
+    """What a Scheduler knew that had recorded these, at that moment; not the machine, the workers and the handlers.
+
+    What the log says to run holds its resources, also if the service had just been killed.
+    """
+    started: dict[int, Recorded] = {}
+
+    def noted() -> Iterator[Recorded]:
+        for record in records:
+            if type(record.event) is Started:
+                started[record.task_id] = record
+            yield record
+
+    state = state_from_log(noted(), limits, moment)
+    state.looked_at = moment
+    state.look_at_windows()
+    state.look_at_rates()
+    for task in [task for task in state.tasks.values() if task.status == "running"]:
+        record = started[task.id]
+        state.hold(
+            Running(
+                task_id=task.id,
+                attempt=task.attempt,
+                started_position=record.position,
+                reserved_for=task,
+                since=record.recorded_at,
+                node=record.event.node,  # type: ignore[union-attr]  # of a Started
+            )
+        )
     return state
 
 

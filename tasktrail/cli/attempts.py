@@ -7,7 +7,7 @@ import click
 
 from ..words import duration, percent, size
 from .command import CliCommand, pass_session
-from .parameters import TASK_ID, PointParam
+from .parameters import TASK_ID, as_of_option
 from .session import Session
 from .terminal import Column, TerminalLayout, print_json
 
@@ -41,7 +41,7 @@ _COLUMNS = (
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
-@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@as_of_option
 @pass_session
 def attempts_command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     """Show the attempts of a task: when, where, what was reserved and used, how far each came, and what followed."""

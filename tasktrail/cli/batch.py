@@ -16,7 +16,7 @@ from ..words import about, duration, moment, percent, size
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
-from .parameters import FILE, TYPE, PointParam
+from .parameters import FILE, TYPE, as_of_option
 from .progress import ENDED, Lines, Poller, Signals, tell_what_stays
 from .session import Session
 from .tasks import as_text_of
@@ -394,7 +394,7 @@ def _report_start(session: Session, made: "MadeBatch") -> int:
 )
 @click.argument("names", nargs=-1, metavar="[BATCH…]")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, metavar="N", help="At most so many. Default: 20")
-@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@as_of_option
 @pass_session
 def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of: int | datetime | None) -> int:
     """List the newest batches, or report what became of some."""

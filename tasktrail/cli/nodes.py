@@ -1,6 +1,7 @@
 """`tasktrail nodes [drain|undrain]`: the machines that attempts run on."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from .command import CliCommand, CliCommandGroup, pass_session
 from .completion import Completion, SuggestedParam
 from .fields import reason_and_actor
 from .operate import send, who
+from .parameters import as_of_option
 from .session import Session
 from .terminal import Column, plain, print_json
 
@@ -48,10 +50,12 @@ _name = click.argument("name", type=SuggestedParam("name", _names))
         ("tasktrail nodes", "all of them, with what each has free"),
         ("tasktrail nodes drain gpu-1 --reason 'new disk'", "nothing more starts there"),
         ("tasktrail nodes --json", "for a program: one JSON object a line"),
+        ("tasktrail nodes --as-of -2h", "which were there two hours ago, as far as the log tells"),
     ],
 )
+@as_of_option
 @pass_session
-def nodes_command(session: Session) -> None:
+def nodes_command(session: Session, as_of: int | datetime | None) -> None:
     """List the machines that attempts run on. Without a cluster that is one, called `local`.
 
     RUNNING: attempts that run there, of those that can at once. A node is `ready` while no drain holds, even when
@@ -59,12 +63,14 @@ def nodes_command(session: Session) -> None:
     it was there and is not. Why a task runs on none: `tasktrail why ID`.
     """
     if click.get_current_context().invoked_subcommand is None:
-        _list(session)
+        _list(session, as_of)
+    elif as_of is not None:
+        raise click.UsageError("The past cannot be changed: leave --as-of out.")
 
 
-def _list(session: Session) -> None:
+def _list(session: Session, as_of: int | datetime | None) -> None:
     with session.reading() as reading:
-        nodes = reading.nodes()
+        nodes = reading.nodes(as_of=as_of)
     if session.as_json:
         for one in nodes:
             print_json(one)
@@ -76,8 +82,8 @@ def _list(session: Session) -> None:
             (
                 plain(one.node),
                 _state(one),
-                f"{one.running} of {one.workers}",
-                f"{one.cpus:g}",
+                f"{one.running} of {one.workers}" if as_of is None else str(one.running),
+                f"{one.cpus:g}" if one.cpus else "",
                 "" if one.cpu_percent is None else f"{one.cpu_percent:.0f} %",
                 _free(one.memory_free, one.memory),
                 _free(one.temp_free, one.temp),

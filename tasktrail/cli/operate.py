@@ -11,8 +11,9 @@ from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, schedule_names
 from .failing import DONE, INTERRUPTED
 from .fields import absolute, default_actor, options_of, reason_and_actor, repeated_fields
-from .parameters import FILE, TYPE, WAITING_ID
+from .parameters import FILE, TYPE, WAITING_ID, as_of_option
 from .progress import waiting
+from .queue import CONFIGURED_NOW
 from .session import Session
 from .terminal import Column, plain, print_json, print_pairs, say
 
@@ -221,8 +222,11 @@ _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
     flags={"types": "--type", "users": "--user", "labels": "--label", "rates": "--rate"},
 )
 @reason_and_actor
+@as_of_option
 @pass_session
-def limits_command(session: Session, /, reason: str | None, actor: str | None, **limits: Any) -> None:
+def limits_command(
+    session: Session, /, reason: str | None, actor: str | None, as_of: int | datetime | None, **limits: Any
+) -> None:
     """Show the limits, or change them while the service runs; each change is recorded and holds over restarts."""
     tables = ("types", "users", "labels")
     given = {name: dict(value) if name in (*tables, "rates") else value for name, value in limits.items()}
@@ -230,14 +234,18 @@ def limits_command(session: Session, /, reason: str | None, actor: str | None, *
     if any(number == 0 for name in tables for number in given.get(name, {}).values()):
         raise click.UsageError("A limit is at least 1. `tasktrail pause` stops a type or a user.")
     if given:
+        if as_of is not None:
+            raise click.UsageError("The past cannot be changed: leave --as-of out, or the limits.")
         send(session, SetLimits, {**given, **who(reason, actor)})
         return
     with session.reading() as reading:
-        board = reading.limits()
+        board = reading.limits(as_of=as_of)
     if session.as_json:
         print_json(board)
-    else:
-        print_pairs(limit_pairs(board))
+        return
+    print_pairs(limit_pairs(board))
+    if as_of is not None:
+        say(f"So it was as of position {board.position}. {CONFIGURED_NOW}")
 
 
 def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
@@ -333,16 +341,25 @@ def add_schedule(
 
 
 @schedule_command.command(
-    "list", cls=CliCommand, examples=[("tasktrail schedule list", "all of them, and when each runs next")]
+    "list",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail schedule list", "all of them, and when each runs next"),
+        ("tasktrail schedule list --as-of -7d", "those of a week ago"),
+    ],
 )
+@as_of_option
 @pass_session
-def list_schedules(session: Session) -> None:
+def list_schedules(session: Session, as_of: int | datetime | None) -> None:
     """List the schedules."""
     with session.reading() as reading:
-        boards = reading.schedules()
+        boards = reading.schedules(as_of=as_of)
     if session.as_json:
         for board in boards:
             print_json(board)
+        return
+    if not boards and as_of is not None:
+        click.echo("There was no schedule then.")
         return
     if not boards:
         click.echo("There is no schedule. `tasktrail schedule add --help` tells how to add one.")

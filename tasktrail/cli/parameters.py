@@ -68,6 +68,11 @@ class PointParam(click.ParamType[int | datetime]):
         return _PastTimeParam().convert(value, param, ctx)
 
 
+as_of_option = click.option(
+    "--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h."
+)
+
+
 class IdsParam(click.ParamType[tuple[int, ...]]):
     """One or several task ids, separated by commas."""
 

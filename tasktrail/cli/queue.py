@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..events.counted import counted, plural
-from ..words import duration, percent, rate, size
+from ..words import duration, moment, percent, rate, size
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
-from .parameters import TASK_ID, NumberParam, PointParam, WholeParam
+from .parameters import TASK_ID, NumberParam, WholeParam, as_of_option
 from .progress import Signals
 from .session import DEFAULT_DATA, Session
 from .terminal import Column, TerminalLayout, fitted, localized, plain, print_json, print_pairs, say
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..projections.queries.stats import Ended, Stats
 
 
+CONFIGURED_NOW = "What the configuration says of limits and windows is that of now: that of then is not recorded."
 WAITING_COLUMNS = (
     Column("PLACE", right=True),
     Column("ID", right=True),
@@ -47,28 +48,41 @@ WAITING_COLUMNS = (
     examples=[
         ("tasktrail queue", "the first fifty, with the terms of their priorities"),
         ("tasktrail queue --limit 500 --json", "more of them, for a program"),
+        ("tasktrail queue --as-of -2h", "what ran and waited two hours ago"),
     ],
 )
 @click.option("--limit", type=WholeParam(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
+@as_of_option
 @pass_session
-def queue_command(session: Session, limit: int) -> None:
-    """Show the order of the queue: what runs next, and what each priority is made of."""
+def queue_command(session: Session, limit: int, as_of: int | datetime | None) -> None:
+    """Show the order of the queue: what runs next, and what each priority is made of.
+
+    As of an earlier moment also what ran then, and what was promised to it.
+    """
     with session.reading() as reading:
-        board = reading.queue(limit)
-        stats = reading.stats()
+        board = reading.queue(limit, as_of=as_of)
+        stats = reading.stats(as_of=as_of)
     if session.as_json:
         print_json(board)
         return
+    layout = session.layout()
     say(summary(board, stats))
+    if as_of is not None and board.running:
+        memory, temp = size(board.resources.reserved_memory), size(board.resources.reserved_temp)
+        say(f"promised to what runs: {memory} memory, {temp} temp")
+        layout.table(_RUNNING, _running(board, layout))
+        click.echo("")
     if board.entries:
-        layout = session.layout()
         layout.table(WAITING_COLUMNS, rows(board, layout))
     if board.fair_share:
         say(
             "Fair share: the user with the least running goes first, then the one whose last start is longest ago. So "
             "they would start if nothing that runs ended before; the priority decides among the tasks of one user."
         )
-    if not board.live:
+    if as_of is not None:
+        at = "" if board.at is None else f", {moment(board.at)}"
+        say(f"So it was as of position {board.position}{at}, as far as the log tells. {CONFIGURED_NOW}")
+    elif not board.live:
         say("No service runs: this is what would wait for room if one did.")
 
 
@@ -227,7 +241,8 @@ def _rates(stats: "Stats") -> str:
 
 def _running(board: "QueueBoard", layout: TerminalLayout) -> Iterator[tuple[str, ...]]:
     for one in board.running:
-        ran = duration(max(0.0, (layout.now - one.started_at).total_seconds())) if one.started_at else ""
+        at = board.at or layout.now
+        ran = duration(max(0.0, (at - one.started_at).total_seconds())) if one.started_at else ""
         yield (
             str(one.task_id),
             one.type,
@@ -250,17 +265,20 @@ _AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=Tru
     examples=[
         ("tasktrail why 3", "each reason with its numbers, its evidence and what would lift it"),
         ("tasktrail why 3 --json", "for a program"),
+        ("tasktrail why 3 --as-of 'yesterday 12:00'", "what held it then"),
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
+@as_of_option
 @pass_session
-def why_command(session: Session, task_id: int) -> None:
+def why_command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     """Tell why a task is not running. With all the reasons gone it starts; while one is left it waits.
 
-    Without a service the reasons come from the log alone; slots, handlers and the machine are then unknown.
+    Without a service, and as of an earlier moment, the reasons come from the log alone; handlers and the machine are
+    then unknown.
     """
     with session.reading() as reading:
-        why = reading.why(task_id)
+        why = reading.why(task_id, as_of=as_of)
     if session.as_json:
         print_json(why)
     else:
@@ -376,7 +394,7 @@ def _where(session: Session) -> tuple[str, ...]:
         ("tasktrail stats --json", "for a program"),
     ],
 )
-@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@as_of_option
 @pass_session
 def stats_command(session: Session, as_of: int | datetime | None) -> None:
     """Show how many tasks there are, how long they run, and how many come to an end."""

@@ -1,6 +1,7 @@
 """`tasktrail source add|list|remove|pause|resume`: watched folders, whose files become tasks by themselves."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import Completion, SuggestedParam
 from .fields import absolute, default_actor, options_of, reason_and_actor, source_field_options
 from .operate import send, who
-from .parameters import FILE, TYPE
+from .parameters import FILE, TYPE, as_of_option
 from .session import Session
 from .terminal import Column, plain, print_json
 
@@ -98,15 +99,26 @@ def add_source(
     )
 
 
-@source_command.command("list", cls=CliCommand, examples=[("tasktrail source list", "all of them")])
+@source_command.command(
+    "list",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail source list", "all of them"),
+        ("tasktrail source list --as-of -7d", "those of a week ago, and which were paused"),
+    ],
+)
+@as_of_option
 @pass_session
-def list_sources(session: Session) -> None:
+def list_sources(session: Session, as_of: int | datetime | None) -> None:
     """List the sources. What became of their files: `tasktrail batches NAME`."""
     with session.reading() as reading:
-        sources = reading.sources()
+        sources = reading.sources(as_of=as_of)
     if session.as_json:
         for one in sources:
             print_json(one)
+        return
+    if not sources and as_of is not None:
+        click.echo("There was no source then.")
         return
     if not sources:
         click.echo("There is no source. `tasktrail source add --help` tells how to add one.")

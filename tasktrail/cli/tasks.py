@@ -16,7 +16,7 @@ from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
 from .failing import json_bytes
 from .fields import with_options
 from .notices import in_short
-from .parameters import TASK_ID, PointParam, WholeParam
+from .parameters import TASK_ID, PointParam, WholeParam, as_of_option
 from .queue import sum_of
 from .session import Session
 from .terminal import (
@@ -75,7 +75,7 @@ def task_filters(function: F) -> F:
         click.option(
             "--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error."
         ),
-        click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h."),
+        as_of_option,
     )
 
 
@@ -174,7 +174,7 @@ _OF_WAITING = {"effective_priority", "priority_terms"}
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
-@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@as_of_option
 @pass_session
 def show_command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     """Show one task; times are UTC.

@@ -6,10 +6,12 @@ from typing import Any
 import click
 
 from ..events.commands import AddToken, RevokeToken
+from ..words import moment
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, token_names
 from .fields import options_of, reason_and_actor
 from .operate import send, who
+from .parameters import as_of_option
 from .session import Session
 from .terminal import Column, TerminalLayout, plain, print_json, say
 
@@ -75,21 +77,37 @@ _TOKENS = (
 )
 
 
-def _until(moment: datetime | None, layout: TerminalLayout) -> str:
-    if moment is None:
+def _until(expires_at: datetime | None, layout: TerminalLayout) -> str:
+    if expires_at is None:
         return "never"
-    return layout.when(moment) if moment > layout.now else "expired"
+    return layout.when(expires_at) if expires_at > layout.now else "expired"
 
 
-@token_command.command("list", cls=CliCommand, examples=[("tasktrail token list", "all that are worth something")])
+def _then(expires_at: datetime | None) -> str:
+    """Of an earlier moment: whether it had expired by then is for whoever reads to see."""
+    return "never" if expires_at is None else moment(expires_at)
+
+
+@token_command.command(
+    "list",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail token list", "all that are worth something"),
+        ("tasktrail token list --as-of -30d", "who had which role a month ago"),
+    ],
+)
+@as_of_option
 @pass_session
-def list_tokens(session: Session) -> None:
+def list_tokens(session: Session, as_of: int | datetime | None) -> None:
     """List the tokens that were added and not revoked. Their secrets are nowhere."""
     with session.reading() as reading:
-        boards = reading.tokens()
+        boards = reading.tokens(as_of=as_of)
     if session.as_json:
         for board in boards:
             print_json(board)
+        return
+    if not boards and as_of is not None:
+        click.echo("There was no token then.")
         return
     if not boards:
         click.echo("There is no token. `tasktrail token add --help` tells how to add one.")
@@ -100,7 +118,7 @@ def list_tokens(session: Session) -> None:
             board.token,
             board.role,
             "all" if board.user_id is None else str(board.user_id),
-            _until(board.expires_at, layout),
+            _until(board.expires_at, layout) if as_of is None else _then(board.expires_at),
             layout.when(board.added_at),
             plain(board.actor),
             plain(board.reason),

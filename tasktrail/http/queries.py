@@ -5,7 +5,7 @@ Answers come with everything that is durable; `min_position` makes them wait for
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from litestar import Request, Response, get
@@ -24,6 +24,7 @@ from ..api.protocol import CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
 from ..api.reader_process import (
     LIST_WITHIN,
     AttemptsQuestion,
+    BoardQuestion,
     DiffQuestion,
     ListQuestion,
     ListThen,
@@ -65,6 +66,8 @@ from .streams import (
     as_server_sent,
     encoded,
 )
+
+T = TypeVar("T")
 
 ValuesQuery = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
 TextQuery = Annotated[str | None, QueryParameter()]
@@ -285,10 +288,20 @@ async def why(
     backend: NamedDependency[Backend],
     who: NamedDependency[Identity],
     task_id: TaskIdPath,
+    as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Why:
-    """All reasons why a task is not running, and what is ahead of it."""
+    """All reasons why a task is not running, and what is ahead of it, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
+            raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+        asked = BoardQuestion("why", moment_text(moment), task_id=task_id, user_id=who.user_id)
+        return await _then(backend, Why, asked)
     return await backend.read(min_position, backend.seen_by(who).why, task_id)
+
+
+async def _then(backend: Backend, kind: type[T], question: BoardQuestion) -> T:
+    return msgspec.json.decode(await backend.apart(question, LIST_WITHIN), type=kind)
 
 
 @get("/v1/queue", needs=SEE)
@@ -296,39 +309,62 @@ async def queue(
     backend: NamedDependency[Backend],
     who: NamedDependency[Identity],
     limit: LimitQuery = QUEUE_SHOWN,
+    as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> QueueBoard:
-    """What waits for room, in the order in which it will run, and what runs."""
+    """What waits for room, in the order in which it will run, and what runs, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        await backend.reach(min_position, "min_position")
+        asked = BoardQuestion("queue", moment_text(moment), limit=limit, user_id=who.user_id)
+        return await _then(backend, QueueBoard, asked)
     return await backend.read(min_position, backend.seen_by(who).queue, limit)
 
 
 @get("/v1/limits", needs=SEE)
-async def get_limits(backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> LimitsBoard:
-    """What may run at once, and the pauses that hold."""
+async def get_limits(
+    backend: NamedDependency[Backend], who: NamedDependency[Identity], as_of: AsOfQuery = None
+) -> LimitsBoard:
+    """What may run at once, and the pauses that hold, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        return await _then(backend, LimitsBoard, BoardQuestion("limits", moment_text(moment), user_id=who.user_id))
     return await backend.ask(backend.seen_by(who).limits)
 
 
 @get("/v1/schedules", needs=SEE)
-async def get_schedules(backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> list[ScheduleBoard]:
-    """The recurring schedules, and when each runs next."""
+async def get_schedules(
+    backend: NamedDependency[Backend], who: NamedDependency[Identity], as_of: AsOfQuery = None
+) -> list[ScheduleBoard]:
+    """The recurring schedules, and when each runs next, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        asked = BoardQuestion("schedules", moment_text(moment), user_id=who.user_id)
+        return await _then(backend, list[ScheduleBoard], asked)
     return await backend.ask(backend.seen_by(who).schedules)
 
 
 @get("/v1/nodes", needs=SEE_ALL)
-async def get_nodes(backend: NamedDependency[Backend]) -> list[NodeBoard]:
-    """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen."""
+async def get_nodes(backend: NamedDependency[Backend], as_of: AsOfQuery = None) -> list[NodeBoard]:
+    """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen.
+
+    As of an earlier moment, only what is recorded of them.
+    """
+    if (moment := point(as_of)) is not None:
+        return await _then(backend, list[NodeBoard], BoardQuestion("nodes", moment_text(moment)))
     return await backend.ask(backend.service.nodes)
 
 
 @get("/v1/sources", needs=SEE_ALL)
-async def get_sources(backend: NamedDependency[Backend]) -> list[WatchedFolder]:
-    """The watched folders, by name."""
+async def get_sources(backend: NamedDependency[Backend], as_of: AsOfQuery = None) -> list[WatchedFolder]:
+    """The watched folders, by name, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        return await _then(backend, list[WatchedFolder], BoardQuestion("sources", moment_text(moment)))
     return await backend.ask(backend.service.sources)
 
 
 @get("/v1/tokens", needs=LIST_TOKENS)
-async def get_tokens(backend: NamedDependency[Backend]) -> list[TokenBoard]:
-    """The tokens, by name. Their secrets are nowhere, and the hashes of these are not told."""
+async def get_tokens(backend: NamedDependency[Backend], as_of: AsOfQuery = None) -> list[TokenBoard]:
+    """The tokens, by name, now or as of an earlier moment. Their secrets are nowhere, and no hash of them is told."""
+    if (moment := point(as_of)) is not None:
+        return await _then(backend, list[TokenBoard], BoardQuestion("tokens", moment_text(moment)))
     return await backend.ask(backend.service.tokens)
 
 

@@ -140,7 +140,10 @@ async def then(page: Page) -> dict[str, Any]:
         return _unknown(f"{error.message}: the log is long up to there. One task's page shows its past at once.")
     whole = page.user_id is None
     charted = _charted(found.hour, found.day) if whole else {}
-    note = "What the machine had and what was promised of it is not recorded, so it is not shown."
+    note = (
+        "What the machine had is not recorded, so it is not shown. What ran and what was promised to it, and what"
+        f" operators had changed, is told by `tasktrail queue --as-of {page.as_of}` and `limits`."
+    )
     return {
         **_unknown(note),
         "stats": found.stats if whole else None,

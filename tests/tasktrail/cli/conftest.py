@@ -21,7 +21,7 @@ from tasktrail.api.commands import Commands
 from tasktrail.api.either_way import Blocking
 from tasktrail.api.protocol import TypeInfo
 from tasktrail.api.reader import Questions
-from tasktrail.api.source import state_from_log
+from tasktrail.api.source import state_from_log, state_then
 from tasktrail.batches.request import MadeBatch, NewBatch
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Environment, Presence, Session
@@ -57,7 +57,7 @@ from tasktrail.projections import (
 )
 from tasktrail.projections.attempts import Attempt, attempts
 from tasktrail.projections.notices import log_id, redelivery
-from tasktrail.projections.queries.as_of import Point, fold_to, task_as_of
+from tasktrail.projections.queries.as_of import Point, fold_to, position_of, task_as_of, time_of
 
 T = TypeVar("T")
 
@@ -74,6 +74,15 @@ class MemorySource:
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         return function(state_from_log(self._log.read(), Limits(), self._journal.at), self._journal.at)
+
+    def state_as_of(self, point: Point | None, function: Callable[[SchedulerState, datetime], T]) -> T:
+        if point is None:
+            return self.state(function)
+        moment = time_of(self._log, point)
+        return function(state_then(self._log.read(0, position_of(self._log, point)), Limits(), moment), moment)
+
+    def log(self) -> MemoryEventLog:
+        return self._log
 
 
 class MemoryTasks(Questions, Commands, Blocking):

@@ -430,3 +430,37 @@ def test_a_refusal_names_the_task_in_what_to_do(cli: Cli, tasks: Any, line: str)
 
 def test_the_statuses_that_can_be_meant_are_listed_with_commas(cli: Cli) -> None:
     assert "only pending, running or retrying" in cli("cancel", "--status", "failed", "--yes").err
+
+
+def test_an_earlier_queue_shows_what_ran_and_what_was_promised(cli: Cli, tasks: Any) -> None:
+    tasks.send(CreateTask(type="noop"))
+    tasks.journal.record(1, Started(node=""))
+    tasks.send(CreateTask(type="noop", priority=4))
+    tasks.send(PauseQueue(type="noop", reason="new licence", actor="anna"))
+    position = tasks.memory_log.head().position
+    tasks.send(ResumeQueue(type="noop"))
+    tasks.send(StartTask(task_id=2))
+    shown = cli("queue", "--as-of", str(position)).out
+    for told in ("1 runs, 1 waits for room", "promised to what runs:", "type noop", f"as of position {position}"):
+        assert told in shown
+    assert json.loads(cli("queue", "--as-of", str(position), "--json").out)["running"][0]["task_id"] == 1
+    why = cli("why", "2", "--as-of", str(position)).out
+    assert "type noop is paused by anna: new licence" in why
+    assert "tasktrail resume" not in why, "nothing of then can be lifted"
+    assert "limits and windows is that of now" in cli("limits", "--as-of", str(position)).out
+    assert "new licence" not in cli("limits").out
+
+
+@pytest.mark.parametrize(
+    "line", ["limits --max-concurrent 2 --as-of 1", "nodes --as-of 1 drain local", "nodes --as-of 1 undrain local"]
+)
+def test_the_past_is_not_changed(cli: Cli, tasks: Any, line: str) -> None:
+    refused = cli(*line.split())
+    assert (refused.code, tasks.sent) == (2, [])
+    assert "The past cannot be changed" in refused.err
+
+
+@pytest.mark.parametrize("line", ["token list", "source list", "schedule list"])
+def test_a_moment_at_which_there_was_none_says_so(cli: Cli, tasks: Any, line: str) -> None:
+    tasks.send(CreateTask(type="noop"))
+    assert cli(*line.split(), "--as-of", "1").out.startswith("There was no ")

@@ -153,12 +153,12 @@ def test_nodes_fit_with_all_that_each_has(
     gpu = replace(
         local, node="gpu-1.rechenzentrum.example", **has, labels={"zone": "keller"}, last_seen=tasks.journal.at
     )
-    monkeypatch.setattr(tasks, "nodes", lambda: (gpu,))
+    monkeypatch.setattr(tasks, "nodes", lambda **_asked: (gpu,))
     shown = cli("nodes")
     lines_of(shown, width)
     assert words_of(shown) >= {gpu.node, "ready", "256.0", "512.0", "zone=keller"}
     drain = NodeDrain(since=tasks.journal.at, actor="me", reason=ERROR, position=1)
-    monkeypatch.setattr(tasks, "nodes", lambda: (replace(gpu, state="draining", drain=drain),))
+    monkeypatch.setattr(tasks, "nodes", lambda **_asked: (replace(gpu, state="draining", drain=drain),))
     shown = cli("nodes")
     lines_of(shown, width)
     assert words_of(shown) >= {gpu.node, "draining:", *ERROR.split()}

@@ -9,6 +9,9 @@ import pytest
 from owner import SECRET
 
 from tasktrail import Client
+from tasktrail.api.service import TaskService
+from tasktrail.events.errors import UnknownTask
+from tasktrail.projections.errors import BeyondTheLog
 
 Wish = Callable[..., dict[str, Any]]
 
@@ -58,6 +61,31 @@ def test_a_node_is_listed_drained_and_undrained(web: httpx.Client) -> None:
     finally:
         assert web.post("/v1/nodes/local/undrain", json={}).status_code == 202
     assert problem(web.post("/v1/nodes/nobody/drain", json={}))[0] == 404
+
+
+@pytest.mark.slow  # a process folds the log
+def test_a_client_is_told_of_an_earlier_moment_what_the_service_tells(
+    service: TaskService, client: Client, wish: Wish
+) -> None:
+    task_id = service.create_task(**wish(user_id=79))
+    service.pause(user_id=79, reason="unpaid")
+    service.add_token("then", "auditor")
+    drained = service.drain_node("local").position
+    service.undrain_node("local")
+    service.revoke_token("then")
+    service.resume(user_id=79)
+    for point in (drained, next(service.log(drained - 1, 1)).recorded_at):
+        assert client.why(task_id, as_of=point) == service.why(task_id, as_of=point)
+        assert client.queue(3, as_of=point) == service.queue(3, as_of=point)
+        assert client.limits(as_of=point) == service.limits(as_of=point)
+        for name in ("tokens", "schedules", "sources", "nodes"):
+            assert getattr(client, name)(as_of=point) == getattr(service, name)(as_of=point)
+    assert [one.reason for one in client.why(task_id, as_of=drained).reasons] == ["Held", "Paused", "NodeDraining"]
+    assert [one.token for one in client.tokens(as_of=drained)] == ["then"]
+    with pytest.raises(UnknownTask):
+        client.why(task_id, as_of=1)
+    with pytest.raises(BeyondTheLog):
+        client.queue(as_of=10**9)
 
 
 def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:

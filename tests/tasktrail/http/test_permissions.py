@@ -320,6 +320,25 @@ def test_the_queue_of_a_user_begins_with_what_can_start_although_held_tasks_coun
         world.service.cancel_task(task_id)
 
 
+@pytest.mark.slow  # a process folds the log
+def test_of_an_earlier_moment_a_user_learns_no_more_than_of_now(world: World, bound: httpx.Client) -> None:
+    then = {"as_of": world.service.watermark.position}
+    for path in ("/v1/queue", "/v1/limits", "/v1/schedules", f"/v1/tasks/{world.mine['behind']}/why"):
+        answer = bound.get(path, params=then)
+        assert answer.status_code == 200, answer.text
+        assert CANARY not in answer.text
+    board = bound.get("/v1/queue", params=then).json()
+    ready = {world.mine[name] for name in ("first", "parent", "below", "own child")}
+    assert {entry["task_id"] for entry in board["entries"]} == ready
+    assert bound.get("/v1/limits", params=then).json()["limits"]["users"] == {str(MINE): 3}
+    assert [one["schedule"] for one in bound.get("/v1/schedules", params=then).json()] == ["schedule-of-mine"]
+    why = bound.get(f"/v1/tasks/{world.mine['behind']}/why", params=then).json()
+    assert [one["reason"] for one in why["reasons"]] == ["Paused", "Dependency"]
+    assert bound.get(f"/v1/tasks/{world.theirs['first']}/why", params=then).status_code == 404
+    for path in ("/v1/nodes", "/v1/sources", "/v1/tokens"):
+        assert bound.get(path, params=then).status_code == 403
+
+
 def test_of_the_limits_those_of_other_users_are_left_out(world: World, bound: httpx.Client) -> None:
     board = bound.get("/v1/limits").json()
     for part in (board["limits"], board["changes"]):

@@ -1,0 +1,104 @@
+"""Queue, reasons to wait, limits, tokens, sources, schedules and nodes of an earlier moment."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.actors.archiver import Archiver
+from tasktrail.actors.core.explanation import WaitReason
+from tasktrail.api.reader import Reader
+from tasktrail.api.service import TaskService
+from tasktrail.events import CreateTask
+from tasktrail.events.commands import AddSchedule, AddSource, AddToken, DrainNode, FileTask, SetLimits, UndrainNode
+from tasktrail.projections.errors import BeyondTheLog
+
+Opener = Callable[..., TaskService]
+
+
+def orders(service: TaskService) -> int:
+    """Something of each kind stands; the position of then. Afterwards all of it is taken back."""
+    service.pause(type="echo", reason="new licence", actor="anna")
+    waiting = service.create_task(type="echo", priority=3)
+    service.send(SetLimits(max_per_user=2))
+    service.send(AddToken(token="ci", role="auditor", digest="a" * 64))
+    service.send(AddSchedule(schedule="nightly", task=CreateTask(type="echo"), every=3600))
+    service.send(AddSource(source="inbox", inputs=("/nowhere",), to="/out/{stem}.jpg", task=FileTask(type="echo")))
+    position = service.send(DrainNode(node="local", reason="new disk")).position
+    service.send(UndrainNode(node="local"))
+    service.cancel_task(waiting)
+    service.revoke_token("ci")
+    service.remove_schedule("nightly")
+    service.remove_source("inbox")
+    service.send(SetLimits(reset=True))
+    service.resume(type="echo")
+    return position
+
+
+def told(reader: Any, at: Any) -> dict[str, Any]:
+    board = reader.queue(as_of=at)
+    return {
+        "queue": [(one.task_id, one.shut_by) for one in board.entries],
+        "why": [one.reason for one in reader.why(1, as_of=at).reasons],
+        "pauses": [(one.type, one.actor, one.reason) for one in reader.limits(as_of=at).pauses],
+        "limits": reader.limits(as_of=at).limits.max_per_user,
+        "tokens": [(one.token, one.role) for one in reader.tokens(as_of=at)],
+        "schedules": [one.schedule for one in reader.schedules(as_of=at)],
+        "sources": [one.source for one in reader.sources(as_of=at)],
+        "nodes": [(one.node, one.state) for one in reader.nodes(as_of=at)],
+    }
+
+
+THEN = {
+    "queue": [(1, ("type echo",))],
+    "why": [WaitReason.PAUSED, WaitReason.NODE_DRAINING],
+    "pauses": [("echo", "anna", "new licence")],
+    "limits": 2,
+    "tokens": [("ci", "auditor")],
+    "schedules": ["nightly"],
+    "sources": ["inbox"],
+    "nodes": [("local", "drained")],
+}
+
+
+def test_what_stood_then_is_told_by_the_service_without_one_and_from_an_archive(
+    open_service: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Archiver, "size", 4)
+    service = open_service()
+    position = orders(service)
+    moment = next(service.log(position - 1, 1)).recorded_at
+    assert told(service, position) == THEN
+    assert told(service, moment) == THEN
+    assert (service.tokens(), service.schedules(), service.sources()) == ([], [], [])
+    archived = service.archive()
+    assert archived.until >= position
+    assert told(service, position) == THEN
+    service.close()
+    with Reader(tmp_path / "data") as reader:
+        assert told(reader, position) == THEN
+        over = reader.why(1, as_of=reader.stats().position)
+        assert (over.status, over.waiting) == ("cancelled", False)
+
+
+def test_what_is_still_to_come_is_refused(service: TaskService) -> None:
+    head = service.watermark.position
+    for ask in (service.queue, service.limits, service.tokens, service.sources, service.schedules, service.nodes):
+        with pytest.raises(BeyondTheLog):
+            ask(as_of=head + 1000)
+        with pytest.raises(BeyondTheLog):
+            ask(as_of=datetime.now().astimezone() + timedelta(hours=1))
+
+
+def test_a_task_that_ran_holds_what_it_was_promised(service: TaskService) -> None:
+    task_id = service.create_task(type="patient")
+    started = next(one.position for one in service.follow(task_id=task_id) if one.name == "started")
+    service.cancel_task(task_id)
+    service.wait(task_id, timeout=30)
+    board = service.queue(as_of=started)
+    assert [(one.task_id, one.attempt) for one in board.running] == [(task_id, 1)]
+    assert board.resources.reserved_memory == board.running[0].memory > 0
+    assert board.resources.sample.memory_total is None
+    assert service.queue(as_of=started - 1).running == ()
