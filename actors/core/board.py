@@ -15,7 +15,7 @@ from .rates import rate_name
 from .resources import MachineSample
 from .routing import labels_of, offering
 from .sources import WatchedFolder
-from .state import SchedulerState
+from .state import Durable, SchedulerState
 
 T = TypeVar("T")
 
@@ -241,16 +241,16 @@ def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
     )
 
 
-def source_boards(state: SchedulerState) -> tuple[WatchedFolder, ...]:
+def source_boards(orders: Durable) -> tuple[WatchedFolder, ...]:
     """All sources, by name."""
-    return tuple(source for _name, source in sorted(state.durable.sources.by_name.items()))
+    return tuple(source for _name, source in sorted(orders.sources.by_name.items()))
 
 
-def token_boards(state: SchedulerState) -> tuple[TokenBoard, ...]:
+def token_boards(orders: Durable) -> tuple[TokenBoard, ...]:
     """All tokens, by name."""
     return tuple(
         TokenBoard(**{name: getattr(token, name) for name in TokenBoard.__struct_fields__})
-        for _name, token in sorted(state.durable.tokens.by_name.items())
+        for _name, token in sorted(orders.tokens.by_name.items())
     )
 
 

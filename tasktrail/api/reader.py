@@ -410,7 +410,7 @@ class Questions:
 
     def tokens(self, *, as_of: Point | None = None) -> list[TokenBoard]:
         """All tokens, by name: those that were added and not revoked, now or as of a position or time."""
-        return list(self.source.state_as_of(as_of, lambda state, _now: token_boards(state)))
+        return list(self.source.orders_as_of(as_of, token_boards))
 
     def nodes(self, *, as_of: Point | None = None) -> list[NodeBoard]:
         """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen.
@@ -423,7 +423,7 @@ class Questions:
 
     def sources(self, *, as_of: Point | None = None) -> list[WatchedFolder]:
         """All watched folders, by name, now or as of a position or time."""
-        return list(self.source.state_as_of(as_of, lambda state, _now: source_boards(state)))
+        return list(self.source.orders_as_of(as_of, source_boards))
 
     def schedules(self, *, as_of: Point | None = None) -> list[ScheduleBoard]:
         """All schedules, by name, now or as of a position or time."""

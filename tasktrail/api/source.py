@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from ..actors.core.limits import Limits
-from ..actors.core.state import Running, SchedulerState
+from ..actors.core.state import Durable, Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
 from ..config.load import load_config
 from ..events import Recorded, Started
@@ -38,6 +38,8 @@ _FOLLOW_PAUSE = 0.2
 _VIEWS_WITHIN = 10.0
 """Seconds that views which another process keeps may lag behind the log."""
 _VIEWS_PAUSE = 0.01
+_PAGE = 1000
+"""Records of the service that are read at a time."""
 
 
 class _Closing:
@@ -105,6 +107,14 @@ class Source:
         log = self.log()
         position, moment = position_of(log, point), time_of(log, point)
         return function(state_then(log.read(0, position), self._limits(), moment), moment)
+
+    def orders_as_of(self, point: str | Point | None, function: Callable[[Durable], T]) -> T:
+        """What the function makes of what operators have ordered, now or up to a moment; of tasks nothing is known."""
+        if point is None:
+            return self.state(lambda state, _now: function(state.durable))
+        point = parse_point(point)
+        refuse_future(point, self.clock.now())
+        return function(orders_then(self.log(), position_of(self.log(), point)))
 
     def _limits(self) -> Limits:
         """Those of the configuration, as it is now."""
@@ -297,6 +307,20 @@ def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) ->
             )
         )
     return state
+
+
+def orders_then(log: LogReader, position: int) -> Durable:
+    """What operators had ordered up to a position: a fold of the records of the service alone, so of few.
+
+    How often schedules ran is not among it, for tasks tell that.
+    """
+    state = SchedulerState(Limits(), grace={})
+    last, version = log.version_at(0, position), 0
+    while version < last:
+        for record in log.read_task_after(0, version, min(_PAGE, last - version)):
+            version = record.version
+            state.apply(record, record.position)
+    return state.durable
 
 
 def rebuild_beside(log: LogReader, paths: DataPaths, progress: ReportProgress | None = None) -> Rebuilt:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from ..actors.core.limits import LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, laid_over
 from ..actors.core.state import SchedulerState
 from ..api.served import Served
+from ..api.source import orders_then
 from ..config.load import keys
 from ..errors import UnknownRoute
 from ..events import Recorded, TasktrailError
@@ -25,7 +26,6 @@ from .acting import act, sent
 from .fields import FormFields
 from .forms import UNTRIED, Form, SentForm, described_fields, wrong_fields
 from .page import Page
-from .service_history import orders_at
 
 _TABLES = frozenset({*LIMIT_TABLES.values(), "rates", "windows"})
 _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high", "max_task_temp"})
@@ -166,8 +166,8 @@ def _limits(page: Page) -> LimitsNow:
 
     configured, changes, pauses = page.whole.source.state(now)
     if page.past:
-        orders = orders_at(page.whole.source.log(), page.past.position)
-        changes, pauses = orders.limits, orders.pauses.all()
+        orders = orders_then(page.whole.source.log(), page.past.position)
+        changes, pauses = orders.limit_changes, orders.pauses.all()
     holds = laid_over(configured, changes.merged)
     rows: list[LimitRow] = []
     for name in Limits.__struct_fields__:

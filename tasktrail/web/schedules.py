@@ -12,6 +12,7 @@ from ..actors.core.schedules import Schedule, times_after
 from ..actors.core.state import SchedulerState
 from ..api.protocol import TypeInfo
 from ..api.reader import type_info
+from ..api.source import orders_then
 from ..events import TasktrailError
 from ..events.commands import AddSchedule, RemoveSchedule
 from ..events.system_events import ScheduleAdded
@@ -21,7 +22,6 @@ from .acting import act, sent
 from .fields import FormFields
 from .forms import UNTRIED, Form, SentForm, filled_fields, task_sections, wrong_fields
 from .page import Page, TypePath
-from .service_history import orders_at
 
 _SHOWN = 3
 """Next runs of each schedule."""
@@ -111,7 +111,7 @@ async def _answer(page: Page, info: TypeInfo, form: Form, tried: SentForm = UNTR
 def _rows(page: Page) -> list[ScheduleRow]:
     """The schedules, by name."""
     if page.past:
-        then = orders_at(page.whole.source.log(), page.past.position).schedules.by_name
+        then = orders_then(page.whole.source.log(), page.past.position).schedules.by_name
         return [_row(one, page.past.at, None) for _, one in sorted(then.items())]
 
     def now(state: SchedulerState, _now: datetime) -> list[ScheduleRow]:

@@ -59,7 +59,12 @@ def answers(state: SchedulerState, now: datetime) -> Any:
     return (
         (board.position, board.ready, board.blocked, board.entries, board.pauses),
         {task_id: found and found() for task_id, found in why.items()},
-        (limits_board(state).changes, schedule_boards(state), source_boards(state), token_boards(state)),
+        (
+            limits_board(state).changes,
+            schedule_boards(state),
+            source_boards(state.durable),
+            token_boards(state.durable),
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Intake, Submit
-from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.state import Durable, SchedulerState
 from tasktrail.actors.core.step import step
 from tasktrail.api.commands import Commands
 from tasktrail.api.either_way import Blocking
@@ -80,6 +80,9 @@ class MemorySource:
             return self.state(function)
         moment = time_of(self._log, point)
         return function(state_then(self._log.read(0, position_of(self._log, point)), Limits(), moment), moment)
+
+    def orders_as_of(self, point: Point | None, function: Callable[[Durable], T]) -> T:
+        return self.state_as_of(point, lambda state, _now: function(state.durable))
 
     def log(self) -> MemoryEventLog:
         return self._log
