@@ -129,6 +129,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     stats: Stats
     running: list[Task]
+    reserved_memory: int
+    """Bytes that all that ran was promised, also those that are not shown."""
+    reserved_temp: int
     waiting: list[Task]
     """The head of the queue."""
     failures: list[Task]
@@ -361,9 +364,13 @@ def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
     def some(status: str, sort: str) -> list[Task]:
         return past.list(TaskFilters(status=status, sort=sort, user_id=users, limit=shown))[0]
 
+    with past.every(TaskFilters(status="running", user_id=users)) as every:
+        running = list(every.tasks)
     return Standing(
         stats=past.stats(),
-        running=some("running", "id"),
+        running=running[:shown],
+        reserved_memory=sum(task.estimated_memory for task in running),
+        reserved_temp=sum(task.estimated_temp for task in running),
         waiting=some("pending,retrying", "-effective_priority"),
         failures=some("failed", "-updated_at"),
         hour=past.activity(60, 1),

@@ -20,6 +20,7 @@ from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
 from ..http.requests import task_number
 from ..projections.queries.activity import Span
+from ..words import size
 from . import charts
 from .acting import act, sent
 from .formats import exact
@@ -140,10 +141,9 @@ async def then(page: Page) -> dict[str, Any]:
         return _unknown(f"{error.message}: the log is long up to there. One task's page shows its past at once.")
     whole = page.user_id is None
     charted = _charted(found.hour, found.day) if whole else {}
-    note = (
-        "What the machine had is not recorded, so it is not shown. What ran and what was promised to it, and what"
-        f" operators had changed, is told by `tasktrail queue --as-of {page.as_of}` and `limits`."
-    )
+    memory, temp = size(found.reserved_memory), size(found.reserved_temp)
+    note = f"What ran was promised {memory} of memory and {temp} of temp space. " if found.running else ""
+    note += "What the machine had is not recorded, so it is not shown."
     return {
         **_unknown(note),
         "stats": found.stats if whole else None,

@@ -120,6 +120,7 @@ def test_the_past_is_shown_as_it_was_and_cannot_be_acted_on(
     assert f'href="/tasks/{task_id}?as_of={then}"' in part(page, "failures")
     assert "still at it" in part(page, "running")
     assert f'href="/tasks/{ran}?as_of={then}"' in part(page, "running")
+    assert re.search(r"What ran was promised [\d.]+ MiB of memory and 0 B of temp space", page)
     assert re.search(r"[\d.]+ MiB <span class=\"muted\">promised</span>", part(page, "running"))
     assert 'method="post"' not in re.sub(r'<form method="post" action="/logout".*?</form>', "", page, flags=re.DOTALL)
     assert browser.post("/retry", params={"as_of": str(then)}, data={"task_id": str(task_id)}).status_code == 400
