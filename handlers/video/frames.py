@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from ...events.counted import counted
 from ..io_errors import error_text
-from .opening import decoded, is_input_fault, open_input, packets_of, picture_stream, seek
+from .opening import is_input_fault, open_input, packets_of, picture_stream, recovering, seek
 from .source import VideoSource
 
 _STEP_BACK = 5
@@ -257,9 +257,10 @@ def _tolerant(
 ) -> Iterator[VideoFrame]:
     """Decode, and tolerate some damage."""
     decoder = stream.codec_context.codec.name  # it is lost with PyAV 19 where it cannot be begun
+    decode = recovering(stream)
     for packet in chain(packets, [None]):
         try:
-            frames = decoded(stream.decode, packet)
+            frames = decode(packet)
         except av.error.FFmpegError as error:
             if reading.threads != 1:  # it may mean another packet, and dav1d then says that there is no memory
                 raise _OneThreadError from error
@@ -351,9 +352,10 @@ def _keyframes(source: VideoSource, threads: int) -> Iterator[tuple[int, VideoFr
         stream = picture_stream(container, source.path.name, threads)
         stream.codec_context.skip_frame = "NONKEY"
         packets = (packet for packet in packets_of(container, stream) if packet.is_keyframe)
+        decode = recovering(stream)
         for packet in chain(awaited.of(packets), [None]):
             try:
-                frames = decoded(stream.decode, packet)
+                frames = decode(packet)
             except av.error.FFmpegError as error:
                 if threads != 1:
                     raise _OneThreadError from error

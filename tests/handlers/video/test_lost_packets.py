@@ -153,6 +153,23 @@ def test_what_a_decoder_leaves_out_without_a_word_is_counted(
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
 @pytest.mark.parametrize("codec", SILENT)
+def test_a_keyframe_that_is_lost_costs_nothing_from_the_next_one_on(
+    codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    """dav1d refused most of what came, keyframes too, until the end of the film."""
+    recipe = SILENT[codec] | ({"options": {"preset": "10", "g": "25"}} if codec == "av1" else {})
+    source = read_source(damage(clips(audio="", seconds=8, **recipe), picture=[50]))
+    reading = DecodePass(threads)
+    moments = [moment for moment, _frame in frames_after(source, None, reading)]
+    per_frame = round(1 / (source.rate * source.time_base))
+    assert moments[-125:] == [number * per_frame for number in range(75, 200)]
+    assert [moment // per_frame for moment, _frame in keyframes_of(source)] == [0, 25, 75, 100, 125, 150, 175]
+    with open_input(source.path) as container:
+        assert content_of(container, lambda _seconds: None, 1).bad == reading.bad
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize("codec", SILENT)
 @pytest.mark.parametrize("lost", [[50], [25, 26], [30, 31, 60]])
 def test_what_is_read_from_a_place_counts_what_is_lost_behind_it(
     lost: list[int], codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
