@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain
@@ -61,14 +61,14 @@ class DecodePass:
         self._until = until
         self.begin()
 
-    def begin(self, since: int | None = None, good: int = 0, bad: int = 0, refused: Collection[int] = ()) -> None:
-        """Count what is later than `since`, from these on: a way that a seek led to the wrong place does not count."""
+    def begin(self, since: int | None = None, good: int = 0) -> None:
+        """Count what is later than `since`, behind so many: a way that a seek led to the wrong place does not count."""
         self._since = since
-        self.refused = set(refused)
+        self.refused: set[int] = set()
         """The moments of packets that the decoder refused, or left out."""
         self.good = good
         """Packets that were decoded."""
-        self.bad = bad
+        self.bad = 0
         """Packets that the decoder refused, or left out."""
 
     def take(self, moment: int | None) -> None:
@@ -132,20 +132,15 @@ def frames_after(
             yield found, frame
     except _OneThreadError:
         reading.threads = 1
-        yield from _frames_after(source, moment, reading, came, reading.bad, reading.refused)
+        yield from _frames_after(source, moment, reading, came)  # several have counted nothing as refused
 
 
 def _frames_after(
-    source: VideoSource,
-    moment: int | None,
-    reading: DecodePass,
-    good: int = 0,
-    bad: int = 0,
-    refused: Collection[int] = (),
+    source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0
 ) -> Iterator[tuple[int, VideoFrame]]:
     for target in _seek_targets(source, moment):
         reached = False
-        reading.begin(moment, good, bad, refused)
+        reading.begin(moment, good)
         for found, frame in _prepared(source, target, reading):
             reading.tick()
             early = target is not None and not reached and moment is not None and found > moment
