@@ -71,6 +71,10 @@ class DecodePass:
         self.bad = 0
         """Packets that the decoder refused, or left out."""
 
+    def arrive(self) -> None:
+        """From here on all counts: a packet that is damaged may say a time that is over."""
+        self._since = None
+
     def take(self, moment: int | None) -> None:
         """Count a packet that the decoder took."""
         self.good += self._counts(moment)
@@ -147,6 +151,8 @@ def _frames_after(
             if early and found != target:
                 break
             reached = True
+            if moment is not None and found >= moment:
+                reading.arrive()
             if moment is None or found > moment:
                 yield found, frame
         if reached:

@@ -220,6 +220,31 @@ def test_threads_lose_no_frame_behind_what_cannot_be_decoded(
     assert together.refused == alone.refused
 
 
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_a_packet_that_has_lost_its_time_as_well_is_told(
+    threads: int, clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its time is that of the cluster in the Matroska file then, before frames that have come."""
+    clip = clips(suffix=".mkv", options={"g": "25"}, audio="")
+    content = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        lost = next(packet for number, packet in enumerate(container.demux(video=0)) if number == 37)
+        assert lost.pos is not None
+        content[lost.pos + 1 : lost.pos + lost.size] = bytes(lost.size - 1)  # but for the number of the track
+    film = tmp_path / "damaged.mkv"
+    film.write_bytes(content)
+    source = read_source(film)
+    alone = DecodePass(1)
+    moments = [moment for moment, _frame in frames_after(source, None, alone)]
+    assert (len(moments), alone.refused) == (99, {1000})
+    for before in (None, moments[30]):
+        together = DecodePass(threads)
+        assert [moment for moment, _frame in frames_after(source, before, together)] == [
+            moment for moment in moments if before is None or moment > before
+        ]
+        assert (together.bad, together.refused) == (1, {1000})
+
+
 @pytest.mark.parametrize("lost", [{30}, {33, 34, 35}])
 def test_threads_leave_out_no_frame_that_one_can_decode(
     lost: set[int], clips: Callable[..., Path], damage: Callable[..., Path]
