@@ -321,7 +321,8 @@ class _Walk:
     def check(self, row: tuple[Any, ...] | Damage) -> None:
         """One row in order of position, its hash last."""
         if isinstance(row, Damage):
-            self._findings.add(row.position, row.code, row.reason)
+            remedy = "" if row.error is None else row.error.advice
+            self._findings.add(row.position, row.code, row.reason, remedy)
             self.position, self.hash = row.end, b""
             if row.end > row.position:
                 self._lose_all(row)

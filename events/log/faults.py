@@ -4,6 +4,8 @@ import re
 import sqlite3
 from typing import NamedTuple
 
+from ..errors import TasktrailError
+
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """SQLite's complaint may repeat what it found in a damaged schema, which Python then cannot read."""
 
@@ -31,6 +33,8 @@ class Damage(NamedTuple):
     """Up to here nothing more is told; 0: only of this one."""
     code: str = "unreadable"
     """As that of a `Fault`."""
+    error: TasktrailError | None = None
+    """Why the system does not let it be read; nothing says then that it is damaged."""
 
     @property
     def end(self) -> int:

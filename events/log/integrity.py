@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from ..errors import LogTooNew, TasktrailError
+from ..errors import LogCorrupt, LogTooNew, TasktrailError
 from ..ranges import NumberRange
 from ..recorded import STUB
 from .answers import answer_faults
@@ -21,6 +21,7 @@ from .chain import GENESIS, link
 from .faults import UNREADABLE, Damage, Fault, without_place
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, TABLES, epoch_sum, expected, is_newest, masked_in, objects, sums_rows
+from .sqlite_errors import meaning_of
 from .stubs import Drop, StubCheck, read_drops
 from .writers import newest_writer
 
@@ -202,7 +203,9 @@ def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any,
         try:
             file = archives.file(segment)
         except TasktrailError as error:
-            yield Damage(segment.first, without_place(error.message, segment.first), segment.last, "archive")
+            refused = None if isinstance(error, LogCorrupt) else error
+            message = without_place(error.message, segment.first)
+            yield Damage(segment.first, message, segment.last, "archive", refused)
             continue
         for number in range(max(0, after + 1 - segment.first) // FRAME, len(file.index.frames)):
             try:
@@ -213,7 +216,9 @@ def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any,
             except OSError as error:
                 begin = segment.first + number * FRAME
                 end = min(begin + FRAME - 1, segment.last)
-                yield Damage(begin, f"the archive cannot be read: {error}", end, "archive")
+                message = f"An archive cannot be read: {error}"
+                refused = None if isinstance(error, FileNotFoundError) else meaning_of(error)(message)
+                yield Damage(begin, message, end, "archive", refused)
     return last
 
 
@@ -298,12 +303,15 @@ def _is_broken(value: str) -> bool:
 def chain_faults(rows: Iterable[tuple[Any, ...] | Damage], stubs: StubCheck) -> Iterator[Fault]:
     """Gaps, broken links, stubs that nothing explains, and rows that cannot be decoded.
 
-    It takes the memory of what was dropped, as ranges.
+    It takes the memory of what was dropped, as ranges. What the system does not let be read is no fault of the log, and
+    raises the error that says so.
     """
     last, digest = 0, GENESIS
     wrong = list[Fault]()
     for row in rows:
         if isinstance(row, Damage):
+            if row.error is not None:
+                raise row.error
             yield Fault(row.position, row.code, row.reason)
             stubs.lose(row.position, row.end)
             last, digest = row.end, b""

@@ -29,7 +29,7 @@ from ..system_events import SegmentArchived
 from ..task_events import Completed
 from .answers import answer_faults, first_of, has_sums, is_as_written, line_of, read_answered, unanswered
 from .archive_faults import archive_faults
-from .archives import Archives, KnownArchive, delete_archived, note_contents
+from .archives import PUT_BACK, Archives, KnownArchive, delete_archived, note_contents
 from .archives import put as note_archive
 from .chain import checksum
 from .encryption import Decryption, Encryption, belongings, erasable, key_of, opened_digest, refuse_lost_keys
@@ -239,7 +239,9 @@ class SqliteEventLog:
         fault = next(faults, None)
         if fault is not None:
             where = f"position {fault.position}: " if fault.position else ""
-            raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{self._path}: {where}{fault.message}")
+            kind = LogTooNew if fault.code == "newer" else LogCorrupt
+            remedy = PUT_BACK if fault.code == "archive" else ""
+            raise kind(f"{self._path}: {where}{fault.message}", remedy=remedy)
 
     def _grow_write_ahead_log(self) -> None:
         """Give the write-ahead log its full size at once: a rolled back insert that spilled stays behind as free room.

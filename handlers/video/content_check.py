@@ -13,7 +13,7 @@ from av.stream import Disposition
 from ...events.counted import counted, plural
 from ..contract import Unusable
 from .frames import SILENT
-from .opening import as_fraction, decoded, is_input_fault, tolerant
+from .opening import as_fraction, is_input_fault, recovering, tolerant
 
 _SLACK = 0.5
 """Seconds that a track may be shorter. Encoders of sound add and cut some at both ends."""
@@ -68,7 +68,8 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
     for stream in moving:
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
-    tracks = [*moving, *container.streams.audio]
+    tracks: list[Any] = [*moving, *container.streams.audio]
+    decoders = {stream.index: recovering(stream) for stream in tracks}
     ends: list[Any] = [(stream, None) for stream in tracks]
     packets = ((packet.stream, packet) for packet in tolerant(container.demux(tracks)) if packet.size)
     for stream, packet in chain(packets, ends):
@@ -77,7 +78,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
             due = packet.pts * as_fraction(stream.time_base)
             awaited.add(due)
         try:
-            frames = decoded(stream.decode, packet)
+            frames = decoders[stream.index](packet)
         except av.error.FFmpegError as error:
             if stream in moving and threads != 1:
                 return Content(doubtful=True)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain
@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from ...events.counted import counted
 from ..io_errors import error_text
-from .opening import decoded, is_input_fault, open_input, packets_of, picture_stream, seek
+from .opening import is_input_fault, open_input, packets_of, picture_stream, recovering, seek
 from .source import VideoSource
 
 _STEP_BACK = 5
@@ -61,15 +61,19 @@ class DecodePass:
         self._until = until
         self.begin()
 
-    def begin(self, since: int | None = None, good: int = 0, bad: int = 0, refused: Collection[int] = ()) -> None:
-        """Count what is later than `since`, from these on: a way that a seek led to the wrong place does not count."""
+    def begin(self, since: int | None = None, good: int = 0) -> None:
+        """Count what is later than `since`, behind so many: a way that a seek led to the wrong place does not count."""
         self._since = since
-        self.refused = set(refused)
+        self.refused: set[int] = set()
         """The moments of packets that the decoder refused, or left out."""
         self.good = good
         """Packets that were decoded."""
-        self.bad = bad
+        self.bad = 0
         """Packets that the decoder refused, or left out."""
+
+    def arrive(self) -> None:
+        """From here on all counts: a packet that is damaged may say a time that is over."""
+        self._since = None
 
     def take(self, moment: int | None) -> None:
         """Count a packet that the decoder took."""
@@ -132,26 +136,23 @@ def frames_after(
             yield found, frame
     except _OneThreadError:
         reading.threads = 1
-        yield from _frames_after(source, moment, reading, came, reading.bad, reading.refused)
+        yield from _frames_after(source, moment, reading, came)  # several have counted nothing as refused
 
 
 def _frames_after(
-    source: VideoSource,
-    moment: int | None,
-    reading: DecodePass,
-    good: int = 0,
-    bad: int = 0,
-    refused: Collection[int] = (),
+    source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0
 ) -> Iterator[tuple[int, VideoFrame]]:
     for target in _seek_targets(source, moment):
         reached = False
-        reading.begin(moment, good, bad, refused)
+        reading.begin(moment, good)
         for found, frame in _prepared(source, target, reading):
             reading.tick()
             early = target is not None and not reached and moment is not None and found > moment
             if early and found != target:
                 break
             reached = True
+            if moment is not None and found >= moment:
+                reading.arrive()
             if moment is None or found > moment:
                 yield found, frame
         if reached:
@@ -257,9 +258,10 @@ def _tolerant(
 ) -> Iterator[VideoFrame]:
     """Decode, and tolerate some damage."""
     decoder = stream.codec_context.codec.name  # it is lost with PyAV 19 where it cannot be begun
+    decode = recovering(stream)
     for packet in chain(packets, [None]):
         try:
-            frames = decoded(stream.decode, packet)
+            frames = decode(packet)
         except av.error.FFmpegError as error:
             if reading.threads != 1:  # it may mean another packet, and dav1d then says that there is no memory
                 raise _OneThreadError from error
@@ -351,9 +353,10 @@ def _keyframes(source: VideoSource, threads: int) -> Iterator[tuple[int, VideoFr
         stream = picture_stream(container, source.path.name, threads)
         stream.codec_context.skip_frame = "NONKEY"
         packets = (packet for packet in packets_of(container, stream) if packet.is_keyframe)
+        decode = recovering(stream)
         for packet in chain(awaited.of(packets), [None]):
             try:
-                frames = decoded(stream.decode, packet)
+                frames = decode(packet)
             except av.error.FFmpegError as error:
                 if threads != 1:
                     raise _OneThreadError from error

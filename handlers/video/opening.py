@@ -212,6 +212,28 @@ def decoded(decode: Callable[[Any], _Made], packet: "av.Packet[Any] | None") -> 
         raise av.error.InvalidDataError(av.error.tag_to_code(b"INDA"), "The decoder cannot be begun") from error
 
 
+def recovering(stream: VideoStream | AudioStream) -> "Callable[[av.Packet[Any] | None], list[Any]]":
+    """`decoded` for a stream. Behind a packet that was refused, dav1d is begun anew at the next keyframe.
+
+    It would refuse that as well, and most of what follows, to the end of the film.
+    """
+    is_upset = False
+
+    def decode(packet: "av.Packet[Any] | None") -> list[Any]:
+        nonlocal is_upset
+        if is_upset and packet is not None and packet.is_keyframe:
+            is_upset = False
+            if stream.codec_context.is_open and stream.codec_context.codec.canonical_name == "av1":
+                stream.codec_context.flush_buffers()
+        try:
+            return decoded(stream.decode, packet)
+        except av.error.FFmpegError:
+            is_upset = True
+            raise
+
+    return decode
+
+
 def left_out_note(packets: int, called: str) -> str:
     """Says how many packets of a track the decoder refused."""
     return (

@@ -3,10 +3,12 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from ...events import Recorded
 from ...events.errors import TaskForgotten
 from ...events.ranges import NumberRange, spans_of
-from ...events.system_events import TasksForgotten
+from ...events.system_events import RetentionRule, TasksForgotten
 from ...events.values import MAX_INTEGER
 from ..errors import ViewsDamaged
 from .checksums import sound
@@ -27,9 +29,9 @@ _TORN = """
 
 
 def write_forgotten(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
-    """Fold a batch in."""
+    """Fold a batch in. The rule itself stands there: its words may be others in the next version."""
     rows = [
-        (span.first, span.last, record.position, record.event.rule.words)
+        (span.first, span.last, record.position, msgspec.json.encode(record.event.rule).decode())
         for record in records
         if isinstance(record.event, TasksForgotten)
         for span in spans_of(record.event.tasks)
@@ -50,7 +52,8 @@ def forgotten_in(conn: sqlite3.Connection, task_id: int) -> TaskForgotten | None
         return None
     for first, last, position, rule in sound(conn.execute(_OF, (task_id,))):
         if first <= task_id <= last:
-            return TaskForgotten(f"Task {task_id} was forgotten at position {position}: {rule}", field="task_id")
+            words = msgspec.json.decode(rule, type=RetentionRule).words
+            return TaskForgotten(f"Task {task_id} was forgotten at position {position}: {words}", field="task_id")
     return None
 
 

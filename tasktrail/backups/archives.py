@@ -13,6 +13,7 @@ from ..events.log.archive_faults import archive_faults
 from ..events.log.archive_file import file_digest
 from ..events.log.archives import Archives, KnownArchive, folder_of
 from ..events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
+from ..events.log.sqlite_errors import meaning_of
 from .check import open_log
 from .evidence import sync_copy
 
@@ -38,7 +39,8 @@ def refuse_missing(copy: Path) -> None:
 def copy_archives(log: Path, copy: Path) -> list[Path]:
     """Copy the archives of a log that are not beside a copy of it yet; those that were copied. They are on the disk.
 
-    Raises `LogCorrupt` where one is damaged or missing, `BackupFailed` where one cannot be written.
+    Raises `LogCorrupt` where one is damaged or missing, `LogNotWritable` or `DiskFailed` where one may not be read,
+    `BackupFailed` where one cannot be written.
     """
     segments, added = archives_of(copy), list[Path]()
     folder = folder_of(copy)
@@ -52,6 +54,8 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
     except BaseException as error:
         remove(added, folder)
         if isinstance(error, OSError):
+            if error.filename and Path(error.filename).parent == folder_of(log):
+                raise meaning_of(error)(f"An archive cannot be read: {error}") from error
             raise BackupFailed(f"An archive cannot be copied to {folder}: {error}") from error
         raise
     if added:

@@ -226,11 +226,15 @@ def field_pairs(task: "Task", *, every: bool = True) -> list[tuple[str, str]]:
         if _is_at_rest(task, name, text):
             continue
         if name == "result":
-            inner = ((f"  {plain(key)}", as_text(value)) for key, value in task.result.items())
-            pairs += [(name, ""), *((key, told) for key, told in inner if told not in ("-", "0"))]
+            # A 0 is a result; an empty list or text is none.
+            inner = [(f"  {plain(key)}", as_text(value)) for key, value in task.result.items() if value not in _EMPTY]
+            pairs += [(name, ""), *inner] if inner else []
         else:
             pairs.append((name, text))
     return pairs
+
+
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 def _is_at_rest(task: "Task", name: str, text: str) -> bool:

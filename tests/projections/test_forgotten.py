@@ -353,6 +353,19 @@ def test_a_check_beside_a_service_takes_nothing_for_damage_that_is_forgotten_mea
         views.close()
 
 
+def test_views_of_a_version_that_words_a_rule_otherwise_are_as_the_log_says(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(TaskViews(tmp_path / "views.db")) as views:
+        views.apply(list(journal.log.read()))
+        monkeypatch.setattr(RetentionRule, "words", "1.08e+06 s")
+        assert isinstance(journal.log, SqliteEventLog)
+        with closing(journal.log.reader()) as reader:
+            assert verify(reader, tmp_path / "views.db").findings == ()
+        with pytest.raises(TaskForgotten, match=r": 1.08e\+06 s"):
+            TaskQueries(views.connection).state(1)
+
+
 def test_the_room_of_dropped_records_is_used_again(tmp_path: Path) -> None:
     sizes = []
     with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:

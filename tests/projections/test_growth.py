@@ -189,6 +189,21 @@ def test_the_program_for_auditors_prints_what_is_proven(
     assert sum(map(len, lines)) <= 220, "an auditor reads both"
 
 
+def test_the_program_for_auditors_reads_no_file_without_end(
+    grown: Sealed,
+    made: tuple[Path, list[int]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "growth.json"
+    file.write_text(json.dumps(grown.growth(made[1][0])))
+    for growth, kept in (("/dev/zero", str(grown.seals / f"{made[1][0]}.note")), (str(file), "/dev/zero")):
+        monkeypatch.setattr("sys.argv", ["check_growth.py", growth, kept, grown.key])
+        assert CHECKER["main"]() == 4
+        assert "NOT PROVEN" in capsys.readouterr().err
+
+
 # --- an implementation that was not written here ---
 
 

@@ -34,6 +34,7 @@ from tasktrail.events.errors import (
     LogLocked,
     LogNotWritable,
     TaskForgotten,
+    TasktrailError,
 )
 from tasktrail.events.log import archive_file
 from tasktrail.events.log.archive_file import ArchiveFile
@@ -164,22 +165,42 @@ def test_an_archive_for_which_there_is_no_room_says_so(
 
 @pytest.mark.parametrize(("number", "told"), [(errno.EACCES, LogNotWritable), (errno.EIO, DiskFailed)])
 def test_an_archive_that_cannot_be_read_says_so(
-    service: TaskService, monkeypatch: pytest.MonkeyPatch, number: int, told: type[Exception]
+    service: TaskService, monkeypatch: pytest.MonkeyPatch, number: int, told: type[TasktrailError]
 ) -> None:
     done(service, 15)
     service.archive(SIZE + 1)
     opens = Path.open
 
-    def fails(path: Path, *mode: Any) -> Any:
+    def fails(path: Path, *mode: Any, **more: Any) -> Any:
         if path.suffix == ".zst":
             raise OSError(number, os.strerror(number))
-        return opens(path, *mode)
+        return opens(path, *mode, **more)
 
     archive_file._index.cache_clear()
     archive_file._frame.cache_clear()
     monkeypatch.setattr(Path, "open", fails)
     with pytest.raises(told, match="An archive cannot be read"):
         list(service.log())
+    (found,) = service.verify().findings
+    assert (found.code, found.remedy) == ("archive", told.remedy)
+    service.close()
+    with pytest.raises(told, match="An archive cannot be read"):
+        TaskService.open(service.paths.data)
+
+
+@pytest.mark.parametrize(("refused", "told"), [(0, LogNotWritable), (1, BackupFailed)])
+def test_a_backup_tells_an_archive_that_may_not_be_read_from_a_folder_that_may_not_be_written(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, told: type[Exception]
+) -> None:
+    done(service, 15)
+    service.archive(SIZE + 1)
+
+    def copyfile(*paths: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(paths[refused]))
+
+    monkeypatch.setattr("tasktrail.backups.archives.shutil.copyfile", copyfile)
+    with pytest.raises(told):
+        service.backup(tmp_path / "copy.db")
 
 
 def test_the_service_archives_by_its_policy(open_service: Opener) -> None:

@@ -153,6 +153,23 @@ def test_what_a_decoder_leaves_out_without_a_word_is_counted(
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
 @pytest.mark.parametrize("codec", SILENT)
+def test_a_keyframe_that_is_lost_costs_nothing_from_the_next_one_on(
+    codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    """dav1d refused most of what came, keyframes too, until the end of the film."""
+    recipe = SILENT[codec] | ({"options": {"preset": "10", "g": "25"}} if codec == "av1" else {})
+    source = read_source(damage(clips(audio="", seconds=8, **recipe), picture=[50]))
+    reading = DecodePass(threads)
+    moments = [moment for moment, _frame in frames_after(source, None, reading)]
+    per_frame = round(1 / (source.rate * source.time_base))
+    assert moments[-125:] == [number * per_frame for number in range(75, 200)]
+    assert [moment // per_frame for moment, _frame in keyframes_of(source)] == [0, 25, 75, 100, 125, 150, 175]
+    with open_input(source.path) as container:
+        assert content_of(container, lambda _seconds: None, 1).bad == reading.bad
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize("codec", SILENT)
 @pytest.mark.parametrize("lost", [[50], [25, 26], [30, 31, 60]])
 def test_what_is_read_from_a_place_counts_what_is_lost_behind_it(
     lost: list[int], codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
@@ -201,6 +218,31 @@ def test_threads_lose_no_frame_behind_what_cannot_be_decoded(
     assert len(moments(alone)) == 100 - len(lost)
     assert moments(together) == moments(alone)
     assert together.refused == alone.refused
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_a_packet_that_has_lost_its_time_as_well_is_told(
+    threads: int, clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its time is that of the cluster in the Matroska file then, before frames that have come."""
+    clip = clips(suffix=".mkv", options={"g": "25"}, audio="")
+    content = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        lost = next(packet for number, packet in enumerate(container.demux(video=0)) if number == 37)
+        assert lost.pos is not None
+        content[lost.pos + 1 : lost.pos + lost.size] = bytes(lost.size - 1)  # but for the number of the track
+    film = tmp_path / "damaged.mkv"
+    film.write_bytes(content)
+    source = read_source(film)
+    alone = DecodePass(1)
+    moments = [moment for moment, _frame in frames_after(source, None, alone)]
+    assert (len(moments), alone.refused) == (99, {1000})
+    for before in (None, moments[30]):
+        together = DecodePass(threads)
+        assert [moment for moment, _frame in frames_after(source, before, together)] == [
+            moment for moment in moments if before is None or moment > before
+        ]
+        assert (together.bad, together.refused) == (1, {1000})
 
 
 @pytest.mark.parametrize("lost", [{30}, {33, 34, 35}])

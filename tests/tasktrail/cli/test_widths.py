@@ -202,9 +202,26 @@ def test_what_came_of_a_task_has_a_line_for_each_thing(cli: Callable[..., Any], 
     tasks.journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed", result=result))
     lines = lines_of(cli("show", str(task_id)), width)
     begin = lines.index("result")
-    assert [line.split()[:2] for line in lines[begin + 1 : begin + 3]] == [["codec", "h264"], ["frames", "90000"]]
-    assert lines[begin + 3].startswith("  notes ")
-    assert {"audio_tracks", "subtitles", "checkpoint", "77123"}.isdisjoint(" ".join(lines).split())
+    assert [line.split()[:2] for line in lines[begin + 1 : begin + 4]] == [
+        ["audio_tracks", "0"],
+        ["codec", "h264"],
+        ["frames", "90000"],
+    ]
+    assert lines[begin + 4].startswith("  notes ")
+    assert {"subtitles", "checkpoint", "77123"}.isdisjoint(" ".join(lines).split())
+
+
+def test_a_zero_in_the_result_is_shown(cli: Callable[..., Any], tasks: Any, width: int) -> None:
+    """A function of one's own answers `{"value": 0}`; that it is 0 is what was asked for."""
+    results: tuple[dict[str, Any], ...] = ({"value": 0, "left": 0.0, "ok": False}, {"value": ""})
+    for task_id, result in enumerate(results, 1):
+        tasks.create_task(type="noop")
+        tasks.journal.record(task_id, Started(worker="w1"))
+        tasks.journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed", result=result))
+    lines = lines_of(cli("show", "1"), width)
+    begin = lines.index("result")
+    assert [line.split() for line in lines[begin + 1 : begin + 4]] == [["left", "0"], ["ok", "no"], ["value", "0"]]
+    assert "result" not in lines_of(cli("show", "2"), width)
 
 
 def test_types_and_their_options_wrap(cli: Callable[..., Any], width: int, environment: Any, tmp_path: Path) -> None:
