@@ -33,7 +33,8 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     effective_priority: float
     terms: PriorityTerms
     shut_by: tuple[str, ...] = ()
-    """What the limits and pauses that hold it back now are about, such as `type video_convert`."""
+    """What holds back all of its type, user or label now: `pause of type video_convert`, `window of …`, `rate of …` or
+    `limit of …`; `worker gpu` and `node zone=a` where none of these is free."""
 
 
 class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +255,6 @@ def token_boards(state: SchedulerState) -> tuple[TokenBoard, ...]:
 def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Queued:
     task = state.tasks[task_id]
     parts = terms(task, now)
-    closed = filter(state.is_closed, queue_keys_of(task))
     return Queued(
         place=place,
         task_id=task_id,
@@ -265,7 +265,7 @@ def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Q
         waiting_since=task.waiting_since,
         effective_priority=round(parts.total, 3),
         terms=parts,
-        shut_by=tuple(f"{kind} {name}" for kind, name in closed),
+        shut_by=tuple(filter(None, map(state.closed_by, queue_keys_of(task)))),
     )
 
 
