@@ -123,6 +123,7 @@ def test_a_wrong_address_or_key_of_a_witness_is_refused(cli: Callable[..., Any],
     for wrong in (key[:-1], f"v{key}", "nowhere.key"):
         told = json.loads(cli("witness", "add", "--data", str(data), "https://a", "--key", wrong, "--json").err)
         assert (told["code"], told["field"]) == ("seal_unfit", "key")
+    assert told["detail"] == "There is no public key in nowhere.key: No such file or directory"
     assert not (data / "witnesses.json").exists()
 
 
