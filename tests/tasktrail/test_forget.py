@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -465,6 +466,9 @@ def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
     assert refused.value.field == "from"
     done(service, 1)
     assert service.whatif(begin=service._system.cleared.position, max_concurrent=1)
+    (begin,) = re.findall(r"with `--from (\d+)`", refused.value.advice)
+
+    assert service.whatif(begin=int(begin), max_concurrent=1)
 
 
 def test_answers_to_what_is_forgotten_are_found_by_their_commands(open_service: Opener) -> None:
