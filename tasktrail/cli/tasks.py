@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from ..events.counted import counted, plural
 from ..words import duration, moment, percent, size
 from .command import CliCommand, pass_session
 from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
@@ -358,9 +359,9 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
                 click.echo(for_stream(json_bytes(record.flat() | more), sys.stdout))
             return
         if gone := _why_gone(reading, records):
-            for record in records:
-                say(f"{record.position}  {moment(record.recorded_at)}  {record.name}")
             say(gone)
+            stubs, verb = counted(len(records), "stub"), plural(len(records), "stands", "stand")
+            say(f"{stubs}, from position {records[0].position} to {records[-1].position}, {verb} for it")
             return
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
         from ..projections.history import history as story_of
