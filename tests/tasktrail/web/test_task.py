@@ -22,7 +22,7 @@ from tasktrail.config.settings import Config
 from tasktrail.events import Checkpoint, Created, Progressed, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.system_events import Adjusted
-from tasktrail.events.task_events import Checkpointed, Completed, Failed, Retried
+from tasktrail.events.task_events import ERASED, Checkpointed, Completed, Failed, Retried
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.seals import make_seal
 from tasktrail.web.formats import next_try
@@ -346,6 +346,21 @@ def served(data: Path) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.slow
+def test_an_erased_task_says_so_and_shows_no_file_that_is_called_erased(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    log = SqliteEventLog(data / "log.db", now=Journal(None).at)  # type: ignore[arg-type]  # only its time
+    journal = Journal(log)
+    journal.record(1, Created(type="add", input_file=ERASED, output_file=ERASED))
+    journal.record(1, Started(), Completed(message=ERASED))
+    log.close()
+    with served(data) as browser:
+        page = shown(browser, 1)
+    assert "Which files it worked on, if any, is erased." in page
+    assert "<figure>" not in page
+    assert page.count('<p class="muted">Erased.</p>') == 2, "options and result"
+
+
 def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
