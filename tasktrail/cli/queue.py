@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..events.counted import counted, plural
-from ..words import duration, percent, rate, size
+from ..words import duration, percent, rate, size, sum_of
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
 from .parameters import TASK_ID, NumberParam, PointParam, WholeParam
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..actors.core.explanation import Lifting, Why
     from ..api.protocol import Reading
     from ..events.commands import SetLimits
-    from ..events.task_events import PriorityTerms
     from ..projections.queries.stats import Ended, Stats
 
 
@@ -305,17 +304,6 @@ def _ahead(why: "Why", session: Session) -> None:
         session.layout().table(_AHEAD, rows)
     if more := why.place - 1 - len(rows):
         say(f"and {more:,} more; `tasktrail queue` shows the order")
-
-
-def sum_of(terms: "PriorityTerms") -> str:
-    """The terms of a priority as a sum: `5 base + 10 user + 1.5 wait - 20 long`."""
-    parts = [f"{terms.base} base"]
-    if terms.user:
-        parts.append(f"+ {terms.user} user")
-    parts.append(f"+ {terms.wait:.1f} wait")
-    if terms.duration:
-        parts.append(f"- {-terms.duration} long")
-    return " ".join(parts)
 
 
 def as_line(command: "Lifting", session: Session) -> str:

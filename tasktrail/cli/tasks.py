@@ -11,14 +11,13 @@ import click
 import msgspec
 
 from ..events.counted import counted, plural
-from ..words import duration, moment, percent, size
+from ..words import duration, moment, percent, size, sum_of
 from .command import CliCommand, pass_session
 from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
 from .failing import json_bytes
 from .fields import with_options
 from .notices import in_short
 from .parameters import TASK_ID, PointParam, WholeParam
-from .queue import sum_of
 from .session import Session
 from .terminal import (
     Column,

@@ -21,7 +21,7 @@ from ..events.errors import (
     UnknownTask,
     UnknownType,
 )
-from ..words import about, ago, duration, percent, rate, size
+from ..words import about, ago, duration, percent, rate, size, sum_of
 
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
@@ -163,6 +163,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "plainly": plainly,
     "pretty": pretty,
     "rate": rate,
+    "sum_of": sum_of,
     "plural": plural,
     "when": when,
     "wrapping": wrapping,

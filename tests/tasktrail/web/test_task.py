@@ -216,6 +216,7 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     task_id = create(held=True, priority=2)
     page = shown(browser, task_id)
     assert "is held until somebody starts it" in page
+    assert "(counts as 2.0 = 2 base + 0.0 wait)" in page
     assert set(forms(page)) == {"start", "adjust", "cancel"}
 
     def act(action: str, **fields: str) -> str:
