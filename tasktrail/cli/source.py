@@ -12,7 +12,7 @@ from .fields import absolute, default_actor, options_of, reason_and_actor, sourc
 from .operate import send, who
 from .parameters import FILE, TYPE
 from .session import Session
-from .terminal import Column, plain, print_json
+from .terminal import Column, plain, print_json, say
 
 _COLUMNS = (
     Column("SOURCE"),
@@ -109,7 +109,7 @@ def list_sources(session: Session) -> None:
             print_json(one)
         return
     if not sources:
-        click.echo("There is no source. `tasktrail source add --help` tells how to add one.")
+        say("There is no source. `tasktrail source add --help` tells how to add one.")
         return
     layout = session.layout()
     rows = [

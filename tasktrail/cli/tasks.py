@@ -118,7 +118,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
         return
     if not tasks:
         then = f" as of {moment(as_of)}" if isinstance(as_of, datetime) else ""
-        click.echo(f"No task passes the filters{then}." if total == 0 else f"None beyond {filters.offset} of {total}.")
+        say(f"No task passes the filters{then}." if total == 0 else f"None beyond {filters.offset} of {total}.")
         return
     layout = session.layout()
     layout.table(_LIST, (_list_row(task, layout) for task in tasks))
@@ -327,7 +327,7 @@ def diff_command(session: Session, begin: int | datetime, end: int | datetime | 
     if rows:
         layout.table(_CHANGES, rows)
     else:
-        click.echo("Nothing was recorded of any task in between.")
+        say("Nothing was recorded of any task in between.")
 
 
 @click.command(

@@ -92,7 +92,7 @@ def list_tokens(session: Session) -> None:
             print_json(board)
         return
     if not boards:
-        click.echo("There is no token. `tasktrail token add --help` tells how to add one.")
+        say("There is no token. `tasktrail token add --help` tells how to add one.")
         return
     layout = session.layout()
     rows = [

@@ -118,6 +118,7 @@ def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
     assert "types noop=1 (changed)" in shown
     assert "rates type:noop=10/m, user:*=100/h (changed)" in shown
     assert "max_memory no limit" in shown
+    assert "max_cpu 100 %" in shown
     assert "max_task_temp three times the estimate, at least 1 GiB" in shown
     assert "type noop since" in shown
     assert "by ops: repair" in shown

@@ -158,6 +158,7 @@ def test_what_is_left_empty_stays_as_it_is(browser: httpx.Client, service: TaskS
     assert (holds.max_per_type, holds.max_per_user, holds.labels) == (5, 4, {"day": 3})
     shown = browser.get("/limits").text
     assert re.search(r"http, .*?, position \d+: so", shown, re.DOTALL)
+    assert ">100 %<" in shown, "max_cpu"
     assert browser.post("/limits", data={"max_per_user": ""}).status_code == 400
     service.set_limits(reset=True)
 
