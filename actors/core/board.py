@@ -57,6 +57,8 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that an attempt may be expected to take, as its type or who asked for it estimates; 0: not known."""
     node: str = ""
     """Where it runs; empty where there is only one machine."""
+    resumed: bool = False
+    """Whether it went on from a checkpoint, so that it did not begin at 0 %."""
 
 
 class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,6 +289,7 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
         stopping=entry.stopping,
         expected=task.seconds_needed or spec.estimated_time,
         node=entry.node,
+        resumed=task.resumed,
     )
 
 
