@@ -388,6 +388,8 @@ def stats_command(session: Session, as_of: int | datetime | None) -> None:
     if stats.by_type:
         click.echo("")
         _print_types(stats, session.layout())
+        if any(kind.durations for kind in stats.by_type.values()):
+            say("how long completed tasks ran: kept in classes, so each figure may be up to 10 % too high")
 
 
 def _ended(ended: "Ended") -> str:
