@@ -17,6 +17,7 @@ from ..events.errors import (
     OutputExists,
     OutputTaken,
     RetriesExhausted,
+    TaskForgotten,
     TasktrailError,
     UnknownTask,
     UnknownType,
@@ -48,6 +49,7 @@ def exactly(value: object) -> Markup:
 _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
     UnknownRoute: "The pages are named at the top.",
     UnknownTask: "The list of tasks has all that there are.",
+    TaskForgotten: "Its history is gone for good; a backup from before may have it. The page Log shows who forgot it.",
     UnknownType: "The page Submit has all types that there are.",
     OutputExists: "Choose another output, remove the file, or tick Overwrite.",
     OutputTaken: "Wait for that task or cancel it, choose another output, or tick Overwrite.",

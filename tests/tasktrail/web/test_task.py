@@ -334,6 +334,18 @@ def elements(page: str) -> list[tuple[str, dict[str, str]]]:
 ACCEPT = {"accept": "text/html"}
 
 
+def test_a_forgotten_task_leads_to_the_page_that_says_who_forgot_it(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id = create(user_id=4242)
+    service.wait(task_id, 60)
+    service.forget(0, user_id=4242)
+    answer = browser.get(f"/tasks/{task_id}")
+    assert answer.status_code == 404
+    assert f"Task {task_id} was forgotten at position " in answer.text
+    assert "The page Log shows who forgot it." in answer.text
+
+
 @contextmanager
 def served(data: Path) -> Iterator[httpx.Client]:
     """A service on a folder whose log somebody has written, held back from working on it."""
