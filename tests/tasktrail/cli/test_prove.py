@@ -244,3 +244,11 @@ def test_a_file_of_another_machine_is_looked_up_by_name(cli: Callable[..., Any])
     told = cli("provenance", "out/small one.jpg", "--url", "http://127.0.0.1:9")
     assert told.code == 2
     assert "`tasktrail list --search 'small one.jpg'`" in " ".join(told.err.split())
+
+
+def test_an_address_of_no_time_authority_is_refused_before_anything_is_sealed(
+    cli: Callable[..., Any], data: Path
+) -> None:
+    told = json.loads(cli("anchor", "tsa", "ftp://a", "--data", str(data), "--json").err)
+    assert (told["code"], told["field"], "time authority" in told["remedy"]) == ("invalid_value", "url", True)
+    assert not (data / "seals").exists()
