@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from ...events.priority import terms
-from ...events.system_events import LimitsChanged, Role, ScheduleAdded
+from ...events.system_events import LOCAL, LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
 from .limits import UNLIMITED, Limits, Pause, queue_keys_of
 from .nodes import Nodes
@@ -106,6 +106,8 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     running: tuple[RunningNow, ...]
     resources: Resources
     pauses: tuple[Pause, ...]
+    node_drains: dict[str, Literal["draining", "drained"]] = {}
+    """Node → how far its drain is. Nothing starts there."""
     fair_share: bool = False
     """Whether users take turns. Then `entries` are in the order in which they would start if nothing ended."""
 
@@ -162,8 +164,17 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=resources_of(state),
         pauses=state.durable.pauses.all(),
+        node_drains=_node_drains(state),
         fair_share=state.limits.fair_share,
     )
+
+
+def _node_drains(state: SchedulerState) -> dict[str, Literal["draining", "drained"]]:
+    nodes = state.durable.nodes
+    if not nodes.drains:
+        return {}
+    busy = {nodes.drained_as(entry.node or LOCAL) for entry in state.running.values()}
+    return {name: "draining" if name in busy else "drained" for name in sorted(nodes.drains)}
 
 
 def queue_of_user(state: SchedulerState, now: datetime, user_id: int, limit: int, *, live: bool) -> QueueBoard:

@@ -88,6 +88,7 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
         )
         for pause in board.pauses
     )
+    paused += "".join(f"; {state}: node {name}" for name, state in board.node_drains.items())
     return (
         f"{counted(len(board.running), 'runs', 'run')}, {counted(board.ready, 'waits', 'wait')} for room, "
         f"{board.blocked} for another task, {aside}"

@@ -303,6 +303,11 @@ def test_the_first_line_says_when_the_drain_is_over(tasks: Any) -> None:
         assert summary(replace(board, pauses=(pause,)), tasks.stats()).endswith(told)
 
 
+def test_the_first_line_names_nodes_on_which_nothing_starts(tasks: Any) -> None:
+    board = replace(tasks.queue(10), node_drains={"a": "draining", "local": "drained"})
+    assert summary(board, tasks.stats()).endswith("; draining: node a; drained: node local")
+
+
 def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) -> None:
     for _ in range(3):
         tasks.create_task(type="noop")
