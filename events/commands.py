@@ -161,7 +161,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     scheduled_for: Annotated[
         Moment, says("Not before this time.", example="+10m, 'tomorrow 9:00' or 2026-08-01T22:00:00Z")
     ] = None
-    held: Annotated[bool, says("Wait until `tasktrail start` releases it.")] = False
+    held: Annotated[bool, says("Wait until somebody starts it.")] = False
     timeout: Annotated[Within, says("Longest time for one attempt.", default="none", value="SECONDS")] = None
     queue_timeout: Annotated[Within, says("Longest wait in the queue.", default="none", value="SECONDS")] = None
     total_timeout: Annotated[

@@ -169,7 +169,7 @@ def _bounded(event: RetentionConfigured | TasksForgotten | SegmentArchived) -> s
             return f"tasks {shortened(event.tasks)} forgotten: {event.rule.words}"
         case SegmentArchived():
             again = " anew, without what was dropped" if event.replaces else ""
-            return f"positions {event.first} to {event.last} archived{again}: {event.size} bytes"
+            return f"positions {event.first} to {event.last} archived{again}: {event.size:,} bytes"
 
 
 def _scope(event: QueuePaused | QueueResumed) -> str:

@@ -43,7 +43,7 @@ class BeyondTheLog(TasktrailError):
     code = "beyond_the_log"
     status = 409
     title = "The log does not reach that far"
-    remedy = "Use a position up to the log's head; `tasktrail log` shows it."
+    remedy = "Use a position up to the end of the log; `tasktrail stats` tells where that is."
 
 
 class UnknownNotice(TasktrailError):

@@ -77,7 +77,10 @@ class Forbidden(TasktrailError):
     code = "forbidden"
     status = 403
     title = "This is not allowed"
-    remedy = "Use a token with another role (`tasktrail token list` shows them), or ask whoever gives tokens out."
+    remedy = (
+        "Use a token with another role, or one that is bound to no user (`tasktrail token list` shows them), or ask "
+        "whoever gives tokens out."
+    )
 
 
 class ReadOnly(TasktrailError):

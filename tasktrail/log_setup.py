@@ -21,8 +21,8 @@ from structlog.typing import Processor
 from .actors.logger import RateLimit
 from .actors.service_log import SERVICE_LOG_LINES
 
-QUIET = ("httpx", "httpcore", "asyncio")
-"""Libraries whose info lines tell nothing and may hold addresses with tokens in them."""
+QUIET = ("httpx", "httpcore", "asyncio", "watchfiles")
+"""Libraries whose info lines tell nothing, such as that a watched folder has changed, or hold addresses with tokens."""
 
 
 class _Paced:
@@ -149,8 +149,9 @@ def _for_people(stream: TextIO) -> list[Processor]:
 
 
 def _without_empty(_logger: Any, _method: str, line: Any) -> Any:
-    """Leave empty fields out of lines for people."""
-    return {name: value for name, value in line.items() if name == "event" or value not in ("", None)}
+    """Leave out of lines for people what is empty, and that a line is about no task or about no attempt."""
+    unsaid = {"task_id": ("", None, 0), "attempt": ("", None, 0)}
+    return {name: value for name, value in line.items() if name == "event" or value not in unsaid.get(name, ("", None))}
 
 
 def _printable(_logger: Any, _method: str, line: Any) -> Any:

@@ -1,8 +1,12 @@
 """Numbers and times in words, as the command line and the page show them."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from .events.recorded import to_the_second
+
+if TYPE_CHECKING:
+    from .events.task_events import PriorityTerms
 
 
 def moment(at: datetime | None) -> str:
@@ -73,3 +77,14 @@ def rate(per_minute: float) -> str:
 def percent(progress: float) -> str:
     """A percentage with one digit, rounded down so that 100 % means all of it."""
     return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
+
+
+def sum_of(terms: "PriorityTerms") -> str:
+    """The terms of a priority as a sum: `5 base + 10 user + 1.5 wait - 20 long`."""
+    parts = [f"{terms.base} base"]
+    if terms.user:
+        parts.append(f"+ {terms.user} user")
+    parts.append(f"+ {terms.wait:.1f} wait")
+    if terms.duration:
+        parts.append(f"- {-terms.duration} long")
+    return " ".join(parts)

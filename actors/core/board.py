@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from ...events.priority import terms
-from ...events.system_events import LimitsChanged, Role, ScheduleAdded
+from ...events.system_events import LOCAL, LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
 from .limits import UNLIMITED, Limits, Pause, limit_keys_of, queue_keys_of
 from .nodes import Nodes
@@ -33,7 +33,8 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     effective_priority: float
     terms: PriorityTerms
     shut_by: tuple[str, ...] = ()
-    """What the limits and pauses that hold it back now are about, such as `type video_convert`."""
+    """What holds back all of its type, user or label now: `pause of type video_convert`, `window of …`, `rate of …` or
+    `limit of …`; `worker gpu` and `node zone=a` where none of these is free."""
 
 
 class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,8 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that an attempt may be expected to take, as its type or who asked for it estimates; 0: not known."""
     node: str = ""
     """Where it runs; empty where there is only one machine."""
+    resumed: bool = False
+    """Whether it went on from a checkpoint, so that it did not begin at 0 %."""
 
 
 class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,8 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     running: tuple[RunningNow, ...]
     resources: Resources
     pauses: tuple[Pause, ...]
+    node_drains: dict[str, Literal["draining", "drained"]] = {}
+    """Node → how far its drain is. Nothing starts there."""
     fair_share: bool = False
     """Whether users take turns. Then `entries` are in the order in which they would start if nothing ended."""
     at: datetime | None = None
@@ -161,9 +166,18 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=resources_of(state),
         pauses=state.durable.pauses.all(),
+        node_drains=_node_drains(state),
         fair_share=state.limits.fair_share,
         at=now,
     )
+
+
+def _node_drains(state: SchedulerState) -> dict[str, Literal["draining", "drained"]]:
+    nodes = state.durable.nodes
+    if not nodes.drains:
+        return {}
+    busy = {nodes.drained_as(entry.node or LOCAL) for entry in state.running.values()}
+    return {name: "draining" if name in busy else "drained" for name in sorted(nodes.drains)}
 
 
 def queue_of_user(state: SchedulerState, now: datetime, user_id: int, limit: int, *, live: bool) -> QueueBoard:
@@ -258,7 +272,7 @@ def _queued(state: SchedulerState, task_id: int, place: int, now: datetime, *, l
     task = state.tasks[task_id]
     parts = terms(task, now)
     # Which workers and nodes there are is known to a running service only.
-    closed = filter(state.is_closed, queue_keys_of(task) if live else limit_keys_of(task))
+    keys = queue_keys_of(task) if live else limit_keys_of(task)
     return Queued(
         place=place,
         task_id=task_id,
@@ -269,7 +283,7 @@ def _queued(state: SchedulerState, task_id: int, place: int, now: datetime, *, l
         waiting_since=task.waiting_since,
         effective_priority=round(parts.total, 3),
         terms=parts,
-        shut_by=tuple(f"{kind} {name}" for kind, name in closed),
+        shut_by=tuple(filter(None, map(state.closed_by, keys))),
     )
 
 
@@ -291,6 +305,7 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
         stopping=entry.stopping,
         expected=task.seconds_needed or spec.estimated_time,
         node=entry.node,
+        resumed=task.resumed,
     )
 
 

@@ -224,6 +224,8 @@ def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: b
     found = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
     if live:
         found += [*live_obstacles(state, task, now), *_order(state, task)]
+    if len(found) == 1 and found[0].reason is WaitReason.NOT_BEFORE:  # a start by hand is refused while others hold it
+        found = [replace(found[0], commands=(StartTask(task_id=task.id),))]
     return tuple(found)
 
 

@@ -57,6 +57,7 @@ from .limits import (
     Pauses,
     RunningCounts,
     is_closed,
+    is_full,
     laid_over,
     limit_keys_of,
     rates_over,
@@ -541,6 +542,24 @@ class SchedulerState:
         if key in self.shut or self.windows.closes(key):
             return True
         return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
+
+    def closed_by(self, key: LimitKey) -> str:
+        """What keeps all of this type, user or label from starting now, in words; empty: nothing does."""
+        kind, name = key
+        if not self.is_closed(key):
+            return ""
+        if kind in (LimitKind.WORKER, LimitKind.NODE):
+            return f"{kind} {name}"
+        what = (
+            "pause"
+            if self.durable.pauses.of(key) is not None
+            else "window"
+            if self.windows.closes(key)
+            else "limit"
+            if is_full(key, self.limits, self.running_counts)
+            else "rate"
+        )
+        return f"{what} of {kind} {name}"
 
     def is_ours(self, task_id: int) -> bool:
         """Whether this service works on the task."""

@@ -1,6 +1,7 @@
 """One try to deliver a notice: how long it may take, what came of it, and when the next one follows."""
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -116,6 +117,14 @@ def next_delay(result: Result, tries: int, jitter: float) -> float | None:
 def wish(result: Result) -> float:
     """Seconds that the receiver wants to be left alone, as far as that is honoured."""
     return min(result.retry_after or 0.0, LONGEST_RETRY_AFTER)
+
+
+_NUMBER = re.compile(r"\[Errno -?\d+\] ")
+
+
+def in_words(error: Exception) -> str:
+    """What an error of the network says, in one line; the number that the system has for it means nothing to people."""
+    return brief(f"{type(error).__name__}: {_NUMBER.sub('', str(error))}")
 
 
 def brief(text: str, limit: int = MAX_DETAIL) -> str:

@@ -238,8 +238,9 @@ def key_text(path: Path) -> str:
         with open(path, encoding="utf-8", opener=plain_file) as file:
             return file.read(LONGEST_NOTE)
     except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise SealUnfit(
-            f"There is no public key in {path}: {error}",
+            f"There is no public key in {path}: {why}",
             field="key",
             remedy="Name the file of a key, or the key itself: NAME+HASH+KEY, as `tasktrail seal` shows it.",
         ) from error

@@ -30,10 +30,18 @@ def tsa(session: Session, address: str) -> int:
     The stamp is kept beside the seal, as SIZE.tsr; `tasktrail verify --seals DIR --authority FILE` checks it. Without a
     stamp the exit code is 1, and the seal is there all the same. Needs the extra `tsa`.
     """
+    from ..config.settings import check_address
+    from ..events.errors import InvalidValue
     from ..projections.errors import NoStamp
 
     session.files_only("anchor")
     need_stamps()
+    try:
+        check_address(address)
+    except ValueError as error:
+        raise InvalidValue(
+            f"This is {error}", field="url", remedy="Give the address of the time authority, as its operator tells it."
+        ) from error
     made = session.environment.seal(session)
     try:
         at = session.environment.stamp(made.seal, address)

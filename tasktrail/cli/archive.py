@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..events.counted import counted
+from ..events.counted import plural
+from ..words import size
 from .command import CliCommand, pass_session
 from .fields import default_actor, reason_and_actor
 from .parameters import PointParam
@@ -53,11 +54,11 @@ def archive_command(
 def _told(done: "Archived", *, dry_run: bool) -> str:
     if not done.archives:
         return (
-            f"nothing to archive; archived already: {counted(done.until, 'record')}\n"
-            f"A range has {done.next_until - done.until} records. The next one ends at position {done.next_until}, and "
-            "all up to there has to be recorded, before --before, and of tasks that are over."
+            f"nothing to archive; archived already: {done.until:,} {plural(done.until, 'record')}\n"
+            f"A range has {done.next_until - done.until:,} records. The next one ends at position {done.next_until}, "
+            "and all up to there has to be recorded, before --before, and of tasks that are over."
         )
-    many = counted(done.records, "record")
+    many = f"{done.records:,} {plural(done.records, 'record')}"
     if dry_run:
         return f"would be archived: {many}, up to position {done.until}"
-    return f"archived: {many} in {done.size} bytes, up to position {done.until}; recorded at {done.position}"
+    return f"archived: {many} in {size(done.size)}, up to position {done.until}; recorded at {done.position}"

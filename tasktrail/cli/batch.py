@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..words import about, duration, moment, percent, size
+from ..words import about, duration, percent, size
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
@@ -20,7 +20,7 @@ from .parameters import FILE, TYPE, as_of_option
 from .progress import ENDED, Lines, Poller, Signals, tell_what_stays
 from .session import Session
 from .tasks import as_text_of
-from .terminal import Column, plain, print_json, say
+from .terminal import Column, TerminalLayout, plain, print_json, say
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading, Tasks
@@ -413,18 +413,19 @@ def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of:
             for batch in found:
                 _report(reading, batch, as_text_of(as_of))
         elif not found:
-            click.echo("There is no batch. `tasktrail batch --help` tells how to make one.")
+            say("There is no batch. `tasktrail batch --help` tells how to make one.")
         else:
-            session.layout().table(_BATCHES, map(_row, found))
+            layout = session.layout()
+            layout.table(_BATCHES, (_row(batch, layout) for batch in found))
     return DONE
 
 
-def _row(batch: "Batch") -> tuple[str, ...]:
+def _row(batch: "Batch", layout: TerminalLayout) -> tuple[str, ...]:
     return (
         batch.batch,
         str(batch.total),
         str(batch.by_status.get("completed", 0)),
         str(batch.by_status.get("failed", 0)),
         percent(batch.progress),
-        moment(batch.created_at),
+        layout.when(batch.created_at),
     )

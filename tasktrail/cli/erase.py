@@ -56,10 +56,15 @@ def _tell(session: Session, found: "Erasable") -> None:
 
 
 def _wait_until_finished(session: Session, position: int) -> None:
-    from ..events.system_events import ErasureFinished
+    from ..events.system_events import ErasureFinished, UserErased
 
+    many = ""
     with session.tasks() as tasks:
-        for record in tasks.follow(position, events=("erasure_finished",)):
-            if isinstance(record.event, ErasureFinished) and record.event.erasure == position:
-                say(f"finished at position {record.position}", err=session.as_json)
-                return
+        for record in tasks.follow(position - 1, events=("user_erased", "erasure_finished")):
+            match record.event:
+                case UserErased(tasks=erased, plain=plain) if record.position == position:
+                    stays = f", while {counted(plain, 'stays', 'stay')} readable" if plain else ""
+                    many = f"erased: what is personal of {counted(len(erased), 'task')}{stays}; "
+                case ErasureFinished(erasure=erasure) if erasure == position:
+                    say(f"{many}finished at position {record.position}", err=session.as_json)
+                    return

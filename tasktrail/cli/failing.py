@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import sys
 from typing import Any, Final
 
@@ -41,11 +42,17 @@ def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **mor
     else:
         unsaid = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
         about = "".join(f"{name} {value}: " for name, value in unsaid.items())
-        where = f" (field: {error.field})" if error.field else ""
+        where = "" if _is_named(error.field, error.message) else f" (field: {error.field})"
         say(f"tasktrail: {plain(about + error.message)}{where}", err=True, hang="  ")
         if advise:
             say(f"  {plain(error.advice)}", err=True)
     return exit_code(error)
+
+
+def _is_named(field: str, message: str) -> bool:
+    """Whether the message itself says which field it is about: `There is a token ci already` does, of `token`."""
+    words = "[ _-]".join(map(re.escape, field.removesuffix("_id").split("_")))
+    return not field or re.search(rf"(?<![\w/.-]){words}(?![\w/.-])", message, re.IGNORECASE) is not None
 
 
 def json_bytes(value: Any) -> bytes:

@@ -278,7 +278,7 @@ def _in_words(name: str, value: Any) -> str:
         case 0:
             return unlimited(name) if name.startswith("max") else "-"
         case _:
-            return size(value) if name in _BYTES else f"{value:g}"
+            return size(value) if name in _BYTES else f"{value:g} %" if name == "max_cpu" else f"{value:g}"
 
 
 _SCHEDULES = (
@@ -362,7 +362,7 @@ def list_schedules(session: Session, as_of: int | datetime | None) -> None:
         click.echo("There was no schedule then.")
         return
     if not boards:
-        click.echo("There is no schedule. `tasktrail schedule add --help` tells how to add one.")
+        say("There is no schedule. `tasktrail schedule add --help` tells how to add one.")
         return
     layout = session.layout()
     rows = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..events.counted import counted, plural
-from ..words import duration, moment, percent, rate, size
+from ..words import duration, moment, percent, rate, size, sum_of
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
 from .parameters import TASK_ID, NumberParam, WholeParam, as_of_option
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..actors.core.explanation import Lifting, Why
     from ..api.protocol import Reading
     from ..events.commands import SetLimits
-    from ..events.task_events import PriorityTerms
     from ..projections.queries.stats import Ended, Stats
 
 
@@ -103,6 +102,7 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
         )
         for pause in board.pauses
     )
+    paused += "".join(f"; {state}: node {name}" for name, state in board.node_drains.items())
     return (
         f"{counted(len(board.running), 'runs', 'run')}, {counted(board.ready, 'waits', 'wait')} for room, "
         f"{board.blocked} for another task, {aside}"
@@ -325,17 +325,6 @@ def _ahead(why: "Why", session: Session) -> None:
         say(f"and {more:,} more; `tasktrail queue` shows the order")
 
 
-def sum_of(terms: "PriorityTerms") -> str:
-    """The terms of a priority as a sum: `5 base + 10 user + 1.5 wait - 20 long`."""
-    parts = [f"{terms.base} base"]
-    if terms.user:
-        parts.append(f"+ {terms.user} user")
-    parts.append(f"+ {terms.wait:.1f} wait")
-    if terms.duration:
-        parts.append(f"- {-terms.duration} long")
-    return " ".join(parts)
-
-
 def as_line(command: "Lifting", session: Session) -> str:
     """`tasktrail resume --type work`, quoted for a shell; it names the same service as this command line does."""
     return shlex.join(("tasktrail", *_words(command), *_where(session)))
@@ -418,6 +407,8 @@ def stats_command(session: Session, as_of: int | datetime | None) -> None:
     if stats.by_type:
         click.echo("")
         _print_types(stats, session.layout())
+        if any(kind.durations for kind in stats.by_type.values()):
+            say("how long completed tasks ran: kept in classes, so each figure may be up to 10 % too high")
 
 
 def _ended(ended: "Ended") -> str:

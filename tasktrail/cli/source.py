@@ -13,7 +13,7 @@ from .fields import absolute, default_actor, options_of, reason_and_actor, sourc
 from .operate import send, who
 from .parameters import FILE, TYPE, as_of_option
 from .session import Session
-from .terminal import Column, plain, print_json
+from .terminal import Column, plain, print_json, say
 
 _COLUMNS = (
     Column("SOURCE"),
@@ -121,7 +121,7 @@ def list_sources(session: Session, as_of: int | datetime | None) -> None:
         click.echo("There was no source then.")
         return
     if not sources:
-        click.echo("There is no source. `tasktrail source add --help` tells how to add one.")
+        say("There is no source. `tasktrail source add --help` tells how to add one.")
         return
     layout = session.layout()
     rows = [

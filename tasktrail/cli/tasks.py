@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from ..words import duration, moment, percent, size
+from ..events.counted import counted, plural
+from ..words import duration, moment, percent, size, sum_of
 from .command import CliCommand, pass_session
 from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
 from .failing import json_bytes
 from .fields import with_options
 from .notices import in_short
 from .parameters import TASK_ID, PointParam, WholeParam, as_of_option
-from .queue import sum_of
 from .session import Session
 from .terminal import (
     Column,
@@ -118,7 +118,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
         return
     if not tasks:
         then = f" as of {moment(as_of)}" if isinstance(as_of, datetime) else ""
-        click.echo(f"No task passes the filters{then}." if total == 0 else f"None beyond {filters.offset} of {total}.")
+        say(f"No task passes the filters{then}." if total == 0 else f"None beyond {filters.offset} of {total}.")
         return
     layout = session.layout()
     layout.table(_LIST, (_list_row(task, layout) for task in tasks))
@@ -331,7 +331,7 @@ def diff_command(session: Session, begin: int | datetime, end: int | datetime | 
     if rows:
         layout.table(_CHANGES, rows)
     else:
-        click.echo("Nothing was recorded of any task in between.")
+        say("Nothing was recorded of any task in between.")
 
 
 @click.command(
@@ -362,9 +362,9 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
                 click.echo(for_stream(json_bytes(record.flat() | more), sys.stdout))
             return
         if gone := _why_gone(reading, records):
-            for record in records:
-                say(f"{record.position}  {moment(record.recorded_at)}  {record.name}")
             say(gone)
+            stubs, verb = counted(len(records), "stub"), plural(len(records), "stands", "stand")
+            say(f"{stubs}, from position {records[0].position} to {records[-1].position}, {verb} for it")
             return
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
         from ..projections.history import history as story_of

@@ -110,7 +110,7 @@ def list_tokens(session: Session, as_of: int | datetime | None) -> None:
         click.echo("There was no token then.")
         return
     if not boards:
-        click.echo("There is no token. `tasktrail token add --help` tells how to add one.")
+        say("There is no token. `tasktrail token add --help` tells how to add one.")
         return
     layout = session.layout()
     rows = [

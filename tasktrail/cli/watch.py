@@ -208,9 +208,10 @@ def _is_held(task: "Task") -> bool:
 
 
 def _expected(task: "Task", means: Mapping[str, float], now: datetime) -> float | None:
-    """How many seconds of work the task needs still. A later attempt may have begun anywhere."""
+    """Seconds of work that the task needs still. A later attempt may have begun at a checkpoint, if there is one."""
     ran = (now - task.started_at).total_seconds() if task.status == "running" and task.started_at else 0.0
-    return seconds_left(task.progress, ran, whole_of(task, means), began=0.0 if task.attempt <= 1 else None)
+    began = 0.0 if task.attempt <= 1 or task.checkpoint is None else None
+    return seconds_left(task.progress, ran, whole_of(task, means), began=began)
 
 
 def _open(tasks: Iterable["Task"]) -> list["Task"]:

@@ -68,7 +68,7 @@ def list_witnesses(session: Session) -> None:
             print_json(told | {"position": signed.position, "at": signed.at or None})
         return
     if not found:
-        click.echo("There is no witness. `tasktrail witness add --help` tells how to add one.")
+        say("There is no witness. `tasktrail witness add --help` tells how to add one.")
         return
     rows = [
         (plain(signed.witness), str(signed.position or "–"), signed.at or "–", plain(one.url)) for one, signed in found

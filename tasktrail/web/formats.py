@@ -17,11 +17,12 @@ from ..events.errors import (
     OutputExists,
     OutputTaken,
     RetriesExhausted,
+    TaskForgotten,
     TasktrailError,
     UnknownTask,
     UnknownType,
 )
-from ..words import about, ago, duration, percent, rate, size
+from ..words import about, ago, duration, percent, rate, size, sum_of
 
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
@@ -48,6 +49,7 @@ def exactly(value: object) -> Markup:
 _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
     UnknownRoute: "The pages are named at the top.",
     UnknownTask: "The list of tasks has all that there are.",
+    TaskForgotten: "Its history is gone for good; a backup from before may have it. The page Log shows who forgot it.",
     UnknownType: "The page Submit has all types that there are.",
     OutputExists: "Choose another output, remove the file, or tick Overwrite.",
     OutputTaken: "Wait for that task or cancel it, choose another output, or tick Overwrite.",
@@ -163,6 +165,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "plainly": plainly,
     "pretty": pretty,
     "rate": rate,
+    "sum_of": sum_of,
     "plural": plural,
     "when": when,
     "wrapping": wrapping,

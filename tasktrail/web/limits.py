@@ -200,7 +200,7 @@ def _in_words(name: str, value: Any) -> str:
         case 0:
             return "no limit"
         case int() | float():
-            return f"{value:g}"
+            return f"{value:g} %" if name == "max_cpu" else f"{value:g}"
         case tuple():
             return ", ".join(value)
         case _:

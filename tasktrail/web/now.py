@@ -205,7 +205,7 @@ def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, i
         progress=one.progress,
         stopping=one.stopping,
         started_at=one.started_at,
-        left=seconds_left(one.progress, ran, whole, began=0.0 if one.attempt == 1 else None),
+        left=seconds_left(one.progress, ran, whole, began=None if one.resumed else 0.0),
         memory=memory.get((one.task_id, one.attempt), 0),
         reserved=one.memory,
     )

@@ -23,14 +23,14 @@ from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.params import PathParameter
 from litestar.response import Stream
-from litestar.status_codes import HTTP_404_NOT_FOUND
+from litestar.status_codes import HTTP_404_NOT_FOUND, HTTP_405_METHOD_NOT_ALLOWED
 from litestar.types import ExceptionHandlersMap
 
 from .. import __version__
 from ..actors.logger import get_logger
 from ..api.one_user import NOBODY, OneUser
 from ..api.served import Served
-from ..errors import Forbidden, UnknownRoute
+from ..errors import Forbidden, UnknownRoute, WrongMethod
 from ..events import Task, TasktrailError
 from ..events.errors import InvalidValue
 from ..http.backend import Backend
@@ -275,13 +275,23 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     refusal = refusal_of(request, error)
     if isinstance(refusal, UnknownRoute):
         refusal = UnknownRoute(f"There is no page at {request.url.path}")
+    if isinstance(refusal, WrongMethod):
+        told = f"There is no page at {request.url.path}: it takes what a form sends"
+        refusal = UnknownRoute(told, remedy="Go back to the form. The pages are named at the top.")
     return refused(request, refusal) if refusal else _fault(request, error)
 
 
 def refused_anywhere(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """An address at which nothing answers: people get a page, programs the problem."""
-    if error.status_code == HTTP_404_NOT_FOUND and "text/html" in request.headers.get("accept", ""):
-        return _framework(request, error)
+    """An address at which nothing answers: people get a page, programs the problem.
+
+    A browser comes to that of a form when somebody goes to the address that a refused form has left.
+    """
+    of_form = error.status_code == HTTP_405_METHOD_NOT_ALLOWED and not request.url.path.startswith("/v1/")
+    if (of_form or error.status_code == HTTP_404_NOT_FOUND) and "text/html" in request.headers.get("accept", ""):
+        answer = _framework(request, error)
+        answer.status_code = error.status_code
+        answer.headers |= error.headers or {}
+        return answer
     return PROBLEM_HANDLERS[HTTPException](request, error)
 
 

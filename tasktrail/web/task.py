@@ -39,7 +39,7 @@ from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.recorded import EVENT_TAGS
 from ..events.state import FINISHED, WAITING
 from ..events.system_events import DeliveryAttempted
-from ..events.task_events import Completed
+from ..events.task_events import ERASED, Completed
 from ..expectation import means_of, seconds_left, whole_of
 from ..handlers.attempt_output import Output
 from ..http.identity import Identity
@@ -170,6 +170,7 @@ def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) ->
         "may": _may(page, seen.task),
         "once": once,
         "all_fields": _fields(seen.task),
+        "erased": ERASED,
         "finished": FINISHED,
         "provenance": _provenance(page) if seen.made else "",
     }

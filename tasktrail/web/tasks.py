@@ -239,7 +239,9 @@ def note_of(task: Task, now: Any) -> str:
     told = (
         "held" if task.held and task.status in WAITING else "",
         "waits for its time" if due is not None and due > now else "",
-        task.error or (task.message if task.completed_at is None else "") or task.last_error,
+        task.error
+        or (task.message if task.completed_at is None else "")
+        or (task.last_error if task.status == "retrying" else ""),
     )
     return "; ".join(filter(None, told))
 

@@ -73,7 +73,7 @@ def what_if(
         raise InvalidValue(
             f"Of some tasks from position {recording.first_position} on the records were dropped",
             field="from",
-            remedy=f"Begin behind position {dropped}, the last of them.",
+            remedy=f"Begin behind position {dropped}, the last of them, with `--from {dropped + 1}`.",
             status=CONFLICT,
         )
     _refuse_unknown_types(question, recording)

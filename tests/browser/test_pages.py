@@ -100,6 +100,30 @@ def test_a_page_fits_every_width_and_passes_the_checker_in_light_and_dark(
     assert wrong == []
 
 
+def test_a_drawing_of_two_tasks_beside_each_other_is_seen_whole_at_every_width(house: Service, visit: Come) -> None:
+    page = visit(house).go("/tasks/1")
+    seen = 0
+    for address in ADDRESSES["/tasks/{task_id:int}"]:
+        page.goto(house.address + address)
+        graph = page.locator("svg.graph.is-narrow")
+        for width in (*WIDTHS, *BETWEEN, 1200):
+            page.set_viewport_size({"width": width, "height": 900})
+            seen += graph.count()
+            cut = "all => all.map((one) => one.parentNode).filter((one) => one.scrollWidth > one.clientWidth).length"
+            assert graph.evaluate_all(cut) == 0, (address, width)
+    assert seen
+
+
+def test_a_name_in_a_list_has_room_at_every_width(house: Service, visit: Come) -> None:
+    page = visit(house).go("/tasks")
+    for address in ("/tasks", "/diff?from=0"):
+        page.goto(house.address + address)
+        for width in (*WIDTHS, *BETWEEN):
+            page.set_viewport_size({"width": width, "height": 900})
+            cells = page.locator("td.name:not(:empty)")
+            assert min(cells.evaluate_all("all => all.map((one) => one.clientWidth)")) > 130, (address, width)
+
+
 @pytest.mark.parametrize(("size", "narrow"), [(24, [WIDTHS[0]]), (32, [])])
 def test_a_page_fits_with_the_large_letters_that_a_reader_has_chosen(
     house: Service, browser: "Browser", size: int, narrow: list[int]

@@ -223,3 +223,15 @@ def test_somebody_who_is_bound_to_a_user_sees_and_submits_that_users_tasks_only(
     page.get_by_role("link", name="Now").click()
     expect(page.get_by_role("main")).not_to_contain_text("not for you")
     expect(page.get_by_role("link", name="Limits")).to_have_count(0)
+
+
+def test_many_tasks_can_be_changed_at_once_as_soon_as_there_is_one(service: Service, visit: Come) -> None:
+    page = visit(service).go("/tasks")
+    bulk = page.get_by_role("button", name="Retry…")
+    expect(page.get_by_text("There are no tasks.")).to_be_visible()
+    expect(bulk).to_be_hidden()
+    mark(page)
+    with service.client() as tasks:
+        tasks.create_task("print", options={"title": "Card"}, held=True)
+    expect(bulk).to_be_visible()
+    assert still_there(page)

@@ -158,6 +158,7 @@ def test_the_result_says_of_the_output_what_a_decoder_finds_in_it(case: Case, so
     )
     outcome = run_handler(case.handler, context)
     assert isinstance(outcome, Finished)
+    assert outcome.message, "its last progress would stay as its message, such as `reading photo.jpg`"
     result, seen = outcome.result, _look(context.output_file)
     content = context.output_file.read_bytes()
     assert (result["size"], result["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())

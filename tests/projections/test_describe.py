@@ -149,7 +149,7 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
     ),
     (
         SegmentArchived(first=1, last=65536, root="a", sha256="b", size=3_300_000, newest_task=9),
-        "positions 1 to 65536 archived: 3300000 bytes",
+        "positions 1 to 65536 archived: 3,300,000 bytes",
     ),
     (
         SegmentArchived(first=1, last=9, root="a", sha256="b", size=70, newest_task=9, replaces="c"),

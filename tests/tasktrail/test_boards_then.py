@@ -52,7 +52,7 @@ def told(reader: Any, at: Any) -> dict[str, Any]:
 
 
 THEN = {
-    "queue": [(1, ("type echo",))],
+    "queue": [(1, ("pause of type echo",))],
     "why": [WaitReason.PAUSED, WaitReason.NODE_DRAINING],
     "pauses": [("echo", "anna", "new licence")],
     "limits": 2,

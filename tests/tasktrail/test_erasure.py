@@ -545,8 +545,9 @@ def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encry
         assert tasks.watermark.position == head
         (refused,) = call("erase", "8")
         assert refused["code"] == "nothing_to_change"
-        (accepted,) = call("erase", "7", "--reason", "asked for")
-        (record,) = tasks.log(accepted["position"] - 1, 1)
+        done = run("--json", "erase", "7", "--reason", "asked for")
+        assert done.stderr.startswith("erased: what is personal of 1 task; finished at position ")
+        (record,) = tasks.log(json.loads(done.stdout)["position"] - 1, 1)
         assert isinstance(record.event, UserErased)
         assert any(isinstance(later.event, ErasureFinished) for later in tasks.log(record.position))
         assert "the user of 1 task was erased" in run("history", str(task)).stdout

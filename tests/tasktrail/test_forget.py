@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -446,9 +447,11 @@ def test_on_the_command_line_no_service_is_needed(
     assert run(["--data", str(tmp_path / "data"), "show", "1"]) == 1
     capsys.readouterr()
     assert run(["--data", str(tmp_path / "data"), "history", "1"]) == 0
-    *stubs, why = capsys.readouterr().out.splitlines()
-    assert all(line.endswith(" stub") for line in stubs)
+    why, stubs_left = capsys.readouterr().out.splitlines()
     assert why.startswith("Task 1 was forgotten at position ")
+    with Reader(tmp_path / "data") as reader:
+        of_it = reader.events(1)
+    assert stubs_left == f"{len(of_it)} stubs, from position {of_it[0].position} to {of_it[-1].position}, stand for it"
     assert run(["--data", str(tmp_path / "data"), "verify"]) == 0
     assert f"{records} stubs, 0 of them of the service, made by 1 record\n" in capsys.readouterr().out
     with Reader(tmp_path / "data") as reader:
@@ -463,8 +466,10 @@ def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
     with pytest.raises(InvalidValue, match="records were dropped") as refused:
         service.whatif(max_concurrent=1)
     assert refused.value.field == "from"
+    (begin,) = re.findall(r"with `--from (\d+)`", refused.value.advice)
     done(service, 1)
     assert service.whatif(begin=service._system.cleared.position, max_concurrent=1)
+    assert service.whatif(begin=int(begin), max_concurrent=1)
 
 
 def test_answers_to_what_is_forgotten_are_found_by_their_commands(open_service: Opener) -> None:

@@ -78,10 +78,19 @@ def test_lines_for_people_leave_out_what_is_empty() -> None:
     assert "task_id=7" in line
     assert "progress=0.0" in line
     assert not any(name in line for name in ("correlation_id", "reason", "user"))
+    structlog.get_logger("tasktrail").info("queue paused", task_id=0, attempt=0)
+    assert stream.getvalue().splitlines()[-1].rstrip().endswith("queue paused")
     stream = OwnLines()
     set_up_logging("info", "json", stream)
-    structlog.get_logger("tasktrail").info("accepted", correlation_id="")
-    assert lines(stream)[0]["correlation_id"] == ""
+    structlog.get_logger("tasktrail").info("accepted", correlation_id="", task_id=0)
+    assert (lines(stream)[0]["correlation_id"], lines(stream)[0]["task_id"]) == ("", 0)
+
+
+def test_each_look_of_the_library_that_watches_folders_is_no_line() -> None:
+    stream = OwnLines()
+    set_up_logging("info", "console", stream)
+    logging.getLogger("watchfiles.main").info("%d change detected", 1)
+    assert stream.getvalue() == ""
 
 
 def test_lines_of_the_standard_library_come_out_alike() -> None:

@@ -46,7 +46,8 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
         notes.append(f"not carried over: {', '.join(one.words for one in unkept)}")
     if notes:
         result["notes"] = notes
-    return Finished(result=result)
+    pixels = f"{made.size[0]}x{made.size[1]} pixels"
+    return Finished(result=result, message=f"{frames} frames, {pixels}" if frames > 1 else pixels)
 
 
 def _check_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> None:

@@ -37,7 +37,8 @@ def run(context: TaskContext[ImageThumbnailOptions]) -> Finished:
     small = to_srgb(upright(_shrink(picture, options), picture.orientation), picture.profile)
     context.progress(80, f"writing {kind.lower()}")
     write_picture(small, context.output_part, kind, quality=options.quality, background=options.background)
-    return Finished(result=_describe(context.output_part, small, picture, kind))
+    result = _describe(context.output_part, small, picture, kind)
+    return Finished(result=result, message=f"{small.width}x{small.height} pixels")
 
 
 def draft(image: ImageFile, box: PixelSize, fit: str, name: str) -> None:

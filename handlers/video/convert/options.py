@@ -204,7 +204,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Annotated[int, msgspec.Meta(ge=2, le=MAX_PARTS)] | None,
         msgspec.Meta(
             description="Join the picture from so many parts, each made by a task video_part on any node, instead of "
-            "encoding it here. Mostly set by --spread."
+            "encoding it here. Mostly set by spreading a film."
         ),
     ] = None
 

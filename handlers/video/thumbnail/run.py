@@ -36,7 +36,7 @@ def run(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     result["source_position"] = round(source.seconds_at(moment), 3)
     if notes := cut_notes(source):
         result["notes"] = notes
-    return Finished(result=result)
+    return Finished(result=result, message=f"{width}x{height} pixels")
 
 
 def _choose(context: TaskContext[VideoThumbnailOptions], source: VideoSource) -> tuple[int, VideoFrame]:

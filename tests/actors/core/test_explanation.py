@@ -13,7 +13,7 @@ from tasktrail.actors.core.dependencies import retries
 from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why, explain
 from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.core.queue import ReadyQueue
-from tasktrail.events import RetryTask, StartTask
+from tasktrail.events import AdjustTask, RetryTask, StartTask
 from tasktrail.events.commands import PauseQueue, SetLimits
 
 
@@ -115,6 +115,17 @@ def test_a_time_to_come_is_told_for_people(core: Core, left: float, words: str) 
     at = core.now + timedelta(seconds=left)
     found = reasons_of(core, core.create(scheduled_for=at))[WaitReason.NOT_BEFORE]
     assert found.detail == f"not before {at:%Y-%m-%d %H:%M:%S}Z, in {words}"
+    assert found.commands == (StartTask(task_id=1),)
+
+
+def test_the_time_of_a_task_that_also_waits_for_something_else_is_changed_since_it_cannot_be_started(
+    core: Core,
+) -> None:
+    core.send(PauseQueue(type="work"))
+    task_id = core.create(scheduled_for=core.now + timedelta(seconds=60))
+    found = reasons_of(core, task_id)
+    assert found.keys() == {WaitReason.NOT_BEFORE, WaitReason.PAUSED}
+    assert found[WaitReason.NOT_BEFORE].commands == (AdjustTask(task_id=task_id, scheduled_for=core.now),)
 
 
 def test_a_failed_dependency_is_to_be_retried_by_force_where_none_are_left(core: Core) -> None:

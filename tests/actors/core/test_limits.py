@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from core_harness import Core
 
+from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.limits import UNLIMITED, Limits
 from tasktrail.actors.core.messages import LimitsConfigured as Configured
 from tasktrail.actors.core.step import resume_from_log
 from tasktrail.events import CreateTask
-from tasktrail.events.commands import SetLimits
+from tasktrail.events.commands import PauseQueue, SetLimits
 from tasktrail.events.errors import CannotStartNow, NothingToChange
 from tasktrail.events.reports import CapacityChanged
 from tasktrail.events.system_events import LimitsChanged
@@ -160,3 +161,13 @@ def test_with_fair_share_and_one_slot_users_take_turns(make_core: MakeCore) -> N
 
 def test_a_seeds_create_without_a_label_still_reads() -> None:
     assert CreateTask(type="work").label == ""
+
+
+def test_the_queue_says_whether_a_limit_or_a_pause_holds_a_task_back(make_core: MakeCore) -> None:
+    core = make_core(slots=4, types={"work": 1}, grace=TWO_TYPES)
+    core.create()
+    core.send(PauseQueue(user_id=7))
+    core.create()
+    core.create(type="other", user_id=7)
+    shut = {one.type: one.shut_by for one in queue_board(core.state, core.now, 10).entries}
+    assert shut == {"work": ("limit of type work",), "other": ("pause of user 7",)}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tasktrail.actors.core import dispatch
+from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.explanation import Obstacle, WaitReason
 from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.core.load import load_of
@@ -533,3 +534,13 @@ def test_a_dry_run_with_nodes_names_who_goes_first(drained: bool) -> None:  # no
     assert core.running() == running
     named = {one.reason: one.tasks for one in core.why(second).reasons}
     assert named[WaitReason.HIGHER_PRIORITY] == (first,)
+
+
+def test_the_queue_says_how_far_the_drain_of_a_node_is() -> None:
+    core = Core()
+    assert queue_board(core.state, core.now, 1).node_drains == {}
+    task_id = core.create()
+    core.send(DrainNode(node=LOCAL))
+    assert queue_board(core.state, core.now, 1).node_drains == {"local": "draining"}
+    core.end(task_id, "completed")
+    assert queue_board(core.state, core.now, 1).node_drains == {"local": "drained"}

@@ -82,7 +82,7 @@ def test_others_start_meanwhile_whatever_their_priority() -> None:
     core.create(priority=9)
     held_back, other = core.create(priority=9), core.create(type="other")
     assert core.running() == [1, other]
-    assert queue_board(core.state, core.now, 10).entries[0].shut_by == ("type work",)
+    assert queue_board(core.state, core.now, 10).entries[0].shut_by == ("rate of type work",)
     assert held_back in core.state.queue
 
 

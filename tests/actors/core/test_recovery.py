@@ -3,6 +3,7 @@
 import pytest
 from core_harness import Core
 
+from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.messages import Close, Drain, Tick
 from tasktrail.events import Accepted, Completed, Failed, Retried, Started
 from tasktrail.events.errors import CannotStartNow, NotReady
@@ -115,6 +116,7 @@ def test_a_task_with_a_checkpoint_resumes_from_it(core: Core) -> None:
     assert records[-2].reason == RESUMING
     assert isinstance(records[-1].event, Started)
     assert records[-1].event.resumed
+    assert queue_board(core.state, core.now, 1).running[0].resumed
     assert core.state.tasks[task_id].progress == 40.0
 
 

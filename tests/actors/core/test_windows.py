@@ -80,7 +80,7 @@ def test_a_task_waits_for_its_window_and_starts_when_it_opens_without_being_aske
     assert reason.reason is WaitReason.WINDOW
     assert reason.detail == "type work starts 22-06 (Europe/Berlin); the window opens at 2026-01-01 21:00:00Z"
     assert reason.numbers == {"seconds": 11 * 3600}
-    assert queue_board(core.state, core.now, 1).entries[0].shut_by == ("type work",)
+    assert queue_board(core.state, core.now, 1).entries[0].shut_by == ("window of type work",)
     refused = core.start(task_id)
     assert isinstance(refused, CannotStartNow)
     assert tick(core, "2026-01-01T20:59:59.999") == []

@@ -249,7 +249,7 @@ def test_nobody_at_home_is_tried_again(post: Post) -> None:
         port = unused.getsockname()[1]
         result = post(f"http://127.0.0.1:{port}/", ("127.0.0.1",))
     assert (result.ok, result.retryable) == (False, True)
-    assert result.detail.startswith("ConnectError")
+    assert result.detail == "ConnectError: Connection refused"
 
 
 def test_a_receiver_that_hangs_up_is_tried_again(receiver: Any, post: Post) -> None:

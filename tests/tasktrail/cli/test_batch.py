@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,17 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 ALL = ("batch", "in", "--to", "out/{folder}/{stem}.loud", "--type", "shout")
+
+
+def test_on_a_terminal_batches_are_listed_with_their_ages(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli(*ALL, "--batch", "letters").code == 0
+    monkeypatch.setattr("tasktrail.cli.terminal.width_of", lambda _stream: 60)
+    shown = cli("batches").out.splitlines()
+    assert re.search(r" \d+ [sm] ago$", shown[-1])
+    nothing = cli("batches", "--as-of", "0").out.splitlines()
+    assert (len(nothing), max(map(len, nothing)) <= 60) == (2, True)
 
 
 def test_a_folder_is_done_once_and_reported(cli: Callable[..., Said], tmp_path: Path) -> None:

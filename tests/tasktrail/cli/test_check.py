@@ -72,7 +72,7 @@ def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., A
         ("run image_thumbnail /nowhere.jpg /tmp/out.jpg -o width=x", "option width of image_thumbnail has to be"),
         ("run image_thumbnail /etc/passwd /tmp/out.jpg --depends-on 4", "Task 4 does not exist (field: depends_on)"),
         ("run image_thumbnail /etc/passwd /tmp/out.jpg --parent 4", "Task 4 does not exist (field: parent_task_id)"),
-        ("run image_thumbnail /etc/passwd /tmp/out.jpg --deadline 2020-01-01T00:00:00Z", "(field: deadline)"),
+        ("run image_thumbnail /etc/passwd /tmp/out.jpg --deadline 2020-01-01T00:00:00Z", "00+00:00 is over already\n"),
     ],
 )
 def test_a_first_command_that_is_refused_begins_no_log(

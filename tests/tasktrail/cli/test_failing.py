@@ -16,6 +16,7 @@ from tasktrail.cli.session import Environment, Session
 from tasktrail.events.errors import (
     DataInUse,
     InvalidPath,
+    InvalidValue,
     LogCorrupt,
     NotReady,
     OutcomeUnknown,
@@ -72,6 +73,21 @@ def test_what_the_system_refuses_is_told_as_other_programs_tell_it_with_what_to_
 def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], environment: Any) -> None:
     fails_with(environment, InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it."))
     assert cli("submit", "noop").err == "tasktrail: '/x' is a folder (field: output_file)\n  Name a file in it.\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("There is a token ci already", "token"),
+        ("Task 3 was forgotten", "task_id"),
+        ("output_file: '/x' is a folder", "output_file"),
+    ],
+)
+def test_an_error_that_names_its_field_does_not_say_it_twice(
+    cli: Callable[..., Any], environment: Any, message: str, field: str
+) -> None:
+    fails_with(environment, InvalidValue(message, field=field, remedy="Give another."))
+    assert cli("submit", "noop").err == f"tasktrail: {message}\n  Give another.\n"
 
 
 def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..., Any], environment: Any) -> None:

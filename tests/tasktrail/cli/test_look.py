@@ -332,6 +332,7 @@ def test_stats_for_people_and_programs(cli: Callable[..., Any], tasks: Any) -> N
     out = cli("stats").out
     assert "completed  1\n" in out
     assert "video_convert" in out
+    assert out.endswith("each figure may be up to 10 % too high\n")
     stats = json.loads(cli("stats", "--json").out)
     assert (stats["total"], stats["counts"]["completed"], stats["counts"]["pending"]) == (2, 1, 1)
 

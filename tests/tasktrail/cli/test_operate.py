@@ -118,6 +118,7 @@ def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
     assert "types noop=1 (changed)" in shown
     assert "rates type:noop=10/m, user:*=100/h (changed)" in shown
     assert "max_memory no limit" in shown
+    assert "max_cpu 100 %" in shown
     assert "max_task_temp three times the estimate, at least 1 GiB" in shown
     assert "type noop since" in shown
     assert "by ops: repair" in shown
@@ -300,6 +301,11 @@ def test_the_first_line_says_when_the_drain_is_over(tasks: Any) -> None:
     for drained, told in ((False, "; draining: all"), (True, "; drained: all")):
         pause = Pause(since=tasks.journal.at, actor="ops", reason="", position=1, drain=True, drained=drained)
         assert summary(replace(board, pauses=(pause,)), tasks.stats()).endswith(told)
+
+
+def test_the_first_line_names_nodes_on_which_nothing_starts(tasks: Any) -> None:
+    board = replace(tasks.queue(10), node_drains={"a": "draining", "local": "drained"})
+    assert summary(board, tasks.stats()).endswith("; draining: node a; drained: node local")
 
 
 def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) -> None:

@@ -123,6 +123,7 @@ def test_a_wrong_address_or_key_of_a_witness_is_refused(cli: Callable[..., Any],
     for wrong in (key[:-1], f"v{key}", "nowhere.key"):
         told = json.loads(cli("witness", "add", "--data", str(data), "https://a", "--key", wrong, "--json").err)
         assert (told["code"], told["field"]) == ("seal_unfit", "key")
+    assert told["detail"] == "There is no public key in nowhere.key: No such file or directory"
     assert not (data / "witnesses.json").exists()
 
 
@@ -243,3 +244,11 @@ def test_a_file_of_another_machine_is_looked_up_by_name(cli: Callable[..., Any])
     told = cli("provenance", "out/small one.jpg", "--url", "http://127.0.0.1:9")
     assert told.code == 2
     assert "`tasktrail list --search 'small one.jpg'`" in " ".join(told.err.split())
+
+
+def test_an_address_of_no_time_authority_is_refused_before_anything_is_sealed(
+    cli: Callable[..., Any], data: Path
+) -> None:
+    told = json.loads(cli("anchor", "tsa", "ftp://a", "--data", str(data), "--json").err)
+    assert (told["code"], told["field"], "time authority" in told["remedy"]) == ("invalid_value", "url", True)
+    assert not (data / "seals").exists()

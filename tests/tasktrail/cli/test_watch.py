@@ -5,15 +5,17 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tasktrail.cli import watch
 from tasktrail.cli.progress import Bars
-from tasktrail.cli.watch import Watch
-from tasktrail.events import Started
+from tasktrail.cli.watch import Watch, _expected
+from tasktrail.events import Checkpoint, Started
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 
 
@@ -145,3 +147,14 @@ def test_bars_show_percent_and_message(tasks: Any, monkeypatch: pytest.MonkeyPat
     assert "42.5 %" in shown
     assert "beside [it]" in shown
     assert "frame [bold]\\x1b[2J" in shown
+
+
+def test_a_later_attempt_without_a_checkpoint_began_at_0_and_goes_on_at_its_own_pace(tasks: Any) -> None:
+    task_id = tasks.create_task(type="noop")
+    start(tasks, task_id)
+    tasks.journal.send(AttemptProgressed(task_id=task_id, attempt=1, progress=10.0))
+    task = replace(tasks.get_task(task_id), attempt=2)
+    now = task.started_at + timedelta(seconds=100)
+    assert _expected(task, {"noop": 200.0}, now) == pytest.approx(900.0)
+    saved = replace(task, checkpoint=Checkpoint(processed_frames=9))
+    assert _expected(saved, {"noop": 200.0}, now) == pytest.approx(180.0), "it may have begun anywhere"

@@ -101,6 +101,13 @@ def test_list_shows_id_status_and_the_name_of_the_input(cli: Callable[..., Any],
         assert "3 d ago" in shown.out
 
 
+@pytest.mark.parametrize("line", ["list", "schedule list", "source list", "token list"])
+def test_that_there_is_nothing_fits_too(cli: Callable[..., Any], width: int, line: str) -> None:
+    shown = cli(*line.split())
+    assert shown.code == 0, shown.err
+    lines_of(shown, width)
+
+
 @pytest.mark.parametrize("line", ["list", "queue", "top --once", "stats", "why 4", "history 2 --all"])
 @pytest.mark.usefixtures("busy")
 def test_what_stands_in_a_table_is_what_a_wide_one_says(

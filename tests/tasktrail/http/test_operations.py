@@ -95,7 +95,7 @@ def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
     task = web.get(f"/v1/tasks/{task_id}", params={"min_position": position}).json()
     assert (task["priority"], task["priority_terms"]["base"]) == (9, 9)
     (entry,) = [one for one in web.get("/v1/queue").json()["entries"] if one["task_id"] == task_id]
-    assert (entry["terms"]["base"], entry["shut_by"]) == (9, ["user 78"])
+    assert (entry["terms"]["base"], entry["shut_by"]) == (9, ["pause of user 78"])
     for terms in (entry["terms"], task["priority_terms"], web.get(f"/v1/tasks/{task_id}/why").json()["terms"]):
         assert terms.keys() == {"base", "user", "wait", "duration"}
 

@@ -17,13 +17,15 @@ from PIL import Image
 from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
+from tasktrail.errors import Forbidden
 from tasktrail.events import Task
 from tasktrail.events.system_events import Role
 from tasktrail.exports.rows import What, opened, task_about
 from tasktrail.http.access import Access
 from tasktrail.http.app import build_app
 from tasktrail.http.backend import Backend
-from tasktrail.http.permissions import Need, handlers_of
+from tasktrail.http.identity import Identity
+from tasktrail.http.permissions import Need, check_permission, handlers_of
 from tasktrail.http.server import HttpServer
 from tasktrail.http.sessions import Sessions
 from tasktrail.projections import TaskFilters
@@ -553,3 +555,10 @@ def test_a_client_with_a_bound_token_sees_its_own_tasks(world: World) -> None:
         assert {task.user_id for task in tasks} == {MINE}
         assert total == len(tasks)
         assert {record.task_id for record in client.log()} - {0} == {task.id for task in tasks}
+
+
+def test_who_is_bound_to_a_user_is_told_that_another_role_is_not_all_that_may_help() -> None:
+    who = Identity(name="ci", role="admin", user_id=8, way="token", credential="")
+    with pytest.raises(Forbidden, match="it is about all tasks") as refused:
+        check_permission(who, Need(frozenset({"admin"}), whole=True), "GET /v1/nodes")
+    assert "bound to no user" in refused.value.advice

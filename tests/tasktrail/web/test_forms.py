@@ -71,6 +71,11 @@ def test_an_untouched_form_records_only_what_was_filled_in(
     assert {name: text for name, text in again.items() if form[name] != text} == {"command_id": again["command_id"]}
 
 
+def test_what_programs_a_type_can_use_stands_in_one_line(browser: httpx.Client) -> None:
+    for address in ("/submit", "/submit/video_convert"):
+        assert re.search(r'<p class="hint">ffmpeg: [^<]*; quality by [^<]*</p>', browser.get(address).text)
+
+
 def test_a_preset_fills_in_the_options_that_it_means(browser: httpx.Client, service: TaskService) -> None:
     plain = browser.get("/submit/video_convert")
     for preset in service.source.registry.presets.of("video_convert"):
@@ -153,6 +158,7 @@ def test_what_is_left_empty_stays_as_it_is(browser: httpx.Client, service: TaskS
     assert (holds.max_per_type, holds.max_per_user, holds.labels) == (5, 4, {"day": 3})
     shown = browser.get("/limits").text
     assert re.search(r"http, .*?, position \d+: so", shown, re.DOTALL)
+    assert ">100 %<" in shown, "max_cpu"
     assert browser.post("/limits", data={"max_per_user": ""}).status_code == 400
     service.set_limits(reset=True)
 

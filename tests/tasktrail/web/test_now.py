@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tasktrail.api.service import TaskService
+from tasktrail.events.commands import DrainNode, UndrainNode
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import ViewsFailed
 from tasktrail.web import now
@@ -195,3 +196,13 @@ def test_who_is_bound_to_a_user_sees_nothing_of_others(
 
 def islice_data(lines: Iterator[str], number: int) -> Iterator[str]:
     return islice((line for line in lines if line.startswith("data: ")), number)
+
+
+def test_a_node_on_which_nothing_starts_is_named(browser: httpx.Client, service: TaskService) -> None:
+    service.send(DrainNode(node="local"))
+    try:
+        shown = part(browser.get("/").text, "queue")
+        assert re.search("Node local is (being )?drained: nothing starts there", shown), "others may still run there"
+    finally:
+        service.send(UndrainNode(node="local"))
+    assert "Node local" not in part(browser.get("/").text, "queue")

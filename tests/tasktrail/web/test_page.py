@@ -63,6 +63,16 @@ def test_an_address_at_which_nothing_answers_is_a_page_for_people_and_a_problem_
     assert (problem.status_code, problem.headers["content-type"]) == (404, "application/problem+json")
 
 
+def test_the_address_of_a_form_is_a_page_for_people_that_leads_back(browser: httpx.Client) -> None:
+    page = browser.get("/limits/pause")
+    assert (page.status_code, page.headers["content-type"]) == (405, "text/html; charset=utf-8")
+    assert "There is no page at /limits/pause: it takes what a form sends" in page.text
+    assert "Go back to the form" in page.text
+    problem = browser.get("/limits/pause", headers={"accept": "*/*"})
+    assert (problem.status_code, problem.headers["content-type"]) == (405, "application/problem+json")
+    assert set(page.headers["allow"].split(", ")) == set(problem.headers["allow"].split(", "))
+
+
 @pytest.mark.parametrize(
     ("method", "path", "given"),
     [

@@ -22,7 +22,7 @@ from tasktrail.config.settings import Config
 from tasktrail.events import Checkpoint, Created, Progressed, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.system_events import Adjusted
-from tasktrail.events.task_events import Checkpointed, Completed, Failed, Retried
+from tasktrail.events.task_events import ERASED, Checkpointed, Completed, Failed, Retried
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.seals import make_seal
 from tasktrail.web.formats import next_try
@@ -216,6 +216,7 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     task_id = create(held=True, priority=2)
     page = shown(browser, task_id)
     assert "is held until somebody starts it" in page
+    assert "(counts as 2.0 = 2 base + 0.0 wait)" in page
     assert set(forms(page)) == {"start", "adjust", "cancel"}
 
     def act(action: str, **fields: str) -> str:
@@ -333,6 +334,18 @@ def elements(page: str) -> list[tuple[str, dict[str, str]]]:
 ACCEPT = {"accept": "text/html"}
 
 
+def test_a_forgotten_task_leads_to_the_page_that_says_who_forgot_it(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id = create(user_id=4242)
+    service.wait(task_id, 60)
+    service.forget(0, user_id=4242)
+    answer = browser.get(f"/tasks/{task_id}")
+    assert answer.status_code == 404
+    assert f"Task {task_id} was forgotten at position " in answer.text
+    assert "The page Log shows who forgot it." in answer.text
+
+
 @contextmanager
 def served(data: Path) -> Iterator[httpx.Client]:
     """A service on a folder whose log somebody has written, held back from working on it."""
@@ -346,6 +359,21 @@ def served(data: Path) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.slow
+def test_an_erased_task_says_so_and_shows_no_file_that_is_called_erased(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    log = SqliteEventLog(data / "log.db", now=Journal(None).at)  # type: ignore[arg-type]  # only its time
+    journal = Journal(log)
+    journal.record(1, Created(type="add", input_file=ERASED, output_file=ERASED))
+    journal.record(1, Started(), Completed(message=ERASED))
+    log.close()
+    with served(data) as browser:
+        page = shown(browser, 1)
+    assert "Which files it worked on, if any, is erased." in page
+    assert "<figure>" not in page
+    assert page.count('<p class="muted">Erased.</p>') == 2, "options and result"
+
+
 def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -12,12 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from tasktrail.api.service import TaskService
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.queries.walk import census, walk
 from tasktrail.web.bulk import BulkChange, BulkChanges, send_all
+from tasktrail.web.tasks import note_of
 
 _documents = count(7_000)
 
@@ -415,3 +417,12 @@ def test_the_list_changes_while_somebody_looks(
         another = create(document_id=document)
         rows_now = next(part["html"] for part in told if part["id"] == "rows" and f"/tasks/{another}" in part["html"])
         assert f'<tr id="task-{another}">' in rows_now
+
+
+def test_what_went_wrong_before_it_was_done_does_not_stand_beside_a_task(
+    service: TaskService, create: Callable[..., int]
+) -> None:
+    held = service.get_task(create())
+    again = replace(held, held=False, status="retrying", last_error="the service was stopped while the attempt ran")
+    assert note_of(again, held.updated_at) == again.last_error
+    assert note_of(replace(again, status="completed", completed_at=held.updated_at), held.updated_at) == ""
