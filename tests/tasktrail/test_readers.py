@@ -121,6 +121,11 @@ def test_a_reader_answers_what_the_service_answers(tmp_path: Path, where: str) -
         assert {one.reason for one in reader.why(then).reasons} == {"Dependency", "Paused"}
         assert reader.why(gone).remark == leader.why(gone).remark
         assert reader.limits().changes == leader.limits().changes
+        for position in (0, leader.events(first)[0].position, head):
+            assert reader.queue(as_of=position) == leader.queue(as_of=position)
+            assert reader.limits(as_of=position) == leader.limits(as_of=position)
+            assert reader.tokens(as_of=position) == leader.tokens(as_of=position)
+        assert reader.why(then, as_of=head).reasons == leader.why(then, as_of=head).reasons
         assert reader.verify().ok
         begin = leader.events(then)[0].position
         assert reader.diff(begin, head).changes == leader.diff(begin, head).changes
