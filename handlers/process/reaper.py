@@ -298,7 +298,7 @@ def _keep_mounts_here(libc: ctypes.CDLL) -> bool:
     """Keep what is mounted from now on out of other namespaces. In a chroot the root need not be a mount itself."""
     return any(
         all(libc.mount(b"none", place, None, MS_REC_SLAVE, None) == 0 for place in places)
-        for places in ((b"/",), (b"/proc", b"/dev/shm"))
+        for places in ((b"/",), (b"/proc", b"/dev/shm"), (b"/proc", b"/dev"))
     )
 
 

@@ -132,12 +132,14 @@ def test_an_attempt_is_told_how_many_cpus_it_may_keep_busy_beside_the_others(mak
 @pytest.mark.skipif(not sandbox_support().landlock, reason="attempts have no processes of their own here")
 def test_the_memory_of_an_attempt_is_that_of_its_own_processes(make: MakeExecutor) -> None:
     """It is shown beside the estimate, which knows nothing of the worker and its reapers."""
+    before = psutil.Process().children(recursive=True)  # those of tests before may end just now
     executor = make(sandbox=Sandbox(mode="auto"))
     reports = Reports(executor)
     executor.do([run("patient")])
     reports.until(lambda report: isinstance(report, AttemptProgressed))
     ((_key, resident),) = executor.memory().items()
-    (attempt,) = (one for one in psutil.Process().children(recursive=True) if not one.children())
+    ours = [one for one in psutil.Process().children(recursive=True) if one not in before]
+    (attempt,) = (one for one in ours if not one.children())
     assert resident == pytest.approx(attempt.memory_info().rss, rel=0.1)
     executor.do([Stop(1, 1)])
     assert reports.end(1).outcome == "stopped"

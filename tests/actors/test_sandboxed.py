@@ -25,6 +25,9 @@ from tasktrail.handlers.process.sandboxed import _Child
 from tasktrail.handlers.process.seccomp import available, program
 
 pytestmark = pytest.mark.skipif(not sandbox_support().whole, reason="this kernel has not all the means")
+alone = pytest.mark.skipif(
+    not sandbox_support().own_proc, reason="a namespace cannot have a /proc of its own here, as in some chroots"
+)
 
 SUPPORT = Path(__file__).parent.parent / "support"
 HOMES = {
@@ -154,6 +157,7 @@ def test_a_handler_reaches_its_input_its_folder_and_its_output(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in.txt", "out.txt"]
 
 
+@alone
 def test_and_nothing_else(attempt: Attempt, tmp_path: Path, protected: Path) -> None:
     source, output, other = tmp_path / "in.txt", tmp_path / "out.txt", tmp_path / "other.txt"
     source.write_text("harmless")
@@ -180,6 +184,7 @@ def test_an_attempt_finds_nothing_of_the_one_before(attempt: Attempt) -> None:
     assert attempt("kept_polluter").result == kept
 
 
+@alone
 def test_what_is_left_is_killed_before_the_end_is_told_and_the_worker_stays(attempt: Attempt, reports: Reports) -> None:
     for shape in ("plain", "daemon", "bare"):
         assert attempt("leave", shape=shape).outcome == "completed"
@@ -415,6 +420,7 @@ def test_what_an_attempt_makes_of_its_output_is_not_for_the_next(kept: Reports, 
     assert len(read(protected / "output", 2, 1).text) == 90_001
 
 
+@alone
 def test_shared_memory_goes_with_the_process_that_made_it(kept: Reports) -> None:
     run_to_its_end(kept, 1, "schemer", shape="share")
     found = run_to_its_end(kept, 2, "schemer", shape="look for what is shared").result
