@@ -66,9 +66,47 @@ class Authorities:
 
 def _read(answer: bytes) -> TimeStampResponse:
     try:
-        return decode_timestamp_response(answer)
+        return decode_timestamp_response(_in_order(answer))
     except ValueError as error:
         raise SealUnfit(f"This is no answer of a time authority: {error}") from error
+
+
+_CERTIFICATES = 0xA0
+
+
+def _in_order(answer: bytes) -> bytes:
+    """The answer with its certificates in the order of DER, which the library wants.
+
+    Authorities may send them in any (RFC 5652, 5.1), and no signature covers it. What is no such answer stays as it is.
+    """
+
+    def inside(part: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        return _parts(answer, part[1], part[2])
+
+    try:
+        (response,) = _parts(answer, 0, len(answer))
+        _status, token = inside(response)
+        _kind, content = inside(token)
+        (signed,) = inside(content)
+        (given,) = (part for part in inside(signed) if answer[part[0]] == _CERTIFICATES)
+        certificates = sorted(answer[begin:end] for begin, _content, end in inside(given))
+    except (ValueError, IndexError):
+        return answer
+    return answer[: given[1]] + b"".join(certificates) + answer[given[2] :]
+
+
+def _parts(data: bytes, begin: int, end: int) -> list[tuple[int, int, int]]:
+    """The elements of ASN.1 there: where each begins, where its content does, and where it ends."""
+    found = []
+    while begin < end:
+        length, content = data[begin + 1], begin + 2
+        if length >= 0x80:  # noqa: PLR2004 - so many bytes hold the length
+            size = length & 0x7F
+            length = int.from_bytes(data[content : content + size])
+            content += size
+        found.append((begin, content, content + length))
+        begin = content + length
+    return found
 
 
 def _at(said: TimeStampResponse) -> str:

@@ -35,10 +35,13 @@ def _name(text: str) -> x509.Name:
 
 
 class TimeAuthority:
-    """One with a root of its own. `changing` may change what it answers, or replace it."""
+    """One with a root of its own. `changing` may change what it answers, or replace it. `clock`: the signer's name."""
 
-    def __init__(self, folder: Path, changing: Callable[[bytes], tuple[int, bytes]] | None = None) -> None:
+    def __init__(
+        self, folder: Path, changing: Callable[[bytes], tuple[int, bytes]] | None = None, clock: str = "clock"
+    ) -> None:
         folder.mkdir()
+        self._clock = clock
         self.root = folder / "root.pem"
         self._folder = folder
         self._certify()
@@ -79,7 +82,7 @@ class TimeAuthority:
             key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
         )  # fmt: skip
         above = above.add_extension(usage, critical=True)
-        below = made.subject_name(_name("clock")).public_key(signer.public_key()).serial_number(2)
+        below = made.subject_name(_name(self._clock)).public_key(signer.public_key()).serial_number(2)
         stamping = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
         below = below.add_extension(stamping, critical=True)
         self.root.write_bytes(above.sign(root, SHA256()).public_bytes(Encoding.PEM))
