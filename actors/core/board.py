@@ -198,6 +198,7 @@ def queue_of_user(state: SchedulerState, now: datetime, user_id: int, limit: int
         resources=resources_of(state),
         pauses=_pauses_for(state.durable.pauses.all(), user_id),
         fair_share=state.limits.fair_share,
+        at=now,
     )
 
 

@@ -111,7 +111,8 @@ NOT_LIVE = (
 )
 THEN = (
     "So it was then, as far as the log tells. Limits and windows of the configuration are those of now. The machine, "
-    "the workers and the handlers of then are not recorded, so they may have held it, too."
+    "the workers and the handlers of then are not recorded, and tasks that were forgotten since are not known: these "
+    "may have held it, too."
 )
 STANDS_ASIDE = (
     "It would not fit even once everything that runs here has ended, so no room is kept for it and others go ahead: it "

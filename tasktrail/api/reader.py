@@ -26,7 +26,7 @@ from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
 from ..config.load import load_config
-from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
+from ..events import Checkpoint, Checkpointed, Created, Progressed, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.counted import counted
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
@@ -376,7 +376,8 @@ class Questions:
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
             return self._why_over(task, last)
-        return replace(found, reasons=tuple(self._with_evidence(task_id, one) for one in found.reasons))
+        reasons = (self._with_evidence(task_id, one, self.status_since) for one in found.reasons)
+        return replace(found, reasons=tuple(reasons))
 
     def _why_then(self, task_id: int, as_of: Point) -> Why:
         found = self.source.state_as_of(as_of, lambda state, moment: explain_then(state, task_id, moment))
@@ -385,8 +386,15 @@ class Questions:
             task = self.get_task(task_id, as_of=as_of)
             last = [record for record in self.events(task_id) if record.position <= position][-1]
             return self._why_over(task, last)
-        reasons = (self._with_evidence(task_id, one) for one in found.reasons)
+        since = partial(self._status_since, position)
+        reasons = (self._with_evidence(task_id, one, since) for one in found.reasons)
         return replace(found, reasons=tuple(as_known_at(one, position) for one in reasons))
+
+    def _status_since(self, position: int, task_id: int) -> int:
+        """The position of the event that gave a task the status that it had at a position."""
+        passing = (Progressed, Checkpointed)
+        until = (one.position for one in self.events(task_id) if not isinstance(one.event, passing))
+        return max((at for at in until if at <= position), default=0)
 
     def _why_over(self, task: Task, last: Recorded) -> Why:
         remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
@@ -433,7 +441,7 @@ class Questions:
         """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""
         return self.source.log().erasable(check_whole(user_id, "user_id", 1))
 
-    def _with_evidence(self, task_id: int, one: Obstacle) -> Obstacle:
+    def _with_evidence(self, task_id: int, one: Obstacle, status_since: Callable[[int], int]) -> Obstacle:
         """Add positions of the events that explain the obstacle, and the commands that would remove it."""
         match one.reason:
             case _ if one.evidence:
@@ -441,11 +449,11 @@ class Questions:
             case WaitReason.HELD | WaitReason.NOT_BEFORE:
                 return replace(one, evidence=(self.events(task_id)[0].position,))
             case WaitReason.RETRY_DELAY:
-                return replace(one, evidence=(self.status_since(task_id),))
+                return replace(one, evidence=(status_since(task_id),))
             case WaitReason.DEPENDENCY:
-                return replace(one, evidence=tuple(map(self.status_since, one.tasks)))
+                return replace(one, evidence=tuple(map(status_since, one.tasks)))
             case WaitReason.DEPENDENCY_FAILED:
-                evidence, commands = map(self.status_since, one.tasks), retries(one.tasks, self._state_of)
+                evidence, commands = map(status_since, one.tasks), retries(one.tasks, self._state_of)
                 return replace(one, evidence=tuple(evidence), commands=commands)
             case _:
                 return one

@@ -96,7 +96,7 @@ class ProvenanceQuestion(msgspec.Struct, frozen=True, tag="provenance"):
 class BoardQuestion(msgspec.Struct, frozen=True, tag="board"):
     """Asks how the Scheduler stood at an earlier moment: which task waited for what, what ran, what was ordered."""
 
-    board: Literal["why", "queue", "limits", "nodes", "schedules", "sources", "tokens"]
+    board: Literal["why", "queue", "limits", "nodes", "schedules"]
     as_of: str | int
     task_id: int = 0
     """Of `why`."""
@@ -325,10 +325,6 @@ def _board(questions: Questions, question: BoardQuestion) -> object:
             return seen.schedules(as_of=point)
         case "nodes":
             return questions.nodes(as_of=point)
-        case "sources":
-            return questions.sources(as_of=point)
-        case "tokens":
-            return questions.tokens(as_of=point)
 
 
 def point_of(question: PastQuestion) -> str | int:

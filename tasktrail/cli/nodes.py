@@ -12,9 +12,9 @@ from .command import CliCommand, CliCommandGroup, pass_session
 from .completion import Completion, SuggestedParam
 from .fields import reason_and_actor
 from .operate import send, who
-from .parameters import as_of_option
+from .parameters import as_it_was, as_of_option
 from .session import Session
-from .terminal import Column, plain, print_json
+from .terminal import Column, plain, print_json, say
 
 if TYPE_CHECKING:
     from ..actors.core.node_board import NodeBoard
@@ -75,7 +75,7 @@ def _list(session: Session, as_of: int | datetime | None) -> None:
         for one in nodes:
             print_json(one)
         return
-    layout = session.layout()
+    layout = session.layout(as_of)
     layout.table(
         _COLUMNS,
         [
@@ -94,6 +94,8 @@ def _list(session: Session, as_of: int | datetime | None) -> None:
             for one in nodes
         ],
     )
+    if as_of is not None:
+        say(f"{as_it_was(as_of)} What a node had free, and when it was looked at, is not recorded.")
 
 
 def _state(node: "NodeBoard") -> str:

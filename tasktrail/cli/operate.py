@@ -11,7 +11,7 @@ from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, schedule_names
 from .failing import DONE, INTERRUPTED
 from .fields import absolute, default_actor, options_of, reason_and_actor, repeated_fields
-from .parameters import FILE, TYPE, WAITING_ID, as_of_option
+from .parameters import FILE, TYPE, WAITING_ID, as_it_was, as_of_option
 from .progress import waiting
 from .queue import CONFIGURED_NOW
 from .session import Session
@@ -364,7 +364,7 @@ def list_schedules(session: Session, as_of: int | datetime | None) -> None:
     if not boards:
         say("There is no schedule. `tasktrail schedule add --help` tells how to add one.")
         return
-    layout = session.layout()
+    layout = session.layout(as_of)
     rows = [
         (
             board.schedule,
@@ -380,6 +380,8 @@ def list_schedules(session: Session, as_of: int | datetime | None) -> None:
         for board in boards
     ]
     layout.table(_SCHEDULES, rows)
+    if as_of is not None:
+        say(as_it_was(as_of))
 
 
 @schedule_command.command("remove", cls=CliCommand, examples=[("tasktrail schedule remove nightly", "no more runs")])

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from ..times import FORMS, PAST_FORMS, read_time
+from ..words import moment
 from .completion import WORDS, SuggestedParam, completion_items, option_pairs, preset_names, suggestions, type_names
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class PointParam(click.ParamType[int | datetime]):
 as_of_option = click.option(
     "--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h."
 )
+
+
+def as_it_was(as_of: int | datetime) -> str:
+    """A sentence under what is told of an earlier moment."""
+    at = moment(as_of) if isinstance(as_of, datetime) else f"position {as_of}"
+    return f"So it was as of {at}."
 
 
 class IdsParam(click.ParamType[tuple[int, ...]]):

@@ -178,9 +178,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 raise
             return None
 
-    def layout(self) -> TerminalLayout:
-        """How tables and times are printed on standard output."""
-        return TerminalLayout.on_stdout(self.environment.now(), wide=self.wide)
+    def layout(self, as_of: int | datetime | None = None) -> TerminalLayout:
+        """How tables and times are printed on standard output, of now or of an earlier moment."""
+        return TerminalLayout.on_stdout(self.environment.now(), wide=self.wide, dated=as_of is not None)
 
     def load_config(self) -> "Config":
         """The configuration of the data folder, or of `--config`."""

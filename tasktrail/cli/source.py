@@ -11,7 +11,7 @@ from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import Completion, SuggestedParam
 from .fields import absolute, default_actor, options_of, reason_and_actor, source_field_options
 from .operate import send, who
-from .parameters import FILE, TYPE, as_of_option
+from .parameters import FILE, TYPE, as_it_was, as_of_option
 from .session import Session
 from .terminal import Column, plain, print_json, say
 
@@ -123,7 +123,7 @@ def list_sources(session: Session, as_of: int | datetime | None) -> None:
     if not sources:
         say("There is no source. `tasktrail source add --help` tells how to add one.")
         return
-    layout = session.layout()
+    layout = session.layout(as_of)
     rows = [
         (
             one.source,
@@ -137,6 +137,8 @@ def list_sources(session: Session, as_of: int | datetime | None) -> None:
         for one in sources
     ]
     layout.table(_COLUMNS, rows)
+    if as_of is not None:
+        say(as_it_was(as_of))
 
 
 @source_command.command("remove", cls=CliCommand, examples=[("tasktrail source remove inbox", "no more tasks of it")])

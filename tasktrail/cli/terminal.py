@@ -260,15 +260,17 @@ class TerminalLayout(msgspec.Struct, frozen=True):
     now: datetime
     width: int | None
     """Columns of the terminal; `None` in a pipe and with `--wide`: lines as long as they need to be, whole times."""
+    dated: bool = False
+    """Whole times in any case: of an earlier moment it would not be clear from when ages count."""
 
     @classmethod
-    def on_stdout(cls, now: datetime, *, wide: bool) -> Self:
+    def on_stdout(cls, now: datetime, *, wide: bool, dated: bool = False) -> Self:
         """For standard output, as wide as it is; with `wide` lines are as long as they need to be."""
-        return cls(now, None if wide else width_of(sys.stdout))
+        return cls(now, None if wide else width_of(sys.stdout), dated)
 
     def when(self, at: datetime | None) -> str:
         """A time: how long ago where columns count, else to the second."""
-        return moment(at) if self.width is None else ago(at, self.now)
+        return moment(at) if self.dated or self.width is None else ago(at, self.now)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """A table that fits the screen and cuts nothing; texts are shown as they are, never as markup."""

@@ -6,12 +6,11 @@ from typing import Any
 import click
 
 from ..events.commands import AddToken, RevokeToken
-from ..words import moment
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, token_names
 from .fields import options_of, reason_and_actor
 from .operate import send, who
-from .parameters import as_of_option
+from .parameters import as_it_was, as_of_option
 from .session import Session
 from .terminal import Column, TerminalLayout, plain, print_json, say
 
@@ -80,12 +79,7 @@ _TOKENS = (
 def _until(expires_at: datetime | None, layout: TerminalLayout) -> str:
     if expires_at is None:
         return "never"
-    return layout.when(expires_at) if expires_at > layout.now else "expired"
-
-
-def _then(expires_at: datetime | None) -> str:
-    """Of an earlier moment: whether it had expired by then is for whoever reads to see."""
-    return "never" if expires_at is None else moment(expires_at)
+    return layout.when(expires_at) if layout.dated or expires_at > layout.now else "expired"
 
 
 @token_command.command(
@@ -112,13 +106,13 @@ def list_tokens(session: Session, as_of: int | datetime | None) -> None:
     if not boards:
         say("There is no token. `tasktrail token add --help` tells how to add one.")
         return
-    layout = session.layout()
+    layout = session.layout(as_of)
     rows = [
         (
             board.token,
             board.role,
             "all" if board.user_id is None else str(board.user_id),
-            _until(board.expires_at, layout) if as_of is None else _then(board.expires_at),
+            _until(board.expires_at, layout),
             layout.when(board.added_at),
             plain(board.actor),
             plain(board.reason),
@@ -126,6 +120,8 @@ def list_tokens(session: Session, as_of: int | datetime | None) -> None:
         for board in boards
     ]
     layout.table(_TOKENS, rows)
+    if as_of is not None:
+        say(as_it_was(as_of))
 
 
 @token_command.command(

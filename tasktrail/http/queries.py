@@ -356,7 +356,7 @@ async def get_nodes(backend: NamedDependency[Backend], as_of: AsOfQuery = None) 
 async def get_sources(backend: NamedDependency[Backend], as_of: AsOfQuery = None) -> list[WatchedFolder]:
     """The watched folders, by name, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
-        return await _then(backend, list[WatchedFolder], BoardQuestion("sources", moment_text(moment)))
+        return await backend.bulk(lambda: backend.service.sources(as_of=moment))
     return await backend.ask(backend.service.sources)
 
 
@@ -364,7 +364,7 @@ async def get_sources(backend: NamedDependency[Backend], as_of: AsOfQuery = None
 async def get_tokens(backend: NamedDependency[Backend], as_of: AsOfQuery = None) -> list[TokenBoard]:
     """The tokens, by name, now or as of an earlier moment. Their secrets are nowhere, and no hash of them is told."""
     if (moment := point(as_of)) is not None:
-        return await _then(backend, list[TokenBoard], BoardQuestion("tokens", moment_text(moment)))
+        return await backend.bulk(lambda: backend.service.tokens(as_of=moment))
     return await backend.ask(backend.service.tokens)
 
 

@@ -83,6 +83,24 @@ def test_what_stood_then_is_told_by_the_service_without_one_and_from_an_archive(
         assert (over.status, over.waiting) == ("cancelled", False)
 
 
+def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
+    first = service.create_task(type="echo", held=True)
+    behind = service.create_task(type="echo", depends_on=[first])
+    position = service.events(behind)[0].position
+    service.start_task(first)
+    assert service.wait(behind, 30).status == "completed"
+    (one,) = service.why(behind, as_of=position).reasons
+    assert (one.reason, one.evidence) == (WaitReason.DEPENDENCY, (service.events(first)[0].position,))
+    service.cancel_task(service.create_task(type="echo", held=True))
+    again = service.retry_task(3, delay=3600).position
+    retried = service.events(3)[-1].position
+    assert retried == again
+    service.cancel_task(3)
+    assert [(one.reason, one.evidence) for one in service.why(3, as_of=retried).reasons] == [
+        (WaitReason.RETRY_DELAY, (retried,))
+    ]
+
+
 def test_what_is_still_to_come_is_refused(service: TaskService) -> None:
     head = service.watermark.position
     for ask in (service.queue, service.limits, service.tokens, service.sources, service.schedules, service.nodes):

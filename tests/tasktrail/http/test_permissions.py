@@ -330,6 +330,7 @@ def test_of_an_earlier_moment_a_user_learns_no_more_than_of_now(world: World, bo
         assert answer.status_code == 200, answer.text
         assert CANARY not in answer.text
     board = bound.get("/v1/queue", params=then).json()
+    assert board["at"]
     ready = {world.mine[name] for name in ("first", "parent", "below", "own child")}
     assert {entry["task_id"] for entry in board["entries"]} == ready
     assert bound.get("/v1/limits", params=then).json()["limits"]["users"] == {str(MINE): 3}
