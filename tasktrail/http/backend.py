@@ -63,6 +63,8 @@ _CHANGING, _CHANGES_WAITING = 2, 8
 
 _APART, _WAITING = 2, 8
 """Long questions that are answered at once, and those that may wait."""
+_OF_A_TOKEN = 5
+"""Of these, those that one token may have asked, so that others are answered, too."""
 
 _TRIM_EVERY = 30.0
 malloc_trim: Callable[[int], object] | None = getattr(CDLL(None), "malloc_trim", None)
@@ -120,7 +122,7 @@ class Backend:
         for lane in self._lanes:
             self._free.put(lane)
         self._trim_at = 0.0
-        self._asked = 0
+        self._asked: Counter[str] = Counter()
         """Long questions that are being answered, or wait for that."""
         self._changes: Counter[str] = Counter()
         """What changes many tasks and is under way or waits, by the token; under the empty name the owner's."""
@@ -163,31 +165,38 @@ class Backend:
         raise Busy(told, remedy="Ask again in a few seconds, and not for several at once.")
 
     async def apart(
-        self, question: Question, within: float | None = None, progress: ReportProgress | None = None
+        self,
+        question: Question,
+        within: float | None = None,
+        progress: ReportProgress | None = None,
+        *,
+        who: Identity | None = None,
     ) -> bytes:
         """Ask something that takes long; the answer is JSON. `within`: seconds. Raises `Busy`, `TooCostly`.
 
         `progress` is called in a thread.
         """
-        if self._asked >= _APART + _WAITING:
-            raise Busy(
-                f"{self._asked} questions that take long are asked already, as many as there may be",
-                remedy="Ask again in a few seconds, and not so many at once.",
-            )
-        self._asked += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._apart, self._ask_apart, question, within, progress
-            )
-        finally:
-            self._asked -= 1
+        number, token = self._asked.total(), token_of(who)
+        if number >= _APART + _WAITING:
+            told = f"{number} questions that take long are asked already, as many as there may be"
+        elif token and self._asked[token] >= _OF_A_TOKEN:
+            told = f"{_OF_A_TOKEN} questions that take long are asked already with this token, as many as one may have"
+        else:
+            self._asked[token] += 1
+            try:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._apart, self._ask_apart, question, within, progress
+                )
+            finally:
+                self._asked -= Counter({token: 1})  # which keeps no zeros
+        raise Busy(told, remedy="Ask again in a few seconds, and not so many at once.")
 
-    async def past(self, question: PastQuestion, kind: type[T], within: float) -> T:
+    async def past(self, question: PastQuestion, kind: type[T], within: float, who: Identity | None) -> T:
         """Ask how it was: the views, or where they cannot tell, a process that folds the log, for so many seconds."""
         try:
             found = await self.ask(self.service.at_once, point_of(question), lambda past: told(past, question))
         except ViewsFailed:
-            return msgspec.json.decode(await self.apart(question, within), type=kind)
+            return msgspec.json.decode(await self.apart(question, within, who=who), type=kind)
         assert isinstance(found, kind)
         return found
 

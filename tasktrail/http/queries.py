@@ -140,7 +140,7 @@ async def list_tasks(
         own = narrowed(filters, who.user_id)
         if own is None:
             return TaskPage([], 0)
-        found = await backend.past(ListQuestion(own), ListThen, LIST_WITHIN)
+        found = await backend.past(ListQuestion(own), ListThen, LIST_WITHIN, who)
         return TaskPage(found.tasks, found.total)
     tasks, total = await backend.read(min_position, seen.list_tasks, filters)
     return TaskPage(tasks, total)
@@ -172,13 +172,13 @@ async def diff(
     since, until = parse_point(unescaped(begin), "from"), point(end, "to")
     await backend.reach(min_position, "min_position")
     asked = DiffQuestion(moment_text(since), None if until is None else moment_text(until), limit, offset, who.user_id)
-    return await changes_between(backend, asked, LIST_WITHIN)
+    return await changes_between(backend, asked, LIST_WITHIN, who)
 
 
-async def changes_between(backend: Backend, asked: DiffQuestion, within: float) -> TaskChanges:
+async def changes_between(backend: Backend, asked: DiffQuestion, within: float, who: Identity | None) -> TaskChanges:
     """A page of what became of tasks. All records in between are read, by a process of its own, for so many seconds."""
     await backend.ask(backend.service.source.settle)
-    return msgspec.json.decode(await backend.apart(asked, within), type=TaskChanges)
+    return msgspec.json.decode(await backend.apart(asked, within, who=who), type=TaskChanges)
 
 
 WaitQuery = Annotated[
@@ -244,7 +244,7 @@ async def get_attempts(
     if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
     asked = AttemptsQuestion(task_id, None if moment is None else moment_text(moment))
-    return msgspec.json.decode(await backend.apart(asked, LIST_WITHIN), type=list[Attempt])
+    return msgspec.json.decode(await backend.apart(asked, LIST_WITHIN, who=who), type=list[Attempt])
 
 
 @get("/v1/tasks/{task_id:int}/provenance", needs=SEE)
@@ -258,7 +258,7 @@ async def get_provenance(
     if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
     asked = ProvenanceQuestion(task_id, str(backend.service.seals_folder()))
-    envelope = msgspec.json.decode(await backend.apart(asked, LIST_WITHIN))
+    envelope = msgspec.json.decode(await backend.apart(asked, LIST_WITHIN, who=who))
     # A browser keeps it as a file, which is what it is for. The name is that of the examples of the command.
     return Response(envelope, headers={"content-disposition": f'attachment; filename="task-{task_id}.intoto.json"'})
 
@@ -296,12 +296,12 @@ async def why(
         if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
         asked = BoardQuestion("why", moment_text(moment), task_id=task_id, user_id=who.user_id)
-        return await _then(backend, Why, asked)
+        return await _then(backend, who, Why, asked)
     return await backend.read(min_position, backend.seen_by(who).why, task_id)
 
 
-async def _then(backend: Backend, kind: type[T], question: BoardQuestion) -> T:
-    return msgspec.json.decode(await backend.apart(question, LIST_WITHIN), type=kind)
+async def _then(backend: Backend, who: Identity, kind: type[T], question: BoardQuestion) -> T:
+    return msgspec.json.decode(await backend.apart(question, LIST_WITHIN, who=who), type=kind)
 
 
 @get("/v1/queue", needs=SEE)
@@ -316,7 +316,7 @@ async def queue(
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         asked = BoardQuestion("queue", moment_text(moment), limit=limit, user_id=who.user_id)
-        return await _then(backend, QueueBoard, asked)
+        return await _then(backend, who, QueueBoard, asked)
     return await backend.read(min_position, backend.seen_by(who).queue, limit)
 
 
@@ -326,7 +326,7 @@ async def get_limits(
 ) -> LimitsBoard:
     """What may run at once, and the pauses that hold, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
-        return await _then(backend, LimitsBoard, BoardQuestion("limits", moment_text(moment), user_id=who.user_id))
+        return await _then(backend, who, LimitsBoard, BoardQuestion("limits", moment_text(moment), user_id=who.user_id))
     return await backend.ask(backend.seen_by(who).limits)
 
 
@@ -337,18 +337,20 @@ async def get_schedules(
     """The recurring schedules, and when each runs next, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         asked = BoardQuestion("schedules", moment_text(moment), user_id=who.user_id)
-        return await _then(backend, list[ScheduleBoard], asked)
+        return await _then(backend, who, list[ScheduleBoard], asked)
     return await backend.ask(backend.seen_by(who).schedules)
 
 
 @get("/v1/nodes", needs=SEE_ALL)
-async def get_nodes(backend: NamedDependency[Backend], as_of: AsOfQuery = None) -> list[NodeBoard]:
+async def get_nodes(
+    backend: NamedDependency[Backend], who: NamedDependency[Identity], as_of: AsOfQuery = None
+) -> list[NodeBoard]:
     """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen.
 
     As of an earlier moment, only what is recorded of them.
     """
     if (moment := point(as_of)) is not None:
-        return await _then(backend, list[NodeBoard], BoardQuestion("nodes", moment_text(moment)))
+        return await _then(backend, who, list[NodeBoard], BoardQuestion("nodes", moment_text(moment)))
     return await backend.ask(backend.service.nodes)
 
 
@@ -517,7 +519,7 @@ async def get_stats(
     """Numbers over all tasks, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
-        return await backend.past(StatsQuestion(moment_text(moment), who.user_id), Stats, LIST_WITHIN)
+        return await backend.past(StatsQuestion(moment_text(moment), who.user_id), Stats, LIST_WITHIN, who)
     return await backend.read(min_position, backend.seen_by(who).stats)
 
 

@@ -52,7 +52,7 @@ async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | Non
         return shown
     last = until or page.past
     asked = DiffQuestion(since.position, None if last is None else last.position, PER_PAGE, offset, page.user_id)
-    found = await changes_between(page.backend, asked, THEN_WITHIN)
+    found = await changes_between(page.backend, asked, THEN_WITHIN, page.who)
     behind, there = offset + len(found.changes), {"to": found.to_position}  # all pages are of the same two moments
     return {
         **shown,

@@ -136,7 +136,7 @@ async def then(page: Page) -> dict[str, Any]:
     """
     question = StandingQuestion(page.as_of, FAILURES_SHOWN, page.user_id)
     try:
-        found = await page.backend.past(question, Standing, THEN_WITHIN)
+        found = await page.backend.past(question, Standing, THEN_WITHIN, page.who)
     except TooCostly as error:
         return _unknown(f"{error.message}: the log is long up to there. One task's page shows its past at once.")
     whole = page.user_id is None

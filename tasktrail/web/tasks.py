@@ -202,7 +202,9 @@ def _now(page: Page, filters: TaskFilters, place: str) -> Listed:
 
 async def _then(page: Page, filters: TaskFilters, place: str) -> Listed:
     assert page.past is not None
-    found = await page.backend.past(StretchQuestion(filters, page.past.position, place), StretchThen, LIST_WITHIN)
+    found = await page.backend.past(
+        StretchQuestion(filters, page.past.position, place), StretchThen, LIST_WITHIN, page.who
+    )
     return _listed(page, filters, found.stretch, found.census)
 
 

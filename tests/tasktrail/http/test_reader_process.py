@@ -224,6 +224,38 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
 
 
 @pytest.mark.usefixtures("untold")
+def test_a_token_that_asks_much_leaves_room_for_others(
+    service: TaskService, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, asked = threading.Event(), threading.Semaphore(0)
+
+    def slow(_self: ReaderProcess, *_asked: Any) -> bytes:
+        asked.release()
+        assert hold.wait(60)
+        return b'{"tasks": [], "total": 0}'
+
+    monkeypatch.setattr(ReaderProcess, "ask", slow)
+    tokens = [service.add_token(f"asks-{number}", "auditor") for number in range(2)]
+    server = serve()
+
+    def ask(token: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.get(f"{server.address}/v1/tasks?as_of=1", headers=headers, trust_env=False, timeout=60)
+
+    with ThreadPoolExecutor(9) as pool:
+        many = [pool.submit(ask, tokens[0]) for _ in range(8)]
+        refused = [one.result() for one in islice(as_completed(many, timeout=60), 3)]
+        assert {answer.status_code for answer in refused} == {503}
+        assert "with this token" in refused[0].json()["detail"]
+        other = pool.submit(ask, tokens[1])
+        hold.set()
+        assert other.result(60).status_code == 200
+        assert sorted(one.result(60).status_code for one in many) == [200] * 5 + [503] * 3
+    for number in range(2):
+        service.revoke_token(f"asks-{number}")
+
+
+@pytest.mark.usefixtures("untold")
 def test_a_process_that_has_ended_by_itself_leaves_no_zombie(
     serve: Serve, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
