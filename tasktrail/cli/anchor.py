@@ -4,7 +4,7 @@ import click
 
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .failing import complain
-from .proof import tell_seal
+from .proof import refuse_no_address, tell_seal
 from .session import Session, need_stamps
 from .terminal import plain, say
 
@@ -30,18 +30,11 @@ def tsa(session: Session, address: str) -> int:
     The stamp is kept beside the seal, as SIZE.tsr; `tasktrail verify --seals DIR --authority FILE` checks it. Without a
     stamp the exit code is 1, and the seal is there all the same. Needs the extra `tsa`.
     """
-    from ..config.settings import check_address
-    from ..events.errors import InvalidValue
     from ..projections.errors import NoStamp
 
     session.files_only("anchor")
     need_stamps()
-    try:
-        check_address(address)
-    except ValueError as error:
-        raise InvalidValue(
-            f"This is {error}", field="url", remedy="Give the address of the time authority, as its operator tells it."
-        ) from error
+    refuse_no_address(address, "Give the address of the time authority, as its operator tells it.")
     made = session.environment.seal(session)
     try:
         at = session.environment.stamp(made.seal, address)

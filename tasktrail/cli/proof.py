@@ -56,6 +56,17 @@ def witness_keys(told: Iterable[str]) -> "list[WitnessKey]":
     return [WitnessKey(text if "+" in text and not Path(text).exists() else key_text(Path(text))) for text in told]
 
 
+def refuse_no_address(told: str, remedy: str) -> None:
+    """Raises `InvalidValue` for what cannot be the address of a witness or a time authority."""
+    from ..config.settings import check_address
+    from ..events.errors import InvalidValue
+
+    try:
+        check_address(told)
+    except ValueError as error:
+        raise InvalidValue(f"This is {error}", field="url", remedy=remedy) from error
+
+
 def _write(path: Path, content: bytes) -> None:
     from ..exports.file import whole_file
 

@@ -4,7 +4,7 @@ import click
 
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, witness_names
-from .proof import witness_keys
+from .proof import refuse_no_address, witness_keys
 from .session import Session
 from .terminal import Column, plain, print_json, say
 
@@ -32,17 +32,10 @@ def start_asking(session: Session, address: str, key: str) -> None:
     that `tasktrail seal` prints. A running service need not be started again. Witnesses are kept in the file
     witnesses.json of the data folder.
     """
-    from ..config.settings import check_address
-    from ..events.errors import InvalidValue
     from ..projections.proof.witness_list import Witness
 
     session.files_only("witness")
-    try:
-        check_address(address)
-    except ValueError as error:
-        raise InvalidValue(
-            f"This is {error}", field="url", remedy="Give the address above `add-checkpoint`."
-        ) from error
+    refuse_no_address(address, "Give the address above `add-checkpoint`.")
     (checked,) = witness_keys([key])
     session.environment.add_witness(session, Witness(address, checked.text))
     if session.as_json:

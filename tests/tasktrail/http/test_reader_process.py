@@ -190,10 +190,8 @@ def test_lists_of_the_past_are_not_built_in_memory(tmp_path: Path) -> None:
         assert (tmp_path / "scratch.db").stat().st_size > 0
 
 
-@pytest.mark.usefixtures("untold")
-def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, wish: Wish
-) -> None:
+def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Semaphore]:
+    """Long questions wait for the event; each that is being answered is counted."""
     hold, asked = threading.Event(), threading.Semaphore(0)
 
     def slow(_self: ReaderProcess, *_asked: Any) -> bytes:
@@ -202,6 +200,14 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
         return b'{"tasks": [], "total": 0}'
 
     monkeypatch.setattr(ReaderProcess, "ask", slow)
+    return hold, asked
+
+
+@pytest.mark.usefixtures("untold")
+def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, wish: Wish
+) -> None:
+    hold, asked = held_up(monkeypatch)
     monkeypatch.setattr(backend_module, "_WAITING", 1)
     server = serve()
 
@@ -227,14 +233,7 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
 def test_a_token_that_asks_much_leaves_room_for_others(
     service: TaskService, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold, asked = threading.Event(), threading.Semaphore(0)
-
-    def slow(_self: ReaderProcess, *_asked: Any) -> bytes:
-        asked.release()
-        assert hold.wait(60)
-        return b'{"tasks": [], "total": 0}'
-
-    monkeypatch.setattr(ReaderProcess, "ask", slow)
+    hold, _asked = held_up(monkeypatch)
     tokens = [service.add_token(f"asks-{number}", "auditor") for number in range(2)]
     server = serve()
 
