@@ -177,12 +177,7 @@ def explain_then(state: SchedulerState, task_id: int, moment: datetime) -> Why |
     if why is None or not why.waiting:
         return why
     found = (*why.reasons, *_limits_reached(state, state.tasks[task_id], moment))
-    return replace(why, reasons=tuple(as_known_at(one, state.position) for one in found), remark=THEN)
-
-
-def as_known_at(one: Obstacle, position: int) -> Obstacle:
-    """Without what nobody could know at a position: what is recorded behind it, and what could be done about it now."""
-    return replace(one, evidence=tuple(at for at in one.evidence if at <= position), commands=())
+    return replace(why, reasons=tuple(replace(one, commands=()) for one in found), remark=THEN)
 
 
 def _limits_reached(state: SchedulerState, task: TaskState, moment: datetime) -> Iterator[Obstacle]:

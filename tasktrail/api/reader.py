@@ -21,7 +21,7 @@ from ..actors.core.board import (
     token_boards,
 )
 from ..actors.core.dependencies import retries
-from ..actors.core.explanation import Obstacle, WaitReason, Why, as_known_at, explain, explain_then
+from ..actors.core.explanation import Obstacle, WaitReason, Why, explain, explain_then
 from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
@@ -377,7 +377,7 @@ class Questions:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
             return self._why_over(task, last)
         reasons = (self._with_evidence(task_id, one, self.status_since) for one in found.reasons)
-        return replace(found, reasons=tuple(reasons))
+        return replace(found, reasons=tuple(map(self._with_retries, reasons)))
 
     def _why_then(self, task_id: int, as_of: Point) -> Why:
         found = self.source.state_as_of(as_of, lambda state, moment: explain_then(state, task_id, moment))
@@ -387,8 +387,7 @@ class Questions:
             last = [record for record in self.events(task_id) if record.position <= position][-1]
             return self._why_over(task, last)
         since = partial(self._status_since, position)
-        reasons = (self._with_evidence(task_id, one, since) for one in found.reasons)
-        return replace(found, reasons=tuple(as_known_at(one, position) for one in reasons))
+        return replace(found, reasons=tuple(self._with_evidence(task_id, one, since) for one in found.reasons))
 
     def _status_since(self, position: int, task_id: int) -> int:
         """The position of the event that gave a task the status that it had at a position."""
@@ -442,7 +441,7 @@ class Questions:
         return self.source.log().erasable(check_whole(user_id, "user_id", 1))
 
     def _with_evidence(self, task_id: int, one: Obstacle, status_since: Callable[[int], int]) -> Obstacle:
-        """Add positions of the events that explain the obstacle, and the commands that would remove it."""
+        """Add positions of the events that explain the obstacle."""
         match one.reason:
             case _ if one.evidence:
                 return one
@@ -450,13 +449,16 @@ class Questions:
                 return replace(one, evidence=(self.events(task_id)[0].position,))
             case WaitReason.RETRY_DELAY:
                 return replace(one, evidence=(status_since(task_id),))
-            case WaitReason.DEPENDENCY:
+            case WaitReason.DEPENDENCY | WaitReason.DEPENDENCY_FAILED:
                 return replace(one, evidence=tuple(map(status_since, one.tasks)))
-            case WaitReason.DEPENDENCY_FAILED:
-                evidence, commands = map(status_since, one.tasks), retries(one.tasks, self._state_of)
-                return replace(one, evidence=tuple(evidence), commands=commands)
             case _:
                 return one
+
+    def _with_retries(self, one: Obstacle) -> Obstacle:
+        """Add the commands that would have a dependency run again that has failed."""
+        if one.reason is not WaitReason.DEPENDENCY_FAILED:
+            return one
+        return replace(one, commands=retries(one.tasks, self._state_of))
 
     def _state_of(self, task_id: int) -> TaskState:
         task = fold(task_id, ((record.event, record.recorded_at) for record in self.events(task_id)))  # type: ignore[misc]  # task events
