@@ -550,15 +550,12 @@ class SchedulerState:
             return ""
         if kind in (LimitKind.WORKER, LimitKind.NODE):
             return f"{kind} {name}"
-        what = (
-            "pause"
-            if self.durable.pauses.of(key) is not None
-            else "window"
-            if self.windows.closes(key)
-            else "limit"
-            if is_full(key, self.limits, self.running_counts)
-            else "rate"
-        )
+        if self.durable.pauses.of(key) is not None:
+            what = "pause"
+        elif self.windows.closes(key):
+            what = "window"
+        else:
+            what = "limit" if is_full(key, self.limits, self.running_counts) else "rate"
         return f"{what} of {kind} {name}"
 
     def is_ours(self, task_id: int) -> bool:

@@ -122,7 +122,7 @@ def wish(result: Result) -> float:
 _NUMBER = re.compile(r"\[Errno -?\d+\] ")
 
 
-def in_words(error: Exception) -> str:
+def error_in_words(error: Exception) -> str:
     """What an error of the network says, in one line; the number that the system has for it means nothing to people."""
     return brief(f"{type(error).__name__}: {_NUMBER.sub('', str(error))}")
 

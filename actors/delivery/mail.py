@@ -15,7 +15,7 @@ import msgspec
 
 from ...projections.notices import Notice
 from ..secret import Secret
-from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, Result, brief, in_words
+from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, Result, brief, error_in_words
 
 _PERMANENT = 500
 _READY = 220
@@ -146,7 +146,7 @@ def classify_error(error: Exception) -> Result:
         case smtplib.SMTPResponseException():
             return Result(ok=False, detail=_said(error.smtp_code, error.smtp_error))
         case _:
-            return Result(ok=False, detail=in_words(error))
+            return Result(ok=False, detail=error_in_words(error))
 
 
 def _said(code: int, said: bytes | str) -> str:

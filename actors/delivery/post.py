@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import httpx
 
-from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, in_words
+from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, error_in_words
 from .guarded import GuardedBackend, GuardedTransport
 from .ssrf import (
     BoundedResolver,
@@ -84,7 +84,7 @@ class Poster:
             return f"no connection within {self._timeout.connect:g} s"
         if deadline.cut or isinstance(error, httpx.TimeoutException):
             return f"no complete answer within {self._all_within:g} s"
-        return in_words(error)
+        return error_in_words(error)
 
 
 def _read(response: httpx.Response) -> bytes:

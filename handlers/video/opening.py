@@ -213,9 +213,9 @@ def decoded(decode: Callable[[Any], _Made], packet: "av.Packet[Any] | None") -> 
 
 
 def recovering(stream: VideoStream | AudioStream) -> "Callable[[av.Packet[Any] | None], list[Any]]":
-    """`decoded` for a stream. Behind a packet that was refused, dav1d is begun anew at the next keyframe.
+    """`decoded` for a stream. Behind a packet of AV1 that was refused, the decoder is begun anew at the next keyframe.
 
-    It would refuse that as well, and most of what follows, to the end of the film.
+    Else dav1d would refuse that keyframe as well, and most of what follows, to the end of the film.
     """
     is_upset = False
 

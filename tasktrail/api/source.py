@@ -278,7 +278,7 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
 
 
 def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) -> SchedulerState:
-    """What a Scheduler knew that had recorded these, at that moment; not the machine, the workers and the handlers.
+    """The state of a Scheduler that had recorded these, at that moment, without the machine, workers and handlers.
 
     What the log says to run holds its resources, also if the service had just been killed.
     """

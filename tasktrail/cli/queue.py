@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 CONFIGURED_NOW = "What the configuration says of limits and windows is that of now: that of then is not recorded."
-FORGOTTEN = "Tasks that were forgotten since are not told."
 WAITING_COLUMNS = (
     Column("PLACE", right=True),
     Column("ID", right=True),
@@ -81,7 +80,10 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
         )
     if as_of is not None:
         at = "" if board.at is None else f", {moment(board.at)}"
-        say(f"So it was as of position {board.position}{at}, as far as the log tells. {CONFIGURED_NOW} {FORGOTTEN}")
+        say(
+            f"So it was as of position {board.position}{at}, as far as the log tells. {CONFIGURED_NOW} Tasks that were "
+            "forgotten since are not told."
+        )
     elif not board.live:
         say("No service runs: this is what would wait for room if one did.")
 
