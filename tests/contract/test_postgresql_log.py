@@ -1,8 +1,11 @@
 """What a log on PostgreSQL promises beyond the contract: the same bytes as a file, and one writer whatever happens."""
 
+import json
 import math
+import os
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -17,7 +20,7 @@ from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from log_questions import questions
-from postgresql_server import connect, needs_postgresql, new_place, own_server, server_folder
+from postgresql_server import connect, needs_postgresql, new_place, own_server, remove_left_behind, server_folder
 
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import (
@@ -783,6 +786,22 @@ def test_a_server_that_is_killed_under_load_loses_nothing_that_was_acknowledged(
             assert [record.task_id for record in log.read()] == list(range(1, done + 1))
         with closing(read_log(tmp_path / NAME)) as reader:
             assert list(reader.faults()) == []
+
+
+def test_a_run_deletes_what_a_dead_one_left_and_not_what_another_deletes_just_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    for name, users in (("dead", [dead.pid]), ("at-work", [os.getpid()]), ("deletes-itself", [])):
+        (folder := tmp_path / f"tasktrail-postgresql-{name}").mkdir()
+        (folder / ".handle_pids.json").write_text(json.dumps(users))
+    remove_left_behind()
+    assert {left.name for left in tmp_path.iterdir()} == {
+        "tasktrail-postgresql-at-work",
+        "tasktrail-postgresql-deletes-itself",
+    }
 
 
 def followed(place: Path, until: int, seen: list[int]) -> None:

@@ -30,17 +30,20 @@ def _server() -> Any:
     return _started(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"pid{os.getpid()}")[:16])
 
 
-def _remove_left_behind() -> None:
-    """The folders of runs of which no process is left: one that ends in a hurry deletes nothing."""
+def remove_left_behind() -> None:
+    """The folders of runs of which no process is left: one that ends in a hurry deletes nothing.
+
+    The last user of a server takes itself off the list before it deletes the folder, so one without users is not ours.
+    """
     for folder in Path(tempfile.gettempdir()).glob("tasktrail-postgresql-*"):
         with suppress(OSError, ValueError):
             users = json.loads((folder / ".handle_pids.json").read_text())
-            if not any(map(psutil.pid_exists, users)) and not (folder / "postmaster.pid").exists():
+            if users and not any(map(psutil.pid_exists, users)) and not (folder / "postmaster.pid").exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _started(name: str) -> Any:
-    _remove_left_behind()
+    remove_left_behind()
     # Not below pytest's folders: the server runs as another user where root runs the tests, who may not look into them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
