@@ -63,7 +63,7 @@ from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
 from ..projections.verification import verify
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .source import Source, Unattended
+from .source import Source, Unattended, log_built_anew
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
@@ -535,7 +535,10 @@ def type_info(task_type: TaskType, presets: tuple[Preset, ...] = ()) -> TypeInfo
 
 
 class Reader(Questions):
-    """Answers about a data folder on which no service runs. Views that lag behind the log are caught up first."""
+    """Answers about a data folder on which no service runs. Views that lag behind the log are caught up first.
+
+    Damaged ones are built anew, and `built_anew` is told why; unless it is given, that is a line in the program's log.
+    """
 
     def __init__(
         self,
@@ -544,8 +547,10 @@ class Reader(Questions):
         registry: Registry | None = None,
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
+        built_anew: Callable[[str], None] = log_built_anew,
     ) -> None:
-        super().__init__(Unattended(path_of(data, "data"), registry=registry, load=load, clock=clock))
+        source = Unattended(path_of(data, "data"), registry=registry, load=load, clock=clock, built_anew=built_anew)
+        super().__init__(source)
 
     def __enter__(self) -> Self:
         return self

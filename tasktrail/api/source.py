@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from msgspec.structs import replace
 
 from ..actors.core.limits import Limits
@@ -32,6 +33,7 @@ from ..projections.rebuilding import Rebuilt, build_beside
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
+logger = structlog.get_logger(__name__)
 
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
@@ -40,6 +42,11 @@ _VIEWS_WITHIN = 10.0
 _VIEWS_PAUSE = 0.01
 _PAGE = 1000
 """Records of the service that are read at a time."""
+
+
+def log_built_anew(why: str) -> None:
+    """A line of the log about views that could not be gone on with."""
+    logger.warning("the views have been built anew from the log", why=why)
 
 
 class _Closing:
@@ -168,6 +175,7 @@ class Unattended(Source):
 
     Views that lag behind the log, because the last service was killed, are brought up first. Where that is not
     possible, on a read-only copy for example, views are built in memory. Handlers are loaded when they are asked for.
+    `built_anew` is told why views that were damaged have been built anew.
     """
 
     def __init__(
@@ -177,12 +185,14 @@ class Unattended(Source):
         registry: Registry | None = None,
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
+        built_anew: Callable[[str], None] = log_built_anew,
     ) -> None:
         paths = DataPaths(data)
         if has_no_log(paths.log):
             raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
         super().__init__(paths, registry or Registry(), clock or SystemClock())
         self._load = load if registry is None else None
+        self._built_anew = built_anew
         self._in_memory: TaskQueries | None = None
         self._kept_by_service = False
         self._bring_up()
@@ -201,6 +211,7 @@ class Unattended(Source):
                 rebuild_views(self.log(), self.paths.views)
         except DataInUse:
             return False
+        self._built_anew(error.message)
         self.disconnect()
         return True
 
@@ -219,8 +230,9 @@ class Unattended(Source):
                         old = holds_forgotten(views.connection)
                     if old or self._is_owed():
                         rebuild_views(self.log(), self.paths.views)
-                except (ViewsDamaged, LogCorrupt):  # a row that is missing looks like an event of an unknown task
+                except (ViewsDamaged, LogCorrupt) as error:  # a missing row looks like an event of an unknown task
                     rebuild_views(self.log(), self.paths.views)
+                    self._built_anew(error.message)
         except DataInUse:
             self._kept_by_service = True
         except (InvalidPath, OSError):

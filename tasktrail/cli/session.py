@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import click
 import msgspec
 
-from .terminal import TerminalLayout, say
+from .terminal import TerminalLayout, plain, say
 
 if TYPE_CHECKING:
     from ..actors.witnesses import Asked
@@ -263,7 +263,7 @@ class Environment:
         """A reader of the log and the views."""
         from ..api.reader import Reader
 
-        return Reader(session.data, load=lambda: _registry(session))
+        return Reader(session.data, load=lambda: _registry(session), built_anew=_say_built_anew)
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """The task types, and what could not be loaded of the handlers. Needs no data folder."""
@@ -580,6 +580,10 @@ class Environment:
         except Exception:
             withdraw(lock, made)
             raise
+
+
+def _say_built_anew(why: str) -> None:
+    say(f"tasktrail: the views have been built anew from the log: {plain(why)}", err=True, hang="  ")
 
 
 def _registry(session: Session) -> "Registry":

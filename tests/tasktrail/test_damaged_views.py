@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
@@ -17,6 +18,7 @@ from tasktrail.actors import projector
 from tasktrail.actors.projector import ViewsHealth
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
+from tasktrail.cli.app import app
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import NotReady
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -167,6 +169,22 @@ def test_without_a_service_damage_is_mended_by_whoever_reads(data: Path, due: An
     with Reader(data) as reader:
         assert reader.get_task(4).status == "pending"
         assert seen(reader) == due
+
+
+def test_whoever_reads_without_a_service_is_told_that_there_was_damage(data: Path) -> None:
+    by_hand(data / "views.db", "UPDATE tasks SET status = 'completed' WHERE id = 4")
+    with capture_logs() as lines, Reader(data) as reader:
+        reader.list_tasks(TaskFilters())
+        reader.list_tasks(TaskFilters())
+    why = "Task 4 has changed in the views since it was written there"
+    assert [(line["event"], line["why"]) for line in lines] == [("the views have been built anew from the log", why)]
+
+
+def test_a_command_without_a_service_says_that_there_was_damage(data: Path) -> None:
+    by_hand(data / "views.db", "UPDATE tasks SET status = 'completed' WHERE id = 4")
+    listed = CliRunner().invoke(app, ["--data", str(data), "list", "--json"])
+    assert "the views have been built anew from the log: Task 4 has changed in the views" in listed.stderr
+    assert len(listed.stdout.splitlines()) == 9
 
 
 def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
