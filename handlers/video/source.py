@@ -79,6 +79,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds behind the end that the file promises and does not hold."""
     lacking: int
     """Bytes at the end, at least, that the container speaks of and that are not there."""
+    unshown: float = 0.0
+    """Seconds before the first frame that have packets of a keyframe and what follows it, which cannot be decoded."""
     keyframes: tuple[int, ...]
     """Empty if the container has no index."""
     pixel_aspect: Fraction
@@ -168,7 +170,8 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         # Before reading: some formats list what they happened to pass. MPEG lists all of it, keyframe or not.
         marks = [] if container.format.name == "mpeg" else _marks(stream)
         timed = any(name in container.format.name for name in _KEEP_TIMES)
-        context, packets = stream.codec_context, packets_of(container, stream)
+        context, given = stream.codec_context, list[int]()
+        packets = _noting(packets_of(container, stream), given, at_once=timed)
         head = list(islice(packets, 1))
         packets = chain(head, packets)
         frames = _frames(stream, packets)
@@ -178,6 +181,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         if not found.known:
             raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
         first, start, rate = found.first, found.known[0], _rate(stream)
+        lost = [moment for moment in given if given[0] <= moment < start] if found.clock == "pts" else []
         ending = _end_of(container, stream, found.known, rate, found.clock)
         marks = _matroska_marks(path, start) if "matroska" in container.format.name else marks
         return VideoSource(
@@ -194,7 +198,8 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             last_shown=ending.last,
             missing=ending.missing,
             lacking=lacking_bytes(path),
-            keyframes=_shown_marks(marks, start, ending.end, _hidden_lead(head)),
+            unshown=_unshown(lost, start, as_fraction(stream.time_base), rate),
+            keyframes=_shown_marks(marks, min([start, *lost]), start, ending.end, _hidden_lead(head)),
             pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
@@ -313,13 +318,13 @@ def _matroska_marks(path: Path, start: int) -> list[int]:
         return _marks(stream) if seek(container, stream, start) else []
 
 
-def _shown_marks(marks: list[int], start: int, end: int, ahead: int | None) -> tuple[int, ...]:
+def _shown_marks(marks: list[int], begin: int, start: int, end: int, ahead: int | None) -> tuple[int, ...]:
     """The keyframes that are shown. The index counts in decoding time, which runs `ahead` by the same everywhere.
 
-    Where `ahead` is not known, the first keyframe is the first picture.
+    Where `ahead` is not known, the first keyframe is what `begin` is the moment of.
     """
     if ahead is None:
-        ahead = max(0, start - marks[0]) if marks else 0
+        ahead = max(0, begin - marks[0]) if marks else 0
     return tuple(mark + ahead for mark in marks if start <= mark + ahead < end)
 
 
@@ -335,6 +340,27 @@ def _hidden_lead(head: "Sequence[Packet[VideoStream]]") -> int | None:
 
 _SAMPLED = 60
 """Frames. Those that are stored out of order have begun by then."""
+
+
+def _noting(
+    packets: "Iterator[Packet[VideoStream]]", given: list[int], *, at_once: bool
+) -> "Iterator[Packet[VideoStream]]":
+    """The packets; the moments of those to be shown are noted, from the first keyframe on.
+
+    `at_once`: that is the first packet, unless a broadcast was recorded. A damaged one is not marked as a keyframe.
+    """
+    for packet in packets:
+        if (given or at_once or packet.is_keyframe) and packet.pts is not None and not packet.is_discard:
+            given.append(packet.pts)
+        yield packet
+
+
+def _unshown(lost: Sequence[int], start: int, unit: Fraction, rate: Fraction) -> float:
+    """Seconds, if no more than packets can fill: a damaged time may be of another day."""
+    if not lost:
+        return 0.0
+    seconds = min((start - min(lost)) * unit, len(lost) / rate)
+    return float(seconds) if seconds > max(_SLACK, 3 / float(rate)) else 0.0
 
 
 class _Sample(NamedTuple):
@@ -498,8 +524,13 @@ def source_fields(source: VideoSource) -> dict[str, Any]:
     }
 
 
-def cut_notes(source: VideoSource) -> list[str]:
-    """A note if the file ends before it says it does, or before it can be read."""
+def damage_notes(source: VideoSource) -> list[str]:
+    """Notes if the picture begins later than the film, or ends before it says it does, or before it can be read."""
+    begin = f"the source is damaged: no picture can be made of its first {source.unshown:.1f} s"
+    return [begin] * (source.unshown > 0) + _end_notes(source)
+
+
+def _end_notes(source: VideoSource) -> list[str]:
     if source.missing:
         return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
     if source.lacking:

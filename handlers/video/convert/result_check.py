@@ -7,7 +7,7 @@ from ...contract import TaskContext
 from ..content_check import Wanted, compare_contents
 from ..light import HDR
 from ..opening import open_input
-from ..source import cut_notes, read_source
+from ..source import damage_notes, read_source
 from .making import Throttle
 from .options import VideoConvertOptions
 
@@ -16,7 +16,7 @@ def check_result(context: TaskContext[VideoConvertOptions], _result: Mapping[str
     """Why not, in words; empty where it may. Raises Unusable where the result cannot be decoded."""
     options = context.options
     source = read_source(context.input_file)
-    if notes := cut_notes(source):
+    if notes := damage_notes(source):
         return notes[0]
     made = read_source(context.output_part)
     if source.colour[1] in HDR and made.colour[1] not in HDR and options.hdr != "sdr":

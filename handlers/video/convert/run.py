@@ -16,7 +16,7 @@ from ...media.result import output_fields
 from ...pieces import fingerprint, fingerprint_anywhere, hash_of, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields, undecodable
 from ..opening import left_out_note, open_input
-from ..source import VideoSource, cut_notes, read_source, source_fields
+from ..source import VideoSource, damage_notes, read_source, source_fields
 from .burning import Burner, choose_burned
 from .checkpoint import FinishedPart, SavedConversion, SegmentPlan, choose_cuts, shares_of, step_for, stretches_of
 from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
@@ -105,9 +105,9 @@ def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
 
 
 def _refuse_if_cut(source: VideoSource) -> None:
-    """Refuse a file of which too much was cut off, by the same measure as one that is damaged inside."""
-    if beyond_use(source.missing * source.rate, source.seconds * source.rate):
-        raise UndecodableError(f"{source.path.name}: {'; '.join(cut_notes(source))}")
+    """Refuse a file of which too much is missing at its ends, by the same measure as one that is damaged inside."""
+    if beyond_use((source.unshown + source.missing) * source.rate, source.seconds * source.rate):
+        raise UndecodableError(f"{source.path.name}: {'; '.join(damage_notes(source))}")
 
 
 class _Conversion:
@@ -497,7 +497,7 @@ class _Conversion:
         tracks += [("subtitle track", metadata) for metadata in extras.subtitles.metadata]
         lost = lost_tag_notes(self._context.output_part, form, extras.tags, tracks)
         return [
-            *cut_notes(self._source),
+            *damage_notes(self._source),
             *picture,
             *(self._backend.notes if self._encodes() else ()),
             *self._faults,

@@ -15,7 +15,7 @@ from tasktrail.handlers.media.damage import lacking_bytes
 from tasktrail.handlers.video.frames import UndecodableError, frames_after
 from tasktrail.handlers.video.preview import run, video_preview
 from tasktrail.handlers.video.preview.options import VideoPreviewOptions
-from tasktrail.handlers.video.source import VideoSource, cut_notes, read_source
+from tasktrail.handlers.video.source import VideoSource, damage_notes, read_source
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
 from tasktrail.testing import RecordingContext, run_handler
@@ -68,10 +68,10 @@ def test_what_is_cut_from_the_end_is_told_however_little(name: str, clips: Calla
     path.write_bytes(content[:-200])
 
     assert lacking_bytes(whole) == 0
-    assert cut_notes(read_source(whole)) == []
+    assert damage_notes(read_source(whole)) == []
     assert lacking_bytes(path) == (1 if name == "gif" else 200)
     missing = "1 byte is" if name == "gif" else "200 bytes are"
-    assert cut_notes(read_source(path)) == [f"the source was cut: at least {missing} missing at the end of its file"]
+    assert damage_notes(read_source(path)) == [f"the source was cut: at least {missing} missing at the end of its file"]
 
 
 def test_of_windows_media_it_is_told_in_bytes(cut: Any, clips: Callable[..., Path]) -> None:
@@ -80,7 +80,7 @@ def test_of_windows_media_it_is_told_in_bytes(cut: Any, clips: Callable[..., Pat
     path = cut(**WMV)
     whole = clips(**WMV).stat().st_size
     assert 0.9 * whole < path.stat().st_size + lacking_bytes(path) <= whole
-    assert "bytes are missing at the end" in cut_notes(read_source(path))[0]
+    assert "bytes are missing at the end" in damage_notes(read_source(path))[0]
 
 
 @pytest.mark.parametrize("name", ["mkv", "mp4", "avi", "webm"])

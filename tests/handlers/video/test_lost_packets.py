@@ -23,9 +23,10 @@ from tasktrail.handlers.video.content_check import Wanted, compare_contents, con
 from tasktrail.handlers.video.convert.checkpoint import FinishedPart, SavedConversion, SegmentPlan
 from tasktrail.handlers.video.convert.gaps import gap_notes
 from tasktrail.handlers.video.convert.journal import Journal
+from tasktrail.handlers.video.convert.result_check import check_result
 from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after, keyframes_of
 from tasktrail.handlers.video.opening import open_input
-from tasktrail.handlers.video.source import read_source
+from tasktrail.handlers.video.source import damage_notes, read_source
 
 
 def notes_of(outcome: Any) -> list[str]:
@@ -193,6 +194,54 @@ def test_a_film_of_which_a_decoder_leaves_too_much_out_fails_by_name(
     film = damage(clips(audio="", seconds=12, **SILENT[codec]), picture=range(26, 300, 4))
     with pytest.raises(UndecodableError, match=r"of \d+ packets the decoder \w+ refused \d+"):
         list(frames_after(read_source(film), None, DecodePass(2)))
+
+
+FIRST_LOST = [
+    {"options": {"g": "25"}},
+    {"options": {"g": "25"}, "suffix": ".mkv"},
+    SILENT["av1"],
+    SILENT["hevc"],
+    SILENT["hevc"] | {"suffix": ".mkv"},
+]
+
+
+@pytest.mark.parametrize("recipe", FIRST_LOST)
+def test_a_beginning_of_which_no_picture_can_be_made_is_told(
+    recipe: dict[str, Any],
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """Decoders of HEVC leave all up to the next keyframe out without a word, those of H.264 refuse one packet."""
+    whole = clips(**recipe)
+    assert read_source(whole).unshown == 0
+    with av.open(str(whole)) as container:
+        first = bytes(next(container.demux(video=0)))
+    film = tmp_path / f"damaged{whole.suffix}"
+    film.write_bytes(whole.read_bytes().replace(first, bytes(len(first))))
+    source = read_source(film)
+    assert source.unshown == pytest.approx(1.0)
+    begins = source.start * source.time_base
+    assert 1 + begins in [key * source.time_base for key in source.keyframes]
+    context = prepare(film)
+    outcome = convert(context)
+    told = "the source is damaged: no picture can be made of its first 1.0 s"
+    assert outcome.result["notes"][0] == told
+    assert check_result(context, outcome.result) == told
+
+
+def test_a_recording_that_begins_between_keyframes_is_not_damaged(clips: Callable[..., Path], tmp_path: Path) -> None:
+    recording = tmp_path / "recording.ts"
+    with av.open(str(clips(suffix=".ts", options={"g": "50"}, audio=""))) as whole, av.open(str(recording), "w") as cut:
+        track = cut.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if number >= 20 and packet.dts is not None:
+                packet.stream = track
+                cut.mux(packet)
+    source = read_source(recording)
+    assert source.seconds == pytest.approx(2.0)
+    assert damage_notes(source) == []
 
 
 @pytest.mark.parametrize("codec", SILENT)
