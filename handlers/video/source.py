@@ -80,7 +80,9 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     lacking: int
     """Bytes at the end, at least, that the container speaks of and that are not there."""
     unshown: float = 0.0
-    """Seconds before the first frame that have packets of a keyframe and what follows it, which cannot be decoded."""
+    """Seconds before the first frame that have packets, of which no picture can be made."""
+    begins_inside: bool = False
+    """Whether that is so since it was recorded from somewhere between two keyframes on, as broadcasts are."""
     keyframes: tuple[int, ...]
     """Empty if the container has no index."""
     pixel_aspect: Fraction
@@ -171,7 +173,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         marks = [] if container.format.name == "mpeg" else _marks(stream)
         timed = any(name in container.format.name for name in _KEEP_TIMES)
         context, given = stream.codec_context, list[int]()
-        packets = _noting(packets_of(container, stream), given, at_once=timed)
+        packets = _noting(packets_of(container, stream), given)
         head = list(islice(packets, 1))
         packets = chain(head, packets)
         frames = _frames(stream, packets)
@@ -199,6 +201,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             missing=ending.missing,
             lacking=lacking_bytes(path),
             unshown=_unshown(lost, start, as_fraction(stream.time_base), rate),
+            begins_inside=not timed and not any(packet.is_keyframe for packet in head),
             keyframes=_shown_marks(marks, min([start, *lost]), start, ending.end, _hidden_lead(head)),
             pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
@@ -342,15 +345,10 @@ _SAMPLED = 60
 """Frames. Those that are stored out of order have begun by then."""
 
 
-def _noting(
-    packets: "Iterator[Packet[VideoStream]]", given: list[int], *, at_once: bool
-) -> "Iterator[Packet[VideoStream]]":
-    """The packets; the moments of those to be shown are noted, from the first keyframe on.
-
-    `at_once`: that is the first packet, unless a broadcast was recorded. A damaged one is not marked as a keyframe.
-    """
+def _noting(packets: "Iterator[Packet[VideoStream]]", given: list[int]) -> "Iterator[Packet[VideoStream]]":
+    """The packets; the moments of those to be shown are noted."""
     for packet in packets:
-        if (given or at_once or packet.is_keyframe) and packet.pts is not None and not packet.is_discard:
+        if packet.pts is not None and not packet.is_discard:
             given.append(packet.pts)
         yield packet
 
@@ -526,8 +524,16 @@ def source_fields(source: VideoSource) -> dict[str, Any]:
 
 def damage_notes(source: VideoSource) -> list[str]:
     """Notes if the picture begins later than the film, or ends before it says it does, or before it can be read."""
-    begin = f"the source is damaged: no picture can be made of its first {source.unshown:.1f} s"
-    return [begin] * (source.unshown > 0) + _end_notes(source)
+    is_damaged = source.unshown and not source.begins_inside
+    begin = [f"the source is damaged: no picture can be made of its first {source.unshown:.1f} s"] if is_damaged else []
+    return begin + _end_notes(source)
+
+
+def begin_notes(source: VideoSource) -> list[str]:
+    """A note if it was recorded from between two keyframes on: that is no damage, and nobody could show more."""
+    if not source.unshown or not source.begins_inside:
+        return []
+    return [f"no picture can be made of the first {source.unshown:.1f} s, which lack their keyframe"]
 
 
 def _end_notes(source: VideoSource) -> list[str]:

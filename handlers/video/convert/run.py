@@ -16,7 +16,7 @@ from ...media.result import output_fields
 from ...pieces import fingerprint, fingerprint_anywhere, hash_of, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields, undecodable
 from ..opening import left_out_note, open_input
-from ..source import VideoSource, damage_notes, read_source, source_fields
+from ..source import VideoSource, begin_notes, damage_notes, read_source, source_fields
 from .burning import Burner, choose_burned
 from .checkpoint import FinishedPart, SavedConversion, SegmentPlan, choose_cuts, shares_of, step_for, stretches_of
 from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
@@ -106,7 +106,8 @@ def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
 
 def _refuse_if_cut(source: VideoSource) -> None:
     """Refuse a file of which too much is missing at its ends, by the same measure as one that is damaged inside."""
-    if beyond_use((source.unshown + source.missing) * source.rate, source.seconds * source.rate):
+    missing = source.missing if source.begins_inside else source.unshown + source.missing
+    if beyond_use(missing * source.rate, source.seconds * source.rate):
         raise UndecodableError(f"{source.path.name}: {'; '.join(damage_notes(source))}")
 
 
@@ -476,7 +477,8 @@ class _Conversion:
         if self._copied:
             picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
         else:
-            picture = picture_notes(self._source, self._pixels, self._context.options)
+            picture = begin_notes(self._source)
+            picture += picture_notes(self._source, self._pixels, self._context.options)
             picture += light_notes(self._target, self._source, self._pixels)
             picture += self._burned.notes if self._burned else ()
         part = self._window.cut_before or self._window.cut_behind

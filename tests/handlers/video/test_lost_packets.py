@@ -231,7 +231,9 @@ def test_a_beginning_of_which_no_picture_can_be_made_is_told(
     assert check_result(context, outcome.result) == told
 
 
-def test_a_recording_that_begins_between_keyframes_is_not_damaged(clips: Callable[..., Path], tmp_path: Path) -> None:
+def test_of_a_recording_that_begins_between_keyframes_it_is_told_and_is_no_damage(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
     recording = tmp_path / "recording.ts"
     with av.open(str(clips(suffix=".ts", options={"g": "50"}, audio=""))) as whole, av.open(str(recording), "w") as cut:
         track = cut.add_stream_from_template(whole.streams.video[0])
@@ -242,6 +244,9 @@ def test_a_recording_that_begins_between_keyframes_is_not_damaged(clips: Callabl
     source = read_source(recording)
     assert source.seconds == pytest.approx(2.0)
     assert damage_notes(source) == []
+    outcome = convert(prepare(recording))
+    assert outcome.result["frames"] == 50
+    assert "no picture can be made of the first 1.2 s, which lack their keyframe" in outcome.result["notes"]
 
 
 @pytest.mark.parametrize("codec", SILENT)
