@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from ..media.damage import are_missing, gif_break, lacking_bytes
 from .estimate import TrackInfo, VideoInfo
 from .light import HDR, Light, light_of
+from .mov_tables import keyframe_leads
 from .opening import (
     UnusableInputError,
     as_fraction,
@@ -186,6 +187,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         lost = [moment for moment in given if given[0] <= moment < start] if found.clock == "pts" else []
         ending = _end_of(container, stream, found.known, rate, found.clock)
         marks = _matroska_marks(path, start) if "matroska" in container.format.name else marks
+        leads = keyframe_leads(path, stream.id) if "mov" in container.format.name else []
         return VideoSource(
             path=path,
             width=context.width,
@@ -202,7 +204,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             lacking=lacking_bytes(path),
             unshown=_unshown(lost, start, as_fraction(stream.time_base), rate),
             begins_inside=not timed and not any(packet.is_keyframe for packet in head),
-            keyframes=_shown_marks(marks, min([start, *lost]), start, ending.end, _hidden_lead(head)),
+            keyframes=_shown_marks(marks, leads, min([start, *lost]), range(start, ending.end), _hidden_lead(head)),
             pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
@@ -321,14 +323,24 @@ def _matroska_marks(path: Path, start: int) -> list[int]:
         return _marks(stream) if seek(container, stream, start) else []
 
 
-def _shown_marks(marks: list[int], begin: int, start: int, end: int, ahead: int | None) -> tuple[int, ...]:
-    """The keyframes that are shown. The index counts in decoding time, which runs `ahead` by the same everywhere.
+def _shown_marks(marks: list[int], leads: list[int], begin: int, film: range, ahead: int | None) -> tuple[int, ...]:
+    """The keyframes that are shown.
 
-    Where `ahead` is not known, the first keyframe is what `begin` is the moment of.
+    Args:
+        marks: them all, by an index that may count in decoding time, ...
+        leads: ... and how far that runs ahead at each, but for what is the same for all; else it is taken to be so.
+        begin: the moment of the first picture, shown or not.
+        film: from the first frame on until the end.
+        ahead: how far decoding runs ahead at the first mark. None: that is the first picture.
     """
+    if not marks:
+        return ()
     if ahead is None:
-        ahead = max(0, begin - marks[0]) if marks else 0
-    return tuple(mark + ahead for mark in marks if start <= mark + ahead < end)
+        ahead = max(0, begin - marks[0])
+    if len(leads) != len(marks):
+        leads = [0] * len(marks)
+    shown = (mark + ahead + lead - leads[0] for mark, lead in zip(marks, leads, strict=True))
+    return tuple(moment for moment in shown if moment in film)
 
 
 def _hidden_lead(head: "Sequence[Packet[VideoStream]]") -> int | None:

@@ -1,0 +1,89 @@
+"""When the keyframes of an mp4 or mov are shown: the index that FFmpeg makes of it has when they are decoded."""
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import BinaryIO
+
+_BOX = struct.Struct(">I4s")
+_LARGE = struct.Struct(">Q")
+_LARGEST_TABLE = 64 * 2**20
+"""Bytes. A day of film has 17 MiB."""
+_MOST_BOXES = 20_000
+"""That are looked at: a file may be made of nothing else."""
+
+
+def keyframe_leads(path: Path, track: int) -> list[int]:
+    """How far the decoding of each keyframe runs ahead of the moment it is shown, in units of the track's clock.
+
+    Where groups of pictures are open it is not the same for all. Empty where the file's tables do not tell.
+
+    Args:
+        path: an mp4 or mov.
+        track: the number of the track in it.
+    """
+    with path.open("rb") as file:
+        numbers, offsets = _Boxes(file).tables(track)
+    return _leads([number for (number,) in struct.iter_unpack(">I", numbers)], offsets) if numbers and offsets else []
+
+
+def _leads(numbers: list[int], offsets: bytes) -> list[int]:
+    """Of the samples with these numbers, counted from 1, by a table of how many samples have which lead."""
+    runs = list(struct.iter_unpack(">Ii", offsets))
+    ends = list(accumulate(count for count, _lead in runs))
+    if not all(0 < number <= ends[-1] for number in numbers):
+        return []
+    return [runs[bisect_left(ends, number)][1] for number in numbers]
+
+
+class _Boxes:
+    """The boxes of a file, each with a size, a kind and a content, which may be boxes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = _MOST_BOXES
+
+    def tables(self, track: int) -> tuple[bytes, bytes]:
+        """The entries of a track's `stss`, its keyframes, and `ctts`, the leads of its samples; empty without them."""
+        for trak in self._inside(range(self._file.seek(0, 2)), b"moov", b"trak"):
+            if track in map(self._track, self._inside(trak, b"tkhd")):
+                for stbl in self._inside(trak, b"mdia", b"minf", b"stbl"):
+                    return self._entries(stbl, b"stss", 4), self._entries(stbl, b"ctts", 8)
+        return b"", b""
+
+    def _track(self, tkhd: range) -> int:
+        """The number of a track by its header, whose times are longer in its version 1."""
+        head = self._read(tkhd.start, 24)
+        at = 20 if head[:1] == b"\1" else 12
+        return int.from_bytes(head[at : at + 4])
+
+    def _entries(self, stbl: range, kind: bytes, size: int) -> bytes:
+        for table in self._inside(stbl, kind):
+            entries = int.from_bytes(self._read(table.start + 4, 4)) * size
+            found = self._read(table.start + 8, min(entries, len(table), _LARGEST_TABLE))
+            return found if len(found) == entries else b""
+        return b""
+
+    def _inside(self, whole: range, *kinds: bytes) -> Iterator[range]:
+        """Where the contents are of all boxes of the last kind, in those of the kinds before, in a part of the file."""
+        kind, *rest = kinds
+        at = whole.start
+        while at + _BOX.size <= whole.stop and self._left:
+            self._left -= 1
+            head = self._read(at, _BOX.size + _LARGE.size).ljust(_BOX.size + _LARGE.size, b"\0")
+            size, name = _BOX.unpack_from(head)
+            begin = at + _BOX.size
+            if size == 1:
+                (size,), begin = _LARGE.unpack_from(head, _BOX.size), begin + _LARGE.size
+            end = at + size if size else whole.stop
+            if not begin <= end <= whole.stop:
+                return
+            if name == kind:
+                yield from self._inside(range(begin, end), *rest) if rest else [range(begin, end)]
+            at = end
+
+    def _read(self, place: int, size: int) -> bytes:
+        self._file.seek(place)
+        return self._file.read(size)
