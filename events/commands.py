@@ -98,7 +98,9 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = 0
     estimated_time: Annotated[Seconds, says("Expected; above an hour it yields.", value="SECONDS")] = 0.0
     max_retries: Annotated[
-        int, msgspec.Meta(ge=0, le=1_000_000), says("How often a failure may be tried again.", default=True)
+        int,
+        msgspec.Meta(ge=0, le=1_000_000),
+        says("Retries after failures that a rule names, at most.", default=True),
     ] = 3
     """As in the seed's example. Of failures that a rule calls retryable, and of retries by hand."""
     retry_delay: Annotated[Seconds, says("Before an automatic retry.", default=True, value="SECONDS")] = 60.0

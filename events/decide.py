@@ -42,7 +42,7 @@ from .reports import (
     AttemptProgressed,
     AttemptReport,
 )
-from .retry import RULES, RetryRule, chance_of, crash_delay, matching_rule, retry_delay, retry_due
+from .retry import POISON, RULES, RetryRule, chance_of, crash_delay, matching_rule, retry_delay, retry_due
 from .state import TaskState
 from .system_events import Adjusted
 from .task_events import (
@@ -319,7 +319,7 @@ def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) ->
         return (replace(failure, rule=rule.name),)
     crashes = state.crash_count + 1
     if crashes >= context.max_crashes:
-        return (replace(failure, rule=f"poison: {counted(crashes, 'crash', 'crashes')} in a row"),)
+        return (replace(failure, rule=f"{POISON}{counted(crashes, 'crash', 'crashes')} in a row"),)
     due_at = retry_due(context.now, crash_delay(crashes))
     return (
         replace(failure, rule=rule.name if rule else "crash", final=False),

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-from .task_events import Created
+from .counted import counted
+from .task_events import Created, Failed
 
 CRASH_DELAY_CAP = 60.0
 MAX_DELAY = 10 * 365 * 86400.0
@@ -70,6 +71,32 @@ def matching_rule(
 ) -> RetryRule | None:
     """The first rule that speaks of the failure; none means: not retryable, as in the seed."""
     return next((rule for rule in rules if rule.matches(error_type, error, exit_code)), None)
+
+
+POISON = "poison: "
+"""How the rule begins that ends a task which kills its workers."""
+_OF_ALL_ATTEMPTS = ("DeadlinePassed", "QueueTimeout", "TotalTimeout")
+"""Types of errors that say themselves why they end a task."""
+
+
+def why_final(failed: Failed, retries: int, most: int) -> str:
+    """Why no retry followed on the failure that ended a task, after so many before; empty where it says so itself."""
+    if failed.outcome == "not_started" or failed.error_type in _OF_ALL_ATTEMPTS:
+        return ""
+    if failed.error_type == "Rejected":
+        return "Its handler says that no attempt can succeed, so it was not tried again."
+    if not failed.rule:
+        return (
+            f"No retry rule is for {failed.error_type or 'such an error'}, so it was not tried again: "
+            "`retry_on` of the type, or `retry_rules` of the configuration, may name it."
+        )
+    if failed.rule.startswith(POISON):
+        return f"It was not tried again after {failed.rule.removeprefix(POISON)}."
+    if retries < most:
+        return f"The rule {failed.rule} says that it is not to be tried again."
+    if retries:
+        return f"There have been {counted(retries, 'retry', 'retries')}, and max_retries is {most}."
+    return f"It was not tried again: max_retries is {most}."
 
 
 def retry_delay(spec: Created, retries: int, chance: float) -> float:

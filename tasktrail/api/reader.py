@@ -26,7 +26,7 @@ from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
 from ..config.load import load_config
-from ..events import Checkpoint, Checkpointed, Created, Progressed, Recorded, Task, TaskState, TasktrailError
+from ..events import Checkpoint, Checkpointed, Created, Failed, Progressed, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.counted import counted
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
@@ -34,6 +34,7 @@ from ..events.log.event_log import Erasable
 from ..events.log.keys import Keys
 from ..events.log.stubs import forgotten
 from ..events.reports import NodeSeen
+from ..events.retry import why_final
 from ..events.state import FINISHED, fold
 from ..events.system_events import LOCAL
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
@@ -397,6 +398,8 @@ class Questions:
 
     def _why_over(self, task: Task, last: Recorded) -> Why:
         remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
+        if isinstance(last.event, Failed) and (more := why_final(last.event, task.retry_count, task.max_retries)):
+            remark = f"{remark.rstrip('.')}. {more}"
         return Why(task_id=task.id, status=task.status, waiting=False, live=self.source.live, remark=remark)
 
     def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:

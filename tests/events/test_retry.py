@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from tasktrail.events import Created
+from tasktrail.events import Created, Failed
 from tasktrail.events.retry import (
     CRASH_DELAY_CAP,
     RULES,
@@ -16,6 +17,7 @@ from tasktrail.events.retry import (
     matching_rule,
     retry_delay,
     retry_due,
+    why_final,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -135,3 +137,26 @@ def test_exit_codes_count_before_words() -> None:
     rule = matching_rule("CalledProcessError", "timeout", exit_code=-9)
     assert rule is not None
     assert rule.name == "exit:SIGKILL"
+
+
+FAILED = Failed(outcome="failed", error="no route", error_type="OSError", final=True)
+
+
+@pytest.mark.parametrize(
+    ("failed", "retries", "most", "told"),
+    [
+        (FAILED, 0, 3, "No retry rule is for OSError, so it was not tried again: `retry_on` of the type, or"),
+        (replace(FAILED, rule="retry_on:OSError"), 3, 3, "There have been 3 retries, and max_retries is 3."),
+        (replace(FAILED, rule="retry_on:OSError"), 0, 0, "It was not tried again: max_retries is 0."),
+        (replace(FAILED, rule="type:MemoryError"), 1, 3, "The rule type:MemoryError says that it is not to be tried"),
+        (replace(FAILED, rule="poison: 3 crashes in a row"), 0, 3, "It was not tried again after 3 crashes in a row."),
+        (replace(FAILED, error_type="Rejected"), 0, 3, "Its handler says that no attempt can succeed, so it was not"),
+    ],
+)
+def test_it_is_told_why_there_was_no_retry(failed: Failed, retries: int, most: int, told: str) -> None:
+    assert why_final(failed, retries, most).startswith(told)
+
+
+@pytest.mark.parametrize("failed", [replace(FAILED, outcome="not_started"), replace(FAILED, error_type="TotalTimeout")])
+def test_a_failure_that_says_itself_why_it_ends_a_task_needs_no_word(failed: Failed) -> None:
+    assert why_final(failed, 0, 3) == ""
