@@ -115,7 +115,7 @@ def test_who_has_read_a_stream_to_the_end_of_a_task_and_everybody_else_sees_it_e
 
 def test_who_has_read_an_array_of_events_sees_them(house: HttpServer, lagging: TaskService, wish: Wish) -> None:
     release(lagging, **wish())
-    with httpx.Client(base_url=house.address, headers=AUTH, trust_env=False) as web:
+    with httpx.Client(base_url=house.address, headers=AUTH, trust_env=False, timeout=WITHIN) as web:
         while web.get("/v1/tasks/1/events").json()[-1]["event"] != "completed":
             pass
         assert web.get("/v1/tasks/1").json()["status"] == "completed"
@@ -187,6 +187,6 @@ def test_views_that_do_not_come_are_told_and_old_ones_not_served(
         patch.setattr("tasktrail.api.service.VIEWS_WITHIN", 0.05)
         patch.setattr(lagging._system.projector, "tell", lambda _: None)
         lagging.cancel_task(1)
-        with httpx.Client(base_url=house.address, headers=AUTH, trust_env=False) as web:
+        with httpx.Client(base_url=house.address, headers=AUTH, trust_env=False, timeout=WITHIN) as web:
             answer = web.get("/v1/tasks/1")
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
