@@ -26,7 +26,7 @@ def keyframe_leads(path: Path, track: int) -> list[int]:
     """
     with path.open("rb") as file:
         numbers, offsets = _Boxes(file).tables(track)
-    return _leads([number for (number,) in struct.iter_unpack(">I", numbers)], offsets) if numbers and offsets else []
+    return _leads(sorted(number for (number,) in struct.iter_unpack(">I", numbers)), offsets) if offsets else []
 
 
 def _leads(numbers: list[int], offsets: bytes) -> list[int]:
@@ -46,11 +46,15 @@ class _Boxes:
         self._left = _MOST_BOXES
 
     def tables(self, track: int) -> tuple[bytes, bytes]:
-        """The entries of a track's `stss`, its keyframes, and `ctts`, the leads of its samples; empty without them."""
+        """The entries of a track's `stss` and `stps`, its keyframes, and of `ctts`, the leads of its samples.
+
+        In `stps` QuickTime has the keyframes of open groups of MPEG-2. Tables that are not there have no entries.
+        """
         for trak in self._inside(range(self._file.seek(0, 2)), b"moov", b"trak"):
             if track in map(self._track, self._inside(trak, b"tkhd")):
                 for stbl in self._inside(trak, b"mdia", b"minf", b"stbl"):
-                    return self._entries(stbl, b"stss", 4), self._entries(stbl, b"ctts", 8)
+                    keyframes = self._entries(stbl, b"stss", 4) + self._entries(stbl, b"stps", 4)
+                    return keyframes, self._entries(stbl, b"ctts", 8)
         return b"", b""
 
     def _track(self, tkhd: range) -> int:

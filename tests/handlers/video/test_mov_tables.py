@@ -14,6 +14,7 @@ from tasktrail.handlers.video.source import read_source
 OPEN: dict[str, dict[str, Any]] = {
     "hevc": {"codec": "libx265", "options": {"x265-params": "keyint=25:open-gop=1:bframes=4:log-level=none"}},
     "h264": {"options": {"g": "25", "bf": "3", "x264-params": "open-gop=1:b-adapt=0"}},
+    "mpeg2": {"codec": "mpeg2video", "options": {"g": "25", "bf": "2"}},
     "closed": {"options": {"g": "25", "bf": "3"}},
     "without B-frames": {"options": {"g": "25", "bf": "0"}},
 }
