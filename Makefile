@@ -65,8 +65,9 @@ test-replicas: $(POSTGRESQL_READY) ## Lose the primary of the log's database, an
 moving: $(POSTGRESQL_READY) ## Move a log of N tasks into PostgreSQL and back, and compare hashes, answers and views (N=1000000)
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks $(or $(N),1000000)
 
+ON_POSTGRESQL := tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py tests/tasktrail/test_readers.py tests/tasktrail/test_database_lost.py -k "postgresql or migrate or standby or readers or primary_that_is_killed"
 test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, and a short kill campaign on it; its server comes by pip
-	$(BIN)/pytest -n 2 tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py tests/tasktrail/test_readers.py tests/tasktrail/test_database_lost.py -k "postgresql or migrate or standby or readers or primary_that_is_killed" $(ARGS)
+	$(BIN)/pytest -n 2 $(ON_POSTGRESQL) $(ARGS) || $(BIN)/pytest $(ON_POSTGRESQL) --last-failed --last-failed-no-failures none $(ARGS)
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks 2000
 	$(BIN)/python tests/crash/campaign.py --kills 3 --backend postgresql
 
