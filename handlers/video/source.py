@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _KEEP_TIMES = ("mov", "matroska")
 """Formats that keep when a picture is shown, and not only when it is decoded."""
+_BROADCAST = ("mpegts", "mpeg")
+"""Formats that may be recorded from anywhere on."""
 _HIGHEST_RATE = 1000
 _QUARTER = 90
 _SEARCHED_SIDE = 64
@@ -203,7 +205,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             missing=ending.missing,
             lacking=lacking_bytes(path),
             unshown=_unshown(lost, start, as_fraction(stream.time_base), rate),
-            begins_inside=not timed and not any(packet.is_keyframe for packet in head),
+            begins_inside=container.format.name in _BROADCAST and not any(packet.is_keyframe for packet in head),
             keyframes=_shown_marks(marks, leads, min([start, *lost]), range(start, ending.end), _hidden_lead(head)),
             pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
