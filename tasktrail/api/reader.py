@@ -25,7 +25,7 @@ from ..actors.core.explanation import Obstacle, WaitReason, Why, explain, explai
 from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
-from ..config.load import load_config
+from ..config.settings import Config
 from ..events import Checkpoint, Checkpointed, Created, Progressed, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.counted import counted
@@ -283,7 +283,7 @@ class Questions:
         """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
         from ..whatif.ask import what_if
 
-        return what_if(self.log(), load_config(self.source.paths.data), begin=begin, end=end, **asked)
+        return what_if(self.log(), self.source.config(), begin=begin, end=end, **asked)
 
     # --- attempts -----------------------------------------------------------------------------------------------
 
@@ -325,7 +325,7 @@ class Questions:
 
     def seals_folder(self) -> Path:
         """Where the seals are kept."""
-        return Path(load_config(self.paths.data).seals_dir or self.paths.seals)
+        return Path(self.source.config().seals_dir or self.paths.seals)
 
     # --- what attempts print ------------------------------------------------------------------------------------
 
@@ -544,8 +544,11 @@ class Reader(Questions):
         registry: Registry | None = None,
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
+        config: Callable[[], Config] | None = None,
     ) -> None:
-        super().__init__(Unattended(path_of(data, "data"), registry=registry, load=load, clock=clock))
+        """`config`: where the configuration is read, each time; without it, in the data folder."""
+        folder = path_of(data, "data")
+        super().__init__(Unattended(folder, registry=registry, load=load, clock=clock, config=config))
 
     def __enter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import msgspec
 import psutil
 
+from ..actors.core.limits import Limits
 from ..events import Task, TasktrailError
 from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
@@ -93,11 +94,16 @@ class ProvenanceQuestion(msgspec.Struct, frozen=True, tag="provenance"):
     """The folder of the seals."""
 
 
+BoardName: TypeAlias = Literal["why", "queue", "limits", "nodes", "schedules"]
+
+
 class BoardQuestion(msgspec.Struct, frozen=True, tag="board"):
     """Asks how the Scheduler stood at an earlier moment: which task waited for what, what ran, what was ordered."""
 
-    board: Literal["why", "queue", "limits", "nodes", "schedules"]
+    board: BoardName
     as_of: str | int
+    configured: Limits
+    """Those that whoever asks is configured with."""
     task_id: int = 0
     """Of `why`."""
     limit: int = 0
@@ -312,6 +318,7 @@ def answer(questions: Questions, question: Question, progress: ReportProgress | 
 
 def _board(questions: Questions, question: BoardQuestion) -> object:
     point, user = parse_point(question.as_of), question.user_id
+    questions.source.given_limits = question.configured
     # What a user may know of these needs nothing that only a service has.
     seen = questions if user is None else OneUser(cast("Served", questions), user)
     match question.board:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from ..actors.core.limits import Limits
 from ..actors.core.state import Durable, Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
 from ..config.load import load_config
+from ..config.settings import Config
 from ..events import Recorded, Started
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
@@ -58,9 +60,20 @@ class Source:
     live = False
     """Whether the Scheduler's state is that of a running service."""
 
-    def __init__(self, paths: DataPaths, registry: Registry, clock: Clock, scratch: str = ":memory:") -> None:
+    def __init__(
+        self,
+        paths: DataPaths,
+        registry: Registry,
+        clock: Clock,
+        scratch: str = ":memory:",
+        config: Callable[[], Config] | None = None,
+    ) -> None:
         self.paths = paths
         self.clock = clock
+        self.config = config or partial(load_config, paths.data)
+        """The configuration that holds now: that of the service, or of the command line, else that of the folder."""
+        self.given_limits: Limits | None = None
+        """Where another process asks: those of its configuration."""
         self.scratch = scratch
         """Where lists as of an earlier moment are built; with an empty name, in a file that is gone afterwards."""
         self._registry = registry
@@ -96,7 +109,7 @@ class Source:
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
         now = self.clock.now()
-        return function(state_from_log(self.log().read(), self._limits(), now), now)
+        return function(state_from_log(self.log().read(), self.limits(), now), now)
 
     def state_as_of(self, point: str | Point | None, function: Callable[[SchedulerState, datetime], T]) -> T:
         """The same of an earlier moment, and that moment: a fold of the log up to there. None: of now."""
@@ -106,7 +119,7 @@ class Source:
         refuse_future(point, self.clock.now())
         log = self.log()
         position, moment = position_of(log, point), time_of(log, point)
-        return function(state_then(log.read(0, position), self._limits(), moment), moment)
+        return function(state_then(log.read(0, position), self.limits(), moment), moment)
 
     def orders_as_of(self, point: str | Point | None, function: Callable[[Durable], T]) -> T:
         """What the function makes of what operators have ordered, now or up to a moment; of tasks nothing is known."""
@@ -116,11 +129,13 @@ class Source:
         refuse_future(point, self.clock.now())
         return function(orders_then(self.log(), position_of(self.log(), point)))
 
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
         """Those of the configuration, as it is now."""
         from ..actors.machine import disk_size
 
-        config = load_config(self.paths.data)
+        if self.given_limits is not None:
+            return self.given_limits
+        config = self.config()
         return config.limits(disk_size(Path(config.temp_dir or self.paths.temp)))
 
     def settle(self) -> None:
@@ -177,11 +192,12 @@ class Unattended(Source):
         registry: Registry | None = None,
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
+        config: Callable[[], Config] | None = None,
     ) -> None:
         paths = DataPaths(data)
         if has_no_log(paths.log):
             raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
-        super().__init__(paths, registry or Registry(), clock or SystemClock())
+        super().__init__(paths, registry or Registry(), clock or SystemClock(), config=config)
         self._load = load if registry is None else None
         self._in_memory: TaskQueries | None = None
         self._kept_by_service = False

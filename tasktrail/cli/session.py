@@ -263,7 +263,7 @@ class Environment:
         """A reader of the log and the views."""
         from ..api.reader import Reader
 
-        return Reader(session.data, load=lambda: _registry(session))
+        return Reader(session.data, load=lambda: _registry(session), config=session.load_config)
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """The task types, and what could not be loaded of the handlers. Needs no data folder."""

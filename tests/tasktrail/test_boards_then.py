@@ -83,6 +83,19 @@ def test_what_stood_then_is_told_by_the_service_without_one_and_from_an_archive(
         assert (over.status, over.waiting) == ("cancelled", False)
 
 
+def test_limits_of_then_lie_over_those_of_the_configuration_that_holds(open_service: Opener, tmp_path: Path) -> None:
+    """That of the service, or the one that a reader is given; the data folder may have none, or another one."""
+    service = open_service(max_per_type=7, max_per_user=4)
+    position = service.send(SetLimits(max_per_type=2)).position
+    service.send(SetLimits(reset=True))
+    config = service.config
+    assert (service.limits(as_of=position).limits.max_per_type, service.limits().limits.max_per_type) == (2, 7)
+    assert service.limits(as_of=position).limits.max_per_user == 4
+    service.close()
+    with Reader(tmp_path / "data", config=lambda: config) as reader:
+        assert reader.limits(as_of=position).limits.max_per_user == reader.limits().limits.max_per_user == 4
+
+
 def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
     first = service.create_task(type="echo", held=True)
     behind = service.create_task(type="echo", depends_on=[first])

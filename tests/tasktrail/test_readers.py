@@ -70,8 +70,8 @@ def leading(folder: Path, where: str) -> Iterator[TaskService]:
 
 @contextmanager
 def reading(folder: Path, where: str) -> Iterator[ReadOnlyService]:
-    """A reader that has caught up."""
-    config = Config(log=where, handlers=HANDLERS)
+    """A reader that has caught up; its limits are those of the service."""
+    config = Config(log=where, workers=1, handlers=HANDLERS)
     with ReadOnlyService.open(folder / "reader", config) as service:
         assert service.caught_up(60)
         yield service
