@@ -114,6 +114,19 @@ def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
     ]
 
 
+def test_that_no_service_ran_is_told_of_when_it_had_stopped(open_service: Opener) -> None:
+    service = open_service()
+    waiting = service.create_task(type="echo", held=True)
+    service.close()
+    service = open_service()
+    started = next(one.position for one in service.log() if one.name == "service_started" and one.position > 2)
+    for position, held in ((started - 1, [WaitReason.HELD, WaitReason.SHUTTING_DOWN]), (started, [WaitReason.HELD])):
+        why = service.why(waiting, as_of=position)
+        assert [one.reason for one in why.reasons] == held
+    stopped = service.why(waiting, as_of=started - 1).reasons[-1]
+    assert (stopped.evidence, stopped.detail) == ((started - 1,), "no service ran: the last one had stopped")
+
+
 def test_what_is_still_to_come_is_refused(service: TaskService) -> None:
     head = service.watermark.position
     for ask in (service.queue, service.limits, service.tokens, service.sources, service.schedules, service.nodes):
