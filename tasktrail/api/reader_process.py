@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
 LIST_MEMORY = 512 * 1024 * 1024
-"""Bytes that a list as of an earlier moment may take. It is built in a file, so it should need far less."""
+"""Bytes that an earlier moment may take. Lists are built in a file and need far less; boards are folded in memory."""
 LIST_WITHIN = 120.0
 _NICE = 10
 _PR_SET_PDEATHSIG = 1

@@ -19,7 +19,7 @@ from ..actors.core.state import Durable, Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
 from ..config.load import load_config
 from ..config.settings import Config
-from ..events import Recorded, Started
+from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
 from ..events.log.event_log import ReportProgress
@@ -40,6 +40,7 @@ _FOLLOW_PAUSE = 0.2
 _VIEWS_WITHIN = 10.0
 """Seconds that views which another process keeps may lag behind the log."""
 _VIEWS_PAUSE = 0.01
+_DURING_AN_ATTEMPT = frozenset({Progressed, Checkpointed})
 _PAGE = 1000
 """Records of the service that are read at a time."""
 
@@ -302,8 +303,11 @@ def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) ->
 
     def noted() -> Iterator[Recorded]:
         for record in records:
-            if type(record.event) is Started:
+            kind = type(record.event)
+            if kind is Started:
                 started[record.task_id] = record
+            elif kind not in _DURING_AN_ATTEMPT:
+                started.pop(record.task_id, None)
             yield record
 
     state = state_from_log(noted(), limits, moment)
