@@ -57,7 +57,16 @@ from ..projections import (
 from ..projections.attempts import Attempt
 from ..projections.attempts import attempts as attempts_of
 from ..projections.describe import describe
-from ..projections.queries.as_of import FoldedPast, Point, fold_to, parse_point, position_of, refuse_future, task_as_of
+from ..projections.queries.as_of import (
+    FoldedPast,
+    Point,
+    fold_to,
+    not_there_then,
+    parse_point,
+    position_of,
+    refuse_future,
+    task_as_of,
+)
 from ..projections.queries.diff import changes_page
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
@@ -296,9 +305,8 @@ class Questions:
             position = position_of(self.source.log(), as_of)
         version = self.version_at(task_id, position)
         if not version:
-            raise UnknownTask(
-                f"Task {task_id} {'does not exist' if as_of is None else 'did not exist then'}", field="task_id"
-            )
+            unknown = UnknownTask(f"Task {task_id} does not exist", field="task_id")
+            raise unknown if as_of is None else not_there_then(task_id, as_of)
         if (gone := forgotten(self.source.log(), task_id)) is not None:
             raise gone
         return list(attempts_until(self, task_id, version))
