@@ -6,7 +6,7 @@ runs; a running service is a source of its own (`service.py`).
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,8 @@ _FOLLOW_PAUSE = 0.2
 _VIEWS_WITHIN = 10.0
 """Seconds that views which another process keeps may lag behind the log."""
 _VIEWS_PAUSE = 0.01
+_LONG, _TELL_EVERY = 50_000, 1000
+"""A fold of fewer records is over before anybody asks how far it is; of more that is told every so many."""
 _DURING_AN_ATTEMPT = frozenset({Progressed, Checkpointed})
 _PAGE = 1000
 """Records of the service that are read at a time."""
@@ -73,6 +75,8 @@ class Source:
         self.clock = clock
         self.config = config or partial(load_config, paths.data)
         """The configuration that holds now: that of the service, or of the command line, else that of the folder."""
+        self.folding: Callable[[], AbstractContextManager[ReportProgress]] = lambda: nullcontext(_untold)
+        """Is entered while a long log is folded, and gives what is told how far that is."""
         self.given_limits: Limits | None = None
         """Where another process asks: those of its configuration."""
         self.scratch = scratch
@@ -110,7 +114,9 @@ class Source:
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
         now = self.clock.now()
-        return function(state_from_log(self.log().read(), self.limits(), now), now)
+        with self._records(self.log().head().position) as records:
+            state = state_from_log(records, self.limits(), now)
+        return function(state, now)
 
     def state_as_of(self, point: str | Point | None, function: Callable[[SchedulerState, datetime], T]) -> T:
         """The same of an earlier moment, and that moment: a fold of the log up to there. None: of now."""
@@ -120,7 +126,19 @@ class Source:
         refuse_future(point, self.clock.now())
         log = self.log()
         position, moment = position_of(log, point), time_of(log, point)
-        return function(state_then(log.read(0, position), self.limits(), moment), moment)
+        with self._records(position) as records:
+            state = state_then(records, self.limits(), moment)
+        return function(state, moment)
+
+    @contextmanager
+    def _records(self, last: int) -> Iterator[Iterator[Recorded]]:
+        """Those up to a position."""
+        records = self.log().read(0, last)
+        if last < _LONG:
+            yield records
+            return
+        with self.folding() as tell:
+            yield _telling(records, last, tell)
 
     def orders_as_of(self, point: str | Point | None, function: Callable[[Durable], T]) -> T:
         """What the function makes of what operators have ordered, now or up to a moment; of tasks nothing is known."""
@@ -177,6 +195,17 @@ class Source:
         if not hasattr(self._connections, name):
             setattr(self._connections, name, _Closing(connect()))
         return getattr(self._connections, name).connection
+
+
+def _untold(_reached: int, _goal: int) -> None:
+    """Nobody wants to know."""
+
+
+def _telling(records: Iterable[Recorded], last: int, tell: ReportProgress) -> Iterator[Recorded]:
+    for record in records:
+        if record.position % _TELL_EVERY == 0:
+            tell(record.position, last)
+        yield record
 
 
 class Unattended(Source):

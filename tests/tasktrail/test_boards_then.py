@@ -1,6 +1,7 @@
 """Queue, reasons to wait, limits, tokens, sources, schedules and nodes of an earlier moment."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.core.explanation import WaitReason
+from tasktrail.api import source as source_module
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.events import CreateTask
@@ -125,6 +127,19 @@ def test_that_no_service_ran_is_told_of_when_it_had_stopped(open_service: Opener
         assert [one.reason for one in why.reasons] == held
     stopped = service.why(waiting, as_of=started - 1).reasons[-1]
     assert (stopped.evidence, stopped.detail) == ((started - 1,), "no service ran: the last one had stopped")
+
+
+def test_how_far_a_long_fold_is_is_told(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(source_module, "_LONG", 3)
+    monkeypatch.setattr(source_module, "_TELL_EVERY", 2)
+    for _ in range(2):
+        service.create_task(type="echo", held=True)
+    service.source.folding = lambda: nullcontext(lambda reached, goal: told.append((reached, goal)))
+    service.limits(as_of=2)
+    assert told == []
+    service.limits(as_of=3)
+    assert told == [(2, 3)]
 
 
 def test_what_is_still_to_come_is_refused(service: TaskService) -> None:
