@@ -30,6 +30,7 @@ from ..events import Task, TasktrailError
 from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..events.log.event_log import ReportProgress
+from ..events.task import promised
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Batch, Stats, TaskFilters
@@ -372,8 +373,8 @@ def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
     return Standing(
         stats=past.stats(),
         running=running[:shown],
-        reserved_memory=sum(task.estimated_memory for task in running),
-        reserved_temp=sum(task.estimated_temp for task in running),
+        reserved_memory=sum(promised(task).memory for task in running),
+        reserved_temp=sum(promised(task).temp for task in running),
         waiting=some("pending,retrying", "-effective_priority"),
         failures=some("failed", "-updated_at"),
         hour=past.activity(60, 1),

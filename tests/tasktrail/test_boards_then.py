@@ -12,6 +12,8 @@ from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.api import source as source_module
 from tasktrail.api.reader import Reader
+from tasktrail.api.reader_process import Standing, StandingQuestion
+from tasktrail.api.reader_process import told as told_of
 from tasktrail.api.service import TaskService
 from tasktrail.events import CreateTask
 from tasktrail.events.commands import AddSchedule, AddSource, AddToken, DrainNode, FileTask, SetLimits, UndrainNode
@@ -114,6 +116,22 @@ def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
     assert [(one.reason, one.evidence) for one in service.why(3, as_of=retried).reasons] == [
         (WaitReason.RETRY_DELAY, (retried,))
     ]
+
+
+def test_page_and_queue_tell_that_what_ran_was_promised_what_a_look_into_its_input_had_shown(
+    open_service: Opener, tmp_path: Path
+) -> None:
+    service = open_service(handlers=("limit_handlers",))
+    (source := tmp_path / "in.txt").write_text("some")
+    options = {"memory": 300 << 20, "temp": 5 << 20}
+    task_id = service.create_task("looker", str(source), str(tmp_path / "out.txt"), options=options, retry_delay=0)
+    assert service.wait(task_id, timeout=60).attempt == 2
+    again = next(one.position for one in service.events(task_id) if one.name == "started" and one.attempt == 2)
+    there = service.queue(as_of=again).resources
+    page = service.past(again, lambda past: told_of(past, StandingQuestion(again, 9)))
+    assert isinstance(page, Standing)
+    assert (there.reserved_memory, there.reserved_temp) == (page.reserved_memory, page.reserved_temp)
+    assert (page.reserved_memory, page.reserved_temp) == (300 << 20, 5 << 20)
 
 
 def test_that_no_service_ran_is_told_of_when_it_had_stopped(open_service: Opener) -> None:
