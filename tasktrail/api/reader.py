@@ -442,7 +442,9 @@ class Questions:
 
     def schedules(self, *, as_of: Point | None = None) -> list[ScheduleBoard]:
         """All schedules, by name, now or as of a position or time."""
-        return list(self.source.state_as_of(as_of, lambda state, _now: schedule_boards(state)))
+        return list(
+            self.source.state_as_of(as_of, lambda state, at: schedule_boards(state, None if as_of is None else at))
+        )
 
     def erasable(self, user_id: int) -> Erasable:
         """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""

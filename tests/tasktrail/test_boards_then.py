@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import Journal
 
 from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.core.explanation import WaitReason
@@ -15,8 +16,9 @@ from tasktrail.api.reader import Reader
 from tasktrail.api.reader_process import Standing, StandingQuestion
 from tasktrail.api.reader_process import told as told_of
 from tasktrail.api.service import TaskService
-from tasktrail.events import CreateTask
+from tasktrail.events import Created, CreateTask
 from tasktrail.events.commands import AddSchedule, AddSource, AddToken, DrainNode, FileTask, SetLimits, UndrainNode
+from tasktrail.events.system_events import ScheduleAdded
 from tasktrail.projections.errors import BeyondTheLog
 
 Opener = Callable[..., TaskService]
@@ -158,6 +160,17 @@ def test_how_far_a_long_fold_is_is_told(service: TaskService, monkeypatch: pytes
     assert told == []
     service.limits(as_of=3)
     assert told == [(2, 3)]
+
+
+def test_a_schedule_ran_next_behind_the_moment_also_where_its_runs_were_forgotten(
+    journal: Journal, tmp_path: Path
+) -> None:
+    added = ScheduleAdded(schedule="daily", task=Created(type="echo"), every=86400, starting_at=journal.at)
+    journal.record(0, added)
+    moment = journal.at + timedelta(days=7, hours=1)
+    with Reader(tmp_path / "data") as reader:
+        (board,) = reader.schedules(as_of=moment)
+    assert board.next_at == journal.at + timedelta(days=8)
 
 
 def test_what_is_still_to_come_is_refused(service: TaskService) -> None:
