@@ -301,6 +301,7 @@ async def why(
 
 
 async def _then(backend: Backend, who: Identity, kind: type[T], board: BoardName, moment: Point, **more: int) -> T:
+    await backend.ask(backend.service.source.settle)  # raises what is wrong with the log
     limits = await backend.ask(backend.service.source.limits)  # only this process knows what it was started with
     question = BoardQuestion(board, moment_text(moment), limits, user_id=who.user_id, **more)
     return msgspec.json.decode(await backend.apart(question, LIST_WITHIN, who=who), type=kind)

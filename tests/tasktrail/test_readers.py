@@ -504,6 +504,9 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
                 with pytest.raises(HistoryMissing) as refused:
                     question()
                 assert "delete `views.db*`" in refused.value.advice
+            with at_port(reader) as server:
+                for board in ("queue", "limits", "schedules", "nodes", "tokens", "sources"):
+                    assert get(server, f"/v1/{board}?as_of=1").json()["code"] == "history_missing"
             shutil.copytree(reader.paths.data, tmp_path / "kept")
             assert [token.token for token in reader.known_tokens.values()] == ["ci"]
             for path in reader.paths.data.glob("views.db*"):
