@@ -200,7 +200,7 @@ def _held_then(state: SchedulerState, task: TaskState, moment: datetime) -> Iter
             tuple(state.running),
         )
     yield from _of_type_user_and_label(state, task, in_use, moment)
-    if state.nodes.local_drains:
+    if state.nodes.local_drains and not state.durable.nodes.present():  # else it ran on a cluster
         yield _drained(state, LOCAL, "the machine of the service")
     yield from _with_holders(state, task, limits, in_use)
 

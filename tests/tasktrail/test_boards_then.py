@@ -18,7 +18,7 @@ from tasktrail.api.reader_process import told as told_of
 from tasktrail.api.service import TaskService
 from tasktrail.events import Created, CreateTask
 from tasktrail.events.commands import AddSchedule, AddSource, AddToken, DrainNode, FileTask, SetLimits, UndrainNode
-from tasktrail.events.system_events import ScheduleAdded
+from tasktrail.events.system_events import NodeDrainStarted, NodeJoined, ScheduleAdded
 from tasktrail.projections.errors import BeyondTheLog
 
 Opener = Callable[..., TaskService]
@@ -160,6 +160,15 @@ def test_how_far_a_long_fold_is_is_told(service: TaskService, monkeypatch: pytes
     assert told == []
     service.limits(as_of=3)
     assert told == [(2, 3)]
+
+
+def test_the_drain_of_one_machine_holds_nothing_on_a_cluster(journal: Journal, tmp_path: Path) -> None:
+    task_id = journal.create(held=True)
+    alone = journal.record(0, NodeDrainStarted(node="local"))[-1].position
+    joined = journal.record(0, NodeJoined(node="gpu-1", cpus=4.0))[-1].position
+    with Reader(tmp_path / "data") as reader:
+        told = [{one.reason for one in reader.why(task_id, as_of=at).reasons} for at in (alone, joined)]
+    assert [WaitReason.NODE_DRAINING in reasons for reasons in told] == [True, False]
 
 
 def test_a_schedule_ran_next_behind_the_moment_also_where_its_runs_were_forgotten(
