@@ -383,7 +383,7 @@ class Questions:
         found = answer and answer()  # a place in a long queue is counted here, where nobody is held up
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
-            return self._why_over(task, last)
+            return _why_over(task, last, live=live)
         reasons = (self._with_evidence(task_id, one, self.status_since) for one in found.reasons)
         return replace(found, reasons=tuple(map(self._with_retries, reasons)))
 
@@ -393,7 +393,7 @@ class Questions:
         if found is None or found.status in FINISHED:
             task = self.get_task(task_id, as_of=as_of)
             last = [record for record in self.events(task_id) if record.position <= position][-1]
-            return self._why_over(task, last)
+            return _why_over(task, last, live=False)
         since = partial(self._status_since, position)
         return replace(found, reasons=tuple(self._with_evidence(task_id, one, since) for one in found.reasons))
 
@@ -402,10 +402,6 @@ class Questions:
         passing = (Progressed, Checkpointed)
         until = (one.position for one in self.events(task_id) if not isinstance(one.event, passing))
         return max((at for at in until if at <= position), default=0)
-
-    def _why_over(self, task: Task, last: Recorded) -> Why:
-        remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
-        return Why(task_id=task.id, status=task.status, waiting=False, live=self.source.live, remark=remark)
 
     def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:
         """The first of the queue in its order, with the terms of each priority, and what runs.
@@ -494,6 +490,11 @@ def attempts_until(questions: Questions, task_id: int, version: int) -> Iterator
             yield from questions.events_after(task_id, known, min(_LIFE_AT_ONCE, version - known))
 
     return attempts_of(records())
+
+
+def _why_over(task: Task, last: Recorded, *, live: bool) -> Why:
+    remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
+    return Why(task_id=task.id, status=task.status, waiting=False, live=live, remark=remark)
 
 
 def task_seen_by(source: Source, user_id: int | None, task_id: int, as_of: Point | None) -> Task:

@@ -79,6 +79,8 @@ def test_what_stood_then_is_told_by_the_service_without_one_and_from_an_archive(
     assert told(service, position) == THEN
     assert told(service, moment) == THEN
     assert (service.tokens(), service.schedules(), service.sources()) == ([], [], [])
+    over = service.why(1, as_of=service.watermark.position)
+    assert (over.status, over.live) == ("cancelled", False), "as every client is told it"
     archived = service.archive()
     assert archived.until >= position
     assert told(service, position) == THEN
