@@ -28,7 +28,7 @@ from ..events.ranges import NumberRange, is_within, spans_of, to_ranges
 from ..events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived, TasksForgotten, UserErased
 from ..events.values import MAX_INTEGER
 from ..handlers.workspace import remove_entry
-from ..projections.queries.forgettable import Forgotten, Over, forgettable
+from ..projections.queries.forgettable import Forgettable, Forgotten, forgettable
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
@@ -146,13 +146,13 @@ class Forgetter:
             records += sum(last - first + 1 for first, last in spans_of(event.positions))
         return Forgotten(tasks=tasks, records=records, position=position)
 
-    def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Over]:
+    def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Forgettable]:
         self._settle()
         with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
             yield from forgettable(conn, rules, place, self.now(), self._sources(), below)
 
-    def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Over]:
-        some: list[Over] = []
+    def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Forgettable]:
+        some: list[Forgettable] = []
         records = 0
         with closing(self._found(rules, place, below)) as found:  # type: ignore[type-var]  # it is a generator
             for over in found:
@@ -163,7 +163,7 @@ class Forgetter:
         return some
 
     def _drop(
-        self, some: list[Over], rule: RetentionRule, goes_on: Callable[[], object]
+        self, some: list[Forgettable], rule: RetentionRule, goes_on: Callable[[], object]
     ) -> tuple[dict[int, TaskState], TasksForgotten, tuple[SegmentArchived, ...]]:
         """The tasks, what is to be recorded of them, and the archives that take the place of those with their records.
 
@@ -205,7 +205,7 @@ class Forgetter:
 
 
 def _reading(
-    log: LogReader, some: list[Over], found: dict[int, TaskState], goes_on: Callable[[], object]
+    log: LogReader, some: list[Forgettable], found: dict[int, TaskState], goes_on: Callable[[], object]
 ) -> Iterator[int]:
     """The tasks one after another, each read right before: the same frames of archives are needed for both."""
     load = loader(log)

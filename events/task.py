@@ -105,6 +105,11 @@ class Task(msgspec.Struct, frozen=True):
     """Told when one task is asked for, and it has any."""
 
 
+def promised(task: Task) -> Estimated:
+    """What its attempt is promised, or its next one: as a look into its input has shown, else as it was created."""
+    return task.estimate or Estimated(memory=task.estimated_memory, temp=task.estimated_temp)
+
+
 def _reads(names: tuple[str, ...]) -> Callable[[TaskState], tuple[Any, ...]]:
     """What a state says under these names; its spec, what it does not say itself."""
     return attrgetter(*(name if name in TaskState.__struct_fields__ else f"spec.{name}" for name in names))

@@ -44,7 +44,7 @@ class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     size: int
     """Bytes."""
     modified: int
-    """Nanoseconds since 1970, as the file said it."""
+    """Nanoseconds since 1970, as the file said it, or the nearest number that fits."""
     sha256: str = ""
     """Of all its bytes, in hex; empty where nobody wanted it, and where the attempt failed."""
 

@@ -31,6 +31,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def recordable(number: int) -> int:
+    """The nearest whole number that a record can hold. Clocks that are wrong put files into the years 1 and 2400."""
+    return min(max(number, MIN_INTEGER), MAX_INTEGER)
+
+
 def is_sha256(said: object) -> bool:
     """Whether it is a SHA-256 in hex, as it is recorded."""
     return isinstance(said, str) and _SHA256.fullmatch(said) is not None

@@ -147,14 +147,14 @@ Answer: TypeAlias = Moved | Fetched | Ready | Stored | Swept | Reached | Refused
 # --- locks and what they guard ---------------------------------------------------------------------------------------
 
 
-class Busy(Exception):
+class LockHeld(Exception):
     """Somebody holds it."""
 
 
 def hold(path: Path, patience: float = 0.0) -> int:
     """A lock on the file, which is made when it is missing: the descriptor, to be closed.
 
-    Raises Busy when somebody holds it for longer than `patience` seconds.
+    Raises LockHeld when somebody holds it for longer than `patience` seconds.
     """
     until = time.monotonic() + patience
     while True:
@@ -166,7 +166,7 @@ def hold(path: Path, patience: float = 0.0) -> int:
         except BlockingIOError:
             os.close(fd)
             if time.monotonic() >= until:
-                raise Busy from None
+                raise LockHeld from None
             time.sleep(_PAUSE)
             continue
         except BaseException:
@@ -220,7 +220,7 @@ def _entries(folder: Path) -> Iterator[Path]:
 def _remove_unused(path: Path) -> bool:
     try:
         lock = hold(lock_of(path))
-    except (Busy, OSError):
+    except (LockHeld, OSError):
         return False
     with suppress(OSError):
         remove_folder(path)

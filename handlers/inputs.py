@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..events.errors import InvalidPath
 from ..events.task_events import ReadInput
-from ..events.values import MAX_INTEGER
+from ..events.values import recordable
 from .contract import Unusable
 from .errors import InputChanged
 
@@ -143,8 +143,7 @@ class Input:
             os.lseek(self._fd, 0, os.SEEK_SET)
             with open(self._fd, "rb", closefd=False) as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        modified = min(self.state.modified, MAX_INTEGER)  # a broken clock may have set the year 2400
-        return ReadInput(size=self.state.size, modified=modified, sha256=sha256)
+        return ReadInput(size=self.state.size, modified=recordable(self.state.modified), sha256=sha256)
 
     def accept_name(self) -> None:
         """Whoever has just given the file a second name, or taken it away, has changed nothing else of it."""

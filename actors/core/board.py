@@ -14,6 +14,7 @@ from .nodes import Nodes
 from .rates import rate_name
 from .resources import MachineSample
 from .routing import labels_of, offering
+from .schedules import Schedule, next_after
 from .sources import WatchedFolder
 from .state import Durable, SchedulerState
 
@@ -240,8 +241,12 @@ def limits_board(state: SchedulerState) -> LimitsBoard:
     )
 
 
-def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
-    """All schedules, by name."""
+def schedule_boards(state: SchedulerState, then: datetime | None = None) -> tuple[ScheduleBoard, ...]:
+    """All schedules, by name. Of an earlier moment, next is what came behind it: its runs may be forgotten by now."""
+
+    def next_of(name: str, schedule: Schedule) -> datetime | None:
+        return state.next_runs.of(name) if then is None else next_after(schedule.spec, max(schedule.done_until, then))
+
     return tuple(
         ScheduleBoard(
             schedule=name,
@@ -250,7 +255,7 @@ def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
             actor=schedule.actor,
             position=schedule.position,
             runs=schedule.runs,
-            next_at=state.next_runs.of(name),
+            next_at=next_of(name, schedule),
         )
         for name, schedule in sorted(state.durable.schedules.by_name.items())
     )

@@ -176,13 +176,16 @@ def explain_then(state: SchedulerState, task_id: int, moment: datetime) -> Why |
     why = None if answer is None else answer()
     if why is None or not why.waiting:
         return why
-    found = (*why.reasons, *_limits_reached(state, state.tasks[task_id], moment))
+    found = (*why.reasons, *_held_then(state, state.tasks[task_id], moment))
     return replace(why, reasons=tuple(replace(one, commands=()) for one in found), remark=THEN)
 
 
-def _limits_reached(state: SchedulerState, task: TaskState, moment: datetime) -> Iterator[Obstacle]:
-    """The limits in use that kept the task from starting, of those that the log and the configuration tell."""
+def _held_then(state: SchedulerState, task: TaskState, moment: datetime) -> Iterator[Obstacle]:
+    """What kept any such task from starting: a stop, and the limits in use that log and configuration tell."""
     limits, in_use = state.limits, in_use_without(state, task)
+    if state.stopped_at:
+        text, lifts = "no service ran: the last one had stopped", "the next start of the service"
+        yield Obstacle(WaitReason.SHUTTING_DOWN, text, lifts, {}, (state.stopped_at,))
     used = len(state.running)
     if used >= limits.max_concurrent:
         yield Obstacle(
@@ -197,7 +200,7 @@ def _limits_reached(state: SchedulerState, task: TaskState, moment: datetime) ->
             tuple(state.running),
         )
     yield from _of_type_user_and_label(state, task, in_use, moment)
-    if state.nodes.local_drains:
+    if state.nodes.local_drains and not state.durable.nodes.present():  # else it ran on a cluster
         yield _drained(state, LOCAL, "the machine of the service")
     yield from _with_holders(state, task, limits, in_use)
 

@@ -51,7 +51,7 @@ class NodeSample(msgspec.Struct, frozen=True):
     age: float = 0.0
 
 
-class Over(msgspec.Struct):
+class GoneAttempt(msgspec.Struct):
     """An attempt that has ended since its node was last looked at: when it began and ended, and what it was promised.
 
     The times are moved with the clock when that is set.
@@ -80,7 +80,7 @@ class Node(msgspec.Struct):
     """None: it has not been looked at since it joined, and nothing can start there."""
     last_seen: datetime | None = None
     reserved: Reserved = msgspec.field(default_factory=Reserved)
-    over: list[Over] = []
+    over: list[GoneAttempt] = []
     left_before: tuple[object, ...] = ()
     """What of the last sample but one decides what starts."""
     ceiling_before: Ceiling = Ceiling(0, 0)
@@ -158,7 +158,7 @@ class Node(msgspec.Struct):
 
     def ended(self, task: TaskState, began: datetime, now: datetime) -> None:
         """An attempt is over. The next sample may be from before that, and show it still."""
-        self.over.append(Over(began, now, task.memory_needed, task.temp_needed))
+        self.over.append(GoneAttempt(began, now, task.memory_needed, task.temp_needed))
 
     def count_over(self) -> None:
         """Of what has ended, count what the sample still shows, and forget what no later one can show."""

@@ -37,6 +37,8 @@ from ...events.system_events import (
     ScheduleAdded,
     ScheduleRemoved,
     SegmentArchived,
+    ServiceStarted,
+    ServiceStopped,
     SourceAdded,
     SourcePaused,
     SourceRemoved,
@@ -374,6 +376,8 @@ class SchedulerState:
         self.workers = Workers()
         self.nodes = Nodes(node_labels)
         self.draining = self.closed = False
+        self.stopped_at = 0
+        """Where the log says that the service before has stopped; 0: one has the log, or was killed."""
         self.queue = ReadyQueue(self.is_closed, self._share)
         self.next_runs = NextRuns(self.durable.schedules)
         self.timers: list[Timer] = []
@@ -523,6 +527,8 @@ class SchedulerState:
                 durable.erasures[position] = event
             case ErasureFinished():
                 durable.erasures.pop(event.erasure, None)
+            case ServiceStarted() | ServiceStopped():
+                self.stopped_at = position if type(event) is ServiceStopped else 0
 
     def _apply_to_schedules(self, fact: Fact, position: int) -> None:
         for name in self.durable.schedules.apply(fact, position):

@@ -25,9 +25,9 @@ import msgspec
 from ...handlers.elsewhere import (
     Answer,
     Appear,
-    Busy,
     Fetch,
     Fetched,
+    LockHeld,
     Look,
     Moved,
     Reached,
@@ -221,7 +221,7 @@ class Mover:
         client = self._client()
         try:
             lock = hold(lock_of(note), _LOCKED_WITHIN)
-        except Busy:
+        except LockHeld:
             raise unreachable(wish.url, "the upload is being called off") from None
         upload = S3Upload(client, parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
 
@@ -274,7 +274,7 @@ class Mover:
         for note in sorted({*uploads.glob("*.json"), *(path.with_suffix("") for path in uploads.glob("*.lock"))}):
             try:
                 lock = hold(lock_of(note))
-            except (Busy, OSError):
+            except (LockHeld, OSError):
                 continue
             try:
                 note.with_suffix(".new").unlink(missing_ok=True)

@@ -24,10 +24,10 @@ from ..elsewhere import (
     FOLDER,
     Answer,
     Appear,
-    Busy,
     Fetch,
     Fetched,
     Kind,
+    LockHeld,
     Moved,
     Ready,
     Refused,
@@ -209,7 +209,7 @@ class Away:
         place = self._folder / name / place_of(run.task_id, run.attempt, run.node)
         try:
             self._held.callback(os.close, hold(lock_of(place), _LOCKED_WITHIN))
-        except Busy:
+        except LockHeld:
             raise StorageUnreachable(f"Somebody else is still at {place}") from None
         remove_folder(place)
         place.mkdir(mode=0o700)

@@ -12,6 +12,7 @@ from ...events import Recorded, Task, TaskState
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.log.event_log import ReadableLog
 from ...events.log.stubs import forgotten
+from ...events.recorded import to_the_second
 from ...events.task import Children, view
 from ...events.values import check_task_id, in_words
 from ..errors import BeyondTheLog
@@ -169,8 +170,14 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
     own = log.read_task(task_id, adjusted=True) if 0 < task_id < 2**63 else []
     states: dict[int, TaskState] = fold_batch(_up_to(own, point), {}, Tally())
     if task_id not in states:
-        raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} did not exist then", field="task_id")
+        raise forgotten(log, task_id) or not_there_then(task_id, point)
     return view(states[task_id], moment)
+
+
+def not_there_then(task_id: int, point: Point) -> UnknownTask:
+    """The error of who asks for a task that came later. A time is told as it was read: its zone may be another one."""
+    then = f"at {to_the_second(point)}" if isinstance(point, datetime) else "then"
+    return UnknownTask(f"Task {task_id} did not exist {then}", field="task_id")
 
 
 def time_of(log: ReadableLog, point: Point, field: str = "as_of") -> datetime:

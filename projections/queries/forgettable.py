@@ -73,7 +73,7 @@ def rule_of(
     )
 
 
-class Over(NamedTuple):
+class Forgettable(NamedTuple):
     """A task that may be forgotten."""
 
     task_id: int
@@ -89,7 +89,7 @@ def forgettable(
     now: datetime,
     sources: Collection[str],
     below: int = MAX_INTEGER,
-) -> Iterator[Over]:
+) -> Iterator[Forgettable]:
     """The tasks for which the rule at a place holds, because no earlier one fits, and whose time has come.
 
     The newest come first, so those that others refer to come after these. It looks for the files of some tasks of
@@ -126,7 +126,7 @@ def forgettable(
         if conn.execute(_WAITS, (task_id,)).fetchone():
             continue
         chosen.add(task_id)
-        yield Over(task_id, version, read_notes(conn, task_id))
+        yield Forgettable(task_id, version, read_notes(conn, task_id))
 
 
 def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, owner: int | None) -> int | None:

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from ...events import Task, TaskState
 from ...events.counted import counted
-from ...events.errors import UnknownTask
 from ...events.log.event_log import Part, ReadableLog
 from ...events.task import Children, view
 from ...events.values import check_task_id
@@ -24,7 +23,7 @@ from ..views.tallies import Numbers, read_numbers
 from ..views.versions import FEW as FEW_VERSIONS
 from ..views.versions import KEPT
 from .activity import Span, read_activity
-from .as_of import Point, parse_point, position_at, time_of
+from .as_of import Point, not_there_then, parse_point, position_at, time_of
 from .batches import Batch, batch_of, count_by_status, names_then
 from .filters import Ids, TaskFilters, kept_total
 from .past_walk import PastWalk
@@ -81,7 +80,7 @@ class Past:
 
     def __init__(self, queries: TaskQueries, log: ReadableLog, point: str | Point) -> None:
         """Raises `InvalidValue`, `BeyondTheLog`, and `ViewsFailed` where the views do not reach that far."""
-        point = parse_point(point)
+        self._point = point = parse_point(point)
         self._queries = queries
         self._log = log
         self.moment = time_of(log, point)
@@ -200,7 +199,7 @@ class Past:
             if (forgotten := forgotten_in(conn, task_id)) is not None:
                 raise forgotten
             if not 0 < task_id <= read_numbers(conn, self.position).top:
-                raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
+                raise not_there_then(task_id, self._point)
             return self._states(conn, [task_id])[task_id]
 
     def _tasks(self, conn: sqlite3.Connection, ids: Sequence[int]) -> _Tasks:

@@ -78,7 +78,7 @@ class ReadOnlyService(Served):
         self._token_callbacks: list[Callable[[], None]] = []
         self._folded = FollowedState(snapshot, limits, clock, self._tokens_changed, self._note)
         self._follower = Follower(paths, config, "", observer=self._folded, clock=clock)
-        self._followed = _Followed(paths, registry, clock, self._folded, self._follower)
+        self._followed = _Followed(paths, registry, clock, self._folded, self._follower, lambda: self._config)
         super().__init__(self._followed)
         self._config = config
         self._clock = clock
@@ -383,9 +383,15 @@ class _Followed(Source):
     """The views that a follower keeps, the log itself, and the Scheduler's memory as the log tells it."""
 
     def __init__(
-        self, paths: DataPaths, registry: Registry, clock: Clock, folded: FollowedState, follower: Follower
+        self,
+        paths: DataPaths,
+        registry: Registry,
+        clock: Clock,
+        folded: FollowedState,
+        follower: Follower,
+        config: Callable[[], Config],
     ) -> None:
-        super().__init__(paths, registry, clock)
+        super().__init__(paths, registry, clock, config=config)
         self._folded = folded
         self._follower = follower
         self.closed = False

@@ -25,7 +25,7 @@ from ..actors.core.explanation import Obstacle, WaitReason, Why, explain, explai
 from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
-from ..config.load import load_config
+from ..config.settings import Config
 from ..events import Checkpoint, Checkpointed, Created, Failed, Progressed, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.counted import counted
@@ -58,13 +58,22 @@ from ..projections import (
 from ..projections.attempts import Attempt
 from ..projections.attempts import attempts as attempts_of
 from ..projections.describe import describe
-from ..projections.queries.as_of import FoldedPast, Point, fold_to, parse_point, position_of, refuse_future, task_as_of
+from ..projections.queries.as_of import (
+    FoldedPast,
+    Point,
+    fold_to,
+    not_there_then,
+    parse_point,
+    position_of,
+    refuse_future,
+    task_as_of,
+)
 from ..projections.queries.diff import changes_page
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
 from ..projections.verification import verify
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .source import Source, Unattended, log_built_anew
+from .source import Folding, Source, Unattended, log_built_anew, unseen
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
@@ -284,7 +293,7 @@ class Questions:
         """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
         from ..whatif.ask import what_if
 
-        return what_if(self.log(), load_config(self.source.paths.data), begin=begin, end=end, **asked)
+        return what_if(self.log(), self.source.config(), begin=begin, end=end, **asked)
 
     # --- attempts -----------------------------------------------------------------------------------------------
 
@@ -297,9 +306,8 @@ class Questions:
             position = position_of(self.source.log(), as_of)
         version = self.version_at(task_id, position)
         if not version:
-            raise UnknownTask(
-                f"Task {task_id} {'does not exist' if as_of is None else 'did not exist then'}", field="task_id"
-            )
+            unknown = UnknownTask(f"Task {task_id} does not exist", field="task_id")
+            raise unknown if as_of is None else not_there_then(task_id, as_of)
         if (gone := forgotten(self.source.log(), task_id)) is not None:
             raise gone
         return list(attempts_until(self, task_id, version))
@@ -326,7 +334,7 @@ class Questions:
 
     def seals_folder(self) -> Path:
         """Where the seals are kept."""
-        return Path(load_config(self.paths.data).seals_dir or self.paths.seals)
+        return Path(self.source.config().seals_dir or self.paths.seals)
 
     # --- what attempts print ------------------------------------------------------------------------------------
 
@@ -376,7 +384,7 @@ class Questions:
         found = answer and answer()  # a place in a long queue is counted here, where nobody is held up
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
-            return self._why_over(task, last)
+            return _why_over(task, last, live=live)
         reasons = (self._with_evidence(task_id, one, self.status_since) for one in found.reasons)
         return replace(found, reasons=tuple(map(self._with_retries, reasons)))
 
@@ -386,7 +394,7 @@ class Questions:
         if found is None or found.status in FINISHED:
             task = self.get_task(task_id, as_of=as_of)
             last = [record for record in self.events(task_id) if record.position <= position][-1]
-            return self._why_over(task, last)
+            return _why_over(task, last, live=False)
         since = partial(self._status_since, position)
         return replace(found, reasons=tuple(self._with_evidence(task_id, one, since) for one in found.reasons))
 
@@ -395,12 +403,6 @@ class Questions:
         passing = (Progressed, Checkpointed)
         until = (one.position for one in self.events(task_id) if not isinstance(one.event, passing))
         return max((at for at in until if at <= position), default=0)
-
-    def _why_over(self, task: Task, last: Recorded) -> Why:
-        remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
-        if isinstance(last.event, Failed) and (more := why_final(last.event, task.retry_count, task.max_retries)):
-            remark = f"{remark.rstrip('.')}. {more}"
-        return Why(task_id=task.id, status=task.status, waiting=False, live=self.source.live, remark=remark)
 
     def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:
         """The first of the queue in its order, with the terms of each priority, and what runs.
@@ -437,7 +439,9 @@ class Questions:
 
     def schedules(self, *, as_of: Point | None = None) -> list[ScheduleBoard]:
         """All schedules, by name, now or as of a position or time."""
-        return list(self.source.state_as_of(as_of, lambda state, _now: schedule_boards(state)))
+        return list(
+            self.source.state_as_of(as_of, lambda state, at: schedule_boards(state, None if as_of is None else at))
+        )
 
     def erasable(self, user_id: int) -> Erasable:
         """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""
@@ -489,6 +493,13 @@ def attempts_until(questions: Questions, task_id: int, version: int) -> Iterator
     return attempts_of(records())
 
 
+def _why_over(task: Task, last: Recorded, *, live: bool) -> Why:
+    remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
+    if isinstance(last.event, Failed) and (more := why_final(last.event, task.retry_count, task.max_retries)):
+        remark = f"{remark.rstrip('.')}. {more}"
+    return Why(task_id=task.id, status=task.status, waiting=False, live=live, remark=remark)
+
+
 def task_seen_by(source: Source, user_id: int | None, task_id: int, as_of: Point | None) -> Task:
     """One task, now or as of a position or time, with those of its children that are the user's; with None, all."""
     if as_of is None:
@@ -538,10 +549,7 @@ def type_info(task_type: TaskType, presets: tuple[Preset, ...] = ()) -> TypeInfo
 
 
 class Reader(Questions):
-    """Answers about a data folder on which no service runs. Views that lag behind the log are caught up first.
-
-    Damaged ones are built anew, and `built_anew` is told why; unless it is given, that is a line in the program's log.
-    """
+    """Answers about a data folder on which no service runs. Views that lag behind the log are caught up first."""
 
     def __init__(
         self,
@@ -550,9 +558,30 @@ class Reader(Questions):
         registry: Registry | None = None,
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
+        config: Callable[[], Config] | None = None,
+        folding: Folding = unseen,
         built_anew: Callable[[str], None] = log_built_anew,
     ) -> None:
-        source = Unattended(path_of(data, "data"), registry=registry, load=load, clock=clock, built_anew=built_anew)
+        """Open it.
+
+        Args:
+            data: the folder.
+            registry: the task types.
+            load: loads them when they are first asked for, where `registry` is not given.
+            clock: the system's, unless it is given.
+            config: where the configuration is read, each time; without it, in the data folder.
+            folding: entered while much of the log is folded; gives what is told how far that is.
+            built_anew: is told why damaged views were built anew; as a rule, the program's log is.
+        """
+        source = Unattended(
+            path_of(data, "data"),
+            registry=registry,
+            load=load,
+            clock=clock,
+            config=config,
+            folding=folding,
+            built_anew=built_anew,
+        )
         super().__init__(source)
 
     def __enter__(self) -> Self:

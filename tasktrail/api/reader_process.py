@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import msgspec
 import psutil
 
+from ..actors.core.limits import Limits
 from ..events import Task, TasktrailError
 from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..events.log.event_log import ReportProgress
+from ..events.task import promised
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Batch, Stats, TaskFilters
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 _IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
 LIST_MEMORY = 512 * 1024 * 1024
-"""Bytes that a list as of an earlier moment may take. It is built in a file, so it should need far less."""
+"""Bytes that an earlier moment may take. Lists are built in a file and need far less; boards are folded in memory."""
 LIST_WITHIN = 120.0
 _NICE = 10
 _PR_SET_PDEATHSIG = 1
@@ -93,11 +95,16 @@ class ProvenanceQuestion(msgspec.Struct, frozen=True, tag="provenance"):
     """The folder of the seals."""
 
 
+BoardName: TypeAlias = Literal["why", "queue", "limits", "nodes", "schedules"]
+
+
 class BoardQuestion(msgspec.Struct, frozen=True, tag="board"):
     """Asks how the Scheduler stood at an earlier moment: which task waited for what, what ran, what was ordered."""
 
-    board: Literal["why", "queue", "limits", "nodes", "schedules"]
+    board: BoardName
     as_of: str | int
+    configured: Limits
+    """Those that whoever asks is configured with."""
     task_id: int = 0
     """Of `why`."""
     limit: int = 0
@@ -312,6 +319,7 @@ def answer(questions: Questions, question: Question, progress: ReportProgress | 
 
 def _board(questions: Questions, question: BoardQuestion) -> object:
     point, user = parse_point(question.as_of), question.user_id
+    questions.source.given_limits = question.configured
     # What a user may know of these needs nothing that only a service has.
     seen = questions if user is None else OneUser(cast("Served", questions), user)
     match question.board:
@@ -365,8 +373,8 @@ def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
     return Standing(
         stats=past.stats(),
         running=running[:shown],
-        reserved_memory=sum(task.estimated_memory for task in running),
-        reserved_temp=sum(task.estimated_temp for task in running),
+        reserved_memory=sum(promised(task).memory for task in running),
+        reserved_temp=sum(promised(task).temp for task in running),
         waiting=some("pending,retrying", "-effective_priority"),
         failures=some("failed", "-updated_at"),
         hour=past.activity(60, 1),

@@ -567,7 +567,7 @@ class _Running(Source):
     live = True
 
     def __init__(self, system: System) -> None:
-        super().__init__(system.paths, system.registry, system.clock)
+        super().__init__(system.paths, system.registry, system.clock, config=lambda: system.config)
         self._system = system
         self.closed = False
 

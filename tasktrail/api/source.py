@@ -6,8 +6,9 @@ runs; a running service is a source of its own (`service.py`).
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ from ..actors.core.limits import Limits
 from ..actors.core.state import Durable, Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
 from ..config.load import load_config
-from ..events import Recorded, Started
+from ..config.settings import Config
+from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
 from ..events.log.event_log import ReportProgress
@@ -33,6 +35,8 @@ from ..projections.rebuilding import Rebuilt, build_beside
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
+Folding = Callable[[], AbstractContextManager[ReportProgress]]
+"""Is entered while a long log is folded, and gives what is told how far that is."""
 logger = structlog.get_logger(__name__)
 
 _FOLLOW_PAUSE = 0.2
@@ -40,6 +44,9 @@ _FOLLOW_PAUSE = 0.2
 _VIEWS_WITHIN = 10.0
 """Seconds that views which another process keeps may lag behind the log."""
 _VIEWS_PAUSE = 0.01
+_LONG, _TELL_EVERY = 50_000, 1000
+"""A fold of fewer records is over before anybody asks how far it is; of more that is told every so many."""
+_DURING_AN_ATTEMPT = frozenset({Progressed, Checkpointed})
 _PAGE = 1000
 """Records of the service that are read at a time."""
 
@@ -65,9 +72,21 @@ class Source:
     live = False
     """Whether the Scheduler's state is that of a running service."""
 
-    def __init__(self, paths: DataPaths, registry: Registry, clock: Clock, scratch: str = ":memory:") -> None:
+    def __init__(
+        self,
+        paths: DataPaths,
+        registry: Registry,
+        clock: Clock,
+        scratch: str = ":memory:",
+        config: Callable[[], Config] | None = None,
+    ) -> None:
         self.paths = paths
         self.clock = clock
+        self.config = config or partial(load_config, paths.data)
+        """The configuration that holds now: that of the service, or of the command line, else that of the folder."""
+        self.folding: Folding = unseen
+        self.given_limits: Limits | None = None
+        """Where another process asks: those of its configuration."""
         self.scratch = scratch
         """Where lists as of an earlier moment are built; with an empty name, in a file that is gone afterwards."""
         self._registry = registry
@@ -103,7 +122,9 @@ class Source:
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
         now = self.clock.now()
-        return function(state_from_log(self.log().read(), self._limits(), now), now)
+        with self._records(self.log().head().position) as records:
+            state = state_from_log(records, self.limits(), now)
+        return function(state, now)
 
     def state_as_of(self, point: str | Point | None, function: Callable[[SchedulerState, datetime], T]) -> T:
         """The same of an earlier moment, and that moment: a fold of the log up to there. None: of now."""
@@ -113,7 +134,19 @@ class Source:
         refuse_future(point, self.clock.now())
         log = self.log()
         position, moment = position_of(log, point), time_of(log, point)
-        return function(state_then(log.read(0, position), self._limits(), moment), moment)
+        with self._records(position) as records:
+            state = state_then(records, self.limits(), moment)
+        return function(state, moment)
+
+    @contextmanager
+    def _records(self, last: int) -> Iterator[Iterator[Recorded]]:
+        """Those up to a position."""
+        with self._folding_of(last) as tell:
+            yield _telling(self.log().read(0, last), last, tell)
+
+    def _folding_of(self, records: int) -> AbstractContextManager[ReportProgress]:
+        """To be entered while so many records are folded."""
+        return self.folding() if records >= _LONG else unseen()
 
     def orders_as_of(self, point: str | Point | None, function: Callable[[Durable], T]) -> T:
         """What the function makes of what operators have ordered, now or up to a moment; of tasks nothing is known."""
@@ -123,11 +156,13 @@ class Source:
         refuse_future(point, self.clock.now())
         return function(orders_then(self.log(), position_of(self.log(), point)))
 
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
         """Those of the configuration, as it is now."""
         from ..actors.machine import disk_size
 
-        config = load_config(self.paths.data)
+        if self.given_limits is not None:
+            return self.given_limits
+        config = self.config()
         return config.limits(disk_size(Path(config.temp_dir or self.paths.temp)))
 
     def settle(self) -> None:
@@ -170,6 +205,18 @@ class Source:
         return getattr(self._connections, name).connection
 
 
+def unseen() -> AbstractContextManager[ReportProgress]:
+    """The folding that nobody looks at."""
+    return nullcontext(lambda _reached, _goal: None)
+
+
+def _telling(records: Iterable[Recorded], last: int, tell: ReportProgress) -> Iterator[Recorded]:
+    for record in records:
+        if record.position % _TELL_EVERY == 0:
+            tell(record.position, last)
+        yield record
+
+
 class Unattended(Source):
     """The files of a data folder with no service running on it.
 
@@ -185,13 +232,16 @@ class Unattended(Source):
         registry: Registry | None = None,
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
+        config: Callable[[], Config] | None = None,
+        folding: Folding = unseen,
         built_anew: Callable[[str], None] = log_built_anew,
     ) -> None:
         paths = DataPaths(data)
         if has_no_log(paths.log):
             raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
-        super().__init__(paths, registry or Registry(), clock or SystemClock())
+        super().__init__(paths, registry or Registry(), clock or SystemClock(), config=config)
         self._load = load if registry is None else None
+        self.folding = folding
         self._built_anew = built_anew
         self._in_memory: TaskQueries | None = None
         self._kept_by_service = False
@@ -208,7 +258,7 @@ class Unattended(Source):
         """Build the views anew, unless a service has just started, which does it."""
         try:
             with DataLock(self.paths.lock, "reader"):
-                rebuild_views(self.log(), self.paths.views)
+                self._rebuild()
         except DataInUse:
             return False
         self._built_anew(error.message)
@@ -226,19 +276,27 @@ class Unattended(Source):
             with DataLock(self.paths.lock, "reader"):
                 try:
                     with closing(TaskViews(self.paths.views)) as views:
-                        catch_up(self.log(), views)
+                        self._catch_up(views)
                         old = holds_forgotten(views.connection)
                     if old or self._is_owed():
-                        rebuild_views(self.log(), self.paths.views)
+                        self._rebuild()
                 except (ViewsDamaged, LogCorrupt) as error:  # a missing row looks like an event of an unknown task
-                    rebuild_views(self.log(), self.paths.views)
+                    self._rebuild()
                     self._built_anew(error.message)
         except DataInUse:
             self._kept_by_service = True
         except (InvalidPath, OSError):
             views = TaskViews(":memory:")
-            catch_up(self.log(), views)
+            self._catch_up(views)
             self._in_memory = TaskQueries(views.connection)
+
+    def _catch_up(self, views: TaskViews) -> None:
+        with self._folding_of(self.log().head().position - views.position) as tell:
+            catch_up(self.log(), views, tell)
+
+    def _rebuild(self) -> None:
+        with self._folding_of(self.log().head().position) as tell:
+            rebuild_views(self.log(), self.paths.views, tell)
 
     def _is_owed(self) -> bool:
         """Whether a reader or a standby was killed while it erased something here; the next one does the rest."""
@@ -298,8 +356,11 @@ def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) ->
 
     def noted() -> Iterator[Recorded]:
         for record in records:
-            if type(record.event) is Started:
+            kind = type(record.event)
+            if kind is Started:
                 started[record.task_id] = record
+            elif kind not in _DURING_AN_ATTEMPT:
+                started.pop(record.task_id, None)
             yield record
 
     state = state_from_log(noted(), limits, moment)

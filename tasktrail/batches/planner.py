@@ -20,6 +20,7 @@ from ..events import Accepted, CreateGraph, CreateTask, GraphTask, TaskState, Ta
 from ..events.commands import TaskFields
 from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputExists, OutputsCollide, OutputTaken
 from ..events.task_events import output_of
+from ..events.values import recordable
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.originals import ORIGINAL_FIELD as ORIGINAL
@@ -677,7 +678,7 @@ def _is_unchanged(earlier: TaskState) -> bool:
     status = os.stat(earlier.spec.input_file)  # noqa: PTH116 - as above
     if status.st_size != read.size:
         return False
-    if status.st_mtime_ns == read.modified:
+    if recordable(status.st_mtime_ns) == read.modified:
         return True
     if not read.sha256:
         return False

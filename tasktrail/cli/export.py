@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ..api.protocol import Reading
     from ..exports.file import Written
-    from ..exports.rows import Export
-    from ..projections.proof.exported import ExportSigner
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -95,7 +93,7 @@ def write_export(
     **texts: str,
 ) -> None:
     """Write what was asked for, and say what was written."""
-    from ..exports.file import write_file, write_rows
+    from ..exports.file import whole_file, write_file, write_rows
     from ..exports.forms import form_of
     from ..exports.parquet import check_parquet
     from ..exports.rows import opened
@@ -130,8 +128,17 @@ def write_export(
             write_rows(export, form_of(form, what, source, as_written=as_written), write, tell)
             sys.stdout.buffer.flush()
             return
-        written = write_file(out, export, form, what, source, tell, as_written=as_written)
-        statement = _write_statement(signer, out, export, written, {"of": what, "format": form} | asked)
+        statement = out.with_name(f"{out.name}.intoto.json") if signer else None
+        # Both take their names at the end, or neither: what cannot be signed is no export.
+        with whole_file(statement) if statement else nullcontext() as part:
+
+            def write_statement(written: "Written") -> None:
+                if signer and part:
+                    query = {"of": what, "format": form} | asked
+                    envelope = signer.signed(out.name, written.sha256, export.position, query, written.rows)
+                    part.write_bytes(json_bytes(envelope) + b"\n")
+
+            written = write_file(out, export, form, what, source, tell, as_written=as_written, sign=write_statement)
     if session.as_json:
         told = {"file": str(out), "position": export.position} | written._asdict()
         print_json(told | ({"statement": str(statement)} if statement else {}))
@@ -141,21 +148,6 @@ def write_export(
         say(f"{plain(str(out))}: {rows} as of position {export.position}, {size(written.size)}")
         if statement:
             say(f"signed: {plain(str(statement))}")
-
-
-def _write_statement(
-    signer: "ExportSigner | None", out: Path, export: "Export", written: "Written", query: dict[str, Any]
-) -> Path | None:
-    """Write what is signed of a file beside it."""
-    if signer is None:
-        return None
-    from ..exports.file import whole_file
-
-    envelope = signer.signed(out.name, written.sha256, export.position, query, written.rows)
-    path = out.with_name(f"{out.name}.intoto.json")
-    with whole_file(path) as part:
-        part.write_bytes(json_bytes(envelope) + b"\n")
-    return path
 
 
 def _bar(out: Path | None) -> "AbstractContextManager[Callable[[int, int], None]]":

@@ -262,8 +262,15 @@ class Environment:
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""
         from ..api.reader import Reader
+        from .progress import counting
 
-        return Reader(session.data, load=lambda: _registry(session), built_anew=_say_built_anew)
+        return Reader(
+            session.data,
+            load=lambda: _registry(session),
+            config=session.load_config,
+            folding=partial(counting, "folding"),
+            built_anew=_say_built_anew,
+        )
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """The task types, and what could not be loaded of the handlers. Needs no data folder."""

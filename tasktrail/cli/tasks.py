@@ -182,15 +182,8 @@ def show_command(session: Session, task_id: int, as_of: int | datetime | None) -
     On a terminal the fields that say something are shown: not what is unset, and not what nobody has asked for. With
     --wide, with --json and in a pipe all are. As of an earlier time, as_of_position is the last record that counts.
     """
-    from ..events.errors import UnknownTask
-
     with session.reading() as reading:
-        try:
-            task = reading.get_task(task_id, as_of=as_of)
-        except UnknownTask as error:
-            if isinstance(as_of, datetime):  # in what zone a time was meant is seen by what it was taken for
-                error.message = error.message.replace("did not exist then", f"did not exist at {moment(as_of)}")
-            raise
+        task = reading.get_task(task_id, as_of=as_of)
         position = reading.stats(as_of=as_of).position if isinstance(as_of, datetime) else as_of
         brief = session.as_json or as_of is not None
         notices = [] if brief else reading.notices(task_id)

@@ -50,6 +50,7 @@ def write_file(
     tell: ReportProgress,
     *,
     as_written: bool = False,
+    sign: Callable[[Written], object] = lambda _written: None,
 ) -> Written:
     """Write all rows to a file. What had its name is replaced; only the owner may read the new one.
 
@@ -61,24 +62,32 @@ def write_file(
         source: which log they are of.
         tell: is told how far it is.
         as_written: texts in CSV are, even where a spreadsheet takes them for formulas.
+        sign: is told what was written before it takes its name, which it does not when this raises.
 
     Raises:
         InvalidPath: it cannot be written there. Then nothing is.
     """
     with whole_file(out) as part:
         if name == "parquet":
-            return _parquet(part, export, what, tell)
-        form, digest, size = form_of(name, what, source, as_written=as_written), sha256(), 0
-        with part.open("wb") as file:
+            written = _parquet(part, export, what, tell)
+        else:
+            written = _in_lines(part, export, form_of(name, what, source, as_written=as_written), tell)
+        sign(written)
+        return written
 
-            def write(content: bytes) -> None:
-                nonlocal size
-                file.write(content)
-                digest.update(content)
-                size += len(content)
 
-            rows = write_rows(export, form, write, tell)
-        return Written(rows, size, digest.hexdigest())
+def _in_lines(part: Path, export: Export, form: FileForm, tell: ReportProgress) -> Written:
+    digest, size = sha256(), 0
+    with part.open("wb") as file:
+
+        def write(content: bytes) -> None:
+            nonlocal size
+            file.write(content)
+            digest.update(content)
+            size += len(content)
+
+        rows = write_rows(export, form, write, tell)
+    return Written(rows, size, digest.hexdigest())
 
 
 def _parquet(part: Path, export: Export, what: What, tell: ReportProgress) -> Written:

@@ -24,6 +24,7 @@ from ..api.protocol import CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
 from ..api.reader_process import (
     LIST_WITHIN,
     AttemptsQuestion,
+    BoardName,
     BoardQuestion,
     DiffQuestion,
     ListQuestion,
@@ -36,7 +37,7 @@ from ..events.errors import CONTRADICTION, InvalidValue, Malformed, NotReady, Un
 from ..handlers.attempt_output import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskChanges, TaskFilters, Verification
 from ..projections.attempts import Attempt
-from ..projections.queries.as_of import parse_point
+from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import MAX_LIMIT, MAX_VALUES
 from .backend import Backend
 from .identity import Identity
@@ -295,12 +296,14 @@ async def why(
     if (moment := point(as_of)) is not None:
         if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-        asked = BoardQuestion("why", moment_text(moment), task_id=task_id, user_id=who.user_id)
-        return await _then(backend, who, Why, asked)
+        return await _then(backend, who, Why, "why", moment, task_id=task_id)
     return await backend.read(min_position, backend.seen_by(who).why, task_id)
 
 
-async def _then(backend: Backend, who: Identity, kind: type[T], question: BoardQuestion) -> T:
+async def _then(backend: Backend, who: Identity, kind: type[T], board: BoardName, moment: Point, **more: int) -> T:
+    await backend.ask(backend.service.source.settle)  # raises what is wrong with the log
+    limits = await backend.ask(backend.service.source.limits)  # only this process knows what it was started with
+    question = BoardQuestion(board, moment_text(moment), limits, user_id=who.user_id, **more)
     return msgspec.json.decode(await backend.apart(question, LIST_WITHIN, who=who), type=kind)
 
 
@@ -315,8 +318,7 @@ async def queue(
     """What waits for room, in the order in which it will run, and what runs, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
-        asked = BoardQuestion("queue", moment_text(moment), limit=limit, user_id=who.user_id)
-        return await _then(backend, who, QueueBoard, asked)
+        return await _then(backend, who, QueueBoard, "queue", moment, limit=limit)
     return await backend.read(min_position, backend.seen_by(who).queue, limit)
 
 
@@ -326,7 +328,7 @@ async def get_limits(
 ) -> LimitsBoard:
     """What may run at once, and the pauses that hold, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
-        return await _then(backend, who, LimitsBoard, BoardQuestion("limits", moment_text(moment), user_id=who.user_id))
+        return await _then(backend, who, LimitsBoard, "limits", moment)
     return await backend.ask(backend.seen_by(who).limits)
 
 
@@ -336,8 +338,7 @@ async def get_schedules(
 ) -> list[ScheduleBoard]:
     """The recurring schedules, and when each runs next, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
-        asked = BoardQuestion("schedules", moment_text(moment), user_id=who.user_id)
-        return await _then(backend, who, list[ScheduleBoard], asked)
+        return await _then(backend, who, list[ScheduleBoard], "schedules", moment)
     return await backend.ask(backend.seen_by(who).schedules)
 
 
@@ -350,7 +351,7 @@ async def get_nodes(
     As of an earlier moment, only what is recorded of them.
     """
     if (moment := point(as_of)) is not None:
-        return await _then(backend, who, list[NodeBoard], BoardQuestion("nodes", moment_text(moment)))
+        return await _then(backend, who, list[NodeBoard], "nodes", moment)
     return await backend.ask(backend.service.nodes)
 
 

@@ -114,7 +114,7 @@ SIDE = 8
 """Tasks that are shown on one side."""
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class DrawnTask(msgspec.Struct, frozen=True, kw_only=True):
     """A task, as far as whoever looks may see it."""
 
     id: int
@@ -126,11 +126,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 class Around(msgspec.Struct, frozen=True, kw_only=True):
     """What a task hangs together with. Of many only the first are there; the numbers tell of how many."""
 
-    center: Node
-    parent: Node | None = None
-    dependencies: tuple[Node, ...] = ()
-    dependants: tuple[Node, ...] = ()
-    children: tuple[Node, ...] = ()
+    center: DrawnTask
+    parent: DrawnTask | None = None
+    dependencies: tuple[DrawnTask, ...] = ()
+    dependants: tuple[DrawnTask, ...] = ()
+    children: tuple[DrawnTask, ...] = ()
     more_dependencies: int = 0
     more_dependants: bool = False
     more_children: bool = False
@@ -146,7 +146,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
 
     x: int
     y: int
-    node: Node | None = None
+    node: DrawnTask | None = None
     words: str = ""
     center: bool = False
 
@@ -205,8 +205,8 @@ def graph_shape(around: Around) -> GraphShape:
     )
 
 
-def _listed(nodes: Sequence[Node], more: str) -> list[tuple[Node | None, str]]:
-    listed: list[tuple[Node | None, str]] = [(node, "") for node in nodes]
+def _listed(nodes: Sequence[DrawnTask], more: str) -> list[tuple[DrawnTask | None, str]]:
+    listed: list[tuple[DrawnTask | None, str]] = [(node, "") for node in nodes]
     return [*listed, (None, more)] if more else listed
 
 

@@ -57,7 +57,7 @@ from ..times import read_time
 from .acting import act, parse_priority, sent
 from .formats import advice
 from .page import Page
-from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time_shape
+from .shapes import SIDE, Around, DrawnTask, GraphShape, TimeShape, graph_shape, time_shape
 
 _FOLDS = 128
 """Tasks whose folded story is remembered."""
@@ -313,16 +313,16 @@ def _time_left(found: Task, attempts: tuple[Attempt, ...], now: datetime, means:
 def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | None:
     source, bound = page.backend.service.source, page.user_id
 
-    def node(task_id: int) -> Node:
+    def node(task_id: int) -> DrawnTask:
         if page.past:
-            return Node(id=task_id)
+            return DrawnTask(id=task_id)
         try:
             state = source.ask(lambda views: views.state(task_id))
         except UnknownTask:
-            return Node(id=task_id)
+            return DrawnTask(id=task_id)
         if bound not in (None, state.spec.user_id):
-            return Node(id=task_id)
-        return Node(id=task_id, type=state.spec.type, status=state.status)
+            return DrawnTask(id=task_id)
+        return DrawnTask(id=task_id, type=state.spec.type, status=state.status)
 
     def below(views: TaskQueries) -> list[Task]:
         filters = TaskFilters(
@@ -335,13 +335,13 @@ def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | Non
     if bound is not None:
         after = [task_id for task_id in after if page.backend.service.is_of(task_id, bound)]
     around = Around(
-        center=Node(id=found.id, type=found.type, status=found.status),
+        center=DrawnTask(id=found.id, type=found.type, status=found.status),
         parent=node(found.parent_task_id) if found.parent_task_id else None,
         dependencies=tuple(map(node, found.depends_on[:SIDE])),
         more_dependencies=max(0, len(found.depends_on) - SIDE),
         dependants=tuple(map(node, after[:SIDE])),
         more_dependants=len(after) > SIDE,
-        children=tuple(Node(id=kid.id, type=kid.type, status=kid.status) for kid in kids[:SIDE]),
+        children=tuple(DrawnTask(id=kid.id, type=kid.type, status=kid.status) for kid in kids[:SIDE]),
         more_children=len(kids) > SIDE,
     )
     return None if around.alone else graph_shape(around)

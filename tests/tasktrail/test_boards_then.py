@@ -1,18 +1,24 @@
 """Queue, reasons to wait, limits, tokens, sources, schedules and nodes of an earlier moment."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import Journal
 
 from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.core.explanation import WaitReason
+from tasktrail.api import source as source_module
 from tasktrail.api.reader import Reader
+from tasktrail.api.reader_process import Standing, StandingQuestion
+from tasktrail.api.reader_process import told as told_of
 from tasktrail.api.service import TaskService
-from tasktrail.events import CreateTask
+from tasktrail.events import Created, CreateTask
 from tasktrail.events.commands import AddSchedule, AddSource, AddToken, DrainNode, FileTask, SetLimits, UndrainNode
+from tasktrail.events.system_events import NodeDrainStarted, NodeJoined, ScheduleAdded
 from tasktrail.projections.errors import BeyondTheLog
 
 Opener = Callable[..., TaskService]
@@ -73,6 +79,8 @@ def test_what_stood_then_is_told_by_the_service_without_one_and_from_an_archive(
     assert told(service, position) == THEN
     assert told(service, moment) == THEN
     assert (service.tokens(), service.schedules(), service.sources()) == ([], [], [])
+    over = service.why(1, as_of=service.watermark.position)
+    assert (over.status, over.live) == ("cancelled", False), "as every client is told it"
     archived = service.archive()
     assert archived.until >= position
     assert told(service, position) == THEN
@@ -81,6 +89,19 @@ def test_what_stood_then_is_told_by_the_service_without_one_and_from_an_archive(
         assert told(reader, position) == THEN
         over = reader.why(1, as_of=reader.stats().position)
         assert (over.status, over.waiting) == ("cancelled", False)
+
+
+def test_limits_of_then_lie_over_those_of_the_configuration_that_holds(open_service: Opener, tmp_path: Path) -> None:
+    """That of the service, or the one that a reader is given; the data folder may have none, or another one."""
+    service = open_service(max_per_type=7, max_per_user=4)
+    position = service.send(SetLimits(max_per_type=2)).position
+    service.send(SetLimits(reset=True))
+    config = service.config
+    assert (service.limits(as_of=position).limits.max_per_type, service.limits().limits.max_per_type) == (2, 7)
+    assert service.limits(as_of=position).limits.max_per_user == 4
+    service.close()
+    with Reader(tmp_path / "data", config=lambda: config) as reader:
+        assert reader.limits(as_of=position).limits.max_per_user == reader.limits().limits.max_per_user == 4
 
 
 def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
@@ -99,6 +120,68 @@ def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
     assert [(one.reason, one.evidence) for one in service.why(3, as_of=retried).reasons] == [
         (WaitReason.RETRY_DELAY, (retried,))
     ]
+
+
+def test_page_and_queue_tell_that_what_ran_was_promised_what_a_look_into_its_input_had_shown(
+    open_service: Opener, tmp_path: Path
+) -> None:
+    service = open_service(handlers=("limit_handlers",))
+    (source := tmp_path / "in.txt").write_text("some")
+    options = {"memory": 300 << 20, "temp": 5 << 20}
+    task_id = service.create_task("looker", str(source), str(tmp_path / "out.txt"), options=options, retry_delay=0)
+    assert service.wait(task_id, timeout=60).attempt == 2
+    again = next(one.position for one in service.events(task_id) if one.name == "started" and one.attempt == 2)
+    there = service.queue(as_of=again).resources
+    page = service.past(again, lambda past: told_of(past, StandingQuestion(again, 9)))
+    assert isinstance(page, Standing)
+    assert (there.reserved_memory, there.reserved_temp) == (page.reserved_memory, page.reserved_temp)
+    assert (page.reserved_memory, page.reserved_temp) == (300 << 20, 5 << 20)
+
+
+def test_that_no_service_ran_is_told_of_when_it_had_stopped(open_service: Opener) -> None:
+    service = open_service()
+    waiting = service.create_task(type="echo", held=True)
+    service.close()
+    service = open_service()
+    started = next(one.position for one in service.log() if one.name == "service_started" and one.position > 2)
+    for position, held in ((started - 1, [WaitReason.HELD, WaitReason.SHUTTING_DOWN]), (started, [WaitReason.HELD])):
+        why = service.why(waiting, as_of=position)
+        assert [one.reason for one in why.reasons] == held
+    stopped = service.why(waiting, as_of=started - 1).reasons[-1]
+    assert (stopped.evidence, stopped.detail) == ((started - 1,), "no service ran: the last one had stopped")
+
+
+def test_how_far_a_long_fold_is_is_told(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(source_module, "_LONG", 3)
+    monkeypatch.setattr(source_module, "_TELL_EVERY", 2)
+    for _ in range(2):
+        service.create_task(type="echo", held=True)
+    service.source.folding = lambda: nullcontext(lambda reached, goal: told.append((reached, goal)))
+    service.limits(as_of=2)
+    assert told == []
+    service.limits(as_of=3)
+    assert told == [(2, 3)]
+
+
+def test_the_drain_of_one_machine_holds_nothing_on_a_cluster(journal: Journal, tmp_path: Path) -> None:
+    task_id = journal.create(held=True)
+    alone = journal.record(0, NodeDrainStarted(node="local"))[-1].position
+    joined = journal.record(0, NodeJoined(node="gpu-1", cpus=4.0))[-1].position
+    with Reader(tmp_path / "data") as reader:
+        told = [{one.reason for one in reader.why(task_id, as_of=at).reasons} for at in (alone, joined)]
+    assert [WaitReason.NODE_DRAINING in reasons for reasons in told] == [True, False]
+
+
+def test_a_schedule_ran_next_behind_the_moment_also_where_its_runs_were_forgotten(
+    journal: Journal, tmp_path: Path
+) -> None:
+    added = ScheduleAdded(schedule="daily", task=Created(type="echo"), every=86400, starting_at=journal.at)
+    journal.record(0, added)
+    moment = journal.at + timedelta(days=7, hours=1)
+    with Reader(tmp_path / "data") as reader:
+        (board,) = reader.schedules(as_of=moment)
+    assert board.next_at == journal.at + timedelta(days=8)
 
 
 def test_what_is_still_to_come_is_refused(service: TaskService) -> None:

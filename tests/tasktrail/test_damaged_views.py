@@ -4,7 +4,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from tasktrail.actors import projector
 from tasktrail.actors.projector import ViewsHealth
+from tasktrail.api import source
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.cli.app import app
@@ -185,6 +186,22 @@ def test_a_command_without_a_service_says_that_there_was_damage(data: Path) -> N
     listed = CliRunner().invoke(app, ["--data", str(data), "list", "--json"])
     assert "the views have been built anew from the log: Task 4 has changed in the views" in listed.stderr
     assert len(listed.stdout.splitlines()) == 9
+
+
+def test_how_far_views_are_is_told_where_that_takes_long(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_LONG", 10)
+    told: list[tuple[int, int]] = []
+
+    def read() -> int:
+        with Reader(data, folding=lambda: nullcontext(lambda *reached: told.append(reached))) as reader:
+            return reader.source.log().head().position
+
+    (data / "views.db").unlink()
+    head = read()
+    assert told[-1] == (head, head)
+    told.clear()
+    read()
+    assert told == []
 
 
 def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:

@@ -476,11 +476,22 @@ def test_of_a_log_with_a_changed_record_nothing_is_signed(
     shutil.copytree(history[0], changed)
     with forging(changed / "log.db") as conn:
         conn.execute("UPDATE events SET reason = 'another' WHERE position = 20")
-    out = tmp_path / "evil.jsonl"
+    (folder := tmp_path / "out").mkdir()
+    out = folder / "evil.jsonl"
+    out.write_text("of yesterday")
     with CliRunner().isolation() as streams:
         code = run([*command_of(of, "--out", str(out), "--sign"), "--data", str(changed)])
         assert (code, "position 20" in streams[1].getvalue().decode()) == (1, True)
-    assert not out.with_name("evil.jsonl.intoto.json").exists()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"evil.jsonl": "of yesterday"}
+
+
+@pytest.mark.usefixtures("sealed")
+def test_where_the_statement_cannot_be_written_nothing_is(history: tuple[Path, Journal], tmp_path: Path) -> None:
+    (tmp_path / "all.jsonl.intoto.json").mkdir()
+    line = ["export", "tasks", "--out", str(tmp_path / "all.jsonl"), "--sign", "--data", str(history[0])]
+    with CliRunner().isolation() as streams:
+        assert (run(line), "all.jsonl.intoto.json" in streams[1].getvalue().decode()) == (1, True)
+    assert not (tmp_path / "all.jsonl").exists()
 
 
 @pytest.mark.usefixtures("sealed")

@@ -70,8 +70,8 @@ def leading(folder: Path, where: str) -> Iterator[TaskService]:
 
 @contextmanager
 def reading(folder: Path, where: str) -> Iterator[ReadOnlyService]:
-    """A reader that has caught up."""
-    config = Config(log=where, handlers=HANDLERS)
+    """A reader that has caught up; its limits are those of the service."""
+    config = Config(log=where, workers=1, handlers=HANDLERS)
     with ReadOnlyService.open(folder / "reader", config) as service:
         assert service.caught_up(60)
         yield service
@@ -504,6 +504,9 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
                 with pytest.raises(HistoryMissing) as refused:
                     question()
                 assert "delete `views.db*`" in refused.value.advice
+            with at_port(reader) as server:
+                for board in ("queue", "limits", "schedules", "nodes", "tokens", "sources"):
+                    assert get(server, f"/v1/{board}?as_of=1").json()["code"] == "history_missing"
             shutil.copytree(reader.paths.data, tmp_path / "kept")
             assert [token.token for token in reader.known_tokens.values()] == ["ci"]
             for path in reader.paths.data.glob("views.db*"):

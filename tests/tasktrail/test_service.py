@@ -647,6 +647,11 @@ def test_an_input_that_a_task_waited_for_has_yet_to_write_need_not_be_there(
         service.create_task(**second, depends_on=[first], user_id=1, overwrite=True)
 
 
+def test_seals_lie_where_the_configuration_of_the_service_says(open_service: Opener, tmp_path: Path) -> None:
+    """It need not be the one in the data folder: `serve --config` names another."""
+    assert open_service(seals_dir=str(tmp_path / "elsewhere")).seals_folder() == tmp_path / "elsewhere"
+
+
 def test_a_user_level_above_the_configured_bound_is_refused_by_every_way_in(open_service: Opener) -> None:
     """The bound on how long a task can be overtaken is stated for levels up to that bound."""
     service = open_service(max_user_level=3)

@@ -24,9 +24,9 @@ from tasktrail.actors.storage.web import WebSource
 from tasktrail.handlers.elsewhere import (
     Answer,
     Appear,
-    Busy,
     Fetch,
     Fetched,
+    LockHeld,
     Look,
     Moved,
     Ready,
@@ -488,7 +488,7 @@ def test_what_somebody_holds_stays_and_all_else_goes(folder: Path) -> None:
     (folder / "results" / "3-1.lock").touch()
     lock = hold(lock_of(held))
     try:
-        with pytest.raises(Busy):
+        with pytest.raises(LockHeld):
             hold(lock_of(held))
         clear_up(folder)
         assert (held.exists(), free.exists()) == (True, False)

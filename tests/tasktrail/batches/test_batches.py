@@ -149,6 +149,16 @@ def test_a_bad_file_fails_once_and_is_told_again(
     assert [Path(one.input_file).name for one in make(task={"max_retries": 0}).created] == ["bad.txt", "unlucky.txt"]
 
 
+def test_a_bad_file_of_the_year_2400_fails_once(make: Callable[..., MadeBatch], folder: Path) -> None:
+    """Its time is later than a record can hold, so another one is recorded."""
+    bad = folder / "bad.txt"
+    bad.write_text("broken")
+    os.utime(bad, (13_569_465_600, 13_569_465_600))
+    assert len(make(bad).created) == 1
+    (again,) = make(bad).skipped
+    assert again.failed
+
+
 def test_two_files_for_one_output_stop_everything(make: Callable[..., MadeBatch], service: TaskService) -> None:
     with pytest.raises(OutputsCollide, match=r"in/a.txt and .*in/sub/a.txt would both become .*a.loud"):
         make(to="/tmp/{stem}.loud")

@@ -226,6 +226,17 @@ def test_doctor_can_be_asked_about_another_configuration(cli: Callable[..., Any]
     assert shown.code == 1
 
 
+def test_limits_without_a_service_are_those_of_the_configuration_that_is_named(
+    cli: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    copy, config = tmp_path / "copy", tmp_path / "other.toml"
+    shutil.copytree(data, copy)
+    config.write_text("max_per_user = 7\n")
+    for then in ((), ("--as-of", "1")):
+        shown = cli("limits", "--json", "--data", str(copy), "--config", str(config), *then)
+        assert json.loads(shown.out)["limits"]["max_per_user"] == 7
+
+
 def test_a_backup_is_taken_checked_and_restored(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
     shown = cli("backup", "--data", str(data), str(tmp_path / "copy.db"))
     assert shown.code == 0

@@ -162,8 +162,9 @@ def test_show_answers_about_the_past(cli: Callable[..., Any], story: int) -> Non
 
 
 def test_what_was_not_there_then_says_when_that_was(cli: Callable[..., Any], story: int) -> None:
-    shown = cli("show", str(story), "--as-of", "2026-01-31T12:59:59+01:00")
-    assert (shown.code, f"Task {story} did not exist at 2026-01-31 11:59:59Z" in shown.err) == (1, True)
+    for command in ("show", "why"):
+        shown = cli(command, str(story), "--as-of", "2026-01-31T12:59:59+01:00")
+        assert (shown.code, f"Task {story} did not exist at 2026-01-31 11:59:59Z" in shown.err) == (1, True), command
     listed = cli("list", "--as-of", "2026-01-31T12:59:59+01:00")
     assert listed.out == "No task passes the filters as of 2026-01-31 11:59:59Z.\n"
 
