@@ -147,6 +147,8 @@ def test_that_no_service_ran_is_told_of_when_it_had_stopped(open_service: Opener
     for position, held in ((started - 1, [WaitReason.HELD, WaitReason.SHUTTING_DOWN]), (started, [WaitReason.HELD])):
         why = service.why(waiting, as_of=position)
         assert [one.reason for one in why.reasons] == held
+        assert bool(service.queue(as_of=position).stopped_at) is (WaitReason.SHUTTING_DOWN in held)
+    assert service.queue().stopped_at == 0
     stopped = service.why(waiting, as_of=started - 1).reasons[-1]
     assert (stopped.evidence, stopped.detail) == ((started - 1,), "no service ran: the last one had stopped")
 
