@@ -104,6 +104,16 @@ def test_limits_of_then_lie_over_those_of_the_configuration_that_holds(open_serv
         assert reader.limits(as_of=position).limits.max_per_user == reader.limits().limits.max_per_user == 4
 
 
+def test_rates_of_then_are_those_of_the_configuration_of_then(open_service: Opener) -> None:
+    """They are recorded, since starts are counted by them."""
+    service = open_service(rates=("type:echo=5/m",))
+    position = service.pause(type="echo").position
+    service.close()
+    service = open_service()
+    assert service.limits().limits.rates == {}
+    assert service.limits(as_of=position).limits.rates == {"type:echo": "5/m"}
+
+
 def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
     first = service.create_task(type="echo", held=True)
     behind = service.create_task(type="echo", depends_on=[first])
