@@ -548,6 +548,14 @@ def test_problems_in_json_steer_no_terminal_either(
     assert told.rstrip("\n").isprintable()
 
 
+def test_of_an_earlier_moment_it_is_told_what_was_due_later(cli: Callable[..., Any], tasks: Any) -> None:
+    then = tasks.journal.at
+    tasks.create_task(type="noop", scheduled_for=then + timedelta(hours=1))
+    tasks.later(7200)
+    assert "due " not in cli("list").out
+    assert "due 2026-01-31 13:00:00Z" in cli("list", "--as-of", then.isoformat()).out
+
+
 def test_of_an_earlier_moment_whole_times_are_told_on_a_terminal(
     cli: Callable[..., Any], story: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
