@@ -113,6 +113,8 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     """Whether users take turns. Then `entries` are in the order in which they would start if nothing ended."""
     at: datetime | None = None
     """The moment that is told of."""
+    stopped_at: int = 0
+    """Where the log says that the last service had stopped by then; 0: one ran, or was killed."""
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +172,7 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         node_drains=_node_drains(state),
         fair_share=state.limits.fair_share,
         at=now,
+        stopped_at=state.stopped_at,
     )
 
 
@@ -200,6 +203,7 @@ def queue_of_user(state: SchedulerState, now: datetime, user_id: int, limit: int
         pauses=_pauses_for(state.durable.pauses.all(), user_id),
         fair_share=state.limits.fair_share,
         at=now,
+        stopped_at=state.stopped_at,
     )
 
 

@@ -364,6 +364,7 @@ def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) ->
             yield record
 
     state = state_from_log(noted(), limits, moment)
+    state.configure(replace(limits, rates=state.durable.configured_rates))
     state.looked_at = moment
     state.look_at_windows()
     state.look_at_rates()

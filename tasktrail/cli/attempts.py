@@ -51,7 +51,7 @@ def attempts_command(session: Session, task_id: int, as_of: int | datetime | Non
         for attempt in found:
             print_json(attempt)
     elif found:
-        layout = session.layout()
+        layout = session.layout(as_of)
         layout.table(_COLUMNS, (_row(attempt, layout) for attempt in found))
     else:
         click.echo("No attempt has started.")

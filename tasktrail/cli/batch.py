@@ -412,10 +412,12 @@ def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of:
         elif names:
             for batch in found:
                 _report(reading, batch, as_text_of(as_of))
+        elif not found and as_of is not None:
+            click.echo("There was no batch then.")
         elif not found:
             say("There is no batch. `tasktrail batch --help` tells how to make one.")
         else:
-            layout = session.layout()
+            layout = session.layout(as_of)
             layout.table(_BATCHES, (_row(batch, layout) for batch in found))
     return DONE
 

@@ -49,8 +49,14 @@ def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **mor
     return exit_code(error)
 
 
+_LITTLE = frozenset({"after", "from", "out", "to"})
+"""Fields whose names stand in any sentence, and say nothing of the field there."""
+
+
 def _is_named(field: str, message: str) -> bool:
     """Whether the message itself says which field it is about: `There is a token ci already` does, of `token`."""
+    if field in _LITTLE:
+        return False
     words = "[ _-]".join(map(re.escape, field.removesuffix("_id").split("_")))
     return not field or re.search(rf"(?<![\w/.-]){words}(?![\w/.-])", message, re.IGNORECASE) is not None
 

@@ -80,9 +80,10 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
         )
     if as_of is not None:
         at = "" if board.at is None else f", {moment(board.at)}"
+        ran = f" No service ran: the last one had stopped at position {board.stopped_at}." if board.stopped_at else ""
         say(
-            f"So it was as of position {board.position}{at}, as far as the log tells. {CONFIGURED_NOW} Tasks that were "
-            "forgotten since are not told."
+            f"So it was as of position {board.position}{at}, as far as the log tells.{ran} {CONFIGURED_NOW} Tasks that "
+            "were forgotten since are not told."
         )
     elif not board.live:
         say("No service runs: this is what would wait for room if one did.")

@@ -180,7 +180,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def layout(self, as_of: int | datetime | None = None) -> TerminalLayout:
         """How tables and times are printed on standard output, of now or of an earlier moment."""
-        return TerminalLayout.on_stdout(self.environment.now(), wide=self.wide, dated=as_of is not None)
+        now = as_of if isinstance(as_of, datetime) else self.environment.now()
+        return TerminalLayout.on_stdout(now, wide=self.wide, dated=as_of is not None)
 
     def load_config(self) -> "Config":
         """The configuration of the data folder, or of `--config`."""

@@ -120,7 +120,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
         then = f" as of {moment(as_of)}" if isinstance(as_of, datetime) else ""
         say(f"No task passes the filters{then}." if total == 0 else f"None beyond {filters.offset} of {total}.")
         return
-    layout = session.layout()
+    layout = session.layout(as_of)
     layout.table(_LIST, (_list_row(task, layout) for task in tasks))
     if total > len(tasks):
         say(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)

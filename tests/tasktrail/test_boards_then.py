@@ -104,6 +104,16 @@ def test_limits_of_then_lie_over_those_of_the_configuration_that_holds(open_serv
         assert reader.limits(as_of=position).limits.max_per_user == reader.limits().limits.max_per_user == 4
 
 
+def test_rates_of_then_are_those_of_the_configuration_of_then(open_service: Opener) -> None:
+    """They are recorded, since starts are counted by them."""
+    service = open_service(rates=("type:echo=5/m",))
+    position = service.pause(type="echo").position
+    service.close()
+    service = open_service()
+    assert service.limits().limits.rates == {}
+    assert service.limits(as_of=position).limits.rates == {"type:echo": "5/m"}
+
+
 def test_evidence_is_what_was_recorded_by_then(service: TaskService) -> None:
     first = service.create_task(type="echo", held=True)
     behind = service.create_task(type="echo", depends_on=[first])
@@ -147,6 +157,8 @@ def test_that_no_service_ran_is_told_of_when_it_had_stopped(open_service: Opener
     for position, held in ((started - 1, [WaitReason.HELD, WaitReason.SHUTTING_DOWN]), (started, [WaitReason.HELD])):
         why = service.why(waiting, as_of=position)
         assert [one.reason for one in why.reasons] == held
+        assert bool(service.queue(as_of=position).stopped_at) is (WaitReason.SHUTTING_DOWN in held)
+    assert service.queue().stopped_at == 0
     stopped = service.why(waiting, as_of=started - 1).reasons[-1]
     assert (stopped.evidence, stopped.detail) == ((started - 1,), "no service ran: the last one had stopped")
 

@@ -90,6 +90,17 @@ def test_an_error_that_names_its_field_does_not_say_it_twice(
     assert cli("submit", "noop").err == f"tasktrail: {message}\n  Give another.\n"
 
 
+@pytest.mark.parametrize(
+    ("message", "field"), [("2030-01-01 is still to come", "to"), ("The disk has run out of room", "out")]
+)
+def test_a_word_of_the_sentence_is_no_name_of_a_field(
+    cli: Callable[..., Any], environment: Any, message: str, field: str
+) -> None:
+    """Of `diff --from … --to …` it would not be told which of them is meant."""
+    fails_with(environment, InvalidValue(message, field=field, remedy="Give another."))
+    assert cli("submit", "noop").err == f"tasktrail: {message} (field: {field})\n  Give another.\n"
+
+
 def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..., Any], environment: Any) -> None:
     error = InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it.")
     fails_with(environment, error)

@@ -546,3 +546,23 @@ def test_problems_in_json_steer_no_terminal_either(
     told = cli("--json", "show", "1").err
     assert ODD in texts(json.loads(told))
     assert told.rstrip("\n").isprintable()
+
+
+def test_of_an_earlier_moment_it_is_told_what_was_due_later(cli: Callable[..., Any], tasks: Any) -> None:
+    then = tasks.journal.at
+    tasks.create_task(type="noop", scheduled_for=then + timedelta(hours=1))
+    tasks.later(7200)
+    assert "due " not in cli("list").out
+    assert "due 2026-01-31 13:00:00Z" in cli("list", "--as-of", then.isoformat()).out
+
+
+def test_of_an_earlier_moment_whole_times_are_told_on_a_terminal(
+    cli: Callable[..., Any], story: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An age would count from now."""
+    monkeypatch.setattr(terminal, "width_of", lambda _stream: 200)
+    for line in (("list",), ("attempts", str(story))):
+        assert " ago" in cli(*line).out
+        shown = cli(*line, "--as-of", "2026-01-31T12:00:06Z").out
+        assert "2026-01-31 12:00:0" in shown
+        assert " ago" not in shown

@@ -29,7 +29,7 @@ from tasktrail.events.commands import (
 )
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded
-from tasktrail.events.system_events import QueueDrained
+from tasktrail.events.system_events import QueueDrained, ServiceStopped
 from tasktrail.events.task_events import Completed
 from tasktrail.words import rate
 
@@ -454,6 +454,11 @@ def test_an_earlier_queue_shows_what_ran_and_what_was_promised(cli: Cli, tasks: 
     assert "type noop is paused by anna: new licence" in why
     assert "tasktrail resume" not in why, "nothing of then can be lifted"
     assert "limits and windows is that of now" in cli("limits", "--as-of", str(position)).out
+    log, head = tasks.memory_log, tasks.memory_log.head().position
+    stop = Fact(0, len(log.read_task(0)) + 1, ServiceStopped(), tasks.journal.at, "service")
+    stopped = log.append([stop], expected=head)[-1].position
+    told = f"No service ran: the last one had stopped at position {stopped}."
+    assert [told in cli("queue", "--as-of", str(at)).out for at in (stopped - 1, stopped)] == [False, True]
     assert "new licence" not in cli("limits").out
 
 
