@@ -626,6 +626,21 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
     assert service.list_tasks()[1] == 1
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_takes_the_place_of_no_device_or_pipe(
+    service: TaskService, tmp_path: Path, *, overwrite: bool
+) -> None:
+    """Nor of a link to one, such as /dev/stdout."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+
+    for output in (pipe, link):
+        with pytest.raises(InvalidPath, match="not a regular file") as caught:
+            service.create_task(type="write", output_file=output, overwrite=overwrite)
+        assert caught.value.field == "output_file"
+
+
 def test_an_input_that_a_task_waited_for_has_yet_to_write_need_not_be_there(
     service: TaskService, tmp_path: Path
 ) -> None:
