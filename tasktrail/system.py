@@ -179,6 +179,8 @@ class System:
         self.endings = Endings()
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
+        self._seen_gone: LogGone | None = None
+        """From a look at the file. The Scheduler comes to it later, and says what could be saved."""
         self.failed = threading.Event()
         self.end_callbacks: list[Callable[[], None]] = []
         """Called when the service cannot go on, in whatever thread."""
@@ -379,7 +381,8 @@ class System:
             logger.warning("the Scheduler did not settle before the stop", error=str(error))
 
     def _on_fatal(self, error: BaseException) -> None:
-        self.fatal = self.fatal or error
+        if self.fatal is None or (isinstance(error, LogGone) and self.fatal is self._seen_gone):
+            self.fatal = error
         self.failed.set()
         for callback in self.end_callbacks:
             callback()
@@ -412,6 +415,7 @@ class System:
         if not is_there and self.fatal is None:
             error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
             logger.error("the service cannot go on", error=str(error))
+            self._seen_gone = error
             self._on_fatal(error)
 
     def obstacles(self) -> list[TasktrailError]:

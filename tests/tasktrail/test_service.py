@@ -774,6 +774,16 @@ def test_a_log_deleted_under_a_service_is_saved_and_the_next_start_says_so(
     assert {task.id for task in tasks} == set(ids)
 
 
+def test_who_sees_first_that_the_log_was_deleted_may_not_know_what_was_saved_and_the_end_says_it(
+    service: TaskService, tmp_path: Path
+) -> None:
+    service.create_task(type="echo", held=True)
+    (tmp_path / "data" / "log.db").unlink()
+    service._system._look_at_log()
+    service.close()
+    assert "All of it was saved as" in str(service.fatal)
+
+
 def test_a_log_that_lost_its_end_is_refused_even_when_no_view_had_seen_it(
     service: TaskService, open_service: Opener, tmp_path: Path
 ) -> None:
