@@ -153,6 +153,8 @@ class System:
     ) -> None:
         self.paths = paths
         self._accepted = acceptance
+        self._gives_up = acceptance
+        """Who goes on without what nobody can read, and why."""
         self._own: set[int] | None = set() if own_only else None
         """Kept here because it is in no log: a Scheduler that is started again still knows it."""
         self.config = config
@@ -533,10 +535,15 @@ class System:
             retention=None if self._own is not None else self.config.retention_rules(),
             archive_after=self.config.archives_after(),
         )
-        if self._accepted is None:
+        who = self._gives_up or self._accepted
+        if who is None:
             return boot
         return replace(
-            boot, accepted_loss=self._accepted.loss, actor=self._accepted.actor, reason=self._accepted.reason
+            boot,
+            accepted_loss=self._accepted.loss if self._accepted else None,
+            actor=who.actor,
+            reason=who.reason,
+            gives_up_unreadable=self._gives_up is not None,
         )
 
     def _start_inspector(self) -> "Inspector.ref":  # type: ignore[name-defined]

@@ -133,7 +133,7 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
     found = what_is_missing(paths)
     if found is None:
         if acceptance is not None:
-            logger.warning("no loss was accepted: nothing is missing")
+            logger.warning("no lost records were given up: none is missing")
         return noted
     known, head, _since = found
     loss = AcceptedLoss(known_position=known.position, known_hash=known.hash, log_position=head)
