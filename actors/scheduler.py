@@ -267,13 +267,14 @@ class Scheduler(Actor):
         opened = self._open_log()
         try:
             self.state = folded_state(opened, self._new_state, self._snapshot)
-            refuse_unreadable(self.state)
+            boot = self._boot(opened)
+            if not boot.gives_up_unreadable:
+                refuse_unreadable(self.state)
         except BaseException:
             opened.close()
             raise
         self._opened = opened
         self._begin_batch_of(self.state.running)
-        boot = self._boot(opened)
         self._stage(replace(boot, started=self._starts()) if self.state.outlived else boot)
         if self.state.outlived:  # the slots as they are, should memory have to be made anew before the first commit
             self._running_before = _copied(self.state.running)

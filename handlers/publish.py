@@ -175,21 +175,35 @@ def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | 
     Args:
         part: from `part_path`.
         output_file: the final name, in the same folder.
-        overwrite: replace whatever file stands there. A folder replaces nothing but the task's own earlier output.
+        overwrite: replace the file or link that stands there. A folder replaces nothing but the task's own earlier
+            output.
         work_dir: the task's own folder, beside which the note is kept; without it only a file with equal bytes is taken
             for the task's own.
 
     Raises:
-        OutputExists: the name is taken by a foreign file; the part file is left alone.
+        OutputExists: the name is taken by a foreign file, or by a device, pipe or socket; the part file is left alone.
     """
     note = None if work_dir is None else note_path(work_dir, PUBLISHED_NOTE)
     if _is_folder(part):
         _publish_folder(part, output_file, note)
     elif overwrite:
+        _check_replaceable(output_file)
         part.replace(output_file)
     else:
         _publish_new(part, output_file, note)
     sync_folder(output_file.parent)
+
+
+def _check_replaceable(output_file: Path) -> None:
+    """A rename would put a plain file in the place of /dev/null, and root may do that."""
+    try:
+        mode = output_file.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # the rename itself refuses a folder
+        raise OutputExists(
+            f"{output_file} is no regular file, and nothing takes its place", remedy="Choose another output."
+        )
 
 
 def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:

@@ -7,12 +7,15 @@ from contextlib import suppress
 from types import FrameType
 
 _INTERRUPTED = 130
+_SOON = 0.01
+"""Seconds after which a signal that fell into a callback comes again."""
 
 
 def main() -> None:
     """Run the command line and leave with its exit code, or by the signal that has ended it."""
     _open_what_is_closed()
     came = _heed_like_ctrl_c()
+    _repeat_what_is_dropped(came)
     try:
         from .cli.app import run
 
@@ -43,6 +46,23 @@ def _heed_like_ctrl_c() -> list[int]:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
     return came
+
+
+def _repeat_what_is_dropped(came: list[int]) -> None:
+    """Python drops what is raised in `__del__` or in a callback of a weak reference, and every import has such ones.
+
+    A service that starts would go on, and never hear that it was to stop.
+    """
+    before = sys.unraisablehook
+
+    def unraisable(args: "sys.UnraisableHookArgs") -> None:
+        if args.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, _SOON)  # not at once: here it would be dropped, too
+        else:
+            before(args)
+
+    signal.signal(signal.SIGALRM, lambda _number, _frame: signal.raise_signal(came[-1] if came else signal.SIGINT))
+    sys.unraisablehook = unraisable
 
 
 def _die_of(number: int) -> None:

@@ -176,6 +176,7 @@ def _join_python() -> None:
     """What Python itself would print: warnings, and errors that nobody has caught."""
     log = structlog.get_logger("tasktrail")
     logging.captureWarnings(capture=True)
+    unraisable_before = sys.unraisablehook
 
     def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         log.critical("an error was not caught", exc_info=(kind, error, trace))
@@ -186,7 +187,10 @@ def _join_python() -> None:
             log.error("a thread has ended by an error", thread=name, exc_info=args.exc_value)
 
     def unraisable(args: "sys.UnraisableHookArgs") -> None:
-        log.error("an error could not be raised", where=repr(args.object)[:200], exc_info=args.exc_value)
+        if args.exc_type is KeyboardInterrupt:  # a signal, which the command line repeats
+            unraisable_before(args)
+        else:
+            log.error("an error could not be raised", where=repr(args.object)[:200], exc_info=args.exc_value)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, in_thread, unraisable
 

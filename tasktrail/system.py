@@ -153,6 +153,8 @@ class System:
     ) -> None:
         self.paths = paths
         self._accepted = acceptance
+        self._gives_up = acceptance
+        """Who goes on without what nobody can read, and why."""
         self._own: set[int] | None = set() if own_only else None
         """Kept here because it is in no log: a Scheduler that is started again still knows it."""
         self.config = config
@@ -179,6 +181,8 @@ class System:
         self.endings = Endings()
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
+        self._seen_gone: LogGone | None = None
+        """From a look at the file. The Scheduler comes to it later, and says what could be saved."""
         self.failed = threading.Event()
         self.end_callbacks: list[Callable[[], None]] = []
         """Called when the service cannot go on, in whatever thread."""
@@ -379,7 +383,8 @@ class System:
             logger.warning("the Scheduler did not settle before the stop", error=str(error))
 
     def _on_fatal(self, error: BaseException) -> None:
-        self.fatal = self.fatal or error
+        if self.fatal is None or (isinstance(error, LogGone) and self.fatal is self._seen_gone):
+            self.fatal = error
         self.failed.set()
         for callback in self.end_callbacks:
             callback()
@@ -412,6 +417,7 @@ class System:
         if not is_there and self.fatal is None:
             error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
             logger.error("the service cannot go on", error=str(error))
+            self._seen_gone = error
             self._on_fatal(error)
 
     def obstacles(self) -> list[TasktrailError]:
@@ -529,10 +535,15 @@ class System:
             retention=None if self._own is not None else self.config.retention_rules(),
             archive_after=self.config.archives_after(),
         )
-        if self._accepted is None:
+        who = self._gives_up or self._accepted
+        if who is None:
             return boot
         return replace(
-            boot, accepted_loss=self._accepted.loss, actor=self._accepted.actor, reason=self._accepted.reason
+            boot,
+            accepted_loss=self._accepted.loss if self._accepted else None,
+            actor=who.actor,
+            reason=who.reason,
+            gives_up_unreadable=self._gives_up is not None,
         )
 
     def _start_inspector(self) -> "Inspector.ref":  # type: ignore[name-defined]

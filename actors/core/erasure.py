@@ -1,6 +1,7 @@
 """May a user be erased: only when nothing of it is unfinished, for work needs what is personal of it."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ...events import TaskState
 from ...events.commands import EraseUser
@@ -53,17 +54,39 @@ def _unfinished(state: SchedulerState, user_id: int, theirs: frozenset[int]) -> 
             yield f"source {name}"
 
 
-def refuse_unreadable(state: SchedulerState) -> None:
-    """Raises `KeysUnreadable` when there is an open task that nobody can read: it would fail, and could have run.
+class Unreadable(NamedTuple):
+    """What is to be done, and nobody can read: the keys of its users are missing."""
 
-    The same goes for what makes tasks: they would be others than were asked for, and nobody's.
-    """
+    tasks: list[int]
+    """Open ones: they would fail, and could have run."""
+    schedules: list[str]
+    """They would make other tasks than were asked for, and nobody's."""
+    sources: list[str]
+    """The same."""
+
+
+def unreadable(state: SchedulerState) -> Unreadable:
+    """All of it."""
     by_name, sources = state.durable.schedules.by_name, state.durable.sources.by_name
-    lost = [f"task {task.id}" for task in state.tasks.special() if not task.finished and is_erased(task.spec)]
-    lost += [f"schedule {name}" for name, schedule in by_name.items() if is_erased(schedule.spec.task)]
-    lost += [f"source {name}" for name, source in sources.items() if source.to == ERASED]
+    return Unreadable(
+        [task.id for task in state.tasks.special() if not task.finished and is_erased(task.spec)],
+        [name for name, schedule in by_name.items() if is_erased(schedule.spec.task)],
+        [name for name, source in sources.items() if source.to == ERASED],
+    )
+
+
+def refuse_unreadable(state: SchedulerState) -> None:
+    """Raises `KeysUnreadable` when something is to be done that nobody can read."""
+    found = unreadable(state)
+    lost = [f"task {number}" for number in found.tasks]
+    lost += [f"schedule {name}" for name in found.schedules]
+    lost += [f"source {name}" for name in found.sources]
     if lost:
-        raise KeysUnreadable(f"The keys are missing of what is to be done: {_some(lost)}")
+        raise KeysUnreadable(
+            f"The keys are missing of what is to be done: {_some(lost)}",
+            remedy=f"{KeysUnreadable.remedy} If they are gone for good, as after an erasure that this log is older "
+            "than, give up what cannot be read: `tasktrail serve --accept-loss --reason TEXT`. It is recorded.",
+        )
 
 
 def is_erased_task(state: SchedulerState, task: TaskState) -> bool:

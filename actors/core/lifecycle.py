@@ -5,13 +5,22 @@ from collections.abc import Iterator, Mapping
 from msgspec.structs import replace
 
 from ...events import TaskState
-from ...events.commands import AbortAttempt
+from ...events.commands import AbortAttempt, CancelTask
 from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
-from ...events.system_events import RatesConfigured, RetentionConfigured, ServiceStarted, ServiceStopped
+from ...events.system_events import (
+    RatesConfigured,
+    RetentionConfigured,
+    ScheduleRemoved,
+    ServiceStarted,
+    ServiceStopped,
+    SourceRemoved,
+)
 from ...handlers.errors import TempQuotaReached
+from .commands import cancel_tasks
 from .dependencies import ended
+from .erasure import Unreadable, unreadable
 from .limits import Limits
 from .messages import Boot, Sampled
 from .node_changes import note_nodes
@@ -33,7 +42,9 @@ def boot(work: UnitOfWork, message: Boot) -> None:
         schema=message.schema,
         forms=message.forms,
     )
-    work.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else BY_SCHEDULER)
+    lost = unreadable(work.state) if message.gives_up_unreadable else Unreadable([], [], [])
+    accepted = Origin(actor=message.actor, reason=message.reason)
+    work.record(0, event, accepted if message.accepted_loss or any(lost) else BY_SCHEDULER)
     if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:
         work.record(0, jump, BY_SCHEDULER)
     configured(work)
@@ -44,6 +55,17 @@ def boot(work: UnitOfWork, message: Boot) -> None:
     if message.started is None:  # attempts run here
         note_nodes(work, ())
     recover(work, _outliving(work.state, message.started or {}))
+    _give_up(work, lost, accepted)
+
+
+def _give_up(work: UnitOfWork, lost: Unreadable, origin: Origin) -> None:
+    for task_id in lost.tasks:
+        if not work.state.tasks[task_id].finished:  # the end of another one may have ended it
+            cancel_tasks(work, CancelTask(task_id=task_id), origin)
+    for schedule in lost.schedules:
+        work.record(0, ScheduleRemoved(schedule=schedule), origin)
+    for source in lost.sources:
+        work.record(0, SourceRemoved(source=source), origin)
 
 
 def _outliving(state: SchedulerState, started: Mapping[int, int]) -> dict[int, Running]:

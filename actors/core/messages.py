@@ -68,8 +68,10 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     forms: Forms = {}
     accepted_loss: AcceptedLoss | None = None
     actor: str = ""
-    """Who has accepted it, and why."""
+    """Who has accepted it, or gives up what nobody can read, and why."""
     reason: str = ""
+    gives_up_unreadable: bool = False
+    """Cancel open tasks, and remove schedules and sources, of which the keys are missing."""
     retention: tuple[RetentionRule, ...] | None = None
     """The configured rules; None: those that are recorded stay."""
     archive_after: float | None = None

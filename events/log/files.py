@@ -182,13 +182,17 @@ class LogFiles:
 
 def refuse_rescued(path: Path) -> None:
     """Raises `LogGone` when a service has saved a log beside `path`: somebody has to choose between the two."""
-    for rescued in _rescued_names(path):
-        if rescued.exists():
-            raise LogGone(
-                f"{rescued} holds what a service saved when {path} was deleted or replaced under it",
-                remedy=f"To go on from it, put it in the place of {path.name} and remove {path.name}-wal and -shm; to "
-                "do without it, move it away.",
-            )
+    for rescued in rescued_logs(path):
+        raise LogGone(
+            f"{rescued} holds what a service saved when {path} was deleted or replaced under it",
+            remedy=f"To go on from it, put it in the place of {path.name} and remove {path.name}-wal and -shm; to "
+            "do without it, move it away.",
+        )
+
+
+def rescued_logs(path: Path) -> list[Path]:
+    """What services have saved beside `path`, the first first."""
+    return [rescued for rescued in _rescued_names(path) if rescued.exists()]
 
 
 def _rescued_names(path: Path) -> list[Path]:

@@ -146,7 +146,8 @@ class TaskService(Served, Commands, Blocking):
         Args:
             data: the folder.
             config: read from `data/tasktrail.toml` unless one is given.
-            accept_loss: why it is right to go on without records that are missing; recorded with `actor`.
+            accept_loss: why it is right to go on without records that are missing, and without what is to be done and
+                nobody can read; recorded with `actor`.
             actor: who accepts that.
             own_only: work on nothing but the tasks that this object creates, or takes on with `work_on`. All others
                 stay as they are: they are not started or timed out, and schedules make none. What a killed service

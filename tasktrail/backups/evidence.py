@@ -15,7 +15,7 @@ import msgspec
 from ..actors.base import logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, LogUnreachable, TasktrailError
-from ..events.log.files import create_private, mark_of, read_mark
+from ..events.log.files import create_private, mark_of, read_mark, rescued_logs
 from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import is_begun, read_log
@@ -133,7 +133,7 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
     found = what_is_missing(paths)
     if found is None:
         if acceptance is not None:
-            logger.warning("no loss was accepted: nothing is missing")
+            logger.warning("no lost records were given up: none is missing")
         return noted
     known, head, _since = found
     loss = AcceptedLoss(known_position=known.position, known_hash=known.hash, log_position=head)
@@ -154,6 +154,8 @@ def _missing(paths: DataPaths, known: KnownRecord, head: int, since: datetime | 
         said = f"{known.file} has seen another record at position {known.position}{seen} than {paths.log}, which {ends}"
     else:
         said = f"{paths.log} {ends}; {known.file} has seen position {known.position}{seen}"
+    for rescued in rescued_logs(paths.log):
+        said += f"; {rescued} holds what a service saved when the log was deleted or replaced under it"
     return HistoryMissing(said)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew, OnlyInFiles
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
-from ..events.log.files import mark_of
+from ..events.log.files import mark_of, rescued_logs
 from ..events.log.lock import DataLock
 from ..events.log.opening import read_log
 from ..events.system_events import AcceptedLoss
@@ -95,8 +95,9 @@ def restore(
         part_file(paths.log) as part,
         called(part, origin, _OTHER_BACKUP),
     ):
-        before, its_hash = log_end(paths.log) if paths.log.exists() else (0, b"")
-        if not force and (paths.log.exists() or _wal(paths.log).exists()):
+        rescued = rescued_logs(paths.log)
+        before, its_hash = max(log_end(log) for log in (paths.log, *rescued))
+        if not force and (paths.log.exists() or _wal(paths.log).exists() or rescued):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
         refuse_missing(origin)
         copy_log(origin, part, lambda reached, goal: progress(reached, 2 * goal))
@@ -112,6 +113,8 @@ def restore(
             raise
         try:
             part.replace(paths.log)
+            for log in rescued:  # not before: a start without a log would begin another one
+                log.unlink()
         except OSError as error:
             raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
         give_to_owner(paths)
@@ -193,7 +196,8 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
     A process killed in the middle leaves the old log in its place and whole; then this is done again.
     """
     moves = [path for path in _of_another_log(paths) if path.exists()]
-    if not moves and not paths.log.exists() and not _wal(paths.log).exists():
+    rescued = rescued_logs(paths.log)
+    if not moves and not rescued and not paths.log.exists() and not _wal(paths.log).exists():
         return ""
     aside = paths.data / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     aside.mkdir(mode=0o700)
@@ -207,10 +211,9 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
     if paths.log.exists():
         if _fold_write_ahead_log(paths.log):
             kept_wal.unlink(missing_ok=True)
-        try:
-            os.link(paths.log, aside / paths.log.name)
-        except OSError:  # a file system without hard links
-            shutil.copy2(paths.log, aside / paths.log.name)
+        _link(paths.log, aside / paths.log.name)
+    for log in rescued:
+        _link(log, aside / log.name)
     _put_archives_aside(paths, aside, added)
     # Together with the restored log it would make a third one, which never existed.
     _wal(paths.log).unlink(missing_ok=True)
@@ -228,10 +231,14 @@ def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Path]) ->
             continue
         target = aside / paths.archive.name / path.name
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        try:  # not moved: until the restored log has its place, the old one needs them where they are
-            os.link(path, target)
-        except OSError:
-            shutil.copy2(path, target)
+        _link(path, target)  # not moved: until the restored log has its place, the old one needs them where they are
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(path, target)
 
 
 def _of_another_log(paths: DataPaths) -> Iterator[Path]:

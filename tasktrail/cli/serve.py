@@ -78,7 +78,7 @@ _DOES_NOT_RUN = "the service does not run"
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Go on although the log lacks records that it once had; needs --reason, and is recorded.",
+    help="Go on although the log lacks records that it once had, or keys are gone; needs --reason, and is recorded.",
 )
 @click.option(
     "--standby",

@@ -32,6 +32,7 @@ from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
+from ..events.log.files import refuse_rescued
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.elsewhere import Look, Reached, Refused, Storage
@@ -372,6 +373,7 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
 
 def _history_trouble(paths: DataPaths) -> tuple[str, str]:
     try:
+        refuse_rescued(paths.log)
         refuse_older_log(paths)
     except TasktrailError as error:
         return error.message, error.advice

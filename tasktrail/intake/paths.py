@@ -170,10 +170,7 @@ class PathRules:
                 remedy="Choose another output, or let the result take its place with `original` replace or move.",
                 status=CONFLICT,
             )
-        if os.path.isdir(path):  # noqa: PTH112
-            raise InvalidPath(
-                f"{path!r} is a folder", field="output_file", remedy="Name a file in it.", status=CONFLICT
-            )
+        _check_place(path)
         if not command.overwrite and not in_place and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
         if not new_folders:  # whoever makes folders looks at all of them
@@ -312,6 +309,23 @@ def _check_form(path: str, field: str) -> None:
         raise InvalidPath(f"{path!r} is not an absolute path", field=field)
     if ".." in path.split("/"):
         raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
+
+
+def _check_place(path: str) -> None:
+    """A file may be in the output's place, and `overwrite` decides about it; nothing else gives way, not even so."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - on the way of every command
+    except OSError:  # nothing is there, or a link that leads nowhere
+        return
+    if stat.S_ISDIR(mode):
+        raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.", status=CONFLICT)
+    if not stat.S_ISREG(mode):
+        raise InvalidPath(
+            f"{path!r} is not a regular file, but a device, pipe or socket",
+            field="output_file",
+            remedy="Choose another output: a result takes the place of its name, and nothing is written into it.",
+            status=CONFLICT,
+        )
 
 
 def _check_name(folder: str, name: str) -> None:

@@ -83,6 +83,18 @@ def test_overwrite_replaces_a_foreign_file(output: Path, work_dir: Path) -> None
     assert output.read_text() == "new"
 
 
+def test_overwrite_replaces_no_device_pipe_or_socket(output: Path, work_dir: Path) -> None:
+    """As root a rename would put a plain file in the place of /dev/null, for all programs of the machine."""
+    part = write_part(output, "new")
+    os.mkfifo(output)
+
+    with pytest.raises(OutputExists, match="no regular file"):
+        publish(part, output, overwrite=True, work_dir=work_dir)
+
+    assert stat.S_ISFIFO(output.lstat().st_mode)
+    assert part.exists()
+
+
 def test_after_a_crash_the_own_earlier_output_is_replaced(output: Path, work_dir: Path) -> None:
     """A second run of an encoder need not give the same bytes."""
     publish(write_part(output, "first run"), output, overwrite=False, work_dir=work_dir)

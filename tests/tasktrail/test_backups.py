@@ -858,6 +858,34 @@ def test_a_log_that_cannot_be_read_is_put_aside_too(data: Path, tmp_path: Path) 
         assert reader.verify().ok
 
 
+@pytest.mark.parametrize("another", [False, True])
+def test_what_a_service_saved_of_its_log_counts_as_one(
+    open_service: Callable[..., TaskService], tmp_path: Path, *, another: bool
+) -> None:
+    """The log was deleted under it, or `another` stands in its place. By force both are put aside, and it starts."""
+    data = tmp_path / "data"
+    service = open_service()
+    service.create_task(type="quick", held=True)
+    service.backup(tmp_path / "copy.db")
+    service.create_task(type="quick", held=True)
+    service.close()
+    rescued = data / "log.db.rescued"
+    (data / "log.db").rename(rescued)
+    if another:
+        shutil.copy(tmp_path / "copy.db", data / "log.db")
+    before = head_of(rescued)
+
+    with pytest.raises(DataNotEmpty, match=f"ends at position {before[0]}"):
+        restore(tmp_path / "copy.db", data)
+    restored = restore(tmp_path / "copy.db", data, force=True)
+
+    assert restored.replaced_position == before[0]
+    assert head_of(Path(restored.kept) / "log.db.rescued") == before
+    *_, accepted = [record.event for record in open_service().log() if isinstance(record.event, ServiceStarted)]
+    assert accepted.accepted_loss is not None
+    assert accepted.accepted_loss.known_position == before[0]
+
+
 def test_a_write_ahead_log_alone_counts_as_a_log(data: Path, tmp_path: Path) -> None:
     back_up(data, tmp_path / "copy.db")
     (tmp_path / "other").mkdir()

@@ -39,7 +39,7 @@ from tasktrail.events.log.event_log import Erasable
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.personal import BEGINS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
-from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
+from tasktrail.events.system_events import ErasureFinished, RetentionRule, ServiceStarted, UserErased
 from tasktrail.events.task_events import ERASED
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
@@ -361,6 +361,37 @@ def test_a_service_does_not_start_without_the_keys_of_what_makes_new_tasks(encry
     (tmp_path / "data" / "keys.db").unlink()
     with pytest.raises(KeysUnreadable, match="to be done: schedule nightly, source inbox"):
         encrypted(personal_data="plain")
+
+
+def test_what_nobody_can_read_any_more_is_given_up_when_somebody_says_so(encrypted: Opener, tmp_path: Path) -> None:
+    """The key was destroyed, and the log that was restored is older than the erasure."""
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        held = tasks.create_task(type="noop", user_id=ADA, held=True)
+        behind = tasks.create_task(type="noop", depends_on=[held])
+        readable = tasks.create_task(type="noop", user_id=ADA + 1, label="hers", held=True)
+        tasks.add_schedule("nightly", {"type": "noop", "user_id": ADA}, every=3600)
+        tasks.add_source("inbox", [tmp_path / "in"], tmp_path / "out", task={"type": "telltale", "user_id": ADA})
+        tasks.backup(tmp_path / "copy.db")
+        tasks.remove_schedule("nightly")
+        tasks.remove_source("inbox")
+        tasks.cancel_task(behind)
+        tasks.cancel_task(held)
+        wait_until_finished(tasks, tasks.erase_user(ADA).position)
+        config = tasks._system.config
+    restore(tmp_path / "copy.db", data, force=True)
+    with pytest.raises(KeysUnreadable, match=f"task {held}, schedule nightly, source inbox.*--accept-loss"):
+        encrypted()
+    with TaskService.open(data, config=config, accept_loss="Ada is erased", actor="anna") as tasks:
+        assert tasks.get_task(held).status == "cancelled"
+        assert tasks.get_task(behind).error_type == "DependencyFailed"
+        assert (tasks.get_task(readable).label, tasks.get_task(readable).status) == ("hers", "pending")
+        assert (tasks.schedules(), tasks.sources()) == ([], [])
+        *_, start = (record for record in tasks.log() if isinstance(record.event, ServiceStarted))
+        assert (start.actor, start.reason) == ("anna", "Ada is erased")
+        assert tasks.verify().findings == ()
+    with encrypted() as tasks:
+        assert tasks.get_task(held).status == "cancelled"
 
 
 def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypted: Opener, tmp_path: Path) -> None:

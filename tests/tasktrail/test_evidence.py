@@ -15,7 +15,7 @@ from full_disks import leave_unbegun
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.backups.backup import back_up
-from tasktrail.backups.evidence import what_is_missing
+from tasktrail.backups.evidence import refuse_older_log, what_is_missing
 from tasktrail.backups.restore import restore
 from tasktrail.cli.session import Environment, Session
 from tasktrail.config.settings import Config
@@ -109,6 +109,21 @@ def test_the_doctor_tells_of_it(older: Path) -> None:
     without(older, views=True, snapshots=True)
     (finding,) = [one for one in examine(older) if one.name == "history"]
     assert finding.level == "ok"
+
+
+def test_the_doctor_tells_of_a_log_that_a_service_has_saved(older: Path) -> None:
+    """Another stands in its place, which lacks nothing that anybody has seen; a start refuses all the same."""
+    without(older, views=True, snapshots=True)
+    shutil.copy(older / "log.db", older / "log.db.rescued")
+    (finding,) = [one for one in examine(older) if one.name == "history"]
+    assert finding.level == "fail"
+    assert "log.db.rescued holds what a service saved" in finding.message
+
+
+def test_who_looks_for_a_log_that_was_deleted_hears_of_what_a_service_has_saved(older: Path) -> None:
+    (older / "log.db").rename(older / "log.db.rescued")
+    with pytest.raises(HistoryMissing, match=r"log\.db\.rescued holds what a service saved"):
+        refuse_older_log(DataPaths(older))
 
 
 @pytest.mark.parametrize("gone", [{}, {"views": True}, {"snapshots": True}])

@@ -626,6 +626,21 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
     assert service.list_tasks()[1] == 1
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_takes_the_place_of_no_device_or_pipe(
+    service: TaskService, tmp_path: Path, *, overwrite: bool
+) -> None:
+    """Nor of a link to one, such as /dev/stdout."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+
+    for output in (pipe, link):
+        with pytest.raises(InvalidPath, match="not a regular file") as caught:
+            service.create_task(type="write", output_file=output, overwrite=overwrite)
+        assert caught.value.field == "output_file"
+
+
 def test_an_input_that_a_task_waited_for_has_yet_to_write_need_not_be_there(
     service: TaskService, tmp_path: Path
 ) -> None:
@@ -762,6 +777,16 @@ def test_a_log_deleted_under_a_service_is_saved_and_the_next_start_says_so(
     (data / "log.db.rescued").rename(data / "log.db")
     tasks, _ = open_service().list_tasks(TaskFilters())
     assert {task.id for task in tasks} == set(ids)
+
+
+def test_who_sees_first_that_the_log_was_deleted_may_not_know_what_was_saved_and_the_end_says_it(
+    service: TaskService, tmp_path: Path
+) -> None:
+    service.create_task(type="echo", held=True)
+    (tmp_path / "data" / "log.db").unlink()
+    service._system._look_at_log()
+    service.close()
+    assert "All of it was saved as" in str(service.fatal)
 
 
 def test_a_log_that_lost_its_end_is_refused_even_when_no_view_had_seen_it(

@@ -71,3 +71,39 @@ def test_nothing_half_written_stays(
     code = end(["--data", str(data), *command, str(place / "copy")], module, name, sign)
     assert code == (INTERRUPTED if sign == signal.SIGINT else -sign)
     assert list(place.iterdir()) == []
+
+
+_IN_A_CALLBACK = """
+import signal
+import sys
+import weakref
+import tasktrail.cli.app as app
+from tasktrail.__main__ import main
+
+class Gone:
+    pass
+
+def run(_arguments):
+    thing = Gone()
+    kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.{sign}))
+    del thing
+    try:
+        for _ in range(100_000_000):
+            pass
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+app.run = run
+main()
+"""
+"""What a command imports runs callbacks of Python's own, and what is raised in one is dropped."""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_falls_into_a_callback_is_not_lost(sign: signal.Signals) -> None:
+    program = [sys.executable, "-c", _IN_A_CALLBACK.format(sign=sign.name)]
+    code = subprocess.run(program, timeout=60, stderr=subprocess.DEVNULL, check=False).returncode
+    assert code == (INTERRUPTED if sign == signal.SIGINT else -sign)
