@@ -22,6 +22,7 @@ from .parameters import (
     PoliciesParam,
     QuotaParam,
     RateParam,
+    SecondsParam,
     SizeParam,
     TimeParam,
     WholeParam,
@@ -104,7 +105,7 @@ def _option(field: msgspec.structs.FieldInfo, flag: str, *, ranged: bool) -> Cal
         least = next((meta.ge for meta in metas if meta.ge is not None), None)
         most = next((meta.le for meta in metas if meta.le is not None and meta.le < _UNBOUNDED), None)
         limits = (least, most) if ranged else None
-        more |= {"type": _TYPES.get(field.name) or (SizeParam() if extra["in_bytes"] else _parameter(kind, limits))}
+        more |= {"type": _TYPES.get(field.name) or _parameter(kind, limits, extra)}
         more |= {"multiple": True, "default": ()} if get_origin(kind) is dict else {}
         more |= {"callback": _labels} if field.name == "requires" else {}
     return click.option(flag, field.name, **more)
@@ -123,9 +124,13 @@ def _type_and_metas(annotation: Any) -> tuple[Any, list[msgspec.Meta]]:
             return annotation, metas
 
 
-def _parameter(kind: Any, limits: tuple[Any, Any] | None) -> click.ParamType[Any]:
+def _parameter(kind: Any, limits: tuple[Any, Any] | None, extra: Mapping[str, Any]) -> click.ParamType[Any]:
     """What reads the values of a field of that type; `limits`: the least and the greatest number."""
     inner = get_args(kind)
+    if extra["in_bytes"]:
+        return SizeParam()
+    if extra["value"] == "SECONDS":
+        return SecondsParam(*limits or (None, None))
     if kind is int:
         return click.INT if limits is None else WholeParam(*limits)
     if kind is float:

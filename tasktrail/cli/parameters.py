@@ -158,6 +158,25 @@ class NumberParam(click.FloatRange):
     name = "number"
 
 
+class SecondsParam(NumberParam):
+    """Seconds, or a text such as `10m`."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the duration, and hold it against the limits."""
+        from ..config.settings import parse_duration
+
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = parse_duration(str(value))
+            except ValueError:
+                self.fail(f"{value!r} is not a duration: take seconds, or a unit as in 10m, 2h or 1d.", param, ctx)
+        return float(super().convert(seconds, param, ctx))
+
+
 class TaskIdParam(WholeParam):
     """The number of a task; the shell offers the newest, of some statuses only where a command takes no others."""
 

@@ -49,6 +49,15 @@ Cli = Callable[..., Any]
             SetLimits(types={"noop": 2}, users={"7": None}, fair_share=False, actor="me"),
         ),
         (
+            "schedule add hourly noop --every 1h --retry-delay 90 --timeout 2.5m --actor me",
+            AddSchedule(
+                schedule="hourly",
+                task=CreateTask(type="noop", retry_delay=90.0, timeout=150.0),
+                every=3600.0,
+                actor="me",
+            ),
+        ),
+        (
             "schedule add nightly noop --every 60 --priority 4 --actor me",
             AddSchedule(schedule="nightly", task=CreateTask(type="noop", priority=4), every=60.0, actor="me"),
         ),
@@ -198,6 +207,16 @@ def test_what_lifts_a_reason_is_a_line_that_can_be_run_as_it_is(
     assert as_line(command, elsewhere) == f"tasktrail {line} --data 'over there' --url http://127.0.0.1:1"
     cli(*shlex.split(line), "--actor", "")
     assert replace(tasks.sent[-1], actor="", command_id="", reason="") == command
+
+
+@pytest.mark.parametrize(
+    ("every", "told"),
+    [("soon", "is not a duration: take seconds, or a unit as in 10m, 2h or 1d."), ("1ms", "0.001 is not in the range")],
+)
+def test_what_is_no_duration_or_too_short_is_refused(cli: Cli, every: str, told: str) -> None:
+    refused = cli("schedule", "add", "nightly", "noop", "--every", every)
+    assert refused.code == 2
+    assert told in refused.err
 
 
 def test_why_of_a_task_that_has_ended_or_never_was(cli: Cli, tasks: Any) -> None:
