@@ -422,7 +422,11 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
         event = replace(event, starting_at=there.spec.starting_at)
     check_schedule(event)
     if there is not None and says_the_same(event, there.spec):
-        raise NothingToChange(f"The schedule {command.schedule} is so already", field="schedule")
+        raise NothingToChange(
+            f"The schedule {command.schedule} is so already",
+            field="schedule",
+            remedy="`tasktrail schedule list` shows the schedules.",
+        )
     return event
 
 

@@ -110,6 +110,9 @@ def what_changed(
             yield NodeChanged(**msgspec.structs.asdict(node))
 
 
+_LOOK = "`tasktrail nodes` shows how each stands."
+
+
 def changed_drain(
     recorded: RecordedNodes, command: DrainNode | UndrainNode, *, many: bool
 ) -> NodeDrainStarted | NodeDrainEnded:
@@ -118,19 +121,21 @@ def changed_drain(
     if isinstance(command, UndrainNode):
         if not drained_as:
             _check_known(command.node, [*known, *recorded.by_name])
-            raise NothingToChange(f"The node {command.node} is not being drained", field="node")
+            raise NothingToChange(f"The node {command.node} is not being drained", field="node", remedy=_LOOK)
         others = [name for name in known if name != command.node and recorded.drained_as(name) == drained_as]
         if others and drained_as != command.node:
             raise NothingToChange(
                 f"The node {command.node} is being drained as `{drained_as}`, as {', '.join(others)}: "
                 f"undrain `{drained_as}`, which ends it for all of them",
                 field="node",
+                remedy=_LOOK,
             )
         return NodeDrainEnded(node=drained_as)
     _check_known(command.node, known)
     if drained_as:
         since = recorded.drains[drained_as].position
-        raise NothingToChange(f"The node {command.node} is being drained, since position {since}", field="node")
+        said = f"The node {command.node} is being drained, since position {since}"
+        raise NothingToChange(said, field="node", remedy=_LOOK)
     return NodeDrainStarted(node=command.node)
 
 

@@ -78,8 +78,12 @@ def changed_source(
         return SourceRemoved(source=command.source)
     pausing = isinstance(command, PauseSource)
     if there.paused == pausing:
-        raise NothingToChange(f"The source {command.source} is {'paused' if pausing else 'not paused'}", field="source")
+        how = "paused already" if pausing else "not paused"
+        raise NothingToChange(f"The source {command.source} is {how}", field="source", remedy=_LOOK)
     return SourcePaused(source=command.source) if pausing else SourceResumed(source=command.source)
+
+
+_LOOK = "`tasktrail source list` shows the sources."
 
 
 def _added(there: WatchedFolder | None, command: AddSource) -> SourceAdded:
@@ -96,5 +100,5 @@ def _added(there: WatchedFolder | None, command: AddSource) -> SourceAdded:
     if there is not None and all(
         getattr(event, name) == getattr(there, name) for name in ("inputs", "to", "task", "settle", "poll")
     ):
-        raise NothingToChange(f"The source {command.source} is so already", field="source")
+        raise NothingToChange(f"The source {command.source} is so already", field="source", remedy=_LOOK)
     return event

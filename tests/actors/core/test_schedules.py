@@ -298,7 +298,8 @@ def test_a_schedule_with_other_times_makes_up_for_nothing(core: Core) -> None:
 def test_a_change_that_changes_nothing_is_refused_also_after_a_restart(core: Core) -> None:
     add(core, cron="0 3 * * *", replace=True)
     core.now += timedelta(hours=1)
-    assert isinstance(add(core, cron="0 3 * * *", replace=True), NothingToChange)
+    assert isinstance(again := add(core, cron="0 3 * * *", replace=True), NothingToChange)
+    assert "`tasktrail schedule list`" in again.advice
     core = restarted(core)
     assert isinstance(add(core, cron="0 3 * * *", replace=True), NothingToChange)
     assert isinstance(add(core, cron="0 3 * * *", missed="skip", replace=True), Accepted)

@@ -7,7 +7,7 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.sources import WatchedFolder
-from tasktrail.events.commands import AddSource, FileTask, PauseSource, RemoveSource, ResumeSource
+from tasktrail.events.commands import AddSource, DrainNode, FileTask, PauseSource, RemoveSource, ResumeSource
 from tasktrail.events.errors import NothingToChange, SourceExists, UnknownSource
 
 MakeCore = Callable[..., Core]
@@ -39,6 +39,20 @@ def test_one_of_the_same_name_is_changed_only_when_that_is_asked_for(core: Core)
     core.ask(PauseSource(source="inbox"))
     add(core, to="/other/{stem}.mp4", replace=True)
     assert (there(core)["inbox"].to, there(core)["inbox"].paused) == ("/other/{stem}.mp4", True), "it stays paused"
+
+
+def test_what_is_so_already_tells_what_shows_it(core: Core) -> None:
+    add(core)
+    core.ask(DrainNode(node="local"))
+    refused = (
+        (ResumeSource(source="inbox"), "source list"),
+        (AddSource(source="inbox", inputs=("/in",), to="/out/{stem}.mp4", replace=True), "source list"),
+        (DrainNode(node="local"), "nodes"),
+    )
+    for command, shows in refused:
+        answer = core.ask(command)
+        assert isinstance(answer, NothingToChange)
+        assert f"`tasktrail {shows}`" in answer.advice
 
 
 def test_it_is_paused_resumed_and_removed(core: Core) -> None:
