@@ -269,7 +269,7 @@ class Environment:
             session.data,
             load=lambda: _registry(session),
             config=session.load_config,
-            folding=partial(counting, "folding"),
+            folding=partial(counting, "reading the log"),
             built_anew=_say_built_anew,
         )
 
