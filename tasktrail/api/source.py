@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
 from msgspec.structs import replace
 
 from ..actors.core.limits import Limits
@@ -37,7 +36,6 @@ from ..projections.views.forgotten import holds_forgotten
 T = TypeVar("T")
 Folding = Callable[[], AbstractContextManager[ReportProgress]]
 """Is entered while a long log is folded, and gives what is told how far that is."""
-logger = structlog.get_logger(__name__)
 
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
@@ -53,7 +51,9 @@ _PAGE = 1000
 
 def log_built_anew(why: str) -> None:
     """A line of the log about views that could not be gone on with."""
-    logger.warning("the views have been built anew from the log", why=why)
+    import structlog  # hardly ever needed, and most commands are over before it would be loaded
+
+    structlog.get_logger(__name__).warning("the views have been built anew from the log", why=why)
 
 
 class _Closing:
