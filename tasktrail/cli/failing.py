@@ -57,7 +57,7 @@ def _is_named(field: str, message: str) -> bool:
     """Whether the message itself says which field it is about: `There is a token ci already` does, of `token`."""
     if field in _LITTLE:
         return False
-    words = "[ _-]".join(map(re.escape, field.removesuffix("_id").split("_")))
+    words = "[ _-]".join(map(re.escape, field.rpartition(".")[2].removesuffix("_id").split("_")))
     return not field or re.search(rf"(?<![\w/.-]){words}(?![\w/.-])", message, re.IGNORECASE) is not None
 
 

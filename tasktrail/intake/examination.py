@@ -18,7 +18,7 @@ from ..actors.core.limits import EACH
 from ..actors.core.messages import Intake
 from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
-from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
+from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
 from ..events.task_events import Estimated
@@ -30,7 +30,7 @@ from ..projections.notices import ENDS
 from .conversion import validated
 from .naming import Naming, full_pattern, literal_folder
 from .paths import PathRules, resolved, with_plain_paths
-from .refusals import check_options, convert_options
+from .refusals import check_options, convert_options, inside
 from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
@@ -105,8 +105,9 @@ class CommandIntake:
                 command = self.with_options_meant(command)
                 return command, self._examine_create(command)
             case AddSchedule():
-                task = self.with_options_meant(replace(command.task, command_id=""))
-                return replace(command, task=task), self._examine_create(task)
+                with inside("task"):
+                    task = self.with_options_meant(replace(command.task, command_id=""))
+                    return replace(command, task=task), self._examine_create(task)
             case CreateGraph():
                 command = replace(command, tasks=tuple(map(self.with_options_meant, command.tasks)))
                 return command, self._examine_graph(command)
@@ -150,17 +151,22 @@ class CommandIntake:
                 "{number} would be another one at each look", field="to", remedy="Use {stem} or {folder}."
             )
         self._paths.check_written_below(naming.fixed)
-        task = command.task
+        with inside("task"):
+            task, task_type = self._task_of_files(command.task)
+        naming.output(Path("name.suffix"), "", 1, task.type, task.options)  # a placeholder may have no value
+        with inside("task"):
+            self._paths.check_original_wanted(task, task_type)
+
+    def _task_of_files(self, task: FileTask) -> tuple[FileTask, TaskType | None]:
+        """The fields that all tasks of a source have, as they are meant, and their type, if it is the same for all."""
         for field in ("input_file", "output_file", "unique", "batch", "scheduled_for", "deadline"):
             if getattr(task, field):
-                raise InvalidValue(
-                    f"{field} cannot be the same for all files", field=f"task.{field}", status=CONTRADICTION
-                )
+                raise InvalidValue(f"{field} cannot be the same for all files", field=field, status=CONTRADICTION)
         if task.preset:
             preset = self._registry.presets.get(task.preset)
             task = self._registry.presets.meant(replace(task, type=task.type or preset.type))
         self._check_level(task.user_level)
-        _check_json(task.options, "task.options", MAX_OPTIONS)
+        _check_json(task.options, "options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
         task_type = self._registry.get(task.type) if task.type else None
         task = self.with_options_meant(task)
@@ -168,12 +174,7 @@ class CommandIntake:
             check_options(task_type, task.options)
         else:
             self._check_that_some_type_takes(task.options)
-        naming.output(Path("name.suffix"), "", 1, task.type, task.options)  # a placeholder may have no value
-        try:
-            self._paths.check_original_wanted(task, task_type)
-        except InvalidPath as error:
-            error.field = f"task.{error.field}"
-            raise
+        return task, task_type
 
     def _check_that_some_type_takes(self, options: dict[str, Any]) -> None:
         """Where each file's kind decides on the type, there has to be one that takes the options."""
@@ -214,13 +215,9 @@ class CommandIntake:
         for place, task in enumerate(command.tasks):
             # What an earlier task of the graph will write is not there yet.
             made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
-            try:
+            with inside(f"tasks[{place}]", f"Task {task.name}: "):
                 refuse_odd(task)
                 found[task.name] = self._examine_create(task, made)
-            except TasktrailError as error:
-                error.field = f"tasks[{place}].{error.field}" if error.field else f"tasks[{place}]"
-                error.message = f"Task {task.name}: {error.message}"
-                raise
         return Intake(by_name=found)
 
     def _examine_create(
@@ -294,7 +291,8 @@ def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
 def refuse_odd(command: Command | GraphTask | FileTask) -> None:
     """Raise `InvalidValue` for texts, times and values that cannot be recorded."""
     if isinstance(command, AddSchedule | AddSource):
-        refuse_odd(command.task)
+        with inside("task"):
+            refuse_odd(command.task)
     for name, value in zip(command.__struct_fields__, astuple(command), strict=True):
         if not value:  # most fields of most commands; nothing in an empty text or object is odd
             continue

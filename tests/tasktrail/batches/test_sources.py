@@ -192,12 +192,12 @@ def test_a_cancelled_task_comes_not_back(open_service: Callable[..., TaskService
 @pytest.mark.parametrize(
     ("more", "error", "field"),
     [
-        ({"type": "shuot"}, UnknownType, "type"),
-        ({"preset": "nothing"}, InvalidOptions, "preset"),
-        ({"type": "image_thumbnail", "options": {"colour": 1}}, InvalidOptions, "options.colour"),
-        ({"type": "", "options": {"widht": 1}}, InvalidOptions, "options.widht"),
-        ({"type": "", "options": {"width": -1}}, InvalidOptions, "options.width"),
-        ({"type": "", "options": {"burn_subtitles": 1, "depth": 8}}, InvalidOptions, "options"),
+        ({"type": "shuot"}, UnknownType, "task.type"),
+        ({"preset": "nothing"}, InvalidOptions, "task.preset"),
+        ({"type": "image_thumbnail", "options": {"colour": 1}}, InvalidOptions, "task.options.colour"),
+        ({"type": "", "options": {"widht": 1}}, InvalidOptions, "task.options.widht"),
+        ({"type": "", "options": {"width": -1}}, InvalidOptions, "task.options.width"),
+        ({"type": "", "options": {"burn_subtitles": 1, "depth": 8}}, InvalidOptions, "task.options"),
         ({"unique": "k"}, InvalidValue, "task.unique"),
         ({"output_file": "/a"}, InvalidValue, "task.output_file"),
     ],

@@ -81,6 +81,7 @@ def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], enviro
         ("There is a token ci already", "token"),
         ("Task 3 was forgotten", "task_id"),
         ("output_file: '/x' is a folder", "output_file"),
+        ("image_thumbnail has no option 'colour'", "task.options.colour"),
     ],
 )
 def test_an_error_that_names_its_field_does_not_say_it_twice(
