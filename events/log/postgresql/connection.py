@@ -32,14 +32,17 @@ _IN_CARE: dict[str, str] = {
 }
 """So that a cut cable is noticed, which by default takes hours. The address may say otherwise."""
 _SERVER_IN_CARE = """
+    SET statement_timeout = 0;
     SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3;
     SET tcp_user_timeout = 4000;
     SET DateStyle = 'ISO'; SET default_transaction_isolation = 'read committed';
     SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN (
-        'statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
-        'idle_in_transaction_session_timeout')
+        'lock_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
 """
-"""The same on the other side, which holds the locks of whoever is gone; and what a role may have set otherwise."""
+"""The same on the other side, which holds the locks of whoever is gone; and what a role may have set otherwise.
+
+First the limit on statements, by itself: the last one here takes some milliseconds.
+"""
 _AS_NEEDED = {"client_encoding": "UTF8"}
 _KEEP_SAFE = """
     SELECT current_setting('server_encoding'), pg_backend_pid(), set_config(
