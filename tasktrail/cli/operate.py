@@ -302,7 +302,7 @@ def schedule_command() -> None:
     cls=CliCommand,
     examples=[
         ("tasktrail schedule add nightly backup --cron '30 2 * * *'", "a task every night"),
-        ("tasktrail schedule add t image_thumbnail a.png 'a-{fire_time}.jpg' --every 60", "every minute"),
+        ("tasktrail schedule add t image_thumbnail a.png 'a-{fire_time}.jpg' --every 1m", "every minute"),
     ],
 )
 @click.argument("name")
