@@ -10,9 +10,9 @@ from typing import BinaryIO
 _BOX = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
 _LARGEST_TABLE = 64 * 2**20
-"""Bytes. A day of film has 17 MiB."""
+"""Bytes: enough for days of film, with eight for each frame."""
 _MOST_BOXES = 20_000
-"""That are looked at: a file may be made of nothing else."""
+"""Boxes of a file that are looked at: it may be made of nothing else."""
 
 
 def keyframe_leads(path: Path, track: int) -> list[int]:

@@ -83,9 +83,9 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     lacking: int
     """Bytes at the end, at least, that the container speaks of and that are not there."""
     unshown: float = 0.0
-    """Seconds before the first frame that have packets, of which no picture can be made."""
-    begins_inside: bool = False
-    """Whether that is so since it was recorded from somewhere between two keyframes on, as broadcasts are."""
+    """Seconds before the first frame that have packets, of which no picture can be made: they are damaged."""
+    keyless: float = 0.0
+    """The same of a recording that begins between two keyframes, as those of broadcasts do: that is no damage."""
     keyframes: tuple[int, ...]
     """Empty if the container has no index."""
     pixel_aspect: Fraction
@@ -187,6 +187,8 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
         first, start, rate = found.first, found.known[0], _rate(stream)
         lost = [moment for moment in given if given[0] <= moment < start] if found.clock == "pts" else []
+        before = _seconds_before(lost, start, as_fraction(stream.time_base), rate)
+        begins_inside = container.format.name in _BROADCAST and not any(packet.is_keyframe for packet in head)
         ending = _end_of(container, stream, found.known, rate, found.clock)
         marks = _matroska_marks(path, start) if "matroska" in container.format.name else marks
         leads = keyframe_leads(path, stream.id) if "mov" in container.format.name else []
@@ -204,8 +206,8 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             last_shown=ending.last,
             missing=ending.missing,
             lacking=lacking_bytes(path),
-            unshown=_unshown(lost, start, as_fraction(stream.time_base), rate),
-            begins_inside=container.format.name in _BROADCAST and not any(packet.is_keyframe for packet in head),
+            unshown=0.0 if begins_inside else before,
+            keyless=before if begins_inside else 0.0,
             keyframes=_shown_marks(marks, leads, min([start, *lost]), range(start, ending.end), _hidden_lead(head)),
             pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
@@ -329,8 +331,8 @@ def _shown_marks(marks: list[int], leads: list[int], begin: int, film: range, ah
     """The keyframes that are shown.
 
     Args:
-        marks: them all, by an index that may count in decoding time, ...
-        leads: ... and how far that runs ahead at each, but for what is the same for all; else it is taken to be so.
+        marks: their moments in the file's index, which may be those of decoding.
+        leads: how far decoding runs ahead at each, but for a constant. Without one for each it is taken to be the same.
         begin: the moment of the first picture, shown or not.
         film: from the first frame on until the end.
         ahead: how far decoding runs ahead at the first mark. None: that is the first picture.
@@ -367,8 +369,11 @@ def _noting(packets: "Iterator[Packet[VideoStream]]", given: list[int]) -> "Iter
         yield packet
 
 
-def _unshown(lost: Sequence[int], start: int, unit: Fraction, rate: Fraction) -> float:
-    """Seconds, if no more than packets can fill: a damaged time may be of another day."""
+def _seconds_before(lost: Sequence[int], start: int, unit: Fraction, rate: Fraction) -> float:
+    """Seconds from the first of the lost packets to the first frame, as far as these can fill them.
+
+    A damaged time may be of another day. Up to `_SLACK` or three frames is none.
+    """
     if not lost:
         return 0.0
     seconds = min((start - min(lost)) * unit, len(lost) / rate)
@@ -538,16 +543,16 @@ def source_fields(source: VideoSource) -> dict[str, Any]:
 
 def damage_notes(source: VideoSource) -> list[str]:
     """Notes if the picture begins later than the film, or ends before it says it does, or before it can be read."""
-    is_damaged = source.unshown and not source.begins_inside
-    begin = [f"the source is damaged: no picture can be made of its first {source.unshown:.1f} s"] if is_damaged else []
-    return begin + _end_notes(source)
+    if not source.unshown:
+        return _end_notes(source)
+    return [f"the source is damaged: no picture can be made of its first {source.unshown:.1f} s", *_end_notes(source)]
 
 
 def begin_notes(source: VideoSource) -> list[str]:
-    """A note if it was recorded from between two keyframes on: that is no damage, and nobody could show more."""
-    if not source.unshown or not source.begins_inside:
+    """A note if it was recorded from between two keyframes on: nobody could show more of it."""
+    if not source.keyless:
         return []
-    return [f"no picture can be made of the first {source.unshown:.1f} s, which lack their keyframe"]
+    return [f"no picture can be made of the first {source.keyless:.1f} s, which lack their keyframe"]
 
 
 def _end_notes(source: VideoSource) -> list[str]:

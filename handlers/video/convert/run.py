@@ -76,7 +76,7 @@ def _conversion(context: TaskContext[Any]) -> "_Conversion":
     target = choose_target(options, film_of(context.output_file))
     backend = _open_backend(options, target)
     source = read_source(context.input_file)
-    _refuse_if_cut(source)
+    _refuse_if_incomplete(source)
     wanted_part(source, options)
     if target.copied:
         refuse_uncopyable(source, target)
@@ -104,10 +104,9 @@ def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
     return backend
 
 
-def _refuse_if_cut(source: VideoSource) -> None:
+def _refuse_if_incomplete(source: VideoSource) -> None:
     """Refuse a file of which too much is missing at its ends, by the same measure as one that is damaged inside."""
-    missing = source.missing if source.begins_inside else source.unshown + source.missing
-    if beyond_use(missing * source.rate, source.seconds * source.rate):
+    if beyond_use((source.unshown + source.missing) * source.rate, source.seconds * source.rate):
         raise UndecodableError(f"{source.path.name}: {'; '.join(damage_notes(source))}")
 
 
