@@ -5,7 +5,8 @@ recorded for a command that is refused here.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..actors.core.limits import EACH
 from ..actors.core.messages import Intake
 from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
-from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint
+from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
 from ..events.task_events import Estimated
@@ -30,7 +31,7 @@ from ..projections.notices import ENDS
 from .conversion import validated
 from .naming import Naming, full_pattern, literal_folder
 from .paths import PathRules, resolved, with_plain_paths
-from .refusals import check_options, convert_options, inside
+from .refusals import check_options, convert_options
 from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
@@ -105,7 +106,7 @@ class CommandIntake:
                 command = self.with_options_meant(command)
                 return command, self._examine_create(command)
             case AddSchedule():
-                with inside("task"):
+                with _inside("task"):
                     task = self.with_options_meant(replace(command.task, command_id=""))
                     return replace(command, task=task), self._examine_create(task)
             case CreateGraph():
@@ -151,10 +152,10 @@ class CommandIntake:
                 "{number} would be another one at each look", field="to", remedy="Use {stem} or {folder}."
             )
         self._paths.check_written_below(naming.fixed)
-        with inside("task"):
+        with _inside("task"):
             task, task_type = self._task_of_files(command.task)
         naming.output(Path("name.suffix"), "", 1, task.type, task.options)  # a placeholder may have no value
-        with inside("task"):
+        with _inside("task"):
             self._paths.check_original_wanted(task, task_type)
 
     def _task_of_files(self, task: FileTask) -> tuple[FileTask, TaskType | None]:
@@ -215,7 +216,7 @@ class CommandIntake:
         for place, task in enumerate(command.tasks):
             # What an earlier task of the graph will write is not there yet.
             made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
-            with inside(f"tasks[{place}]", f"Task {task.name}: "):
+            with _inside(f"tasks[{place}]", f"Task {task.name}: "):
                 refuse_odd(task)
                 found[task.name] = self._examine_create(task, made)
         return Intake(by_name=found)
@@ -288,10 +289,21 @@ def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
     return Intake(can_resume=task_type.resumable, estimate=found)
 
 
+@contextmanager
+def _inside(place: str, about: str = "") -> Iterator[None]:
+    """What is refused in here is about a part of a command: the field begins with its place, the text with `about`."""
+    try:
+        yield
+    except TasktrailError as error:
+        error.field = f"{place}.{error.field}" if error.field else place
+        error.message = about + error.message
+        raise
+
+
 def refuse_odd(command: Command | GraphTask | FileTask) -> None:
     """Raise `InvalidValue` for texts, times and values that cannot be recorded."""
     if isinstance(command, AddSchedule | AddSource):
-        with inside("task"):
+        with _inside("task"):
             refuse_odd(command.task)
     for name, value in zip(command.__struct_fields__, astuple(command), strict=True):
         if not value:  # most fields of most commands; nothing in an empty text or object is odd

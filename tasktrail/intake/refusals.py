@@ -7,7 +7,7 @@ this file; `tests/tasktrail/test_msgspec_words.py` fails when a release changes 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from difflib import get_close_matches
 from enum import Enum, EnumType
 from functools import cache
@@ -28,17 +28,6 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _ANY_KEY = "[...]"
 _EMPTY = '""'
-
-
-@contextmanager
-def inside(place: str, about: str = "") -> Iterator[None]:
-    """What is refused in here is about a part of a command: the field begins with its place, the text with `about`."""
-    try:
-        yield
-    except TasktrailError as error:
-        error.field = f"{place}.{error.field}" if error.field else place
-        error.message = about + error.message
-        raise
 
 
 def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "") -> Malformed:
