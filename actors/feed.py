@@ -18,6 +18,9 @@ from ..events.task_events import is_terminal
 from .base import Alarm, logger
 
 GATHER = timedelta(milliseconds=50)
+GATHER_MANY = timedelta(milliseconds=500)
+MANY = 1000
+"""Records a second, from which on a consumer may gather for longer."""
 
 
 _T = TypeVar("_T")
@@ -33,7 +36,8 @@ class Feed(Generic[_T]):
     Args:
         ring: called in a thread of its own when there is something to take.
         name: of the consumer, for the thread's name.
-        gather: how long commits are gathered.
+        gather: how long commits are gathered; …
+        gather_many: … and how long while `MANY` come, if not as long: a large batch takes less work than small ones.
         most: how many commits wait at most; further ones are dropped. With None all wait.
     """
 
@@ -44,9 +48,14 @@ class Feed(Generic[_T]):
         name: str,
         gather: timedelta = GATHER,
         *,
+        gather_many: timedelta | None = None,
         most: int | None = None,
     ) -> None:
         self._gather = gather.total_seconds()
+        self._gather_many = (gather_many or gather).total_seconds()
+        self._many = False
+        self._clock = clock
+        self._taken_at = clock.monotonic()
         self._alarm = Alarm(ring, clock, f"{name}-feed")
         self._waiting: deque[Sequence[_T]] = deque()
         self._set = False
@@ -61,7 +70,7 @@ class Feed(Generic[_T]):
         self._waiting.append(records)
         if not self._set:
             self._set = True
-            self._alarm.set_after(self._gather)
+            self._alarm.set_after(self._gather_many if self._many else self._gather)
 
     def take(self) -> list[_T]:
         """Everything that waits, in order. The next `put` rings again."""
@@ -69,6 +78,9 @@ class Feed(Generic[_T]):
         taken: list[_T] = []
         while self._waiting:
             taken += self._waiting.popleft()
+        now = self._clock.monotonic()
+        self._many = len(taken) > MANY * max(self._gather, now - self._taken_at)
+        self._taken_at = now
         return taken
 
     def dropped(self) -> int:

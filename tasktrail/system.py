@@ -35,7 +35,7 @@ from .actors.delivery.targets import TargetSender, check_targets
 from .actors.dependency_results import DependencyResults
 from .actors.eraser import Eraser, Folders
 from .actors.executor import Executor
-from .actors.feed import Endings, Feed, Watermark
+from .actors.feed import GATHER_MANY, Endings, Feed, Watermark
 from .actors.handover import Handover
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
@@ -210,7 +210,9 @@ class System:
         self.tracing = None if receiver is None else Tracing(receiver, self._log_id, self.clock)
         """None unless it is configured."""
         self.numbers = ServiceNumbers([task_type.name for task_type in self.registry], self.clock)
-        self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
+        self._to_projector: Feed[Recorded] = Feed(
+            lambda: self.projector.tell(WAKE), self.clock, "projector", gather_many=GATHER_MANY
+        )
         self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
         self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
         self.pool = Child("worker_pool", self._start_pool, restart=False)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pykka
@@ -117,6 +117,28 @@ def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> No
     feed.put([1])
     assert heard.wait(WITHIN)
     feed.close()
+
+
+class Rings:
+    """In the place of an alarm: notes when it would ring."""
+
+    def __init__(self, *_: object) -> None:
+        self.after: list[float] = []
+
+    def set_after(self, seconds: float) -> None:
+        self.after.append(seconds)
+
+
+def test_a_consumer_gathers_for_longer_while_many_records_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    rings, clock = Rings(), Slow()
+    monkeypatch.setattr("tasktrail.actors.feed.Alarm", lambda *_: rings)
+    feed: Feed[int] = Feed(lambda: None, clock, "test", timedelta(seconds=0.05), gather_many=timedelta(seconds=0.5))
+    for number, seconds in ((51, 0.05), (600, 0.6), (601, 0.6), (20, 0.001), (100, 0.1), (1, 0.0)):
+        feed.put(list(range(number)))
+        clock.at += seconds
+        assert len(feed.take()) == number
+    feed.put([1])
+    assert rings.after == [0.05, 0.5, 0.05, 0.5, 0.05, 0.05, 0.05]
 
 
 def test_work_that_failed_is_tried_again_although_the_wall_clock_is_set_back() -> None:
