@@ -51,9 +51,14 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
     """
     if isinstance(message, Forget):
         yield from (task_id for task_id in message.tasks if task_id not in state.tasks)
-    if not isinstance(message, Submit) or isinstance(message.command, OperatorCommand):
+    if not isinstance(message, Submit):
         return
-    for task_id in _about(state, message.command, known_to=message.only_user):
+    command = message.command
+    if isinstance(command, CreateTask) and command.parent_task_id is None and not command.depends_on:
+        return  # most commands; what follows takes a while
+    if isinstance(command, OperatorCommand):
+        return
+    for task_id in _about(state, command, known_to=message.only_user):
         if task_id not in state.tasks and 1 <= task_id <= state.durable.last_task_id:
             yield task_id
 
