@@ -46,6 +46,8 @@ AGAIN = 5.0
 """Seconds after something that could not be done yet."""
 AT_ONCE = 500
 """Tasks that one record forgets, at most: the Scheduler checks each, and others wait for it, …"""
+ARCHIVED_AT_ONCE = 5000
+"""… more of those that are archived, because each time the archive with them is written anew, …"""
 RECORDS_AT_ONCE = 20_000
 """… and so many records of theirs, unless one task has more."""
 _TRIES = 5
@@ -154,10 +156,13 @@ class Forgetter:
     def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Forgettable]:
         some: list[Forgettable] = []
         records = 0
+        with closing(read_log(self._log_path)) as log:
+            archived = max((one.newest_task for one in log.segments()), default=0)
         with closing(self._found(rules, place, below)) as found:  # type: ignore[type-var]  # it is a generator
             for over in found:
                 records += over.version
-                if some and (len(some) >= AT_ONCE or records > RECORDS_AT_ONCE):
+                most = ARCHIVED_AT_ONCE if over.task_id <= archived else AT_ONCE
+                if some and (len(some) >= most or records > RECORDS_AT_ONCE):
                     break
                 some.append(over)
         return some

@@ -18,7 +18,7 @@ import pytest
 from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
-from tasktrail.actors import archiver
+from tasktrail.actors import archiver, retention
 from tasktrail.actors.archiver import Archiver, discard_archive
 from tasktrail.actors.core.messages import Archive, Forget
 from tasktrail.actors.retention import Forgetter
@@ -39,7 +39,8 @@ from tasktrail.events.errors import (
 from tasktrail.events.log import archive_file
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.sqlite import SqliteLogReader
-from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
+from tasktrail.events.ranges import numbers_of
+from tasktrail.events.system_events import RetentionConfigured, SegmentArchived, TasksForgotten
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.growth import prove_growth
@@ -245,6 +246,26 @@ def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener)
     service = open_service()
     assert service.verify().findings == ()
     assert service.rebuild().differences == ()
+
+
+def test_more_archived_tasks_are_forgotten_at_once_for_each_time_their_archive_is_written_anew(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "AT_ONCE", 2)
+    monkeypatch.setattr(retention, "ARCHIVED_AT_ONCE", 5)
+    done(service, 10)
+    service.archive()
+    done(service, 6)
+    with closing(SqliteLogReader(service.paths.log)) as log:
+        archived = max(one.newest_task for one in log.segments())
+    forgotten = service.forget(0)
+    events = [record.event for record in service.log() if isinstance(record.event, TasksForgotten)]
+    parts = [list(numbers_of(event.tasks)) for event in events]
+    assert sorted(task_id for part in parts for task_id in part) == list(range(1, 17))
+    assert forgotten.tasks == 16
+    assert max(sum(task_id > archived for task_id in part) for part in parts) == 2
+    assert max(map(len, parts)) == 5
+    assert sum(any(task_id <= archived for task_id in part) for part in parts) <= archived // 5 + 2
 
 
 @pytest.mark.slow
