@@ -142,6 +142,8 @@ def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
                     if archived.get(row[0]) != row and told < _MOST and _is_another(conn, archives, row[0]):
                         told += 1
                         yield Fault(row[0], "chain", "the record is archived, and in the table is another one")
+                if page[-1][0] <= after:
+                    raise sqlite3.DatabaseError("the records do not stand in the order of their positions")
                 after = page[-1][0]
         except UNREADABLE as error:
             yield Fault(0, "file", f"what is left of archived records cannot be read: {error}")

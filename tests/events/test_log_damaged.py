@@ -131,6 +131,29 @@ def test_whatever_stands_in_the_head_of_a_page_reading_comes_to_an_end(whole: Pa
                 assert sum(1 for _ in islice(reader.raw_rows(), 10_000)) < 10_000
 
 
+def test_records_that_all_stand_at_position_0_are_no_endless_page(path: Path) -> None:
+    """Whoever asks for those behind 0 is answered with one at 0."""
+    with closing(sqlite3.connect(path)) as conn:
+        [[root]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'events'")
+    content = bytearray(path.read_bytes())
+    leaf = (root - 1) * PAGE
+    while content[leaf] == 5:  # an interior page of a table: down to its first child
+        cell = leaf + int.from_bytes(content[leaf + 12 : leaf + 14], "big")
+        leaf = (int.from_bytes(content[cell : cell + 4], "big") - 1) * PAGE
+    for number in range(int.from_bytes(content[leaf + 3 : leaf + 5], "big")):
+        at = leaf + int.from_bytes(content[leaf + 8 + 2 * number : leaf + 10 + 2 * number], "big")
+        while content[at] & 0x80:  # the length of the row
+            at += 1
+        assert content[at + 1] < 0x80
+        content[at + 1] = 0
+    path.write_bytes(content)
+    looks = iter(range(100_000))
+    with closing(SqliteLogReader(path)) as reader:
+        reader._conn.set_progress_handler(lambda: next(looks, None) is None, 100)
+        faults = list(reader.faults())
+    assert any("order of their positions" in fault.message for fault in faults)
+
+
 def flip_in_index(path: Path, name: str) -> None:
     """The last bit of the smallest key's last byte: another position."""
     with closing(sqlite3.connect(path)) as conn:
