@@ -57,7 +57,7 @@ def main():
     parser.add_argument("key", help="NAME+HASH+KEY, as `tasktrail seal` shows it")
     asked = parser.parse_args()
     try:
-        with open(asked.growth, encoding="utf-8") as growth, open(asked.kept, encoding="utf-8") as kept:
+        with open(asked.growth, encoding="utf-8") as growth, open(asked.kept, encoding="utf-8", newline="") as kept:
             old, new = check(json.loads(growth.read(1 << 28), object_pairs_hook=named), kept.read(1 << 20), asked.key)
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as why:
         print(f"NOT PROVEN: {why!r}", file=sys.stderr)

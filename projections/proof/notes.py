@@ -214,6 +214,8 @@ _Line: TypeAlias = tuple[str, bytes]
 
 def _parts(note: str) -> tuple[str, list[_Line]]:
     """What is signed, and the signatures. Raises `SealUnfit`."""
+    if "\r" in note:
+        raise SealUnfit("The ends of its lines were changed: get the file once more, byte by byte")
     body, found, signatures = note.rpartition("\n\n")
     if not found or len(note) > LONGEST_NOTE:
         raise SealUnfit("This is no signed note: it has no empty line before its signatures")

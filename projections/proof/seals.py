@@ -178,7 +178,7 @@ def checkpoint_of(origin: str, trees: Trees, now: datetime) -> LogCheckpoint:
 def read_seal(path: Path, key: PublicKey) -> Seal:
     """One seal. Raises `SealUnfit`."""
     try:
-        with open(path, encoding="utf-8", opener=plain_file) as file:
+        with open(path, encoding="utf-8", newline="", opener=plain_file) as file:  # it is signed byte by byte
             note = file.read(LONGEST_NOTE + 1)
         checkpoint = key.opened(note)
     except (OSError, UnicodeDecodeError) as error:

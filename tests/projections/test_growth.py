@@ -179,6 +179,10 @@ def test_the_program_for_auditors_prints_what_is_proven(
     assert f"proven: the {sizes[1]} records of " in said.out
     assert "NOT PROVEN" in said.err
     assert f"it begins with a seal of {sizes[1]} records, and that of {sizes[0]} was named" in said.err
+    changed = tmp_path / "changed.note"
+    changed.write_bytes((grown.seals / f"{sizes[1]}.note").read_bytes().replace(b"\n", b"\r\n"))
+    monkeypatch.setattr("sys.argv", ["check_growth.py", str(file), str(changed), grown.key])
+    assert CHECKER["main"]() == 4
     for added in ('"old": 1, "old"', '"said": "approved", "old"'):
         file.write_text(json.dumps(grown.growth(sizes[1])).replace('"old"', added, 1))
         monkeypatch.setattr(

@@ -253,6 +253,15 @@ def test_seals_that_were_changed_or_made_with_another_key_are_told(
         sealed.checked()
 
 
+def test_a_seal_whose_line_ends_were_changed_is_told(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
+    path = sealed.seals / f"{made[1][0]}.note"
+    note = path.read_bytes()
+    for place in (place for place, byte in enumerate(note) if byte == ord("\n")):
+        path.write_bytes(note[:place] + b"\r" + note[place:])
+        (found,) = sealed.checked().findings
+        assert (found.code, "ends of its lines" in found.message) == ("seal", True)
+
+
 def test_a_folder_without_any_seal_shows_nothing(sealed: Sealed) -> None:
     """A folder that is not there yet, or is no longer there, must not look like a log that fits its seals."""
     for seal in sealed.seals.glob("*.note"):
