@@ -16,13 +16,14 @@ Clean logs, and those that a crash leaves (the write-ahead log cut anywhere behi
 import argparse
 import random
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +55,8 @@ ARCHIVED = 0.3
 """How many of the worlds have archives."""
 EACH = 100
 """Mutations of one world."""
+PATIENCE = 120
+"""Seconds that a mutation may take. It takes some hundredths."""
 PAGE = 4096
 SIGNED = b"\xe2\x80\x94 "
 
@@ -717,6 +720,22 @@ def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str
     return "found"
 
 
+@contextmanager
+def coming_to_an_end() -> Iterator[None]:
+    """Raise `Broken` where that takes longer than anything does: what is read of a damaged file may have no end."""
+
+    def give_up(*_: object) -> None:
+        raise Broken(f"it came to no end within {PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def mutations(number: int, seed: int, *, show: Callable[[str], None] = print) -> tuple[Counter[str], list[str]]:
     """As many as are asked for that changed something: how many of each kind were found, and what was not."""
     chance = random.Random(seed)
@@ -733,7 +752,8 @@ def mutations(number: int, seed: int, *, show: Callable[[str], None] = print) ->
             name, own = chance.choice(list(OF_ARCHIVES if world.archives else MUTATIONS)), chance.randrange(1 << 30)
             try:
                 how = mutate_archive if world.archives else mutate
-                outcome = how(world, name, Path(scratch), random.Random(own))
+                with coming_to_an_end():
+                    outcome = how(world, name, Path(scratch), random.Random(own))
             except Exception as error:  # noqa: BLE001 - that is what is looked for
                 outcome = "BROKEN"
                 broken.append(f"{name} (drawn {drawn} of seed {seed}): {type(error).__name__}: {error}")
