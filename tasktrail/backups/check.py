@@ -109,7 +109,10 @@ def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, aft
     processes was killed.
     """
     with closing(open_log(path)) as copy:
-        until = archived_until(copy)  # archives are checked by their SHA-256
+        try:
+            until = archived_until(copy)  # archives are checked by their SHA-256
+        except sqlite3.Error as error:
+            raise unreadable_log(path, error) from error
     whole = not after
     after = max(after, until)
     due = head.position - after
@@ -155,8 +158,11 @@ def check_chain(
 ) -> None:
     """Check the hash of each record behind `after`, up to `last`. Raises `LogCorrupt` for the first that is wrong."""
     with closing(open_log(path, mapped=mapped)) as copy:
-        dropped = sorted(span for drop in read_drops(copy) for span in spans_of(drop.event.positions))
-        before = _hash_at(copy, after)
+        try:
+            dropped = sorted(span for drop in read_drops(copy) for span in spans_of(drop.event.positions))
+            before = _hash_at(copy, after)
+        except sqlite3.Error as error:
+            raise unreadable_log(path, error) from error
         copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
         for number, begin in enumerate(range(after, last, _PAGE), 1):
             end = min(begin + _PAGE, last)

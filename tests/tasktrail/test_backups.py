@@ -32,6 +32,7 @@ from tasktrail.backups.restore import restore
 from tasktrail.events import Checkpointed, Created, CreateTask, Fact, Started
 from tasktrail.events.errors import BackupFailed, BaseUnfit, DataInUse, DataNotEmpty, InvalidPath, LogCorrupt
 from tasktrail.events.log.chain import link
+from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
@@ -343,6 +344,21 @@ def test_a_hash_of_another_kind_is_damage_like_any_other(data: Path, value: obje
         log.commit()
     with pytest.raises(LogCorrupt, match="position 5"):
         check_chain(data / "log.db", 0, 9)
+
+
+@pytest.mark.parametrize("name", ["drops", "archives"])
+def test_what_is_damaged_beside_the_records_is_told_as_damage(data: Path, name: str) -> None:
+    last = head_of(data / "log.db")[0]
+    with closing(sqlite3.connect(data / "log.db")) as log:
+        [[page]] = log.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
+        [[size]] = log.execute("PRAGMA page_size")
+    with (data / "log.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+    with pytest.raises(LogCorrupt, match="is damaged"):
+        check_chain(data / "log.db", 0, last)
+    with pytest.raises(LogCorrupt, match="is damaged"):
+        check_copy(data / "log.db", Head(last, b""))
 
 
 def test_a_chain_that_ends_too_soon_or_has_a_gap_is_found(data: Path) -> None:
