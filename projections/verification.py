@@ -324,8 +324,7 @@ class _Walk:
             remedy = "" if row.error is None else row.error.advice
             self._findings.add(row.position, row.code, row.reason, remedy)
             self.position, self.hash = row.end, b""
-            if row.end > row.position:
-                self._lose_all(row)
+            self._lose_all(row)
             return
         position, digest = row[0], row[14]
         self.records += 1

@@ -28,7 +28,7 @@ from tasktrail.events.log.schema import APPLIED, epoch_sum
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.stubs import digest_of, read_drops
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
-from tasktrail.events.task_events import Cancelled, Progressed
+from tasktrail.events.task_events import Cancelled, Created, Failed, Progressed, Retried, Started
 from tasktrail.projections.verification import verify
 
 if sys.version_info >= (3, 14):
@@ -507,6 +507,24 @@ def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) 
     write_archive(first, rows, GENESIS)
     with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
         assert min(one.position for one in verify(log).findings if one.position) == place + 1
+
+
+def test_what_a_record_that_cannot_be_read_had_to_say_is_not_missed_in_front_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    journal.record(1, Created(type="noop"))
+    journal.record(1, Started())
+    journal.record(1, Failed(outcome="failed", error="no", error_type="OSError", final=False))
+    journal.record(1, Retried(cause="rule"))
+    journal.record(0, written(path, 4))
+    log.close()
+    (archive,) = (tmp_path / "archive").iterdir()
+    with closing(SqliteLogReader(path)) as reader:
+        rows = list(reader.rows(0, 4))
+    write_archive(archive, [*rows[:3], (*rows[3][:5], "somebody else", *rows[3][6:])], GENESIS)
+    with closing(SqliteLogReader(path)) as reader:
+        assert [one.position for one in verify(reader).findings if one.position] == [4]
 
 
 @pytest.fixture
