@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import msgspec
 
@@ -10,8 +11,8 @@ from ...events.errors import TaskForgotten
 from ...events.ranges import NumberRange, spans_of
 from ...events.system_events import RetentionRule, TasksForgotten
 from ...events.values import MAX_INTEGER
-from ..errors import ViewsDamaged
-from .checksums import sound
+from ..errors import ViewsDamaged, ViewsFailed
+from .checksums import is_damage, sound
 
 _OF = "SELECT * FROM forgotten WHERE first <= ? ORDER BY first DESC LIMIT 1"
 _STALE = """
@@ -64,7 +65,7 @@ def number_forgotten(conn: sqlite3.Connection) -> int:
 
 def holds_forgotten(conn: sqlite3.Connection) -> int:
     """Where a task was forgotten that these views still have, because they are older; 0: there is none."""
-    row = conn.execute(_STALE).fetchone()
+    row = _first(conn, _STALE)
     return int(row[0]) if row else 0
 
 
@@ -73,6 +74,14 @@ def refuse_torn(conn: sqlite3.Connection, after: int) -> None:
 
     They had read some of its records when the others were dropped.
     """
-    row = conn.execute(_TORN, {"after": after}).fetchone()
+    row = _first(conn, _TORN, after=after)
     if row is not None:
         raise ViewsDamaged(f"Task {row[0]} was forgotten before these views had read how it ended")
+
+
+def _first(conn: sqlite3.Connection, statement: str, **values: int) -> tuple[Any, ...] | None:
+    """The first row. Raises `ViewsDamaged` or `ViewsFailed` where it cannot be read."""
+    try:
+        return cast("tuple[Any, ...] | None", conn.execute(statement, values).fetchone())
+    except sqlite3.Error as error:
+        raise (ViewsDamaged if is_damage(error) else ViewsFailed)(f"The views cannot be read: {error}") from error

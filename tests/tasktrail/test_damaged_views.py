@@ -172,6 +172,21 @@ def test_without_a_service_damage_is_mended_by_whoever_reads(data: Path, due: An
         assert seen(reader) == due
 
 
+@pytest.mark.parametrize("name", ["forgotten", "tasks", "versions", "progress"])
+def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, name: str) -> None:
+    """The list of forgotten tasks is looked at before any question is."""
+    with closing(sqlite3.connect(data / "views.db")) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [[page]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
+        [[size]] = conn.execute("PRAGMA page_size")
+    with (data / "views.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+    with Reader(data) as reader:
+        assert reader.get_task(4).status == "pending"
+        assert seen(reader) == due
+
+
 def test_whoever_reads_without_a_service_is_told_that_there_was_damage(data: Path) -> None:
     by_hand(data / "views.db", "UPDATE tasks SET status = 'completed' WHERE id = 4")
     with capture_logs() as lines, Reader(data) as reader:
