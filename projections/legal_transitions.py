@@ -149,6 +149,12 @@ class Lawbook:
         self._needs = _Needs()
         self._unknown, self._complete = True, False
 
+    def lose_retries(self) -> None:
+        """Records are missing: what was to follow on a failure may be among them."""
+        for track in self._tracks.values():
+            if track.status == "failing":
+                track.status = "lost"
+
     def end(self) -> Iterator[tuple[int, str]]:
         """What is wrong with the end of the log: (position, words)."""
         for task_id, track in self._tracks.items():

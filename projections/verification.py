@@ -344,6 +344,7 @@ class _Walk:
             return
         if position != self.position + 1:
             self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
+            self.law.lose_retries()
         if (wrong := self.stubs.see(row)) is not None and len(self._wrong_stubs) < LIMIT:
             self._wrong_stubs.append(wrong)
         if position == self.position + 1 and self.hash and row[3] != STUB:

@@ -509,7 +509,10 @@ def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) 
         assert min(one.position for one in verify(log).findings if one.position) == place + 1
 
 
-def test_what_a_record_that_cannot_be_read_had_to_say_is_not_missed_in_front_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_a_record_that_cannot_be_read_had_to_say_is_not_missed_in_front_of_it(
+    tmp_path: Path, *, gone: bool
+) -> None:
     path = tmp_path / "log.db"
     log = SqliteEventLog(path, now=BEGIN)
     journal = Journal(log)
@@ -517,6 +520,14 @@ def test_what_a_record_that_cannot_be_read_had_to_say_is_not_missed_in_front_of_
     journal.record(1, Started())
     journal.record(1, Failed(outcome="failed", error="no", error_type="OSError", final=False))
     journal.record(1, Retried(cause="rule"))
+    if gone:
+        journal.record(0, ServiceStopped())
+        log.close()
+        with forging(path) as conn:
+            conn.execute("DELETE FROM events WHERE position = 4")
+        with closing(SqliteLogReader(path)) as reader:
+            assert min(one.position for one in verify(reader).findings if one.position) == 4
+        return
     journal.record(0, written(path, 4))
     log.close()
     (archive,) = (tmp_path / "archive").iterdir()

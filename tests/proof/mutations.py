@@ -164,6 +164,19 @@ def rows_of(path: Path) -> Rows | None:
     return found
 
 
+def found_by_position(path: Path, last: int) -> int:
+    """How many of the first records are found by their positions, one after the other."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as conn:
+        for position in range(1, last + 1):
+            try:
+                row = conn.execute("SELECT position FROM events WHERE position = ?", (position,)).fetchone()
+            except sqlite3.Error:
+                return position - 1
+            if row != (position,):
+                return position - 1
+    return last
+
+
 def everything(path: Path) -> object:
     """All that can be read of a database, to be compared."""
     try:
@@ -559,6 +572,8 @@ def archive_by_insider(change: Change) -> Range:
     event, path = any_archive(change)
     rows = [tuple(row) for row in change.world.rows[event.first - 1 : event.last]]
     place = change.chance.randrange(len(rows))
+    if all(row[3] == STUB for row in rows):
+        return record_in_an_archive(change)
     while rows[place][3] == STUB:
         place = (place + 1) % len(rows)
     before = rows[place - 1][14] if place else _before(change, event)
@@ -650,10 +665,11 @@ def meaning(seals: Path) -> object:
 
 
 def first_that_differs(world: World, path: Path) -> int | None:
-    """The first position at which another record stands, or none; nothing: they are the same."""
+    """The first position at which another record stands, or none is found; nothing: they are the same."""
     rows = rows_of(path)
     if rows is None:
         return 1
+    rows = rows[: found_by_position(path, len(rows))]
     for position, (one, other) in enumerate(zip(world.rows, rows, strict=False), 1):
         if one != other and not _is_left_of(one, other, rows[position - 2][-1] if position > 1 else GENESIS):
             return position
