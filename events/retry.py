@@ -99,9 +99,8 @@ def why_final(failed: Failed, retries: int, most: int) -> str:
         return f"It was not tried again after {failed.rule.removeprefix(POISON)}."
     if retries < most or failed.outcome == "lost" or failed.rule in _FORBIDDING:
         return f"The rule {failed.rule} says that it is not to be tried again."
-    if retries:
-        return f"There have been {counted(retries, 'retry', 'retries')}, and max_retries is {most}."
-    return f"It was not tried again: max_retries is {most}."
+    before = f" after {counted(retries, 'retry', 'retries')}" if retries else ""
+    return f"It was not tried again{before}: max_retries is {most}."
 
 
 def retry_delay(spec: Created, retries: int, chance: float) -> float:

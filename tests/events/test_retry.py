@@ -146,7 +146,8 @@ FAILED = Failed(outcome="failed", error="no route", error_type="OSError", final=
     ("failed", "retries", "most", "told"),
     [
         (FAILED, 0, 3, "No retry rule is for OSError, so it was not tried again: `retry_on` of the type, or"),
-        (replace(FAILED, rule="retry_on:OSError"), 3, 3, "There have been 3 retries, and max_retries is 3."),
+        (replace(FAILED, rule="retry_on:OSError"), 3, 3, "It was not tried again after 3 retries: max_retries is 3."),
+        (replace(FAILED, rule="retry_on:OSError"), 1, 1, "It was not tried again after 1 retry: max_retries is 1."),
         (replace(FAILED, rule="retry_on:OSError"), 0, 0, "It was not tried again: max_retries is 0."),
         (replace(FAILED, rule="ours"), 1, 3, "The rule ours says that it is not to be tried"),
         (replace(FAILED, rule="type:MemoryError"), 3, 3, "The rule type:MemoryError says that it is not to be tried"),
