@@ -77,6 +77,9 @@ POISON = "poison: "
 """How the rule begins that ends a task which kills its workers."""
 _OF_ALL_ATTEMPTS = ("DeadlinePassed", "QueueTimeout", "TotalTimeout")
 """Types of errors that say themselves why they end a task."""
+_WHATEVER_THE_RULES_SAY = ("NeverFits", "TempQuotaReached", "Unencodable")
+"""Types of errors after which no rule is asked: another attempt would come to the same."""
+_FORBIDDING = frozenset(rule.name for rule in RULES if not rule.retryable)
 
 
 def why_final(failed: Failed, retries: int, most: int) -> str:
@@ -85,6 +88,8 @@ def why_final(failed: Failed, retries: int, most: int) -> str:
         return ""
     if failed.error_type == "Rejected":
         return "Its handler says that no attempt can succeed, so it was not tried again."
+    if failed.error_type in _WHATEVER_THE_RULES_SAY:
+        return "Such a failure is never tried again by itself, whatever retry rules say."
     if not failed.rule:
         return (
             f"No retry rule is for {failed.error_type or 'such an error'}, so it was not tried again: "
@@ -92,11 +97,10 @@ def why_final(failed: Failed, retries: int, most: int) -> str:
         )
     if failed.rule.startswith(POISON):
         return f"It was not tried again after {failed.rule.removeprefix(POISON)}."
-    if retries < most:
+    if retries < most or failed.outcome == "lost" or failed.rule in _FORBIDDING:
         return f"The rule {failed.rule} says that it is not to be tried again."
-    if retries:
-        return f"There have been {counted(retries, 'retry', 'retries')}, and max_retries is {most}."
-    return f"It was not tried again: max_retries is {most}."
+    before = f" after {counted(retries, 'retry', 'retries')}" if retries else ""
+    return f"It was not tried again{before}: max_retries is {most}."
 
 
 def retry_delay(spec: Created, retries: int, chance: float) -> float:

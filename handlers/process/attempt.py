@@ -191,8 +191,7 @@ def _handle(
     try:
         options = task_type.options_from(run.options)
     except msgspec.ValidationError as error:
-        told = plain_text(f"The options do not fit: {error}", ERROR_LIMIT)
-        return AttemptEnded(run.task_id, run.attempt, "rejected", error=told)
+        return _rejected(run, f"The options do not fit: {error}")
     if run.input_file or run.output_file:
         make_private_folder(Path(run.work_dir))
     if run.output_file and staged is None:

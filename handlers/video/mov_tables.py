@@ -1,9 +1,8 @@
 """When the keyframes of an mp4 or mov are shown: the index that FFmpeg makes of it has when they are decoded."""
 
 import struct
-from bisect import bisect_left
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from heapq import merge
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,17 +24,33 @@ def keyframe_leads(path: Path, track: int) -> list[int]:
         track: the number of the track in it.
     """
     with path.open("rb") as file:
-        numbers, offsets = _Boxes(file).tables(track)
-    return _leads(sorted(number for (number,) in struct.iter_unpack(">I", numbers)), offsets) if offsets else []
+        *keyframes, offsets = _Boxes(file).tables(track)
+    return _leads(merge(*map(_numbers, keyframes)), offsets) if offsets else []
 
 
-def _leads(numbers: list[int], offsets: bytes) -> list[int]:
-    """Of the samples with these numbers, counted from 1, by a table of how many samples have which lead."""
-    runs = list(struct.iter_unpack(">Ii", offsets))
-    ends = list(accumulate(count for count, _lead in runs))
-    if not all(0 < number <= ends[-1] for number in numbers):
-        return []
-    return [runs[bisect_left(ends, number)][1] for number in numbers]
+def _numbers(table: bytes) -> Iterator[int]:
+    return (number for (number,) in struct.iter_unpack(">I", table))
+
+
+def _leads(numbers: Iterable[int], offsets: bytes) -> list[int]:
+    """Of the samples with these numbers, which rise from 1 on, by a table of how many samples have which lead.
+
+    The table is read along with them: a long film has millions of entries, and a list of them takes 20 times its bytes.
+    """
+    runs = struct.iter_unpack(">Ii", offsets)
+    leads: list[int] = []
+    before = end = lead = 0
+    for number in numbers:
+        if number <= before:
+            return []
+        while end < number:
+            run = next(runs, None)
+            if run is None:
+                return []
+            end, lead = end + run[0], run[1]
+        leads.append(lead)
+        before = number
+    return leads
 
 
 class _Boxes:
@@ -45,7 +60,7 @@ class _Boxes:
         self._file = file
         self._left = _MOST_BOXES
 
-    def tables(self, track: int) -> tuple[bytes, bytes]:
+    def tables(self, track: int) -> tuple[bytes, bytes, bytes]:
         """The entries of a track's `stss` and `stps`, its keyframes, and of `ctts`, the leads of its samples.
 
         In `stps` QuickTime has the keyframes of open groups of MPEG-2. Tables that are not there have no entries.
@@ -53,9 +68,9 @@ class _Boxes:
         for trak in self._inside(range(self._file.seek(0, 2)), b"moov", b"trak"):
             if track in map(self._track, self._inside(trak, b"tkhd")):
                 for stbl in self._inside(trak, b"mdia", b"minf", b"stbl"):
-                    keyframes = self._entries(stbl, b"stss", 4) + self._entries(stbl, b"stps", 4)
-                    return keyframes, self._entries(stbl, b"ctts", 8)
-        return b"", b""
+                    closed, opened = self._entries(stbl, b"stss", 4), self._entries(stbl, b"stps", 4)
+                    return closed, opened, self._entries(stbl, b"ctts", 8)
+        return b"", b"", b""
 
     def _track(self, tkhd: range) -> int:
         """The number of a track by its header, whose times are longer in its version 1."""

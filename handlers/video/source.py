@@ -187,7 +187,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
         first, start, rate = found.first, found.known[0], _rate(stream)
         lost = [moment for moment in given if given[0] <= moment < start] if found.clock == "pts" else []
-        before = _seconds_before(lost, start, as_fraction(stream.time_base), rate)
+        before = _seconds_before(lost, start, as_fraction(stream.time_base))
         begins_inside = container.format.name in _BROADCAST and not any(packet.is_keyframe for packet in head)
         ending = _end_of(container, stream, found.known, rate, found.clock)
         marks = _matroska_marks(path, start) if "matroska" in container.format.name else marks
@@ -369,15 +369,21 @@ def _noting(packets: "Iterator[Packet[VideoStream]]", given: list[int]) -> "Iter
         yield packet
 
 
-def _seconds_before(lost: Sequence[int], start: int, unit: Fraction, rate: Fraction) -> float:
-    """Seconds from the first of the lost packets to the first frame, as far as these can fill them.
+_LONGEST_GAP = 10
+"""Times the usual one: what is longer counts as so long. A damaged time may be of another day."""
 
-    A damaged time may be of another day. Up to `_SLACK` or three frames is none.
+
+def _seconds_before(lost: Sequence[int], start: int, unit: Fraction) -> float:
+    """Seconds from the first of the lost packets to the first frame. Up to `_SLACK` or three frames is none.
+
+    How long a frame is usually shown is seen by the packets: a film that does not say it has the highest rate.
     """
-    if not lost:
+    gaps = sorted(after - before for before, after in pairwise(sorted({*lost, start})))
+    if not gaps:
         return 0.0
-    seconds = min((start - min(lost)) * unit, len(lost) / rate)
-    return float(seconds) if seconds > max(_SLACK, 3 / float(rate)) else 0.0
+    usual = gaps[len(gaps) // 2]
+    seconds = float(sum(min(gap, _LONGEST_GAP * usual) for gap in gaps) * unit)
+    return seconds if seconds > max(_SLACK, float(3 * usual * unit)) else 0.0
 
 
 class _Sample(NamedTuple):

@@ -184,7 +184,7 @@ def cancel_command(
     cls=CliCommand,
     examples=[
         ("tasktrail retry 3", "task 3 has failed or was cancelled: once more, now"),
-        ("tasktrail retry 3 --delay 600", "not before ten minutes are over"),
+        ("tasktrail retry 3 --delay 10m", "not before ten minutes are over"),
         ("tasktrail retry 3 --force --reason 'disk was full'", "although its retries are used up"),
         ("tasktrail retry --status failed --type video_convert", "all failed tasks of a type"),
     ],

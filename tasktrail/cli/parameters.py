@@ -176,6 +176,10 @@ class SecondsParam(NumberParam):
                 self.fail(f"{value!r} is not a duration: take seconds, or a unit as in 10m, 2h or 1d.", param, ctx)
         return float(super().convert(seconds, param, ctx))
 
+    def _describe_range(self) -> str:
+        """For the help text; click would write `x<=None` where the command itself knows the limits."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class TaskIdParam(WholeParam):
     """The number of a task; the shell offers the newest, of some statuses only where a command takes no others."""

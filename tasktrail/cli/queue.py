@@ -14,7 +14,7 @@ from ..events.counted import counted, plural
 from ..words import duration, moment, percent, rate, size, sum_of
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
-from .parameters import TASK_ID, NumberParam, WholeParam, as_of_option
+from .parameters import TASK_ID, SecondsParam, WholeParam, as_of_option
 from .progress import Signals
 from .session import DEFAULT_DATA, Session
 from .terminal import Column, TerminalLayout, fitted, localized, plain, print_json, print_pairs, say
@@ -156,7 +156,14 @@ _RUNNING = (
     ],
 )
 @click.option("--once", is_flag=True, help="Show it once instead of live. So it is in a pipe.")
-@click.option("--every", type=NumberParam(0.2, 3600), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--every",
+    type=SecondsParam(0.2, 3600),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="Wait so long between looks.",
+)
 @pass_session
 def top_command(session: Session, every: float, *, once: bool) -> int:
     """Show what runs and what waits, the resources that are promised, and how many tasks end."""

@@ -45,7 +45,7 @@ def source_command() -> None:
     cls=CliCommand,
     examples=[
         ("tasktrail source add inbox in/ --to web/ --preset web-720p", "films that arrive"),
-        ("tasktrail source add scans '/nas/**/*.pdf' --to 'pages/{stem}.zip' --poll 300", "a pattern, on a share"),
+        ("tasktrail source add scans '/nas/**/*.pdf' --to 'pages/{stem}.zip' --poll 5m", "a pattern, on a share"),
     ],
 )
 @click.argument("name")

@@ -99,11 +99,12 @@ def task_sections(
     paths = [name for name, needs in zip(PATHS, needed, strict=True) if needs]
     more = [name for name in PATHS if name not in paths]
     more += [name for name in described_fields(CreateTask) if name not in (*hidden, *_FIRST)]
+    task = "" if once else "task."  # where it is in the command
     return {
-        "paths": FormFields(CreateTask, paths, required=paths),
-        "options": FormFields(options, prefix="options.", within="options."),
-        "first": FormFields(CreateTask, [name for name in _FIRST if name not in hidden]),
-        "more": FormFields(CreateTask, more),
+        "paths": FormFields(CreateTask, paths, required=paths, within=task),
+        "options": FormFields(options, prefix="options.", within=f"{task}options."),
+        "first": FormFields(CreateTask, [name for name in _FIRST if name not in hidden], within=task),
+        "more": FormFields(CreateTask, more, within=task),
         "reason": FormFields(CreateTask, _REASON),
     }
 

@@ -299,7 +299,7 @@ def test_options_that_do_not_fit_reject_the_input(executor: Executor, reports: R
     executor.do([run("save", count="many")])
 
     ended = reports.end(1)
-    assert ended.outcome == "rejected"
+    assert (ended.outcome, ended.error_type) == ("rejected", "Rejected")
     assert "count" in ended.error
 
 

@@ -232,6 +232,29 @@ def test_a_beginning_of_which_no_picture_can_be_made_is_told(
     assert check_result(context, outcome.result) == told
 
 
+def test_a_lost_beginning_is_told_of_a_film_that_does_not_say_its_rate(
+    clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As of a recording that a browser has made, which is taken to have a thousand frames a second."""
+    whole, film = clips(codec="libvpx", suffix=".webm", options={"g": "25"}, audio=""), tmp_path / "film.webm"
+    with av.open(str(whole)) as even, av.open(str(film), "w") as uneven:
+        track = uneven.add_stream_from_template(even.streams.video[0])
+        packets = [packet for packet in even.demux(video=0) if packet.size]
+        for number, packet in enumerate(packets):
+            packet.stream, packet.time_base = track, Fraction(1, 1000)
+            packet.pts = packet.dts = 40 * number + 17 * number % 23
+            uneven.mux(packet)
+    film.write_bytes(film.read_bytes().replace(FRAME_LASTS, NOTHING))
+    assert read_source(film).rate == 1000
+    assert read_source(film).unshown == 0
+    film.write_bytes(film.read_bytes().replace(bytes(packets[0]), bytes(packets[0].size)))
+    assert read_source(film).unshown == pytest.approx(1.0, abs=0.03)
+
+
+FRAME_LASTS, NOTHING = b"\x23\xe3\x83\x84", b"\xec\x86\0\0"
+"""How elements of Matroska begin: what a frame lasts, and what is to be passed over."""
+
+
 def test_of_a_recording_that_begins_between_keyframes_it_is_told_and_is_no_damage(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -1,5 +1,7 @@
 """When keyframes are shown, by the tables of an mp4 or mov; and what is made of tables that make no sense."""
 
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -56,3 +58,41 @@ def test_of_a_file_of_nothing_but_boxes_some_are_looked_at(clips: Callable[..., 
     assert keyframe_leads(film, 1) == keyframe_leads(whole, 1)
     film.write_bytes(b"\0\0\0\10free" * 20_000 + whole.read_bytes())
     assert keyframe_leads(film, 1) == []
+
+
+def test_the_tables_of_a_long_film_take_little_memory(tmp_path: Path) -> None:
+    """Each of its frames may have an entry. As a list they took more than all else of an attempt."""
+    frames, film = 300_000, tmp_path / "film.mp4"
+    leads = b"".join(struct.pack(">Ii", 1, number % 7) for number in range(1, frames + 1))
+    keyframes = range(1, frames + 1, 250)
+    film.write_bytes(_film(stss=b"".join(struct.pack(">I", number) for number in keyframes), ctts=leads))
+    tracemalloc.start()
+    try:
+        assert keyframe_leads(film, 1) == [number % 7 for number in keyframes]
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(leads)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 1), (3, 2), (2, 5)])
+def test_keyframes_that_do_not_rise_or_are_no_samples_tell_nothing(numbers: tuple[int, ...], tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(_film(stss=struct.pack(">2I", *numbers), ctts=struct.pack(">IiIi", 1, 0, 3, 7)))
+    assert keyframe_leads(film, 1) == []
+    film.write_bytes(_film(stss=struct.pack(">2I", 1, 4), ctts=struct.pack(">IiIi", 1, 0, 3, 7)))
+    assert keyframe_leads(film, 1) == [0, 7]
+
+
+def _film(*, stss: bytes, ctts: bytes) -> bytes:
+    """The tables of a film with one track, and nothing else of it."""
+
+    def box(kind: bytes, *contents: bytes) -> bytes:
+        content = b"".join(contents)
+        return struct.pack(">I4s", 8 + len(content), kind) + content
+
+    def table(kind: bytes, entries: bytes, size: int) -> bytes:
+        return box(kind, struct.pack(">II", 0, len(entries) // size), entries)
+
+    header = box(b"tkhd", struct.pack(">4I", 0, 0, 0, 1))
+    tables = box(b"stbl", table(b"stss", stss, 4), table(b"ctts", ctts, 8))
+    return box(b"moov", box(b"trak", header, box(b"mdia", box(b"minf", tables))))

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from tasktrail import __version__
 from tasktrail.cli.app import app
 from tasktrail.cli.command import CliCommand
+from tasktrail.cli.parameters import SecondsParam
 from tasktrail.events import AdjustTask, CancelTask, CreateTask, RetryTask
 from tasktrail.events.commands import AddSchedule, PauseQueue, ResumeQueue, SetLimits
 from tasktrail.whatif.question import PolicyChange
@@ -45,6 +46,7 @@ def test_every_command_has_a_sentence_examples_and_explained_options(cli: Callab
     assert re.match(rf"Usage: tasktrail {name} .*\n\n  [A-Z]", shown.out)
     assert "Examples:" in shown.out
     assert "docs/" not in shown.out, "a wheel has no such folder"
+    assert "None" not in shown.out, "it means nothing to whoever does not know Python"
     command = ALL[name]
     assert 1 <= len(command.examples) <= 4
     assert all(f"tasktrail {name}" in line for line, _meaning in command.examples)
@@ -97,6 +99,12 @@ def test_every_field_that_a_command_explains_is_an_option_of_its_command_line(
     explained = {field.name for field in msgspec.structs.fields(kind) if "Meta(description=" in repr(field.type)}
     assert explained
     assert explained - {param.name for param in ALL[name].params} <= {"held"}  # `adjust` has --hold and --release
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_that_takes_seconds_takes_a_unit(name: str) -> None:
+    taking = [option for option in options_of(ALL[name]) if option.metavar == "SECONDS" or "econds" in str(option.help)]
+    assert [option.name for option in taking if not isinstance(option.type, SecondsParam)] == []
 
 
 @pytest.mark.parametrize("name", ALL)

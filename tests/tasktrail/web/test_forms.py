@@ -131,6 +131,28 @@ def test_a_refusal_stands_beside_its_field(
     assert sent(answer) == form
 
 
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"output_file": "/out.jpg"}, {"output_file": "Every run but the first would find its output there already"}),
+        ({"input_file": "in.png"}, {"input_file": "'in.png' is not an absolute path"}),
+        ({"user_level": "99"}, {"user_level": "user_level is 99, and at most 10 is allowed here"}),
+        ({"options.width": "0"}, {"options-width": "width has to be a whole number, at least 1"}),
+        ({"cron": "never"}, {"cron": "'never'"}),
+    ],
+)
+def test_a_refusal_of_a_schedule_stands_beside_the_field_of_its_task(
+    browser: httpx.Client, picture: Path, tmp_path: Path, changes: dict[str, str], wrong: dict[str, str]
+) -> None:
+    form = sent(browser.get("/schedules/add/image_thumbnail"))
+    output = str(tmp_path / "out-{fire_time}.jpg")
+    form |= {"schedule": "nightly", "cron": "0 2 * * *", "input_file": str(picture), "output_file": output, **changes}
+    answer = browser.post("/schedules/add/image_thumbnail", data=form)
+    found = errors(answer)
+    assert list(found) == list(wrong)
+    assert all(found[name].startswith(text) for name, text in wrong.items())
+
+
 def test_a_type_that_is_not_there_is_named_with_the_nearest(browser: httpx.Client) -> None:
     assert "did you mean &#39;image_thumbnail&#39;" in browser.get("/submit/image_thumbnial").text
 
