@@ -48,16 +48,18 @@ def forget_command(
     that others refer to stay, and those that keep a watched folder from taking a file twice. Nothing is executed: a
     service that runs does it, or this command when none does.
     """
-    with session.tasks_or_embedded(begins=False) as (tasks, _inside):
-        done = tasks.forget(
-            older_than,
-            status=status,
-            type=type,
-            user_id=user_id,
-            dry_run=dry_run,
-            reason=reason or "",
-            actor=actor or default_actor(),
-        )
+    if dry_run:
+        done = session.environment.forgettable(session, older_than, status=status, type=type, user_id=user_id)
+    else:
+        with session.tasks_or_embedded(begins=False) as (tasks, _inside):
+            done = tasks.forget(
+                older_than,
+                status=status,
+                type=type,
+                user_id=user_id,
+                reason=reason or "",
+                actor=actor or default_actor(),
+            )
     if session.as_json:
         print_json(done)
         return

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from ..batches.request import MadeBatch, NewBatch
     from ..config.settings import Config
     from ..events import CreateTask, TasktrailError
+    from ..events.log.archives import Archived
     from ..events.log.event_log import Erasable, ReportProgress
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
     from ..intake.examination import CommandIntake
     from ..intake.paths import PathRules
     from ..paths import DataPaths
-    from ..projections import Rebuilt, Verification
+    from ..projections import Forgotten, Rebuilt, Verification
     from ..projections.proof.bundle import Proof
     from ..projections.proof.exported import ExportSigner
     from ..projections.proof.growth import Growth
@@ -500,6 +501,36 @@ class Environment:
                 return service.erasable(user_id)
         with closing(read_log(_with_log(session).log)) as log:
             return log.erasable(user_id)
+
+    def forgettable(self, session: Session, older_than: float, **narrowed: Any) -> "Forgotten":
+        """How much `forget` would take. The service says it, or the files when none runs."""
+        from ..api.reader import Reader
+        from ..projections.queries.forgettable import count_forgettable, rule_of
+
+        service = session.service_or_none()
+        if service is not None:
+            with closing(service):
+                return service.forget(older_than, dry_run=True, **narrowed)
+        _with_log(session)
+        with Reader(session.data) as reader, reader.source.views_apart() as views, views.moment() as conn:
+            folders = [folder.source for folder in reader.sources()]
+            return count_forgettable(conn, rule_of(older_than, **narrowed), self.now(), folders)
+
+    def archivable(self, session: Session, before: int | datetime | None) -> "Archived":
+        """How much `archive` would take. The service says it, or the files when none runs."""
+        from ..actors.archiver import Archiver, archivable, refuse_database
+        from ..api.reader import Reader
+        from ..projections.queries.filters import TaskFilters
+
+        service = session.service_or_none()
+        if service is not None:
+            with closing(service):
+                return service.archive(before, dry_run=True)
+        refuse_database(_with_log(session).log)
+        with Reader(session.data) as reader:
+            oldest = TaskFilters(status=("pending", "running", "retrying"), sort="id", limit=1)
+            tasks, _total = reader.list_tasks(oldest)
+            return archivable(reader.source.log(), before, tasks[0].id if tasks else 0, Archiver.size)
 
     def restore(self, session: Session, source: Path, progress: "ReportProgress", **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""

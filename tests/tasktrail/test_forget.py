@@ -459,6 +459,25 @@ def test_on_the_command_line_no_service_is_needed(
         assert reader.verify().findings == ()
 
 
+def test_a_dry_run_without_a_service_records_nothing_and_tells_nobody(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_service(allow_endpoints=("localhost:9",)) as service:
+        records = len(service.events(*done(service, 1)))
+        done(service, 1, notify_webhook="http://localhost:9/")
+        (tmp_path / "there").touch()
+        done(service, 1, batch="inbox", input_file=str(tmp_path / "there"))
+        service.add_source("inbox", [str(tmp_path / "elsewhere")], to=str(tmp_path / "out") + "/")
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\nretention = ["failed=1y"]\n')
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        head = log.head()
+    capsys.readouterr()
+    assert run(["--data", str(tmp_path / "data"), "forget", "--older-than", "0s", "--dry-run"]) == 0
+    assert capsys.readouterr() == (f"would be forgotten: 1 task, {records} records\n", "")
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        assert log.head() == head
+
+
 def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
     service = open_service()
     done(service, 2)
