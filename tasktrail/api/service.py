@@ -505,7 +505,7 @@ class TaskService(Served, Commands, Blocking):
             return self._system.forgetter.count(rule)
         done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason)
         if self._system.cleared.wait(done.position, _CLEARED_WITHIN):
-            return done
+            return replace(done, kept=self._system.forgetter.count(rule).kept)
         if self._system.stopping.is_set():
             raise NotReady(
                 "The tasks are forgotten, and the service stops while views or folders may still have some",

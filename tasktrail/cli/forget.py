@@ -13,6 +13,7 @@ from .terminal import print_json, say
 
 if TYPE_CHECKING:
     from ..projections import Forgotten
+    from ..projections.queries.forgettable import Kept
 
 
 @click.command(
@@ -64,6 +65,8 @@ def forget_command(
         print_json(done)
         return
     say(_told(done, dry_run=dry_run))
+    if why := _why_kept(done.kept):
+        say(f"over, and kept: {why}")
 
 
 def _told(done: "Forgotten", *, dry_run: bool) -> str:
@@ -71,3 +74,13 @@ def _told(done: "Forgotten", *, dry_run: bool) -> str:
     if dry_run:
         return f"would be forgotten: {many}"
     return f"forgotten: {many}; recorded up to position {done.position}" if done.tasks else "nothing to forget"
+
+
+def _why_kept(kept: "Kept") -> str:
+    """How many tasks stay for which reason; empty where none does."""
+    each = (
+        (kept.referred, "that others depend on or have as their parent"),
+        (kept.notices, "with a notice that is still to be sent"),
+        (kept.files, "without which a file would be taken a second time"),
+    )
+    return ", ".join(f"{counted(number, 'task')} {why}" for number, why in each if number)
