@@ -428,14 +428,15 @@ class Environment:
                 )
             with session.tasks() as tasks:
                 return tasks.provenance(made)
+        from ..events.log.keys import Keys
         from ..events.log.opening import read_log
         from ..paths import give_to_owner
         from ..projections.proof.provenance import Makers, makers_of, provenance
         from ..projections.proof.seals import private_key
 
         paths = _with_log(session)
-        with closing(read_log(paths.log)) as log:
-            task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
+        with closing(read_log(paths.log)) as log, closing(Keys(paths.log)) as keys:
+            task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made, keys)
             seals = _seals(session, paths)
             found = provenance(log, task_id, seals, partial(private_key, paths.seal_key, seals=seals), others)
         give_to_owner(paths)
