@@ -19,9 +19,11 @@ from .terminal import TerminalLayout, plain, say
 if TYPE_CHECKING:
     from ..actors.witnesses import Asked
     from ..api.protocol import Reading, Tasks, TypeInfo
+    from ..api.reader import Reader
     from ..api.service import TaskService
     from ..backups.backup import Backup
     from ..backups.restore import Restored
+    from ..batches.planner import EarlierTasks, Plan
     from ..batches.request import MadeBatch, NewBatch
     from ..config.settings import Config
     from ..events import CreateTask, TasktrailError
@@ -97,9 +99,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 close()
 
     def batch_that_begins_nothing(self, wanted: "NewBatch", *, detached: bool) -> "MadeBatch | None":
-        """The answer to a first batch that makes no task: no log is begun for it. None where it is to be sent.
+        """The answer to a batch that makes no task: a dry run, or a first one. None where it is to be sent.
 
-        Raises what it is refused with, and where it is `detached`, `click.UsageError` if no service runs.
+        No log is begun for it, and nothing is recorded. Raises what it is refused with, and where it is `detached`,
+        `click.UsageError` if no service runs.
         """
         self._wait_for_start(0.0)
         service = self.service_or_none()
@@ -116,7 +119,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 field="held",
                 remedy="Start `tasktrail serve`; then `tasktrail start` releases them.",
             )
-        return self.environment.batch_before_a_log(self, wanted)
+        told = self.environment.batch_before_a_log(self, wanted)
+        return self.environment.plan_batch(self, wanted) if told is None and wanted.dry_run else told
 
     @contextmanager
     def tasks_or_embedded(
@@ -263,6 +267,9 @@ class Environment:
 
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""
+        return self._reader(session)
+
+    def _reader(self, session: Session) -> "Reader":
         from ..api.reader import Reader
         from .progress import counting
 
@@ -505,7 +512,6 @@ class Environment:
 
     def forgettable(self, session: Session, older_than: float, **narrowed: Any) -> "Forgotten":
         """How much `forget` would take. The service says it, or the files when none runs."""
-        from ..api.reader import Reader
         from ..projections.queries.forgettable import count_forgettable, rule_of
 
         service = session.service_or_none()
@@ -513,14 +519,13 @@ class Environment:
             with closing(service):
                 return service.forget(older_than, dry_run=True, **narrowed)
         _with_log(session)
-        with Reader(session.data) as reader, reader.source.views_apart() as views, views.moment() as conn:
+        with self._reader(session) as reader, reader.source.views_apart() as views, views.moment() as conn:
             folders = [folder.source for folder in reader.sources()]
             return count_forgettable(conn, rule_of(older_than, **narrowed), self.now(), folders)
 
     def archivable(self, session: Session, before: int | datetime | None) -> "Archived":
         """How much `archive` would take. The service says it, or the files when none runs."""
         from ..actors.archiver import Archiver, archivable, refuse_database
-        from ..api.reader import Reader
         from ..projections.queries.filters import TaskFilters
 
         service = session.service_or_none()
@@ -528,7 +533,7 @@ class Environment:
             with closing(service):
                 return service.archive(before, dry_run=True)
         refuse_database(_with_log(session).log)
-        with Reader(session.data) as reader:
+        with self._reader(session) as reader:
             oldest = TaskFilters(status=("pending", "running", "retrying"), sort="id", limit=1)
             tasks, _total = reader.list_tasks(oldest)
             return archivable(reader.source.log(), before, tasks[0].id if tasks else 0, Archiver.size)
@@ -557,7 +562,7 @@ class Environment:
         """Where there is no log yet: the answer to a batch that makes no task. Raises what it is refused with."""
         if not self._has_no_log(session):
             return None
-        from ..batches.planner import BatchPlanner, EarlierTasks
+        from ..batches.planner import EarlierTasks
 
         nothing = EarlierTasks(
             writers=lambda _outputs: {},
@@ -566,8 +571,20 @@ class Environment:
             readers=lambda _batch, _inputs: {},
             taken=lambda _outputs: {},
         )
-        plan = BatchPlanner(*self._examiner(session), nothing).plan(wanted, self.now())
+        plan = self._plan(session, wanted, nothing)
         return plan.answer if wanted.dry_run or plan.graph is None else None
+
+    def plan_batch(self, session: Session, wanted: "NewBatch") -> "MadeBatch":
+        """What a batch would create where no service runs, by the files of a log. Raises what it is refused with."""
+        from ..api.service import earlier_tasks
+
+        with self._reader(session) as reader:
+            return self._plan(session, wanted, earlier_tasks(reader.source)).answer
+
+    def _plan(self, session: Session, wanted: "NewBatch", past: "EarlierTasks") -> "Plan":
+        from ..batches.planner import BatchPlanner
+
+        return BatchPlanner(*self._examiner(session), past).plan(wanted, self.now())
 
     def _has_no_log(self, session: Session) -> bool:
         from ..events.log.opening import has_no_log
