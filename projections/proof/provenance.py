@@ -22,7 +22,7 @@ from ...events.recorded import EVENT_TAGS, Stub, timestamp
 from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
 from ...events.values import is_sha256
-from ..errors import SealUnfit
+from ..errors import NothingMade, SealUnfit
 from .notes import PrivateKey
 from .seals import Seal, name_of, newest_seal
 from .unchanged import refuse_changed
@@ -108,7 +108,7 @@ def provenance(
         others: as `statement` has it.
 
     Raises:
-        UnknownTask, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
+        UnknownTask, NothingMade, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     refuse_changed(log, *(done.position for other in others if (done := log.last_of(other)) is not None))
@@ -135,7 +135,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
 
     Raises:
         UnknownTask: there is none.
-        SealUnfit: it has made no file, or not yet.
+        NothingMade: it has made no file, or not yet.
         Erased: its user was erased.
         LogCorrupt: a record that says so was changed.
     """
@@ -146,7 +146,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
         raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
     created, done, started = records[0].event, records[-1], _last_start(records)
     if not isinstance(created, Created) or not isinstance(done.event, Completed) or started is None:
-        raise SealUnfit(
+        raise NothingMade(
             f"Task {task_id} has not completed, so it has made no file",
             field="task_id",
             remedy=f"`tasktrail show {task_id}` says how far it is.",
@@ -160,14 +160,14 @@ def made_by(log: LogReader, task_id: int) -> Made:
         )
     refuse_changed(log, records[0].position, started.position, done.position)
     if done.event.kept_original:
-        raise SealUnfit(
+        raise NothingMade(
             f"Task {task_id} has made no file, the original stays: {done.event.kept_original}",
             field="task_id",
             remedy=f"`tasktrail show {task_id}` says what it has found.",
         )
     digest = done.event.made_sha256
     if not is_sha256(digest):
-        raise SealUnfit(
+        raise NothingMade(
             f"Task {task_id} has made no file, or none whose SHA-256 was recorded",
             field="task_id",
             remedy="`hash_inputs_up_to` says up to which size it is, where the type does not tell it itself.",
