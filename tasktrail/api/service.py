@@ -494,6 +494,7 @@ class TaskService(Served, Commands, Blocking):
             actor: who.
         """
         rule = rule_of(older_than, status, type, user_id)
+        self.check_types(TaskFilters(type=(rule.type,) if rule.type else ()))
         if dry_run:
             return self._system.forgetter.count(rule)
         done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason)

@@ -512,6 +512,7 @@ class Environment:
 
     def forgettable(self, session: Session, older_than: float, **narrowed: Any) -> "Forgotten":
         """How much `forget` would take. The service says it, or the files when none runs."""
+        from ..projections.queries.filters import TaskFilters
         from ..projections.queries.forgettable import count_forgettable, rule_of
 
         service = session.service_or_none()
@@ -519,9 +520,11 @@ class Environment:
             with closing(service):
                 return service.forget(older_than, dry_run=True, **narrowed)
         _with_log(session)
+        rule = rule_of(older_than, **narrowed)
         with self._reader(session) as reader, reader.source.views_apart() as views, views.moment() as conn:
+            reader.check_types(TaskFilters(type=(rule.type,) if rule.type else ()))
             folders = [folder.source for folder in reader.sources()]
-            return count_forgettable(conn, rule_of(older_than, **narrowed), self.now(), folders)
+            return count_forgettable(conn, rule, self.now(), folders)
 
     def archivable(self, session: Session, before: int | datetime | None) -> "Archived":
         """How much `archive` would take. The service says it, or the files when none runs."""

@@ -39,7 +39,7 @@ from tasktrail.events import (
     StartTask,
 )
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError
+from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError, UnknownType
 from tasktrail.events.log import stubs
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
@@ -427,6 +427,22 @@ def test_what_is_no_rule_is_refused_by_name(service: TaskService, asked: dict[st
     with pytest.raises(InvalidValue) as refused:
         service.forget(**asked)
     assert refused.value.field == field
+
+
+def test_a_mistyped_type_is_refused_with_the_nearest_one(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else it seems that nothing of that type is left."""
+    with open_service() as service:
+        done(service, 1)
+        for kind, dry_run in (("ecko", False), ("ecko", True), ("echo,shout", False)):
+            with pytest.raises(UnknownType, match=kind):
+                service.forget(0, type=kind, dry_run=dry_run)
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\n')
+    capsys.readouterr()
+    called = ["--data", str(tmp_path / "data"), "forget", "--older-than", "0s", "--type", "ecko", "--dry-run"]
+    assert run(called) == 1
+    assert "echo" in capsys.readouterr().err
 
 
 @pytest.mark.slow
