@@ -72,12 +72,9 @@ class Archiver:
 
     def count(self, before: int | datetime | None) -> Archived:
         """What `archive` would archive. Raises `OnlyInFiles`."""
-        self._refuse_database()
+        refuse_database(self._log_path)
         with closing(read_log(self._log_path)) as log:
-            found = list(self._ranges(log, before))
-            until = found[-1].last if found else _end(log.segments())
-        records = len(found) * self.size
-        return Archived(archives=len(found), records=records, until=until, next_until=until + self.size)
+            return archivable(log, before, self._oldest(), self.size)
 
     def archive(
         self,
@@ -103,10 +100,10 @@ class Archiver:
             LogFull, LogNotWritable, DiskFailed: a file could not be written.
             LogCorrupt: it does not hold what the log does.
         """
-        self._refuse_database()
+        refuse_database(self._log_path)
         with self._alone, closing(read_log(self._log_path)) as log:
             self.finish()
-            found = list(self._ranges(log, before))
+            found = _ranges(log, before, self._oldest(), self.size)
             size = position = done = 0
             for span in found:
                 told = _progress(progress, done * self.size, len(found) * self.size)
@@ -131,26 +128,14 @@ class Archiver:
                 next_until=until + self.size,
             )
 
-    def _refuse_database(self) -> None:
-        if is_address(self._log_path):
-            raise OnlyInFiles("Archives are files beside a log in a file, and this one is on PostgreSQL")
-
     def finish(self) -> None:
         """Delete the rows that are archived and still there."""
         while self._ask(DeleteArchived(ROWS_AT_ONCE)):
             pass
 
-    def _ranges(self, log: LogReader, before: int | datetime | None) -> Iterator[NumberRange]:
-        limit = log.head().position - 1  # the last record stays, so that the log says where it ends
-        if before is not None:
-            limit = min(limit, before - 1 if isinstance(before, int) else position_at(log, before))
-        if oldest := self._ask(StateQuery(oldest_unfinished)):
-            (created,) = log.read_task_after(oldest, 0, 1)
-            limit = min(limit, created.position - 1)
-        first = _end(log.segments()) + 1
-        while first + self.size - 1 <= limit:
-            yield NumberRange(first, first + self.size - 1)
-            first += self.size
+    def _oldest(self) -> int:
+        oldest: int = self._ask(StateQuery(oldest_unfinished))
+        return oldest
 
     def _written(self, log: LogReader, span: NumberRange, progress: Callable[[int], None]) -> SegmentArchived:
         before = _hash_before(log, span.first)
@@ -168,6 +153,37 @@ class Archiver:
 def oldest_unfinished(state: SchedulerState) -> int:
     """The unfinished task with the lowest number; 0: there is none."""
     return next(iter(state.tasks.open_ids()), 0)
+
+
+def refuse_database(log: Path) -> None:
+    """Raises `OnlyInFiles` for a log on PostgreSQL."""
+    if is_address(log):
+        raise OnlyInFiles("Archives are files beside a log in a file, and this one is on PostgreSQL")
+
+
+def archivable(log: LogReader, before: int | datetime | None, oldest: int, size: int) -> Archived:
+    """How much would be archived.
+
+    Args:
+        log: the log.
+        before: a position or a time; none: as much as may be.
+        oldest: the unfinished task with the lowest number; 0: there is none.
+        size: records in one archive.
+    """
+    found = _ranges(log, before, oldest, size)
+    until = found[-1].last if found else _end(log.segments())
+    return Archived(archives=len(found), records=len(found) * size, until=until, next_until=until + size)
+
+
+def _ranges(log: LogReader, before: int | datetime | None, oldest: int, size: int) -> list[NumberRange]:
+    limit = log.head().position - 1  # the last record stays, so that the log says where it ends
+    if before is not None:
+        limit = min(limit, before - 1 if isinstance(before, int) else position_at(log, before))
+    if oldest:
+        (created,) = log.read_task_after(oldest, 0, 1)
+        limit = min(limit, created.position - 1)
+    first = _end(log.segments()) + 1
+    return [NumberRange(one, one + size - 1) for one in range(first, limit - size + 2, size)]
 
 
 def write_and_check(

@@ -28,7 +28,7 @@ from ..events.ranges import NumberRange, is_within, spans_of, to_ranges
 from ..events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived, TasksForgotten, UserErased
 from ..events.values import MAX_INTEGER
 from ..handlers.workspace import remove_entry
-from ..projections.queries.forgettable import Forgettable, Forgotten, forgettable
+from ..projections.queries.forgettable import Forgettable, Forgotten, count_forgettable, forgettable
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
@@ -96,10 +96,9 @@ class Forgetter:
 
     def count(self, rule: RetentionRule) -> Forgotten:
         """What `forget` would forget."""
-        tasks = records = 0
-        for over in self._found((rule,), 0):
-            tasks, records = tasks + 1, records + over.version + len(over.notes)
-        return Forgotten(tasks=tasks, records=records)
+        self._settle()
+        with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
+            return count_forgettable(conn, rule, self.now(), self._sources())
 
     def forget(
         self,

@@ -243,7 +243,10 @@ class TaskForgotten(UnknownTask):
 
     code = "task_forgotten"
     title = "The task was forgotten"
-    remedy = "Its history is gone for good; a backup from before may have it. `tasktrail log` shows who forgot it."
+    remedy = (
+        "Its history is gone for good; a backup from before may have it. `tasktrail log --event tasks_forgotten` shows "
+        "who forgot it."
+    )
 
 
 class UnknownAttempt(TasktrailError):

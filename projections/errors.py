@@ -64,6 +64,14 @@ class SealUnfit(TasktrailError):
     remedy = "Take the seal and the key as they were kept, away from the log that they speak of."
 
 
+class NothingMade(SealUnfit):
+    """There is no provenance of a file that a task has not made, or whose hash was not recorded."""
+
+    code = "nothing_made"
+    title = "The task has made no file that is known by its hash"
+    remedy = "See `tasktrail show ID`."
+
+
 class NotAsSealed(SealUnfit):
     """The log is another one than a seal speaks of."""
 

@@ -12,14 +12,17 @@ import msgspec
 
 from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
+from ...events.log.faults import Damage
 from ...events.log.files import plain_file
+from ...events.log.key_check import KeyCheck
+from ...events.log.keys import Keys
 from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
 from ...events.recorded import EVENT_TAGS, Stub, timestamp
 from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
 from ...events.values import is_sha256
-from ..errors import SealUnfit
+from ..errors import NothingMade, SealUnfit
 from .notes import PrivateKey
 from .seals import Seal, name_of, newest_seal
 from .unchanged import refuse_changed
@@ -36,8 +39,11 @@ class Makers(NamedTuple):
     """All others, in order."""
 
 
-def makers_of(log: LogReader, file: Path) -> Makers:
-    """The tasks that have made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`."""
+def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
+    """The tasks that have made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`.
+
+    `keys`: of users; if no task is found, it is looked whether some are missing.
+    """
     try:
         with open(file, "rb", opener=plain_file) as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -51,7 +57,7 @@ def makers_of(log: LogReader, file: Path) -> Makers:
     raise UnknownTask(
         f"No task of this log has made {str(file)!r}, whose SHA-256 is {digest}, as far as it can tell",
         field="file",
-        remedy=_why_unknown(log),
+        remedy=_why_unknown(log, keys),
     )
 
 
@@ -66,14 +72,27 @@ def _as_uri(path: str) -> str:
     return Path(path).as_uri() if path.startswith("/") else path
 
 
-def _why_unknown(log: LogReader) -> str:
+def _why_unknown(log: LogReader, keys: Keys | None) -> str:
     gone = {
         "erased": log.newest_of(EVENT_TAGS[UserErased], 0, log.head().position, 1),
         "forgotten": log.drops(),
     }
+    maybe = "It was changed since, or made elsewhere"
     if lost := " or ".join(word for word, found in gone.items() if found):
-        return f"It was changed since, or made elsewhere, or by a task that was {lost}: what those made is gone."
-    return "It was changed since, or made elsewhere."
+        maybe += f", or by a task that was {lost}: what those made is gone"
+    if keys is not None and _lacks_keys(log, keys):
+        maybe += ", or by a task whose key is missing here: `tasktrail verify` tells of how many records"
+    return f"{maybe}."
+
+
+def _lacks_keys(log: LogReader, keys: Keys) -> bool:
+    """Whether some of the log cannot be read here, although it was not erased. It looks through the log."""
+    check, position = KeyCheck(keys), 0
+    for row in log.raw_rows():
+        if not isinstance(row, Damage):
+            check.see(row)
+            position = row[0]
+    return check.unreadable(log, position).number > 0
 
 
 def provenance(
@@ -89,7 +108,7 @@ def provenance(
         others: as `statement` has it.
 
     Raises:
-        UnknownTask, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
+        UnknownTask, NothingMade, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     refuse_changed(log, *(done.position for other in others if (done := log.last_of(other)) is not None))
@@ -116,7 +135,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
 
     Raises:
         UnknownTask: there is none.
-        SealUnfit: it has made no file, or not yet.
+        NothingMade: it has made no file, or not yet.
         Erased: its user was erased.
         LogCorrupt: a record that says so was changed.
     """
@@ -127,7 +146,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
         raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
     created, done, started = records[0].event, records[-1], _last_start(records)
     if not isinstance(created, Created) or not isinstance(done.event, Completed) or started is None:
-        raise SealUnfit(
+        raise NothingMade(
             f"Task {task_id} has not completed, so it has made no file",
             field="task_id",
             remedy=f"`tasktrail show {task_id}` says how far it is.",
@@ -136,18 +155,19 @@ def made_by(log: LogReader, task_id: int) -> Made:
         raise Erased(
             f"What task {task_id} worked on has been erased",
             field="task_id",
-            remedy=f"`tasktrail history {task_id}` shows when and by whom.",
+            remedy=f"`tasktrail history {task_id}` shows when and by whom. If it does not, the key is missing: see "
+            "`tasktrail verify`.",
         )
     refuse_changed(log, records[0].position, started.position, done.position)
     if done.event.kept_original:
-        raise SealUnfit(
+        raise NothingMade(
             f"Task {task_id} has made no file, the original stays: {done.event.kept_original}",
             field="task_id",
             remedy=f"`tasktrail show {task_id}` says what it has found.",
         )
     digest = done.event.made_sha256
     if not is_sha256(digest):
-        raise SealUnfit(
+        raise NothingMade(
             f"Task {task_id} has made no file, or none whose SHA-256 was recorded",
             field="task_id",
             remedy="`hash_inputs_up_to` says up to which size it is, where the type does not tell it itself.",

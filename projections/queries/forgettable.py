@@ -3,6 +3,7 @@
 import math
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -31,6 +32,17 @@ _WAITS = "SELECT 1 FROM notices WHERE task_id = ? AND state = 'pending'"
 _LATER = f"SELECT 1 FROM tasks WHERE batch = ? AND batch <> '' AND {INPUT} = ? AND id > ?"  # noqa: S608 - our own names
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks that a rule fits and whose time has come, and that stay because something still needs them."""
+
+    referred: int = 0
+    """Others, which stay, depend on them or have them as their parent."""
+    notices: int = 0
+    """A notice is still to be sent."""
+    files: int = 0
+    """Without them a watched folder, or a batch that replaces its originals, would take a file a second time."""
+
+
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """How much was forgotten, or would be."""
 
@@ -39,6 +51,7 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """Those of the tasks, and those of the service that speak of them."""
     position: int = 0
     """Where the last of it is recorded; 0: nothing was forgotten."""
+    kept: Kept = Kept()
 
 
 LONGEST = 100 * 365 * 86400.0
@@ -89,6 +102,7 @@ def forgettable(
     now: datetime,
     sources: Collection[str],
     below: int = MAX_INTEGER,
+    kept: Counter[str] | None = None,
 ) -> Iterator[Forgettable]:
     """The tasks for which the rule at a place holds, because no earlier one fits, and whose time has come.
 
@@ -102,7 +116,9 @@ def forgettable(
         now: the time.
         sources: the watched folders: which file was done stands in their tasks.
         below: only tasks with lower numbers.
+        kept: counts those that something still needs, by the fields of `Kept`.
     """
+    kept = Counter() if kept is None else kept
     age = rules[place].older_than
     if age is None:
         return
@@ -120,13 +136,27 @@ def forgettable(
         if is_gone(task_id) or _first_fitting(rules, status, kind, owner) != place:
             continue
         if _keeps_from_doing_twice(conn, task_id, sources, *files):
+            kept["files"] += 1
             continue
         if not all(is_gone(other) for (other,) in conn.execute(_REFERRING, (task_id,))):
+            kept["referred"] += 1
             continue
         if conn.execute(_WAITS, (task_id,)).fetchone():
+            kept["notices"] += 1
             continue
         chosen.add(task_id)
         yield Forgettable(task_id, version, read_notes(conn, task_id))
+
+
+def count_forgettable(
+    conn: sqlite3.Connection, rule: RetentionRule, now: datetime, sources: Collection[str]
+) -> Forgotten:
+    """How much would be forgotten if a rule were applied; all as for `forgettable`."""
+    tasks = records = 0
+    kept = Counter[str]()
+    for over in forgettable(conn, (rule,), 0, now, sources, kept=kept):
+        tasks, records = tasks + 1, records + over.version + len(over.notes)
+    return Forgotten(tasks=tasks, records=records, kept=Kept(**kept))
 
 
 def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, owner: int | None) -> int | None:

@@ -259,14 +259,7 @@ class TaskService(Served, Commands, Blocking):
         return self._planner(user_id).plan(wanted, self._system.clock.now(), patience=patience)
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
-        past = EarlierTasks(
-            writers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id)),
-            makers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
-            origins=lambda outputs: self.source.ask(lambda views: views.last_origins(outputs, user_id)),
-            readers=lambda batch, inputs: self.source.ask(lambda views: views.last_readers(batch, inputs)),
-            taken=lambda outputs: self.source.state(lambda state, _now: _taken(state, outputs, user_id)),
-        )
-        return BatchPlanner(self._intake, self._system.registry, self._paths, past)
+        return BatchPlanner(self._intake, self._system.registry, self._paths, earlier_tasks(self.source, user_id))
 
     def submit(
         self,
@@ -501,11 +494,12 @@ class TaskService(Served, Commands, Blocking):
             actor: who.
         """
         rule = rule_of(older_than, status, type, user_id)
+        self.check_types(TaskFilters(type=(rule.type,) if rule.type else ()))
         if dry_run:
             return self._system.forgetter.count(rule)
         done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason)
         if self._system.cleared.wait(done.position, _CLEARED_WITHIN):
-            return done
+            return replace(done, kept=self._system.forgetter.count(rule).kept)
         if self._system.stopping.is_set():
             raise NotReady(
                 "The tasks are forgotten, and the service stops while views or folders may still have some",
@@ -551,6 +545,17 @@ class TaskService(Served, Commands, Blocking):
 
 def _tag_of(command: type[Command | NewBatch]) -> str:
     return str(command.__struct_config__.tag)
+
+
+def earlier_tasks(source: Source, user_id: int | None = None) -> EarlierTasks:
+    """What a batch asks about earlier tasks; with a user, about those of that user."""
+    return EarlierTasks(
+        writers=lambda outputs: source.ask(lambda views: views.last_writers(outputs, user_id)),
+        makers=lambda outputs: source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
+        origins=lambda outputs: source.ask(lambda views: views.last_origins(outputs, user_id)),
+        readers=lambda batch, inputs: source.ask(lambda views: views.last_readers(batch, inputs)),
+        taken=lambda outputs: source.state(lambda state, _now: _taken(state, outputs, user_id)),
+    )
 
 
 def _taken(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -> dict[str, OutputTaken]:

@@ -341,6 +341,8 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
     state.grace = {task.spec.type: 0.0 for task in state.tasks.values()}
     work = UnitOfWork(state, now)
     for task in state.tasks.values():
+        if not task.finished:
+            state.outputs.claim(task)
         if task.waiting:
             state.block(task)
             work.place(task)

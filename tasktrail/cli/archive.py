@@ -41,10 +41,11 @@ def archive_command(
     had them. A range of 65,536 records is moved at a time, up to the first one with something of an unfinished task. A
     service that runs does it, or this command when none does.
     """
-    with session.tasks_or_embedded(begins=False) as (tasks, _inside), counting("archiving") as progress:
-        done = tasks.archive(
-            before, dry_run=dry_run, reason=reason or "", actor=actor or default_actor(), progress=progress
-        )
+    if dry_run:
+        done = session.environment.archivable(session, before)
+    else:
+        with session.tasks_or_embedded(begins=False) as (tasks, _inside), counting("archiving") as progress:
+            done = tasks.archive(before, reason=reason or "", actor=actor or default_actor(), progress=progress)
     if session.as_json:
         print_json(done)
         return

@@ -109,7 +109,8 @@ def _print_verification(found: "Verification") -> None:
     compared = found.views_position is not None
     views = f"views equal to the fold at {found.views_position}" if compared else "no views compared"
     number = len(found.findings) + found.more
-    sound = f"sound; {views}" if found.ok else f"NOT sound: {counted(number, 'finding')}"
+    verdict = "sound" if found.ok else f"NOT sound: {counted(number, 'finding')}"
+    sound = verdict if compared and not found.ok else f"{verdict}; {views}"
     answers = counted(found.answers, "answer")
     say(f"{counted(found.records, 'record')}, {counted(found.tasks, 'task')}, {answers}: {sound}")
     if found.stubs or found.drops:

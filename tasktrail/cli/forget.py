@@ -13,6 +13,7 @@ from .terminal import print_json, say
 
 if TYPE_CHECKING:
     from ..projections import Forgotten
+    from ..projections.queries.forgettable import Kept
 
 
 @click.command(
@@ -48,20 +49,24 @@ def forget_command(
     that others refer to stay, and those that keep a watched folder from taking a file twice. Nothing is executed: a
     service that runs does it, or this command when none does.
     """
-    with session.tasks_or_embedded(begins=False) as (tasks, _inside):
-        done = tasks.forget(
-            older_than,
-            status=status,
-            type=type,
-            user_id=user_id,
-            dry_run=dry_run,
-            reason=reason or "",
-            actor=actor or default_actor(),
-        )
+    if dry_run:
+        done = session.environment.forgettable(session, older_than, status=status, type=type, user_id=user_id)
+    else:
+        with session.tasks_or_embedded(begins=False) as (tasks, _inside):
+            done = tasks.forget(
+                older_than,
+                status=status,
+                type=type,
+                user_id=user_id,
+                reason=reason or "",
+                actor=actor or default_actor(),
+            )
     if session.as_json:
         print_json(done)
         return
     say(_told(done, dry_run=dry_run))
+    if why := _why_kept(done.kept):
+        say(f"over, and kept: {why}")
 
 
 def _told(done: "Forgotten", *, dry_run: bool) -> str:
@@ -69,3 +74,13 @@ def _told(done: "Forgotten", *, dry_run: bool) -> str:
     if dry_run:
         return f"would be forgotten: {many}"
     return f"forgotten: {many}; recorded up to position {done.position}" if done.tasks else "nothing to forget"
+
+
+def _why_kept(kept: "Kept") -> str:
+    """How many tasks stay for which reason; empty where none does."""
+    each = (
+        (kept.referred, "that others depend on or have as their parent"),
+        (kept.notices, "with a notice that is still to be sent"),
+        (kept.files, "without which a file would be taken a second time"),
+    )
+    return ", ".join(f"{counted(number, 'task')} {why}" for number, why in each if number)

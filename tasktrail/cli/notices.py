@@ -17,6 +17,7 @@ from .terminal import Column, TerminalLayout, plain, print_json, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..api.protocol import Reading
     from ..projections import NoticeStatus
 
 
@@ -36,7 +37,6 @@ _ENDPOINTS = (
     Column("POSITION", right=True, leaves=2, extra=True),
     Column("DETAIL", "text", leaves=3),
 )
-_NOBODY = "nobody was to be told so far"
 _UNSENT = ("given_up", "disabled")
 
 
@@ -54,6 +54,7 @@ def notices_command(session: Session, task_id: int) -> None:
     """Show the notices of a task: delivered, pending, given up, or not sent because the endpoint is disabled."""
     with session.reading() as reading:
         found = reading.notices(task_id)
+        nobody = "" if found else _nobody(reading, task_id)
     if session.as_json:
         for notice in found:
             print_json(notice)
@@ -61,7 +62,15 @@ def notices_command(session: Session, task_id: int) -> None:
         layout = session.layout()
         layout.table(_NOTICES, (_row(notice, layout) for notice in found))
     else:
-        say(_NOBODY)
+        say(nobody)
+
+
+def _nobody(reading: "Reading", task_id: int) -> str:
+    from ..events.task_events import ERASED
+
+    if reading.get_task(task_id).input_file == ERASED:
+        return f"whom task {task_id} was to tell was erased, if it was to tell anybody"
+    return "nobody was to be told so far"
 
 
 def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:
@@ -115,8 +124,8 @@ def redeliver_command(
                     print_json(accepted)
                 else:
                     say(f"{notice_id}: accepted at position {accepted.position}")
-    if not wanted and not session.as_json:
-        say("every notice was delivered or is on its way" if known else _NOBODY)
+        if not wanted and not session.as_json:
+            say("every notice was delivered or is on its way" if known else _nobody(tasks, task_id))
     return code
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..events.counted import counted
+from ..events.counted import counted, plural
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
 from .session import Sealing, Session, need_stamps
@@ -219,7 +219,8 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
         say("not sealed yet: `tasktrail seal` does it")
     if others := subject.get("annotations", {}).get("also_made_by"):
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-        say(f"the same bytes were made by task {', '.join(map(str, others[:_SHOWN]))}{more}, too")
+        word = plural(len(others), "task")
+        say(f"the same bytes were made by {word} {', '.join(map(str, others[:_SHOWN]))}{more}, too")
     if manifest := beside.get("c2pa"):
         kept = ", with that of the input" if manifest["input_manifest"] else ""
         say(f"carries the C2PA manifest {plain(manifest['manifest'])}{kept}")

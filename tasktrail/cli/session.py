@@ -19,19 +19,22 @@ from .terminal import TerminalLayout, plain, say
 if TYPE_CHECKING:
     from ..actors.witnesses import Asked
     from ..api.protocol import Reading, Tasks, TypeInfo
+    from ..api.reader import Reader
     from ..api.service import TaskService
     from ..backups.backup import Backup
     from ..backups.restore import Restored
+    from ..batches.planner import EarlierTasks, Plan
     from ..batches.request import MadeBatch, NewBatch
     from ..config.settings import Config
     from ..events import CreateTask, TasktrailError
+    from ..events.log.archives import Archived
     from ..events.log.event_log import Erasable, ReportProgress
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
     from ..intake.examination import CommandIntake
     from ..intake.paths import PathRules
     from ..paths import DataPaths
-    from ..projections import Rebuilt, Verification
+    from ..projections import Forgotten, Rebuilt, Verification
     from ..projections.proof.bundle import Proof
     from ..projections.proof.exported import ExportSigner
     from ..projections.proof.growth import Growth
@@ -96,9 +99,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 close()
 
     def batch_that_begins_nothing(self, wanted: "NewBatch", *, detached: bool) -> "MadeBatch | None":
-        """The answer to a first batch that makes no task: no log is begun for it. None where it is to be sent.
+        """The answer to a batch that makes no task: a dry run, or a first one. None where it is to be sent.
 
-        Raises what it is refused with, and where it is `detached`, `click.UsageError` if no service runs.
+        No log is begun for it, and nothing is recorded. Raises what it is refused with, and where it is `detached`,
+        `click.UsageError` if no service runs.
         """
         self._wait_for_start(0.0)
         service = self.service_or_none()
@@ -115,7 +119,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 field="held",
                 remedy="Start `tasktrail serve`; then `tasktrail start` releases them.",
             )
-        return self.environment.batch_before_a_log(self, wanted)
+        told = self.environment.batch_before_a_log(self, wanted)
+        return self.environment.plan_batch(self, wanted) if told is None and wanted.dry_run else told
 
     @contextmanager
     def tasks_or_embedded(
@@ -262,6 +267,9 @@ class Environment:
 
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""
+        return self._reader(session)
+
+    def _reader(self, session: Session) -> "Reader":
         from ..api.reader import Reader
         from .progress import counting
 
@@ -427,14 +435,15 @@ class Environment:
                 )
             with session.tasks() as tasks:
                 return tasks.provenance(made)
+        from ..events.log.keys import Keys
         from ..events.log.opening import read_log
         from ..paths import give_to_owner
         from ..projections.proof.provenance import Makers, makers_of, provenance
         from ..projections.proof.seals import private_key
 
         paths = _with_log(session)
-        with closing(read_log(paths.log)) as log:
-            task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
+        with closing(read_log(paths.log)) as log, closing(Keys(paths.log)) as keys:
+            task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made, keys)
             seals = _seals(session, paths)
             found = provenance(log, task_id, seals, partial(private_key, paths.seal_key, seals=seals), others)
         give_to_owner(paths)
@@ -501,6 +510,37 @@ class Environment:
         with closing(read_log(_with_log(session).log)) as log:
             return log.erasable(user_id)
 
+    def forgettable(self, session: Session, older_than: float, **narrowed: Any) -> "Forgotten":
+        """How much `forget` would take. The service says it, or the files when none runs."""
+        from ..projections.queries.filters import TaskFilters
+        from ..projections.queries.forgettable import count_forgettable, rule_of
+
+        service = session.service_or_none()
+        if service is not None:
+            with closing(service):
+                return service.forget(older_than, dry_run=True, **narrowed)
+        _with_log(session)
+        rule = rule_of(older_than, **narrowed)
+        with self._reader(session) as reader, reader.source.views_apart() as views, views.moment() as conn:
+            reader.check_types(TaskFilters(type=(rule.type,) if rule.type else ()))
+            folders = [folder.source for folder in reader.sources()]
+            return count_forgettable(conn, rule, self.now(), folders)
+
+    def archivable(self, session: Session, before: int | datetime | None) -> "Archived":
+        """How much `archive` would take. The service says it, or the files when none runs."""
+        from ..actors.archiver import Archiver, archivable, refuse_database
+        from ..projections.queries.filters import TaskFilters
+
+        service = session.service_or_none()
+        if service is not None:
+            with closing(service):
+                return service.archive(before, dry_run=True)
+        refuse_database(_with_log(session).log)
+        with self._reader(session) as reader:
+            oldest = TaskFilters(status=("pending", "running", "retrying"), sort="id", limit=1)
+            tasks, _total = reader.list_tasks(oldest)
+            return archivable(reader.source.log(), before, tasks[0].id if tasks else 0, Archiver.size)
+
     def restore(self, session: Session, source: Path, progress: "ReportProgress", **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""
         from ..backups.restore import restore
@@ -525,7 +565,7 @@ class Environment:
         """Where there is no log yet: the answer to a batch that makes no task. Raises what it is refused with."""
         if not self._has_no_log(session):
             return None
-        from ..batches.planner import BatchPlanner, EarlierTasks
+        from ..batches.planner import EarlierTasks
 
         nothing = EarlierTasks(
             writers=lambda _outputs: {},
@@ -534,8 +574,20 @@ class Environment:
             readers=lambda _batch, _inputs: {},
             taken=lambda _outputs: {},
         )
-        plan = BatchPlanner(*self._examiner(session), nothing).plan(wanted, self.now())
+        plan = self._plan(session, wanted, nothing)
         return plan.answer if wanted.dry_run or plan.graph is None else None
+
+    def plan_batch(self, session: Session, wanted: "NewBatch") -> "MadeBatch":
+        """What a batch would create where no service runs, by the files of a log. Raises what it is refused with."""
+        from ..api.service import earlier_tasks
+
+        with self._reader(session) as reader:
+            return self._plan(session, wanted, earlier_tasks(reader.source)).answer
+
+    def _plan(self, session: Session, wanted: "NewBatch", past: "EarlierTasks") -> "Plan":
+        from ..batches.planner import BatchPlanner
+
+        return BatchPlanner(*self._examiner(session), past).plan(wanted, self.now())
 
     def _has_no_log(self, session: Session) -> bool:
         from ..events.log.opening import has_no_log

@@ -529,8 +529,16 @@ def output_command(session: Session, task_id: int, attempt: int | None, *, follo
             part = reading.output(task_id, part.attempt, after=part.next)
             if part.text or not session.as_json:
                 _print_output(session, part)
-    if not session.as_json and not part.size:
-        click.echo(f"task {task_id} has printed nothing{' yet' if part.running or not part.attempt else ''}", err=True)
+        if not session.as_json and not part.size:
+            click.echo(_why_nothing(reading, task_id, part), err=True)
+
+
+def _why_nothing(reading: "Reading", task_id: int, part: "Output") -> str:
+    from ..events.task_events import ERASED
+
+    if reading.get_task(task_id).input_file == ERASED:
+        return f"what task {task_id} printed was erased, if it printed anything"
+    return f"task {task_id} has printed nothing{' yet' if part.running or not part.attempt else ''}"
 
 
 def _print_output(session: Session, part: "Output") -> None:

@@ -359,6 +359,8 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
                     return None, version, (f"{path}: position {writer.position}: {writer.fault}", LogTooNew.remedy)
             last = list(log.read(after=log.head().position - 1, limit=1))
             fault = next(log.file_faults(), None)
+            for segment in () if fault is not None else log.segments():
+                next(log.read(segment.first - 1, 1), None)  # a file that is missing is told where it is read
     except TasktrailError as error:
         return None, version, (error.message, error.advice)
     except sqlite3.Error as error:

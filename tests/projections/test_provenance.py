@@ -26,7 +26,8 @@ from PIL import Image
 from tasktrail import TaskService, __version__
 from tasktrail.config.settings import Config
 from tasktrail.events import Completed
-from tasktrail.events.errors import InvalidPath, LogCorrupt, UnknownTask
+from tasktrail.events.errors import Erased, InvalidPath, LogCorrupt, UnknownTask
+from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import SealUnfit
@@ -197,6 +198,33 @@ def test_of_a_file_without_a_maker_it_is_said_what_the_log_has_lost(tmp_path: Pa
     told = f", or by a task that was {' or '.join(gone)}: what those made is gone." if gone else "."
     assert refused.value.advice == f"It was changed since, or made elsewhere{told}"
     log.close()
+
+
+@pytest.mark.parametrize("erased", [False, True])
+def test_of_a_file_whose_makers_key_is_missing_it_is_not_said_that_it_was_made_elsewhere(
+    tmp_path: Path, *, erased: bool
+) -> None:
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN, encrypted=True)) as log:
+        journal = Journal(log)
+        made = tmp_path / "made.jpg"
+        made.write_bytes(b"made")
+        task_id = journal.create(output_file=str(made), user_id=7)
+        journal.start(task_id)
+        journal.record(task_id, Completed(result={"sha256": sha256(b"made").hexdigest()}))
+        if erased:
+            journal.record(0, UserErased(keys=log.belongings(7).keys, tasks=(task_id,)))
+    path = tmp_path / "log.db"
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        assert makers_of(reader, made, keys).task_id == task_id
+    (tmp_path / "keys.db").unlink()
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        with pytest.raises(UnknownTask) as refused:
+            makers_of(reader, made, keys)
+        with pytest.raises(Erased) as unreadable:
+            made_by(reader, task_id)
+    told, other = "that was erased: what those made is gone", "whose key is missing here: `tasktrail verify` tells"
+    assert (told in refused.value.advice, other in refused.value.advice) == (erased, not erased)
+    assert "`tasktrail verify`" in unreadable.value.advice
 
 
 @pytest.mark.parametrize("archived", [False, True])

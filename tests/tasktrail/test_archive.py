@@ -500,3 +500,20 @@ def test_on_the_command_line_no_service_is_needed(
     assert run(["--data", str(tmp_path / "data"), "history", "1", "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["hash"] for line in lines[-len(history) :]] == [record.hash.hex() for record in history]
+
+
+def test_a_dry_run_without_a_service_records_nothing(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_service() as service:
+        done(service, 6)
+        held = service.events(service.create_task(type="echo", held=True))[0].position
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\narchive_after = "90d"\n')
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        head = log.head()
+    until = (held - 1) // SIZE * SIZE
+    capsys.readouterr()
+    assert run(["--data", str(tmp_path / "data"), "archive", "--dry-run"]) == 0
+    assert capsys.readouterr() == (f"would be archived: {until} records, up to position {until}\n", "")
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        assert log.head() == head

@@ -9,7 +9,9 @@ from typing import Any
 
 import psutil
 import pytest
+from archiving import archive
 from full_disks import leave_unbegun
+from histories import Journal
 from msgspec.structs import replace
 from scripted_witness import ScriptedWitness
 
@@ -253,6 +255,21 @@ def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path)
     assert findings["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
     assert findings["log"].message == "can be read"
     assert findings["clock"].level == "warn"
+
+
+def test_an_archive_that_is_missing_is_told(tmp_path: Path) -> None:
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW)) as log:
+        journal = Journal(log)
+        for _ in range(4):
+            journal.create()
+        archive(journal, 2)
+        archive(journal, 4)
+    assert by_name(examine(tmp_path, Config()))["log"].level == "ok"
+    first, second = sorted((tmp_path / "archive").iterdir())
+    second.unlink()
+    told = by_name(examine(tmp_path, Config()))["log"]
+    assert (told.level, str(second) in told.message, "from a backup" in told.remedy) == ("fail", True, True)
+    assert first.exists()
 
 
 @pytest.mark.parametrize("size", ["no byte", "no table", "no entry"])

@@ -39,16 +39,18 @@ from tasktrail.events import (
     StartTask,
 )
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError
+from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError, UnknownType
 from tasktrail.events.log import stubs
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
 from tasktrail.exports import rows
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
+from tasktrail.projections import Forgotten
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.provenance import made_by, statement
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
+from tasktrail.projections.queries.forgettable import Kept
 from tasktrail.projections.verification import verify
 
 Opener = Callable[..., TaskService]
@@ -181,11 +183,14 @@ def test_what_others_refer_to_stays_until_these_go(open_service: Opener) -> None
     first, second = done(service, 2)
     child = service.create_task(type="echo", parent_task_id=first, held=True)
     later = service.create_task(type="echo", depends_on=(second,), held=True)
-    assert service.forget(0).tasks == 0
+    assert service.forget(0, dry_run=True).kept == Kept(referred=2)
+    assert service.forget(0) == Forgotten(tasks=0, records=0, kept=Kept(referred=2))
     service.cancel_task(child)
     service.cancel_task(later)
-    assert service.forget(0, status="completed").tasks == 0
-    assert service.forget(0).tasks == 4
+    assert service.forget(0, status="completed").kept == Kept(referred=2)
+    assert service.forget(0, status="failed").kept == Kept()
+    done_now = service.forget(0)
+    assert (done_now.tasks, done_now.kept) == (4, Kept())
 
 
 def test_a_task_cannot_refer_to_one_that_was_forgotten(open_service: Opener) -> None:
@@ -211,7 +216,7 @@ def test_a_task_cannot_refer_to_one_that_was_forgotten(open_service: Opener) -> 
 def test_a_task_whose_notice_is_still_to_be_sent_stays(open_service: Opener) -> None:
     service = open_service(allow_endpoints=("localhost:9",))
     done(service, 1, notify_webhook="http://localhost:9/")
-    assert service.forget(0).tasks == 0
+    assert service.forget(0).kept == Kept(notices=1)
 
 
 def test_a_watched_folder_takes_no_file_twice_for_its_task_was_forgotten(open_service: Opener, tmp_path: Path) -> None:
@@ -222,7 +227,7 @@ def test_a_watched_folder_takes_no_file_twice_for_its_task_was_forgotten(open_se
     done(service, 1, batch="other", input_file=str(tmp_path / "there"))
     service.add_source("inbox", [str(tmp_path / "elsewhere")], to=str(tmp_path / "out") + "/")
     (tmp_path / "gone").unlink()
-    service.forget(0)
+    assert service.forget(0).kept == Kept(files=1)
     assert forgotten(service, 3) == [2, 3]
 
 
@@ -355,7 +360,7 @@ def test_a_client_has_the_service_do_it(client: Client) -> None:
     assert client.forget(0, dry_run=True).tasks == 2
     assert client.forget(timedelta(days=1)).tasks == 0
     found = client.forget(0, status="completed", type="echo", user_id=0, reason="old", actor="ann")
-    assert (found.tasks, found.records) == (2, records)
+    assert (found.tasks, found.records, found.kept) == (2, records, Kept())
     assert client.list_tasks()[1] == 0
     with pytest.raises(TaskForgotten, match="older than 0 s"):
         client.get_task(1)
@@ -424,6 +429,22 @@ def test_what_is_no_rule_is_refused_by_name(service: TaskService, asked: dict[st
     assert refused.value.field == field
 
 
+def test_a_mistyped_type_is_refused_with_the_nearest_one(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else it seems that nothing of that type is left."""
+    with open_service() as service:
+        done(service, 1)
+        for kind, dry_run in (("ecko", False), ("ecko", True), ("echo,shout", False)):
+            with pytest.raises(UnknownType, match=kind):
+                service.forget(0, type=kind, dry_run=dry_run)
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\n')
+    capsys.readouterr()
+    called = ["--data", str(tmp_path / "data"), "forget", "--older-than", "0s", "--type", "ecko", "--dry-run"]
+    assert run(called) == 1
+    assert "echo" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_on_the_command_line_no_service_is_needed(
     open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -457,6 +478,30 @@ def test_on_the_command_line_no_service_is_needed(
     with Reader(tmp_path / "data") as reader:
         assert [task.id for task in reader.list_tasks()[0]] == [held, waiting]
         assert reader.verify().findings == ()
+
+
+def test_a_dry_run_without_a_service_records_nothing_and_tells_nobody(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_service(allow_endpoints=("localhost:9",)) as service:
+        records = len(service.events(*done(service, 1)))
+        done(service, 1, notify_webhook="http://localhost:9/")
+        (tmp_path / "there").touch()
+        done(service, 1, batch="inbox", input_file=str(tmp_path / "there"))
+        service.add_source("inbox", [str(tmp_path / "elsewhere")], to=str(tmp_path / "out") + "/")
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\nretention = ["failed=1y"]\n')
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        head = log.head()
+    capsys.readouterr()
+    assert run(["--data", str(tmp_path / "data"), "forget", "--older-than", "0s", "--dry-run"]) == 0
+    would, kept = capsys.readouterr().out.splitlines()
+    assert would == f"would be forgotten: 1 task, {records} records"
+    assert kept == (
+        "over, and kept: 1 task with a notice that is still to be sent, "
+        "1 task without which a file would be taken a second time"
+    )
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        assert log.head() == head
 
 
 def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from tasktrail.cli.app import run
 from tasktrail.cli.batch import _report_rest
 from tasktrail.cli.progress import Signals
 from tasktrail.events import CreateTask
+from tasktrail.events.log.sqlite import SqliteLogReader
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
 
@@ -142,6 +143,24 @@ def test_a_dry_run_tells_and_does_nothing(cli: Callable[..., Said], tmp_path: Pa
     assert "in/sub/c.txt" in said.out
     assert not (tmp_path / "out").exists()
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["tasktrail.toml"]
+
+
+def test_a_dry_run_without_a_service_knows_earlier_tasks_and_records_nothing(
+    cli: Callable[..., Said], tmp_path: Path
+) -> None:
+    assert cli("batch", "in/a.txt", "--to", "out/{stem}.loud", "--type", "shout").code == 0
+    with TaskService.open(tmp_path / "data", own_only=True) as service:
+        source, taken = tmp_path / "in" / "a.txt", tmp_path / "out" / "b.loud"
+        taken_by = service.create_task(type="shout", held=True, input_file=source, output_file=taken)
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        head = log.head()
+    said = cli("batch", "in", "--to", "out/{stem}.loud", "--type", "shout", "--dry-run", "--json")
+    told = json.loads(said.out)
+    assert [Path(one["output_file"]).name for one in told["created"]] == ["c.loud"]
+    assert [Path(one["output_file"]).name for one in told["skipped"]] == ["a.loud"]
+    assert [f"ask {taken_by} " in one["problem"]["detail"] for one in told["refused"]] == [True]
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        assert log.head() == head
 
 
 def test_what_never_fits_is_told_before_there_is_a_log(cli: Callable[..., Said], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tasktrail.events import Cancelled, Checkpoint, Created, Fact, Progressed, S
 from tasktrail.events.errors import UnknownTask
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.events.system_events import Adjusted
-from tasktrail.events.task_events import Failed, ReadInput, Retried
+from tasktrail.events.task_events import ERASED, Completed, Failed, ReadInput, Retried
 from tasktrail.handlers.attempt_output import PrintedWriter
 from tasktrail.handlers.registry import Registry
 from tasktrail.projections.attempts import Attempt
@@ -428,6 +428,10 @@ def test_output_says_when_there_is_nothing(cli: Callable[..., Any], tasks: Any, 
     assert (result.code, result.out, result.err) == (0, "", f"task {story} has printed nothing\n")
     waiting = tasks.create_task(type="noop")
     assert cli("output", str(waiting)).err == f"task {waiting} has printed nothing yet\n"
+    erased = tasks.journal.create("noop", input_file=ERASED)
+    tasks.journal.start(erased)
+    tasks.journal.record(erased, Completed())
+    assert cli("output", str(erased)).err == f"what task {erased} printed was erased, if it printed anything\n"
 
 
 def test_output_that_is_followed_goes_on_until_the_attempt_has_ended(

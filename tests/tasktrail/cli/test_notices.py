@@ -8,6 +8,7 @@ import pytest
 
 from tasktrail.events import CancelTask, EnableEndpoint, RedeliverNotice
 from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.events.task_events import ERASED
 
 HOOK, BACK = "https://example.org/hook", "https://example.org/back"
 
@@ -62,6 +63,9 @@ def test_a_task_that_told_nobody_says_so(cli: Callable[..., Any], tasks: Any) ->
     assert cli("notices", "1").out == "nobody was to be told so far\n"
     redelivered = cli("redeliver", "1")
     assert (redelivered.code, redelivered.out) == (0, "nobody was to be told so far\n")
+    tasks.journal.create("noop", input_file=ERASED)
+    for command in ("notices", "redeliver"):
+        assert cli(command, "2").out == "whom task 2 was to tell was erased, if it was to tell anybody\n"
     assert cli("endpoints").out == "no endpoint is disabled\n"
 
 

@@ -173,7 +173,7 @@ def test_what_has_made_nothing_has_no_provenance(
         with pytest.raises(TasktrailError) as far:
             client.provenance(asked)
         assert (type(near.value), near.value.message) == (type(far.value), far.value.message)
-    assert code(web.get(f"/v1/tasks/{waiting}/provenance")) == (409, "seal_unfit", "task_id")
+    assert code(web.get(f"/v1/tasks/{waiting}/provenance")) == (409, "nothing_made", "task_id")
     assert code(web.get("/v1/tasks/9999999/provenance")) == (404, "unknown_task", "task_id")
 
 

@@ -372,6 +372,9 @@ def test_an_erased_task_says_so_and_shows_no_file_that_is_called_erased(tmp_path
     assert "Which files it worked on, if any, is erased." in page
     assert "<figure>" not in page
     assert page.count('<p class="muted">Erased.</p>') == 2, "options and result"
+    assert "Nobody is told of this task." not in page
+    assert "Who was told of this task, if anybody, is erased." in page
+    assert "What it printed, if anything, is erased." in page
 
 
 def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
