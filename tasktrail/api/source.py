@@ -23,6 +23,7 @@ from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
 from ..events.log.event_log import ReportProgress
+from ..events.log.files import refuse_rescued
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, read_log
@@ -238,6 +239,7 @@ class Unattended(Source):
     ) -> None:
         paths = DataPaths(data)
         if has_no_log(paths.log):
+            refuse_rescued(paths.log)
             raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
         super().__init__(paths, registry or Registry(), clock or SystemClock(), config=config)
         self._load = load if registry is None else None

@@ -21,6 +21,7 @@ from ..events.log.address import is_address
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
+from ..events.log.files import refuse_rescued
 from ..events.log.opening import has_no_log
 from ..events.log.schema import TABLES, refuse_masked
 from ..paths import DataPaths, path_of
@@ -176,6 +177,7 @@ def back_up(
     if paths.log.exists():
         refuse_older_log(paths)  # a backup every night would replace the good ones
     if has_no_log(paths.log):
+        refuse_rescued(paths.log)
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
     target, named = _target(wanted)
     with part_file(target) as part, called(part, target), ExitStack() as held:

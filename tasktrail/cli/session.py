@@ -673,14 +673,19 @@ def need_stamps() -> None:
 
 
 def _with_log(session: Session) -> "DataPaths":
-    """The files of the data folder. Raises `InvalidPath` when there is no log in it, `HistoryMissing` if there was."""
+    """The files of the data folder.
+
+    Raises `InvalidPath` when there is no log in it, `HistoryMissing` if there was, `LogGone` if a service has saved it.
+    """
     from ..backups.evidence import refuse_older_log
     from ..events.errors import InvalidPath
+    from ..events.log.files import refuse_rescued
     from ..events.log.opening import has_no_log
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
     if has_no_log(paths.log):
+        refuse_rescued(paths.log)
         refuse_older_log(paths)
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
     return paths

@@ -131,6 +131,18 @@ def test_a_folder_without_a_log_is_refused_and_not_made(cli: Callable[..., Any],
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.parametrize("line", ["verify", "list", "log", "archive --dry-run", "seal", "backup COPY"])
+def test_a_log_that_a_service_has_saved_is_named_where_there_is_none(
+    cli: Callable[..., Any], data: Path, tmp_path: Path, line: str
+) -> None:
+    """A mark beside the log says that there was one; to restore a backup would lose what came after it."""
+    (data / "log.db").rename(data / "log.db.rescued")
+    shown = cli(*line.replace("COPY", str(tmp_path / "copy.db")).split(), "--data", str(data))
+    assert shown.code == 1
+    assert "log.db.rescued holds what a service saved" in shown.err
+    assert "put it in the place of log.db" in " ".join(shown.err.split())
+
+
 def test_views_that_differ_are_found_and_rebuilt(cli: Callable[..., Any], data: Path) -> None:
     where = ("--data", str(data))
     assert cli("list", *where).code == 0
