@@ -557,13 +557,20 @@ def contents_of_an_archive(change: Change) -> Range:
 
 
 def record_in_an_archive(change: Change) -> Range:
-    """Its line alone; everybody else's stay as they are."""
+    """Its line alone; everybody else's stay as they are.
+
+    Of its hash an archive has four digits: of 65,536 changes one leaves them as they are, and the next record tells it.
+    """
     event, path = any_archive(change)
     rows = [tuple(row) for row in change.world.rows[event.first - 1 : event.last]]
     place = change.chance.randrange(len(rows))
-    rows[place] = (*rows[place][:5], f"{rows[place][5]}x", *rows[place][6:])
-    write_archive(path, rows, _before(change, event))
     stub = rows[place][3] == STUB  # its hash cannot show it: that of the file does
+    before, digest = rows[place - 1][14] if place else _before(change, event), rows[place][14]
+    actor = f"{rows[place][5]}x"
+    while not stub and link(before, (*rows[place][:5], actor, *rows[place][6:14]))[:2] == digest[:2]:
+        actor += "x"
+    rows[place] = (*rows[place][:5], actor, *rows[place][6:])
+    write_archive(path, rows, _before(change, event))
     return event.first if stub else rows[place][0], rows[place][0]
 
 
