@@ -367,6 +367,7 @@ class Remote(Commands):
         dry_run: bool = False,
         reason: str = "",
         actor: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Forgotten:
         """Forget tasks that are over, for good: stubs take the place of their records. See the guide on old tasks.
 
@@ -380,11 +381,15 @@ class Remote(Commands):
             dry_run: only say how many it would be.
             reason: why; recorded, as is who.
             actor: who.
+            progress: is told once it is done.
         """
         wanted = msgspec.structs.asdict(rule_of(older_than, status, type, user_id))
         wanted |= {"dry_run": dry_run, "reason": reason, "actor": actor or ""}
         body = msgspec.json.encode(wanted)
-        return decoded(await self._connection.post("/v1/forget", body, patience=None), Forgotten)
+        done = decoded(await self._connection.post("/v1/forget", body, patience=None), Forgotten)
+        if progress is not None:
+            progress(done.tasks, done.tasks)
+        return done
 
     @either_way
     async def erasable(self, user_id: int) -> Erasable:

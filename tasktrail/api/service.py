@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -479,6 +480,7 @@ class TaskService(Served, Commands, Blocking):
         dry_run: bool = False,
         reason: str = "",
         actor: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Forgotten:
         """Forget tasks that are over, for good: stubs take the place of their records. See the guide on old tasks.
 
@@ -492,12 +494,19 @@ class TaskService(Served, Commands, Blocking):
             dry_run: only say how many it would be.
             reason: why; recorded, as is who.
             actor: who.
+            progress: is told how many of the tasks were looked at, and how many there are.
         """
         rule = rule_of(older_than, status, type, user_id)
         self.check_types(TaskFilters(type=(rule.type,) if rule.type else ()))
         if dry_run:
             return self._system.forgetter.count(rule)
-        done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason)
+        looked_at, due = count(1), self._system.forgetter.count(rule).tasks if progress is not None else 0
+
+        def look() -> None:
+            if progress is not None:
+                progress(min(next(looked_at), due), due)
+
+        done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason, goes_on=look)
         if self._system.cleared.wait(done.position, _CLEARED_WITHIN):
             return replace(done, kept=self._system.forgetter.count(rule).kept)
         if self._system.stopping.is_set():

@@ -8,6 +8,7 @@ from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .fields import default_actor, reason_and_actor
 from .parameters import TYPE, AgeParam
+from .progress import counting
 from .session import Session
 from .terminal import print_json, say
 
@@ -52,7 +53,7 @@ def forget_command(
     if dry_run:
         done = session.environment.forgettable(session, older_than, status=status, type=type, user_id=user_id)
     else:
-        with session.tasks_or_embedded(begins=False) as (tasks, _inside):
+        with session.tasks_or_embedded(begins=False) as (tasks, _inside), counting("forgetting") as progress:
             done = tasks.forget(
                 older_than,
                 status=status,
@@ -60,6 +61,7 @@ def forget_command(
                 user_id=user_id,
                 reason=reason or "",
                 actor=actor or default_actor(),
+                progress=progress,
             )
     if session.as_json:
         print_json(done)

@@ -178,6 +178,14 @@ def test_what_ended_while_the_clock_was_far_ahead_can_be_forgotten_at_once(
     assert service.verify().findings == ()
 
 
+def test_it_tells_how_many_tasks_were_looked_at(open_service: Opener) -> None:
+    told: list[tuple[int, int]] = []
+    with open_service() as service:
+        done(service, 3)
+        assert service.forget(0, progress=lambda *reached: told.append(reached)).tasks == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_what_others_refer_to_stays_until_these_go(open_service: Opener) -> None:
     service = open_service()
     first, second = done(service, 2)
