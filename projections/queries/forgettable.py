@@ -32,7 +32,7 @@ _WAITS = "SELECT 1 FROM notices WHERE task_id = ? AND state = 'pending'"
 _LATER = f"SELECT 1 FROM tasks WHERE batch = ? AND batch <> '' AND {INPUT} = ? AND id > ?"  # noqa: S608 - our own names
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class StillNeeded(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that a rule fits and whose time has come, and that stay because something still needs them."""
 
     referred: int = 0
@@ -51,7 +51,7 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """Those of the tasks, and those of the service that speak of them."""
     position: int = 0
     """Where the last of it is recorded; 0: nothing was forgotten."""
-    kept: Kept = Kept()
+    kept: StillNeeded = StillNeeded()
 
 
 LONGEST = 100 * 365 * 86400.0
@@ -116,7 +116,7 @@ def forgettable(
         now: the time.
         sources: the watched folders: which file was done stands in their tasks.
         below: only tasks with lower numbers.
-        kept: counts those that something still needs, by the fields of `Kept`.
+        kept: counts those that something still needs, by the fields of `StillNeeded`.
     """
     kept = Counter() if kept is None else kept
     age = rules[place].older_than
@@ -156,7 +156,7 @@ def count_forgettable(
     kept = Counter[str]()
     for over in forgettable(conn, (rule,), 0, now, sources, kept=kept):
         tasks, records = tasks + 1, records + over.version + len(over.notes)
-    return Forgotten(tasks=tasks, records=records, kept=Kept(**kept))
+    return Forgotten(tasks=tasks, records=records, kept=StillNeeded(**kept))
 
 
 def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, owner: int | None) -> int | None:

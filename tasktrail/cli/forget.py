@@ -14,7 +14,7 @@ from .terminal import print_json, say
 
 if TYPE_CHECKING:
     from ..projections import Forgotten
-    from ..projections.queries.forgettable import Kept
+    from ..projections.queries.forgettable import StillNeeded
 
 
 @click.command(
@@ -78,7 +78,7 @@ def _told(done: "Forgotten", *, dry_run: bool) -> str:
     return f"forgotten: {many}; recorded up to position {done.position}" if done.tasks else "nothing to forget"
 
 
-def _why_kept(kept: "Kept") -> str:
+def _why_kept(kept: "StillNeeded") -> str:
     """How many tasks stay for which reason; empty where none does."""
     each = (
         (kept.referred, "that others depend on or have as their parent"),

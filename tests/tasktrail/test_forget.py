@@ -50,7 +50,7 @@ from tasktrail.projections import Forgotten
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.provenance import made_by, statement
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
-from tasktrail.projections.queries.forgettable import Kept
+from tasktrail.projections.queries.forgettable import StillNeeded
 from tasktrail.projections.verification import verify
 
 Opener = Callable[..., TaskService]
@@ -191,14 +191,14 @@ def test_what_others_refer_to_stays_until_these_go(open_service: Opener) -> None
     first, second = done(service, 2)
     child = service.create_task(type="echo", parent_task_id=first, held=True)
     later = service.create_task(type="echo", depends_on=(second,), held=True)
-    assert service.forget(0, dry_run=True).kept == Kept(referred=2)
-    assert service.forget(0) == Forgotten(tasks=0, records=0, kept=Kept(referred=2))
+    assert service.forget(0, dry_run=True).kept == StillNeeded(referred=2)
+    assert service.forget(0) == Forgotten(tasks=0, records=0, kept=StillNeeded(referred=2))
     service.cancel_task(child)
     service.cancel_task(later)
-    assert service.forget(0, status="completed").kept == Kept(referred=2)
-    assert service.forget(0, status="failed").kept == Kept()
+    assert service.forget(0, status="completed").kept == StillNeeded(referred=2)
+    assert service.forget(0, status="failed").kept == StillNeeded()
     done_now = service.forget(0)
-    assert (done_now.tasks, done_now.kept) == (4, Kept())
+    assert (done_now.tasks, done_now.kept) == (4, StillNeeded())
 
 
 def test_a_task_cannot_refer_to_one_that_was_forgotten(open_service: Opener) -> None:
@@ -224,7 +224,7 @@ def test_a_task_cannot_refer_to_one_that_was_forgotten(open_service: Opener) -> 
 def test_a_task_whose_notice_is_still_to_be_sent_stays(open_service: Opener) -> None:
     service = open_service(allow_endpoints=("localhost:9",))
     done(service, 1, notify_webhook="http://localhost:9/")
-    assert service.forget(0).kept == Kept(notices=1)
+    assert service.forget(0).kept == StillNeeded(notices=1)
 
 
 def test_a_watched_folder_takes_no_file_twice_for_its_task_was_forgotten(open_service: Opener, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_watched_folder_takes_no_file_twice_for_its_task_was_forgotten(open_se
     done(service, 1, batch="other", input_file=str(tmp_path / "there"))
     service.add_source("inbox", [str(tmp_path / "elsewhere")], to=str(tmp_path / "out") + "/")
     (tmp_path / "gone").unlink()
-    assert service.forget(0).kept == Kept(files=1)
+    assert service.forget(0).kept == StillNeeded(files=1)
     assert forgotten(service, 3) == [2, 3]
 
 
@@ -368,7 +368,7 @@ def test_a_client_has_the_service_do_it(client: Client) -> None:
     assert client.forget(0, dry_run=True).tasks == 2
     assert client.forget(timedelta(days=1)).tasks == 0
     found = client.forget(0, status="completed", type="echo", user_id=0, reason="old", actor="ann")
-    assert (found.tasks, found.records, found.kept) == (2, records, Kept())
+    assert (found.tasks, found.records, found.kept) == (2, records, StillNeeded())
     assert client.list_tasks()[1] == 0
     with pytest.raises(TaskForgotten, match="older than 0 s"):
         client.get_task(1)
