@@ -20,7 +20,7 @@ from .base import Alarm, logger
 GATHER = timedelta(milliseconds=50)
 GATHER_MANY = timedelta(milliseconds=500)
 MANY = 1000
-"""Records a second, from which on a consumer may gather for longer."""
+"""Records a second. While more come, a consumer may gather for longer."""
 
 
 _T = TypeVar("_T")
@@ -36,8 +36,8 @@ class Feed(Generic[_T]):
     Args:
         ring: called in a thread of its own when there is something to take.
         name: of the consumer, for the thread's name.
-        gather: how long commits are gathered; …
-        gather_many: … and how long while `MANY` come, if not as long: a large batch takes less work than small ones.
+        gather: how long commits are gathered.
+        gather_many: the same while more than `MANY` records a second come; None: as long. Large batches cost less.
         most: how many commits wait at most; further ones are dropped. With None all wait.
     """
 

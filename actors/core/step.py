@@ -55,7 +55,7 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
         return
     command = message.command
     if isinstance(command, CreateTask) and command.parent_task_id is None and not command.depends_on:
-        return  # most commands; what follows takes a while
+        return  # a plain new task, as most commands are, names no other: what follows takes longer
     if isinstance(command, OperatorCommand):
         return
     for task_id in _about(state, command, known_to=message.only_user):
