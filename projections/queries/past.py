@@ -18,7 +18,7 @@ from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import sound
 from ..views.fold import Tally, fold_batch
 from ..views.forgotten import forgotten_in
-from ..views.rows import beginning_of, decode_state, match_expression, state_of
+from ..views.rows import beginning_of, decode_state, match_expression, state_of, state_with
 from ..views.tallies import Numbers, read_numbers
 from ..views.versions import FEW as FEW_VERSIONS
 from ..views.versions import KEPT
@@ -209,15 +209,22 @@ class Past:
     def _states(self, conn: sqlite3.Connection, ids: Sequence[int]) -> dict[int, TaskState]:
         """The states of tasks then: those of now where nothing came after, else folded from a few records.
 
-        Of a task to which nothing had happened yet, the views know what it began with.
+        Of a task to which nothing had happened yet, the views know what it began with; of some, how they were.
         """
         rows, changed_later = self._versions(conn, ids)
-        new = {row.id for row in rows if row.version == 1 and row.changed == row.since}
-        now = {row.id for row in rows if row.id not in changed_later and row.status != "running"}
+        at_rest = [row for row in rows if row.status != "running"]
+        now = {row.id for row in at_rest if row.id not in changed_later}
+        kept = {row.id: row.state for row in at_rest if row.state is not None}
+        new = {row.id for row in at_rest if row.version == 1 and row.changed == row.since}
         states: dict[int, TaskState] = {}
-        if new or now:
-            for row in conn.execute(MANY, (_json(sorted(new | now)),)):
-                states[row[0]] = state_of(row) if row[0] in now else beginning_of(row)
+        if new or now or kept:
+            for task in conn.execute(MANY, (_json(sorted(new | now | kept.keys())),)):
+                if task[0] in now:
+                    states[task[0]] = state_of(task)
+                elif task[0] in kept:
+                    states[task[0]] = state_with(task, kept[task[0]])
+                else:
+                    states[task[0]] = beginning_of(task)
         others = [row for row in rows if row.id not in states]
         if others:
             states.update(self._folded(conn, others))

@@ -106,6 +106,12 @@ def beginning_of(row: Row) -> TaskState:
     return create(number, _SPEC.decode(spec), _BEGINNING.decode(state).created_at)
 
 
+def state_with(row: Row, state: str | bytes) -> TaskState:
+    """The task of a whole row, with another state, such as an earlier one. Raises like `state_of`."""
+    number, spec, _state = _parts_of(row)
+    return decode_state(number, spec, state)
+
+
 def _parts_of(row: Row) -> tuple[int, str, str]:
     number, status, *owners, priority, key, updated, changed, spec, state, spec_sum, state_sum = row
     if (

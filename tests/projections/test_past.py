@@ -249,6 +249,27 @@ def test_a_long_life_is_read_from_the_last_state_that_was_kept(
     assert 0 < max(asked) <= versions.KEPT
 
 
+@pytest.mark.usefixtures("small")
+def test_a_state_that_was_kept_is_not_read_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, asked = busy_history(400, 2), set[int]()
+    read = journal.log.read_parts
+
+    def note(parts: Sequence[Part], until: int) -> list[Recorded]:
+        asked.update(part.task_id for part in parts)
+        return read(parts, until)
+
+    monkeypatch.setattr(journal.log, "read_parts", note)
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        wanted = "SELECT since, id FROM versions WHERE state IS NOT NULL AND status <> 'running'"
+        kept = views.connection.execute(wanted).fetchall()
+        assert len(kept) > 5
+        for position, task_id in kept:
+            then = Past(TaskQueries(views.connection), journal.log, position)
+            assert then.get(task_id) == task_as_of(journal.log, task_id, position)
+    assert asked == set()
+
+
 def test_a_search_finds_the_words_of_then(journal: Journal) -> None:
     task_id = journal.create(max_retries=0)
     ends = []
