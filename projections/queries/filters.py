@@ -457,7 +457,8 @@ def _where(filters: TaskFilters, *, plus: bool) -> Query:
         (f"{by_hit}tasks.batch", values_of(filters.batch)),
     ):
         if values:
-            terms.append(f"{column} = ?" if len(values) == 1 else f"{column} IN ({', '.join('?' * len(values))})")
+            marks = ["+?"] * len(values)  # without the plus SQLite compiles it each time, see `has_status`
+            terms.append(f"{column} = +?" if len(values) == 1 else f"{column} IN ({', '.join(marks)})")
             parameters += values
     if column_of(filters) == "queue_key" and _only_waiting(filters):
         terms.append("tasks.queue_key IS NOT NULL")

@@ -9,7 +9,7 @@ import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import chain, groupby, islice, product
+from itertools import chain, count, groupby, islice, product
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -20,14 +20,14 @@ from ...events.state import WAITING
 from ...events.values import MAX_INTEGER
 from ..views import zones
 from ..views.ranks import number_with
-from ..views.schema import SELDOM, is_seldom
+from ..views.schema import SELDOM, has_status, is_seldom
 from ..views.shares import number_in, read_share
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from .bounded import bounded
 from .filters import BY_VALUE, STATUSES, TaskFilters, by_label, by_user, column_of, ids_of, values_of
 from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
-from .walk import BRANCHES, END, FEW, START, Hit, Place, Values
+from .walk import BRANCHES, END, FEW, START, Hit, Place, Values, beside
 
 Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
 """Tasks that ran → when each had changed last."""
@@ -152,6 +152,8 @@ class PastWalk:
         self._values: dict[str, object] = {"position": position, "top": self._top, "running": running}
         self._position = position
         self._names: dict[object, str] = {}
+        self._begun = count()
+        """Numbers of the lanes that are begun."""
         self._kinds = {name: kind for kind, name in enumerate(numbers.types)}
         self._only = False
         """Whether tasks that do not pass are left out, and not told of as such."""
@@ -314,12 +316,12 @@ class PastWalk:
                 _BY_BLOCK,
                 bound,
             )
-        index, seldom = "versions_by_task", ""
+        index, had = "versions_by_task", has_status("then_.status", named)
         if status in SELDOM:
-            index, seldom = "versions_by_status", _IS_SELDOM
+            index, had = "versions_by_status", f"{had}{_IS_SELDOM}"
         return _Source(
             f"zones CROSS JOIN versions AS then_ INDEXED BY {index}",
-            f"{zone} AND then_.status = {named}{seldom} AND then_.id {bounds} AND then_.since <= :position",
+            f"{zone} AND {had} AND then_.id {bounds} AND then_.since <= :position",
             "then_.id",
             _BY_BLOCK,
             bound,
@@ -467,7 +469,7 @@ class PastWalk:
             f"zones CROSS JOIN versions AS then_ {index}",
             f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
             f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
-            f" AND then_.since <= :position AND then_.status = {self._name(status)}{more}",
+            f" AND then_.since <= :position AND {has_status('then_.status', self._name(status))}{more}",
             f"zones.block {way}, zones.since {way}, then_.since {way}",
             lead=lead,
         )
@@ -618,7 +620,7 @@ class PastWalk:
         name, first = zones.by_lane(status, lane), f"(zones.block << {zones.LANES})"
         source = _Source(
             "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
-            f"{_IN_ZONE.format(name=':list')} AND then_.status = :status AND then_.status <> 'running'"
+            f"{_IN_ZONE.format(name=':list')} AND {has_status('then_.status', ':status')} AND then_.status <> 'running'"
             " AND then_.lane = :lane"
             f" AND then_.id BETWEEN {first} AND {first} + {(1 << zones.LANES) - 1} AND then_.since <= :position",
             "then_.id",
@@ -628,7 +630,7 @@ class PastWalk:
         )
         bound = "" if block is None else f"zones.block {sign}= :block"
         bound += "" if begin is None else f" AND then_.id {sign} :begin"
-        order = f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}"
+        order = beside(f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}", next(self._begun))
         yield from self._find(source, _OF_A_STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
 
 

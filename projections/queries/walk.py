@@ -23,6 +23,7 @@ from ...events import Task
 from ...events.errors import InvalidValue
 from ...events.state import WAITING
 from ..views.rows import match_expression
+from ..views.schema import has_status
 from .filters import BY_SORT, BY_VALUE, STATUSES, Counts, TaskFilters, column_of, ids_of, kept_total, values_of
 
 PATIENCE = 0.03
@@ -229,6 +230,11 @@ def _named(hit: Hit, *, back: bool) -> str:
     return str(Place(back, hit[1], hit[0]))
 
 
+def beside(statement: str, number: int) -> str:
+    """A statement for one stream of several that are open: Python compiles anew what is open with the same text."""
+    return f"{statement} -- {number}"
+
+
 class _Lead(NamedTuple):
     """The index that is walked, as alternatives of one value each; what it covers need not be tried on a row."""
 
@@ -301,9 +307,10 @@ class _Walk:
         way, sign = ("DESC", "<") if down else ("ASC", ">")
         bound, at = ("", ()) if place in (START, END) else (f" AND {lead.id} {sign} ?", (place.id,))
         select = f"SELECT {lead.id}, NULL, {tests} FROM {lead.source}"  # noqa: S608 - our own names
+        order = f"ORDER BY {lead.id} {way}"
         streams = [
-            self._conn.execute(f"{select} WHERE {where}{bound} ORDER BY {lead.id} {way}", (*tested, *values, *at))
-            for where, values in lead.branches
+            self._conn.execute(beside(f"{select} WHERE {where}{bound} {order}", number), (*tested, *values, *at))
+            for number, (where, values) in enumerate(lead.branches)
         ]
         return merge(*streams, key=itemgetter(0), reverse=down)
 
@@ -365,12 +372,14 @@ class _Walk:
             if (not statuses or status in statuses) and (not types or kind in types)
         )
         if statuses and types and len(statuses) * len(types) <= BRANCHES:
-            both = tuple(("tasks.status = ? AND tasks.type = ?", pair) for pair in product(statuses, types))
+            where = f"{has_status('tasks.status', '?')} AND tasks.type = ?"
+            both = tuple((where, pair) for pair in product(statuses, types))
             yield _Lead("tasks INDEXED BY tasks_by_status_and_type", both, frozenset(("status", "type")), size)
             return
         field, values = ("status", statuses) if statuses else ("type", types)
         if len(values) <= BRANCHES:
-            branches = tuple((f"tasks.{field} = ?", (value,)) for value in values)
+            where = has_status("tasks.status", "?") if statuses else "tasks.type = ?"
+            branches = tuple((where, (value,)) for value in values)
             yield _Lead(f"tasks INDEXED BY tasks_by_{field}", branches, frozenset((field,)), size)
 
     def _probe(self, source: str, values: Values) -> int:

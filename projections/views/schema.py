@@ -158,6 +158,14 @@ def is_seldom(column: str) -> str:
     return "({})".format(" OR ".join(f"{column} = '{status}'" for status in SELDOM))
 
 
+def has_status(column: str, parameter: str) -> str:
+    """The term that a column has the status in a parameter.
+
+    Without the plus SQLite looks whether a condition of an index has that value, and compiles the statement each time.
+    """
+    return f"{column} = +{parameter}"
+
+
 INDEXES = f"""
 CREATE INDEX tasks_by_status ON tasks (status);
 CREATE INDEX tasks_by_type ON tasks (type);

@@ -334,6 +334,42 @@ def test_no_walk_sorts_before_it_tells_of_the_first(history: Journal) -> None:
         assert "TEMP B-TREE" not in plan, statement
 
 
+@pytest.mark.parametrize("status", ["pending", "pending,retrying", "failed", "completed,failed,cancelled", ""])
+def test_sqlite_learns_the_statements_of_a_list_once(
+    status: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though several streams of tasks are read at a time, one for each lane or status."""
+    monkeypatch.setattr(past_walk, "FEW", 0)
+    monkeypatch.setattr(past_walk, "_TO_SORT", 10**9)
+    for number in range(40):
+        journal.at += timedelta(minutes=1)
+        journal.create(priority=number % 8)
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        queries = TaskQueries(views.connection)
+        then = Past(queries, journal.log, len(journal.records))
+        learnt: list[int] = []
+
+        def learn(action: int, *_of: str | None) -> int:
+            learnt.append(action)
+            return sqlite3.SQLITE_OK
+
+        views.connection.set_authorizer(learn)
+        for sign, sort in product(("", "-"), SORTS):
+            filters = TaskFilters.parse({"status": status, "sort": sign + sort})
+            for ask in (
+                lambda filters=filters: then.list(filters),
+                lambda filters=filters: then.stretch(filters, START),
+                lambda filters=filters: queries.list(filters, journal.at),
+                lambda filters=filters: queries.stretch(filters, journal.at),
+            ):
+                answer, before = ask(), len(learnt)
+                assert ask() == answer
+                assert len(learnt) == before
+        views.connection.set_authorizer(None)
+        assert learnt
+
+
 def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be_sorted(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
