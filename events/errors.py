@@ -502,6 +502,13 @@ class KeysUnreadable(TasktrailError):
     remedy = "Put `keys.db` and the master key back together, from a backup of their own."
 
 
+LOST_KEYS = (
+    f"{KeysUnreadable.remedy} If they are gone for good, as after an erasure that this log is older than, give up what "
+    "cannot be read: `tasktrail serve --accept-lost-keys --reason TEXT`. It is recorded."
+)
+"""What to do where keys are missing that were there once."""
+
+
 class UserHasWork(TasktrailError):
     """Something of the user is unfinished, or makes new tasks, so what is personal of it is still needed."""
 

@@ -146,6 +146,7 @@ class System:
         *,
         clock: Clock | None = None,
         acceptance: Acceptance | None = None,
+        giving_up: Acceptance | None = None,
         own_only: bool = False,
         registry: Registry | None = None,
         executor: Callable[[], Executor] | None = None,
@@ -153,7 +154,7 @@ class System:
     ) -> None:
         self.paths = paths
         self._accepted = acceptance
-        self._gives_up = acceptance
+        self._gives_up = giving_up
         """Who goes on without what nobody can read, and why."""
         self._own: set[int] | None = set() if own_only else None
         """Kept here because it is in no log: a Scheduler that is started again still knows it."""
@@ -492,6 +493,7 @@ class System:
             now=self.clock.now(),
             encrypted=self.config.personal_data == "encrypted",
             master=Path(self.config.master_key) if self.config.master_key else None,
+            accept_lost_keys=self._gives_up is not None,
         )
 
     def _order(self, orders: Orders) -> None:

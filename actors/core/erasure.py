@@ -7,7 +7,7 @@ from ...events import TaskState
 from ...events.commands import EraseUser
 from ...events.context import Belongings
 from ...events.counted import counted, plural
-from ...events.errors import KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
+from ...events.errors import LOST_KEYS, KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
 from ...events.system_events import UserErased
 from ...events.task_events import ERASED, is_erased
 from .state import SchedulerState
@@ -82,11 +82,7 @@ def refuse_unreadable(state: SchedulerState) -> None:
     lost += [f"schedule {name}" for name in found.schedules]
     lost += [f"source {name}" for name in found.sources]
     if lost:
-        raise KeysUnreadable(
-            f"The keys are missing of what is to be done: {_some(lost)}",
-            remedy=f"{KeysUnreadable.remedy} If they are gone for good, as after an erasure that this log is older "
-            "than, give up what cannot be read: `tasktrail serve --accept-loss --reason TEXT`. It is recorded.",
-        )
+        raise KeysUnreadable(f"The keys are missing of what is to be done: {_some(lost)}", remedy=LOST_KEYS)
 
 
 def is_erased_task(state: SchedulerState, task: TaskState) -> bool:

@@ -12,17 +12,25 @@ from .sqlite import SqliteEventLog, SqliteLogReader
 from .sqlite import is_begun as is_begun_in_file
 
 
-def open_log(place: Path, *, now: datetime, encrypted: bool = False, master: Path | None = None) -> EventLog:
+def open_log(
+    place: Path,
+    *,
+    now: datetime,
+    encrypted: bool = False,
+    master: Path | None = None,
+    accept_lost_keys: bool = False,
+) -> EventLog:
     """The log at that place, to write it: an older service's next append is refused.
 
-    `encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies.
+    `encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies; `accept_lost_keys`: do
+    not refuse a log of which keys are missing.
     """
     if is_address(place):
         need_client()
         from .postgresql.log import PostgresqlEventLog  # noqa: PLC0415 - its library is optional
 
-        return PostgresqlEventLog(place, now=now, encrypted=encrypted, master=master)
-    return SqliteEventLog(place, now=now, encrypted=encrypted, master=master)
+        return PostgresqlEventLog(place, now=now, encrypted=encrypted, master=master, accept_lost_keys=accept_lost_keys)
+    return SqliteEventLog(place, now=now, encrypted=encrypted, master=master, accept_lost_keys=accept_lost_keys)
 
 
 def read_log(place: Path) -> LogReader:

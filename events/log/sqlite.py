@@ -107,8 +107,16 @@ class SqliteEventLog:
     Belongs to the thread that uses it first (SQLite checks); `reader()` gives other threads their own.
     """
 
-    def __init__(self, path: Path, *, now: datetime, encrypted: bool = False, master: Path | None = None) -> None:
-        """`encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now: datetime,
+        encrypted: bool = False,
+        master: Path | None = None,
+        accept_lost_keys: bool = False,
+    ) -> None:
+        """As `open_log`."""
         self._path = path
         self._decrypt = Decryption(path)
         self._head: Head | None = None
@@ -136,7 +144,7 @@ class SqliteEventLog:
                 self._cut_write_ahead_log()
             self._archives.remove_strays()
             self._note_archived()
-            self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
+            self._encryption = self._prepare_keys(encrypted=encrypted, master=master, accept_lost=accept_lost_keys)
             self._grow_write_ahead_log()
             self._wait_for_locks(_LOCK_PATIENCE)
             # SQLite deletes the write-ahead log when the last connection closes, by its name, even if another file has
@@ -160,10 +168,10 @@ class SqliteEventLog:
             self._let_go()
             raise
 
-    def _prepare_keys(self, *, encrypted: bool, master: Path | None) -> Encryption | None:
+    def _prepare_keys(self, *, encrypted: bool, master: Path | None, accept_lost: bool) -> Encryption | None:
         """None for a log of which nothing is, or was, encrypted."""
         keys = self._decrypt.keys
-        if encrypted:
+        if encrypted and not accept_lost:
             refuse_lost_keys(self._conn, keys)
         if not encrypted and not keys.exist():
             return None

@@ -138,6 +138,7 @@ class TaskService(Served, Commands, Blocking):
         *,
         config: Config | None = None,
         accept_loss: str = "",
+        accept_lost_keys: str = "",
         actor: str = "python",
         own_only: bool = False,
         connecting: "ConnectingGateway | None" = None,
@@ -147,8 +148,9 @@ class TaskService(Served, Commands, Blocking):
         Args:
             data: the folder.
             config: read from `data/tasktrail.toml` unless one is given.
-            accept_loss: why it is right to go on without records that are missing, and without what is to be done and
-                nobody can read; recorded with `actor`.
+            accept_loss: why it is right to go on without records that are missing; recorded with `actor`.
+            accept_lost_keys: why it is right to cancel tasks, and to remove schedules and sources, of which the keys of
+                personal data are missing; recorded, too.
             actor: who accepts that.
             own_only: work on nothing but the tasks that this object creates, or takes on with `work_on`. All others
                 stay as they are: they are not started or timed out, and schedules make none. What a killed service
@@ -160,12 +162,16 @@ class TaskService(Served, Commands, Blocking):
             ConfigurationError: the configuration cannot be used; it names all that is wrong.
             DataInUse: a service has the folder.
             HistoryMissing: views or snapshots have seen records that the log lacks, and nobody accepts that.
+            KeysUnreadable: keys of what is to be done are missing, and nobody accepts that.
         """
         folder = path_of(data, "data")
         config = load_config(folder) if config is None else checked(config)
         paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None, config.log)
         acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None
-        system = System(paths, config, acceptance=acceptance, own_only=own_only, connecting=connecting)
+        giving_up = Acceptance(actor=actor, reason=accept_lost_keys) if accept_lost_keys else None
+        system = System(
+            paths, config, acceptance=acceptance, giving_up=giving_up, own_only=own_only, connecting=connecting
+        )
         system.start()
         service = cls(system)
         if not own_only:

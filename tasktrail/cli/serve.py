@@ -78,7 +78,12 @@ _DOES_NOT_RUN = "the service does not run"
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Go on although the log lacks records that it once had, or keys are gone; needs --reason, and is recorded.",
+    help="Go on although the log lacks records that it once had; needs --reason, and is recorded.",
+)
+@click.option(
+    "--accept-lost-keys",
+    is_flag=True,
+    help="Cancel tasks, and remove schedules and sources, that nobody can read because their keys are gone; the same.",
 )
 @click.option(
     "--standby",
@@ -102,6 +107,7 @@ def serve_command(
     actor: str | None,
     *,
     accept_loss: bool,
+    accept_lost_keys: bool,
     standby: bool,
     read_only: bool,
     strict: bool,
@@ -127,10 +133,9 @@ def serve_command(
 
     Everybody on this machine can reach the port. It answers whoever shows the secret in DATA/http-token, or a token.
     """
-    if accept_loss and not (reason or "").strip():
-        raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
-    if read_only and (standby or accept_loss):
-        raise click.UsageError("--read-only goes with neither --standby nor --accept-loss: it never takes the log.")
+    accepted = {"--accept-loss": accept_loss, "--accept-lost-keys": accept_lost_keys}
+    chosen = [option for option, is_chosen in accepted.items() if is_chosen]
+    _refuse_contradictions(chosen, reason, standby=standby, read_only=read_only)
     from ..events.log.lock import announce, withdraw
     from ..handlers.process.sandbox import hide_process
     from ..paths import DataPaths
@@ -155,7 +160,6 @@ def serve_command(
     set_up_logging(config.log_level, config.log_format)
     if config.log_format == "json":
         log_what_is_printed()
-    accepted = reason or "" if accept_loss else ""
     reporter = Announcer(as_json=session.as_json, lines=config.log_format == "json")
     host = config.host if host is None else host
     port = config.port if port is None else port
@@ -173,7 +177,8 @@ def serve_command(
                 lambda: TaskService.open(
                     session.data,
                     config=config,
-                    accept_loss=accepted,
+                    accept_loss=reason or "" if accept_loss else "",
+                    accept_lost_keys=reason or "" if accept_lost_keys else "",
                     actor=actor or default_actor(),
                     connecting=connecting,
                 ),
@@ -213,6 +218,15 @@ def _connecting(config: "Config", paths: "DataPaths") -> "ConnectingGateway | No
         return ConnectingGateway(config.ray_address, paths.workers_lock)
     except OSError:  # no folder, no process: the service says so, too
         return None
+
+
+def _refuse_contradictions(accepted: list[str], reason: str | None, *, standby: bool, read_only: bool) -> None:
+    """Raises `UsageError`. `accepted`: the options that accept a loss."""
+    if accepted and not (reason or "").strip():
+        raise click.UsageError(f"{accepted[0]} needs a --reason: it is recorded with it.")
+    others = [*accepted, *(["--standby"] if standby else [])]
+    if read_only and others:
+        raise click.UsageError(f"--read-only does not go with {others[0]}: it never takes the log.")
 
 
 def _opened(

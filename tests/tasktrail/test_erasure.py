@@ -29,6 +29,7 @@ from tasktrail.events.context import Belongings
 from tasktrail.events.errors import (
     CommandIdReused,
     Erased,
+    HistoryMissing,
     IllegalTransition,
     KeptInPlain,
     KeysUnreadable,
@@ -380,9 +381,9 @@ def test_what_nobody_can_read_any_more_is_given_up_when_somebody_says_so(encrypt
         wait_until_finished(tasks, tasks.erase_user(ADA).position)
         config = tasks._system.config
     restore(tmp_path / "copy.db", data, force=True)
-    with pytest.raises(KeysUnreadable, match=f"task {held}, schedule nightly, source inbox.*--accept-loss"):
+    with pytest.raises(KeysUnreadable, match=f"task {held}, schedule nightly, source inbox.*--accept-lost-keys"):
         encrypted()
-    with TaskService.open(data, config=config, accept_loss="Ada is erased", actor="anna") as tasks:
+    with TaskService.open(data, config=config, accept_lost_keys="Ada is erased", actor="anna") as tasks:
         assert tasks.get_task(held).status == "cancelled"
         assert tasks.get_task(behind).error_type == "DependencyFailed"
         assert (tasks.get_task(readable).label, tasks.get_task(readable).status) == ("hers", "pending")
@@ -392,6 +393,50 @@ def test_what_nobody_can_read_any_more_is_given_up_when_somebody_says_so(encrypt
         assert tasks.verify().findings == ()
     with encrypted() as tasks:
         assert tasks.get_task(held).status == "cancelled"
+
+
+def test_who_accepts_that_records_are_gone_does_not_give_up_what_has_lost_its_keys(
+    encrypted: Opener, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        held = tasks.create_task(type="noop", user_id=ADA, label="hers", held=True)
+        tasks.backup(tmp_path / "older.db")
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA), WITHIN)
+        config = tasks._system.config
+    shutil.copy(tmp_path / "older.db", data / "log.db")
+    for name in ("keys.db", "master-key"):
+        (data / name).rename(tmp_path / name)
+    with pytest.raises(KeysUnreadable, match=r"keys\.db is not there.*--accept-lost-keys"):
+        TaskService.open(data, config=config, accept_loss="the disk died")
+    with closing(Keys(data / "log.db")) as keys:
+        keys.make()
+    with pytest.raises(KeysUnreadable, match=rf"task {held}.*--accept-lost-keys"):
+        TaskService.open(data, config=config, accept_loss="the disk died")
+    for name in ("keys.db", "master-key"):
+        (tmp_path / name).replace(data / name)
+    with pytest.raises(HistoryMissing):
+        TaskService.open(data, config=config, accept_lost_keys="Ada is erased")
+    with TaskService.open(data, config=config, accept_loss="the disk died") as tasks:
+        assert (tasks.get_task(held).label, tasks.get_task(held).status) == ("hers", "pending")
+
+
+def test_a_log_whose_keys_are_gone_for_good_is_given_new_ones(encrypted: Opener, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        held = tasks.create_task(type="noop", user_id=ADA, label="hers", held=True)
+        config = tasks._system.config
+    for name in ("keys.db", "master-key"):
+        (data / name).unlink()
+    with pytest.raises(KeysUnreadable, match=r"is not there.*--accept-lost-keys"):
+        encrypted()
+    with TaskService.open(data, config=config, accept_lost_keys="the disk died", actor="anna") as tasks:
+        assert tasks.get_task(held).status == "cancelled"
+        *_, start = (record for record in tasks.log() if isinstance(record.event, ServiceStarted))
+        assert (start.actor, start.reason) == ("anna", "the disk died")
+    with encrypted() as tasks:
+        task_id = tasks.create_task(type="noop", user_id=ADA, label="new")
+        assert tasks.wait(task_id, WITHIN).label == "new"
 
 
 def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypted: Opener, tmp_path: Path) -> None:

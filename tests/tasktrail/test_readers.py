@@ -351,7 +351,11 @@ def test_a_folder_that_a_service_holds_takes_no_reader(tmp_path: Path, where: st
 
 
 def test_a_reader_neither_waits_for_the_log_nor_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
-    for other in (["--standby"], ["--accept-loss", "--reason", "because"]):
+    for other in (
+        ["--standby"],
+        ["--accept-loss", "--reason", "because"],
+        ["--accept-lost-keys", "--reason", "because"],
+    ):
         assert run(["serve", "--read-only", *other]) == 2
         assert "never takes the log" in capsys.readouterr().err
 

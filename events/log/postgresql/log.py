@@ -15,7 +15,16 @@ from msgspec.structs import astuple
 from ...clock import boot_seconds
 from ...context import NOTHING_KNOWN, Belongings
 from ...counted import counted
-from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew, LogUnreachable
+from ...errors import (
+    LOST_KEYS,
+    ConcurrencyError,
+    Fenced,
+    KeysUnreadable,
+    LogCorrupt,
+    LogGone,
+    LogTooNew,
+    LogUnreachable,
+)
 from ...ranges import spans_of
 from ...recorded import STUB, Fact, Recorded
 from ...system_events import UserErased
@@ -88,8 +97,16 @@ class PostgresqlEventLog(Reading):
     The keys of users stay in the data folder: a replica or a backup of the database has no key that was destroyed.
     """
 
-    def __init__(self, place: Path, *, now: datetime, encrypted: bool = False, master: Path | None = None) -> None:
-        """`encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies."""
+    def __init__(
+        self,
+        place: Path,
+        *,
+        now: datetime,
+        encrypted: bool = False,
+        master: Path | None = None,
+        accept_lost_keys: bool = False,
+    ) -> None:
+        """As `open_log`."""
         self.rebuilt: tuple[str, ...] = ()
         self._place = place
         self._database = Database(read_address(place))
@@ -108,6 +125,8 @@ class PostgresqlEventLog(Reading):
             self._heart = ownership.Heart(self._database, before)
             self._check()
             self._epoch = self._heart.epoch = ownership.take(self._conn, self._database.name, os.getpid(), now)
+            if not accept_lost_keys:
+                self._refuse_lost_keys()
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._mark = HeadMark(place)
             self._note(super().head())
@@ -134,13 +153,9 @@ class PostgresqlEventLog(Reading):
     def _prepare_keys(self, *, encrypted: bool, master: Path | None) -> Encryption | None:
         """None for a log of which nothing is, or was, encrypted."""
         keys = self._decrypt.keys
-        if not keys.exist():
-            if self._fetch(_ANY_ENCRYPTED):
-                raise KeysUnreadable(f"The log holds encrypted personal data, and {keys.path} is not there")
-            if not encrypted:
-                return None
+        if not encrypted and not keys.exist():
+            return None
         keys.make(master)
-        self._refuse_lost_keys()
         return Encryption(self._key_of, keys, new=encrypted)
 
     def _refuse_lost_keys(self) -> None:
@@ -148,16 +163,23 @@ class PostgresqlEventLog(Reading):
 
         It looks through the log, unless this data folder had it last.
         """
+        keys = self._decrypt.keys
+        if not keys.exist():
+            if self._fetch(_ANY_ENCRYPTED):
+                raise KeysUnreadable(
+                    f"The log holds encrypted personal data, and {keys.path} is not there", remedy=LOST_KEYS
+                )
+            return
         if read_mark(self._place) == super().head():
             return
         erased = {key for (data,) in self._fetch(_ERASURES) for key in _ERASED.decode(data).keys}
         used = {str(key) for (key,) in self._fetch(_KEYS)}
-        lacking = [key for key in used - erased if self._decrypt.keys.cipher(key) is None]
+        lacking = [key for key in used - erased if keys.cipher(key) is None]
         if lacking:
             raise KeysUnreadable(
-                f"{self._decrypt.keys.path} lacks {counted(len(lacking), 'key')} of users with which the log is "
-                "encrypted",
-                remedy="Copy `keys.db` and the master key from the data folder of the service that had the log last.",
+                f"{keys.path} lacks {counted(len(lacking), 'key')} of users with which the log is encrypted",
+                remedy="Copy `keys.db` and the master key from the data folder of the service that had the log last. "
+                "If they are gone for good, go on without: `tasktrail serve --accept-lost-keys --reason TEXT`.",
             )
 
     @property

@@ -314,9 +314,10 @@ def test_a_backup_over_a_file_is_refused(cli: Callable[..., Any], data: Path, tm
     assert (tmp_path / "precious").read_text() == "text"
 
 
-def test_a_loss_is_accepted_with_a_reason_only(cli: Callable[..., Any], data: Path) -> None:
-    shown = cli("serve", "--data", str(data), "--accept-loss", "--reason", " ")
-    assert (shown.code, "--reason" in shown.err) == (2, True)
+@pytest.mark.parametrize("option", ["--accept-loss", "--accept-lost-keys"])
+def test_a_loss_is_accepted_with_a_reason_only(cli: Callable[..., Any], data: Path, option: str) -> None:
+    shown = cli("serve", "--data", str(data), option, "--reason", " ")
+    assert (shown.code, f"{option} needs a --reason" in shown.err) == (2, True)
 
 
 @pytest.mark.parametrize("command", [["doctor"], ["backup", "b.db"], ["restore", "b.db"]])
