@@ -11,7 +11,10 @@ LONG_TASK_SECONDS = 3600.0
 
 
 def terms(state: TaskState, now: datetime) -> PriorityTerms:
-    """The parts of the effective priority at `now`."""
+    """The parts of the effective priority at `now`: the seed's `CalculatePriority`, but for whole minutes.
+
+    Those would make the order jitter.
+    """
     waited = (now - state.waiting_since).total_seconds() / 60
     return PriorityTerms(
         base=state.priority,
@@ -25,12 +28,6 @@ def static_priority(state: TaskState) -> int:
     """The part that time does not change."""
     penalty = LONG_TASK_PENALTY if state.spec.estimated_time > LONG_TASK_SECONDS else 0
     return state.priority + state.spec.user_level * USER_LEVEL_BONUS - penalty
-
-
-def effective_priority(state: TaskState, now: datetime) -> float:
-    """What the seed's `CalculatePriority` gives, without truncating to whole minutes (that would make order jitter)."""
-    waited = (now - state.waiting_since).total_seconds() / 60
-    return static_priority(state) + max(0.0, waited)
 
 
 def queue_key(state: TaskState) -> tuple[float, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .priority import effective_priority, terms
+from .priority import terms
 from .state import Status, TaskState
 from .task_events import Checkpoint, DependencyPolicies, Estimated, Original, PriorityTerms, ReadInput, Told
 
@@ -127,6 +127,6 @@ _BEHIND = _reads(_FIELDS[_AT + len(_COMPUTED) : -1])
 def view(state: TaskState, now: datetime) -> Task:
     """The reader's view of a state. `now` only matters to the effective priority of a waiting task."""
     moment = now if state.waiting else (state.started_at or state.updated_at)
-    computed = (round(effective_priority(state, moment), 3), terms(state, moment))
-    values: tuple[Any, ...] = (*_BEFORE(state), *computed, *_BEHIND(state))
+    parts = terms(state, moment)
+    values: tuple[Any, ...] = (*_BEFORE(state), round(parts.total, 3), parts, *_BEHIND(state))
     return Task(*values)

@@ -17,7 +17,7 @@ from tasktrail.events.commands import AbortAttempt, TaskCommand
 from tasktrail.events.context import DecisionContext
 from tasktrail.events.decide import after_dependency, decide
 from tasktrail.events.errors import IllegalTransition, RetriesExhausted, UnknownDependency
-from tasktrail.events.priority import effective_priority
+from tasktrail.events.priority import terms
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.retry import RetryRule, matching_rule
 from tasktrail.events.state import Status, create, evolve
@@ -75,7 +75,7 @@ def test_a_task_shows_what_its_state_says_and_else_its_spec() -> None:
     for name in set(Task.__struct_fields__) - {"effective_priority", "priority_terms", "children"}:
         said = getattr(state, name) if hasattr(state, name) else getattr(state.spec, name)
         assert getattr(task, name) == said, name
-    assert (task.effective_priority, task.children) == (effective_priority(state, state.updated_at), None)
+    assert (task.effective_priority, task.children) == (terms(state, state.updated_at).total, None)
 
 
 def test_there_are_the_six_states_of_the_seed() -> None:
@@ -177,12 +177,12 @@ def test_the_effective_priority_is_that_of_the_seed(
 ) -> None:
     task = waiting(priority=priority, user_level=user_level, estimated_time=estimated_time)
     seed = priority + user_level * 10 + minutes - (20 if estimated_time > 3600 else 0)
-    assert effective_priority(task, NOW + timedelta(minutes=minutes)) == seed
+    assert terms(task, NOW + timedelta(minutes=minutes)).total == seed
 
 
 def test_waiting_counts_from_the_time_a_task_is_scheduled_for() -> None:
     task = waiting(scheduled_for=NOW + timedelta(minutes=5))
-    assert effective_priority(task, NOW + timedelta(minutes=7)) == 2
+    assert terms(task, NOW + timedelta(minutes=7)).total == 2
 
 
 def test_the_queue_pushes_pops_peeks_removes_and_counts() -> None:

@@ -27,7 +27,7 @@ from tasktrail.events.decide import decide
 from tasktrail.events.log.event_log import Answer
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.stubs import digest_of
-from tasktrail.events.priority import effective_priority
+from tasktrail.events.priority import terms
 from tasktrail.events.ranges import to_ranges
 from tasktrail.events.recorded import timestamp
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnd, AttemptEnded, AttemptProgressed, AttemptReport
@@ -86,7 +86,7 @@ class Journal:
     def start(self, task_id: int) -> list[Recorded]:
         """Record that an attempt begins, as the Scheduler does when a worker is free."""
         state = self.states[task_id]
-        priority = effective_priority(state, self.at)
+        priority = terms(state, self.at).total
         return self.record(task_id, Started(worker="w1", effective_priority=priority, resumed=bool(state.resume_from)))
 
     def record(self, task_id: int, *events: Event, command_id: str = "") -> list[Recorded]:
