@@ -25,7 +25,8 @@ from PIL import Image
 
 from tasktrail import TaskService, __version__
 from tasktrail.config.settings import Config
-from tasktrail.events import Completed
+from tasktrail.events import Completed, Failed
+from tasktrail.events.commands import RetryTask
 from tasktrail.events.errors import Erased, InvalidPath, LogCorrupt, UnknownTask
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
@@ -174,10 +175,10 @@ def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_chang
         makers_of(log, tmp_path / "none")
 
 
-def complete(journal: Journal, output: Path) -> int:
+def complete(journal: Journal, output: Path, **fields: Any) -> int:
     """The number of a task that has made a file."""
     output.write_bytes(b"made")
-    task_id = journal.create(output_file=str(output))
+    task_id = journal.create(output_file=str(output), **fields)
     journal.start(task_id)
     journal.record(task_id, Completed(result={"sha256": sha256(b"made").hexdigest()}))
     return task_id
@@ -245,6 +246,58 @@ def test_of_several_makers_the_one_whose_output_lies_there_is_named(tmp_path: Pa
         (subject,) = statement(reader, made_by(reader, 1), NAME, (2, 3))["subject"]
     assert subject["annotations"] == {"also_made_by": [2, 3]}
     log.close()
+
+
+def test_what_the_task_was_given_by_those_it_depends_on_is_a_source_too(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    part = complete(journal, tmp_path / "part")
+    number = journal.create("count")
+    journal.start(number)
+    journal.record(number, Completed(result={"n": 1}))
+    failed = journal.create("count")
+    journal.start(failed)
+    journal.record(failed, Failed(outcome="failed", error="no", error_type="ValueError", final=True))
+    waits_for = (part, number, failed)
+    of_a_film: dict[str, Any] = {"input_file": "/in.mov", "depends_on": waits_for, "on_dependency_failure": "ignore"}
+    whole = complete(journal, tmp_path / "whole", **of_a_film)
+    journal.send(RetryTask(task_id=failed, force=True))
+    journal.start(failed)
+    journal.record(failed, Completed())
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        built = statement(reader, made_by(reader, whole), NAME)["predicate"]["buildDefinition"]
+        records = {task_id: reader.last_of(task_id) for task_id in (part, number)}
+    source, *given = built["resolvedDependencies"]
+    assert source["uri"] == "file:///in.mov"
+    # What ended before the attempt began was handed to it; what failed then had nothing to give.
+    at = {
+        task_id: {"position": record.position, "hash": record.hash.hex()}
+        for task_id, record in records.items()
+        if record is not None
+    }
+    assert given == [
+        {
+            "uri": f"urn:tasktrail:0123456789ab:tasks:{part}:attempts:1",
+            "digest": {"sha256": sha256(b"made").hexdigest()},
+            "annotations": at[part],
+        },
+        {"uri": f"urn:tasktrail:0123456789ab:tasks:{number}:attempts:1", "annotations": at[number]},
+    ]
+    log.close()
+
+
+def test_nothing_is_signed_of_a_changed_record_of_what_the_task_depended_on(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    part = complete(journal, tmp_path / "part")
+    whole = complete(journal, tmp_path / "whole", depends_on=(part,))
+    log.close()
+    with forging(tmp_path / "log.db") as conn:
+        right, wrong = sha256(b"made").hexdigest(), sha256(b"other").hexdigest()
+        changed = "UPDATE events SET data = replace(data, ?, ?) WHERE task_id = ? AND event = 'completed'"
+        assert conn.execute(changed, (right, wrong, part)).rowcount == 1
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader, pytest.raises(LogCorrupt):
+        made_by(reader, whole)
 
 
 def test_what_has_made_no_file_says_so(log: SqliteLogReader) -> None:
