@@ -1,6 +1,7 @@
 """From what an output was made: an in-toto statement with a SLSA provenance predicate, signed as DSSE asks."""
 
 import base64
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -40,13 +41,12 @@ class Makers(NamedTuple):
 
 
 def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
-    """The tasks that have made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`.
+    """The tasks that have made a file, or a folder of files, with these very bytes.
 
-    `keys`: of users; if no task is found, it is looked whether some are missing.
+    `keys`: of users; if no task is found, it is looked whether some are missing. Raises `UnknownTask`, `InvalidPath`.
     """
     try:
-        with open(file, "rb", opener=plain_file) as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = _sha256_of_folder(file) if file.is_dir() else _sha256_of(file)
     except OSError as error:
         remedy = "Name a file that you may read, or the number of a task."
         raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file", remedy=remedy) from error
@@ -59,6 +59,23 @@ def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
         field="file",
         remedy=_why_unknown(log, keys),
     )
+
+
+def _sha256_of(file: Path) -> str:
+    with open(file, "rb", opener=plain_file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _sha256_of_folder(folder: Path) -> str:
+    """That of what `sha256sum *` prints in it, as the task has recorded it. Raises `OSError`."""
+    files = sorted(folder.iterdir())
+    for file in files:
+        if not file.is_file():
+            raise OSError(errno.EINVAL, f"{file.name!r} in it is no plain file")
+        if "\n" in file.name:  # such a name could read as several files
+            raise OSError(errno.EINVAL, f"{file.name!r} in it holds a line end")
+    lines = "".join(f"{_sha256_of(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(os.fsencode(lines)).hexdigest()
 
 
 def _has_written(log: LogReader, task_id: int, place: str) -> bool:

@@ -45,7 +45,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A service has made small.jpg of in.png, by a batch, and other.jpg by itself; a third task was cancelled.
 
     Then it was told to hash small inputs only, and made two more, one of them by a batch. Of a file that it could make
-    no smaller it made nothing in its place, and then another file.
+    no smaller it made nothing in its place, and then another file. The last task made a folder of two pages.
     """
     folder = tmp_path_factory.mktemp("house")
     Image.linear_gradient("L").save(folder / "in.png")
@@ -66,7 +66,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert tasks.wait(task_id, timeout=60).status == "completed"
         stays = tasks.create_task(**larger, output_file=folder / "6.jpg", original="replace")
         made = tasks.create_task(**larger, output_file=folder / "7.jpg")
-        assert [tasks.wait(task_id, timeout=60).status for task_id in (stays, made)] == ["completed"] * 2
+        (folder / "in.txt").write_text("\n".join(f"line {number}" for number in range(150)))
+        drawn: dict[str, Any] = {"type": "document_preview", "input_file": folder / "in.txt"}
+        pages = tasks.create_task(**drawn, output_file=folder / "pages", options={"pages": "1-2"})
+        assert [tasks.wait(task_id, timeout=60).status for task_id in (stays, made, pages)] == ["completed"] * 3
     return folder
 
 
@@ -182,6 +185,41 @@ def complete(journal: Journal, output: Path, **fields: Any) -> int:
     journal.start(task_id)
     journal.record(task_id, Completed(result={"sha256": sha256(b"made").hexdigest()}))
     return task_id
+
+
+def test_the_maker_of_a_folder_is_found_and_anybody_can_check_it(
+    house: Path, log: SqliteLogReader, tmp_path: Path
+) -> None:
+    pages = Path(shutil.copytree(house / "pages", tmp_path / "moved"))
+    key, written = PrivateKey.made(NAME), tmp_path / "pages.intoto.json"
+
+    def check() -> int:
+        command = [sys.executable, str(CHECKER), str(written), str(pages), key.public.text]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.stderr
+        return done.returncode
+
+    assert makers_of(log, pages) == (8, ())
+    written.write_text(json.dumps(signed(statement(log, made_by(log, 8), NAME), key)))
+    assert check() == 0
+    (pages / "more").write_bytes(b"")
+    assert check() == 4
+    with pytest.raises(UnknownTask):
+        makers_of(log, pages)
+    (pages / "more").unlink()
+    first, second = sorted(pages.iterdir())
+    # In the lines that are hashed, this one name reads as two files.
+    listed = f"{first.name}\n{digest(second)}  {second.name}"
+    second.rename(tmp_path / "second")
+    first.rename(pages / listed)
+    assert check() == 4
+    with pytest.raises(InvalidPath, match=r"cannot be read: .*line end"):
+        makers_of(log, pages)
+    (pages / listed).rename(first)
+    second.mkdir()
+    assert check() == 4
+    with pytest.raises(InvalidPath, match=r"cannot be read: .*no plain file"):
+        makers_of(log, pages)
 
 
 @pytest.mark.parametrize("gone", [(), ("forgotten",), ("erased",), ("erased", "forgotten")])
