@@ -174,6 +174,35 @@ def test_the_manifest_of_the_input_is_kept_and_no_path_or_value_is_told(
     assert b"10:10" not in second.read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tiff", ".avif"])
+@pytest.mark.parametrize("name", ["in", "in.dat", "in.jfif", "in.png", "in.mp4"])
+def test_the_manifest_of_the_input_is_kept_whatever_the_input_is_called(
+    suffix: str, name: str, give: Callable[..., dict[str, Any]], photo: Path, tmp_path: Path
+) -> None:
+    first, output = tmp_path / f"first{suffix}", tmp_path / "out.jpg"
+    convert(photo, first)
+    earlier = give(photo, first)
+    convert(photo, output)
+    told = give(first.rename(tmp_path / name), output)
+    assert told["c2pa"]["input_manifest"]
+    state, manifest = read(output)
+    assert (state, manifest["ingredients"][0]["active_manifest"]) == ("Valid", earlier["c2pa"]["manifest"])
+
+
+@pytest.mark.parametrize("begin", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\x20AVI ", b"\0\0\0\x18ftypisom"])
+def test_an_input_that_the_library_cannot_read_is_told_by_its_hash(
+    begin: bytes, give: Callable[..., dict[str, Any]], photo: Path, tmp_path: Path
+) -> None:
+    """Others may read it: a film with some bytes behind its end, or a recording that was cut, can be converted."""
+    source, output = tmp_path / "in.mov", tmp_path / "out.jpg"
+    source.write_bytes(begin + b"something" * 20)
+    convert(photo, output)
+    assert not give(source, output)["c2pa"]["input_manifest"]
+    state, manifest = read(output)
+    (parent,) = manifest["ingredients"]
+    assert (state, parent["title"]) == ("Valid", "input.mov")
+
+
 def test_one_changed_byte_is_found(give: Callable[..., dict[str, Any]], photo: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jpg"
     convert(photo, output)
