@@ -27,6 +27,7 @@ FORMATS = {
     ".tiff": "image/tiff",
     ".avif": "image/avif",
     ".heic": "image/heic",
+    ".heif": "image/heif",
     ".mp4": "video/mp4",
     ".m4v": "video/mp4",
     ".mov": "video/quicktime",

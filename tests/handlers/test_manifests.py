@@ -25,6 +25,7 @@ from tasktrail.events.reports import Run
 from tasktrail.handlers.errors import CertificateOutOfDate, ManifestMissing
 from tasktrail.handlers.manifest_key import read_claims
 from tasktrail.handlers.manifests import FORMATS, Signing, sign
+from tasktrail.handlers.media.formats import HEIC_SUFFIXES
 from tasktrail.handlers.process.sandboxed import SandboxedAttempts
 
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -310,6 +311,16 @@ def test_a_service_signs_what_it_converts_and_its_result_tells_of_it(
     assert second.result["c2pa"]["input_manifest"]
     plain = done(service, type="image_thumbnail", input_file=photo, output_file=tmp_path / "small.jpg")
     assert "c2pa" not in plain.result
+
+
+@pytest.mark.parametrize("suffix", HEIC_SUFFIXES)
+def test_heic_carries_it_under_both_of_its_suffixes(
+    suffix: str, service: TaskService, photo: Path, tmp_path: Path
+) -> None:
+    made = done(service, type="image_convert", input_file=photo, output_file=tmp_path / f"out{suffix}")
+    with (tmp_path / f"out{suffix}").open("rb") as file, c2pa.Reader("image/heic", file) as reader:
+        assert reader.get_validation_state() == "Valid"
+    assert not made.result["c2pa"]["input_manifest"]
 
 
 def test_a_film_plays_as_before_and_one_that_cannot_carry_it_has_none(service: TaskService, tmp_path: Path) -> None:
