@@ -373,7 +373,27 @@ def test_what_was_not_published_was_not_made(house: Path, log: SqliteLogReader) 
 def test_what_is_no_hash_in_a_result_does_not_hide_the_one_that_was_found(told: object) -> None:
     assert Completed(result={"sha256": told}, output_sha256="b" * 64).made_sha256 == "b" * 64
     assert Completed(result={"sha256": told}).made_sha256 == ""
-    assert Completed(result={"sha256": "a" * 64}, output_sha256="b" * 64).made_sha256 == "a" * 64
+    assert Completed(result={"sha256": "a" * 64}).made_sha256 == "a" * 64
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_what_was_found_of_an_output_counts_and_not_what_its_result_says(tmp_path: Path, *, archived: bool) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    found, told = sha256(b"made").hexdigest(), sha256(b"told").hexdigest()
+    task_id = journal.create(output_file=str(tmp_path / "made"))
+    journal.start(task_id)
+    journal.record(task_id, Completed(result={"sha256": told}, output_sha256=found))
+    if archived:
+        archive(journal, 3)
+    for name in ("made", "told"):
+        (tmp_path / name).write_bytes(name.encode())
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        assert made_by(reader, task_id).digest == found
+        assert makers_of(reader, tmp_path / "made") == (task_id, ())
+        with pytest.raises(UnknownTask):
+            makers_of(reader, tmp_path / "told")
+    log.close()
 
 
 @pytest.mark.parametrize("event", ["created", "started", "completed", "service_started"])
