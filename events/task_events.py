@@ -282,7 +282,7 @@ class Completed(_Event, frozen=True, kw_only=True):
     tools: dict[str, str] = {}
     """Package → version, of those that made the output and that the type names."""
     output_sha256: str = ""
-    """Of the output, in hex, up to a size; of a folder as in a result. Empty where the result has it."""
+    """Of the output, in hex, up to a size; of a folder as in a result. Empty where it is the one in the result."""
 
     @property
     def kept_original(self) -> str:
@@ -292,11 +292,11 @@ class Completed(_Event, frozen=True, kw_only=True):
 
     @property
     def made_sha256(self) -> str:
-        """The SHA-256 of the output, in hex, as the result says or else as it was found. Empty: none, or not known."""
+        """The SHA-256 of the output, in hex, as it was found or else as the result says. Empty: none, or not known."""
         if self.kept_original:
             return ""
         said = self.result.get("sha256")
-        return str(said) if is_sha256(said) else self.output_sha256
+        return self.output_sha256 or (str(said) if is_sha256(said) else "")
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

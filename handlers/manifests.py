@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -27,11 +27,29 @@ FORMATS = {
     ".tiff": "image/tiff",
     ".avif": "image/avif",
     ".heic": "image/heic",
+    ".heif": "image/heif",
     ".mp4": "video/mp4",
     ".m4v": "video/mp4",
     ".mov": "video/quicktime",
 }
-"""Suffix → what the library calls the format, of those that can carry a manifest."""
+"""Suffix of an output → what the library calls the format, of those that can carry a manifest."""
+_STARTS = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF8", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"II+\0", "image/tiff"),  # BigTIFF
+    (b"MM\0+", "image/tiff"),
+)
+_RIFF = {b"WEBP": "image/webp", b"AVI ": "video/avi"}
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "image/avif"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), "image/heic"),
+    b"qt  ": "video/quicktime",
+}
+_UNKNOWN = "application/octet-stream"
+"""In such an input the library looks for no manifest."""
 Sign = Callable[[bytes], bytes]
 """Answers the signature of some bytes, as COSE has it."""
 _SETTINGS = {
@@ -123,9 +141,14 @@ class Signing:
         context = c2pa.Context(c2pa.Settings.from_dict(_SETTINGS))
         builder = c2pa.Builder.from_json(made.manifest(part.suffix), context)
         builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+        ingredient = {"title": f"input{source.suffix}", "relationship": "parentOf"}
         with source.open("rb") as read:
-            kind = FORMATS.get(source.suffix.lower(), "application/octet-stream")
-            builder.add_ingredient({"title": f"input{source.suffix}", "relationship": "parentOf"}, kind, read)
+            try:
+                builder.add_ingredient(ingredient, _format_of(read), read)
+            except c2pa.C2paError:
+                # What decoders take may be too damaged for this library, which then finds no manifest in it either.
+                read.seek(0)
+                builder.add_ingredient(ingredient, _UNKNOWN, read)
         builder.add_action(made.action)
         algorithm = c2pa.C2paSigningAlg[self._claims.algorithm]
         with (
@@ -137,6 +160,18 @@ class Signing:
         with signed.open("rb") as read, c2pa.Reader(form, read, context=context) as reader:
             said: dict[str, Any] = msgspec.json.decode(reader.json())
         return said
+
+
+def _format_of(read: BinaryIO) -> str:
+    """What the library calls the format of an input, by its first bytes: a name may lie, or have no suffix."""
+    head = read.read(12)
+    read.seek(0)
+    for start, form in _STARTS:
+        if head.startswith(start):
+            return form
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:], _UNKNOWN)
+    return _BRANDS.get(head[8:], "video/mp4") if head[4:8] == b"ftyp" else _UNKNOWN
 
 
 class ManifestClaim(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ Take KEY from whoever runs the log on another way than the file. Exit code 0: th
 import base64
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def opened(path: Path) -> Envelope:
     return Envelope.from_dict(said)
 
 
+def digest_of(made: Path) -> str:
+    """The SHA-256 of a file; of a folder that of what `sha256sum *` prints in it."""
+    if not made.is_dir():
+        with made.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(made.iterdir())
+    if not all(one.is_file() and "\n" not in one.name for one in files):  # such a name could read as several files
+        raise ValueError("the folder holds more than plain files, or a name with a line end")
+    return hashlib.sha256(os.fsencode("".join(f"{digest_of(one)}  {one.name}\n" for one in files))).hexdigest()
+
+
 def checked(statement: Path, file: Path, key: str) -> dict:
     """What was signed of the file. Raises an error unless all of it holds."""
     if key.count("+") < 2:
@@ -46,9 +58,7 @@ def checked(statement: Path, file: Path, key: str) -> dict:
     ):
         raise ValueError("what was signed is no statement of provenance")
     (subject,) = said["subject"]
-    with file.open("rb") as made:
-        digest = hashlib.file_digest(made, "sha256").hexdigest()
-    if subject["digest"] != {"sha256": digest}:
+    if subject["digest"] != {"sha256": digest_of(file)}:
         raise ValueError("the file is not the one that the statement is about")
     return said["predicate"]
 

@@ -91,7 +91,7 @@ _LOCK_PATIENCE = 1.0
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
 _MADE = (
-    "? IN (json_extract(data, '$.result.sha256'), json_extract(data, '$.output_sha256'))"
+    "? = coalesce(json_extract(data, '$.output_sha256'), json_extract(data, '$.result.sha256'))"
     " AND json_extract(data, '$.result.original.kept') IS NULL"
 )
 """Whether an output of that hash was made, as `Completed.made_sha256` says it."""

@@ -15,7 +15,7 @@ import msgspec
 from ...events.errors import InvalidPath, OutputExists
 from ...events.reports import AttemptEnded, AttemptProbed, AttemptProgressed, PublishWanted, Run
 from ...events.task_events import Estimated
-from ...events.values import MAX_INTEGER, is_sha256
+from ...events.values import MAX_INTEGER
 from ..contract import (
     ONE_CORE,
     Estimate,
@@ -387,8 +387,9 @@ def _publish(
     output = Path(run.output_file)
     part = part_path(output, run.task_id)
     settle(part)
-    if not is_sha256(ending.result.get("sha256")) and 0 < size_of(part) <= hash_up_to:
-        ending = msgspec.structs.replace(ending, output_sha256=settled(part, sync=False)[1])
+    if 0 < size_of(part) <= hash_up_to and (found := settled(part, sync=False)[1]) != ending.result.get("sha256"):
+        # A type of one's own may mean something else by it, and an attempt that a file has taken over says anything.
+        ending = msgspec.structs.replace(ending, output_sha256=found)
     if away is not None and run.output_url:
         return _store(run, link, source, ending, away)
     if not _granted(run, link):

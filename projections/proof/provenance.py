@@ -1,6 +1,7 @@
 """From what an output was made: an in-toto statement with a SLSA provenance predicate, signed as DSSE asks."""
 
 import base64
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -40,13 +41,12 @@ class Makers(NamedTuple):
 
 
 def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
-    """The tasks that have made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`.
+    """The tasks that have made a file, or a folder of files, with these very bytes.
 
-    `keys`: of users; if no task is found, it is looked whether some are missing.
+    `keys`: of users; if no task is found, it is looked whether some are missing. Raises `UnknownTask`, `InvalidPath`.
     """
     try:
-        with open(file, "rb", opener=plain_file) as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = _sha256_of_folder(file) if file.is_dir() else _sha256_of(file)
     except OSError as error:
         remedy = "Name a file that you may read, or the number of a task."
         raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file", remedy=remedy) from error
@@ -59,6 +59,23 @@ def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
         field="file",
         remedy=_why_unknown(log, keys),
     )
+
+
+def _sha256_of(file: Path) -> str:
+    with open(file, "rb", opener=plain_file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _sha256_of_folder(folder: Path) -> str:
+    """That of what `sha256sum *` prints in it, as the task has recorded it. Raises `OSError`."""
+    files = sorted(folder.iterdir())
+    for file in files:
+        if not file.is_file():
+            raise OSError(errno.EINVAL, f"{file.name!r} in it is no plain file")
+        if "\n" in file.name:  # such a name could read as several files
+            raise OSError(errno.EINVAL, f"{file.name!r} in it holds a line end")
+    lines = "".join(f"{_sha256_of(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(os.fsencode(lines)).hexdigest()
 
 
 def _has_written(log: LogReader, task_id: int, place: str) -> bool:
@@ -128,6 +145,8 @@ class Made(NamedTuple):
     """The event of `done`."""
     digest: str
     """SHA-256, in hex."""
+    given: tuple[Recorded, ...]
+    """How each task ended that it depends on and that had completed before: the attempt was handed what these made."""
 
 
 def made_by(log: LogReader, task_id: int) -> Made:
@@ -172,7 +191,15 @@ def made_by(log: LogReader, task_id: int) -> Made:
             field="task_id",
             remedy="`hash_inputs_up_to` says up to which size it is, where the type does not tell it itself.",
         )
-    return Made(created, started, done, done.event, digest)
+    ends = (log.last_of(other) for other in created.depends_on)
+    given = tuple(end for end in ends if end is not None and _was_given(end, started))
+    refuse_changed(log, *(end.position for end in given))
+    return Made(created, started, done, done.event, digest, given)
+
+
+def _was_given(end: Recorded, started: Recorded) -> bool:
+    """Whether an attempt that began there could be handed the result."""
+    return isinstance(end.event, Completed) and end.position < started.position
 
 
 def statement(
@@ -187,7 +214,8 @@ def statement(
         others: the tasks that have made the same bytes, too, if somebody has looked for them.
         seal: the newest one, if there is any. It is named if it covers the record.
     """
-    created, started, done, completed, digest = made
+    created, started, done, completed, digest, given = made
+    log_id = f"urn:{builder.replace('/', ':')}"
     read = completed.input_read
     source: dict[str, Any] = {"uri": _as_uri(created.input_file)} if created.input_file else {}
     if source and read is not None:
@@ -209,11 +237,11 @@ def statement(
                     "input_file": created.input_file,
                     "output_file": created.output_file,
                 },
-                "resolvedDependencies": [source] if source else [],
+                "resolvedDependencies": [*([source] if source else []), *(_as_source(log_id, end) for end in given)],
             },
             "runDetails": {
                 "builder": {
-                    "id": f"urn:{builder.replace('/', ':')}",
+                    "id": log_id,
                     "version": {"tasktrail": _version(log, started)} | completed.tools,
                 },
                 "metadata": {
@@ -229,6 +257,14 @@ def statement(
             },
         },
     }
+
+
+def _as_source(log_id: str, end: Recorded) -> dict[str, Any]:
+    """What a task that was depended on has made, without the path: it may be somebody else's task."""
+    said: dict[str, Any] = {"uri": f"{log_id}:tasks:{end.task_id}:attempts:{end.attempt}"}
+    if isinstance(end.event, Completed) and is_sha256(end.event.made_sha256):
+        said["digest"] = {"sha256": end.event.made_sha256}
+    return said | {"annotations": {"position": end.position, "hash": end.hash.hex()}}
 
 
 def _manifest_of(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -188,9 +188,9 @@ def prove_command(
 def provenance_command(session: Session, made: str, out: Path | None) -> None:
     """Say from what and how an output was made: an in-toto statement with SLSA provenance, signed (DSSE).
 
-    A file is found by its SHA-256, wherever it lies now. The statement names the task, and the position of the record
-    that says so. It is signed with the key that `tasktrail seal` uses. Where several tasks have made these bytes, the
-    one whose output lies there is named, else the newest, and the others with it.
+    A file, or a folder of files, is found by its SHA-256, wherever it lies now. The statement names the task, and the
+    position of the record that says so. It is signed with the key that `tasktrail seal` uses. Where several tasks have
+    made these bytes, the one whose output lies there is named, else the newest, and the others with it.
     """
     import msgspec
 

@@ -587,7 +587,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _bytes(
             "Inputs up to this size are read once more when a task completes, so that their SHA-256 is recorded, and "
-            "so are outputs of which the type does not tell it; 0: only inputs of batches and watched folders, of any "
+            "so are outputs, whatever their types tell of it; 0: only inputs of batches and watched folders, of any "
             "size."
         ),
     ] = 4 * 1024**3

@@ -12,6 +12,7 @@ import pytest
 
 import tasktrail
 from tasktrail.events import commands, errors, recorded
+from tasktrail.events.log import personal
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -115,6 +116,15 @@ def test_every_event_is_in_the_reference_with_its_tag_and_fields(event: type[msg
 def test_the_envelope_is_in_the_reference() -> None:
     fields = tuple(field for field in recorded.Recorded.__struct_fields__ if field != "event")
     assert unnamed(fields, section(DOCS / "reference" / "events.md", "The envelope")) == []
+
+
+@pytest.mark.parametrize("tag", personal.PERSONAL)
+def test_every_field_that_is_encrypted_is_in_the_reference(tag: str) -> None:
+    table = section(DOCS / "reference" / "events.md", "What is encrypted").splitlines()
+    rows = [row for row in table if row.startswith("|") and f"`{tag}`" in row.split("|")[1]]
+    fields = tuple(field for field in personal.PERSONAL[tag] if not field.startswith("task."))
+    assert rows
+    assert unnamed(fields, "\n".join(rows)) == []
 
 
 @pytest.mark.parametrize("command", commands.TaskCommand.__args__)

@@ -25,6 +25,7 @@ from tasktrail.events.reports import Run
 from tasktrail.handlers.errors import CertificateOutOfDate, ManifestMissing
 from tasktrail.handlers.manifest_key import read_claims
 from tasktrail.handlers.manifests import FORMATS, Signing, sign
+from tasktrail.handlers.media.formats import HEIC_SUFFIXES
 from tasktrail.handlers.process.sandboxed import SandboxedAttempts
 
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -174,6 +175,35 @@ def test_the_manifest_of_the_input_is_kept_and_no_path_or_value_is_told(
     assert b"10:10" not in second.read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tiff", ".avif"])
+@pytest.mark.parametrize("name", ["in", "in.dat", "in.jfif", "in.png", "in.mp4"])
+def test_the_manifest_of_the_input_is_kept_whatever_the_input_is_called(
+    suffix: str, name: str, give: Callable[..., dict[str, Any]], photo: Path, tmp_path: Path
+) -> None:
+    first, output = tmp_path / f"first{suffix}", tmp_path / "out.jpg"
+    convert(photo, first)
+    earlier = give(photo, first)
+    convert(photo, output)
+    told = give(first.rename(tmp_path / name), output)
+    assert told["c2pa"]["input_manifest"]
+    state, manifest = read(output)
+    assert (state, manifest["ingredients"][0]["active_manifest"]) == ("Valid", earlier["c2pa"]["manifest"])
+
+
+@pytest.mark.parametrize("begin", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\x20AVI ", b"\0\0\0\x18ftypisom"])
+def test_an_input_that_the_library_cannot_read_is_told_by_its_hash(
+    begin: bytes, give: Callable[..., dict[str, Any]], photo: Path, tmp_path: Path
+) -> None:
+    """Others may read it: a film with some bytes behind its end, or a recording that was cut, can be converted."""
+    source, output = tmp_path / "in.mov", tmp_path / "out.jpg"
+    source.write_bytes(begin + b"something" * 20)
+    convert(photo, output)
+    assert not give(source, output)["c2pa"]["input_manifest"]
+    state, manifest = read(output)
+    (parent,) = manifest["ingredients"]
+    assert (state, parent["title"]) == ("Valid", "input.mov")
+
+
 def test_one_changed_byte_is_found(give: Callable[..., dict[str, Any]], photo: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jpg"
     convert(photo, output)
@@ -281,6 +311,16 @@ def test_a_service_signs_what_it_converts_and_its_result_tells_of_it(
     assert second.result["c2pa"]["input_manifest"]
     plain = done(service, type="image_thumbnail", input_file=photo, output_file=tmp_path / "small.jpg")
     assert "c2pa" not in plain.result
+
+
+@pytest.mark.parametrize("suffix", HEIC_SUFFIXES)
+def test_heic_carries_it_under_both_of_its_suffixes(
+    suffix: str, service: TaskService, photo: Path, tmp_path: Path
+) -> None:
+    made = done(service, type="image_convert", input_file=photo, output_file=tmp_path / f"out{suffix}")
+    with (tmp_path / f"out{suffix}").open("rb") as file, c2pa.Reader("image/heic", file) as reader:
+        assert reader.get_validation_state() == "Valid"
+    assert not made.result["c2pa"]["input_manifest"]
 
 
 def test_a_film_plays_as_before_and_one_that_cannot_carry_it_has_none(service: TaskService, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from PIL import Image
 
 from tasktrail import TaskService, __version__
 from tasktrail.config.settings import Config
-from tasktrail.events import Completed
+from tasktrail.events import Completed, Failed
+from tasktrail.events.commands import RetryTask
 from tasktrail.events.errors import Erased, InvalidPath, LogCorrupt, UnknownTask
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
@@ -44,7 +45,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A service has made small.jpg of in.png, by a batch, and other.jpg by itself; a third task was cancelled.
 
     Then it was told to hash small inputs only, and made two more, one of them by a batch. Of a file that it could make
-    no smaller it made nothing in its place, and then another file.
+    no smaller it made nothing in its place, and then another file. The last task made a folder of two pages.
     """
     folder = tmp_path_factory.mktemp("house")
     Image.linear_gradient("L").save(folder / "in.png")
@@ -65,7 +66,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert tasks.wait(task_id, timeout=60).status == "completed"
         stays = tasks.create_task(**larger, output_file=folder / "6.jpg", original="replace")
         made = tasks.create_task(**larger, output_file=folder / "7.jpg")
-        assert [tasks.wait(task_id, timeout=60).status for task_id in (stays, made)] == ["completed"] * 2
+        (folder / "in.txt").write_text("\n".join(f"line {number}" for number in range(150)))
+        drawn: dict[str, Any] = {"type": "document_preview", "input_file": folder / "in.txt"}
+        pages = tasks.create_task(**drawn, output_file=folder / "pages", options={"pages": "1-2"})
+        assert [tasks.wait(task_id, timeout=60).status for task_id in (stays, made, pages)] == ["completed"] * 3
     return folder
 
 
@@ -174,13 +178,48 @@ def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_chang
         makers_of(log, tmp_path / "none")
 
 
-def complete(journal: Journal, output: Path) -> int:
+def complete(journal: Journal, output: Path, **fields: Any) -> int:
     """The number of a task that has made a file."""
     output.write_bytes(b"made")
-    task_id = journal.create(output_file=str(output))
+    task_id = journal.create(output_file=str(output), **fields)
     journal.start(task_id)
     journal.record(task_id, Completed(result={"sha256": sha256(b"made").hexdigest()}))
     return task_id
+
+
+def test_the_maker_of_a_folder_is_found_and_anybody_can_check_it(
+    house: Path, log: SqliteLogReader, tmp_path: Path
+) -> None:
+    pages = Path(shutil.copytree(house / "pages", tmp_path / "moved"))
+    key, written = PrivateKey.made(NAME), tmp_path / "pages.intoto.json"
+
+    def check() -> int:
+        command = [sys.executable, str(CHECKER), str(written), str(pages), key.public.text]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.stderr
+        return done.returncode
+
+    assert makers_of(log, pages) == (8, ())
+    written.write_text(json.dumps(signed(statement(log, made_by(log, 8), NAME), key)))
+    assert check() == 0
+    (pages / "more").write_bytes(b"")
+    assert check() == 4
+    with pytest.raises(UnknownTask):
+        makers_of(log, pages)
+    (pages / "more").unlink()
+    first, second = sorted(pages.iterdir())
+    # In the lines that are hashed, this one name reads as two files.
+    listed = f"{first.name}\n{digest(second)}  {second.name}"
+    second.rename(tmp_path / "second")
+    first.rename(pages / listed)
+    assert check() == 4
+    with pytest.raises(InvalidPath, match=r"cannot be read: .*line end"):
+        makers_of(log, pages)
+    (pages / listed).rename(first)
+    second.mkdir()
+    assert check() == 4
+    with pytest.raises(InvalidPath, match=r"cannot be read: .*no plain file"):
+        makers_of(log, pages)
 
 
 @pytest.mark.parametrize("gone", [(), ("forgotten",), ("erased",), ("erased", "forgotten")])
@@ -247,6 +286,58 @@ def test_of_several_makers_the_one_whose_output_lies_there_is_named(tmp_path: Pa
     log.close()
 
 
+def test_what_the_task_was_given_by_those_it_depends_on_is_a_source_too(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    part = complete(journal, tmp_path / "part")
+    number = journal.create("count")
+    journal.start(number)
+    journal.record(number, Completed(result={"n": 1}))
+    failed = journal.create("count")
+    journal.start(failed)
+    journal.record(failed, Failed(outcome="failed", error="no", error_type="ValueError", final=True))
+    waits_for = (part, number, failed)
+    of_a_film: dict[str, Any] = {"input_file": "/in.mov", "depends_on": waits_for, "on_dependency_failure": "ignore"}
+    whole = complete(journal, tmp_path / "whole", **of_a_film)
+    journal.send(RetryTask(task_id=failed, force=True))
+    journal.start(failed)
+    journal.record(failed, Completed())
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        built = statement(reader, made_by(reader, whole), NAME)["predicate"]["buildDefinition"]
+        records = {task_id: reader.last_of(task_id) for task_id in (part, number)}
+    source, *given = built["resolvedDependencies"]
+    assert source["uri"] == "file:///in.mov"
+    # What ended before the attempt began was handed to it; what failed then had nothing to give.
+    at = {
+        task_id: {"position": record.position, "hash": record.hash.hex()}
+        for task_id, record in records.items()
+        if record is not None
+    }
+    assert given == [
+        {
+            "uri": f"urn:tasktrail:0123456789ab:tasks:{part}:attempts:1",
+            "digest": {"sha256": sha256(b"made").hexdigest()},
+            "annotations": at[part],
+        },
+        {"uri": f"urn:tasktrail:0123456789ab:tasks:{number}:attempts:1", "annotations": at[number]},
+    ]
+    log.close()
+
+
+def test_nothing_is_signed_of_a_changed_record_of_what_the_task_depended_on(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    part = complete(journal, tmp_path / "part")
+    whole = complete(journal, tmp_path / "whole", depends_on=(part,))
+    log.close()
+    with forging(tmp_path / "log.db") as conn:
+        right, wrong = sha256(b"made").hexdigest(), sha256(b"other").hexdigest()
+        changed = "UPDATE events SET data = replace(data, ?, ?) WHERE task_id = ? AND event = 'completed'"
+        assert conn.execute(changed, (right, wrong, part)).rowcount == 1
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader, pytest.raises(LogCorrupt):
+        made_by(reader, whole)
+
+
 def test_what_has_made_no_file_says_so(log: SqliteLogReader) -> None:
     with pytest.raises(SealUnfit, match=r"has not completed.*`tasktrail show 3`"):
         statement(log, made_by(log, 3), NAME)
@@ -282,7 +373,27 @@ def test_what_was_not_published_was_not_made(house: Path, log: SqliteLogReader) 
 def test_what_is_no_hash_in_a_result_does_not_hide_the_one_that_was_found(told: object) -> None:
     assert Completed(result={"sha256": told}, output_sha256="b" * 64).made_sha256 == "b" * 64
     assert Completed(result={"sha256": told}).made_sha256 == ""
-    assert Completed(result={"sha256": "a" * 64}, output_sha256="b" * 64).made_sha256 == "a" * 64
+    assert Completed(result={"sha256": "a" * 64}).made_sha256 == "a" * 64
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_what_was_found_of_an_output_counts_and_not_what_its_result_says(tmp_path: Path, *, archived: bool) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    found, told = sha256(b"made").hexdigest(), sha256(b"told").hexdigest()
+    task_id = journal.create(output_file=str(tmp_path / "made"))
+    journal.start(task_id)
+    journal.record(task_id, Completed(result={"sha256": told}, output_sha256=found))
+    if archived:
+        archive(journal, 3)
+    for name in ("made", "told"):
+        (tmp_path / name).write_bytes(name.encode())
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        assert made_by(reader, task_id).digest == found
+        assert makers_of(reader, tmp_path / "made") == (task_id, ())
+        with pytest.raises(UnknownTask):
+            makers_of(reader, tmp_path / "told")
+    log.close()
 
 
 @pytest.mark.parametrize("event", ["created", "started", "completed", "service_started"])
