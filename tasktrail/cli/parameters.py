@@ -165,15 +165,12 @@ class SecondsParam(NumberParam):
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read the duration, and hold it against the limits."""
-        from ..config.settings import parse_duration
+        from ..config.settings import parse_seconds
 
         try:
-            seconds = float(value)
+            seconds = parse_seconds(str(value))
         except ValueError:
-            try:
-                seconds = parse_duration(str(value))
-            except ValueError:
-                self.fail(f"{value!r} is not a duration: take seconds, or a unit as in 10m, 2h or 1d.", param, ctx)
+            self.fail(f"{value!r} is not a duration: take seconds, or a unit as in 10m, 2h or 1d.", param, ctx)
         return float(super().convert(seconds, param, ctx))
 
     def _describe_range(self) -> str:

@@ -50,6 +50,14 @@ def parse_duration(text: str) -> float:
     return _scaled(text, _SECONDS)
 
 
+def parse_seconds(text: str) -> float:
+    """A number of seconds, or a duration: what people type for fields that take seconds."""
+    try:
+        return float(text)
+    except ValueError:
+        return parse_duration(text)
+
+
 def parse_age(text: str) -> float:
     """The same for what is forgotten for ever, so with a unit: whoever writes `90` may mean days."""
     if _BARE_NUMBER.fullmatch(text.strip()):

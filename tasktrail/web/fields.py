@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from ..config.settings import parse_size
+from ..config.settings import parse_seconds, parse_size
 from ..events import TasktrailError
 from ..intake.refusals import refusal
 from ..times import FORMS, read_time
@@ -37,8 +37,8 @@ class Field(msgspec.Struct, kw_only=True):
     hint: str = ""
     """How it is typed: its bounds, its form."""
     required: bool = False
-    whole: bool = False
-    """Of a number."""
+    keyboard: Literal["", "numeric", "decimal"] = ""
+    """That a phone shows, if not the usual one."""
     longest: int | None = None
     choices: Sequence[tuple[str, str]] = ()
     """Values, and what is shown for them."""
@@ -277,7 +277,7 @@ def _field(place: str, name: str, shape: _Shape) -> Field:
         meaning=_meaning(schema),
         hint=_hint(shape),
         required=shape.required,
-        whole=schema.get("type") == "integer" and not shape.extra.get("in_bytes"),
+        keyboard=_keyboard(shape),
         longest=schema.get("maxLength"),
         choices=_choices(shape),
         value=default,
@@ -304,6 +304,16 @@ def _label(name: str, extra: Mapping[str, Any]) -> str:
     return text[:1].upper() + text[1:] + unit
 
 
+def _keyboard(shape: _Shape) -> Literal["", "numeric", "decimal"]:
+    if shape.control != "number" or shape.extra.get("in_bytes") or _in_seconds(shape):  # a unit has letters
+        return ""
+    return "numeric" if shape.schema.get("type") == "integer" else "decimal"
+
+
+def _in_seconds(shape: _Shape) -> bool:
+    return shape.extra.get("value") == "SECONDS"
+
+
 def _meaning(schema: JsonSchema) -> str:
     text = str(schema.get("description", ""))
     return f"No: {text.removeprefix('False: ')}" if text.startswith("False: ") else text
@@ -324,6 +334,8 @@ def _hint(shape: _Shape) -> str:
     schema, example = shape.schema, str(shape.extra.get("example", ""))
     if shape.extra.get("in_bytes"):
         return "Bytes, or a size like 4GiB."
+    if _in_seconds(shape):
+        return f"{_range(schema)} Or with a unit, like 10m or 2h.".strip()
     match shape.control:
         case "number":
             told = _range(schema)
@@ -447,6 +459,8 @@ def _parsed(shape: _Shape, text: str, now: datetime) -> Any:
     schema = shape.schema
     if shape.extra.get("in_bytes"):
         return _read(parse_size, text, "a size such as 4GiB")
+    if _in_seconds(shape):
+        return _read(parse_seconds, text, "seconds, or a duration such as 10m")
     match shape.control:
         case "number" if schema["type"] == "integer":
             return _read(int, text, "a whole number")

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from ..actors.core.explanation import Why
 from ..actors.pictures import NoPicture
+from ..config.settings import parse_seconds
 from ..errors import OnlyAtService
 from ..events import (
     AdjustTask,
@@ -509,7 +510,7 @@ def _command(fields: Mapping[str, str], now: datetime) -> tuple[type[Command], d
         case "cancel":
             return CancelTask, {**common, "children": "children" in fields}
         case "retry":
-            delay = _number("delay", fields.get("delay", "").strip() or "0")
+            delay = _seconds("delay", fields.get("delay", "").strip() or "0")
             return RetryTask, {**common, "force": "force" in fields, "delay": delay}
         case "hold":
             return AdjustTask, {**common, "held": True}
@@ -539,14 +540,16 @@ def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
     return changes
 
 
-def _number(field: str, text: str) -> float:
+def _seconds(field: str, text: str) -> float:
     try:
-        number = float(text)
+        seconds = parse_seconds(text)
     except ValueError:
-        number = nan
-    if not isfinite(number):
-        raise InvalidValue(f"{field}: {text[:40]!r} is no number", field=field)
-    return number
+        seconds = nan
+    if not isfinite(seconds):
+        raise InvalidValue(
+            f"{field}: {text[:40]!r} is no duration", field=field, remedy="Write seconds, or a duration such as 10m."
+        )
+    return seconds
 
 
 ROUTES = (task_page, live_task, task_picture, act_on_one)

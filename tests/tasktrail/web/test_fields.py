@@ -253,7 +253,19 @@ def test_a_field_of_a_command_is_typed_as_on_the_command_line() -> None:
         "max_memory": "max_memory has to be a size such as 4GiB, not 'lots'"
     }
     assert form.read({"users": "ada=1"}, NOW)[1] == {"users.ada": 'users.ada has to be a user\'s number, such as "7"'}
-    assert field_of(FormFields(CreateTask), "retry_delay").label == "Retry delay (seconds)"
+
+
+def test_what_takes_seconds_takes_a_duration_as_well() -> None:
+    form = FormFields(CreateTask, ("retry_delay", "timeout"))
+    assert form.read({"retry_delay": "10m", "timeout": "1.5h"}, NOW) == ({"retry_delay": 600.0, "timeout": 5400.0}, {})
+    assert form.read({"retry_delay": "90", "timeout": ""}, NOW) == ({"retry_delay": 90.0}, {})
+    told = "timeout has to be seconds, or a duration such as 10m, not 'soon'"
+    assert form.read({"timeout": "soon"}, NOW)[1] == {"timeout": told}
+    assert set(form.read({"timeout": "-5", "retry_delay": "nan"}, NOW)[1]) == {"timeout", "retry_delay"}
+    field = field_of(FormFields(CreateTask), "retry_delay")
+    assert (field.label, field.keyboard) == ("Retry delay (seconds)", "")
+    assert "like 10m" in field.hint
+    assert field_of(FormFields(CreateTask), "priority").keyboard == "numeric"
 
 
 def test_dependencies_are_typed_with_commas_or_as_a_list() -> None:

@@ -174,7 +174,7 @@ def test_a_task_that_failed_shows_why_with_the_traceback_folded_and_is_retried(
         assert "said is-bad" in refused.text
     assert "checked" in page  # beyond its retries, so it is forced
     Image.new("RGB", (9, 9)).save(tmp_path / "bad.png")
-    answer = browser.post(f"/tasks/{task_id}/act", data={**sent, "force": "on"}, follow_redirects=True)
+    answer = browser.post(f"/tasks/{task_id}/act", data={**sent, "force": "on", "delay": "0.1s"}, follow_redirects=True)
     assert "The task has another life." in answer.text
     browser.post(f"/tasks/{task_id}/act", data={**sent, "force": "on"})  # a second press changes nothing
     assert service.wait(task_id, 60).status == "completed"
