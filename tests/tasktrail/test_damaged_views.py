@@ -181,6 +181,21 @@ def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, n
         assert seen(reader) == due
 
 
+def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_service: Open) -> None:
+    """SQLite reads it, and it is Python that cannot: such an error has no name of SQLite's."""
+    content = (data / "views.db").read_bytes()
+    made = b"FROM counts WHERE number > 0"
+    assert content.count(made) == 1
+    damaged = content.replace(made, made[:-1] + b"\xff")
+    (data / "views.db").write_bytes(damaged)
+    with Reader(data) as reader:
+        assert seen(reader) == due
+    (data / "views.db").write_bytes(damaged)
+    service = open_service()
+    assert seen(service) == due
+    assert service.verify().ok
+
+
 def empty_page(views: Path, name: str) -> None:
     """Overwrites the first page of a table or an index."""
     with closing(sqlite3.connect(views)) as conn:
