@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,7 @@ from ..events.ranges import NumberRange, is_within, spans_of, to_ranges
 from ..events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived, TasksForgotten, UserErased
 from ..events.values import MAX_INTEGER
 from ..handlers.workspace import remove_entry
+from ..projections import ViewsDamaged
 from ..projections.queries.forgettable import Forgettable, Forgotten, count_forgettable, forgettable
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
@@ -61,6 +62,7 @@ class Forgetter:
         views_path: the views.
         tell: gets messages for the Scheduler.
         settle: waits until the views have all that is durable.
+        on_damage: has views built anew that were found damaged.
         sources: the names of the watched folders.
         alone: held while archives are written, by whoever does it.
         clock: the time.
@@ -74,6 +76,7 @@ class Forgetter:
         views_path: Path,
         tell: Callable[[Forget], None],
         settle: Callable[[], None],
+        on_damage: Callable[[ViewsDamaged], None],
         sources: Callable[[], Collection[str]],
         alone: threading.Lock,
         clock: Clock,
@@ -84,6 +87,7 @@ class Forgetter:
         self._views_path = views_path
         self._tell = tell
         self._settle = settle
+        self._on_damage = on_damage
         self._sources = sources
         self._clock = clock
         self._passed = passed
@@ -97,8 +101,18 @@ class Forgetter:
     def count(self, rule: RetentionRule) -> Forgotten:
         """What `forget` would forget."""
         self._settle()
-        with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
+        with self.views() as conn:
             return count_forgettable(conn, rule, self.now(), self._sources())
+
+    @contextmanager
+    def views(self) -> Iterator[sqlite3.Connection]:
+        """The views as they stand. Raises `ViewsDamaged`; they are built anew then, so that it helps to ask again."""
+        try:
+            with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
+                yield conn
+        except ViewsDamaged as error:
+            self._on_damage(error)
+            raise
 
     def forget(
         self,
@@ -149,7 +163,7 @@ class Forgetter:
 
     def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Forgettable]:
         self._settle()
-        with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
+        with self.views() as conn:
             yield from forgettable(conn, rules, place, self.now(), self._sources(), below)
 
     def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Forgettable]:
@@ -404,7 +418,7 @@ class Retention(Actor):
                     path.unlink(missing_ok=True)
 
     def _views_are_old(self) -> bool:
-        with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
+        with self._forgetter.views() as conn:
             return bool(holds_forgotten(conn))
 
     def _build(self, last: int) -> None:

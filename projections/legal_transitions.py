@@ -60,6 +60,8 @@ class _Track(msgspec.Struct, gc=False):
     """Whether its first record was there, so that it is known whether it has a key …"""
     hidden: bool = False
     """… unless that is encrypted, or was erased."""
+    losses: int = 0
+    """How often all had been lost when its status was told."""
 
 
 class _Needs:
@@ -118,6 +120,12 @@ class Lawbook:
         self._epoch = 0
         self._unknown = False
         """Whether there may be tasks of which no record was there to be judged."""
+        self._until = 0
+        """All tasks up to this one have a track."""
+        self._losses = 0
+        """How often all tasks were lost. Each learns of it when it is asked for: there may be many losses and tasks."""
+        self._failing: set[int] = set()
+        """The tasks that failed, and are to be retried by the very next record."""
 
     @property
     def tasks(self) -> int:
@@ -140,39 +148,48 @@ class Lawbook:
             return
         self._needs.remove(task_id)
         self._tracks.setdefault(task_id, _Track()).status = "lost"
+        self._failing.discard(task_id)
 
     def lose_all(self) -> None:
         """Records are not there to be judged, and whose they were is not known."""
-        for track in self._tracks.values():
-            track.status = "lost"
+        self._losses += 1
+        self._failing.clear()
         self._holders.clear()
         self._needs = _Needs()
         self._unknown, self._complete = True, False
 
     def lose_retries(self) -> None:
         """Records are missing: what was to follow on a failure may be among them."""
-        for track in self._tracks.values():
-            if track.status == "failing":
-                track.status = "lost"
+        for task_id in tuple(self._failing):
+            self.lose(task_id)
 
     def end(self) -> Iterator[tuple[int, str]]:
         """What is wrong with the end of the log: (position, words)."""
-        for task_id, track in self._tracks.items():
-            if track.status == "failing":
-                yield track.position, f"task {task_id} failed, was to be retried, and no `retried` follows"
+        for task_id in sorted(self._failing):
+            yield self._tracks[task_id].position, f"task {task_id} failed, was to be retried, and no `retried` follows"
+
+    def _track(self, task_id: int) -> _Track | None:
+        """What is known of a task by now."""
+        track = self._tracks.get(task_id)
+        if track is not None and track.losses < self._losses:
+            track.status, track.losses = "lost", self._losses
+        return track
 
     def _judge_task(self, record: Recorded) -> Iterator[str]:
         event, task_id = record.event, record.task_id
         if isinstance(event, Created):
             yield from self._judge_created(event, task_id)
-        track = self._tracks.setdefault(task_id, _Track("lost" if self._unknown else "new"))
+        track = self._track(task_id)
+        if track is None:
+            track = self._tracks[task_id] = _Track("lost" if self._unknown else "new", losses=self._losses)
         if isinstance(event, Created):
             track.created, track.hidden = True, is_erased(event)
         move = _move(event)
         if track.status == "lost":
             life, position = record.life, record.position
-            known = track.created, track.hidden
+            known = track.created, track.hidden, self._losses
             self._tracks[task_id] = _Track(_LEADS_TO[move], record.attempt, life, position, *known)
+            self._note_failing(task_id)
             return
         after = _LAW.get((track.status, move))
         if after is None:
@@ -183,6 +200,7 @@ class Lawbook:
         track.attempt += isinstance(event, Started)
         track.life += move == "retried by hand"
         track.position = record.position
+        self._note_failing(task_id)
         if track.status in _OVER:
             self._needs.remove(task_id)
         elif task_id in self._refers:
@@ -196,10 +214,17 @@ class Lawbook:
         if record.life != track.life:
             yield f"task {task_id} is in life {track.life}, the record says {record.life}"
 
+    def _note_failing(self, task_id: int) -> None:
+        if self._tracks[task_id].status == "failing":
+            self._failing.add(task_id)
+        else:
+            self._failing.discard(task_id)
+
     def _judge_created(self, event: Created, task_id: int) -> Iterator[str]:
         if self._unknown:  # each task has a larger number than those before it
-            for before in range(1, task_id):
-                self._tracks.setdefault(before, _Track("lost"))
+            for before in range(self._until + 1, task_id):
+                self._tracks.setdefault(before, _Track("lost", losses=self._losses))
+            self._until = max(self._until, task_id - 1)
             self._unknown = False
         expected = len(self._tracks) + 1
         if task_id not in self._tracks and task_id != expected:
@@ -228,7 +253,8 @@ class Lawbook:
                     yield f"a service started with epoch {epoch} after epoch {self._epoch}"
                 self._epoch = max(epoch, self._epoch)
             case Adjusted(task_id=task_id):
-                status = self._tracks[task_id].status if task_id in self._tracks else "unknown"
+                track = self._track(task_id)
+                status = "unknown" if track is None else track.status
                 if status not in (*_WAITING, "lost") and not (status == "unknown" and self._unknown):
                     yield f"task {task_id} is {status} and cannot be adjusted"
             case Deduplicated(task_id=task_id) if not self._may_answer(task_id):
@@ -254,7 +280,7 @@ class Lawbook:
 
     def _may_answer(self, task_id: int) -> bool:
         """Whether a task is open with a key, as far as that is known."""
-        track = self._tracks.get(task_id)
+        track = self._track(task_id)
         if track is None:
             return self._unknown
         if not track.created or track.status == "lost":

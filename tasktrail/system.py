@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from . import __version__
 from .actors.archiver import Archiver
-from .actors.base import PING, WAKE, Catch, Committed, Orders, PutInPlace, StateQuery, logger
+from .actors.base import PING, WAKE, Catch, Committed, Damaged, Orders, PutInPlace, StateQuery, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
@@ -81,7 +81,7 @@ from .handlers.publish import part_path, staging_folder
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews
+from .projections import TaskViews, ViewsDamaged
 from .projections.errors import views_behind
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
@@ -242,6 +242,7 @@ class System:
             views_path=paths.views,
             tell=self.scheduler.tell,
             settle=self._settle_views,
+            on_damage=lambda error: self.doubt_views(self.views.generation, error),
             sources=lambda: [source.source for source in self.sources],
             clock=self.clock,
         )
@@ -742,6 +743,11 @@ class System:
                 raise NotReady(f"The service stops before the views have reached position {position}")
             if self.clock.monotonic() >= until:
                 raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+
+    def doubt_views(self, generation: int, error: ViewsDamaged) -> None:
+        """Have views of this generation built anew, unless that was done since, or is just done."""
+        if self.views.doubt(generation):
+            self.projector.tell(Damaged(error.message))
 
     def adopt_views(self) -> None:
         """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""

@@ -41,7 +41,7 @@ def decode(tag: str, data: str | bytes, position: int = 0) -> Event:
             reason = f"Position {position} holds a `{tag}` of a form that this version does not know: {error}"
             raise LogTooNew(reason) from error
         raise LogCorrupt(f"Position {position} holds a `{tag}` that cannot be read: {error}") from error
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError) as error:  # TypeError: it is a number
         raise LogCorrupt(f"Position {position} holds a `{tag}` that cannot be read: {error}") from error
     return event
 
@@ -112,7 +112,7 @@ def to_row(fact: Fact, position: int) -> StoredRow:
 
 def from_row(row: StoredRow, digest: bytes, decrypt: Decrypt | None = None) -> Recorded:
     """The record a row holds. Without `decrypt`, fixed values stand where something is encrypted."""
-    if row[13].startswith(BEGINS):
+    if isinstance(row[13], str) and row[13].startswith(BEGINS):  # a bit of a damaged file makes another type of it
         row = erased(row) if decrypt is None else decrypt(row)
     position, task_id, version, tag, at, actor, reason, command, correlation, causation, attempt, life, _, data = row
     event, time = decode(tag, data, position), moment(at, position)
@@ -125,5 +125,5 @@ def moment(recorded_at: str, position: int) -> datetime:
     """The time of a record. Raises `LogCorrupt` where it is none."""
     try:
         return datetime.fromisoformat(recorded_at)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise LogCorrupt(f"Position {position} has no readable time: {recorded_at!r}") from error

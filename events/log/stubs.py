@@ -241,6 +241,8 @@ class _Account:
 
     def wrong_with_whole(self) -> str:
         """What is wrong once all were told, in words."""
+        if not (_are_ranges(self.event.tasks) and _are_ranges(self.event.positions)):
+            return f"the record at {self.position} says in no form that can be read what was forgotten"
         due = sum(last - first + 1 for first, last in self._tasks)
         if self.begun != due:
             return f"{self._says} forgotten, which are {due}, and {self.begun} were there"
@@ -381,10 +383,13 @@ class StubCheck:
 
 def _numbers_in(ranges: str) -> list[NumberRange]:
     """What ranges stand for; nothing for what are none."""
-    try:
+    with suppress(ValueError):
         return spans_of(ranges)
-    except ValueError:
-        return []
+    return []
+
+
+def _are_ranges(text: str) -> bool:
+    return not text or bool(_numbers_in(text))
 
 
 def _number_of(wanted: int, spans: list[tuple[NumberRange, int]]) -> int | None:

@@ -22,7 +22,7 @@ def bounded(conn: sqlite3.Connection, instructions: float, ask: Callable[[], _T]
     try:
         return ask()
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:  # text that is no UTF-8 has none
             raise
         if left >= 0:  # Ctrl-C came up in `look`, and was dropped there
             raise KeyboardInterrupt from None

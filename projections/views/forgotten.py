@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from ...events import Recorded
-from ...events.errors import TaskForgotten
+from ...events.errors import LogCorrupt, TaskForgotten
 from ...events.ranges import NumberRange, spans_of
 from ...events.system_events import RetentionRule, TasksForgotten
 from ...events.values import MAX_INTEGER
@@ -35,9 +35,16 @@ def write_forgotten(conn: sqlite3.Connection, records: Iterable[Recorded]) -> No
         (span.first, span.last, record.position, msgspec.json.encode(record.event.rule).decode())
         for record in records
         if isinstance(record.event, TasksForgotten)
-        for span in spans_of(record.event.tasks)
+        for span in _tasks_of(record.event, record.position)
     ]
     conn.executemany("INSERT INTO forgotten VALUES (?, ?, ?, ?, NULL)", rows)
+
+
+def _tasks_of(event: TasksForgotten, position: int) -> Sequence[NumberRange]:
+    try:
+        return spans_of(event.tasks)
+    except ValueError as error:
+        raise LogCorrupt(f"Position {position}: which tasks were forgotten cannot be read") from error
 
 
 def read_forgotten(conn: sqlite3.Connection) -> Sequence[NumberRange]:

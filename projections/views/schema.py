@@ -224,7 +224,8 @@ def is_current(conn: sqlite3.Connection) -> bool:
 
 def is_useless(error: sqlite3.Error) -> bool:
     """Whether the file itself is at fault, and not the moment: such a file may go."""
-    return error.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR"))
+    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")  # text that is no UTF-8 has no name of its own
+    return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR"))
 
 
 def create_tables(conn: sqlite3.Connection, *, indexes: bool = True) -> None:

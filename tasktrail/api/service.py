@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.base import Catch, Damaged, StateQuery, Ticket
+from ..actors.base import Catch, StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.owners import without_others
 from ..actors.core.resources import why_it_never_fits
@@ -625,8 +625,7 @@ class _Running(Source):
 
     def mend(self, generation: int, error: ViewsDamaged) -> bool:
         """Have the Projector build the views anew, unless it has done so since they were found damaged."""
-        if self._system.views.doubt(generation):
-            self._system.projector.tell(Damaged(error.message))
+        self._system.doubt_views(generation, error)
         return self._system.views.wait(MENDED_WITHIN)
 
     def _end(self) -> int:

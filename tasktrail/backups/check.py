@@ -163,6 +163,8 @@ def check_chain(
             before = _hash_at(copy, after)
         except sqlite3.Error as error:
             raise unreadable_log(path, error) from error
+        except ValueError as error:
+            raise LogCorrupt(f"{path} is damaged: a record does not say in ranges what was dropped: {error}") from error
         copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
         for number, begin in enumerate(range(after, last, _PAGE), 1):
             end = min(begin + _PAGE, last)

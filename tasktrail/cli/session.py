@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..intake.examination import CommandIntake
     from ..intake.paths import PathRules
     from ..paths import DataPaths
-    from ..projections import Forgotten, Rebuilt, Verification
+    from ..projections import Forgotten, Rebuilt, TaskQueries, Verification
     from ..projections.proof.bundle import Proof
     from ..projections.proof.exported import ExportSigner
     from ..projections.proof.growth import Growth
@@ -521,10 +521,15 @@ class Environment:
                 return service.forget(older_than, dry_run=True, **narrowed)
         _with_log(session)
         rule = rule_of(older_than, **narrowed)
-        with self._reader(session) as reader, reader.source.views_apart() as views, views.moment() as conn:
+        with self._reader(session) as reader:
             reader.check_types(TaskFilters(type=(rule.type,) if rule.type else ()))
             folders = [folder.source for folder in reader.sources()]
-            return count_forgettable(conn, rule, self.now(), folders)
+
+            def count(views: "TaskQueries") -> "Forgotten":
+                with views.moment() as conn:
+                    return count_forgettable(conn, rule, self.now(), folders)
+
+            return reader.source.ask(count)
 
     def archivable(self, session: Session, before: int | datetime | None) -> "Archived":
         """How much `archive` would take. The service says it, or the files when none runs."""

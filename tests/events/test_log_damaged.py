@@ -15,6 +15,7 @@ from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.faults import Fault
 from tasktrail.events.log.integrity import can_be_rebuilt, damaged_indexes
 from tasktrail.events.log.migrations import migrations
+from tasktrail.events.log.rows import COLUMNS, from_row
 from tasktrail.events.log.schema import NAMES, SET, TABLES, expected, is_newest
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 
@@ -257,3 +258,14 @@ def test_a_changed_version_in_the_header_is_damage_and_no_matter_of_permissions(
     path.write_bytes(content)
     with pytest.raises(LogCorrupt, match="its header is damaged: bytes 18 and 19 are"):
         SqliteEventLog(path, now=NOW)
+
+
+@pytest.mark.parametrize("column", ["recorded_at", "data"])
+@pytest.mark.parametrize("value", [7, 0.5, None])
+def test_a_number_in_the_place_of_a_text_is_damage(whole: Path, column: str, value: object) -> None:
+    """A single bit in front of a record says of which type its values are."""
+    with closing(SqliteLogReader(whole)) as reader:
+        (row,) = reader.rows(301, 1)
+    place = COLUMNS.index(column)
+    with pytest.raises(LogCorrupt, match="Position 302"):
+        from_row((*row[:place], value, *row[place + 1 : 14]), row[14])

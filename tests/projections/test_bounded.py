@@ -35,6 +35,8 @@ def test_what_is_too_long_is_given_up_and_the_moment_goes_on(conn: sqlite3.Conne
     assert count(20_000) == 20_000, "nothing is given up any more"
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         bounded(conn, 10_000, lambda: conn.execute("SELECT * FROM none"))
+    with pytest.raises(sqlite3.OperationalError, match="UTF-8"):
+        bounded(conn, 10_000, lambda: conn.execute("SELECT CAST(x'ff' AS TEXT)").fetchall())
 
 
 def test_a_ctrl_c_is_not_taken_for_a_question_that_was_given_up(conn: sqlite3.Connection) -> None:

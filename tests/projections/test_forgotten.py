@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from forgery import forging
 from histories import BEGIN, OPERATIONS, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +16,12 @@ from hypothesis import strategies as st
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.snapshots import folded_outbox, folded_state
-from tasktrail.events import Fact, Retried
+from tasktrail.backups.check import check_chain
+from tasktrail.events import CancelTask, Fact, Retried
 from tasktrail.events.errors import LogCorrupt, TaskForgotten
 from tasktrail.events.log import integrity
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.ranges import to_ranges
 from tasktrail.events.recorded import Stub, timestamp
@@ -490,3 +492,32 @@ def test_a_history_with_a_stub_of_its_own_is_not_proven(journal: Journal, tmp_pa
         forged(journal, [ended], str(task_id))
         with pytest.raises(NotAsSealed, match=f"record at {ended}"):
             prove(reader, tmp_path / "seals", task_id)
+
+
+@pytest.mark.parametrize("ranges", ["x", "9-3", "-5"])
+def test_a_record_that_forgets_no_tasks_that_can_be_read_is_damage(tmp_path: Path, ranges: str) -> None:
+    path = tmp_path / "log.db"
+    with closing(SqliteEventLog(path, now=BEGIN)) as log:
+        journal = Journal(log)
+        journal.create()
+        rule = RetentionRule(older_than=0.0)
+        journal.record(0, TasksForgotten(tasks=ranges, positions="", stubs=digest_of(()), rule=rule))
+        last = log.head().position
+        with pytest.raises(LogCorrupt, match=f"Position {last}: which tasks were forgotten cannot be read"):
+            folded(journal)
+    with closing(SqliteLogReader(path)) as reader:
+        assert [(one.position, one.code) for one in verify(reader).findings] == [(last, "stub")]
+
+
+def test_a_backup_of_a_log_whose_ranges_were_changed_is_refused_as_damage(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(SqliteEventLog(path, now=BEGIN)) as log:
+        journal = Journal(log)
+        task_id = journal.create()
+        journal.send(CancelTask(task_id=task_id))
+        journal.forget(task_id)
+        last = log.head().position
+    with forging(path) as conn:
+        conn.execute("UPDATE events SET data = json_set(data, '$.positions', '9-3') WHERE event = 'tasks_forgotten'")
+    with pytest.raises(LogCorrupt, match="does not say in ranges what was dropped"):
+        check_chain(path, 0, last)

@@ -13,7 +13,7 @@ from forgery import forging, opened, put_endless_view
 from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
-from tasktrail.events import Cancelled, Created, Event, Fact, Retried
+from tasktrail.events import Cancelled, Completed, Created, Event, Fact, Failed, Retried, Started
 from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.keys import Keys
@@ -476,6 +476,44 @@ def test_what_is_forgotten_is_not_compared_with_all_that_wait(monkeypatch: pytes
     waiting = [(number, Created(type="noop", depends_on=(number - 1,))) for number in range(2, 200)]
     assert judged((1, Created(type="noop")), *waiting, forgetting("1000-1003"), forgetting("1004")) == []
     assert len(compared) <= 5
+
+
+class OneByOne(dict[Any, Any]):
+    """Tells what is asked for by its number, and does not let itself be looked through."""
+
+    def values(self) -> Any:
+        raise AssertionError("all tasks are looked at")
+
+    items = __iter__ = values
+
+
+def test_all_tasks_are_not_looked_at_for_each_record_that_is_missing() -> None:
+    """Somebody may have deleted each third of a million records."""
+    law = Lawbook()
+    law._tracks = OneByOne()
+    to_be_retried = Failed(outcome="failed", error="no", error_type="OSError", final=False)
+    other = "task 2 is in attempt 2, the record says 1"
+
+    def judge(position: int, task_id: int, event: Event, attempt: int = 0) -> list[str]:
+        return list(law.judge(record_at(Fact(task_id, 1, event, BEGIN, attempt=attempt, life=1), position, b"")))
+
+    for task_id in (1, 2):
+        assert judge(2 * task_id, task_id, Created(type="noop")) == []
+        assert judge(2 * task_id + 1, task_id, Started(), 1) == []
+    assert judge(6, 1, to_be_retried, 1) == []
+    law.lose_retries()
+    assert judge(8, 1, Started(), 2) == []
+    assert judge(9, 2, Started(), 1) == ["task 2 is running and cannot be started", other]
+    assert judge(10, 1, to_be_retried, 2) == []
+    law.lose_all()
+    assert list(law.end()) == []
+    assert judge(12, 2, Completed(), 1) == []
+    assert judge(13, 2, Completed(), 1) == ["task 2 is completed and cannot be completed"]
+    assert judge(14, 5, Created(type="noop")) == []
+    assert judge(15, 6, Started(), 1) == ["task 6 is new and cannot be started"]
+    assert judge(16, 4, Started(), 1) == []
+    assert judge(17, 1, Retried(cause="rule"), 2) == []
+    assert judge(18, 5, Cancelled()) == []
 
 
 def test_an_answer_that_is_no_open_task_with_a_key_is_found() -> None:

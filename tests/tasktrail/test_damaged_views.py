@@ -23,7 +23,7 @@ from tasktrail.cli.app import app
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import NotReady
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.projections import TaskFilters, TaskViews, ViewsFailed, catch_up, rebuild_views
+from tasktrail.projections import TaskFilters, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from tasktrail.projections.queries.reader import connect
 from tasktrail.projections.views import checksums
 from tasktrail.projections.views.checksums import STATE, find_damage, row_sum, teach
@@ -175,16 +175,58 @@ def test_without_a_service_damage_is_mended_by_whoever_reads(data: Path, due: An
 @pytest.mark.parametrize("name", ["forgotten", "tasks", "versions", "progress"])
 def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, name: str) -> None:
     """The list of forgotten tasks is looked at before any question is."""
-    with closing(sqlite3.connect(data / "views.db")) as conn:
-        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        [[page]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
-        [[size]] = conn.execute("PRAGMA page_size")
-    with (data / "views.db").open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(bytes(size))
+    empty_page(data / "views.db", name)
     with Reader(data) as reader:
         assert reader.get_task(4).status == "pending"
         assert seen(reader) == due
+
+
+def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_service: Open) -> None:
+    """SQLite reads it, and it is Python that cannot: such an error has no name of SQLite's."""
+    content = (data / "views.db").read_bytes()
+    made = b"FROM counts WHERE number > 0"
+    assert content.count(made) == 1
+    damaged = content.replace(made, made[:-1] + b"\xff")
+    (data / "views.db").write_bytes(damaged)
+    with Reader(data) as reader:
+        assert seen(reader) == due
+    (data / "views.db").write_bytes(damaged)
+    service = open_service()
+    assert seen(service) == due
+    assert service.verify().ok
+
+
+def empty_page(views: Path, name: str) -> None:
+    """Overwrites the first page of a table or an index."""
+    with closing(sqlite3.connect(views)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [[page]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
+        [[size]] = conn.execute("PRAGMA page_size")
+    with views.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
+@pytest.mark.parametrize("name", ["tasks", "notices", "dependants"])
+def test_how_much_would_be_forgotten_is_told_without_a_service_although_views_are_damaged(
+    data: Path, name: str
+) -> None:
+    empty_page(data / "views.db", name)
+    shown = CliRunner().invoke(app, ["--data", str(data), "forget", "--older-than", "0s", "--dry-run"])
+    assert (shown.exit_code, shown.stdout) == (0, "would be forgotten: 6 tasks, 18 records\n")
+    assert "the views have been built anew from the log" in shown.stderr
+
+
+def test_whoever_wants_tasks_forgotten_has_damaged_views_built_anew(data: Path, open_service: Open) -> None:
+    """No other question looks at the table of notices, so nobody else would find out."""
+    service = open_service()
+    assert service.forget(0, dry_run=True).tasks == 6
+    empty_page(data / "views.db", "notices")
+    with pytest.raises(ViewsDamaged, match="ask again"):
+        service.forget(0)
+    assert service._system.views.wait(30)
+    assert service.forget(0).tasks == 6
+    assert service.verify().ok
 
 
 def test_whoever_reads_without_a_service_is_told_that_there_was_damage(data: Path) -> None:
