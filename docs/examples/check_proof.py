@@ -75,10 +75,10 @@ def opened(note, key):
     short = sha256(name.encode() + b"\n" + (raw := decoded(text))).digest()[:4]
     need(raw[:1] == b"\1" and short.hex() == named, "this is no key for seals: give NAME+HASH+KEY itself")
     body, _, signatures = note.rpartition("\n\n")
-    for line in signatures.split("\n"):
-        whose, _, signature = line.rpartition(" ")
-        found = decoded(signature) if whose == "— " + name else b""
-        if found[:4] == short:
+    need(re.fullmatch(r"(— \S+ \S{7,}\n)+", signatures), "the seal has another form")
+    lines = re.findall(r"(\S+) (\S+)\n", signatures)
+    for whose, found in [(whose, decoded(signature)) for whose, signature in lines]:
+        if (whose, found[:4]) == (name, short):
             need(is_signed(raw[1:], (body + "\n").encode(), found[4:]), "the signature is none of this seal")
             origin, size, root, tasks, tasks_root, time = SEAL.fullmatch(body + "\n").groups()
             return origin, int(size), base64.b64decode(root), int(tasks), base64.b64decode(tasks_root), time

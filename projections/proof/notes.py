@@ -219,7 +219,10 @@ def _parts(note: str) -> tuple[str, list[_Line]]:
     body, found, signatures = note.rpartition("\n\n")
     if not found or len(note) > LONGEST_NOTE:
         raise SealUnfit("This is no signed note: it has no empty line before its signatures")
-    return f"{body}\n", _signatures(signatures)
+    text, lines = f"{body}\n", _signatures(signatures)
+    if note != _note(text, lines) or any(len(raw) <= _SHORT for _name, raw in lines):
+        raise SealUnfit("Its signatures are not written as those of a note are: get the file once more, byte by byte")
+    return text, lines
 
 
 def _signatures(text: str) -> list[_Line]:

@@ -102,7 +102,43 @@ def test_a_note_opens_with_its_key_and_says_what_was_signed() -> None:
         with pytest.raises(SealUnfit, match="is none of this text"):
             key.public.opened(changed)
     cosigned = note + "— witness.example/1 AAAAAGZvcmVpZ24=\n"
-    assert key.public.opened(cosigned) == SAID, "others may sign, too"
+    assert key.public.opened(cosigned) == CHECKER["opened"](cosigned, key.public.text) == SAID, "others may sign, too"
+
+
+@pytest.mark.parametrize("behind", ["", "— witness.example/1 AAAAAGZvcmVpZ24=\n"])
+def test_a_note_is_written_in_one_way_only(behind: str) -> None:
+    """As other verifiers of such notes want it; whoever compares two by their bytes sees all that differs."""
+    key = PrivateKey.made(NAMED)
+    note = key.signed(SAID) + behind
+    begin = note.index("— ")
+    lines = note[begin:].splitlines(keepends=True)
+    own = lines[0].rstrip("=\n")
+    others = {
+        note[:-1],
+        f"{note}\n",
+        f"{note} ",
+        f"{note}nobody",
+        f"{note}nobody\n",
+        f"{note}— \n",
+        f"{note}— witness.example/1\n",
+        f"{note}— witness.example/1 \n",
+        f"{note}— witness.example/1 AAA\n",
+        f"{note}— witness.example/1 AAAAAB==\n",
+        f"{note}— witness.example/1 AAAA\n",
+        f"{note[:begin]} {note[begin:]}",
+        f"{note[:begin]}-{note[begin + 1 :]}",
+        f"{note[:begin]}{lines[0][:-1]} \n{behind}",
+        f"{note[:begin]}{own}\n{behind}",
+        f"{note[:begin]}{own[:-1]}{chr(ord(own[-1]) + 1)}=\n{behind}",  # the bits that stand for nothing
+        note.replace("\n", "\r\n"),
+        f"{note[:-1]}\r\n",
+        f"{note[:-1]}\u2028",
+    }
+    for other in others:
+        with pytest.raises(SealUnfit):
+            key.public.opened(other)
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever its words are, it says NOT PROVEN
+            CHECKER["opened"](other, key.public.text)
 
 
 GO_PRIVATE = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"

@@ -58,7 +58,6 @@ EACH = 100
 PATIENCE = 120
 """Seconds that a mutation may take. It takes some hundredths."""
 PAGE = 4096
-SIGNED = b"\xe2\x80\x94 "
 
 Rows: TypeAlias = list[list[Any]]
 
@@ -662,13 +661,9 @@ def told_of(folder: Path, seals: Path, key: PublicKey, *, views: bool, apart: tu
     return Told(not found.ok, positions, words, found.sealed or 0)
 
 
-def meaning(seals: Path) -> object:
-    """What the notes say and who has signed them."""
-    found = {}
-    for path in seal_files(seals):
-        body, _, signatures = path.read_bytes().rpartition(b"\n\n")
-        found[path.name] = body, [line for line in signatures.split(b"\n") if line.startswith(SIGNED)]
-    return found
+def contents(seals: Path) -> object:
+    """The notes as they stand there: each is written in one way only."""
+    return {path.name: path.read_bytes() for path in seal_files(seals)}
 
 
 def first_that_differs(world: World, path: Path) -> int | None:
@@ -721,7 +716,7 @@ def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str
     apart = ("views", "answer", "index") if name in ABOUT_FILES else ("views",)
     said = told_of(folder, seals, world.key, views=name in ABOUT_VIEWS, apart=apart)
     if name in ABOUT_SEALS:
-        changed = meaning(seals) != meaning(world.kept)
+        changed = contents(seals) != contents(world.kept)
         first = None
     elif name in ABOUT_VIEWS:
         changed = everything(looked_at / "views.db") != everything(world.folder / "views.db")
