@@ -62,6 +62,14 @@ class Keys:
         """Whether there is a file of keys."""
         return self.path.exists()
 
+    def check(self) -> None:
+        """Raises `KeysUnreadable` where there is a file of keys that cannot be used."""
+        conn = self._connected()
+        if conn is not None:
+            self._opened_master()
+            for key in self._fetch(conn, "SELECT id FROM keys LIMIT 1"):
+                self._plain(str(key[0]))
+
     def make(self, master: Path | None = None) -> None:
         """Make the files, unless they are there; move the master key when it is to lie elsewhere from now on.
 

@@ -50,6 +50,9 @@ class LogReader(ReadableLog, Protocol):
     def erasable(self, user_id: int) -> Erasable:
         """How much an erasure of a user would take. It looks through all records."""
 
+    def refuse_lost_keys(self) -> None:
+        """Raises `KeysUnreadable` where something is encrypted and `keys.db` is not there or cannot be used."""
+
     def belongings(self, user_id: int) -> Belongings:
         """What there is of a user; see `EventLog.belongings`."""
 

@@ -709,6 +709,14 @@ class SqliteLogReader:
         decrypt = self._decrypt.anew()
         return [from_row(row[:14], row[14], decrypt) for row in rows]
 
+    def refuse_lost_keys(self) -> None:
+        """Raises `KeysUnreadable` where something is encrypted and `keys.db` is not there or cannot be used."""
+        try:
+            refuse_lost_keys(self._conn, self._decrypt.keys)
+        except sqlite3.Error as error:
+            raise explained(error, self._path, "cannot be read") from error
+        self._decrypt.keys.check()
+
     def last_of(self, task_id: int) -> Recorded | None:
         """The latest event of a task."""
         rows = fetch(self._conn, f"{SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))

@@ -31,7 +31,7 @@ from ..backups.evidence import refuse_older_log
 from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
-from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
+from ..events.errors import ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.files import refuse_rescued
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
@@ -150,6 +150,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Why the log cannot be read, and what to do."""
     history_trouble: tuple[str, str] = ("", "")
     """What the log lacks that views, snapshots or its mark have seen, and what to do."""
+    keys_trouble: tuple[str, str] = ("", "")
+    """Why the keys of personal data cannot be used, and what to do."""
     service_trouble: tuple[str, str] = ("", "")
     """Why the service that runs takes no commands, and what to do."""
     service_degraded: tuple[str, ...] = ()
@@ -198,6 +200,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         last_writer=writer,
         log_trouble=trouble,
         history_trouble=_history_trouble(paths),
+        keys_trouble=_keys_trouble(paths.log),
         service_trouble=refusal,
         service_degraded=degraded,
     )
@@ -381,6 +384,19 @@ def _history_trouble(paths: DataPaths) -> tuple[str, str]:
         return error.message, error.advice
     except OSError as error:  # what knows of it cannot be read
         return f"{paths.data} cannot be looked through: {error.strerror}", "Correct its permissions."
+    return "", ""
+
+
+def _keys_trouble(path: Path) -> tuple[str, str]:
+    if has_no_log(path):
+        return "", ""
+    try:
+        with closing(read_log(path)) as log:
+            log.refuse_lost_keys()
+    except KeysUnreadable as error:
+        return error.message, error.advice
+    except TasktrailError:  # of the log itself, which is told by itself
+        pass
     return "", ""
 
 

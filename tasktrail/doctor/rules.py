@@ -182,6 +182,14 @@ def _history(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("history", "ok", "the log lacks nothing that views, snapshots or its mark have seen")
 
 
+def _keys(facts: Facts, config: Config) -> Iterator[Finding]:
+    message, remedy = facts.keys_trouble
+    if message:
+        yield Finding("keys", "fail", message, remedy)
+    elif config.personal_data == "encrypted":
+        yield Finding("keys", "ok", "the keys of personal data can be used, or none is needed yet")
+
+
 def _clock(facts: Facts, _config: Config) -> Iterator[Finding]:
     last = facts.last_recorded
     if last is not None and facts.now + CLOCK_TOLERANCE < last:
@@ -401,6 +409,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _lock,
     _log,
     _history,
+    _keys,
     _clock,
     _killing,
     _sandbox,

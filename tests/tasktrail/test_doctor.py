@@ -123,6 +123,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"claims": certified(-9, -1)}, ("manifests", "fail")),
         ({"claims": certified(1, 40)}, ("manifests", "fail")),
         ({"claims_trouble": ("c2pa_key is none", "Name one.")}, ("manifests", "fail")),
+        ({"keys_trouble": ("keys.db is not there", "Put it back.")}, ("keys", "fail")),
         ({"witnesses_trouble": ("witnesses.json is cut", "Add them anew.")}, ("witnesses", "fail")),
         ({"witnesses": (WITNESS, replace(WITNESS, trouble="refused"))}, ("witnesses", "warn")),
     ],
@@ -154,6 +155,30 @@ def test_sizes_are_said_in_the_units_of_the_configuration_and_of_every_other_scr
     assert told["data_space"].startswith("50.0 MiB free at ")
     assert told["machine"] == "the machine has 4 CPUs and 8.0 GiB of memory"
     assert told["max_memory"] == "max_memory is 9.0 GiB, more than there is"
+
+
+def test_keys_of_personal_data_that_are_missing_or_do_not_fit_are_told(tmp_path: Path) -> None:
+    config = replace(HEALTHY_CONFIG, personal_data="encrypted")
+
+    def told() -> tuple[str, str]:
+        facts = replace(HEALTHY, keys_trouble=collect_facts(tmp_path, config).keys_trouble)
+        ((level, message),) = ((one.level, one.message) for one in apply_rules(facts, config) if one.name == "keys")
+        return level, message
+
+    sound = ("ok", "the keys of personal data can be used, or none is needed yet")
+    assert told() == sound
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW, encrypted=True)) as log:
+        log.append([Fact(1, 1, Created(type="noop", user_id=7), NOW, "test")], expected=0)
+    assert told() == sound
+    for name, words in (("master-key", "is not in"), ("keys.db", "keys.db is not there")):
+        (tmp_path / name).rename(tmp_path / "kept")
+        assert (told()[0], words in told()[1]) == ("fail", True)
+        (tmp_path / "kept").rename(tmp_path / name)
+    kept = (tmp_path / "keys.db").read_bytes()
+    (tmp_path / "keys.db").write_bytes(b"no keys")
+    assert (told()[0], "keys.db cannot be used" in told()[1]) == ("fail", True)
+    (tmp_path / "keys.db").write_bytes(kept)
+    assert told() == sound
 
 
 def test_each_witness_is_called_and_a_damaged_list_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from ...clock import boot_seconds
 from ...context import NOTHING_KNOWN, Belongings
 from ...counted import counted
 from ...errors import (
-    LOST_KEYS,
     ConcurrencyError,
     Fenced,
     KeysUnreadable,
@@ -88,7 +87,6 @@ _KEYS = f"""
     SELECT DISTINCT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM tasktrail.events
     WHERE starts_with(data, '{BEGINS}')
 """  # noqa: S608 - our own words
-_ANY_ENCRYPTED = f"SELECT 1 FROM tasktrail.events WHERE starts_with(data, '{BEGINS}') LIMIT 1"  # noqa: S608 - our own words
 
 
 class PostgresqlEventLog(Reading):
@@ -163,12 +161,9 @@ class PostgresqlEventLog(Reading):
 
         It looks through the log, unless this data folder had it last.
         """
+        self.refuse_lost_keys()
         keys = self._decrypt.keys
         if not keys.exist():
-            if self._fetch(_ANY_ENCRYPTED):
-                raise KeysUnreadable(
-                    f"The log holds encrypted personal data, and {keys.path} is not there", remedy=LOST_KEYS
-                )
             return
         if read_mark(self._place) == super().head():
             return

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...context import Belongings
-from ...errors import LogUnreachable
+from ...errors import LOST_KEYS, KeysUnreadable, LogUnreachable
 from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
 from ...system_events import TasksForgotten
@@ -62,6 +62,7 @@ _FIRSTS = """
     WHERE position > %s AND position <= %s AND version = 1 AND event = 'created'
 """
 _FIRST_DATA = "SELECT data FROM tasktrail.events WHERE task_id = %s AND version = 1"
+_ANY_ENCRYPTED = f"SELECT 1 FROM tasktrail.events WHERE starts_with(data, '{BEGINS}') LIMIT 1"  # noqa: S608 - our own words
 _DROP = msgspec.json.Decoder(TasksForgotten)
 
 
@@ -181,6 +182,15 @@ class Reading:
     def _left_of(self, positions: str) -> list[tuple[Any, ...]]:
         """What will be, or is, left of the records at these positions."""
         return [row for first, last in spans_of(positions) for row in self._fetch(_LEFT, NumberRange(first, last))]
+
+    def refuse_lost_keys(self) -> None:
+        """Raises `KeysUnreadable` where something is encrypted and `keys.db` is not there or cannot be used."""
+        keys = self._decrypt.keys
+        if not keys.exist() and self._fetch(_ANY_ENCRYPTED):
+            raise KeysUnreadable(
+                f"The log holds encrypted personal data, and {keys.path} is not there", remedy=LOST_KEYS
+            )
+        keys.check()
 
     def _belongings(self, user_id: int, known: Belongings) -> Belongings:
         head = self.head().position
