@@ -79,7 +79,7 @@ REMEDIES = {
     "key": "Put the newest copy of `keys.db`, together with its master key, in its place. If keys are gone for good, "
     "`tasktrail rebuild` builds views that no longer show what they were for.",
     "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
-    "index": "Restore a backup, or have SQLite build the indexes again on a copy (`REINDEX`) and verify that.",
+    "index": "Restore a backup, or have the indexes built again on a copy (`REINDEX`) and verify that.",
 }
 _LOST_KEYS = (
     "the views know what is personal of tasks whose keys are not in keys.db any more, and no erasure is recorded: do "

@@ -135,9 +135,13 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
 
     If tasks are forgotten meanwhile, it begins again: it may have read the first records of one, and not the last.
     """
+    before = -1
     while True:
         schema.delete_files(path)
         until = log.head().position
+        if until <= before:
+            raise LogCorrupt(f"The log ends at {until}, and a record that has dropped others stands behind it")
+        before = until
         views = TaskViews(path, bulk=True)
         try:
             pull(log, views, until, BULK_PAGE, progress)

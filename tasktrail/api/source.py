@@ -336,17 +336,27 @@ class Unattended(Source):
 
 
 def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -> SchedulerState:
-    """What a Scheduler would know from the log alone; every task that could wait for room stands in the queue."""
+    """What a Scheduler would know from the log alone; every task that could wait for room stands in the queue.
+
+    Raises `LogCorrupt` where a record speaks of a task that is not there.
+    """
     state = SchedulerState(limits, grace={})
     for record in records:
-        state.apply(record, record.position)
+        try:
+            state.apply(record, record.position)
+        except KeyError as error:
+            task_id = error.args[0]
+            raise LogCorrupt(f"Position {record.position} speaks of task {task_id}, which was never created") from error
     state.grace = {task.spec.type: 0.0 for task in state.tasks.values()}
     work = UnitOfWork(state, now)
     for task in state.tasks.values():
         if not task.finished:
             state.outputs.claim(task)
         if task.waiting:
-            state.block(task)
+            try:
+                state.block(task)
+            except KeyError as error:
+                raise LogCorrupt(f"Task {task.id} waits for task {error.args[0]}, which was never created") from error
             work.place(task)
     return state
 

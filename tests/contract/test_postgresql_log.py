@@ -552,6 +552,176 @@ def test_what_was_changed_behind_the_log_is_found_at_the_start(place: Path, stat
         assert len(list(reader.faults())) == 1
 
 
+# --- what a damaged or altered database answers ----------------------------------------------------------------------
+
+NO_CHECKS = """
+    SET session_replication_role = replica;
+    ALTER TABLE tasktrail.events DROP CONSTRAINT events_pkey, DROP CONSTRAINT events_position_check;
+    ALTER TABLE tasktrail.events ALTER position DROP NOT NULL, ALTER actor DROP NOT NULL, ALTER data DROP NOT NULL;
+"""
+
+
+NO_NUMBER = """
+    ALTER TABLE tasktrail.events ALTER position TYPE numeric;
+    UPDATE tasktrail.events SET position = 'NaN' WHERE position = 4
+"""
+
+
+def put_broken_text(place: Path, statement: str) -> None:
+    """Do what has `{0}` for a text that is no UTF-8, which the server does not look at again."""
+    run(
+        place,
+        f"""SET session_replication_role = replica; CREATE CAST (bytea AS text) WITHOUT FUNCTION;
+        {statement.format("decode('c3', 'hex')::text")}; DROP CAST (bytea AS text)""",
+    )
+
+
+def behind_the_index(place: Path, table: str, statement: str) -> None:
+    """Change rows so that no index hears of it: whoever goes by one finds other values than it says."""
+    hears = f"UPDATE pg_index SET indislive = {{0}}, indisready = {{0}} WHERE indrelid = 'tasktrail.{table}'::regclass"
+    with connect(database(place)) as conn:
+        conn.execute("SET session_replication_role = replica")
+        conn.execute(hears.format("false"))
+        conn.execute(statement)
+        conn.execute(hears.format("true"))
+        for way in ("seqscan", "sort", "bitmapscan"):
+            conn.execute(f"ALTER DATABASE {database(place)} SET enable_{way} = off")
+
+
+@pytest.fixture
+def known(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A log with some records and answers, read in pages of two."""
+    for module in ("reader", "reading"):
+        monkeypatch.setattr(f"tasktrail.events.log.postgresql.{module}.PAGE", 2)
+    monkeypatch.setattr("tasktrail.events.log.postgresql.reader._FEW", 2)
+    with closing(opened(place)) as log:
+        journal = Journal(log)
+        for number in range(1, 7):
+            journal.create(command_id=f"c{number}")
+    yield place
+    for way in ("seqscan", "sort", "bitmapscan"):
+        run(place, f"ALTER DATABASE {database(place)} RESET enable_{way}")
+
+
+def found_in(place: Path) -> list[tuple[int, str, str]]:
+    """What `verify` finds, and what looks through the log at a start finds as well."""
+    with closing(read_log(place)) as reader:
+        findings = verify(reader).findings
+        assert bool(findings) == bool(list(reader.faults()))
+        return [(one.position, one.code, one.message) for one in findings]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("statement", "at"),
+    [
+        ("UPDATE tasktrail.events SET position = 1 WHERE position = 4", 4),
+        ("UPDATE tasktrail.events SET position = 1", 2),
+        ("UPDATE tasktrail.events SET position = 9000 WHERE position = 4", 4),
+    ],
+)
+def test_a_check_ends_where_an_index_leads_back_again_and_again(known: Path, statement: str, at: int) -> None:
+    behind_the_index(known, "events", statement)
+    assert (at, "gap") in {(position, code) for position, code, _ in found_in(known)} | {
+        (position, "gap") for position, _, message in found_in(known) if "where a later one is due" in message
+    }
+    with closing(read_log(known)) as reader, pytest.raises(LogCorrupt, match=f"Position {at} of the log is missing"):
+        list(reader.read())
+
+
+@pytest.mark.timeout(60)
+def test_a_check_of_answers_ends_where_an_index_leads_back_again_and_again(known: Path) -> None:
+    behind_the_index(known, "answers", "UPDATE tasktrail.answers SET command_id = 'a'")
+    assert {code for _, code, _ in found_in(known)} == {"answer"}
+    with closing(read_log(known)) as reader, pytest.raises(LogCorrupt, match="do not stand in the order"):
+        list(reader.answered())
+
+
+@pytest.mark.timeout(60)
+def test_the_first_record_of_a_command_is_not_looked_for_without_end(known: Path) -> None:
+    behind_the_index(known, "events", "UPDATE tasktrail.events SET position = 9, command_id = 'c' WHERE position > 1")
+    with closing(read_log(known)) as reader, pytest.raises(LogCorrupt, match="do not stand in the order"):
+        reader.first_of("c", 6)
+
+
+@pytest.mark.timeout(60)
+def test_a_check_ends_where_a_record_far_behind_the_end_cannot_be_read(known: Path) -> None:
+    put_broken_text(
+        known,
+        f"""INSERT INTO tasktrail.events SELECT {2**62}, 99, 1, event, recorded_at, {{0}}, reason, command_id,
+        correlation_id, causation_id, attempt, life, terminal, data, hash FROM tasktrail.events WHERE position = 6""",
+    )
+    assert (2**62, "unreadable") in [one[:2] for one in found_in(known)]
+
+
+@pytest.mark.parametrize("column", ["actor", "data", "event", "recorded_at", "command_id"])
+def test_a_text_that_is_none_is_found_and_refused(known: Path, column: str) -> None:
+    put_broken_text(known, f"UPDATE tasktrail.events SET {column} = {{0}} WHERE position = 4")
+    first = found_in(known)[0]
+    assert first[:2] == (4, "unreadable")
+    assert "no UTF-8" in first[2]
+    with closing(read_log(known)) as reader, pytest.raises(LogCorrupt, match="no UTF-8"):
+        list(reader.read())
+    with pytest.raises(LogCorrupt, match="no UTF-8"):
+        opened(known)
+
+
+def test_a_service_that_reads_a_text_that_is_none_says_so(known: Path) -> None:
+    with closing(opened(known)) as log:
+        put_broken_text(known, "UPDATE tasktrail.events SET actor = {0} WHERE position = 4")
+        with pytest.raises(LogCorrupt, match="no UTF-8"):
+            list(log.read())
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("UPDATE tasktrail.events SET actor = NULL WHERE position = 4", (4, "unreadable")),
+        ("UPDATE tasktrail.events SET data = NULL WHERE position = 4", (4, "unreadable")),
+        ("UPDATE tasktrail.events SET position = NULL WHERE position = 4", (4, "gap")),
+        ("UPDATE tasktrail.events SET position = NULL WHERE position = 6", (0, "file")),
+        ("UPDATE tasktrail.events SET position = -1 WHERE position = 6", (0, "file")),
+        (NO_NUMBER, (0, "unreadable")),
+        ("ALTER TABLE tasktrail.events ALTER hash TYPE text USING 'x'", (1, "unreadable")),
+        ("ALTER TABLE tasktrail.events RENAME hash TO h", (1, "unreadable")),
+        ("ALTER TABLE tasktrail.events RENAME position TO p", (1, "unreadable")),
+        ("DROP TABLE tasktrail.events", (1, "unreadable")),
+    ],
+)  # fmt: skip
+def test_tables_that_may_hold_what_no_log_holds_are_checked_and_not_read(
+    known: Path, statement: str, found: tuple[int, str]
+) -> None:
+    run(known, NO_CHECKS + statement)
+    said = found_in(known)
+    assert (0, "schema") in [one[:2] for one in said]
+    assert found in [one[:2] for one in said]
+    with closing(read_log(known)) as reader:
+        for question in (reader.head, lambda: list(reader.read()), lambda: list(reader.read_to_fold())):
+            with pytest.raises(LogCorrupt, match="missing"):
+                question()
+    with pytest.raises(LogCorrupt):
+        opened(known)
+
+
+def test_an_epoch_of_other_types_is_not_as_it_was_written(known: Path) -> None:
+    run(known, "ALTER TABLE tasktrail.epochs ALTER started_at TYPE timestamptz USING started_at::timestamptz")
+    assert (0, "epoch", "epoch 1 is not as it was written") in found_in(known)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("table", ["events", "answers", "epochs", "owner", "migrations"])
+def test_what_stands_in_the_place_of_a_table_is_not_asked(known: Path, table: str) -> None:
+    run(
+        known,
+        f"""ALTER TABLE tasktrail.{table} RENAME TO kept; CREATE VIEW tasktrail.{table} AS
+        WITH RECURSIVE c (x) AS (SELECT 1::bigint UNION ALL SELECT x + 1 FROM c)
+        SELECT kept.* FROM c, tasktrail.kept WHERE x < 0""",
+    )
+    for look in (read_log, opened):
+        with pytest.raises(LogCorrupt, match=f"the table tasktrail.{table} is no table"):
+            look(known)
+
+
 def test_a_function_that_lets_changes_pass_is_found(place: Path) -> None:
     opened(place).close()
     run(

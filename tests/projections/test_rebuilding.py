@@ -16,7 +16,8 @@ from archiving import forget
 from histories import BEGIN, Journal, random_history
 
 from tasktrail.events import Cancelled, Completed, Recorded
-from tasktrail.events.errors import HistoryMissing
+from tasktrail.events.errors import HistoryMissing, LogCorrupt
+from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import RetentionRule, TasksForgotten
@@ -198,6 +199,24 @@ def test_views_that_are_built_in_place_have_nothing_of_it_either(
 ) -> None:
     rebuild_views(going, tmp_path / "views.db")
     assert_without(journal, going.task_id, tmp_path)
+
+
+class ReaderWithoutEnd(SqliteLogReader):
+    """A log whose last record is not where its end is looked for, as where damaged pages lie."""
+
+    def head(self) -> Head:
+        return Head(2, super().head().hash)
+
+
+def test_views_are_not_built_for_ever_where_the_end_of_the_log_is_not_to_be_found(
+    tmp_path: Path, journal: Journal
+) -> None:
+    forget(journal, journal.over()[0])
+    with (
+        closing(ReaderWithoutEnd(tmp_path / "log.db")) as log,
+        pytest.raises(LogCorrupt, match="The log ends at 2, and a record that has dropped others stands behind it"),
+    ):
+        build_anew(log, tmp_path / "views.db")
 
 
 def test_views_that_missed_how_a_forgotten_task_ended_are_built_anew(tmp_path: Path, journal: Journal) -> None:

@@ -17,7 +17,8 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.feed import Endings
 from tasktrail.api.source import state_from_log
-from tasktrail.events.errors import LogUnreachable, NotReady
+from tasktrail.events import CancelTask
+from tasktrail.events.errors import LogCorrupt, LogUnreachable, NotReady
 from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.reports import AttemptEnded
@@ -85,6 +86,16 @@ def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
             followed.took([record])
         whole = state_from_log(log.read(), Limits(), journal.at)
         assert followed.ask(answers) == answers(whole, journal.at)
+
+
+def test_a_log_that_speaks_of_a_task_that_is_not_there_is_told_as_damaged(journal: Journal, log: LogReader) -> None:
+    journal.create(depends_on=(journal.create(),))
+    _, waiting = log.read()
+    with pytest.raises(LogCorrupt, match="Task 2 waits for task 1, which was never created"):
+        state_from_log([waiting], Limits(), journal.at)
+    journal.send(CancelTask(task_id=1))
+    with pytest.raises(LogCorrupt, match="Position 3 speaks of task 1, which was never created"):
+        state_from_log(list(log.read())[1:], Limits(), journal.at)
 
 
 def test_a_task_waits_no_more_for_one_that_has_completed(

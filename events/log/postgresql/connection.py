@@ -91,7 +91,12 @@ class Database:
                 return ours(text, remedy=remedy) if remedy else ours(text)
         return OutcomeUnknown(text) if is_refusal(error) else LogUnreachable(text)
 
+    def broken_text(self, error: UnicodeDecodeError) -> LogCorrupt:
+        """What it means that the server has sent what is no text: it checks what it is told, and not what it reads."""
+        return LogCorrupt(f"{self.name} cannot be read: a text in it is no UTF-8: {error.reason}", remedy=RESTORE)
 
+
+RESTORE = "Restore the database from its backup."
 _NOT_NOW = ("08", "28", "3D", "53", "57P")
 """Classes of errors of who cannot be reached: the connection, the login, the database, its resources, a shutdown."""
 _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], str], ...] = (

@@ -231,6 +231,8 @@ class PostgresqlEventLog(Reading):
             return conn.execute(statement, values or None, binary=True).fetchall()
         except psycopg.Error as error:
             raise self._database.explained(error, "cannot be read") from error
+        except UnicodeDecodeError as error:
+            raise self._database.broken_text(error) from error
 
     def _note(self, head: Head) -> None:
         self._head = self._durable = head

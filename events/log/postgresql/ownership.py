@@ -151,7 +151,7 @@ def epoch_faults(conn: Conn) -> list[str]:
     for number, (*row, found) in enumerate(rows, 1):
         if row[0] != number:
             return [f"epoch {number} is missing: epoch {row[0]} stands in its place"]
-        if checksum(row) != found:
+        if tuple(map(type, row)) != (int, int, str, str) or checksum(row) != found:
             return [f"epoch {number} is not as it was written"]
     owners = [int(row[0]) for row in conn.execute(_LOOK)]
     return [] if owners == [len(rows)] else [f"the owner is {owners}, and the last epoch that is known is {len(rows)}"]

@@ -1,7 +1,7 @@
 """Reads a log on PostgreSQL: what proves, seals, verifies and answers questions."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,9 +25,9 @@ from ..reading import refuse_gap
 from ..stubs import Drop, StubCheck, digest_of
 from ..writers import Writer, writer_of
 from . import ownership
-from .connection import Conn, Database, Values, is_lost
+from .connection import RESTORE, Conn, Database, Values, is_lost
 from .reading import PAGE, SELECT, Reading
-from .schema import is_there, schema_faults
+from .schema import is_there, schema_faults, table_faults
 from .texts import kept, told, told_row
 
 T = TypeVar("T")
@@ -74,6 +74,8 @@ _ANSWERED = """
     LEFT JOIN tasktrail.events AS earlier ON earlier.position = answers.position - 1
     WHERE answers.command_id > %s ORDER BY answers.command_id LIMIT %s
 """
+_IN_FRONT = "SELECT position FROM tasktrail.events WHERE position < 1 OR position IS NULL LIMIT 50"
+_NEXT_POSITIONS = "SELECT position FROM tasktrail.events WHERE position > %s ORDER BY position LIMIT %s"
 _BACKWARDS = """
     SELECT position, command_id, task_id, event, data FROM tasktrail.events
     WHERE position <= %s ORDER BY position DESC LIMIT %s
@@ -93,6 +95,23 @@ def is_begun(place: Path) -> bool:
             raise database.explained(error, "cannot be read") from error
 
 
+def _is_behind(position: object, after: int) -> bool:
+    """Whether it is a number that comes later. An index that lies may lead back, for ever."""
+    return type(position) is int and position > after
+
+
+def _astray(after: int, position: object) -> Damage:
+    return Damage(after + 1, f"position {position} stands where a later one is due: the rest cannot be read in order")
+
+
+def _told_as_it_is(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row of an event that was stored, or of what no log stores."""
+    try:
+        return told_row(row)
+    except TypeError:
+        return row
+
+
 class PostgresqlLogReader(Reading):
     """The log whose address is in a file. A connection that was lost is made again with the next question."""
 
@@ -101,11 +120,17 @@ class PostgresqlLogReader(Reading):
         self._database = Database(address or read_address(place))
         self._decrypt = Decryption(place)
         self._conn: Conn | None = None
-        self._refuse_none()
+        self._altered = ""
+        """What is wrong with the tables: they may hold what no log holds."""
+        try:
+            self._refuse_none()
+            self._altered = next((fault.message for fault in self._ask(lambda conn: list(table_faults(conn)))), "")
+        except BaseException:
+            self.close()
+            raise
 
     def _refuse_none(self) -> None:
         if not self._ask(is_there):
-            self.close()
             raise LogCorrupt(
                 f"{self._database.name} holds no log",
                 remedy="Check the address in DATA/log.postgresql; `tasktrail serve` begins a log where there is none.",
@@ -126,9 +151,17 @@ class PostgresqlLogReader(Reading):
                 self._conn = None
                 if not again:
                     raise LogUnreachable(f"{self._database.name} cannot be read: {error}") from error
+            except UnicodeDecodeError as error:
+                raise self._database.broken_text(error) from error
         raise AssertionError("the second time ends it")
 
     def _fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        if self._altered:
+            raise LogCorrupt(f"{self._database.name} cannot be read: {self._altered}", remedy=RESTORE)
+        return self._fetch_as_it_is(statement, values)
+
+    def _fetch_as_it_is(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Rows that may hold what no log holds."""
         return self._ask(lambda conn: conn.execute(statement, values or None, binary=True).fetchall())
 
     def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
@@ -222,6 +255,8 @@ class PostgresqlLogReader(Reading):
             for command_id, task_id, position, caused_by, *record, before, total in page:
                 one, by, earlier = (None if text is None else told(text) for text in (command_id, caused_by, before))
                 yield (one, task_id, position, by, *record, earlier, total if sums else None)
+            if page[-1][0] <= after:
+                raise LogCorrupt("The answers do not stand in the order of their command ids", remedy=RESTORE)
             after = page[-1][0]
 
     def epochs(self) -> list[Epoch]:
@@ -241,6 +276,8 @@ class PostgresqlLogReader(Reading):
                 first = tuple(record)
                 if by != caused:
                     return first
+            if rows[-1][0] > position:
+                raise LogCorrupt("The records do not stand in the order of their positions", remedy=RESTORE)
             position = rows[-1][0] - 1
         return first
 
@@ -271,6 +308,7 @@ class PostgresqlLogReader(Reading):
         try:
             faults = self._ask(lambda conn: list(schema_faults(conn)))
             epochs = self._ask(ownership.epoch_faults)
+            in_front = self._fetch_as_it_is(_IN_FRONT)
         except LogUnreachable:  # that is no damage
             raise
         except TasktrailError as error:
@@ -278,6 +316,8 @@ class PostgresqlLogReader(Reading):
             return
         yield from faults
         yield from (Fault(0, "epoch", wrong) for wrong in epochs)
+        for (position,) in in_front:
+            yield Fault(0, "file", f"a record stands at position {position}, in front of the first")
 
     def quick_faults(self) -> Iterator[Fault]:
         """What can be found in no time, however long the log is."""
@@ -311,33 +351,49 @@ class PostgresqlLogReader(Reading):
 
         A page that cannot be read is asked for record by record. Raises `LogUnreachable`.
         """
-        after, wanted = 0, f"{SELECT} WHERE position > %s ORDER BY position LIMIT %s"
-        while True:
+        wanted = f"{SELECT} WHERE position > %s ORDER BY position LIMIT %s"
+        after: int | None = 0
+        while after is not None:
             try:
-                page = self._fetch(wanted, (after, PAGE))
+                page = self._fetch_as_it_is(wanted, (after, PAGE))
             except LogUnreachable:
                 raise
             except TasktrailError:
-                end = int(self._fetch("SELECT max(position) FROM tasktrail.events")[0][0])
-                for position in range(after + 1, min(after + PAGE, end) + 1):
-                    yield self._row(position)
-                after += PAGE
-                if after >= end:
-                    return
+                after = yield from self._one_by_one(after)
                 continue
-            yield from map(told_row, page)
+            yield from map(_told_as_it_is, page)
             if len(page) < PAGE:
+                return
+            if not _is_behind(page[-1][0], after):
+                yield _astray(after, page[-1][0])
                 return
             after = page[-1][0]
 
+    def _one_by_one(self, after: int) -> Generator[tuple[Any, ...] | Damage, None, int | None]:
+        """A page of which something cannot be read; answers with the position it ends at, none at the log's end."""
+        try:
+            positions = [row[0] for row in self._fetch_as_it_is(_NEXT_POSITIONS, (after, PAGE))]
+        except LogUnreachable:
+            raise
+        except TasktrailError as error:
+            yield Damage(after + 1, f"the log cannot be read from here on: {error.message}")
+            return None
+        for position in positions:
+            if not _is_behind(position, after):
+                yield _astray(after, position)
+                return None
+            after = position
+            yield self._row(position)
+        return after if len(positions) == PAGE else None
+
     def _row(self, position: int) -> tuple[Any, ...] | Damage:
         try:
-            rows = self._fetch(f"{SELECT} WHERE position = %s", (position,))
+            rows = self._fetch_as_it_is(f"{SELECT} WHERE position = %s", (position,))
         except LogUnreachable:
             raise
         except TasktrailError as error:
             return Damage(position, f"the record cannot be read: {error.message}")
-        return told_row(rows[0]) if rows else Damage(position, "the record cannot be found by its position")
+        return _told_as_it_is(rows[0]) if rows else Damage(position, "the record cannot be found by its position")
 
     def size(self) -> int:
         """Bytes on the server's disk, with indexes."""

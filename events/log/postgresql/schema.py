@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ...errors import LogCorrupt
 from ..faults import Fault
-from .connection import Conn
+from .connection import RESTORE, Conn
 
 ADJUSTED_TASK = "(data::json->>'task_id')::bigint"
 """An index is used where a query says just this."""
@@ -77,6 +78,19 @@ _CREATE_LOG = (
     FOR EACH STATEMENT EXECUTE FUNCTION tasktrail.refuse_change()
     """,
 )
+_TABLES = {
+    "events": {
+        **dict.fromkeys(("position", "task_id", "version", "attempt", "life", "terminal"), "bigint"),
+        **dict.fromkeys(("event", "recorded_at", "actor", "reason", "data"), "text"),
+        **dict.fromkeys(("command_id", "correlation_id", "causation_id"), "text"),
+        "hash": "bytea",
+    },
+    "answers": {"command_id": "text", "digest": "bytea", "task_id": "bigint", "position": "bigint", "sum": "bytea"},
+    "epochs": {"epoch": "bigint", "pid": "bigint", "host": "text", "started_at": "text", "sum": "bytea"},
+    "owner": {"epoch": "bigint", "beat": "timestamp with time zone"},
+    "migrations": {"number": "bigint", "name": "text"},
+}
+"""Name → the types of its columns, none of which may be null."""
 _INDEXES = {
     "events_pkey": (True, "events", "1", False),
     "one_version_once": (True, "events", "2 3", False),
@@ -90,6 +104,14 @@ _INDEXES = {
 """Name → whether it is unique, its table, the numbers of the columns, and whether it is for some rows only."""
 _TRIGGERS = {"events_are_not_changed": 1 + 2 + 8 + 16, "events_are_not_cut": 2 + 32}
 """Name → when it fires, as PostgreSQL has it: each row, before, DELETE, UPDATE, TRUNCATE."""
+_FIND_KINDS = """
+    SELECT relname, relkind::text FROM pg_class
+    WHERE relnamespace = to_regnamespace('tasktrail') AND relname = ANY(%s) ORDER BY relname
+"""
+_FIND_COLUMNS = """
+    SELECT relname, attname, format_type(atttypid, atttypmod) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    WHERE relnamespace = 'tasktrail'::regnamespace AND attnum > 0 AND NOT attisdropped AND attnotnull
+"""
 _APPLIED = "SELECT name FROM tasktrail.migrations ORDER BY number"
 _FIND_INDEXES = """
     SELECT made.relname, indisvalid AND indisready, indisunique, its.relname, indkey::text, indpred IS NOT NULL
@@ -108,8 +130,16 @@ _FIND_UNSAFE = """
 
 
 def is_there(conn: Conn) -> bool:
-    """Whether the database has a log. Raises `psycopg.Error`."""
-    return conn.execute("SELECT to_regclass('tasktrail.migrations') IS NOT NULL").fetchall() == [(True,)]
+    """Whether the database has a log.
+
+    Raises `LogCorrupt` where something else stands in the place of a table: a view may have no first row, and whoever
+    asks for it waits for ever. Raises `psycopg.Error`.
+    """
+    kinds: dict[str, str] = dict(conn.execute(_FIND_KINDS, (list(_TABLES),)).fetchall())
+    for name, kind in kinds.items():
+        if kind != "r":
+            raise LogCorrupt(f"What stands in the place of the table tasktrail.{name} is no table", remedy=RESTORE)
+    return "migrations" in kinds
 
 
 def create(conn: Conn) -> None:
@@ -136,6 +166,7 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
     if names != MIGRATIONS:
         yield Fault(0, "schema", f"the migrations that were applied are {list(names)}, not {list(MIGRATIONS)}")
         return
+    yield from table_faults(conn)
     indexes = {name: tuple(made) for name, *made in conn.execute(_FIND_INDEXES)}
     for name, made in _INDEXES.items():
         if indexes.get(name) != (True, *made):
@@ -150,3 +181,16 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
             )
     for (name,) in conn.execute(_FIND_UNSAFE):
         yield Fault(0, "schema", f"table {name} is not logged: it is empty after a crash of the server")
+
+
+def table_faults(conn: Conn) -> Iterator[Fault]:
+    """Tables and columns that are missing, or may hold what no log holds. Raises `psycopg.Error`."""
+    found = set(conn.execute(_FIND_COLUMNS))
+    there = {table for table, *_ in found}
+    for table, columns in _TABLES.items():
+        if table not in there:
+            yield Fault(0, "schema", f"table {table} is missing")
+            continue
+        for column, kind in columns.items():
+            if (table, column, kind) not in found:
+                yield Fault(0, "schema", f"column {column} of table {table} is missing, or not as it was made")
