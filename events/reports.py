@@ -199,7 +199,7 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     tools: dict[str, str] = {}
     """Package → version, of those that the type names."""
     output_sha256: str = ""
-    """In hex, where the result does not say it."""
+    """In hex, as it was found. Empty where the result says the same, and where nobody has looked."""
 
 
 class WorkerGone(Frame, frozen=True, tag="exited"):

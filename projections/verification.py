@@ -85,6 +85,9 @@ _LOST_KEYS = (
     "the views know what is personal of tasks whose keys are not in keys.db any more, and no erasure is recorded: do "
     "not build them anew before the keys are back"
 )
+_PUT_BACK_OR_LOSE = (
+    f"{REMEDIES['key']} If the keys are gone for good, `tasktrail rebuild`: the views know no more than the log then."
+)
 RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
 """Of all that is wrong with the log itself."""
 
@@ -243,7 +246,7 @@ def verify(
         if findings.views_read_more and without_key.number:
             findings.clear()
             views_position = None
-            findings.add(without_key.first, "key", _LOST_KEYS)
+            findings.add(without_key.first, "key", _LOST_KEYS, _PUT_BACK_OR_LOSE)
     for position, message in key_check.faults() if key_check is not None else ():
         findings.add(position, "key", message)
     return Verification(

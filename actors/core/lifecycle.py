@@ -44,7 +44,8 @@ def boot(work: UnitOfWork, message: Boot) -> None:
     )
     lost = unreadable(work.state) if message.gives_up_unreadable else Unreadable([], [], [])
     accepted = Origin(actor=message.actor, reason=message.reason)
-    work.record(0, event, accepted if message.accepted_loss or any(lost) else BY_SCHEDULER)
+    has_accepted = message.accepted_loss or message.gives_up_unreadable
+    work.record(0, event, accepted if has_accepted else BY_SCHEDULER)
     if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:
         work.record(0, jump, BY_SCHEDULER)
     configured(work)

@@ -22,6 +22,10 @@ from .schema import refuse_masked
 
 NAME = "keys.db"
 MASTER = "master-key"
+_HALF_LOST = (
+    f"{KeysUnreadable.remedy} If one of them is gone for good, move the other away: then "
+    "`tasktrail serve --accept-lost-keys --reason TEXT` goes on without them."
+)
 _NONCE = 12
 _BYTES = 32
 _TABLES = """
@@ -193,7 +197,7 @@ class Keys:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: object) -> KeysUnreadable:
-        return KeysUnreadable(f"{self.path} cannot be used: {error}")
+        return KeysUnreadable(f"{self.path} cannot be used: {error}", remedy=_HALF_LOST)
 
     def _new(self, user_id: int) -> str:
         assert self._conn is not None
@@ -241,7 +245,9 @@ class Keys:
             try:
                 self._master = AESGCM(_masters_in(file)[name])
             except (OSError, ValueError, KeyError) as error:
-                raise KeysUnreadable(f"The master key of {self.path} is not in {file}: {error}") from error
+                raise KeysUnreadable(
+                    f"The master key of {self.path} is not in {file}: {error}", remedy=_HALF_LOST
+                ) from error
         return self._master
 
     def _rewrap(self, keys: Sequence[tuple[str, int, bytes]], told: str) -> None:
@@ -268,7 +274,8 @@ class Keys:
         if told and file.exists():
             raise KeysUnreadable(
                 f"{file} is there already, and may hold the master key of other keys",
-                remedy="Name another file in `master_key`; each data folder has one of its own.",
+                remedy="Name another file in `master_key`; each data folder has one of its own. If those keys are gone "
+                "for good, move this one away.",
             )
         self._write([], file, told, {})
 

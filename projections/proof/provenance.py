@@ -50,9 +50,9 @@ def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
     except OSError as error:
         remedy = "Name a file that you may read, or the number of a task."
         raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file", remedy=remedy) from error
-    if found := log.with_result(digest):
+    if found := [one for one in log.with_result(digest) if _output_of(log, one)]:
         place = os.path.realpath(file)
-        task_id = next((one for one in found if _has_written(log, one, place)), found[0])
+        task_id = next((one for one in found if os.path.realpath(_output_of(log, one)) == place), found[0])
         return Makers(task_id, tuple(sorted(set(found) - {task_id})))
     raise UnknownTask(
         f"No task of this log has made {str(file)!r}, whose SHA-256 is {digest}, as far as it can tell",
@@ -78,10 +78,10 @@ def _sha256_of_folder(folder: Path) -> str:
     return hashlib.sha256(os.fsencode(lines)).hexdigest()
 
 
-def _has_written(log: LogReader, task_id: int, place: str) -> bool:
-    """Whether the output of a task lies at this real path."""
+def _output_of(log: LogReader, task_id: int) -> str:
+    """Where the output of a task was to lie. Empty for one that makes none, and may mean anything by a `sha256`."""
     (created,) = log.read_task_after(task_id, 0, 1)
-    return isinstance(created.event, Created) and os.path.realpath(created.event.output_file) == place
+    return created.event.output_file if isinstance(created.event, Created) else ""
 
 
 def _as_uri(path: str) -> str:
@@ -185,7 +185,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
             remedy=f"`tasktrail show {task_id}` says what it has found.",
         )
     digest = done.event.made_sha256
-    if not is_sha256(digest):
+    if not (created.output_file and is_sha256(digest)):
         raise NothingMade(
             f"Task {task_id} has made no file, or none whose SHA-256 was recorded",
             field="task_id",
@@ -237,7 +237,7 @@ def statement(
                     "input_file": created.input_file,
                     "output_file": created.output_file,
                 },
-                "resolvedDependencies": [*([source] if source else []), *(_as_source(log_id, end) for end in given)],
+                "resolvedDependencies": [*filter(None, [source]), *(_as_source(log, log_id, end) for end in given)],
             },
             "runDetails": {
                 "builder": {
@@ -259,10 +259,10 @@ def statement(
     }
 
 
-def _as_source(log_id: str, end: Recorded) -> dict[str, Any]:
+def _as_source(log: LogReader, log_id: str, end: Recorded) -> dict[str, Any]:
     """What a task that was depended on has made, without the path: it may be somebody else's task."""
     said: dict[str, Any] = {"uri": f"{log_id}:tasks:{end.task_id}:attempts:{end.attempt}"}
-    if isinstance(end.event, Completed) and is_sha256(end.event.made_sha256):
+    if isinstance(end.event, Completed) and is_sha256(end.event.made_sha256) and _output_of(log, end.task_id):
         said["digest"] = {"sha256": end.event.made_sha256}
     return said | {"annotations": {"position": end.position, "hash": end.hash.hex()}}
 

@@ -31,7 +31,7 @@ from tasktrail.events.errors import Erased, InvalidPath, LogCorrupt, UnknownTask
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import UserErased
-from tasktrail.projections.errors import SealUnfit
+from tasktrail.projections.errors import NothingMade, SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
 from tasktrail.projections.proof.provenance import made_by, makers_of, provenance, signed, statement
 from tasktrail.projections.proof.seals import kept_key, make_seal, private_key
@@ -394,6 +394,22 @@ def test_what_was_found_of_an_output_counts_and_not_what_its_result_says(tmp_pat
         with pytest.raises(UnknownTask):
             makers_of(reader, tmp_path / "told")
     log.close()
+
+
+def test_a_task_without_an_output_has_made_no_file_whatever_its_result_says(filed: Journal, tmp_path: Path) -> None:
+    (tmp_path / "seen").write_bytes(b"made")
+    function = filed.create()
+    filed.start(function)
+    filed.record(function, Completed(result={"sha256": digest(tmp_path / "seen")}))
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+        with pytest.raises(NothingMade):
+            made_by(log, function)
+        with pytest.raises(UnknownTask):
+            makers_of(log, tmp_path / "seen")
+        maker = complete(filed, tmp_path / "made", depends_on=(function,))
+        assert makers_of(log, tmp_path / "seen") == (maker, ())
+        [given] = statement(log, made_by(log, maker), NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
+        assert "digest" not in given
 
 
 @pytest.mark.parametrize("event", ["created", "started", "completed", "service_started"])

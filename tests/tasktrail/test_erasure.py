@@ -439,6 +439,41 @@ def test_a_log_whose_keys_are_gone_for_good_is_given_new_ones(encrypted: Opener,
         assert tasks.wait(task_id, WITHIN).label == "new"
 
 
+def test_that_lost_keys_were_accepted_is_recorded_though_nothing_is_left_to_be_done(
+    encrypted: Opener, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="hers"), WITHIN)
+        config = tasks._system.config
+    for name in ("keys.db", "master-key"):
+        (data / name).unlink()
+    with TaskService.open(data, config=config, accept_lost_keys="the disk died", actor="anna") as tasks:
+        *_, start = (record for record in tasks.log() if isinstance(record.event, ServiceStarted))
+        assert (start.actor, start.reason) == ("anna", "the disk died")
+        [finding] = tasks.verify().findings
+        assert (finding.code, "gone for good, `tasktrail rebuild`" in finding.remedy) == ("key", True)
+        tasks.rebuild()
+        assert tasks.verify().ok
+
+
+@pytest.mark.parametrize("lost", ["keys.db", "master-key"])
+def test_where_half_of_the_keys_is_gone_for_good_the_other_half_is_moved_away(
+    encrypted: Opener, tmp_path: Path, lost: str
+) -> None:
+    data, key = tmp_path / "data", tmp_path / "key"
+    with encrypted(master_key=str(key)) as tasks:
+        held = tasks.create_task(type="noop", user_id=ADA, held=True)
+        config = tasks._system.config
+    gone, left = (data / lost, key) if lost == "keys.db" else (key, data / "keys.db")
+    gone.unlink()
+    with pytest.raises(KeysUnreadable, match=r"gone for good, move (the other|this one) away"):
+        TaskService.open(data, config=config, accept_lost_keys="the disk died")
+    left.rename(tmp_path / "left")
+    with TaskService.open(data, config=config, accept_lost_keys="the disk died") as tasks:
+        assert tasks.get_task(held).status == "cancelled"
+
+
 def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypted: Opener, tmp_path: Path) -> None:
     data, kept = tmp_path / "data", tmp_path / "kept"
     kept.mkdir()
