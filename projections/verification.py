@@ -76,8 +76,7 @@ REMEDIES = {
     "archive": PUT_BACK,
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
-    "key": "Put the newest copy of `keys.db`, together with its master key, in its place. If keys are gone for good, "
-    "`tasktrail rebuild` builds views that no longer show what they were for.",
+    "key": "Put the newest copy of `keys.db`, together with its master key, in its place.",
     "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
     "index": "Restore a backup, or have the indexes built again on a copy (`REINDEX`) and verify that.",
 }
