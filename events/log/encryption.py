@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from msgspec.structs import replace
 
 from ..context import NOTHING_KNOWN, Belongings
-from ..errors import LOST_KEYS, ChangedMeanwhile, KeysUnreadable, LogCorrupt
+from ..errors import ChangedMeanwhile, LogCorrupt
 from ..recorded import Fact
 from ..system_events import CommandRefused, ScheduleAdded, SourceAdded, UserErased
 from ..task_events import Cancelled, Created
@@ -123,7 +123,7 @@ def key_of(conn: sqlite3.Connection, task_id: int) -> str:
 def refuse_lost_keys(conn: sqlite3.Connection, keys: Keys) -> None:
     """Raises `KeysUnreadable` where a log has encrypted records and there is no file of keys at all."""
     if not keys.exist() and (conn.execute(_ANY).fetchone() or any(Archives(conn).encrypted())):
-        raise KeysUnreadable(f"The log holds encrypted personal data, and {keys.path} is not there", remedy=LOST_KEYS)
+        raise keys.missing()
 
 
 class Decryption:

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..errors import KeysUnreadable
+from ..errors import LOST_KEYS, KeysUnreadable
 from .files import create_private, read_small, refuse_pipes, sync
 from .personal import KEY_LENGTH
 from .schema import refuse_masked
@@ -65,6 +65,10 @@ class Keys:
     def exist(self) -> bool:
         """Whether there is a file of keys."""
         return self.path.exists()
+
+    def missing(self) -> KeysUnreadable:
+        """The error for a log in which something is encrypted, while there is no file of keys."""
+        return KeysUnreadable(f"The log holds encrypted personal data, and {self.path} is not there", remedy=LOST_KEYS)
 
     def check(self) -> None:
         """Raises `KeysUnreadable` where there is a file of keys that cannot be used."""

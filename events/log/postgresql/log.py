@@ -15,15 +15,7 @@ from msgspec.structs import astuple
 from ...clock import boot_seconds
 from ...context import NOTHING_KNOWN, Belongings
 from ...counted import counted
-from ...errors import (
-    ConcurrencyError,
-    Fenced,
-    KeysUnreadable,
-    LogCorrupt,
-    LogGone,
-    LogTooNew,
-    LogUnreachable,
-)
+from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew, LogUnreachable
 from ...ranges import spans_of
 from ...recorded import STUB, Fact, Recorded
 from ...system_events import UserErased

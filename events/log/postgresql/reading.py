@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...context import Belongings
-from ...errors import LOST_KEYS, KeysUnreadable, LogUnreachable
+from ...errors import LogUnreachable
 from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
 from ...system_events import TasksForgotten
@@ -187,9 +187,7 @@ class Reading:
         """Raises `KeysUnreadable` where something is encrypted and `keys.db` is not there or cannot be used."""
         keys = self._decrypt.keys
         if not keys.exist() and self._fetch(_ANY_ENCRYPTED):
-            raise KeysUnreadable(
-                f"The log holds encrypted personal data, and {keys.path} is not there", remedy=LOST_KEYS
-            )
+            raise keys.missing()
         keys.check()
 
     def _belongings(self, user_id: int, known: Belongings) -> Belongings:
