@@ -117,13 +117,20 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
             print_json(task)
         return
     if not tasks:
-        then = f" as of {moment(as_of)}" if isinstance(as_of, datetime) else ""
-        say(f"No task passes the filters{then}." if total == 0 else f"None beyond {filters.offset} of {total}.")
+        narrowed = any(text for name, text in texts.items() if name not in ("sort", "limit", "offset"))
+        say(f"None beyond {filters.offset} of {total}." if total else _says_none(as_of, narrowed=narrowed))
         return
     layout = session.layout(as_of)
     layout.table(_LIST, (_list_row(task, layout) for task in tasks))
     if total > len(tasks):
         say(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)
+
+
+def _says_none(as_of: int | datetime | None, *, narrowed: bool) -> str:
+    then = "" if as_of is None else f" as of {moment(as_of) if isinstance(as_of, datetime) else f'position {as_of}'}"
+    if narrowed:
+        return f"No task passes the filters{then}."
+    return f"There were no tasks{then}." if then else "There are no tasks."
 
 
 def _list_row(task: "Task", layout: TerminalLayout) -> tuple[str, ...]:

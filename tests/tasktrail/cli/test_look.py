@@ -94,7 +94,10 @@ def test_list_as_json_is_a_task_a_line(cli: Callable[..., Any], tasks: Any) -> N
 
 
 def test_list_says_when_there_is_more_and_when_there_is_nothing(cli: Callable[..., Any], tasks: Any) -> None:
-    assert cli("list").out == "No task passes the filters.\n"
+    assert cli("list").out == cli("list", "--sort", "priority", "--limit", "5").out == "There are no tasks.\n"
+    assert cli("list", "--status", "failed").out == "No task passes the filters.\n"
+    assert cli("list", "--user", "1", "--as-of", "0").out == "No task passes the filters as of position 0.\n"
+    assert cli("list", "--as-of", "0").out == "There were no tasks as of position 0.\n"
     for _ in range(3):
         tasks.create_task(type="noop")
     assert "2 of 3" in cli("list", "--limit", "2").err
@@ -166,7 +169,7 @@ def test_what_was_not_there_then_says_when_that_was(cli: Callable[..., Any], sto
         shown = cli(command, str(story), "--as-of", "2026-01-31T12:59:59+01:00")
         assert (shown.code, f"Task {story} did not exist at 2026-01-31 11:59:59Z" in shown.err) == (1, True), command
     listed = cli("list", "--as-of", "2026-01-31T12:59:59+01:00")
-    assert listed.out == "No task passes the filters as of 2026-01-31 11:59:59Z.\n"
+    assert listed.out == "There were no tasks as of 2026-01-31 11:59:59Z.\n"
 
 
 def test_a_task_that_is_not_there_is_exit_code_1(cli: Callable[..., Any]) -> None:
