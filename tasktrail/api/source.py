@@ -52,9 +52,9 @@ _PAGE = 1000
 
 def log_built_anew(why: str) -> None:
     """A line of the log about views that could not be gone on with."""
-    import structlog  # hardly ever needed, and most commands are over before it would be loaded
+    from ..actors.logger import get_logger  # hardly ever needed
 
-    structlog.get_logger(__name__).warning("the views have been built anew from the log", why=why)
+    get_logger(__name__).warning("the views have been built anew from the log", why=why)
 
 
 class _Closing:
