@@ -112,11 +112,15 @@ def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
         ("/v1/queue/pause", {"type": "image_konvert"}, (404, "unknown_type", "type")),
         ("/v1/limits", {"types": {"image_konvert": 1}}, (404, "unknown_type", "type")),
         ("/v1/tasks/999999/adjust", {"priority": 1}, (404, "unknown_task", "task_id")),
-        ("/v1/schedules", {"schedule": "s", "task": {"type": "nothing"}, "every": 5}, (400, "unknown_type", "")),
+        (
+            "/v1/schedules",
+            {"schedule": "s", "task": {"type": "nothing"}, "every": 5},
+            (400, "unknown_type", "task.type"),
+        ),
         (
             "/v1/schedules",
             {"schedule": "s", "task": {"type": "image_thumbnail", "input_file": "a", "output_file": "b"}, "every": 5},
-            (400, "invalid_path", "input_file"),
+            (400, "invalid_path", "task.input_file"),
         ),
         (
             "/v1/schedules",
