@@ -83,7 +83,8 @@ _DOES_NOT_RUN = "the service does not run"
 @click.option(
     "--accept-lost-keys",
     is_flag=True,
-    help="Cancel tasks, and remove schedules and sources, that nobody can read because their keys are gone; the same.",
+    help="Cancel tasks, and remove schedules and sources, that nobody can read as their keys are gone; needs --reason, "
+    "and is recorded.",
 )
 @click.option(
     "--standby",
