@@ -231,7 +231,10 @@ def _named(hit: Hit, *, back: bool) -> str:
 
 
 def beside(statement: str, number: int) -> str:
-    """A statement for one stream of several that are open: Python compiles anew what is open with the same text."""
+    """The statement with a text of its own, where several are read at a time.
+
+    Python's `sqlite3` compiles a statement anew while another one with the same text is being read.
+    """
     return f"{statement} -- {number}"
 
 

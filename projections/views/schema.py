@@ -161,7 +161,8 @@ def is_seldom(column: str) -> str:
 def has_status(column: str, parameter: str) -> str:
     """The term that a column has the status in a parameter.
 
-    Without the plus SQLite looks whether a condition of an index has that value, and compiles the statement each time.
+    Without the plus SQLite compares the parameter's value with the conditions of partial indexes, and so compiles the
+    statement anew each time it is used.
     """
     return f"{column} = +{parameter}"
 
