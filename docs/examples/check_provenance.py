@@ -21,9 +21,16 @@ except ImportError:
     sys.exit("This needs a library: pip install 'securesystemslib[crypto]'")
 
 
+def once(pairs: list[tuple[str, object]]) -> dict:
+    """An object of JSON. Raises an error where a name stands twice: readers differ on which of the two counts."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
 def opened(path: Path) -> Envelope:
     """The envelope in a file. Raises an error for one that is written otherwise than it would be."""
-    said = json.loads(path.read_text())
+    said = json.loads(path.read_text(), object_pairs_hook=once)
     for text in (said["payload"], *(one["sig"] for one in said["signatures"])):
         if base64.b64encode(base64.b64decode(text)).decode() != text:  # other letters may stand for the same bytes
             raise ValueError("base64 has another form")

@@ -60,5 +60,6 @@ def forged_envelopes(genuine: str) -> list[str]:
         "[" * 100_000,
         "{}",
         *(json.dumps({**said, **change}) for change in changed),
+        genuine.replace('{"', '{"payload": "e30=", "', 1),  # readers differ on which of the two counts
         json.dumps({**said, "signatures": [other]}),
     ]
