@@ -37,8 +37,9 @@ IN_ACTIONS = {"/tasks/bulk/{bulk_id:str}"}
 """What only an action leads to; its test looks at it."""
 LOOKS = [address for addresses in ADDRESSES.values() for address in addresses]
 WIDTHS = (360, 1280, 2560)
-BETWEEN = (700, 768, 800, 900, 1024, 1100)
-"""A tablet, half a screen, or a page that is magnified."""
+LARGER_PHONE = 390
+BETWEEN = (430, 600, 700, 768, 800, 900, 1024, 1100)
+"""Still larger ones, a tablet, half a screen, or a page that is magnified."""
 PAPER = 718
 """Pixels of a sheet of A4 within the margins that browsers leave."""
 
@@ -55,11 +56,12 @@ def unfold(page: Page) -> None:
 
 
 def overflowing(page: Page) -> list[str]:
-    """What sticks out at the side, if the page is wider than the window."""
+    """What sticks out at the side, or whose text does, if the page is wider than the window."""
     found: list[str] = page.evaluate(
         """() => document.documentElement.scrollWidth <= innerWidth ? [] :
-            [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > innerWidth)
-            .map((one) => one.outerHTML.slice(0, 150))"""
+            ['the page', ...[...document.querySelectorAll('body *')].filter((one) =>
+                Math.max(0, one.scrollWidth - one.clientWidth) + one.getBoundingClientRect().right > innerWidth)
+            .map((one) => one.outerHTML.slice(0, 150))]"""
     )
     return found
 
@@ -94,7 +96,7 @@ def test_a_page_fits_every_width_and_passes_the_checker_in_light_and_dark(
                 told = [f"{address} at {width} px: {element}" for element in overflowing(page)]
                 found = violations(page) if (scheme, width) in CHECKED else []
                 wrong += [f"{scheme}: {line}" for line in told + found]
-        for width in BETWEEN:
+        for width in (LARGER_PHONE, *BETWEEN):
             page.set_viewport_size({"width": width, "height": 900})
             wrong += [f"{address} at {width} px: {element}" for element in overflowing(page)]
     assert wrong == []
@@ -124,7 +126,7 @@ def test_a_name_in_a_list_has_room_at_every_width(house: Service, visit: Come) -
             assert min(cells.evaluate_all("all => all.map((one) => one.clientWidth)")) > 130, (address, width)
 
 
-@pytest.mark.parametrize(("size", "narrow"), [(24, [WIDTHS[0]]), (32, [])])
+@pytest.mark.parametrize(("size", "narrow"), [(24, [WIDTHS[0], LARGER_PHONE]), (32, [])])
 def test_a_page_fits_with_the_large_letters_that_a_reader_has_chosen(
     house: Service, browser: "Browser", size: int, narrow: list[int]
 ) -> None:
