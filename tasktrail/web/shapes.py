@@ -1,4 +1,4 @@
-"""Tasks as numbers for SVG: attempts along a line of time, and a task among those that it hangs together with."""
+"""Tasks as numbers for SVG: attempts along a line of time, and a task among those related to it."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -124,7 +124,7 @@ class DrawnTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task hangs together with. Of many only the first are there; the numbers tell of how many."""
+    """The tasks related to one. Of many only the first are there; the numbers tell of how many."""
 
     center: DrawnTask
     parent: DrawnTask | None = None
