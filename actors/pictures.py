@@ -188,7 +188,8 @@ class PictureMaker:
         if self._kept is None:
             with suppress(OSError):
                 remove_folder(self._work)
-            self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._folder, self._work):
+                folder.mkdir(mode=0o700, exist_ok=True)
             files = ((file.stat(), file.stem) for file in self._folder.glob("*.jpg"))
             self._kept = OrderedDict(
                 (key, found.st_size) for found, key in sorted(files, key=lambda one: one[0].st_mtime)

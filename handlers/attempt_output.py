@@ -133,7 +133,8 @@ class PrintedWriter:
 
     def _open(self) -> None:
         try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - as above
+            for folder in (os.path.dirname(self._folder), self._folder):  # noqa: PTH120 - as above
+                os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - as above
             self._fd = _open_at_end(self._path(self._starts[-1] if self._at else 0))
         except OSError:
             self._fd = -1

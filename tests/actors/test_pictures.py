@@ -216,6 +216,7 @@ def test_what_is_kept_is_bounded(
     files = list((data / "pictures").glob("*.jpg"))
     assert 0 < sum(file.stat().st_size for file in files) <= 5_000
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert {(data / name).stat().st_mode & 0o777 for name in ("pictures", "pictures/work")} == {0o700}
     assert list((data / "pictures" / "work").iterdir()) == []
 
 

@@ -115,7 +115,7 @@ def test_nobody_else_may_read_it(tmp_path: Path, mask: int) -> None:
         write(tmp_path / "output", b"private")
     finally:
         os.umask(before)
-    assert (tmp_path / "output" / "7").stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "output", tmp_path / "output" / "7")] == [0o700] * 2
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "output" / "7").iterdir()] == [0o600]
 
 
