@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from ...events.counted import plural
 from ..contract import Unusable
 
 Document: TypeAlias = dict[str, Any]
@@ -70,11 +71,15 @@ def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
             return "gltf", text, 0
         if len(head) < 20:  # noqa: PLR2004 - three words of the file's header, two of the first chunk's
             raise Unusable(f"{path.name} ends within its header")
-        _, version, _, length, chunk = struct.unpack("<5I", head)
+        _, version, whole, length, chunk = struct.unpack("<5I", head)
         if version == 1:
             raise Unusable(f"{path.name} is glTF 1, which is not read: save it as glTF 2")
-        if version != 2 or chunk != _JSON or length > min(_MAX_JSON, path.stat().st_size):  # noqa: PLR2004 - glTF 2
+        size = path.stat().st_size
+        if version != 2 or chunk != _JSON or length > min(_MAX_JSON, max(whole, size)):  # noqa: PLR2004 - glTF 2
             raise Unusable(f"{path.name} is not a binary glTF 2 file")
+        if missing := max(0, whole - size):
+            bytes_are = plural(missing, "byte is", "bytes are")
+            raise Unusable(f"{path.name} was cut: {missing:,} {bytes_are} missing at its end")
         return "glb", file.read(length), 20 + length
 
 
