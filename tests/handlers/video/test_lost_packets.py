@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from conversions import SOURCES, at_checkpoint
 
-from tasktrail.handlers import Finished
+from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.contract import Room
 from tasktrail.handlers.process.report_limits import CHECKPOINT_LIMIT
 from tasktrail.handlers.video import frames as frames_module
@@ -27,6 +27,7 @@ from tasktrail.handlers.video.convert.result_check import check_result
 from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after, keyframes_of
 from tasktrail.handlers.video.opening import open_input
 from tasktrail.handlers.video.source import damage_notes, read_source
+from tasktrail.testing import SimulatedCrash
 
 
 def notes_of(outcome: Any) -> list[str]:
@@ -406,3 +407,38 @@ def test_a_packet_that_cannot_be_decoded_hides_no_longer_gap(lost: Sequence[int]
     """A decoder of HEVC or AV1 often refuses the first packet behind what its reader has leapt over."""
     shown = [*range(50), *range(75, 200)]
     assert gap_notes([shown], Fraction(1, 25), lost) == told
+
+
+def _joined(clips: Callable[..., Path], folder: Path, *seconds: int) -> Path:
+    """A ts of pieces whose times all begin anew, as `cat` makes it."""
+    pieces = [clips(audio="", suffix=".ts", options={"g": "25"}, seconds=each).read_bytes() for each in seconds]
+    (folder / "joined.ts").write_bytes(b"".join(pieces))
+    return folder / "joined.ts"
+
+
+@pytest.mark.parametrize("kills", [0, 4])
+def test_pictures_whose_times_jump_back_are_counted(
+    kills: int, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    context = prepare(_joined(clips, tmp_path, 2, 1, 8), **({"crash_after": kills} if kills else {}))
+    if kills:
+        with pytest.raises(SimulatedCrash):
+            convert(context)
+        context = context.resumed()
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == 200
+    told = [note for note in outcome.result["notes"] if "jump back" in note]
+    assert told == ["75 pictures are left out: their times jump back, as in files that were joined or are damaged"]
+
+
+def test_a_film_of_which_the_times_of_too_much_jump_back_is_refused(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = convert(prepare(_joined(clips, tmp_path, 4, 4)))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == (
+        "joined.ts: the times of its pictures jump back, as in files that were joined or are damaged, and 100 of 200 "
+        "would be left out: give them times that rise, as `ffmpeg -i IN.ts -c copy OUT.mkv` does with a ts, and take "
+        "that"
+    )
