@@ -442,3 +442,33 @@ def test_a_film_of_which_the_times_of_too_much_jump_back_is_refused(
         "would be left out: give them times that rise, as `ffmpeg -i IN.ts -c copy OUT.mkv` does with a ts, and take "
         "that"
     )
+
+
+@pytest.mark.parametrize("way", [{}, {"video_codec": "copy"}])
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_times_that_jump_further_ahead_than_the_container_can_hold_are_refused(
+    suffix: str,
+    way: dict[str, str],
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    whole, jumps = clips(audio="", suffix=".ts", options={"g": "25", "bf": "0"}), tmp_path / "jumps.ts"
+    with av.open(str(whole)) as source, av.open(str(jumps), "w") as output:
+        track = output.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and packet.pts is not None:
+                packet.stream = track
+                ahead = 90_000 * 36_000 if number >= 50 else 0
+                packet.pts, packet.dts = packet.pts + ahead, packet.dts + ahead
+                output.mux(packet)
+    outcome = convert(prepare(jumps, f"out.{suffix}", **way))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == (
+        f"jumps.ts: the times of its pictures jump ahead by 36,000 s, and a {suffix} holds no such pause: give them "
+        "times that rise, as `ffmpeg -i IN.ts -c copy OUT.mkv` does with a ts, and take that, or write a mkv"
+    )
+    outcome = convert(prepare(jumps, "out.mkv", **way))
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == 100
