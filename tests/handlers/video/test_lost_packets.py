@@ -432,6 +432,19 @@ def test_pictures_whose_times_jump_back_are_counted(
     assert told == ["75 pictures are left out: their times jump back, as in files that were joined or are damaged"]
 
 
+def test_a_short_piece_behind_a_long_one_does_not_make_it_a_cut_one(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The last packets of the file say an early time."""
+    outcome = convert(prepare(_joined(clips, tmp_path, 8, 1)))
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["frames"], outcome.result["source_duration"]) == (200, 8)
+    assert outcome.result["notes"][:2] == [
+        "the source ends with times that were there already, as files do that were joined or are damaged",
+        "25 pictures are left out: their times jump back, as in files that were joined or are damaged",
+    ]
+
+
 def test_a_film_of_which_the_times_of_too_much_jump_back_is_refused(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
