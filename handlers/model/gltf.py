@@ -25,6 +25,8 @@ _PIXELS_A_BYTE = 12
 _TRIANGLES, _STRIP = 4, 5
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
+TEXTURED = "textured"
+"""Name of a material that has a texture, whether or not it can be read."""
 _KEPT = ("asset", "scene", "scenes", "nodes", "meshes", "accessors", "bufferViews", "buffers")
 
 
@@ -183,4 +185,4 @@ def _base_colour(material: Document) -> Document:
         base["baseColorFactor"] = factor
     if texture is not None:
         base["baseColorTexture"] = {"index": texture["index"]}
-    return {"pbrMetallicRoughness": base}
+    return {"pbrMetallicRoughness": base, "name": "" if texture is None else TEXTURED}
