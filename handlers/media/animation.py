@@ -55,15 +55,19 @@ def write_animation(
         _write_mp4(chain([first], frames), path, even_size(*first.size), rate, crf=crf)
         return
     how = gif if kind == "GIF" else webp
-    times = _frame_times(count, fps, kind)
+    times = frame_times([number * 1000 / fps for number in range(count + 1)], kind)
     save(first, path, kind, save_all=True, append_images=frames, duration=times, loop=0, **how)
 
 
-def _frame_times(count: int, fps: float, kind: str) -> list[int]:
-    """How long each of `count` frames is shown, in milliseconds, rounded so that errors do not add up."""
+def frame_times(ends: Iterable[float], kind: str) -> list[int]:
+    """How long each frame is shown, in milliseconds, rounded so that errors do not add up.
+
+    Args:
+        ends: when the first frame begins, and when each one ends.
+        kind: what is written.
+    """
     grid = _GRID.get(kind, 1)
-    ends = [round(number * 1000 / fps / grid) * grid for number in range(count + 1)]
-    return [max(grid, end - begin) for begin, end in pairwise(ends)]
+    return [max(grid, end - begin) for begin, end in pairwise(round(end / grid) * grid for end in ends)]
 
 
 def _with_palette(frame: Image.Image) -> Image.Image:

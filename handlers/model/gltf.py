@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from ...events.counted import plural
 from ..contract import Unusable
 
 Document: TypeAlias = dict[str, Any]
@@ -24,6 +25,8 @@ _PIXELS_A_BYTE = 12
 _TRIANGLES, _STRIP = 4, 5
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
+TEXTURED = "textured"
+"""Name of a material that has a texture, whether or not it can be read."""
 _KEPT = ("asset", "scene", "scenes", "nodes", "meshes", "accessors", "bufferViews", "buffers")
 
 
@@ -70,11 +73,15 @@ def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
             return "gltf", text, 0
         if len(head) < 20:  # noqa: PLR2004 - three words of the file's header, two of the first chunk's
             raise Unusable(f"{path.name} ends within its header")
-        _, version, _, length, chunk = struct.unpack("<5I", head)
+        _, version, whole, length, chunk = struct.unpack("<5I", head)
         if version == 1:
             raise Unusable(f"{path.name} is glTF 1, which is not read: save it as glTF 2")
-        if version != 2 or chunk != _JSON or length > min(_MAX_JSON, path.stat().st_size):  # noqa: PLR2004 - glTF 2
+        size = path.stat().st_size
+        if version != 2 or chunk != _JSON or length > min(_MAX_JSON, max(whole, size)):  # noqa: PLR2004 - glTF 2
             raise Unusable(f"{path.name} is not a binary glTF 2 file")
+        if missing := max(0, whole - size):
+            bytes_are = plural(missing, "byte is", "bytes are")
+            raise Unusable(f"{path.name} was cut: {missing:,} {bytes_are} missing at its end")
         return "glb", file.read(length), 20 + length
 
 
@@ -178,4 +185,4 @@ def _base_colour(material: Document) -> Document:
         base["baseColorFactor"] = factor
     if texture is not None:
         base["baseColorTexture"] = {"index": texture["index"]}
-    return {"pbrMetallicRoughness": base}
+    return {"pbrMetallicRoughness": base, "name": "" if texture is None else TEXTURED}

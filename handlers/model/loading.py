@@ -16,8 +16,8 @@ from trimesh.resolvers import Resolver
 from ..contract import Unusable
 from ..io_errors import error_text
 from .counting import MAX_FACES
-from .gltf import read_gltf
-from .paint import ByFace, Paint, paint_of
+from .gltf import TEXTURED, read_gltf
+from .paint import ByFace, Paint, Plain, paint_of
 
 Y_UP = ("glb", "gltf", "obj")
 _TURNS = {
@@ -48,6 +48,8 @@ class Model(NamedTuple):
     """Smallest and largest x, y, z, as in the file."""
     read: int
     """Faces in the file, as triangles; those with corners that are no numbers included, which are left out."""
+    bare: int
+    """Meshes whose texture cannot be read."""
 
 
 class _NoFiles(Resolver):
@@ -135,7 +137,7 @@ def _reduced_gltf(path: Path) -> tuple[io.BytesIO, str]:
 def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | None:
     """All meshes of the scene as one list of triangles."""
     vertices, faces, parts = [], [], []
-    points = corners = read = 0
+    points = corners = read = bare = 0
     for node in scene.graph.nodes_geometry:
         matrix, name = scene.graph[node]
         mesh = scene.geometry[name]
@@ -146,6 +148,8 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
         if not len(whole):
             continue
         paint, drawn = paint_of(mesh, kind, colour, whole), np.asarray(mesh.faces)[whole]
+        material = getattr(mesh.visual, "material", None)
+        bare += isinstance(paint, Plain) and colour is None and getattr(material, "name", "") == TEXTURED
         if not isinstance(paint, ByFace):  # its colours go by the face's number
             drawn = divided_evenly(placed, drawn)
         parts.append(Submesh(corners, points, paint))
@@ -159,7 +163,7 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
     if not parts:
         return None
     every = vertices[0] if len(vertices) == 1 else np.concatenate(vertices)
-    return Model(every, faces[0] if len(faces) == 1 else np.concatenate(faces), parts, [], read)
+    return Model(every, faces[0] if len(faces) == 1 else np.concatenate(faces), parts, [], read, bare)
 
 
 def _placed(mesh: trimesh.Trimesh, matrix: Any) -> tuple[Any, Any]:

@@ -24,6 +24,10 @@ _TOLERATED = 50
 """Undecodable packets and missing frames that are always tolerated; beyond that, one in four."""
 SILENT = ("av1", "hevc")
 """Codecs with a frame in each packet, of which decoders leave out what they cannot decode without a word."""
+LONGEST_JUMP = 1.0
+"""Seconds. Times that jump back by more belong to another piece of film."""
+GIVE_TIMES = "give them times that rise, as `ffmpeg -i IN.ts -c copy OUT.mkv` does with a ts, and take that"
+"""What helps where they do."""
 _GAP = 1.5
 """Frames from one to the next, from which on one is missing."""
 _MOST_THREADS = 16
@@ -59,6 +63,8 @@ class DecodePass:
         self.tick = tick
         self._before = before
         self._until = until
+        self.late = 0
+        """Frames that were left out, because their times jump back as in files that were joined or are damaged."""
         self.begin()
 
     def begin(self, since: int | None = None, good: int = 0) -> None:
@@ -142,9 +148,11 @@ def frames_after(
 def _frames_after(
     source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0
 ) -> Iterator[tuple[int, VideoFrame]]:
+    late = reading.late
     for target in _seek_targets(source, moment):
         reached = False
         reading.begin(moment, good)
+        reading.late = late
         for found, frame in _prepared(source, target, reading):
             reading.tick()
             early = target is not None and not reached and moment is not None and found > moment
@@ -155,6 +163,8 @@ def _frames_after(
                 reading.arrive()
             if moment is None or found > moment:
                 yield found, frame
+            else:
+                reading.late = late  # what is left out up to there was counted before
         if reached:
             return
 
@@ -172,17 +182,24 @@ def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | Non
 
 
 def _prepared(source: VideoSource, target: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
-    frames = _rising(_decode(source, target, reading))
+    frames = _rising(_decode(source, target, reading), round(LONGEST_JUMP / source.time_base), reading)
     return deinterlaced(frames, source.time_base) if source.deinterlace else frames
 
 
-def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:
-    """Leave out frames whose moments repeat or jump back, as those of damaged files do."""
+def _rising(
+    frames: Iterator[tuple[int, VideoFrame]], far: int, reading: DecodePass
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Leave out frames whose moments repeat or jump back, as those of damaged files do. A jump by `far` is counted."""
     last: int | None = None
+    late = 0
     for moment, frame in frames:
         if last is None or moment > last:
-            last = moment
+            reading.late += late
+            last, late = moment, 0
             yield moment, frame
+        elif late or last - moment > far:
+            late += 1
+    reading.late += late
 
 
 def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:

@@ -80,6 +80,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Duration of the last frame."""
     missing: float
     """Seconds behind the end that the file promises and does not hold."""
+    jumps: bool
+    """Whether it ends with times that were there already."""
     lacking: int
     """Bytes at the end, at least, that the container speaks of and that are not there."""
     unshown: float = 0.0
@@ -205,6 +207,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             end=ending.end,
             last_shown=ending.last,
             missing=ending.missing,
+            jumps=ending.jumps,
             lacking=lacking_bytes(path),
             unshown=0.0 if begins_inside else before,
             keyless=before if begins_inside else 0.0,
@@ -449,6 +452,8 @@ class _End(NamedTuple):
     """Duration of the last frame."""
     missing: float
     """Seconds behind it that the file promises and does not hold: it was cut."""
+    jumps: bool = False
+    """Whether what comes last in the file says an earlier time."""
 
 
 class _Stated(NamedTuple):
@@ -490,6 +495,9 @@ def _end_of(
     end = last + lasting
     missing = stated.picture - float(end * unit) if stated.picture else (stated.whole or 0.0) - tail.until
     missing = missing if missing > max(_SLACK, 3 / float(rate)) else 0.0
+    if missing and promised and container.format.name in _BROADCAST:
+        # Nobody has stated that, FFmpeg has measured it: these packets are of a piece whose times begin anew.
+        return _End(promised, usual, 0.0, jumps=True)
     if clock == "dts":  # frames come out later than that by what the decoder holds back
         return _End(max(last + usual, 0 if missing else promised or 0), usual, missing)
     return _End(end, lasting, missing)
@@ -564,6 +572,8 @@ def begin_notes(source: VideoSource) -> list[str]:
 def _end_notes(source: VideoSource) -> list[str]:
     if source.missing:
         return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
+    if source.jumps:
+        return ["the source ends with times that were there already, as files do that were joined or are damaged"]
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at the end of its file"]
     if source.codec == "gif" and (place := gif_break(source.path)) is not None:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from io import SEEK_CUR
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import msgspec
@@ -42,7 +43,13 @@ MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 """Samples a second. With fewer, a small file would be days of sound."""
 _STATES_LENGTH = ("mov", "flac", "wav", "w64", "aiff", "caf", "wv", "tta", "ape", "au")
-"""Formats whose headers say exactly how long the sound is. Others guess, or say how long the film is."""
+"""Formats whose headers say exactly how long the sound is, as an mp3 may. Others guess, or say how long the film is."""
+_ID3, _ID3_FOOTER = 10, 0x10
+"""Bytes of the header of a tag in front of an mp3, and its flag for as many at the tag's end."""
+_LAYER_3 = 64
+"""Bytes of an mp3's first frame that are looked at."""
+_PADDING = 4 * 1152
+"""Samples that encoders of mp3 put around the sound, at most."""
 _SLACK = 0.25
 """Seconds that a header may be off."""
 _ENDLESS = 0x7FFFF000
@@ -138,7 +145,7 @@ def read_sound(path: Path, track: int | None) -> SoundSource:
             channels=channels,
             layout=context.layout.name,
             seconds=_seconds(container, stream),
-            stated=any(name in container.format.name.split(",") for name in _STATES_LENGTH) and bool(stream.duration),
+            stated=_states_length(container, stream, path),
             # An mp3 begins, for FFmpeg, where what the encoder put in front ends; its chapters count from zero.
             begin=as_fraction(stream.time_base) * (0 if container.format.name == "mp3" else stream.start_time or 0),
             bits=_WHOLE if lossless and kind not in ("u8", "s16") else 16,
@@ -172,6 +179,34 @@ def _lacking(path: Path) -> int:
     if missing > size / 3:
         raise Unusable(f"{path.name} was cut: {are_missing(missing)} at its end")
     return missing
+
+
+def _states_length(container: InputContainer, stream: AudioStream, path: Path) -> bool:
+    if not stream.duration:
+        return False
+    if container.format.name != "mp3":
+        return any(name in container.format.name.split(",") for name in _STATES_LENGTH)
+    with path.open("rb") as file:
+        stated = _samples_by_first_frame(file)
+    # FFmpeg leaves the encoder's padding out, and guesses where the file is longer than its first frame says.
+    return stated > 0 and abs(stated - _seconds(container, stream) * stream.codec_context.sample_rate) < _PADDING
+
+
+def _samples_by_first_frame(file: BinaryIO) -> int:
+    """Most encoders begin an mp3 with a frame that holds no sound but the number of frames. 0: this one does not."""
+    head = file.read(_ID3)
+    while head.startswith(b"ID3") and len(head) == _ID3:
+        length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        file.seek(length + (_ID3 if head[5] & _ID3_FOOTER else 0), SEEK_CUR)
+        head = file.read(_ID3)
+    frame = head + file.read(_LAYER_3)
+    if len(frame) < _LAYER_3 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # noqa: PLR2004 - its mark, and layer III
+        return 0
+    version_1, mono = frame[1] & 0x18 == 0x18, frame[3] >> 6 == 3  # noqa: PLR2004 - as the bits of the header are
+    count = frame[4 + ((17 if mono else 32) if version_1 else (9 if mono else 17)) :]
+    if count[:4] not in (b"Xing", b"Info") or not count[7] & 1:
+        return 0
+    return int.from_bytes(count[8:12], "big") * (1152 if version_1 else 576)
 
 
 def _seconds(container: InputContainer, stream: AudioStream) -> float:

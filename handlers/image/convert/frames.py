@@ -1,6 +1,7 @@
 """Convert an animation or a file of several pages: each frame becomes a piece, and at the end they are put together."""
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL.ImageFile import ImageFile
 from ....events.counted import counted, plural
 from ...contract import TaskContext, Unusable
 from ...io_errors import writing
+from ...media.animation import frame_times
 from ...media.formats import check_sides
 from ...media.pictures import save
 from ...pieces import Pieces, fingerprint
@@ -29,6 +31,8 @@ _USUAL_DURATION = 100
 """Milliseconds that a frame is shown if the source does not say it."""
 _DURATION = "duration"
 _MOST_PLAYS = 65_535
+_TIMED = ("GIF", "WEBP", "PNG", "AVIF")
+"""Formats that say how long each frame is shown."""
 
 
 def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> WrittenStill:
@@ -38,15 +42,15 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header:
     mark = fingerprint(context.input_file, *decided, version=context.input_version)
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
-        plays, hidden = _plays(source), hidden_frames(source)
+        plays, hidden, moves = _plays(source), hidden_frames(source), source.format in _TIMED
         kept = metadata_of(source) if context.options.metadata == "keep" else NO_METADATA
         for number in pieces.missing(count):
             context.check_stop()
             frame = _frame(source, context.input_file, number + hidden, options)
             check_sides(frame.size, kind)
-            _keep_frame(frame, pieces, number, count, round(source.info.get(_DURATION) or _USUAL_DURATION))
+            _keep_frame(frame, pieces, number, count, source.info.get(_DURATION) or _USUAL_DURATION)
     pieces.save(_FRAMES_UNTIL, f"{counted(count, 'frame')} {plural(count, 'is', 'are')} ready")
-    return _compose(context, kind, _Frames(context, pieces, count), plays, kept)
+    return _compose(context, kind, _Frames(context, pieces, count), plays, kept, moves=moves)
 
 
 def _plays(source: ImageFile) -> int:
@@ -73,7 +77,7 @@ def _frame(source: ImageFile, path: Path, number: int, options: ImageConvertOpti
     return frame
 
 
-def _keep_frame(frame: Image.Image, pieces: Pieces, number: int, count: int, duration: int) -> None:
+def _keep_frame(frame: Image.Image, pieces: Pieces, number: int, count: int, duration: float) -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text(_DURATION, str(duration))
     profile = frame.info.get("icc_profile")
@@ -110,23 +114,29 @@ class _Frames:
                 found.add(frame.size)
         return found
 
-    def durations(self) -> list[int]:
+    def durations(self) -> list[float]:
         """Milliseconds that each frame is shown."""
         found = []
         for number in range(self._count):
             with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
-                found.append(int(frame.info[_DURATION]))
+                found.append(float(frame.info[_DURATION]))
         return found
 
 
 def _compose(
-    context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, plays: int, kept: KeptMetadata
+    context: TaskContext[ImageConvertOptions],
+    kind: str,
+    frames: _Frames,
+    plays: int,
+    kept: KeptMetadata,
+    *,
+    moves: bool,
 ) -> WrittenStill:
     options = context.options
     if kind != "TIFF" and len(frames.sizes()) > 1:
         name = context.input_file.name
         raise Unusable(f"{name} has pages of different sizes, and an animation only one: take tiff, or frames=first")
-    durations = frames.durations()
+    durations = frame_times(accumulate(frames.durations(), initial=0.0), kind)
     every: dict[str, dict[str, Any]] = {
         "GIF": {"duration": durations, "disposal": 2, "optimize": False} | _as_repeats(plays),
         "WEBP": {"duration": durations, "loop": plays, "quality": options.quality, "lossless": options.lossless},
@@ -158,4 +168,6 @@ def _compose(
     lost = [fewer_colours(reduced)] if reduced else []
     if kind == "AVIF" and plays:
         lost.append(f"it plays for ever, and not {counted(plays, 'time')}: avif does not say it")
+    if kind == "TIFF" and moves:
+        lost.append("it does not move any more: tiff does not say how long a frame is shown")
     return WrittenStill(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, tuple(lost))

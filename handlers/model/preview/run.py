@@ -283,5 +283,11 @@ class _Drawing:
             "source_bounds": model.bounds,
         }
         notes = missing_faces(model.read, counted)
+        if odd := model.read - len(model.faces):
+            faces, have = plural(odd, "face is", "faces are"), plural(odd, "it has", "they have")
+            notes.append(f"{odd:,} {faces} left out: {have} corners that are no numbers")
+        if model.bare:
+            meshes = plural(model.bare, "mesh", "meshes")
+            notes.append(f"the texture of {model.bare:,} {meshes} cannot be read")
         notes += [] if options.color else unread_colours(self._context.input_file)
         return result | ({"notes": notes} if notes else {})

@@ -179,6 +179,8 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     frames: int
     size: int
     sha256: str
+    late: int = 0
+    """Frames in front of its end that were left out, because their times jump back."""
 
     @property
     def name(self) -> str:
@@ -259,6 +261,11 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
     def frames(self) -> int:
         """Frames in the finished segments."""
         return sum(segment.frames for segment in self.segments)
+
+    @property
+    def late(self) -> int:
+        """Frames that were left out, because their times jump back."""
+        return sum(segment.late for segment in self.segments)
 
     @property
     def last_moment(self) -> int | None:

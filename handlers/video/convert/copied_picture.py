@@ -10,6 +10,7 @@ from av.stream import Stream
 
 from ....events.counted import counted, plural
 from ...contract import Unusable
+from ..frames import GIVE_TIMES, LONGEST_JUMP
 from ..opening import open_input, packets_of, picture_stream, seek
 from ..source import VideoSource, has_second_picture, read_source
 from .options import Target
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-_LONGEST_JUMP = 1.0
-"""Seconds. Times that jump back by more belong to another piece of film."""
 _DEEPEST = 16
 """Pictures at most that are stored before one that is shown earlier, in any codec."""
 _OUR_NAMES = {"hevc": "h265"}
@@ -143,10 +142,10 @@ class CopiedPicture:
             if self._window.cut_behind and said >= self._window.end:
                 break
             decoded = said if last is None else max(said, last + 1)
-            if (back := float((decoded - said) * self._source.time_base)) > _LONGEST_JUMP:
+            if (back := float((decoded - said) * self._source.time_base)) > LONGEST_JUMP:
                 raise Unusable(
                     f"{self._source.path.name}: the times of its pictures jump back by {back:.1f} s, so they cannot be "
-                    "copied: leave video_codec at auto"
+                    f"copied: {GIVE_TIMES}"
                 )
             moved += decoded != said
             last = decoded

@@ -14,7 +14,9 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from ....events.counted import plural
+from ...contract import Unusable
 from ...media.chapters import early_notes, write_chapters
+from ..frames import GIVE_TIMES
 from ..opening import as_fraction, open_as_template, open_input, open_result
 from ..source import VideoSource
 from .attachments import AttachmentWriter
@@ -28,6 +30,9 @@ from .subtitles import SubtitleWriter
 
 if TYPE_CHECKING:
     from av.packet import Packet
+
+_MOST_TICKS = 2**31 - 1
+"""Of an mp4 or mov, from one packet to the next."""
 
 Timed: TypeAlias = "tuple[float, Packet[Stream]]"
 """A packet with its decoding time in seconds."""
@@ -78,7 +83,7 @@ def join(
         write_metadata(picture, parts.extras.picture, container.format)
         early = write_chapters(result, parts.extras.chapters, begin, parts.end)
         result.metadata.update(parts.extras.tags)
-        tracks = [parts.picture.packets(picture, begin)]
+        tracks = [_without_long_pauses(parts.picture.packets(picture, begin), picture, source, container)]
         for made, starts, metadata in zip(parts.audio, sounds_begin, parts.sound_metadata, strict=True):
             sound = opened.enter_context(av.open(str(parts.folder / made.name)))
             model = opened.enter_context(open_as_template(parts.folder / made.name))
@@ -98,6 +103,23 @@ def join(
         notes += early_notes(writer.early, lines, "film")
         notes += early_notes(early, plural(early, "chapter"), "film")
     return notes
+
+
+def _without_long_pauses(
+    packets: Iterator[Timed], track: Stream, source: VideoSource, container: Container
+) -> Iterator[Timed]:
+    """The same. Raises Unusable at a pause that mp4 and mov cannot hold: FFmpeg fails there, or writes other times."""
+    last: float | None = None
+    for moment, packet in packets:
+        shown = float((packet.duration or 0) * as_fraction(packet.time_base))
+        pause = max(shown, 0.0 if last is None else moment - last)
+        if container.format in ("mp4", "mov") and pause > _MOST_TICKS * as_fraction(track.time_base):
+            raise Unusable(
+                f"{source.path.name}: the times of its pictures jump ahead by {pause:,.0f} s, and a {container.format} "
+                f"holds no such pause: {GIVE_TIMES}, or write a mkv"
+            )
+        last = moment
+        yield moment, packet
 
 
 def duration_of(path: Path) -> float:

@@ -9,12 +9,12 @@ from typing import Any
 import av
 import msgspec
 
-from ....events.counted import counted
+from ....events.counted import counted, plural
 from ....events.errors import InvalidOptions
 from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.result import output_fields
 from ...pieces import fingerprint, fingerprint_anywhere, hash_of, remove_others
-from ..frames import UndecodableError, beyond_use, has_fields, undecodable
+from ..frames import GIVE_TIMES, UndecodableError, beyond_use, has_fields, undecodable
 from ..opening import left_out_note, open_input
 from ..source import VideoSource, begin_notes, damage_notes, read_source, source_fields
 from .burning import Burner, choose_burned
@@ -170,6 +170,7 @@ class _Conversion:
             self._saved = self._fitting.prepare(self._source, self._saved, self._journal, self._burner())
         while True:
             self._make()
+            self._refuse_if_late()
             self._join()
             size = self._context.output_part.stat().st_size
             again = self._fitting.next(self._saved, self._journal, size) if self._fitting else None
@@ -179,6 +180,15 @@ class _Conversion:
             self._clean_up()
         self._context.progress(100, self._joining)
         return Finished(result=self._describe(), message=counted(self._frames, "frame"))
+
+    def _refuse_if_late(self) -> None:
+        """Refuse a film of which too much would be left out, by the same measure as one that is damaged."""
+        late, frames = self._saved.late, self._saved.frames
+        if beyond_use(late, frames):
+            raise Unusable(
+                f"{self._source.path.name}: the times of its pictures jump back, as in files that were joined or are "
+                f"damaged, and {late:,} of {late + frames:,} would be left out: {GIVE_TIMES}"
+            )
 
     def run_part(self, part: int, parts: int) -> Outcome:
         """Do what is left to do of a part, and write it for whoever joins it."""
@@ -517,7 +527,11 @@ class _Conversion:
         refused = sum(
             (after is None or moment > after) and (until is None or moment <= until) for moment in self._saved.refused
         )
-        return [left_out_note(refused, "the picture")] if refused else []
+        notes = [left_out_note(refused, "the picture")] if refused else []
+        if late := self._saved.late:
+            left = f"{counted(late, 'picture')} {plural(late, 'is', 'are')} left out"
+            notes.append(f"{left}: their times jump back, as in files that were joined or are damaged")
+        return notes
 
 
 def _plan(source: VideoSource, window: WantedPart, segment_seconds: float) -> SegmentPlan:

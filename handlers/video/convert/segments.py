@@ -105,11 +105,18 @@ def encode_segments(
     encoder: SegmentEncoder | None = None
     last: VideoFrame | None = None
     shaped: VideoFrame | None = None
+    late = reading.late
+
+    def finish(encoder: SegmentEncoder) -> Segment:
+        nonlocal late
+        before, late = late, reading.late
+        return msgspec.structs.replace(encoder.finish(), late=late - before)
+
     try:
         for moment, frame in wanted_frames(encoding.source, encoding.plan.start, after, until, reading):
             number = encoding.plan.segment_of(moment)
             if encoder is not None and number != encoder.number:
-                finished, encoder = encoder.finish(), None
+                finished, encoder = finish(encoder), None
                 yield finished
             if encoder is None:
                 encoder = backend.segment_encoder(encoding, number, reading.tick)
@@ -118,7 +125,7 @@ def encode_segments(
             encoder.encode(moment, encoding.burner.burned(shaped, moment) if encoding.burner else shaped)
             yield moment
         if encoder is not None:
-            finished, encoder = encoder.finish(), None
+            finished, encoder = finish(encoder), None
             yield finished
     finally:
         if encoder is not None:

@@ -97,11 +97,38 @@ def test_of_a_cut_file_what_is_there_is_taken_and_told_or_it_is_refused(
         assert outcome.result["duration"] == pytest.approx(kept * 20, rel=0.1)
         if way == "encoded":  # a copy has half a packet at its end, as the source has
             assert hear(output).wave.shape[1] == pytest.approx(kept * 20 * 44100, rel=0.1)
-        # An mp3 may be cut anywhere; nothing in it says how long it was.
-        assert suffix == ".mp3" or any(note.startswith("the source was cut") for note in outcome.result["notes"])
+        assert any(note.startswith("the source was cut") for note in outcome.result["notes"])
     else:
         assert kept < 0.75
         assert refused(outcome).startswith(f"cut{suffix} was cut")
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 1), (44100, 2), (22050, 1), (22050, 2), (8000, 1)])
+def test_an_mp3_that_counts_its_frames_says_that_it_was_cut(
+    rate: int, channels: int, tmp_path: Path, convert: Callable[..., Any]
+) -> None:
+    options: dict[str, Any] = {"rate": rate, "codec": "libmp3lame", "tags": {"title": "x" * 300}}
+    whole = write(tmp_path / "whole.mp3", tone(4.0, rate=rate, channels=channels), **options)
+    _, outcome = convert(whole, "whole.flac")
+    assert not any("cut" in note for note in outcome.result.get("notes", ()))
+    cut = tmp_path / "cut.mp3"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 85 // 100])
+    _, outcome = convert(cut, "cut.flac")
+    assert any(note.startswith("the source was cut: it ends after 3.") for note in outcome.result["notes"])
+
+
+@pytest.mark.parametrize("what", ["plain", "joined"])
+def test_an_mp3_that_does_not_count_all_its_frames_is_not_said_to_be_cut(
+    what: str, tmp_path: Path, convert: Callable[..., Any]
+) -> None:
+    """Its length is guessed from its first frames, and wrong by far where the rate of bits varies."""
+    wave = np.concatenate([tone(2.0) * 0, tone(6.0)], axis=1)
+    made, _ = convert(write(tmp_path / "whole.wav", wave), "whole.mp3", quality=0)
+    content, source = made.read_bytes(), tmp_path / "source.mp3"
+    source.write_bytes(content.replace(b"Xing", bytes(4), 1) if what == "plain" else 2 * content)
+    _, outcome = convert(source, "out.flac")
+    assert outcome.result["source_duration"] > outcome.result["duration"] + 1
+    assert not any("cut" in note for note in outcome.result.get("notes", ()))
 
 
 def test_bad_packets_cost_their_own_piece_and_are_counted(tmp_path: Path, convert: Callable[..., Any]) -> None:

@@ -188,6 +188,8 @@ def test_metadata_goes_with_the_picture_from_any_format_to_any(
     outcome, context = convert(path, f"out{suffix}", metadata="keep")
     assert isinstance(outcome, Finished)
     further = ["not carried over: what is said of further pages"] if source == ".tif" and frames > 1 else []
+    if source != ".tif" and suffix == ".tif" and frames > 1:
+        further = ["it does not move any more: tiff does not say how long a frame is shown"]
     assert outcome.result.get("notes", []) == further
     with Image.open(context.output_file) as picture:
         assert getattr(picture, "n_frames", 1) == frames
@@ -525,6 +527,35 @@ def test_an_avif_that_cannot_say_how_often_it_plays_is_told(convert: Convert, fi
     outcome, _ = convert(tmp_path / "in.gif", "out.avif")
     assert isinstance(outcome, Finished)
     assert outcome.result["notes"] == ["it plays for ever, and not 3 times: avif does not say it"]
+
+
+@pytest.mark.parametrize(("suffix", "grid"), [(".gif", 10), (".webp", 1), (".png", 1), (".avif", 1)])
+@pytest.mark.parametrize("each", [1000 / 30, 1000 / 24, 15.5])
+def test_errors_of_rounded_times_do_not_add_up(
+    convert: Convert, tmp_path: Path, each: float, suffix: str, grid: int
+) -> None:
+    frames = [Image.new("RGB", (8, 8), (20 * number, 0, 0)) for number in range(12)]
+    frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], duration=each)
+    outcome, context = convert(tmp_path / "in.png", f"out{suffix}")
+    with Image.open(context.output_file) as picture:
+        shown: list[float] = []
+        for frame in ImageSequence.Iterator(picture):
+            frame.load()  # some formats tell it only then
+            shown.append(frame.info["duration"])
+    assert len(shown) == 12
+    assert sum(shown) == pytest.approx(12 * each, abs=grid / 2 + 0.1)
+    assert max(shown) - min(shown) <= grid
+    assert isinstance(outcome, Finished)
+    assert outcome.result["duration"] == pytest.approx(sum(shown) / 1000)
+
+
+def test_a_tiff_that_cannot_say_how_long_frames_are_shown_is_told(convert: Convert, film: Path) -> None:
+    outcome, context = convert(film, "out.tif")
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == ["it does not move any more: tiff does not say how long a frame is shown"]
+    outcome, _ = convert(context.output_file, "again.tif")
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result
 
 
 def test_the_hidden_picture_of_an_animated_png_stays_hidden(convert: Convert, tmp_path: Path) -> None:

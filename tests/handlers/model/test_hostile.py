@@ -285,6 +285,14 @@ def test_a_zip_without_a_model(refused: Callable[[Path], str], tmp_path: Path) -
     assert "not a 3MF" in refused(tmp_path / "a.3mf")
 
 
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.999])
+def test_a_binary_gltf_that_was_cut_is_called_so(kept: float, refused: Callable[[Path], str], tmp_path: Path) -> None:
+    content = trimesh.creation.icosphere().export(file_type="glb")
+    left = int(len(content) * kept)
+    (tmp_path / "a.glb").write_bytes(content[:left])
+    assert refused(tmp_path / "a.glb") == f"a.glb was cut: {len(content) - left:,} bytes are missing at its end"
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
 def test_huge_and_tiny_models_are_drawn_like_others(
     factor: float, draw: Callable[..., Any], ball: Path, tmp_path: Path
@@ -297,7 +305,7 @@ def test_huge_and_tiny_models_are_drawn_like_others(
     assert (np.abs(plain - scaled).max(axis=-1) < 40).mean() > 0.97
 
 
-def test_faces_with_corners_that_are_no_numbers_are_left_out(
+def test_faces_with_corners_that_are_no_numbers_are_left_out_and_told(
     draw: Callable[..., Any], refused: Callable[[Path], str], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.stl"
@@ -305,7 +313,9 @@ def test_faces_with_corners_that_are_no_numbers_are_left_out(
     content[84 + 12 : 84 + 16] = struct.pack("<f", float("nan"))
     content[134 + 12 : 134 + 16] = struct.pack("<f", float("inf"))
     path.write_bytes(content)
-    assert draw(path, "whole.png")[1]["source_faces"] == 10
+    result = draw(path, "whole.png")[1]
+    assert result["source_faces"] == 10
+    assert result["notes"] == ["2 faces are left out: they have corners that are no numbers"]
     for face in range(12):
         content[84 + 50 * face + 12 : 84 + 50 * face + 16] = struct.pack("<f", float("nan"))
     path.write_bytes(content)

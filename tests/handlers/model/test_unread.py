@@ -1,5 +1,7 @@
 """Colours that are not drawn are told: a worker opens no file but its input."""
 
+import json
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import pytest
 import trimesh
+from PIL import Image
 
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 SPACE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" unit="millimeter"'
@@ -49,6 +52,28 @@ def test_colours_that_are_not_read_are_told(
     else:
         path.write_bytes(text.encode())
     assert draw(path)[1].get("notes") == notes
+
+
+@pytest.mark.parametrize("harm", ["none", "damaged", "of another kind"])
+def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., Any], tmp_path: Path) -> None:
+    """It may be damaged, or of a kind that nobody here reads, such as KTX2."""
+    box = trimesh.creation.box()
+    picture = Image.new("RGB", (8, 8), "red")
+    box.visual = trimesh.visual.TextureVisuals(uv=box.vertices[:, :2], image=picture)
+    content = box.export(file_type="glb")
+    (length,) = struct.unpack("<I", content[12:16])
+    document, body = json.loads(content[20 : 20 + length]), content[20 + length :]
+    if harm == "damaged":
+        body = body.replace(b"\x89PNG", bytes(4))
+    elif harm == "of another kind":
+        document["textures"] = [{"extensions": {"KHR_texture_basisu": {"source": 0}}}]
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<5I", 0x46546C67, 2, 20 + len(text) + len(body), len(text), 0x4E4F534A)
+    (tmp_path / "a.glb").write_bytes(head + text + body)
+    picture, result = draw(tmp_path / "a.glb")
+    assert result.get("notes") == (None if harm == "none" else ["the texture of 1 mesh cannot be read"])
+    assert "notes" not in draw(tmp_path / "a.glb", "plain.png", color="#00ff00")[1]
 
 
 def test_nothing_is_told_where_a_colour_was_asked_for(draw: Callable[..., Any], tmp_path: Path) -> None:

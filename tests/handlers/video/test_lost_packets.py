@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from conversions import SOURCES, at_checkpoint
 
-from tasktrail.handlers import Finished
+from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.contract import Room
 from tasktrail.handlers.process.report_limits import CHECKPOINT_LIMIT
 from tasktrail.handlers.video import frames as frames_module
@@ -27,6 +27,7 @@ from tasktrail.handlers.video.convert.result_check import check_result
 from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after, keyframes_of
 from tasktrail.handlers.video.opening import open_input
 from tasktrail.handlers.video.source import damage_notes, read_source
+from tasktrail.testing import SimulatedCrash
 
 
 def notes_of(outcome: Any) -> list[str]:
@@ -406,3 +407,81 @@ def test_a_packet_that_cannot_be_decoded_hides_no_longer_gap(lost: Sequence[int]
     """A decoder of HEVC or AV1 often refuses the first packet behind what its reader has leapt over."""
     shown = [*range(50), *range(75, 200)]
     assert gap_notes([shown], Fraction(1, 25), lost) == told
+
+
+def _joined(clips: Callable[..., Path], folder: Path, *seconds: int) -> Path:
+    """A ts of pieces whose times all begin anew, as `cat` makes it."""
+    pieces = [clips(audio="", suffix=".ts", options={"g": "25"}, seconds=each).read_bytes() for each in seconds]
+    (folder / "joined.ts").write_bytes(b"".join(pieces))
+    return folder / "joined.ts"
+
+
+@pytest.mark.parametrize("kills", [0, 4])
+def test_pictures_whose_times_jump_back_are_counted(
+    kills: int, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    context = prepare(_joined(clips, tmp_path, 2, 1, 8), **({"crash_after": kills} if kills else {}))
+    if kills:
+        with pytest.raises(SimulatedCrash):
+            convert(context)
+        context = context.resumed()
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == 200
+    told = [note for note in outcome.result["notes"] if "jump back" in note]
+    assert told == ["75 pictures are left out: their times jump back, as in files that were joined or are damaged"]
+
+
+def test_a_short_piece_behind_a_long_one_does_not_make_it_a_cut_one(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The last packets of the file say an early time."""
+    outcome = convert(prepare(_joined(clips, tmp_path, 8, 1)))
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["frames"], outcome.result["source_duration"]) == (200, 8)
+    assert outcome.result["notes"][:2] == [
+        "the source ends with times that were there already, as files do that were joined or are damaged",
+        "25 pictures are left out: their times jump back, as in files that were joined or are damaged",
+    ]
+
+
+def test_a_film_of_which_the_times_of_too_much_jump_back_is_refused(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = convert(prepare(_joined(clips, tmp_path, 4, 4)))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == (
+        "joined.ts: the times of its pictures jump back, as in files that were joined or are damaged, and 100 of 200 "
+        "would be left out: give them times that rise, as `ffmpeg -i IN.ts -c copy OUT.mkv` does with a ts, and take "
+        "that"
+    )
+
+
+@pytest.mark.parametrize("way", [{}, {"video_codec": "copy"}])
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_times_that_jump_further_ahead_than_the_container_can_hold_are_refused(
+    suffix: str,
+    way: dict[str, str],
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    whole, jumps = clips(audio="", suffix=".ts", options={"g": "25", "bf": "0"}), tmp_path / "jumps.ts"
+    with av.open(str(whole)) as source, av.open(str(jumps), "w") as output:
+        track = output.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and packet.pts is not None:
+                packet.stream = track
+                ahead = 90_000 * 36_000 if number >= 50 else 0
+                packet.pts, packet.dts = packet.pts + ahead, packet.dts + ahead
+                output.mux(packet)
+    outcome = convert(prepare(jumps, f"out.{suffix}", **way))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == (
+        f"jumps.ts: the times of its pictures jump ahead by 36,000 s, and a {suffix} holds no such pause: give them "
+        "times that rise, as `ffmpeg -i IN.ts -c copy OUT.mkv` does with a ts, and take that, or write a mkv"
+    )
+    outcome = convert(prepare(jumps, "out.mkv", **way))
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == 100

@@ -427,7 +427,7 @@ def test_a_file_that_took_the_place_of_a_part_is_made_again(clips: Callable[...,
         *_, segment = record["segments"]
         other = entries[f"segment-{record['segments'][0][0]:05}.mp4"]
         entries[f"segment-{segment[0]:05}.mp4"] = other
-        segment[-2:] = [len(other), hashlib.sha256(other).hexdigest()]
+        segment[4:6] = [len(other), hashlib.sha256(other).hexdigest()]
         entries["part.json"] = msgspec.json.encode(record)
 
     rewritten(part_file(spread.film, 2, 2), foreign)
