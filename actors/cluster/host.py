@@ -8,6 +8,7 @@ It obeys the latest service only. When that is not heard of for the seconds of t
 """
 
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -120,6 +121,7 @@ class Host:
         self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
         self._fingerprint = fingerprint(settings)
         self._on = node
+        self._software: str = sys.modules["tasktrail"].__version__  # of the room above, which cannot be imported here
         self._clock = clock
         self._leave = leave
         self._lease = Lease(self._settings.lease, clock())
@@ -224,6 +226,11 @@ class Host:
         return packed_answer(Refused(self._clock(), why, self._obeyed[0]))  # type: ignore[arg-type]  # a literal each time
 
     def _trouble(self) -> str:
+        if self._software != self._settings.version:
+            return (
+                f"it has tasktrail {self._software}, and the service has {self._settings.version}. Install the same "
+                "version on all machines"
+            )
         if self._settings.sandbox.mode == "require" and not sandbox_support().whole:
             return "`sandbox` is `require`, and this node cannot wall attempts in wholly"
         return ""

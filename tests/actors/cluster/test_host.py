@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from cluster_executors import host_settings
 
+from tasktrail import __version__
 from tasktrail.actors.cluster.host import _ROOM, LINGER, LINGER_WITH_ENDS, Host
 from tasktrail.actors.cluster.wire import (
     Give,
@@ -338,6 +339,20 @@ def test_an_earlier_checkpoint_is_not_told_after_the_latest(host: Host) -> None:
         host._on_reports([AttemptCheckpointed(1, 1, Checkpoint(processed_frames=number))])
 
     assert list(host._kept.values()) == [AttemptCheckpointed(1, 1, Checkpoint(processed_frames=2))]
+
+
+def test_a_node_with_another_version_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = msgspec.structs.replace(host_settings(Registry(), cluster="c"), version="9.9")
+    host = Host("c-0-b", pack(settings))
+
+    assert f"it has tasktrail {__version__}, and the service has 9.9." in Service(host, 1).greeting.trouble
+
+    host.close()
+
+
+def test_a_node_with_the_same_version_has_no_trouble(host: Host) -> None:
+    assert Service(host, 1).greeting.trouble == ""
 
 
 def test_settings_of_another_form_are_refused() -> None:
