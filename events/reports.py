@@ -108,6 +108,8 @@ class Settled(Frame, frozen=True, tag="settled"):
 
     task_id: int
     attempt: int
+    completed: bool = False
+    """Whether it has completed its task, so that nobody needs its temp files any more."""
 
 
 class Avoid(Frame, frozen=True, tag="avoid"):

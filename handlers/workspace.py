@@ -104,6 +104,13 @@ def remove_folder(folder: Path) -> None:
             return
 
 
+def remove_task_folder(folder: Path) -> None:
+    """Remove all temp files of a task, and the notes beside them. Raises OSError."""
+    remove_folder(folder)
+    for note in folder.parent.glob(f"{folder.name}.*"):
+        note.unlink(missing_ok=True)
+
+
 def _remove_all_in(folder: Path) -> None:
     errors: list[OSError] = []
     top = _open_to_change(folder)
@@ -261,9 +268,7 @@ class TempFiles:
     def remove(self, task_id: int) -> None:
         """Remove all of a task's files, and the notes beside them: it has ended."""
         try:
-            remove_folder(self.folder(task_id))
-            for note in self._root.glob(f"{task_id}.*"):
-                note.unlink(missing_ok=True)
+            remove_task_folder(self.folder(task_id))
         except OSError as error:
             self._on_trouble(task_id, error)
 

@@ -92,6 +92,11 @@ class DataPaths:
                 f"The service on {self.data} (pid {pid}) does not answer: it is starting or stopping",
                 remedy="`tasktrail serve` prints `ready` once it answers: try again then.",
             )
+        if pid is not None and what == "standby":
+            return ServiceUnreachable(
+                f"A standby (pid {pid}) waits on {self.data}: it takes no commands before it has the log",
+                remedy="Send them to the service that has the log: with its data folder, or with --url.",
+            )
         who = NO_SOCKET.get(what, "")
         if pid is None or not who:
             return ServiceUnreachable(f"No service runs on {self.data}")

@@ -8,6 +8,7 @@ It obeys the latest service only. When that is not heard of for the seconds of t
 """
 
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -39,6 +40,7 @@ from ...events.reports import (
 )
 from ...handlers.contract import Room
 from ...handlers.process.sandbox import sandbox_support
+from ...handlers.workspace import remove_task_folder
 from ..logger import get_logger
 from ..machine import Machine
 from ..workers.local_executor import LocalExecutor
@@ -88,9 +90,10 @@ logger = get_logger(__name__)
 class _Attempt:
     """What the host knows of an attempt until its end is settled."""
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, asked: int, work_dir: str) -> None:
         self.asked = asked
         """How often the executor had been asked what it has, when the attempt came."""
+        self.work_dir = work_dir
         self.missed = 0
         """In how many answers to later questions it was not, one after another."""
         self.is_over = False
@@ -120,6 +123,7 @@ class Host:
         self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
         self._fingerprint = fingerprint(settings)
         self._on = node
+        self._software: str = sys.modules["tasktrail"].__version__  # of the room above, which cannot be imported here
         self._clock = clock
         self._leave = leave
         self._lease = Lease(self._settings.lease, clock())
@@ -224,6 +228,11 @@ class Host:
         return packed_answer(Refused(self._clock(), why, self._obeyed[0]))  # type: ignore[arg-type]  # a literal each time
 
     def _trouble(self) -> str:
+        if self._software != self._settings.version:
+            return (
+                f"it has tasktrail {self._software}, and the service has {self._settings.version}. Install the same "
+                "version on all machines"
+            )
         if self._settings.sandbox.mode == "require" and not sandbox_support().whole:
             return "`sandbox` is `require`, and this node cannot wall attempts in wholly"
         return ""
@@ -242,7 +251,7 @@ class Host:
         key = (order.task_id, order.attempt)
         match order:
             case Run():
-                self._attempts.setdefault(key, _Attempt(self._asked))
+                self._attempts.setdefault(key, _Attempt(self._asked, order.work_dir))
             case Grant():
                 if known := self._attempts.get(key):
                     known.granted = True
@@ -250,7 +259,10 @@ class Host:
             case Saved():
                 self._drop(AttemptCheckpointed, key)
             case Settled():
-                self._attempts.pop(key, None)
+                known = self._attempts.pop(key, None)
+                if known is not None and order.completed:
+                    # Large files take long, and who holds the lock holds up the lease.
+                    threading.Thread(target=_clear, args=(Path(known.work_dir),), name="clear", daemon=True).start()
                 for number in [number for number, report in self._kept.items() if _key_of(report) == key]:
                     del self._kept[number]
                 for kind in (*_PASSING, AttemptCheckpointed, AttemptProbed, PublishWanted):
@@ -364,6 +376,14 @@ class Host:
             sample.memory_total, sample.memory_available, sample.cpu_percent, sample.temp_total, sample.temp_free
         )
         self._memory = tuple((*key, used) for key, used in self._executor.memory().items())
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temp files of a completed task. The service does so only in the temp folder of its own machine."""
+    try:
+        remove_task_folder(folder)
+    except OSError:
+        logger.exception("temp_files_not_removed", folder=str(folder))
 
 
 def _key_of(report: HostReport) -> _Key:

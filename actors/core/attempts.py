@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from ...events import TasktrailError
+from ...events import Completed, TasktrailError
 from ...events.context import DecisionContext
 from ...events.decide import decide
 from ...events.errors import StaleAttempt
@@ -160,14 +160,17 @@ def _all_found(work: UnitOfWork) -> None:
 
 def _ended(work: UnitOfWork, report: AttemptEnded) -> None:
     state = work.state
-    if state.outlived:
-        work.order(Settled(report.task_id, report.attempt))
     running = state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
+        _settle(work, report)
         return  # it holds no slot
     state.release(running)
-    with suppress(StaleAttempt):  # its end was recorded when it was cancelled or aborted; until now it held its slot
+    try:
         events = decide(state.tasks[report.task_id], report, _context_of_end(work, report, running))
+    except StaleAttempt:  # its end was recorded when it was cancelled or aborted; until now it held its slot
+        _settle(work, report)
+    else:
+        _settle(work, report, completed=any(isinstance(event, Completed) for event in events))
         work.record_all(report.task_id, events, _origin(running))
         if state.tasks[report.task_id].finished:
             ended(work, report.task_id)
@@ -175,6 +178,11 @@ def _ended(work: UnitOfWork, report: AttemptEnded) -> None:
     if task.waiting:
         work.place(task)
     commands.handle_deferred(work, running.deferred)
+
+
+def _settle(work: UnitOfWork, report: AttemptEnded, *, completed: bool = False) -> None:
+    if work.state.outlived:
+        work.order(Settled(report.task_id, report.attempt, completed))
 
 
 def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) -> DecisionContext:

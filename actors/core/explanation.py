@@ -105,10 +105,12 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     remark: str = ""
 
 
-NOT_LIVE = (
-    "No service runs. What is said comes from the log; slots, limits in use, handlers, the machine's samples and the "
-    "order among what could start are known to a running service only."
+_FROM_THE_LOG = (
+    "What is said comes from the log; slots, limits in use, handlers, the machine's samples and the order among what "
+    "could start are known to a running service only."
 )
+NOT_LIVE = f"No service runs. {_FROM_THE_LOG}"
+NOT_ASKED = f"No service was asked: one on another machine may have the log. {_FROM_THE_LOG}"
 THEN = (
     "So it was then, as far as the log tells. Limits and windows of the configuration are those of now. The machine, "
     "the workers and the handlers of then are not recorded, and tasks that were forgotten since are not known: these "
@@ -136,8 +138,12 @@ _RESOURCES = {
 }
 
 
-def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Callable[[], Why] | None:
+def explain(
+    state: SchedulerState, task_id: int, now: datetime, *, live: bool = True, not_live: str = NOT_LIVE
+) -> Callable[[], Why] | None:
     """Why the task waits; None when memory does not hold it, because it has ended or never existed.
+
+    `not_live` is remarked where the state is not that of a running service.
 
     The answer has to be called for: then its place in the queue is counted, which takes a look at each waiting task.
     That may be done elsewhere and later; it goes by how things stand now.
@@ -159,7 +165,7 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
         ahead=_ahead(state, task, now) if queued else (),
         position=state.position,
         live=live,
-        remark=_remark(state, task) if live else NOT_LIVE,
+        remark=_remark(state, task) if live else not_live,
     )
     if not queued:
         return lambda: why

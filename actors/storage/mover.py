@@ -49,9 +49,9 @@ from .places import CHUNK, Found, PlaceError, Source, unreachable
 
 _PR_SET_PDEATHSIG = 1
 _TRIES = 8
-"""Of reading on after a connection broke, without a byte in between."""
+"""Of asking what is there, and of reading on after a connection broke, without a byte in between."""
 _PAUSE = 0.2
-"""Seconds before it is read on; twice as long each time, so half a minute in all."""
+"""Half the seconds before the first repetition; twice as long each time, so nearly a minute in all."""
 _TELL_EVERY = 4 * 1024 * 1024
 """Bytes between two accounts."""
 _LOOK_EVERY = 8 * 1024 * 1024
@@ -158,7 +158,7 @@ class Mover:
     def _fetch(self, wish: Fetch) -> None:
         url, place = parsed(wish.url), Path(wish.place)
         source = self._source(url, wish.storage)
-        found = source.look()
+        found = self._patiently_found(source)
         if wish.storage.largest and found.size > wish.storage.largest:
             raise PlaceError(
                 "large",
@@ -168,6 +168,17 @@ class Mover:
         path = place / url.name
         version = self._download(source, found, path, url, wish.storage)
         self._say(Fetched(path=str(path), version=version))
+
+    def _patiently_found(self, source: Source) -> Found:
+        """What is there, also at a server that is away for a moment."""
+        for tries in range(1, _TRIES):
+            try:
+                return source.look()
+            except PlaceError as error:
+                if error.kind != "unreachable":
+                    raise
+            time.sleep(_PAUSE * 2**tries)
+        return source.look()
 
     def _download(self, source: Source, found: Found, path: Path, url: Url, storage: Storage) -> str:
         """Write the file; what all its bytes hash to."""

@@ -389,7 +389,7 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
             return PlaceError("missing", f"There is nothing at {place}", "Check the address.")
         if code in _DENIED or status in (401, 403):
             return PlaceError("denied", f"Access to {place} is denied ({_plain(code)})", _WHO)
-        if code in _AGAIN or status >= 500:  # noqa: PLR2004
+        if code in _AGAIN or status >= 500 or status == 429:  # noqa: PLR2004 - some say only the number
             return unreachable(place, f"the server answers {_plain(code)}")
         return PlaceError("failed", f"{place}: the server answers {_plain(code)} (HTTP {status})")
     name = type(error).__name__

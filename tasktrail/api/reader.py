@@ -21,7 +21,7 @@ from ..actors.core.board import (
     token_boards,
 )
 from ..actors.core.dependencies import retries
-from ..actors.core.explanation import Obstacle, WaitReason, Why, explain, explain_then
+from ..actors.core.explanation import NOT_ASKED, NOT_LIVE, Obstacle, WaitReason, Why, explain, explain_then
 from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
@@ -30,6 +30,7 @@ from ..events import Checkpoint, Checkpointed, Created, Failed, Progressed, Reco
 from ..events.clock import Clock
 from ..events.counted import counted
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
+from ..events.log.address import is_address
 from ..events.log.event_log import Erasable
 from ..events.log.keys import Keys
 from ..events.log.stubs import forgotten
@@ -380,7 +381,8 @@ class Questions:
         if as_of is not None:
             return self._why_then(task_id, as_of)
         live = self.source.live
-        answer = self.source.state(lambda state, now: explain(state, task_id, now, live=live))
+        not_live = NOT_ASKED if is_address(self.source.paths.log) else NOT_LIVE
+        answer = self.source.state(lambda state, now: explain(state, task_id, now, live=live, not_live=not_live))
         found = answer and answer()  # a place in a long queue is counted here, where nobody is held up
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]

@@ -22,6 +22,7 @@ from ..config.settings import Config
 from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
+from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import refuse_rescued
 from ..events.log.lock import DataLock
@@ -124,7 +125,9 @@ class Source:
         """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
         now = self.clock.now()
         with self._records(self.log().head().position) as records:
-            state = state_from_log(records, self.limits(), now)
+            # A file is read like this where no service runs on it; a database may have one on another machine.
+            fold = state_then if is_address(self.paths.log) else state_from_log
+            state = fold(records, self.limits(), now)
         return function(state, now)
 
     def state_as_of(self, point: str | Point | None, function: Callable[[SchedulerState, datetime], T]) -> T:

@@ -86,7 +86,11 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
             "were forgotten since are not told."
         )
     elif not board.live:
-        say("No service runs: this is what would wait for room if one did.")
+        say(
+            "No service was asked: one on another machine may have the log, which tells this."
+            if session.is_log_shared()
+            else "No service runs: this is what would wait for room if one did."
+        )
 
 
 def summary(board: "QueueBoard", stats: "Stats") -> str:
@@ -222,7 +226,7 @@ def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
 
 def _promised(resources: "Resources", *, live: bool) -> str:
     if not live:
-        return "no service runs: slots and the machine are unknown"
+        return "no service was asked: slots and the machine are unknown"
     sample = resources.sample
     memory = _of(resources.reserved_memory, resources.max_memory)
     temp = _of(resources.reserved_temp, resources.max_temp_size)

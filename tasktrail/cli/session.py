@@ -98,6 +98,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             if close is not None:
                 close()
 
+    def is_log_shared(self) -> bool:
+        """Whether a service elsewhere may have the log that is read here."""
+        from ..events.log.address import is_address
+        from ..paths import DataPaths
+
+        return bool(self.url) or is_address(DataPaths(self.data).log)
+
     def batch_that_begins_nothing(self, wanted: "NewBatch", *, detached: bool) -> "MadeBatch | None":
         """The answer to a batch that makes no task: a dry run, or a first one. None where it is to be sent.
 

@@ -312,7 +312,7 @@ def watch_command(session: Session, ids: tuple[int, ...]) -> int:
             if isinstance(display, Board):
                 watch.draw(display, session.environment.now())
             if not live:
-                raise ServiceUnreachable(f"No service runs on {session.data}, so nothing moves")
+                raise _nothing_moves(session)
             if signals.next(LOOK_EVERY) is not None:
                 return INTERRUPTED
         if isinstance(display, Board):
@@ -320,6 +320,15 @@ def watch_command(session: Session, ids: tuple[int, ...]) -> int:
     if not watch.tasks:
         say("nothing runs or waits", err=True)
     return DONE if watch.all_completed else REFUSED
+
+
+def _nothing_moves(session: Session) -> ServiceUnreachable:
+    """Why it is of no use to look on: the files are as they are."""
+    from ..paths import DataPaths
+
+    if session.is_log_shared():
+        return DataPaths(session.data).no_service()
+    return ServiceUnreachable(f"No service runs on {session.data}, so nothing moves")
 
 
 def _display(session: Session, stack: ExitStack) -> Display:

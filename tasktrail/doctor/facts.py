@@ -33,6 +33,7 @@ from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.files import refuse_rescued
+from ..events.log.lock import role
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.elsewhere import Look, Reached, Refused, Storage
@@ -115,6 +116,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the configuration file holds secrets and other users may read it."""
     holder: str | None
     """The process that holds the data folder, or None."""
+    is_standby: bool = False
+    """Whether that is a standby, which takes no commands before its turn."""
     capabilities: Capabilities
     sandbox_support: SandboxSupport
     """What the kernel can put around attempts."""
@@ -166,7 +169,8 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
     holder = _holder(paths.lock)
     witnesses, unread = _witnesses(paths.witnesses)
     claims, unusable = _claims(config)
-    refusal, degraded = (("", ""), ()) if holder is None else _service_trouble(paths.data)
+    is_standby = holder is not None and role(paths.lock) == "standby"
+    refusal, degraded = (("", ""), ()) if holder is None or is_standby else _service_trouble(paths.data)
     return Facts(
         platform=sys.platform,
         python=sys.version_info[:3],
@@ -179,6 +183,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         owner=user_name(paths.data.stat().st_uid) if paths.data.exists() else "",
         config_is_open=_secrets_are_open(file or paths.data / FILE_NAME),
         holder=holder,
+        is_standby=is_standby,
         capabilities=_capabilities(config),
         sandbox_support=sandbox_support(),
         limits=Machine(paths.temp).limits(),

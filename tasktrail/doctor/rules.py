@@ -155,7 +155,8 @@ def _space(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 
 def _lock(facts: Facts, _config: Config) -> Iterator[Finding]:
-    yield Finding("lock", "ok", "no service runs" if facts.holder is None else f"a service runs: {facts.holder}")
+    who = f"a standby waits: {facts.holder}" if facts.is_standby else f"a service runs: {facts.holder}"
+    yield Finding("lock", "ok", "no service runs" if facts.holder is None else who)
     message, remedy = facts.service_trouble
     if message:
         yield Finding("service", "fail", f"it takes no commands now: {message}", remedy)

@@ -122,7 +122,7 @@ class S3Server:
             return [f"<Error><Code>{code}</Code><Message>{SECRET_KEY}</Message></Error>".encode()]
         if path.startswith("/web/"):
             status, headers, content = self.pages.get(path, (404, {}, b""))
-            start(f"{status} X", [("Content-Length", str(len(content))), *headers.items()])
+            start(f"{status} X", [*({"Content-Length": str(len(content))} | headers).items()])
             return [content]
         return self._app(environ, start)  # type: ignore[no-any-return]
 

@@ -28,6 +28,7 @@ from tasktrail.handlers.contract import Finding
 from tasktrail.handlers.manifests import Claims
 from tasktrail.handlers.presets import Preset
 from tasktrail.handlers.process.sandbox import SandboxSupport
+from tasktrail.paths import DataPaths
 from tasktrail.projections.proof.witness_list import add_witness
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -268,6 +269,18 @@ def test_a_type_that_breaks_when_it_is_asked_takes_nothing_down(
     findings = examine(tmp_path / "data", Config(handlers=("broken_checkup",)))
     (told,) = [finding for finding in findings if finding.level == "fail"]
     assert told.message.startswith("mine cannot tell what it needs of this machine: ModuleNotFoundError")
+
+
+def test_a_standby_that_waits_for_its_turn_is_well(tmp_path: Path) -> None:
+    """Nothing is wrong with it, and a service cannot be started instead: another one has the log."""
+    with DataLock(tmp_path / "lock", "standby"):
+        findings = by_name(examine(tmp_path, Config()))
+        said = DataPaths(tmp_path).no_service()
+
+    assert findings["lock"].message.startswith(f"a standby waits: pid {os.getpid()} ")
+    assert "service" not in findings
+    assert f"A standby (pid {os.getpid()}) waits on {tmp_path}" in said.message
+    assert "service that has the log" in said.advice
 
 
 def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path) -> None:

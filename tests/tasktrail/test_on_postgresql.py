@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from log_services import wait_for
 from msgspec.structs import replace
 from postgresql_server import connect, needs_postgresql, new_database, own_server
 
@@ -20,6 +21,7 @@ from tasktrail.api.reader import Reader
 from tasktrail.api.reader_process import ReaderProcess, VerifyQuestion
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import refuse_older_log
+from tasktrail.cli.app import run as run_cli
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import (
     ConfigurationError,
@@ -29,7 +31,8 @@ from tasktrail.events.errors import (
     LogUnreachable,
     OnlyInFiles,
 )
-from tasktrail.events.log.address import NAME, read_address
+from tasktrail.events.log.address import NAME, read_address, write_address
+from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.opening import read_log
 from tasktrail.following.standby import Standby
 from tasktrail.paths import DataPaths
@@ -86,6 +89,35 @@ def test_two_data_folders_have_one_service_on_one_log(tmp_path: Path, config: Co
         pytest.raises(DataInUse, match="The service with pid"),
     ):
         TaskService.open(tmp_path / "two", config=config)
+
+
+@pytest.mark.slow
+def test_on_another_data_folder_it_is_not_said_that_no_service_runs(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    with TaskService.open(one, config=config) as service:
+        runs, waits = service.create_task(type="patient"), service.create_task(type="patient")
+        wait_for(lambda: service.get_task(runs).status == "running")
+        other.mkdir()
+        write_address(other / NAME, config.log)
+        with Reader(other) as reader:
+            board, why = reader.queue(), reader.why(waits)
+        codes = [run_cli(["--data", str(other), *command]) for command in (["queue"], ["top", "--once"])]
+        shown = capsys.readouterr().out
+        with DataLock(DataPaths(other).lock, "standby"):
+            codes.append(run_cli(["--data", str(other), "watch", str(waits)]))
+        refused = capsys.readouterr().err
+        for task in (waits, runs):
+            service.cancel_task(task)
+
+    assert [one.task_id for one in board.running] == [runs]
+    assert why.remark.startswith("No service was asked: one on another machine may have the log.")
+    assert codes == [0, 0, 3]
+    assert shown.count("1 runs, 1 waits for room") == 2
+    assert shown.count("o service was asked") == 2
+    assert "A standby" in refused
+    assert "o service runs" not in shown + refused
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A host on its node: whom it obeys, what it keeps, and how it ends what nobody asks for any more."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -8,6 +9,7 @@ import msgspec
 import pytest
 from cluster_executors import host_settings
 
+from tasktrail import __version__
 from tasktrail.actors.cluster.host import _ROOM, LINGER, LINGER_WITH_ENDS, Host
 from tasktrail.actors.cluster.wire import (
     Give,
@@ -338,6 +340,42 @@ def test_an_earlier_checkpoint_is_not_told_after_the_latest(host: Host) -> None:
         host._on_reports([AttemptCheckpointed(1, 1, Checkpoint(processed_frames=number))])
 
     assert list(host._kept.values()) == [AttemptCheckpointed(1, 1, Checkpoint(processed_frames=2))]
+
+
+@pytest.mark.parametrize("completed", [True, False])
+def test_temp_files_on_the_node_go_with_the_end_of_a_completed_task(
+    host: Host, tmp_path: Path, *, completed: bool
+) -> None:
+    """The service removes them only on its own machine; those of a task that may be tried again stay."""
+    work, other = tmp_path / "work", tmp_path / "other"
+    for folder in (work, other):
+        folder.mkdir()
+        (folder / "segment").write_bytes(b"x")
+    (tmp_path / "work.note").write_text("")
+    service = Service(host, 1)
+    service.give(run("noop", folder=tmp_path))
+    service.until(AttemptEnded)
+
+    service.give(Settled(1, 1, completed=completed))
+    for thread in threading.enumerate():
+        if thread.name == "clear":
+            thread.join()
+
+    assert [path.exists() for path in (work, tmp_path / "work.note", other)] == [not completed, not completed, True]
+
+
+def test_a_node_with_another_version_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = msgspec.structs.replace(host_settings(Registry(), cluster="c"), version="9.9")
+    host = Host("c-0-b", pack(settings))
+
+    assert f"it has tasktrail {__version__}, and the service has 9.9." in Service(host, 1).greeting.trouble
+
+    host.close()
+
+
+def test_a_node_with_the_same_version_has_no_trouble(host: Host) -> None:
+    assert Service(host, 1).greeting.trouble == ""
 
 
 def test_settings_of_another_form_are_refused() -> None:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.messages import Close, Drain, Reconcile, Tick
 from tasktrail.events import Accepted, Cancelled, Checkpointed, Completed, Created, Failed, Retried, Started
 from tasktrail.events.reports import (
     AllFound,
+    AttemptEnd,
     AttemptEnded,
     AttemptFound,
     AttemptsHeld,
@@ -64,11 +66,22 @@ def test_an_end_from_before_the_restart_counts() -> None:
 def test_each_end_is_settled_once_it_is_recorded_also_a_stale_one() -> None:
     core, task_id = running()
     core.end(task_id, attempt=1)
-    assert core.orders == [Settled(task_id, 1)]
+    assert core.orders == [Settled(task_id, 1, completed=True)]
 
     core.tell(AttemptEnded(task_id, 7, "completed"))
 
     assert core.orders == [Settled(task_id, 7)]
+
+
+@pytest.mark.parametrize("outcome", ["lost", "stopped", "failed"])
+def test_only_an_end_that_completes_the_task_says_so(outcome: AttemptEnd) -> None:
+    """A retry needs the temp files of any other."""
+    core, task_id = running()
+
+    core.end(task_id, outcome, attempt=1)
+
+    assert core.read(task_id).status != "completed"
+    assert Settled(task_id, 1) in core.orders
 
 
 def test_an_executor_that_ends_with_the_service_hears_nothing_of_it() -> None:

@@ -61,6 +61,8 @@ class Web:
         """How many bytes too early it begins in the middle."""
         self.refused = 0
         """The status of each answer to GET, if it refuses them."""
+        self.away = 0
+        """The status of each answer, if it refuses them."""
         self.asked: list[str] = []
         web = self
 
@@ -68,8 +70,8 @@ class Web:
             def do_GET(self) -> None:
                 wanted = self.headers.get("Range", "")
                 web.asked.append(wanted)
-                if web.refused:
-                    self.send_response(web.refused)
+                if refused := web.refused or web.away:
+                    self.send_response(refused)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
@@ -85,7 +87,7 @@ class Web:
                 self.wfile.write(CONTENT[start : start + web.at_once])
 
             def do_HEAD(self) -> None:
-                self.send_response(200)
+                self.send_response(web.away or 200)
                 self.send_header("ETag", web.etag)
                 self.send_header("Content-Length", str(len(CONTENT)))
                 self.end_headers()
@@ -379,6 +381,49 @@ def give_time(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
     """Another time for all that waits here, and for nothing else: services of other tests run in this process, too."""
     for module in (s3, mover, endpoint):
         monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), **functions}))
+
+
+@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize("where", ["web", "s3"])
+def test_a_server_that_is_away_when_an_input_is_asked_for_costs_no_attempt(
+    folder: Path, web: Web, in_s3: str, monkeypatch: pytest.MonkeyPatch, where: str, status: int
+) -> None:
+    pauses: list[float] = []
+
+    def back_after_a_while(seconds: float) -> None:
+        pauses.append(seconds)
+        if sum(pauses) > 30:
+            web.away = 0
+
+    give_time(monkeypatch, sleep=back_after_a_while)
+    web.away = status
+
+    (answer,) = fetched(folder, web, in_s3 if where == "s3" else "")
+
+    assert isinstance(answer, Fetched)
+    assert Path(answer.path).read_bytes() == CONTENT
+
+
+def test_an_input_is_not_asked_for_for_ever(folder: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    give_time(monkeypatch, sleep=pauses.append)
+    web.away = 503
+
+    (answer,) = fetched(folder, web)
+
+    assert isinstance(answer, Refused)
+    assert answer.kind == "unreachable"
+    assert 40 < sum(pauses) < 60
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_an_input_that_is_not_there_is_asked_for_once(folder: Path, web: Web, status: int) -> None:
+    web.away = status
+
+    (answer,) = fetched(folder, web)
+
+    assert isinstance(answer, Refused)
+    assert web.asked == [""]
 
 
 @pytest.mark.parametrize("name", ["a", "empty"])
