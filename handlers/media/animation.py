@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,9 @@ def frame_times(ends: Iterable[float], kind: str) -> list[int]:
         kind: what is written.
     """
     grid = _GRID.get(kind, 1)
-    return [max(grid, end - begin) for begin, end in pairwise(round(end / grid) * grid for end in ends)]
+    rounded = (round(end / grid) for end in ends)
+    shown_until = accumulate(rounded, lambda before, end: max(before + 1, end))  # each is shown for a moment at least
+    return [(end - begin) * grid for begin, end in pairwise(shown_until)]
 
 
 def _with_palette(frame: Image.Image) -> Image.Image:

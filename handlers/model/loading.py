@@ -148,8 +148,9 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
         if not len(whole):
             continue
         paint, drawn = paint_of(mesh, kind, colour, whole), np.asarray(mesh.faces)[whole]
-        material = getattr(mesh.visual, "material", None)
-        bare += isinstance(paint, Plain) and colour is None and getattr(material, "name", "") == TEXTURED
+        material, places = getattr(mesh.visual, "material", None), getattr(mesh.visual, "uv", None)
+        textured = places is not None and getattr(material, "name", "") == TEXTURED
+        bare += isinstance(paint, Plain) and colour is None and textured
         if not isinstance(paint, ByFace):  # its colours go by the face's number
             drawn = divided_evenly(placed, drawn)
         parts.append(Submesh(corners, points, paint))

@@ -161,7 +161,15 @@ def _compose(
         told.pop("exif", None)  # libtiff takes no directories from Pillow
     if kind == "WEBP" and "icc_profile" in first.info:  # the other writers look for it themselves
         told["icc_profile"] = first.info["icc_profile"]
-    save(first, context.output_part, kind, save_all=True, append_images=further, **every[kind], **told)
+    try:
+        save(first, context.output_part, kind, save_all=True, append_images=further, **every[kind], **told)
+    except OverflowError as error:  # only Pillow knows how long: it joins frames that are alike
+        if kind != "GIF":
+            raise
+        raise Unusable(
+            f"{context.input_file.name} shows a frame for more than 655.35 s, which a gif cannot say: "
+            "take webp, png or avif, or frames=first"
+        ) from error
     if kind == "TIFF":
         with writing(context.output_part):
             add_to_tiff(context.output_part, kept.exif, kept.iptc)

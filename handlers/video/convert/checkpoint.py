@@ -180,7 +180,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     size: int
     sha256: str
     late: int = 0
-    """Frames in front of its end that were left out, because their times jump back."""
+    """Frames that were left out up to the first one of the next segment, because their times jump back."""
 
     @property
     def name(self) -> str:

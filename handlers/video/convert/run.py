@@ -183,7 +183,8 @@ class _Conversion:
 
     def _refuse_if_late(self) -> None:
         """Refuse a film of which too much would be left out, by the same measure as one that is damaged."""
-        late, frames = self._saved.late, self._saved.frames
+        # With a frame rate of its own, the result has more frames than the source, or fewer.
+        late, frames = self._saved.late, round(self._saved.frames * self._source.rate / self._source.shown_rate)
         if beyond_use(late, frames):
             raise Unusable(
                 f"{self._source.path.name}: the times of its pictures jump back, as in files that were joined or are "

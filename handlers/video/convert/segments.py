@@ -105,7 +105,8 @@ def encode_segments(
     encoder: SegmentEncoder | None = None
     last: VideoFrame | None = None
     shaped: VideoFrame | None = None
-    late = reading.late
+    late = 0
+    is_begun = after is None
 
     def finish(encoder: SegmentEncoder) -> Segment:
         nonlocal late
@@ -114,6 +115,8 @@ def encode_segments(
 
     try:
         for moment, frame in wanted_frames(encoding.source, encoding.plan.start, after, until, reading):
+            if not is_begun:  # what was left out up to here was counted with the segment before
+                late, is_begun = reading.late, True
             number = encoding.plan.segment_of(moment)
             if encoder is not None and number != encoder.number:
                 finished, encoder = finish(encoder), None

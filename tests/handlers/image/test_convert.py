@@ -549,6 +549,28 @@ def test_errors_of_rounded_times_do_not_add_up(
     assert outcome.result["duration"] == pytest.approx(sum(shown) / 1000)
 
 
+def test_frames_that_are_too_short_for_a_gif_do_not_make_it_longer(convert: Convert, tmp_path: Path) -> None:
+    """Each is shown for a hundredth of a second at least; the next longer one makes up for it."""
+    frames = [Image.new("RGB", (8, 8), (20 * number, 0, 0)) for number in range(5)]
+    times = [3, 3, 3, 100, 50]
+    frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], duration=times)
+    outcome, context = convert(tmp_path / "in.png", "out.gif")
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        assert [frame.info["duration"] for frame in ImageSequence.Iterator(picture)] == [10, 10, 10, 80, 50]
+    assert outcome.result["duration"] == pytest.approx(0.16)
+
+
+def test_a_frame_that_is_shown_longer_than_a_gif_can_say_is_refused(convert: Convert, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), (20 * number, 0, 0)) for number in range(2)]
+    frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], duration=[655_360, 100])
+    outcome, _ = convert(tmp_path / "in.png", "out.gif")
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == (
+        "in.png shows a frame for more than 655.35 s, which a gif cannot say: take webp, png or avif, or frames=first"
+    )
+
+
 def test_a_tiff_that_cannot_say_how_long_frames_are_shown_is_told(convert: Convert, film: Path) -> None:
     outcome, context = convert(film, "out.tif")
     assert isinstance(outcome, Finished)

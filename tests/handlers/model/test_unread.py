@@ -54,9 +54,9 @@ def test_colours_that_are_not_read_are_told(
     assert draw(path)[1].get("notes") == notes
 
 
-@pytest.mark.parametrize("harm", ["none", "damaged", "of another kind"])
+@pytest.mark.parametrize("harm", ["none", "nowhere", "damaged", "of another kind"])
 def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., Any], tmp_path: Path) -> None:
-    """It may be damaged, or of a kind that nobody here reads, such as KTX2."""
+    """It may be damaged, or of a kind that nobody here reads, such as KTX2; not one that no corner has a place in."""
     box = trimesh.creation.box()
     picture = Image.new("RGB", (8, 8), "red")
     box.visual = trimesh.visual.TextureVisuals(uv=box.vertices[:, :2], image=picture)
@@ -65,6 +65,8 @@ def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., An
     document, body = json.loads(content[20 : 20 + length]), content[20 + length :]
     if harm == "damaged":
         body = body.replace(b"\x89PNG", bytes(4))
+    elif harm == "nowhere":
+        del document["meshes"][0]["primitives"][0]["attributes"]["TEXCOORD_0"]
     elif harm == "of another kind":
         document["textures"] = [{"extensions": {"KHR_texture_basisu": {"source": 0}}}]
     text = json.dumps(document).encode()
@@ -72,7 +74,7 @@ def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., An
     head = struct.pack("<5I", 0x46546C67, 2, 20 + len(text) + len(body), len(text), 0x4E4F534A)
     (tmp_path / "a.glb").write_bytes(head + text + body)
     picture, result = draw(tmp_path / "a.glb")
-    assert result.get("notes") == (None if harm == "none" else ["the texture of 1 mesh cannot be read"])
+    assert result.get("notes") == (None if harm in ("none", "nowhere") else ["the texture of 1 mesh cannot be read"])
     assert "notes" not in draw(tmp_path / "a.glb", "plain.png", color="#00ff00")[1]
 
 

@@ -416,20 +416,38 @@ def _joined(clips: Callable[..., Path], folder: Path, *seconds: int) -> Path:
     return folder / "joined.ts"
 
 
-@pytest.mark.parametrize("kills", [0, 4])
-def test_pictures_whose_times_jump_back_are_counted(
-    kills: int, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("kills", "seconds", "options", "frames"),
+    [
+        (0, (2, 1, 8), {}, 200),
+        (4, (2, 1, 8), {}, 200),
+        (4, (4, 1, 12), {}, 300),  # it goes on where the second piece begins
+        (0, (2, 1, 8), {"frame_rate": 25}, 200),
+        (4, (2, 1, 8), {"frame_rate": 25}, 200),  # it is read from the beginning again
+        (0, (2, 1, 8), {"frame_rate": 5}, 40),
+    ],
+)
+def test_pictures_whose_times_jump_back_are_counted_once(
+    kills: int,
+    seconds: tuple[int, ...],
+    options: dict[str, Any],
+    frames: int,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
-    context = prepare(_joined(clips, tmp_path, 2, 1, 8), **({"crash_after": kills} if kills else {}))
+    context = prepare(_joined(clips, tmp_path, *seconds), **options, **({"crash_after": kills} if kills else {}))
     if kills:
         with pytest.raises(SimulatedCrash):
             convert(context)
         context = context.resumed()
     outcome = convert(context)
-    assert isinstance(outcome, Finished)
-    assert outcome.result["frames"] == 200
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.result["frames"] == frames
     told = [note for note in outcome.result["notes"] if "jump back" in note]
-    assert told == ["75 pictures are left out: their times jump back, as in files that were joined or are damaged"]
+    late = sum(seconds[:-1]) * 25
+    assert told == [f"{late} pictures are left out: their times jump back, as in files that were joined or are damaged"]
 
 
 def test_a_short_piece_behind_a_long_one_does_not_make_it_a_cut_one(
