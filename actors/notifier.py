@@ -5,13 +5,13 @@ id, by which the receiver recognises the repetition.
 """
 
 import contextlib
-import random
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -128,6 +128,8 @@ class Notifier(Actor):
         """Whether anything may have changed what can be sent."""
         self._results: deque[DeliveryFinished] = deque()
         """Deliveries that have come back. They wait while the log cannot be read."""
+        self._chance = Random()  # noqa: S311 - spreads load, keeps no secret
+        """Of its own: whoever seeds the shared one would have the notices of all its services come at once."""
 
     def on_start(self) -> None:
         """Fold the outbox from the log and send what is due."""
@@ -199,7 +201,7 @@ class Notifier(Actor):
         return self._folded
 
     def _take_back(self, finished: DeliveryFinished) -> None:
-        jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
+        jitter = self._chance.random()
         attempt = self._dispatcher.done(finished.notice, finished.result, self._clock.now(), jitter)
         if not attempt.ok:
             logger.warning(
