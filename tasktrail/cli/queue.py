@@ -226,7 +226,7 @@ def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
 
 def _promised(resources: "Resources", *, live: bool) -> str:
     if not live:
-        return "no service was asked: slots and the machine are unknown"
+        return "no service answers here: slots and the machine are unknown"
     sample = resources.sample
     memory = _of(resources.reserved_memory, resources.max_memory)
     temp = _of(resources.reserved_temp, resources.max_temp_size)
