@@ -12,10 +12,11 @@ from .options import MANY_FRAMES, ImageConvertOptions, bits_written, target_form
 
 NO_BOX = 10_000_000
 """Pixels; stands for no limit on one side of the box."""
-_BASE = 96_000_000
+_BASE = 108_000_000
 """Resident bytes of a worker that has the libraries loaded, and no picture.
 
-64 MB where they were installed a while ago; some 15 MB more of their files are resident after a new install.
+64 MB where they were installed a while ago. After a new install some 22 MB more of their files are resident, until they
+have left the kernel's cache and were read again.
 """
 _GIF_GROWS = 3
 """How many times the bytes of a GIF its frames take when each is kept by itself."""
