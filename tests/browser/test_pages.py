@@ -38,8 +38,9 @@ IN_ACTIONS = {"/tasks/bulk/{bulk_id:str}"}
 LOOKS = [address for addresses in ADDRESSES.values() for address in addresses]
 WIDTHS = (360, 1280, 2560)
 LARGER_PHONE = 390
+"""What most phones have. Too little for the largest letters that a reader may choose."""
 BETWEEN = (430, 600, 700, 768, 800, 900, 1024, 1100)
-"""Still larger ones, a tablet, half a screen, or a page that is magnified."""
+"""The largest phones, a tablet, half a screen, or a page that is magnified."""
 PAPER = 718
 """Pixels of a sheet of A4 within the margins that browsers leave."""
 
