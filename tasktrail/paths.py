@@ -20,7 +20,7 @@ from .events.values import in_words
 
 NO_SOCKET = {
     "run": "`tasktrail run`",
-    "standby": "`tasktrail serve --standby`",
+    "standby": "A standby",
     "program": "A program that has opened it with TaskService",
 }
 """Programs that may hold a data folder without taking commands of others, in words."""
@@ -92,14 +92,14 @@ class DataPaths:
                 f"The service on {self.data} (pid {pid}) does not answer: it is starting or stopping",
                 remedy="`tasktrail serve` prints `ready` once it answers: try again then.",
             )
-        if pid is not None and what == "standby":
-            return ServiceUnreachable(
-                f"A standby (pid {pid}) waits on {self.data}: it takes no commands before it has the log",
-                remedy="Send them to the service that has the log: with its data folder, or with --url.",
-            )
         who = NO_SOCKET.get(what, "")
         if pid is None or not who:
             return ServiceUnreachable(f"No service runs on {self.data}")
+        if what == "standby":
+            return ServiceUnreachable(
+                f"{who} (pid {pid}) waits on {self.data}: it takes no commands before it has the log",
+                remedy="Send them to the service that has the log: with its data folder, or with --url.",
+            )
         return ServiceUnreachable(
             f"{who} (pid {pid}) holds {self.data} and takes no commands of others",
             remedy="Wait until it has ended, or stop it and start `tasktrail serve`, which works for all.",
