@@ -57,7 +57,7 @@ class BadAnswer(HandlerFault):
 
     code = "bad_answer"
     title = "The handler's answer cannot be recorded"
-    remedy = "Return None, a dict of plain JSON values, Finished, Stopped or Rejected; keep large data in files."
+    remedy = "Return plain JSON; from `@handler` None, a dict, Finished, Stopped or Rejected. Keep large data in files."
 
 
 class PartMissing(HandlerFault):

@@ -179,9 +179,11 @@ class TaskNotCompleted(TasktrailError):
 
     def __init__(self, task: Task) -> None:
         why = f": {task.error}" if task.error else ""
+        # Without an attempt nothing was printed.
+        remedy = self.remedy if task.attempt else self.remedy.replace(*_NEVER_RAN)
         super().__init__(
             f"Task {task.id} ({task.type}) has {_ENDED.get(task.status, 'not ended')}{why}",
-            remedy=self.remedy.replace("ID", str(task.id)),
+            remedy=remedy.replace("ID", str(task.id)),
         )
         self.task = task
 
@@ -190,3 +192,4 @@ class TaskNotCompleted(TasktrailError):
 
 
 _ENDED = {"failed": "failed", "cancelled": "been cancelled"}
+_NEVER_RAN = ("`tasktrail output ID` shows what it printed", "`tasktrail history ID` tells who or what ended it")

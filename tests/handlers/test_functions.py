@@ -391,6 +391,14 @@ def test_a_task_that_has_failed_has_no_result() -> None:
     assert pickle.loads(pickle.dumps(caught.value)).task == failed
 
 
+def test_a_task_that_never_ran_has_printed_nothing() -> None:
+    waiting = view(create(3, Created(type="t"), NOW), NOW)
+    cancelled = msgspec.structs.replace(waiting, status="cancelled")
+    with pytest.raises(TaskNotCompleted, match=r"`tasktrail history 3`") as caught:
+        decoded_result(cancelled, "t", int)
+    assert "tasktrail output" not in str(caught.value)
+
+
 # --- what is sent ------------------------------------------------------------------------------------------------
 
 
