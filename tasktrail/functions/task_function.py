@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from copy import copy
 from datetime import UTC, datetime
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
@@ -64,18 +63,18 @@ class NamedTask:
 
     def using(self, client: Tasks | AsyncClient) -> Self:
         """The same task type, submitted to this service; `submit_async` takes an `AsyncClient`, `submit` any other."""
-        return self._changed(_client=client)
+        return self._changed({"_client": client})
 
     def with_fields(self, **fields: Any) -> Self:
         """The same task type, submitted with these fields of `CreateTask`: `priority`, `user_id`, `scheduled_for`, ….
 
         `depends_on` takes handles as well as ids.
         """
-        return self._changed(_fields={**self._fields, **fields})
+        return self._changed({"_fields": {**self._fields, **fields}})
 
-    def _changed(self, **attributes: Any) -> Self:
-        other = copy(self)
-        vars(other).update(attributes)
+    def _changed(self, attributes: Mapping[str, Any]) -> Self:
+        other = object.__new__(type(self))
+        vars(other).update({**vars(self), **attributes})
         return other
 
     def submit(self, **options: Any) -> TaskHandle[Any]:
@@ -126,6 +125,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
     """A function that is a task type, made by `@task`. A call just runs it here, in this process."""
 
     __tasktrail__: TaskType
+    __qualname__: str
 
     def __init__(self, function: Callable[P, A], task_type: TaskType, shape: FunctionSpec) -> None:
         super().__init__(task_type.name)
@@ -134,6 +134,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         self._function = function
         self._shape = shape
         self._returns = shape.returns
+        self._as_declared = self
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
         """Run it here and now, without a service."""
@@ -168,6 +169,12 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
                     remedy="Take another value, or the default out of @task.",
                 )
         return super().with_fields(**fields)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickled by name, as every function is: the module has this object where the function stood."""
+        if self is self._as_declared:
+            return self.__qualname__
+        return self._as_declared._changed, ({"_client": self._client, "_fields": self._fields},)  # noqa: SLF001 - its own
 
     def _sorted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The options, and the paths."""

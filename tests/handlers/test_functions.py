@@ -5,6 +5,7 @@ import enum
 import pickle
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -439,3 +440,24 @@ def test_a_field_that_would_count_as_left_out_is_refused_where_the_type_has_anot
     with pytest.raises(InvalidValue, match="priority=0 counts as left out"):
         urgent.with_fields(priority=0)
     assert urgent.with_fields(priority=5)
+
+
+@task
+def squared(number: int) -> int:
+    """For whoever hands it to another process."""
+    return number * number
+
+
+def test_a_function_is_handed_to_other_processes_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(squared)) is squared
+    assert deepcopy(squared) is squared
+    assert pickle.loads(pickle.dumps(squared.submit)) == squared.submit
+    assert pickle.loads(pickle.dumps(squared.handle(17))).id == 17
+
+
+def test_what_with_fields_has_set_goes_with_it() -> None:
+    service: Any = Listening()
+    urgent = pickle.loads(pickle.dumps(squared.with_fields(priority=9).with_fields(user_id=7)))
+    urgent.using(service).submit(3)
+    assert service.sent == [{"type": "squared", "options": {"number": 3}, "priority": 9, "user_id": 7}]
+    assert urgent(3) == 9
