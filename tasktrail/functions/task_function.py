@@ -44,6 +44,8 @@ A = TypeVar("A")
 R = TypeVar("R")
 """What becomes the result of the task."""
 _HANDLES = (TaskHandle, AsyncTaskHandle)
+_OF_SUBMIT = {"type": "The name of the type is what `submit` submits.", "options": "Give them to `submit`."}
+"""Fields of `CreateTask` that are none for `with_fields`, and why."""
 
 
 class NamedTask:
@@ -68,8 +70,10 @@ class NamedTask:
     def with_fields(self, **fields: Any) -> Self:
         """The same task type, submitted with these fields of `CreateTask`: `priority`, `user_id`, `scheduled_for`, ….
 
-        `depends_on` takes handles as well as ids.
+        `depends_on` takes handles as well as ids. Raises `InvalidValue` for `type` and `options`.
         """
+        for name in fields.keys() & _OF_SUBMIT:
+            raise InvalidValue(f"{name} is no field of with_fields", field=name, remedy=_OF_SUBMIT[name])
         return self._changed({"_fields": {**self._fields, **fields}})
 
     def _changed(self, attributes: Mapping[str, Any]) -> Self:

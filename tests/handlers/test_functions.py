@@ -442,6 +442,18 @@ def test_a_field_that_would_count_as_left_out_is_refused_where_the_type_has_anot
     assert urgent.with_fields(priority=5)
 
 
+def test_the_arguments_of_submit_are_no_fields() -> None:
+    @task
+    def work(number: int) -> int:
+        return number
+
+    for function in (work, NamedTask("work")):
+        for field in ("type", "options"):
+            with pytest.raises(InvalidValue, match=rf"{field} is no field of with_fields(.|\n)*submit") as caught:
+                function.with_fields(**{field: {"number": 1}})
+            assert caught.value.field == field
+
+
 @task
 def squared(number: int) -> int:
     """For whoever hands it to another process."""
