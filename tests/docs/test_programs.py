@@ -241,3 +241,22 @@ def test_a_page_shows_the_program_that_runs(page: str) -> None:
     shown = programs_of(page)
     for example in PAGES[page]:
         assert (EXAMPLES / example).read_text() in shown, example
+
+
+@pytest.mark.timeout(600)
+def test_a_strict_type_checker_has_nothing_against_the_programs(tmp_path: Path) -> None:
+    environment = {**os.environ, "MYPYPATH": str(ROOT)}
+    strict = ("--strict", "--follow-imports=silent", "--ignore-missing-imports", "--config-file=", "--cache-dir=cache")
+    said = {}
+    for example in sorted({program.split("/")[0] for programs in PAGES.values() for program in programs}):
+        files = [Path(shutil.copy(file, tmp_path)).name for file in (EXAMPLES / example).glob("*.py")]
+        checker = subprocess.Popen(
+            [sys.executable, "-m", "mypy", *strict, *files],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        said[example] = checker.communicate(timeout=10 * WITHIN)[0]
+    assert all(one.startswith("Success") for one in said.values()), said

@@ -9,14 +9,14 @@ from copy import deepcopy
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_type
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail import Finished, InputFile, NamedTask, OutputFile, Rejected, Stopped, TaskContext, task
+from tasktrail import Finished, InputFile, NamedTask, OutputFile, Rejected, Stopped, TaskContext, TaskHandle, task
 from tasktrail.errors import TaskNotCompleted
 from tasktrail.events import Completed, Created, Started, Task
 from tasktrail.events.errors import InvalidValue
@@ -473,3 +473,25 @@ def test_what_with_fields_has_set_goes_with_it() -> None:
     urgent.using(service).submit(3)
     assert service.sent == [{"type": "squared", "options": {"number": 3}, "priority": 9, "user_id": 7}]
     assert urgent(3) == 9
+
+
+# --- what type checkers say -----------------------------------------------------------------------------------------
+
+
+def test_type_checkers_know_what_is_submitted_and_what_comes_back() -> None:
+    """The type checker looks at it: `assert_type` does nothing when it is called."""
+
+    @task
+    def with_context(context: TaskContext[None], number: int) -> int:
+        return number + context.attempt
+
+    @task(priority=3)
+    async def coroutine(context: TaskContext[None], number: int) -> Box:
+        return Box(number + context.attempt)
+
+    service: Any = Listening()
+    assert_type(with_context.using(service).submit(1), TaskHandle[int])
+    assert_type(coroutine.using(service).submit(1), TaskHandle[Box])
+    with pytest.raises(TypeError, match="context"):
+        with_context.using(service).submit(1, context=None)  # type: ignore[call-arg]
+    assert [sent["options"] for sent in service.sent] == [{"number": 1}] * 2

@@ -1,12 +1,10 @@
 """The work itself: a function that is a task type."""
 
-from typing import Any
-
 from tasktrail import TaskContext, task
 
 
 @task
-def count_words(text: str, context: TaskContext[Any]) -> int:
+def count_words(context: TaskContext[None], text: str) -> int:
     """Count the words of a text."""
     words = len(text.split())
     context.progress(50, f"{words} words")
