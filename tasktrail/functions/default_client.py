@@ -6,14 +6,16 @@ import os
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ..api.either_way import answer_without_waiting
+from ..events.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
     from ..api.client import AsyncClient, Client
 
 _USUAL_DATA = "tasktrail-data"
+_C = TypeVar("_C", "Client", "AsyncClient")
 _Key: TypeAlias = tuple[asyncio.AbstractEventLoop, str, str]
 
 _lock = threading.Lock()
@@ -36,7 +38,7 @@ def default_client() -> "Client":
     key = (url or data, token)
     with _lock:
         if key not in _clients:
-            _clients[key] = Client(url, token=token) if url else Client.connect(data)
+            _clients[key] = Client(url, token=token) if url else _connected(Client, data)
             atexit.register(_clients[key].close)
         return _clients[key]
 
@@ -50,7 +52,7 @@ def default_async_client() -> "AsyncClient":
     for other in [other for other in _async_clients if other[0].is_closed()]:  # by something else than `asyncio.run`
         del _async_clients[other]
     if key not in _async_clients:
-        client = AsyncClient(url, token=token) if url else AsyncClient.connect(data)
+        client = AsyncClient(url, token=token) if url else _connected(AsyncClient, data)
         closing = _until_the_loop_ends(client, key)
         _async_clients[key] = answer_without_waiting(closing.__anext__()), closing
     return _async_clients[key][0]
@@ -63,6 +65,21 @@ async def _until_the_loop_ends(client: "AsyncClient", key: _Key) -> AsyncGenerat
             yield client
     finally:
         _async_clients.pop(key, None)
+
+
+def _connected(kind: type[_C], data: str) -> _C:
+    """A client of the service on a data folder. Raises `ServiceUnreachable`."""
+    try:
+        return kind.connect(data)
+    except ServiceUnreachable as error:
+        from ..actors.workers.worker_process import MARK
+
+        if MARK not in os.environ:
+            raise
+        raise ServiceUnreachable(
+            "From within a task no service is found",
+            remedy="Say beforehand what comes after what (`depends_on`), or submit from the program that waits.",
+        ) from error
 
 
 def _where() -> tuple[str, str, str]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tasktrail import AsyncClient, Client, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
+from tasktrail.actors.workers.worker_process import MARK
 from tasktrail.errors import TaskNotCompleted
 from tasktrail.events import Failed, Retried
 from tasktrail.events.errors import InvalidOptions, InvalidPath, NotReady, ServiceUnreachable, WaitTimeout
@@ -193,6 +194,19 @@ def test_without_a_service_to_be_found_the_error_says_where_it_was_looked_for(
     monkeypatch.setenv("TASKTRAIL_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(ServiceUnreachable, match="nowhere"):
         add.submit(1)
+
+
+def test_within_an_attempt_the_error_says_that_none_can_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TASKTRAIL_URL", raising=False)
+    monkeypatch.delenv("TASKTRAIL_DATA", raising=False)
+    monkeypatch.setenv(MARK, "1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ServiceUnreachable, match=r"within a task(.|\n)*depends_on"):
+        add.submit(1)
+    with pytest.raises(ServiceUnreachable, match=r"within a task(.|\n)*depends_on"):
+        asyncio.run(add.submit_async(1))
 
 
 def test_an_address_in_the_environment_goes_before_a_data_folder(
