@@ -172,15 +172,9 @@ def _refined(schema: Schema, text: Schema) -> Schema:
 
 _COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
-_PLAIN_JSON: Schema = {
-    # No schema can tell 1e20, which is a float for us, from the same number written out.
-    "description": "Anything. Numbers without a dot and an exponent have at most 64 bits.",
-    "anyOf": [
-        {"type": ["null", "boolean", "string", "number"]},
-        {"type": "array", "items": _ref("PlainJson")},
-        {"type": "object", "additionalProperties": _ref("PlainJson")},
-    ],
-}
+# It does not say that what it holds is such a value, too: there is no other, and programs that make clients stop at a
+# part that refers to itself. No schema can tell 1e20, which is a float for us, from the same number written out.
+_PLAIN_JSON: Schema = {"description": "Anything. Numbers without a dot and an exponent have at most 64 bits."}
 
 
 def _one_of(*names: str) -> Schema:
@@ -321,7 +315,20 @@ def _storable(schema: Schema) -> Schema:
         inner["additionalProperties"] = _ref("PlainJson")
     if schema.get("type") == "array" and "items" not in schema:
         inner["items"] = _ref("PlainJson")
-    return {**schema, **inner}
+    return {**_as_clients_know_it(schema), **inner}
+
+
+def _as_clients_know_it(schema: Schema) -> Schema:
+    """The same in other words, where programs that make clients stop at what msgspec says."""
+    rest = dict(schema)
+    if "prefixItems" in schema and schema.get("items") is False:  # a schema that is no object; `maxItems` says the same
+        del rest["items"]
+    choice = schema.get("enum", [])
+    kinds = list(dict.fromkeys(map(type, choice)))
+    if kinds[1:]:
+        del rest["enum"]
+        rest["anyOf"] = [{"enum": [one for one in choice if type(one) is kind]} for kind in kinds]
+    return rest
 
 
 _OF_A_SCHEDULE: Schema = {

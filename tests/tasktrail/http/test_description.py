@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import Annotated, Any
+from graphlib import TopologicalSorter
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import httpx
@@ -292,6 +293,14 @@ def test_options_that_may_be_anything_have_the_bounds_of_the_log(document: Schem
         ("several", [2**64], False),
         ("few", 2**64, False),
         ("few", 10, True),
+        ("pair", [1, "a"], True),
+        ("pair", [1], False),
+        ("pair", [1, "a", "b"], False),
+        ("pair", ["a", 1], False),
+        ("bits", 16, True),
+        ("bits", "auto", True),
+        ("bits", 8, False),
+        ("bits", "16", False),
     ):
         task = {"type": "own", "options": {name: value}}
         assert accepts(told, schema, task) == fits, (name, value)
@@ -317,12 +326,37 @@ class Own(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     table: dict[str, Any] = {}
     several: tuple[int, ...] | None = None
     few: Annotated[int, msgspec.Meta(le=10)] = 0
+    pair: tuple[int, str] = (1, "a")
+    bits: Literal[16, 24, "auto"] = "auto"
 
 
 def test_a_client_that_is_made_from_it_has_a_method_for_each_route_called_as_in_python(document: Schema) -> None:
     names = [operation["operationId"] for routes in document["paths"].values() for operation in routes.values()]
     assert len(names) == len(set(names))
     assert {"create_task", "cancel_task", "list_tasks", "get_task", "set_limits", "why", "retry_tasks"} <= set(names)
+
+
+def test_a_client_can_be_made_from_it_by_programs_that_know_less_than_all_of_json_schema(
+    document: Schema, service: TaskService
+) -> None:
+    own = TaskType(name="own", summary="", run="own:run", options=Own)
+    told = described(deepcopy(document), msgspec.structs.replace(Known.of(service), types=(own,)))
+    assert not [where for where, key, value in keys_in(told) if value is False and key == "items"]
+    choices = [(where, {type(one) for one in value}) for where, key, value in keys_in(told) if key == "enum"]
+    assert choices
+    assert not [where for where, kinds in choices if len(kinds - {type(None)}) > 1]
+    names = {f"#/components/schemas/{name}": part for name, part in told["components"]["schemas"].items()}
+    refers = {ref: {value for _, key, value in keys_in(part) if key == "$ref"} for ref, part in names.items()}
+    assert refers["#/components/schemas/AddSchedule"]
+    TopologicalSorter(refers).prepare()  # raises CycleError where one refers to itself
+
+
+def keys_in(schema: Any, where: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Each key, where it stands, and what it says."""
+    inner = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for key, value in inner:
+        yield where, str(key), value
+        yield from keys_in(value, f"{where}/{key}")
 
 
 def test_whether_a_body_is_needed(web: httpx.Client, document: Schema) -> None:
