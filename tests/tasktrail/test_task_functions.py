@@ -220,6 +220,44 @@ def test_an_address_in_the_environment_goes_before_a_data_folder(
     default_client().close()
 
 
+def test_tasks_that_wait_while_the_function_changes_are_of_the_new_one(tmp_path: Path) -> None:
+    def before() -> None:
+        @task
+        def measure(size: int, unit: str = "cm") -> str:
+            return f"{size} {unit}"
+
+        @task("weigh")
+        def old_name(kilos: int) -> int:
+            return kilos
+
+        with inline_service(tmp_path / "data", measure, old_name) as tasks:
+            tasks.pause()
+            for submitted in (measure.using(tasks).submit(3), measure.using(tasks).submit(3, unit="in")):
+                assert submitted.status == "pending"
+            assert old_name.using(tasks).submit(5).status == "pending"
+
+    before()
+
+    @task
+    def measure(size: int, digits: int = 1) -> float:
+        return float(f"{size:.{digits}f}")
+
+    @task
+    def gone(kilos: int) -> int:
+        return kilos
+
+    with inline_service(tmp_path / "data", measure, gone) as tasks:
+        tasks.resume()
+        assert measure.using(tasks).handle(1).result(WITHIN) == 3.0
+        failed = tasks.wait(2, WITHIN)
+        assert (failed.status, failed.error) == (
+            "failed",
+            "The options do not fit: Object contains unknown field `unit`",
+        )
+        (obstacle,) = tasks.why(3).reasons
+        assert obstacle.reason == "NoHandler"
+
+
 # --- as processes of their own ------------------------------------------------------------------------------------
 
 APP = dedent(
