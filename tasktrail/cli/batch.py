@@ -259,7 +259,9 @@ def _report(reading: "Reading", batch: "Batch", as_of: str = "") -> None:
     counts = ", ".join(f"{number} {status}" for status, number in batch.by_status.items())
     took = (batch.completed_at - batch.created_at).total_seconds() if batch.completed_at else None
     say(f"batch {plain(batch.batch)}: {counts}" + (f", in {duration(took)}" if took is not None else ""))
-    if batch.bytes_before or batch.bytes_after:
+    if batch.bytes_before and not batch.bytes_after:  # its type does not say how large the outputs are
+        say(f"  {size(batch.bytes_before)} were read")
+    elif batch.bytes_after:
         share = f", {100 * batch.bytes_after / batch.bytes_before:.0f} %" if batch.bytes_before else ""
         say(f"  {size(batch.bytes_before)} became {size(batch.bytes_after)}{share}")
     if batch.originals_kept:

@@ -7,8 +7,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,10 +17,11 @@ from tasktrail.api.service import TaskService
 from tasktrail.batches.request import MadeBatch, NewBatch, Refused, Skipped
 from tasktrail.cli import batch
 from tasktrail.cli.app import run
-from tasktrail.cli.batch import _report_rest
+from tasktrail.cli.batch import _report, _report_rest
 from tasktrail.cli.progress import Signals
 from tasktrail.events import CreateTask
 from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.projections import Batch
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
 
@@ -240,6 +242,17 @@ def test_what_to_do_about_a_refusal_is_told(capsys: pytest.CaptureFixture[str]) 
     _report_rest(MadeBatch(batch="b", position=0, created=(), skipped=(), left_out=(), refused=refused))
     told = " ".join(capsys.readouterr().out.split())
     assert "It is there already: /0, /1, /2 and 2 more; --json lists all. Give --overwrite." in told
+
+
+def test_what_has_become_of_the_bytes_is_told_where_the_types_say_it(capsys: pytest.CaptureFixture[str]) -> None:
+    nobody: Any = None  # is asked about a batch without failures
+    then = datetime(2026, 8, 1, tzinfo=UTC)
+    counts: dict[str, Any] = {"total": 1, "by_status": {"completed": 1}, "progress": 100.0, "originals_kept": 0}
+    for before, after in ((1000, 250), (1000, 0), (0, 250), (0, 0)):
+        done = Batch(batch="b", created_at=then, completed_at=then, bytes_before=before, bytes_after=after, **counts)
+        _report(nobody, done)
+    told = [line.strip() for line in capsys.readouterr().out.splitlines() if not line.startswith("batch")]
+    assert told == ["1000 B became 250 B, 25 %", "1000 B were read", "0 B became 250 B"]
 
 
 def test_what_is_being_done_already_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
