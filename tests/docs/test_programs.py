@@ -105,6 +105,9 @@ def test_a_fastapi_program_submits_follows_and_awaits(tmp_path: Path, run: Progr
 
 def test_several_processes_of_a_django_site_share_one_service(tmp_path: Path, run: Program) -> None:
     serve(tmp_path, "django-site", run)
+    (tmp_path / "refusals.py").write_text(programs_of("django")[-1], encoding="utf-8")
+    with (tmp_path / "settings.py").open("a", encoding="utf-8") as settings:
+        settings.write('MIDDLEWARE = ["refusals.Refusals"]\n')
     ports = [free_port(), free_port()]
     for port in ports:
         words = ("runserver", "--noreload", "--settings=settings", f"--pythonpath={tmp_path}", f"127.0.0.1:{port}")
@@ -118,6 +121,8 @@ def test_several_processes_of_a_django_site_share_one_service(tmp_path: Path, ru
         for site in sites:
             told = site.get(f"/counts/{task_id}", params={"wait": ""}).json()
             assert (told["status"], told["result"]) == ("completed", {"value": 6})
+    refused = sites[0].get("/counts/99")
+    assert (refused.status_code, "Task 99 does not exist" in refused.json()["detail"]) == (404, True)
     for site in sites:
         site.close()
 
