@@ -1,9 +1,13 @@
 """Which task types there are, and where their handlers live."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from site import getsitepackages, getusersitepackages
+from types import ModuleType
 from typing import Any
 
 from ..events.errors import HandlerFault, TasktrailError, UnknownType
@@ -80,6 +84,17 @@ class Registry:
         """Type → `module:attribute`. A worker finds its handler by this, without loading any other."""
         return dict(self._homes)
 
+    def folders(self) -> tuple[str, ...]:
+        """The folders that this process has found the modules of its types in, and its workers would not.
+
+        A program that is run has its own folder on its path, and what it starts has not.
+        """
+        tops = {home.partition(":")[0].partition(".")[0] for home in self._homes.values()} - {"tasktrail"}
+        homes = {_folder_of(sys.modules[top]) for top in tops if top in sys.modules}
+        installed = {Path(os.__file__).parent, *map(Path, (*getsitepackages(), getusersitepackages()))}
+        own = dict.fromkeys(Path(entry).absolute() for entry in sys.path)
+        return tuple(str(folder) for folder in own if folder in homes and folder not in installed)
+
     def __iter__(self) -> Iterator[TaskType]:
         return iter(sorted(self._types.values(), key=lambda task_type: task_type.name))
 
@@ -88,6 +103,12 @@ class Registry:
 
     def __contains__(self, name: object) -> bool:
         return name in self._types
+
+
+def _folder_of(module: ModuleType) -> Path | None:
+    """The folder that a module or package lies in."""
+    places = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
+    return Path(places[0]).absolute().parent if places[0] else None
 
 
 def unknown_type(name: str, known: Iterable[str], errors: Sequence[TasktrailError], *, status: int = 0) -> UnknownType:

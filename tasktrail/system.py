@@ -574,6 +574,7 @@ class System:
             slots=self.config.workers,
             labels=parse_limits(self.config.worker_labels),
             homes=self.registry.homes(),
+            pythonpath=self.registry.folders(),
             lock_path=self.paths.workers_lock,
             sandbox=self.config.for_workers(
                 self.paths.protected(), self._log_id() if self.config.storage() is not None else ""

@@ -68,7 +68,8 @@ def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source:
     names = _PASSED | set(passed)
     environment = {name: value for name, value in source.items() if name in names or name.startswith(("PYTHON", "LC_"))}
     inherited = environment.get("PYTHONPATH", "")
-    path = [*pythonpath, *(str(Path(entry).absolute()) for entry in inherited.split(os.pathsep) if entry)]
+    given = [str(Path(entry).absolute()) for entry in inherited.split(os.pathsep) if entry]
+    path = [*(entry for entry in pythonpath if entry not in given), *given]
     if path:
         environment["PYTHONPATH"] = os.pathsep.join(path)
     # glibc keeps an arena for each thread otherwise, and media libraries have many threads.

@@ -1,5 +1,6 @@
 """Task types of one's own through the whole service: with `async def`, and without paths."""
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -45,6 +46,28 @@ def test_what_a_type_has_written_is_known_whatever_it_says(open_service: Opener,
         for task_id in (2, 3):
             with pytest.raises(SealUnfit, match="or none whose SHA-256 was recorded"):
                 made_by(log, task_id)
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_workers_find_the_module_where_the_program_has_found_it(
+    open_service: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox: str
+) -> None:
+    """A program that is run has its own folder on its path, and in no variable of the environment."""
+    folder = tmp_path / "program"
+    (folder / "beside_it").mkdir(parents=True)
+    (folder / "beside_it" / "__init__.py").write_text("TIMES = 3\n")
+    module = f"of_a_program_{sandbox}"
+    (folder / f"{module}.py").write_text(
+        "from beside_it import TIMES\nfrom tasktrail import task\n\n@task\ndef more(n: int) -> int: return n * TIMES\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    for name in (module, "beside_it"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    service = open_service(handlers=(module,), workers=1, sandbox=sandbox)
+
+    done = run(service, "more", options={"n": 2})
+    assert (done.error, done.result) == ("", {"value": 6})
 
 
 def until_printed(service: TaskService, task_id: int, text: str) -> None:
