@@ -76,6 +76,9 @@ _LOOK_EVERY = 0.2
 class TaskService(Served, Commands, Blocking):
     """Tasks on one data folder. Safe to use from many threads.
 
+    A process that is forked cannot use it, since its threads stay behind. Several processes share `tasktrail serve`,
+    each with a `Client`.
+
     ```python
     with TaskService.open("data") as tasks:
         task_id = tasks.create_task(type="image_thumbnail", input_file="in.jpg", output_file="out.jpg")
