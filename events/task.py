@@ -23,7 +23,10 @@ class Children(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """One task at one moment. Times are UTC, durations seconds, sizes bytes, progress 0 to 100."""
+    """One task at one moment. Durations are seconds, sizes bytes, progress 0 to 100.
+
+    Times are UTC, and only `scheduled_for` and `deadline` have the offset that they were given with.
+    """
 
     id: int
     created_at: datetime
