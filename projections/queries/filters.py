@@ -153,6 +153,8 @@ def _not_one_of(field: str, value: str, allowed: tuple[str, ...]) -> InvalidValu
 Counts: TypeAlias = Mapping[tuple[str, str], int]
 """(type, status) → number of tasks, from the kept numbers."""
 Query: TypeAlias = tuple[str, list[object]]
+Fields: TypeAlias = tuple[str, ...]
+"""Those that have an index together."""
 _V = TypeVar("_V")
 
 BY_VALUE = {
@@ -163,7 +165,7 @@ BY_VALUE = {
     "batch": "tasks_by_batch",
 }
 """The index in which the tasks with a value stand, …"""
-_INDEX_OF: dict[tuple[str, ...], str] = {
+_INDEX_OF: dict[Fields, str] = {
     **{(field,): index for field, index in BY_VALUE.items()},
     ("status",): "tasks_by_status",
     ("type",): "tasks_by_type",
@@ -206,15 +208,25 @@ def by_user(filters: TaskFilters) -> bool:
     )
 
 
-def count(filters: TaskFilters) -> Query:
-    """The statement that counts all tasks that pass."""
+def leads(filters: TaskFilters) -> Iterator[tuple[Fields, Query]]:
+    """What may lead to the tasks that pass: the fields of one index, and the statement that counts what that has.
+
+    It lacks its last parameter: the number at which to stop.
+    """
+    for named, values in _together(filters):
+        among = f"tasks INDEXED BY {_INDEX_OF[named]} WHERE {_one_of(named, filters, 'tasks')}"
+        yield named, (f"SELECT count(*) FROM (SELECT 1 FROM {among} LIMIT ?)", values)  # noqa: S608 - our own names
+
+
+def count(filters: TaskFilters, lead: Fields) -> Query:
+    """The statement that counts all tasks that pass. `lead`: the fields whose index holds the fewest."""
     if _by_text(filters):
         source, parameters = _source(filters, rows=False)
         terms = [(_in_index(named, filters, "hit"), values) for named, values in _together(filters)]
         where = f" WHERE {' AND '.join(term for term, _values in terms)}" if terms else ""
         return f"SELECT count(*) FROM {source}{where}", parameters + [value for _term, some in terms for value in some]  # noqa: S608 - our own names
-    where, values = _where(filters, plus=_by_id(filters))
-    return f"SELECT count(*) FROM tasks{where}", values  # noqa: S608 - our own names
+    source, values = _led(filters, lead)
+    return f"SELECT count(*) FROM {source}", values  # noqa: S608 - our own names
 
 
 def _in_place(filters: TaskFilters) -> TaskFilters:
@@ -225,8 +237,11 @@ def _in_place(filters: TaskFilters) -> TaskFilters:
     return filters
 
 
-def page(filters: TaskFilters) -> Query:
-    """The statement that finds the ids of one page, in order: it sorts what passes, or walks along the ids."""
+def page(filters: TaskFilters, lead: Fields) -> Query:
+    """The statement that finds the ids of one page, in order: it sorts what passes, or walks along the ids.
+
+    `lead`: the fields whose index holds the fewest.
+    """
     filters = _in_place(filters)
     if _only_over(filters) and column_of(filters) != "id":
         return _of_those_over(filters)
@@ -234,10 +249,14 @@ def page(filters: TaskFilters) -> Query:
     selects: list[str] = []
     parameters: list[object] = []
     for branch in _branches(filters):
-        where, values = _where(branch, plus=_tries_each_row(branch))
-        source, expressions = _source(branch, rows=bool(where) or "tasks." in order)
-        selects.append(f"SELECT {keys} FROM {source}{where} ORDER BY {order}")  # noqa: S608 - our own names
-        parameters += expressions + values
+        if _by_id(branch) and not _by_text(branch):
+            source, values = _led(branch, lead)
+        else:
+            where, values = _where(branch, plus=_tries_each_row(branch))
+            source, expressions = _source(branch, rows=bool(where) or "tasks." in order)
+            source, values = source + where, expressions + values
+        selects.append(f"SELECT {keys} FROM {source} ORDER BY {order}")  # noqa: S608 - our own names
+        parameters += values
     if len(selects) > 1:
         # Each alternative is a walk along an index that gives its first few; then they are merged.
         last = filters.limit + filters.offset
@@ -298,7 +317,7 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
     return WalkedPage(query, patience * _INSTRUCTIONS)
 
 
-def _together(filters: TaskFilters) -> Iterator[tuple[tuple[str, ...], list[object]]]:
+def _together(filters: TaskFilters) -> Iterator[tuple[Fields, list[object]]]:
     """The fields that are asked for, those of one index together; and their values."""
     asked = {field: values for field in (*_TEXTS, *_IDS) if (values := _values_of(filters, field))}
     if "status" in asked and "type" in asked:
@@ -307,13 +326,33 @@ def _together(filters: TaskFilters) -> Iterator[tuple[tuple[str, ...], list[obje
         yield (field,), list(values)
 
 
-def _in_index(named: tuple[str, ...], filters: TaskFilters, task: str, *, at_once: bool = False) -> str:
+def _in_index(named: Fields, filters: TaskFilters, task: str, *, at_once: bool = False) -> str:
     """The term that a task has a value of each of the fields; `at_once`: those that have one are looked up first."""
-    own = f"tasks AS own INDEXED BY {_INDEX_OF[named]}"
-    where = " AND ".join(f"own.{field} IN ({', '.join('?' * len(_values_of(filters, field)))})" for field in named)
+    own, where = f"tasks AS own INDEXED BY {_INDEX_OF[named]}", _one_of(named, filters, "own")
     if at_once:
         return f"+{task} IN (SELECT own.id FROM {own} WHERE {where})"  # noqa: S608 - our own names
     return f"+EXISTS (SELECT 1 FROM {own} WHERE {where} AND own.id = {task})"  # noqa: S608 - our own names
+
+
+def _one_of(named: Fields, filters: TaskFilters, table: str) -> str:
+    """The term that a row has one of the values of each of the fields."""
+    terms = []
+    for field in named:
+        marks = ["+?"] * len(
+            _values_of(filters, field)
+        )  # without the plus SQLite compiles it each time, see `has_status`
+        terms.append(f"{table}.{field} = +?" if len(marks) == 1 else f"{table}.{field} IN ({', '.join(marks)})")
+    return " AND ".join(terms)
+
+
+def _led(filters: TaskFilters, lead: Fields) -> Query:
+    """What one index leads to, each tried in the indexes of the other fields: no row is read of what does not pass."""
+    terms: list[str] = []
+    parameters: list[object] = []
+    for named, values in _together(filters):
+        terms.append(_one_of(named, filters, "tasks") if named == lead else _in_index(named, filters, "tasks.id"))
+        parameters += values
+    return f"tasks INDEXED BY {_INDEX_OF[lead]} WHERE {' AND '.join(terms)}", parameters
 
 
 def _values_of(filters: TaskFilters, field: str) -> tuple[object, ...]:
@@ -428,8 +467,7 @@ def _order(filters: TaskFilters) -> tuple[str, str]:
 
 def _tries_each_row(filters: TaskFilters) -> bool:
     """Whether status and type are tried on each row that something else leads to."""
-    queued = column_of(filters) == "queue_key" and _only_waiting(filters)
-    return _by_text(filters) or _by_id(filters) or queued
+    return _by_text(filters) or (column_of(filters) == "queue_key" and _only_waiting(filters))
 
 
 def _source(filters: TaskFilters, *, rows: bool) -> Query:

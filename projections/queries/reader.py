@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias
 
@@ -32,6 +32,7 @@ from .activity import Span, read_activity
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
 from .bounded import bounded
 from .filters import (
+    Fields,
     Query,
     TaskFilters,
     by_label,
@@ -40,6 +41,7 @@ from .filters import (
     every,
     ids_of,
     kept_total,
+    leads,
     page,
     values_of,
     walked_page,
@@ -56,9 +58,12 @@ SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), 
 FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
 _FAILURES = """
-SELECT id FROM tasks WHERE status = 'failed' AND (? IS NULL OR +user_id = ?) ORDER BY updated_at DESC LIMIT ?
+SELECT id FROM tasks INDEXED BY tasks_failed WHERE status = 'failed' AND (? IS NULL OR +user_id = ?)
+ORDER BY updated_at DESC LIMIT ?
 """
 _MAX_ID = 2**63 - 1
+_A_FEW = 16
+"""Tasks that are counted at first to find what leads to the fewest, and how many times as many then."""
 
 TasksAndTotal: TypeAlias = tuple[list[Task], int]
 
@@ -170,18 +175,19 @@ class TaskQueries:
             total = kept_total(filters, counts)
             users = ids_of(filters.user_id)
             shares = [read_share(conn, user_id) for user_id in users] if len(users) <= BRANCHES else []
+            lead = cache(partial(_lead, conn, filters))
             if total is None and shares and by_user(filters):
                 total = number_in(shares, self._kinds(conn, filters), values_of(filters.status))
             elif total is None and by_label(filters):
                 total = sum(number_with(conn, label) for label in values_of(filters.label))
             elif total is None:
-                total = conn.execute(*count(filters)).fetchone()[0]
+                total = conn.execute(*count(filters, lead())).fetchone()[0]
             ids: list[int] = []
             if total > filters.offset:
                 quick = walked_page(filters, counts, total, number_in(shares) if shares else sum(counts.values()))
                 if quick is not None:
                     ids = bounded(conn, quick.instructions, partial(_ids, conn, quick.query)) or []
-                ids = ids or _ids(conn, page(filters))
+                ids = ids or _ids(conn, page(filters, lead()))
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
@@ -208,7 +214,7 @@ class TaskQueries:
                 now = datetime.fromisoformat(recorded_at) if recorded_at else datetime.min.replace(tzinfo=UTC)
             total = kept_total(filters, read_counts(conn))
             if total is None:
-                total = conn.execute(*count(filters)).fetchone()[0]
+                total = conn.execute(*count(filters, _lead(conn, filters))).fetchone()[0]
             yield Every(position, total, _each(conn, filters, now, total))
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -324,6 +330,18 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
     return [row[0] for row in conn.execute(*query)]
+
+
+def _lead(conn: sqlite3.Connection, filters: TaskFilters) -> Fields:
+    """The fields that are asked for whose index has the fewest tasks. Many are counted no further than need be."""
+    asked, most = list(leads(filters)), _A_FEW
+    while len(asked) > 1:
+        sizes = {named: conn.execute(statement, (*values, most)).fetchone()[0] for named, (statement, values) in asked}
+        least = min(sizes, key=sizes.__getitem__)
+        if sizes[least] < most:
+            return least
+        most *= _A_FEW
+    return asked[0][0] if asked else ()
 
 
 def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: int) -> Iterator[Task]:

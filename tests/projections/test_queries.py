@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from itertools import chain, pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.task import view
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries import filters as selection_module
+from tasktrail.projections.queries import reader
 from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
 
 WORDS = [
@@ -242,3 +244,48 @@ def test_totals_by_status_and_type_are_not_counted_but_kept(journal: Journal, qu
 def test_a_question_that_is_no_text_says_nothing_of_the_views(queries: TaskQueries) -> None:
     with pytest.raises(InvalidValue, match="is not valid text"):
         queries.last_writers(["/srv/\udcff.mp4"])
+
+
+# --- what leads ---
+
+
+def plan_of(queries: TaskQueries, statement: str, values: list[object]) -> str:
+    with queries.moment() as conn:
+        return str([row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {statement}", values)])
+
+
+def test_the_field_with_the_fewest_tasks_leads() -> None:
+    journal = Journal(MemoryEventLog())
+    for number in range(100):
+        journal.create(label="night", batch="films" if number % 5 else "", user_id=7 if number % 40 == 0 else 1)
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        for fields, lead in (
+            ({"label": "night", "user_id": "7"}, ("user_id",)),
+            ({"label": "night", "user_id": "1,7"}, ("label",)),
+            ({"label": "night", "batch": "films", "status": "pending"}, ("batch",)),
+            ({"label": "night", "status": "failed,running"}, ("status",)),
+            ({"label": "night", "status": "pending", "type": "unknown"}, ("status", "type")),
+            ({"label": "night"}, ("label",)),
+            ({}, ()),
+        ):
+            assert reader._lead(views.connection, TaskFilters.parse(fields)) == lead, fields
+
+
+@pytest.mark.parametrize(
+    "other", ["status", "type", "status type", "user_id", "document_id", "parent_task_id", "batch"]
+)
+def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) -> None:
+    """A row is long: of a label that many have, no row is read of what has another user or status."""
+    asked = {"label": "a", **{field: "failed" if field == "status" else "1" for field in other.split()}}
+    filters = TaskFilters.parse(asked)
+    for lead, (_number, _values) in selection_module.leads(filters):
+        plan = plan_of(queries, *selection_module.count(filters, lead))
+        assert plan.count("COVERING INDEX") == 2, plan
+        assert " USING INDEX" not in plan, plan
+
+
+def test_the_last_failures_come_from_their_index(queries: TaskQueries) -> None:
+    plan = plan_of(queries, reader._FAILURES, [None, None, 5])
+    assert "tasks_failed" in plan
+    assert "TEMP B-TREE" not in plan
