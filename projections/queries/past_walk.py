@@ -169,6 +169,8 @@ class PastWalk:
         users = self._wanted["user_id"] if len(self._wanted["user_id"]) <= BRANCHES else ()
         self._shares = [read_share(conn, cast("int", user_id), position) for user_id in users]
         """The numbers of each user that is asked for."""
+        self._labelled = sum(number_with(conn, str(label), self._top) for label in self._wanted["label"])
+        """How many tasks had one of the labels that are asked for."""
         self._lead = min(self._leads(), key=self._cost)
 
     # --- what is asked ---
@@ -230,10 +232,7 @@ class PastWalk:
             kinds = {self._kinds.get(str(kind), -1) for kind in self._wanted["type"]}
             return number_in(self._shares, kinds, self._statuses)
         if by_label(self._filters):
-            number = sum(number_with(self._conn, str(label), self._top) for label in self._wanted["label"])
-            if "label" in self._lead.covers:
-                self._lead = self._lead._replace(size=number)
-            return number
+            return self._labelled
         numbers = [
             self._find(source, self._lead, "count(*), sum({passes})").fetchone() for source in self._lead.sources
         ]
@@ -344,15 +343,19 @@ class PastWalk:
         )
 
     def _leads(self) -> Iterator[_Lead]:
-        yield _Lead((_tasks("tasks", "1"),), frozenset(), self._top + 1)
-        yield from self._by_counts()
-        for field, index in BY_VALUE.items():
+        leads = [_Lead((_tasks("tasks", "1"),), frozenset(), self._top + 1), *self._by_counts()]
+        sizes = {"user_id": number_in(self._shares), "label": self._labelled}
+        for field in (*sizes, *(field for field in BY_VALUE if field not in sizes)):
             values = self._wanted[field]
             if 0 < len(values) <= BRANCHES:
-                tables = f"tasks INDEXED BY {index}"
+                tables = f"tasks INDEXED BY {BY_VALUE[field]}"
                 sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
-                size = number_in(self._shares) if field == "user_id" else sum(map(self._probe, sources))
-                yield _Lead(sources, frozenset((field,)), size)
+                size = sizes.get(field)
+                if size is None:  # counted no further than to see that another leads to fewer
+                    least = min(lead.size for lead in leads)
+                    size = sum(self._probe(source, least) for source in sources)
+                leads.append(_Lead(sources, frozenset((field,)), size))
+        yield from leads
         if self._words:
             words = self._name(self._words)
             others = self._name(_BUT_IN_ERROR.format(self._words))  # of these tasks, none ever had an error
@@ -388,9 +391,10 @@ class PastWalk:
         sources = tuple(self._in_status(status, str(kind)) for status, kind in product(statuses, types))
         return _Lead(sources, frozenset(("status", "type")), self._in_statuses(statuses, types), of_types)
 
-    def _probe(self, source: _Source) -> int:
-        some = f"SELECT 1 FROM {source.tables} WHERE {source.where} LIMIT {FEW + 1}"  # noqa: S608 - our own names
-        return int(self._run(f"SELECT count(*) FROM ({some})").fetchone()[0])  # noqa: S608 - our own names
+    def _probe(self, source: _Source, most: int = FEW) -> int:
+        """How many tasks there are, up to one more than `most`."""
+        some = f"SELECT 1 FROM {source.tables} WHERE {source.where} LIMIT :most"  # noqa: S608 - our own names
+        return int(self._run(f"SELECT count(*) FROM ({some})", {"most": most + 1}).fetchone()[0])  # noqa: S608 - our own names
 
     # --- orders ---
 
