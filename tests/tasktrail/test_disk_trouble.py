@@ -203,6 +203,32 @@ def test_a_start_that_cannot_write_answers_reads_and_takes_commands_when_it_can(
     service.close()
 
 
+def test_a_start_that_can_write_neither_the_log_nor_the_views_gives_no_old_answers(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any, **__: Any) -> Any:
+        raise LogFull("log.db cannot grow")
+
+    def no_room_either(_self: TaskViews, records: Sequence[Recorded]) -> None:
+        if records:
+            raise ViewsFailed("views.db failed: database or disk is full")
+
+    with TaskService.open(data, config=Config(workers=1)) as before:
+        before.send(held("in the views"))
+        before.get_task(1)
+        monkeypatch.setattr(TaskViews, "apply", no_room_either)
+        before.send(held("not in the views"))
+
+    monkeypatch.setattr(system, "open_log", no_room)
+    with TaskService.open(data, config=Config(workers=1)) as service:
+        with pytest.raises(ViewsFailed, match="have not reached position"):
+            service.list_tasks()
+        assert len(service.events(2)) == 1
+        monkeypatch.undo()
+        assert comes_true(lambda: service.ready)
+        assert service.list_tasks()[1] == 2
+
+
 def test_a_lock_file_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: Any) -> int:
         raise OSError(28, "No space left on device")
