@@ -60,6 +60,8 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     exists: bool
     trouble: str = ""
     """Why it cannot be written; empty when it can."""
+    remedy: str = ""
+    """What to do about the trouble."""
     open_to_others: bool = False
     """Whether other users may write there."""
     file_system: str = ""
@@ -213,31 +215,38 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
 
 def _folder(path: Path) -> Folder:
     near = nearest_existing(path)
+    trouble, remedy = _trouble(path, near)
     return Folder(
         path=str(path),
         exists=path.exists(),
-        trouble=_trouble(path, near),
+        trouble=trouble,
+        remedy=remedy,
         open_to_others=path.is_dir() and bool(path.stat().st_mode & stat.S_IWOTH),
         file_system=_file_system(near),
         free=shutil.disk_usage(near).free,
     )
 
 
-def _trouble(path: Path, near: Path) -> str:
+def _trouble(path: Path, near: Path) -> tuple[str, str]:
+    """Why a folder cannot be written, and what to do about it."""
     if not near.is_dir():
-        return f"{near} is not a folder"
+        return f"{near} is not a folder", "Choose another folder."
+    if os.statvfs(near).f_flag & os.ST_RDONLY:
+        remedy = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
+        return f"{near} lies on a file system that is mounted read-only", remedy
     if not os.access(near, os.W_OK | os.X_OK):
-        return f"{near} may not be written to"
+        return f"{near} may not be written to", "Correct its permissions or choose another folder."
     if near != path:
-        return ""
+        return "", ""
     try:
         with tempfile.TemporaryFile(dir=near) as file:  # has no name where the system can do that
             file.write(b"x")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return "" if error.errno == errno.ENOSPC else f"{path} cannot be written to: {error.strerror}"
-    return ""
+        if error.errno != errno.ENOSPC:
+            return f"{path} cannot be written to: {error.strerror}", "Look at `dmesg`, or choose another folder."
+    return "", ""
 
 
 def _file_system(path: Path) -> str:

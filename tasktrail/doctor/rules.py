@@ -82,7 +82,7 @@ def _folders(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 def _folder(name: str, folder: Folder) -> Iterator[Finding]:
     if folder.trouble:
-        yield Finding(name, "fail", folder.trouble, "Correct its permissions or choose another folder.")
+        yield Finding(name, "fail", folder.trouble, folder.remedy)
     elif folder.open_to_others:
         yield Finding(name, "warn", f"{folder.path} may be written to by every user", f"chmod o-w {folder.path}")
     else:

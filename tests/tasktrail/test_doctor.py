@@ -88,9 +88,9 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"python": (3, 10, 9)}, ("python", "fail")),
         ({"sqlite": (3, 36, 0)}, ("sqlite", "fail")),
         ({"sqlite": (3, 46, 1)}, ("sqlite", "warn")),
-        ({"data": folder("/data", trouble="/data may not be written to")}, ("data_folder", "fail")),
+        ({"data": folder("/data", trouble="/data may not be written to", remedy="chmod")}, ("data_folder", "fail")),
         ({"data": folder("/data", open_to_others=True)}, ("data_folder", "warn")),
-        ({"temp": folder("/tmp/x", trouble="/tmp/x is full")}, ("temp_folder", "fail")),
+        ({"temp": folder("/tmp/x", trouble="/tmp/x is broken", remedy="mend it")}, ("temp_folder", "fail")),
         ({"data": folder("/data", file_system="nfs4")}, ("file_system", "fail")),
         ({"data": folder("/data", file_system="fuse.sshfs")}, ("file_system", "fail")),
         ({"data": folder("/data", file_system="CIFS")}, ("file_system", "fail")),
@@ -386,6 +386,22 @@ def test_secrets_in_a_file_that_others_can_read_are_found(
     file.chmod(mode)
     assert collect_facts(tmp_path, Config()).config_is_open is is_open
     assert collect_facts(tmp_path / "data", Config(), file).config_is_open is is_open
+
+
+def test_a_file_system_that_is_mounted_read_only_is_no_matter_of_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = os.statvfs
+
+    def read_only(path: Any) -> os.statvfs_result:
+        found = list(of(path))
+        found[8] |= os.ST_RDONLY
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", read_only)
+    found = by_name(examine(tmp_path, Config()))["data_folder"]
+    assert (found.level, "mounted read-only" in found.message) == ("fail", True)
+    assert "Mount it for writing" in found.remedy
 
 
 def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:
