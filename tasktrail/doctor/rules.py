@@ -389,6 +389,26 @@ def _manifests(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("manifests", "ok", message)
 
 
+def _certificate(facts: Facts, config: Config) -> Iterator[Finding]:
+    trouble, remedy = facts.certificate_trouble
+    if trouble:
+        yield Finding("certificate", "fail", trouble, remedy)
+    if facts.certificate is None:
+        return
+    begins, ends = facts.certificate.begins, facts.certificate.ends
+    renew = f"Renew {config.tls_certificate}: a service that runs reads it again within a minute."
+    if facts.now < begins:
+        told = f"nobody trusts the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", "fail", told, renew)
+    elif facts.now > ends:
+        told = f"nobody trusts the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", "fail", told, renew)
+    else:
+        is_late = ends - facts.now < min(RENEW_WITHIN, (ends - begins) / 5)  # what renews it usually does at a third
+        message = f"the certificate of the port is valid until {ends:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", *(("warn", message, renew) if is_late else ("ok", message)))
+
+
 def _places(facts: Facts, _config: Config) -> Iterator[Finding]:
     for one in facts.places:
         if one.trouble:
@@ -424,6 +444,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _notices,
     _witnesses,
     _manifests,
+    _certificate,
 )
 
 

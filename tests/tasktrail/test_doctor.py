@@ -1,7 +1,9 @@
 """The doctor's rules on made-up facts, and the doctor on this very machine."""
 
 import os
+import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +21,7 @@ from tasktrail.actors.executor import Capabilities
 from tasktrail.actors.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
-from tasktrail.doctor.facts import Facts, Folder, Lack, WitnessSeen, collect_facts
+from tasktrail.doctor.facts import Facts, Folder, Lack, Validity, WitnessSeen, collect_facts
 from tasktrail.doctor.rules import apply_rules, examine, has_wal_reset_bug, worst
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
@@ -73,6 +75,11 @@ def certified(begins: int, ends: int) -> Claims:
     return Claims("", "", "ES256", begins=NOW + timedelta(days=begins), ends=NOW + timedelta(days=ends))
 
 
+def valid(begins: int, ends: int) -> Validity:
+    """What the port shows, valid from and to so many days from now."""
+    return Validity(begins=NOW + timedelta(days=begins), ends=NOW + timedelta(days=ends))
+
+
 def complaints(facts: Facts, config: Config = HEALTHY_CONFIG) -> list[tuple[str, str]]:
     return [(finding.name, finding.level) for finding in apply_rules(facts, config) if finding.level != "ok"]
 
@@ -123,6 +130,10 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"claims": certified(-1, 20)}, ("manifests", "warn")),
         ({"claims": certified(-9, -1)}, ("manifests", "fail")),
         ({"claims": certified(1, 40)}, ("manifests", "fail")),
+        ({"certificate": valid(-75, 15)}, ("certificate", "warn")),
+        ({"certificate": valid(-9, -1)}, ("certificate", "fail")),
+        ({"certificate": valid(1, 40)}, ("certificate", "fail")),
+        ({"certificate_trouble": ("no PEM", "Name one.")}, ("certificate", "fail")),
         ({"claims_trouble": ("c2pa_key is none", "Name one.")}, ("manifests", "fail")),
         ({"keys_trouble": ("keys.db is not there", "Put it back.")}, ("keys", "fail")),
         ({"witnesses_trouble": ("witnesses.json is cut", "Add them anew.")}, ("witnesses", "fail")),
@@ -206,6 +217,22 @@ def test_certificates_that_are_valid_for_long_are_good_news(tmp_path: Path) -> N
     assert [(one.level, "2027-01-03" in one.message) for one in told if one.name == "manifests"] == [("ok", True)]
     config = replace(HEALTHY_CONFIG, c2pa_certificate=str(tmp_path / "none.pem"), c2pa_key=str(tmp_path / "none"))
     assert ("manifests", "fail") in complaints(collect_facts(tmp_path, config), config)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_the_certificate_of_the_port_is_read_as_a_start_does(tmp_path: Path) -> None:
+    told = list(apply_rules(replace(HEALTHY, certificate=valid(-70, 20)), HEALTHY_CONFIG))
+    assert [(one.level, "2026-12-14" in one.message) for one in told if one.name == "certificate"] == [("ok", True)]
+    made = tmp_path / "both.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(made), "-out", str(tmp_path / "shown.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    with made.open("ab") as both:
+        both.write((tmp_path / "shown.pem").read_bytes())
+    config = replace(HEALTHY_CONFIG, tls_certificate=str(made))
+    assert collect_facts(tmp_path, config).certificate is not None
+    made.write_text("no certificate")
+    assert ("certificate", "fail") in complaints(collect_facts(tmp_path, config), config)
 
 
 def test_witnesses_that_answer_are_good_news() -> None:
