@@ -199,7 +199,8 @@ def _clock(facts: Facts, _config: Config) -> Iterator[Finding]:
             "warn",
             f"the clock says {facts.now:%Y-%m-%d %H:%M:%S} UTC, but the log's last record is of "
             f"{last:%Y-%m-%d %H:%M:%S}: until then every record gets that same time",
-            "Set the clock, and let a time service keep it.",
+            "If the clock is right, it was ahead before, and nothing is to be done. "
+            "Otherwise set it, and let a time service keep it.",
         )
     else:
         yield Finding("clock", "ok", f"{facts.now:%Y-%m-%d %H:%M:%S} UTC, not before the log's last record")

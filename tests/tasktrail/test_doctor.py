@@ -320,6 +320,7 @@ def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path)
     assert findings["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
     assert findings["log"].message == "can be read"
     assert findings["clock"].level == "warn"
+    assert "If the clock is right" in findings["clock"].remedy  # as after it was set back to the right time
 
 
 def test_an_archive_that_is_missing_is_told(tmp_path: Path) -> None:
