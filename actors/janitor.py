@@ -10,7 +10,10 @@ from ..handlers.workspace import TempFiles
 from .base import WAKE, Actor, Alarm, Wake
 from .core.messages import Tick
 from .feed import Feed
+from .logger import get_logger
 from .storage.sweeper import Sweeper
+
+logger = get_logger()
 
 _EVERY = 3600.0
 _AGAIN = 60.0
@@ -73,6 +76,8 @@ class Janitor(Actor):
                     if self._sweeper is not None:
                         self._sweeper.sweep()
                     pause = _EVERY
+                except OSError as error:  # as where the folder belongs to root since a command of root's
+                    logger.warning("old temp files could not be looked at or removed", error=str(error))
                 finally:
                     self._alarm.set_after(pause)  # not by the wall clock, which may be put back by a year
 

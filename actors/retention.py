@@ -357,7 +357,8 @@ class Retention(Actor):
         after = self._archive_after()
         try:
             if after is None:
-                self._archiver.finish()  # what a service before has begun
+                with suppress(NotReady):  # as on a full disk, where the log waits to be opened: the next hour will do
+                    self._archiver.finish()  # what a service before has begun
                 return
             before = self._clock.now() - timedelta(seconds=after)
             done = self._archiver.archive(

@@ -270,7 +270,11 @@ class System:
             refuse_rescued(self.paths.log)
             with settled_place(self.paths, self.config):
                 if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
-                    raise NotReady("Processes of an earlier service are still there and cannot be killed")
+                    raise NotReady(
+                        "Processes of an earlier service are still there and cannot be killed",
+                        remedy="`ps` shows them: one in state D ends once its disk works. If it is a service on this "
+                        "folder whose file `lock` was deleted, stop that one. Then start again.",
+                    )
                 self._outlive_hosts()
                 self._accepted = accept_loss(self.paths, self._accepted)
                 self._is_restored = self._accepted is not None and self._accepted.loss is not None

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ...events.log.lock import unopened
 from ...handlers.process import reaper
 from ...handlers.process.channel import MAX_REPORT, FrameBuffer, GarbageFrame, worker_report_decoder
 from ..logger import get_logger
@@ -404,9 +405,14 @@ def wait_for_orphans(path: Path, timeout: float) -> bool:
 
     Reapers hold a shared lock on the file until their tree is gone. Whatever escaped a killed reaper is found by its
     mark and killed (Linux). False when something is still there after `timeout` seconds.
+
+    Raises `InvalidPath`: the file cannot be opened.
     """
     deadline = time.monotonic() + timeout
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unopened(path, error) from error
     try:
         while not _try_lock(fd) or kill_marked(family(path)):
             if time.monotonic() >= deadline:

@@ -21,7 +21,7 @@ from ..system_events import SegmentArchived
 from ..values import MAX_INTEGER
 from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task, file_digest, file_name
 from .chain import checksum
-from .sqlite_errors import meaning_of
+from .sqlite_errors import meaning_of, says_damage, unreadable
 
 ARCHIVE_FOLDER = "archive"
 PUT_BACK = (
@@ -214,7 +214,7 @@ class Archives:
 
     def segments(self) -> list[KnownArchive]:
         """All there are, in order."""
-        with _explained():
+        with _explained(self._conn):
             table = table_of(self._conn)
         due, known = 1, []
         for row in table:
@@ -249,12 +249,12 @@ class Archives:
         return [one for one in segments if one.first == begin or one.first in having or one.first not in noted]
 
     def _firsts(self, statement: str, value: object) -> Collection[int]:
-        with _explained():
+        with _explained(self._conn):
             return {first for (first,) in _asked(self._conn, statement, value)}
 
     def until(self) -> int:
         """The last position that is archived; 0: none is."""
-        with _explained():
+        with _explained(self._conn):
             return archived_until(self._conn)
 
     def file(self, segment: KnownArchive) -> ArchiveFile:
@@ -380,7 +380,7 @@ class Archives:
 
     def newest_task(self) -> int:
         """The highest number of a task of which, or about which, something is archived; -1: nothing is."""
-        with _explained():  # asked for each commit
+        with _explained(self._conn):  # asked for each commit
             return next((int(row[0]) for row in _asked(self._conn, _NEWEST_BEFORE, MAX_INTEGER)), -1)
 
     def remove_replaced(self, records: Iterable[Recorded]) -> None:
@@ -408,14 +408,14 @@ class Archives:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(conn: sqlite3.Connection) -> Iterator[None]:
     """A file that SQLite finds damaged is a damaged log."""
     try:
         yield
     except sqlite3.Error as error:
-        damaged = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
-        kind = LogCorrupt if damaged else OutcomeUnknown
-        raise kind(f"The log's file cannot be read: {error}") from error
+        if says_damage(error):
+            raise unreadable(error, Path(conn.execute("PRAGMA database_list").fetchone()[2])) from error
+        raise OutcomeUnknown(f"The log's file cannot be read: {error}") from error
 
 
 @contextmanager

@@ -26,6 +26,10 @@ _HALF_LOST = (
     f"{KeysUnreadable.remedy} If one of them is gone for good, move the other away: then "
     "`tasktrail serve --accept-lost-keys --reason TEXT` goes on without them."
 )
+_OUT_OF_REACH = (
+    "That does not say that keys are lost. See that `keys.db` and the master key belong to the user of the service, "
+    "that neither is on a read-only file system, and that the disk has room and works (`dmesg`); then try again."
+)
 _NONCE = 12
 _BYTES = 32
 _TABLES = """
@@ -201,7 +205,8 @@ class Keys:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: object) -> KeysUnreadable:
-        return KeysUnreadable(f"{self.path} cannot be used: {error}", remedy=_HALF_LOST)
+        remedy = _OUT_OF_REACH if self.path.exists() and _says_nothing_of_the_keys(error) else _HALF_LOST
+        return KeysUnreadable(f"{self.path} cannot be used: {error}", remedy=remedy)
 
     def _new(self, user_id: int) -> str:
         assert self._conn is not None
@@ -249,6 +254,9 @@ class Keys:
             try:
                 self._master = AESGCM(_masters_in(file)[name])
             except (OSError, ValueError, KeyError) as error:
+                if _says_nothing_of_the_keys(error):
+                    told = f"The master key of {self.path} cannot be read: {error}"
+                    raise KeysUnreadable(told, remedy=_OUT_OF_REACH) from error
                 raise KeysUnreadable(
                     f"The master key of {self.path} is not in {file}: {error}", remedy=_HALF_LOST
                 ) from error
@@ -365,3 +373,13 @@ def _wipe(file: Path) -> None:
             opened.flush()
             os.fsync(opened.fileno())
         file.unlink()
+
+
+def _says_nothing_of_the_keys(error: object) -> bool:
+    """Whether a file could not be reached: whoever takes keys for lost then gives up what can be read."""
+    if isinstance(error, OSError):
+        return not isinstance(error, FileNotFoundError)
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith(
+        ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_IOERR", "SQLITE_FULL")
+    )

@@ -1,5 +1,6 @@
 """One service per data folder: a kernel lock that dies with its owner, and a line that says who holds it."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -77,12 +78,24 @@ def _line(what: str) -> bytes:
     return f"pid {os.getpid()} on {socket.gethostname()} as {what}\n".encode()
 
 
+def unopened(path: Path, error: OSError) -> InvalidPath:
+    """A file in the data folder by which processes know of each other cannot be opened, or made."""
+    match error.errno:
+        case errno.EROFS:
+            remedy = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
+        case errno.EACCES | errno.EPERM:
+            remedy = f"With nothing running there, give all of it to its user: chown -R USER {path.parent}"
+        case _:
+            remedy = "Check the data folder."
+    return InvalidPath(f"{path} cannot be opened: {error.strerror}", remedy=remedy)
+
+
 def _locked(path: Path) -> int:
     """The file at the path, made when missing, with its lock. Raises `InvalidPath` and `DataInUse`."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InvalidPath(f"{path} cannot be opened: {error.strerror}", remedy="Check the data folder.") from error
+        raise unopened(path, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -19,7 +19,7 @@ from .event_log import Head, Part
 from .personal import BEGINS
 from .rows import COLUMNS, Decrypt, from_row
 from .schema import OF_PARTS, WITH_ADJUSTMENTS
-from .sqlite_errors import explained
+from .sqlite_errors import explained, says_damage, unreadable
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _PAGE = 5000
@@ -34,8 +34,8 @@ def fetch(
     except sqlite3.OperationalError as error:
         raise explained(error, file_of(conn), "cannot be read") from error
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise LogCorrupt(f"The log's file cannot be read: {error}") from error
+        if says_damage(error):
+            raise unreadable(error, file_of(conn)) from error
         raise
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,7 +43,21 @@ def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> Tasktrai
         return LogFull(text)
     if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
         return LogGone(text)
-    return _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)(text)
+    meaning = _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)
+    # A broken disk opens no file, and gives back other bytes than it took: neither a matter of rights nor damage.
+    return DiskFailed(text) if meaning in (LogCorrupt, LogNotWritable) and _disk_fails(path.parent) else meaning(text)
+
+
+def unreadable(error: sqlite3.Error, path: Path) -> TasktrailError:
+    """The same for what SQLite takes for damage while it reads."""
+    if _disk_fails(path.parent):
+        return DiskFailed(f"The log's file cannot be read, and its file system reports errors: {error}")
+    return LogCorrupt(f"The log's file cannot be read: {error}")
+
+
+def says_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite takes the file for damaged."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def header_fault(path: Path) -> str:
@@ -109,6 +124,18 @@ def meaning_of(error: OSError) -> type[TasktrailError]:
 def illegible(path: Path) -> LogCorrupt:
     """SQLite's complaint repeats what it found in a damaged schema, and Python cannot read that."""
     return LogCorrupt(f"{path} cannot be read: its schema holds text that is no UTF-8")
+
+
+def _disk_fails(folder: Path) -> bool:
+    """Whether the file system reports errors itself: once it does, SQLite finds what it has in memory malformed."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:  # has no name where the system can do that
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
 
 
 def _is_full(path: Path) -> bool:

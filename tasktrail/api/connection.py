@@ -24,6 +24,11 @@ _TRUST = (
     "If it speaks no TLS there, its address begins with http://. A certificate that this machine does not trust is "
     "found through SSL_CERT_FILE."
 )
+_SILENT = (
+    "Try again. If it stays silent, `tasktrail doctor` on its machine names its process: one that was stopped (state T "
+    "in `ps`) goes on after `kill -CONT`; one that hangs may be ended by `kill -9` and started again, and nothing that "
+    "it has acknowledged is lost."
+)
 _TOO_MANY = 429
 NOT_NOW = 503
 
@@ -81,7 +86,7 @@ class Connection:
             except NOT_CONNECTED as error:
                 raise self.unreachable(error) from error
             except httpcore.TimeoutException as error:
-                raise NotReady(f"No answer from {self._wire.where} in time") from error
+                raise NotReady(f"No answer from {self._wire.where} in time", remedy=_SILENT) from error
             except BROKEN as error:
                 self.cut_off_at = monotonic()
                 if pause is None:

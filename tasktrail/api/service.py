@@ -606,12 +606,11 @@ class _Running(Source):
     def settle(self) -> None:
         """Wait until the views have everything that is durable, because the caller may have heard of it in any way.
 
-        A service that has not been able to write since its start has reported nothing, so there is nothing to wait for.
+        That holds also while the log cannot be opened: the service before may have told what these views lack.
         """
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
-        if self._system.committed.position:
-            self._wait_for_views(self._end())
+        self._wait_for_views(self._end())
         if not self._system.views.wait(MENDED_WITHIN):
             raise NotReady("The views are still being checked, or built anew because they were damaged")
 

@@ -192,7 +192,10 @@ def _from_file(path: Path, *, needed: bool) -> dict[str, Any]:
         if needed:
             raise ConfigurationError(f"{path} does not exist", remedy="Give the path of a TOML file.") from None
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        remedy = "See that it is a file, and that the user of the service may read it."
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}", remedy="Correct the file.") from error
     return dict(_flat(table))
 

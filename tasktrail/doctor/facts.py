@@ -42,6 +42,7 @@ from ..handlers.process.away import MoverProcess
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
 from ..handlers.urls import is_url
+from ..http.network import Network
 from ..intake.refusals import preset_faults
 from ..paths import DataPaths, foreign, is_shared, loose, user_name
 from ..projections.errors import WitnessesDamaged
@@ -60,11 +61,20 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     exists: bool
     trouble: str = ""
     """Why it cannot be written; empty when it can."""
+    remedy: str = ""
+    """What to do about the trouble."""
     open_to_others: bool = False
     """Whether other users may write there."""
     file_system: str = ""
     free: int
     """Bytes."""
+
+
+class Validity(msgspec.Struct, frozen=True, kw_only=True):
+    """From when to when the certificate of the port is valid, with those that vouch for it."""
+
+    begins: datetime
+    ends: datetime
 
 
 class Lack(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +148,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """With what manifests of outputs are signed; none unless it is configured, and can be used."""
     claims_trouble: tuple[str, str] = ("", "")
     """Why what is configured for that cannot be used, and what to do."""
+    certificate: Validity | None = None
+    """Of the port; none unless one is configured, and can be used."""
+    certificate_trouble: tuple[str, str] = ("", "")
+    """Why the one that is configured cannot be used, and what to do."""
     cluster_trouble: tuple[str, str] = ("", "")
     """Why no attempt can run on the cluster that is configured, and what to do."""
     places: tuple[PlaceSeen, ...] = ()
@@ -169,6 +183,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
     holder = _holder(paths.lock)
     witnesses, unread = _witnesses(paths.witnesses)
     claims, unusable = _claims(config)
+    certificate, unfit = _certificate(config)
     is_standby = holder is not None and role(paths.lock) == "standby"
     refusal, degraded = (("", ""), ()) if holder is None or is_standby else _service_trouble(paths.data)
     return Facts(
@@ -197,6 +212,8 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         witnesses_trouble=unread,
         claims=claims,
         claims_trouble=unusable,
+        certificate=certificate,
+        certificate_trouble=unfit,
         cluster_trouble=_cluster_trouble(config),
         places=_places(config),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -213,31 +230,38 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
 
 def _folder(path: Path) -> Folder:
     near = nearest_existing(path)
+    trouble, remedy = _trouble(path, near)
     return Folder(
         path=str(path),
         exists=path.exists(),
-        trouble=_trouble(path, near),
+        trouble=trouble,
+        remedy=remedy,
         open_to_others=path.is_dir() and bool(path.stat().st_mode & stat.S_IWOTH),
         file_system=_file_system(near),
         free=shutil.disk_usage(near).free,
     )
 
 
-def _trouble(path: Path, near: Path) -> str:
+def _trouble(path: Path, near: Path) -> tuple[str, str]:
+    """Why a folder cannot be written, and what to do about it."""
     if not near.is_dir():
-        return f"{near} is not a folder"
+        return f"{near} is not a folder", "Choose another folder."
+    if os.statvfs(near).f_flag & os.ST_RDONLY:
+        remedy = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
+        return f"{near} lies on a file system that is mounted read-only", remedy
     if not os.access(near, os.W_OK | os.X_OK):
-        return f"{near} may not be written to"
+        return f"{near} may not be written to", "Correct its permissions or choose another folder."
     if near != path:
-        return ""
+        return "", ""
     try:
         with tempfile.TemporaryFile(dir=near) as file:  # has no name where the system can do that
             file.write(b"x")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return "" if error.errno == errno.ENOSPC else f"{path} cannot be written to: {error.strerror}"
-    return ""
+        if error.errno != errno.ENOSPC:
+            return f"{path} cannot be written to: {error.strerror}", "Look at `dmesg`, or choose another folder."
+    return "", ""
 
 
 def _file_system(path: Path) -> str:
@@ -414,6 +438,20 @@ def _claims(config: Config) -> tuple[Claims | None, tuple[str, str]]:
         return read_claims(config.c2pa_certificate, config.c2pa_key), ("", "")
     except ConfigurationError as error:
         return None, (error.message, error.advice)
+
+
+def _certificate(config: Config) -> tuple[Validity | None, tuple[str, str]]:
+    if not config.tls_certificate:
+        return None, ("", "")
+    from cryptography import x509
+
+    try:
+        Network.of(config).context()
+        chain = x509.load_pem_x509_certificates(Path(config.tls_certificate).read_bytes())
+    except TasktrailError as error:
+        return None, (error.message, error.advice)
+    begins, ends = (one.not_valid_before_utc for one in chain), (one.not_valid_after_utc for one in chain)
+    return Validity(begins=max(begins), ends=min(ends)), ("", "")
 
 
 def _lacking(registry: Registry) -> tuple[Lack, ...]:

@@ -82,7 +82,7 @@ def _folders(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 def _folder(name: str, folder: Folder) -> Iterator[Finding]:
     if folder.trouble:
-        yield Finding(name, "fail", folder.trouble, "Correct its permissions or choose another folder.")
+        yield Finding(name, "fail", folder.trouble, folder.remedy)
     elif folder.open_to_others:
         yield Finding(name, "warn", f"{folder.path} may be written to by every user", f"chmod o-w {folder.path}")
     else:
@@ -199,7 +199,8 @@ def _clock(facts: Facts, _config: Config) -> Iterator[Finding]:
             "warn",
             f"the clock says {facts.now:%Y-%m-%d %H:%M:%S} UTC, but the log's last record is of "
             f"{last:%Y-%m-%d %H:%M:%S}: until then every record gets that same time",
-            "Set the clock, and let a time service keep it.",
+            "If the clock is right, it was ahead before, and nothing is to be done. "
+            "Otherwise set it, and let a time service keep it.",
         )
     else:
         yield Finding("clock", "ok", f"{facts.now:%Y-%m-%d %H:%M:%S} UTC, not before the log's last record")
@@ -389,6 +390,26 @@ def _manifests(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("manifests", "ok", message)
 
 
+def _certificate(facts: Facts, config: Config) -> Iterator[Finding]:
+    trouble, remedy = facts.certificate_trouble
+    if trouble:
+        yield Finding("certificate", "fail", trouble, remedy)
+    if facts.certificate is None:
+        return
+    begins, ends = facts.certificate.begins, facts.certificate.ends
+    renew = f"Renew {config.tls_certificate}: a service that runs reads it again within a minute."
+    if facts.now < begins:
+        told = f"nobody trusts the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", "fail", told, renew)
+    elif facts.now > ends:
+        told = f"nobody trusts the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", "fail", told, renew)
+    else:
+        is_late = ends - facts.now < min(RENEW_WITHIN, (ends - begins) / 5)  # what renews it usually does at a third
+        message = f"the certificate of the port is valid until {ends:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", *(("warn", message, renew) if is_late else ("ok", message)))
+
+
 def _places(facts: Facts, _config: Config) -> Iterator[Finding]:
     for one in facts.places:
         if one.trouble:
@@ -424,6 +445,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _notices,
     _witnesses,
     _manifests,
+    _certificate,
 )
 
 

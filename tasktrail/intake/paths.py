@@ -274,7 +274,7 @@ def check_writable(folder: str, field: str) -> None:
         raise InvalidPath(
             f"Nothing can be written in the folder {folder!r}, nor taken out of it",
             field=field,
-            remedy="Check its permissions, or choose another folder.",
+            remedy="Check its permissions, and whether it is mounted read-only; or choose another folder.",
             status=CONFLICT,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasktrail.actors.base import PING, WAKE
+from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.feed import Feed
 from tasktrail.actors.janitor import Janitor
 from tasktrail.events import Cancelled, Completed, Event, Failed, Recorded, Retried
@@ -45,6 +46,29 @@ def told(files: TempFiles) -> Iterator[Callable[..., None]]:
 
 def _record(task_id: int, event: Event) -> Recorded:
     return Recorded(position=1, task_id=task_id, version=2, event=event, recorded_at=SystemClock().now())
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_looked_at_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, clock = tmp_path / "tmp", SystemClock()
+    files = TempFiles(root, max_size=3 * SIZE, cleanup_after=3600, protected=set)
+    root.rmdir()
+    root.write_text("no folder")
+    feed: Feed[Recorded] = Feed(lambda: janitor.tell(WAKE), clock, "janitor")
+    janitor = Janitor.start(feed=feed, files=files, clock=clock, last_task_id=lambda: 10)
+    for _ in range(2):
+        janitor.ask(PING)
+    assert "old temp files could not be looked at or removed" in caplog.text
+    assert "Traceback" not in caplog.text
+    root.unlink()
+    root.mkdir()
+    create_temp_file(files.folder(50), "x")
+    janitor.tell(Tick())
+    janitor.ask(PING)
+    assert files.tasks() == []
+    feed.close()
+    janitor.stop()
 
 
 def test_the_folder_of_a_completed_task_goes_at_once(told: Callable[..., None], files: TempFiles) -> None:

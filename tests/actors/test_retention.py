@@ -10,6 +10,7 @@ from clocks import SetBack
 from tasktrail.actors import retention
 from tasktrail.actors.feed import Watermark
 from tasktrail.actors.retention import Retention
+from tasktrail.events.errors import NotReady
 
 WITHIN = 30.0
 
@@ -21,8 +22,17 @@ class Idle:
         """Nothing was begun."""
 
 
+class NotOpen:
+    """Cannot say yet whether something was begun."""
+
+    def finish(self) -> None:
+        """The log waits for room."""
+        raise NotReady("The log is not open yet")
+
+
+@pytest.mark.parametrize("archiver", [Idle(), NotOpen()], ids=["log open", "log not open"])
 def test_the_rules_are_applied_again_although_the_wall_clock_was_put_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, archiver: Idle | NotOpen
 ) -> None:
     monkeypatch.setattr(retention, "EVERY", 0.02)
     monkeypatch.setattr(Retention, "_clear", lambda _self: None)
@@ -34,7 +44,7 @@ def test_the_rules_are_applied_again_although_the_wall_clock_was_put_back(
 
     made: dict[str, Any] = {
         "forgetter": None,
-        "archiver": Idle(),
+        "archiver": archiver,
         "archive_after": lambda: None,
         "rules": rules,
         "log_path": tmp_path / "log.db",
@@ -55,3 +65,4 @@ def test_the_rules_are_applied_again_although_the_wall_clock_was_put_back(
             assert looked.acquire(timeout=WITHIN)
     finally:
         actor.stop()
+    assert "could not be archived" not in caplog.text  # nobody has asked for that

@@ -1,12 +1,15 @@
 """One service per data folder."""
 
+import errno
 import fcntl
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tasktrail.actors.workers.worker_process import wait_for_orphans
 from tasktrail.events.errors import DataInUse, InvalidPath
 from tasktrail.events.log.lock import DataLock, announce, holder, role, withdraw
 
@@ -41,6 +44,24 @@ def test_the_file_of_a_service_that_is_gone_stands_in_nobodys_way(tmp_path: Path
 def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidPath):
         DataLock(tmp_path / "missing" / "lock")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EROFS, "for writing"), (errno.EACCES, "chown -R USER DATA"), (errno.ENOTDIR, "Check")]
+)
+@pytest.mark.parametrize("take", [DataLock, lambda path: wait_for_orphans(path, 0)], ids=["the service", "its workers"])
+def test_a_lock_that_cannot_be_opened_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Callable[[Path], object], number: int, remedy: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InvalidPath) as refused:
+        take(tmp_path / "lock")
+    monkeypatch.undo()
+    assert os.strerror(number) in refused.value.message
+    assert remedy.replace("DATA", str(tmp_path)) in refused.value.advice
 
 
 def test_a_service_on_its_way_names_itself_but_not_in_place_of_one_that_is_there(tmp_path: Path) -> None:

@@ -261,6 +261,28 @@ def test_what_is_gone_between_two_looks_is_not_taken_for_there(tmp_path: Path) -
         assert log.belongings(8).tasks == (other,)
 
 
+@pytest.mark.parametrize("name", ["keys.db", "master-key"])
+def test_keys_that_cannot_be_reached_are_not_taken_for_lost(tmp_path: Path, name: str) -> None:
+    path, aside = tmp_path / "log.db", tmp_path / "aside"
+    with closing(opened(path)) as log:
+        log.append([created(1)], expected=0)
+    (tmp_path / name).rename(aside)
+    (tmp_path / name).mkdir()  # which nobody can read as a file, root neither
+    with closing(Keys(path)) as keys, pytest.raises(KeysUnreadable) as refused:
+        keys.check()
+    with pytest.raises(KeysUnreadable) as not_started:
+        opened(path)
+    for error in (refused.value, not_started.value):
+        assert "accept-lost-keys" not in error.advice
+        assert "belong to the user of the service" in error.advice
+    (tmp_path / name).rmdir()
+    with pytest.raises(KeysUnreadable) as lost:
+        opened(path)
+    assert "accept-lost-keys" in lost.value.advice
+    aside.rename(tmp_path / name)
+    opened(path).close()
+
+
 def test_an_older_copy_of_the_keys_is_of_no_use_once_one_was_destroyed(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     with closing(opened(path)) as log:

@@ -6,8 +6,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -353,6 +354,27 @@ def test_only_what_says_that_the_content_is_wrong_is_called_damage(
     told = explained(error, path, "failed")
     assert type(told) is meaning
     assert ("backup" in told.advice) is (meaning is LogCorrupt)
+
+
+@pytest.mark.parametrize("ask", [lambda log: log.head(), lambda log: list(log.segments())], ids=["records", "archives"])
+def test_what_sqlite_calls_damage_on_a_disk_that_fails_is_the_disks(
+    path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[SqliteLogReader], object]
+) -> None:
+    def broken(**_: object) -> object:
+        raise OSError(errno.EIO, "Input/output error")
+
+    SqliteEventLog(path, now=NOW).close()
+    with closing(SqliteLogReader(path)) as reader:
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (path.stat().st_size - 4096))
+        with pytest.raises(LogCorrupt):
+            ask(reader)
+        monkeypatch.setattr(tempfile, "TemporaryFile", broken)
+        with pytest.raises(DiskFailed):
+            ask(reader)
+        assert type(explained(_Complaint("SQLITE_CORRUPT"), path, "failed")) is DiskFailed
+        assert type(explained(_Complaint("SQLITE_CANTOPEN"), path, OPENING)) is DiskFailed
 
 
 def test_sqlites_word_for_a_disk_without_room_for_its_index_file_is_told_as_a_full_disk(

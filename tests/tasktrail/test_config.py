@@ -67,6 +67,13 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         load_config(tmp_path, file=tmp_path / "other.toml", environment={})
 
 
+def test_a_file_that_cannot_be_read_is_not_to_be_corrected(tmp_path: Path) -> None:
+    (tmp_path / "tasktrail.toml").mkdir()
+    with pytest.raises(ConfigurationError, match=r"tasktrail\.toml cannot be read: Is a directory") as refused:
+        load_config(tmp_path, environment={})
+    assert "may read it" in refused.value.advice
+
+
 def test_a_file_that_is_no_toml_is_refused_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"tasktrail\.toml cannot be read: .*line 2"):
         load(tmp_path, "workers = 1\nworkers = = 2\n")

@@ -1,5 +1,6 @@
 """A service whose disk, log or views fail: what it refuses, what it still answers, and that it goes on by itself."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -201,6 +202,45 @@ def test_a_start_that_cannot_write_answers_reads_and_takes_commands_when_it_can(
     assert comes_true(lambda: service.ready)
     assert service.send(held("c")).task_id == 2
     service.close()
+
+
+def test_a_start_that_can_write_neither_the_log_nor_the_views_gives_no_old_answers(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any, **__: Any) -> Any:
+        raise LogFull("log.db cannot grow")
+
+    def no_room_either(_self: TaskViews, records: Sequence[Recorded]) -> None:
+        if records:
+            raise ViewsFailed("views.db failed: database or disk is full")
+
+    with TaskService.open(data, config=Config(workers=1)) as before:
+        before.send(held("in the views"))
+        before.get_task(1)
+        monkeypatch.setattr(TaskViews, "apply", no_room_either)
+        before.send(held("not in the views"))
+
+    monkeypatch.setattr(system, "open_log", no_room)
+    with TaskService.open(data, config=Config(workers=1)) as service:
+        with pytest.raises(ViewsFailed, match="have not reached position"):
+            service.list_tasks()
+        assert len(service.events(2)) == 1
+        monkeypatch.undo()
+        assert comes_true(lambda: service.ready)
+        assert service.list_tasks()[1] == 2
+
+
+def test_a_service_whose_lock_file_was_deleted_stays_the_only_one_and_is_to_be_stopped(
+    service: TaskService, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "_ORPHANS_WITHIN", 0.0)
+    service.paths.lock.unlink()
+    with service.paths.workers_lock.open() as reaper:
+        fcntl.flock(reaper, fcntl.LOCK_SH)  # as each of its reapers does, once it has started
+        with pytest.raises(NotReady, match="cannot be killed") as refused:
+            TaskService.open(data, config=Config(workers=1))
+    assert "stop that one" in refused.value.advice
+    assert service.send(held("c")).task_id == 1
 
 
 def test_a_lock_file_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

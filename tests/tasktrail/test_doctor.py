@@ -1,7 +1,9 @@
 """The doctor's rules on made-up facts, and the doctor on this very machine."""
 
 import os
+import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +21,7 @@ from tasktrail.actors.executor import Capabilities
 from tasktrail.actors.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
-from tasktrail.doctor.facts import Facts, Folder, Lack, WitnessSeen, collect_facts
+from tasktrail.doctor.facts import Facts, Folder, Lack, Validity, WitnessSeen, collect_facts
 from tasktrail.doctor.rules import apply_rules, examine, has_wal_reset_bug, worst
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
@@ -73,6 +75,11 @@ def certified(begins: int, ends: int) -> Claims:
     return Claims("", "", "ES256", begins=NOW + timedelta(days=begins), ends=NOW + timedelta(days=ends))
 
 
+def valid(begins: int, ends: int) -> Validity:
+    """What the port shows, valid from and to so many days from now."""
+    return Validity(begins=NOW + timedelta(days=begins), ends=NOW + timedelta(days=ends))
+
+
 def complaints(facts: Facts, config: Config = HEALTHY_CONFIG) -> list[tuple[str, str]]:
     return [(finding.name, finding.level) for finding in apply_rules(facts, config) if finding.level != "ok"]
 
@@ -88,9 +95,9 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"python": (3, 10, 9)}, ("python", "fail")),
         ({"sqlite": (3, 36, 0)}, ("sqlite", "fail")),
         ({"sqlite": (3, 46, 1)}, ("sqlite", "warn")),
-        ({"data": folder("/data", trouble="/data may not be written to")}, ("data_folder", "fail")),
+        ({"data": folder("/data", trouble="/data may not be written to", remedy="chmod")}, ("data_folder", "fail")),
         ({"data": folder("/data", open_to_others=True)}, ("data_folder", "warn")),
-        ({"temp": folder("/tmp/x", trouble="/tmp/x is full")}, ("temp_folder", "fail")),
+        ({"temp": folder("/tmp/x", trouble="/tmp/x is broken", remedy="mend it")}, ("temp_folder", "fail")),
         ({"data": folder("/data", file_system="nfs4")}, ("file_system", "fail")),
         ({"data": folder("/data", file_system="fuse.sshfs")}, ("file_system", "fail")),
         ({"data": folder("/data", file_system="CIFS")}, ("file_system", "fail")),
@@ -123,6 +130,10 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"claims": certified(-1, 20)}, ("manifests", "warn")),
         ({"claims": certified(-9, -1)}, ("manifests", "fail")),
         ({"claims": certified(1, 40)}, ("manifests", "fail")),
+        ({"certificate": valid(-75, 15)}, ("certificate", "warn")),
+        ({"certificate": valid(-9, -1)}, ("certificate", "fail")),
+        ({"certificate": valid(1, 40)}, ("certificate", "fail")),
+        ({"certificate_trouble": ("no PEM", "Name one.")}, ("certificate", "fail")),
         ({"claims_trouble": ("c2pa_key is none", "Name one.")}, ("manifests", "fail")),
         ({"keys_trouble": ("keys.db is not there", "Put it back.")}, ("keys", "fail")),
         ({"witnesses_trouble": ("witnesses.json is cut", "Add them anew.")}, ("witnesses", "fail")),
@@ -206,6 +217,22 @@ def test_certificates_that_are_valid_for_long_are_good_news(tmp_path: Path) -> N
     assert [(one.level, "2027-01-03" in one.message) for one in told if one.name == "manifests"] == [("ok", True)]
     config = replace(HEALTHY_CONFIG, c2pa_certificate=str(tmp_path / "none.pem"), c2pa_key=str(tmp_path / "none"))
     assert ("manifests", "fail") in complaints(collect_facts(tmp_path, config), config)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_the_certificate_of_the_port_is_read_as_a_start_does(tmp_path: Path) -> None:
+    told = list(apply_rules(replace(HEALTHY, certificate=valid(-70, 20)), HEALTHY_CONFIG))
+    assert [(one.level, "2026-12-14" in one.message) for one in told if one.name == "certificate"] == [("ok", True)]
+    made = tmp_path / "both.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(made), "-out", str(tmp_path / "shown.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    with made.open("ab") as both:
+        both.write((tmp_path / "shown.pem").read_bytes())
+    config = replace(HEALTHY_CONFIG, tls_certificate=str(made))
+    assert collect_facts(tmp_path, config).certificate is not None
+    made.write_text("no certificate")
+    assert ("certificate", "fail") in complaints(collect_facts(tmp_path, config), config)
 
 
 def test_witnesses_that_answer_are_good_news() -> None:
@@ -293,6 +320,7 @@ def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path)
     assert findings["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
     assert findings["log"].message == "can be read"
     assert findings["clock"].level == "warn"
+    assert "If the clock is right" in findings["clock"].remedy  # as after it was set back to the right time
 
 
 def test_an_archive_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -386,6 +414,22 @@ def test_secrets_in_a_file_that_others_can_read_are_found(
     file.chmod(mode)
     assert collect_facts(tmp_path, Config()).config_is_open is is_open
     assert collect_facts(tmp_path / "data", Config(), file).config_is_open is is_open
+
+
+def test_a_file_system_that_is_mounted_read_only_is_no_matter_of_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = os.statvfs
+
+    def read_only(path: Any) -> os.statvfs_result:
+        found = list(of(path))
+        found[8] |= os.ST_RDONLY
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", read_only)
+    found = by_name(examine(tmp_path, Config()))["data_folder"]
+    assert (found.level, "mounted read-only" in found.message) == ("fail", True)
+    assert "Mount it for writing" in found.remedy
 
 
 def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:

@@ -536,8 +536,9 @@ def test_a_question_whose_answer_is_lost_is_asked_again(
 def test_a_service_that_does_not_answer_in_time_is_not_ready(connect: Connect, wish: Wish) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         client = connect(f"http://127.0.0.1:{deaf.getsockname()[1]}", answer_within=0.1)
-        with pytest.raises(NotReady):
+        with pytest.raises(NotReady) as silent:
             client.types()
+        assert "tasktrail doctor" in silent.value.advice
         with pytest.raises(OutcomeUnknown, match="said-once"):
             client.send(CreateTask(**wish(command_id="said-once")))
         client.close()
