@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
@@ -855,13 +856,24 @@ def is_written(path: Path) -> bool:
 def _connect_read_only(path: Path, how: str, probe: str, tables: Collection[str]) -> sqlite3.Connection:
     # Used by one thread at a time, but perhaps closed by another, when the first is gone.
     address = f"{path.absolute().as_uri()}?{how}"
-    conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    conn = with_stable_plans(sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False))
     try:
         refuse_masked(conn, tables)
         conn.execute(probe).fetchall()
     except BaseException:
         conn.close()
         raise
+    return conn
+
+
+def with_stable_plans(conn: sqlite3.Connection) -> sqlite3.Connection:
+    """Have SQLite plan a statement without the values of its parameters, and so compile it once.
+
+    SQLite 3.53 looks at the number behind LIMIT, 3.46 does not yet, and compiles the statement anew for each. Before
+    Python 3.12 nothing can be done about it.
+    """
+    if sys.version_info >= (3, 12):
+        conn.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_QPSG)
     return conn
 
 
@@ -873,7 +885,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         create_private(path)
         refuse_pipes(path)
-        return sqlite3.connect(path, isolation_level=None, cached_statements=64)
+        return with_stable_plans(sqlite3.connect(path, isolation_level=None, cached_statements=64))
     except (sqlite3.Error, OSError) as error:
         raise explained(error, path, OPENING) from error
 

@@ -11,6 +11,7 @@ import msgspec
 from ...events import Recorded, TaskState
 from ...events.log.files import create_private
 from ...events.log.inserting import insert_rows
+from ...events.log.sqlite import with_stable_plans
 from ...events.recorded import timestamp
 from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id
@@ -96,7 +97,7 @@ class TaskViews:
     def _connect(self) -> sqlite3.Connection:
         if isinstance(self._path, Path):
             create_private(self._path)
-        return teach(sqlite3.connect(self._path, isolation_level=None))
+        return teach(with_stable_plans(sqlite3.connect(self._path, isolation_level=None)))
 
     def _start_over(self, conn: sqlite3.Connection | None = None) -> sqlite3.Connection:
         if conn is not None:

@@ -1,6 +1,7 @@
 """What the views tell of the past is what a fold of the log up to there would tell."""
 
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -334,6 +335,10 @@ def test_no_walk_sorts_before_it_tells_of_the_first(history: Journal) -> None:
         assert "TEMP B-TREE" not in plan, statement
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 12) and sqlite3.sqlite_version_info > (3, 47),
+    reason="before Python 3.12 a newer SQLite cannot be kept from compiling what has a LIMIT for each",
+)
 @pytest.mark.parametrize("status", ["pending", "pending,retrying", "failed", "completed,failed,cancelled", ""])
 def test_sqlite_learns_the_statements_of_a_list_once(
     status: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
