@@ -24,7 +24,7 @@ setup: $(READY) ## Make the environment in .venv (every other target does it by 
 # here shadow the package; that is how it is meant.
 $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { found=; \
-	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	for python in $(or $(PYTHON),python3.13 python3.14 python3.12 python3.11 python3); do \
 		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
