@@ -57,10 +57,6 @@ _CHILDREN = f"""
 SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), max({OF_TASKS})
 FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
-_FAILURES = """
-SELECT id FROM tasks INDEXED BY tasks_failed WHERE status = 'failed' AND (? IS NULL OR +user_id = ?)
-ORDER BY updated_at DESC LIMIT ?
-"""
 _MAX_ID = 2**63 - 1
 _A_FEW = 16
 """Tasks that are counted at first to find what leads to the fewest, and how many times as many then."""
@@ -156,12 +152,6 @@ class TaskQueries:
         """The endpoints that are disabled."""
         with self.moment() as conn:
             return read_disabled(conn)
-
-    def failures(self, now: datetime, limit: int, user_id: int | None = None) -> "list[Task]":
-        """The tasks that failed last, the latest first; of one user, if one is named."""
-        with self.moment() as conn:
-            ids = [row[0] for row in conn.execute(_FAILURES, (user_id, user_id, limit))]
-        return [self.get(task_id, now) for task_id in ids]
 
     def activity(self, now: datetime, minutes: int, step: int) -> "list[Span]":
         """What was done in the last minutes, at most a day of them, in spans of `step` minutes."""

@@ -20,6 +20,7 @@ from ..expectation import means_of, seconds_left
 from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
 from ..http.requests import task_number
+from ..projections import TaskFilters
 from ..projections.queries.activity import Span
 from ..words import size
 from . import charts
@@ -125,7 +126,7 @@ def standing(page: Page) -> dict[str, Any]:
         "waiting_in_words": _waiting_in_words(board),
         "queue": [_waiting(one, why, whole=whole) for one, why in reasons],
         "may_retry": page.may(SUBMIT) and not page.past,
-        "failures": service.source.ask(lambda views: views.failures(page.now, FAILURES_SHOWN, user)),
+        "failures": page.service.list_tasks(TaskFilters(status="failed", sort="-updated_at", limit=FAILURES_SHOWN))[0],
         **(activity(page) if whole else {}),
     }
 

@@ -283,9 +283,3 @@ def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) ->
         plan = plan_of(queries, *selection_module.count(filters, lead))
         assert plan.count("COVERING INDEX") == 2, plan
         assert " USING INDEX" not in plan, plan
-
-
-def test_the_last_failures_come_from_their_index(queries: TaskQueries) -> None:
-    plan = plan_of(queries, reader._FAILURES, [None, None, 5])
-    assert "tasks_failed" in plan
-    assert "TEMP B-TREE" not in plan
