@@ -185,13 +185,15 @@ _PATIENCE = 2
 """How many times as long as it was expected to be a walk may be, …"""
 _OF_A_SORT = 0.25
 """… and how much of what it costs to sort what passes, if that is more: to give up is dear where much passes."""
+_MOST_LOOKS = 4
+"""Values that are looked for in an index, rather than in the row of a task."""
 _MAX_BRANCHES = 16
 _DEEP = 20_000
 
 
 def kept_total(filters: TaskFilters, counts: Counts) -> int | None:
     """How many tasks pass, when the kept numbers know: no more than status and type are asked for."""
-    return None if _by_text(filters) or _by_id(filters) else _passing(filters, counts)
+    return None if _by_text(filters) or _by_id(filters) else passing(filters, counts)
 
 
 def by_label(filters: TaskFilters) -> bool:
@@ -208,14 +210,16 @@ def by_user(filters: TaskFilters) -> bool:
     )
 
 
-def leads(filters: TaskFilters) -> Iterator[tuple[Fields, Query]]:
-    """What may lead to the tasks that pass: the fields of one index, and the statement that counts what that has.
+def led_by(filters: TaskFilters) -> list[Fields]:
+    """What may lead to the tasks that pass: the fields of one index. None does where words are searched for."""
+    return [] if _by_text(filters) else [named for named, _values in _together(filters)]
 
-    It lacks its last parameter: the number at which to stop.
-    """
-    for named, values in _together(filters):
-        among = f"tasks INDEXED BY {_INDEX_OF[named]} WHERE {_one_of(named, filters, 'tasks')}"
-        yield named, (f"SELECT count(*) FROM (SELECT 1 FROM {among} LIMIT ?)", values)  # noqa: S608 - our own names
+
+def number_in_index(named: Fields, filters: TaskFilters, most: int) -> Query:
+    """The statement that counts the tasks that have a value of each of these fields, up to so many."""
+    among = f"tasks INDEXED BY {_INDEX_OF[named]} WHERE {_one_of(named, filters, 'tasks')}"
+    values = [value for field in named for value in _values_of(filters, field)]
+    return f"SELECT count(*) FROM (SELECT 1 FROM {among} LIMIT ?)", [*values, most]  # noqa: S608 - our own names
 
 
 def count(filters: TaskFilters, lead: Fields) -> Query:
@@ -298,7 +302,7 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
         left *= users / max(1, sum(counts.values()))
     for named, values in asked:
         if not {"status", "type"}.isdisjoint(named):
-            size = _passing(filters, counts)
+            size = passing(filters, counts)
         else:
             size = total if len(asked) == 1 and not own else sum(counts.values())
         looks = left * prod(len(_values_of(filters, field)) for field in named)
@@ -336,21 +340,30 @@ def _in_index(named: Fields, filters: TaskFilters, task: str, *, at_once: bool =
 
 def _one_of(named: Fields, filters: TaskFilters, table: str) -> str:
     """The term that a row has one of the values of each of the fields."""
-    terms = []
-    for field in named:
-        marks = ["+?"] * len(
-            _values_of(filters, field)
-        )  # without the plus SQLite compiles it each time, see `has_status`
-        terms.append(f"{table}.{field} = +?" if len(marks) == 1 else f"{table}.{field} IN ({', '.join(marks)})")
-    return " AND ".join(terms)
+    return " AND ".join(_has(f"{table}.{field}", len(_values_of(filters, field))) for field in named)
+
+
+def _has(column: str, values: int) -> str:
+    """The term that a column has one of so many values."""
+    marks = ["+?"] * values  # without the plus SQLite compiles it each time, see `has_status`
+    return f"{column} = +?" if values == 1 else f"{column} IN ({', '.join(marks)})"
 
 
 def _led(filters: TaskFilters, lead: Fields) -> Query:
-    """What one index leads to, each tried in the indexes of the other fields: no row is read of what does not pass."""
+    """What one index leads to, each tried in the indexes of the other fields: no row is read of what does not pass.
+
+    Of many values each would be looked for by itself, so there the row is read.
+    """
     terms: list[str] = []
     parameters: list[object] = []
     for named, values in _together(filters):
-        terms.append(_one_of(named, filters, "tasks") if named == lead else _in_index(named, filters, "tasks.id"))
+        looks = prod(len(_values_of(filters, field)) for field in named)
+        if named == lead:
+            terms.append(_one_of(named, filters, "tasks"))
+        elif looks <= _MOST_LOOKS:
+            terms.append(_in_index(named, filters, "tasks.id"))
+        else:
+            terms.append(_one_of(named, filters, "+tasks"))
         parameters += values
     return f"tasks INDEXED BY {_INDEX_OF[lead]} WHERE {' AND '.join(terms)}", parameters
 
@@ -436,7 +449,7 @@ def _only_waiting(filters: TaskFilters) -> bool:
     return bool(statuses) and WAITING.issuperset(statuses)
 
 
-def _passing(filters: TaskFilters, counts: Counts) -> int:
+def passing(filters: TaskFilters, counts: Counts) -> int:
     """How many tasks pass status and type."""
     statuses, types = values_of(filters.status), values_of(filters.type)
     return sum(
@@ -495,8 +508,7 @@ def _where(filters: TaskFilters, *, plus: bool) -> Query:
         (f"{by_hit}tasks.batch", values_of(filters.batch)),
     ):
         if values:
-            marks = ["+?"] * len(values)  # without the plus SQLite compiles it each time, see `has_status`
-            terms.append(f"{column} = +?" if len(values) == 1 else f"{column} IN ({', '.join(marks)})")
+            terms.append(_has(column, len(values)))
             parameters += values
     if column_of(filters) == "queue_key" and _only_waiting(filters):
         terms.append("tasks.queue_key IS NOT NULL")

@@ -352,8 +352,8 @@ class PastWalk:
                 sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
                 size = sizes.get(field)
                 if size is None:  # counted no further than to see that another leads to fewer
-                    least = min(lead.size for lead in leads)
-                    size = sum(self._probe(source, least) for source in sources)
+                    least = min((max(lead.size, lead.work) for lead in leads[1:]), default=FEW)
+                    size = sum(self._probe(source, min(least, _MOST)) for source in sources)
                 leads.append(_Lead(sources, frozenset((field,)), size))
         yield from leads
         if self._words:

@@ -1,7 +1,7 @@
 """The reading side of views.db: one read-only connection a thread, every answer from one moment."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -26,12 +26,13 @@ from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, 
 from ..views.ranks import number_with
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import NAMES, identity
-from ..views.shares import number_in, read_share
+from ..views.shares import Share, number_in, read_share
 from ..views.tallies import read_numbers
 from .activity import Span, read_activity
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
 from .bounded import bounded
 from .filters import (
+    Counts,
     Fields,
     Query,
     TaskFilters,
@@ -41,8 +42,10 @@ from .filters import (
     every,
     ids_of,
     kept_total,
-    leads,
+    led_by,
+    number_in_index,
     page,
+    passing,
     values_of,
     walked_page,
 )
@@ -58,8 +61,8 @@ SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), 
 FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
 _MAX_ID = 2**63 - 1
-_A_FEW = 16
-"""Tasks that are counted at first to find what leads to the fewest, and how many times as many then."""
+_MOST_COUNTED = 10_000
+"""Tasks that are counted to find what leads, where nothing says that there is something better."""
 
 TasksAndTotal: TypeAlias = tuple[list[Task], int]
 
@@ -165,7 +168,7 @@ class TaskQueries:
             total = kept_total(filters, counts)
             users = ids_of(filters.user_id)
             shares = [read_share(conn, user_id) for user_id in users] if len(users) <= BRANCHES else []
-            lead = cache(partial(_lead, conn, filters))
+            lead = cache(partial(_lead, conn, filters, counts, shares))
             if total is None and shares and by_user(filters):
                 total = number_in(shares, self._kinds(conn, filters), values_of(filters.status))
             elif total is None and by_label(filters):
@@ -202,9 +205,10 @@ class TaskQueries:
             ((_one, position, _hash, recorded_at, _log),) = sound(conn.execute("SELECT * FROM progress"))
             if now is None:
                 now = datetime.fromisoformat(recorded_at) if recorded_at else datetime.min.replace(tzinfo=UTC)
-            total = kept_total(filters, read_counts(conn))
+            counts = read_counts(conn)
+            total = kept_total(filters, counts)
             if total is None:
-                total = conn.execute(*count(filters, _lead(conn, filters))).fetchone()[0]
+                total = conn.execute(*count(filters, _lead(conn, filters, counts, ()))).fetchone()[0]
             yield Every(position, total, _each(conn, filters, now, total))
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -322,16 +326,27 @@ def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
     return [row[0] for row in conn.execute(*query)]
 
 
-def _lead(conn: sqlite3.Connection, filters: TaskFilters) -> Fields:
-    """The fields that are asked for whose index has the fewest tasks. Many are counted no further than need be."""
-    asked, most = list(leads(filters)), _A_FEW
-    while len(asked) > 1:
-        sizes = {named: conn.execute(statement, (*values, most)).fetchone()[0] for named, (statement, values) in asked}
-        least = min(sizes, key=sizes.__getitem__)
-        if sizes[least] < most:
-            return least
-        most *= _A_FEW
-    return asked[0][0] if asked else ()
+def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, shares: Sequence[Share]) -> Fields:
+    """The fields that are asked for whose index has the fewest tasks, of those for which no number is kept as well.
+
+    Such are counted no further than to see that others lead to fewer.
+    """
+    asked = led_by(filters)
+    if len(asked) < 2:  # noqa: PLR2004 - there is no choice
+        return asked[0] if asked else ()
+    sizes: dict[Fields, int] = {}
+    for named in asked:
+        if not {"status", "type"}.isdisjoint(named):
+            sizes[named] = passing(filters, counts)
+        elif named == ("user_id",) and shares:
+            sizes[named] = number_in(shares)
+        elif named == ("label",):
+            sizes[named] = sum(number_with(conn, label) for label in values_of(filters.label))
+    for named in asked:
+        if named not in sizes:
+            most = min(sizes.values(), default=_MOST_COUNTED)
+            sizes[named] = conn.execute(*number_in_index(named, filters, most + 1)).fetchone()[0]
+    return min(asked, key=sizes.__getitem__)
 
 
 def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: int) -> Iterator[Task]:

@@ -23,6 +23,8 @@ from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries import filters as selection_module
 from tasktrail.projections.queries import reader
 from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
+from tasktrail.projections.queries.stats import read_counts
+from tasktrail.projections.views.shares import read_share
 
 WORDS = [
     "clip",
@@ -267,9 +269,12 @@ def test_the_field_with_the_fewest_tasks_leads() -> None:
             ({"label": "night", "status": "failed,running"}, ("status",)),
             ({"label": "night", "status": "pending", "type": "unknown"}, ("status", "type")),
             ({"label": "night"}, ("label",)),
+            ({"label": "night", "search": "clip"}, ()),
             ({}, ()),
         ):
-            assert reader._lead(views.connection, TaskFilters.parse(fields)) == lead, fields
+            filters = TaskFilters.parse(fields)
+            shares = [read_share(views.connection, user_id) for user_id in ids_of(filters.user_id)]
+            assert reader._lead(views.connection, filters, read_counts(views.connection), shares) == lead, fields
 
 
 @pytest.mark.parametrize(
@@ -279,7 +284,16 @@ def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) ->
     """A row is long: of a label that many have, no row is read of what has another user or status."""
     asked = {"label": "a", **{field: "failed" if field == "status" else "1" for field in other.split()}}
     filters = TaskFilters.parse(asked)
-    for lead, (_number, _values) in selection_module.leads(filters):
+    for lead in selection_module.led_by(filters):
         plan = plan_of(queries, *selection_module.count(filters, lead))
         assert plan.count("COVERING INDEX") == 2, plan
         assert " USING INDEX" not in plan, plan
+
+
+def test_of_many_values_the_row_is_read(queries: TaskQueries) -> None:
+    """Each value would be looked for by itself, for each task that leads."""
+    filters = TaskFilters(label="a", user_id=tuple(range(100)))
+    assert " own " in selection_module.count(filters, ("user_id",))[0]
+    statement, values = selection_module.count(filters, ("label",))
+    assert " own " not in statement
+    assert "tasks_by_label" in plan_of(queries, statement, values)
