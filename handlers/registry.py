@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from itertools import takewhile
 from pathlib import Path, PurePath
-from site import getsitepackages, getusersitepackages
 from types import ModuleType
 from typing import Any
 
@@ -87,13 +87,13 @@ class Registry:
     def folders(self) -> tuple[str, ...]:
         """The folders that this process has found the modules of its types in, and its workers would not.
 
-        A program that is run has its own folder on its path, and what it starts has not.
+        A program that is run has its own folder on its path, before all else, and what it starts has not.
         """
         tops = {home.partition(":")[0].partition(".")[0] for home in self._homes.values()} - {"tasktrail"}
         homes = {_folder_of(sys.modules[top]) for top in tops if top in sys.modules}
-        installed = {Path(os.__file__).parent, *map(Path, (*getsitepackages(), getusersitepackages()))}
-        own = dict.fromkeys(Path(entry).absolute() for entry in sys.path)
-        return tuple(str(folder) for folder in own if folder in homes and folder not in installed)
+        library = Path(os.__file__).parent  # what is installed comes behind it, for workers as well
+        own = takewhile(library.__ne__, dict.fromkeys(Path(entry).absolute() for entry in sys.path))
+        return tuple(str(folder) for folder in own if folder in homes)
 
     def __iter__(self) -> Iterator[TaskType]:
         return iter(sorted(self._types.values(), key=lambda task_type: task_type.name))
