@@ -71,7 +71,7 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
-    """From when to when the certificate of the port is valid, with those that vouch for it."""
+    """From when to when the certificate of the port is valid."""
 
     begins: datetime
     ends: datetime
@@ -447,11 +447,13 @@ def _certificate(config: Config) -> tuple[Validity | None, tuple[str, str]]:
 
     try:
         Network.of(config).context()
-        chain = x509.load_pem_x509_certificates(Path(config.tls_certificate).read_bytes())
+        own = x509.load_pem_x509_certificate(Path(config.tls_certificate).read_bytes())
     except TasktrailError as error:
         return None, (error.message, error.advice)
-    begins, ends = (one.not_valid_before_utc for one in chain), (one.not_valid_after_utc for one in chain)
-    return Validity(begins=max(begins), ends=min(ends)), ("", "")
+    except (OSError, ValueError) as error:
+        told = f"{config.tls_certificate} cannot be read as a certificate: {error}"
+        return None, (told, "Write it as PEM, its own certificate first (BEGIN CERTIFICATE).")
+    return Validity(begins=own.not_valid_before_utc, ends=own.not_valid_after_utc), ("", "")
 
 
 def _lacking(registry: Registry) -> tuple[Lack, ...]:

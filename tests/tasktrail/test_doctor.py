@@ -229,10 +229,20 @@ def test_the_certificate_of_the_port_is_read_as_a_start_does(tmp_path: Path) -> 
     subprocess.run(command, check=True, capture_output=True)
     with made.open("ab") as both:
         both.write((tmp_path / "shown.pem").read_bytes())
+    subprocess.run(
+        [*command[:-3], str(tmp_path / "other.key"), "-out", str(tmp_path / "other.pem"), "-days", "1"],
+        check=True,
+        capture_output=True,
+    )
+    with made.open("ab") as both:
+        both.write((tmp_path / "other.pem").read_bytes())
     config = replace(HEALTHY_CONFIG, tls_certificate=str(made))
-    assert collect_facts(tmp_path, config).certificate is not None
-    made.write_text("no certificate")
-    assert ("certificate", "fail") in complaints(collect_facts(tmp_path, config), config)
+    shown = collect_facts(tmp_path, config).certificate
+    assert shown is not None
+    assert shown.ends - shown.begins == timedelta(days=30), "that of another in the file, which clients may do without"
+    for text in ("no certificate", made.read_text().replace("CERTIFICATE", "TRUSTED CERTIFICATE")):
+        made.write_text(text)
+        assert ("certificate", "fail") in complaints(collect_facts(tmp_path, config), config)
 
 
 def test_witnesses_that_answer_are_good_news() -> None:
