@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from ...events.clock import boot_seconds
+from ...events.errors import InvalidPath
 from ...events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
@@ -397,7 +398,7 @@ def _lock_path(cluster: str, name: str) -> Path:
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     for path in folder.glob("*.lock"):
-        with suppress(FileNotFoundError):  # another host that starts here has cleared it away
+        with suppress(FileNotFoundError, InvalidPath):  # another host that starts here has cleared it away
             is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it
             if wait_for_orphans(path, 0.0) and not is_new:
                 path.unlink(missing_ok=True)

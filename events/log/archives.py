@@ -21,7 +21,7 @@ from ..system_events import SegmentArchived
 from ..values import MAX_INTEGER
 from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task, file_digest, file_name
 from .chain import checksum
-from .sqlite_errors import meaning_of, says_damage, unreadable
+from .sqlite_errors import file_of, meaning_of, says_damage, unreadable
 
 ARCHIVE_FOLDER = "archive"
 PUT_BACK = (
@@ -414,7 +414,7 @@ def _explained(conn: sqlite3.Connection) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if says_damage(error):
-            raise unreadable(error, Path(conn.execute("PRAGMA database_list").fetchone()[2])) from error
+            raise unreadable(error, file_of(conn)) from error
         raise OutcomeUnknown(f"The log's file cannot be read: {error}") from error
 
 

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, Union
 
 import msgspec
@@ -19,7 +18,7 @@ from .event_log import Head, Part
 from .personal import BEGINS
 from .rows import COLUMNS, Decrypt, from_row
 from .schema import OF_PARTS, WITH_ADJUSTMENTS
-from .sqlite_errors import explained, says_damage, unreadable
+from .sqlite_errors import explained, file_of, says_damage, unreadable
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _PAGE = 5000
@@ -37,11 +36,6 @@ def fetch(
         if says_damage(error):
             raise unreadable(error, file_of(conn)) from error
         raise
-
-
-def file_of(conn: sqlite3.Connection) -> Path:
-    """The file of a connection."""
-    return Path(conn.execute("PRAGMA database_list").fetchone()[2])
 
 
 def read_head(conn: sqlite3.Connection) -> Head:

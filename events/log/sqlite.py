@@ -58,7 +58,6 @@ from .personal import BEGINS
 from .reading import (
     SELECT,
     fetch,
-    file_of,
     joined,
     pages,
     read_head,
@@ -72,7 +71,7 @@ from .reading import (
 )
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, STATUS_SINCE, TABLES, epoch_sum, migrate, refuse_masked
-from .sqlite_errors import OPENING, explained, header_fault, illegible
+from .sqlite_errors import OPENING, explained, file_of, header_fault, illegible
 from .stubs import DROPS, Drop, StubCheck, put_stubs, read_drops, to_drop
 from .writers import Writer, newest_writer
 

@@ -55,6 +55,11 @@ def unreadable(error: sqlite3.Error, path: Path) -> TasktrailError:
     return LogCorrupt(f"The log's file cannot be read: {error}")
 
 
+def file_of(conn: sqlite3.Connection) -> Path:
+    """The file of a connection."""
+    return Path(conn.execute("PRAGMA database_list").fetchone()[2])
+
+
 def says_damage(error: sqlite3.Error) -> bool:
     """Whether SQLite takes the file for damaged."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
