@@ -77,7 +77,7 @@ def _connected(kind: type[_C], data: str) -> _C:
         if MARK not in os.environ:
             raise
         raise ServiceUnreachable(
-            "From within a task no service is found",
+            f"From within a task no service is found: {error.message}",
             remedy="Say beforehand what comes after what (`depends_on`), or submit from the program that waits.",
         ) from error
 

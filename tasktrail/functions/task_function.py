@@ -175,7 +175,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         return super().with_fields(**fields)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickled by name, as every function is: the module has this object where the function stood."""
+        """Pickled by name, as every function is: with `@task` above it, the module has this object in its place."""
         if self is self._as_declared:
             return self.__qualname__
         return self._as_declared._changed, ({"_client": self._client, "_fields": self._fields},)  # noqa: SLF001 - its own
