@@ -502,6 +502,8 @@ class KeysUnreadable(TasktrailError):
     remedy = "Put `keys.db` and the master key back together, from a backup of their own."
 
 
+MOUNT_FOR_WRITING = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
+"""What to do where a file system is mounted read-only."""
 LOST_KEYS = (
     f"{KeysUnreadable.remedy} If they are gone for good, as after an erasure that this log is older than, give up what "
     "cannot be read: `tasktrail serve --accept-lost-keys --reason TEXT`. It is recorded."

@@ -9,6 +9,7 @@ import errno
 import os
 import sqlite3
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def read_small(path: Path, most: int = LARGEST_SMALL) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, "it is too large", str(path))
     return content
+
+
+def try_to_write(folder: Path) -> None:
+    """Write and sync a byte in a folder, in a file without a name where the system can do that. Raises `OSError`."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def refuse_pipes(path: Path) -> None:

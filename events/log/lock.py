@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..errors import DataInUse, InvalidPath
+from ..errors import MOUNT_FOR_WRITING, DataInUse, InvalidPath
 
 _announced: dict[Path, str] = {}
 """Locks that this process is about to take, and as what. The file may name another one until then."""
@@ -82,7 +82,7 @@ def unopened(path: Path, error: OSError) -> InvalidPath:
     """A file in the data folder by which processes know of each other cannot be opened, or made."""
     match error.errno:
         case errno.EROFS:
-            remedy = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
+            remedy = MOUNT_FOR_WRITING
         case errno.EACCES | errno.EPERM:
             remedy = f"With nothing running there, give all of it to its user: chown -R USER {path.parent}"
         case _:

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ..errors import (
     OutcomeUnknown,
     TasktrailError,
 )
+from .files import try_to_write
 
 OPENING = "cannot be opened"
 _NO_ROOM = 1 << 16
@@ -49,7 +49,7 @@ def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> Tasktrai
 
 
 def unreadable(error: sqlite3.Error, path: Path) -> TasktrailError:
-    """The same for what SQLite takes for damage while it reads."""
+    """The error for what SQLite takes for damage while it reads: a damaged log, or a disk that fails."""
     if _disk_fails(path.parent):
         return DiskFailed(f"The log's file cannot be read, and its file system reports errors: {error}")
     return LogCorrupt(f"The log's file cannot be read: {error}")
@@ -134,10 +134,7 @@ def illegible(path: Path) -> LogCorrupt:
 def _disk_fails(folder: Path) -> bool:
     """Whether the file system reports errors itself: once it does, SQLite finds what it has in memory malformed."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:  # has no name where the system can do that
-            file.write(b"x")
-            file.flush()
-            os.fsync(file.fileno())
+        try_to_write(folder)
     except OSError as error:
         return error.errno == errno.EIO
     return False

@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import stat
 import sys
-import tempfile
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +30,8 @@ from ..backups.evidence import refuse_older_log
 from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
-from ..events.errors import ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
-from ..events.log.files import refuse_rescued
+from ..events.errors import MOUNT_FOR_WRITING, ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
+from ..events.log.files import refuse_rescued, try_to_write
 from ..events.log.lock import role
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
@@ -247,17 +246,13 @@ def _trouble(path: Path, near: Path) -> tuple[str, str]:
     if not near.is_dir():
         return f"{near} is not a folder", "Choose another folder."
     if os.statvfs(near).f_flag & os.ST_RDONLY:
-        remedy = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
-        return f"{near} lies on a file system that is mounted read-only", remedy
+        return f"{near} lies on a file system that is mounted read-only", MOUNT_FOR_WRITING
     if not os.access(near, os.W_OK | os.X_OK):
         return f"{near} may not be written to", "Correct its permissions or choose another folder."
     if near != path:
         return "", ""
     try:
-        with tempfile.TemporaryFile(dir=near) as file:  # has no name where the system can do that
-            file.write(b"x")
-            file.flush()
-            os.fsync(file.fileno())
+        try_to_write(near)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             return f"{path} cannot be written to: {error.strerror}", "Look at `dmesg`, or choose another folder."
