@@ -210,8 +210,8 @@ def by_user(filters: TaskFilters) -> bool:
     )
 
 
-def led_by(filters: TaskFilters) -> list[Fields]:
-    """What may lead to the tasks that pass: the fields of one index. None does where words are searched for."""
+def leads(filters: TaskFilters) -> list[Fields]:
+    """What may lead to the tasks that pass: fields that are asked for. Where words are searched for, these lead."""
     return [] if _by_text(filters) else [named for named, _values in _together(filters)]
 
 
@@ -350,9 +350,9 @@ def _has(column: str, values: int) -> str:
 
 
 def _led(filters: TaskFilters, lead: Fields) -> Query:
-    """What one index leads to, each tried in the indexes of the other fields: no row is read of what does not pass.
+    """What one index leads to, with the other fields looked up in their indexes: a row is longer.
 
-    Of many values each would be looked for by itself, so there the row is read.
+    In an index each value is looked for by itself, so for many values the row is read.
     """
     terms: list[str] = []
     parameters: list[object] = []

@@ -351,7 +351,7 @@ class PastWalk:
                 tables = f"tasks INDEXED BY {BY_VALUE[field]}"
                 sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
                 size = sizes.get(field)
-                if size is None:  # counted no further than to see that another leads to fewer
+                if size is None:  # counted no further than to see that another leads to fewer; the first leads to all
                     least = min((max(lead.size, lead.work) for lead in leads[1:]), default=FEW)
                     size = sum(self._probe(source, min(least, _MOST)) for source in sources)
                 leads.append(_Lead(sources, frozenset((field,)), size))

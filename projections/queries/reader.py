@@ -42,7 +42,7 @@ from .filters import (
     every,
     ids_of,
     kept_total,
-    led_by,
+    leads,
     number_in_index,
     page,
     passing,
@@ -327,11 +327,11 @@ def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
 
 
 def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, shares: Sequence[Share]) -> Fields:
-    """The fields that are asked for whose index has the fewest tasks, of those for which no number is kept as well.
+    """Those of the fields that are asked for whose index has the fewest tasks; none where words are searched for.
 
-    Such are counted no further than to see that others lead to fewer.
+    Where a number is kept it is taken. The others are counted, no further than to see that one of them has fewer.
     """
-    asked = led_by(filters)
+    asked = leads(filters)
     if len(asked) < 2:  # noqa: PLR2004 - there is no choice
         return asked[0] if asked else ()
     sizes: dict[Fields, int] = {}

@@ -284,7 +284,7 @@ def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) ->
     """A row is long: of a label that many have, no row is read of what has another user or status."""
     asked = {"label": "a", **{field: "failed" if field == "status" else "1" for field in other.split()}}
     filters = TaskFilters.parse(asked)
-    for lead in selection_module.led_by(filters):
+    for lead in selection_module.leads(filters):
         plan = plan_of(queries, *selection_module.count(filters, lead))
         assert plan.count("COVERING INDEX") == 2, plan
         assert " USING INDEX" not in plan, plan
