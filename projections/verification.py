@@ -544,12 +544,11 @@ _NUMBERS = {
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",
     "disabled": "SELECT * FROM disabled ORDER BY target",
-    "versions": "SELECT since, id, status, was, kind, user_id, lane, queue_key, changed, updated_at, version, state"
+    "versions": "SELECT since, id, status, kind, user_id, lane, queue_key, changed, updated_at, version, state"
     " FROM versions ORDER BY since",
     "zones": "SELECT list, block, since, number, until FROM zones ORDER BY list, block, since",
     "tallies": "SELECT block, base, moves FROM tallies ORDER BY block",
-    "shares": "SELECT user_id, since, numbers FROM shares ORDER BY user_id, since",
-    "ranks": "SELECT label, id, number FROM ranks ORDER BY label, id",
+    "shares": "SELECT list, since, base, moves FROM shares ORDER BY list, since",
     "texts": "SELECT id, number, since FROM texts ORDER BY id, number",
     "search": "SELECT term, doc, col, offset FROM temp.search_places",
     "past_search": "SELECT term, doc, col, offset FROM temp.past_search_places",

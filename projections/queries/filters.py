@@ -191,25 +191,6 @@ _MAX_BRANCHES = 16
 _DEEP = 20_000
 
 
-def kept_total(filters: TaskFilters, counts: Counts) -> int | None:
-    """How many tasks pass, when the kept numbers know: no more than status and type are asked for."""
-    return None if _by_text(filters) or _by_id(filters) else passing(filters, counts)
-
-
-def by_label(filters: TaskFilters) -> bool:
-    """Whether no more than the label is asked for."""
-    others = replace(filters, label=(), sort="id", limit=1, offset=0, as_of="")
-    return bool(values_of(filters.label)) and others == TaskFilters(sort="id", limit=1)
-
-
-def by_user(filters: TaskFilters) -> bool:
-    """Whether no more than user, status and type are asked for, of which the numbers are kept as well."""
-    others = (filters.search.strip(), *map(values_of, (filters.label, filters.batch)))
-    return bool(ids_of(filters.user_id)) and not any(
-        (*others, ids_of(filters.document_id), ids_of(filters.parent_task_id))
-    )
-
-
 def leads(filters: TaskFilters) -> list[Fields]:
     """What may lead to the tasks that pass: fields that are asked for. Where words are searched for, these lead."""
     return [] if _by_text(filters) else [named for named, _values in _together(filters)]
@@ -218,7 +199,7 @@ def leads(filters: TaskFilters) -> list[Fields]:
 def number_in_index(named: Fields, filters: TaskFilters, most: int) -> Query:
     """The statement that counts the tasks that have a value of each of these fields, up to so many."""
     among = f"tasks INDEXED BY {_INDEX_OF[named]} WHERE {_one_of(named, filters, 'tasks')}"
-    values = [value for field in named for value in _values_of(filters, field)]
+    values = [value for field in named for value in values_in(filters, field)]
     return f"SELECT count(*) FROM (SELECT 1 FROM {among} LIMIT ?)", [*values, most]  # noqa: S608 - our own names
 
 
@@ -305,7 +286,7 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
             size = passing(filters, counts)
         else:
             size = total if len(asked) == 1 and not own else sum(counts.values())
-        looks = left * prod(len(_values_of(filters, field)) for field in named)
+        looks = left * prod(len(values_in(filters, field)) for field in named)
         terms.append(_in_index(named, filters, "tasks.id", at_once=size <= looks))
         parameters += values
         looked_up += min(size, looks)
@@ -323,7 +304,7 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
 
 def _together(filters: TaskFilters) -> Iterator[tuple[Fields, list[object]]]:
     """The fields that are asked for, those of one index together; and their values."""
-    asked = {field: values for field in (*_TEXTS, *_IDS) if (values := _values_of(filters, field))}
+    asked = {field: values for field in (*_TEXTS, *_IDS) if (values := values_in(filters, field))}
     if "status" in asked and "type" in asked:
         yield ("status", "type"), [*asked.pop("status"), *asked.pop("type")]
     for field, values in asked.items():
@@ -340,7 +321,7 @@ def _in_index(named: Fields, filters: TaskFilters, task: str, *, at_once: bool =
 
 def _one_of(named: Fields, filters: TaskFilters, table: str) -> str:
     """The term that a row has one of the values of each of the fields."""
-    return " AND ".join(_has(f"{table}.{field}", len(_values_of(filters, field))) for field in named)
+    return " AND ".join(_has(f"{table}.{field}", len(values_in(filters, field))) for field in named)
 
 
 def _has(column: str, values: int) -> str:
@@ -357,7 +338,7 @@ def _led(filters: TaskFilters, lead: Fields) -> Query:
     terms: list[str] = []
     parameters: list[object] = []
     for named, values in _together(filters):
-        looks = prod(len(_values_of(filters, field)) for field in named)
+        looks = prod(len(values_in(filters, field)) for field in named)
         if named == lead:
             terms.append(_one_of(named, filters, "tasks"))
         elif looks <= _MOST_LOOKS:
@@ -368,7 +349,8 @@ def _led(filters: TaskFilters, lead: Fields) -> Query:
     return f"tasks INDEXED BY {_INDEX_OF[lead]} WHERE {' AND '.join(terms)}", parameters
 
 
-def _values_of(filters: TaskFilters, field: str) -> tuple[object, ...]:
+def values_in(filters: TaskFilters, field: str) -> tuple[object, ...]:
+    """The alternatives of a field."""
     value = getattr(filters, field)
     return ids_of(value) if field in _IDS else values_of(value)
 

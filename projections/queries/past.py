@@ -25,11 +25,11 @@ from ..views.versions import KEPT
 from .activity import Span, read_activity
 from .as_of import Point, not_there_then, parse_point, position_at, time_of
 from .batches import Batch, batch_of, count_by_status, names_then
-from .filters import Ids, TaskFilters, kept_total
+from .filters import Ids, TaskFilters
 from .past_walk import PastWalk
 from .reader import MANY, Every, TaskQueries, TasksAndTotal
 from .stats import Stats, count_stats_of, read_stats_then
-from .walk import FEW, Census, Place, Stretch, collect, expression, kept_census, tell
+from .walk import FEW, Census, Place, Stretch, collect, expression, tell
 
 _AT_ONCE = 500
 """Tasks that are read together where all are wanted."""
@@ -61,7 +61,6 @@ class _Version(NamedTuple):
     since: int
     id: int
     status: str
-    was: str
     kind: int
     user_id: int
     lane: int
@@ -137,7 +136,7 @@ class Past:
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
             walk = self._walk(conn, filters, match_expression(filters.search), numbers)
-            total = kept_total(filters, numbers.by_type_and_status())
+            total = walk.kept.total()
             if total is None:
                 total = walk.number()
             ids = walk.page(filters.limit, filters.offset, total) if total > filters.offset else []
@@ -149,14 +148,12 @@ class Past:
         """The tasks behind a place in a list, and how many passed in all."""
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
-            counts = numbers.by_type_and_status()
             words = expression(filters.search, lambda word: int(conn.execute(_WORD, (word, numbers.top)).fetchone()[0]))
             found = collect(self._walk(conn, filters, words, numbers).hits(place), filters.limit, place)
             tasks = tuple(self._tasks(conn, found.ids))
-            if kept_total(filters, counts) is not None:
-                census = kept_census(filters, counts)
-            else:
-                census = tell(self._walk(conn, replace(filters, status=""), words, numbers).statuses())
+            whole = self._walk(conn, replace(filters, status=""), words, numbers)
+            kept = whole.kept.by_status()
+            census = tell(whole.statuses()) if kept is None else Census(by_status=kept)
         return Stretch(tasks=tasks, before=found.before, after=found.after, cut=found.cut), census
 
     @contextmanager
@@ -165,11 +162,11 @@ class Past:
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
             words = match_expression(filters.search)
-            total = kept_total(filters, numbers.by_type_and_status())
+            walk = self._walk(conn, replace(filters, sort="id"), words, numbers)
+            total = walk.kept.total()
             if total is None:
-                total = self._walk(conn, filters, words, numbers).number()
-            ids = self._walk(conn, replace(filters, sort="id"), words, numbers).ids()
-            yield Every(self.position, total, self._each(conn, ids, total))
+                total = walk.number()
+            yield Every(self.position, total, self._each(conn, walk.ids(), total))
 
     def _each(self, conn: sqlite3.Connection, ids: Iterator[int], total: int) -> Iterator[Task]:
         number = 0

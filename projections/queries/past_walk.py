@@ -12,20 +12,20 @@ from heapq import merge
 from itertools import chain, count, groupby, islice, product
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from ...events.state import WAITING
 from ...events.values import MAX_INTEGER
 from ..views import zones
-from ..views.ranks import number_with
 from ..views.schema import SELDOM, has_status, is_seldom
-from ..views.shares import number_in, read_share
+from ..views.shares import read_moves
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from .bounded import bounded
-from .filters import BY_VALUE, STATUSES, TaskFilters, by_label, by_user, column_of, ids_of, values_of
+from .filters import BY_VALUE, STATUSES, TaskFilters, column_of, ids_of, values_of
+from .kept import LIST_OF, KeptNumbers
 from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values, beside
 
@@ -52,6 +52,10 @@ _OF_A_SORT = 0.25
 """… and how much of what it costs to sort, if that is more: to give up is dear where many lead."""
 _COMMON = 20
 """What leads is common where more than one task in so many is among it."""
+_TO_READ = 0.2
+"""What it costs to read how one task of a user moved, beside what it costs to look at one change."""
+_MOVES_AT_ONCE = 64
+"""Moves of one user, label or batch that are looked at together."""
 _SLACK = 0.001
 """Seconds that the rounding of sums is less than."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
@@ -125,8 +129,6 @@ _OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
 """Where tasks of the statuses are found otherwise."""
 _OF_A_STATUS_AND_TYPE = _Lead((), frozenset(("status", "type")), 0)
 """Where the same of one type are found."""
-_OF_A_USER = _Lead((), frozenset(("status", "user_id")), 0)
-"""Where the same of one user are found."""
 
 
 class PastWalk:
@@ -166,12 +168,23 @@ class PastWalk:
             "document_id": ids_of(filters.document_id),
             "parent_task_id": ids_of(filters.parent_task_id),
         }
-        users = self._wanted["user_id"] if len(self._wanted["user_id"]) <= BRANCHES else ()
-        self._shares = [read_share(conn, cast("int", user_id), position) for user_id in users]
-        """The numbers of each user that is asked for."""
-        self._labelled = sum(number_with(conn, str(label), self._top) for label in self._wanted["label"])
-        """How many tasks had one of the labels that are asked for."""
+        self.kept = KeptNumbers(conn, filters, self._counts, position, numbers.types)
+        self._moves_of = self._walked_by_moves()
         self._lead = min(self._leads(), key=self._cost)
+
+    def _walked_by_moves(self) -> str:
+        """The field of whose one value the moves are walked in the order of changes; empty if it is shorter otherwise.
+
+        All its tasks have come into a status in which few of them may still be then.
+        """
+        field = self.kept.smallest_of_one()
+        statuses = self._statuses or STATUSES
+        size = self.kept.size(field) or 0
+        there = max(1, self.kept.size(field, statuses) or 0)
+        page = self._filters.limit + self._filters.offset
+        gone = 0 if WAITING.isdisjoint(statuses) else size - there
+        own = gone + page * _TO_READ * size / there
+        return field if own <= page * self._in_statuses(statuses, self._wanted["type"]) / there else ""
 
     # --- what is asked ---
 
@@ -200,11 +213,13 @@ class PastWalk:
         """The ids of one page of `total` tasks that pass."""
         last = min(limit + offset, total)
         passed: float = self._in_statuses(self._statuses or STATUSES)
+        covered = {"type", "user_id"}
         if column_of(self._filters) == "updated_at":
-            if len(self._shares) == 1:
-                passed = number_in(self._shares)
+            if self._moves_of:
+                passed = self.kept.size(self._moves_of) or 0
+                covered.add(self._moves_of)
             passed *= self._position / max(1, self._top)  # of the changes of a task only one is the last
-        looks = sum(len(values) for field, values in self._wanted.items() if field not in ("type", "user_id"))
+        looks = sum(len(values) for field, values in self._wanted.items() if field not in covered)
         walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK * looks or 1)
         work = _TO_SORT * max(self._lead.size, self._lead.work)
         sort = bool(self._words) or work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
@@ -228,11 +243,6 @@ class PastWalk:
 
     def number(self) -> int:
         """How many pass. It finds out as well how many lead."""
-        if self._shares and by_user(self._filters):
-            kinds = {self._kinds.get(str(kind), -1) for kind in self._wanted["type"]}
-            return number_in(self._shares, kinds, self._statuses)
-        if by_label(self._filters):
-            return self._labelled
         numbers = [
             self._find(source, self._lead, "count(*), sum({passes})").fetchone() for source in self._lead.sources
         ]
@@ -344,13 +354,13 @@ class PastWalk:
 
     def _leads(self) -> Iterator[_Lead]:
         leads = [_Lead((_tasks("tasks", "1"),), frozenset(), self._top + 1), *self._by_counts()]
-        sizes = {"user_id": number_in(self._shares), "label": self._labelled}
-        for field in (*sizes, *(field for field in BY_VALUE if field not in sizes)):
+        sizes = {field: self.kept.size(field) for field in BY_VALUE}
+        for field in sorted(sizes, key=lambda field: sizes[field] is None):
             values = self._wanted[field]
             if 0 < len(values) <= BRANCHES:
                 tables = f"tasks INDEXED BY {BY_VALUE[field]}"
                 sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
-                size = sizes.get(field)
+                size = sizes[field]
                 if size is None:  # counted no further than to see that another leads to fewer; the first leads to all
                     least = min((max(lead.size, lead.work) for lead in leads[1:]), default=FEW)
                     size = sum(self._probe(source, min(least, _MOST)) for source in sources)
@@ -449,19 +459,22 @@ class PastWalk:
     def _by_change(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """The order of the last change: that of positions, but for tasks that ran, of which there are few."""
         statuses = [status for status in self._statuses or STATUSES if status != "running"]
-        changes = self._changes_in_blocks if len(statuses) > 1 else self._changes
-        if len(self._wanted["user_id"]) == 1:
-            changes = self._changes_of_user
-        streams = [ties_by_id(changes(statuses, part, down=down), part, down=down)] if statuses else []
+        if self._moves_of:
+            found = [self._changes_of_one(statuses, part, down=down)]
+        elif "completed" in statuses and len(statuses) > 1:  # of very many changes
+            found = [self._changes_in_blocks(statuses, part, down=down)]
+        else:
+            found = [self._changes(status, part, down=down) for status in statuses]
+        streams = [ties_by_id(hits, part, down=down) for hits in found]
         if not self._statuses or "running" in self._statuses:
             streams.append(self._running(part, down=down))
         return merge(*streams, key=by_key, reverse=down)
 
-    def _changes(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
+    def _changes(self, status: str, part: Part, *, down: bool) -> Iterator[Hit]:
         """The tasks in a status, in the order of the positions of their last change."""
-        (status,), way = statuses, "DESC" if down else "ASC"
+        way = "DESC" if down else "ASC"
         first = f"(zones.block << {zones.TIMES})"
-        bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
+        bound = self._blocks(part, down=down)
         index, more, lead = "NOT INDEXED", "", _OF_A_STATUS
         if status in SELDOM:
             index, more = "INDEXED BY versions_by_change", _IS_SELDOM
@@ -478,22 +491,28 @@ class PastWalk:
             lead=lead,
         )
 
-    def _changes_of_user(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
-        """The same of one user, whose versions have an index of their own."""
-        (user_id,), way = self._wanted["user_id"], "DESC" if down else "ASC"
-        return self._last_changes(
-            "versions AS then_ INDEXED BY versions_by_user",
-            f"then_.user_id = {self._name(user_id)} AND then_.since <= :position"
-            f" AND then_.status IN ({', '.join(map(self._name, statuses))})"
-            f"{self._bound_of_time(part, 'then_.since', down=down)}",
-            f"then_.since {way}",
-            lead=_OF_A_USER,
-        )
+    def _changes_of_one(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
+        """The same of one user, label or batch: where its tasks moved is kept."""
+        types = self._wanted["type"]
+        kinds = {self._kinds.get(str(name), -1) for name in types} or set(self._kinds.values())
+        lead = _Lead((), frozenset(("status", "type", self._moves_of)), 0)
+        (value,), way = self._wanted[self._moves_of], "DESC" if down else "ASC"
+        first, last = self._between(part, down=down)
+        name = LIST_OF[self._moves_of](value)
+        positions = read_moves(self._conn, name, first, last, kinds=kinds, statuses=statuses, down=down)
+        while some := list(islice(positions, _MOVES_AT_ONCE)):
+            yield from self._last_changes(
+                "json_each(:moved) AS moved CROSS JOIN versions AS then_ ON then_.since = moved.value",
+                "",
+                f"then_.since {way}",
+                lead=lead,
+                values={"moved": msgspec.json.encode(some).decode()},
+            )
 
     def _changes_in_blocks(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
         """The same of several statuses: each block is read once, in which a task in any of them stood."""
         way = "DESC" if down else "ASC"
-        bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
+        bound = self._blocks(part, down=down)
         streams = []
         for status in statuses:
             zone = _IN_ZONE.format(name=self._name(zones.by_change(status)))
@@ -519,16 +538,19 @@ class PastWalk:
         source = _Source(tables, where, "then_.id", has_then=True, holds=_CHANGED_LAST, values=values)
         return self._find(source, lead, "then_.id, then_.updated_at, {passes}", order=f"ORDER BY {order}")
 
-    def _bound_of_time(self, part: Part, what: str, power: int = 0, *, down: bool) -> str:
-        """What is before the part need not be looked at. `what` holds positions, or blocks of 2 to a power of them."""
-        if part.key is None:
-            return ""
+    def _between(self, part: Part, *, down: bool) -> tuple[int, int]:
+        """The first and the last position that need to be looked at: the others are before the part."""
         positions = range(1, self._position + 1)
+        if part.key is None:
+            return 1, self._position
         if down:
-            last = bisect_right(positions, part.key, key=self._time_at)
-            return f" AND {what} <= {last >> power:d}"
-        before = bisect_left(positions, part.key, key=self._time_at)
-        return f" AND {what} >= {(before + 1) >> power:d}"
+            return 1, bisect_right(positions, part.key, key=self._time_at)
+        return bisect_left(positions, part.key, key=self._time_at) + 1, self._position
+
+    def _blocks(self, part: Part, *, down: bool) -> str:
+        """The term that a block of changes has any of these."""
+        first, last = self._between(part, down=down)
+        return f" AND zones.block BETWEEN {first >> zones.TIMES:d} AND {last >> zones.TIMES:d}"
 
     def _time_at(self, position: int) -> float:
         """When the last task had changed that a position or one before tells of."""

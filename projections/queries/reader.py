@@ -1,7 +1,7 @@
 """The reading side of views.db: one read-only connection a thread, every answer from one moment."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -23,11 +23,8 @@ from ..views.ctrl_c import heeding_ctrl_c
 from ..views.dependants import read_dependants
 from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
-from ..views.ranks import number_with
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import NAMES, identity
-from ..views.shares import Share, number_in, read_share
-from ..views.tallies import read_numbers
 from .activity import Span, read_activity
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
 from .bounded import bounded
@@ -36,21 +33,17 @@ from .filters import (
     Fields,
     Query,
     TaskFilters,
-    by_label,
-    by_user,
     count,
     every,
-    ids_of,
-    kept_total,
     leads,
     number_in_index,
     page,
     passing,
-    values_of,
     walked_page,
 )
+from .kept import KeptNumbers
 from .stats import Stats, count_stats, read_counts, read_stats
-from .walk import BRANCHES, START, Census, Place, Stretch, all_ids, census, walk
+from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
 _ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names
 MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
@@ -165,19 +158,14 @@ class TaskQueries:
         """One page, and the number of all tasks that pass the filters."""
         with self.moment() as conn:
             counts = read_counts(conn)
-            total = kept_total(filters, counts)
-            users = ids_of(filters.user_id)
-            shares = [read_share(conn, user_id) for user_id in users] if len(users) <= BRANCHES else []
-            lead = cache(partial(_lead, conn, filters, counts, shares))
-            if total is None and shares and by_user(filters):
-                total = number_in(shares, self._kinds(conn, filters), values_of(filters.status))
-            elif total is None and by_label(filters):
-                total = sum(number_with(conn, label) for label in values_of(filters.label))
-            elif total is None:
+            kept = KeptNumbers(conn, filters, counts)
+            lead = cache(partial(_lead, conn, filters, counts, kept))
+            total = kept.total()
+            if total is None:
                 total = conn.execute(*count(filters, lead())).fetchone()[0]
             ids: list[int] = []
             if total > filters.offset:
-                quick = walked_page(filters, counts, total, number_in(shares) if shares else sum(counts.values()))
+                quick = walked_page(filters, counts, total, kept.size("user_id") or sum(counts.values()))
                 if quick is not None:
                     ids = bounded(conn, quick.instructions, partial(_ids, conn, quick.query)) or []
                 ids = ids or _ids(conn, page(filters, lead()))
@@ -186,14 +174,6 @@ class TaskQueries:
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
                 raise ViewsDamaged(f"There should be {counted(total, 'task')}; of this page, {len(states)} were found")
         return [view(states[task_id], now) for task_id in ids], total
-
-    def _kinds(self, conn: sqlite3.Connection, filters: TaskFilters) -> tuple[int, ...]:
-        """The numbers of the types that are named."""
-        if not values_of(filters.type):
-            return ()
-        ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
-        types = read_numbers(conn, position).types
-        return tuple(types.index(kind) if kind in types else -1 for kind in values_of(filters.type))
 
     @contextmanager
     def every(self, filters: TaskFilters, now: datetime | None = None) -> Iterator[Every]:
@@ -206,9 +186,10 @@ class TaskQueries:
             if now is None:
                 now = datetime.fromisoformat(recorded_at) if recorded_at else datetime.min.replace(tzinfo=UTC)
             counts = read_counts(conn)
-            total = kept_total(filters, counts)
+            kept = KeptNumbers(conn, filters, counts)
+            total = kept.total()
             if total is None:
-                total = conn.execute(*count(filters, _lead(conn, filters, counts, ()))).fetchone()[0]
+                total = conn.execute(*count(filters, _lead(conn, filters, counts, kept))).fetchone()[0]
             yield Every(position, total, _each(conn, filters, now, total))
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -326,7 +307,7 @@ def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
     return [row[0] for row in conn.execute(*query)]
 
 
-def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, shares: Sequence[Share]) -> Fields:
+def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, kept: KeptNumbers) -> Fields:
     """Those of the fields that are asked for whose index has the fewest tasks; none where words are searched for.
 
     Where a number is kept it is taken. The others are counted, no further than to see that one of them has fewer.
@@ -338,10 +319,8 @@ def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, shares
     for named in asked:
         if not {"status", "type"}.isdisjoint(named):
             sizes[named] = passing(filters, counts)
-        elif named == ("user_id",) and shares:
-            sizes[named] = number_in(shares)
-        elif named == ("label",):
-            sizes[named] = sum(number_with(conn, label) for label in values_of(filters.label))
+        elif (size := kept.size(named[0])) is not None:
+            sizes[named] = size
     for named in asked:
         if named not in sizes:
             most = min(sizes.values(), default=_MOST_COUNTED)

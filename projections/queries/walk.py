@@ -24,7 +24,8 @@ from ...events.errors import InvalidValue
 from ...events.state import WAITING
 from ..views.rows import match_expression
 from ..views.schema import has_status
-from .filters import BY_SORT, BY_VALUE, STATUSES, Counts, TaskFilters, column_of, ids_of, kept_total, values_of
+from .filters import BY_SORT, BY_VALUE, STATUSES, Counts, TaskFilters, column_of, ids_of, values_of
+from .kept import KeptNumbers
 
 PATIENCE = 0.03
 """Seconds that a walk may take before it ends where it stands."""
@@ -175,18 +176,11 @@ def census(
     clock: _Clock = perf_counter,
 ) -> Census:
     """How many pass, exactly where the kept numbers tell; else up to `most`, and for `within` seconds."""
-    if kept_total(filters, counts) is not None:
-        return kept_census(filters, counts)
+    numbers = KeptNumbers(conn, filters, counts).by_status()
+    if numbers is not None:
+        return Census(by_status=numbers)
     statuses = _Walk(conn, replace(filters, status=""), counts).statuses()
     return tell(statuses, within=within, most=most, sure=sure, clock=clock)
-
-
-def kept_census(filters: TaskFilters, counts: Counts) -> Census:
-    """How many pass a filter by type alone."""
-    numbers: Counter[str] = Counter()
-    for (kind, status), number in counts.items():
-        numbers[status] += number if kind in (values_of(filters.type) or (kind,)) else 0
-    return Census(by_status={status: numbers[status] for status in STATUSES})
 
 
 def tell(

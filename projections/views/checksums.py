@@ -29,7 +29,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "forgotten": ("first",),
 }
 """Tables with one checksum a row, in their last column, that a trigger sets; and what tells the rows apart."""
-WRITTEN = ("versions", "zones", "tallies", "shares", "ranks", "texts")
+WRITTEN = ("versions", "zones", "tallies", "shares", "texts")
 """Tables whose rows are written with such a checksum: there are very many of them."""
 SPEC = ("id", "type", "user_id", "document_id", "parent_task_id", "label", "batch", "spec")
 STATE = ("id", "status", "priority", "queue_key", "updated_at", "changed", "state")

@@ -96,7 +96,6 @@ CREATE TABLE versions (
     since INTEGER PRIMARY KEY,
     id INTEGER NOT NULL,
     status TEXT NOT NULL,
-    was TEXT NOT NULL,
     kind INTEGER NOT NULL,
     user_id INTEGER NOT NULL,
     lane INTEGER NOT NULL,
@@ -115,12 +114,8 @@ CREATE TABLE tallies (
     block INTEGER PRIMARY KEY, base TEXT NOT NULL, moves TEXT NOT NULL, checksum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE shares (
-    user_id INTEGER NOT NULL, since INTEGER NOT NULL, numbers TEXT NOT NULL, checksum INTEGER NOT NULL,
-    PRIMARY KEY (user_id, since)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE ranks (
-    label TEXT NOT NULL, id INTEGER NOT NULL, number INTEGER NOT NULL, checksum INTEGER NOT NULL,
-    PRIMARY KEY (label, id)
+    list TEXT NOT NULL, since INTEGER NOT NULL, base BLOB NOT NULL, moves BLOB NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (list, since)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE texts (
     id INTEGER NOT NULL, number INTEGER NOT NULL, since INTEGER NOT NULL, checksum INTEGER NOT NULL,
@@ -185,7 +180,6 @@ CREATE INDEX tasks_over ON tasks (status, type, updated_at, priority) WHERE stat
 CREATE INDEX versions_by_task ON versions (id, since, status, kind, user_id, changed);
 CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE {is_seldom("status")};
 CREATE INDEX versions_by_lane ON versions (status, lane, id, kind, user_id) WHERE status <> 'running';
-CREATE INDEX versions_by_user ON versions (user_id, since, id, kind, status, was);
 CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE {is_seldom("status")};
 CREATE INDEX versions_pending ON versions (kind, since, id, user_id) WHERE status = 'pending';
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';

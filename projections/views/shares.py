@@ -1,121 +1,194 @@
-"""How many tasks of a user were in each status, by type, at every position: kept whole now and then.
+"""How many tasks of a user, of a label and of a batch were in each status, by type, at every position.
 
-What moved in between stands in `versions`, whose index by user has all that counts.
+Each of these is a list of moves, mostly from one status to another, cut into blocks. A row has the numbers before a
+block, and its moves.
 """
 
 import sqlite3
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Container, Iterator
+from itertools import chain
 from typing import TypeAlias, get_args
 
 import msgspec
 
-from ...events import Status
+from ...events import Created, Status
 from ...events.log.inserting import insert_rows
 from .checksums import sound, with_sums
 
-EVERY = 256
-"""Versions of the tasks of one user between two rows."""
+EVERY = 128
+"""Moves of a block: a row of more would not fit into a page of the file with others."""
 
-Share: TypeAlias = Counter[tuple[int, str]]
+Share: TypeAlias = dict[tuple[int, str], int]
 """Number of a type and status → number of tasks."""
 
 _STATUSES: tuple[str, ...] = get_args(Status)
-_REMEMBERED = 50_000
-"""Users whose numbers are remembered."""
-_INTO = "INSERT INTO shares"
-_KEPT = "SELECT * FROM shares WHERE user_id = ? AND since <= ? ORDER BY since DESC LIMIT 1"
-_MOVED = """
-SELECT kind, was, status FROM versions INDEXED BY versions_by_user WHERE user_id = ? AND since > ? AND since <= ?
-"""
-_ALL = "SELECT user_id, since, kind, was, status FROM versions ORDER BY user_id, since"
-_END = 2**62
+_PLACE = {status: place for place, status in enumerate(_STATUSES, 1)}
+"""A task that is new comes from 0."""
+_MOST = 8
+"""More than there are places."""
+_REMEMBERED = 1_000_000
+"""Moves and lists that are remembered, at most."""
+_INTO = "INSERT OR REPLACE INTO shares"
+_LAST = "SELECT * FROM shares WHERE list = ? AND since <= ? ORDER BY since DESC LIMIT 1"
+NOW = 2**62
+"""A position that no record has."""
+_ENCODE = msgspec.msgpack.Encoder().encode
+_NUMBERS = msgspec.msgpack.Decoder(list[int])
 
 
-class _Count:
-    """The numbers of one user, version by version."""
+def by_user(user_id: int) -> str:
+    """The list of the tasks of a user."""
+    return f"user {user_id}"
 
-    def __init__(self) -> None:
-        self.share: Share = Counter()
-        self._number = 0
-        """How many versions came since these were kept."""
 
-    def see(self, kind: int, was: str, status: str) -> bool:
-        """A version of a task: of this type, in a status before (none if it is new) and now. Tells whether to keep."""
-        if was != status:
+def by_label(label: str) -> str:
+    """The list of the tasks with a label."""
+    return f"label {label}"
+
+
+def by_batch(batch: str) -> str:
+    """The list of the tasks of a batch."""
+    return f"batch {batch}"
+
+
+class _Block(msgspec.Struct):
+    """The last block of a list."""
+
+    name: str
+    since: int = 0
+    """The position of its first move."""
+    before: dict[int, int] = {}
+    """The numbers before it: type and status → number of tasks."""
+    base: bytes = _ENCODE([])
+    """The same in the row."""
+    moves: list[int] = []
+    """Of each, how many positions it is behind the first, and from where to where it leads."""
+    changed: bool = False
+    """Whether the row says something else."""
+
+    def numbers(self) -> dict[int, int]:
+        """The numbers behind it."""
+        found = self.before.copy()
+        for move, number in Counter(self.moves[1::2]).items():
+            kind, was, status = _told(move)
+            before, after = kind * _MOST + was, kind * _MOST + status
+            found[after] = found.get(after, 0) + number
             if was:
-                self.share[kind, was] -= 1
-            self.share[kind, status] += 1
-        self._number = (self._number + 1) % EVERY
-        return not self._number
+                found[before] = found.get(before, 0) - number
+        return {place: number for place, number in found.items() if number}
+
+    def begin(self, position: int) -> None:
+        """The next block."""
+        self.before = self.numbers()
+        self.base = _ENCODE(list(chain.from_iterable(sorted(self.before.items()))))
+        self.since, self.moves = position, []
+
+    def row(self) -> tuple[str, int, bytes, bytes]:
+        return self.name, self.since, self.base, _ENCODE(self.moves)
 
 
 class Shares:
-    """Keeps the numbers, version by version."""
+    """Keeps the numbers, move by move."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
-        self._known: dict[int, _Count] = {}
-        self._rows: list[tuple[int, int, str]] = []
+        self._last: dict[str, _Block] = {}
+        """List → its last block."""
+        self._of: dict[tuple[int, str, str], list[_Block]] = {}
+        """User, label and batch of a task → the last blocks of its lists."""
+        self._changed: list[_Block] = []
+        self._full: list[tuple[str, int, bytes, bytes]] = []
+        """Rows of blocks that are the last of their list no longer."""
+        self._remembered = 0
 
-    def see(self, user_id: int, kind: int, was: str, status: str, position: int) -> None:
-        """A version of a task of the user, as `_Count` has it."""
-        count = self._known.get(user_id)
-        if count is None:
-            count = self._known[user_id] = _read(self._conn, user_id, _END)
-        if count.see(kind, was, status):
-            self._rows.append((user_id, position, _text(count.share)))
+    def see(self, spec: Created, kind: int, was: str, status: str, position: int) -> None:
+        """A task moves: its type has this number; its status before is none if it is new."""
+        if was == status == "running":
+            return
+        move = (kind * _MOST + (_PLACE[was] if was else 0)) * _MOST + _PLACE[status]
+        key = (spec.user_id, spec.label, spec.batch)
+        for block in self._of.get(key) or self._load(*key):
+            if not 0 < len(block.moves) < 2 * EVERY:
+                if block.changed:
+                    self._full.append(block.row())
+                block.begin(position)
+            block.moves += (position - block.since, move)
+            if not block.changed:
+                block.changed = True
+                self._changed.append(block)
+
+    def _load(self, user_id: int, label: str, batch: str) -> list[_Block]:
+        names = [by_user(user_id), *([by_label(label)] if label else ()), *([by_batch(batch)] if batch else ())]
+        for name in names:
+            if name not in self._last:
+                self._last[name] = _read(self._conn, name, NOW)
+                self._remembered += EVERY
+        blocks = self._of[user_id, label, batch] = [self._last[name] for name in names]
+        self._remembered += 1
+        return blocks
 
     def write(self) -> None:
-        """Write the rows that are due, within the transaction that is open."""
-        insert_rows(self._conn, _INTO, with_sums(self._rows))
-        self._rows.clear()
-        if len(self._known) > _REMEMBERED:
-            self._known.clear()
+        """Write what has changed, within the transaction that is open."""
+        rows = self._full
+        for block in self._changed:
+            block.changed = False
+            rows.append(block.row())
+        insert_rows(self._conn, _INTO, with_sums(rows))
+        rows.clear()
+        self._changed.clear()
+        if self._remembered > _REMEMBERED:
+            self._last.clear()
+            self._of.clear()
+            self._remembered = 0
 
 
-def write_shares(conn: sqlite3.Connection) -> None:
-    """All rows at once, where views are built in one go."""
-    insert_rows(conn, _INTO, with_sums(_all_rows(conn)))
+def read_share(conn: sqlite3.Connection, name: str, position: int = NOW) -> Share:
+    """The numbers of one list as of a position."""
+    numbers = _read(conn, name, position).numbers()
+    return {(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items()}
 
 
-def _all_rows(conn: sqlite3.Connection) -> Iterator[tuple[int, int, str]]:
-    for user_id, versions in groupby(conn.execute(_ALL), itemgetter(0)):
-        count = _Count()
-        for _user, since, kind, was, status in versions:
-            if count.see(kind, was, status):
-                yield user_id, since, _text(count.share)
+def read_moves(
+    conn: sqlite3.Connection,
+    name: str,
+    first: int,
+    last: int,
+    *,
+    kinds: Container[int],
+    statuses: Container[str],
+    down: bool,
+) -> Iterator[int]:
+    """The positions between two at which a task of one list came into one of the statuses, in order.
+
+    `kinds`: the numbers of the types whose tasks count.
+    """
+    begins = "coalesce((SELECT max(since) FROM shares WHERE list = ?1 AND since <= ?2), ?2)"
+    wanted = f"SELECT * FROM shares WHERE list = ?1 AND since BETWEEN {begins} AND ?3 ORDER BY since"  # noqa: S608 - ours
+    for _list, since, _base, text in sound(conn.execute(f"{wanted} {'DESC' if down else 'ASC'}", (name, first, last))):
+        moves = _NUMBERS.decode(text)
+        told = {move: _told(move) for move in set(moves[1::2])}
+        due = {move for move, (kind, _was, to) in told.items() if kind in kinds and _STATUSES[to - 1] in statuses}
+        found = [since + behind for behind, move in zip(moves[::2], moves[1::2], strict=True) if move in due]
+        for position in reversed(found) if down else found:
+            if first <= position <= last:
+                yield position
 
 
-def _text(share: Share) -> str:
-    numbers = sorted((kind, _STATUSES.index(status), number) for (kind, status), number in share.items() if number)
-    return msgspec.json.encode(numbers).decode()
+def _told(move: int) -> tuple[int, int, int]:
+    """The number of the type, and the places of the status before and behind it."""
+    before, status = divmod(move, _MOST)
+    return (*divmod(before, _MOST), status)
 
 
-_NUMBERS = msgspec.json.Decoder(list[tuple[int, int, int]])
-
-
-def read_share(conn: sqlite3.Connection, user_id: int, position: int = _END) -> Share:
-    """The numbers of one user as of a position; without one, now."""
-    return _read(conn, user_id, position).share
-
-
-def number_in(shares: Iterable[Share], kinds: Container[int] = (), statuses: Container[str] = ()) -> int:
-    """How many of the tasks are of these types and in these statuses; of any where none are named."""
-    found = 0
-    for share in shares:
-        for (kind, status), number in share.items():
-            if (not kinds or kind in kinds) and (not statuses or status in statuses):
-                found += number
-    return found
-
-
-def _read(conn: sqlite3.Connection, user_id: int, position: int) -> _Count:
-    count, since = _Count(), 0
-    for _user, since, text in sound(conn.execute(_KEPT, (user_id, position))):  # noqa: B007 - one at most
-        count.share.update({(kind, _STATUSES[place]): many for kind, place, many in _NUMBERS.decode(text)})
-    for kind, was, status in conn.execute(_MOVED, (user_id, since, position)):
-        count.see(kind, was, status)
-    return count
+def _read(conn: sqlite3.Connection, name: str, position: int) -> _Block:
+    """The last block up to a position, and its moves up to there."""
+    block = _Block(name)
+    for _list, since, base, moves in sound(conn.execute(_LAST, (name, position))):
+        before = _NUMBERS.decode(base)
+        block.since, block.base, block.moves = since, base, _NUMBERS.decode(moves)
+        block.before = dict(zip(before[::2], before[1::2], strict=True))
+        end = 2 * bisect_right(block.moves[::2], position - since)
+        del block.moves[end:]
+    return block

@@ -14,9 +14,8 @@ from ...events.priority import static_priority
 from . import zones
 from .checksums import with_sums
 from .fold import Change
-from .ranks import Ranks, write_ranks
 from .rows import Standing, encode_state, standing, text_of
-from .shares import Shares, write_shares
+from .shares import Shares
 from .tallies import Tallies
 from .zones import Zones
 
@@ -65,13 +64,11 @@ def lanes_with(priority: int) -> tuple[int, int]:
 class Versions:
     """Writes what is told of the past. One batch after another, within the transaction that is open."""
 
-    def __init__(self, conn: sqlite3.Connection, *, bulk: bool) -> None:
-        """`bulk`: the tables have no indexes yet; what needs them is left to `complete`."""
+    def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
         self._zones = Zones(conn)
         self._tallies = Tallies(conn)
-        self._shares = None if bulk else Shares(conn)
-        self._ranks = None if bulk else Ranks(conn)
+        self._shares = Shares(conn)
 
     def write(
         self, records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
@@ -90,7 +87,7 @@ class Versions:
         rows: list[tuple[object, ...]] = []
         following = iter(changes)
         change = next(following, None)
-        kind_of, count, shares, ranks = self._tallies.kind_of, self._tallies.see, self._shares, self._ranks
+        kind_of, count, share = self._tallies.kind_of, self._tallies.see, self._shares.see
         for record in records:
             position = record.position
             if position > self._tallies.last:
@@ -101,29 +98,19 @@ class Versions:
             task_id, spec = new.id, new.spec
             kind = kind_of(spec.type)
             count(change, kind)
-            if ranks is not None and old is None and spec.label:
-                ranks.see(spec.label, task_id)
             before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
             at = reached[task_id] = standing(new, position if change.own else before)
             if _has_row(change):
-                was = "" if old is None else old.status
-                if shares is not None:
-                    shares.see(spec.user_id, kind, was, new.status, position)
-                rows.append(_row(change, was, kind, self._move(change, before), at))
+                if change.own:
+                    share(spec, kind, "" if old is None else old.status, new.status, position)
+                rows.append(_row(change, kind, self._move(change, before), at))
             if old is not None and change.own:
                 self._note_text(old, new, position)
             change = next(following, None)
         insert_rows(self._conn, "INSERT INTO versions", with_sums(rows))
-        for part in (self._zones, shares, ranks, self._tallies):
-            if part is not None:
-                part.write()
+        for part in (self._zones, self._shares, self._tallies):
+            part.write()
         return reached
-
-    @staticmethod
-    def complete(conn: sqlite3.Connection) -> None:
-        """Write what a bulk build has left out, within the transaction that is open."""
-        write_shares(conn)
-        write_ranks(conn)
 
     def _move(self, change: Change, changed: int) -> int:
         """Enter and leave blocks. Tasks that run are in none: they stand in `tallies`. Returns the lane."""
@@ -180,14 +167,13 @@ def _has_state(change: Change) -> bool:
     return change.own and (change.after.status == "retrying" or change.after.version % KEPT == 0)
 
 
-def _row(change: Change, was: str, kind: int, lane: int, at: Standing) -> tuple[object, ...]:
+def _row(change: Change, kind: int, lane: int, at: Standing) -> tuple[object, ...]:
     state = change.after
     queue_key, updated_at, changed = at
     return (
         change.position,
         state.id,
         state.status,
-        was,
         kind,
         state.spec.user_id,
         lane,

@@ -212,7 +212,7 @@ class TaskViews:
             raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
         if fresh[0].position == 1:
             conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
-        versions = versions or Versions(conn, bulk=self._bulk)
+        versions = versions or Versions(conn)
         standings = versions.write(fresh, changes, changed)
         changed.update((task_id, at[-1]) for task_id, at in standings.items())
         self._write_rows(before, after, standings)
@@ -275,11 +275,10 @@ class TaskViews:
 
     @heeding_ctrl_c()
     def finish(self, *, indexes: bool = True) -> None:
-        """The end of a bulk build: add the indexes, unless only rows are wanted, and what is counted by them."""
+        """The end of a bulk build: add the indexes, unless only rows are wanted."""
         self._conn.execute("BEGIN IMMEDIATE")
         if indexes:
             schema.create_indexes(self._conn)
-        Versions.complete(self._conn)
         self._conn.execute("COMMIT")
 
     def close(self) -> None:

@@ -77,6 +77,8 @@ _FILTERS = {
     "user, completed": TaskFilters(user_id=7, status="completed"),
     "user, pending, of a type": TaskFilters(user_id=7, status="pending", type="type-3"),
     "label": TaskFilters(label="night"),
+    "label, failed": TaskFilters(label="night", status="failed"),
+    "label, completed": TaskFilters(label="night", status="completed"),
     "document": TaskFilters(document_id=77),
     "children": TaskFilters(parent_task_id=1),
     "batch, waiting": TaskFilters(batch="batch-5", status=("pending", "retrying")),
@@ -309,7 +311,7 @@ def _share(tasks: int) -> float:
     """Bytes of the views, packed, over those without what is kept of the past."""
     folder = _past(tasks)
     sizes = []
-    for without in ((), ("versions", "zones", "tallies", "shares", "ranks", "texts", "past_search")):
+    for without in ((), ("versions", "zones", "tallies", "shares", "texts", "past_search")):
         copy = folder.path / "copy.db"
         copy.unlink(missing_ok=True)
         with closing(sqlite3.connect(folder.path / "views.db")) as conn:

@@ -14,7 +14,7 @@ from tasktrail.events import Created
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections import TaskQueries, TaskViews, ViewsDamaged, catch_up
 from tasktrail.projections.verification import verify
-from tasktrail.projections.views import checksums, ranks
+from tasktrail.projections.views import checksums
 from tasktrail.projections.views.ctrl_c import heeding_ctrl_c
 from tasktrail.projections.views.rebuild import rebuild_views
 
@@ -63,30 +63,18 @@ def a_dependant(values: tuple[object, ...]) -> bool:
     return values == (1, 2)
 
 
-def a_rank(values: tuple[object, ...]) -> bool:
-    return values[:1] == ("l",)
-
-
 def a_state(values: tuple[object, ...]) -> bool:
     return len(values) == len(checksums.STATE) and values[1] == "pending"
 
 
-@pytest.mark.parametrize("of", [a_dependant, a_rank])
-def test_ctrl_c_ends_a_rebuild(
-    journal: Journal, views: Path, pressed: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, of: Any
-) -> None:
-    monkeypatch.setattr(ranks, "EVERY", 1)
-    pressed(of)
+def test_ctrl_c_ends_a_rebuild(journal: Journal, views: Path, pressed: Callable[[Any], None]) -> None:
+    pressed(a_dependant)
     with pytest.raises(KeyboardInterrupt):
         rebuild_views(journal.log, views)
 
 
-@pytest.mark.parametrize("of", [a_dependant, a_rank])
-def test_ctrl_c_ends_a_check(
-    tmp_path: Path, views: Path, pressed: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, of: Any
-) -> None:
-    monkeypatch.setattr(ranks, "EVERY", 1)
-    pressed(of)
+def test_ctrl_c_ends_a_check(tmp_path: Path, views: Path, pressed: Callable[[Any], None]) -> None:
+    pressed(a_dependant)
     with closing(SqliteLogReader(tmp_path / "log.db")) as log, pytest.raises(KeyboardInterrupt):
         verify(log, views)
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from archiving import archive
@@ -32,7 +33,7 @@ from tasktrail.projections.queries.bounded import bounded
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
 from tasktrail.projections.queries.walk import END, START, collect, parse_place, tell
-from tasktrail.projections.views import ranks, shares, tallies, versions, zones
+from tasktrail.projections.views import shares, tallies, versions, zones
 from tasktrail.projections.views.checksums import WRITTEN
 
 TYPES = ("image_thumbnail", "video_convert", "document_preview")
@@ -95,7 +96,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "BLOCK", 16)
     monkeypatch.setattr(tallies, "_WITH_DURATIONS", 3)
     monkeypatch.setattr(shares, "EVERY", 4)
-    monkeypatch.setattr(ranks, "EVERY", 3)
     for module in (versions, past):
         monkeypatch.setattr(module, "KEPT", 3)
 
@@ -402,26 +402,65 @@ def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be
     assert given_up == [False, True]
 
 
-def test_the_numbers_of_a_user_are_told_at_every_position(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("column", "list_of"), [("user_id", shares.by_user), ("label", shares.by_label), ("batch", shares.by_batch)]
+)
+def test_the_numbers_of_a_user_a_label_and_a_batch_are_told_at_every_position(
+    monkeypatch: pytest.MonkeyPatch, column: str, list_of: Callable[[Any], str]
+) -> None:
     """With rows that are kept, in their middle and before the first."""
-    monkeypatch.setattr(shares, "EVERY", 5)
-    random_history(journal, 120, seed=4)
-    views, fold = TaskViews(":memory:"), TaskViews(":memory:")
-    views.apply(journal.records)
-    assert views.connection.execute("SELECT count(*) FROM shares").fetchone()[0] > 5
-    for record in journal.records:
-        fold.apply([record])
-        for user_id in range(4):
-            counted = fold.connection.execute(
-                "SELECT status, count(*) FROM tasks WHERE user_id = ? GROUP BY status", (user_id,)
-            )
-            told = Counter[str]()
-            for (_kind, status), number in shares.read_share(views.connection, user_id, record.position).items():
-                told[status] += number
-            assert +told == dict(counted)
-            assert shares.read_share(fold.connection, user_id) == shares.read_share(
-                views.connection, user_id, record.position
-            )
+    monkeypatch.setattr(shares, "EVERY", 2)
+    journal = busy_history(240, 4)
+    with closing(TaskViews(":memory:")) as views, closing(TaskViews(":memory:")) as fold:
+        views.apply(journal.records)
+        values = {value for (value,) in views.connection.execute(f"SELECT {column} FROM tasks")} - {""}
+        lists = {list_of(value) for value in values}
+        rows = [name for (name,) in views.connection.execute("SELECT list FROM shares")]
+        assert sum(name in lists for name in rows) > 2 * len(lists) > 3
+        for record in journal.records:
+            fold.apply([record])
+            for value in values:
+                counted = fold.connection.execute(
+                    f"SELECT status, count(*) FROM tasks WHERE {column} = ? GROUP BY status", (value,)
+                )
+                told = Counter[str]()
+                for (_kind, status), number in shares.read_share(
+                    views.connection, list_of(value), record.position
+                ).items():
+                    told[status] += number
+                assert told == dict(counted)
+                now = shares.read_share(fold.connection, list_of(value))
+                assert now == shares.read_share(views.connection, list_of(value), record.position)
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_the_moves_of_a_list_between_two_positions_are_told_in_order(
+    monkeypatch: pytest.MonkeyPatch, *, down: bool
+) -> None:
+    monkeypatch.setattr(shares, "EVERY", 3)
+    journal = busy_history(160, 5)
+    head = len(journal.records)
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        wanted = "SELECT since, kind, status FROM versions WHERE user_id = 0 AND changed = since ORDER BY since"
+        all_moves = views.connection.execute(wanted).fetchall()
+        assert len(all_moves) > 20
+        for first, last in ((1, head), (head // 3, head // 2), (head // 2, head), (1, 1), (head + 5, head + 9)):
+            for kinds, statuses in (
+                (range(9), STATUSES),
+                ({0}, ("pending", "failed")),
+                ({1}, ("running",)),
+                ((), STATUSES),
+            ):
+                moves = shares.read_moves(
+                    views.connection, shares.by_user(0), first, last, kinds=kinds, statuses=statuses, down=down
+                )
+                due = [
+                    since
+                    for since, kind, status in all_moves
+                    if first <= since <= last and kind in kinds and status in statuses
+                ]
+                assert list(moves) == (due[::-1] if down else due)
 
 
 @pytest.mark.usefixtures("small")
@@ -430,18 +469,16 @@ def test_the_numbers_of_a_user_are_told_at_every_position(journal: Journal, monk
 def test_what_is_counted_of_users_and_labels_is_the_same_however_views_are_built(
     monkeypatch: pytest.MonkeyPatch, remembered: int, *, indexes: bool
 ) -> None:
-    for module in (shares, ranks):
-        monkeypatch.setattr(module, "_REMEMBERED", remembered)
+    monkeypatch.setattr(shares, "_REMEMBERED", remembered)
     journal = busy_history(120, 8)
     with closing(TaskViews(":memory:")) as followed, closing(TaskViews(":memory:", bulk=True)) as built:
         for start in range(0, len(journal.records), 7):
             followed.apply(journal.records[start : start + 7])
             built.apply(journal.records[start : start + 7])
         built.finish(indexes=indexes)
-        for table in ("shares", "ranks"):
-            rows = followed.connection.execute(f"SELECT * FROM {table}").fetchall()
-            assert len(rows) > 1
-            assert built.connection.execute(f"SELECT * FROM {table}").fetchall() == rows
+        rows = followed.connection.execute("SELECT * FROM shares").fetchall()
+        assert {row[0].split()[0] for row in rows} == {"user", "label", "batch"}
+        assert built.connection.execute("SELECT * FROM shares").fetchall() == rows
 
 
 @pytest.mark.usefixtures("small")

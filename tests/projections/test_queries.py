@@ -23,8 +23,8 @@ from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries import filters as selection_module
 from tasktrail.projections.queries import reader
 from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
+from tasktrail.projections.queries.kept import KeptNumbers
 from tasktrail.projections.queries.stats import read_counts
-from tasktrail.projections.views.shares import read_share
 
 WORDS = [
     "clip",
@@ -273,8 +273,9 @@ def test_the_field_with_the_fewest_tasks_leads() -> None:
             ({}, ()),
         ):
             filters = TaskFilters.parse(fields)
-            shares = [read_share(views.connection, user_id) for user_id in ids_of(filters.user_id)]
-            assert reader._lead(views.connection, filters, read_counts(views.connection), shares) == lead, fields
+            counts = read_counts(views.connection)
+            kept = KeptNumbers(views.connection, filters, counts)
+            assert reader._lead(views.connection, filters, counts, kept) == lead, fields
 
 
 @pytest.mark.parametrize(

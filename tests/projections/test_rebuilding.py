@@ -94,8 +94,7 @@ def dump(path: Path) -> str:
         ("UPDATE versions SET lane = lane + 2", "table versions"),
         ("DELETE FROM zones WHERE list = 'id pending'", "table zones"),
         ("UPDATE tallies SET base = moves", "table tallies"),
-        ("INSERT INTO shares VALUES (1, 7, '[]', row_sum(1, 7, '[]'))", "table shares"),
-        ("INSERT INTO ranks VALUES ('night', 7, 1, row_sum('night', 7, 1))", "table ranks"),
+        ("INSERT INTO shares VALUES ('user 1', 7, x'90', x'90', row_sum('user 1', 7, x'90', x'90'))", "table shares"),
         ("INSERT INTO texts VALUES (1, 77, 7, row_sum(1, 77, 7))", "table texts"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_fold_that_meets_damage_builds_the_views_anew(data: Path, open_service
 
 @pytest.mark.parametrize(
     ("index", "as_of"),
-    [("versions_by_user", ""), ("versions_by_user", 20), ("tasks_by_user", 20), ("tasks_by_update", "")],
+    [("tasks_by_user", 20), ("tasks_by_update", "")],
 )
 def test_an_index_that_is_gone_is_made_anew_by_whoever_needs_it(
     data: Path, open_service: Open, index: str, as_of: str | int
@@ -158,7 +158,7 @@ def test_an_index_that_is_gone_is_made_anew_by_whoever_needs_it(
     service = open_service()
     due = service.list_tasks(asked)
     by_hand(data / "views.db", f"DROP INDEX {index}")
-    service.start_task(4)  # what is folded meanwhile may need it as well
+    service.start_task(4)
     assert service.wait(4, 30).status == "completed"
     assert service.list_tasks(asked)[1] == due[1]
     assert service.verify().ok
