@@ -1,16 +1,13 @@
 """The numbers of a list that the views keep: of all tasks and of those of a user, a label or a batch, now and then."""
 
 import sqlite3
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ..views.checksums import sound
-from ..views.shares import NOW, Share, by_batch, by_label, by_user, read_share
+from ..views.shares import LISTS, Share, read_share
 from ..views.tallies import read_numbers
 from .filters import BY_VALUE, STATUSES, Counts, TaskFilters, values_in, values_of
-
-LIST_OF: dict[str, Callable[[Any], str]] = {"user_id": by_user, "label": by_label, "batch": by_batch}
-"""The field → the list of the tasks with a value."""
 
 
 class KeptNumbers:
@@ -21,10 +18,10 @@ class KeptNumbers:
         conn: sqlite3.Connection,
         filters: TaskFilters,
         counts: Counts,
-        position: int = NOW,
+        position: int | None = None,
         types: Sequence[str] | None = None,
     ) -> None:
-        """`counts`: of all tasks. `types`: their types by number, read here if not given. All as of the position."""
+        """`counts`: of all tasks. `types`: their types by number. All as of the position; without one, now."""
         self._conn = conn
         self._filters = filters
         self._counts = counts
@@ -41,7 +38,7 @@ class KeptNumbers:
 
     def smallest_of_one(self) -> str:
         """The field of which one value is asked for that the fewest tasks have; empty if there is none."""
-        sizes = {field: self.size(field) for field in LIST_OF if len(values_in(self._filters, field)) == 1}
+        sizes = {field: self.size(field) for field in LISTS if len(values_in(self._filters, field)) == 1}
         return min(sizes, key=lambda field: sizes[field] or 0, default="")
 
     def total(self) -> int | None:
@@ -63,19 +60,23 @@ class KeptNumbers:
 
     def _of(self, field: str) -> list[Share]:
         """The numbers of each value."""
-        if field not in LIST_OF:
+        if field not in LISTS:
             return []
         if field not in self._shares:
-            names = map(LIST_OF[field], values_in(self._filters, field))
-            self._shares[field] = [read_share(self._conn, name, self._position) for name in names]
+            values = values_in(self._filters, field)
+            self._shares[field] = [read_share(self._conn, field, value, self._at()) for value in values]
         return self._shares[field]
+
+    def _at(self) -> int:
+        if self._position is None:
+            ((_one, self._position, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
+        return self._position
 
     def _kinds(self) -> tuple[int, ...]:
         """The numbers of the types that are asked for."""
         asked = values_of(self._filters.type)
         if asked and self._types is None:
-            ((_one, position, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
-            self._types = read_numbers(self._conn, position).types
+            self._types = read_numbers(self._conn, self._at()).types
         types = {name: kind for kind, name in enumerate(self._types or ())}
         return tuple(types.get(name, -1) for name in asked)
 

@@ -25,7 +25,7 @@ from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from .bounded import bounded
 from .filters import BY_VALUE, STATUSES, TaskFilters, column_of, ids_of, values_of
-from .kept import LIST_OF, KeptNumbers
+from .kept import KeptNumbers
 from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values, beside
 
@@ -493,13 +493,12 @@ class PastWalk:
 
     def _changes_of_one(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
         """The same of one user, label or batch: where its tasks moved is kept."""
-        types = self._wanted["type"]
-        kinds = {self._kinds.get(str(name), -1) for name in types} or set(self._kinds.values())
-        lead = _Lead((), frozenset(("status", "type", self._moves_of)), 0)
-        (value,), way = self._wanted[self._moves_of], "DESC" if down else "ASC"
+        field, way = self._moves_of, "DESC" if down else "ASC"
+        kinds = {self._kinds.get(str(name), -1) for name in self._wanted["type"]} or set(self._kinds.values())
+        lead = _Lead((), frozenset(("status", "type", field)), 0)
         first, last = self._between(part, down=down)
-        name = LIST_OF[self._moves_of](value)
-        positions = read_moves(self._conn, name, first, last, kinds=kinds, statuses=statuses, down=down)
+        (value,) = self._wanted[field]
+        positions = read_moves(self._conn, field, value, first, last, kinds=kinds, statuses=statuses, down=down)
         while some := list(islice(positions, _MOVES_AT_ONCE)):
             yield from self._last_changes(
                 "json_each(:moved) AS moved CROSS JOIN versions AS then_ ON then_.since = moved.value",

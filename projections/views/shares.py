@@ -1,15 +1,16 @@
 """How many tasks of a user, of a label and of a batch were in each status, by type, at every position.
 
 Each of these is a list of moves, mostly from one status to another, cut into blocks. A row has the numbers before a
-block, and its moves.
+block, and its moves. Rows are written every so many positions; what moved since the last of them, `versions` tells.
 """
 
 import sqlite3
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TypeAlias, get_args
+from operator import itemgetter
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
@@ -19,38 +20,45 @@ from .checksums import sound, with_sums
 
 EVERY = 128
 """Moves of a block: a row of more would not fit into a page of the file with others."""
+SPAN = 512
+"""Positions from one writing of rows to the next: a batch of few records would write a row or more for each."""
 
 Share: TypeAlias = dict[tuple[int, str], int]
 """Number of a type and status → number of tasks."""
 
 _STATUSES: tuple[str, ...] = get_args(Status)
-_PLACE = {status: place for place, status in enumerate(_STATUSES, 1)}
-"""A task that is new comes from 0."""
 _MOST = 8
-"""More than there are places."""
+"""More than there are statuses, with that of a task that is new, which is none."""
+_FROM_TO = {
+    (was, status): before * _MOST + after
+    for before, was in enumerate(("", *_STATUSES))
+    for after, status in enumerate(_STATUSES, 1)
+}
 _REMEMBERED = 1_000_000
 """Moves and lists that are remembered, at most."""
 _INTO = "INSERT OR REPLACE INTO shares"
 _LAST = "SELECT * FROM shares WHERE list = ? AND since <= ? ORDER BY since DESC LIMIT 1"
-NOW = 2**62
+_BEGINS = "coalesce((SELECT max(since) FROM shares WHERE list = ?1 AND since <= ?2), ?2)"
+_ROWS = f"SELECT * FROM shares WHERE list = ?1 AND since BETWEEN {_BEGINS} AND ?3 ORDER BY since {{way}}"  # noqa: S608 - our own names
+_WAS = "SELECT status FROM versions AS earlier WHERE id = then_.id AND since < then_.since ORDER BY since DESC LIMIT 1"
+_MOVED = f"""
+SELECT then_.since, then_.kind, coalesce(({_WAS}), ''), then_.status, {{more}} FROM versions AS then_ {{tables}}
+WHERE then_.since > ?1 AND then_.since <= ?2 AND then_.changed = then_.since AND {{where}} ORDER BY then_.since
+"""  # noqa: S608 - our own names
+_MOVED_OF = {
+    "user_id": "then_.user_id = ?3",
+    "label": "+EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_by_label WHERE label = ?3 AND id = then_.id)",
+    "batch": "+EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_by_batch WHERE batch = ?3 AND id = then_.id)",
+}
+LISTS = tuple(_MOVED_OF)
+"""What has a list of its own for each value."""
+_END = 2**62
 """A position that no record has."""
 _ENCODE = msgspec.msgpack.Encoder().encode
 _NUMBERS = msgspec.msgpack.Decoder(list[int])
 
 
-def by_user(user_id: int) -> str:
-    """The list of the tasks of a user."""
-    return f"user {user_id}"
-
-
-def by_label(label: str) -> str:
-    """The list of the tasks with a label."""
-    return f"label {label}"
-
-
-def by_batch(batch: str) -> str:
-    """The list of the tasks of a batch."""
-    return f"batch {batch}"
+_Row: TypeAlias = tuple[str, int, bytes, bytes]
 
 
 class _Block(msgspec.Struct):
@@ -65,18 +73,11 @@ class _Block(msgspec.Struct):
     """The same in the row."""
     moves: list[int] = []
     """Of each, how many positions it is behind the first, and from where to where it leads."""
-    changed: bool = False
-    """Whether the row says something else."""
 
     def numbers(self) -> dict[int, int]:
         """The numbers behind it."""
         found = self.before.copy()
-        for move, number in Counter(self.moves[1::2]).items():
-            kind, was, status = _told(move)
-            before, after = kind * _MOST + was, kind * _MOST + status
-            found[after] = found.get(after, 0) + number
-            if was:
-                found[before] = found.get(before, 0) - number
+        _add(found, Counter(self.moves[1::2]))
         return {place: number for place, number in found.items() if number}
 
     def begin(self, position: int) -> None:
@@ -85,74 +86,80 @@ class _Block(msgspec.Struct):
         self.base = _ENCODE(list(chain.from_iterable(sorted(self.before.items()))))
         self.since, self.moves = position, []
 
-    def row(self) -> tuple[str, int, bytes, bytes]:
+    def row(self) -> _Row:
         return self.name, self.since, self.base, _ENCODE(self.moves)
 
 
 class Shares:
     """Keeps the numbers, move by move."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, position: int) -> None:
+        """`position`: up to which the views have been written."""
         self._conn = conn
         self._last: dict[str, _Block] = {}
         """List → its last block."""
-        self._of: dict[tuple[int, str, str], list[_Block]] = {}
+        self._of: dict[tuple[Any, ...], list[_Block]] = {}
         """User, label and batch of a task → the last blocks of its lists."""
-        self._changed: list[_Block] = []
-        self._full: list[tuple[str, int, bytes, bytes]] = []
-        """Rows of blocks that are the last of their list no longer."""
         self._remembered = 0
+        self._coming: list[tuple[int, int, tuple[Any, ...]]] = []
+        """Moves that are in no row yet: position, from where to where, and whose."""
+        statement = _MOVED.format(
+            more="then_.user_id, tasks.label, tasks.batch", tables="JOIN tasks USING (id)", where="1"
+        )
+        for at, kind, was, status, *whose in conn.execute(statement, (_written(position), position)):
+            if not was == status == "running":
+                self._coming.append((at, _move(kind, was, status), tuple(whose)))
 
     def see(self, spec: Created, kind: int, was: str, status: str, position: int) -> None:
         """A task moves: its type has this number; its status before is none if it is new."""
-        if was == status == "running":
+        if not was == status == "running":  # as a step within an attempt
+            self._coming.append((position, _move(kind, was, status), (spec.user_id, spec.label, spec.batch)))
+
+    def write(self, position: int) -> None:
+        """Write what is due at a position, within the transaction that is open."""
+        due = bisect_right(self._coming, _written(position), key=itemgetter(0))
+        if not due:
             return
-        move = (kind * _MOST + (_PLACE[was] if was else 0)) * _MOST + _PLACE[status]
-        key = (spec.user_id, spec.label, spec.batch)
-        for block in self._of.get(key) or self._load(*key):
-            if not 0 < len(block.moves) < 2 * EVERY:
-                if block.changed:
-                    self._full.append(block.row())
-                block.begin(position)
-            block.moves += (position - block.since, move)
-            if not block.changed:
-                block.changed = True
-                self._changed.append(block)
-
-    def _load(self, user_id: int, label: str, batch: str) -> list[_Block]:
-        names = [by_user(user_id), *([by_label(label)] if label else ()), *([by_batch(batch)] if batch else ())]
-        for name in names:
-            if name not in self._last:
-                self._last[name] = _read(self._conn, name, NOW)
-                self._remembered += EVERY
-        blocks = self._of[user_id, label, batch] = [self._last[name] for name in names]
-        self._remembered += 1
-        return blocks
-
-    def write(self) -> None:
-        """Write what has changed, within the transaction that is open."""
-        rows = self._full
-        for block in self._changed:
-            block.changed = False
-            rows.append(block.row())
+        rows: list[_Row] = []
+        changed: dict[str, _Block] = {}
+        for at, move, whose in self._coming[:due]:
+            for block in self._of.get(whose) or self._load(*whose):
+                if not 0 < len(block.moves) < 2 * EVERY:
+                    if changed.pop(block.name, None):
+                        rows.append(block.row())
+                    block.begin(at)
+                block.moves += (at - block.since, move)
+                changed[block.name] = block
+        del self._coming[:due]
+        rows += [block.row() for block in changed.values()]
         insert_rows(self._conn, _INTO, with_sums(rows))
-        rows.clear()
-        self._changed.clear()
         if self._remembered > _REMEMBERED:
             self._last.clear()
             self._of.clear()
             self._remembered = 0
 
+    def _load(self, *whose: Any) -> list[_Block]:
+        names = [_name(field, value) for field, value in zip(LISTS, whose, strict=True) if value != ""]
+        for name in names:
+            if name not in self._last:
+                self._last[name] = _read(self._conn, name, _END)
+                self._remembered += EVERY
+        blocks = self._of[whose] = [self._last[name] for name in names]
+        self._remembered += 1
+        return blocks
 
-def read_share(conn: sqlite3.Connection, name: str, position: int = NOW) -> Share:
-    """The numbers of one list as of a position."""
-    numbers = _read(conn, name, position).numbers()
-    return {(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items()}
+
+def read_share(conn: sqlite3.Connection, field: str, value: object, position: int) -> Share:
+    """The numbers of the tasks with one value of a field of `LISTS`, as of a position that the views have reached."""
+    numbers = _read(conn, _name(field, value), _written(position)).numbers()
+    _add(numbers, Counter(move for _at, move in _moved_since(conn, field, value, position)))
+    return {(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items() if number}
 
 
 def read_moves(
     conn: sqlite3.Connection,
-    name: str,
+    field: str,
+    value: object,
     first: int,
     last: int,
     *,
@@ -164,16 +171,51 @@ def read_moves(
 
     `kinds`: the numbers of the types whose tasks count.
     """
-    begins = "coalesce((SELECT max(since) FROM shares WHERE list = ?1 AND since <= ?2), ?2)"
-    wanted = f"SELECT * FROM shares WHERE list = ?1 AND since BETWEEN {begins} AND ?3 ORDER BY since"  # noqa: S608 - ours
-    for _list, since, _base, text in sound(conn.execute(f"{wanted} {'DESC' if down else 'ASC'}", (name, first, last))):
-        moves = _NUMBERS.decode(text)
-        told = {move: _told(move) for move in set(moves[1::2])}
-        due = {move for move, (kind, _was, to) in told.items() if kind in kinds and _STATUSES[to - 1] in statuses}
-        found = [since + behind for behind, move in zip(moves[::2], moves[1::2], strict=True) if move in due]
-        for position in reversed(found) if down else found:
-            if first <= position <= last:
-                yield position
+
+    def due(moves: Iterable[tuple[int, int]], until: int) -> Iterator[int]:
+        told = {move: _told(move) for move in {move for _at, move in moves}}
+        asked = {move for move, (kind, _was, to) in told.items() if kind in kinds and _STATUSES[to - 1] in statuses}
+        found = [at for at, move in moves if move in asked and first <= at <= until]
+        return reversed(found) if down else iter(found)
+
+    written = _written(last)
+    rows = sound(conn.execute(_ROWS.format(way="DESC" if down else "ASC"), (_name(field, value), first, written)))
+    blocks = (
+        due([(since + behind, move) for behind, move in _pairs(text)], written) for _list, since, _base, text in rows
+    )
+    since = due(_moved_since(conn, field, value, last), last)
+    told = chain.from_iterable(blocks)
+    yield from chain(since, told) if down else chain(told, since)
+
+
+def _written(position: int) -> int:
+    """The last position up to which rows were written when the views had come to one."""
+    return position // SPAN * SPAN
+
+
+def _name(field: str, value: object) -> str:
+    return f"{field} {value}"
+
+
+def _moved_since(conn: sqlite3.Connection, field: str, value: object, position: int) -> list[tuple[int, int]]:
+    """The positions and moves of one list since rows were written."""
+    statement = _MOVED.format(more="NULL", tables="", where=_MOVED_OF[field])
+    rows = conn.execute(statement, (_written(position), position, value))
+    return [(at, _move(kind, was, status)) for at, kind, was, status, _none in rows if not was == status == "running"]
+
+
+def _add(numbers: dict[int, int], moves: Mapping[int, int]) -> None:
+    """Add so many moves of a kind."""
+    for move, number in moves.items():
+        kind, was, status = _told(move)
+        before, after = kind * _MOST + was, kind * _MOST + status
+        numbers[after] = numbers.get(after, 0) + number
+        if was:
+            numbers[before] = numbers.get(before, 0) - number
+
+
+def _move(kind: int, was: str, status: str) -> int:
+    return kind * _MOST * _MOST + _FROM_TO[was, status]
 
 
 def _told(move: int) -> tuple[int, int, int]:
@@ -186,9 +228,13 @@ def _read(conn: sqlite3.Connection, name: str, position: int) -> _Block:
     """The last block up to a position, and its moves up to there."""
     block = _Block(name)
     for _list, since, base, moves in sound(conn.execute(_LAST, (name, position))):
-        before = _NUMBERS.decode(base)
         block.since, block.base, block.moves = since, base, _NUMBERS.decode(moves)
-        block.before = dict(zip(before[::2], before[1::2], strict=True))
+        block.before = dict(_pairs(base))
         end = 2 * bisect_right(block.moves[::2], position - since)
         del block.moves[end:]
     return block
+
+
+def _pairs(text: bytes) -> Iterator[tuple[int, int]]:
+    numbers = _NUMBERS.decode(text)
+    return zip(numbers[::2], numbers[1::2], strict=True)

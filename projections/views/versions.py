@@ -64,11 +64,12 @@ def lanes_with(priority: int) -> tuple[int, int]:
 class Versions:
     """Writes what is told of the past. One batch after another, within the transaction that is open."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, position: int) -> None:
+        """`position`: up to which the views have been written."""
         self._conn = conn
         self._zones = Zones(conn)
         self._tallies = Tallies(conn)
-        self._shares = Shares(conn)
+        self._shares = Shares(conn, position)
 
     def write(
         self, records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
@@ -108,8 +109,9 @@ class Versions:
                 self._note_text(old, new, position)
             change = next(following, None)
         insert_rows(self._conn, "INSERT INTO versions", with_sums(rows))
-        for part in (self._zones, self._shares, self._tallies):
-            part.write()
+        self._zones.write()
+        self._shares.write(records[-1].position)
+        self._tallies.write()
         return reached
 
     def _move(self, change: Change, changed: int) -> int:

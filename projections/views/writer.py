@@ -212,7 +212,7 @@ class TaskViews:
             raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
         if fresh[0].position == 1:
             conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
-        versions = versions or Versions(conn)
+        versions = versions or Versions(conn, self._position)
         standings = versions.write(fresh, changes, changed)
         changed.update((task_id, at[-1]) for task_id, at in standings.items())
         self._write_rows(before, after, standings)

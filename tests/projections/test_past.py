@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 from archiving import archive
@@ -96,6 +95,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "BLOCK", 16)
     monkeypatch.setattr(tallies, "_WITH_DURATIONS", 3)
     monkeypatch.setattr(shares, "EVERY", 4)
+    monkeypatch.setattr(shares, "SPAN", 12)
     for module in (versions, past):
         monkeypatch.setattr(module, "KEPT", 3)
 
@@ -402,19 +402,18 @@ def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be
     assert given_up == [False, True]
 
 
-@pytest.mark.parametrize(
-    ("column", "list_of"), [("user_id", shares.by_user), ("label", shares.by_label), ("batch", shares.by_batch)]
-)
+@pytest.mark.parametrize("column", shares.LISTS)
 def test_the_numbers_of_a_user_a_label_and_a_batch_are_told_at_every_position(
-    monkeypatch: pytest.MonkeyPatch, column: str, list_of: Callable[[Any], str]
+    monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    """With rows that are kept, in their middle and before the first."""
+    """Within blocks and between them, and behind the last row."""
     monkeypatch.setattr(shares, "EVERY", 2)
+    monkeypatch.setattr(shares, "SPAN", 20)
     journal = busy_history(240, 4)
     with closing(TaskViews(":memory:")) as views, closing(TaskViews(":memory:")) as fold:
         views.apply(journal.records)
         values = {value for (value,) in views.connection.execute(f"SELECT {column} FROM tasks")} - {""}
-        lists = {list_of(value) for value in values}
+        lists = {f"{column} {value}" for value in values}
         rows = [name for (name,) in views.connection.execute("SELECT list FROM shares")]
         assert sum(name in lists for name in rows) > 2 * len(lists) > 3
         for record in journal.records:
@@ -423,14 +422,12 @@ def test_the_numbers_of_a_user_a_label_and_a_batch_are_told_at_every_position(
                 counted = fold.connection.execute(
                     f"SELECT status, count(*) FROM tasks WHERE {column} = ? GROUP BY status", (value,)
                 )
+                share = shares.read_share(views.connection, column, value, record.position)
                 told = Counter[str]()
-                for (_kind, status), number in shares.read_share(
-                    views.connection, list_of(value), record.position
-                ).items():
+                for (_kind, status), number in share.items():
                     told[status] += number
                 assert told == dict(counted)
-                now = shares.read_share(fold.connection, list_of(value))
-                assert now == shares.read_share(views.connection, list_of(value), record.position)
+                assert share == shares.read_share(fold.connection, column, value, record.position)
 
 
 @pytest.mark.parametrize("down", [False, True])
@@ -438,6 +435,7 @@ def test_the_moves_of_a_list_between_two_positions_are_told_in_order(
     monkeypatch: pytest.MonkeyPatch, *, down: bool
 ) -> None:
     monkeypatch.setattr(shares, "EVERY", 3)
+    monkeypatch.setattr(shares, "SPAN", 50)
     journal = busy_history(160, 5)
     head = len(journal.records)
     with closing(TaskViews(":memory:")) as views:
@@ -453,7 +451,7 @@ def test_the_moves_of_a_list_between_two_positions_are_told_in_order(
                 ((), STATUSES),
             ):
                 moves = shares.read_moves(
-                    views.connection, shares.by_user(0), first, last, kinds=kinds, statuses=statuses, down=down
+                    views.connection, "user_id", 0, first, last, kinds=kinds, statuses=statuses, down=down
                 )
                 due = [
                     since
@@ -467,18 +465,23 @@ def test_the_moves_of_a_list_between_two_positions_are_told_in_order(
 @pytest.mark.parametrize("remembered", [0, 50_000])
 @pytest.mark.parametrize("indexes", [True, False])
 def test_what_is_counted_of_users_and_labels_is_the_same_however_views_are_built(
-    monkeypatch: pytest.MonkeyPatch, remembered: int, *, indexes: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int, *, indexes: bool
 ) -> None:
     monkeypatch.setattr(shares, "_REMEMBERED", remembered)
     journal = busy_history(120, 8)
+    parts = [journal.records[start : start + 7] for start in range(0, len(journal.records), 7)]
     with closing(TaskViews(":memory:")) as followed, closing(TaskViews(":memory:", bulk=True)) as built:
-        for start in range(0, len(journal.records), 7):
-            followed.apply(journal.records[start : start + 7])
-            built.apply(journal.records[start : start + 7])
+        for part in parts:
+            followed.apply(part)
+            with closing(TaskViews(tmp_path / "views.db")) as opened:
+                opened.apply(part)
+            built.apply(part)
         built.finish(indexes=indexes)
         rows = followed.connection.execute("SELECT * FROM shares").fetchall()
-        assert {row[0].split()[0] for row in rows} == {"user", "label", "batch"}
+        assert {row[0].split()[0] for row in rows} == set(shares.LISTS)
         assert built.connection.execute("SELECT * FROM shares").fetchall() == rows
+        with closing(TaskViews(tmp_path / "views.db")) as opened:
+            assert opened.connection.execute("SELECT * FROM shares").fetchall() == rows
 
 
 @pytest.mark.usefixtures("small")
