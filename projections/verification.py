@@ -42,6 +42,7 @@ from ..events.system_events import (
     UserErased,
 )
 from ..events.task_events import is_erased, is_terminal
+from ..events.values import EARLIEST, LATEST
 from .legal_transitions import Lawbook
 from .proof.merkle import GrowingRoot, leaf_hash
 from .proof.seals import SealCheck, Stamped, Witnessed
@@ -63,8 +64,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
     """schema, file, index, epoch, archive, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
-    snapshot, seal, key: what was erased can be read again, or what was not cannot any more, or missing: another file
-    knows of a record that the log lacks."""
+    snapshot, seal, key: what was erased can be read again, or what was not cannot any more, missing: another file
+    knows of a record that the log lacks, or unusable: a service that starts here could not follow it."""
     message: str
     remedy: str = ""
     """What to do about it."""
@@ -388,6 +389,10 @@ class _Walk:
         at = record.recorded_at
         if at.utcoffset() is None:
             self._findings.add(position, "unreadable", f"the time {row[4]!r} has no time zone")
+        elif at.isoformat(timespec="microseconds") != f"{row[4][:-1]}+00:00":  # texts have to sort as times do
+            self._findings.add(position, "unreadable", f"the time {row[4]!r} is written as no log writes it")
+        elif not EARLIEST <= at < LATEST:
+            self._findings.add(position, "time", f"recorded at {row[4]}, not between the years 1970 and 9900")
         elif at < self._recorded_at:
             self._findings.add(position, "time", f"recorded at {row[4]}, before the record in front of it")
         else:

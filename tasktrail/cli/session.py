@@ -304,6 +304,7 @@ class Environment:
         if session.url:
             with session.tasks() as tasks:
                 return tasks.verify()
+        from ..api.source import with_orders
         from ..backups.evidence import with_missing
         from ..events.log.keys import Keys
         from ..events.log.opening import read_log
@@ -313,6 +314,7 @@ class Environment:
         paths = _with_log(session)
         with closing(read_log(paths.log)) as log, closing(Keys(paths.log)) as keys:
             found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
+            found = with_orders(found, log)
         return with_missing(found, paths)
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":

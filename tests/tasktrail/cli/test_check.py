@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 from full_disks import leave_unbegun
-from histories import Journal
+from histories import BEGIN, Journal
 
+from tasktrail import TaskService
 from tasktrail.cli.session import Environment
 from tasktrail.config.load import keys
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
+from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.system_events import RatesConfigured, ScheduleAdded
 
 
 @pytest.fixture
@@ -101,6 +104,34 @@ def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
         "trigger events_are_not_changed is missing",
         "trigger events_are_not_deleted is missing",
     }
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (
+            ScheduleAdded(
+                schedule="s", task=Created(type="noop"), cron="0 9 * * *", timezone="Europe/Newtown", starting_at=BEGIN
+            ),
+            "Newtown",
+        ),
+        (RatesConfigured(rates={"batch:x": "3/m"}), "batch:x=3/m"),
+    ],
+)
+def test_an_order_that_a_service_could_not_follow_is_found_and_refused_at_a_start(
+    cli: Callable[..., Any], data: Path, order: ScheduleAdded | RatesConfigured, told: str
+) -> None:
+    log = SqliteEventLog(data / "log.db", now=SystemClock().now())
+    log.append([Fact(0, 1, order, SystemClock().now(), "ops")], expected=3)
+    log.close()
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "position 4: unusable: " in shown.out
+    assert told in shown.out
+    assert "NOT sound: 1 finding" in shown.out
+    assert "Position" not in shown.out, "it is told once"
+    with pytest.raises(LogCorrupt, match="Position 4"):
+        TaskService.open(data)
 
 
 def test_a_log_that_is_gone_while_others_know_of_it_fails_the_check(cli: Callable[..., Any], data: Path) -> None:
