@@ -127,7 +127,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     views_position: int | None
     """Where the views stand that were compared with the fold.
 
-    None: there are none, the log itself is damaged, or they still have what was forgotten or erased and are built anew.
+    None: there are none, something is wrong with the log itself or with keys, or they still have what was forgotten or
+    erased and are built anew.
     """
     sealed: int | None = None
     """Up to here the log is as the largest of its seals says. None: it was not held against seals.
@@ -240,6 +241,9 @@ def verify(
     without_key = NO_RECORDS
     if key_check is not None and not findings:
         without_key = key_check.unreadable(log, walk.position)
+    # The log could be read for what was erased, and what views lack of it would be told to everybody.
+    for position, message in key_check.faults() if key_check is not None else ():
+        findings.add(position, "key", message)
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
@@ -247,8 +251,6 @@ def verify(
             findings.clear()
             views_position = None
             findings.add(without_key.first, "key", _LOST_KEYS, _PUT_BACK_OR_LOSE)
-    for position, message in key_check.faults() if key_check is not None else ():
-        findings.add(position, "key", message)
     return Verification(
         ok=not findings,
         records=walk.records,

@@ -500,6 +500,24 @@ def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypte
         assert "1 of the keys that were destroyed here are there again" in found.findings[0].message
 
 
+def test_a_check_repeats_nothing_of_what_a_key_that_is_back_can_read(encrypted: Opener, tmp_path: Path) -> None:
+    """The views do not have it any more. To build them anew is no advice: that would bring it back there, too."""
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="canary"), WITHIN)
+        kept = {name: (data / name).read_bytes() for name in ("keys.db", "master-key")}
+        erasure = tasks.erase_user(ADA).position
+        wait_until_finished(tasks, erasure)
+    for name, content in kept.items():
+        (data / name).write_bytes(content)
+    with closing(SqliteLogReader(data / "log.db")) as log, closing(Keys(data / "log.db")) as keys:
+        found = verify(log, data / "views.db", keys=keys)
+    assert told_of_keys(found) == (False, 0, 0, [(erasure, "key")])
+    assert found.views_position is None
+    assert "canary" not in str(found)
+    assert "rebuild" not in found.findings[0].remedy
+
+
 def told_of_keys(found: Verification) -> tuple[bool, int, int, list[tuple[int, str]]]:
     return (
         found.ok,
