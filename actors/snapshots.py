@@ -24,7 +24,7 @@ from ..events.state import fold
 from ..projections.history import recall_from
 from ..projections.notices import TELLING
 from ..projections.outbox import Outbox
-from ..projections.verification import Finding, Verification
+from ..projections.verification import REMEDIES, Finding, Verification
 from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits
@@ -118,11 +118,12 @@ class SnapshotKind(Generic[_F]):
         except (Absent, OtherCode, Outdated, TaskForgotten):  # these are not read at a start either
             return
         except SnapshotUnusable as error:
-            yield Finding(position=0, code="snapshot", message=f"{path} cannot be used: {error}. It may be deleted.")
+            message = f"{path} cannot be used: {error}. It may be deleted."
+            yield Finding(position=0, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
             return
         if differs and not log.drops(header.position):  # what was forgotten meanwhile is in one of both only
             message = f"{path} is not what the log folds to at {header.position}."
-            yield Finding(position=header.position, code="snapshot", message=message)
+            yield Finding(position=header.position, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
 
 
 class _SchedulerSnapshot(SnapshotKind[SchedulerState]):

@@ -304,6 +304,7 @@ class Environment:
         if session.url:
             with session.tasks() as tasks:
                 return tasks.verify()
+        from ..actors.snapshots import with_snapshots
         from ..api.source import with_orders
         from ..backups.evidence import with_missing
         from ..events.log.keys import Keys
@@ -314,7 +315,7 @@ class Environment:
         paths = _with_log(session)
         with closing(read_log(paths.log)) as log, closing(Keys(paths.log)) as keys:
             found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
-            found = with_orders(found, log)
+            found = with_snapshots(with_orders(found, log), log, paths.snapshots)
         return with_missing(found, paths)
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":

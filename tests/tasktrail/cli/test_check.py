@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from full_disks import leave_unbegun
 from histories import BEGIN, Journal
 
 from tasktrail import TaskService
+from tasktrail.actors.snapshots import take_snapshots
 from tasktrail.cli.session import Environment
 from tasktrail.config.load import keys
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.lock import DataLock
-from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import RatesConfigured, ScheduleAdded
 
 
@@ -199,6 +201,20 @@ def test_deleted_views_are_built_by_whoever_reads(cli: Callable[..., Any], data:
         path.unlink()
     assert cli("list", "--data", str(data)).out == before
     assert "film.mov" in before
+
+
+def test_a_snapshot_that_somebody_has_altered_is_found(cli: Callable[..., Any], data: Path) -> None:
+    """A start goes on from it, with a hash that fits: a token that is in no record would open the door."""
+    with closing(SqliteLogReader(data / "log.db")) as log:
+        take_snapshots(log, data / "snapshots")
+    assert cli("verify", "--data", str(data)).code == 0
+    path = data / "snapshots" / "scheduler"
+    whole = path.read_bytes()[:-64].replace(b'"everything":null', b'"everything":{"position":1,"actor":"nobody"}')
+    path.write_bytes(whole + sha256(whole).hexdigest().encode())
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "position 3: snapshot: " in shown.out
+    assert "tasktrail rebuild" in shown.out
 
 
 def test_a_folder_that_is_held_is_not_rebuilt(cli: Callable[..., Any], data: Path) -> None:
