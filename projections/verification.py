@@ -596,7 +596,7 @@ def compare(
             message = f"{path} was built by another version, and is not compared: the next start builds it anew"
             findings.add(position, "views", message)
             return None
-        gone = _tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else []
+        gone = tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else []
         # An empty name is SQLite's for a database in a temporary file of its own.
         fold = TaskViews(beside, bulk=True)
         try:
@@ -608,7 +608,7 @@ def compare(
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             _compare_schema(conn, position, findings)
-            if findings and (gone := _tasks_that_are_gone(log, position, position)):
+            if findings and (gone := tasks_that_are_gone(log, position, position)):
                 findings.clear()
                 _compare_others(conn, fold.connection, position, findings, gone)
                 return None
@@ -646,7 +646,7 @@ def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) 
     return bool(dropped_at) and any(drop.position == dropped_at for drop in log.drops(dropped_at - 1))
 
 
-def _tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> list[NumberRange]:
+def tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> list[NumberRange]:
     """The tasks of which views at a position may have what the log has no more, or nobody can read.
 
     The views are made anew for it. Until then only rows of other tasks can be compared: numbers and words are of all

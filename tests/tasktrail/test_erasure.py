@@ -22,6 +22,7 @@ from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
+from tasktrail.actors.snapshots import take_snapshots, with_snapshots
 from tasktrail.backups.restore import restore
 from tasktrail.config.settings import Config
 from tasktrail.events import Created, Recorded
@@ -531,6 +532,30 @@ def is_encrypted(log: Path, position: int) -> bool:
     with closing(sqlite3.connect(log)) as conn:
         ((data,),) = conn.execute("SELECT data FROM events WHERE position = ?", (position,))
     return str(data).startswith(BEGINS)
+
+
+def test_what_an_erasure_that_was_cut_short_has_left_is_no_fault(
+    encrypted: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, begun = tmp_path / "data", Event()
+    with monkeypatch.context() as patch, encrypted(snapshot_every=1_000_000) as tasks:
+        held = tasks.create_task(type="noop", user_id=ADA, label="one", held=True)
+        with closing(SqliteLogReader(data / "log.db")) as log:
+            take_snapshots(log, data / "snapshots")
+        shutil.copytree(data / "snapshots", tmp_path / "kept")
+        tasks.cancel_task(held)
+
+        def build(*_args: Any) -> None:
+            begun.set()
+            tasks._system.stopping.wait(WITHIN)
+
+        patch.setattr(eraser, "build_anew", build)
+        tasks.erase_user(ADA)
+        assert begun.wait(WITHIN)
+    shutil.copytree(tmp_path / "kept", data / "snapshots", dirs_exist_ok=True)  # as if it had been killed before that
+    with closing(SqliteLogReader(data / "log.db")) as log, closing(Keys(data / "log.db")) as keys:
+        found = with_snapshots(verify(log, data / "views.db", keys=keys), log, data / "snapshots")
+    assert found.findings == ()
 
 
 @pytest.mark.slow
