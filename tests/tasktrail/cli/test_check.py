@@ -217,6 +217,24 @@ def test_a_snapshot_that_somebody_has_altered_is_found(cli: Callable[..., Any], 
     assert "tasktrail rebuild" in shown.out
 
 
+def test_a_snapshot_that_knows_more_than_the_log_is_evidence_and_not_to_be_deleted(
+    cli: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    assert cli("backup", str(tmp_path / "older.db"), "--data", str(data)).code == 0
+    log = SqliteEventLog(data / "log.db", now=SystemClock().now())
+    log.append([Fact(0, 1, RatesConfigured(), SystemClock().now(), "ops")], expected=3)
+    log.close()
+    with closing(SqliteLogReader(data / "log.db")) as reader:
+        take_snapshots(reader, data / "snapshots")
+    for file in data.glob("log.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "older.db", data / "log.db")
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "position 4: missing: " in shown.out
+    assert "delete" not in shown.out
+
+
 def test_a_folder_that_is_held_is_not_rebuilt(cli: Callable[..., Any], data: Path) -> None:
     with DataLock(data / "lock"):
         shown = cli("rebuild", "--data", str(data), "--json")
