@@ -589,7 +589,11 @@ def compare(
         return None
     try:
         conn.execute("BEGIN")
-        position, digest = conn.execute("SELECT position, hash FROM progress").fetchone()
+        stands = conn.execute("SELECT position, hash FROM progress").fetchone()
+        if stands is None:
+            findings.add(0, "views", f"{path} does not say how far it has come")
+            return None
+        position, digest = stands
         if not _stands_in(log, position, digest, findings):
             return None
         if conn.execute("PRAGMA user_version").fetchone()[0] != STAMP:

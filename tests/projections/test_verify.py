@@ -578,6 +578,7 @@ _A_TEXT_FOR_A_POSITION = """
         ("UPDATE progress SET log = 'another'", ["table progress"]),
         ("DROP TABLE tasks", ["cannot be compared"]),
         ("DROP TABLE progress", ["cannot be read"]),
+        ("DELETE FROM progress", ["does not say how far it has come"]),
         ("UPDATE notices SET state = 'delivered' WHERE state != 'delivered'", ["notices"]),
         ("INSERT INTO notes VALUES (1, 1, NULL)", ["notes"]),
         ("INSERT INTO dependants VALUES (1, 2, NULL)", ["dependants"]),
