@@ -270,6 +270,8 @@ class Scheduler(Actor):
             boot = self._boot(opened)
             if not boot.gives_up_unreadable:
                 refuse_unreadable(self.state)
+            if self.state.own is None:
+                self.state.next_runs.first()  # raises for a schedule that cannot run here, before anything is recorded
         except BaseException:
             opened.close()
             raise

@@ -18,13 +18,14 @@ from msgspec.structs import replace
 from ..events import TaskState
 from ..events.errors import LogCorrupt, TaskForgotten
 from ..events.log.event_log import Head, ReadableLog
+from ..events.log.log_reader import LogReader
 from ..events.log.stubs import forgotten
 from ..events.recorded import Stub
 from ..events.state import fold
 from ..projections.history import recall_from
 from ..projections.notices import TELLING
 from ..projections.outbox import Outbox
-from ..projections.verification import Finding, Verification
+from ..projections.verification import REMEDIES, Finding, Verification, tasks_that_are_gone
 from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits
@@ -108,7 +109,7 @@ class SnapshotKind(Generic[_F]):
         write(path, header, self.lines_of(folded, log))
         return folded
 
-    def findings(self, log: ReadableLog, path: Path) -> Iterator[Finding]:
+    def findings(self, log: LogReader, path: Path) -> Iterator[Finding]:
         """What is wrong with the file: it is compared, byte by byte, with a fold of all records."""
         try:
             with reading(path, self.name, self.code(), log) as (header, lines):
@@ -118,11 +119,12 @@ class SnapshotKind(Generic[_F]):
         except (Absent, OtherCode, Outdated, TaskForgotten):  # these are not read at a start either
             return
         except SnapshotUnusable as error:
-            yield Finding(position=0, code="snapshot", message=f"{path} cannot be used: {error}. It may be deleted.")
+            message = f"{path} cannot be used: {error}. It may be deleted."
+            yield Finding(position=0, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
             return
-        if differs and not log.drops(header.position):  # what was forgotten meanwhile is in one of both only
+        if differs and not tasks_that_are_gone(log, header.position, header.position):  # these are in one of both only
             message = f"{path} is not what the log folds to at {header.position}."
-            yield Finding(position=header.position, code="snapshot", message=message)
+            yield Finding(position=header.position, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
 
 
 class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
@@ -228,7 +230,7 @@ def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
     return head.position, tasks
 
 
-def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verification:
+def with_snapshots(found: Verification, log: LogReader, folder: Path) -> Verification:
     """Add what is wrong with the snapshots to what was found in log and views. A log with faults has no fold."""
     if not found.ok:
         return found
@@ -240,7 +242,7 @@ def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verif
     return replace(found, ok=not wrong, findings=tuple(wrong))
 
 
-def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
+def drop_drifted(log: LogReader, folder: Path) -> list[Finding]:
     """Delete each snapshot that is not what the log folds to, and say so. The next one is made from the whole log."""
     with uncollected():
         found = []

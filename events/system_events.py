@@ -3,13 +3,13 @@
 A task's status never depends on them; only `Adjusted` overlays priority, time and hold of a waiting task.
 """
 
-from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from .counted import plural
 from .task_events import Created
+from .values import At, Whole
 
 MissedRuns: TypeAlias = Literal["skip", "once", "all"]
 Role: TypeAlias = Literal["reader", "submitter", "operator", "auditor", "admin"]
@@ -23,11 +23,11 @@ class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 class AcceptedLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Records are missing, and somebody goes on without them. Who and why stand in the envelope."""
 
-    known_position: int
+    known_position: Whole
     """The latest record of which views or snapshots knew, or which the log had that was replaced."""
     known_hash: str = ""
     """Its hash, in hex."""
-    log_position: int
+    log_position: Whole
     """Where the log ended that is gone on with."""
 
 
@@ -35,8 +35,8 @@ class ServiceStarted(_SystemEvent, frozen=True, kw_only=True):
     """A service took the log. Recorded before it accepts the first command."""
 
     version: str
-    epoch: int
-    pid: int
+    epoch: Whole
+    pid: Whole
     host: str
     accepted_loss: AcceptedLoss | None = None
     rebuilt_indexes: tuple[str, ...] = ()
@@ -57,33 +57,33 @@ class ClockJumped(_SystemEvent, frozen=True, kw_only=True):
     Recorded when a service notices it; at its start when the log's last time is hours ahead of the clock.
     """
 
-    shown: datetime
+    shown: At
     """What the clock would have shown when this was noticed; at a start, the latest that it is known to have shown."""
-    shows: datetime
+    shows: At
     """What it shows instead."""
 
 
 class Adjusted(_SystemEvent, frozen=True, kw_only=True):
     """A waiting task was changed: released from hold, freed from a dependency, or given another priority or time."""
 
-    task_id: int
+    task_id: Whole
     held: bool | None = None
-    priority: int | None = None
-    scheduled_for: datetime | None = None
-    ignored_dependency: int | None = None
+    priority: Whole | None = None
+    scheduled_for: At | None = None
+    ignored_dependency: Whole | None = None
     """The task waits no longer for this one, which has ended: the edge's policy is `ignore`."""
 
 
 class Deduplicated(_SystemEvent, frozen=True, kw_only=True):
     """A task with a `unique` key was asked for while an open one has the key. That one was the answer."""
 
-    task_id: int
+    task_id: Whole
     """The open task."""
     name: str = ""
     """In a graph: what the task that was asked for is called there."""
     schedule: str = ""
     """The schedule that asked, …"""
-    fire_time: datetime | None = None
+    fire_time: At | None = None
     """… and the time that its run was for. That run counts as made."""
 
 
@@ -92,16 +92,16 @@ class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):
 
     reset: bool = False
     """All earlier changes are forgotten first."""
-    max_concurrent: int | None = None
-    max_memory: int | None = None
+    max_concurrent: Whole | None = None
+    max_memory: Whole | None = None
     max_cpu: float | None = None
-    max_temp_size: int | None = None
-    max_per_type: int | None = None
-    max_per_user: int | None = None
-    max_per_label: int | None = None
-    types: dict[str, int | None] = {}
-    users: dict[str, int | None] = {}
-    labels: dict[str, int | None] = {}
+    max_temp_size: Whole | None = None
+    max_per_type: Whole | None = None
+    max_per_user: Whole | None = None
+    max_per_label: Whole | None = None
+    types: dict[str, Whole | None] = {}
+    users: dict[str, Whole | None] = {}
+    labels: dict[str, Whole | None] = {}
     rates: dict[str, str | None] = {}
     """`type:`, `user:` or `label:` and a name → so many starts in so much time, as `10/m`."""
     fair_share: bool | None = None
@@ -117,7 +117,7 @@ class QueuePaused(_SystemEvent, frozen=True, kw_only=True):
     """Nothing more starts: of all, or of a type, or of a user. It holds over restarts until `QueueResumed`."""
 
     type: str | None = None
-    user_id: int | None = None
+    user_id: Whole | None = None
     drain: bool = False
     """A `QueueDrained` follows when the last attempt has ended."""
 
@@ -126,7 +126,7 @@ class QueueResumed(_SystemEvent, frozen=True, kw_only=True):
     """The pause of this scope is over."""
 
     type: str | None = None
-    user_id: int | None = None
+    user_id: Whole | None = None
 
 
 class QueueDrained(_SystemEvent, frozen=True, kw_only=True):
@@ -145,10 +145,10 @@ class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False
     cron: str = ""
     every: float | None = None
     timezone: str = "UTC"
-    starting_at: datetime
+    starting_at: At
     missed: MissedRuns = "once"
-    max_missed: int = 10
-    added_at: datetime | None = None
+    max_missed: Whole = 10
+    added_at: At | None = None
     """What the clock showed, where the log's time stood still because the clock had been ahead; none elsewhere."""
 
 
@@ -199,8 +199,8 @@ class SourceResumed(_SystemEvent, frozen=True, kw_only=True):
 class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
     """A worker process ended otherwise than by being asked to."""
 
-    pid: int
-    exit_code: int
+    pid: Whole
+    exit_code: Whole
     why: str
 
 
@@ -216,7 +216,7 @@ class NodeJoined(_SystemEvent, frozen=True, kw_only=True):
     address: str = ""
     cpus: float = 0.0
     """What it offers to all of its workers together."""
-    memory: int = 0
+    memory: Whole = 0
     """Bytes."""
     gpus: float = 0.0
     labels: dict[str, str] = {}
@@ -228,7 +228,7 @@ class NodeChanged(_SystemEvent, frozen=True, kw_only=True):
     node: str
     address: str = ""
     cpus: float = 0.0
-    memory: int = 0
+    memory: Whole = 0
     gpus: float = 0.0
     labels: dict[str, str] = {}
 
@@ -237,7 +237,7 @@ class NodeLeft(_SystemEvent, frozen=True, kw_only=True):
     """A node is not there any more. What ran there has ends of its own."""
 
     node: str
-    last_seen: datetime | None = None
+    last_seen: At | None = None
     """When it was last known to be there; none: by an earlier service."""
 
 
@@ -257,7 +257,7 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     """The Notifier tried to deliver a notice. `notice_id` is the same over all tries and restarts."""
 
     notice_id: str
-    task_id: int
+    task_id: Whole
     channel: str
     """email, webhook, callback or apprise."""
     target: str
@@ -265,10 +265,10 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     final: bool = False
     """No further try will follow."""
     detail: str = ""
-    next_at: datetime | None = None
+    next_at: At | None = None
     disabled: bool = False
     """The receiver said that it is gone for good: nothing more goes to `target` until somebody enables it."""
-    rest_until: datetime | None = None
+    rest_until: At | None = None
     """The receiver asked to be left alone so long; that holds for every notice to `target`."""
 
 
@@ -276,11 +276,11 @@ class DeliveryPostponed(_SystemEvent, frozen=True, kw_only=True):
     """A notice has to wait, which is no try: its address has had as much mail as one may have in an hour."""
 
     notice_id: str
-    task_id: int
+    task_id: Whole
     channel: str
     target: str
-    until: datetime
-    limit: int
+    until: At
+    limit: Whole
     """Mails that one address gets within an hour."""
 
 
@@ -288,10 +288,10 @@ class RedeliveryRequested(_SystemEvent, frozen=True, kw_only=True):
     """Somebody wants a notice sent once more, under its old id. The retry schedule begins anew."""
 
     notice_id: str
-    task_id: int
+    task_id: Whole
     channel: Literal["webhook", "callback", "email", "apprise"]
     target: str
-    told: int
+    told: Whole
     """Position of the event that the notice tells of."""
 
 
@@ -314,9 +314,9 @@ class CommandRefused(_SystemEvent, frozen=True, kw_only=True):
     """
     code: str = ""
     """That of the error; empty likewise."""
-    named_task: int | None = None
+    named_task: Whole | None = None
     """The task that it named. There may be none of that number, and it is no part of that task's history."""
-    times: int = 1
+    times: Whole = 1
     """How many alike there were."""
 
 
@@ -326,9 +326,9 @@ class TokenAdded(_SystemEvent, frozen=True, kw_only=True):
     token: str
     """Its name: the actor of what is done with it."""
     role: Role
-    user_id: int | None = None
+    user_id: Whole | None = None
     """It sees and touches the tasks of this user only; none: all tasks."""
-    expires_at: datetime | None = None
+    expires_at: At | None = None
     digest: str
     """SHA-256 of the secret, in hex."""
 
@@ -348,16 +348,16 @@ class UserErased(_SystemEvent, frozen=True, kw_only=True):
 
     keys: tuple[str, ...]
     """The names of the keys, which the records of the tasks bear."""
-    tasks: tuple[int, ...]
+    tasks: tuple[Whole, ...]
     """The tasks of which nobody can read any more what was personal."""
-    plain: int = 0
+    plain: Whole = 0
     """How many tasks of the user stay readable, because they were recorded before personal data was encrypted."""
 
 
 class ErasureFinished(_SystemEvent, frozen=True, kw_only=True):
     """No file of the data folder holds the data of an erasure any more, other than encrypted."""
 
-    erasure: int
+    erasure: Whole
     """The position of its `UserErased`."""
 
 
@@ -368,7 +368,7 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Seconds since the end of the task; none: never."""
     status: Literal["completed", "failed", "cancelled"] | None = None
     type: str | None = None
-    user_id: int | None = None
+    user_id: Whole | None = None
 
     @property
     def words(self) -> str:
@@ -398,8 +398,8 @@ class RetentionConfigured(_SystemEvent, frozen=True, kw_only=True):
 class ScheduleReached(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How far a schedule had come: what its dropped tasks can no longer say."""
 
-    done_until: datetime
-    runs: int
+    done_until: At
+    runs: Whole
 
 
 class TasksForgotten(_SystemEvent, frozen=True, kw_only=True):
@@ -421,15 +421,15 @@ class TasksForgotten(_SystemEvent, frozen=True, kw_only=True):
 class SegmentArchived(_SystemEvent, frozen=True, kw_only=True):
     """A range of the log is in an archive file, which was read back. Its rows are deleted from `log.db` from now on."""
 
-    first: int
-    last: int
+    first: Whole
+    last: Whole
     root: str
     """Of the tree (RFC 6962) over the hashes of its records, in hex."""
     sha256: str
     """Of the file, in hex."""
-    size: int
+    size: Whole
     """Of the file, in bytes."""
-    newest_task: int
+    newest_task: Whole
     """The highest number of a task of which, or about which, there is a record in it."""
     replaces: str = ""
     """The SHA-256 of the file whose place it takes, because some of its records were dropped; empty for a new range."""

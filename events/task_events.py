@@ -4,12 +4,11 @@ Every event is frozen and past tense. What happened stands here; when, by whom a
 envelope (`recorded.py`). The stored tags (`TAGS`) are frozen by a test: renaming a class is free, a tag is a migration.
 """
 
-from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from .values import is_sha256
+from .values import At, Whole, is_sha256
 
 AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
@@ -27,8 +26,8 @@ DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A task's resume data. `data` is the handler's own; the rest is the seed's."""
 
-    processed_frames: int = 0
-    processed_bytes: int = 0
+    processed_frames: Whole = 0
+    processed_bytes: Whole = 0
     last_position: float = 0.0
     """Where the work stands, in the handler's own unit (seconds of the source for video)."""
     temp_files: tuple[str, ...] = ()
@@ -41,9 +40,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What an attempt has read as its input, from its first byte to its last."""
 
-    size: int
+    size: Whole
     """Bytes."""
-    modified: int
+    modified: Whole
     """Nanoseconds since 1970, as the file said it, or the nearest number that fits."""
     sha256: str = ""
     """Of all its bytes, in hex; empty where nobody wanted it, and where the attempt failed."""
@@ -52,9 +51,9 @@ class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """An estimate: what an attempt is expected to need, by its type or after a look into its input."""
 
-    memory: int = 0
+    memory: Whole = 0
     """Bytes at the peak; 0 is unknown, here and below."""
-    temp: int = 0
+    temp: Whole = 0
     seconds: float = 0.0
     basis: dict[str, Any] = {}
     """What it was made from, for people."""
@@ -67,10 +66,10 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parts whose sum is the effective priority, in points. All are written, as readers add them up."""
 
-    base: int = 0
-    user: int = 0
+    base: Whole = 0
+    user: Whole = 0
     wait: float = 0.0
-    duration: int = 0
+    duration: Whole = 0
     """Zero, or the penalty for long work: less than zero."""
 
     @property
@@ -91,11 +90,11 @@ class Created(_Event, frozen=True, kw_only=True):
     output_real: str = ""
     """The output with links and repeated slashes resolved, where that is another path: two names may mean one file."""
     options: dict[str, Any] = {}
-    priority: int = 0
-    user_level: int = 0
+    priority: Whole = 0
+    user_level: Whole = 0
     estimated_time: float = 0.0
     """Expected run time in seconds; more than an hour lowers the effective priority by 20."""
-    max_retries: int = 0
+    max_retries: Whole = 0
     retry_delay: float = 60.0
     """Seconds between a failure and the next attempt, where a rule allows one."""
     retry_backoff: float = 1.0
@@ -105,9 +104,9 @@ class Created(_Event, frozen=True, kw_only=True):
     retry_jitter: float = 0.0
     """Up to this share of a delay is left out, drawn for each attempt: 0 for none of it, 1 for all."""
     resumable: bool = False
-    parent_task_id: int | None = None
-    depends_on: tuple[int, ...] = ()
-    dependency_names: dict[str, int] = {}
+    parent_task_id: Whole | None = None
+    depends_on: tuple[Whole, ...] = ()
+    dependency_names: dict[str, Whole] = {}
     """Those of `depends_on` that are in the same graph, by their names there, which the handler may use."""
     on_dependency_failure: DependencyPolicies = "wait"
     """What becomes of the waiting task when a dependency ends otherwise than completed. Logs from before it was asked
@@ -119,8 +118,8 @@ class Created(_Event, frozen=True, kw_only=True):
     """What webhook, mail and targets hear of; empty: started, completed, failed, cancelled."""
     notify_targets: tuple[str, ...] = ()
     """Names of targets of the configuration; what is behind them is never recorded."""
-    user_id: int = 0
-    document_id: int = 0
+    user_id: Whole = 0
+    document_id: Whole = 0
     label: str = ""
     """A group of the sender's own, which a limit may be set for."""
     original: Original = "keep"
@@ -137,9 +136,9 @@ class Created(_Event, frozen=True, kw_only=True):
     """While the task is open, its user gets no second one with this key. Empty: any number."""
     schedule: str = ""
     """The schedule that made it; empty when somebody did."""
-    fire_time: datetime | None = None
+    fire_time: At | None = None
     """The time of the schedule that it was made for."""
-    scheduled_for: datetime | None = None
+    scheduled_for: At | None = None
     held: bool = False
     timeout: float | None = None
     """Longest an attempt may run, in seconds; none means no limit."""
@@ -151,16 +150,16 @@ class Created(_Event, frozen=True, kw_only=True):
     """Longest silence of a running attempt's worker, in seconds."""
     no_progress_timeout: float | None = None
     """Longest a running attempt may go without another percentage and without a checkpoint, in seconds."""
-    deadline: datetime | None = None
+    deadline: At | None = None
     """A task whose first attempt has not started by then is given up."""
     overwrite: bool = False
-    estimated_memory: int = 0
+    estimated_memory: Whole = 0
     """Bytes reserved while the task runs."""
-    estimated_temp: int = 0
+    estimated_temp: Whole = 0
     """Bytes of temp space reserved while the task runs."""
-    guessed_memory: int = 0
+    guessed_memory: Whole = 0
     """What the type itself estimated, before its history was taken into account; 0: `estimated_memory`."""
-    guessed_temp: int = 0
+    guessed_temp: Whole = 0
     """The same of temp space; 0: `estimated_temp`."""
     guessed_time: float = 0.0
     """The run time the type itself estimated, whatever history or the command then made of it; 0 is unknown."""
@@ -204,7 +203,7 @@ class Started(_Event, frozen=True, kw_only=True):
     """Whether the attempt was given a checkpoint to go on from."""
     node: str = ""
     """Where the worker is; empty where there is only one machine."""
-    clock: datetime | None = None
+    clock: At | None = None
     """What the clock showed, where a rate counts the start and the log's time stood still; none elsewhere."""
 
 
@@ -235,18 +234,18 @@ class Failed(_Event, frozen=True, kw_only=True):
     rule: str = ""
     """The retry rule that matched, by name; empty when none did."""
     final: bool
-    memory_used: int = 0
+    memory_used: Whole = 0
     """Peak resident bytes of the attempt's process tree."""
     cpu_used: float = 0.0
     """CPU seconds of the attempt's process tree."""
-    temp_used: int = 0
+    temp_used: Whole = 0
     """Peak bytes of its temp files and its unpublished output, as far as they were looked at."""
     time_used: float = 0.0
     """Seconds from the handler's call to its end."""
     estimate: Estimated | None = None
     """What a look into the input led to, if the attempt took one."""
     input_read: ReadInput | None = None
-    exit_code: int | None = None
+    exit_code: Whole | None = None
     """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
 
 
@@ -254,7 +253,7 @@ class Retried(_Event, frozen=True, kw_only=True):
     """The task goes back to the queue, not before `due_at`. By hand, after the end of a life, it opens the next one."""
 
     cause: RetryCause
-    due_at: datetime | None = None
+    due_at: At | None = None
     forced: bool = False
     """A retry by hand that was beyond `max_retries`."""
     estimate: Estimated | None = None
@@ -272,9 +271,9 @@ class Completed(_Event, frozen=True, kw_only=True):
 
     result: dict[str, Any] = {}
     message: str = ""
-    memory_used: int = 0
+    memory_used: Whole = 0
     cpu_used: float = 0.0
-    temp_used: int = 0
+    temp_used: Whole = 0
     time_used: float = 0.0
     estimate: Estimated | None = None
     input_read: ReadInput | None = None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import isfinite, isnan
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,10 @@ MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**63 - 1
 MAX_DEPTH = 32
 """Lists and objects within each other."""
+At: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time in an event. Without a zone it could not be compared with others, so a record with such a one is not read."""
+Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=MAX_INTEGER)]
+"""A number in an event. Views could not hold a larger one."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9900, 1, 1, tzinfo=UTC)
 """Python's calendar ends with the year 9999: room for ten years of time-out, and for cron expressions to look on."""

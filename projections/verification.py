@@ -42,6 +42,7 @@ from ..events.system_events import (
     UserErased,
 )
 from ..events.task_events import is_erased, is_terminal
+from ..events.values import EARLIEST, LATEST
 from .legal_transitions import Lawbook
 from .proof.merkle import GrowingRoot, leaf_hash
 from .proof.seals import SealCheck, Stamped, Witnessed
@@ -63,8 +64,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
     """schema, file, index, epoch, archive, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
-    snapshot, seal, key: what was erased can be read again, or what was not cannot any more, or missing: another file
-    knows of a record that the log lacks."""
+    snapshot, seal, key: what was erased can be read again, or what was not cannot any more, missing: another file
+    knows of a record that the log lacks, or unusable: a service that starts here could not follow it."""
     message: str
     remedy: str = ""
     """What to do about it."""
@@ -126,7 +127,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     views_position: int | None
     """Where the views stand that were compared with the fold.
 
-    None: there are none, the log itself is damaged, or they still have what was forgotten or erased and are built anew.
+    None: there are none, something is wrong with the log itself or with keys, or they still have what was forgotten or
+    erased and are built anew.
     """
     sealed: int | None = None
     """Up to here the log is as the largest of its seals says. None: it was not held against seals.
@@ -239,6 +241,9 @@ def verify(
     without_key = NO_RECORDS
     if key_check is not None and not findings:
         without_key = key_check.unreadable(log, walk.position)
+    # The log could be read for what was erased, and what views lack of it would be told to everybody.
+    for position, message in key_check.faults() if key_check is not None else ():
+        findings.add(position, "key", message)
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
@@ -246,8 +251,6 @@ def verify(
             findings.clear()
             views_position = None
             findings.add(without_key.first, "key", _LOST_KEYS, _PUT_BACK_OR_LOSE)
-    for position, message in key_check.faults() if key_check is not None else ():
-        findings.add(position, "key", message)
     return Verification(
         ok=not findings,
         records=walk.records,
@@ -388,6 +391,10 @@ class _Walk:
         at = record.recorded_at
         if at.utcoffset() is None:
             self._findings.add(position, "unreadable", f"the time {row[4]!r} has no time zone")
+        elif at.isoformat(timespec="microseconds") != f"{row[4][:-1]}+00:00":  # texts have to sort as times do
+            self._findings.add(position, "unreadable", f"the time {row[4]!r} is written as no log writes it")
+        elif not EARLIEST <= at < LATEST:
+            self._findings.add(position, "time", f"recorded at {row[4]}, not between the years 1970 and 9900")
         elif at < self._recorded_at:
             self._findings.add(position, "time", f"recorded at {row[4]}, before the record in front of it")
         else:
@@ -581,14 +588,18 @@ def compare(
         return None
     try:
         conn.execute("BEGIN")
-        position, digest = conn.execute("SELECT position, hash FROM progress").fetchone()
+        stands = conn.execute("SELECT position, hash FROM progress").fetchone()
+        if stands is None:
+            findings.add(0, "views", f"{path} does not say how far it has come")
+            return None
+        position, digest = stands
         if not _stands_in(log, position, digest, findings):
             return None
         if conn.execute("PRAGMA user_version").fetchone()[0] != STAMP:
             message = f"{path} was built by another version, and is not compared: the next start builds it anew"
             findings.add(position, "views", message)
             return None
-        gone = _tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else []
+        gone = tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else []
         # An empty name is SQLite's for a database in a temporary file of its own.
         fold = TaskViews(beside, bulk=True)
         try:
@@ -600,7 +611,7 @@ def compare(
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             _compare_schema(conn, position, findings)
-            if findings and (gone := _tasks_that_are_gone(log, position, position)):
+            if findings and (gone := tasks_that_are_gone(log, position, position)):
                 findings.clear()
                 _compare_others(conn, fold.connection, position, findings, gone)
                 return None
@@ -638,7 +649,7 @@ def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) 
     return bool(dropped_at) and any(drop.position == dropped_at for drop in log.drops(dropped_at - 1))
 
 
-def _tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> list[NumberRange]:
+def tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> list[NumberRange]:
     """The tasks of which views at a position may have what the log has no more, or nobody can read.
 
     The views are made anew for it. Until then only rows of other tasks can be compared: numbers and words are of all

@@ -14,7 +14,7 @@ from .nodes import Nodes
 from .rates import rate_name
 from .resources import MachineSample
 from .routing import labels_of, offering
-from .schedules import Schedule, next_after
+from .schedules import Schedule, next_run
 from .sources import WatchedFolder
 from .state import Durable, SchedulerState
 
@@ -249,7 +249,7 @@ def schedule_boards(state: SchedulerState, then: datetime | None = None) -> tupl
     """All schedules, by name. Of an earlier moment, next is what came behind it: its runs may be forgotten by now."""
 
     def next_of(name: str, schedule: Schedule) -> datetime | None:
-        return state.next_runs.of(name) if then is None else next_after(schedule.spec, max(schedule.done_until, then))
+        return state.next_runs.of(name) if then is None else next_run(schedule, max(schedule.done_until, then))
 
     return tuple(
         ScheduleBoard(

@@ -7,6 +7,7 @@ a service records when they are configured otherwise: after a restart the window
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import starmap
 from typing import NamedTuple
 
 import msgspec
@@ -48,6 +49,13 @@ def key_named(name: str) -> LimitKey:
     return LimitKind(kind), int(rest) if kind == LimitKind.USER and rest != EACH else rest
 
 
+def _read(name: str, text: str) -> tuple[LimitKey, Rate]:
+    try:
+        return key_named(name), rate_of(text)
+    except (ValueError, LookupError, OverflowError):
+        raise ValueError(f"{name}={text}") from None
+
+
 class Starts(msgspec.Struct):
     """The starts that rates count: of each type, user or label with a rate, as many as its rate allows."""
 
@@ -65,8 +73,9 @@ class Rates:
     """The rates that hold, as a table that is quick to look into."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
+        """Raises ValueError with the first one that cannot be read."""
         self.texts = dict(texts)
-        self._rates = {key_named(name): rate_of(text) for name, text in texts.items()}
+        self._rates = dict(starmap(_read, texts.items()))
 
     def __bool__(self) -> bool:
         return bool(self._rates)

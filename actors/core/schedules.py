@@ -20,6 +20,7 @@ from ...events import Created, Fact
 from ...events.clock_jumps import corrects
 from ...events.errors import CONTRADICTION, InvalidValue
 from ...events.system_events import ClockJumped, Deduplicated, ScheduleAdded, ScheduleReached, ScheduleRemoved
+from .unusable import Unusable
 
 ON_TIME = timedelta(seconds=60)
 """A run that comes later than this is one that was missed."""
@@ -132,7 +133,7 @@ class NextRuns:
             if schedule is None:
                 self._next.pop(name, None)
                 continue
-            at = self._next[name] = next_after(schedule.spec, schedule.done_until)
+            at = self._next[name] = next_run(schedule, schedule.done_until)
             if at is not None:
                 heappush(self._heap, (at, name))
         self._changed.clear()
@@ -180,9 +181,20 @@ def next_after(schedule: ScheduleAdded, after: datetime) -> datetime | None:
 def times_after(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
     """All runs after `after`, in order."""
     if schedule.every is not None:
+        if schedule.every < 1:  # no command is taken that says so
+            raise ValueError(f"{schedule.every:g} s are no interval")
         return _intervals(schedule.starting_at, timedelta(seconds=schedule.every), after)
     just_before = schedule.starting_at - timedelta(microseconds=1)
     return _cron_times(schedule, max(after, just_before))
+
+
+def next_run(schedule: Schedule, after: datetime) -> datetime | None:
+    """As `next_after`, of a schedule that is recorded. Raises `LogCorrupt` if it cannot run here."""
+    try:
+        return next_after(schedule.spec, after)
+    except (CronSimError, AssertionError, ValueError, ArithmeticError, LookupError, OSError) as error:
+        what = f"the times of the schedule {schedule.spec.schedule} ({error})"
+        raise Unusable(schedule.position, what) from error
 
 
 def latest(schedule: ScheduleAdded, after: datetime, until: datetime, count: int) -> list[datetime]:

@@ -59,7 +59,8 @@ class Sources(msgspec.Struct):
                 self.by_name.pop(event.source, None)
             case SourcePaused() | SourceResumed() as event:
                 paused = isinstance(event, SourcePaused)
-                self.by_name[event.source] = msgspec.structs.replace(self.by_name[event.source], paused=paused)
+                if event.source in self.by_name:
+                    self.by_name[event.source] = msgspec.structs.replace(self.by_name[event.source], paused=paused)
             case _:
                 return
         self.changed_at = position

@@ -75,6 +75,7 @@ from .schedules import NextRuns, Schedules
 from .sources import Sources
 from .tasks import Tasks
 from .tokens import Tokens
+from .unusable import Unusable
 from .windows import Windows
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
@@ -425,7 +426,10 @@ class SchedulerState:
 
     def _set_rates(self) -> None:
         """Rates were recorded."""
-        self.rates = Rates(rates_over(self.durable.configured_rates, self.durable.limit_changes.merged))
+        try:
+            self.rates = Rates(rates_over(self.durable.configured_rates, self.durable.limit_changes.merged))
+        except ValueError as error:
+            raise Unusable(self.durable.position, f"the rate {error}") from error
         self.rates.keep_to(self.durable.starts)
 
     def apply(self, fact: Fact, position: int) -> None:

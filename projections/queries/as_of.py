@@ -177,7 +177,8 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
 def not_there_then(task_id: int, point: Point) -> UnknownTask:
     """The error of who asks for a task that came later. A time is told as it was read: its zone may be another one."""
     then = f"at {to_the_second(point)}" if isinstance(point, datetime) else "then"
-    return UnknownTask(f"Task {task_id} did not exist {then}", field="task_id")
+    remedy = f"`tasktrail history {task_id}` tells when it was created, if it ever was."
+    return UnknownTask(f"Task {task_id} did not exist {then}", field="task_id", remedy=remedy)
 
 
 def time_of(log: ReadableLog, point: Point, field: str = "as_of") -> datetime:

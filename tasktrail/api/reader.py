@@ -74,7 +74,7 @@ from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
 from ..projections.verification import verify
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .source import Folding, Source, Unattended, log_built_anew, unseen
+from .source import Folding, Source, Unattended, log_built_anew, unseen, with_orders
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
@@ -288,6 +288,7 @@ class Questions:
         self.source.settle()
         with closing(Keys(self.source.paths.log)) as keys:
             found = verify(self.source.log(), self.source.paths.views, progress, keys=keys)
+        found = with_orders(found, self.source.log())
         return with_snapshots(found, self.source.log(), self.source.paths.snapshots)
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ..actors.core.limits import Limits
 from ..actors.core.state import Durable, Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
+from ..actors.core.unusable import Unusable
 from ..config.load import load_config
 from ..config.settings import Config
 from ..events import Checkpointed, Progressed, Recorded, Started
@@ -24,6 +25,7 @@ from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
+from ..events.log.faults import without_place
 from ..events.log.files import refuse_rescued
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
@@ -33,6 +35,7 @@ from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from ..projections.queries.as_of import Point, parse_point, position_of, refuse_future, time_of
 from ..projections.rebuilding import Rebuilt, build_beside
+from ..projections.verification import Finding, Verification
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
@@ -405,13 +408,30 @@ def orders_then(log: LogReader, position: int) -> Durable:
 
     How often schedules ran is not among it, for tasks tell that.
     """
+    return _orders(log, position).durable
+
+
+def _orders(log: LogReader, position: int) -> SchedulerState:
     state = SchedulerState(Limits(), grace={})
     last, version = log.version_at(0, position), 0
     while version < last:
         for record in log.read_task_after(0, version, min(_PAGE, last - version)):
             version = record.version
             state.apply(record, record.position)
-    return state.durable
+    return state
+
+
+def with_orders(found: Verification, log: LogReader) -> Verification:
+    """Add the first order that a service which starts here could not follow. A log with faults is not asked."""
+    if not found.ok:
+        return found
+    try:
+        _orders(log, found.position).next_runs.first()
+    except Unusable as error:
+        message = without_place(error.message, error.position)
+        finding = Finding(position=error.position, code="unusable", message=message, remedy=error.advice)
+        return replace(found, ok=False, findings=(finding,))
+    return found
 
 
 def rebuild_beside(log: LogReader, paths: DataPaths, progress: ReportProgress | None = None) -> Rebuilt:

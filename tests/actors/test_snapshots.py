@@ -467,7 +467,9 @@ def test_a_snapshot_is_not_held_against_a_log_in_which_tasks_are_forgotten_meanw
         take_snapshots(reader, data / "snapshots")
         sound = verify(reader)
         drift(data / "snapshots" / "scheduler")
-        drops = iter([[], [SimpleNamespace(position=400)], []])  # of the one none, and then one; of the other none
+        drops = iter(
+            [[], [SimpleNamespace(position=400, event=SimpleNamespace(tasks="1"))], []]
+        )  # of the one none, and then one; of the other none
         monkeypatch.setattr(reader, "drops", lambda _after: next(drops))
         assert with_snapshots(sound, reader, data / "snapshots").ok
         monkeypatch.undo()

@@ -10,6 +10,7 @@ from tasktrail.events import Checkpoint, Checkpointed, Created
 from tasktrail.events.errors import LogCorrupt, LogTooNew
 from tasktrail.events.log.rows import decode, encode
 from tasktrail.events.recorded import EVENT_TAGS
+from tasktrail.events.values import MAX_INTEGER, MIN_INTEGER
 
 
 def test_the_stored_tags_are_frozen() -> None:
@@ -144,6 +145,31 @@ def test_no_part_of_an_event_passes_over_what_it_does_not_know() -> None:
         look(msgspec.inspect.type_info(event))
     assert len(parts) > len(EVENT_TAGS)
     assert [part.__name__ for part in parts if not part.__struct_config__.forbid_unknown_fields] == []
+
+
+def test_times_in_events_have_a_zone_and_numbers_fit_into_views() -> None:
+    """Others could be neither compared nor kept."""
+    without = []
+
+    def look(at: Any, path: str) -> None:
+        if isinstance(at, msgspec.inspect.DateTimeType) and not at.tz:
+            without.append(path)
+        if isinstance(at, msgspec.inspect.IntType) and (at.ge, at.le) != (MIN_INTEGER, MAX_INTEGER):
+            without.append(path)
+        for field in getattr(at, "fields", ()):
+            look(field.type, f"{path}.{field.name}")
+        for name in ("item_type", "value_type", "types", "item_types"):
+            more = getattr(at, name, ())
+            for one in more if isinstance(more, tuple) else (more,):
+                look(one, path)
+
+    for event, tag in EVENT_TAGS.items():
+        look(msgspec.inspect.type_info(event), tag)
+    assert without == []
+    with pytest.raises(LogCorrupt, match=r"Position 7 .*timezone"):
+        decode("clock_jumped", '{"shown":"2026-01-01T00:00:00","shows":"2026-01-01T00:00:00Z"}', 7)
+    with pytest.raises(LogCorrupt, match=r"Position 7 .*<= 9223372036854775807"):
+        decode("created", f'{{"type":"noop","user_id":{2**70}}}', 7)
 
 
 def test_an_event_of_a_later_version_is_refused_with_its_position() -> None:

@@ -22,6 +22,7 @@ from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
+from tasktrail.actors.snapshots import take_snapshots, with_snapshots
 from tasktrail.backups.restore import restore
 from tasktrail.config.settings import Config
 from tasktrail.events import Created, Recorded
@@ -500,6 +501,24 @@ def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypte
         assert "1 of the keys that were destroyed here are there again" in found.findings[0].message
 
 
+def test_a_check_repeats_nothing_of_what_a_key_that_is_back_can_read(encrypted: Opener, tmp_path: Path) -> None:
+    """The views do not have it any more. To build them anew is no advice: that would bring it back there, too."""
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="canary"), WITHIN)
+        kept = {name: (data / name).read_bytes() for name in ("keys.db", "master-key")}
+        erasure = tasks.erase_user(ADA).position
+        wait_until_finished(tasks, erasure)
+    for name, content in kept.items():
+        (data / name).write_bytes(content)
+    with closing(SqliteLogReader(data / "log.db")) as log, closing(Keys(data / "log.db")) as keys:
+        found = verify(log, data / "views.db", keys=keys)
+    assert told_of_keys(found) == (False, 0, 0, [(erasure, "key")])
+    assert found.views_position is None
+    assert "canary" not in str(found)
+    assert "rebuild" not in found.findings[0].remedy
+
+
 def told_of_keys(found: Verification) -> tuple[bool, int, int, list[tuple[int, str]]]:
     return (
         found.ok,
@@ -513,6 +532,30 @@ def is_encrypted(log: Path, position: int) -> bool:
     with closing(sqlite3.connect(log)) as conn:
         ((data,),) = conn.execute("SELECT data FROM events WHERE position = ?", (position,))
     return str(data).startswith(BEGINS)
+
+
+def test_what_an_erasure_that_was_cut_short_has_left_is_no_fault(
+    encrypted: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, begun = tmp_path / "data", Event()
+    with monkeypatch.context() as patch, encrypted(snapshot_every=1_000_000) as tasks:
+        held = tasks.create_task(type="noop", user_id=ADA, label="one", held=True)
+        with closing(SqliteLogReader(data / "log.db")) as log:
+            take_snapshots(log, data / "snapshots")
+        shutil.copytree(data / "snapshots", tmp_path / "kept")
+        tasks.cancel_task(held)
+
+        def build(*_args: Any) -> None:
+            begun.set()
+            tasks._system.stopping.wait(WITHIN)
+
+        patch.setattr(eraser, "build_anew", build)
+        tasks.erase_user(ADA)
+        assert begun.wait(WITHIN)
+    shutil.copytree(tmp_path / "kept", data / "snapshots", dirs_exist_ok=True)  # as if it had been killed before that
+    with closing(SqliteLogReader(data / "log.db")) as log, closing(Keys(data / "log.db")) as keys:
+        found = with_snapshots(verify(log, data / "views.db", keys=keys), log, data / "snapshots")
+    assert found.findings == ()
 
 
 @pytest.mark.slow

@@ -181,6 +181,11 @@ class Core:
         """The attempts that the last message had asked to stop."""
         return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Stop)]
 
+    def alter(self, event: Event) -> int:
+        """Somebody appends to the log what no service would; its position."""
+        fact = Fact(0, self.state.durable.system_version + 1, event, self.now)
+        return self.log.append([fact], expected=self.log.head().position)[0].position
+
     def again(self, **settings: Any) -> "Core":
         """The service was killed; the next one has the same log, and starts `after` so many seconds, or `at` a time."""
         return Core(log=self.log, **settings)

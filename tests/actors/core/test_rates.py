@@ -15,7 +15,7 @@ from tasktrail.actors.core.messages import LimitsConfigured, Tick
 from tasktrail.actors.core.rates import key_named, rate_name, rate_of
 from tasktrail.events import Started
 from tasktrail.events.commands import SetLimits
-from tasktrail.events.errors import CannotStartNow
+from tasktrail.events.errors import CannotStartNow, LogCorrupt
 from tasktrail.events.reports import CapacityChanged
 from tasktrail.events.system_events import RatesConfigured
 
@@ -41,6 +41,18 @@ def test_what_a_rate_says() -> None:
     assert rate_of("1/d").period == timedelta(days=1)
     for name in ("type:a:b", "user:7", "user:*", "label:x"):
         assert rate_name(key_named(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("batch:x", "3/m"), ("user:ada", "3/m"), ("type:x", "3 per m"), ("type:x", "3/"), ("type:x", "9/99999999999999d")],
+)
+def test_a_recorded_rate_that_this_version_cannot_keep_is_told_with_its_position(name: str, rate: str) -> None:
+    """A newer one may know rates of more than types, users and labels; and somebody may have altered the record."""
+    core = limited()
+    position = core.alter(RatesConfigured(rates={name: rate}))
+    with pytest.raises(LogCorrupt, match=rf"Position {position} .*{name}={rate}.*restore"):
+        core.again()
 
 
 def test_the_next_one_starts_when_the_first_of_the_window_is_that_long_ago() -> None:

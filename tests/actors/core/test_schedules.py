@@ -16,7 +16,7 @@ from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.core.schedules import latest, next_after, times_after
 from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, PauseQueue, RemoveSchedule
-from tasktrail.events.errors import InvalidValue, NothingToChange, ScheduleExists, UnknownSchedule
+from tasktrail.events.errors import InvalidValue, LogCorrupt, NothingToChange, ScheduleExists, UnknownSchedule
 from tasktrail.events.system_events import ScheduleAdded
 from tasktrail.events.task_events import Estimated
 
@@ -55,6 +55,27 @@ def restarted(core: Core) -> Core:
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        spec("0 9 * * *", zone="Europe/Newtown"),
+        spec("0 9 * * *", zone="../../etc/passwd"),
+        spec("0 61 * * *"),
+        spec(),
+        *(spec(every=seconds) for seconds in (0.0, -5.0, 1e-9, 1e-6, 1e300)),
+        replace(spec("0 9 * * *"), starting_at=datetime.max.replace(tzinfo=UTC)),
+        replace(spec("0 9 * * *"), starting_at=datetime.min.replace(tzinfo=UTC)),
+    ],
+)
+def test_a_recorded_schedule_that_cannot_run_here_is_told_with_its_position(
+    core: Core, unusable: ScheduleAdded
+) -> None:
+    """Another machine may know more zones, a newer version more expressions; and somebody may have altered it."""
+    position = core.alter(unusable)
+    with pytest.raises(LogCorrupt, match=rf"Position {position} .* schedule s .*tzdata.*restore"):
+        core.again().state.next_wake()
 
 
 def test_a_schedule_whose_runs_would_all_write_one_file_is_refused(core: Core) -> None:

@@ -9,6 +9,7 @@ from core_harness import Core
 from tasktrail.actors.core.sources import WatchedFolder
 from tasktrail.events.commands import AddSource, DrainNode, FileTask, PauseSource, RemoveSource, ResumeSource
 from tasktrail.events.errors import NothingToChange, SourceExists, UnknownSource
+from tasktrail.events.system_events import SourcePaused, SourceResumed
 
 MakeCore = Callable[..., Core]
 
@@ -30,6 +31,14 @@ def test_a_source_is_known_by_its_name_also_after_a_restart(core: Core) -> None:
     assert (found.inputs, found.to, found.settle, found.poll) == (("/in",), "/out/{stem}.mp4", 2.0, 60.0)
     assert found.task == {"type": "work", "priority": 3}
     assert (found.actor, found.reason, found.paused) == ("ops", "films", False)
+
+
+@pytest.mark.parametrize("kind", [SourcePaused, SourceResumed])
+def test_a_record_about_a_source_that_is_not_there_changes_nothing(
+    core: Core, kind: type[SourcePaused | SourceResumed]
+) -> None:
+    core.alter(kind(source="nowhere"))
+    assert there(core.again()) == {}
 
 
 def test_one_of_the_same_name_is_changed_only_when_that_is_asked_for(core: Core) -> None:

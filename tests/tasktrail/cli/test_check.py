@@ -6,19 +6,24 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from full_disks import leave_unbegun
-from histories import Journal
+from histories import BEGIN, Journal
 
+from tasktrail import TaskService
+from tasktrail.actors.snapshots import take_snapshots
 from tasktrail.cli.session import Environment
 from tasktrail.config.load import keys
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
+from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.lock import DataLock
-from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.system_events import RatesConfigured, ScheduleAdded
 
 
 @pytest.fixture
@@ -103,6 +108,34 @@ def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (
+            ScheduleAdded(
+                schedule="s", task=Created(type="noop"), cron="0 9 * * *", timezone="Europe/Newtown", starting_at=BEGIN
+            ),
+            "Newtown",
+        ),
+        (RatesConfigured(rates={"batch:x": "3/m"}), "batch:x=3/m"),
+    ],
+)
+def test_an_order_that_a_service_could_not_follow_is_found_and_refused_at_a_start(
+    cli: Callable[..., Any], data: Path, order: ScheduleAdded | RatesConfigured, told: str
+) -> None:
+    log = SqliteEventLog(data / "log.db", now=SystemClock().now())
+    log.append([Fact(0, 1, order, SystemClock().now(), "ops")], expected=3)
+    log.close()
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "position 4: unusable: " in shown.out
+    assert told in shown.out
+    assert "NOT sound: 1 finding" in shown.out
+    assert "Position" not in shown.out, "it is told once"
+    with pytest.raises(LogCorrupt, match="Position 4"):
+        TaskService.open(data)
+
+
 def test_a_log_that_is_gone_while_others_know_of_it_fails_the_check(cli: Callable[..., Any], data: Path) -> None:
     assert cli("rebuild", "--data", str(data)).code == 0
     (data / "log.db").unlink()
@@ -168,6 +201,38 @@ def test_deleted_views_are_built_by_whoever_reads(cli: Callable[..., Any], data:
         path.unlink()
     assert cli("list", "--data", str(data)).out == before
     assert "film.mov" in before
+
+
+def test_a_snapshot_that_somebody_has_altered_is_found(cli: Callable[..., Any], data: Path) -> None:
+    """A start goes on from it, with a hash that fits: a token that is in no record would open the door."""
+    with closing(SqliteLogReader(data / "log.db")) as log:
+        take_snapshots(log, data / "snapshots")
+    assert cli("verify", "--data", str(data)).code == 0
+    path = data / "snapshots" / "scheduler"
+    whole = path.read_bytes()[:-64].replace(b'"everything":null', b'"everything":{"position":1,"actor":"nobody"}')
+    path.write_bytes(whole + sha256(whole).hexdigest().encode())
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "position 3: snapshot: " in shown.out
+    assert "tasktrail rebuild" in shown.out
+
+
+def test_a_snapshot_that_knows_more_than_the_log_is_evidence_and_not_to_be_deleted(
+    cli: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    assert cli("backup", str(tmp_path / "older.db"), "--data", str(data)).code == 0
+    log = SqliteEventLog(data / "log.db", now=SystemClock().now())
+    log.append([Fact(0, 1, RatesConfigured(), SystemClock().now(), "ops")], expected=3)
+    log.close()
+    with closing(SqliteLogReader(data / "log.db")) as reader:
+        take_snapshots(reader, data / "snapshots")
+    for file in data.glob("log.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "older.db", data / "log.db")
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "position 4: missing: " in shown.out
+    assert "delete" not in shown.out
 
 
 def test_a_folder_that_is_held_is_not_rebuilt(cli: Callable[..., Any], data: Path) -> None:
