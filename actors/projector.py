@@ -20,7 +20,7 @@ from ..events.log.log_reader import LogReader
 from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from ..projections.queries.reader import connect
 from ..projections.rebuilding import clear_write_ahead_log, discard, put_in_place
-from ..projections.views.checksums import find_damage
+from ..projections.views.damage import find_damage
 from .base import WAKE, Actor, Catch, Checked, Damaged, PutInPlace, Wake, logger
 from .feed import Feed, OnTrouble, Retrier, Watermark
 

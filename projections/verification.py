@@ -47,7 +47,7 @@ from .legal_transitions import Lawbook
 from .proof.merkle import GrowingRoot, leaf_hash
 from .proof.seals import SealCheck, Stamped, Witnessed
 from .queries.reader import connect
-from .views.checksums import find_damage
+from .views.damage import find_damage
 from .views.forgotten import holds_forgotten
 from .views.rebuild import BULK_PAGE, pull
 from .views.rows import COLUMNS, decode_state
@@ -555,7 +555,7 @@ _NUMBERS = {
     " FROM versions ORDER BY since",
     "zones": "SELECT list, block, since, number, until FROM zones ORDER BY list, block, since",
     "tallies": "SELECT block, base, moves FROM tallies ORDER BY block",
-    "shares": "SELECT list, since, base, moves FROM shares ORDER BY list, since",
+    "shares": "SELECT tasks_of, since, base, moves FROM shares ORDER BY tasks_of, since",
     "texts": "SELECT id, number, since FROM texts ORDER BY id, number",
     "search": "SELECT term, doc, col, offset FROM temp.search_places",
     "past_search": "SELECT term, doc, col, offset FROM temp.past_search_places",

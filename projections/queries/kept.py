@@ -1,11 +1,14 @@
-"""The numbers of a list that the views keep: of all tasks and of those of a user, a label or a batch, now and then."""
+"""The numbers for a list that the views keep: of all tasks, and of the groups that it asks for, now and then.
+
+A group is the tasks of one user, of one label or of one batch.
+"""
 
 import sqlite3
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..views.checksums import sound
-from ..views.shares import LISTS, Share, read_share
+from ..views.shares import GROUPED_BY, Share, read_share
 from ..views.tallies import read_numbers
 from .filters import BY_VALUE, STATUSES, Counts, TaskFilters, values_in, values_of
 
@@ -29,16 +32,18 @@ class KeptNumbers:
         self._types = types
         self._shares: dict[str, list[Share]] = {}
 
-    def size(self, field: str, statuses: Container[str] = STATUSES) -> int | None:
-        """How many tasks in these statuses have one of the values of a field; none where that is not kept."""
+    def size(self, field: str) -> int | None:
+        """How many tasks have one of the values of a field; none where that is not kept, or not asked for."""
         shares = self._of(field)
-        if not shares:
-            return None
-        return sum(number for share in shares for (_kind, status), number in share.items() if status in statuses)
+        return sum(sum(share.values()) for share in shares) if shares else None
 
-    def smallest_of_one(self) -> str:
+    def standing(self, field: str) -> dict[str, int]:
+        """How many tasks of the types that are asked for, with one of the values of a field, are in each status."""
+        return self._sum(self._of(field), self._kinds())
+
+    def field_with_fewest(self) -> str:
         """The field of which one value is asked for that the fewest tasks have; empty if there is none."""
-        sizes = {field: self.size(field) for field in LISTS if len(values_in(self._filters, field)) == 1}
+        sizes = {field: self.size(field) for field in GROUPED_BY if len(values_in(self._filters, field)) == 1}
         return min(sizes, key=lambda field: sizes[field] or 0, default="")
 
     def total(self) -> int | None:
@@ -60,7 +65,7 @@ class KeptNumbers:
 
     def _of(self, field: str) -> list[Share]:
         """The numbers of each value."""
-        if field not in LISTS:
+        if field not in GROUPED_BY:
             return []
         if field not in self._shares:
             values = values_in(self._filters, field)

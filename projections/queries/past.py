@@ -149,11 +149,14 @@ class Past:
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
             words = expression(filters.search, lambda word: int(conn.execute(_WORD, (word, numbers.top)).fetchone()[0]))
-            found = collect(self._walk(conn, filters, words, numbers).hits(place), filters.limit, place)
+            walk = self._walk(conn, filters, words, numbers)
+            found = collect(walk.hits(place), filters.limit, place)
             tasks = tuple(self._tasks(conn, found.ids))
-            whole = self._walk(conn, replace(filters, status=""), words, numbers)
-            kept = whole.kept.by_status()
-            census = tell(whole.statuses()) if kept is None else Census(by_status=kept)
+            kept = walk.kept.by_status()
+            if kept is not None:
+                census = Census(by_status=kept)
+            else:
+                census = tell(self._walk(conn, replace(filters, status=""), words, numbers).statuses())
         return Stretch(tasks=tasks, before=found.before, after=found.after, cut=found.cut), census
 
     @contextmanager

@@ -53,9 +53,9 @@ _OF_A_SORT = 0.25
 _COMMON = 20
 """What leads is common where more than one task in so many is among it."""
 _TO_READ = 0.2
-"""What it costs to read how one task of a user moved, beside what it costs to look at one change."""
+"""What it costs to read how a task of a group has moved, beside what it costs to look at one change."""
 _MOVES_AT_ONCE = 64
-"""Moves of one user, label or batch that are looked at together."""
+"""Moves of a group that are looked at together."""
 _SLACK = 0.001
 """Seconds that the rounding of sums is less than."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
@@ -169,22 +169,7 @@ class PastWalk:
             "parent_task_id": ids_of(filters.parent_task_id),
         }
         self.kept = KeptNumbers(conn, filters, self._counts, position, numbers.types)
-        self._moves_of = self._walked_by_moves()
         self._lead = min(self._leads(), key=self._cost)
-
-    def _walked_by_moves(self) -> str:
-        """The field of whose one value the moves are walked in the order of changes; empty if it is shorter otherwise.
-
-        All its tasks have come into a status in which few of them may still be then.
-        """
-        field = self.kept.smallest_of_one()
-        statuses = self._statuses or STATUSES
-        size = self.kept.size(field) or 0
-        there = max(1, self.kept.size(field, statuses) or 0)
-        page = self._filters.limit + self._filters.offset
-        gone = 0 if WAITING.isdisjoint(statuses) else size - there
-        own = gone + page * _TO_READ * size / there
-        return field if own <= page * self._in_statuses(statuses, self._wanted["type"]) / there else ""
 
     # --- what is asked ---
 
@@ -215,9 +200,9 @@ class PastWalk:
         passed: float = self._in_statuses(self._statuses or STATUSES)
         covered = {"type", "user_id"}
         if column_of(self._filters) == "updated_at":
-            if self._moves_of:
-                passed = self.kept.size(self._moves_of) or 0
-                covered.add(self._moves_of)
+            if field := self._walked_by_moves(down=self._filters.sort.startswith("-")):
+                passed = self.kept.size(field) or 0
+                covered.add(field)
             passed *= self._position / max(1, self._top)  # of the changes of a task only one is the last
         looks = sum(len(values) for field, values in self._wanted.items() if field not in covered)
         walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK * looks or 1)
@@ -459,8 +444,8 @@ class PastWalk:
     def _by_change(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """The order of the last change: that of positions, but for tasks that ran, of which there are few."""
         statuses = [status for status in self._statuses or STATUSES if status != "running"]
-        if self._moves_of:
-            found = [self._changes_of_one(statuses, part, down=down)]
+        if field := self._walked_by_moves(down=down):
+            found = [self._changes_of_one(field, statuses, part, down=down)]
         elif "completed" in statuses and len(statuses) > 1:  # of very many changes
             found = [self._changes_in_blocks(statuses, part, down=down)]
         else:
@@ -491,9 +476,28 @@ class PastWalk:
             lead=lead,
         )
 
-    def _changes_of_one(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
+    def _walked_by_moves(self, *, down: bool) -> str:
+        """The field of whose one value the moves are walked in the order of changes; empty if it is shorter otherwise.
+
+        A move is stale when its task has moved on. Stale ones are looked at in vain, and most of those into a status
+        that waits are: the oldest of a group come all before any other.
+        """
+        field = self.kept.field_with_fewest()
+        statuses = self._statuses or STATUSES
+        size, standing = self.kept.size(field) or 0, self.kept.standing(field)
+        there = sum(standing[status] for status in statuses)
+        waiting = WAITING.intersection(statuses)
+        stale = 0
+        if waiting and (not down or len(waiting) == len(statuses)):
+            stale = sum(standing.values()) - sum(standing[status] for status in waiting)
+        page = self._filters.limit + self._filters.offset
+        share = min(1.0, page / max(1, there))
+        among = self._in_statuses(statuses, self._wanted["type"])
+        return field if stale + share * _TO_READ * size <= share * among else ""
+
+    def _changes_of_one(self, field: str, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
         """The same of one user, label or batch: where its tasks moved is kept."""
-        field, way = self._moves_of, "DESC" if down else "ASC"
+        way = "DESC" if down else "ASC"
         kinds = {self._kinds.get(str(name), -1) for name in self._wanted["type"]} or set(self._kinds.values())
         lead = _Lead((), frozenset(("status", "type", field)), 0)
         first, last = self._between(part, down=down)
@@ -547,9 +551,11 @@ class PastWalk:
         return bisect_left(positions, part.key, key=self._time_at) + 1, self._position
 
     def _blocks(self, part: Part, *, down: bool) -> str:
-        """The term that a block of changes has any of these."""
-        first, last = self._between(part, down=down)
-        return f" AND zones.block BETWEEN {first >> zones.TIMES:d} AND {last >> zones.TIMES:d}"
+        """The term that a block of changes has any of these; none where all are to be looked at."""
+        if part.key is None:
+            return ""
+        first, last = (self._name(position >> zones.TIMES) for position in self._between(part, down=down))
+        return f" AND zones.block BETWEEN {first} AND {last}"
 
     def _time_at(self, position: int) -> float:
         """When the last task had changed that a position or one before tells of."""

@@ -1,7 +1,7 @@
 """How many tasks of a user, of a label and of a batch were in each status, by type, at every position.
 
-Each of these is a list of moves, mostly from one status to another, cut into blocks. A row has the numbers before a
-block, and its moves. Rows are written every so many positions; what moved since the last of them, `versions` tells.
+Each of these is a group of tasks. Its moves, mostly from one status to another, are cut into blocks; a row has the
+numbers before a block, and its moves. Rows are written every so many positions; what moved since, `versions` tells.
 """
 
 import sqlite3
@@ -17,6 +17,7 @@ import msgspec
 from ...events import Created, Status
 from ...events.log.inserting import insert_rows
 from .checksums import sound, with_sums
+from .tallies import read_numbers
 
 EVERY = 128
 """Moves of a block: a row of more would not fit into a page of the file with others."""
@@ -34,12 +35,16 @@ _FROM_TO = {
     for before, was in enumerate(("", *_STATUSES))
     for after, status in enumerate(_STATUSES, 1)
 }
-_REMEMBERED = 1_000_000
-"""Moves and lists that are remembered, at most."""
+_REMEMBERED = 250_000
+"""Moves that are remembered, and four for each task that is alone in its groups. Looked at after each batch."""
 _INTO = "INSERT OR REPLACE INTO shares"
-_LAST = "SELECT * FROM shares WHERE list = ? AND since <= ? ORDER BY since DESC LIMIT 1"
-_BEGINS = "coalesce((SELECT max(since) FROM shares WHERE list = ?1 AND since <= ?2), ?2)"
-_ROWS = f"SELECT * FROM shares WHERE list = ?1 AND since BETWEEN {_BEGINS} AND ?3 ORDER BY since {{way}}"  # noqa: S608 - our own names
+_LAST = "SELECT * FROM shares WHERE tasks_of = ? AND since <= ? ORDER BY since DESC LIMIT 1"
+_BLOCKS = """
+SELECT * FROM shares WHERE tasks_of = ?1
+AND since BETWEEN coalesce((SELECT max(since) FROM shares WHERE tasks_of = ?1 AND since <= ?2), ?2) AND ?3
+ORDER BY since
+"""
+_BLOCKS_DOWN = f"{_BLOCKS} DESC"
 _WAS = "SELECT status FROM versions AS earlier WHERE id = then_.id AND since < then_.since ORDER BY since DESC LIMIT 1"
 _MOVED = f"""
 SELECT then_.since, then_.kind, coalesce(({_WAS}), ''), then_.status, {{more}} FROM versions AS then_ {{tables}}
@@ -50,8 +55,11 @@ _MOVED_OF = {
     "label": "+EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_by_label WHERE label = ?3 AND id = then_.id)",
     "batch": "+EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_by_batch WHERE batch = ?3 AND id = then_.id)",
 }
-LISTS = tuple(_MOVED_OF)
-"""What has a list of its own for each value."""
+GROUPED_BY = tuple(_MOVED_OF)
+"""Fields of a task; those with one value are a group."""
+_STANDING = """
+SELECT type, status, count(*), sum(label <> ''), sum(batch <> '') FROM tasks GROUP BY type, status
+"""
 _END = 2**62
 """A position that no record has."""
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -62,7 +70,7 @@ _Row: TypeAlias = tuple[str, int, bytes, bytes]
 
 
 class _Block(msgspec.Struct):
-    """The last block of a list."""
+    """The last block of a group."""
 
     name: str
     since: int = 0
@@ -97,32 +105,32 @@ class Shares:
         """`position`: up to which the views have been written."""
         self._conn = conn
         self._last: dict[str, _Block] = {}
-        """List → its last block."""
+        """Group → its last block."""
         self._of: dict[tuple[Any, ...], list[_Block]] = {}
-        """User, label and batch of a task → the last blocks of its lists."""
+        """User, label and batch of a task → the last blocks of its groups."""
         self._remembered = 0
-        self._coming: list[tuple[int, int, tuple[Any, ...]]] = []
+        self.coming: list[tuple[int, int, tuple[Any, ...]]] = []
         """Moves that are in no row yet: position, from where to where, and whose."""
         statement = _MOVED.format(
             more="then_.user_id, tasks.label, tasks.batch", tables="JOIN tasks USING (id)", where="1"
         )
         for at, kind, was, status, *whose in conn.execute(statement, (_written(position), position)):
             if not was == status == "running":
-                self._coming.append((at, _move(kind, was, status), tuple(whose)))
+                self.coming.append((at, _move(kind, was, status), tuple(whose)))
 
     def see(self, spec: Created, kind: int, was: str, status: str, position: int) -> None:
         """A task moves: its type has this number; its status before is none if it is new."""
         if not was == status == "running":  # as a step within an attempt
-            self._coming.append((position, _move(kind, was, status), (spec.user_id, spec.label, spec.batch)))
+            self.coming.append((position, _move(kind, was, status), (spec.user_id, spec.label, spec.batch)))
 
     def write(self, position: int) -> None:
         """Write what is due at a position, within the transaction that is open."""
-        due = bisect_right(self._coming, _written(position), key=itemgetter(0))
+        due = bisect_right(self.coming, _written(position), key=itemgetter(0))
         if not due:
             return
         rows: list[_Row] = []
         changed: dict[str, _Block] = {}
-        for at, move, whose in self._coming[:due]:
+        for at, move, whose in self.coming[:due]:
             for block in self._of.get(whose) or self._load(*whose):
                 if not 0 < len(block.moves) < 2 * EVERY:
                     if changed.pop(block.name, None):
@@ -130,7 +138,7 @@ class Shares:
                     block.begin(at)
                 block.moves += (at - block.since, move)
                 changed[block.name] = block
-        del self._coming[:due]
+        del self.coming[:due]
         rows += [block.row() for block in changed.values()]
         insert_rows(self._conn, _INTO, with_sums(rows))
         if self._remembered > _REMEMBERED:
@@ -139,18 +147,18 @@ class Shares:
             self._remembered = 0
 
     def _load(self, *whose: Any) -> list[_Block]:
-        names = [_name(field, value) for field, value in zip(LISTS, whose, strict=True) if value != ""]
+        names = [_name(field, value) for field, value in zip(GROUPED_BY, whose, strict=True) if value != ""]
         for name in names:
             if name not in self._last:
                 self._last[name] = _read(self._conn, name, _END)
                 self._remembered += EVERY
         blocks = self._of[whose] = [self._last[name] for name in names]
-        self._remembered += 1
+        self._remembered += 4
         return blocks
 
 
 def read_share(conn: sqlite3.Connection, field: str, value: object, position: int) -> Share:
-    """The numbers of the tasks with one value of a field of `LISTS`, as of a position that the views have reached."""
+    """The numbers of the tasks with one value of a field of `GROUPED_BY`, as of a position the views have reached."""
     numbers = _read(conn, _name(field, value), _written(position)).numbers()
     _add(numbers, Counter(move for _at, move in _moved_since(conn, field, value, position)))
     return {(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items() if number}
@@ -167,7 +175,7 @@ def read_moves(
     statuses: Container[str],
     down: bool,
 ) -> Iterator[int]:
-    """The positions between two at which a task of one list came into one of the statuses, in order.
+    """The positions between two at which a task of one group came into one of the statuses, in order.
 
     `kinds`: the numbers of the types whose tasks count.
     """
@@ -179,13 +187,46 @@ def read_moves(
         return reversed(found) if down else iter(found)
 
     written = _written(last)
-    rows = sound(conn.execute(_ROWS.format(way="DESC" if down else "ASC"), (_name(field, value), first, written)))
+    rows = sound(conn.execute(_BLOCKS_DOWN if down else _BLOCKS, (_name(field, value), first, written)))
     blocks = (
-        due([(since + behind, move) for behind, move in _pairs(text)], written) for _list, since, _base, text in rows
+        due([(since + behind, move) for behind, move in _pairs(packed)], written)
+        for _group, since, _base, packed in rows
     )
     since = due(_moved_since(conn, field, value, last), last)
     told = chain.from_iterable(blocks)
     yield from chain(since, told) if down else chain(told, since)
+
+
+def lost_share(conn: sqlite3.Connection) -> str:
+    """Which rows are missing, in words; empty if none is. For a connection within a transaction.
+
+    A row begins with the numbers that the one before it leads to. What a row says is known by its checksum.
+    """
+    position = int(conn.execute("SELECT position FROM progress").fetchone()[0])
+    found: dict[str, dict[int, int]] = {field: {} for field in GROUPED_BY}
+    name, numbers = "", dict[int, int]()
+    for group, _since, base, moves, _checksum in conn.execute("SELECT * FROM shares ORDER BY tasks_of, since"):
+        if group != name:
+            name, numbers = group, {}
+        if numbers != dict(_pairs(base)):
+            return f"numbers of {name} are missing"
+        block = _Block(name, before=numbers, moves=_NUMBERS.decode(moves))
+        _add(found[name.partition(" ")[0]], Counter(block.moves[1::2]))
+        numbers = block.numbers()
+    for _at, move, whose in Shares(conn, position).coming:
+        for field, value in zip(GROUPED_BY, whose, strict=True):
+            _add(found[field], {move: int(value != "")})
+    kinds = {kind: number for number, kind in enumerate(read_numbers(conn, position).types)}
+    due: dict[str, dict[int, int]] = {field: {} for field in GROUPED_BY}
+    for kind, status, *numbers_of in conn.execute(_STANDING):
+        for field, number in zip(GROUPED_BY, numbers_of, strict=True):
+            due[field][kinds[kind] * _MOST + _STATUSES.index(status) + 1] = number
+    for field in GROUPED_BY:
+        if {place: number for place, number in found[field].items() if number} != {
+            place: number for place, number in due[field].items() if number
+        }:
+            return f"numbers by {field} are missing"
+    return ""
 
 
 def _written(position: int) -> int:
@@ -198,7 +239,7 @@ def _name(field: str, value: object) -> str:
 
 
 def _moved_since(conn: sqlite3.Connection, field: str, value: object, position: int) -> list[tuple[int, int]]:
-    """The positions and moves of one list since rows were written."""
+    """The positions and moves of one group since rows were written."""
     statement = _MOVED.format(more="NULL", tables="", where=_MOVED_OF[field])
     rows = conn.execute(statement, (_written(position), position, value))
     return [(at, _move(kind, was, status)) for at, kind, was, status, _none in rows if not was == status == "running"]
@@ -227,7 +268,7 @@ def _told(move: int) -> tuple[int, int, int]:
 def _read(conn: sqlite3.Connection, name: str, position: int) -> _Block:
     """The last block up to a position, and its moves up to there."""
     block = _Block(name)
-    for _list, since, base, moves in sound(conn.execute(_LAST, (name, position))):
+    for _group, since, base, moves in sound(conn.execute(_LAST, (name, position))):
         block.since, block.base, block.moves = since, base, _NUMBERS.decode(moves)
         block.before = dict(_pairs(base))
         end = 2 * bisect_right(block.moves[::2], position - since)
@@ -235,6 +276,6 @@ def _read(conn: sqlite3.Connection, name: str, position: int) -> _Block:
     return block
 
 
-def _pairs(text: bytes) -> Iterator[tuple[int, int]]:
-    numbers = _NUMBERS.decode(text)
+def _pairs(packed: bytes) -> Iterator[tuple[int, int]]:
+    numbers = _NUMBERS.decode(packed)
     return zip(numbers[::2], numbers[1::2], strict=True)

@@ -25,8 +25,9 @@ from tasktrail.events.errors import NotReady
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections import TaskFilters, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from tasktrail.projections.queries.reader import connect
-from tasktrail.projections.views import checksums
-from tasktrail.projections.views.checksums import STATE, find_damage, row_sum, teach
+from tasktrail.projections.views import damage
+from tasktrail.projections.views.checksums import STATE, row_sum, teach
+from tasktrail.projections.views.damage import find_damage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Open = Callable[..., TaskService]
@@ -281,7 +282,7 @@ def test_ctrl_c_while_rows_are_looked_at_is_no_damage(data: Path, monkeypatch: p
             raise KeyboardInterrupt
         return row_sum(*values)
 
-    monkeypatch.setattr(checksums, "row_sum", interrupted)
+    monkeypatch.setattr(damage, "row_sum", interrupted)
     with closing(connect(data / "views.db")[0]) as conn, pytest.raises(KeyboardInterrupt):
         find_damage(conn)
 

@@ -1,0 +1,64 @@
+"""What is wrong with a views.db, found by reading all of it."""
+
+import sqlite3
+
+from ..errors import ViewsDamaged
+from .checksums import KEYS, SPEC, STATE, WRITTEN, is_damage, row_sum, sound
+from .shares import lost_share
+
+_TASKS = f"SELECT {', '.join((*SPEC, *STATE))}, spec_sum, state_sum FROM tasks"  # noqa: S608 - our own names
+"""Summed up here: Ctrl-C in a function that SQLite calls would look like damage."""
+
+_MISCOUNTED = """
+    SELECT type, status FROM (
+        SELECT type, status, count(*) AS number FROM tasks GROUP BY type, status
+        UNION ALL SELECT type, status, -number FROM counts
+    ) GROUP BY type, status HAVING sum(number) != 0 LIMIT 1
+"""
+"""In one statement, as the writer may go on between two."""
+
+
+_UNTOLD = """
+    SELECT id FROM tasks WHERE status != 'running' AND NOT EXISTS (SELECT 1 FROM versions WHERE since = tasks.changed)
+    LIMIT 1
+"""
+
+
+def find_damage(conn: sqlite3.Connection) -> str:
+    """What is wrong with the file, by SQLite's own check, the checksums and the kept numbers; empty: nothing.
+
+    It reads everything. What a word of the text index became is found only by `verify`. Raises `sqlite3.Error` when
+    the file cannot be read just now.
+    """
+    try:
+        wrong = conn.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if wrong != "ok":
+            return str(wrong)
+        for table in (*KEYS, *WRITTEN):
+            for _row in sound(conn.execute(f"SELECT * FROM {table}")):  # noqa: S608 - our own names
+                pass
+        for *values, of_spec, of_state in conn.execute(_TASKS):
+            if row_sum(*values[: len(SPEC)]) != of_spec or row_sum(*values[len(SPEC) :]) != of_state:
+                return f"task {values[0]} has changed since it was written"
+        untold = conn.execute(_UNTOLD).fetchone()
+        if untold is not None:
+            return f"where task {untold[0]} stands is not told of the past"
+        miscounted = conn.execute(_MISCOUNTED).fetchone()
+        lost = _lost(conn)
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return str(error)
+    except (ViewsDamaged, UnicodeError) as error:
+        return str(error)
+    return lost if miscounted is None else "the number of tasks is not what was kept"
+
+
+def _lost(conn: sqlite3.Connection) -> str:
+    if conn.in_transaction:
+        return lost_share(conn)
+    conn.execute("BEGIN")
+    try:
+        return lost_share(conn)
+    finally:
+        conn.execute("COMMIT")
