@@ -7,7 +7,8 @@ numbers before a block, and its moves. Rows are written every so many positions;
 import sqlite3
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeAlias, get_args
@@ -180,21 +181,23 @@ def read_moves(
     `kinds`: the numbers of the types whose tasks count.
     """
 
-    def due(moves: Iterable[tuple[int, int]], until: int) -> Iterator[int]:
-        told = {move: _told(move) for move in {move for _at, move in moves}}
-        asked = {move for move, (kind, _was, to) in told.items() if kind in kinds and _STATUSES[to - 1] in statuses}
-        found = [at for at, move in moves if move in asked and first <= at <= until]
-        return reversed(found) if down else iter(found)
+    @cache
+    def is_due(move: int) -> bool:
+        kind, _was, to = _told(move)
+        return kind in kinds and _STATUSES[to - 1] in statuses
+
+    def due(since: int, moves: Sequence[int], until: int) -> Iterable[int]:
+        if not any(map(is_due, set(moves[1::2]))):
+            return ()
+        found = [since + behind for behind, move in zip(moves[::2], moves[1::2], strict=True) if is_due(move)]
+        found = [position for position in found if first <= position <= until]
+        return reversed(found) if down else found
 
     written = _written(last)
     rows = sound(conn.execute(_BLOCKS_DOWN if down else _BLOCKS, (_name(field, value), first, written)))
-    blocks = (
-        due([(since + behind, move) for behind, move in _pairs(packed)], written)
-        for _group, since, _base, packed in rows
-    )
-    since = due(_moved_since(conn, field, value, last), last)
-    told = chain.from_iterable(blocks)
-    yield from chain(since, told) if down else chain(told, since)
+    told = chain.from_iterable(due(since, _NUMBERS.decode(packed), written) for _group, since, _base, packed in rows)
+    moved = due(0, list(chain.from_iterable(_moved_since(conn, field, value, last))), last)
+    yield from chain(moved, told) if down else chain(told, moved)
 
 
 def lost_share(conn: sqlite3.Connection) -> str:
