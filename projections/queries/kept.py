@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..views.checksums import sound
-from ..views.shares import GROUPED_BY, Share, read_share
+from ..views.shares import GROUPED_BY, Share, read_shares
 from ..views.tallies import read_numbers
 from .filters import BY_VALUE, STATUSES, Counts, TaskFilters, values_in, values_of
 
@@ -69,7 +69,7 @@ class KeptNumbers:
             return []
         if field not in self._shares:
             values = values_in(self._filters, field)
-            self._shares[field] = [read_share(self._conn, field, value, self._at()) for value in values]
+            self._shares[field] = read_shares(self._conn, field, values, self._at()) if values else []
         return self._shares[field]
 
     def _at(self) -> int:

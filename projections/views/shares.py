@@ -6,7 +6,7 @@ numbers before a block, and its moves. Rows are written every so many positions;
 
 import sqlite3
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -158,11 +158,18 @@ class Shares:
         return blocks
 
 
-def read_share(conn: sqlite3.Connection, field: str, value: object, position: int) -> Share:
-    """The numbers of the tasks with one value of a field of `GROUPED_BY`, as of a position the views have reached."""
-    numbers = _read(conn, _name(field, value), _written(position)).numbers()
-    _add(numbers, Counter(move for _at, move in _moved_since(conn, field, value, position)))
-    return {(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items() if number}
+def read_shares(conn: sqlite3.Connection, field: str, values: Sequence[object], position: int) -> list[Share]:
+    """The numbers of the tasks with each value of a field of `GROUPED_BY`, as of a position the views have reached."""
+    moved: defaultdict[object, Counter[int]] = defaultdict(Counter)
+    for _at, move, value in _moved_since(conn, field, values, position):
+        moved[value][move] += 1
+    shares = []
+    for value in values:
+        numbers = _read(conn, _name(field, value), _written(position)).numbers()
+        _add(numbers, moved[value])
+        told = {(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items() if number}
+        shares.append(told)
+    return shares
 
 
 def read_moves(
@@ -196,7 +203,8 @@ def read_moves(
     written = _written(last)
     rows = sound(conn.execute(_BLOCKS_DOWN if down else _BLOCKS, (_name(field, value), first, written)))
     told = chain.from_iterable(due(since, _NUMBERS.decode(packed), written) for _group, since, _base, packed in rows)
-    moved = due(0, list(chain.from_iterable(_moved_since(conn, field, value, last))), last)
+    since = [(at, move) for at, move, _value in _moved_since(conn, field, [value], last)]
+    moved = due(0, list(chain.from_iterable(since)), last)
     yield from chain(moved, told) if down else chain(told, moved)
 
 
@@ -219,9 +227,11 @@ def lost_share(conn: sqlite3.Connection) -> str:
     for _at, move, whose in Shares(conn, position).coming:
         for field, value in zip(GROUPED_BY, whose, strict=True):
             _add(found[field], {move: int(value != "")})
-    kinds = {kind: number for number, kind in enumerate(read_numbers(conn, position).types)}
+    standing = conn.execute(_STANDING).fetchall()
+    types = read_numbers(conn, position).types if standing else []
+    kinds = {kind: number for number, kind in enumerate(types)}
     due: dict[str, dict[int, int]] = {field: {} for field in GROUPED_BY}
-    for kind, status, *numbers_of in conn.execute(_STANDING):
+    for kind, status, *numbers_of in standing:
         for field, number in zip(GROUPED_BY, numbers_of, strict=True):
             due[field][kinds[kind] * _MOST + _STATUSES.index(status) + 1] = number
     for field in GROUPED_BY:
@@ -241,11 +251,22 @@ def _name(field: str, value: object) -> str:
     return f"{field} {value}"
 
 
-def _moved_since(conn: sqlite3.Connection, field: str, value: object, position: int) -> list[tuple[int, int]]:
-    """The positions and moves of one group since rows were written."""
-    statement = _MOVED.format(more="NULL", tables="", where=_MOVED_OF[field])
-    rows = conn.execute(statement, (_written(position), position, value))
-    return [(at, _move(kind, was, status)) for at, kind, was, status, _none in rows if not was == status == "running"]
+def _moved_since(
+    conn: sqlite3.Connection, field: str, values: Sequence[object], position: int
+) -> Iterator[tuple[int, int, object]]:
+    """What moved in some groups since rows were written: position, from where to where, and the value of the field.
+
+    Of one group what is passed is told by an index; of several the task is read.
+    """
+    span = (_written(position), position)
+    if len(values) == 1:
+        statement = _MOVED.format(more="?3", tables="", where=_MOVED_OF[field])
+        rows = conn.execute(statement, (*span, *values))
+    else:
+        rows = conn.execute(_MOVED.format(more=f"tasks.{field}", tables="JOIN tasks USING (id)", where="1"), span)
+    for at, kind, was, status, value in rows:
+        if not was == status == "running":
+            yield at, _move(kind, was, status), value
 
 
 def _add(numbers: dict[int, int], moves: Mapping[int, int]) -> None:
