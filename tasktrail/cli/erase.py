@@ -53,6 +53,7 @@ def _tell(session: Session, found: "Erasable") -> None:
     say(f"would be erased of user {found.user_id}: {many}")
     if found.plain:
         say(f"tasks that stay readable, because they were recorded before anything was encrypted: {found.plain}")
+        say("because of these, it is refused without --partly")
 
 
 def _wait_until_finished(session: Session, position: int) -> None:

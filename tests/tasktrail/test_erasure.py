@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
 from tasktrail.actors.snapshots import take_snapshots, with_snapshots
 from tasktrail.backups.restore import restore
+from tasktrail.cli import erase
 from tasktrail.config.settings import Config
 from tasktrail.events import Created, Recorded
 from tasktrail.events.context import Belongings
@@ -670,6 +672,17 @@ def test_views_are_built_by_one_at_a_time(encrypted: Opener, monkeypatch: pytest
             position = tasks.erase_user(ADA).position
         wait_until_finished(tasks, position)
     assert held == [True]
+
+
+@pytest.mark.parametrize(("plain", "told"), [(0, False), (2, True)])
+def test_a_dry_run_says_that_the_erasure_would_be_refused(
+    capsys: pytest.CaptureFixture[str], plain: int, *, told: bool
+) -> None:
+    session: Any = SimpleNamespace(as_json=False)
+    erase._tell(session, Erasable(user_id=ADA, tasks=3, records=9, plain=plain))
+    shown = capsys.readouterr().out
+    assert "would be erased of user 7: 3 tasks, 9 records" in shown
+    assert ("refused without --partly" in shown) == told
 
 
 @pytest.mark.slow
