@@ -18,9 +18,8 @@ from msgspec.structs import replace
 
 from ...events import Created, Fact
 from ...events.clock_jumps import corrects
-from ...events.errors import CONTRADICTION, InvalidValue
+from ...events.errors import CONTRADICTION, InvalidValue, UnusableOrder
 from ...events.system_events import ClockJumped, Deduplicated, ScheduleAdded, ScheduleReached, ScheduleRemoved
-from .unusable import Unusable
 
 ON_TIME = timedelta(seconds=60)
 """A run that comes later than this is one that was missed."""
@@ -189,12 +188,12 @@ def times_after(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
 
 
 def next_run(schedule: Schedule, after: datetime) -> datetime | None:
-    """As `next_after`, of a schedule that is recorded. Raises `LogCorrupt` if it cannot run here."""
+    """As `next_after`, of a schedule that is recorded. Raises `UnusableOrder` if it cannot run here."""
     try:
         return next_after(schedule.spec, after)
     except (CronSimError, AssertionError, ValueError, ArithmeticError, LookupError, OSError) as error:
         what = f"the times of the schedule {schedule.spec.schedule} ({error})"
-        raise Unusable(schedule.position, what) from error
+        raise UnusableOrder(schedule.position, what) from error
 
 
 def latest(schedule: ScheduleAdded, after: datetime, until: datetime, count: int) -> list[datetime]:

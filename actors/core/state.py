@@ -11,6 +11,7 @@ import msgspec
 from ...events import Completed, Created, Fact, Started, TaskState
 from ...events.clock_jumps import Jumps
 from ...events.decide import is_met
+from ...events.errors import UnusableOrder
 from ...events.estimates import Correction, Experience
 from ...events.recorded import Stub
 from ...events.reports import NodeSeen
@@ -75,7 +76,6 @@ from .schedules import NextRuns, Schedules
 from .sources import Sources
 from .tasks import Tasks
 from .tokens import Tokens
-from .unusable import Unusable
 from .windows import Windows
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
@@ -429,7 +429,7 @@ class SchedulerState:
         try:
             self.rates = Rates(rates_over(self.durable.configured_rates, self.durable.limit_changes.merged))
         except ValueError as error:
-            raise Unusable(self.durable.position, f"the rate {error}") from error
+            raise UnusableOrder(self.durable.position, f"the rate {error}") from error
         self.rates.keep_to(self.durable.starts)
 
     def apply(self, fact: Fact, position: int) -> None:

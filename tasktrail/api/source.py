@@ -17,12 +17,11 @@ from msgspec.structs import replace
 from ..actors.core.limits import Limits
 from ..actors.core.state import Durable, Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
-from ..actors.core.unusable import Unusable
 from ..config.load import load_config
 from ..config.settings import Config
 from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
+from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady, UnusableOrder
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.faults import without_place
@@ -427,7 +426,7 @@ def with_orders(found: Verification, log: LogReader) -> Verification:
         return found
     try:
         _orders(log, found.position).next_runs.first()
-    except Unusable as error:
+    except UnusableOrder as error:
         message = without_place(error.message, error.position)
         finding = Finding(position=error.position, code="unusable", message=message, remedy=error.advice)
         return replace(found, ok=False, findings=(finding,))
