@@ -23,7 +23,7 @@ from .tallies import read_numbers
 EVERY = 128
 """Moves of a block: a row of more would not fit into a page of the file with others."""
 SPAN = 512
-"""Positions from one writing of rows to the next: a batch of few records would write a row or more for each."""
+"""Positions from one writing of rows to the next: else a batch of few records would write a row or more for each."""
 
 Share: TypeAlias = dict[tuple[int, str], int]
 """Number of a type and status → number of tasks."""
@@ -37,7 +37,7 @@ _FROM_TO = {
     for after, status in enumerate(_STATUSES, 1)
 }
 _REMEMBERED = 250_000
-"""Moves that are remembered, and four for each task that is alone in its groups. Looked at after each batch."""
+"""How much is remembered, at the end of a batch: `EVERY` for each group, 4 for each user, label and batch that met."""
 _INTO = "INSERT OR REPLACE INTO shares"
 _LAST = "SELECT * FROM shares WHERE tasks_of = ? AND since <= ? ORDER BY since DESC LIMIT 1"
 _BLOCKS = """
@@ -85,9 +85,7 @@ class _Block(msgspec.Struct):
 
     def numbers(self) -> dict[int, int]:
         """The numbers behind it."""
-        found = self.before.copy()
-        _add(found, Counter(self.moves[1::2]))
-        return {place: number for place, number in found.items() if number}
+        return _after(self.before, Counter(self.moves[1::2]))
 
     def begin(self, position: int) -> None:
         """The next block."""
@@ -165,10 +163,8 @@ def read_shares(conn: sqlite3.Connection, field: str, values: Sequence[object], 
         moved[value][move] += 1
     shares = []
     for value in values:
-        numbers = _read(conn, _name(field, value), _written(position)).numbers()
-        _add(numbers, moved[value])
-        told = {(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items() if number}
-        shares.append(told)
+        numbers = _after(_read(conn, _name(field, value), _written(position)).numbers(), moved[value])
+        shares.append({(place // _MOST, _STATUSES[place % _MOST - 1]): number for place, number in numbers.items()})
     return shares
 
 
@@ -222,24 +218,21 @@ def lost_share(conn: sqlite3.Connection) -> str:
         if numbers != dict(_pairs(base)):
             return f"numbers of {name} are missing"
         block = _Block(name, before=numbers, moves=_NUMBERS.decode(moves))
-        _add(found[name.partition(" ")[0]], Counter(block.moves[1::2]))
+        field = name.partition(" ")[0]
+        found[field] = _after(found[field], Counter(block.moves[1::2]))
         numbers = block.numbers()
     for _at, move, whose in Shares(conn, position).coming:
         for field, value in zip(GROUPED_BY, whose, strict=True):
-            _add(found[field], {move: int(value != "")})
+            found[field] = _after(found[field], {move: int(value != "")})
     standing = conn.execute(_STANDING).fetchall()
     types = read_numbers(conn, position).types if standing else []
     kinds = {kind: number for number, kind in enumerate(types)}
     due: dict[str, dict[int, int]] = {field: {} for field in GROUPED_BY}
     for kind, status, *numbers_of in standing:
         for field, number in zip(GROUPED_BY, numbers_of, strict=True):
-            due[field][kinds[kind] * _MOST + _STATUSES.index(status) + 1] = number
-    for field in GROUPED_BY:
-        if {place: number for place, number in found[field].items() if number} != {
-            place: number for place, number in due[field].items() if number
-        }:
-            return f"numbers by {field} are missing"
-    return ""
+            if number:
+                due[field][kinds[kind] * _MOST + _STATUSES.index(status) + 1] = number
+    return next((f"numbers by {field} are missing" for field in GROUPED_BY if found[field] != due[field]), "")
 
 
 def _written(position: int) -> int:
@@ -269,14 +262,16 @@ def _moved_since(
             yield at, _move(kind, was, status), value
 
 
-def _add(numbers: dict[int, int], moves: Mapping[int, int]) -> None:
-    """Add so many moves of a kind."""
+def _after(numbers: Mapping[int, int], moves: Mapping[int, int]) -> dict[int, int]:
+    """The numbers behind some moves, each of which came so many times."""
+    found = dict(numbers)
     for move, number in moves.items():
         kind, was, status = _told(move)
         before, after = kind * _MOST + was, kind * _MOST + status
-        numbers[after] = numbers.get(after, 0) + number
+        found[after] = found.get(after, 0) + number
         if was:
-            numbers[before] = numbers.get(before, 0) - number
+            found[before] = found.get(before, 0) - number
+    return {place: number for place, number in found.items() if number}
 
 
 def _move(kind: int, was: str, status: str) -> int:

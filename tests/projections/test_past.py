@@ -477,7 +477,7 @@ def test_moves_are_walked_where_few_of_them_are_stale(journal: Journal) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("down", [False, True])
-def test_the_moves_of_a_list_between_two_positions_are_told_in_order(
+def test_the_moves_of_a_group_between_two_positions_are_told_in_order(
     monkeypatch: pytest.MonkeyPatch, *, down: bool
 ) -> None:
     monkeypatch.setattr(shares, "EVERY", 3)
