@@ -446,7 +446,7 @@ class PastWalk:
         statuses = [status for status in self._statuses or STATUSES if status != "running"]
         if field := self._walked_by_moves(down=down):
             found = [self._changes_of_one(field, statuses, part, down=down)]
-        elif "completed" in statuses and len(statuses) > 1:  # of very many changes
+        elif "completed" in statuses and len(statuses) > 1:  # nearly every block has some
             found = [self._changes_in_blocks(statuses, part, down=down)]
         else:
             found = [self._changes(status, part, down=down) for status in statuses]
