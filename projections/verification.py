@@ -547,6 +547,7 @@ _NUMBERS = {
     "durations": "SELECT * FROM durations WHERE number != 0 ORDER BY type, bucket",
     "ends": "SELECT * FROM ends WHERE number != 0 ORDER BY minute, status",
     "minutes": "SELECT * FROM minutes ORDER BY minute",
+    "batches": "SELECT * FROM batches ORDER BY batch, user_id",
     "notices": "SELECT * FROM notices ORDER BY task_id, version, channel",
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",

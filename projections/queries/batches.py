@@ -4,13 +4,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 
 import msgspec
 
 from ...events import Task, TaskState
 from ...events.state import FINISHED, Status
-from ..errors import ViewsDamaged
-from ..views.checksums import OF_TASKS
+from ..views.batches import BatchNumbers, KeptBatch, newest_batches, numbers_of, read_kept
 from ..views.rows import COLUMNS, state_of
 from ..views.schema import INPUT, OUTPUT
 
@@ -36,34 +36,13 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """How many inputs have stayed although they could have given way to a result."""
 
 
-# Cheap: the index alone is read. The newest come first.
-_NAMES = """
-SELECT batch FROM tasks INDEXED BY tasks_by_batch WHERE batch > '' GROUP BY batch ORDER BY max(id) DESC LIMIT ?
-"""
-_NAMES_OF_USER = """
-SELECT batch FROM tasks WHERE batch > '' AND user_id = ? GROUP BY batch ORDER BY max(id) DESC LIMIT ?
-"""
 _NAMES_THEN = """
 SELECT batch FROM tasks WHERE batch > '' AND id <= ?1 AND (?2 IS NULL OR +user_id = ?2)
 GROUP BY batch ORDER BY max(id) DESC LIMIT ?3
 """
-_LEAST_WEIGHT = 0.05
-"""Seconds that a task counts for at least in the progress of its batch."""
-_ONE = f"""
-WITH task AS (
-    SELECT status, state, spec, max({_LEAST_WEIGHT}, coalesce(json_extract(spec, '$.estimated_time'), 0.0)) AS weight,
-        json_type(state, '$.result.original.kept') IS NOT NULL AS kept, {OF_TASKS} AS damaged
-    FROM tasks INDEXED BY tasks_by_batch WHERE batch = ? AND (? IS NULL OR +user_id = ?)
-)
-SELECT status, count(*), sum(weight),
-    sum(weight * CASE WHEN status IN ('completed', 'failed', 'cancelled') THEN 100.0
-        ELSE coalesce(json_extract(state, '$.progress'), 0.0) END),
-    min(json_extract(state, '$.created_at')), max(json_extract(state, '$.completed_at')), max(damaged),
-    sum(CASE status WHEN 'completed' THEN coalesce(json_extract(state, '$.input_read.size'), 0) END),
-    sum(CASE status WHEN 'completed' THEN coalesce(json_extract(state, CASE WHEN kept THEN '$.input_read.size'
-        ELSE '$.result.size' END), 0) END),
-    sum(CASE status WHEN 'completed' THEN kept END)
-FROM task GROUP BY status ORDER BY status
+_RUNNING = f"""
+SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_status
+WHERE status = 'running' AND +batch = ? AND (? IS NULL OR user_id = ?)
 """  # noqa: S608 - our own names
 _LAST_WRITER = f"""
 SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_output
@@ -80,31 +59,19 @@ ORDER BY id DESC LIMIT 1
 
 def read_batches(conn: sqlite3.Connection, most: int, user_id: int | None) -> tuple[Batch, ...]:
     """The newest batches; with a user those that have tasks of that user, and only these are counted."""
-    rows = conn.execute(_NAMES, (most,)) if user_id is None else conn.execute(_NAMES_OF_USER, (user_id, most))
-    found = (read_batch(conn, name, user_id) for (name,) in rows.fetchall())
+    names = list(islice(newest_batches(conn, user_id), most))
+    found = (read_batch(conn, name, user_id) for name in names)
     return tuple(batch for batch in found if batch is not None)
 
 
 def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batch | None:
     """One batch; none when no task has its name."""
-    rows = conn.execute(_ONE, (name, user_id, user_id)).fetchall() if name else []
-    if not rows:
+    kept = read_kept(conn, name, user_id) if name else None
+    if kept is None:
         return None
-    if any(row[6] for row in rows):
-        raise ViewsDamaged(f"A task of the batch {name} has changed in the views since it was written there")
-    ended = all(row[0] in FINISHED for row in rows)
-    weight = sum(row[2] for row in rows)
-    return Batch(
-        batch=name,
-        total=sum(row[1] for row in rows),
-        by_status={row[0]: row[1] for row in rows},
-        progress=round(min(100.0, sum(row[3] for row in rows) / weight), 3),
-        created_at=min(datetime.fromisoformat(row[4]) for row in rows),
-        completed_at=max(datetime.fromisoformat(row[5]) for row in rows) if ended else None,
-        bytes_before=sum(row[7] or 0 for row in rows),
-        bytes_after=sum(row[8] or 0 for row in rows),
-        originals_kept=sum(row[9] or 0 for row in rows),
-    )
+    for row in conn.execute(_RUNNING, (name, user_id, user_id)):
+        kept.of("running").done += numbers_of(state_of(row)).done
+    return _told(name, kept)
 
 
 def names_then(conn: sqlite3.Connection, last: int, most: int, user_id: int | None) -> list[str]:
@@ -114,46 +81,37 @@ def names_then(conn: sqlite3.Connection, last: int, most: int, user_id: int | No
 
 def batch_of(name: str, tasks: Iterable[Task]) -> Batch | None:
     """The same as `read_batch` of all tasks of a name; none when there are none."""
-    all_tasks = list(tasks)
-    if not all_tasks:
-        return None
-    weights = [max(_LEAST_WEIGHT, task.estimated_time) for task in all_tasks]
-    shares = [100.0 if task.status in FINISHED else task.progress for task in all_tasks]
-    done = sum(weight * share for weight, share in zip(weights, shares, strict=True)) / sum(weights)
-    completed = [task for task in all_tasks if task.status == "completed"]
-    kept = [task for task in completed if _stayed(task)]
-    ended = all(task.status in FINISHED for task in all_tasks)
+    found: KeptBatch | None = None
+    for task in tasks:
+        one = KeptBatch(task.id, task.created_at, task.completed_at, {task.status: numbers_of(task)})
+        if found is None:
+            found = one
+        else:
+            found.add(one)
+    return None if found is None else _told(name, found)
+
+
+def _told(name: str, kept: KeptBatch) -> Batch:
+    by_status = dict(sorted(kept.by_status.items()))
+    total = BatchNumbers()
+    for numbers in by_status.values():
+        total.add(numbers)
     return Batch(
         batch=name,
-        total=len(all_tasks),
-        by_status=count_by_status(all_tasks),
-        progress=round(min(100.0, done), 3),
-        created_at=min(task.created_at for task in all_tasks),
-        completed_at=max(task.completed_at for task in all_tasks if task.completed_at) if ended else None,
-        bytes_before=sum(map(_read, completed)),
-        bytes_after=sum(_read(task) if _stayed(task) else _made(task) for task in completed),
-        originals_kept=len(kept),
+        total=total.tasks,
+        by_status={status: numbers.tasks for status, numbers in by_status.items()},
+        progress=round(min(100.0, total.done / total.weight), 3),
+        created_at=kept.created_at,
+        completed_at=kept.ended_at if FINISHED.issuperset(by_status) else None,
+        bytes_before=total.bytes_before,
+        bytes_after=total.bytes_after,
+        originals_kept=total.originals_kept,
     )
 
 
 def count_by_status(tasks: Iterable[Task]) -> dict[Status, int]:
     """How many there are in each status that any is in."""
     return dict(sorted(Counter(task.status for task in tasks).items()))
-
-
-def _stayed(task: Task) -> bool:
-    """Whether the input has, although it could have given way to the result."""
-    original = task.result.get("original")
-    return isinstance(original, dict) and "kept" in original
-
-
-def _read(task: Task) -> int:
-    return task.input_read.size if task.input_read else 0
-
-
-def _made(task: Task) -> int:
-    size = task.result.get("size")
-    return int(size) if isinstance(size, int | float) else 0
 
 
 def last_writers(

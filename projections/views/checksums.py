@@ -22,6 +22,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "durations": ("type", "bucket"),
     "ends": ("minute", "status"),
     "minutes": ("minute",),
+    "batches": ("batch", "user_id"),
     "notices": ("task_id", "version", "channel", "target"),
     "notes": ("task_id", "position"),
     "dependants": ("depends_on", "task_id"),

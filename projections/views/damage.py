@@ -5,6 +5,7 @@ import sqlite3
 import msgspec
 
 from ..errors import ViewsDamaged
+from .batches import number_in_batches
 from .checksums import KEYS, SPEC, STATE, WRITTEN, is_damage, row_sum, sound
 from .shares import lost_share
 
@@ -20,6 +21,7 @@ _MISCOUNTED = """
 """In one statement, as the writer may go on between two."""
 
 
+_OF_BATCHES = "SELECT status, count(*) FROM tasks WHERE batch > '' GROUP BY status"
 _UNTOLD = """
     SELECT id FROM tasks WHERE status != 'running' AND NOT EXISTS (SELECT 1 FROM versions WHERE since = tasks.changed)
     LIMIT 1
@@ -61,9 +63,11 @@ def _lost(conn: sqlite3.Connection) -> str:
     if begins:
         conn.execute("BEGIN")
     try:
+        if number_in_batches(conn) != dict(conn.execute(_OF_BATCHES)):
+            return "the number of tasks in batches is not what was kept"
         return lost_share(conn)
     except (LookupError, ValueError, msgspec.DecodeError):  # its checksum fits, so somebody has written it
-        return "a row of the moves of groups cannot be read"
+        return "a row of the numbers of groups cannot be read"
     finally:
         if begins:
             conn.execute("COMMIT")

@@ -15,6 +15,7 @@ from ...events.recorded import Stub
 from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted
 from ...events.task_events import is_terminal
+from .batches import Batches
 from .checksums import sound
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Tally:
         self._durations: Counter[tuple[str, int]] = Counter()
         self._ends: Counter[tuple[int, Status]] = Counter()
         self._minutes: defaultdict[int, Minute] = defaultdict(Minute)
+        self._batches = Batches()
 
     def created(self, at: datetime) -> None:
         """A task was created."""
@@ -114,12 +116,14 @@ class Tally:
         if attempts or retries:
             known = self._totals.get(kind, (0, 0))
             self._totals[kind] = (known[0] + attempts, known[1] + retries)
+        self._batches.changed(before, after)
 
     def ended(self, state: TaskState, at: datetime) -> None:
         """A life came to its end. Counted by event: one batch may hold two ends of one task."""
         self._ends[minute_of(at), state.status] += 1
         if state.status == "completed":
             self._durations[state.spec.type, bucket(state.duration)] += 1
+        self._batches.ended(state, at)
 
     def write(self, conn: sqlite3.Connection) -> None:
         """Add the batch to the tables, within the transaction that is open."""
@@ -140,6 +144,7 @@ class Tally:
             )
         if self._minutes:
             self._write_minutes(conn)
+        self._batches.write(conn)
 
     def _write_minutes(self, conn: sqlite3.Connection) -> None:
         first, latest = min(self._minutes), max(self._minutes)

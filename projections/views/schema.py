@@ -63,6 +63,16 @@ CREATE TABLE minutes (
     waits TEXT NOT NULL,
     checksum INTEGER
 ) STRICT;
+CREATE TABLE batches (
+    batch TEXT NOT NULL,
+    user_id INTEGER NOT NULL,
+    newest INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    ended_at TEXT,
+    numbers TEXT NOT NULL,
+    checksum INTEGER,
+    PRIMARY KEY (batch, user_id)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE notices (
     task_id INTEGER NOT NULL,
     version INTEGER NOT NULL,
@@ -182,6 +192,8 @@ CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE {i
 CREATE INDEX versions_by_lane ON versions (status, lane, id, kind, user_id) WHERE status <> 'running';
 CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE {is_seldom("status")};
 CREATE INDEX versions_pending ON versions (kind, since, id, user_id) WHERE status = 'pending';
+CREATE INDEX batches_by_newest ON batches (newest);
+CREATE INDEX batches_by_user ON batches (user_id, newest);
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 

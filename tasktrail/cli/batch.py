@@ -182,7 +182,7 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
                 show(done, _words(found, _left(done - first, 100 - done, time.monotonic() - began)))
                 if all(batch.completed_at for batch in found):
                     break
-            if signals.next(poller.pause(_LOOK_EVERY)) is not None:
+            if signals.next(_LOOK_EVERY) is not None:
                 left = True
                 break
     if left:  # said once the line of progress is gone

@@ -229,10 +229,6 @@ LOOK_EVERY = 0.4
 """Seconds between two looks at a task."""
 _PATIENCE = 15.0
 """Seconds that a service may be away, for a restart, before that is an error."""
-_SHARE = 0.1
-"""Of the time that somebody looks on, a question that is dear may take so much, …"""
-_MOST_BETWEEN = 10.0
-"""… but one is asked after so many seconds at the latest."""
 
 
 class Poller:
@@ -242,8 +238,6 @@ class Poller:
         self._display = display
         self._clock = clock
         self._away_since: float | None = None
-        self._took = 0.0
-        """Seconds that the last answer took."""
 
     def at(self, reading: "Followed | Reading", task_id: int) -> "Task | None":
         """Ask for the task and show it. None while the service does not answer."""
@@ -254,7 +248,6 @@ class Poller:
 
     def ask(self, question: Callable[[], T]) -> T | None:
         """The answer, or None while the service does not answer. After `_PATIENCE` seconds the error is raised."""
-        asked = self._clock()
         try:
             answer = question()
         except (ServiceUnreachable, NotReady):
@@ -262,12 +255,7 @@ class Poller:
                 return None
             raise
         self._away_since = None
-        self._took = self._clock() - asked
         return answer
-
-    def pause(self, least: float) -> float:
-        """Seconds until it is to ask again. How far a batch is, the service tells by a look at each of its tasks."""
-        return max(least, min(self._took / _SHARE, _MOST_BETWEEN))
 
     def _patient(self) -> bool:
         now = self._clock()

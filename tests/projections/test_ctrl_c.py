@@ -31,8 +31,8 @@ def usual() -> Iterator[None]:
 def journal(tmp_path: Path) -> Iterator[Journal]:
     with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
         journal = Journal(log)
-        journal.record(1, Created(type="quick", label="l", batch="b"))
-        journal.record(2, Created(type="quick", label="l", batch="b", parent_task_id=1, depends_on=(1,)))
+        journal.record(1, Created(type="quick", label="l"))
+        journal.record(2, Created(type="quick", label="l", parent_task_id=1, depends_on=(1,)))
         yield journal
 
 
@@ -79,7 +79,7 @@ def test_ctrl_c_ends_a_check(tmp_path: Path, views: Path, pressed: Callable[[Any
         verify(log, views)
 
 
-@pytest.mark.parametrize("ask", [lambda asked: asked.batch("b"), lambda asked: asked.children(1)])
+@pytest.mark.parametrize("ask", [lambda asked: asked.children(1), lambda asked: asked.stats_of(0, BEGIN)])
 def test_ctrl_c_ends_a_question(
     views: Path, pressed: Callable[[Any], None], ask: Callable[[TaskQueries], object]
 ) -> None:
@@ -92,7 +92,7 @@ def test_ctrl_c_ends_a_question(
 def test_without_ctrl_c_damage_is_damage(views: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "row_sum", lambda *_: 1 / 0)
     with closing(TaskQueries.open(views)) as asked, pytest.raises(ViewsDamaged):
-        asked.batch("b")
+        asked.children(1)
 
 
 def test_who_handles_ctrl_c_in_a_way_of_his_own_is_left_to_it(views: Path, pressed: Callable[[Any], None]) -> None:
@@ -101,7 +101,7 @@ def test_who_handles_ctrl_c_in_a_way_of_his_own_is_left_to_it(views: Path, press
     try:
         pressed(a_state)
         with closing(TaskQueries.open(views)) as asked:
-            assert asked.batch("b") is not None
+            assert asked.children(1) is not None
     finally:
         signal.signal(signal.SIGINT, before)
     assert came

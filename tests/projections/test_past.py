@@ -558,7 +558,7 @@ def test_however_records_are_cut_into_batches_the_past_is_the_same() -> None:
         pieces.apply(journal.records[begin:end])
         pieces._versions = chance.choice((None, pieces._versions))  # a service that starts anew has nothing in memory
         begin = end
-    for table in WRITTEN:
+    for table in (*WRITTEN, "batches"):
         rows = [
             views.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for views in (whole, pieces)
         ]

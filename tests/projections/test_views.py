@@ -33,7 +33,7 @@ from tasktrail.projections.views.checksums import KEYS, WRITTEN
 from tasktrail.projections.views.rebuild import pull
 from tasktrail.projections.views.rows import SPEAK_OF_A_TASK
 
-TABLES = ("tasks", "counts", "totals", "durations", "ends", "minutes", "progress", *WRITTEN)
+TABLES = ("tasks", "counts", "totals", "durations", "ends", "minutes", "batches", "progress", *WRITTEN)
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
 
 

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from tasktrail.cli import watch
-from tasktrail.cli.progress import Bars, Lines, Poller
+from tasktrail.cli.progress import Bars
 from tasktrail.cli.watch import Watch, _expected
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
@@ -158,15 +158,3 @@ def test_a_later_attempt_without_a_checkpoint_began_at_0_and_goes_on_at_its_own_
     assert _expected(task, {"noop": 200.0}, now) == pytest.approx(900.0)
     saved = replace(task, checkpoint=Checkpoint(processed_frames=9))
     assert _expected(saved, {"noop": 200.0}, now) == pytest.approx(180.0), "it may have begun anywhere"
-
-
-def test_a_question_that_is_dear_is_asked_less_often() -> None:
-    times = iter((0.0, 0.25, 10.0, 40.0, 50.0, 50.001))
-    poller = Poller(Lines(err=True), clock=lambda: next(times))
-    assert poller.pause(0.5) == 0.5
-    assert poller.ask(lambda: "quick") == "quick"
-    assert poller.pause(0.5) == 2.5
-    poller.ask(lambda: "very dear")
-    assert poller.pause(0.5) == 10
-    poller.ask(lambda: "quick again")
-    assert poller.pause(0.5) == 0.5
