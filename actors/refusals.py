@@ -12,6 +12,7 @@ from typing import Any
 from ..events import TasktrailError
 from ..events.clock import Clock
 from ..events.system_events import CommandRefused
+from ..events.values import MAX_INTEGER, in_words
 from .core.messages import Refusal
 
 A_MINUTE = 10
@@ -47,11 +48,11 @@ class Refusals:
         self._given: Counter[str] = Counter()
         """Actor → how many of this minute are recorded for themselves."""
 
-    def note(self, actor: str, command: str, error: TasktrailError, task_id: int | None = None) -> None:
+    def note(self, actor: object, command: str, error: TasktrailError, task_id: object = None) -> None:
         """Somebody whom the service knows has sent a command, and it was refused.
 
-        `command`: its tag, or the route that refused it unseen; no text of the sender's. A failure of the service is no
-        refusal.
+        `command`: its tag, or the route that refused it unseen; no text of the sender's. Actor and task may be
+        anything, as the command may have been refused for them. A failure of the service is no refusal.
         """
         self._note(actor, command, error.status, error.code, error.title, task_id)
 
@@ -59,10 +60,11 @@ class Refusals:
         """The same of an error as it is answered."""
         self._note(actor, command, problem["status"], problem["code"], problem["title"], None)
 
-    def _note(self, actor: str, command: str, status: int, code: str, title: str, task_id: int | None) -> None:
+    def _note(self, actor: object, command: str, status: int, code: str, title: str, task_id: object) -> None:
         if status >= _SERVER_ERRORS:
             return
-        key = (_legible(actor), command, code, task_id, title)
+        named = task_id if type(task_id) is int and 0 < task_id <= MAX_INTEGER else None
+        key = (_legible(actor), command, code, named, title)
         with self._lock:
             self._begin_minute()
             if key in self._waiting:
@@ -110,6 +112,7 @@ class Refusals:
             return tuple(taken)
 
 
-def _legible(actor: str) -> str:
+def _legible(actor: object) -> str:
     """The actor as a name: a refused command may have anything in its place."""
-    return "".join(char if char.isprintable() else "?" for char in actor[:_LONGEST_ACTOR])
+    name = actor if isinstance(actor, str) else in_words(actor)
+    return "".join(char if char.isprintable() else "?" for char in name[:_LONGEST_ACTOR])

@@ -314,8 +314,11 @@ class CommandRefused(_SystemEvent, frozen=True, kw_only=True):
     """
     code: str = ""
     """That of the error; empty likewise."""
-    named_task: Whole | None = None
-    """The task that it named. There may be none of that number, and it is no part of that task's history."""
+    named_task: int | None = None
+    """The task that it named. There may be none of that number, and it is no part of that task's history.
+
+    No view has it, and there are logs in which it is of any size.
+    """
     times: Whole = 1
     """How many alike there were."""
 

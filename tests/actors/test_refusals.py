@@ -96,12 +96,19 @@ def test_names_are_no_way_round_the_bound(refusals: Refusals, clock: SteadyClock
     assert sum(refusal.event.times for refusal in told) == 6000
 
 
-@pytest.mark.parametrize("name", ["x" * 100_000, "a\x1b[2Jb\n", "\x00"])
-def test_whatever_stands_for_an_actor_is_made_a_name(refusals: Refusals, name: str) -> None:
+@pytest.mark.parametrize("name", ["x" * 100_000, "a\x1b[2Jb\n", "\x00", 5, [1], pytest.param(2**20_000, id="huge")])
+def test_whatever_stands_for_an_actor_is_made_a_name(refusals: Refusals, name: object) -> None:
     refusals.note(name, "cancel_task", UnknownTask("none"))
     (refusal,) = refusals.take()
     assert len(refusal.actor) <= 100
     assert refusal.actor.isprintable()
+
+
+@pytest.mark.parametrize("task_id", [2**70, 0, -1, True, 1.5, "abc", [7]])
+def test_what_cannot_be_the_number_of_a_task_is_not_kept(refusals: Refusals, task_id: object) -> None:
+    refusals.note("anna", "cancel_task", UnknownTask("none"), task_id)
+    (refusal,) = refusals.take()
+    assert refusal.event.named_task is None
 
 
 @pytest.mark.parametrize("error", [DiskFailed("broken"), TasktrailError("a fault of ours")])

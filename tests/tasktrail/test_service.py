@@ -287,6 +287,18 @@ def test_many_commands_are_answered_in_order_and_refusals_stand_among_them(servi
     assert kinds == [1, "unknown_task", "unknown_type", 2]
 
 
+@pytest.mark.parametrize("fields", [{"task_id": 2**70}, {"task_id": [7]}, {"task_id": 7, "actor": 5}])
+def test_a_refused_command_with_anything_in_it_leaves_a_log_that_opens_again(
+    open_service: Opener, fields: dict[str, Any]
+) -> None:
+    with open_service() as service:
+        [answer] = service.send_many([CancelTask(**fields)])
+        assert isinstance(answer, TasktrailError)
+        assert answer.status < 500
+    with open_service() as service:
+        assert "CommandRefused" in names(service.log())
+
+
 def test_a_folder_that_nothing_can_be_written_in_is_refused_at_once(
     service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
