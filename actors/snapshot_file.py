@@ -15,8 +15,11 @@ import msgspec
 
 from ..events.log.event_log import ReadableLog
 from ..events.log.files import plain_file
+from ..events.recorded import EVENT_TAGS
+from ..events.system_events import UserErased
 
 PART = ".part"
+_USER_ERASED = EVENT_TAGS[UserErased]
 
 
 class SnapshotUnusable(Exception):
@@ -32,7 +35,7 @@ class Foreign(SnapshotUnusable):
 
 
 class Outdated(SnapshotUnusable):
-    """Tasks were forgotten since it was taken. Whoever did that deletes it, or the next start does."""
+    """Tasks were forgotten since it was taken, or a user was erased. Whoever did that deletes it."""
 
 
 class OtherCode(SnapshotUnusable):
@@ -116,12 +119,19 @@ def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tupl
         record = next(iter(log.read(after=header.position - 1, limit=1)), None)
         if record is None or record.position != header.position or record.hash.hex() != header.hash:
             raise Foreign(f"the log does not hold what the snapshot says of position {header.position}")
-        if drops := log.drops(header.position):
-            raise Outdated(f"it is older than position {drops[0].position}, where tasks were forgotten")
+        if position := gone_since(log, header.position):
+            raise Outdated(f"it is older than position {position}, where tasks were forgotten or a user was erased")
         try:
             yield header, _lines(file, first)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise SnapshotUnusable(f"a line cannot be read: {error}") from error
+
+
+def gone_since(log: ReadableLog, position: int) -> int:
+    """Where the log lost anything that a snapshot as of a position may have; 0 if it did not."""
+    if drops := log.drops(position):
+        return drops[0].position
+    return next(iter(log.newest_of(_USER_ERASED, position, log.head().position, 1)), 0)
 
 
 @contextmanager

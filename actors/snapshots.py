@@ -16,23 +16,32 @@ import msgspec
 from msgspec.structs import replace
 
 from ..events import TaskState
-from ..events.errors import LogCorrupt, TaskForgotten
+from ..events.errors import LogCorrupt, NotReady, TaskForgotten
 from ..events.log.event_log import Head, ReadableLog
-from ..events.log.log_reader import LogReader
 from ..events.log.stubs import forgotten
 from ..events.recorded import Stub
 from ..events.state import fold
 from ..projections.history import recall_from
 from ..projections.notices import TELLING
 from ..projections.outbox import Outbox
-from ..projections.verification import REMEDIES, Finding, Verification, tasks_that_are_gone
+from ..projections.verification import REMEDIES, Finding, Verification
 from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits
 from .core.state import Durable, SchedulerState
 from .core.tasks import AsCreated, Tasks
 from .delivery.dispatcher import Dispatcher, Kept
-from .snapshot_file import Absent, OtherCode, Outdated, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
+from .snapshot_file import (
+    Absent,
+    OtherCode,
+    Outdated,
+    SnapshotHeader,
+    SnapshotUnusable,
+    clear_parts,
+    gone_since,
+    reading,
+    write,
+)
 
 _FORMAT = 3
 """Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
@@ -99,17 +108,24 @@ class SnapshotKind(Generic[_F]):
             return None
         return recalled
 
-    def take(self, log: ReadableLog, path: Path, head: Head) -> _F:
+    def take(self, log: ReadableLog, path: Path, head: Head) -> None:
         """Fold the log up to `head`, from the older snapshot on if possible, and write the result in its place."""
+        self.keep(self.continued(log, path, head), log, path, head)
+
+    def continued(self, log: ReadableLog, path: Path, head: Head) -> _F:
+        """The fold alone."""
         folded = self.recalled(log, path)
         if folded is None:
             folded = self.blank(log)
         self.advance(folded, log, head.position)
-        header = SnapshotHeader(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
-        write(path, header, self.lines_of(folded, log))
         return folded
 
-    def findings(self, log: LogReader, path: Path) -> Iterator[Finding]:
+    def keep(self, folded: _F, log: ReadableLog, path: Path, head: Head) -> None:
+        """Write what was folded up to `head`."""
+        header = SnapshotHeader(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
+        write(path, header, self.lines_of(folded, log))
+
+    def findings(self, log: ReadableLog, path: Path) -> Iterator[Finding]:
         """What is wrong with the file: it is compared, byte by byte, with a fold of all records."""
         try:
             with reading(path, self.name, self.code(), log) as (header, lines):
@@ -122,7 +138,7 @@ class SnapshotKind(Generic[_F]):
             message = f"{path} cannot be used: {error}. It may be deleted."
             yield Finding(position=0, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
             return
-        if differs and not tasks_that_are_gone(log, header.position, header.position):  # these are in one of both only
+        if differs and not gone_since(log, header.position):  # or is it gone since a moment?
             message = f"{path} is not what the log folds to at {header.position}."
             yield Finding(position=header.position, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
 
@@ -218,21 +234,28 @@ def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
 def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
     """Write both snapshots as of the log's end. Returns its position, and how many tasks were in memory.
 
-    Raises OSError, and the errors of reading a log.
+    Raises OSError, `NotReady` while an erasure goes on, and the errors of reading a log.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     clear_parts(folder)
     head = log.head()
     if not head.position:
         return 0, 0
-    tasks = len(SCHEDULER_SNAPSHOT.take(log, folder / SCHEDULER_SNAPSHOT.name, head).tasks)
+    path = folder / SCHEDULER_SNAPSHOT.name
+    state = SCHEDULER_SNAPSHOT.continued(log, path, head)
+    if state.durable.erasures:  # its keys may be there still, and the log can be read with them
+        raise NotReady("An erasure is not finished, and a snapshot would have what it is to erase")
+    SCHEDULER_SNAPSHOT.keep(state, log, path, head)
     OUTBOX_SNAPSHOT.take(log, folder / OUTBOX_SNAPSHOT.name, head)
-    return head.position, tasks
+    return head.position, len(state.tasks)
 
 
-def with_snapshots(found: Verification, log: LogReader, folder: Path) -> Verification:
-    """Add what is wrong with the snapshots to what was found in log and views. A log with faults has no fold."""
-    if not found.ok:
+def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verification:
+    """Add what is wrong with the snapshots to what was found in log and views.
+
+    A log with faults has no fold, and one of which not everything can be read here has another.
+    """
+    if not found.ok or found.without_key:
         return found
     with uncollected():
         wrong = [
@@ -242,7 +265,7 @@ def with_snapshots(found: Verification, log: LogReader, folder: Path) -> Verific
     return replace(found, ok=not wrong, findings=tuple(wrong))
 
 
-def drop_drifted(log: LogReader, folder: Path) -> list[Finding]:
+def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
     """Delete each snapshot that is not what the log folds to, and say so. The next one is made from the whole log."""
     with uncollected():
         found = []

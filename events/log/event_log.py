@@ -96,6 +96,9 @@ class ReadableLog(Protocol):
     def drops(self, after: int = 0) -> "list[Drop]":
         """The records behind a position that have dropped others, in whose place stubs are read."""
 
+    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
+        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+
 
 class EventLog(ReadableLog, Protocol):
     """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""

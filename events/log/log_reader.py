@@ -59,9 +59,6 @@ class LogReader(ReadableLog, Protocol):
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
 
-    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
-
     def faults(self) -> Iterator[Fault]:
         """Everything that is wrong with the log and its rows; `verify` looks at the rules and the views as well."""
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from copy import copy
+from itertools import islice
 from typing import Self
 
 from ..context import NOTHING_KNOWN, Belongings
@@ -91,6 +92,11 @@ class MemoryEventLog:
     def drops(self, after: int = 0) -> list[Drop]:
         """The records behind a position that have dropped others."""
         return [Drop(one.position, one.event) for one in self._records[after:] if isinstance(one.event, DROPS)]
+
+    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
+        """The positions of the newest records of a kind in a stretch of the log, newest first."""
+        found = (one.position for one in reversed(self._records[after:until]) if one.name == event)
+        return list(islice(found, limit))
 
     def _check_owner(self) -> None:
         if self._owners[-1] != self.epoch:

@@ -269,6 +269,22 @@ def version_at(conn: sqlite3.Connection, task_id: int, position: int = MAX_INTEG
     return next((row[2] for row in Archives(conn).of_task_backwards(task_id) if row[0] <= position), 0)
 
 
+def newest_of(conn: sqlite3.Connection, event: str, after: int, until: int, limit: int) -> list[int]:
+    """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+    wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
+    rows = fetch(conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
+    found = [int(row[0]) for row in rows]
+    archives = Archives(conn)
+    if len(found) < limit and after < archives.until():
+        least = min(found, default=until + 1)
+        for row in archives.of_kind_backwards(event):
+            if row[0] <= after or len(found) == limit:
+                break
+            if row[0] < least:
+                found.append(row[0])
+    return found
+
+
 def joined(archived: Iterable[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Rows from archives, and those of the table behind them: some may still be in both."""
     rows = list(archived)

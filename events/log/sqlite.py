@@ -59,6 +59,7 @@ from .reading import (
     SELECT,
     fetch,
     joined,
+    newest_of,
     pages,
     read_head,
     read_parts,
@@ -501,6 +502,10 @@ class SqliteEventLog:
         """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
         return read_parts(self._conn, parts, until, self._decrypt.anew())
 
+    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
+        """The positions of the newest records of a kind in a stretch of the log, newest first."""
+        return newest_of(self._conn, event, after, until, limit)
+
     def drops(self, after: int = 0) -> list[Drop]:
         """The records behind a position that have dropped others."""
         return list(read_drops(self._conn, after))
@@ -742,19 +747,8 @@ class SqliteLogReader:
         return version_at(self._conn, task_id, position)
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
-        wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
-        rows = fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
-        found = [int(row[0]) for row in rows]
-        archives = Archives(self._conn)
-        if len(found) < limit and after < archives.until():
-            least = min(found, default=until + 1)
-            for row in archives.of_kind_backwards(event):
-                if row[0] <= after or len(found) == limit:
-                    break
-                if row[0] < least:
-                    found.append(row[0])
-        return found
+        """The positions of the newest records of a kind in a stretch of the log, newest first."""
+        return newest_of(self._conn, event, after, until, limit)
 
     def faults(self) -> Iterator[Fault]:
         """Everything that is wrong with the file and its rows; `verify` looks at the rules and the views as well."""

@@ -288,6 +288,14 @@ def test_dropped_records_leave_stubs_from_the_same_commit_on(whole: EventLog) ->
     assert whole.append([progressed(1, 3)], expected=6)[0].version == 3
 
 
+def test_the_newest_of_a_kind_are_told_newest_first(log: EventLog) -> None:
+    log.append([created(1), progressed(1, 2), created(2), created(3), progressed(2, 2)], expected=0)
+    assert log.newest_of("created", 0, 5, 9) == [4, 3, 1]
+    assert log.newest_of("created", 1, 3, 9) == [3]
+    assert log.newest_of("created", 0, 5, 2) == [4, 3]
+    assert log.newest_of("failed", 0, 5, 9) == []
+
+
 def test_whether_a_task_is_as_it_was_read_is_known_without_archives(log: EventLog) -> None:
     log.append([created(1), progressed(1, 2), created(2)], expected=0)
     assert (log.is_newest(1, 2), log.is_newest(2, 1)) == (True, True)

@@ -46,10 +46,6 @@ _ENCRYPTED_WITH = f"""
     WHERE starts_with(data, '{BEGINS}') AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) = ANY(%s)
 """  # noqa: S608 - our own words
 _VERSION_AT = "SELECT coalesce(max(version), 0) FROM tasktrail.events WHERE task_id = %s AND position <= %s"
-_NEWEST_OF = """
-    SELECT position FROM tasktrail.events WHERE position > %s AND position <= %s AND event = %s
-    ORDER BY position DESC LIMIT %s
-"""
 _STATUS_SINCE = """
     SELECT position FROM tasktrail.events WHERE task_id = %s AND event NOT IN ('progressed', 'checkpointed')
     ORDER BY version DESC LIMIT 1
@@ -231,10 +227,6 @@ class PostgresqlLogReader(Reading):
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
         return int(self._fetch(_VERSION_AT, (task_id, position))[0][0])
-
-    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
-        return [int(row[0]) for row in self._fetch(_NEWEST_OF, (after, until, event, limit))]
 
     def segments(self) -> list[KnownArchive]:
         """There are none: PostgreSQL has all records in its tables."""

@@ -55,6 +55,10 @@ _OF_PARTS = f"""
             ON event = 'adjusted' AND {ADJUSTED_TASK} = part.task AND position > part.after
     ) AND position <= %(until)s ORDER BY position
 """  # noqa: S608 - our own names
+_NEWEST_OF = """
+    SELECT position FROM tasktrail.events WHERE position > %s AND position <= %s AND event = %s
+    ORDER BY position DESC LIMIT %s
+"""
 _DROPS = f"SELECT position, data FROM tasktrail.events WHERE event = '{DROPPING}' AND position > %s ORDER BY position"  # noqa: S608 - our own names
 _LEFT = f"SELECT {LEFT} FROM tasktrail.events WHERE position BETWEEN %s AND %s ORDER BY position"  # noqa: S608 - our own names
 _FIRSTS = """
@@ -170,6 +174,10 @@ class Reading:
     def _records(self, rows: Iterable[tuple[Any, ...]]) -> list[Recorded]:
         decrypt = self._decrypt.anew()
         return [from_row(row[:14], row[14], decrypt) for row in map(told_row, rows)]
+
+    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
+        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+        return [int(row[0]) for row in self._fetch(_NEWEST_OF, (after, until, event, limit))]
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records behind a position that have dropped others. One that cannot be read is left to other checks."""
