@@ -38,6 +38,8 @@ def find_damage(conn: sqlite3.Connection) -> str:
         wrong = conn.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if wrong != "ok":
             return str(wrong)
+        if conn.execute("SELECT 1 FROM progress").fetchone() is None:
+            return "it does not say how far it has come"
         for table in (*KEYS, *WRITTEN):
             for _row in sound(conn.execute(f"SELECT * FROM {table}")):  # noqa: S608 - our own names
                 pass

@@ -216,7 +216,7 @@ def lost_share(conn: sqlite3.Connection) -> str:
         if group != name:
             name, numbers = group, {}
         if numbers != dict(_pairs(base)):
-            return f"numbers of {name} are missing"
+            return f"numbers by {name.partition(' ')[0]} are missing"  # a label is personal, and this is logged
         block = _Block(name, before=numbers, moves=_NUMBERS.decode(moves))
         field = name.partition(" ")[0]
         found[field] = _after(found[field], Counter(block.moves[1::2]))

@@ -447,11 +447,13 @@ def test_a_row_of_moves_that_is_missing_is_damage() -> None:
         rows = conn.execute("SELECT * FROM shares").fetchall()
         for row in rows:
             conn.execute("DELETE FROM shares WHERE tasks_of = ? AND since = ?", row[:2])
-            assert "are missing" in find_damage(conn)
+            assert find_damage(conn) == f"numbers by {row[0].partition(' ')[0]} are missing"
             conn.execute("INSERT INTO shares VALUES (?, ?, ?, ?, ?)", row)
         assert len(rows) > 20
         conn.execute("INSERT INTO shares VALUES ('else 7', 7, x'90', x'91', row_sum('else 7', 7, x'90', x'91'))")
         assert "cannot be read" in find_damage(conn)
+        conn.execute("DELETE FROM progress")
+        assert find_damage(conn) == "it does not say how far it has come"
 
 
 def test_moves_are_walked_where_few_of_them_are_stale(journal: Journal) -> None:
