@@ -45,6 +45,7 @@ from ..events.errors import (
     OutcomeUnknown,
     TaskForgotten,
     UnknownTask,
+    UnusableOrder,
 )
 from ..events.log.event_log import already_appended
 from ..events.log.log_reader import LogReader
@@ -656,7 +657,7 @@ class Scheduler(Actor):
             logger.exception("somebody could not be told", what=type(what).__name__)
 
     def _append_failed(self, error: BaseException) -> None:
-        if isinstance(error, Fenced | LogCorrupt | LogGone | LogTooNew):
+        if isinstance(error, Fenced | LogCorrupt | LogGone | LogTooNew | UnusableOrder):
             self.trouble, self._given_up = error, True
             self._on_fatal(error)
             self._answer_all(error)

@@ -454,17 +454,20 @@ class LogCorrupt(TasktrailError):
     remedy = "Run `tasktrail verify` for the first bad position and restore the folder from a backup."
 
 
-class UnusableOrder(LogCorrupt):
-    """What is recorded as to be done cannot be followed: by this version, or with the time zones of this machine."""
+class UnusableOrder(TasktrailError):
+    """A schedule or a rate is recorded that this version, or the time zones of this machine, cannot follow."""
 
+    code = "unusable_order"
+    status = 500
+    title = "What is recorded to be done cannot be done here"
     remedy = (
         "Install the newest tasktrail and `tzdata`: a newer one may have recorded it. If it cannot be followed with "
         "these either, somebody has altered it: restore the newest backup from before."
     )
 
-    def __init__(self, position: int, what: str) -> None:
+    def __init__(self, position: int, why: str) -> None:
         """`position`: that of the record."""
-        super().__init__(f"Position {position} cannot be followed here: {what}")
+        super().__init__(f"Position {position}: {why}")
         self.position = position
 
 

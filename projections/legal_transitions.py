@@ -25,6 +25,7 @@ from ..events.system_events import (
     TasksForgotten,
 )
 from ..events.task_events import is_erased, unique_key_of
+from ..events.values import EARLIEST, LATEST
 
 _Move: TypeAlias = str
 """An event's tag; of a failure and a retry with what sets them apart."""
@@ -134,6 +135,9 @@ class Lawbook:
 
     def judge(self, record: Recorded) -> Iterator[str]:
         """What is wrong with the record, in words."""
+        of_schedule = record.event.fire_time if isinstance(record.event, Created | Deduplicated) else None
+        if of_schedule is not None and not EARLIEST <= of_schedule < LATEST:  # no run comes behind it
+            yield "it is the run of a time that is not between the years 1970 and 9900"
         if type(record.event) in SYSTEM_TAGS:
             yield from self._judge_system(record, record.event)
         elif record.task_id <= 0:

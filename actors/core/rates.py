@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from ...events import TaskState
+from ...events.commands import RateName, RateText
 from .limits import EACH, LimitKey, LimitKind, limit_keys_of
 
 MOST_STARTS = 9999
@@ -51,8 +52,8 @@ def key_named(name: str) -> LimitKey:
 
 def _read(name: str, text: str) -> tuple[LimitKey, Rate]:
     try:
-        return key_named(name), rate_of(text)
-    except (ValueError, LookupError, OverflowError):
+        return key_named(msgspec.convert(name, RateName)), rate_of(msgspec.convert(text, RateText))
+    except msgspec.ValidationError:
         raise ValueError(f"{name}={text}") from None
 
 

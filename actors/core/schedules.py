@@ -155,10 +155,8 @@ def check_schedule(schedule: ScheduleAdded) -> None:
     """Raises `InvalidValue` for a schedule that cannot be read, or that never runs."""
     if bool(schedule.cron) == (schedule.every is not None):
         raise InvalidValue("A schedule has either a cron expression or an interval", field="cron")
-    try:
-        ZoneInfo(schedule.timezone)
-    except (KeyError, OSError, ValueError) as error:
-        raise InvalidValue(f"There is no time zone {schedule.timezone!r}", field="timezone") from error
+    if not _is_zone(schedule.timezone):
+        raise InvalidValue(f"There is no time zone {schedule.timezone!r}", field="timezone")
     try:
         never = next_after(schedule, schedule.starting_at) is None
     except (CronSimError, AssertionError, ValueError) as error:
@@ -170,6 +168,14 @@ def check_schedule(schedule: ScheduleAdded) -> None:
         ) from error
     if never:
         raise InvalidValue(f"{schedule.cron!r} names no time within fifty years", field="cron", status=CONTRADICTION)
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        return False
+    return True
 
 
 def next_after(schedule: ScheduleAdded, after: datetime) -> datetime | None:
@@ -192,8 +198,9 @@ def next_run(schedule: Schedule, after: datetime) -> datetime | None:
     try:
         return next_after(schedule.spec, after)
     except (CronSimError, AssertionError, ValueError, ArithmeticError, LookupError, OSError) as error:
-        what = f"the times of the schedule {schedule.spec.schedule} ({error})"
-        raise UnusableOrder(schedule.position, what) from error
+        spec = schedule.spec
+        why = f"there is no time zone {spec.timezone!r}" if not _is_zone(spec.timezone) else str(error)
+        raise UnusableOrder(schedule.position, f"the schedule {spec.schedule} cannot run here: {why}") from error
 
 
 def latest(schedule: ScheduleAdded, after: datetime, until: datetime, count: int) -> list[datetime]:

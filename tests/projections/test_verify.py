@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -443,6 +444,13 @@ def test_every_event_of_a_task_has_its_row_in_the_law() -> None:
     moves = {move for _before, move in _LAW}
     forgotten = [tag for tag in TAGS.values() if not any(re.match(rf"{tag}\b", move) for move in moves)]
     assert forgotten == [], "verify would fail at them: add rows to _LAW in projections/legal_transitions.py"
+
+
+def test_a_run_beyond_the_calendar_is_found() -> None:
+    """No schedule could go on behind it."""
+    never = datetime.max.replace(tzinfo=UTC)
+    told = "it is the run of a time that is not between the years 1970 and 9900"
+    assert [judged((1, Created(type="noop", schedule="s", fire_time=at))) for at in (BEGIN, never)] == [[], [told]]
 
 
 def test_two_open_tasks_of_one_key_are_found() -> None:

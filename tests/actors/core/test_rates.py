@@ -15,7 +15,7 @@ from tasktrail.actors.core.messages import LimitsConfigured, Tick
 from tasktrail.actors.core.rates import key_named, rate_name, rate_of
 from tasktrail.events import Started
 from tasktrail.events.commands import SetLimits
-from tasktrail.events.errors import CannotStartNow, LogCorrupt
+from tasktrail.events.errors import CannotStartNow, UnusableOrder
 from tasktrail.events.reports import CapacityChanged
 from tasktrail.events.system_events import RatesConfigured
 
@@ -51,7 +51,7 @@ def test_a_recorded_rate_that_this_version_cannot_keep_is_told_with_its_position
     """A newer one may know rates of more than types, users and labels; and somebody may have altered the record."""
     core = limited()
     position = core.alter(RatesConfigured(rates={name: rate}))
-    with pytest.raises(LogCorrupt, match=rf"Position {position} .*{name}={rate}.*restore"):
+    with pytest.raises(UnusableOrder, match=rf"Position {position}: .*{name}={rate} .*restore"):
         core.again()
 
 

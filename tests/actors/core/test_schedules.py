@@ -16,7 +16,7 @@ from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.core.schedules import latest, next_after, times_after
 from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, PauseQueue, RemoveSchedule
-from tasktrail.events.errors import InvalidValue, LogCorrupt, NothingToChange, ScheduleExists, UnknownSchedule
+from tasktrail.events.errors import InvalidValue, NothingToChange, ScheduleExists, UnknownSchedule, UnusableOrder
 from tasktrail.events.system_events import ScheduleAdded
 from tasktrail.events.task_events import Estimated
 
@@ -74,7 +74,7 @@ def test_a_recorded_schedule_that_cannot_run_here_is_told_with_its_position(
 ) -> None:
     """Another machine may know more zones, a newer version more expressions; and somebody may have altered it."""
     position = core.alter(unusable)
-    with pytest.raises(LogCorrupt, match=rf"Position {position} .* schedule s .*tzdata.*restore"):
+    with pytest.raises(UnusableOrder, match=rf"Position {position}: the schedule s cannot run here: .*tzdata.*restore"):
         core.again().state.next_wake()
 
 

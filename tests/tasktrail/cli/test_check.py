@@ -20,7 +20,7 @@ from tasktrail.cli.session import Environment
 from tasktrail.config.load import keys
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.errors import LogCorrupt
+from tasktrail.events.errors import UnusableOrder
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import RatesConfigured, ScheduleAdded
@@ -117,7 +117,10 @@ def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
             ),
             "Newtown",
         ),
-        (RatesConfigured(rates={"batch:x": "3/m"}), "batch:x=3/m"),
+        *(
+            (RatesConfigured(rates={name: rate}), f"{name}={rate}")
+            for name, rate in (("batch:x", "3/m"), ("type:x", "-1/m"), ("type:x", "5/999999999d"), ("type:x", "0/m"))
+        ),
     ],
 )
 def test_an_order_that_a_service_could_not_follow_is_found_and_refused_at_a_start(
@@ -132,7 +135,7 @@ def test_an_order_that_a_service_could_not_follow_is_found_and_refused_at_a_star
     assert told in shown.out
     assert "NOT sound: 1 finding" in shown.out
     assert "Position" not in shown.out, "it is told once"
-    with pytest.raises(LogCorrupt, match="Position 4"):
+    with pytest.raises(UnusableOrder, match="Position 4"):
         TaskService.open(data)
 
 
