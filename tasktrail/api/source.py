@@ -420,12 +420,17 @@ def _orders(log: LogReader, position: int) -> SchedulerState:
     return state
 
 
+def refuse_unusable(log: LogReader, position: int) -> None:
+    """Raise `UnusableOrder` if a service that starts here could not follow what is recorded up to a position."""
+    _orders(log, position).next_runs.first()
+
+
 def with_orders(found: Verification, log: LogReader) -> Verification:
     """Add the first order that a service which starts here could not follow. A log with faults is not asked."""
     if not found.ok:
         return found
     try:
-        _orders(log, found.position).next_runs.first()
+        refuse_unusable(log, found.position)
     except UnusableOrder as error:
         message = without_place(error.message, error.position)
         finding = Finding(position=error.position, code="unusable", message=message, remedy=error.advice)

@@ -26,6 +26,7 @@ from ..actors.executor import Capabilities
 from ..actors.machine import Machine, MachineLimits, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
 from ..api.client import Client
+from ..api.source import refuse_unusable
 from ..backups.evidence import refuse_older_log
 from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
@@ -386,8 +387,10 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
                     return None, version, (f"{path}: position {writer.position}: {writer.fault}", LogTooNew.remedy)
             last = list(log.read(after=log.head().position - 1, limit=1))
             fault = next(log.file_faults(), None)
-            for segment in () if fault is not None else log.segments():
-                next(log.read(segment.first - 1, 1), None)  # a file that is missing is told where it is read
+            if fault is None:
+                for segment in log.segments():
+                    next(log.read(segment.first - 1, 1), None)  # a file that is missing is told where it is read
+                refuse_unusable(log, log.head().position)
     except TasktrailError as error:
         return None, version, (error.message, error.advice)
     except sqlite3.Error as error:

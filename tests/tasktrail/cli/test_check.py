@@ -137,6 +137,9 @@ def test_an_order_that_a_service_could_not_follow_is_found_and_refused_at_a_star
     assert "Position" not in shown.out, "it is told once"
     with pytest.raises(UnusableOrder, match="Position 4"):
         TaskService.open(data)
+    shown = cli("doctor", "--data", str(data))
+    assert shown.code == 1
+    assert told in shown.out
 
 
 def test_a_log_that_is_gone_while_others_know_of_it_fails_the_check(cli: Callable[..., Any], data: Path) -> None:
