@@ -56,6 +56,7 @@ HEADERS = {"referrer-policy": "same-origin"}
 NAVIGATION: Sequence[tuple[str, str, Need]] = (
     ("/", "Now", SEE),
     ("/tasks", "Tasks", SEE),
+    ("/batches", "Batches", SEE),
     ("/submit", "Submit", SUBMIT),
     ("/schedules", "Schedules", SEE_ALL),
     ("/limits", "Limits", SEE_ALL),

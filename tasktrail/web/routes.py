@@ -4,7 +4,7 @@ from litestar import Router
 from litestar.di import Provide
 
 from ..http.requests import MAX_FORM
-from . import diff, limits, log, login, now, schedules, submit, task, tasks
+from . import batches, diff, limits, log, login, now, schedules, submit, task, tasks
 from .assets import get_asset
 from .bulk import BulkChanges
 from .page import PAGE_HANDLERS, open_page
@@ -14,6 +14,7 @@ PAGES = (
     *now.ROUTES,
     *tasks.ROUTES,
     *task.ROUTES,
+    *batches.ROUTES,
     *submit.ROUTES,
     *schedules.ROUTES,
     *limits.ROUTES,

@@ -23,6 +23,7 @@ PAGES = (
     "/tasks?search=in",
     "/tasks/1",
     "/submit",
+    "/batches",
     "/schedules",
     "/limits",
     "/log",

@@ -32,10 +32,14 @@ def jobs(tasks: Client, folder: Path, files: dict[Sample, Path]) -> int:
     broken = folder / "holiday.jpg"
     broken.write_text("this is no picture\n")
     small = [
-        tasks.create_task(kind, files[sample], folder / name, options=options, label="demo", user_id=7)
+        tasks.create_task(kind, files[sample], folder / name, options=options, label="demo", batch="holiday", user_id=7)
         for kind, sample, name, options in OTHERS
     ]
-    small.append(tasks.create_task("image_thumbnail", broken, folder / "holiday-small.jpg", label="import", user_id=3))
+    small.append(
+        tasks.create_task(
+            "image_thumbnail", broken, folder / "holiday-small.jpg", label="import", batch="holiday", user_id=3
+        )
+    )
     for task_id in small:
         tasks.wait(task_id, timeout=300)
     film = folder / "bunny-long.mp4"
@@ -56,6 +60,7 @@ def jobs(tasks: Client, folder: Path, files: dict[Sample, Path]) -> int:
             folder / f"bunny-{size}.webm",
             options={"width": size, "video_codec": "vp9"},
             label="archive",
+            batch="films for the web",
             user_id=3,
             depends_on=[running] if size == 1280 else [],
         )
@@ -113,7 +118,13 @@ def main() -> None:
         context = browser.new_context()
         visit = Visit(context, service)
         visit.log_in("owner", None)
-        looks = {"now": "/", "task": f"/tasks/{running}", "submit": "/submit/video_convert", "past": "/?as_of=30"}
+        looks = {
+            "now": "/",
+            "task": f"/tasks/{running}",
+            "submit": "/submit/video_convert",
+            "past": "/?as_of=30",
+            "batches": "/batches",
+        }
         for name, address in looks.items():
             page = visit.go(address)
             for width, height in WIDTHS.items() if name == "now" else [(1280, WIDTHS[1280])]:

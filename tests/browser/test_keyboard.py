@@ -69,7 +69,9 @@ def reach(page: Page, name: str) -> None:
     raise AssertionError(f"Tab does not reach {name!r}")
 
 
-@pytest.mark.parametrize("address", ["/", "/tasks", "/tasks/3", "/submit", "/submit/print", "/schedules", "/limits"])
+@pytest.mark.parametrize(
+    "address", ["/", "/tasks", "/tasks/3", "/batches", "/submit", "/submit/print", "/schedules", "/limits"]
+)
 def test_all_of_a_page_is_reached_by_tab_and_shows_its_focus(house: Service, visit: Come, address: str) -> None:
     page = visit(house).go(address)
     names = walk(page)

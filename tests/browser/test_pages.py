@@ -23,6 +23,7 @@ ADDRESSES = {
     "/tasks": ["/tasks", "/tasks?status=failed", "/tasks?search=nothing-like-it"],
     "/tasks/confirm": ["/tasks/confirm?action=retry&of=all&status=failed"],
     "/tasks/{task_id:int}": [f"/tasks/{number}" for number in range(1, 8)],
+    "/batches": ["/batches"],
     "/submit": ["/submit"],
     "/submit/{task_type:str}": ["/submit/print", "/submit/model_preview", "/submit/image_thumbnail?like=1"],
     "/schedules": ["/schedules"],
@@ -163,7 +164,9 @@ def test_the_choice_of_a_moment_is_within_the_window_at_every_width(house: Servi
         assert (box["x"] >= 0, box["x"] + box["width"] <= width) == (True, True), (width, box)
 
 
-@pytest.mark.parametrize("address", ["/", "/tasks", "/tasks/1", "/tasks/2", "/schedules", "/limits", "/log"])
+@pytest.mark.parametrize(
+    "address", ["/", "/tasks", "/tasks/1", "/tasks/2", "/batches", "/schedules", "/limits", "/log"]
+)
 def test_a_sheet_of_paper_shows_all_of_a_page(house: Service, visit: Come, address: str) -> None:
     page = visit(house).go(address)
     page.emulate_media(media="print")

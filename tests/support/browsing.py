@@ -191,6 +191,7 @@ def furnish(service: Service) -> None:
             picture,
             service.folder / "small.jpg",
             label="l" * 200,
+            batch="holiday",
             options={"width": 64},
             reason="to see it <i>small</i>",
         )
@@ -198,13 +199,15 @@ def furnish(service: Service) -> None:
         tasks.pause(type="print", reason="paper is out")
         tasks.add_schedule("nightly", {"type": "print", "options": {"title": "News"}}, cron="30 2 * * *")
         tasks.add_schedule("s" * 200, {"type": "print", "options": {"title": "x"}}, every=3600)
-    failed = service.staged(max_retries=0, label="import")
+    failed = service.staged(max_retries=0, label="import", batch="b" * 100)
     failed.tell(f"fail {'word' * 60} is no picture")
-    ran = service.staged(label="import", user_id=7)
+    ran = service.staged(label="import", batch="b" * 100, user_id=7)
     ran.tell("40 half of the way")
     with service.client() as tasks:
         tasks.wait(failed.id, timeout=WITHIN)
-        waiting = tasks.create_task("print", options={"title": "Poster"}, priority=3, parent_task_id=ran.id)
+        waiting = tasks.create_task(
+            "print", options={"title": "Poster"}, batch="b" * 100, priority=3, parent_task_id=ran.id
+        )
         tasks.create_task("print", options={"title": "Book"}, depends_on=[ran.id, waiting])
         held = tasks.create_task("print", options={"title": "Card"}, held=True)
         gone = tasks.create_task("print", options={"title": "Stamp"})

@@ -207,7 +207,7 @@ def test_every_page_of_a_reader_is_shown(tmp_path: Path, where: str) -> None:
         assert "on the machine of the service" in files
         assert "not there" not in files
         assert "4.7 kB" not in files
-        for path in ("/", "/tasks", f"/tasks/{task_id}", "/schedules", "/limits", "/log"):
+        for path in ("/", "/tasks", f"/tasks/{task_id}", "/batches", "/schedules", "/limits", "/log"):
             page = get(server, path)
             assert page.status_code == 200
             assert "changes nothing" in page.text

@@ -1,0 +1,44 @@
+"""Batches: the newest, and how far each is."""
+
+from collections.abc import Sequence
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.response import Stream
+
+from ..api.reader_process import BatchesQuestion, BatchesThen
+from ..http.permissions import SEE
+from ..projections import Batch
+from .now import THEN_WITHIN
+from .page import Page
+
+_SHOWN = 50
+_SHOWN_THEN = 10
+"""As of an earlier moment, where each task of them is looked at."""
+
+
+@get("/batches", include_in_schema=False, needs=SEE)
+async def batches(page: NamedDependency[Page]) -> Response[str]:
+    """How far they are, or were at the moment that is asked for."""
+    found = await (_then(page) if page.past else page.ask(_now, page))
+    return page.answer("batches.html", batches=found, most=_SHOWN_THEN if page.past else _SHOWN)
+
+
+@get("/live/batches", include_in_schema=False, needs=SEE)
+async def live_batches(page: NamedDependency[Page]) -> Stream:
+    """The part of it that changes."""
+    page.present()
+    return page.follow(lambda shared: shared.parts("batches.html", ("batches",), batches=_now(shared), most=_SHOWN))
+
+
+def _now(page: Page) -> Sequence[Batch]:
+    return page.service.batches(_SHOWN)
+
+
+async def _then(page: Page) -> Sequence[Batch]:
+    assert page.past is not None
+    question = BatchesQuestion(page.past.position, most=_SHOWN_THEN, user_id=page.user_id)
+    return (await page.backend.past(question, BatchesThen, THEN_WITHIN, page.who)).batches
+
+
+ROUTES = (batches, live_batches)

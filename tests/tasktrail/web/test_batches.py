@@ -1,0 +1,62 @@
+"""Batches: how far each is, now and at an earlier moment."""
+
+import html
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tasktrail.api.service import TaskService
+from tasktrail.web import batches
+
+Start = Callable[..., int]
+
+
+def rows(page: str) -> dict[str, str]:
+    """Name of the batch → its row."""
+    found = re.findall(r"<tr>\s*(<td data-label=\"Batch\".*?)</tr>", page, re.DOTALL)
+    return {html.unescape(re.sub(r"<[^>]+>", "", row.partition("</a>")[0]).strip()): row for row in found}
+
+
+def counted(row: str) -> dict[str, str]:
+    """What stands for each status → where its link leads."""
+    found = re.findall(r'chip is-\w+" href="([^"]+)">(\w+) <span class="num">(\d+)<', row)
+    return {f"{number} {status}": html.unescape(to) for to, status, number in found}
+
+
+def test_the_newest_come_first_with_how_far_they_are(
+    browser: httpx.Client, service: TaskService, running: Start
+) -> None:
+    running("at work", batch="older & <odd>")
+    held = service.create_task(type="saying", options={"message": "m"}, batch="newer", held=True)
+    found = rows(browser.get("/batches").text)
+    assert list(found)[:2] == ["newer", "older & <odd>"]
+    assert counted(found["newer"]) == {"1 pending": "/tasks?batch=newer&status=pending"}
+    assert "Took" in found["newer"]
+    then = service.watermark.position
+    service.cancel_task(held)
+    over = rows(browser.get("/batches").text)["newer"]
+    assert list(counted(over)) == ["1 cancelled"]
+    assert 'value="100.0"' in over
+    before = rows(browser.get(f"/batches?as_of={then}").text)["newer"]
+    assert counted(before) == {"1 pending": f"/tasks?batch=newer&status=pending&as_of={then}"}
+    (link,) = re.findall(r'<a href="([^"]+)">older', found["older & <odd>"])
+    assert "1 task passes" in browser.get(html.unescape(link)).text
+
+
+def test_only_so_many_are_shown(browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        service.create_task(type="saying", options={"message": "m"}, batch=f"b{number}", held=True)
+    monkeypatch.setattr(batches, "_SHOWN", 2)
+    monkeypatch.setattr(batches, "_SHOWN_THEN", 1)
+    page = browser.get("/batches").text
+    assert list(rows(page)) == ["b2", "b1"]
+    assert "the newest 2" in page
+    assert list(rows(browser.get(f"/batches?as_of={service.watermark.position}").text)) == ["b2"]
+
+
+def test_before_there_were_any_the_past_says_so(browser: httpx.Client) -> None:
+    page = browser.get("/batches?as_of=1").text
+    assert "There were no batches." in page
+    assert not rows(page)
