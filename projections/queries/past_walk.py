@@ -24,7 +24,7 @@ from ..views.shares import read_moves
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from .bounded import bounded
-from .filters import BY_VALUE, STATUSES, TaskFilters, column_of, ids_of, values_of
+from .filters import BY_VALUE, STATUSES, TaskFilters, column_of, values_in, values_of
 from .kept import KeptNumbers
 from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values, beside
@@ -66,7 +66,7 @@ _IS_SELDOM = f" AND {is_seldom('then_.status')}"
 """As an index has it that has these alone: else SQLite does not see that it may be used."""
 _IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
 _BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
-_KEYS = {"id": "NULL", "priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
+_KEYS = {"priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
 _WORDS_OF_THEN = f"""
 CASE WHEN EXISTS (SELECT 1 FROM texts WHERE id = {{id}}) THEN EXISTS (
     SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = ({{id}} << {TEXTS})
@@ -125,10 +125,9 @@ class _Lead(NamedTuple):
     """How many are looked at for that, where these are more."""
 
 
-_OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
-"""Where tasks of the statuses are found otherwise."""
-_OF_A_STATUS_AND_TYPE = _Lead((), frozenset(("status", "type")), 0)
-"""Where the same of one type are found."""
+_STATUS = frozenset(("status",))
+_STATUS_AND_TYPE = frozenset(("status", "type"))
+"""What is covered where tasks of the statuses are found, and of one type."""
 
 
 class PastWalk:
@@ -160,14 +159,7 @@ class PastWalk:
         self._only = False
         """Whether tasks that do not pass are left out, and not told of as such."""
         self._statuses = values_of(filters.status)
-        self._wanted: dict[str, Values] = {
-            "type": values_of(filters.type),
-            "label": values_of(filters.label),
-            "batch": values_of(filters.batch),
-            "user_id": ids_of(filters.user_id),
-            "document_id": ids_of(filters.document_id),
-            "parent_task_id": ids_of(filters.parent_task_id),
-        }
+        self._wanted: dict[str, Values] = {field: values_in(filters, field) for field in ("type", *BY_VALUE)}
         self.kept = KeptNumbers(conn, filters, self._counts, position, numbers.types)
         self._lead = min(self._leads(), key=self._cost)
 
@@ -229,7 +221,7 @@ class PastWalk:
     def number(self) -> int:
         """How many pass. It finds out as well how many lead."""
         numbers = [
-            self._find(source, self._lead, "count(*), sum({passes})").fetchone() for source in self._lead.sources
+            self._find(source, self._lead.covers, "count(*), sum({passes})").fetchone() for source in self._lead.sources
         ]
         self._lead = self._lead._replace(size=sum(number for number, _pass in numbers))
         return sum(passing or 0 for _number, passing in numbers)
@@ -237,7 +229,7 @@ class PastWalk:
     def statuses(self) -> Iterator[tuple[str, int]]:
         """The status of each task that leads, and whether it passes; in no order."""
         for source in self._lead.sources:
-            yield from self._find(source, self._lead, f"{_status_of(source)}, {{passes}}")
+            yield from self._find(source, self._lead.covers, f"{_status_of(source)}, {{passes}}")
 
     # --- statements ---
 
@@ -253,10 +245,10 @@ class PastWalk:
         return f":{name}"
 
     def _find(
-        self, source: _Source, lead: _Lead, what: str, *, more: str = "", order: str = "", then: bool = False
+        self, source: _Source, covers: frozenset[str], what: str, *, more: str = "", order: str = "", then: bool = False
     ) -> sqlite3.Cursor:
         """Ask a source for `what`, `{passes}` in it, with what its tests need; `then`: `what` asks for the versions."""
-        tests, tables = self._tests(source, lead), source.tables
+        tests, tables = self._tests(source, covers), source.tables
         if then and not source.has_then:
             tables += f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id=source.id)}"
         terms = [source.where, more]
@@ -266,13 +258,13 @@ class PastWalk:
         where = " AND ".join(filter(None, (*terms, source.holds)))
         return self._run(f"SELECT {what.format(passes=passes)} FROM {tables} WHERE {where} {order}", source.values)  # noqa: S608 - our own names
 
-    def _tests(self, source: _Source, lead: _Lead) -> list[str]:
-        """What is left to try on what leads."""
+    def _tests(self, source: _Source, covers: frozenset[str]) -> list[str]:
+        """What is left to try on what a source finds."""
 
         def one_of(column: str, values: Values) -> str:
             return f"{column} IN ({', '.join(map(self._name, values))})"
 
-        left = {field: values for field, values in self._wanted.items() if values and field not in lead.covers}
+        left = {field: values for field, values in self._wanted.items() if values and field not in covers}
         tests = []
         if "type" in left and source.has_then:
             kinds = tuple(self._kinds.get(str(name), -1) for name in left.pop("type"))
@@ -283,9 +275,9 @@ class PastWalk:
             own = f"tasks AS own INDEXED BY {BY_VALUE.get(field, 'tasks_by_type')}"
             where = f"{one_of(f'own.{field}', values)} AND own.id = {source.id}"
             tests.append(f"+EXISTS (SELECT 1 FROM {own} WHERE {where})")  # noqa: S608 - our own names
-        if self._statuses and "status" not in lead.covers:
+        if self._statuses and "status" not in covers:
             tests.append(one_of(_status_of(source), self._statuses))
-        if self._words and "search" not in lead.covers:
+        if self._words and "search" not in covers:
             tests.append(_WORDS_OF_THEN.format(words=self._name(self._words), id=source.id))
         return tests
 
@@ -382,9 +374,9 @@ class PastWalk:
         types = self._wanted["type"]
         found, of_types = self._in_statuses(statuses), self._in_statuses(STATUSES, types)
         if not types or len(statuses) * len(types) > BRANCHES or of_types > found:
-            return _Lead(tuple(map(self._in_status, statuses)), frozenset(("status",)), found)
+            return _Lead(tuple(map(self._in_status, statuses)), _STATUS, found)
         sources = tuple(self._in_status(status, str(kind)) for status, kind in product(statuses, types))
-        return _Lead(sources, frozenset(("status", "type")), self._in_statuses(statuses, types), of_types)
+        return _Lead(sources, _STATUS_AND_TYPE, self._in_statuses(statuses, types), of_types)
 
     def _probe(self, source: _Source, most: int = FEW) -> int:
         """How many tasks there are, up to one more than `most`."""
@@ -401,7 +393,7 @@ class PastWalk:
             bound = source.bound.format(id=source.id, sign=sign, begin=place.id, edge=0 if down else 1)
             order = f"ORDER BY {source.order.format(id=source.id, way=way)}"
             more = "" if place in (START, END) else bound
-            streams.append(self._find(source, lead, f"{source.id}, NULL, {{passes}}", more=more, order=order))
+            streams.append(self._find(source, lead.covers, f"{source.id}, NULL, {{passes}}", more=more, order=order))
         return merge(*streams, key=itemgetter(0), reverse=down)
 
     def _sorted(self, column: str, pieces: Sequence[Part], *, down: bool) -> Iterator[Hit]:
@@ -409,7 +401,7 @@ class PastWalk:
         found: list[tuple[int, Any, int, str]] = []
         for source in self._lead.sources:
             what = f"{source.id}, {_KEYS[column]}, {{passes}}, then_.status"
-            found += self._find(source, self._lead, what, then=True)
+            found += self._find(source, self._lead.covers, what, then=True)
         times: Mapping[int, float] = {}
         if column == "updated_at":
             times = self._times([task_id for task_id, _key, _passes, status in found if status == "running"])
@@ -439,7 +431,7 @@ class PastWalk:
             source._replace(where=f"{source.where} AND {_status_of(source)} IN ({named})")
             for source in self._lead.sources
         )
-        return self._lead._replace(sources=sources, covers=self._lead.covers | {"status"})
+        return self._lead._replace(sources=sources, covers=self._lead.covers | _STATUS)
 
     def _by_change(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """The order of the last change: that of positions, but for tasks that ran, of which there are few."""
@@ -460,12 +452,12 @@ class PastWalk:
         way = "DESC" if down else "ASC"
         first = f"(zones.block << {zones.TIMES})"
         bound = self._blocks(part, down=down)
-        index, more, lead = "NOT INDEXED", "", _OF_A_STATUS
+        index, more, covers = "NOT INDEXED", "", _STATUS
         if status in SELDOM:
             index, more = "INDEXED BY versions_by_change", _IS_SELDOM
         elif status == "pending" and len(self._wanted["type"]) == 1:
             (kind,) = self._wanted["type"]
-            index, lead = "INDEXED BY versions_pending", _OF_A_STATUS_AND_TYPE
+            index, covers = "INDEXED BY versions_pending", _STATUS_AND_TYPE
             more = f" AND then_.status = 'pending' AND then_.kind = {self._name(self._kinds.get(str(kind), -1))}"
         return self._last_changes(
             f"zones CROSS JOIN versions AS then_ {index}",
@@ -473,7 +465,7 @@ class PastWalk:
             f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
             f" AND then_.since <= :position AND {has_status('then_.status', self._name(status))}{more}",
             f"zones.block {way}, zones.since {way}, then_.since {way}",
-            lead=lead,
+            covers=covers,
         )
 
     def _walked_by_moves(self, *, down: bool) -> str:
@@ -499,7 +491,6 @@ class PastWalk:
         """The same of one user, label or batch: where its tasks moved is kept."""
         way = "DESC" if down else "ASC"
         kinds = {self._kinds.get(str(name), -1) for name in self._wanted["type"]} or set(self._kinds.values())
-        lead = _Lead((), frozenset(("status", "type", field)), 0)
         first, last = self._between(part, down=down)
         (value,) = self._wanted[field]
         positions = read_moves(self._conn, field, value, first, last, kinds=kinds, statuses=statuses, down=down)
@@ -508,7 +499,7 @@ class PastWalk:
                 "json_each(:moved) AS moved CROSS JOIN versions AS then_ ON then_.since = moved.value",
                 "",
                 f"then_.since {way}",
-                lead=lead,
+                covers=_STATUS_AND_TYPE | {field},
                 values={"moved": msgspec.json.encode(some).decode()},
             )
 
@@ -534,12 +525,12 @@ class PastWalk:
         where: str,
         order: str,
         *,
-        lead: _Lead = _OF_A_STATUS,
+        covers: frozenset[str] = _STATUS,
         values: Mapping[str, object] = MappingProxyType({}),
     ) -> Iterator[Hit]:
         """The last changes of tasks among some versions."""
         source = _Source(tables, where, "then_.id", has_then=True, holds=_CHANGED_LAST, values=values)
-        return self._find(source, lead, "then_.id, then_.updated_at, {passes}", order=f"ORDER BY {order}")
+        return self._find(source, covers, "then_.id, then_.updated_at, {passes}", order=f"ORDER BY {order}")
 
     def _between(self, part: Part, *, down: bool) -> tuple[int, int]:
         """The first and the last position that need to be looked at: the others are before the part."""
@@ -565,7 +556,7 @@ class PastWalk:
 
     def _running(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """Those that ran, by their last change: steps within an attempt are read from the log."""
-        found = self._find(self._in_status("running"), _OF_A_STATUS, "then_.id, {passes}").fetchall()
+        found = self._find(self._in_status("running"), _STATUS, "then_.id, {passes}").fetchall()
         times = self._times([task_id for task_id, _passes in found])
         yield from in_order([(task_id, times[task_id], passes) for task_id, passes in found], part, down=down)
 
@@ -575,7 +566,7 @@ class PastWalk:
         others = self._by_lanes([status for status in statuses if status != "running"], part, down=down)
         if "running" not in statuses:
             return others
-        ran = self._find(self._in_status("running"), _OF_A_STATUS, "then_.id, then_.lane, {passes}")
+        ran = self._find(self._in_status("running"), _STATUS, "then_.id, then_.lane, {passes}")
         hits = [(task_id, priority_of(lane), passes) for task_id, lane, passes in ran]
         return merge(others, in_order(hits, part, down=down), key=by_key, reverse=down)
 
@@ -662,7 +653,7 @@ class PastWalk:
         bound = "" if block is None else f"zones.block {sign}= :block"
         bound += "" if begin is None else f" AND then_.id {sign} :begin"
         order = beside(f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}", next(self._begun))
-        yield from self._find(source, _OF_A_STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
+        yield from self._find(source, _STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
 
 
 def _tasks(tables: str, where: str) -> _Source:
