@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, TypeAlias, get_args
 
@@ -211,16 +211,15 @@ def lost_share(conn: sqlite3.Connection) -> str:
     """
     position = int(conn.execute("SELECT position FROM progress").fetchone()[0])
     found: dict[str, dict[int, int]] = {field: {} for field in GROUPED_BY}
-    name, numbers = "", dict[int, int]()
-    for group, _since, base, moves, _checksum in conn.execute("SELECT * FROM shares ORDER BY tasks_of, since"):
-        if group != name:
-            name, numbers = group, {}
-        if numbers != dict(_pairs(base)):
-            return f"numbers by {name.partition(' ')[0]} are missing"  # a label is personal, and this is logged
-        block = _Block(name, before=numbers, moves=_NUMBERS.decode(moves))
-        field = name.partition(" ")[0]
-        found[field] = _after(found[field], Counter(block.moves[1::2]))
-        numbers = block.numbers()
+    rows = conn.execute("SELECT * FROM shares ORDER BY tasks_of, since")
+    for name, blocks in groupby(rows, key=itemgetter(0)):
+        field, numbers = name.partition(" ")[0], dict[int, int]()
+        for _group, _since, base, moves, _checksum in blocks:
+            if numbers != dict(_pairs(base)):
+                return f"numbers by {field} are missing"  # no more: a label is personal, and this is logged
+            numbers = _after(numbers, Counter(_NUMBERS.decode(moves)[1::2]))
+        for place, number in numbers.items():
+            found[field][place] = found[field].get(place, 0) + number
     for _at, move, whose in Shares(conn, position).coming:
         for field, value in zip(GROUPED_BY, whose, strict=True):
             found[field] = _after(found[field], {move: int(value != "")})
