@@ -154,7 +154,7 @@ def count_stats(conn: sqlite3.Connection, user_id: int, now: datetime) -> Stats:
     def tasks() -> Iterator[_Counted]:
         for *row, damaged in conn.execute(_OF_A_USER, (user_id,)):
             if damaged:
-                raise ViewsDamaged(f"A task of user {user_id} has changed in the views since it was written there")
+                raise ViewsDamaged("A task has changed in the views since it was written there")
             yield _Counted(*row)
 
     return _counted(tasks(), now, conn.execute("SELECT position FROM progress").fetchone()[0])

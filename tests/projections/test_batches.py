@@ -109,7 +109,7 @@ def test_numbers_beyond_64_bits_are_added(journal: Journal, views: TaskViews) ->
     [
         ("DELETE FROM batches", "the number of tasks in batches"),
         ("UPDATE batches SET numbers = 'x'", "cannot be read"),
-        ("UPDATE batches SET checksum = checksum + 1", "A row has changed"),
+        ("UPDATE batches SET checksum = checksum + 1", "a row of batches has changed"),
     ],
 )
 def test_numbers_that_are_wrong_are_damage(journal: Journal, views: TaskViews, statement: str, told: str) -> None:
