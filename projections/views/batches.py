@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec.structs import astuple
 
 from ...events import Task, TaskState
 from ...events.state import FINISHED, Status
@@ -33,14 +32,14 @@ class BatchNumbers(msgspec.Struct, array_like=True):
     bytes_after: int = 0
     originals_kept: int = 0
 
-    def add(self, other: "BatchNumbers") -> None:
-        """Both together."""
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def negated(self) -> "BatchNumbers":
-        """What takes these away where it is added."""
-        return BatchNumbers(*(-number for number in astuple(self)))
+    def add(self, other: "BatchNumbers", times: int = 1) -> None:
+        """Both together; with -1, what is left without the other."""
+        self.tasks += times * other.tasks
+        self.weight += times * other.weight
+        self.done += times * other.done
+        self.bytes_before += times * other.bytes_before
+        self.bytes_after += times * other.bytes_after
+        self.originals_kept += times * other.originals_kept
 
 
 ByStatus: TypeAlias = dict[Status, BatchNumbers]
@@ -104,26 +103,29 @@ class Batches:
     def __init__(self) -> None:
         self._found: dict[tuple[str, int], KeptBatch] = {}
 
-    def _add(self, state: TaskState, numbers: ByStatus, ended_at: datetime | None = None) -> None:
-        whose = (state.spec.batch, state.spec.user_id)
-        one = KeptBatch(state.id, state.created_at, ended_at, numbers)
-        if whose in self._found:
-            self._found[whose].add(one)
-        else:
-            self._found[whose] = one
-
     def changed(self, before: TaskState | None, after: TaskState) -> None:
         """A task went from one state to another, over however many events."""
         if not after.spec.batch or (before is not None and before.status == after.status == "running"):
             return
-        self._add(after, {after.status: numbers_of(after, running=False)})
+        found = self._of(after)
+        found.of(after.status).add(numbers_of(after, running=False))
         if before is not None:
-            self._add(before, {before.status: numbers_of(before, running=False).negated()})
+            found.of(before.status).add(numbers_of(before, running=False), -1)
 
     def ended(self, state: TaskState, at: datetime) -> None:
         """A life came to its end."""
         if state.spec.batch:
-            self._add(state, {}, at)
+            found = self._of(state)
+            found.ended_at = at if found.ended_at is None else max(found.ended_at, at)
+
+    def _of(self, state: TaskState) -> KeptBatch:
+        whose = (state.spec.batch, state.spec.user_id)
+        found = self._found.get(whose)
+        if found is None:
+            found = self._found[whose] = KeptBatch(state.id, state.created_at)
+        found.newest = max(found.newest, state.id)
+        found.created_at = min(found.created_at, state.created_at)
+        return found
 
     def write(self, conn: sqlite3.Connection) -> None:
         """Add it to the table, within the transaction that is open."""
