@@ -7,6 +7,7 @@ cannot hide `Origin` or `Sec-Fetch-Site`. The Unix socket is guarded by its perm
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -268,6 +269,7 @@ class _Elsewhere(Exception):
 
 
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
+_LAST_PORT = 65535
 _PROXY_SAYS_TOO_LITTLE = (
     "If a proxy stands in front of the service, it has to pass `Host` on with its port and to say `X-Forwarded-Proto`, "
     "and `trusted_proxies` has to name it."
@@ -319,8 +321,9 @@ def _origin(source: RequestOrigin) -> str:
 
 
 def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
+    """The name alone. What is no port stays with it, so that it is no name that is known."""
+    name, _, port = host.rpartition(":")
+    return name if re.fullmatch("[0-9]{1,5}", port) and int(port) <= _LAST_PORT else host
 
 
 async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:
