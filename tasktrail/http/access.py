@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.utils import normalize_path
 
 from ..actors.core.tokens import Token
 from ..errors import Forbidden, Unauthorized, WrongHost, WrongOrigin
@@ -217,6 +218,8 @@ class AccessMiddleware:
         send = _protected(send)
         headers = dict(scope["headers"])
         asked: Any = scope
+        # As the framework reads it: to every check `//login/` has to be what it is to the route.
+        asked["path"] = normalize_path(asked["path"])
         connection: GuardedConnection = scope["state"]["connection"]
         try:
             who = await self._who(asked, headers)
