@@ -110,6 +110,6 @@ class Refusals:
             return tuple(taken)
 
 
-def _legible(actor: str) -> str:
+def _legible(actor: object) -> str:
     """The actor as a name: a refused command may have anything in its place."""
-    return "".join(char if char.isprintable() else "?" for char in actor[:_LONGEST_ACTOR])
+    return "".join(char if char.isprintable() else "?" for char in str(actor)[:_LONGEST_ACTOR])

@@ -1,12 +1,20 @@
 """Refused commands: recorded with who and why, and never at a cost that whoever is refused can choose."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from tasktrail.actors.core.messages import Refusal
 from tasktrail.actors.refusals import A_MINUTE, ACTORS_COUNTED, OF_ONE, WAITS_FOR_COMMIT, Refusals
-from tasktrail.events.errors import DiskFailed, IllegalTransition, InvalidOptions, TasktrailError, UnknownTask
+from tasktrail.events.errors import (
+    DiskFailed,
+    IllegalTransition,
+    InvalidOptions,
+    InvalidValue,
+    TasktrailError,
+    UnknownTask,
+)
 from tasktrail.events.system_events import CommandRefused
 
 
@@ -37,6 +45,13 @@ def test_a_refusal_says_who_what_and_why_in_fixed_words(refusals: Refusals) -> N
     event = CommandRefused(command="cancel_task", code="illegal_transition", named_task=7)
     assert refusal == Refusal("anna", event, "The task's state does not allow this")
     assert "hunter2" not in repr(refusal)
+
+
+@pytest.mark.parametrize("actor", [5, None, b"anna", {1: 2}, (None,)])
+def test_whatever_stands_in_the_place_of_the_actor_hides_no_refusal(refusals: Refusals, actor: Any) -> None:
+    refusals.note(actor, "create_task", InvalidValue("actor has to be text", field="actor"))
+    (refusal,) = refusals.take()
+    assert (refusal.actor, refusal.event.code) == (str(actor), "invalid_value")
 
 
 def test_it_rides_with_the_next_commit_and_waits_for_one_only_so_long(refusals: Refusals, clock: SteadyClock) -> None:
