@@ -10,6 +10,8 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from ..events.errors import HandlerFault, TasktrailError, UnknownType
 from .contract import TaskType, declared, resolve
 from .errors import BrokenHandlers, DuplicateType
@@ -65,7 +67,12 @@ class Registry:
             self.add(task_type, place)
 
     def add(self, task_type: TaskType, home: str) -> None:
-        """Add one type. The same type may be seen twice; another one of the same name raises DuplicateType."""
+        """Add one type. The same type may be seen twice; another one of the same name raises DuplicateType.
+
+        Raises BrokenHandlers for one whose options cannot be described.
+        """
+        if not home.startswith("tasktrail."):  # it takes a start its time, and ours are known to be in order
+            _check_described(task_type)
         known = self._types.setdefault(task_type.name, task_type)
         if known is not task_type:
             raise DuplicateType(
@@ -103,6 +110,17 @@ class Registry:
 
     def __contains__(self, name: object) -> bool:
         return name in self._types
+
+
+def _check_described(task_type: TaskType) -> None:
+    """All types are described together, for programs and for people: one that cannot be would hide all others."""
+    try:
+        msgspec.json.encode(msgspec.json.schema(task_type.options))
+    except Exception as error:  # a default may be anything, and be made by code of others
+        raise BrokenHandlers(
+            f"The options of {task_type.name} have no JSON schema: {error}",
+            remedy="Use numbers, text, lists, dicts, dates, enums of text or of whole numbers, or msgspec Structs.",
+        ) from error
 
 
 def _folder_of(module: ModuleType) -> Path | None:

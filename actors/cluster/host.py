@@ -8,6 +8,7 @@ It obeys the latest service only. When that is not heard of for the seconds of t
 """
 
 import os
+import stat
 import sys
 import tempfile
 import threading
@@ -395,8 +396,9 @@ def _lock_path(cluster: str, name: str) -> Path:
     """The file that says that something of this host is left. What is left of those that are gone is killed here."""
     folder = Path(tempfile.gettempdir(), f"tasktrail-{os.getuid()}-{cluster}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
+    found = folder.lstat()  # not of what a link leads to: another folder of ours would be cleared
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} is a link, or belongs to somebody else: remove it")
     for path in folder.glob("*.lock"):
         with suppress(FileNotFoundError, InvalidPath):  # another host that starts here has cleared it away
             is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it

@@ -1,7 +1,8 @@
 """LibreOffice: where it is, and how it makes a PDF of an office document.
 
-It runs without the document's macros, without its links, the user's profile or the network. No Pillow is loaded here:
-the service imports this.
+It runs without the document's macros, the user's profile or the network, and updates no links. Some pictures that are
+named by a path or an address it reads all the same: only the sandbox keeps it from them. No Pillow is loaded here: the
+service imports this.
 """
 
 import os

@@ -15,7 +15,6 @@ import msgspec
 from ...events.errors import InvalidPath, OutputExists
 from ...events.reports import AttemptEnded, AttemptProbed, AttemptProgressed, PublishWanted, Run
 from ...events.task_events import Estimated
-from ...events.values import MAX_INTEGER
 from ..contract import (
     ONE_CORE,
     Estimate,
@@ -32,6 +31,7 @@ from ..contract import (
     versions_of,
 )
 from ..errors import BadAnswer, InputChanged, OutputMissing, PartMissing
+from ..estimated import as_recorded
 from ..inputs import Input
 from ..io_errors import error_text
 from ..manifests import Signing
@@ -468,8 +468,11 @@ def _job(run: Run, options: Any, room: Room) -> Job[Any]:
 
 
 def _plain(found: object) -> Estimated:
-    if not isinstance(found, Estimate) or not 0 <= found.seconds < inf or min(found.memory, found.temp) < 0:
+    estimate = as_recorded(found, "The probe's answer")
+    assert isinstance(found, Estimate)
+    if not 0 <= found.seconds < inf or min(found.memory, found.temp) < 0:
         raise BadAnswer(f"The probe answered {found!r}, which is no estimate")
     basis = msgspec.json.decode(plain_json(found.basis, BASIS_LIMIT, "The estimate's basis"))
-    memory, temp = min(found.memory, MAX_INTEGER), min(found.temp, MAX_INTEGER)
-    return Estimated(memory=memory, temp=temp, seconds=found.seconds, basis=basis)
+    if not isinstance(basis, dict):
+        raise BadAnswer(f"The estimate's basis is {type(found.basis).__name__}, not a dict")
+    return msgspec.structs.replace(estimate, basis=basis)

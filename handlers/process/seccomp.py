@@ -1,15 +1,17 @@
 """A filter of system calls for attempts: no network, no other processes, nothing that changes the machine.
 
-What it refuses fails with EACCES, as a missing right would. Five kinds are worth a word:
+What it refuses fails with EACCES, as a missing right would. Seven kinds are worth a word:
 
 * `chmod`, `chown` and `utime` do nothing and say that they succeeded. Landlock does not cover them, a filter cannot see
   which file is meant, and honest code calls them on its own files in passing (`shutil.copy`).
+* Attributes, access lists and flags of files are said not to be supported, for the same reason.
 * Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
 * Limits, priority, processors and pages can be set of the attempt's process alone: another one of the user may be the
   service. Programs that it starts, and threads, name themselves as 0.
 * What System V and POSIX share between processes by a number or a name outlives who made it, and no file's rights
   hold there. `inotify` tells the names in folders that may not be read.
 * `clone3` is said not to exist, because its flags cannot be seen; the C library then takes `clone`.
+* So are calls that are newer than this file: one of them might do by another number what is refused here.
 
 Run as a script, `python seccomp.py PROGRAM ARGUMENT…`, it starts a program that hears, when it asks (`access`), that it
 may write nowhere; writing itself is as free as before. LibreOffice asks that of /tmp, and its socket is elsewhere then.
@@ -26,6 +28,8 @@ from functools import cache
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
+_UNKNOWN = 470
+"""The first number of a call that was not looked at. Those below it, up to Linux 6.17, are refused here or harmless."""
 _REFUSED = """
 ptrace 101 117; process_vm_readv 310 270; process_vm_writev 311 271; process_madvise 440 440; kcmp 312 272;
 pidfd_getfd 438 438; bpf 321 280; perf_event_open 298 241; mount 165 40; umount2 166 39; move_mount 429 429;
@@ -38,10 +42,11 @@ acct 163 89; quotactl 179 60; quotactl_fd 443 443; sethostname 170 161; setdomai
 ioperm 173 -1; modify_ldt 154 -1; open_by_handle_at 304 265; syslog 103 116; fanotify_init 300 262;
 process_mrelease 448 448; vhangup 153 58; shmget 29 194; shmat 30 196; shmctl 31 195; semget 64 190; semop 65 193;
 semctl 66 191; semtimedop 220 192; msgget 68 186; msgsnd 69 189; msgrcv 70 188; msgctl 71 187; mq_open 240 180;
-mq_unlink 241 181; inotify_add_watch 254 27
+mq_unlink 241 181; inotify_add_watch 254 27; open_tree_attr 467 467
 """
 _NOT_SUPPORTED = """
-setxattr 188 5; lsetxattr 189 6; fsetxattr 190 7; removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16
+setxattr 188 5; lsetxattr 189 6; fsetxattr 190 7; removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16;
+setxattrat 463 463; removexattrat 466 466; file_setattr 469 469
 """
 _DO_NOTHING = """
 chmod 90 -1; fchmod 91 52; fchmodat 268 53; fchmodat2 452 452; chown 92 -1; fchown 93 55; lchown 94 -1;
@@ -54,6 +59,7 @@ _LOOKED_AT = {
     "socketpair": (53, 199),
     "connect": (42, 203),
     "sendto": (44, 206),
+    "ioctl": (16, 29),
 }
 _OF_ITSELF = """
 prlimit64 302 261 0; sched_setparam 142 118 0; sched_setscheduler 144 119 0; sched_setaffinity 203 122 0;
@@ -65,6 +71,8 @@ what kind of number that is, the place and the value for a process."""
 _MAY_I = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
 """`access`, `faccessat` and `faccessat2`, and which of their arguments says what is asked."""
 _NEW_NAMESPACES = 0x7E020000
+_OF_FILES = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40806685)
+"""What `ioctl` does to an open file, even one that may only be read: flags, in three forms, version, and verity."""
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET = 1, 5
 _TYPE_BITS = 0xF
@@ -109,6 +117,8 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
         (_LOAD, 0, 0, _NR),
         (_AT_LEAST, 0, 1, _X32),
         _refuse(errno.EACCES),
+        (_AT_LEAST, 0, 1, _UNKNOWN),
+        _refuse(errno.ENOSYS),
     ]
     for table, code in ((_REFUSED, errno.EACCES), (_NOT_SUPPORTED, errno.EOPNOTSUPP), (_DO_NOTHING, 0)):
         for entry in table.split(";"):
@@ -120,6 +130,8 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
         looked_at["clone"], [*_argument(0), (_ANY_OF, 0, 1, _NEW_NAMESPACES), _refuse(errno.EACCES), _allow()]
     )
     found += _when(looked_at["clone3"], [_refuse(errno.ENOSYS)])
+    flags = [step for request in _OF_FILES for step in ((_EQUAL, 0, 1, request), _refuse(errno.ENOTTY))]
+    found += _when(looked_at["ioctl"], [*_argument(1), *flags, _allow()])
     for entry in _OF_ITSELF.split(";"):
         *numbers, whom = [int(number) for number in entry.split()[1:4]]
         kind = [int(number) for number in entry.split()[4:]]

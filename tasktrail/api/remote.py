@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -87,7 +87,8 @@ class _Progress(msgspec.Struct):
 
 
 class _Login(msgspec.Struct):
-    address: str
+    address: Annotated[str, msgspec.Meta(pattern="^https?://[!-~]+$")]
+    """A browser is started with it, so it has to be what it should be."""
 
 
 class Remote(Commands):

@@ -12,7 +12,7 @@ from ..events.errors import BackupFailed, InvalidPath, LogCorrupt
 from ..events.log.archive_faults import archive_faults
 from ..events.log.archive_file import file_digest
 from ..events.log.archives import Archives, KnownArchive, folder_of
-from ..events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
+from ..events.log.files import PRIVATE_FOLDER, create_private
 from ..events.log.sqlite_errors import meaning_of
 from .check import open_log
 from .evidence import sync_copy
@@ -79,9 +79,10 @@ def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
             remedy="If tasks were forgotten just now, repeat it. If not, put the file from a backup in its place.",
         )
     part = target.with_name(f"{target.name}.part")
+    part.unlink(missing_ok=True)  # somebody may have put a link there, which is not written through
     try:
+        create_private(part)
         shutil.copyfile(source, part)
-        part.chmod(PRIVATE_FILE)
         if file_digest(part) != (segment.sha256, segment.size):
             raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed")
         sync_copy(part)

@@ -7,8 +7,9 @@ stay in the write-ahead log until the copy is done; that is all the service noti
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -32,34 +33,64 @@ from .incremental import OtherTables, add_since, bases, refuse_base
 
 _PAGES = 2048
 """Pages that are copied at once: 8 MB."""
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_THERE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
 def part_file(path: Path) -> Iterator[Path]:
-    """A file to write to, beside `path`. It is removed afterwards unless it was given another name.
+    """A new file beside `path`, for its owner only. It is removed afterwards unless it was given another name.
 
-    What a killed process has left under this name is overwritten. Raises `BackupFailed` when somebody writes to it.
+    What a killed process has left under this name, or somebody has put there, is removed first: it is not written to,
+    for a link may lead anywhere, and a file may be open elsewhere. Raises `BackupFailed` when somebody writes to it.
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        held = _made(part)
+    except BlockingIOError as error:
+        raise _busy(path) from error
     except OSError as error:
         raise BackupFailed(f"Nothing can be written beside {path}: {error.strerror}") from error
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            there = part.stat()
+            there = part.lstat()
         except OSError as error:
-            raise BackupFailed(f"{path} is being written by somebody else", remedy="Wait until it is done.") from error
-        if not os.path.samestat(there, os.fstat(held)):  # whoever held it has just removed it, and another has made it
-            raise BackupFailed(f"{path} is being written by somebody else", remedy="Wait until it is done.")
+            raise _busy(path) from error
+        if not os.path.samestat(there, os.fstat(held)):  # another took it for left behind before we had locked it
+            raise _busy(path)
         try:
-            os.ftruncate(held, 0)
             yield part
         finally:
             part.unlink(missing_ok=True)
     finally:
         os.close(held)
+
+
+def _made(part: Path) -> int:
+    """Raises `OSError`, and `BlockingIOError` for a file that somebody has locked."""
+    try:
+        return os.open(part, _NEW, 0o600)
+    except FileExistsError:
+        with suppress(FileNotFoundError):  # whoever wrote to it has just removed it
+            _remove_left(part)
+    return os.open(part, _NEW, 0o600)
+
+
+def _remove_left(part: Path) -> None:
+    if not stat.S_ISREG(part.lstat().st_mode):
+        part.unlink()
+        return
+    left = os.open(part, _THERE)
+    try:
+        fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+    finally:
+        os.close(left)
+
+
+def _busy(path: Path) -> BackupFailed:
+    return BackupFailed(f"{path} is being written by somebody else", remedy="Wait until it is done.")
 
 
 def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Head:

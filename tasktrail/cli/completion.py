@@ -5,6 +5,7 @@ The service or the files are asked. When neither can answer, nothing is offered 
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeAlias
@@ -13,12 +14,15 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
 from .session import Session, session_of
+from .terminal import plain
 
 Completion: TypeAlias = tuple[str, str]
 """A word, and what it stands for."""
 ALL_STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
 WORDS = "tasktrail.words"
 """The key under which a context keeps the words of its command: click hands none to what completes an option."""
+_SPECIAL = re.compile(r"[^\w@%+=:,./-]")
+"""What means more to a shell than itself."""
 _SHOWN = 50
 _SOUGHT = 500
 
@@ -48,8 +52,12 @@ def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Completio
 
 
 def completion_items(offers: Iterable[Completion], incomplete: str) -> list[CompletionItem[Any]]:
-    """The offers that begin with what was typed, in the form that click wants."""
-    return [CompletionItem(text, help=what) for text, what in offers if text.startswith(incomplete)]
+    """The offers that begin with what was typed, in the form that click wants.
+
+    A shell is told them line by line, and some were written by others: none may be more than a line.
+    """
+    fitting = ((text, what) for text, what in offers if text.startswith(incomplete) and text.isprintable())
+    return [CompletionItem(text, help=plain(what)) for text, what in fitting]
 
 
 def type_names(session: Session) -> Iterator[Completion]:
@@ -192,8 +200,15 @@ class Bash(BashComplete):
         return joined[1:-1], joined[-1]
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        """The completion without the part that is on the line before the last word."""
-        return f"{item.type},{item.value[self._cut :]}"
+        """The completion without the part that is on the line before the last word.
+
+        Bash puts it on the line as it is, where `$(…)` would be a command. Each backslash is doubled, because what
+        reads the completion takes one away.
+        """
+        word = item.value[self._cut :]
+        if item.type == "plain":
+            word = _SPECIAL.sub(r"\\\g<0>", word).replace("\\", "\\\\")
+        return f"{item.type},{word}"
 
 
 def register() -> None:

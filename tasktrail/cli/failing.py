@@ -42,7 +42,7 @@ def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **mor
     else:
         unsaid = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
         about = "".join(f"{name} {value}: " for name, value in unsaid.items())
-        where = "" if _is_named(error.field, error.message) else f" (field: {error.field})"
+        where = "" if _is_named(error.field, error.message) else f" (field: {plain(error.field)})"
         say(f"tasktrail: {plain(about + error.message)}{where}", err=True, hang="  ")
         if advise:
             say(f"  {plain(error.advice)}", err=True)

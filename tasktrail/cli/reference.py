@@ -53,15 +53,15 @@ def _print_types(infos: Sequence["TypeInfo"]) -> None:
             click.echo("")
         needs = [word for word, needed in (("INPUT", info.needs_input), ("OUTPUT", info.needs_output)) if needed]
         resumes = "resumes after a crash" if info.resumable else "begins anew after a crash"
-        say(f"{info.name} {' '.join(needs)}".rstrip() + f"  ({resumes})")
+        say(f"{plain(info.name)} {' '.join(needs)}".rstrip() + f"  ({resumes})")
         if info.summary:
             say(f"  {plain(info.summary)}")
         if info.missing:
-            say(f"  not installed: {', '.join(info.missing)}; install {info.install or 'them'}", hang="  ")
+            say(plain(f"  not installed: {', '.join(info.missing)}; install {info.install or 'them'}"), hang="  ")
         print_pairs(option_lines(info.options), indent=4)
         if info.presets:
             say("  presets:")
-            print_pairs(((preset.name, _preset(preset)) for preset in info.presets), indent=4)
+            print_pairs(((plain(preset.name), _preset(preset)) for preset in info.presets), indent=4)
         for line in info.programs:
             say(f"  {plain(line)}", hang="  ")
 
@@ -79,7 +79,7 @@ def option_lines(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
         default = f"; default {_json(option['default'])}" if option.get("default") not in (None, {}) else ""
         needed = "; needed" if name in struct.get("required", ()) else ""
         says = f". {option['description']}" if "description" in option else ""
-        yield name, plain(f"{allowed(option, definitions)}{default}{needed}{says}")
+        yield plain(name), plain(f"{allowed(option, definitions)}{default}{needed}{says}")
 
 
 def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -549,10 +549,13 @@ def _why_nothing(reading: "Reading", task_id: int, part: "Output") -> str:
 
 
 def _print_output(session: Session, part: "Output") -> None:
+    from ..handlers.attempt_output import shown
+
     if session.as_json:
         print_json(part)
     else:
-        click.echo(part.text, nl=not part.running and bool(part.text) and not part.text.endswith("\n"))
+        text = shown(part.text.encode())  # a service that is asked by its address may be anybody's
+        click.echo(text, nl=not part.running and bool(text) and not text.endswith("\n"))
 
 
 def last_lines(reading: "Reading", task_id: int, attempt: int) -> list[str]:

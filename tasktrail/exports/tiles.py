@@ -127,7 +127,8 @@ def _put(path: Path, content: bytes) -> bool:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    part.unlink(missing_ok=True)  # somebody may have put a link there, which is not written through
+    with part.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

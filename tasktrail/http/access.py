@@ -7,6 +7,7 @@ cannot hide `Origin` or `Sec-Fetch-Site`. The Unix socket is guarded by its perm
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.utils import normalize_path
 
 from ..actors.core.tokens import Token
 from ..errors import Forbidden, Unauthorized, WrongHost, WrongOrigin
@@ -216,6 +218,8 @@ class AccessMiddleware:
         send = _protected(send)
         headers = dict(scope["headers"])
         asked: Any = scope
+        # As the framework reads it: to every check `//login/` has to be what it is to the route.
+        asked["path"] = normalize_path(asked["path"])
         connection: GuardedConnection = scope["state"]["connection"]
         try:
             who = await self._who(asked, headers)
@@ -268,6 +272,7 @@ class _Elsewhere(Exception):
 
 
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
+_LAST_PORT = 65535
 _PROXY_SAYS_TOO_LITTLE = (
     "If a proxy stands in front of the service, it has to pass `Host` on with its port and to say `X-Forwarded-Proto`, "
     "and `trusted_proxies` has to name it."
@@ -319,8 +324,9 @@ def _origin(source: RequestOrigin) -> str:
 
 
 def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
+    """The name alone. What is no port stays with it, so that it is no name that is known."""
+    name, _, port = host.rpartition(":")
+    return name if re.fullmatch("[0-9]{1,5}", port) and int(port) <= _LAST_PORT else host
 
 
 async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:

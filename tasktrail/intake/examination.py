@@ -22,9 +22,9 @@ from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port,
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
-from ..events.task_events import Estimated
-from ..events.values import MAX_INTEGER, check_moment, check_plain, has_control
-from ..handlers.contract import ONE_CORE, Estimate, Job, Room, TaskType, require_packages
+from ..events.values import check_moment, check_plain, has_control
+from ..handlers.contract import ONE_CORE, Job, Room, TaskType, require_packages
+from ..handlers.estimated import as_recorded
 from ..handlers.registry import Registry, unknown_type
 from ..handlers.urls import is_url
 from ..projections.notices import ENDS
@@ -36,8 +36,6 @@ from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
-_LONGEST = 10 * 365 * 86400.0
-"""Seconds that an estimate may say: more than any task takes."""
 _CHECK = "Check its spelling, and that the service may reach it."
 _NOTHING = Intake()
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
@@ -273,20 +271,17 @@ class CommandIntake:
             )
 
 
-def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
-    """The type's estimate, cut to numbers that can be recorded: options near their bounds may multiply to more."""
-    basis = estimate.basis
+def _as_intake(task_type: TaskType, estimate: object) -> Intake:
+    """The type's estimate. Its basis is for people: what cannot be recorded of it is told in its place."""
+    found = as_recorded(estimate, f"The estimate of {task_type.name}")
+    basis: Any = getattr(estimate, "basis", None)
     try:
+        if not isinstance(basis, dict):
+            raise InvalidValue(f"basis is no dict, but {basis!r:.200}")
         check_plain(basis, "basis")
     except InvalidValue as error:
         basis = {"basis": error.message}
-    found = Estimated(
-        memory=min(estimate.memory, MAX_INTEGER),
-        temp=min(estimate.temp, MAX_INTEGER),
-        seconds=min(estimate.seconds, _LONGEST) if estimate.seconds > 0 else 0.0,  # NaN is not, either
-        basis=basis,
-    )
-    return Intake(can_resume=task_type.resumable, estimate=found)
+    return Intake(can_resume=task_type.resumable, estimate=replace(found, basis=basis))
 
 
 @contextmanager

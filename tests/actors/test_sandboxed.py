@@ -1,6 +1,8 @@
 """Attempts in processes of their own, behind what the kernel offers. tests/attack/hostile_handler.py tries far more."""
 
+import errno
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -577,6 +579,83 @@ other.wait()
 def test_an_attempt_says_how_itself_is_scheduled_and_nothing_else() -> None:
     told = subprocess.run([sys.executable, "-c", _SCHEDULE], capture_output=True, text=True, check=True).stdout
     assert told.splitlines() == [*["Permission denied"] * 5, *["done"] * 4]
+
+
+_ALLOWED = 0x7FFF0000
+_FAILS = 0x00050000
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+BOTH = pytest.mark.parametrize("machine", list(_ARCHITECTURES))
+
+
+def answer(machine: str, number: int, *arguments: int, network: bool = False) -> int:
+    """What the filter answers to a system call, as the kernel runs it: an error's number, or 0 for one that passes.
+
+    Tells that of calls that this kernel does not have yet, too.
+    """
+    call = struct.pack("=IIQ6Q", number, _ARCHITECTURES[machine], 0, *arguments, *(6 - len(arguments)) * [0])
+    code = program(machine, network=network)
+    place = value = 0
+    while True:
+        kind, yes, no, operand = code[place]
+        place += 1
+        match kind:
+            case 0x20:
+                value = struct.unpack_from("=I", call, operand)[0]
+            case 0x54:
+                value &= operand
+            case 0x15:
+                place += yes if value == operand else no
+            case 0x45:
+                place += yes if value & operand else no
+            case 0x35:
+                place += yes if value >= operand else no
+            case 0x06:
+                return 0 if operand == _ALLOWED else operand & ~_FAILS
+            case _:
+                raise AssertionError(f"the kernel does not know {kind:#x}")
+
+
+@BOTH
+def test_no_call_changes_the_attributes_of_a_file(machine: str) -> None:
+    for number in (463, 466, 469):  # setxattrat, removexattrat, file_setattr: Linux 6.13 and 6.17
+        assert answer(machine, number) == errno.EOPNOTSUPP
+    assert answer(machine, 467) == errno.EACCES  # open_tree_attr: 6.15
+    ioctl = {"x86_64": 16, "aarch64": 29}[machine]
+    for request in (0x40086602, 0x401C5820, 0x40087602, 0x40806685):  # flags, their newer form, version, verity
+        assert answer(machine, ioctl, 3, request) == errno.ENOTTY
+        assert answer(machine, ioctl, 3, request | 1 << 32) == errno.ENOTTY  # the kernel reads half of it
+    for request in (0x5401, 0x40049409):  # TCGETS, FICLONE
+        assert answer(machine, ioctl, 3, request) == 0
+
+
+@BOTH
+def test_a_call_that_is_newer_than_the_filter_is_said_not_to_exist(machine: str) -> None:
+    assert [answer(machine, number) for number in (462, 464, 465, 468)] == 4 * [0]
+    assert [answer(machine, number) for number in (470, 471, 1000)] == 3 * [errno.ENOSYS]
+
+
+_BY_NEW_CALLS = """
+import ctypes, os, platform, struct, sys
+from tasktrail.handlers.process import seccomp
+path = sys.argv[1].encode()
+libc = ctypes.CDLL(None)
+def call(number, *arguments):
+    return libc.syscall(*(one if isinstance(one, bytes) else ctypes.c_long(one) for one in (number, *arguments)))
+entries = [(1, 7), (4, 7), (32, 7)]  # the owner, the group, all others
+rights = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, right, 0xFFFFFFFF) for tag, right in entries)
+listed = ctypes.create_string_buffer(rights, len(rights))
+asked = ctypes.create_string_buffer(struct.pack("=QII", ctypes.addressof(listed), len(rights), 0), 16)
+seccomp.filter_calls(platform.machine(), network=False)
+call(463, -100, path, 0, b"system.posix_acl_access", ctypes.addressof(asked), 16)
+"""
+
+
+def test_an_attempt_gives_nobody_the_right_to_a_file_by_a_new_call(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+
+    subprocess.run([sys.executable, "-c", _BY_NEW_CALLS, str(secret)], check=True)
+    assert secret.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_filter_knows_both_architectures() -> None:

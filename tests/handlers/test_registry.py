@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import msgspec
 import pytest
 
 from tasktrail.events.errors import UnknownType
@@ -196,3 +198,31 @@ def test_relative_paths_of_a_type_are_refused() -> None:
 def test_programs_of_a_type_are_told_by_a_function() -> None:
     with pytest.raises(TypeError, match="has to be a function"):
         handler("mine", programs=("/usr/bin/tool",))(lambda _context: None)  # type: ignore[arg-type]  # a likely slip
+
+
+class Mixed(Enum):
+    ONE = 1
+    TWO = "two"
+
+
+class Chosen(msgspec.Struct):
+    which: Mixed = Mixed.ONE
+
+
+class Anything(msgspec.Struct):
+    value: Any = object()
+
+
+@pytest.mark.parametrize("options", [Chosen, Anything])
+def test_a_type_whose_options_cannot_be_described_does_not_hide_the_others(
+    registry: Registry, options: type[msgspec.Struct]
+) -> None:
+    before = [known.name for known in registry]
+    with pytest.raises(BrokenHandlers, match="The options of odd have no JSON schema"):
+        registry.add(TaskType(name="odd", summary="", run=print, options=options), "mine:odd")
+    assert [known.name for known in registry] == before
+
+
+def test_the_options_of_all_built_in_types_can_be_described() -> None:
+    for known in Registry.load():
+        assert msgspec.json.encode(msgspec.json.schema(known.options))

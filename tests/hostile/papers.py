@@ -39,6 +39,22 @@ _LINKED = "".join(
     f'<draw:image xlink:href="{address}" xlink:type="simple" xlink:show="embed" xlink:actuate="onLoad"/></draw:frame>'
     for name, address in (("a", "file://{secret}"), ("b", "{trap}/a.png"))
 )
+_STYLE = 'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0"'
+_BULLET = (
+    (_ODF % "{list}")
+    .replace(
+        "<text:p>{list}</text:p>",
+        '<text:list text:style-name="l"><text:list-item><text:p/></text:list-item></text:list>',
+    )
+    .replace(
+        "<office:body>",
+        f'<office:automatic-styles {_STYLE}><text:list-style style:name="l"><text:list-level-style-image '
+        'text:level="1" xlink:href="%s" xlink:type="simple" xlink:show="embed" xlink:actuate="onLoad">'
+        "<style:list-level-properties "
+        'xmlns:fo="urn:oasis:names:tc:opendocument:xmlns:xsl-fo-compatible:1.0" fo:width="3cm" fo:height="3cm"/>'
+        "</text:list-level-style-image></text:list-style></office:automatic-styles><office:body>",
+    )
+)
 _MANIFEST = (
     '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" manifest:version="1.2">'
     '<manifest:file-entry manifest:full-path="/" manifest:media-type="application/vnd.oasis.opendocument.text"/>'
@@ -148,6 +164,10 @@ PAPERS = [
     Crafted("xxe.odt", "paper", _odt(XXE + _ODF % "&x;&y;")),
     Crafted("laughs.odt", "paper", _odt(LAUGHS + _ODF % "&a10;")),
     Crafted("linked.odt", "paper", _odt(_ODF % _LINKED)),
+    # What LibreOffice follows although its profile says that it should not.
+    Crafted("bullet.odt", "paper", _odt(_BULLET % "file://{secret}")),
+    Crafted("bullet-elsewhere.odt", "paper", _odt(_BULLET % "{trap}/a.png")),
+    Crafted("linked.rtf", "paper", text(r"{\rtf1 x {\field{\*\fldinst INCLUDEPICTURE {secret} \\d}{\fldrslt y}}}")),
     Crafted("linked.md", "paper", text("# x\n![a](file://{secret}) ![b]({trap}/a.png) <img src='{trap}/b.png'>\n")),
     Crafted("line.txt", "paper", data(b"x" * 5_000_000)),
     Crafted("lines.txt", "paper", data(b"\n" * 5_000_000)),

@@ -179,6 +179,7 @@ def writing(context: TaskContext[Targets]) -> dict[str, Try]:
         tries[f"chown {path}"] = lambda _c, p=path: _changed(p, lambda: os.chown(p, 12345, 12345))  # type: ignore[misc]
         tries[f"touch {path}"] = lambda _c, p=path: _changed(p, lambda: os.utime(p, (1, 1)))  # type: ignore[misc]
         tries[f"mark {path}"] = lambda _c, p=path: _did(os.setxattr, p, "user.mine", b"1")  # type: ignore[misc]
+        tries[f"chmod by a list of rights {path}"] = _by_new_call(path)
         tries[f"bind over {path}"] = _bind(path)
     for folder in context.options.folders:
         tries[f"make a file in {folder}"] = lambda _c, p=folder: Path(p, "planted").write_text("x")  # type: ignore[misc]
@@ -207,6 +208,20 @@ def _replace(path: str) -> Try:
         mine.write_text("mine")
         mine.replace(path)
         return "replaced"
+
+    return run
+
+
+def _by_new_call(path: str) -> Try:
+    """`setxattrat` of Linux 6.13, which says the rights of the owner, of the group and of all others."""
+    rights = b"\2\0\0\0" + b"".join(bytes((tag, 0, 7, 0)) + b"\xff" * 4 for tag in (1, 4, 32))
+
+    def run(_context: TaskContext[Targets]) -> object:
+        listed = ctypes.create_string_buffer(rights, len(rights))
+        asked = ctypes.addressof(listed).to_bytes(8, "little") + len(rights).to_bytes(8, "little")
+        given = (ctypes.c_long(463), ctypes.c_long(-100), os.fsencode(path), ctypes.c_long(0))
+        name = b"system.posix_acl_access"
+        return _changed(path, lambda: _LIBC.syscall(*given, name, ctypes.c_char_p(asked), ctypes.c_long(16)))
 
     return run
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -212,6 +213,37 @@ def test_a_part_that_a_killed_backup_left_is_overwritten_and_one_being_written_i
     part.write_bytes(b"half of a backup" * 10_000)
     assert back_up(data, tmp_path / "copy.db").position == head_of(data / "log.db")[0]
     assert not part.exists()
+
+
+@pytest.mark.parametrize("planted", ["link", "hard link", "pipe", "file for all"])
+def test_what_somebody_has_planted_beside_a_backup_is_not_written_to(data: Path, tmp_path: Path, planted: str) -> None:
+    folder, precious = tmp_path / "shared", tmp_path / "precious"
+    folder.mkdir()
+    precious.write_text("of somebody else")
+    part = folder / ".copy.db.part"
+    match planted:
+        case "link":
+            part.symlink_to(precious)
+        case "hard link":
+            part.hardlink_to(precious)
+        case "pipe":
+            os.mkfifo(part)
+        case _:
+            part.touch()
+            part.chmod(0o666)
+
+    taken = back_up(data, folder / "copy.db")
+    found = Path(taken.path).lstat()
+    assert stat.S_ISREG(found.st_mode)
+    assert (stat.S_IMODE(found.st_mode), found.st_nlink) == (0o600, 1)
+    assert precious.read_text() == "of somebody else"
+    assert list(folder.iterdir()) == [folder / "copy.db"]
+
+
+def test_a_folder_in_the_way_of_a_backup_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / ".copy.db.part").mkdir()
+    with pytest.raises(BackupFailed, match="Nothing can be written beside"):
+        back_up(data, tmp_path / "copy.db")
 
 
 @pytest.mark.parametrize("room", [50_000, 0])

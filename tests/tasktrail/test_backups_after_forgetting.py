@@ -168,6 +168,20 @@ def test_what_was_archived_since_is_in_its_archives(
         assert log.segments()
 
 
+def test_an_archive_is_not_written_through_a_link_that_somebody_has_put_there(journal: Journal, tmp_path: Path) -> None:
+    archiving.archive(journal, journal.log.head().position - 1)
+    (name,) = archives_in(tmp_path / "data" / "log.db")
+    precious = tmp_path / "precious"
+    precious.write_text("of somebody else")
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / f"{name}.part").symlink_to(precious)
+
+    assert back_up(tmp_path / "data", tmp_path / "copy.db").archives_added == 1
+    assert precious.read_text() == "of somebody else"
+    assert [path.name for path in (tmp_path / "archive").iterdir()] == [name]
+    assert not (tmp_path / "archive" / name).is_symlink()
+
+
 def test_where_histories_part_is_told_across_archives(journal: Journal, tmp_path: Path) -> None:
     back_up(tmp_path / "data", tmp_path / "first.db")
     parting = journal.log.head().position

@@ -3,10 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
-from tasktrail.events import Command, CreateTask, TasktrailError
+from tasktrail.events import Command, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, AddSource, FileTask
+from tasktrail.events.estimates import Correction, recorded
+from tasktrail.events.task_events import Estimated
+from tasktrail.handlers.contract import Estimate, TaskType
+from tasktrail.handlers.errors import BadAnswer
 from tasktrail.handlers.registry import Registry
 from tasktrail.intake.examination import CommandIntake
 from tasktrail.intake.paths import PathRules
@@ -45,3 +51,34 @@ def test_a_place_in_the_pattern_of_a_source_is_not_in_its_task(tmp_path: Path) -
     task = FileTask(type="video_convert")
     source = AddSource(source="inbox", inputs=(str(tmp_path),), to="/out/{stam}.mp4", task=task)
     assert refused(source) == "to"
+
+
+def taken_in(estimate: Any) -> Estimated:
+    """What is recorded of what a type of somebody's answers."""
+    registry = Registry()
+    registry.add(TaskType(name="own", summary="", run=print, estimate=lambda _job: estimate), "own:own")
+    intake = CommandIntake(registry, PathRules(), max_user_level=3, has_tasks=lambda _type: False)
+    return intake.examine(CreateTask(type="own"))[1].estimate
+
+
+CARELESS: list[dict[str, Any]] = [{"memory": 1.3 * 77}, {"temp": np.int64(7)}, {"seconds": 2}]
+
+
+@pytest.mark.parametrize("fields", CARELESS)
+def test_whatever_a_type_estimates_the_record_can_be_read_again(fields: dict[str, Any]) -> None:
+    """One that could not be would keep the service from ever starting again."""
+    spec = Created(type="own", **recorded(taken_in(Estimate(**fields)), Correction()))
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=Created) == spec
+
+
+@pytest.mark.parametrize("basis", ["a text", None, 5, [1], {1: 2}, {"a": {2}}, {"a": float("nan")}])
+def test_a_basis_that_cannot_be_recorded_is_told_in_its_place(basis: Any) -> None:
+    found = taken_in(Estimate(memory=7, basis=basis))
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Estimated) == found
+    assert (found.memory, list(found.basis)) == (7, ["basis"])
+
+
+@pytest.mark.parametrize("estimate", [None, 5, Estimate(memory="5")])  # type: ignore[arg-type] # as a colleague may
+def test_what_is_no_estimate_is_told_with_its_type(estimate: Any) -> None:
+    with pytest.raises(BadAnswer, match="The estimate of own"):
+        taken_in(estimate)

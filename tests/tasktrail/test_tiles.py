@@ -163,6 +163,18 @@ def test_a_changed_file_is_mended_and_a_cut_export_goes_on(sealed: Sealed, tmp_p
     assert content(out) == whole
 
 
+def test_nothing_is_written_through_a_link_that_somebody_has_put_there(sealed: Sealed, tmp_path: Path) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    precious.write_text("of somebody else")
+    out.mkdir()
+    (out / ".checkpoint.part").symlink_to(precious)
+
+    written(sealed, out)
+    assert precious.read_text() == "of somebody else"
+    assert not (out / "checkpoint").is_symlink()
+    assert not (out / ".checkpoint.part").is_symlink()
+
+
 def others(sealed: Sealed) -> Iterator[Any]:
     """Logs that are not the one whose tiles the folder has."""
     yield lambda rows: rows[3].__setitem__(COLUMNS.index("reason"), "another")

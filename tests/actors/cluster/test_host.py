@@ -1,5 +1,6 @@
 """A host on its node: whom it obeys, what it keeps, and how it ends what nobody asks for any more."""
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from cluster_executors import host_settings
 
 from tasktrail import __version__
-from tasktrail.actors.cluster.host import _ROOM, LINGER, LINGER_WITH_ENDS, Host
+from tasktrail.actors.cluster.host import _ROOM, LINGER, LINGER_WITH_ENDS, Host, _lock_path
 from tasktrail.actors.cluster.wire import (
     Give,
     Given,
@@ -101,6 +102,21 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock) -> Itera
     made = Host("c-0-a", pack(host_settings(registry, cluster="c", lease=LEASE)), clock=clock)
     yield made
     made.close()
+
+
+def test_a_folder_for_locks_that_somebody_else_has_prepared_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder, work = tmp_path / f"tasktrail-{os.getuid()}-c", tmp_path / "work"
+    work.mkdir()
+    (work / "poetry.lock").touch()
+    os.utime(work / "poetry.lock", (1, 1))
+    folder.symlink_to(work)  # to a folder of our own, of which the locks would be cleared away
+
+    with pytest.raises(PermissionError, match="somebody else"):
+        _lock_path("c", "host")
+    assert (work / "poetry.lock").exists()
 
 
 def run(task_type: str, task_id: int = 1, *, folder: Path, output: str = "", **options: Any) -> Run:

@@ -1,9 +1,11 @@
 """What the shell offers beside commands and options, and what it is told that takes a type's option for ours."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from click.shell_completion import CompletionItem, ShellComplete
 
 from tasktrail.api.reader import type_infos
 from tasktrail.cli.app import app
-from tasktrail.cli.completion import Bash, options_of_type, values_of_option
+from tasktrail.cli.completion import Bash, completion_items, options_of_type, values_of_option
 from tasktrail.cli.session import Session
 from tasktrail.events import Started
 from tasktrail.events.reports import AttemptEnded
@@ -190,3 +192,43 @@ def test_an_option_that_nobody_has_is_refused_as_before(cli: Callable[..., Any])
     assert shown.code == 2
     assert "No such option" in shown.err
     assert "-o" not in shown.err.replace("--colour", "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "https://a.example/$(touch${IFS}pwned)",
+            "`touch pwned`",
+            "a;touch pwned",
+            "a b",
+            "a|b&c>d<e",
+            "*",
+            "?",
+            "[1]",
+        ),
+        *("it's", 'a"b', "back\\slash", "~", "#x", "{a,b}", "!1", "$HOME", "fit=cover", "https://a.example:8443/x?a=1"),
+    ],
+)
+def test_what_bash_completes_is_one_word_and_no_command(tmp_path: Path, value: str) -> None:
+    """The address of a receiver is whatever the sender of a task has written."""
+    bash = Bash(app, {}, "tasktrail", "_X")
+    bash._cut = 0
+    (tmp_path / "offers").write_text(bash.format_completion(CompletionItem(value)) + "\n")
+    (tmp_path / "tasktrail").write_text("#!/bin/sh\ncat offers\n")
+    (tmp_path / "tasktrail").chmod(0o700)
+    script = (
+        f"{bash.source()}\nCOMP_WORDS=(tasktrail enable ''); COMP_CWORD=2\n"
+        '_tasktrail_completion ./tasktrail\neval "set -- ${COMPREPLY[0]}"\nprintf "%s\\n" "$#" "$1"\n'
+    )
+    shown = subprocess.run(["bash", "--norc", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout == f"1\n{value}\n"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_no_offer_and_no_word_about_one_breaks_a_line() -> None:
+    offers = [("7", "failed noop a\nplain\n$(id)\n.png"), ("a\nplain,b", ""), ("\x1b[2J", "")]
+    assert [(item.value, item.help) for item in completion_items(offers, "")] == [
+        ("7", "failed noop a\\nplain\\n$(id)\\n.png")
+    ]

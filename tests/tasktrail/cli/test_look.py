@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tasktrail.actors.core.explanation import Why
+from tasktrail.api.protocol import TypeInfo
 from tasktrail.cli import terminal
 from tasktrail.cli.queue import print_why
 from tasktrail.cli.reference import option_lines
@@ -20,7 +21,8 @@ from tasktrail.events.errors import UnknownTask
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import ERASED, Completed, Failed, ReadInput, Retried
-from tasktrail.handlers.attempt_output import PrintedWriter
+from tasktrail.handlers.attempt_output import Output, PrintedWriter
+from tasktrail.handlers.presets import Preset
 from tasktrail.handlers.registry import Registry
 from tasktrail.projections.attempts import Attempt
 from tasktrail.words import duration, moment, percent, size
@@ -425,6 +427,35 @@ def test_output_prints_what_the_latest_attempt_or_another_has_printed(
     assert cli("output", str(story), "--attempt", "1").out == "first\nred\\x07\n"
     answer = json.loads(cli("output", str(story), "--json").out)
     assert (answer["text"], answer["attempt"], answer["attempts"]) == ("second", 2, [1, 2])
+
+
+def test_types_of_a_service_that_may_be_anybodys_steer_no_terminal(
+    cli: Callable[..., Any], environment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = TypeInfo(
+        name="a\x07",
+        summary="b\x07",
+        resumable=False,
+        needs_input=False,
+        needs_output=False,
+        options={"properties": {"c\x07": {"type": "d\x07"}}},
+        presets=(Preset(name="e\x07", type="a", summary="f\x07"),),
+        missing=("g\x07",),
+        install="h\x07",
+    )
+    monkeypatch.setattr(environment, "types", lambda _session: ([info], []))
+    out = cli("types").out
+    assert "\x07" not in out
+    assert out.count("\\x07") == 8
+
+
+def test_output_of_a_service_that_lets_everything_through_steers_no_terminal(
+    cli: Callable[..., Any], tasks: Any, story: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "first\n\x1b]0;owned\x07\tred\x9b2J\u202e\n"
+    told = Output(task_id=story, attempt=1, attempts=(1,), text=text, size=len(text), next=len(text))
+    monkeypatch.setattr(type(tasks), "output", lambda *_given, **_more: told)
+    assert cli("output", str(story)).out == "first\n\tred\\x9b2J\\u202e\n"
 
 
 def test_output_says_when_there_is_nothing(cli: Callable[..., Any], tasks: Any, story: int) -> None:

@@ -78,7 +78,8 @@ def test_nobody_is_logged_in_by_the_page_of_somebody_else(server: HttpServer) ->
         assert browser.post("/login", data={"token": SECRET}, headers=FROM_ELSEWHERE).status_code == 403
         address = server.login_address()
         followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
-        assert browser.get(address, headers=followed).status_code == 403
+        for spelled in ("/login", "//login", "/login/", "/%6cogin", "//login//"):
+            assert browser.get(address.replace("/login", spelled), headers=followed).status_code == 403
         assert not browser.cookies
 
 
@@ -109,6 +110,19 @@ def test_a_name_that_was_rebound_to_this_address_gets_nothing(victim: httpx.Clie
         assert (answer.status_code, answer.json()["code"]) == (421, "wrong_host")
         origin = {"origin": f"http://{host}", "host": host, **headers}
         assert victim.post("/v1/queue/drain", headers=origin).status_code == 421
+
+
+@pytest.mark.parametrize("port", [b"65536", b"99999", b"1" * 5000, b"\xb2", b"-1", b"0x50"])
+@pytest.mark.parametrize("path", ["/login", "/healthz", "/v1/stats", "/nowhere"])
+def test_a_port_that_there_cannot_be_is_no_part_of_a_known_name(server: HttpServer, path: str, port: bytes) -> None:
+    with httpx.Client(base_url=server.address, trust_env=False) as stranger:
+        for shown in ({}, AUTH):
+            headers = [
+                (b"host", b"localhost:" + port),
+                *((name.encode(), text.encode()) for name, text in shown.items()),
+            ]
+            answer = stranger.get(path, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (421, "wrong_host")
 
 
 def test_nothing_can_be_shown_in_a_frame_or_read_by_a_page_of_somebody_else(victim: httpx.Client) -> None:

@@ -169,3 +169,17 @@ def test_another_program_at_the_address_is_no_service(
     Service.last = answer
     with connect(url) as client, pytest.raises(ServiceUnreachable, match="no service of tasktrail"):
         ask(client)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["--renderer-cmd-prefix=sh", "file:///etc/passwd", "javascript:1", "http://a/\x1b]0;x", "http://a/ -x", ""],
+)
+def test_a_browser_is_given_no_address_that_is_none_of_a_page(connect: Connect, url: str, address: str) -> None:
+    """It comes from whoever answers at the address that was named, and goes to a program of this machine."""
+    Service.last = {"address": address}
+    with connect(url) as client, pytest.raises(ServiceUnreachable, match="no service of tasktrail"):
+        client.login_address()
+    Service.last = {"address": "https://tasks.example.org:8443/login?code=-x_9"}
+    with connect(url) as client:
+        assert client.login_address().endswith("=-x_9")
