@@ -186,6 +186,9 @@ def _progressed(state: TaskState, event: Progressed, at: datetime) -> TaskState:
 
 def _checkpointed(state: TaskState, event: Checkpointed, at: datetime) -> TaskState:
     progress = state.progress if event.progress is None else event.progress
+    crashes = state.crash_count
+    if crashes and _goes_further(state, event.checkpoint, progress):
+        crashes = 0
     return replace(
         state,
         version=state.version + 1,
@@ -194,8 +197,13 @@ def _checkpointed(state: TaskState, event: Checkpointed, at: datetime) -> TaskSt
         checkpoint_progress=progress,
         progress=progress,
         message=event.message or state.message,
-        crash_count=0,
+        crash_count=crashes,
     )
+
+
+def _goes_further(state: TaskState, checkpoint: Checkpoint, progress: float) -> bool:
+    """Whether the next attempt has less to do from it. A handler may save where it begins, and die there each time."""
+    return state.spec.resumable and (checkpoint != state.checkpoint or progress > state.checkpoint_progress)
 
 
 def _ran_for(state: TaskState, at: datetime) -> float:

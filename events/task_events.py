@@ -215,7 +215,7 @@ class Progressed(_Event, frozen=True, kw_only=True):
 
 
 class Checkpointed(_Event, frozen=True, kw_only=True):
-    """The running attempt saved resume data. The next attempt gets the latest one; it also forgives earlier crashes."""
+    """The running attempt saved resume data. The next attempt gets it; a new one forgives earlier crashes."""
 
     checkpoint: Checkpoint
     progress: float | None = None

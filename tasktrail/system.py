@@ -81,7 +81,7 @@ from .handlers.publish import part_path, staging_folder
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsDamaged
+from .projections import TaskViews, ViewsFailed
 from .projections.errors import views_behind
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
@@ -749,7 +749,7 @@ class System:
             if self.clock.monotonic() >= until:
                 raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
 
-    def doubt_views(self, generation: int, error: ViewsDamaged) -> None:
+    def doubt_views(self, generation: int, error: ViewsFailed) -> None:
         """Have views of this generation built anew, unless that was done since, or is just done."""
         if self.views.doubt(generation):
             self.projector.tell(Damaged(error.message))

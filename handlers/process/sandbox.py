@@ -361,13 +361,20 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
 
 
 def recheck_output(run: Run, sandbox: Sandbox) -> None:
-    """Refuse an output whose folder is the service's own, or outside of the roots by now. Raises InvalidPath.
+    """Refuse an output whose folder is gone, the service's own, or outside of the roots by now. Raises InvalidPath.
 
     The same for the original where it is to give way, and for the folder that it is moved to.
     """
     if run.output_file and not run.output_url:
         check_apart(run.output_file, sandbox.protected, "output_file", followed=False)
-        _check(os.path.dirname(run.output_file), sandbox.output_roots, "output_file", "output_roots")  # noqa: PTH120
+        folder = os.path.dirname(run.output_file)  # noqa: PTH120
+        _check(folder, sandbox.output_roots, "output_file", "output_roots")
+        if not os.path.isdir(folder):  # noqa: PTH112 - before every attempt
+            raise InvalidPath(
+                f"The folder {folder!r} of the output is not there any more",
+                field="output_file",
+                remedy="Create it again, then retry the task.",
+            )
     if run.original != "keep":
         _check(os.path.dirname(run.input_file), sandbox.output_roots, "input_file", "output_roots")  # noqa: PTH120
     if run.original_folder:

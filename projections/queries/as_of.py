@@ -38,7 +38,7 @@ def parse_point(text: str | Point, field: str = "as_of") -> Point:
     """A position or an RFC 3339 time with an offset. Raises `InvalidValue`, which names `field`."""
     if isinstance(text, str):
         text = _read(text.strip(), field)
-    if isinstance(text, int):
+    if isinstance(text, int) and not isinstance(text, bool):
         if not 0 <= text < 2**63:
             raise InvalidValue(f"{in_words(text)} is no position of a log", field=field)
         return text

@@ -45,6 +45,7 @@ from ..events.commands import (
     ResumeSource,
     RevokeToken,
     SetLimits,
+    TaskFields,
     UndrainNode,
 )
 from ..events.system_events import MissedRuns, Role
@@ -59,6 +60,7 @@ from .either_way import either_way
 from .spreading import SpreadFilm, spread_film_of, spread_over
 
 C = TypeVar("C", bound=Command)
+T = TypeVar("T")
 
 BEGINS_WITH = "tt_"
 """By which programs that look for secrets in the wrong places know ours."""
@@ -90,15 +92,18 @@ class Commands(ABC):
 
     @either_way
     async def send(self, command: Command) -> Accepted:
-        """Any command. Durable when it returns; a refusal raises and changes nothing."""
+        """Any command. Durable when it returns; a refusal raises and changes nothing.
+
+        Paths in it may be relative to the current folder.
+        """
         check_commands([command])
-        return _accepted(await self._send_all([command], checked=False))
+        return _accepted(await self._send_all([_with_absolute_paths(command)], checked=False))
 
     @either_way
     async def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
         check_commands(commands)
-        return await self._send_all(commands, checked=False)
+        return await self._send_all([_with_absolute_paths(command) for command in commands], checked=False)
 
     @either_way
     async def send_each(self, ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
@@ -260,7 +265,7 @@ class Commands(ABC):
             OutputsCollide: two files would get the same output.
         """
         given = {name: value for name, value in locals().items() if name not in ("self", "inputs", "to", "task")}
-        given |= {"inputs": _absolute(inputs), "to": absolute_pattern(os.fspath(to)), **with_absolute_paths(task)}
+        given |= {"inputs": _absolute(inputs), "to": absolute_pattern(to), **with_absolute_paths(task)}
         return await self._make_batch(command_from_fields(NewBatch, given))
 
     @either_way
@@ -503,7 +508,7 @@ class Commands(ABC):
         fields |= {
             "task": with_absolute_paths(task),
             "inputs": _absolute(inputs),
-            "to": absolute_pattern(os.fspath(to)),
+            "to": absolute_pattern(to),
         }
         return await self._change(AddSource, reason, actor, command_id, **fields)
 
@@ -627,6 +632,29 @@ def _command(kind: type[C], reason: str, actor: str | None, command_id: str | No
     return command_from_fields(kind, {**fields, **who})
 
 
+def _with_absolute_paths(command: Command) -> Command:
+    """A command that a program has built, with absolute paths. Its values are not checked yet, whatever their types."""
+    if isinstance(command, CreateTask):
+        return _with_absolute_fields(command)
+    if isinstance(command, AddSchedule) and isinstance(command.task, CreateTask):
+        return replace(command, task=_with_absolute_fields(command.task))
+    if isinstance(command, CreateGraph) and isinstance(command.tasks, tuple | list):
+        return replace(command, tasks=tuple(map(_with_absolute_fields, command.tasks)))
+    if isinstance(command, AddSource):
+        inputs, to = _absolute(command.inputs), absolute_pattern(command.to)
+        inputs = tuple(inputs) if isinstance(inputs, list) else inputs
+        return replace(command, inputs=inputs, to=to, task=_with_absolute_fields(command.task))
+    return command
+
+
+def _with_absolute_fields(task: T) -> T:
+    if not isinstance(task, TaskFields):
+        return task
+    given = {name: getattr(task, name) for name in PATH_FIELDS}
+    changed = {name: path for name, path in with_absolute_paths(given).items() if path != given[name]}
+    return replace(task, **changed) if changed else task
+
+
 def _accepted(answers: Sequence[Accepted | TasktrailError]) -> Accepted:
     (answer,) = answers
     if isinstance(answer, TasktrailError):
@@ -639,19 +667,26 @@ def _is_a_list(value: object) -> bool:
 
 
 def _absolute(paths: object) -> object:
-    """The paths and patterns as absolute ones. What is no list is left for the conversion to refuse."""
+    """The paths and patterns as absolute ones. What is none is left for the conversion to refuse."""
     if not _is_a_list(paths):
         return paths
-    return [one if is_url(str(one)) else os.path.abspath(one) for one in paths]  # type: ignore[attr-defined]  # noqa: PTH100 - they may be patterns
+    return [_absolute_one(one) for one in paths]  # type: ignore[attr-defined]
 
 
-def absolute_pattern(to: str) -> str:
-    """The pattern of outputs as an absolute one; a slash at its end, which means a folder, stays."""
-    if not to:
-        return to  # it is refused, and means no folder
-    if is_url(to):
-        return to  # refused by name
-    return os.path.abspath(to) + ("/" if to.endswith("/") else "")  # noqa: PTH100 - it may hold braces
+def _absolute_one(path: object) -> object:
+    if not isinstance(path, str | PathLike) or is_url(str(path)):
+        return path
+    return os.path.abspath(path)  # noqa: PTH100 - it may be a pattern
+
+
+def absolute_pattern(to: object) -> object:
+    """The pattern of outputs as an absolute one; a slash at its end, which means a folder, stays.
+
+    What is empty, an address or no path is left for the conversion to refuse.
+    """
+    if not isinstance(to, str | PathLike) or not str(to) or is_url(str(to)):
+        return to
+    return os.path.abspath(to) + ("/" if str(to).endswith("/") else "")  # noqa: PTH100 - it may hold braces
 
 
 def with_absolute_paths(fields: Mapping[str, Any]) -> Any:

@@ -38,7 +38,7 @@ from ..handlers.attempt_output import Output
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.registry import Registry
 from ..paths import DataPaths
-from ..projections import Forgotten, ViewsDamaged, ViewsFailed
+from ..projections import Forgotten, ViewsFailed
 from ..projections.queries.as_of import Point
 from ..projections.queries.past import Past
 from ..system import RecoveryReport
@@ -452,7 +452,7 @@ class _Followed(Source):
         """A number that changes when the views were built anew."""
         return self._follower.views_generation
 
-    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - the follower finds out itself
+    def mend(self, generation: int, error: ViewsFailed) -> bool:  # noqa: ARG002 - the follower finds out itself
         """Have damaged views built anew, unless something is wrong that keeps it from that."""
         if self._follower.trouble is not None:
             return False

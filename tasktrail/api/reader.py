@@ -47,6 +47,7 @@ from ..intake.event_names import event_tags
 from ..paths import path_of
 from ..projections import (
     Batch,
+    BeyondTheLog,
     DisabledEndpoint,
     NoticeStatus,
     Stats,
@@ -250,9 +251,16 @@ class Questions:
         ]
 
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Recorded events of all tasks and of the service, in order of position."""
+        """Recorded events of all tasks and of the service, in order of position. Raises `BeyondTheLog`."""
         limit = None if limit is None else check_whole(limit, "limit")
-        return self.source.log().read(check_position(after), limit)
+        return self.source.log().read(self._reached(after), limit)
+
+    def _reached(self, after: int) -> int:
+        """The position, if the log has it. One kept from another log, or from before a restore, would skip records."""
+        after, head = check_position(after), self.source.log().head().position
+        if after > head:
+            raise BeyondTheLog(f"after: the log ends at position {head}", field="after")
+        return after
 
     def follow(
         self, after: int = 0, *, task_id: int | None = None, events: Collection[str] = ()
@@ -260,9 +268,9 @@ class Questions:
         """Like `log`, and then the records that are still to come, without gaps, until closed or the service stops.
 
         `task_id`: only those of one task, which may begin another life after its end. `events`: only these, such as
-        `("completed", "failed")`. Raises `UnknownTask`.
+        `("completed", "failed")`. Raises `UnknownTask` and `BeyondTheLog`.
         """
-        after = check_position(after)
+        after = self._reached(after)
         if task_id is not None:
             after = max(after, self.events(task_id)[0].position - 1)
         return self._following(after, task_id, event_tags(events))

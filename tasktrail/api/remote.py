@@ -466,7 +466,7 @@ class Remote(Commands):
 
     @either_stream
     def log(self, after: int = 0, limit: int | None = None) -> AsyncGenerator[Recorded, None]:
-        """Recorded events of all tasks and of the service, in order of position."""
+        """Recorded events of all tasks and of the service, in order of position. Raises `BeyondTheLog`."""
         limit = None if limit is None else check_whole(limit, "limit")
         return self._records(check_position(after), {}, limit)
 
@@ -477,7 +477,7 @@ class Remote(Commands):
         """Like `log`, and then the records that are still to come, without gaps, until closed or the service stops.
 
         `task_id`: only those of one task, which may begin another life after its end. `events`: only these, such as
-        `("completed", "failed")`. Raises `UnknownTask`.
+        `("completed", "failed")`. Raises `UnknownTask` and `BeyondTheLog`.
         """
         return self._followed(check_position(after), event_tags(events), task_id)
 

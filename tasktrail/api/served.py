@@ -195,7 +195,7 @@ class Served(Questions, ABC):
     def find(self, position: int, field: str) -> None:
         """Raise `BeyondTheLog` for the field unless the log has `position`, which it may have before the watermark."""
         known = self.watermark.position
-        if position > known and next(iter(self.log(position - 1, 1)), None) is None:
+        if position > known and next(iter(self.source.log().read(position - 1, 1)), None) is None:
             raise BeyondTheLog(f"{field}: the log ends at position {known}", field=field)
 
     patience = 0.0

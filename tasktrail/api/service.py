@@ -40,7 +40,7 @@ from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
-from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsDamaged
+from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
 from ..projections.errors import views_behind
 from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
@@ -625,8 +625,8 @@ class _Running(Source):
         """A number that changes when damaged views have been built anew."""
         return self._system.views.generation
 
-    def mend(self, generation: int, error: ViewsDamaged) -> bool:
-        """Have the Projector build the views anew, unless it has done so since they were found damaged."""
+    def mend(self, generation: int, error: ViewsFailed) -> bool:
+        """Have the Projector build the views anew, unless it has done so since."""
         self._system.doubt_views(generation, error)
         return self._system.views.wait(MENDED_WITHIN)
 

@@ -107,12 +107,13 @@ class Source:
         return reader
 
     def ask(self, question: Callable[[TaskQueries], T]) -> T:
-        """Ask the views. If they turn out to be damaged and can be built anew, ask once more."""
+        """Ask the views. If they turn out to be damaged or deleted, and can be built anew, ask once more."""
         generation = self.generation()
         try:
             return question(self._views())
-        except ViewsDamaged as error:
-            if not self.mend(generation, error):
+        except ViewsFailed as error:
+            lost = isinstance(error, ViewsDamaged) or not self.paths.views.exists()
+            if not lost or not self.mend(generation, error):
                 raise
         return question(self._views())
 
@@ -184,8 +185,8 @@ class Source:
         """A number that changes when damaged views have been built anew."""
         return 0
 
-    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - for sources that can
-        """Have damaged views built anew; whether that was done."""
+    def mend(self, generation: int, error: ViewsFailed) -> bool:  # noqa: ARG002 - for sources that can
+        """Have views that are damaged or deleted built anew; whether that was done."""
         return False
 
     def disconnect(self) -> None:
@@ -261,7 +262,7 @@ class Unattended(Source):
             self._registry, self._load = self._load(), None
         return self._registry
 
-    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - one thread's views
+    def mend(self, generation: int, error: ViewsFailed) -> bool:  # noqa: ARG002 - one thread's views
         """Build the views anew, unless a service has just started, which does it."""
         try:
             with DataLock(self.paths.lock, "reader"):

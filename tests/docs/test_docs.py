@@ -167,9 +167,9 @@ def seed_rows() -> list[list[str]]:
     return [row for row in rows if row[0] != "seed"]
 
 
-def test_every_done_row_of_the_seed_table_names_a_test_and_every_open_one_does_not() -> None:
-    assert {row[2] for row in seed_rows()} == {"done", "open"}
-    assert [row[0] for row in seed_rows() if (row[2] == "done") != bool(row[3])] == []
+def test_every_row_of_the_seed_table_is_done_and_names_a_test() -> None:
+    assert {row[2] for row in seed_rows()} == {"done"}
+    assert [row[0] for row in seed_rows() if not row[3]] == []
 
 
 def test_the_tests_that_the_seed_table_names_are_there() -> None:

@@ -139,6 +139,7 @@ def test_a_point_is_a_position_or_a_time_with_its_zone(text: Any, point: int | d
         "1.5",
         "9" * 30,
         2**63,
+        True,
         "2026-01-31",
         "2026-01-31T12:00:00",
         "2026-13-31T12:00:00Z",

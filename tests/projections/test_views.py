@@ -370,6 +370,21 @@ def test_a_reader_of_views_that_are_not_there_is_a_typed_error(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_asks_while_the_file_is_gone_goes_on_with_the_next_one_even_of_the_same_number(
+    history: Journal, tmp_path: Path
+) -> None:
+    """A file system gives the number of a deleted file away again, so the next file may look like the last one."""
+    path, aside = tmp_path / "views.db", tmp_path / "aside"
+    rebuild_views(history.log, path)
+    reader = TaskQueries.open(path)
+    path.rename(aside)
+    with pytest.raises(ViewsFailed):
+        _ = reader.position
+    aside.rename(path)
+    assert reader.position == len(history.records)
+    reader.close()
+
+
 def test_a_reader_sees_a_whole_batch_or_nothing_of_it(history: Journal, tmp_path: Path) -> None:
     path = tmp_path / "views.db"
     views = TaskViews(path)

@@ -67,6 +67,8 @@ class Ledger:
         self._holders: dict[tuple[int, str], int] = {}
         """User and key → the open task that has it."""
         self._crashes: Counter[int] = Counter()
+        self._saved_at: dict[int, float] = {}
+        """Task → the progress of its last checkpoint."""
         self._priorities: dict[int, int] = {}
         """Task that was adjusted → the priority it was given last."""
         self._last_at: datetime | None = None
@@ -174,7 +176,7 @@ class Ledger:
                 self._retry_must_follow = 0 if event.final else task.id
                 self._count_crash(task, event)
             case Checkpointed():
-                self._crashes[task.id] = 0
+                self._forgive(task, event)
                 self.checkpoints[task.id] = event.checkpoint
             case Retried():
                 self._check_retry(task, event)
@@ -194,6 +196,13 @@ class Ledger:
             broken(f"I6: task {task.id} starts at {record.recorded_at}, before it is due at {due}")
         checkpoint = self.checkpoints.get(task.id) if task.spec.resumable else None
         self.resumes_from[task.id] = (task.attempt + 1, checkpoint)
+
+    def _forgive(self, task: TaskState, event: Checkpointed) -> None:
+        """Crashes are over once the next attempt has less to do than the last one had."""
+        before = self._saved_at.get(task.id, 0.0)
+        at = self._saved_at[task.id] = task.progress if event.progress is None else event.progress
+        if task.spec.resumable and (at > before or event.checkpoint != self.checkpoints.get(task.id)):
+            self._crashes[task.id] = 0
 
     def _count_crash(self, task: TaskState, event: Failed) -> None:
         if event.outcome == "lost":

@@ -13,7 +13,7 @@ from tasktrail.actors.core.routing import Workers
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.unit_of_work import BY_SCHEDULER, UnitOfWork
 from tasktrail.actors.scheduler import JumpWatch
-from tasktrail.events import Failed, Retried, TaskState
+from tasktrail.events import Checkpointed, Failed, Retried, TaskState
 from tasktrail.events import decide as rules
 from tasktrail.events.clock_jumps import Jumps
 from tasktrail.events.reports import Grant, PublishWanted
@@ -117,6 +117,12 @@ def deferred_cancel_lost(patch: pytest.MonkeyPatch) -> None:
 def crashes_uncounted(patch: pytest.MonkeyPatch) -> None:
     """A task that kills its worker is tried again for ever."""
     _evolves(patch, Failed, crash_count=0)
+
+
+@planted("I6: task")
+def any_checkpoint_forgives(patch: pytest.MonkeyPatch) -> None:
+    """A task that begins at zero each time, and kills its worker after a checkpoint, is tried again for ever."""
+    _evolves(patch, Checkpointed, crash_count=0)
 
 
 @planted("I6: task .* without its delay")

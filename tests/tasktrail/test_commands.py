@@ -23,6 +23,7 @@ from tasktrail.events import (
     GraphTask,
     TasktrailError,
 )
+from tasktrail.events.commands import AddSchedule, AddSource, FileTask
 from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.intake.conversion import _NESTED
 from tasktrail.intake.refusals import KINDS
@@ -66,6 +67,10 @@ WRONG: list[tuple[Callable[[Any], object], str, str]] = [
     (lambda tasks: tasks.cancel_task("7"), "task_id", "has to be a whole number, not text"),
     (lambda tasks: tasks.create_batch(5, "/out"), "inputs", "has to be a list, not a whole number"),
     (lambda tasks: tasks.create_batch([], "/out"), "inputs", "may not be empty"),
+    (lambda tasks: tasks.create_batch([5], "/out"), r"inputs[0]", "has to be text, not a whole number"),
+    (lambda tasks: tasks.create_batch(["/a"], 5), "to", "has to be text, not a whole number"),
+    (lambda tasks: tasks.add_source("s", ["/a", None], "/out"), "inputs[1]", "has to be text, not null"),
+    (lambda tasks: tasks.add_source("s", ["/a"], 5), "to", "has to be text, not a whole number"),
     (lambda tasks: tasks.create_batch(["/a"], "/out", task={"priority": 99}), "priority", "at most 10"),
     (lambda tasks: tasks.create_batch(["/a"], "/out", batch="a/b"), "batch", "a name without"),
     (lambda tasks: tasks.cancel_task(None), "task_id", "has to be a whole number, not null"),
@@ -138,6 +143,43 @@ def test_paths_count_from_the_current_folder(tasks: Sent, monkeypatch: pytest.Mo
     assert isinstance(one, CreateTask)
     assert isinstance(graph, CreateGraph)
     assert (one.input_file, graph.tasks[0].output_file) == (f"{tmp_path}/in.jpg", f"{tmp_path}/out.jpg")
+
+
+def test_paths_in_commands_that_a_program_has_built_count_from_there_too(
+    tasks: Sent, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tasks.send(CreateTask(type="noop", input_file="in.jpg", output_file="s3://bucket/out.jpg"))
+    tasks.send_many(
+        [
+            CreateGraph(tasks=(GraphTask(name="a", type="noop"), GraphTask(name="b", type="noop", input_file="b.jpg"))),
+            AddSchedule(schedule="s", task=CreateTask(type="noop", output_file="out.jpg"), every=60),
+            AddSource(source="s", inputs=("films", "/more/*"), to="small/", task=FileTask(original_folder="old")),
+            CancelTask(task_id=1),
+        ]
+    )
+    one, graph, schedule, source, cancel = (command for command, _checked in tasks.commands)
+    assert one == CreateTask(type="noop", input_file=f"{tmp_path}/in.jpg", output_file="s3://bucket/out.jpg")
+    assert isinstance(graph, CreateGraph)
+    assert [task.input_file for task in graph.tasks] == ["", f"{tmp_path}/b.jpg"]
+    assert isinstance(schedule, AddSchedule)
+    assert schedule.task.output_file == f"{tmp_path}/out.jpg"
+    assert isinstance(source, AddSource)
+    assert (source.inputs, source.to) == ((f"{tmp_path}/films", "/more/*"), f"{tmp_path}/small/")
+    assert source.task.original_folder == f"{tmp_path}/old"
+    assert cancel == CancelTask(task_id=1)
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"in.jpg"])
+def test_a_path_of_a_wrong_kind_is_left_for_the_check(tasks: Sent, wrong: Any) -> None:
+    built: list[Command] = [
+        CreateTask(type="noop", input_file=wrong),
+        CreateGraph(tasks=wrong),
+        AddSchedule(schedule="s", task=wrong, every=60),
+        AddSource(source="s", inputs=wrong, to=wrong, task=wrong),
+    ]
+    tasks.send_many(built)
+    assert [command for command, _checked in tasks.commands] == built
 
 
 def test_the_fields_that_hold_structs_are_known() -> None:

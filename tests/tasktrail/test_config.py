@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.secret import Secret
 from tasktrail.api.service import TaskService
+from tasktrail.cli.command import everywhere
 from tasktrail.config.load import Reloaded, checked, keys, load_config, with_live_keys
 from tasktrail.config.reference import reference
 from tasktrail.config.settings import Config, Smtp, parse_duration, parse_size, usable_cpus
@@ -33,6 +34,12 @@ def test_without_file_and_environment_everything_has_its_default(tmp_path: Path)
     config = load_config(tmp_path, environment={"HOME": "/root", "TASKTRAIL_DATA": "/data", "TASKTRAIL_TOKEN": "x"})
     assert config == Config()
     assert config.workers == usable_cpus()
+
+
+def test_the_variables_of_the_command_line_are_no_keys(tmp_path: Path) -> None:
+    variables = [option.envvar for option in everywhere(root=True) if isinstance(option.envvar, str)]
+    assert "TASKTRAIL_DATA" in variables
+    assert load_config(tmp_path, environment=dict.fromkeys(variables, "x")) == Config()
 
 
 def test_the_file_is_read_with_units_and_tables(tmp_path: Path) -> None:

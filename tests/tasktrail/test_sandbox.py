@@ -213,6 +213,25 @@ def test_an_output_folder_that_became_a_link_out_of_the_roots_while_it_waited_ge
     assert list(roots["elsewhere"].iterdir()) == []
 
 
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_an_output_folder_that_went_while_the_task_waited_is_named(
+    start: Opener, roots: dict[str, Path], sandbox: str
+) -> None:
+    service = rooted(roots, start, sandbox=sandbox)
+    inside, folder = roots["inputs"] / "in.txt", roots["outputs"] / "deep"
+    inside.write_text("harmless")
+    folder.mkdir()
+    task_id = held(service, inside, folder / "out.txt")
+    folder.rmdir()
+
+    service.start_task(task_id)
+    task = service.wait(task_id, WITHIN)
+
+    assert (task.status, task.error_type, task.attempt) == ("failed", "InvalidPath", 1)
+    assert f"The folder '{folder}' of the output is not there any more" in task.error
+    assert "retry the task" in task.error
+
+
 def test_an_output_folder_that_is_turned_while_the_handler_works_publishes_nothing(
     start: Opener, roots: dict[str, Path]
 ) -> None:

@@ -381,6 +381,21 @@ def test_deleted_views_come_back_the_same(service: TaskService, open_service: Op
     assert (again.list_tasks(), again.list_tasks(TaskFilters(search="timeout")), again.stats().counts) == before
 
 
+@pytest.mark.parametrize("deleted", ["views.db", "views.db*"])
+def test_views_that_are_deleted_under_a_service_at_rest_come_back_with_the_next_question(
+    service: TaskService, tmp_path: Path, deleted: str
+) -> None:
+    task_id = service.create_task(type="noop", user_id=3)
+    before = service.wait(task_id, timeout=WITHIN)
+    assert service.list_tasks() == ([before], 1)
+    for path in (tmp_path / "data").glob(deleted):
+        path.unlink()
+    assert service.list_tasks() == ([before], 1)
+    assert service.create_task(type="noop", held=True) == task_id + 1
+    assert service.list_tasks(TaskFilters(user_id=0))[1] == 1
+    assert service.verify().ok
+
+
 def test_who_waits_at_a_service_that_is_closed_is_told(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once: its files are not opened any more, and nobody would tell of an end."""
     task_id = service.create_task(type="noop", held=True)

@@ -148,8 +148,10 @@ class Core:
     def progress(self, task_id: int, percent: float, attempt: int = 1) -> list[Event]:
         return self.tell(AttemptProgressed(task_id, attempt, percent, "working"))
 
-    def checkpoint(self, task_id: int, attempt: int = 1, *, progress: float | None = None) -> list[Event]:
-        return self.tell(AttemptCheckpointed(task_id, attempt, Checkpoint(processed_frames=7), progress))
+    def checkpoint(
+        self, task_id: int, attempt: int = 1, *, frames: int = 7, progress: float | None = None
+    ) -> list[Event]:
+        return self.tell(AttemptCheckpointed(task_id, attempt, Checkpoint(processed_frames=frames), progress))
 
     def want_to_publish(self, task_id: int, attempt: int = 1) -> list[Event]:
         return self.tell(PublishWanted(task_id, attempt))

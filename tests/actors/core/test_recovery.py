@@ -50,11 +50,37 @@ def test_the_second_crash_costs_a_wait(core: Core) -> None:
     assert core.runs() == [(task_id, 3)]
 
 
-def test_a_checkpoint_forgives_the_crashes_before_it(core: Core) -> None:
+def test_a_new_checkpoint_forgives_the_crashes_before_it(core: Core) -> None:
     task_id = core.create()
     for attempt in range(1, 10):
-        core.checkpoint(task_id, attempt)
+        core.checkpoint(task_id, attempt, frames=attempt)
         assert not crash(core, task_id).final
+
+
+def test_the_same_checkpoint_further_on_forgives_them_too(core: Core) -> None:
+    task_id = core.create()
+    for attempt in range(1, 10):
+        core.checkpoint(task_id, attempt, progress=10.0 * attempt)
+        assert not crash(core, task_id).final
+
+
+@pytest.mark.parametrize("progress", [None, 40.0])
+def test_the_same_checkpoint_saved_again_forgives_nothing(core: Core, progress: float | None) -> None:
+    task_id = core.create()
+    finals = []
+    for attempt in range(1, 4):
+        core.checkpoint(task_id, attempt, progress=progress)
+        finals.append(crash(core, task_id).final)
+    assert finals == [False, False, True]
+
+
+def test_a_checkpoint_from_which_nothing_may_go_on_forgives_nothing(core: Core) -> None:
+    task_id = core.create(resumable=False)
+    finals = []
+    for attempt in range(1, 4):
+        core.checkpoint(task_id, attempt, frames=attempt, progress=10.0 * attempt)
+        finals.append(crash(core, task_id).final)
+    assert finals == [False, False, True]
 
 
 def test_an_ordinary_failure_in_between_ends_the_row(core: Core) -> None:

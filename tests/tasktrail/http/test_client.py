@@ -371,6 +371,15 @@ def test_the_log_arrives_whole(service: TaskService, any_client: Client, wish: W
     assert not any(record.task_id for record in any_client.log(after=far[-1].position))
 
 
+@pytest.mark.parametrize("question", ["log", "follow"])
+def test_what_is_behind_the_end_of_the_log_is_no_place_to_begin(tasks: Tasks, wish: Wish, question: str) -> None:
+    tasks.create_task(**wish())
+    assert next(getattr(tasks, question)(after=1)).position == 2
+    with pytest.raises(BeyondTheLog, match="the log ends at position") as caught:
+        next(getattr(tasks, question)(after=10**9))
+    assert caught.value.field == "after"
+
+
 def test_following_sees_what_comes(tasks: Tasks, wish: Wish) -> None:
     after = max(record.position for record in tasks.events(tasks.create_task(**wish())))
     seen = tasks.follow(after, events=("created",))  # what other tests were refused may be recorded between
