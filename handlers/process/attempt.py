@@ -327,7 +327,8 @@ def failure(
     """
     text = error_text(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
-    shown = frames and not isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
+    ours = isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
+    shown = frames and not ours and frames[-1].filename != recheck_input.__code__.co_filename
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__

@@ -354,7 +354,12 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
     """
     if not run.input_file or run.input_url:  # what was fetched is the service's own
         return
-    if not stat.S_ISREG(os.stat(run.input_file).st_mode):  # noqa: PTH116 - before every attempt
+    try:
+        mode = os.stat(run.input_file).st_mode  # noqa: PTH116 - before every attempt
+    except (FileNotFoundError, NotADirectoryError):
+        told = f"The input {run.input_file!r} is not there any more. Put it back, then retry the task."
+        raise FileNotFoundError(told) from None
+    if not stat.S_ISREG(mode):
         raise InvalidPath(f"{run.input_file!r} is no longer a regular file", field="input_file")
     check_apart(run.input_file, sandbox.protected, "input_file", followed=True)
     _check(run.input_file, sandbox.input_roots, "input_file", "input_roots")

@@ -214,6 +214,25 @@ def test_an_output_folder_that_became_a_link_out_of_the_roots_while_it_waited_ge
 
 
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_an_input_that_went_while_the_task_waited_is_named(start: Opener, roots: dict[str, Path], sandbox: str) -> None:
+    service = rooted(roots, start, sandbox=sandbox)
+    folder = roots["inputs"] / "deep"
+    folder.mkdir()
+    for number, name in enumerate((folder / "in.txt", folder)):
+        (folder / "in.txt").write_text("harmless")
+        task_id = held(service, folder / "in.txt", roots["outputs"] / f"{number}.txt")
+        (folder / "in.txt").unlink()
+        if name == folder:
+            folder.rmdir()
+            folder.write_text("a file in its place")
+        service.start_task(task_id)
+        task = service.wait(task_id, WITHIN)
+        assert (task.status, task.error_type, task.attempt) == ("failed", "FileNotFoundError", 1)
+        told = "is not there any more. Put it back, then retry the task."
+        assert task.error == f"The input '{folder / 'in.txt'}' {told}"
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
 def test_an_output_folder_that_went_while_the_task_waited_is_named(
     start: Opener, roots: dict[str, Path], sandbox: str
 ) -> None:
