@@ -63,8 +63,15 @@ class Registry:
             raise BrokenHandlers(
                 f"There is no handler in {home}", remedy="Mark a function or class with @handler(...)."
             )
+        faults: list[HandlerFault] = []
         for task_type, place in found:
-            self.add(task_type, place)
+            try:
+                self.add(task_type, place)
+            except BrokenHandlers as error:  # of this one alone
+                faults.append(error)
+        if faults:
+            self.errors += faults[:-1]
+            raise faults[-1]
 
     def add(self, task_type: TaskType, home: str) -> None:
         """Add one type. The same type may be seen twice; another one of the same name raises DuplicateType.

@@ -5,6 +5,7 @@ import sys
 from enum import Enum
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -221,6 +222,19 @@ def test_a_type_whose_options_cannot_be_described_does_not_hide_the_others(
     with pytest.raises(BrokenHandlers, match="The options of odd have no JSON schema"):
         registry.add(TaskType(name="odd", summary="", run=print, options=options), "mine:odd")
     assert [known.name for known in registry] == before
+
+
+def test_a_type_that_cannot_be_described_leaves_the_others_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("some_types")
+    for name, options in (("aa", msgspec.Struct), ("bb", Chosen), ("cc", msgspec.Struct), ("dd", Anything)):
+        setattr(module, name, TaskType(name=name, summary="", run=print, options=options))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = Registry.load([module.__name__])
+    assert [name for name in ("aa", "bb", "cc", "dd") if name in found] == ["aa", "cc"]
+    assert [str(error).partition(":")[0] for error in found.errors] == [
+        f"The options of {name} have no JSON schema" for name in ("bb", "dd")
+    ]
+    assert found.failed == [module.__name__]
 
 
 def test_the_options_of_all_built_in_types_can_be_described() -> None:
