@@ -283,11 +283,12 @@ class TaskQueries:
         """Open the file anew when another has taken its name, or when it is written again: the old one stands still."""
         if self._path is None:
             return
-        if identity(self._path) != self._identity:
+        there = identity(self._path)
+        if there != self._identity:
             # Where that fails the old file stays open: its number, which tells it from others, is then not given away.
             conn, self._frozen = connect(self._path)
             self._conn.close()
-            self._conn, self._identity = conn, identity(self._path)
+            self._conn, self._identity = conn, there  # if it is another by now, that is noticed at the next look
         elif self._frozen and is_written(self._path):
             self._conn.close()  # first: it is of the same file, and its end would drop the locks of the new one
             self._conn, self._frozen = connect(self._path)

@@ -293,6 +293,7 @@ class Questions:
             with_snapshots,  # it imports much that nothing else here needs
         )
 
+        self.source.restore_deleted()
         self.source.settle()
         with closing(Keys(self.source.paths.log)) as keys:
             found = verify(self.source.log(), self.source.paths.views, progress, keys=keys)

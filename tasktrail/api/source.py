@@ -120,9 +120,15 @@ class Source:
     @contextmanager
     def views_apart(self) -> Iterator[TaskQueries]:
         """The views through a connection of its own, for what takes long and has to be of one moment."""
+        self.restore_deleted()
         self.settle()
         with closing(TaskQueries.open(self.paths.views)) as queries:
             yield queries
+
+    def restore_deleted(self) -> None:
+        """Have views that were deleted built anew before they are read in another way than by `ask`."""
+        if not self.paths.views.exists():
+            self.ask(lambda views: views.position)
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
