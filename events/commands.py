@@ -349,7 +349,7 @@ MAX_MISSED = 100
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 UserKey: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,15})$", description='a user\'s number, such as "7"')
+    str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,15})$(?!\n)", description='a user\'s number, such as "7"')
 ]
 """A user's number, as a key of a JSON object is written."""
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -376,14 +376,14 @@ class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
 RateText: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$",
+        pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$(?!\n)",  # Python lets a line break follow on `$`
         description="so many starts, at most 9999, in a second, minute, hour or day, or in several: `10/m`, `3/15m`",
     ),
 ]
 RateName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(type:.+|label:.+|user:(\*|0|[1-9][0-9]{0,15}))$",
+        pattern=r"^(type:.+|label:.+|user:(\*|0|[1-9][0-9]{0,15}))$(?!\n)",
         max_length=210,
         description="`type:`, `user:` or `label:` and a name, or `*` for each that has no rate of its own",
     ),

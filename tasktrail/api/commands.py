@@ -667,14 +667,14 @@ def _is_a_list(value: object) -> bool:
 
 
 def _absolute(paths: object) -> object:
-    """The paths and patterns as absolute ones. What is none is left for the conversion to refuse."""
+    """The paths and patterns as absolute ones. What is empty or none is left for the conversion to refuse."""
     if not _is_a_list(paths):
         return paths
     return [_absolute_one(one) for one in paths]  # type: ignore[attr-defined]
 
 
 def _absolute_one(path: object) -> object:
-    if not isinstance(path, str | PathLike) or is_url(str(path)):
+    if not isinstance(path, str | PathLike) or not str(path) or is_url(str(path)):
         return path
     return os.path.abspath(path)  # noqa: PTH100 - it may be a pattern
 

@@ -177,6 +177,7 @@ def test_a_path_of_a_wrong_kind_is_left_for_the_check(tasks: Sent, wrong: Any) -
         CreateGraph(tasks=wrong),
         AddSchedule(schedule="s", task=wrong, every=60),
         AddSource(source="s", inputs=wrong, to=wrong, task=wrong),
+        AddSource(source="s", inputs=("",), to="", task=FileTask()),
     ]
     tasks.send_many(built)
     assert [command for command, _checked in tasks.commands] == built

@@ -151,6 +151,11 @@ def test_rates_and_windows_are_configured_told_and_lifted(open_service: Opener) 
     tasks = open_service(rates=("type:noop=1/h",))
     third = tasks.create_task(type="noop")
     assert "RateLimit" in [reason.reason for reason in tasks.why(third).reasons], "the window goes on"
+    for name, rate in (("type:noop", "10/m\n"), ("user:*\n", "1/m"), ("user:5\n", "1/m")):
+        with pytest.raises(InvalidValue):
+            tasks.set_limits(rates={name: rate})
+    with pytest.raises(InvalidValue):
+        tasks.send(SetLimits(users={"5\n": 1}))
     assert tasks.verify().ok
 
 
@@ -379,6 +384,17 @@ def test_deleted_views_come_back_the_same(service: TaskService, open_service: Op
         path.unlink()
     again = open_service()
     assert (again.list_tasks(), again.list_tasks(TaskFilters(search="timeout")), again.stats().counts) == before
+
+
+def test_views_that_were_deleted_come_back_for_whoever_reads_the_file_itself(
+    service: TaskService, tmp_path: Path
+) -> None:
+    service.wait(service.create_task(type="noop"), timeout=WITHIN)
+    (tmp_path / "data" / "views.db").unlink()
+    assert service.verify().ok
+    (tmp_path / "data" / "views.db").unlink()
+    with service.source.views_apart() as views:
+        assert views.position == service.watermark.position
 
 
 @pytest.mark.parametrize("deleted", ["views.db", "views.db*"])
