@@ -7,9 +7,11 @@ So it always writes a fold of the log, and does not hold the service up.
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..events.errors import NotReady
 from ..events.log.opening import read_log
 from .base import WAKE, Actor, DeleteSnapshots, Wake, logger
 from .side_process import ProcessEnded, SideProcess, stay_behind
@@ -115,7 +117,9 @@ class Snapshotter(Actor):
         called_off, self._called_off = self._called_off, False
         if called_off:  # whoever has it deleted may not be through yet with what no snapshot may have
             self._pace.called_off()
-        elif ended.code == 0 and ended.output:
+        elif ended.code == 0 and not ended.output:  # an erasure goes on
+            self._pace.taken(self._position(), 0)
+        elif ended.code == 0:
             position, tasks = map(int, ended.output.split())
             self._pace.taken(position, tasks)
             if self._pace.is_due(self._position()):  # enough was recorded meanwhile
@@ -133,7 +137,10 @@ def _position_of(path: Path) -> int:
 
 
 def main(path: str, folder: str, parent: str) -> None:
-    """Take both snapshots, and print their position and the number of tasks. Ends when the parent process does."""
+    """Take both snapshots, and print their position and the number of tasks; nothing if none may be taken now.
+
+    Ends when the parent process does.
+    """
     if not stay_behind(parent):
         return
     import structlog  # noqa: PLC0415 - only in the process that takes them
@@ -142,7 +149,8 @@ def main(path: str, folder: str, parent: str) -> None:
     gc.disable()  # it makes a million objects, no garbage, and ends
     log = read_log(Path(path))
     try:
-        sys.stdout.write("{} {}".format(*take_snapshots(log, Path(folder))))
+        with suppress(NotReady):
+            sys.stdout.write("{} {}".format(*take_snapshots(log, Path(folder))))
     finally:
         log.close()
 

@@ -388,6 +388,23 @@ def test_a_snapshot_that_cannot_be_taken_is_no_trouble(data: Path) -> None:
     ref.stop(timeout=WITHIN)
 
 
+def test_while_an_erasure_goes_on_a_snapshot_is_put_off(data: Path) -> None:
+    with (
+        closing(SqliteEventLog(data / "log.db", now=BEGIN)) as log,
+        closing(SqliteLogReader(data / "log.db")) as reader,
+    ):
+        head = reader.head().position
+        erased = UserErased(keys=(), tasks=(1,))
+        log.append([Fact(0, reader.version_at(0, head) + 1, erased, BEGIN, "ops")], expected=head)
+    pace = _Pace()
+    ref = _snapshotter(data, data / "snapshots", pace, head + 1)
+    pace.told.clear()
+    assert pace.told.wait(WITHIN)
+    ref.stop(timeout=WITHIN)
+    assert pace.said == [("taken", 0), ("taken", head + 1)]
+    assert not (data / "snapshots" / "scheduler").exists()
+
+
 def test_a_snapshot_that_is_deleted_while_it_is_taken_is_due_again_and_waits_for_somebody_to_ask(data: Path) -> None:
     pace = _Pace()
     ref = _snapshotter(data, data / "snapshots", pace, 300)
