@@ -14,6 +14,7 @@ import msgspec
 
 from ...events import Task, TaskState
 from ...events.state import FINISHED, Status
+from ...events.values import MAX_INTEGER
 from .checksums import sound
 
 _LEAST, _MOST = 0.05, 1e6
@@ -56,7 +57,7 @@ def numbers_of(task: Task | TaskState, *, running: bool = True) -> BatchNumbers:
         original, size = task.result.get("original"), task.result.get("size")
         stayed = isinstance(original, dict) and "kept" in original
         read = task.input_read.size if task.input_read else 0
-        made = int(size) if isinstance(size, int | float) else 0
+        made = int(size) if isinstance(size, int | float) and 0 <= size <= MAX_INTEGER else 0  # not what is no number
         numbers.bytes_before, numbers.bytes_after = read, read if stayed else made
         numbers.originals_kept = int(stayed)
     return numbers

@@ -4,11 +4,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from math import inf, nan
 
 import pytest
 from histories import BEGIN, Journal
 
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
+from tasktrail.events.values import MAX_INTEGER
 from tasktrail.projections import Batch, TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.batches import batch_of
 from tasktrail.projections.views.damage import find_damage
@@ -91,16 +93,16 @@ def test_a_batch_has_ended_when_the_last_task_has(journal: Journal, views: TaskV
     assert [one and one.completed_at for one in ended] == [None, journal.at]
 
 
-def test_numbers_beyond_64_bits_are_added(journal: Journal, views: TaskViews) -> None:
-    for estimated_time in (1e300, 0.0):
-        task_id = journal.create(batch="huge", estimated_time=estimated_time)
+def test_numbers_beyond_64_bits_are_added_and_what_is_no_size_is_none(journal: Journal, views: TaskViews) -> None:
+    for size in (MAX_INTEGER, MAX_INTEGER, 1e300, -5, nan, inf, "7"):
+        task_id = journal.create(batch="huge", estimated_time=1e300)
         journal.start(task_id)
-        journal.send(AttemptEnded(task_id, 1, "completed", result={"size": 1e300}))
+        journal.send(AttemptEnded(task_id, 1, "completed", result={"size": size}))
     views.apply(journal.records)
     queries = TaskQueries(views.connection)
     found = queries.batch("huge")
     assert found is not None
-    assert (found.progress, found.bytes_after) == (100.0, 2 * int(1e300))
+    assert (found.progress, found.bytes_after) == (100.0, 2 * MAX_INTEGER)
     assert batch_of("huge", queries.list(TaskFilters(batch="huge"), BEGIN)[0]) == found
 
 
