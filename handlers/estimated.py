@@ -3,7 +3,7 @@
 The numbers come from code of others, and a Struct does not look at them when it is made: `Estimate(memory=1.5 * size)`.
 """
 
-from math import ceil, nan
+from math import ceil, inf, nan
 from numbers import Real
 
 from ..events.task_events import Estimated
@@ -51,4 +51,7 @@ def _number(value: object) -> float:
     """NaN for what is no number. One of numpy is none that can be recorded as it is."""
     if isinstance(value, int | float):
         return value
-    return float(value) if isinstance(value, Real) else nan
+    try:
+        return float(value) if isinstance(value, Real) else nan
+    except OverflowError:  # a fraction
+        return inf

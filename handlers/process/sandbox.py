@@ -374,12 +374,14 @@ def recheck_output(run: Run, sandbox: Sandbox) -> None:
         check_apart(run.output_file, sandbox.protected, "output_file", followed=False)
         folder = os.path.dirname(run.output_file)  # noqa: PTH120
         _check(folder, sandbox.output_roots, "output_file", "output_roots")
-        if not os.path.isdir(folder):  # noqa: PTH112 - before every attempt
+        try:
+            os.stat(folder)  # noqa: PTH116 - before every attempt
+        except (FileNotFoundError, NotADirectoryError):
             raise InvalidPath(
                 f"The folder {folder!r} of the output is not there any more",
                 field="output_file",
                 remedy="Create it again, then retry the task.",
-            )
+            ) from None
     if run.original != "keep":
         _check(os.path.dirname(run.input_file), sandbox.output_roots, "input_file", "output_roots")  # noqa: PTH120
     if run.original_folder:

@@ -20,7 +20,13 @@ from tasktrail.handlers.process.attempt import _plain
 NUMBERS: list[tuple[Any, int]] = [
     *[(0, 0), (7, 7), (100.5, 101), (1.3 * 1_000_001, 1_300_002), (True, 1), (-5, 0), (-0.5, 0), (-inf, 0)],
     *[(np.int64(7), 7), (np.float64(6.5), 7), (np.float32(6.5), 7), (np.uint8(255), 255), (Fraction(13, 2), 7)],
-    *[(inf, MAX_INTEGER), (10**400, MAX_INTEGER), (2.0**63, MAX_INTEGER), (MAX_INTEGER, MAX_INTEGER)],
+    *[
+        (inf, MAX_INTEGER),
+        (10**400, MAX_INTEGER),
+        (2.0**63, MAX_INTEGER),
+        (Fraction(10**400), MAX_INTEGER),
+        (MAX_INTEGER, MAX_INTEGER),
+    ],
 ]
 NONE: list[Any] = [None, "100", b"1", nan, np.float64("nan"), [1], {}, Decimal(1), 1j]
 
