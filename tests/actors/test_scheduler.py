@@ -48,6 +48,7 @@ from tasktrail.events.errors import (
     OutcomeUnknown,
     TaskForgotten,
     UnknownTask,
+    UnusableOrder,
 )
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.stubs import digest_of
@@ -752,7 +753,9 @@ def test_a_start_without_room_answers_questions_and_goes_on_by_itself_when_there
     house.ref.stop(timeout=WITHIN)
 
 
-@pytest.mark.parametrize("error", [LogNotWritable("not yours"), LogCorrupt("damaged"), LogGone("not there")])
+@pytest.mark.parametrize(
+    "error", [LogNotWritable("not yours"), LogCorrupt("damaged"), LogGone("not there"), UnusableOrder(2, "no zone")]
+)
 def test_a_start_that_only_a_person_can_help_fails_with_its_reason(error: TasktrailError) -> None:
     log = _log_of_one_task()
     log.shut = error

@@ -498,10 +498,19 @@ def test_a_film_from_elsewhere_is_converted_once_whatever_happens_to_its_copy(
     assert set(saved) == {1}, "the second attempt makes nothing again"
 
 
-def kill_workers() -> None:
+def children() -> list[tuple[psutil.Process, str]]:
+    """What runs below this process, each with its command line. What has just ended has none any more."""
+    found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if "tasktrail.handlers.process.worker" in " ".join(process.cmdline()):
+            found.append((process, " ".join(process.cmdline())))
+    return found
+
+
+def kill_workers() -> None:
+    for process, line in children():
+        if "tasktrail.handlers.process.worker" in line:
+            with suppress(psutil.Error):
                 process.kill()
 
 
@@ -609,7 +618,7 @@ def test_credentials_reach_neither_the_handler_nor_anything_that_is_kept(
     with server.holding(lambda _method, path: "partNumber=2" in path):
         service.create_task(type="maker", output_file="s3://results/a", options={"size": PART})
         server.wait_held()
-        running = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        running = [line for _process, line in children()]
     service.close()
 
     if sandbox_support().landlock:
@@ -651,7 +660,7 @@ def test_an_upload_that_was_killed_for_good_is_called_off_by_the_service(
     with server.holding(lambda method, _path: method == "DELETE"):
         start(workers=1)
         server.wait_held()
-        movers = [one for one in psutil.Process().children(recursive=True) if "mover" in " ".join(one.cmdline())]
+        movers = [process for process, line in children() if "mover" in line]
         assert movers
         for process in movers:
             with suppress(OSError):  # whoever is not root may not even look

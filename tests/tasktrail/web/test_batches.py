@@ -1,13 +1,15 @@
 """Batches: how far each is, now and at an earlier moment."""
 
 import html
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from tasktrail.api.service import TaskService
+from tasktrail.http.server import HttpServer
 from tasktrail.web import batches
 
 Start = Callable[..., int]
@@ -48,6 +50,29 @@ def test_the_newest_come_first_with_how_far_they_are(
     assert counted(before) == {"1 pending": f"/tasks?batch=newer&status=pending&as_of={then}"}
     (link,) = re.findall(r'<a href="([^"]+)">older', found["older & <odd>"])
     assert "1 task passes" in browser.get(html.unescape(link)).text
+
+
+@pytest.fixture
+def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
+    """A browser of somebody who sees only the tasks of user 7."""
+    headers = {"authorization": f"Bearer {service.add_token('of-seven', 'reader', user_id=7)}", "accept": "text/html"}
+    with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as client:
+        yield client
+    service.revoke_token("of-seven")
+
+
+def test_who_is_bound_to_a_user_sees_that_users_share_of_a_batch(bound: httpx.Client, service: TaskService) -> None:
+    for name, user in (("shared", 7), ("shared", 8), ("of 8", 8), ("of 7", 7)):
+        service.create_task(type="saying", options={"message": "m"}, batch=name, user_id=user, held=True)
+    then = service.watermark.position
+    for page in (bound.get("/batches").text, bound.get(f"/batches?as_of={then}").text):
+        found = rows(page)
+        assert list(found) == ["of 7", "shared"]
+        assert [list(counted(row)) for row in found.values()] == [["1 pending"], ["1 pending"]]
+    with bound.stream("GET", "/live/batches", timeout=10) as answer:
+        told = next(json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
+    assert told["id"] == "batches"
+    assert list(rows(told["html"])) == ["of 7", "shared"]
 
 
 def test_only_so_many_are_shown(browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
