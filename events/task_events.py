@@ -153,9 +153,9 @@ class Created(_Event, frozen=True, kw_only=True):
     deadline: At | None = None
     """A task whose first attempt has not started by then is given up."""
     overwrite: bool = False
-    estimated_memory: Whole = 0
+    estimated_memory: int = 0
     """Bytes reserved while the task runs."""
-    estimated_temp: Whole = 0
+    estimated_temp: int = 0
     """Bytes of temp space reserved while the task runs."""
     guessed_memory: Whole = 0
     """What the type itself estimated, before its history was taken into account; 0: `estimated_memory`."""

@@ -165,7 +165,8 @@ def test_times_in_events_have_a_zone_and_numbers_fit_into_views() -> None:
 
     for event, tag in EVENT_TAGS.items():
         look(msgspec.inspect.type_info(event), tag)
-    assert without == ["command_refused.named_task"]  # no view has it
+    # Of these there are larger ones in older logs, and no view has a column of them.
+    assert {path.rpartition(".")[2] for path in without} == {"estimated_memory", "estimated_temp", "named_task"}
     with pytest.raises(LogCorrupt, match=r"Position 7 .*timezone"):
         decode("clock_jumped", '{"shown":"2026-01-01T00:00:00","shows":"2026-01-01T00:00:00Z"}', 7)
     with pytest.raises(LogCorrupt, match=r"Position 7 .*<= 9223372036854775807"):
