@@ -154,7 +154,7 @@ class Created(_Event, frozen=True, kw_only=True):
     """A task whose first attempt has not started by then is given up."""
     overwrite: bool = False
     estimated_memory: int = 0
-    """Bytes reserved while the task runs."""
+    """Bytes reserved while the task runs. Older logs have numbers here that are too large for a `Whole`; so below."""
     estimated_temp: int = 0
     """Bytes of temp space reserved while the task runs."""
     guessed_memory: Whole = 0
