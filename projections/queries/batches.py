@@ -23,7 +23,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     by_status: dict[Status, int]
     """How many tasks there are in each status that any is in."""
     progress: float
-    """The mean, where a task counts as much as it is expected to take. What has ended is done, whatever the end."""
+    """The mean, where a task counts as much as it is expected to take, 0.05 to 1,000,000 s.
+
+    What has ended is done, whatever the end.
+    """
     created_at: datetime
     """When the first of its tasks was created."""
     completed_at: datetime | None
