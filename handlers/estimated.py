@@ -13,6 +13,7 @@ from .errors import BadAnswer
 
 _LONGEST = 10 * 365 * 86400.0
 """Seconds that an estimate may say: more than any task takes."""
+_REMEDY = "Repair the handler: it has to answer an Estimate of numbers."
 
 
 def as_recorded(found: object, what: str) -> Estimated:
@@ -30,9 +31,6 @@ def as_recorded(found: object, what: str) -> Estimated:
     )
 
 
-_REMEDY = "Repair the handler: it has to answer an Estimate of numbers."
-
-
 def _bytes(value: object, what: str) -> int:
     number = _number(value)
     if number != number:  # noqa: PLR0124 - NaN; `isnan` takes no number of any size
@@ -48,7 +46,7 @@ def _seconds(value: object, what: str) -> float:
 
 
 def _number(value: object) -> float:
-    """NaN for what is no number. One of numpy is none that can be recorded as it is."""
+    """A number of Python for one of any kind, such as numpy's; NaN for what is none."""
     if isinstance(value, int | float):
         return value
     try:

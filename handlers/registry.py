@@ -46,7 +46,10 @@ class Registry:
         return registry
 
     def add_home(self, home: str) -> None:
-        """Add every type that the module or object has. Raises BrokenHandlers or DuplicateType."""
+        """Add every type that the module or object has. Raises BrokenHandlers or DuplicateType.
+
+        A type whose options cannot be described is told of when the others are there.
+        """
         module = home.partition(":")[0]
         if "/" in module or module.endswith(".py"):
             raise BrokenHandlers(
