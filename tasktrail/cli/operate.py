@@ -188,9 +188,6 @@ def send(session: Session, kind: type[Any], fields: dict[str, Any]) -> "Accepted
     return accepted
 
 
-_BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
-
-
 @click.command(
     "limits",
     cls=CliCommand,
@@ -267,6 +264,8 @@ def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
 
 
 def _in_words(name: str, value: Any) -> str:
+    from ..actors.core.limits import BYTE_LIMITS
+
     match value:
         case bool():
             return "yes" if value else "no"
@@ -278,7 +277,7 @@ def _in_words(name: str, value: Any) -> str:
         case 0:
             return unlimited(name) if name.startswith("max") else "-"
         case _:
-            return size(value) if name in _BYTES else f"{value:g} %" if name == "max_cpu" else f"{value:g}"
+            return size(value) if name in BYTE_LIMITS else f"{value:g} %" if name == "max_cpu" else f"{value:g}"
 
 
 _SCHEDULES = (

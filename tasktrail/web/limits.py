@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter
 from msgspec.structs import replace
 
-from ..actors.core.limits import LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, laid_over
+from ..actors.core.limits import BYTE_LIMITS, LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, laid_over
 from ..actors.core.state import SchedulerState
 from ..api.served import Served
 from ..api.source import orders_then
@@ -28,7 +28,6 @@ from .forms import UNTRIED, Form, SentForm, described_fields, wrong_fields
 from .page import Page
 
 _TABLES = frozenset({*LIMIT_TABLES.values(), "rates", "windows"})
-_BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high", "max_task_temp"})
 _KEYS = {"types": "type_limits", "users": "user_limits", "labels": "label_limits"}
 """Limits that are called otherwise in the configuration."""
 _CONFIGURED = {key.name: key for key in keys()}
@@ -195,7 +194,7 @@ def _in_words(name: str, value: Any) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case int() if name in _BYTES:
+        case int() if name in BYTE_LIMITS:
             return unlimited(name) if value in (0, UNLIMITED) else size(value)
         case 0:
             return "no limit"
