@@ -25,7 +25,6 @@ from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady, Unusab
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.faults import without_place
-from ..events.log.files import refuse_rescued
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, read_log
@@ -251,8 +250,9 @@ class Unattended(Source):
     ) -> None:
         paths = DataPaths(data)
         if has_no_log(paths.log):
-            refuse_rescued(paths.log)
-            raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+            from ..backups.evidence import need_log  # it imports much that is needed in this case alone
+
+            need_log(paths)
         super().__init__(paths, registry or Registry(), clock or SystemClock(), config=config)
         self._load = load if registry is None else None
         self.folding = folding

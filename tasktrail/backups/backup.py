@@ -22,13 +22,11 @@ from ..events.log.address import is_address
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
-from ..events.log.files import refuse_rescued
-from ..events.log.opening import has_no_log
 from ..events.log.schema import TABLES, refuse_masked
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
 from .check import check_copy, head_of, is_log_damage, open_log, silent
-from .evidence import clear_copy, refuse_older_log, sync_copy
+from .evidence import clear_copy, need_log, refuse_older_log, sync_copy
 from .incremental import OtherTables, add_since, bases, refuse_base
 
 _PAGES = 2048
@@ -205,11 +203,8 @@ def back_up(
             remedy="Back up the database with PostgreSQL's own means (pg_basebackup, pg_dump), or copy the log into a "
             "file with `tasktrail migrate`. Keep the data folder's keys.db and master key, too.",
         )
-    if paths.log.exists():
-        refuse_older_log(paths)  # a backup every night would replace the good ones
-    if has_no_log(paths.log):
-        refuse_rescued(paths.log)
-        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
+    need_log(paths)
+    refuse_older_log(paths)  # a backup every night would replace the good ones
     target, named = _target(wanted)
     with part_file(target) as part, called(part, target), ExitStack() as held:
         taken = _copy(paths.log, part, earlier, lambda reached, goal: progress(reached, 2 * goal))

@@ -14,11 +14,11 @@ import msgspec
 
 from ..actors.base import logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
-from ..events.errors import BackupFailed, HistoryMissing, LogUnreachable, TasktrailError
-from ..events.log.files import create_private, mark_of, read_mark, rescued_logs
+from ..events.errors import BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
+from ..events.log.files import create_private, mark_of, read_mark, refuse_rescued, rescued_logs
 from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
-from ..events.log.opening import is_begun, read_log
+from ..events.log.opening import has_no_log, is_begun, read_log
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
@@ -97,6 +97,20 @@ def _known(paths: DataPaths) -> Iterator[KnownRecord]:
 def _holds(log: LogReader, known: KnownRecord) -> bool:
     record = next(log.read(known.position - 1, 1), None)
     return record is not None and record.position == known.position and record.hash.hex() == known.hash
+
+
+def need_log(paths: DataPaths) -> None:
+    """Raises where the folder has no log.
+
+    Raises:
+        LogGone: a service has saved the log when it was deleted.
+        HistoryMissing: other files know of its records.
+        InvalidPath: there was never one, as far as is known.
+    """
+    if has_no_log(paths.log):
+        refuse_rescued(paths.log)
+        refuse_older_log(paths)
+        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
 
 
 def refuse_older_log(paths: DataPaths) -> None:

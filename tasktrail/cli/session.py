@@ -689,21 +689,12 @@ def need_stamps() -> None:
 
 
 def _with_log(session: Session) -> "DataPaths":
-    """The files of the data folder.
-
-    Raises `InvalidPath` when there is no log in it, `HistoryMissing` if there was, `LogGone` if a service has saved it.
-    """
-    from ..backups.evidence import refuse_older_log
-    from ..events.errors import InvalidPath
-    from ..events.log.files import refuse_rescued
-    from ..events.log.opening import has_no_log
+    """The files of the data folder. Raises as `need_log` does where there is no log in it."""
+    from ..backups.evidence import need_log
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
-    if has_no_log(paths.log):
-        refuse_rescued(paths.log)
-        refuse_older_log(paths)
-        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+    need_log(paths)
     return paths
 
 
