@@ -1,8 +1,6 @@
 """A process of an actor's own, for work that would hold everybody up if it were done in this one."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +11,9 @@ from queue import Empty, SimpleQueue
 import msgspec
 import pykka
 
+from ..handlers.process.sandbox import die_with
 from .workers.worker_process import worker_environment
 
-_PR_SET_PDEATHSIG = 1
 _NICE = 10
 
 
@@ -106,10 +104,3 @@ def stay_behind(parent: str) -> bool:
         return False
     os.nice(_NICE)
     return True
-
-
-def die_with(parent: str) -> bool:
-    """Called in the process: die with the parent. False when the parent is gone already."""
-    with suppress(OSError, AttributeError):  # not every system can do it; then the process just finishes its work
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == int(parent)

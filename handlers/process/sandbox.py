@@ -11,6 +11,7 @@ import ctypes
 import os
 import platform
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -118,6 +119,17 @@ def hide_process() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def die_with(parent: str) -> bool:
+    """Have the kernel kill this process when its parent dies (Linux). False when the parent is gone already.
+
+    Args:
+        parent: its process id, as it stands in the arguments.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(reaper.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == int(parent)
 
 
 # --- what an attempt's process may reach ----------------------------------------------------------------------------

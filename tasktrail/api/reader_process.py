@@ -7,7 +7,6 @@ writes none but the views that it builds beside the live ones. It answers one qu
 had none for a while.
 """
 
-import ctypes
 import os
 import pickle
 import resource
@@ -31,6 +30,7 @@ from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..events.log.event_log import ReportProgress
 from ..events.task import promised
+from ..handlers.process.sandbox import die_with
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Batch, Stats, TaskFilters
@@ -52,7 +52,6 @@ LIST_MEMORY = 512 * 1024 * 1024
 """Bytes that an earlier moment may take. Lists are built in a file and need far less; boards are folded in memory."""
 LIST_WITHIN = 120.0
 _NICE = 10
-_PR_SET_PDEATHSIG = 1
 
 
 class ListQuestion(msgspec.Struct, frozen=True, tag="list"):
@@ -408,9 +407,7 @@ def _tell(pipe: Connection, position: int, last: int) -> None:
 
 def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     """Answer until no more questions come."""
-    with suppress(OSError, AttributeError):  # without it the process ends when the pipe is closed
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
+    if not die_with(parent):
         return
     os.nice(_NICE)
     questions = Questions(Source(DataPaths(Path(data), Path(temp)), Registry(), SystemClock(), scratch=""))
