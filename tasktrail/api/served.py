@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from ..actors.core.tokens import Token
 from ..actors.feed import Watermark
@@ -187,10 +186,6 @@ class Served(Questions, ABC):
     def shows_files(self, path: str, side: str) -> bool:  # noqa: ARG002 - here all are
         """Whether what is at a path here is the task's file. `side`: input or output."""
         return True
-
-    def seals_folder(self) -> Path:
-        """Where the seals are kept, for statements that name the newest one."""
-        return Path(self.config.seals_dir or self.paths.seals)
 
     def find(self, position: int, field: str) -> None:
         """Raise `BeyondTheLog` for the field unless the log has `position`, which it may have before the watermark."""

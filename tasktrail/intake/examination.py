@@ -36,7 +36,6 @@ from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
-_CHECK = "Check its spelling, and that the service may reach it."
 _NOTHING = Intake()
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 _encoder = msgspec.json.Encoder(order="deterministic")
