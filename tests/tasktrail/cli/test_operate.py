@@ -138,7 +138,7 @@ def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
 
 @pytest.mark.parametrize("name", sorted(BYTE_LIMITS))
 def test_limits_shows_bytes_in_their_unit(name: str) -> None:
-    board = LimitsBoard(limits=Limits(**{name: 20 * 2**30}), changes=LimitsChanged(), pauses=(), position=0)
+    board = LimitsBoard(limits=replace(Limits(), **{name: 20 * 2**30}), changes=LimitsChanged(), pauses=(), position=0)
     assert dict(limit_pairs(board))[name] == "20.0 GiB"
 
 
