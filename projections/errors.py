@@ -1,6 +1,6 @@
 """What can go wrong with the views. None of it touches the truth: the log alone is that."""
 
-from ..events.errors import TasktrailError
+from ..events.errors import NotReady, TasktrailError
 
 
 class ViewsGap(TasktrailError):
@@ -27,6 +27,11 @@ def views_behind(position: int, trouble: Exception) -> ViewsFailed:
         told = f"The views have not reached position {position}: {trouble.message}"
         return ViewsFailed(told, remedy=trouble.advice)
     return ViewsFailed(f"The views have not reached position {position}: {trouble}")
+
+
+def views_late(position: int, within: float) -> NotReady:
+    """The views have not got to a position within so many seconds."""
+    return NotReady(f"The views have not reached position {position} within {within:g} s")
 
 
 class ViewsDamaged(ViewsFailed):

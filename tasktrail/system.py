@@ -82,7 +82,7 @@ from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsFailed
-from .projections.errors import views_behind
+from .projections.errors import views_behind, views_late
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
@@ -117,9 +117,11 @@ _HELPS = {
 """The others."""
 _BY_ITSELF = "Look at the service's log; it goes on by itself."
 _VIEWS_WITHIN = 60.0
-"""Seconds that forgetting waits for the views, …"""
+"""Seconds that forgetting waits for views that lag behind the log."""
 _TROUBLE_FOR = 2.0
-"""… and after which it looks whether they can be written at all."""
+"""Seconds that forgetting waits for views that cannot be written."""
+_LOOK_EVERY = 0.2
+"""Seconds between two looks at what may keep the views from being written."""
 _ADOPTED_WITHIN = 600.0
 """Seconds that putting new views in the place of old ones may take."""
 _LOOK_WITHIN = 2.0
@@ -737,17 +739,32 @@ class System:
         return self.config.retention_rules(), self.scheduler.ask(StateQuery(retention_at), timeout=30)
 
     def _settle_views(self) -> None:
-        """Wait until the views have what is committed. Raises `NotReady`, or `ViewsFailed` if they cannot get it."""
-        position = self.committed.position
+        self.wait_for_views(self.committed.position, within=_VIEWS_WITHIN, trouble_for=_TROUBLE_FOR)
+
+    def wait_for_views(self, position: int, *, within: float, trouble_for: float) -> None:
+        """Have the Projector hurry, and wait until the views have the record at `position`.
+
+        Args:
+            position: of the record.
+            within: seconds to wait at most.
+            trouble_for: seconds to wait for views that cannot be written.
+
+        Raises:
+            ViewsFailed: they cannot be written.
+            NotReady: they lag behind, or the service stops.
+        """
+        if self.projected.position >= position:
+            return
         self.projector.tell(Catch(position))
-        until = self.clock.monotonic() + _VIEWS_WITHIN
-        while not self.projected.wait(position, _TROUBLE_FOR):
-            if (trouble := self.views_trouble) is not None:
+        began = self.clock.monotonic()
+        while not self.projected.wait(position, min(within, _LOOK_EVERY)):
+            waited = self.clock.monotonic() - began
+            if (trouble := self.views_trouble) is not None and waited >= min(within, trouble_for):
                 raise views_behind(position, trouble)
             if self.stopping.is_set():
                 raise NotReady(f"The service stops before the views have reached position {position}")
-            if self.clock.monotonic() >= until:
-                raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+            if waited >= within:
+                raise views_late(position, within)
 
     def doubt_views(self, generation: int, error: ViewsFailed) -> None:
         """Have views of this generation built anew, unless that was done since, or is just done."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.base import Catch, StateQuery, Ticket
+from ..actors.base import StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.owners import without_others
 from ..actors.core.resources import why_it_never_fits
@@ -41,7 +41,6 @@ from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
-from ..projections.errors import views_behind
 from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
@@ -69,8 +68,7 @@ VIEWS_WITHIN = 10.0
 MENDED_WITHIN = 30.0
 """Seconds that a question waits while the views are checked or built anew."""
 VIEWS_TROUBLE_FOR = 1.0
-"""Seconds to wait for views that cannot be written at the moment."""
-_LOOK_EVERY = 0.2
+"""Seconds that a question waits for views that cannot be written at the moment."""
 
 
 class TaskService(Served, Commands, Blocking):
@@ -610,7 +608,7 @@ class _Running(Source):
         """
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
-        self._wait_for_views(self._end())
+        self._system.wait_for_views(self._end(), within=VIEWS_WITHIN, trouble_for=VIEWS_TROUBLE_FOR)
         if not self._system.views.wait(MENDED_WITHIN):
             raise NotReady("The views are still being checked, or built anew because they were damaged")
 
@@ -636,24 +634,6 @@ class _Running(Source):
             return self.log().head().position
         except TasktrailError:  # another program has locked it, perhaps; then nobody can read more than was announced
             return self._system.committed.position
-
-    def _wait_for_views(self, position: int) -> None:
-        """Raises `ViewsFailed` when the views cannot be written for longer than a moment, and `NotReady` if they lag.
-
-        A caller who needs views that are up to date is not given old ones, and does not wait in vain.
-        """
-        system = self._system
-        if system.projected.position >= position:
-            return
-        system.projector.tell(Catch(position))
-        began = self.clock.monotonic()
-        while not system.projected.wait(position, min(VIEWS_WITHIN, _LOOK_EVERY)):
-            waited = self.clock.monotonic() - began
-            trouble = system.views_trouble
-            if trouble is not None and waited >= min(VIEWS_WITHIN, VIEWS_TROUBLE_FOR):
-                raise views_behind(position, trouble)
-            if waited >= VIEWS_WITHIN:
-                raise NotReady(f"The views have not reached position {position} within {VIEWS_WITHIN:g} s")
 
 
 class _Waiter:
