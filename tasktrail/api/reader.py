@@ -1,7 +1,6 @@
 """The questions, answered from a source of views, log and state. `Reader` needs no service, only a data folder."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -32,7 +31,6 @@ from ..events.counted import counted
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
 from ..events.log.address import is_address
 from ..events.log.event_log import Erasable
-from ..events.log.keys import Keys
 from ..events.log.stubs import forgotten
 from ..events.reports import NodeSeen
 from ..events.retry import why_final
@@ -73,9 +71,8 @@ from ..projections.queries.as_of import (
 from ..projections.queries.diff import changes_page
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
-from ..projections.verification import verify
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .source import Folding, Source, Unattended, log_built_anew, unseen, with_orders
+from .source import Folding, Source, Unattended, check_folder, log_built_anew, unseen
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
@@ -289,16 +286,9 @@ class Questions:
 
         `progress` is told a position and the last one, now and then; a `Client` calls it once, at the end.
         """
-        from ..actors.snapshots import (
-            with_snapshots,  # it imports much that nothing else here needs
-        )
-
         self.source.restore_deleted()
         self.source.settle()
-        with closing(Keys(self.source.paths.log)) as keys:
-            found = verify(self.source.log(), self.source.paths.views, progress, keys=keys)
-        found = with_orders(found, self.source.log())
-        return with_snapshots(found, self.source.log(), self.source.paths.snapshots)
+        return check_folder(self.source.log(), self.source.paths, progress)
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
         """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""

@@ -21,19 +21,22 @@ from ..config.load import load_config
 from ..config.settings import Config
 from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady, UnusableOrder
+from ..events.errors import DataInUse, InvalidPath, LogCorrupt, UnusableOrder
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.faults import without_place
+from ..events.log.keys import Keys
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
+from ..projections.errors import views_late
+from ..projections.proof.seals import SealCheck
 from ..projections.queries.as_of import Point, parse_point, position_of, refuse_future, time_of
 from ..projections.rebuilding import Rebuilt, build_beside
-from ..projections.verification import Finding, Verification
+from ..projections.verification import Finding, Verification, verify
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
@@ -343,7 +346,7 @@ class Unattended(Source):
         deadline = self.clock.monotonic() + _VIEWS_WITHIN
         while queries.position < position:
             if self.clock.monotonic() >= deadline:
-                raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+                raise views_late(position, _VIEWS_WITHIN)
             threading.Event().wait(_VIEWS_PAUSE)
 
 
@@ -432,7 +435,20 @@ def refuse_unusable(log: LogReader, position: int) -> None:
     _orders(log, position).next_runs.first()
 
 
-def with_orders(found: Verification, log: LogReader) -> Verification:
+def check_folder(
+    log: LogReader, paths: DataPaths, progress: ReportProgress | None = None, seals: SealCheck | None = None
+) -> Verification:
+    """Check what a data folder holds: the log, what a service has to follow in it, the views, and the snapshots."""
+    from ..actors.snapshots import with_snapshots  # it imports much that the rest of a reader does not need
+    from ..backups.evidence import with_missing  # this, too
+
+    with closing(Keys(paths.log)) as keys:
+        found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
+    # A snapshot that knows more than the log is evidence, and nobody should be told to delete it.
+    return with_snapshots(with_missing(_with_orders(found, log), paths), log, paths.snapshots)
+
+
+def _with_orders(found: Verification, log: LogReader) -> Verification:
     """Add the first order that a service which starts here could not follow. A log with faults is not asked."""
     if not found.ok:
         return found

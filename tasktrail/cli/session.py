@@ -304,20 +304,13 @@ class Environment:
         if session.url:
             with session.tasks() as tasks:
                 return tasks.verify()
-        from ..actors.snapshots import with_snapshots
-        from ..api.source import with_orders
-        from ..backups.evidence import with_missing
-        from ..events.log.keys import Keys
+        from ..api.source import check_folder
         from ..events.log.opening import read_log
-        from ..projections.verification import verify
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)
-        with closing(read_log(paths.log)) as log, closing(Keys(paths.log)) as keys:
-            found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
-            # A snapshot that knows more than the log is evidence, and nobody should be told to delete it.
-            found = with_missing(with_orders(found, log), paths)
-            return with_snapshots(found, log, paths.snapshots)
+        with closing(read_log(paths.log)) as log:
+            return check_folder(log, paths, progress, seals)
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":
         """What became of the tasks between two points. Reads the file, service or not, or asks `--url`."""
