@@ -26,6 +26,11 @@ def from_pages(reading: "Reading", wanted: "TaskFilters", page: Sequence[Task], 
             return
         page, left = reading.list_tasks(replace(wanted, offset=place))
         while left < total:
-            place, total = max(0, place - (total - left)), left
+            place, total = earlier_place(place, total, left), left
             page, left = reading.list_tasks(replace(wanted, offset=place))
         total = left
+
+
+def earlier_place(place: int, total: int, left: int) -> int:
+    """Where the page at `place` begins now at the earliest: others were forgotten, and `left` of `total` are there."""
+    return max(0, place - (total - left))

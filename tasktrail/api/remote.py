@@ -54,6 +54,7 @@ from .commands import Commands
 from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, StreamBroken
 from .either_way import either_stream, either_way
 from .forms import answers_in, chunks, decoded, encode_command, record_from_json, recorded_all, with_id
+from .pages import earlier_place
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .wire import Params, Wire
 
@@ -205,8 +206,8 @@ class Remote(Commands):
         ids, place = [task.id for task in page], len(page)
         while page and place < total:
             page, left = await self._page(replace(wanted, offset=place))
-            while left < total:  # some were forgotten: the others have moved up, by as many places at most
-                place, total = max(0, place - (total - left)), left
+            while left < total:
+                place, total = earlier_place(place, total, left), left
                 page, left = await self._page(replace(wanted, offset=place))
             ids += [task.id for task in page]
             place, total = place + len(page), left

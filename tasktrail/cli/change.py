@@ -14,7 +14,7 @@ from .command import CliCommand, pass_session
 from .completion import STATUS_WORDS, TYPES
 from .failing import DONE, NO_SERVICE, complain
 from .fields import F, default_actor, options_of, reason_and_actor, with_options
-from .parameters import OPEN_ID, WAITING_ID, TaskIdParam
+from .parameters import OPEN, OPEN_ID, WAITING_ID, TaskIdParam
 from .session import Session
 from .terminal import print_json, say
 
@@ -75,7 +75,7 @@ def cancel_filtered(
 
     wanted = TaskFilters.parse(filters)
     with session.tasks() as tasks:
-        ids = tasks.find_ids(changeable(wanted, _OPEN, usual=_OPEN))
+        ids = tasks.find_ids(changeable(wanted, OPEN, usual=OPEN))
         if ids and not yes:
             _ask(session, f"Cancel {_tasks(len(ids))}?")
         answers = tasks.send_each(
@@ -85,9 +85,6 @@ def cancel_filtered(
     if session.as_json:
         print_json(bulk_answer(sorted(answers.done), answers.refused, answers.position, name="cancelled"))
     return _report(session, len(answers.done), answers.refused, "cancelled")
-
-
-_OPEN = ("pending", "running", "retrying")
 
 
 def _tasks(number: int) -> str:

@@ -203,7 +203,9 @@ class TaskIdParam(WholeParam):
 
 TASK_ID = TaskIdParam()
 
-OPEN_ID = TaskIdParam("pending", "running", "retrying")
+OPEN = ("pending", "running", "retrying")
+"""The statuses of tasks that have not ended."""
+OPEN_ID = TaskIdParam(*OPEN)
 
 WAITING_ID = TaskIdParam("pending", "retrying")
 

@@ -16,7 +16,7 @@ from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import TASK_FLAGS, build_command, default_actor, task_field_options
-from .parameters import FILE, TYPE
+from .parameters import FILE, OPEN, TYPE
 from .progress import ENDED, Display, Signals, display_on, tell_what_stays, until_ended
 from .session import Session
 from .spread import Whole, failed_parts, parts_of, spread_option, spread_or_told
@@ -96,7 +96,7 @@ def unfinished_like(tasks: "Tasks", wanted: "CreateTask | GraphTask") -> "Task |
     from ..api.pages import from_pages
     from ..projections import TaskFilters
 
-    filters = TaskFilters(status=("pending", "running", "retrying"), type=wanted.type, sort="id", limit=500)
+    filters = TaskFilters(status=OPEN, type=wanted.type, sort="id", limit=500)
     with suppress(InvalidValue):  # many may wait, few of them for this file; not every path can be searched for
         filters = replace(filters, search=wanted.output_file or wanted.input_file)
     page, total = tasks.list_tasks(filters)

@@ -539,6 +539,7 @@ class Environment:
         """How much `archive` would take. The service says it, or the files when none runs."""
         from ..actors.archiver import Archiver, archivable, refuse_database
         from ..projections.queries.filters import TaskFilters
+        from .parameters import OPEN
 
         service = session.service_or_none()
         if service is not None:
@@ -546,7 +547,7 @@ class Environment:
                 return service.archive(before, dry_run=True)
         refuse_database(_with_log(session).log)
         with self._reader(session) as reader:
-            oldest = TaskFilters(status=("pending", "running", "retrying"), sort="id", limit=1)
+            oldest = TaskFilters(status=OPEN, sort="id", limit=1)
             tasks, _total = reader.list_tasks(oldest)
             return archivable(reader.source.log(), before, tasks[0].id if tasks else 0, Archiver.size)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from ..words import percent
 from .fields import F
-from .parameters import PartsParam
+from .parameters import OPEN, PartsParam
 from .progress import Display
 from .terminal import plain
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..api.spreading import Spreading
     from ..events import CreateGraph, CreateTask, Task
 
-_OPEN = ("pending", "running", "retrying")
 _JOIN_FROM = 90.0
 """Percent of the whole at which the parts are there."""
 _MOST = 16
@@ -80,7 +79,7 @@ class Whole:
     def get_task(self, task_id: int) -> "Task":
         """The film, as far as it is with all of its parts."""
         film = self._tasks.get_task(task_id)
-        if film.status not in _OPEN:
+        if film.status not in OPEN:
             return film
         if film.attempt:
             done = _JOIN_FROM + (100 - _JOIN_FROM) * film.progress / 100

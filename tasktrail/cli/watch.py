@@ -22,7 +22,7 @@ from ..expectation import means_of, seconds_left, whole_of
 from ..words import about, duration, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
-from .parameters import TASK_ID
+from .parameters import OPEN, TASK_ID
 from .progress import ENDED, LOOK_EVERY, Display, Lines, Poller, Signals, headline
 from .session import Session
 from .terminal import Column, localized, plain, print_json, say, table_rows, width_of, wrapped
@@ -176,7 +176,7 @@ def totals_of(tasks: Iterable["Task"], means: Mapping[str, float], now: datetime
 def totals_since(first: "Stats", stats: "Stats", known: Iterable["Task"], now: datetime) -> Totals:
     """The totals of what was unfinished at the first look, or came since. `known`: what runs, and some that wait."""
     ended = {status: max(0, stats.counts[status] - first.counts[status]) for status in ENDED}
-    unfinished = sum(stats.counts[status] for status in ("pending", "running", "retrying"))
+    unfinished = sum(stats.counts[status] for status in OPEN)
     return Totals(total=unfinished + sum(ended.values()), left=_left(stats, list(known), now), **ended)
 
 
