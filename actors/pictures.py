@@ -1,4 +1,4 @@
-"""Small pictures of the files of tasks, for a page: made by a walled-in worker of their own, one at a time, and kept.
+"""Small pictures of the files of tasks, for a page: made by a sandboxed worker of their own, one at a time, and kept.
 
 The service itself opens a file only to see which one it is. What it hands out is what the worker wrote into a folder,
 looked at for no more than being a JPEG of a bounded size. A file that has changed has another picture.
@@ -70,7 +70,7 @@ class PictureMaker:
     Args:
         folder: of its own; what is in there can be deleted at any time.
         lock_path: file on which the worker's reaper holds a lock, see `wait_for_orphans`.
-        sandbox: the operator's own bounds. Pictures are made walled in as far as the kernel can, whatever its mode is.
+        sandbox: the operator's own bounds. Pictures are made in the sandbox as far as the kernel can, whatever its mode is.
         clock: for time-outs.
     """
 

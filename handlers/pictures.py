@@ -1,7 +1,7 @@
 """A small picture of a file, made with what the built-in types know: what a page shows of inputs and outputs.
 
 These types are in no registry, and no task has them. The service gives them to workers of their own
-(`actors/pictures.py`): they run walled in and bounded like any attempt, and write into their work folder alone.
+(`actors/pictures.py`): they run sandboxed and bounded like any attempt, and write into their work folder alone.
 """
 
 from pathlib import Path, PurePath

@@ -324,7 +324,7 @@ class System:
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not sandbox_support().whole:
             raise ConfigurationError(
-                "`sandbox` is `require`, and this machine cannot wall attempts in wholly",
+                "`sandbox` is `require`, and this machine cannot enforce the whole sandbox",
                 remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` does with what there is.',
             )
 

@@ -1,6 +1,6 @@
 """What goes into the Scheduler's step and what comes out of it.
 
-In: commands with a token for the answer, reports of the executor (`frames`), samples, deliveries, and the
+In: commands with a token for the answer, reports of the executor (`events/reports`), samples, deliveries, and the
 moments of the service's own life. Out: facts to append, and effects to carry out once they are durable.
 """
 
