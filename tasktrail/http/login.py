@@ -1,4 +1,4 @@
-"""How a program gets an address that logs a browser in. The page where people do it is in `web/login.py`."""
+"""The route that gives programs an address that logs a browser in. The page for people is in `web/login.py`."""
 
 import msgspec
 from litestar import post
