@@ -200,7 +200,7 @@ def _live(reading: "Reading", session: Session, every: float) -> int:
 
 
 def ask_again(reading: "Reading", before: str, layout: TerminalLayout) -> tuple[str, str]:
-    """Ask again. Returns the screen to show, and the last good one, which stays below a notice meanwhile."""
+    """Ask again. Returns a notice above the last screen if no service answers, else none; and the last good screen."""
     from ..events.errors import NotReady, ServiceUnreachable
 
     try:

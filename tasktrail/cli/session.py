@@ -384,7 +384,7 @@ class Environment:
         return gone
 
     def witnesses(self, session: Session) -> "list[tuple[Witness, Witnessed]]":
-        """Return the witnesses that are asked to sign seals, and how far each has signed by its newest signature."""
+        """Return the witnesses that are asked to sign seals, and how far each has signed, by the newest seals."""
         from ..projections.proof.notes import WitnessKey
         from ..projections.proof.seals import Witnessed, last_signed, public_key, seal_files
         from ..projections.proof.witness_list import read_witnesses

@@ -181,7 +181,7 @@ def totals_since(first: "Stats", stats: "Stats", known: Iterable["Task"], now: d
 
 
 def _left(stats: "Stats", known: Sequence["Task"], now: datetime) -> float | None:
-    """Estimate the seconds until all tasks that may start are done. Held tasks do not count: no one knows how long."""
+    """Estimate the seconds until all tasks that may start are done. No one knows when held ones will be released."""
     means = means_of(stats)
     running = [task for task in known if task.status == "running"]
     held = Counter(task.type for task in known if _is_held(task))

@@ -101,7 +101,7 @@ class LoopNews:
 
 
 class Backend:
-    """What routes ask questions of and send commands to. It belongs to one event loop."""
+    """The service as routes use it, for questions and commands. Belongs to one event loop."""
 
     def __init__(self, service: Served) -> None:
         self.service = service

@@ -313,7 +313,7 @@ class GuardedConnection(H11Protocol):
             self.drop()
 
     def _stage(self) -> tuple[Any, ...]:
-        """What the connection is doing, how long that may take, and a value that changes while it makes progress."""
+        """Return the connection's stage, its time limit, and values that change while it makes progress."""
         unsent = self.transport.get_write_buffer_size()
         if unsent or self.transport.is_closing():
             return "sending", TAKEN_WITHIN, unsent

@@ -17,5 +17,5 @@ class LoginAddress(msgspec.Struct, frozen=True):
 
 @post("/v1/login", needs=SEE, status_code=200)
 async def login_address(who: NamedDependency[Identity], access: NamedDependency[Access]) -> LoginAddress:
-    """An address that logs a browser in as whoever asks, once and within an hour."""
+    """An address that logs a browser in as the caller, once and within an hour."""
     return LoginAddress(access.address + access.login_path(who.credential))

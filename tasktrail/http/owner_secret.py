@@ -1,4 +1,4 @@
-"""The secret in the data folder: whoever can read it is the owner of the folder, also at the port."""
+"""The secret in the data folder: a client that can read it acts at the port as the owner of the folder."""
 
 import os
 import re

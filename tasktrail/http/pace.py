@@ -51,7 +51,7 @@ class Pace:
 
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 4.0
-"""Seconds until a wrong credential is answered: the first, doubled each time from the third on, up to the second."""
+"""Seconds until a wrong credential is answered: at first, and at most. From the third one on, the wait doubles."""
 _PATIENCE = 2
 FORGOTTEN_AFTER = 60.0
 """Seconds without a wrong credential after which the count of an address begins anew."""

@@ -93,7 +93,6 @@ def task_sections(
         options: the Struct of the type's options.
         once: whether the form is for a single task, not for those of a schedule.
         bound: whether the user is given, because the caller is bound to one.
-        bound: whether the user is given, because whoever asks is bound to one.
     """
     hidden = (*PATHS, *_REASON, *(() if once else ONCE), *(("user_id",) if bound else ()))
     needed = (info.needs_input, info.needs_output)

@@ -112,7 +112,7 @@ class Page:
 
     @property
     def whole(self) -> Served:
-        """The service, for pages about all tasks. Raises `Forbidden` for whoever is bound to one user."""
+        """The service, for pages about all tasks. Raises `Forbidden` for a caller bound to one user."""
         if self.who is None or self.who.user_id is not None:
             raise Forbidden("This is about the tasks of all users")
         return self.backend.service

@@ -71,7 +71,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a replay's accuracy."""
+    """Counts of a replay: attempts guessed, commands refused, tasks passed over."""
 
     guessed: int
     """Attempts whose length or end is not in the log; they ran as their type usually does."""

@@ -13,7 +13,7 @@ from ..events.task_events import Estimated
 from .timeline import LifeKey
 
 _Cut: TypeAlias = Literal["", "timed_out", "cancelled", "interrupted"]
-"""What cut an attempt short; empty if it came to its own end."""
+"""The reason why an attempt was cut short; empty if it came to its own end."""
 
 NOWHERE = 2**62
 """The position of an end that is not recorded: it comes after everything else of the same moment."""
@@ -42,7 +42,7 @@ class RecordedAttempt(msgspec.Struct, gc=False):
 
 
 class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
-    """What a replayed attempt will do, unless something ends it first."""
+    """The plan of a replayed attempt, unless something ends it first."""
 
     after: timedelta | None
     """None if it goes on until the core ends it."""
@@ -152,8 +152,8 @@ Scheduled = tuple[datetime, int, int, "AttemptAction"]
 GONE_WITHIN = timedelta(seconds=0.75)
 """An attempt that was asked to stop is gone after this time (a usual grace and more), unless the log shows another."""
 _OWN_END_WITHIN = timedelta(seconds=5)
-"""When a service stops, an attempt whose recorded end is this near still comes to it, because nobody recorded when the
-service was asked to stop."""
+"""When a service stops, an attempt whose recorded end is this near still comes to it, because the log does not show
+when the service was asked to stop."""
 _SAVED = Checkpoint()
 """Stands for every checkpoint; the core only asks whether there is one."""
 

@@ -536,7 +536,7 @@ class _AttemptReader:
         attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(task_id, event)
 
     def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:
-        """Tell a rejection from a failure: it was final although retries were left."""
+        """Distinguish a rejection, which was final although retries were left, from a failure."""
         left = self._retries.get(task_id, 0) < self._max_retries.get(task_id, 0)
         return "rejected" if event.final and left else "failed"
 
