@@ -57,7 +57,7 @@ class Signals:
 
     def wake(self) -> None:
         """Make `next` return None. Thread-safe."""
-        with suppress(OSError):  # no one waits any more, or enough is written already
+        with suppress(OSError):  # no one waits any more, or the socket is full of such bytes
             self._in.send(b"\0")
 
     def next(self, timeout: float | None = 0.0) -> int | None:

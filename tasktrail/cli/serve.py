@@ -202,7 +202,7 @@ def serve_command(
     except Exception as error:
         withdraw(paths.lock, made)
         if not reporter.lines:
-            raise  # `run` prints it
+            raise  # the command line prints it
         return reporter.complain(error)
     finally:
         if connecting is not None:

@@ -565,7 +565,7 @@ class Environment:
         return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
     def before_a_log(self, session: Session, first: "CreateTask | None") -> None:
-        """Without a log, raise the first task's refusal, if any; or, without a first task, `InvalidPath`."""
+        """If there is no log yet, raise the first task's refusal, if any; without a first task, `InvalidPath`."""
         if first is None:
             if self._has_no_log(session):
                 _with_log(session)

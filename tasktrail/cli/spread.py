@@ -22,7 +22,7 @@ _OPEN = ("pending", "running", "retrying")
 _JOIN_FROM = 90.0
 """Percentage of the whole at which all parts are done and the join begins."""
 _MOST = 16
-"""The most parts for `auto`: each begins by looking through the whole file."""
+"""The most parts for `auto`, because each part begins by looking through the whole file."""
 
 
 def spread_option(function: F) -> F:

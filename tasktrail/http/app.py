@@ -69,7 +69,7 @@ def _who(request: Request[Any, Any, Any], access: NamedDependency[Access]) -> Id
 async def _checked(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The only guard, for all routes: Litestar copies the handler for each guard.
 
-    It is async, because Litestar runs a guard that is not in a thread.
+    It is async, because Litestar runs a synchronous guard in a thread.
     """
     permitted(connection, handler)
     await from_own_page(connection, handler)

@@ -134,7 +134,7 @@ class Backend:
         self._changing = ThreadPoolExecutor(_CHANGING, "http-change")
 
     def seen_by(self, who: Identity) -> Served | OneUser:
-        """Return the service as `who` sees it: with only the own tasks, if bound to a user."""
+        """Return the service as `who` sees it: with only one user's tasks, if `who` is bound to that user."""
         return self.service if who.user_id is None else OneUser(self.service, who.user_id)
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -1,4 +1,4 @@
-"""Routes of batches: make one of many files, and see how far they are."""
+"""Routes of batches: make one of many files, and see their progress."""
 
 import asyncio
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ async def get_batches(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Sequence[Batch]:
-    """The newest batches, and how far they are, now or as of an earlier moment."""
+    """The newest batches and their progress, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         asked = BatchesQuestion(moment_text(moment), most=limit, user_id=who.user_id)
@@ -75,7 +75,7 @@ async def get_batch(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Batch:
-    """One batch, and how far it is, now or as of an earlier moment."""
+    """One batch and its progress, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         asked = BatchesQuestion(moment_text(moment), batch_name, user_id=who.user_id)

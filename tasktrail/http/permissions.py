@@ -56,11 +56,11 @@ def _need(*roles: Role, whole: bool = False) -> Need:
 PUBLIC = Need(nobody=True)
 """The login page, and routes that reveal nothing."""
 SEE = _need("reader", "submitter", "operator", "auditor")
-"""To see tasks and what belongs to them; only those of the own user, if bound to one."""
+"""To see tasks and what belongs to them; only one user's, for a caller that is bound to that user."""
 SEE_ALL = _need("reader", "submitter", "operator", "auditor", whole=True)
 """To see what belongs to no user."""
 SUBMIT = _need("submitter", "operator")
-"""New tasks, and to start, cancel and retry them."""
+"""To create tasks, and to start, cancel and retry them."""
 STEER = _need("operator")
 """To change how tasks wait, and to send their notices again."""
 OPERATE = _need("operator", whole=True)
@@ -105,7 +105,7 @@ CHANGES = frozenset({SUBMIT, STEER, OPERATE, ADMINISTER})
 
 
 def allows(who: Identity | None, need: Need) -> bool:
-    """Whether `who` may do what needs this."""
+    """Whether `who` may do what has this need."""
     if need.nobody:
         return True
     return who is not None and who.role in need.roles and not (need.whole and who.user_id is not None)

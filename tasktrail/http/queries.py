@@ -91,7 +91,7 @@ class TaskPage(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a task is."""
+    """The progress of a task."""
 
     task_id: int
     progress: float
@@ -227,7 +227,7 @@ async def get_progress(
     task_id: TaskIdPath,
     min_position: MinPositionQuery = 0,
 ) -> Progress:
-    """How far a task is."""
+    """The progress of a task."""
     percent, message = await backend.read(min_position, backend.seen_by(who).get_task_progress, task_id)
     return Progress(task_id, percent, message)
 
@@ -517,7 +517,7 @@ async def get_stats(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Stats:
-    """Numbers over all tasks, now or as of an earlier moment."""
+    """Statistics of all tasks, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         return await backend.past(StatsQuestion(moment_text(moment), who.user_id), Stats, LIST_WITHIN, who)
@@ -557,7 +557,7 @@ async def readyz(backend: NamedDependency[Backend]) -> Readiness:
 
 @get("/metrics", media_type="text/plain", needs=SEE_ALL)
 async def get_metrics(request: HttpRequest, backend: NamedDependency[Backend]) -> Response[bytes]:
-    """Numbers for Prometheus; in the form of OpenMetrics where the client prefers that."""
+    """Metrics for Prometheus; as OpenMetrics if the client prefers that."""
     page, media_type = await backend.ask(backend.metrics.page, request.headers.get("accept", ""))
     return Response(page, headers={"content-type": media_type})
 

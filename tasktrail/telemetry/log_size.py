@@ -56,7 +56,7 @@ class LogSize:
             return None
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         self._closed = True
         if self._reader is not None:
             self._reader.close()

@@ -38,7 +38,7 @@ class RefusedTasks:
         self.example = error.message
         self.number = 0
         self.ids: list[int] = []
-        """The first of them."""
+        """The ids of the first ones."""
 
     def add(self, task_id: int) -> None:
         """Add a task."""
@@ -73,7 +73,7 @@ class BulkChange:
 
     @property
     def percent(self) -> float:
-        """How far it is."""
+        """Its progress in percent."""
         return 100.0 if self.over else 100 * (self.done + self.refused_number) / max(1, self.total or 1)
 
 

@@ -36,7 +36,7 @@ THEN_WITHIN = 30.0
 """Seconds that a fold of the log may take. No one looks at an empty page for longer."""
 OWN_PARTS = ("running", "queue", "failures")
 WHOLE_PARTS = ("numbers", "resources", "activity")
-"""Parts about all tasks, which a user who sees only the own ones does not get."""
+"""Parts about all tasks, which callers bound to a user do not get."""
 
 
 class RunningRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ async def retry(page: NamedDependency[Page], who: NamedDependency[Identity]) -> 
 
 
 def standing(page: Page) -> dict[str, Any]:
-    """Return all that the page shows, from kept numbers and the Scheduler's memory, at a cost independent of tasks."""
+    """Return all that the page shows, from kept numbers and the Scheduler's memory, whatever the number of tasks."""
     service, user = page.backend.service, page.user_id
     live = service.source.live
 
@@ -214,7 +214,7 @@ def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, i
 
 
 def _waiting(one: Queued, reasons: tuple[Obstacle, ...], *, whole: bool) -> Waiting:
-    """Return a task's reasons. A user who sees only the own tasks gets no details about the machine and other tasks."""
+    """Return a task's reasons. A caller bound to a user gets no details about the machine and other tasks."""
     return Waiting(
         id=one.task_id,
         type=one.type,

@@ -242,7 +242,7 @@ class Stories:
 
     def __init__(self) -> None:
         self.salt = secrets.token_hex(16)
-        """Hashed into the command ids of forms, so that only who has seen the form can use one up."""
+        """Hashed into the command ids of forms, so that no one can use one up without having seen the form."""
         self._lock = Lock()
         self._folds: OrderedDict[int, tuple[Lock, StoryFold]] = OrderedDict()
 

@@ -204,7 +204,7 @@ def _creation(event: Created, position: int) -> Submit:
 def as_played(event: Created) -> Created:
     """Return the event without limits on silence, key, and requirements of a node.
 
-    Replayed attempts report nothing, so attempts that ended for their silence end as recorded. The check that the key
+    Replayed attempts report nothing, so attempts that were ended for silence end as recorded. The check that the key
     was free was made at the time; in the replay its holder may end later, and the same tasks have to be compared. Free
     resources of nodes are not recorded, so one machine has all the workers.
     """
@@ -305,7 +305,7 @@ class CapacityTrace:
 DRAINED_WITHIN = timedelta(seconds=2)
 """A service that is asked to stop has stopped an attempt or itself within this time."""
 _SILENCE = frozenset({"HeartbeatTimeout", "NoProgressTimeout"})
-"""Errors of attempts that ended for their silence. These end as recorded, because replayed attempts report nothing."""
+"""Error types of attempts that were ended for silence. These end as recorded, as replayed attempts report nothing."""
 Bound = int | datetime | None
 """A position, a time, or no bound."""
 

@@ -177,7 +177,7 @@ def _measure(lives: list[Life], overtaken: set[int], makespan: float | None, uti
 
 
 def _overtaken(lives: list[Life]) -> set[int]:
-    """Return the ids of the lives overtaken by a later one. A later start overtakes a life that never started."""
+    """Return the ids of the lives overtaken by a later one. Every later start overtakes a life that never started."""
     found = set()
     earliest: datetime | None = None
     """The first start among the lives with a later `since`."""
