@@ -1,4 +1,4 @@
-"""`tasktrail notices`, `redeliver`, `endpoints`, `enable`: what became of notices, and how to send them again."""
+"""`tasktrail notices`, `redeliver`, `endpoints`, `enable`: the status of notices, and how to send them again."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -87,7 +87,7 @@ def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:
 
 
 def in_short(found: "Sequence[NoticeStatus]") -> str:
-    """How many are in which state: `2 delivered, 1 pending`."""
+    """Describe how many are in which state: `2 delivered, 1 pending`."""
     numbers = Counter(notice.state.replace("_", " ") for notice in found)
     return ", ".join(f"{number} {state}" for state, number in sorted(numbers.items())) or "-"
 

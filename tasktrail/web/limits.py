@@ -1,4 +1,4 @@
-"""Limits: what may run at once and where each number comes from, the pauses that hold, and the forms to change both."""
+"""The page Limits: the limits and where each comes from, the pauses that hold, and the forms to change both."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,7 +29,7 @@ from .page import Page
 
 _TABLES = frozenset({*LIMIT_TABLES.values(), "rates", "windows"})
 _KEYS = {"types": "type_limits", "users": "user_limits", "labels": "label_limits"}
-"""Limits that are called otherwise in the configuration."""
+"""Limits that have another name in the configuration."""
 _CONFIGURED = {key.name: key for key in keys()}
 _CHANGE = Form(
     {
@@ -51,29 +51,29 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     about: str
-    """The type, user or label that it is about; empty for one that is about all."""
+    """The type, user or label to which it applies; empty if it applies to all."""
     meaning: str
     value: str
     change: Recorded | None
-    """The record by which an operator set it; None: it is configured."""
+    """The record by which an operator set it; None if it is configured."""
     key: str
-    """In the configuration."""
+    """Its name in the configuration."""
     by_default: bool
-    """Nothing is configured."""
+    """Whether the configuration leaves it at its default."""
 
 
 class LimitsNow(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page shows."""
+    """The content of the page."""
 
     rows: list[LimitRow]
     pauses: tuple[Pause, ...]
     changed: bool
-    """Whether operators have changed anything of the configuration."""
+    """Whether operators have changed any configured limit."""
 
 
 @get("/limits", needs=SEE_ALL)
 async def limits(page: NamedDependency[Page]) -> Response[str]:
-    """What may run at once."""
+    """Show the limits."""
     return await _answer(page)
 
 
@@ -81,7 +81,7 @@ async def limits(page: NamedDependency[Page]) -> Response[str]:
 async def change_limits(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity]
 ) -> Response[Any]:
-    """Change what was filled in; what was left empty stays as it is."""
+    """Change the limits that were filled in; those left empty stay as they are."""
     page.present()
     typed = await sent(request)
     values, errors = _CHANGE.read(typed, page.now)
@@ -103,7 +103,7 @@ _NOTHING = Malformed("Nothing was filled in, so nothing was changed", remedy="Fi
 async def reset_limits(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity]
 ) -> Response[Any]:
-    """Forget what operators have changed: the configuration holds again."""
+    """Forget the operators' changes, so that the configuration holds again."""
     page.present()
     typed = await sent(request)
     accepted = await act(page.backend, who, SetLimits, {"reset": True, "reason": typed.get("reason", "")})
@@ -114,7 +114,7 @@ async def reset_limits(
 async def order_queue(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity], order: OrderPath
 ) -> Response[Any]:
-    """Pause, drain or resume: everything, a type or a user."""
+    """Pause, drain or resume everything, a type or a user."""
     page.present()
     if order not in _ORDERS:
         raise UnknownRoute(f"There is no page at {page.path}")
@@ -156,7 +156,7 @@ async def _answer(page: Page, *, change: SentForm = UNTRIED, scope: SentForm = U
 
 
 def _limits(page: Page) -> LimitsNow:
-    """What holds, or held. What was configured at an earlier moment is not recorded: it is shown as it is today."""
+    """Return the limits that hold, or held. The earlier configuration is not recorded, so today's is used."""
 
     def now(state: SchedulerState, _now: datetime) -> tuple[Limits, LimitChanges, tuple[Pause, ...]]:
         changes = state.durable.limit_changes

@@ -1,4 +1,4 @@
-"""What is asked of the recorded history: which limits are to be otherwise. The command line makes its options of it."""
+"""The question: which limits differ from the recorded ones. The command line makes its options of its fields."""
 
 from typing import Annotated
 
@@ -31,8 +31,8 @@ class PolicyChange(
 ):
     """Changes of the recorded policy. A field that is left out stays as recorded, so an empty change changes nothing.
 
-    The limits mean what they mean in `SetLimits`, and hold from the first record to the last: where the log has a
-    change of the same limit, the one asked for stays.
+    The limits mean the same as in `SetLimits`, and hold from the first record to the last: they override later changes
+    of the same limit in the log.
     """
 
     max_concurrent: MaxConcurrent = None
