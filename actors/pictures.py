@@ -70,7 +70,7 @@ class PictureMaker:
     Args:
         folder: of its own; what is in there can be deleted at any time.
         lock_path: file on which the worker's reaper holds a lock, see `wait_for_orphans`.
-        sandbox: the operator's own bounds. Pictures are made in the sandbox as far as the kernel can, whatever its mode is.
+        sandbox: the operator's own bounds. Pictures are sandboxed as far as the kernel can, whatever its mode is.
         clock: for time-outs.
     """
 
