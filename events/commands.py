@@ -390,7 +390,7 @@ RateName: TypeAlias = Annotated[
 ]
 RateTable: TypeAlias = Annotated[
     dict[RateName, RateText | None],
-    says("So many starts in so much time.", value="NAME=RATE", example="type:video_convert=10/m or user:*=100/h"),
+    says("The most starts in a period.", value="NAME=RATE", example="type:video_convert=10/m or user:*=100/h"),
 ]
 MaxConcurrent: TypeAlias = Annotated[Annotated[int, msgspec.Meta(ge=1, le=1024)] | None, says("Tasks at once.")]
 MaxMemory: TypeAlias = Annotated[

@@ -60,7 +60,7 @@ class TooLarge(TasktrailError):
 
 
 class Unauthorized(TasktrailError):
-    """Nobody knows who asks: nothing is shown, or something that is not valid."""
+    """The caller is not authenticated: there is no credential, or it is not valid."""
 
     code = "unauthorized"
     status = 401

@@ -23,7 +23,7 @@ _SLACK = 64
 
 
 class Rate(NamedTuple):
-    """So many starts in so much time."""
+    """The most starts in a period."""
 
     starts: int
     period: timedelta

@@ -95,7 +95,9 @@ def _ask(session: Session, question: str) -> None:
     """Ask, and raise an error unless the answer is yes."""
     answer = session.environment.ask(question)
     if answer is None:
-        raise click.UsageError(f"{question} Nobody is there to answer: say --yes, or see them with `tasktrail list`.")
+        raise click.UsageError(
+            f"{question} There is no terminal to ask on: give --yes, or see `tasktrail list`."
+        )
     if not answer:
         raise click.Abort
 

@@ -33,19 +33,19 @@ def everywhere(*, root: bool) -> list[click.Option]:
         option(
             "--token",
             "TASKTRAIL_TOKEN",
-            "What --url asks for. Others see a command line: rather name a file.",
+            "The secret or token for --url. Others can see a command line; a file is safer.",
             callback=_keep_token,
         ),
         option(
             "--token-file",
             "TASKTRAIL_TOKEN_FILE",
-            "The file that holds it.",
+            "The file that holds the token.",
             callback=_keep_token,
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
         ),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
-        option("--wide", None, "Lines as long as they need to be, whole times. In a pipe it is so.", is_flag=True),
+        option("--wide", None, "Full lines and whole times, as in a pipe.", is_flag=True),
         option(
             "--config",
             "TASKTRAIL_CONFIG",

@@ -70,7 +70,7 @@ def _nobody(reading: "Reading", task_id: int) -> str:
 
     if reading.get_task(task_id).input_file == ERASED:
         return f"whom task {task_id} was to tell was erased, if it was to tell anybody"
-    return "nobody was to be told so far"
+    return "no notices so far"
 
 
 def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:

@@ -518,7 +518,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     rates: Annotated[
         tuple[str, ...],
         _key(
-            "So many starts in so much time, of a type, a user or a label; `*` stands for each that has no rate of its "
+            "The most starts in a period, of a type, a user or a label; `*` stands for each that has no rate of its "
             "own.",
             "a list of `type:name=rate`, `user:name=rate`, `label:name=rate`, where a rate is `10/m`, `3/15m`, `100/h`",
             check=check_rate,

@@ -277,7 +277,7 @@ def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
         "cluster",
         "ok",
         f"attempts run on the nodes of the Ray cluster at {config.ray_address}: {counted(config.workers, 'worker')} "
-        f"that {booked}; what is not heard of for {config.ray_lease:g} s is ended. What is "
+        f"that {booked}; an attempt that is silent for {config.ray_lease:g} s is ended. What is "
         "said of processes here holds there as far as each node has the means. `tasktrail nodes` lists them",
     )
 
@@ -365,12 +365,12 @@ def _witnesses(facts: Facts, _config: Config) -> Iterator[Finding]:
             yield Finding(
                 "witnesses",
                 "warn",
-                f"nobody answers for the witness {one.name} at {one.url}: {one.trouble}",
+                f"the witness {one.name} at {one.url} does not answer: {one.trouble}",
                 f"It is asked again with each seal. If it is gone for good: tasktrail witness remove {one.name}",
             )
     if facts.witnesses and not any(one.trouble for one in facts.witnesses):
         names = ", ".join(one.name for one in facts.witnesses)
-        yield Finding("witnesses", "ok", f"somebody answers at the address of each witness: {names}")
+        yield Finding("witnesses", "ok", f"each witness answers: {names}")
 
 
 def _manifests(facts: Facts, _config: Config) -> Iterator[Finding]:
@@ -399,10 +399,10 @@ def _certificate(facts: Facts, config: Config) -> Iterator[Finding]:
     begins, ends = facts.certificate.begins, facts.certificate.ends
     renew = f"Renew {config.tls_certificate}: a service that runs reads it again within a minute."
     if facts.now < begins:
-        told = f"nobody trusts the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+        told = f"clients reject the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
         yield Finding("certificate", "fail", told, renew)
     elif facts.now > ends:
-        told = f"nobody trusts the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
+        told = f"clients reject the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
         yield Finding("certificate", "fail", told, renew)
     else:
         is_late = ends - facts.now < min(RENEW_WITHIN, (ends - begins) / 5)  # renewal usually happens at a third

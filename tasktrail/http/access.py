@@ -90,7 +90,7 @@ class Access:
         """Return the identity of a secret or token. Raises `Unauthorized`."""
         who = self.of(sha256(secret).hexdigest())
         if who is None:
-            raise Unauthorized("What is shown is neither the secret of this service nor a token that is valid")
+            raise Unauthorized("The credential is neither the secret of this service nor a valid token")
         return who
 
     def identify(self, headers: dict[bytes, bytes], *, secure: bool) -> Identity | None:
@@ -251,7 +251,7 @@ class AccessMiddleware:
         scope["scheme"], scope["client"] = source.scheme, (source.client, 0)
         if source.plain:
             raise Forbidden(
-                "The service does not answer over the network in clear",
+                "The service does not answer unencrypted requests over the network",
                 remedy="Use https, or the proxy in front of it.",
             )
         if _without_port(source.host) not in self._hosts:
@@ -294,7 +294,7 @@ def _refuse_strange_pages(source: RequestOrigin, scope: Any, headers: dict[bytes
     followed = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     if followed and scope["method"] == "GET" and scope["path"] != "/login":
         raise _Elsewhere
-    raise WrongOrigin("A page of another site makes the browser ask")
+    raise WrongOrigin("The request comes from a page of another site")
 
 
 async def _come_again(send: Send) -> None:
@@ -332,7 +332,7 @@ def _without_port(host: str) -> str:
 async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:
     """Redirect a person to the login page; answer a program with a problem."""
     if b"text/html" not in headers.get(b"accept", b"") or scope["method"] not in ("GET", "POST"):
-        await send_problem(Unauthorized("The request shows neither the secret of this service nor a token"), send)
+        await send_problem(Unauthorized("The request has neither the secret of this service nor a token"), send)
         return
     query = scope["query_string"].decode("latin-1")
     wanted = scope["path"] + (f"?{query}" if query else "")

@@ -153,9 +153,9 @@ class Backend:
         """Call a function that changes many tasks. Raises `Busy` if the token has one under way, or there are many."""
         number, token = self._changes.total(), token_of(who)
         if number >= _CHANGING + _CHANGES_WAITING:
-            told = f"{number} requests for many tasks are under way already, as many as there may be"
+            told = f"{number} requests for many tasks are under way already, which is the most"
         elif token and self._changes[token]:
-            told = "A request for many tasks is under way already with this token, as many as one may have"
+            told = "A request for many tasks is under way already with this token, and one is the most"
         else:
             self._changes[token] += 1
             try:
@@ -178,9 +178,9 @@ class Backend:
         """
         number, token = self._asked.total(), token_of(who)
         if number >= _APART + _WAITING:
-            told = f"{number} questions that take long are asked already, as many as there may be"
+            told = f"{number} long questions are being answered already, which is the most"
         elif token and self._asked[token] >= _OF_A_TOKEN:
-            told = f"{_OF_A_TOKEN} questions that take long are asked already with this token, as many as one may have"
+            told = f"{_OF_A_TOKEN} long questions of this token are being answered already, which is the most of one"
         else:
             self._asked[token] += 1
             try:
@@ -331,7 +331,7 @@ class CommandsOf(Commands, Blocking):
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         if not self._access.holds(self._who.credential):
-            raise Unauthorized(f"What {self._who.name} has shown is no longer valid, so nothing more is done with it")
+            raise Unauthorized(f"The credential of {self._who.name} is no longer valid, so its work ends here")
         items = [_allowed(self._service, self._who, command) for command in commands]
         allowed = [item for item in items if not isinstance(item, TasktrailError)]
         answered: Future[list[Accepted | TasktrailError]] = Future()

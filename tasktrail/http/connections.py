@@ -111,10 +111,10 @@ class ConnectionRoom:
         """Raise `Busy` if no further stream may be open, in all or with this token."""
         number, of_token = self.streams.total(), self.streams[token_of(who)]
         if number >= self.max_streams:
-            told = f"{counted(number, 'stream')} {plural(number, 'is', 'are')} open, as many as there may be"
+            told = f"{counted(number, 'stream')} {plural(number, 'is', 'are')} open, which is the most"
         elif token_of(who) and of_token >= self.max_of_token:
             are = plural(of_token, "is", "are")
-            told = f"{counted(of_token, 'stream')} {are} open with this token, as many as one may have"
+            told = f"{counted(of_token, 'stream')} {are} open with this token, which is the most of one"
         else:
             return
         raise Busy(told, remedy="End some of them, or ask again later.")
@@ -124,11 +124,13 @@ class ConnectionRoom:
         """Count a waiting request while the context lasts. Raises `Busy` if too many wait, in all or with the token."""
         number, token = self.waiters.total(), token_of(who)
         if number >= self.max_waiters:
-            told = f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, as many as there may be"
+            told = (
+                f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, which is the most"
+            )
         elif token and self.waiters[token] >= self.max_waiters_of_token:
             many = self.waiters[token]
             wait = plural(many, "waits", "wait")
-            told = f"{counted(many, 'request')} with this token {wait} for tasks, as many as there may be of one"
+            told = f"{counted(many, 'request')} with this token {wait} for tasks, which is the most of one"
         else:
             self.waiters[token] += 1
             try:

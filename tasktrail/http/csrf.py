@@ -35,7 +35,7 @@ async def from_own_page(connection: ASGIConnection[Any, Any, Any, Any], _handler
             carried = str((await read_form(connection)).get(FIELD, ""))
     if not compare_digest(carried.encode("utf-8", "replace"), who.csrf.encode()):
         raise WrongOrigin(
-            "The request does not carry what the pages of this session have given it",
+            "The request lacks the CSRF token of this session",
             field=FIELD,
             remedy="Load the page again, and send its form once more.",
         )

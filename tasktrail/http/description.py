@@ -479,11 +479,11 @@ _STREAMED: dict[str, Schema] = {
 }
 _REFUSALS: Mapping[str, tuple[str, str]] = {
     "400": ("NotAsDescribed", "The request is not as described here"),
-    "401": ("Unauthorized", "Nobody knows who asks"),
-    "403": ("Forbidden", "Who asks may not do this"),
-    "404": ("NotThere", "What it is about is not there, or not for whoever asks"),
+    "401": ("Unauthorized", "The caller is not authenticated"),
+    "403": ("Forbidden", "The caller may not do this"),
+    "404": ("NotThere", "It does not exist, or not for this caller"),
     "408": ("TooSlow", "The request has not arrived in time"),
-    "409": ("Conflict", "Things as they are stand against it; later it may be possible"),
+    "409": ("Conflict", "The current state does not allow it; a later one may"),
     "413": ("TooMuch", "It is more than one request may be, or asks for more than there can be"),
     "415": ("NotJson", "The body is not declared as JSON"),
     "422": ("Contradiction", "It contradicts itself, or what its task type asks for, in a way that no schema can tell"),

@@ -118,7 +118,7 @@ def check_permission(who: Identity | None, need: Need | None, what: str) -> None
     if allows(who, need):
         return
     if who is None or who.role not in need.roles:
-        known = f"The role {who.role} of {who.name}" if who else "Whoever nobody knows"
+        known = f"The role {who.role} of {who.name}" if who else "An unknown caller"
         raise Forbidden(f"{known} may not {what}")
     raise Forbidden(f"{who.name} is bound to user {who.user_id} and may not {what}: it is about all tasks")
 

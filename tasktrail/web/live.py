@@ -102,7 +102,7 @@ class Hub:
         """Raise `Busy` if there is no place for another reader, or for another view."""
         connection.room.refuse_stream(connection.who)
         if key not in self._views and self.views >= MOST_VIEWS:
-            raise Busy(f"{MOST_VIEWS} different views are followed, as many as there may be")
+            raise Busy(f"{MOST_VIEWS} different views are followed, which is the most")
 
     async def follow(
         self, key: Hashable, render: Render, connection: GuardedConnection, task_id: int | None = None

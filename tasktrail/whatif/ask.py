@@ -158,9 +158,9 @@ def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tupl
         workers = recording.peak
     if recording.peak > limits.max_concurrent and not recording.changes_concurrency:
         limits = replace(limits, max_concurrent=recording.peak)
-    said.append("memory, CPU and disk of the machine never stood against a start: samples are not recorded")
+    said.append("memory, CPU and disk never kept a task from starting: samples are not recorded")
     if recording.has_nodes:
-        said.append("nodes are not played: one machine has all workers, and what tasks require of a node counts not")
+        said.append("nodes are not played: one machine has all workers, and what tasks require of a node is ignored")
     if recording.stopped_at is not None:
         said.append("the last service is taken to have gone on; record and replay are compared until it was stopped")
     labels = parse_limits(config.worker_labels)

@@ -46,18 +46,18 @@ class PolicyChange(
     users: Annotated[dict[UserKey, Number], says("A number for a user.", example="7=3")] = {}
     labels: Annotated[dict[Name, Number], says("A number for one label.", example="night=2")] = {}
     worker_labels: Annotated[
-        dict[Name, Number], says("So many of the workers offer a label.", value="LABEL=N", example="gpu=2")
+        dict[Name, Number], says("How many of the workers offer a label.", value="LABEL=N", example="gpu=2")
     ] = {}
     rates: Annotated[
-        dict[RateName, RateText], says("So many starts in so much time.", value="NAME=RATE", example="user:*=100/h")
+        dict[RateName, RateText], says("The most starts in a period.", value="NAME=RATE", example="user:*=100/h")
     ] = {}
     windows: Annotated[
         tuple[str, ...] | None,
         says("When types may start, in place of what is configured.", value="TYPE=WINDOW", example="scan=22-06"),
     ] = None
     fair_share: FairSharing = None
-    user_bonus: Annotated[bool, says("False: users' levels count not.")] = True
-    backfill_bound: Annotated[Count | None, says("So many may start past one that does not fit.", value="N")] = None
+    user_bonus: Annotated[bool, says("False: ignore the levels of users.")] = True
+    backfill_bound: Annotated[Count | None, says("How many may start past one that does not fit.", value="N")] = None
     rows: Annotated[
         int, msgspec.Meta(ge=0, le=MAX_ROWS), says("Tasks listed, those that move most.", default=True, value="N")
     ] = 10
