@@ -1,1 +1,2 @@
-"""What several families of task types share: the files that they write, and what a file itself proves to be missing."""
+"""What several families of task types share: writing files, and finding what a file's structure proves to be missing.
+"""
