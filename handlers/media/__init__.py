@@ -1,2 +1,1 @@
-"""What several families of task types share: writing files, and finding what a file's structure proves to be missing.
-"""
+"""What several families of task types share: writing files, and finding what a file's structure proves is missing."""
