@@ -1,4 +1,4 @@
-"""What a handler is given and what it may answer. This is the page a handler's author reads first."""
+"""The handler contract: what a handler gets, and what it may return. A handler's author reads this page first."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -52,7 +52,7 @@ class Job(msgspec.Struct, Generic[O], frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt is expected to need. Admission reserves memory and temp space; too low is worse than too high."""
+    """The expected needs of an attempt. Admission reserves memory and temp space; too low is worse than too high."""
 
     memory: int = 64 * 1024 * 1024
     """Bytes of resident memory at the peak."""
@@ -61,18 +61,19 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     """Run time; 0 means unknown."""
     basis: dict[str, Any] = {}
-    """What the estimate was made from, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain JSON."""
+    """The facts that the estimate is based on, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain
+    JSON."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt may use at most, over its whole process tree. The service watches it, and ends it by name.
+    """The most that an attempt may use, over its whole process tree. The service ends it with an error for the limit.
 
     The CPU seconds are the largest of three: `cpu_seconds` plus `cpu_per_megabyte` for each MB of input;
     `cpu_per_expected` times the run time that the sender or `estimate` expects; and `cpu_per_probed` times the run time
     that `probe` has found. For run times, each CPU of `Room.cores` counts. A configured `cpu_limits` replaces all.
 
-    The memory is the larger of `memory_floor` and `memory_factor` times the reserved memory, on top of what the worker
-    itself has.
+    The memory is the larger of `memory_floor` and `memory_factor` times the reserved memory, on top of the worker's
+    own.
     """
 
     cpu_seconds: float = 20.0
@@ -85,12 +86,12 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Packages(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt imports from other packages that may not be installed."""
+    """The packages that an attempt imports and that may not be installed."""
 
     modules: tuple[str, ...] = ()
     """Names as they are imported: ("PIL", "numpy")."""
     install: str = ""
-    """What to install to get them, such as "tasktrail[media]". When empty: packages of the same names."""
+    """The name to install to get them, such as "tasktrail[media]". When empty: packages of the same names."""
 
 
 NO_PACKAGES = Packages()
@@ -188,7 +189,7 @@ class TaskContext(Protocol[O_co]):
 
     @property
     def room(self) -> Room:
-        """What the attempt may take of the machine when it runs alone."""
+        """The share of the machine that the attempt may take when it runs alone."""
 
     def cores(self) -> int:
         """CPUs to keep busy at this moment: fewer than `room.cores` while other attempts run. Ask now and then."""

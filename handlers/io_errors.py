@@ -37,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def disk_fault(error: Exception, path: Path) -> OSError | None:
-    """The disk's error behind an error that a library raised while it wrote to `path`. None if the disk is fine.
+    """The disk's error that made a library fail while it wrote to `path`. None if the disk is fine.
 
     Libraries lose the reason ("unable to write to target"), or fail later because their own file is incomplete. If
     neither the error's number nor its text points to the disk, a write to the file is tried: the file is spoilt anyway.

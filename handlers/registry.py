@@ -108,7 +108,7 @@ class Registry:
         """
         tops = {home.partition(":")[0].partition(".")[0] for home in self._homes.values()} - {"tasktrail"}
         homes = {_folder_of(sys.modules[top]) for top in tops if top in sys.modules}
-        library = Path(os.__file__).parent  # workers have installed packages on their path as well
+        library = Path(os.__file__).parent  # installed packages come after it, for workers too
         own = takewhile(library.__ne__, dict.fromkeys(Path(entry).absolute() for entry in sys.path))
         return tuple(str(folder) for folder in own if folder in homes)
 

@@ -57,7 +57,7 @@ class _Gone:
 
 
 class _Kept(NamedTuple):
-    """A step whose work waits until the caller has taken it."""
+    """A step whose work waits until the caller asks for the next one."""
 
     step: Any
     kept: threading.Event

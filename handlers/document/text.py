@@ -31,7 +31,7 @@ _TAB = 4
 def read_text(path: Path) -> str:
     """The text of a file, with plain line ends, and with spaces for control characters.
 
-    UTF-8, UTF-16 and UTF-32 are recognized by their mark, UTF-8 also without; anything else is read as Latin-1.
+    UTF-8, UTF-16 and UTF-32 are recognised by their mark, UTF-8 also without; anything else is read as Latin-1.
 
     Raises:
         Unusable: it is too long, or not text.

@@ -1,1 +1,1 @@
-"""What several families of task types share: writing files, and finding what a file's structure proves is missing."""
+"""Code that several families of task types share: writing files, and proving that a file is incomplete."""

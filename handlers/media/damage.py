@@ -1,4 +1,4 @@
-"""What the structure of a picture or video file proves to be missing or wrong.
+"""Finds what the structure of a picture or video file proves to be missing or wrong.
 
 A library's error is no proof: it may not know a variant of the format, or be used wrongly. A picture counts as damaged
 only if it lacks bytes that it refers to, or its checksums are wrong. For a video, the size that its container states is

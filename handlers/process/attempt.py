@@ -347,7 +347,7 @@ def failure(
 
 
 def _lacks_a_right(error: BaseException | None) -> bool:
-    """Whether the error, or an error behind it, is a PermissionError. `urllib` keeps its cause in `reason`."""
+    """Whether the error, or one of its causes, is a PermissionError. `urllib` keeps the cause in `reason`."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

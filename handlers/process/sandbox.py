@@ -1,4 +1,4 @@
-"""What an attempt may access: the operator's bounds, what the kernel can enforce, and how a process gives up the rest.
+"""Limits what an attempt may access: by the operator's bounds and the kernel's means; all other rights are dropped.
 
 An attempt may access what it is granted, and nothing else: Landlock limits files, a filter limits system calls, and
 root's rights are dropped. The input and output paths are checked once more right before use, because links may have
@@ -65,7 +65,7 @@ _PATIENCE = 10.0
 
 
 class SandboxSupport(msgspec.Struct, frozen=True, kw_only=True):
-    """What this machine's kernel can enforce."""
+    """The protections that this machine's kernel can enforce."""
 
     landlock: int = 0
     """The version of the kernel's interface; 0: there is none."""
@@ -82,7 +82,7 @@ class SandboxSupport(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def sandbox_support() -> SandboxSupport:
-    """What the kernel can enforce for this user. The first call takes about 30 ms. This process stays as it is."""
+    """The protections that the kernel can enforce for this user. The first call takes 30 ms; it changes nothing."""
     if sys.platform != "linux":
         return SandboxSupport()
     found = _ask_reaper()

@@ -30,7 +30,7 @@ class Mastering(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Light(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first frame states about light."""
+    """The facts that the first frame states about light."""
 
     mastering: Mastering | None = None
     brightest_pixel: int = 0

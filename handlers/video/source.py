@@ -95,7 +95,7 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Primaries, transfer and matrix, by FFmpeg's numbers; 2 is unknown."""
     full_range: bool
     light: Light = Light()
-    """What it states about light, if it has a high dynamic range."""
+    """The facts that it states about light, if it has a high dynamic range."""
     sounds: tuple[TrackInfo, ...]
     """Its sound tracks."""
     beside: int

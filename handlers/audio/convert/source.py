@@ -193,7 +193,7 @@ def _states_length(container: InputContainer, stream: AudioStream, path: Path) -
 
 
 def _samples_by_first_frame(file: BinaryIO) -> int:
-    """The number of samples in the first frame of an mp3, which most encoders add without sound. 0: none here."""
+    """The number of samples that an mp3's first frame states; most encoders add such a frame. 0: this one has none."""
     head = file.read(_ID3)
     while head.startswith(b"ID3") and len(head) == _ID3:
         length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))

@@ -16,7 +16,7 @@ _SHORTEST = Fraction(1, 4)
 _TIMES = 3
 """A gap is longer than this many usual frame times."""
 _STEADY = 0.9
-"""Share of frames with the usual duration that a film needs before missing frames can be recognized."""
+"""Share of frames with the usual duration that a film needs before missing frames can be recognised."""
 _FEWEST = 25
 """Frames after the first. With fewer, the usual duration is unknown."""
 _TICK = Fraction(1, 500)

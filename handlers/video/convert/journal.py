@@ -1,4 +1,4 @@
-"""What an attempt leaves to the next one: an index file, and a checkpoint that says how far the file counts.
+"""The state that an attempt leaves to the next one: an index file, and a checkpoint that says how far the file counts.
 
 The index's first line is the whole state when it was begun, with the plan; each further line is one change. So neither
 log nor index grows with the square of the number of segments.
