@@ -154,7 +154,7 @@ def deliver(
 
 
 def finish_exchange(run: Run, task_type: TaskType, link: Link, sandbox: Sandbox) -> AttemptEnded | None:
-    """Return the end of a task whose earlier attempt was killed after its result was published but its files were left.
+    """Return the end of a task whose earlier attempt was killed after it had published a result that replaces files.
 
     None for any other task. Never raises.
     """
@@ -259,7 +259,7 @@ def _has_output(run: Run, task_type: TaskType, written: Callable[[Path, int], Pa
 
 
 def _named(ending: AttemptEnded, source: Input, run: Run) -> AttemptEnded:
-    """The end; a failure may become InputChanged, because a library calls a file that is being written damaged."""
+    """The end; a failure may become InputChanged: libraries report a file that is being written as damaged."""
     if ending.outcome not in ("failed", "rejected") or ending.error_type == InputChanged.__name__:
         return ending
     told = source.change()
