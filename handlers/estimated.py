@@ -23,7 +23,7 @@ def as_recorded(found: object, what: str) -> Estimated:
     anything that is not an estimate.
     """
     if not isinstance(found, Estimate):
-        raise BadAnswer(f"{what} is no Estimate, but {found!r:.200}", remedy=_REMEDY)
+        raise BadAnswer(f"{what} has to be an Estimate, not {found!r:.200}", remedy=_REMEDY)
     return Estimated(
         memory=_bytes(found.memory, f"{what}: memory"),
         temp=_bytes(found.temp, f"{what}: temp"),

@@ -149,7 +149,7 @@ def _hint_of(parameter: inspect.Parameter, hints: Mapping[str, Any], name: str) 
     if parameter.name not in hints:
         method = " If this is a method: make it a function." if parameter.name in ("self", "cls") else ""
         raise InvalidFunction(
-            f"{which} has no annotation, so nobody could check what is sent",
+            f"{which} has no annotation, so its values cannot be checked",
             remedy=f"Write its type, as in `{parameter.name}: str` or `{parameter.name}: int = 320`.{method}",
         )
     return hints[parameter.name]

@@ -201,7 +201,7 @@ def _check_replaceable(output_file: Path) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # the rename itself refuses a folder
         raise OutputExists(
-            f"{output_file} is no regular file, and nothing takes its place", remedy="Choose another output."
+            f"{output_file} is no regular file, so it is not replaced", remedy="Choose another output."
         )
 
 

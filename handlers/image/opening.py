@@ -145,7 +145,7 @@ def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
             file.seek(place)
             end += counts.size + entry * counts.unpack(file.read(counts.size))[0]
         if end + places.size > size or end == place:
-            raise Unusable(f"{name} was cut: its page {len(seen) + 1} lies behind the end of the file")
+            raise Unusable(f"{name} was cut: its page {len(seen) + 1} lies after the end of the file")
         seen.add(place)
         file.seek(end)
         place = places.unpack(file.read(places.size))[0]

@@ -52,7 +52,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            raise Unusable(f"{path.name} is damaged: it points before its own beginning") from error
+            raise Unusable(f"{path.name} is damaged: it points before its start") from error
 
 
 def _bad_zip_reason(path: Path, words: str) -> str:

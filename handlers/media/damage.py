@@ -162,7 +162,7 @@ def _fault_in_png(file: BinaryIO, size: int) -> str:
             block = file.read(min(left, _BLOCK))
             checksum, left = zlib.crc32(block, checksum), left - len(block)
             if kind == b"IDAT" and not _unpacks(unpacker, block):
-                return "its pixels are packed in a way that makes no sense"
+                return "its pixels are packed in an invalid way"
         if file.read(4) != checksum.to_bytes(4, "big"):
             return f"the checksum of its part {kind.decode('latin-1')!r} at byte {begin:,} is wrong"
         if kind == b"IEND":
@@ -273,7 +273,7 @@ def _fault_in_boxes(file: BinaryIO, size: int) -> str:
         if length == 0:  # up to the end, wherever that is
             return ""
         if length < 8 or place + length > size:  # noqa: PLR2004 - its own head
-            return _lacking(place + length, size) or f"its part at byte {place:,} makes no sense"
+            return _lacking(place + length, size) or f"its part at byte {place:,} is invalid"
         place += length
     return ""
 

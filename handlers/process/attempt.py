@@ -300,12 +300,12 @@ def classify_answer(run: Run | TaskContext[Any], answer: object, *, stop_wanted:
         case Stopped() if stop_wanted:
             return _stopped(run)
         case Stopped():
-            raise BadAnswer("The handler returned Stopped although nobody wanted it to stop")
-    raise BadAnswer(f"The handler returned {type(answer).__name__}, which means nothing here")
+            raise BadAnswer("The handler returned Stopped although no stop was requested")
+    raise BadAnswer(f"The handler returned {type(answer).__name__}, which is not an allowed answer")
 
 
 def _stopped(run: Run | TaskContext[Any]) -> AttemptEnded:
-    return AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked")
+    return AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped on request")
 
 
 def _rejected(run: Run | TaskContext[Any], reason: str) -> AttemptEnded:

@@ -171,7 +171,7 @@ class Away:
     def _storage(self) -> Storage:
         if self._sandbox.storage is None:
             raise StorageDenied(
-                "No file elsewhere is allowed by now: neither input_roots nor output_roots names a place"
+                "No file elsewhere is allowed any more: neither input_roots nor output_roots names a place"
             )
         return self._sandbox.storage
 
@@ -210,7 +210,7 @@ class Away:
         try:
             self._held.callback(os.close, hold(lock_of(place), _LOCKED_WITHIN))
         except LockHeld:
-            raise StorageUnreachable(f"Somebody else is still at {place}") from None
+            raise StorageUnreachable(f"Another process still holds {place}") from None
         remove_folder(place)
         place.mkdir(mode=0o700)
         return place

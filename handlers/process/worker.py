@@ -179,7 +179,7 @@ class Worker:
             with Away(self._channel, self._setup.sandbox, self._credentials) as away:
                 return self._run_here(away.brought_here(run, task_type), task_type, away)
         except StopAsked:
-            return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked"))
+            return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped on request"))
         except Exception as error:  # noqa: BLE001 - any error makes the attempt fail
             return self._measured(failure(run, error))
 

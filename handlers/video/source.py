@@ -577,7 +577,7 @@ def _end_notes(source: VideoSource) -> list[str]:
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at the end of its file"]
     if source.codec == "gif" and (place := gif_break(source.path)) is not None:
-        return [f"the source is damaged: from byte {place:,} on it makes no sense"]
+        return [f"the source is damaged: from byte {place:,} on it is invalid"]
     return []
 
 

@@ -95,9 +95,7 @@ def _ask(session: Session, question: str) -> None:
     """Ask, and raise an error unless the answer is yes."""
     answer = session.environment.ask(question)
     if answer is None:
-        raise click.UsageError(
-            f"{question} There is no terminal to ask on: give --yes, or see `tasktrail list`."
-        )
+        raise click.UsageError(f"{question} There is no terminal to ask on: give --yes, or see `tasktrail list`.")
     if not answer:
         raise click.Abort
 

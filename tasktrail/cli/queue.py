@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from ..projections.queries.stats import Ended, Stats
 
 
-CONFIGURED_NOW = (
-    "Limits and windows of the configuration are those of today: earlier ones are not recorded."
-)
+CONFIGURED_NOW = "Limits and windows of the configuration are those of today: earlier ones are not recorded."
 WAITING_COLUMNS = (
     Column("PLACE", right=True),
     Column("ID", right=True),

@@ -124,9 +124,7 @@ class ConnectionRoom:
         """Count a waiting request while the context lasts. Raises `Busy` if too many wait, in all or with the token."""
         number, token = self.waiters.total(), token_of(who)
         if number >= self.max_waiters:
-            told = (
-                f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, which is the most"
-            )
+            told = f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, which is the most"
         elif token and self.waiters[token] >= self.max_waiters_of_token:
             many = self.waiters[token]
             wait = plural(many, "waits", "wait")

@@ -93,7 +93,7 @@ class AudioConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.bitrate is not None and self.quality is not None:
             raise ValueError("bitrate and quality exclude each other: give one of them")
         if self.end is not None and self.end <= (self.start or 0.0):
-            raise ValueError("end has to be behind start")
+            raise ValueError("end has to come after start")
         asked = [name for name in _OF_ENCODING if getattr(self, name) not in (None, "auto")]
         if self.codec == "copy" and asked:
             raise ValueError(f"codec copy cannot be combined with {asked[0]}: leave one of them out")

@@ -214,7 +214,7 @@ class _Conversion:
     def _nothing(self, seconds: float, rate: int) -> str:
         name, start = self._source.path.name, self._cut.start
         if start and seconds <= start:
-            return f"start {start:g} is behind the end of {name}, which has {seconds:.3f} s of sound"
+            return f"start {start:g} is after the end of {name}, which has {seconds:.3f} s of sound"
         where = " between start and end" if start or self._cut.end is not None else ""
         return f"{name}: there is less sound{where} than one sample, of {rate} in a second"
 

@@ -471,4 +471,4 @@ def _words_of_libvips() -> Iterator[None]:
         yield
     except pyvips.Error as error:
         lines = [line.strip() for line in error_text(error).splitlines() if line.strip()]
-        raise VipsCannotError(lines[-1] if lines else "without a word") from error
+        raise VipsCannotError(lines[-1] if lines else "without an error message") from error

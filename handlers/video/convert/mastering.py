@@ -28,7 +28,7 @@ def light_notes(target: Target, source: VideoSource, pixels: PixelFormat) -> lis
         return []
     notes = [f"metadata of {name} dropped" for name in source.light.dynamic]
     if _has_words(source) and not _is_told(target, source, pixels):
-        notes.append(f"mastering metadata of HDR10 dropped: {target.video_encoder} has no word for it")
+        notes.append(f"mastering metadata of HDR10 dropped: {target.video_encoder} cannot write it")
     return notes
 
 

@@ -226,7 +226,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto" or self.loudness):
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate, audio_channels or loudness")
         if self.end is not None and self.end <= (self.start or 0):
-            raise ValueError("end has to lie behind start")
+            raise ValueError("end has to come after start")
         if self.pad and any(side % 2 or not _LEAST_SIDE <= side <= _MOST_SIDE for side in parse_numbers(self.pad)):
             raise ValueError(f"pad needs even sides of {_LEAST_SIDE} to {_MOST_SIDE}")
         if self.crop and min(parse_numbers(self.crop)[:2]) < _LEAST_SIDE:

@@ -47,7 +47,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     def differs(self, other: "Origin") -> str:
         """Say in what `other` differs; empty if it is the same."""
         if other.film != self.film:
-            return "it was made of another content of the film"
+            return "it was made from another version of the film"
         if other.options != self.options:
             return "it was made with other options, or for another kind of output"
         if other.software != self.software:

@@ -43,7 +43,7 @@ def wanted_part(source: VideoSource, options: VideoConvertOptions) -> WantedPart
     end = source.end if options.end is None else min(source.end, source.start + _ticks(options.end, source))
     if start >= end:
         raise Unusable(
-            f"{source.path.name} is {source.seconds:.3f} s long: nothing of it lies behind start {options.start:g}"
+            f"{source.path.name} is {source.seconds:.3f} s long: nothing of it comes after start {options.start:g}"
         )
     return WantedPart(start, end, bool(options.start), options.end is not None and end < source.end)
 

@@ -175,7 +175,7 @@ class Sampling:
                     result = next(results)
                 except (StopIteration, av.error.FFmpegError) as error:
                     raise EncoderFailedError(
-                        f"the encoder wrote {made.name} so that nobody can decode it", 0
+                        f"the encoder wrote {made.name} in a form that cannot be decoded", 0
                     ) from error
                 self._frames += 1
                 shaped = shaper.shape(frame)

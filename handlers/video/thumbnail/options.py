@@ -37,7 +37,7 @@ def parse_position(text: float | str) -> VideoPosition:
     if found := _SHARE.fullmatch(text.strip()):
         share = float(found[1])
         if share > _WHOLE:
-            raise ValueError(f"a position of {share:g}% lies behind the end: give 0% to 100%")
+            raise ValueError(f"a position of {share:g}% is after the end: give 0% to 100%")
         return VideoPosition(share / _WHOLE, relative=True)
     if found := _CLOCK.fullmatch(text.strip()):
         hours, minutes, seconds = (float(part or 0) for part in found.groups())
