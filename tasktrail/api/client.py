@@ -150,7 +150,7 @@ class _Watch:
                     event.set()
 
     def _stream(self) -> asyncio.Task[None] | None:
-        """Return the task that reads the stream. None if there is none, or if it belongs to a loop that has ended."""
+        """Return the loop's task that reads the stream. None without one, or if its loop has ended."""
         reading = self._watching
         if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
             return None
