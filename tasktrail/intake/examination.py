@@ -202,7 +202,7 @@ class CommandIntake:
                 self._check_type(name)
 
     def _check_type(self, name: str) -> None:
-        """Raise `UnknownType` for a type with neither a handler nor tasks. Tasks without a handler can still be paused."""
+        """Raise `UnknownType` for a type with neither a handler nor tasks. One with tasks alone can still be paused."""
         if name not in self._registry and not self._has_tasks(name):
             known = [task_type.name for task_type in self._registry]
             raise unknown_type(name, known, self._registry.errors, status=NOT_THERE)

@@ -364,7 +364,7 @@ def place_of(path: str) -> str:
 
 
 def _check_root(path: str, roots: list[str], field: str, key: str) -> None:
-    """Refuse a path outside of all roots, if there are any. This comes first, so that no caller learns what is there."""
+    """Refuse a path outside of all roots, if there are any. This comes first: no caller may learn what is there."""
     if not roots:
         return
     real = Path(os.path.realpath(path))
