@@ -85,7 +85,7 @@ class DataPaths:
         return tuple(dict.fromkeys(str(folder.resolve()) for folder in (self.data, self.temp)))
 
     def no_service(self) -> ServiceUnreachable:
-        """Return the error for a folder on which no service answers. It names the program that has the folder."""
+        """Return the error for a folder on which no service answers. It names the program that has it, if any does."""
         pid, what = holder(self.lock), role(self.lock)
         if pid is not None and what == "serve":
             return ServiceUnreachable(
@@ -131,7 +131,7 @@ class DataPaths:
         )
 
     def _refuse_other_bytes(self) -> None:
-        """Raise `InvalidPath` if the path is not UTF-8: SQLite reads paths as UTF-8, but a locale may not."""
+        """Raise `InvalidPath` if the path is not UTF-8: SQLite reports paths as UTF-8, the locale perhaps otherwise."""
         try:
             shown = os.fsencode(self.data).decode(errors="backslashreplace")
         except UnicodeEncodeError:  # no file can have this name here
@@ -210,10 +210,10 @@ _TASKS_OWN = re.compile(r"\d+")
 
 
 def loose(paths: DataPaths) -> Iterator[Path]:
-    """Yield tasktrail's files and folders in a data folder that other users may reach, the folder itself first.
+    """Yield tasktrail's files and folders that other users may reach, the data folder and the temp folder first.
 
-    A folder that also holds other things (a home, `/tmp`, `/`) is left out. So are links, devices and pipes, and
-    everything that belongs to another user.
+    Each of these two is left out if it also holds other things (a home, `/tmp`, `/`). So are links, devices and pipes,
+    and everything that belongs to another user.
     """
     for folder in dict.fromkeys((paths.data, paths.temp)):
         if _is_loose(folder) and not _holds_other_things(folder, paths):

@@ -159,7 +159,7 @@ class System:
         self._gives_up = giving_up
         """Who goes on without the data whose keys are lost, and why."""
         self._own: set[int] | None = set() if own_only else None
-        """The tasks of this program, if it works on no others. Kept here because they are in no log."""
+        """The tasks of this program if it works on no others, else None. Kept here because the log does not say it."""
         self.config = config
         self.clock = clock or SystemClock()
         self.registry = registry or Registry.load(config.handlers, presets=config.presets)
@@ -329,7 +329,7 @@ class System:
             )
 
     def _outlive_hosts(self) -> None:
-        """Wait until nothing can run any more on the cluster of the last service: it would run here a second time."""
+        """Wait until nothing can run any more on the cluster of the last service: an attempt must not run twice."""
         if not self._on_cluster and self.paths.hosts.exists():
             from .actors.cluster.roster import outlive_hosts
 

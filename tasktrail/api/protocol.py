@@ -46,4 +46,4 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...] = ()
     """Packages that the type needs and the machine lacks. Its tasks are refused until they are installed."""
     install: str = ""
-    """The thing to install when some are missing."""
+    """The requirement to install when some are missing."""

@@ -46,7 +46,7 @@ class Patience:
     Args:
         within: seconds that the search for its files may take; None: as many as it needs.
         hung_up: returns whether the caller has gone.
-        clock: returns seconds that only grow.
+        clock: a monotonic clock.
     """
 
     def __init__(

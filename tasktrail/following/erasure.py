@@ -1,7 +1,7 @@
 """Removes from this data folder what a service on another machine has erased or forgotten.
 
 The log is on PostgreSQL, and each machine has its own keys of users, views and snapshots. The service that erases does
-so on its own machine, and notes in the same file that it has begun: another process may finish before it goes on.
+so on its own machine, and notes in the same file that it has begun. If it is killed, the next process there finishes.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ from ..projections.views.rebuild import known_end, refuse_other
 
 _ERASING = ("user_erased", "tasks_forgotten")
 _OF_TASKS, _OF_A_USER, _BUILT = "tasks", "user", "built"
-"""The content of the file `erasing`: owed is to forget tasks, to erase a user, or only to clear the old views' disk."""
+"""The file `erasing` says what is owed: tasks to forget, a user to erase, or only remains of old views to clear."""
 
 
 def is_erasing(log: LogReader, after: int, until: int) -> bool:
@@ -74,7 +74,7 @@ def erase_here(
     begun. Raises `TasktrailError`, `sqlite3.Error` and `OSError`; `HistoryMissing` if the views are of another log.
 
     Args:
-        log: the log that erases.
+        log: the log that is followed.
         paths: the data folder's.
         begin: called before anything is erased, with whether a user is.
         progress: reports on the views that are built anew.

@@ -33,7 +33,7 @@ from .erasure import erase_here, is_erasing, owe
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0
 _MOST_AFTER_TROUBLE = 60.0
-"""The longest pause in seconds: each try, however often it fails here, costs the database a look at the log."""
+"""The longest pause in seconds. If something keeps failing here, each try costs the database a look at the log."""
 _STOPS_WITHIN = 10.0
 _MANY = 20_000
 """Records of a log whose views are built in one go."""
@@ -55,7 +55,7 @@ class Observer:
         """Show nothing any more of what was folded before: it was erased, or is of another history."""
 
     def caught_up(self, log: LogReader, position: int, progress: ReportProgress) -> None:
-        """The follower follows, for the first time or again, with its views at `position`. `progress` may raise."""
+        """The follower has caught up, at first or again; its views are at `position`. `progress` may raise, to stop."""
 
     def took(self, records: Sequence[Recorded]) -> None:
         """The views have these records now, which come right after those reported last."""
