@@ -19,7 +19,7 @@ def read_time(text: str, now: datetime, *, earlier: bool = False) -> datetime:
     """Read a time. A text without a zone is local time. Raises `ValueError`.
 
     `+2h30m` counts from now, `-1d` and `1 day ago` back. `22:30` alone means the next 22:30, and `monday 9:00` the
-    next Monday. A day alone means its midnight.
+    next Monday at 9:00. A day alone begins at midnight.
 
     Args:
         text: as it was typed.

@@ -19,7 +19,7 @@ from .evidence import sync_copy
 
 
 def archives_of(log: Path) -> list[KnownArchive]:
-    """The archives of a log, or of a copy of it. Raises `LogCorrupt`, or `OutcomeUnknown` when it cannot be read."""
+    """The archives of a log or a copy. Raises `LogCorrupt`; `BackupFailed` or `OutcomeUnknown` if it cannot be read."""
     with closing(open_log(log)) as conn:
         return Archives(conn).segments()
 

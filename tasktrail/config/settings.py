@@ -273,7 +273,7 @@ _EXABYTE = 10**18
 _SIZES = 'bytes, or a text such as `"4GiB"`, `"500MB"`'
 _DISK_SHARE = 100
 _MOST_KEPT_FREE = 1024**3
-"""Bytes of the disk that are at most kept free for the log and other programs; of a small disk, its hundredth."""
+"""The most bytes of a disk that are kept free for the log and other programs; of a smaller disk, a hundredth is."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
