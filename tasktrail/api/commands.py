@@ -331,7 +331,7 @@ class Commands(ABC):
 
     @either_way
     async def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
-        """Save resume data of a running task from outside its handler."""
+        """Save a checkpoint of a running task from outside its handler."""
         return await self._send(SaveCheckpoint, "", None, None, task_id=task_id, checkpoint=checkpoint)
 
     @either_way

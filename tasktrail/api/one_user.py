@@ -57,7 +57,7 @@ class OneUser:
         return self._service.is_open(task_id)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
-        """Percent and message."""
+        """The task's progress in percent, and its message."""
         self._check(task_id)
         return self._service.get_task_progress(task_id)
 
@@ -75,7 +75,7 @@ class OneUser:
                 raise unknown_type(name, known, registry.errors, status=NOT_THERE)
 
     def list_tasks(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        """One page of the user's tasks, and how many there are."""
+        """One page of the user's tasks, and the number of all that match."""
         self.check_types(filters)
         own = self.narrowed(filters)
         return self._service.listed(own) if own else ([], 0)
@@ -143,7 +143,7 @@ class OneUser:
         return batch_named(name, self._service.source.ask(lambda views: views.batch(name, self._user_id)))
 
     def stats(self) -> Stats:
-        """Numbers over the user's tasks."""
+        """Statistics over the user's tasks."""
         return self._service.source.ask(lambda views: views.stats_of(self._user_id, self._service.source.clock.now()))
 
     def status_since(self, task_id: int) -> int:

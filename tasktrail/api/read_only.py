@@ -121,7 +121,7 @@ class ReadOnlyService(Served):
 
     @property
     def config(self) -> Config:
-        """The configuration that holds."""
+        """The configuration in force."""
         return self._config
 
     def reload(self, config: Config | None = None) -> Reloaded:

@@ -98,11 +98,11 @@ class Questions:
         return task_seen_by(self.source, None, task_id, as_of)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
-        """Percent and message. Raises `UnknownTask`."""
+        """The task's progress in percent, and its message. Raises `UnknownTask`."""
         return self.source.ask(lambda views: views.progress(task_id))
 
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
-        """One page, newest first unless sorted otherwise, and how many there are in all. Raises `UnknownType`."""
+        """One page of tasks, by default the newest first, and the number of all that match. Raises `UnknownType`."""
         filters = filters_of(filters)
         self.check_types(filters)
         return self.listed(filters)
@@ -152,7 +152,7 @@ class Questions:
         return self.source.ask(lambda views: question(Past(views, self.source.log(), point)))
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
-        """The task's latest resume data. Raises `UnknownTask`."""
+        """The task's latest checkpoint; None if it has none. Raises `UnknownTask`."""
         return self.source.ask(lambda views: views.state(task_id).checkpoint)
 
     def batches(self, limit: int = BATCHES_SHOWN, *, as_of: Point | None = None) -> list[Batch]:
@@ -169,7 +169,7 @@ class Questions:
         return batch_named(name, self.source.ask(lambda views: views.batch(name)))
 
     def stats(self, *, as_of: Point | None = None) -> Stats:
-        """Numbers over all tasks, now or as of a position or time."""
+        """Statistics over all tasks, now or as of a position or time."""
         if as_of is not None:
             return self.past(as_of, lambda past: past.stats())
         return self.source.ask(lambda views: views.stats(self.source.clock.now()))

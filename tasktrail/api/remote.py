@@ -187,13 +187,13 @@ class Remote(Commands):
 
     @either_way
     async def get_task_progress(self, task_id: int) -> tuple[float, str]:
-        """Percent and message. Raises `UnknownTask`."""
+        """The task's progress in percent, and its message. Raises `UnknownTask`."""
         answer = await self._ask(_Progress, _path_of(task_id, "/progress"))
         return answer.progress, answer.message
 
     @either_way
     async def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
-        """One page, newest first unless sorted otherwise, and how many there are in all."""
+        """One page of tasks, by default the newest first, and the number of all that match."""
         return await self._page(filters_of(filters))
 
     async def _find_ids(self, filters: TaskFilters) -> list[int]:
@@ -219,7 +219,7 @@ class Remote(Commands):
 
     @either_way
     async def load_checkpoint(self, task_id: int) -> Checkpoint | None:
-        """The task's latest resume data. Raises `UnknownTask`."""
+        """The task's latest checkpoint; None if it has none. Raises `UnknownTask`."""
         return (await self._task(task_id)).checkpoint
 
     @either_way
@@ -299,7 +299,7 @@ class Remote(Commands):
 
     @either_way
     async def stats(self, *, as_of: Point | None = None) -> Stats:
-        """Numbers over all tasks, now or as of a position or time."""
+        """Statistics over all tasks, now or as of a position or time."""
         return await self._ask(Stats, "/v1/stats", _moment(as_of))
 
     @either_way

@@ -33,7 +33,7 @@ class Served(Questions, ABC):
     @property
     @abstractmethod
     def config(self) -> Config:
-        """The configuration that holds."""
+        """The configuration in force."""
 
     @abstractmethod
     def reload(self, config: Config | None = None) -> Reloaded:

@@ -181,7 +181,7 @@ class TaskService(Served, Commands, Blocking):
 
     @property
     def config(self) -> Config:
-        """The configuration that holds."""
+        """The configuration in force."""
         return self._system.config
 
     def close(self) -> None:
