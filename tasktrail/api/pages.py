@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def from_pages(reading: "Reading", wanted: "TaskFilters", page: Sequence[Task], total: int) -> Iterator[Task]:
-    """The tasks of a list in the order of ids: those of its first page, and all behind them. It ends where you do.
+    """Yield the tasks of a list in the order of ids: those of its first page, then of each later page when needed.
 
-    None is left out where others are forgotten meanwhile, which are gone from the past, too: those behind move up, by
-    as many places at most.
+    No task is missed if others are forgotten meanwhile. A forgotten task is gone from the past, too, and those after it
+    move up, by at most the number of forgotten tasks.
     """
     place = last = 0
     while page:
