@@ -21,11 +21,11 @@ _TEN_YEARS = 10 * 365 * 86400
 def says(
     text: str, *, default: str | bool = False, value: str = "", example: str = "", in_bytes: bool = False
 ) -> msgspec.Meta:
-    """What a field means: its description in /openapi.json, and the help of its option on the command line.
+    """Describe a field: for /openapi.json, and for the help of its option on the command line.
 
     Args:
         text: a sentence. A name in backticks may be another field of the same Struct.
-        default: the default in words, or True for the value that the Struct has; it is told on the command line.
+        default: the default in words, or True for the Struct's own value; the command line's help shows it.
         value: what stands for the value in help texts, such as SECONDS.
         example: a value as it is typed on a command line.
         in_bytes: the number counts bytes, and may be typed as 4GiB.
@@ -82,7 +82,7 @@ BatchName: TypeAlias = Annotated[
 
 
 class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What may be asked of a new task, alone or in a graph. See `Created` for what the fields mean."""
+    """The fields of a request for a new task, alone or in a graph. `Created` says what they mean."""
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     input_file: Text = ""
@@ -91,7 +91,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     preset: Annotated[
         str, msgspec.Meta(max_length=200), says("Options under a name, which `options` may change.", value="NAME")
     ] = ""
-    """It is recorded as the options that it means."""
+    """The options that it stands for are recorded, not its name."""
     priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY), says("0 to 10, higher runs first.", default=True)] = 0
     user_level: Annotated[
         Count, says("The user's rank, up to `max_user_level`; raises the effective priority.", default=True)
@@ -102,7 +102,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         msgspec.Meta(ge=0, le=1_000_000),
         says("Retries after failures that a rule names, at most.", default=True),
     ] = 3
-    """As in the seed's example. Of failures that a rule calls retryable, and of retries by hand."""
+    """As in the seed's example. Counts retries by a rule and retries by hand."""
     retry_delay: Annotated[Seconds, says("Before an automatic retry.", default=True, value="SECONDS")] = 60.0
     retry_backoff: Annotated[
         float, msgspec.Meta(ge=1, le=1000), says("Each delay so much longer.", default=True, value="FACTOR")
@@ -112,7 +112,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float, msgspec.Meta(ge=0, le=1), says("0 to 1: left out by chance.", default=True, value="SHARE")
     ] = 0.0
     resumable: Annotated[bool | None, says("False: always begin at 0 %, whatever checkpoint there is.")] = None
-    """None: whatever the handler can do."""
+    """None: if the handler can."""
     on_dependency_failure: Annotated[
         DependencyPolicies,
         says(
@@ -185,11 +185,11 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 PATH_FIELDS = ("input_file", "output_file", "original_folder")
-"""Those of `TaskFields` that are paths."""
+"""The fields of `TaskFields` that are paths."""
 
 
 class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
-    """What all commands share. The command id makes repeating harmless: one id, one effect."""
+    """The base of all commands. The command id makes repeating harmless: one id, one effect."""
 
 
 class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag="create_task", omit_defaults=True):
@@ -209,7 +209,7 @@ class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag
 
 
 class FileTask(TaskFields, frozen=True, kw_only=True, omit_defaults=True):
-    """What the tasks of many files share. Each has its own input and output."""
+    """The fields that the tasks of many files share. Each has its own input and output."""
 
     type: Annotated[
         str, msgspec.Meta(max_length=200), says("The task type. Empty: by each file's kind and the output's suffix.")
@@ -258,7 +258,7 @@ class RetryTask(_OnTask, frozen=True, kw_only=True, tag="retry_task"):
 
     force: Annotated[bool, says("Also beyond the task's `max_retries`; who forced it is recorded.")] = False
     delay: Annotated[Seconds, says("Wait so long first.", default="at once", value="SECONDS")] = 0.0
-    """What is between automatic retries (`retry_delay`) is not meant for people."""
+    """`retry_delay` is not used here: it is meant for automatic retries only."""
 
 
 class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
@@ -296,10 +296,10 @@ class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoin
 
 
 LifeCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | CreateGraph | AdjustTask
-"""What a task's own events follow from."""
+"""The commands that lead to a task's own events."""
 
 NoticeCommand: TypeAlias = RedeliverNotice | EnableEndpoint
-"""What only changes who is told."""
+"""The commands about notices only."""
 
 TaskCommand: TypeAlias = LifeCommand | NoticeCommand
 
@@ -325,20 +325,20 @@ class AbortAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SchedulerCommand: TypeAlias = GiveUp | AbortAttempt
-"""What the Scheduler decides by itself when a limit is reached, or when the service stops."""
+"""The decisions that the Scheduler takes by itself when a limit is reached, or when the service stops."""
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a command: it is in the log, fsynced, at `position` (the last event it caused)."""
 
     task_id: int
-    """The task it was about; of a graph the first that was created."""
+    """The task it was about; for a graph the first that was created."""
     position: int
     command_id: str
     ids: dict[str, int] = {}
-    """Of a graph: the tasks' ids by their local names. Those below `task_id` were there already."""
+    """For a graph: the tasks' ids by their local names. Those below `task_id` existed already."""
     existing: bool = False
-    """Nothing was created: an open task has the `unique` key. Of a graph: that is so for all of its tasks."""
+    """Nothing was created: an open task has the `unique` key. For a graph: that is so for all of its tasks."""
 
 
 # --- commands to the service as a whole; each is recorded as an event of the service ---
@@ -363,7 +363,7 @@ ScheduleName: TypeAlias = Annotated[
         description="a name without `/` and control characters, and not `.` or `..`",
     ),
 ]
-"""A new schedule's name, as it can stand in an address. One that a log has already may be otherwise."""
+"""A new schedule's name, as it can stand in an address. Names in older logs may be others."""
 
 
 class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
@@ -461,7 +461,7 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     schedule: ScheduleName
     """Its name; one that exists is changed only with `replace`."""
     task: CreateTask
-    """What is created. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""
+    """The task to create. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""
     cron: Annotated[
         str, msgspec.Meta(max_length=200), says("Five fields as in cron: '30 2 * * *'.", value="EXPRESSION")
     ] = ""
@@ -482,7 +482,7 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     max_missed: Annotated[
         int, msgspec.Meta(ge=1, le=MAX_MISSED), says("With `all`: at most so many.", default=True)
     ] = 10
-    """With `all`: at most so many, the latest ones."""
+    """With `all`: the most runs to make up for, the latest ones."""
     replace: Annotated[bool, says("Change the schedule of this name, if there is one.")] = False
     """With the same times, runs go on where they were."""
 
@@ -497,10 +497,10 @@ TokenName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class AddToken(_OnService, frozen=True, kw_only=True, tag="add_token"):
-    """Let whoever shows a secret do what a role may. The secret is made by who sends this, and never sent."""
+    """Let whoever shows a secret do what a role may. The sender makes the secret and never sends it."""
 
     token: TokenName
-    """Its name, which will be the actor of what is done with it."""
+    """Its name, which will be the actor of everything done with it."""
     role: Annotated[Role, says("What it may do.")]
     user_id: Annotated[Number | None, says("Only the tasks of this user.")] = None
     expires_at: Annotated[Moment, says("Until then.", default="never", example="+90d")] = None
@@ -510,13 +510,13 @@ class AddToken(_OnService, frozen=True, kw_only=True, tag="add_token"):
 
 
 class RevokeToken(_OnService, frozen=True, kw_only=True, tag="revoke_token"):
-    """Make a token worthless, at once; sessions and streams that it has opened end."""
+    """Make a token invalid at once; sessions and streams that it has opened end."""
 
     token: TokenName
 
 
 class EraseUser(_OnService, frozen=True, kw_only=True, tag="erase_user"):
-    """Erase what is personal of a user's tasks for ever, by destroying its keys. Nothing of it may be unfinished."""
+    """Erase the personal data of a user's tasks for ever, by destroying its keys. It may have no unfinished work."""
 
     user_id: Number
     partly: Annotated[bool, says("Although some of its tasks were recorded before anything was encrypted.")] = False
@@ -542,9 +542,9 @@ class AddSource(_OnService, frozen=True, kw_only=True, tag="add_source"):
     inputs: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=100)]
     """Folders with all below them, and patterns with `*`, `?`, `[ ]`, `**`."""
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-    """What the outputs are called, as for a batch."""
+    """The template for the names of the outputs, as for a batch."""
     task: FileTask = msgspec.field(default_factory=FileTask)
-    """What its tasks share. Without a type it follows from each file's kind and its output."""
+    """The fields that its tasks share. Without a type, each file's kind and its output decide the type."""
     settle: Annotated[
         float,
         msgspec.Meta(ge=0, le=86400),
@@ -581,7 +581,7 @@ class ResumeSource(_OnService, frozen=True, kw_only=True, tag="resume_source"):
 
 
 SourceCommand: TypeAlias = AddSource | RemoveSource | PauseSource | ResumeSource
-"""What is about a watched folder."""
+"""The commands about a watched folder."""
 
 
 class DrainNode(_OnService, frozen=True, kw_only=True, tag="drain_node"):
@@ -597,7 +597,7 @@ class UndrainNode(_OnService, frozen=True, kw_only=True, tag="undrain_node"):
 
 
 NodeCommand: TypeAlias = DrainNode | UndrainNode
-"""What is about a node."""
+"""The commands about a node."""
 
 OperatorCommand: TypeAlias = (
     SetLimits
@@ -614,16 +614,16 @@ OperatorCommand: TypeAlias = (
 )
 
 Command: TypeAlias = TaskCommand | OperatorCommand
-"""Everything that can be sent."""
+"""All commands that can be sent."""
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(command: Command) -> bytes:
-    """Two commands under one id are the same when this is. Everything counts but id, actor, reason and trace.
+    """The digest that two commands with one id share if they are the same. Id, actor, reason and trace do not count.
 
-    A repetition is sent from a span of its own.
+    The trace does not, because a repetition is sent from a span of its own.
     """
     bare = replace(command, command_id="", actor="", reason="", correlation_id="")
     if isinstance(bare, CreateTask | CreateGraph):
