@@ -90,7 +90,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def seconds_needed(self) -> float:
-        """The expected run time in seconds; 0 if the type estimates none. The creator's own counts only if it is longer."""
+        """The expected run time in seconds; 0 if the type estimates none. The creator's counts only if longer."""
         by_type = self.spec.guessed_time if self.estimate is None else self.estimate.seconds
         return max(by_type, self.spec.estimated_time) if by_type else 0.0
 
