@@ -322,7 +322,7 @@ def evolve(state: TaskState, event: TaskEvent, at: datetime) -> TaskState:
 
 
 def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
-    """A waiting task with an adjustment laid over it. Its version does not change: this is not one of its own events."""
+    """A waiting task with an adjustment laid over it. Its version stays: this is not one of its own events."""
     ignored = () if event.ignored_dependency is None else (event.ignored_dependency,)
     return replace(
         state,

@@ -109,8 +109,8 @@ class Created(_Event, frozen=True, kw_only=True):
     dependency_names: dict[str, Whole] = {}
     """Those of `depends_on` that are in the same graph, by their names there, which the handler may use."""
     on_dependency_failure: DependencyPolicies = "wait"
-    """What happens to the waiting task when a dependency ends without success. The default is `wait`, as older logs lack
-    this field and mean that; `CreateTask` has another default."""
+    """What happens to the waiting task when a dependency ends without success. The default is `wait`, as older
+    logs lack this field and mean that; `CreateTask` has another default."""
     notify_email: str = ""
     notify_webhook: str = ""
     callback_url: str = ""
@@ -215,7 +215,7 @@ class Progressed(_Event, frozen=True, kw_only=True):
 
 
 class Checkpointed(_Event, frozen=True, kw_only=True):
-    """The running attempt saved resume data. The next attempt gets it; one that goes further resets the count of crashes."""
+    """The running attempt saved resume data. The next attempt gets it; one that goes further resets the crash count."""
 
     checkpoint: Checkpoint
     progress: float | None = None
@@ -250,7 +250,7 @@ class Failed(_Event, frozen=True, kw_only=True):
 
 
 class Retried(_Event, frozen=True, kw_only=True):
-    """The task goes back to the queue and may start at `due_at`. By hand, after the end of a life, it opens the next."""
+    """The task goes back to the queue, not before `due_at`. By hand, after the end of a life, it opens the next one."""
 
     cause: RetryCause
     due_at: At | None = None

@@ -63,7 +63,7 @@ def check_plain(value: Any, field: str, depth: int = 0) -> None:
 
 
 def _are_plain(values: Iterable[Any], depth: int) -> bool:
-    """Whether the values surely are plain JSON. Nearly all are, so this does no work that only serves to name a place."""
+    """Whether the values surely are plain JSON. Nearly all are, so it does no work that only serves to name a place."""
     if depth > MAX_DEPTH:
         return False
     for value in values:

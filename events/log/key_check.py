@@ -82,7 +82,7 @@ class KeyCheck:
         return SomeRecords(sum(one.number for one in found), min(one.first for one in found)) if found else NO_RECORDS
 
     def faults(self) -> Iterator[tuple[int, str]]:
-        """Keys that should be gone but exist: the position of the erasure that destroyed them, and the fault in words."""
+        """Keys that should be gone but exist: the position of the erasure that destroyed them, and the fault."""
         for position in sorted(self._finished & self._erased.keys()):
             if number := sum(map(self._keys.can_open, self._erased[position])):
                 yield position, f"{number} of the keys that were destroyed here are there again: {self._keys.path}"

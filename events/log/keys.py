@@ -131,7 +131,7 @@ class Keys:
         return tuple(str(row[0]) for row in self._fetch(conn, "SELECT id FROM keys WHERE user_id = ?", (user_id,)))
 
     def key_for(self, user_id: int, besides: Collection[str] = ()) -> str:
-        """The name of a user's key that is not in `besides`. It is made if there is none; call `settle` before using it."""
+        """The name of a user's key that is not in `besides`. It is made if there is none; use it after `settle`."""
         conn = self._connected()
         assert conn is not None, "`make` comes first"
         if self._of_user.get(user_id, "") in (*besides, ""):
@@ -336,7 +336,7 @@ def _masters_in(file: Path) -> dict[str, bytes]:
 
 
 def _write_masters(file: Path, masters: dict[str, bytes]) -> None:
-    """Replace the master keys in the file by these. Its old bytes are overwritten, so that the old keys are destroyed."""
+    """Replace the master keys in the file by these. Its old bytes are overwritten, which destroys the old keys."""
     _clear_up(file)
     beside, old = _beside(file)
     create_private(beside)

@@ -63,7 +63,7 @@ def announce(path: Path, what: str) -> list[Path]:
 
 
 def withdraw(path: Path, made: list[Path]) -> None:
-    """Undo `announce`: delete the folders that it made, if only the lock file is in them and no other process has it."""
+    """Undo `announce`: delete the folders that it made, if only the lock file is in them and no other holds it."""
     _announced.pop(path, None)
     with suppress(OSError, DataInUse, InvalidPath):
         if not made or list(path.parent.iterdir()) != [path] or holder(path) != os.getpid():

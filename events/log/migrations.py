@@ -168,7 +168,7 @@ def archive_records(db: Database) -> None:
 
 @migrations()
 def find_in_archives(db: Database) -> None:
-    """Which archives have records of a kind, or of a task. A start fills this in for the archives that exist already."""
+    """Which archives have records of a kind, or of a task. A start fills this in for archives that exist already."""
     db.execute(
         """
         CREATE TABLE archived_kinds (

@@ -137,7 +137,7 @@ class SqliteEventLog:
             self._check()
             self._epoch = self._take_epoch(now)
             self._give_room_back()
-            # To undo a statement SQLite keeps pages, also with forgotten data. Without this they go into files elsewhere.
+            # SQLite keeps pages to undo a statement, also with forgotten data: in files elsewhere, if not here.
             self._conn.execute("PRAGMA temp_store = MEMORY")
             self._unfolded = next(read_drops(self._conn), None) is not None
             if self._unfolded:
@@ -404,7 +404,7 @@ class SqliteEventLog:
         changed.update(segment.first for segment in self._archives.with_any(spans_of(event.positions)))
 
     def _look_at_files(self, *, written: bool = False) -> str:
-        """Which file another program has written to, in words, or "". Raises `LogGone` if a file is not ours any more."""
+        """Which file another program has written to, in words, or "". Raises `LogGone` if a file is no longer ours."""
         if self._lost is not None:
             raise self._lost
         if fault := self._files.fault(written=written):
@@ -414,7 +414,7 @@ class SqliteEventLog:
         return self._files.overwritten()
 
     def _bear_with(self, overwritten: str) -> None:
-        """Accept a foreign write through SQLite, which the positions will show. Raises `LogGone` for any other write."""
+        """Accept a foreign write through SQLite, which the positions will show. Raises `LogGone` for other writes."""
         version = self._data_version()
         if version == self._version:
             self._roll_back()
@@ -690,7 +690,7 @@ class SqliteLogReader:
         return found
 
     def file_faults(self) -> Iterator[Fault]:
-        """Faults beside the records: in the schema, structure and indexes of the file, epochs, archives, stray files."""
+        """Faults beside the records: in the file's schema, structure and indexes, epochs, archives, stray rows."""
         yield from schema_faults(self._conn)
         yield from structure_faults(self._conn)
         yield from epoch_faults(self._conn)

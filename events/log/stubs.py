@@ -87,7 +87,7 @@ def digest_of(rows: Iterable[tuple[Any, ...]]) -> str:
 
 
 def left_of(conn: "sqlite3.Connection", spans: Iterable[NumberRange]) -> Iterator[tuple[Any, ...]]:
-    """The columns `LEFT` of the records, or stubs, in spans of positions, which are in order. Raises `sqlite3.Error`."""
+    """The columns `LEFT` of the records, or stubs, in spans of positions, in order. Raises `sqlite3.Error`."""
     return (row[:-1] for row in _left_and_commands(conn, spans))
 
 
@@ -216,7 +216,7 @@ class _Account:
         self.digest = StubDigest()
         self.marks = _marks_in(drop.event.stubs)
         self.excused = False
-        """Whether nothing more is reported of it: a fault is known, or some records were read before they were dropped."""
+        """Whether nothing more is reported of it: a fault is known, or some of its records were not seen as stubs."""
         self.late = False
         """Whether it was recorded while the check ran: any of its records may have been read before it was dropped."""
         self.begun = 0

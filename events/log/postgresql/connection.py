@@ -187,7 +187,7 @@ def refuse_unsafe(conn: Conn, name: str) -> int:
 
 
 def refuse_changed(name: str, pid: int, found: tuple[Any, ...]) -> None:
-    """Raise `LogNotWritable` if the settings or the session have changed since the start. `found`: values of `SAFETY`."""
+    """Raise `LogNotWritable` if settings or session have changed since the start. `found`: the values of `SAFETY`."""
     fsync, full_pages, process = found
     if (fsync, full_pages) != ("on", "on"):
         raise LogNotWritable(

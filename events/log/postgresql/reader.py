@@ -112,7 +112,7 @@ class PostgresqlLogReader(Reading):
     """The log whose address is in a file. A lost connection is replaced at the next query."""
 
     def __init__(self, place: Path, address: str = "") -> None:
-        """`address` is used instead of the one in the file, which then need not exist. The keys lie beside it anyway."""
+        """`address` is used instead of the one in the file, which then need not exist. Keys lie beside it anyway."""
         self._database = Database(address or read_address(place))
         self._decrypt = Decryption(place)
         self._conn: Conn | None = None
@@ -362,7 +362,7 @@ class PostgresqlLogReader(Reading):
             after = page[-1][0]
 
     def _one_by_one(self, after: int) -> Generator[tuple[Any, ...] | Damage, None, int | None]:
-        """The rows of a page that cannot be read whole; returns the position at which it ends, None at the log's end."""
+        """The rows of a page that cannot be read whole; returns the position of its end, None at the log's end."""
         try:
             positions = [row[0] for row in self._fetch_as_it_is(_NEXT_POSITIONS, (after, PAGE))]
         except LogUnreachable:

@@ -180,7 +180,7 @@ class Reading:
         return [int(row[0]) for row in self._fetch(_NEWEST_OF, (after, until, event, limit))]
 
     def drops(self, after: int = 0) -> list[Drop]:
-        """The records after a position that have dropped others. Unreadable ones are skipped: other checks report them."""
+        """The records after a position that have dropped others. Other checks report those that cannot be read."""
         found = list[Drop]()
         for position, data in self._fetch(_DROPS, (after,)):
             with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
