@@ -7,7 +7,7 @@ import msgspec
 from .system_events import ClockJumped
 
 JUMPS_KEPT = 32
-"""This many of the last jumps are remembered."""
+"""The number of last jumps that are kept."""
 
 CORRECTION = timedelta(hours=3)
 """A clock that is set back by more than this was wrong before. Debian's cron draws the same line."""

@@ -78,7 +78,7 @@ BatchName: TypeAlias = Annotated[
         description="a name without `/`, commas and control characters",
     ),
 ]
-"""A batch's name, as it can stand in an address and in a list with commas."""
+"""A batch's name: it can be part of an address, and of a list separated by commas."""
 
 
 class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -248,7 +248,7 @@ class StartTask(_OnTask, frozen=True, kw_only=True, tag="start_task"):
 
 
 class CancelTask(_OnTask, frozen=True, kw_only=True, tag="cancel_task"):
-    """Stop a task, whether it waits or runs; with `children` also all below it that are not over."""
+    """Stop a task, whether it waits or runs; with `children`, also its open tasks below."""
 
     children: Annotated[bool, says("Also all tasks below it that are not over, in the same step.")] = False
 
@@ -268,7 +268,7 @@ class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
 
 
 class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
-    """Change a waiting task's priority or time, or hold or release it. What is left out stays."""
+    """Change a waiting task's priority or time, or hold or release it. Fields that are left out stay the same."""
 
     priority: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] | None, says("0 to 10, higher runs first.")
@@ -280,13 +280,13 @@ class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
 
 
 class RedeliverNotice(_OnTask, frozen=True, kw_only=True, tag="redeliver_notice"):
-    """Send a notice of the task once more, under its old id, whatever became of it."""
+    """Send a notice of the task once more, under its old id, whatever its state."""
 
     notice_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoint", omit_defaults=True):
-    """Send notices again to an address that had said that it is gone (HTTP 410)."""
+    """Send notices again to an address that had answered that it is gone (HTTP 410)."""
 
     target: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
@@ -345,13 +345,13 @@ class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 MAX_MISSED = 100
-"""Missed runs of a schedule that may be made up for at once."""
+"""The most missed runs of a schedule that may be made up for at once."""
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 UserKey: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,15})$(?!\n)", description='a user\'s number, such as "7"')
 ]
-"""A user's number, as a key of a JSON object is written."""
+"""A user's number, written as a key of a JSON object."""
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 ScheduleName: TypeAlias = Annotated[
@@ -376,7 +376,7 @@ class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
 RateText: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$(?!\n)",  # Python lets a line break follow on `$`
+        pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$(?!\n)",  # in Python a line break may follow `$`
         description="so many starts, at most 9999, in a second, minute, hour or day, or in several: `10/m`, `3/15m`",
     ),
 ]
@@ -406,9 +406,9 @@ FairSharing: TypeAlias = Annotated[bool | None, says("Users take turns, or not."
 
 
 class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
-    """Change what may run at once. What is left out stays.
+    """Change what may run at once. Fields that are left out stay the same.
 
-    A number for one type, user or label goes before the general one.
+    A number for one type, user or label overrides the general one.
     `reset` first forgets all earlier changes, so that the configuration holds again.
     """
 
@@ -426,7 +426,7 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
     types: Annotated[dict[Name, Number | None], says("A number for one type.", example="video_convert=1")] = (
         msgspec.field(default_factory=dict)
     )
-    """Null takes the number away; so it does below."""
+    """Null removes the number, here and below."""
     users: Annotated[dict[UserKey, Number | None], says("A number for one user.", example="7=3")] = msgspec.field(
         default_factory=dict
     )
@@ -438,7 +438,7 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
 
 
 class PauseQueue(_OnService, frozen=True, kw_only=True, tag="pause_queue"):
-    """Start nothing more: of all, or of a type, or of a user. What runs goes on."""
+    """Start nothing more: at all, or of a type, or of a user. Running attempts go on."""
 
     type: Annotated[Name | None, says("Only this task type.", value="TYPE")] = None
     user_id: Annotated[Count | None, says("Only this user.")] = None
@@ -456,10 +456,10 @@ class DrainQueue(_OnService, frozen=True, kw_only=True, tag="drain_queue"):
 
 
 class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
-    """Create a task again and again: at the times of a cron expression, or every so many seconds."""
+    """Create a task again and again: at the times of a cron expression, or at a fixed interval."""
 
     schedule: ScheduleName
-    """Its name; one that exists is changed only with `replace`."""
+    """Its name; an existing schedule is changed only with `replace`."""
     task: CreateTask
     """The task to create. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""
     cron: Annotated[
@@ -535,12 +535,12 @@ SourceName: TypeAlias = Annotated[
 
 
 class AddSource(_OnService, frozen=True, kw_only=True, tag="add_source"):
-    """Watch folders: each file that is new or has changed becomes one task, once nobody writes to it any more."""
+    """Watch folders: each file that is new or has changed becomes one task, once it is no longer being written."""
 
     source: SourceName
-    """Its name, and the batch of its tasks; one that exists is changed only with `replace`."""
+    """Its name, and the batch of its tasks; an existing source is changed only with `replace`."""
     inputs: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=100)]
-    """Folders with all below them, and patterns with `*`, `?`, `[ ]`, `**`."""
+    """Folders with everything below them, and patterns with `*`, `?`, `[ ]`, `**`."""
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
     """The template for the names of the outputs, as for a batch."""
     task: FileTask = msgspec.field(default_factory=FileTask)
@@ -563,19 +563,19 @@ class AddSource(_OnService, frozen=True, kw_only=True, tag="add_source"):
 
 
 class RemoveSource(_OnService, frozen=True, kw_only=True, tag="remove_source"):
-    """Watch the folders of a source no more. Tasks that it has created stay."""
+    """Stop watching the folders of a source. Tasks that it has created stay."""
 
     source: Name
 
 
 class PauseSource(_OnService, frozen=True, kw_only=True, tag="pause_source"):
-    """Have a source make no tasks for now."""
+    """Stop a source from making tasks for now."""
 
     source: Name
 
 
 class ResumeSource(_OnService, frozen=True, kw_only=True, tag="resume_source"):
-    """Have a paused source go on, also with what came meanwhile."""
+    """Let a paused source go on, also with files that came meanwhile."""
 
     source: Name
 
@@ -585,7 +585,7 @@ SourceCommand: TypeAlias = AddSource | RemoveSource | PauseSource | ResumeSource
 
 
 class DrainNode(_OnService, frozen=True, kw_only=True, tag="drain_node"):
-    """Start nothing more on a node, until `undrain_node`. What runs there goes on."""
+    """Start nothing more on a node, until `undrain_node`. Running attempts go on."""
 
     node: Name
 

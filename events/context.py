@@ -18,7 +18,7 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     last_task_id: int = 0
     max_crashes: int = 3
     retry_rules: tuple[RetryRule, ...] = ()
-    """The user's own; they come before the built-in table."""
+    """The configured rules, which come before the built-in table."""
     ended_dependencies: tuple[int, ...] = ()
     """For a retry: the dependencies that have ended without success and would end the task at once again."""
     outputs: Mapping[str, int] = {}

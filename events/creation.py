@@ -159,7 +159,7 @@ def existing_in(command: CreateGraph, open_keys: Mapping[str, int]) -> dict[str,
 
 
 def ids_by_name(command: CreateGraph, first: int, existing: Mapping[str, int] = _NONE) -> dict[str, int]:
-    """The id of each task when the first new one gets `first`. A task that has to come earlier gets a lower id."""
+    """The id of each task if the first new one gets `first`. Tasks get lower ids than those that refer to them."""
     names = [command.tasks[place].name for place in _order(command.tasks)]
     new = (name for name in names if name not in existing)
     ids = {**existing, **{name: first + number for number, name in enumerate(new)}}
@@ -205,7 +205,7 @@ def _numbers(task: GraphTask) -> Iterator[int]:
 
 
 def _order(tasks: tuple[GraphTask, ...]) -> list[int]:
-    """Places in the order of creation: as given, as far as references allow. Raises `GraphCycle`."""
+    """The places in the order of creation: as given, as far as references allow. Raises `GraphCycle`."""
     places = _places(tasks)
     before = [{places[name] for name in _names(task)} for task in tasks]
     after: list[list[int]] = [[] for _ in tasks]

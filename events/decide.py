@@ -96,7 +96,7 @@ def _illegal(state: TaskState, why: str) -> IllegalTransition:
 
 
 def _start(state: TaskState) -> tuple[Event, ...]:
-    """A held task is released; for a waiting one there is nothing to record until it really starts."""
+    """Release a held task; for any other waiting one nothing is recorded until it really starts."""
     if not state.waiting:
         raise _illegal(state, f"is {state.status}: only a waiting task can be started")
     return (Adjusted(task_id=state.id, held=False),) if state.held else ()
@@ -363,7 +363,7 @@ def is_met(task: TaskState, dependency: TaskState) -> bool:
 
 
 def ends_with(task: TaskState, dependency: TaskState) -> bool:
-    """Whether `dependency` has ended in a way that ends `task` at once when it gets another life."""
+    """Whether `dependency` has ended so that it would end another life of `task` at once."""
     broken = dependency.status in ("failed", "cancelled")
     return broken and policy_for(task.spec, dependency.id) in ("cancel", "fail")
 

@@ -239,7 +239,7 @@ class UnknownTask(TasktrailError):
 
 
 class TaskForgotten(UnknownTask):
-    """The task is over, and its records were dropped: by a rule of retention, or because somebody asked for it."""
+    """The task is over, and its records were dropped: by a rule of retention, or on request."""
 
     code = "task_forgotten"
     title = "The task was forgotten"

@@ -31,7 +31,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     task_id: int
     """0 for system events."""
     version: int
-    """Counts the task's events from 1, without gaps; of task 0 likewise."""
+    """Counts the task's events from 1, without gaps; likewise for task 0."""
     event: Event
     recorded_at: datetime
     actor: str = ""
@@ -57,7 +57,7 @@ class Recorded(Fact, frozen=True, gc=False):
 
     @property
     def ends_life(self) -> bool:
-        """Whether the task is completed, cancelled, or failed for good by it."""
+        """Whether it completes or cancels the task, or is its final failure."""
         return is_terminal(self.event)
 
     def flat(self) -> dict[str, Any]:

@@ -58,9 +58,9 @@ class Run(Frame, frozen=True, tag="run"):
     cores: int = 0
     """CPUs that it may keep busy beside the other attempts; 0: as many as if it ran alone."""
     original: Original = "keep"
-    """What becomes of the input once the result is there."""
+    """What happens to the input once there is a result."""
     original_folder: str = ""
-    """Where it is moved to."""
+    """The folder to which the input is moved."""
     hash_input: bool = False
     """Whether its end is to report the SHA-256 of its input."""
     shared_workers: int = 0
@@ -113,7 +113,7 @@ class Settled(Frame, frozen=True, tag="settled"):
 
 
 class Avoid(Frame, frozen=True, tag="avoid"):
-    """These nodes are being drained, and no others: keep no workers there beyond what still runs."""
+    """Only these nodes are being drained: keep no workers there except those that still run attempts."""
 
     nodes: tuple[str, ...]
 
@@ -156,7 +156,7 @@ class AttemptCheckpointed(Frame, frozen=True, tag="checkpointed"):
 
 
 class AttemptProbed(Frame, frozen=True, tag="probed"):
-    """A look into the input, before the handler was called, led to a better estimate."""
+    """A probe of the input, before the handler was called, led to a better estimate."""
 
     task_id: int
     attempt: int

@@ -1,4 +1,4 @@
-"""Whether a failure may be tried again, and when. Pure arithmetic and one ordered table."""
+"""Decides whether a failure is retried, and when. Pure arithmetic and one ordered table."""
 
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -39,7 +39,7 @@ class RetryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         )
 
 
-# What is exact comes first: exception types, then exit codes. Then the seed's four substrings, in its order.
+# Exact rules come first: exception types, then exit codes. Then the seed's four substrings, in its order.
 RULES: tuple[RetryRule, ...] = (
     RetryRule("type:ConnectionRefusedError", retryable=True, error_type="ConnectionRefusedError"),
     RetryRule("type:ConnectionResetError", retryable=True, error_type="ConnectionResetError"),
@@ -57,7 +57,7 @@ RULES: tuple[RetryRule, ...] = (
     RetryRule("type:TempQuotaReached", retryable=False, error_type="TempQuotaReached"),
     RetryRule("type:PermissionError", retryable=False, error_type="PermissionError"),
     RetryRule("exit:75", retryable=True, exit_code=75),  # EX_TEMPFAIL of sysexits.h: "try again later"
-    RetryRule("exit:SIGKILL", retryable=True, exit_code=-9),  # a tool that the kernel killed for want of memory
+    RetryRule("exit:SIGKILL", retryable=True, exit_code=-9),  # a tool that the kernel killed for lack of memory
     RetryRule("connection refused", retryable=True, contains="connection refused"),
     RetryRule("timeout", retryable=True, contains="timeout"),
     RetryRule("temporary failure", retryable=True, contains="temporary failure"),

@@ -39,7 +39,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     updated_at: datetime
     priority: int
     held: bool
-    """Waits for a `StartTask`. Always false from an attempt's start on, and once the task has ended."""
+    """Waits for a `StartTask`. The start of an attempt and the end of the task make it false, too."""
     scheduled_for: datetime | None
     status: Status = "pending"
     version: int = 1
@@ -64,19 +64,19 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     temp_used: int = 0
     time_used: float = 0.0
     node: str = ""
-    """Where the last attempt was started, among several nodes."""
+    """The node of the last attempt, if there are several nodes."""
     resumed: bool = False
     """Whether the last attempt went on from a checkpoint."""
     estimate: Estimated | None = None
-    """The best one there is, once an attempt has looked into the input."""
+    """The best estimate, once an attempt has probed the input."""
     input_read: ReadInput | None = None
-    """What the last attempt that ended read as its input, where that was watched."""
+    """The input as the last attempt that ended read it, if it was watched."""
     life_started_at: datetime | None = None
     """The first start of this life."""
     released_at: datetime | None = None
     """When a waiting task was last released from hold, or freed from a dependency."""
     ignored: tuple[int, ...] = ()
-    """Dependencies that a waiting task waits for no longer although they are not completed."""
+    """Dependencies that a waiting task no longer waits for although they are not completed."""
 
     @property
     def memory_needed(self) -> int:
@@ -111,7 +111,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def resume_from(self) -> Checkpoint | None:
-        """The checkpoint the next attempt gets; none when the task must not resume."""
+        """The checkpoint for the next attempt; None if the task must not resume."""
         return self.checkpoint if self.spec.resumable else None
 
     @property
@@ -130,7 +130,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def waiting_since(self) -> datetime:
-        """The wait bonus counts from here; retries do not reset it."""
+        """The time from which the wait bonus counts; retries do not reset it."""
         if self.scheduled_for is not None and self.scheduled_for > self.created_at:
             return self.scheduled_for
         return self.created_at

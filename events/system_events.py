@@ -17,7 +17,7 @@ Role: TypeAlias = Literal["reader", "submitter", "operator", "auditor", "admin"]
 
 
 class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Frozen, defaults left out of the stored form."""
+    """The base of system events: frozen, defaults left out of the stored form."""
 
 
 class AcceptedLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -58,7 +58,7 @@ class ClockJumped(_SystemEvent, frozen=True, kw_only=True):
     """
 
     shown: At
-    """What the clock would have shown when this was noticed; at a start, the latest that it is known to have shown."""
+    """What the clock would have shown when this was noticed; at a start, the latest time it is known to have shown."""
     shows: At
     """What it shows instead."""
 
@@ -71,7 +71,7 @@ class Adjusted(_SystemEvent, frozen=True, kw_only=True):
     priority: Whole | None = None
     scheduled_for: At | None = None
     ignored_dependency: Whole | None = None
-    """The task waits no longer for this one, which has ended: the edge's policy is `ignore`."""
+    """The task no longer waits for this one, which has ended, because the policy for it is `ignore`."""
 
 
 class Deduplicated(_SystemEvent, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False
 
     schedule: str
     task: Created
-    """What is created each time, with the estimates that were made when the schedule was added."""
+    """The task that is created each time, with the estimates made when the schedule was added."""
     cron: str = ""
     every: float | None = None
     timezone: str = "UTC"
@@ -167,7 +167,7 @@ class SourceAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False):
     source: str
     """Its name, which is also the batch of its tasks."""
     inputs: tuple[str, ...]
-    """Folders with all below them, and patterns."""
+    """Folders with everything below them, and patterns."""
     to: str
     """The template for the names of the outputs, as for a batch."""
     task: dict[str, Any] = {}
@@ -205,7 +205,7 @@ class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
 
 
 LOCAL = "local"
-"""The name of the machine of the service, where attempts run there."""
+"""The node name of the service's own machine, if attempts run there."""
 
 
 class NodeJoined(_SystemEvent, frozen=True, kw_only=True):
@@ -242,7 +242,7 @@ class NodeLeft(_SystemEvent, frozen=True, kw_only=True):
 
 
 class NodeDrainStarted(_SystemEvent, frozen=True, kw_only=True):
-    """Nothing more starts on the node; what runs there goes on. It holds over restarts until `NodeDrainEnded`."""
+    """Nothing more starts on the node; what runs there goes on. It lasts over restarts until `NodeDrainEnded`."""
 
     node: str
 
@@ -285,7 +285,7 @@ class DeliveryPostponed(_SystemEvent, frozen=True, kw_only=True):
 
 
 class RedeliveryRequested(_SystemEvent, frozen=True, kw_only=True):
-    """Somebody wants a notice sent once more, under its old id. The retry schedule begins anew."""
+    """Somebody requested a notice again, under its old id. The retry schedule begins anew."""
 
     notice_id: str
     task_id: Whole
@@ -351,7 +351,7 @@ class UserErased(_SystemEvent, frozen=True, kw_only=True):
     """
 
     keys: tuple[str, ...]
-    """The names of the keys, which the records of the tasks bear."""
+    """The names of the keys, which are in the records of the tasks."""
     tasks: tuple[Whole, ...]
     """The tasks whose personal data can no longer be read."""
     plain: Whole = 0
@@ -376,7 +376,7 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     @property
     def words(self) -> str:
-        """For people to read."""
+        """The rule in words."""
         whose = (self.status, self.type, None if self.user_id is None else f"user {self.user_id}")
         tasks = ", ".join(filter(None, whose)) or "all that is over"
         if self.older_than is None:

@@ -35,9 +35,9 @@ class Task(msgspec.Struct, frozen=True):
     status: Status
     priority: int
     effective_priority: float
-    """Moves while the task waits (+1 a minute); stands still at what it was started with."""
+    """Grows while the task waits (+1 a minute); after the start it stays at the value of the start."""
     priority_terms: PriorityTerms
-    """What the effective priority is made of."""
+    """The parts of the effective priority."""
     input_file: str
     output_file: str
     options: dict[str, Any]
@@ -71,7 +71,7 @@ class Task(msgspec.Struct, frozen=True):
     worker_label: str
     requires: dict[str, str]
     node: str
-    """Where the last attempt was started, among several nodes; else empty."""
+    """The node of the last attempt, if there are several nodes; else empty."""
     unique: str
     schedule: str
     fire_time: datetime | None
@@ -102,7 +102,7 @@ class Task(msgspec.Struct, frozen=True):
     time_used: float
     estimate: Estimated | None
     input_read: ReadInput | None
-    """What the last attempt that ended read as its input, where that was watched."""
+    """The input as the last attempt that ended read it, if it was watched."""
     version: int
     children: Children | None = None
     """Filled in only when a single task is asked for and it has children."""

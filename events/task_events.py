@@ -1,4 +1,4 @@
-"""The eight facts a task's life is made of.
+"""The eight events of a task's life.
 
 Every event is frozen and past tense. What happened stands here; when, by whom and because of what stands in the
 envelope (`recorded.py`). The stored tags (`TAGS`) are frozen by a test: renaming a class is free, a tag is a migration.
@@ -29,7 +29,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     processed_frames: Whole = 0
     processed_bytes: Whole = 0
     last_position: float = 0.0
-    """Where the work stands, in the handler's own unit (seconds of the source for video)."""
+    """How far the work is, in the handler's own unit (seconds of the source for video)."""
     temp_files: tuple[str, ...] = ()
     """Files the resume needs, relative to the task's work folder; never swept while the task may resume."""
     data: dict[str, Any] = {}
@@ -43,13 +43,13 @@ class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     size: Whole
     """Bytes."""
     modified: Whole
-    """Nanoseconds since 1970, as the file said it, or the nearest number that fits."""
+    """The file's time of change, in nanoseconds since 1970, or the nearest number that fits."""
     sha256: str = ""
     """Of all its bytes, in hex; empty if it was not asked for, or if the attempt failed."""
 
 
 class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """An estimate: what an attempt is expected to need, by its type or after a look into its input."""
+    """An estimate of an attempt's needs, by its type or by a probe of its input."""
 
     memory: Whole = 0
     """Bytes at the peak; 0 is unknown, here and below."""
@@ -98,7 +98,7 @@ class Created(_Event, frozen=True, kw_only=True):
     retry_delay: float = 60.0
     """Seconds between a failure and the next attempt, where a rule allows one."""
     retry_backoff: float = 1.0
-    """Each further delay of a life is longer than the one before by this factor."""
+    """Each delay in a life is longer than the previous one by this factor."""
     retry_max_delay: float | None = None
     """No delay is longer, in seconds."""
     retry_jitter: float = 0.0
@@ -107,7 +107,7 @@ class Created(_Event, frozen=True, kw_only=True):
     parent_task_id: Whole | None = None
     depends_on: tuple[Whole, ...] = ()
     dependency_names: dict[str, Whole] = {}
-    """Those of `depends_on` that are in the same graph, by their names there, which the handler may use."""
+    """Name in the graph → task, for the dependencies in the same graph. The handler may use these names."""
     on_dependency_failure: DependencyPolicies = "wait"
     """What happens to the waiting task when a dependency ends without success. The default is `wait`, as older
     logs lack this field and mean that; `CreateTask` has another default."""
@@ -123,9 +123,9 @@ class Created(_Event, frozen=True, kw_only=True):
     label: str = ""
     """A group that the sender chooses; a limit may be set for it."""
     original: Original = "keep"
-    """What becomes of the input when the result is there, has been checked, and is smaller."""
+    """What happens to the input when there is a result that has been checked and is smaller."""
     original_folder: str = ""
-    """Where it is moved to."""
+    """The folder to which the input is moved."""
     batch: str = ""
     """The set of tasks that it was created with; empty when it stands alone."""
     worker_label: str = ""
@@ -143,13 +143,13 @@ class Created(_Event, frozen=True, kw_only=True):
     timeout: float | None = None
     """Longest an attempt may run, in seconds; none means no limit."""
     queue_timeout: float | None = None
-    """Longest wait in the queue for an attempt, in seconds; time held or behind dependencies does not count."""
+    """Longest wait in the queue for an attempt, in seconds; time on hold or waiting for dependencies does not count."""
     total_timeout: float | None = None
     """Longest from the first start of a life to its end, in seconds, over all attempts and the waits between them."""
     heartbeat_timeout: float | None = None
     """Longest silence of a running attempt's worker, in seconds."""
     no_progress_timeout: float | None = None
-    """Longest a running attempt may go without another percentage and without a checkpoint, in seconds."""
+    """Longest time of a running attempt without a new percentage or a checkpoint, in seconds."""
     deadline: At | None = None
     """A task whose first attempt has not started by then is given up."""
     overwrite: bool = False
@@ -158,9 +158,9 @@ class Created(_Event, frozen=True, kw_only=True):
     estimated_temp: int = 0
     """Bytes of temp space reserved while the task runs."""
     guessed_memory: Whole = 0
-    """What the type itself estimated, before its history was taken into account; 0: `estimated_memory`."""
+    """The type's own estimate, before its history was taken into account; 0: the same as `estimated_memory`."""
     guessed_temp: Whole = 0
-    """The same of temp space; 0: `estimated_temp`."""
+    """The same for temp space; 0: the same as `estimated_temp`."""
     guessed_time: float = 0.0
     """The run time that the type itself estimated, before its history or the command changed it; 0 is unknown."""
     estimate_basis: dict[str, Any] = {}
@@ -202,13 +202,13 @@ class Started(_Event, frozen=True, kw_only=True):
     resumed: bool = False
     """Whether the attempt was given a checkpoint to go on from."""
     node: str = ""
-    """Where the worker is; empty where there is only one machine."""
+    """The node of the worker; empty if there is only one machine."""
     clock: At | None = None
     """What the clock showed. Set only if a rate counts the start and the log's time stood still."""
 
 
 class Progressed(_Event, frozen=True, kw_only=True):
-    """The running attempt said how far it is. At most two a second and task are recorded; first and last always."""
+    """The running attempt reported its progress. Recorded at most twice a second for a task; first and last always."""
 
     progress: float
     message: str = ""
@@ -267,7 +267,7 @@ class Cancelled(_Event, frozen=True, kw_only=True):
 
 
 class Completed(_Event, frozen=True, kw_only=True):
-    """The attempt reached its goal; its output stands under its final name."""
+    """The attempt reached its goal; its output has its final name."""
 
     result: dict[str, Any] = {}
     message: str = ""

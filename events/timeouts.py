@@ -28,7 +28,7 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     heard_at: datetime
     """Its last sign of life."""
     moved_at: datetime
-    """When its percentage last changed, or a checkpoint came."""
+    """When its percentage last changed, or its last checkpoint came."""
 
 
 def waiting_ends(task: TaskState, *, queued_at: datetime | None, life_began_at: datetime | None) -> Iterator[End]:

@@ -1,7 +1,7 @@
-"""What may stand in options, checkpoints and results: plain JSON that every store and every pipe can hold as it is.
+"""The values allowed in options, checkpoints and results: plain JSON that every store and every pipe can hold.
 
-JSON itself has no bounds on whole numbers and Python none either, but msgpack, SQLite and readers of the log in
-other languages have: signed 64 bits. What is let in here can be recorded, sent to a worker and read back unchanged.
+JSON and Python do not limit whole numbers, but msgpack, SQLite and readers of the log in other languages do: to signed
+64 bits. A value that passes here can be recorded, sent to a worker and read back unchanged.
 """
 
 import re
@@ -56,7 +56,7 @@ def check_plain(value: Any, field: str, depth: int = 0) -> None:
     Args:
         value: None, booleans, whole numbers of 64 bits, finite numbers, text, lists, objects; or a Struct of these.
         field: what an error calls it, such as `options`; a place within follows, as in `options.sizes[2]`.
-        depth: how many lists and objects are round it already.
+        depth: how many lists and objects enclose it.
     """
     if not _are_plain((value,), depth):
         _find_fault(value, field, depth)

@@ -44,7 +44,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     temp_reserved: int
     ended_at: datetime | None = None
     outcome: AttemptOutcome | None = None
-    """None while it runs; afterwards exactly one."""
+    """None while it runs."""
     duration: float | None = None
     progress: float = 0.0
     checkpoints: int = 0
@@ -58,7 +58,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     cpu_used: float = 0.0
     temp_used: int = 0
     time_used: float = 0.0
-    """In the handler itself."""
+    """Seconds in the handler itself."""
     estimate: Estimated | None = None
     """The estimate of its probe; None: that of the task's creation, or of an earlier attempt, still holds."""
     curve: tuple[Point, ...] = ()

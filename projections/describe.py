@@ -47,7 +47,7 @@ from ..events.system_events import (
 
 
 def describe(event: Event) -> str:
-    """What happened. When, who and why are in the envelope."""
+    """Describe what happened. When, who and why are in the envelope."""
     match event:
         case Created():
             return _created(event)

@@ -31,7 +31,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of one task, in order."""
+    """The whole history of one task."""
 
     task_id: int
     attempts: tuple[Attempt, ...]
@@ -41,7 +41,7 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
     ran: float
     """Seconds in all attempts."""
     still: Literal["waits", "runs", ""]
-    """Which of the two goes on; empty for a task that is over."""
+    """Whether it waits or runs now; empty for a task that is over."""
 
 
 def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHistory:

@@ -25,7 +25,7 @@ class MailPace:
 
     def __init__(self) -> None:
         self._had: dict[str, deque[datetime]] = {}
-        """Address → the times of its mails in the last hour, in order. Addresses are in the order of their last mail."""
+        """Address → the times of its mails in the last hour, in order; the address with the oldest last mail first."""
         self._promised: dict[str, dict[str, datetime]] = {}
         """Address → notice id → moment, in the order of the promises."""
 

@@ -103,7 +103,7 @@ class WrittenBy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """The result. The log is sound when there are no findings; `head` is to be compared with one kept elsewhere."""
+    """The result. The log is sound if there are no findings; compare `head` with one that was kept elsewhere."""
 
     ok: bool
     records: int
@@ -469,7 +469,7 @@ def _archives_of(log: LogReader) -> list[KnownArchive]:
 
 
 def _look_at_answers(log: LogReader, findings: Findings, *, told: bool) -> int:
-    """Add the faults of answers; returns the number of answers. `told`: whether something was found before."""
+    """Add the faults of answers; returns the number of answers. `told`: whether the caller has findings already."""
     number = 0
     try:
         for position, command_id in log.unanswered():
@@ -676,7 +676,7 @@ def tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> 
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:
-    """Whether the views are of this very log."""
+    """Whether the views belong to this log."""
     if position == 0:
         return True
     record = next(log.read(position - 1, 1), None)

@@ -28,7 +28,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     command_id: str
     digest: bytes
-    """Of the decoded command without id, actor and reason: another command under the same id is refused."""
+    """The digest of the command (see `digest` in `commands.py`): another command under the same id is refused."""
     task_id: int
     position: int
 
@@ -102,7 +102,7 @@ class ReadableLog(Protocol):
 
 
 class EventLog(ReadableLog, Protocol):
-    """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""
+    """A log to append to and to read. All appends of a process go through one object, used by one thread at a time."""
 
     rebuilt: tuple[str, ...]
     """The indexes that were damaged when it was opened, and have been rebuilt."""

@@ -20,12 +20,12 @@ class Fault(NamedTuple):
 
     position: int
     code: str
-    """schema, file, index, archive, chain, gap, stub, unreadable or answer; newer for what a newer version wrote."""
+    """schema, file, index, epoch, archive, chain, gap, stub, unreadable or answer; newer: a newer version wrote it."""
     message: str
 
 
 class Damage(NamedTuple):
-    """Stands where a row should be."""
+    """Takes the place of a row that cannot be read."""
 
     position: int
     reason: str

@@ -73,7 +73,7 @@ def refuse_pipes(path: Path) -> None:
 
 _PARTS = ("", "-wal", "-shm")
 _SHARED = 2
-"""The files whose changes count: readers, too, write to the third, the index file."""
+"""The place of the index file in `_PARTS`. Readers write to it, too, so a change of it does not matter."""
 _RESCUED = ".rescued"
 _MOST_RESCUED = 100
 _WAIT_FOR_READERS = 2000

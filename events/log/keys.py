@@ -229,7 +229,7 @@ class Keys:
         assert isinstance(wrapped, bytes)
         try:
             return decrypt(self._opened_master(), wrapped, name.encode())
-        except (InvalidTag, ValueError) as error:  # the latter: it is too short
+        except (InvalidTag, ValueError) as error:  # ValueError: it is too short
             raise self._unreadable(f"the key {name} is not as it was written") from error
 
     # --- the master key ---
@@ -329,7 +329,7 @@ def _masters_in(file: Path) -> dict[str, bytes]:
     """Name and key of each line."""
     while True:
         seen, text = file.stat(), read_small(file).decode("ascii")
-        if os.path.samestat(seen, file.stat()):  # else it was replaced, and overwritten
+        if os.path.samestat(seen, file.stat()):  # otherwise it was replaced and overwritten
             break
     lines = (line.split() for line in text.splitlines())
     return {name: bytes.fromhex(key) for name, key in lines}

@@ -39,7 +39,7 @@ class MemoryEventLog:
         return newer
 
     def last_owned(self) -> float:
-        """Now."""
+        """0: nobody else can take it."""
         return 0.0
 
     def head(self) -> Head:

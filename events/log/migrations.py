@@ -28,7 +28,7 @@ _LIST_INDEX = """CREATE UNIQUE INDEX IF NOT EXISTS "idx__sqlite_migrations_migra
 def create_log(db: Database) -> None:
     """The events, the answers to command ids, and the epochs of services.
 
-    STRICT, so that SQLite checks types. The unique indexes are promises, not speed: one version once, one end a life.
+    STRICT, so that SQLite checks types. The unique indexes are constraints: each version exists once, a life ends once.
     """
     for statement in (
         """
@@ -199,7 +199,7 @@ def apply(conn: sqlite3.Connection, until: int | None = None) -> None:
 
 
 def made_by(number: int) -> Objects:
-    """What a log has in its schema after the first `number` migrations."""
+    """The schema of a log after the first `number` migrations."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
         apply(conn, number)
         return objects(conn)

@@ -27,7 +27,7 @@ _PAGE = 5000
 def fetch(
     conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] | dict[str, object] = ()
 ) -> list[tuple[Any, ...]]:
-    """All rows of a query. SQLite's errors are raised as ours, with `LogCorrupt` for damage."""
+    """All rows of a query. Damage and operational errors that SQLite reports are raised as errors of ours."""
     try:
         return conn.execute(statement, parameters).fetchall()
     except sqlite3.OperationalError as error:
@@ -270,7 +270,7 @@ def version_at(conn: sqlite3.Connection, task_id: int, position: int = MAX_INTEG
 
 
 def newest_of(conn: sqlite3.Connection, event: str, after: int, until: int, limit: int) -> list[int]:
-    """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+    """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
     wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
     rows = fetch(conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
     found = [int(row[0]) for row in rows]

@@ -1,8 +1,8 @@
 """Events ↔ rows of the table `events`: the only file that knows the stored form.
 
 The payload is JSON, so that an auditor can read it with any SQLite tool; the tag has its own column. New fields have
-defaults, and another form is another event (CONTRIBUTING.md). The hash chain covers the columns in the order of
-`COLUMNS`.
+defaults; any other change of an event's form makes a new event (CONTRIBUTING.md). The hash chain covers the columns in
+the order of `COLUMNS`.
 """
 
 from collections.abc import Callable

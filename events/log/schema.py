@@ -19,7 +19,7 @@ WITH_ADJUSTMENTS = f"""
         UNION ALL SELECT position FROM events WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = :task_id
     ) ORDER BY position
 """  # noqa: S608 - our own words
-"""The records of a task, and those of the service that adjust it."""
+"""The condition of a task's records, and of the service's records that adjust it."""
 OF_PARTS = f"""
     position IN (
         SELECT position FROM json_each(:parts) AS part CROSS JOIN events
@@ -30,7 +30,7 @@ OF_PARTS = f"""
             AND position > json_extract(part.value, '$[3]') AND position <= :until
     ) ORDER BY position
 """  # noqa: S608 - our own words
-"""The records of parts of tasks' lives, with their adjustments."""
+"""The condition of the records in parts of tasks' lives, with their adjustments."""
 STATUS_SINCE = """
     SELECT coalesce((
         SELECT position FROM events WHERE task_id = ? AND event NOT IN ('progressed', 'checkpointed')

@@ -180,7 +180,7 @@ class SqliteEventLog:
         return Encryption(lambda task_id: key_of(self._conn, task_id), keys, new=encrypted)
 
     def _give_room_back(self) -> None:
-        """Compact the file if more than half of it is free: archives and stubs leave free pages.
+        """Compact the file if much, and at least half of it, is free: archives and stubs leave free pages.
 
         So a start never copies more than it frees.
         """
@@ -302,11 +302,11 @@ class SqliteEventLog:
         return self._epoch
 
     def last_owned(self) -> float:
-        """Now: the lock of the data folder is the kernel's."""
+        """0: the lock of the data folder is the kernel's."""
         return 0.0
 
     def head(self) -> Head:
-        """Where the log ends. Read anew after a failed commit, which may have happened all the same."""
+        """The end of the log. Read anew after a failed commit, which may have happened all the same."""
         if self._head is None:
             self._head = read_head(self._conn)
         return self._head
@@ -638,7 +638,7 @@ class SqliteLogReader:
             raise explained(error, self._path, "cannot be read") from error
 
     def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
-        """The `positions` and `stubs` of an event that drops all records of tasks, and others."""
+        """The `positions` and `stubs` of an event that drops all records of `tasks`, and the positions `others`."""
         try:
             return to_drop(self._conn, tasks, others)
         except sqlite3.Error as error:

@@ -326,7 +326,7 @@ def _one_of(named: Fields, filters: TaskFilters, table: str) -> str:
 
 def _has(column: str, values: int) -> str:
     """The condition that a column has one of `values` values."""
-    marks = ["+?"] * values  # without the plus SQLite compiles it each time, see `has_status`
+    marks = ["+?"] * values  # without the plus SQLite compiles the statement each time, see `has_status`
     return f"{column} = +?" if values == 1 else f"{column} IN ({', '.join(marks)})"
 
 

@@ -64,7 +64,7 @@ class Every(NamedTuple):
     """All tasks that pass a filter, in the order of ids, however many there are."""
 
     position: int
-    """The position of the views at which they are read."""
+    """The position whose state the tasks have."""
     total: int
     tasks: Iterator[Task]
     """A row is read when it is asked for."""
@@ -88,7 +88,7 @@ class TaskQueries:
 
     @property
     def position(self) -> int:
-        """How far the views have read the log. A sender who must see its own write waits for this."""
+        """The position up to which the views have read the log. A sender that must see its own write waits for it."""
         with self.moment() as conn:
             ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
             return int(position)
@@ -101,7 +101,7 @@ class TaskQueries:
             if row is None:
                 if (forgotten := forgotten_in(conn, task_id)) is not None:
                     raise forgotten
-                if 0 < task_id <= sum(read_counts(conn).values()) + number_forgotten(conn):  # without gaps
+                if 0 < task_id <= sum(read_counts(conn).values()) + number_forgotten(conn):  # ids have no gaps
                     raise ViewsDamaged(f"Task {task_id} is missing in the views")
                 raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
             return _asked_for(state_of(row), task_id)

@@ -1,4 +1,4 @@
-"""The tables of views.db. They are a cache of the log: a file of another shape is thrown away, never migrated."""
+"""The tables of views.db. They are a cache of the log: a file with other tables is deleted, never migrated."""
 
 import os
 import sqlite3
@@ -215,7 +215,7 @@ STAMP = _stamp()
 
 
 def is_current(conn: sqlite3.Connection) -> bool:
-    """Whether the file was built by this code and can be read. Raises `sqlite3.Error` if that cannot be told now."""
+    """Whether the file was built by this code and can be read. Raises `sqlite3.Error` if that is unclear now."""
     try:
         refuse_masked(conn, NAMES)
         stamp = conn.execute("PRAGMA user_version").fetchone()[0]

@@ -31,7 +31,7 @@ Move: TypeAlias = list[Any]
 - a type's name, which gets the next number;
 - the offset in the block, and the minute that begins there;
 - the offset, type, status before and after, the growth of attempts and retries, the wait of an attempt that started or
-  the class of duration of one that completed, and the task's id if it was created, or began or ceased to run.
+  the class of duration of one that completed, and the task's id if it was created, or began or stopped running.
 """
 
 

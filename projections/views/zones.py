@@ -26,7 +26,7 @@ GAP = 256
 zone for each task that passes through."""
 
 _REMEMBERED = 50_000
-"""Blocks whose last zone is remembered."""
+"""The most blocks whose last zone is cached after a batch."""
 _LAST = "SELECT since, until, number FROM zones WHERE list = ? AND block = ? ORDER BY since DESC LIMIT 1"
 _INTO = "INSERT OR REPLACE INTO zones"
 

@@ -163,7 +163,7 @@ class Heart:
     def __init__(self, database: Database, epoch: int) -> None:
         self._database = database
         self.epoch = epoch
-        """It beats as long as this is the epoch of the log."""
+        """The heart beats as long as the log has this epoch."""
         self.beaten_at = -inf
         """When the last beat that found this epoch began, in `boot_seconds`."""
         self._stopping = threading.Event()

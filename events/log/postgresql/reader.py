@@ -161,7 +161,7 @@ class PostgresqlLogReader(Reading):
         return self._ask(lambda conn: conn.execute(statement, values or None, binary=True).fetchall())
 
     def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
-        """The `positions` and `stubs` of an event that drops all records of tasks, and others."""
+        """The `positions` and `stubs` of an event that drops all records of `tasks`, and the positions `others`."""
         found = {*others, *(row[0] for row in self._fetch(_POSITIONS, (list(tasks),)))}
         positions = to_ranges(found)
         return positions, digest_of(self._left_of(positions))
@@ -286,7 +286,7 @@ class PostgresqlLogReader(Reading):
         return line
 
     def status_since(self, task_id: int) -> int:
-        """Position of the record that gave a task the status it has; 0: there is no such task."""
+        """Position of the record that gave a task its present status; 0: there is no such task."""
         rows = self._fetch(_STATUS_SINCE, (task_id,))
         return int(rows[0][0]) if rows else 0
 
