@@ -516,7 +516,7 @@ class RevokeToken(_OnService, frozen=True, kw_only=True, tag="revoke_token"):
 
 
 class EraseUser(_OnService, frozen=True, kw_only=True, tag="erase_user"):
-    """Erase the personal data of a user's tasks for ever, by destroying its keys. It may have no unfinished work."""
+    """Erase a user's personal data for ever, by destroying its keys. The user must have no unfinished work."""
 
     user_id: Number
     partly: Annotated[bool, says("Although some of its tasks were recorded before anything was encrypted.")] = False

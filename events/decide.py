@@ -358,7 +358,7 @@ def policy_for(spec: Created, dependency: int) -> DependencyPolicy:
 
 
 def is_met(task: TaskState, dependency: TaskState) -> bool:
-    """Whether `dependency` stands in the way of `task` no longer. After the first start of a life none does."""
+    """Whether `dependency` no longer stands in the way of `task`. After the first start of a life none does."""
     return task.life_started_at is not None or dependency.status == "completed" or dependency.id in task.ignored
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 NOT_THERE = 404
 """The thing that the request is about does not exist."""
 CONFLICT = 409
-"""The present state forbids it: of a task, a file, or a moment that is over. Later it may be possible."""
+"""The present situation forbids it: a state, a file, a moment that is over. Later it may be possible."""
 TOO_MUCH = 413
 """It is larger than allowed."""
 CONTRADICTION = 422

@@ -43,7 +43,7 @@ class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     size: Whole
     """Bytes."""
     modified: Whole
-    """The file's time of change, in nanoseconds since 1970, or the nearest number that fits."""
+    """The file's modification time, in nanoseconds since 1970, or the nearest number that fits."""
     sha256: str = ""
     """Of all its bytes, in hex; empty if it was not asked for, or if the attempt failed."""
 

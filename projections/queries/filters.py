@@ -421,7 +421,7 @@ def _by_id(filters: TaskFilters) -> bool:
 
 
 def _only_over(filters: TaskFilters) -> bool:
-    """Whether the filters are only failed or cancelled, and maybe a type."""
+    """Whether the only filters are the statuses failed and cancelled, and maybe a type."""
     statuses = values_of(filters.status)
     return bool(statuses) and _OVER.issuperset(statuses) and not (_by_text(filters) or _by_id(filters))
 

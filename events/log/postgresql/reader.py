@@ -229,7 +229,7 @@ class PostgresqlLogReader(Reading):
         return int(self._fetch(_VERSION_AT, (task_id, position))[0][0])
 
     def segments(self) -> list[KnownArchive]:
-        """None: PostgreSQL has all records in its tables."""
+        """No archives: PostgreSQL has all records in its tables."""
         return []
 
     def has_sums(self) -> bool:
