@@ -30,7 +30,7 @@ def views_behind(position: int, trouble: Exception) -> ViewsFailed:
 
 
 def views_late(position: int, within: float) -> NotReady:
-    """The views have not got to a position within so many seconds."""
+    """The error for views that did not reach a position in time. `within`: the seconds that were waited."""
     return NotReady(f"The views have not reached position {position} within {within:g} s")
 
 
