@@ -459,7 +459,7 @@ class UnusableOrder(TasktrailError):
 
     code = "unusable_order"
     status = 500
-    title = "What is recorded to be done cannot be done here"
+    title = "A recorded schedule or rate cannot be followed here"
     remedy = (
         "Install the newest tasktrail and `tzdata`: a newer one may have recorded it. If it cannot be followed with "
         "these either, somebody has altered it: restore the newest backup from before."

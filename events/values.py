@@ -134,9 +134,9 @@ def _check_single(value: object, field: str) -> None:
                 raise too_large
         case float():
             if not isfinite(value):
-                raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
+                raise InvalidValue(f"{field} holds {value}, which JSON cannot represent", field=field)
         case _:
-            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
+            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON cannot represent", field=field)
 
 
 def check_task_id(task_id: object) -> None:

@@ -200,9 +200,7 @@ def _check_replaceable(output_file: Path) -> None:
     except FileNotFoundError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # the rename itself refuses a folder
-        raise OutputExists(
-            f"{output_file} is no regular file, so it is not replaced", remedy="Choose another output."
-        )
+        raise OutputExists(f"{output_file} is no regular file, so it is not replaced", remedy="Choose another output.")
 
 
 def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:

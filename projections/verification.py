@@ -335,7 +335,7 @@ class _Walk:
         position, digest = row[0], row[14]
         self.records += 1
         if type(position) is not int:  # the table is not one of ours
-            self._findings.add(0, "unreadable", "a position is no number")
+            self._findings.add(0, "unreadable", "a position is not a number")
             return
         if position <= self.position:  # it belongs to another place
             if not self._astray:

@@ -88,7 +88,7 @@ class ReadOnly(TasktrailError):
 
     code = "read_only"
     status = 403
-    title = "This only reads"
+    title = "This service is read-only"
     remedy = "Send it to the service that has the log: by its --url and a token, or by --data on its machine."
 
 

@@ -90,7 +90,7 @@ def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         archives = Archives(conn)
         misled = conn.execute(_MISLED, (archives.until(),))
         for position, command_id in chain(misled, _misled_into(archives, conn)):
-            yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
+            yield Fault(position, "answer", f"the answer to {command_id} points at the record of another command")
         if has_sums(conn):
             for *row, found in conn.execute(_SUMMED):
                 if not is_as_written(tuple(row), found):

@@ -114,7 +114,7 @@ def archived_until(conn: sqlite3.Connection) -> int:
     """The last archived position; 0: none. Raises `sqlite3.Error`."""
     until = next((row[0] for row in _asked(conn, _UNTIL)), 0) or 0
     if not isinstance(until, int):
-        raise LogCorrupt(f"What the log says of its archives was altered: {until!r}")
+        raise LogCorrupt(f"The table of archives was altered: {until!r}")
     return until
 
 

@@ -42,7 +42,7 @@ def clear_gaps(file: int, first: int = 1, seconds: float = 3600.0) -> int:
     until = monotonic() + seconds
     header = os.pread(file, _FILE_HEADER, 0)
     if len(header) < _FILE_HEADER or not header.startswith(_MAGIC):
-        raise ValueError("it is no file of SQLite")
+        raise ValueError("it is not a SQLite file")
     if any(header[_AUTO_VACUUM]):
         return 0
     size = int.from_bytes(header[16:18])

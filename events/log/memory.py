@@ -78,7 +78,7 @@ class MemoryEventLog:
         old = [self._records[position - 1] for position in numbers_of(record.event.positions)]
         left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in old)
         if digest_of(left) != record.event.stubs:
-            raise LogCorrupt(f"The records that are to be dropped at {record.position} are other ones")
+            raise LogCorrupt(f"The records to be dropped at {record.position} do not match its digest")
         return old
 
     def _drop(self, old: list[Recorded]) -> None:

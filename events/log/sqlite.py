@@ -342,7 +342,9 @@ class SqliteEventLog:
                 rows = rows[ahead:]
                 self._move(record, changed)
             if changed:
-                raise LogCorrupt(f"{self._path}: records in the archive of {min(changed)} are dropped, and it stays")
+                raise LogCorrupt(
+                    f"{self._path}: records were dropped from the archive at {min(changed)}, but no event replaces it"
+                )
             insert_rows(conn, _INTO_EVENTS, rows)
             insert_rows(conn, _INTO_ANSWERS, [_summed(astuple(answer)) for answer in answers])
             conn.execute("COMMIT")
@@ -400,7 +402,7 @@ class SqliteEventLog:
             return
         assert isinstance(event, DROPS)
         if not put_stubs(self._conn, event):
-            raise LogCorrupt(f"{self._path}: the records that are to be dropped at {record.position} are other ones")
+            raise LogCorrupt(f"{self._path}: the records to be dropped at {record.position} do not match its digest")
         changed.update(segment.first for segment in self._archives.with_any(spans_of(event.positions)))
 
     def _look_at_files(self, *, written: bool = False) -> str:

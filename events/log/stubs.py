@@ -245,7 +245,7 @@ class _Account:
     def wrong_with_whole(self) -> str:
         """The fault that shows once all records were seen, in words; else empty."""
         if not (_are_ranges(self.event.tasks) and _are_ranges(self.event.positions)):
-            return f"the record at {self.position} says in no form that can be read what was forgotten"
+            return f"the record at {self.position} has a list of forgotten tasks that cannot be read"
         due = sum(last - first + 1 for first, last in self._tasks)
         if self.begun != due:
             return f"{self._says} forgotten, which are {due}, and {self.begun} were there"

@@ -70,7 +70,7 @@ class PublicKey:
         try:
             self.name, self._hash, self._key = _verifier(text, _ED25519)
         except ValueError as error:
-            raise SealUnfit(f"This is no key of a seal: {error}", field="key") from error
+            raise SealUnfit(f"This is not the key of a seal: {error}", field="key") from error
         self.text = _as_text(self.name, self._hash, _ED25519, self._key)
 
     def opened(self, note: str) -> LogCheckpoint:
@@ -83,7 +83,7 @@ class PublicKey:
         for name, raw in lines:
             if (name, raw[:_SHORT]) == (self.name, self._hash):
                 if not _fits(self._key, raw[_SHORT:], body.encode()):
-                    raise SealUnfit(f"The signature of {self.name} is none of this text")
+                    raise SealUnfit(f"The signature of {self.name} does not match this text")
                 return _checkpoint(body)
         raise SealUnfit(f"The note has no signature of the key {self.name}+{self._hash.hex()}")
 
@@ -102,7 +102,7 @@ class WitnessKey:
         try:
             self.name, self._hash, self._key = _verifier(text, _COSIGNATURE)
         except ValueError as error:
-            raise SealUnfit(f"This is no key of a witness: {error}", field="key") from error
+            raise SealUnfit(f"This is not the key of a witness: {error}", field="key") from error
         self.text = _as_text(self.name, self._hash, _COSIGNATURE, self._key)
 
     def signed_at(self, note: str) -> str:
@@ -121,7 +121,7 @@ class WitnessKey:
                 except (OSError, OverflowError, ValueError):
                     continue
         if found:
-            raise SealUnfit(f"The signature of the witness {self.name} is none of this text")
+            raise SealUnfit(f"The signature of the witness {self.name} does not match this text")
         return ""
 
     def added(self, note: str, answer: str) -> str:

@@ -51,7 +51,7 @@ def find_damage(conn: sqlite3.Connection) -> str:
                 return f"task {values[0]} has changed since it was written"
         untold = conn.execute(_UNTOLD).fetchone()
         if untold is not None:
-            return f"where task {untold[0]} stands is not told of the past"
+            return f"task {untold[0]} has no row in `versions`"
         miscounted = conn.execute(_MISCOUNTED).fetchone()
         lost = _lost(conn)
     except sqlite3.Error as error:

@@ -238,7 +238,9 @@ class ReaderProcess:
                 if self._closed:
                     raise NotReady("The service stops") from error
                 if not again or died == -signal.SIGKILL:
-                    raise TooCostly("The process that reads for it was killed, for want of memory perhaps") from error
+                    raise TooCostly(
+                        "The process that reads for it was killed, perhaps because memory ran out"
+                    ) from error
         raise AssertionError
 
     def close(self) -> None:

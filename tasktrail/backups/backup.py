@@ -89,7 +89,7 @@ def _remove_left(part: Path) -> None:
 
 
 def _busy(path: Path) -> BackupFailed:
-    return BackupFailed(f"{path} is being written by somebody else", remedy="Wait until it is done.")
+    return BackupFailed(f"{path} is being written by another process", remedy="Wait until it is done.")
 
 
 def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Head:

@@ -200,9 +200,9 @@ def _check_one_by_one(
                 raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
             before = stored
     except sqlite3.Error as error:
-        raise LogCorrupt(f"{path} cannot be read behind position {position}: {error}") from error
+        raise LogCorrupt(f"{path} cannot be read after position {position}: {error}") from error
     if position != last:
-        raise LogCorrupt(f"{path} has nothing behind position {position}, but should reach {last}")
+        raise LogCorrupt(f"{path} has nothing after position {position}, but should reach {last}")
 
 
 def _fits(

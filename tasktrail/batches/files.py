@@ -254,7 +254,7 @@ def _refuse_long(pattern: str) -> None:
     """Raise `InvalidValue` for a pattern that would take long to compile, or to compare with each name."""
     for part in pattern.split("/"):
         if len(os.fsencode(part)) > _LONGEST_PART:
-            said = f"has more than {_LONGEST_PART} bytes between two slashes, as no name of a file has"
+            said = f"has more than {_LONGEST_PART} bytes between two slashes; no file name is that long"
         elif sum(map(part.count, _PATTERN)) > _WILDCARDS:
             said = f"has more than {_WILDCARDS} of * ? [ between two slashes"
         else:

@@ -23,12 +23,12 @@ class NewBatch(FileTask, frozen=True, kw_only=True, tag_field="command", tag="cr
         str,
         msgspec.Meta(min_length=1, max_length=4096),
         says(
-            "What the outputs are called: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
+            "The outputs: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
             "option's name in braces."
         ),
     ]
-    again: Annotated[bool, says("Also what an earlier batch has done already.")] = False
-    dry_run: Annotated[bool, says("Only tell what would be done.")] = False
+    again: Annotated[bool, says("Include files that an earlier batch has done.")] = False
+    dry_run: Annotated[bool, says("Only report what would be done.")] = False
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
     actor: Text = ""
     reason: Text = ""

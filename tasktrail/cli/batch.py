@@ -61,14 +61,14 @@ _BATCHES = (
     "--to",
     required=True,
     metavar="PATTERN",
-    help="What the outputs are called: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
+    help="The outputs: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
     "option's name, such as {height}, in it. Folders that are missing are made.",
 )
 @click.option("--type", "task_type", type=TYPE, metavar="TYPE", help="What to do. Default: by what each file and its "
               "output are, e.g. video_convert for a film that becomes an mp4.")  # fmt: skip
 @batch_fields
-@click.option("--again", is_flag=True, help="Also what an earlier batch has done already.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--again", is_flag=True, help="Include files that an earlier batch has done.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @click.option("--detach", is_flag=True, help="Do not wait for the end; a service has to run.")
 @pass_session
 def batch_command(

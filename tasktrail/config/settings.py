@@ -339,7 +339,7 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, _key("Name of the mail server. Empty: no mail is sent.", "a host name", live=True)] = ""
     port: Annotated[int, _key("Its port.", "1 to 65535", live=True, ge=1, le=65535)] = 587
-    user: Annotated[str, _key("Who logs in. Empty: nobody does.", "a text", live=True)] = ""
+    user: Annotated[str, _key("The name to log in with. Empty: no login.", "a text", live=True)] = ""
     password: Annotated[Secret, _key("The password of `user`. Never shown.", "a text", default="none", live=True)] = (
         Secret("")
     )
@@ -414,7 +414,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ray_lease: Annotated[
         float,
         _key(
-            "How long an attempt on a node goes on when the service is not heard of; so long a lost one is waited for.",
+            "How long an attempt on a node goes on without word from the service; the service waits as long before it "
+            "calls a silent attempt lost.",
             'seconds from 1 to 3600, or a text such as `"30s"`',
             default="`10s`",
             read=parse_duration,
@@ -425,7 +426,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ray_cpus: Annotated[
         float,
         _key(
-            "CPUs that each worker books on its node; its attempt may keep so many busy.",
+            "CPUs that each worker books on its node; its attempt may keep that many busy.",
             "0.1 to 1024",
             ge=0.1,
             le=1024,
@@ -443,7 +444,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ray_gpus: Annotated[
         int,
         _key(
-            "GPUs that a worker books where its node has so many free. Such a worker offers the label `gpu`; 0: none.",
+            "GPUs that a worker books where its node has that many free. Such a worker offers the label `gpu`; "
+            "0: none.",
             "0 to 64",
             ge=0,
             le=64,
@@ -470,7 +472,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     worker_io: Annotated[
         Literal["normal", "low", "idle"],
         _key(
-            "How their disk accesses rank: as those of other programs, after them, or only while nobody else has any. "
+            "How their disk accesses rank: as those of other programs, after them, or only while there are no others. "
             "Linux, and only with an I/O scheduler that knows ranks (BFQ).",
             "normal, low or idle",
         ),
@@ -569,7 +571,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_output: Annotated[
         int,
         _bytes(
-            "Kept of what one attempt prints, half of it from the beginning, up to half from the end; 0: nothing is."
+            "The most that is kept of what one attempt prints: half from the beginning, up to half from the end; "
+            "0: nothing."
         ),
     ] = 1024 * 1024
     c2pa_certificate: Annotated[
@@ -595,7 +598,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _bytes(
             "Inputs up to this size are read once more when a task completes, so that their SHA-256 is recorded, and "
-            "so are outputs, whatever their types tell of it; 0: only inputs of batches and watched folders, of any "
+            "so are outputs, even if their types give one; 0: only inputs of batches and watched folders, of any "
             "size."
         ),
     ] = 4 * 1024**3

@@ -104,9 +104,7 @@ def _refuse_others(
             raise damaged(error) from error
         seen = trees.records.size
         if earlier is not None and seen == earlier.size and trees.records.root() != earlier.root:
-            raise _of_another_log(
-                out, f"its checkpoint speaks of others than the first {counted(seen, 'record')} of this one"
-            )
+            raise _of_another_log(out, f"its checkpoint does not match the first {counted(seen, 'record')} of this one")
         if seen % _TELL_EVERY == 0:
             tell(seen)
     if not seal.fits(trees.records, trees.tasks):

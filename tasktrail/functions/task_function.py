@@ -357,7 +357,7 @@ def _fixed(_job: Job[Any]) -> Estimate:
 def _name_of(function: Callable[..., Any]) -> str:
     if not inspect.isfunction(function):
         raise InvalidFunction(
-            f"@task stands on a {type(function).__name__}, {function!r}",
+            f"@task decorates a {type(function).__name__}, {function!r}",
             remedy="It makes a task type of a function; for a class there is @handler.",
         )
     if not function.__name__.isidentifier():
@@ -417,7 +417,7 @@ def _periodic(
     ]
     if needed:
         raise InvalidFunction(
-            f"{name} is to run by itself, and nobody would give it {', '.join(needed)}",
+            f"{name} is to run by itself, and no one would give it {', '.join(needed)}",
             remedy="Give each parameter a default, or add a schedule with options by `tasktrail schedule add`.",
         )
     try:

@@ -145,9 +145,7 @@ class CommandIntake:
         self._paths.check_written_below(literal_folder(command.to))
         naming = Naming(full_pattern(command.to, ""))
         if "number" in naming.names:
-            raise InvalidValue(
-                "{number} would be another one at each look", field="to", remedy="Use {stem} or {folder}."
-            )
+            raise InvalidValue("{number} would differ at each scan", field="to", remedy="Use {stem} or {folder}.")
         self._paths.check_written_below(naming.fixed)
         with _inside("task"):
             task, task_type = self._task_of_files(command.task)

@@ -68,7 +68,7 @@ class Naming:
         )
         if ".." in text.split("/") or len(os.fsencode(text)) > _LONGEST:
             raise InvalidPath(
-                f"No output can be called as `to` says, of a file named {path.name!r}",
+                f"`to` gives no valid path for a file named {path.name!r}",
                 field="to",
                 remedy="Leave `..` out of it, and make it shorter.",
                 status=CONTRADICTION,
@@ -133,7 +133,7 @@ def full_pattern(to: str, suffix: str) -> str:
     if not to.startswith("/"):
         raise InvalidPath(f"to: {to!r} is not an absolute path", field="to")
     if ".." in to.split("/"):
-        raise InvalidPath(f"to: {to!r} climbs with `..`", field="to", remedy="Write the path out.")
+        raise InvalidPath(f"to: {to!r} contains `..`", field="to", remedy="Write the path out.")
     if is_folder(to):
         return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix or '{suffix}'}"
     return to

@@ -272,7 +272,7 @@ def check_writable(folder: str, field: str) -> None:
     """Refuse a folder in which nothing can be written."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidPath(
-            f"Nothing can be written in the folder {folder!r}, nor taken out of it",
+            f"Nothing can be written in the folder {folder!r}, nor removed from it",
             field=field,
             remedy="Check its permissions, and whether it is mounted read-only; or choose another folder.",
             status=CONFLICT,
@@ -308,7 +308,7 @@ def _check_form(path: str, field: str) -> None:
     if not path.startswith("/"):
         raise InvalidPath(f"{path!r} is not an absolute path", field=field)
     if ".." in path.split("/"):
-        raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
+        raise InvalidPath(f"{path!r} contains `..`", field=field, remedy="Write the path out.")
 
 
 def _check_place(path: str) -> None:

@@ -60,7 +60,7 @@ def refusal(
     if field == "command":
         named = text.removeprefix("Invalid value '").removesuffix("'")
         if named in KNOWN:  # the route takes another one, or it is said twice
-            return Malformed(f"`{named}` is not the command that is meant here", field="command")
+            return Malformed(f"`{named}` is not the command that belongs here", field="command")
         hint = _nearest(named, KNOWN)
         return Malformed(f"{text}{hint or '; the commands are ' + ', '.join(KNOWN)}", field="command")
     if match := _MISSING.fullmatch(text):

@@ -315,7 +315,7 @@ class PostgresqlEventLog(Reading):
         assert isinstance(event, DROPS)
         if digest_of(self._left_of(event.positions)) != event.stubs:
             raise LogCorrupt(
-                f"{self._database.name}: the records that are to be dropped at {record.position} are other ones"
+                f"{self._database.name}: the records to be dropped at {record.position} do not match its digest"
             )
         for span in spans_of(event.positions):
             conn.execute(_DROP_ANSWERS, span)

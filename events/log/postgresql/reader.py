@@ -334,7 +334,7 @@ class PostgresqlLogReader(Reading):
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
         for command_id, task_id, position, caused_by, *_record, digest, _before, total in self.answered():
             if caused_by != command_id:
-                yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
+                yield Fault(position, "answer", f"the answer to {command_id} points at the record of another command")
             if not is_as_written((command_id, digest, task_id, position), total):
                 yield Fault(position, "answer", f"the answer to {command_id} is not as it was written")
 

@@ -138,7 +138,7 @@ def is_there(conn: Conn) -> bool:
     kinds: dict[str, str] = dict(conn.execute(_FIND_KINDS, (list(_TABLES),)).fetchall())
     for name, kind in kinds.items():
         if kind != "r":
-            raise LogCorrupt(f"What stands in the place of the table tasktrail.{name} is no table", remedy=RESTORE)
+            raise LogCorrupt(f"tasktrail.{name} is not a table", remedy=RESTORE)
     return "migrations" in kinds
 
 
