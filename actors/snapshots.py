@@ -50,7 +50,7 @@ CHUNK = 5000
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _AS_IT_IS = msgspec.json.Encoder()
-"""Keeps the order of dicts: who has waited longest for a start stands first."""
+"""Keeps the order of dicts: `FairShare` lists first the user who has waited longest for a start."""
 
 LoadTask: TypeAlias = Callable[[int, int], TaskState]
 """(task id, position) → the task as the log up to that position has it."""
