@@ -233,7 +233,7 @@ class SetAside:
         return (one[2] for heap in self._heaps[need] for one in heap if self._counts(one))
 
     def fitting(self, best: Ceiling, need: Hashable = None) -> Iterator[int]:
-        """Yield the tasks that may fit under `best`, by the resource for which they were set aside. Skips all others."""
+        """Yield the tasks that may fit under `best`, by the resource for which they were set aside; no others."""
         for_memory, for_temp = self._heaps.get(need, ([], []))
         for heap, most in ((for_memory, best.memory), (for_temp, best.temp)):
             ahead = [0]
