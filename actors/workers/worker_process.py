@@ -333,7 +333,7 @@ class WorkerProcess:
             self._sweep(0)
 
     def _sweep(self, clean: int) -> None:
-        """Kill what a killed reaper left. Its worker dies with it; escaped processes are found by mark, in two looks."""
+        """Kill what a killed reaper left. Its worker dies with it; escaped ones are found by mark, in two looks."""
         clean = 0 if kill_marked(self._launched.mark) else clean + 1
         if clean < 2:  # noqa: PLR2004 - twice
             self._reactor.at(_SWEEP_PAUSE, lambda: self._sweep(clean))
