@@ -71,7 +71,7 @@ class Archiver:
         self._stopping = stopping
 
     def count(self, before: int | datetime | None) -> Archived:
-        """What `archive` would archive. Raises `OnlyInFiles`."""
+        """Count what `archive` would archive. Raises `OnlyInFiles`."""
         refuse_database(self._log_path)
         with closing(read_log(self._log_path)) as log:
             return archivable(log, before, self._oldest(), self.size)

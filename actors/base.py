@@ -71,7 +71,7 @@ class Activity(msgspec.Struct):
     thread: int = 0
 
     def where(self) -> str:
-        """The innermost calls of its thread just now, the deepest last."""
+        """The innermost calls of its thread now, the deepest last."""
         frame = sys._current_frames().get(self.thread)  # noqa: SLF001 - what the sys module offers for this
         calls = traceback.extract_stack(frame)[-_CALLS:] if frame else []
         return " > ".join(f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in calls)
@@ -79,7 +79,7 @@ class Activity(msgspec.Struct):
 
 _CALLS = 6
 activities: dict[str, Activity] = {}
-"""By the actor's URN."""
+"""An actor's URN → its activity."""
 
 
 class Actor(pykka.ThreadingActor):
@@ -225,7 +225,7 @@ class Ticket(msgspec.Struct, frozen=True):
     command_id: str
     digest: bytes
     fresh: bool = False
-    """The command id is new, so there is no earlier answer to look for."""
+    """Whether the command id is new, so that there is no earlier answer to look for."""
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -108,7 +108,7 @@ OnTrouble: TypeAlias = Callable[[Exception | None], None]
 
 
 class Postponed(NotReady):
-    """The work waits for somebody else and will go on by itself: no trouble that a person has to look at."""
+    """The work waits for other work and will go on by itself: no trouble that a person has to look at."""
 
 
 class Retrier:
@@ -228,7 +228,7 @@ class Endings:
                     wake()
 
     def awaits(self, task_id: int) -> bool:
-        """Whether somebody waits for this task."""
+        """Whether a thread waits for the end of this task."""
         return task_id in self._waiting
 
     @contextmanager

@@ -82,7 +82,7 @@ class Handover:
                     self._outputs[order.task_id] = (order.attempt, order.output_file)
         try:
             self.executor.do(orders)
-        except Exception:  # noqa: BLE001 - foreign code behind the seam
+        except Exception:  # noqa: BLE001 - an executor may raise anything
             logger.exception("orders could not be given", orders=len(orders))
             for order in orders:
                 with suppress(Exception):  # reconciliation finds lost orders

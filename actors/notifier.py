@@ -132,7 +132,7 @@ class Notifier(Actor):
         """Not the shared generator: a program that seeds it would make all its services send at the same times."""
 
     def on_start(self) -> None:
-        """Fold the outbox from the log and send what is due."""
+        """Fold the outbox from the log, and send the notices that are due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
         self._retrier = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, self._health.set_trouble)
         self._retrier.run(self._go_on)

@@ -282,7 +282,7 @@ class PictureMaker:
 
 
 def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
-    """The picture, or in words why there is none."""
+    """The picture, and in words why there is none."""
     match ended.outcome:
         case "completed":
             data = _read_picture(Path(run.work_dir, PICTURE_NAME))

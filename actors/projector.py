@@ -124,7 +124,7 @@ class Projector(Actor):
         self._fold()
 
     def receive(self, message: Any) -> Any:
-        """Fold what has gathered, repair damaged views, or replace them."""
+        """Fold the gathered records, repair damaged views, or replace them."""
         match message:
             case Wake():
                 self._fold()

@@ -97,7 +97,7 @@ class Forgetter:
         return min(self._clock.now(), began + timedelta(seconds=self._passed() - then))
 
     def count(self, rule: RetentionRule) -> Forgotten:
-        """What `forget` would forget."""
+        """Count what `forget` would forget."""
         self._settle()
         with self.views() as conn:
             return count_forgettable(conn, rule, self.now(), self._sources())
@@ -223,7 +223,7 @@ class Forgetter:
 def _reading(
     log: LogReader, some: list[Forgettable], found: dict[int, TaskState], goes_on: Callable[[], object]
 ) -> Iterator[int]:
-    """Load each task and yield its id right after: its user needs the same frames of the archives."""
+    """Load each task and yield its id right after: the caller then needs the same frames of the archives."""
     load = loader(log)
     for over in some:
         try:

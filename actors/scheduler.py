@@ -284,7 +284,7 @@ class Scheduler(Actor):
         _warn_of_jumps(fact.event for fact in self._facts)
 
     def _starts(self) -> dict[int, int]:
-        """Running task → where the start of its attempt is recorded."""
+        """Running task → position of its attempt's start."""
         return {
             task.id: max(record.position for record in self._log.read_task(task.id) if type(record.event) is Started)
             for task in list(self.state.tasks.special())
@@ -355,7 +355,7 @@ class Scheduler(Actor):
         return None
 
     def _more_comes(self) -> bool:
-        """Whether another message shares the next commit: one that is there, or one that is worth waiting for."""
+        """Whether another message is there for the same commit. Waits for one, if that is worth it."""
         if not self.actor_inbox.empty():
             return True
         if self.trouble is not None or not self._can_wait():
@@ -675,7 +675,7 @@ class Scheduler(Actor):
             if not isinstance(error, TasktrailError):
                 self._watch.fault(error)
             logger.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
-            self._reports[:] = filter(_can_be_written, self._reports)  # or the next batch would break on it, too
+            self._reports[:] = filter(_can_be_written, self._reports)  # otherwise the next batch would fail on it, too
             self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
 
     def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:

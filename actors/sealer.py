@@ -165,7 +165,7 @@ def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str)
         except WitnessesDamaged as error:
             _tell(_Unsigned(event="no witness is asked to sign the seal", why=error.message, remedy=error.advice))
             return
-        from .witnesses import ask_witnesses  # noqa: PLC0415 - only in this process: it imports all that reaches out
+        from .witnesses import ask_witnesses  # noqa: PLC0415 - only in this process: it imports the code for the network
 
         for asked in ask_witnesses(log, seal, key, named):
             if asked.outcome != "signed":

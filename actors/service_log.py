@@ -59,7 +59,7 @@ _WAITING = 2000
 _LINE = 300
 """Characters of a text at most: a refused command may have any length."""
 _DEATHS = ("it ", "its ")
-"""How the reason begins when a worker ended unexpectedly."""
+"""The beginnings of the reason if a worker ended unexpectedly."""
 _REMEMBERED = 4096
 """Tasks whose type and correlation id are kept in memory."""
 

@@ -38,19 +38,19 @@ class SnapshotPace:
         self._due: int | None = None
 
     def is_due(self, position: int) -> bool:
-        """Whether to take one now. After a yes the answer is no until `taken` or `failed`."""
+        """Whether to take one now. After True it returns False until `taken` or `failed`."""
         if self._due is None or position < self._due:
             return False
         self._due = None
         return True
 
     def taken(self, position: int, tasks: int) -> None:
-        """A snapshot as of `position`, with that number of tasks, is there."""
+        """Note that there is a new snapshot as of `position`, with this number of tasks."""
         if self._every:
             self._due = position + max(self._every, tasks // 2)
 
     def failed(self, position: int) -> None:
-        """No snapshot could be taken: try again, but not soon."""
+        """Note that no snapshot could be taken: the next try comes later than usual."""
         if self._every:
             self._due = position + _AFTER_FAILURE * self._every
 

@@ -219,7 +219,7 @@ class ClusterExecutor:
             try:
                 for host in self._do(order):
                     touched[host.name] = host
-            except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
+            except Exception:  # an order that fails must not affect the others; `TellHeld` finds what it has lost
                 logger.exception("order_failed", order=type(order).__name__)
         for host in touched.values():
             self._connection.pump(host)
@@ -633,7 +633,7 @@ class ClusterExecutor:
             for host in list(self._hosts.by_name.values()):
                 try:
                     self._look_at(host, now)
-                except Exception:  # one host that breaks must not cost the others
+                except Exception:  # a failure at one host must not affect the others
                     logger.exception("look_failed", host=host.name)
             for name, ending in list(self._hosts.ending.items()):
                 if now - ending.asked_at > _END_AGAIN_AFTER:

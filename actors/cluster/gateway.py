@@ -163,7 +163,7 @@ class Gateway:
                 max_concurrency=_CALLS_AT_ONCE,
                 num_cpus=order.cpus,
                 memory=order.memory or None,
-                num_gpus=order.resources.get("GPU", 0),  # Ray has a word of its own for these
+                num_gpus=order.resources.get("GPU", 0),  # Ray has an option of its own for GPUs
                 resources={name: number for name, number in order.resources.items() if name != "GPU"},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(order.node, soft=False),
             )
@@ -185,7 +185,7 @@ class Gateway:
         """Kill a host. Ray forgets the name of an actor that it has killed; a host that is not gone is killed again."""
         self._killed.discard(order.host)
         with self._lock:
-            if order.host in self._sought:  # it may just be made
+            if order.host in self._sought:  # it may be in the making
                 return
         self._hosts.pop(order.host, None)
         try:
@@ -339,7 +339,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - a gateway that hears no orders must not go on beating: it is replaced
         _say(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
         os._exit(1)
-    os._exit(0)  # at once: Ray's own goodbye may take seconds
+    os._exit(0)  # at once, because Ray's own shutdown may take seconds
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ class GatewayProcess:
             for report in reports:
                 try:
                     self._on_report(report)
-                except Exception:  # one report that breaks must not cost the others
+                except Exception:  # a report that fails must not affect the others
                     logger.exception("report_failed", report=type(report).__name__)
 
     def _read_words(self) -> None:

@@ -20,7 +20,7 @@ _SETTLES_IN = 3.0
 
 
 class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host books on its node: as much as its one attempt may use."""
+    """The resources that a host books on its node: as much as its one attempt may use."""
 
     cpus: float = 1.0
     memory: int = 0
@@ -33,7 +33,7 @@ class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
         return {"CPU": self.cpus, "memory": float(self.memory), **self.resources}.get(name, 0.0)
 
     def missing_in(self, there: Mapping[str, float]) -> list[str]:
-        """The resources of which there is not enough."""
+        """The resources that are not sufficient there."""
         names = ("CPU", "memory", *self.resources)
         return [name for name in names if there.get(name, 0.0) < self.of(name)]
 
@@ -45,7 +45,7 @@ class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Home(NamedTuple):
-    """What matters here about a host."""
+    """The facts about a host that a placement needs."""
 
     node: str
     """The engine's id of its node."""

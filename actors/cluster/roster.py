@@ -25,7 +25,7 @@ logger = get_logger(__name__)
 
 
 class HostName(NamedTuple):
-    """What the name of a host says."""
+    """The parts of a host's name."""
 
     cluster: str
     slot: int

@@ -289,7 +289,7 @@ _answers = msgspec.msgpack.Decoder(Refused | Answered)
 
 
 def unpacked_answer(payload: bytes, kind: Any) -> Any:
-    """The answer: of this kind, or `Refused`. Raises `msgspec.MsgspecError`."""
+    """Decode an answer: one of this kind, or `Refused`. Raises `msgspec.MsgspecError`."""
     answer = _answers.decode(payload)
     return answer if isinstance(answer, Refused) else msgspec.msgpack.decode(answer.answer, type=kind)
 

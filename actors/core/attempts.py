@@ -214,7 +214,10 @@ def ask_for_held(work: UnitOfWork) -> None:
 
 
 def reconcile(work: UnitOfWork, report: AttemptsHeld) -> None:
-    """Compare. Twice in a row: end attempts that the executor lacks as lost, and stop those that it should not hold."""
+    """Compare, and act if two answers in a row agree.
+
+    An attempt that the executor should hold but does not ends as lost. One that it should not hold is stopped.
+    """
     state = work.state
     last = state.reconciliation
     if report.number != last.number:

@@ -34,8 +34,8 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     effective_priority: float
     terms: PriorityTerms
     shut_by: tuple[str, ...] = ()
-    """What holds back all of its type, user or label now: `pause of type video_convert`, `window of …`, `rate of …` or
-    `limit of …`; `worker gpu` or `node zone=a` if none of these is free."""
+    """Everything that holds back its whole type, user or label now: `pause of type video_convert`, `window of …`,
+    `rate of …` or `limit of …`; `worker gpu` or `node zone=a` if none of these is free."""
 
 
 class RunningNow(msgspec.Struct, frozen=True, kw_only=True):

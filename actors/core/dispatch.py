@@ -574,7 +574,7 @@ class _DryRun:
         )
 
     def waiting(self, situation: Situation) -> Iterator[TaskState]:
-        """The waiting tasks that no limit and no pause keeps from starting, in the order of the queue."""
+        """Yield the waiting tasks that neither a limit nor a pause keeps from starting, in the order of the queue."""
         while self._comes_up():
             share, entry, number = heappop(self._heap)
             if any(map(self._is_closed, self._keys[number])):

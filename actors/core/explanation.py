@@ -464,7 +464,7 @@ def _drained(state: SchedulerState, name: str, what: str) -> Obstacle:
 
 
 def _full_node(state: SchedulerState, task: TaskState, node: Node, able: int) -> Iterator[Obstacle]:
-    """Why the task does not start on the node that comes nearest."""
+    """Yield why the task does not start on the node that lacks the least for it."""
     others = f"; of {able} nodes that could take it, it comes nearest" if able > 1 else ""
     there = [entry for entry in state.running.values() if entry.node == node.name and entry.task_id != task.id]
     starts, ids = tuple(entry.started_position for entry in there), tuple(entry.task_id for entry in there)

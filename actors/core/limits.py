@@ -24,7 +24,7 @@ EACH = "*"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator allows. Bytes; CPU in percent of the whole machine."""
+    """The limits that operators set. Bytes; CPU in percent of the whole machine."""
 
     max_concurrent: int = 1
     max_memory: int = UNLIMITED

@@ -131,7 +131,7 @@ class UnitOfWork:
             self.order(Stop(running.task_id, running.attempt))
 
     def place(self, task: TaskState) -> None:
-        """Put a waiting task into the queue, unless it still waits for a dependency, a time or its old attempt's end.
+        """Put a waiting task into the queue, unless it is held or waits for a dependency, a time or its old attempt.
 
         A task whose type has no handler here is parked: it uses no attempt, and goes on when the handler is back. A
         task that this service does not work on stays out of the queue, too.

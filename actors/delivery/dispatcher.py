@@ -251,7 +251,7 @@ class EndpointQueues:
         self._queues: dict[str, list[tuple[datetime, Due]]] = {}
         self._busy: set[str] = set()
         self._rests: dict[str, _Rest] = {}
-        """Endpoint that did not answer, or whole address of a receiver that refused → its rest."""
+        """Endpoint that did not answer, or whole address of a receiver whose delivery failed otherwise → its rest."""
 
     def __len__(self) -> int:
         """The number of queues with waiting notices."""

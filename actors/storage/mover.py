@@ -139,7 +139,7 @@ class Mover:
 
     def _client(self) -> Any:
         if self._s3 is None:
-            from .s3 import make_client  # noqa: PLC0415 - only whoever needs it loads it
+            from .s3 import make_client  # noqa: PLC0415 - loaded only when needed
 
             self._s3 = make_client()
         return self._s3
@@ -223,7 +223,7 @@ class Mover:
     # --- outputs ----------------------------------------------------------------------------------------------------
 
     def _store(self, wish: Store) -> None:
-        from .s3 import S3Upload  # noqa: PLC0415 - only whoever needs it loads it
+        from .s3 import S3Upload  # noqa: PLC0415 - loaded only when needed
 
         folder = Path(wish.folder)
         make_folders(folder)

@@ -170,7 +170,7 @@ class LocalExecutor:
         self._thread.start()
 
     def capacity(self) -> int:
-        """Slots whose worker is ready, at work, or being replaced at once."""
+        """How many slots have a worker that is ready, at work, or being replaced at once."""
         with self.lock:
             return sum(slot.usable for slot in self._slots)
 
@@ -202,7 +202,7 @@ class LocalExecutor:
             order = self._ordered.popleft()
             try:
                 self._do(order)
-            except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
+            except Exception:  # an order that fails must not affect the others; `TellHeld` finds what it has lost
                 logger.exception("order_failed", order=type(order).__name__)
 
     def _do(self, order: Order) -> None:

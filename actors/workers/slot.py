@@ -119,7 +119,7 @@ class Given(NamedTuple):
 
 
 class SlotHost(Protocol):
-    """What a slot needs from its executor. Called with the lock held."""
+    """The interface that a slot needs from its executor. Called with the lock held."""
 
     @property
     def lock(self) -> RLock:
@@ -221,7 +221,7 @@ class Slot:
                 on_garbage=self._on_garbage,
                 on_exit=self._on_exit,
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the slot tries again, later and later
+        except Exception as error:  # noqa: BLE001 - after any error the slot tries again, with growing pauses
             logger.warning("worker_not_started", error=str(error), kind=type(error).__name__)
             self._on_exit(Exit(code=127, tail=str(error)))
             return
@@ -474,7 +474,7 @@ class Slot:
         refuse_too_long(frame)
         match frame:
             case AttemptEnded(outcome="interrupted") | Retiring(ended=AttemptEnded(outcome="interrupted")):
-                raise GarbageFrame("only a service that was gone interrupts an attempt")  # it would be free, for ever
+                raise GarbageFrame("only a service that was gone interrupts an attempt")  # it costs no attempt
             case AttemptEnded():
                 self._on_ended(usage.believable(frame, time.monotonic() - self._at.since))
             case AttemptBounded() | AttemptUsed():

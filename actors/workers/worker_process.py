@@ -48,7 +48,7 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
-    """A reaper with its worker, as the service holds them."""
+    """A reaper with its worker, and the service's ends of their pipes."""
 
     reaper: "subprocess.Popen[bytes]"
     mark: str
