@@ -1,4 +1,4 @@
-"""The Eraser: after a user's erasure it rebuilds the views, and deletes snapshots and the files of the user's tasks.
+"""The Eraser: erases a user. It destroys keys, rebuilds the views, and deletes snapshots and the files of tasks.
 
 The log records the order (`UserErased`) and the end (`ErasureFinished`). So a kill in between costs only time: the next
 start goes on with it. Each step may be repeated.

@@ -1,7 +1,7 @@
 """The Notifier: sends the notices that are due, and reports each try to the Scheduler, which records it.
 
 Only the record counts. A service that dies between sending and recording sends again after its start, with the same
-id, by which the receiver recognizes the repetition.
+id, by which the receiver recognises the repetition.
 """
 
 import contextlib

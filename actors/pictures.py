@@ -282,7 +282,7 @@ class PictureMaker:
 
 
 def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
-    """The picture, and in words why there is none."""
+    """The picture; if there is none, empty bytes and the reason in words."""
     match ended.outcome:
         case "completed":
             data = _read_picture(Path(run.work_dir, PICTURE_NAME))

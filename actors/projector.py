@@ -64,7 +64,7 @@ class ViewsHealth:
 class Projector(Actor):
     """Keeps the views. It reads what it missed from the log, so a lost message costs only time.
 
-    If the views cannot be written, it tries again. `on_trouble` gets the error, and None when they can be written.
+    If the views cannot be written, it tries again. `on_trouble` gets the error, and None when it is over.
     """
 
     def __init__(

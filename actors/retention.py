@@ -198,7 +198,7 @@ class Forgetter:
     def _archives_without(
         self, log: LogReader, dropped: Sequence[NumberRange], goes_on: Callable[[], object]
     ) -> tuple[SegmentArchived, ...]:
-        """Write the archives with dropped records anew, without them."""
+        """Write anew the archives that hold dropped records, without these."""
         changed = [one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped)]
         found = []
         for segment in changed:

@@ -2,7 +2,7 @@
 
 
 class Secret:
-    """A text that never appears in a repr, a log line or JSON. `reveal` returns it for the one who needs it."""
+    """A text that never appears in a repr, a log line or JSON. `reveal` returns it to the code that needs it."""
 
     __slots__ = ("_text",)
 

@@ -127,9 +127,10 @@ class Connection:
             self.pump(host)
 
     def answered(self, report: Answer) -> tuple[KnownHost, Any] | None:
-        """The host that has answered, and its answer: `Greeting`, `Given`, `Told` or `Refused`; None if not understood.
+        """The host that has answered, and its answer: `Greeting`, `Given`, `Told` or `Refused`.
 
-        A host whose answer is understood counts as heard. Returns None if the answer is not awaited any more.
+        The answer is None if it is not understood; otherwise the host counts as heard. Returns None if no answer is
+        awaited any more.
         """
         found = self._forget_call(report.number)
         if found is None:

@@ -82,7 +82,7 @@ _LOST = "AttemptLost"
 _PASSING = (AttemptProgressed, AttemptBeat, WorkerGone)
 """Reports that are kept only until they were received."""
 _ROOM = 256
-"""If more reports than this are kept, only the latest of these of each attempt."""
+"""If more reports than this are kept, only the latest of the `_PASSING` ones of each type and attempt is kept."""
 
 _Key = tuple[int, int]
 

@@ -77,7 +77,7 @@ def handle_report(work: UnitOfWork, report: Report) -> None:
 def _said(
     work: UnitOfWork, report: AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted
 ) -> None:
-    """Handle a report of a running attempt. Raises a `TasktrailError` if the rules refuse it; first if it is stale."""
+    """Handle a report of a running attempt. Raises a `TasktrailError` if it is stale, or else breaks the rules."""
     running = work.state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
         return  # it holds no slot

@@ -35,7 +35,7 @@ class MailServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compose_mail(notice: Notice, sender: str) -> EmailMessage:
-    """Compose the message. The same notice gives the same Message-ID, so receivers recognize a repetition.
+    """Compose the message. The same notice gives the same Message-ID, so receivers recognise a repetition.
 
     Raises ValueError for an address that is not one plain address.
     """

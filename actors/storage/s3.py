@@ -120,7 +120,7 @@ class S3Upload:
     Args:
         client: from `make_client`.
         url: the address of the object.
-        owner: the mark by which a later attempt of the task recognizes the object.
+        owner: the mark by which a later attempt of the task recognises the object.
         overwrite: whether it may replace another object.
         note: the file that names the upload while it can be cancelled.
     """
