@@ -1,8 +1,6 @@
 """Runs a process for an actor, for work that would hold up the service's own process."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +11,9 @@ from queue import Empty, SimpleQueue
 import msgspec
 import pykka
 
+from ..handlers.process.sandbox import die_with
 from .workers.worker_process import worker_environment
 
-_PR_SET_PDEATHSIG = 1
 _NICE = 10
 
 
@@ -106,10 +104,3 @@ def stay_behind(parent: str) -> bool:
         return False
     os.nice(_NICE)
     return True
-
-
-def die_with(parent: str) -> bool:
-    """Make the calling process die with the parent. False if the parent is already gone."""
-    with suppress(OSError, AttributeError):  # not every system can; then the process just finishes its work
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == int(parent)

@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any
 
 from ...handlers.process.channel import FrameBuffer, encode_frame
-from ..side_process import die_with
+from ...handlers.process.sandbox import die_with
 from .wire import (
     LAST_WORDS,
     Answer,

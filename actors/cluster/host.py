@@ -236,7 +236,7 @@ class Host:
                 "version on all machines"
             )
         if self._settings.sandbox.mode == "require" and not sandbox_support().whole:
-            return "`sandbox` is `require`, and this node cannot wall attempts in wholly"
+            return "`sandbox` is `require`, and this node cannot enforce the whole sandbox"
         return ""
 
     # --- with the lock held ----------------------------------------------------------------------------------------

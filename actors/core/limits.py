@@ -53,7 +53,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Whether users take turns, whatever the priorities of their tasks."""
 
 
-_BYTES = frozenset({"max_memory", "max_temp_size"})
+BYTE_LIMITS = frozenset({"max_memory", "max_temp_size", "max_task_temp", "temp_low", "temp_high"})
+"""The limits that are bytes."""
 _PLAIN = (
     "max_concurrent",
     "max_memory",
@@ -107,7 +108,7 @@ def merged(old: LimitsChanged, new: LimitsChanged) -> LimitsChanged:
 def laid_over(configured: Limits, changes: LimitsChanged) -> Limits:
     """The limits that follow from the configuration and the changes."""
     plain = {name: getattr(changes, name) for name in _PLAIN if getattr(changes, name) is not None}
-    for name in _BYTES & plain.keys():
+    for name in BYTE_LIMITS & plain.keys():
         plain[name] = plain[name] or UNLIMITED
     return replace(
         configured,

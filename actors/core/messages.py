@@ -1,6 +1,6 @@
 """The messages that go into the Scheduler's step, and the effects that come out of it.
 
-In: commands with a token for the answer, reports of the executor (`events.reports`), samples, deliveries, and the
+In: commands with a token for the answer, reports of the executor (`events/reports`), samples, deliveries, and the
 service's own start and stop. Out: facts to append, and effects to carry out once they are durable.
 """
 

@@ -23,7 +23,7 @@ _SLACK = 64
 
 
 class Rate(NamedTuple):
-    """A number of starts within a period."""
+    """The most starts in a period."""
 
     starts: int
     period: timedelta

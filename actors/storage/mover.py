@@ -4,7 +4,6 @@ Only this process has the credentials. They come through a file descriptor, not 
 arguments, which others could read. Its answers hold only addresses, sizes and the names of errors.
 """
 
-import ctypes
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,11 +42,10 @@ from ...handlers.elsewhere import (
     lock_of,
     make_folders,
 )
-from ...handlers.process.sandbox import hide_process
+from ...handlers.process.sandbox import die_with, hide_process
 from ...handlers.urls import Url, parsed
 from .places import CHUNK, Found, PlaceError, Source, unreachable
 
-_PR_SET_PDEATHSIG = 1
 _TRIES = 8
 """How often it looks for a file, or resumes a broken read without a byte in between."""
 _PAUSE = 0.2
@@ -65,10 +63,8 @@ _LEFT_FREE = 64 * 1024 * 1024
 def main() -> NoReturn:
     """Carry out the requests on standard input, and answer on standard output. Ends when the input is closed."""
     hide_process()
-    parent, credentials = int(sys.argv[1]), int(sys.argv[2])
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    parent, credentials = sys.argv[1], int(sys.argv[2])
+    if not die_with(parent):
         os._exit(1)
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_DATA):
         _soft, hard = resource.getrlimit(kind)

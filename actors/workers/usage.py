@@ -5,7 +5,6 @@ The service does this, not the worker: the code in a worker may hold every lock,
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +18,6 @@ INTERVAL = 0.5
 """Seconds between two measurements of a running attempt."""
 _MOST_PROCESSES = 4096
 """Processes of a tree that are measured. Other limits end a larger tree."""
-_PROC = Path("/proc")
 _SYS = getattr(os, "sysconf", lambda _name: 1)
 _TICKS = float(_SYS("SC_CLK_TCK"))
 _PAGE = int(_SYS("SC_PAGE_SIZE"))
