@@ -1,4 +1,4 @@
-"""A process of an actor's own, for work that would hold everybody up if it were done in this one."""
+"""Runs a process for an actor, for work that would hold up the service's own process."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ _NICE = 10
 
 
 class ProcessEnded(msgspec.Struct, frozen=True):
-    """To the actor: the process is gone."""
+    """Tells the actor that the process has ended."""
 
     code: int
     output: str
@@ -28,12 +28,12 @@ class ProcessEnded(msgspec.Struct, frozen=True):
 
     @property
     def last_error(self) -> str:
-        """The last line of its standard error; of a process that was killed without a word, its exit code."""
+        """The last line of its standard error, or its exit code if there is none."""
         return self.errors.strip().rpartition("\n")[2] or f"exit code {self.code}"
 
 
 def reader_environment() -> dict[str, str]:
-    """What a process of ours sees that reads the log: as a worker, and what PostgreSQL's client library asks for."""
+    """The environment of a process that reads the log: a worker's, and the variables of PostgreSQL's client library."""
     return worker_environment((), (name for name in os.environ if name.startswith("PG")), os.environ)
 
 
@@ -81,11 +81,11 @@ class SideProcess:
         threading.Thread(target=wait, name=f"{self._module.rpartition('.')[2]}-process", daemon=True).start()
 
     def forget(self) -> None:
-        """The actor has handled its end: the next one may start."""
+        """Note that the actor has handled its end: the next one may start."""
         self.process = None
 
     def wait(self, seconds: float) -> ProcessEnded | None:
-        """Its end, for an actor that stops and gets no messages any more; none: it still runs after so many seconds."""
+        """Wait for its end; None if it still runs after `seconds`. For a stopping actor, which gets no messages."""
         try:
             return self._ended.get(timeout=seconds)
         except Empty:
@@ -99,7 +99,7 @@ class SideProcess:
 
 
 def stay_behind(parent: str) -> bool:
-    """Called in the process: give way to others, and die with the parent. False when the parent is gone already."""
+    """Lower the process's priority, and make it die with the parent. False if the parent is already gone."""
     if not die_with(parent):
         return False
     os.nice(_NICE)
