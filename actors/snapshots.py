@@ -90,7 +90,7 @@ class SnapshotKind(Generic[_F]):
 
     def code(self) -> str:
         """A hash of the fields of the Structs, the meaning of the events (`FOLD`) and the format of the file."""
-        schema = msgspec.json.schema_components(self.shapes)
+        schema = _without_docstrings(msgspec.json.schema_components(self.shapes))
         return sha256(msgspec.json.encode([_FORMAT, FOLD, schema], order="deterministic")).hexdigest()[:16]
 
     def recalled(self, log: ReadableLog, path: Path | None, blank: Callable[[], _F] | None = None) -> _F | None:
@@ -338,6 +338,21 @@ def loader(log: ReadableLog) -> LoadTask:
         return task
 
     return load
+
+
+def _without_docstrings(schema: Any) -> Any:
+    """Return the schema without the docstrings of its Structs."""
+    match schema:
+        case dict():
+            return {
+                key: _without_docstrings(value)
+                for key, value in schema.items()
+                if not (key == "description" and isinstance(value, str))  # a field of that name has a schema instead
+            }
+        case list() | tuple():
+            return [_without_docstrings(one) for one in schema]
+        case _:
+            return schema
 
 
 def _number(folded: _Folded, last: int | None) -> int | None:
