@@ -103,7 +103,7 @@ def _told(name: str, kept: KeptBatch) -> Batch:
         batch=name,
         total=total.tasks,
         by_status={status: numbers.tasks for status, numbers in by_status.items()},
-        progress=round(min(100.0, total.done / total.weight), 3),
+        progress=min(100_000, total.done * 1000 // total.weight) / 1000,  # rounded down: 100 means all of it
         created_at=kept.created_at,
         completed_at=kept.ended_at if FINISHED.issuperset(by_status) else None,
         bytes_before=total.bytes_before,
