@@ -7,6 +7,7 @@ write into the roots should not have fewer rights than the service; see docs/exp
 """
 
 import ctypes
+import errno
 import os
 import platform
 import re
@@ -358,6 +359,18 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _mode(path: str) -> int:
+    """Return the mode of what is at the path. Raises `FileNotFoundError` also for a loop of links on the way there."""
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116 - before every attempt
+    except NotADirectoryError as error:
+        raise FileNotFoundError(path) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(path) from error
+        raise
+
+
 def recheck_input(run: Run, sandbox: Sandbox) -> None:
     """Refuse an input that is no longer a regular file, is the service's own, or is outside of the roots.
 
@@ -366,8 +379,8 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
     if not run.input_file or run.input_url:  # a fetched copy is the service's own
         return
     try:
-        mode = os.stat(run.input_file).st_mode  # noqa: PTH116 - before every attempt
-    except (FileNotFoundError, NotADirectoryError):
+        mode = _mode(run.input_file)
+    except FileNotFoundError:
         told = f"The input {run.input_file!r} is not there any more. Put it back, then retry the task."
         raise FileNotFoundError(told) from None
     if not stat.S_ISREG(mode):
@@ -386,13 +399,15 @@ def recheck_output(run: Run, sandbox: Sandbox) -> None:
         folder = os.path.dirname(run.output_file)  # noqa: PTH120
         _check(folder, sandbox.output_roots, "output_file", "output_roots")
         try:
-            os.stat(folder)  # noqa: PTH116 - before every attempt
-        except (FileNotFoundError, NotADirectoryError):
+            is_folder = stat.S_ISDIR(_mode(folder))
+        except FileNotFoundError:
+            is_folder = False
+        if not is_folder:
             raise InvalidPath(
                 f"The folder {folder!r} of the output is not there any more",
                 field="output_file",
                 remedy="Create it again, then retry the task.",
-            ) from None
+            )
     if run.original != "keep":
         _check(os.path.dirname(run.input_file), sandbox.output_roots, "input_file", "output_roots")  # noqa: PTH120
     if run.original_folder:
