@@ -70,7 +70,7 @@ class Registry:
         for task_type, place in found:
             try:
                 self.add(task_type, place)
-            except BrokenHandlers as error:  # does not affect the other types
+            except HandlerFault as error:  # does not affect the other types
                 faults.append(error)
         if faults:
             self.errors += faults[:-1]

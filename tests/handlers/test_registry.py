@@ -237,6 +237,18 @@ def test_a_type_that_cannot_be_described_leaves_the_others_of_its_module(monkeyp
     assert found.failed == [module.__name__]
 
 
+def test_a_type_of_a_name_that_is_taken_leaves_the_others_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module_name, names in (("first_types", "b"), ("more_types", "abc")):
+        module = ModuleType(module_name)
+        for name in names:
+            options = Chosen if name == "a" else msgspec.Struct
+            setattr(module, name, TaskType(name=name, summary="", run=print, options=options))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = Registry.load(["first_types", "more_types"])
+    assert [name for name in "abc" if name in found] == ["b", "c"]
+    assert [type(error) for error in found.errors] == [BrokenHandlers, DuplicateType]
+
+
 def test_the_options_of_all_built_in_types_can_be_described() -> None:
     for known in Registry.load():
         assert msgspec.json.encode(msgspec.json.schema(known.options))
