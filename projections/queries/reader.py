@@ -73,18 +73,29 @@ class Every(NamedTuple):
 class TaskQueries:
     """Answers about tasks at the views' position. Belongs to the thread that makes it."""
 
-    def __init__(self, conn: sqlite3.Connection, path: Path | None = None, *, frozen: bool = False) -> None:
-        """Uses the connection of a `TaskViews` in the same thread; for a file see `open`."""
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        path: Path | None = None,
+        *,
+        opened: tuple[int, int] = (0, 0),
+        frozen: bool = False,
+    ) -> None:
+        """Uses the connection of a `TaskViews` in the same thread; for a file see `open`.
+
+        `opened`: the identity of the file at `path` before the connection was made.
+        """
         self._conn = conn
         self._frozen = frozen
         self._path = path
-        self._identity = identity(path) if path else (0, 0)
+        self._identity = opened
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read-only queries on the file that a `TaskViews` writes, in this or another process."""
+        opened = identity(path)  # before: a file that is put in its place meanwhile is noticed at the first question
         conn, frozen = connect(path)
-        return cls(conn, path, frozen=frozen)
+        return cls(conn, path, opened=opened, frozen=frozen)
 
     @property
     def position(self) -> int:

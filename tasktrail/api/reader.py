@@ -286,7 +286,11 @@ class Questions:
 
         `progress` is called now and then, with a position and the last one; a `Client` calls it once, at the end.
         """
-        self.source.restore_deleted()
+        if not self.source.paths.views.exists():  # where the log is at fault, they cannot be built anew
+            found = check_folder(self.source.log(), self.source.paths, progress)
+            if not found.ok:
+                return found
+            self.source.restore_deleted()
         self.source.settle()
         return check_folder(self.source.log(), self.source.paths, progress)
 
