@@ -26,8 +26,9 @@ from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, 
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import NAMES, identity
 from .activity import Span, read_activity
-from .batches import Batch, last_readers, last_writers, read_batch, read_batches
+from .batches import Batch, read_batch, read_batches
 from .bounded import bounded
+from .by_file import last_readers, last_writers
 from .filters import (
     Counts,
     Fields,
