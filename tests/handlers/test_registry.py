@@ -80,6 +80,13 @@ def test_an_unknown_type_names_the_nearest(registry: Registry) -> None:
         registry.get("")
 
 
+def test_a_preset_in_the_place_of_a_type_is_told(registry: Registry) -> None:
+    with pytest.raises(
+        UnknownType, match=r"'web-720p'; it is a preset of video_convert: .*video_convert --preset web-720p"
+    ):
+        registry.get("web-720p")
+
+
 def test_all_three_ways_to_a_type_of_ones_own_are_advised(registry: Registry) -> None:
     """Who has followed the first page has a file, and no service that was given it."""
     with pytest.raises(UnknownType) as refusal:
