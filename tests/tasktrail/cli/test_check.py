@@ -91,6 +91,19 @@ def test_a_first_command_that_is_refused_begins_no_log(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_current_folder_that_was_removed_is_told(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    shown = cli("list", "--data", "tasks")
+    assert shown.code == 1
+    assert "The current folder is not there any more, in which 'tasks' would be" in shown.err
+    assert "Change into a folder that is there" in shown.err
+
+
 def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
     with sqlite3.connect(data / "log.db") as log:
         for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
