@@ -60,7 +60,13 @@ class Registry:
         try:
             target = resolve(home)
         except (Exception, SystemExit) as error:
-            raise BrokenHandlers(f"Handlers of {home} cannot be loaded: {type(error).__name__}: {error}") from error
+            lost = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+            raise BrokenHandlers(
+                f"Handlers of {home} cannot be loaded: {type(error).__name__}: {error}",
+                remedy="Install it where tasktrail is, or have the folder that it lies in on PYTHONPATH."
+                if lost
+                else "",
+            ) from error
         found = list(_types_of(target, home))
         if not found:
             raise BrokenHandlers(
