@@ -167,6 +167,14 @@ _KEPT = sum(1 << number for number in (0, 1, 2, 3, 4))
 """The capabilities that root needs to own, read, write and change the files of others. All others are dropped."""
 
 
+def _fonts_of_the_user() -> list[str]:
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and a user that the machine does not know: a number that a container was given
+        return []
+    return [str(home / name) for name in _FONTS]
+
+
 class Reach:
     """The paths that every attempt may access. A worker works them out once.
 
@@ -181,7 +189,7 @@ class Reach:
         self._general = list(self._carved(RUN, self._programs()))
         self._general += self._carved(READ, (f"/etc/{name}" for name in _SETTINGS))
         self._general += self._carved(READ, (*_SYSTEM, *_OFFICE))
-        self._general += self._carved(READ, (str(Path.home() / name) for name in _FONTS))
+        self._general += self._carved(READ, _fonts_of_the_user())
         self._general += self._devices()
         self._modules = 0
         self.see_modules()

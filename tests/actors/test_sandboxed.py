@@ -22,7 +22,7 @@ from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptP
 from tasktrail.handlers.attempt_output import read
 from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 from tasktrail.handlers.process.channel import FrameBuffer, attempt_order_decoder
-from tasktrail.handlers.process.sandbox import Sandbox, sandbox_support
+from tasktrail.handlers.process.sandbox import Reach, Sandbox, sandbox_support
 from tasktrail.handlers.process.sandboxed import _Child
 from tasktrail.handlers.process.seccomp import available, program
 
@@ -105,6 +105,16 @@ def attempt(reports: Reports, protected: Path) -> Attempt:
         return reports.end(number)
 
     return run
+
+
+def test_a_user_without_a_home_has_attempts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number without an entry, and no HOME: every worker died at its start, and each task waited for ever."""
+    unknown = 2**31 - 7
+    monkeypatch.setattr(os, "getuid", lambda: unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert Reach(())._general
 
 
 def test_a_refusal_names_the_switches_that_lift_it(attempt: Attempt, protected: Path) -> None:
