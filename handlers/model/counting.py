@@ -22,6 +22,9 @@ _HEAD = 65_536
 _PLY_SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8}
 _PLY_SIZES |= {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
 _BLOCK = 1 << 20
+_COUNT = re.compile(r"[0-9]{1,18}")
+_LONGEST = 60
+"""Signs of a header's line that are quoted."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +93,9 @@ def _ply(path: Path, size: int) -> Counted:
     element = ""
     for line in head.decode("latin-1").splitlines():
         match line.split():
-            case ["element", element, number] if number.isdigit():
+            case ["element", element, number]:
+                if not _COUNT.fullmatch(number):
+                    raise Unusable(f"{path.name} has no PLY header that makes sense: {line.strip()[:_LONGEST]!r}")
                 counts[element] = int(number)
             case ["property", "list", length, *_]:
                 least += counts.get(element, 0) * (_PLY_SIZES.get(length, 1) if binary else 2)
@@ -105,7 +110,7 @@ def _ply(path: Path, size: int) -> Counted:
 def _off(path: Path, size: int) -> Counted:
     with path.open("rb") as file:
         head = re.sub(rb"#[^\n]*", b"", file.read(_HEAD))
-    found = re.match(rb"\s*[A-Z0-9]*OFF\s+(\d+)\s+(\d+)", head)
+    found = re.match(rb"\s*[A-Z0-9]*OFF\s+(\d{1,18})\s+(\d{1,18})(?!\d)", head)
     if found is None:
         raise Unusable(f"{path.name} has no OFF header")
     vertices, faces = int(found[1]), int(found[2])

@@ -57,7 +57,7 @@ def read_gltf(path: Path) -> Gltf:
         faces, vertices = _sizes(document)
         reduced = _reduced(document)
         pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise Unusable(f"{path.name} is not glTF that makes sense: {type(error).__name__}: {error}") from error
     return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels)
 
@@ -105,6 +105,8 @@ def _check(document: Document, name: str) -> None:
             raise Unusable(f"{name} claims an array of {accessor['count']} where {stored} bytes are stored")
     nodes = document.get("nodes", ())
     parents = Counter(child for node in nodes for child in node.get("children", ()))
+    if not all(0 <= child < len(nodes) for child in parents):  # Python would count from the end
+        raise Unusable(f"{name} has nodes with children that are not there")
     if any(times > 1 for times in parents.values()) or len(_reached(nodes, parents)) != len(nodes):
         raise Unusable(f"{name} has nodes that contain themselves or stand in two places")
     if len(nodes) > _MAX_INSTANCES:

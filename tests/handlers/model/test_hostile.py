@@ -132,9 +132,12 @@ def test_an_stl_that_promises_more_than_it_holds(refused: Callable[[Path], str],
             FORGED_PLY,
             "too few",
         ),
+        ("count.ply", b"ply\nformat ascii 1.0\nelement face \xb2\nend_header\n", "makes sense"),
+        ("digits.ply", b"ply\nformat ascii 1.0\nelement face " + b"9" * 5000 + b"\nend_header\n", "makes sense"),
         ("points.ply", b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0\n", "no faces"),
         ("forged.off", b"OFF\n900000000 900000000 0\n0 0 0\n", "too many"),
         ("noise.off", b"hello", "no OFF header"),
+        ("digits.off", b"OFF\n3 " + b"9" * 5000 + b" 0\n0 0 0\n", "no OFF header"),
         ("points.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no faces"),
         ("beyond.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 900\n", "beyond.obj"),
         ("noise.glb", b"glTF" + b"\xff" * 100, "not a binary glTF"),
@@ -201,6 +204,8 @@ def test_a_ply_that_names_a_texture_is_drawn_without_it(prepare: Callable[..., A
         ({"nodes": [{"children": [1, 1]}, {"mesh": 0}]}, "two places"),
         ({"nodes": [{"children": [2]}, {"children": [2]}, {"mesh": 0}]}, "two places"),
         ({"nodes": [{"mesh": 7}]}, "makes sense"),
+        ({"nodes": [{"mesh": 0, "children": [7]}]}, "not there"),
+        ({"nodes": [{"mesh": 0, "children": [-1]}]}, "not there"),
         ({"extensionsUsed": ["KHR_draco_mesh_compression"]}, "compressed"),
         ({"bufferViews": [{"buffer": 0, "byteLength": 36, "byteOffset": 1 << 40}]}, "cannot be read"),
     ],
@@ -210,6 +215,12 @@ def test_a_gltf_that_makes_no_sense(
 ) -> None:
     (tmp_path / "a.glb").write_bytes(glb(triangle(**changes), BODY))
     assert word in refused(tmp_path / "a.glb")
+
+
+def test_a_gltf_whose_names_are_no_utf8(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    text = json.dumps(triangle(asset={"version": "2.0", "generator": "Pi*ce"})).encode()
+    (tmp_path / "a.gltf").write_bytes(text.replace(b"*", b"\xe8"))
+    assert "makes sense" in refused(tmp_path / "a.gltf")
 
 
 def test_copies_of_a_mesh_count(
