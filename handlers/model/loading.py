@@ -20,6 +20,7 @@ from .gltf import TEXTURED, read_gltf
 from .paint import ByFace, Paint, Plain, paint_of
 
 Y_UP = ("glb", "gltf", "obj")
+_NOT_THERE = "faces of the model have corners that are not there"
 _TURNS = {
     "x": np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float64),
     "y": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float64),
@@ -175,7 +176,7 @@ def _placed(mesh: trimesh.Trimesh, matrix: Any) -> tuple[Any, Any]:
     faces = np.asarray(mesh.faces)
     inside = ((faces >= 0) & (faces < len(vertices))).all(axis=1)
     if not inside.all():
-        raise Unusable("faces of the model have corners that are not there")
+        raise Unusable(_NOT_THERE)
     finite: Any = np.isfinite(vertices).all(axis=1)
     if finite.all():
         return vertices, np.arange(len(faces))
@@ -209,6 +210,8 @@ _OTHER_WORDS = re.compile(rb"/[^\s]*|#[^\n]*")
 _BLANKS = re.compile(rb"[ \t]{2,}")
 """There may be any number of continued lines, and each search would go through all that follow."""
 _FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
+_NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
+"""Corners count from 1. trimesh would take one before the first for one at the end."""
 
 
 def open_model(path: Path, kind: str) -> BinaryIO:
@@ -230,6 +233,8 @@ def _plain_obj(text: bytes) -> bytes:
     text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
     text = _BLANKS.sub(b" ", text)
     text = _OTHER_WORDS.sub(b"", _OTHER_LINES.sub(b"", text))
+    if _NO_CORNER.search(text):
+        raise Unusable(_NOT_THERE)
     return _from_the_beginning(text) if _FROM_THE_END.search(text) else text
 
 
@@ -241,10 +246,17 @@ def _from_the_beginning(text: bytes) -> bytes:
         if words[:1] == [b"v"]:
             corners += 1
         elif b"-" in line:
-            words[1:] = [b"%d" % (int(word) + corners + 1) if word.startswith(b"-") else word for word in words[1:]]
+            words[1:] = [b"%d" % _corner(int(word), corners) if word.startswith(b"-") else word for word in words[1:]]
             line = b" ".join(words)  # noqa: PLW2901 - the line as it goes on
         lines.append(line)
     return b"\n".join(lines)
+
+
+def _corner(from_the_end: int, corners: int) -> int:
+    number = from_the_end + corners + 1
+    if number < 1:
+        raise Unusable(_NOT_THERE)
+    return number
 
 
 # --- Flat faces of very many corners ---
