@@ -92,7 +92,7 @@ def estimate_for(job: Job[ImageConvertOptions], header: ImageHeader, basis: dict
     """Estimate from the header: in the worst case the whole picture decoded, and the encoder's copy of the result."""
     kind = target_format(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
-    written = _written_pixels(job.options, header)
+    written = min(written_pixels(job.options, header), max(MAX_IMAGE_PIXELS, header.pixels))
     deep = max(header.bits, bits_written(job.options, kind, header.bits)) > _BYTE
     memory = _BASE + (_DEEP if deep else 4) * header.pixels + _encoder_bytes(job.options, kind, header) * written
     if frames > 1:
@@ -113,7 +113,8 @@ def _encoder_bytes(options: ImageConvertOptions, kind: str, header: ImageHeader)
     return _ENCODER.get(kind, _USUAL_ENCODER) + (_ALPHA if header.alpha and kind in ("WEBP", "AVIF") else 0)
 
 
-def _written_pixels(options: ImageConvertOptions, header: ImageHeader) -> int:
+def written_pixels(options: ImageConvertOptions, header: ImageHeader) -> int:
+    """Pixels of the output, or of each of its frames."""
     if options.width is None and options.height is None:
         return header.pixels
     size = (header.height, header.width) if header.sideways else (header.width, header.height)
