@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
-from ...media.estimate import Packing, fitted_pixels, written_bytes
+from ...media.estimate import AVIF_ENCODER, Packing, fitted_pixels, written_bytes
 from ..limits import MAX_IMAGE_PIXELS
 from .options import MANY_FRAMES, ImageConvertOptions, bits_written, target_format
 
@@ -24,7 +24,7 @@ _SPEED, _AV1_SPEED = 20e6, 1e6
 """Pixels that are written in a second."""
 _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
 """Frames that the encoder holds, and the bytes a pixel of each."""
-_ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": 36, "GIF": 16}
+_ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": AVIF_ENCODER, "GIF": 16}
 _USUAL_ENCODER = 5
 """Bytes a pixel in the encoder of a still: JPEG holds all coefficients, WebP planes and tokens of the whole picture."""
 _ALPHA, _WEBP_LOSSLESS = 20, 40
