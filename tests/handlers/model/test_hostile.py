@@ -206,6 +206,7 @@ def test_a_ply_that_names_a_texture_is_drawn_without_it(prepare: Callable[..., A
         ({"nodes": [{"mesh": 0, "children": [0]}]}, "contain themselves"),
         ({"nodes": [{"children": [1, 1]}, {"mesh": 0}]}, "two places"),
         ({"nodes": [{"children": [2]}, {"children": [2]}, {"mesh": 0}]}, "two places"),
+        ({"accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3", "sparse": {}}]}, "sparse"),
         ({"nodes": [{"mesh": 7}]}, "makes sense"),
         ({"nodes": [{"mesh": 0, "children": [7]}]}, "not there"),
         ({"nodes": [{"mesh": 0, "children": [-1]}]}, "not there"),

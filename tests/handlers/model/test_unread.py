@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trimesh
 from PIL import Image
@@ -76,6 +77,26 @@ def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., An
     picture, result = draw(tmp_path / "a.glb")
     assert result.get("notes") == (None if harm in ("none", "nowhere") else ["the texture of 1 mesh cannot be read"])
     assert "notes" not in draw(tmp_path / "a.glb", "plain.png", color="#00ff00")[1]
+
+
+def test_arrays_of_a_gltf_that_are_not_read_may_be_of_any_kind(draw: Callable[..., Any], tmp_path: Path) -> None:
+    """Morph targets are often sparse, which is not read where a shape is made of it."""
+    content = trimesh.creation.box().export(file_type="glb")
+    (length,) = struct.unpack("<I", content[12:16])
+    document, body = json.loads(content[20 : 20 + length]), content[20 + length :]
+    document["accessors"] += [
+        {"componentType": 5126, "count": 8, "type": "VEC3", "sparse": {"count": 1, "indices": {}, "values": {}}},
+        {"componentType": 5126, "count": 2_000_000_000, "type": "VEC3"},
+    ]
+    document["meshes"][0]["primitives"][0]["targets"] = [{"POSITION": len(document["accessors"]) - 2}]
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<5I", 0x46546C67, 2, 20 + len(text) + len(body), len(text), 0x4E4F534A)
+    (tmp_path / "plain.glb").write_bytes(content)
+    (tmp_path / "morph.glb").write_bytes(head + text + body)
+    plain, morph = draw(tmp_path / "plain.glb", "plain.png"), draw(tmp_path / "morph.glb", "morph.png")
+    assert np.array_equal(plain[0], morph[0])
+    assert plain[1]["source_faces"] == morph[1]["source_faces"] == 12
 
 
 def test_nothing_is_told_where_a_colour_was_asked_for(draw: Callable[..., Any], tmp_path: Path) -> None:
