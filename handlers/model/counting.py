@@ -1,5 +1,6 @@
 """How many faces a model has, from its header or a quick scan, and whether the header can be true at all."""
 
+import codecs
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -70,21 +71,26 @@ def count_faces(path: Path) -> Counted:
     return counted
 
 
+def beginning(path: Path) -> bytes:
+    """The first bytes of a model, without the mark that some programs put before UTF-8."""
+    with path.open("rb") as file:
+        return file.read(_HEAD).removeprefix(codecs.BOM_UTF8)
+
+
 def _stl(path: Path, size: int) -> Counted:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     promised = struct.unpack_from("<I", head, 80)[0] if len(head) >= _STL_HEADER else 0
     if len(head) >= _STL_HEADER and size == _STL_HEADER + _STL_FACE * promised:
         return Counted(kind="stl", size=size, faces=promised, vertices=3 * promised, exact=True)
-    if head.lstrip()[:5].lower() != b"solid" or b"\0" in head:
+    if head.removeprefix(codecs.BOM_UTF8).lstrip()[:5].lower() != b"solid" or b"\0" in head:
         raise Unusable(f"{path.name} promises {counted(promised, 'face')}, which do not fit its {size} bytes")
-    faces = _occurrences(path, b"endfacet")
+    faces = _occurrences(path, b"endfacet") + _occurrences(path, b"ENDFACET")
     return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
 
 
 def _ply(path: Path, size: int) -> Counted:
-    with path.open("rb") as file:
-        head, end, _ = file.read(_HEAD).partition(b"end_header")
+    head, end, _ = beginning(path).partition(b"end_header")
     if not head.startswith(b"ply") or not end:
         raise Unusable(f"{path.name} has no PLY header")
     binary = b"format ascii" not in head
@@ -108,8 +114,7 @@ def _ply(path: Path, size: int) -> Counted:
 
 
 def _off(path: Path, size: int) -> Counted:
-    with path.open("rb") as file:
-        head = re.sub(rb"#[^\n]*", b"", file.read(_HEAD))
+    head = re.sub(rb"#[^\n]*", b"", beginning(path))
     found = re.match(rb"\s*[A-Z0-9]*OFF\s+(\d{1,18})\s+(\d{1,18})(?!\d)", head)
     if found is None:
         raise Unusable(f"{path.name} has no OFF header")

@@ -1,5 +1,6 @@
 """Load a model as triangles. trimesh reads the formats; it gets an open file and no access to any other."""
 
+import codecs
 import io
 import re
 import warnings
@@ -17,7 +18,7 @@ from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
 from ..io_errors import error_text
-from .counting import MAX_FACES
+from .counting import MAX_FACES, beginning
 from .gltf import TEXTURED, read_gltf
 from .paint import ByFace, Paint, Plain, paint_of
 
@@ -205,7 +206,6 @@ def _upright(model: Model, axis: str) -> Model:
 
 _PLAIN = bytes(range(128)).replace(b"\t", b" ") + b"?" * 128
 """ASCII as it is, and a question mark for anything else: names and comments come in any encoding, and are not used."""
-_HEAD = 65_536
 _OTHER_LINES = re.compile(rb"^(?![ \t]*[vf][ \t])[^\n]*\n?", re.MULTILINE)
 _OTHER_WORDS = re.compile(rb"/[^\s]*|#[^\n]*")
 """Textures and normals of a corner, and comments."""
@@ -219,17 +219,16 @@ _NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
 def open_model(path: Path, kind: str) -> BinaryIO:
     """The file as trimesh can read it. `kind` is its suffix, without the dot."""
     if kind == "obj":
-        return BytesIO(_plain_obj(path.read_bytes()))
-    with path.open("rb") as file:
-        head, end, _ = file.read(_HEAD).partition(b"end_header")
+        return BytesIO(_plain_obj(path.read_bytes().removeprefix(codecs.BOM_UTF8)))
+    head, end, _ = beginning(path).partition(b"end_header")
     if kind == "off" or (kind == "stl" and head.lstrip()[:5].lower() == b"solid" and b"\0" not in head):
-        text = path.read_bytes()
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         return BytesIO(text if text.isascii() else text.translate(_PLAIN))
     if kind == "ply" and end:
-        whole = path.read_bytes()
+        whole = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         if b"format ascii" not in head and (triangles := _triangles_of_ply(head, whole)):
             return BytesIO(triangles)
-        if not head.isascii():
+        if not head.isascii() or len(whole) < path.stat().st_size:
             return BytesIO(head.translate(_PLAIN) + whole[len(head) :])
     return path.open("rb")
 

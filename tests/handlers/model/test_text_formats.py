@@ -39,6 +39,7 @@ TWO = corners() + faces() + corners(3.0) + faces(offset=4)
             id="with textures and normals",
         ),
         pytest.param(TWO.replace("\n", "\r\n"), id="windows"),
+        pytest.param("\xef\xbb\xbf" + TWO, id="with a mark of UTF-8"),
         pytest.param(TWO.replace(" 2\n", " \\\n2\n"), id="broken lines"),
         pytest.param(TWO.replace("f ", "f\t").replace("\n", " # so it is\n"), id="with comments"),
         pytest.param("mtllib a.mtl\no Terrain d\xe9j\xe0\n" + TWO + "usemtl Terraind\xfck\n", id="latin-1"),
@@ -73,6 +74,21 @@ def test_a_text_in_another_encoding_is_read(suffix: str, draw: Callable[..., Any
         path.write_bytes(box.export(file_type="off").encode().replace(b"OFF", b"OFF\n# " + name, 1))
     _, result = draw(path)
     assert result["source_faces"] == 12
+
+
+@pytest.mark.parametrize(("suffix", "change"), [("stl", "mark"), ("ply", "mark"), ("off", "mark"), ("stl", "capitals")])
+def test_a_text_as_programs_of_windows_write_it_is_read(
+    suffix: str, change: str, draw: Callable[..., Any], tmp_path: Path
+) -> None:
+    how = {"file_type": "stl_ascii"} if suffix == "stl" else {"file_type": suffix}
+    text = trimesh.creation.box().export(**how, **({"encoding": "ascii"} if suffix == "ply" else {}))
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / f"plain.{suffix}").write_bytes(content)
+    changed = content.upper() if change == "capitals" else b"\xef\xbb\xbf" + content
+    (tmp_path / f"other.{suffix}").write_bytes(changed.replace(b"\n", b"\r\n"))
+    plain, other = (draw(tmp_path / f"{name}.{suffix}", f"{name}.png") for name in ("plain", "other"))
+    assert np.array_equal(plain[0], other[0])
+    assert plain[1]["source_faces"] == other[1]["source_faces"] == 12
 
 
 @pytest.mark.parametrize("suffix", ["gltf", "glb"])
