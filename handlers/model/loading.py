@@ -21,6 +21,7 @@ from ..io_errors import error_text
 from .counting import MAX_FACES, beginning
 from .gltf import TEXTURED, read_gltf
 from .paint import ByFace, Paint, Plain, paint_of
+from .threemf import in_one_file
 
 Y_UP = ("glb", "gltf", "obj")
 _NOT_THERE = "faces of the model have corners that are not there"
@@ -220,6 +221,8 @@ def open_model(path: Path, kind: str) -> BinaryIO:
     """The file as trimesh can read it. `kind` is its suffix, without the dot."""
     if kind == "obj":
         return BytesIO(_plain_obj(path.read_bytes().removeprefix(codecs.BOM_UTF8)))
+    if kind == "3mf" and (joined := in_one_file(path)):
+        return joined
     head, end, _ = beginning(path).partition(b"end_header")
     if kind == "off" or (kind == "stl" and head.lstrip()[:5].lower() == b"solid" and b"\0" not in head):
         text = path.read_bytes().removeprefix(codecs.BOM_UTF8)

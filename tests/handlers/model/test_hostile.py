@@ -294,6 +294,43 @@ def test_a_3mf_whose_objects_multiply_or_hold_themselves(refused: Callable[[Path
     assert "repeats its objects" in refused(threemf(tmp_path / "b.3mf", plate(ring)))
 
 
+def test_objects_of_a_3mf_stand_in_several_files(draw: Callable[..., Any], tmp_path: Path) -> None:
+    """As slicers write them: each part of an object is one in another file, where ids begin anew."""
+    production = 'xmlns:p="http://schemas.microsoft.com/3dmanufacturing/production/2015/06"'
+
+    def model(objects: str, items: str = "") -> str:
+        return f"<model {CORE} {production}><resources>{objects}</resources><build>{items}</build></model>"
+
+    def used(file: str, number: int, x: int) -> str:
+        place = f'p:path="/3D/Objects/{file}.model" objectid="{number}"'
+        return f'<component {place} transform="1 0 0 0 1 0 0 0 1 {x} 0 0"/>'
+
+    part = f'<object id="1" p:UUID="a">{TETRAHEDRON}</object><object id="2">{TETRAHEDRON}</object>'
+    whole = f'<object id="1"><components>{used("a", 1, 0)}{used("a", 2, 5)}</components></object>'
+    whole += f'<object id="2"><components>{used("b", 1, 10)}</components></object>'
+    threemf(
+        tmp_path / "parts.3mf",
+        model(
+            whole, '<item objectid="1"/><item objectid="2"/><item objectid="1" transform="1 0 0 0 1 0 0 0 1 0 7 0"/>'
+        ),
+        **{"3D/Objects/a.model": model(part), "3D/Objects/b.model": model(part)},
+    )
+    _, result = draw(tmp_path / "parts.3mf")
+    assert result["source_faces"] == 5 * 4
+    assert result["source_bounds"] == [[0, 0, 0], [11, 8, 1]]
+
+
+def test_objects_of_a_3mf_in_several_files_multiply(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    def doubled(number: int) -> str:
+        twice = f'<component objectid="{number + 1}"/>' * 2
+        return f'<object id="{number}"><components>{twice}</components></object>'
+
+    half = "".join(map(doubled, range(1, 10)))
+    there = '<object id="10"><components><component path="/3D/b.model" objectid="1"/></components></object>'
+    more = {"3D/b.model": plate(half + f'<object id="10">{TETRAHEDRON}</object>', "")}
+    assert "repeats its objects" in refused(threemf(tmp_path / "a.3mf", plate(half + there), **more))
+
+
 def test_a_zip_without_a_model(refused: Callable[[Path], str], tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.3mf", "w") as archive:
         archive.writestr("word/document.xml", "<a/>")
