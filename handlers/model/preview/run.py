@@ -20,7 +20,7 @@ from ...media.pictures import save, write_picture
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ...side_by_side import TickFunction, side_by_side
-from ..counting import Counted, count_faces
+from ..counting import Counted, beginning, count_faces
 from ..loading import Model, load_model
 from ..threemf import has_colours
 from .camera import Camera, cameras, cell, view_grid
@@ -62,6 +62,11 @@ _HEAD = 65_536
 """Bytes at the beginning, in which exporters name the other file."""
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*[^\s])", re.MULTILINE)
 _TEXTURE = re.compile(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]*[^\s])", re.MULTILINE | re.IGNORECASE)
+_COLOURED_CORNERS = re.compile(rb"\s*(?:ST)?CN?OFF")
+_DIGITS = 9
+"""Of a number of corners that are looked at."""
+_STL_NAME = 80
+"""Bytes at the beginning of a binary stl, where programs say that its faces have colours."""
 _LONGEST = 100
 _PROMISING = ("ply", "off")
 """Formats of text whose header says how many faces there are, in polygons: as triangles they are as many, or more."""
@@ -84,7 +89,20 @@ def unread_colours(path: Path) -> list[str]:
             return [f"the texture {name} is not read" for name in _names(path, _TEXTURE)]
         case ".3mf" if has_colours(path):
             return ["colours of a 3mf are not read"]
+        case ".off" if _off_has_colours(path):
+            return ["colours of an off are not read"]
+        case ".stl" if b"COLOR=" in beginning(path)[:_STL_NAME]:
+            return ["colours of an stl are not read"]
     return []
+
+
+def _off_has_colours(path: Path) -> bool:
+    """By its first word, which tells of colours of the corners, or by the last face, which has its own behind it."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _HEAD))
+        words = file.read().strip().rpartition(b"\n")[2].partition(b"#")[0].split()
+    coloured = bool(words) and words[0].isdigit() and len(words) > int(words[0][:_DIGITS]) + 1
+    return coloured or _COLOURED_CORNERS.match(beginning(path)) is not None
 
 
 def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:

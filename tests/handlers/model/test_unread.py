@@ -13,6 +13,7 @@ import trimesh
 from PIL import Image
 
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+FACET = "facet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
 SPACE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" unit="millimeter"'
 MESH = (
     '<mesh><vertices><vertex x="0" y="0" z="0"/><vertex x="9" y="0" z="0"/><vertex x="0" y="9" z="0"/>'
@@ -40,6 +41,15 @@ def threemf(path: Path, materials: str) -> None:
         ("a.obj", "mtllib c\x1b[2Jl.mtl \r\n" + TRIANGLE, ["materials in c?[2Jl.mtl are not read"]),
         ("a.ply", PLY.format("comment TextureFile skin.png\n"), ["the texture skin.png is not read"]),
         ("a.ply", PLY.format(""), None),
+        ("a.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", None),
+        ("a.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2 255 0 0\n", ["colours of an off are not read"]),
+        (
+            "a.off",
+            "COFF\n3 1 0\n0 0 0 255 0 0 255\n1 0 0 255 0 0 255\n0 1 0 9 9 9 9\n3 0 1 2\n",
+            ["colours of an off are not read"],
+        ),
+        ("a.stl", "solid COLOR=1\n" + FACET + "endsolid\n", ["colours of an stl are not read"]),
+        ("a.stl", "solid\n" + FACET + "endsolid\n", None),
         ("a.3mf", MATERIALS, ["colours of a 3mf are not read"]),
         ("a.3mf", "", None),
     ],
