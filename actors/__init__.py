@@ -1,1 +1,1 @@
-"""Who does it and when: scheduler, worker pool, resource monitor, notifier, projector, and their supervisor."""
+"""The actors of the service: scheduler, worker pool, resource monitor, notifier, projector, and their supervisor."""

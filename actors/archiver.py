@@ -1,7 +1,7 @@
 """Archives: moves the beginning of the log, range by range, from `log.db` into compressed files.
 
-A file is written beside, brought to the disk, and read back before the Scheduler records it. Only then its rows are
-deleted, some at a time. So at each moment every record is in one of both, and a start finishes what was begun.
+An archive is written beside the log, flushed to the disk, and read back before the Scheduler records it. Only then are
+its rows deleted, in steps. So every record is always in one of the two, and a start finishes what was begun.
 """
 
 import threading
@@ -34,7 +34,7 @@ from .core.messages import Archive
 from .core.state import SchedulerState
 
 ROWS_AT_ONCE = 2000
-"""Rows that are deleted at once: the Scheduler does nothing else meanwhile."""
+"""Rows that are deleted in one step: the Scheduler does nothing else meanwhile."""
 _ANSWER_WITHIN = 60.0
 _TELL_EVERY = 4096
 
@@ -48,8 +48,8 @@ class Archiver:
         log_path: the log.
         tell: gets messages for the Scheduler.
         ask: asks the Scheduler.
-        alone: held while archives are written, by whoever does it.
-        stopping: whether the service is about to stop; then it ends after a range.
+        alone: held by any thread while it writes archives.
+        stopping: whether the service is about to stop; then it stops after the current range.
     """
 
     size = RANGE
@@ -71,7 +71,7 @@ class Archiver:
         self._stopping = stopping
 
     def count(self, before: int | datetime | None) -> Archived:
-        """What `archive` would archive. Raises `OnlyInFiles`."""
+        """Count what `archive` would archive. Raises `OnlyInFiles`."""
         refuse_database(self._log_path)
         with closing(read_log(self._log_path)) as log:
             return archivable(log, before, self._oldest(), self.size)
@@ -85,20 +85,20 @@ class Archiver:
         configured_at: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Archived:
-        """Archive all whole ranges before a position or a time that hold nothing of an unfinished task.
+        """Archive all whole ranges before a position or a time that hold no record of an unfinished task.
 
         Args:
-            before: a position or a time; none: as much as may be.
-            actor: who wants it.
+            before: a position or a time; None for as much as possible.
+            actor: who asks for it.
             reason: why.
-            configured_at: where the policy is recorded that asks for it, if one does.
-            progress: is told how many records are archived, and how many are to be.
+            configured_at: the position of the policy that asks for it; 0 without one.
+            progress: gets how many records are archived, and how many are to be archived in all.
 
         Raises:
-            NotReady, OutcomeUnknown: it could not be recorded. What was archived until then stays so.
+            NotReady, OutcomeUnknown: an archive could not be recorded. Earlier ones remain.
             OnlyInFiles: the log is on PostgreSQL.
             LogFull, LogNotWritable, DiskFailed: a file could not be written.
-            LogCorrupt: it does not hold what the log does.
+            LogCorrupt: an archive differs from the log.
         """
         refuse_database(self._log_path)
         with self._alone, closing(read_log(self._log_path)) as log:
@@ -129,7 +129,7 @@ class Archiver:
             )
 
     def finish(self) -> None:
-        """Delete the rows that are archived and still there."""
+        """Delete the archived rows that are still in `log.db`."""
         while self._ask(DeleteArchived(ROWS_AT_ONCE)):
             pass
 
@@ -151,7 +151,7 @@ class Archiver:
 
 
 def oldest_unfinished(state: SchedulerState) -> int:
-    """The unfinished task with the lowest number; 0: there is none."""
+    """The lowest id of an unfinished task; 0 if there is none."""
     return next(iter(state.tasks.open_ids()), 0)
 
 
@@ -162,12 +162,12 @@ def refuse_database(log: Path) -> None:
 
 
 def archivable(log: LogReader, before: int | datetime | None, oldest: int, size: int) -> Archived:
-    """How much would be archived.
+    """Count what would be archived.
 
     Args:
         log: the log.
-        before: a position or a time; none: as much as may be.
-        oldest: the unfinished task with the lowest number; 0: there is none.
+        before: a position or a time; None for as much as possible.
+        oldest: the lowest id of an unfinished task; 0 if there is none.
         size: records in one archive.
     """
     found = _ranges(log, before, oldest, size)
@@ -189,15 +189,15 @@ def _ranges(log: LogReader, before: int | datetime | None, oldest: int, size: in
 def write_and_check(
     log: Path, span: NumberRange, rows: Iterable[Row], before: bytes, root: str, replaces: KnownArchive | None = None
 ) -> SegmentArchived:
-    """Write an archive and read it back; the event that is to be recorded of it.
+    """Write an archive, read it back, and return the event that records it.
 
     Args:
         log: the log that it belongs to.
         span: its range.
         rows: its records, each with its hash last.
-        before: the hash in front of them.
-        root: that its tree has to have.
-        replaces: the archive whose place it takes.
+        before: the hash of the record before them.
+        root: the root that its tree must have.
+        replaces: the archive that it replaces.
     """
     folder = folder_of(log)
     part = folder / f"{span.first:012d}.part"
@@ -229,7 +229,7 @@ def write_and_check(
 
 
 def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange]) -> SegmentArchived:
-    """Write an archive once more, with stubs in the place of what is to be dropped; the event to be recorded of it."""
+    """Write an archive again, with stubs for the dropped records, and return the event that records it."""
     span = NumberRange(segment.first, segment.last)
     with closing(read_log(log_path)) as log:
         before = _hash_before(log, span.first)
@@ -241,7 +241,7 @@ def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange
 
 
 def discard_archive(log: Path, event: SegmentArchived) -> None:
-    """Remove the file of an archive that was not recorded. Not one that was: the same content has the same name."""
+    """Remove the file of an archive, unless the archive is recorded: the same content has the same name."""
     with closing(read_log(log)) as reader:
         if event.sha256 not in {segment.sha256 for segment in reader.segments()}:
             (folder_of(log) / segment_of(event).name).unlink(missing_ok=True)
@@ -275,19 +275,19 @@ def _telling(rows: Iterable[Row], progress: Callable[[int], None]) -> Iterator[R
 
 
 class SchedulerReply:
-    """Where an answer of the Scheduler goes."""
+    """Hands an answer of the Scheduler to a waiting thread."""
 
     def __init__(self) -> None:
         self._answer: Accepted | TasktrailError | None = None
         self._there = threading.Event()
 
     def put(self, answer: Accepted | TasktrailError) -> None:
-        """Called by the Scheduler."""
+        """Take the answer. Called by the Scheduler."""
         self._answer = answer
         self._there.set()
 
     def get(self) -> Accepted:
-        """Wait for the answer. Raises the error that it is, or `NotReady` when none comes."""
+        """Wait for the answer. If it is an error, raises it. If none comes, raises `NotReady`."""
         if not self._there.wait(_ANSWER_WITHIN) or self._answer is None:
             raise NotReady(f"The Scheduler did not answer within {_ANSWER_WITHIN:g} s")
         if isinstance(self._answer, TasktrailError):

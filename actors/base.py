@@ -1,8 +1,8 @@
-"""What all actors share: the class itself, an alarm, and the messages that they send each other.
+"""The base of all actors: their class, an alarm, and the messages that they send each other.
 
-Pykka's own rules are harsh: an exception while handling a `tell` ends the actor for good and drops its inbox;
-`SystemExit` in one actor stops all actors; an exception in `on_start` is only logged. So no exception may leave
-`receive`, and the supervisor pings an actor before it trusts it.
+Pykka's own rules are harsh. An exception while handling a `tell` ends the actor for good and drops its inbox.
+`SystemExit` in one actor stops all actors. An exception in `on_start` is only logged. So no exception may leave
+`handle`, and the supervisor pings an actor before it trusts it.
 """
 
 import logging
@@ -41,7 +41,7 @@ _logged: dict[tuple[str, ...], tuple[float, int]] = {}
 
 
 def log_error(event: str, error: BaseException, **about: str) -> None:
-    """Log an error with its traceback. When one like it was logged a moment ago it is only counted."""
+    """Log an error with its traceback. If the same error was logged within `SAME_ERROR_EVERY`, only count it."""
     key, now = (event, type(error).__name__, *about.values()), time.monotonic()
     at, left_out = _logged.get(key, (now - SAME_ERROR_EVERY, 0))
     if now - at < SAME_ERROR_EVERY:
@@ -52,7 +52,7 @@ def log_error(event: str, error: BaseException, **about: str) -> None:
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """Asks whether the actor lives. It answers `PONG` once it has handled all earlier messages."""
+    """Asks whether the actor is alive. It answers `PONG` once it has handled all earlier messages."""
 
 
 PING = Ping()
@@ -60,18 +60,18 @@ PONG = "pong"
 
 
 class Activity(msgspec.Struct):
-    """What an actor does just now. One that goes on to another message is busy and does not hang."""
+    """The current activity of an actor. An actor whose `number` grows is busy and does not hang."""
 
     number: int = 0
     """How many steps it has begun: messages, and parts of long work."""
     done: int = -1
-    """The number of the last step when it had handled a message. It may also hang before the first."""
+    """The value of `number` when the last message was finished; -1 before, as it may hang before the first message."""
     message: str = ""
     """The type of the latest message."""
     thread: int = 0
 
     def where(self) -> str:
-        """The innermost calls of its thread just now, the deepest last."""
+        """The innermost calls of its thread now, the deepest last."""
         frame = sys._current_frames().get(self.thread)  # noqa: SLF001 - what the sys module offers for this
         calls = traceback.extract_stack(frame)[-_CALLS:] if frame else []
         return " > ".join(f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in calls)
@@ -79,14 +79,14 @@ class Activity(msgspec.Struct):
 
 _CALLS = 6
 activities: dict[str, Activity] = {}
-"""By the actor's URN."""
+"""An actor's URN → its activity."""
 
 
 class Actor(pykka.ThreadingActor):
     """Handles one message at a time in a thread of its own. Subclasses write `receive`.
 
-    Pykka calls `on_receive`, which notes what is being handled. It calls `handle`, which lets no error out, and that
-    calls `receive`. The Scheduler also writes `handle`: an error in a question goes to who has asked, and is no fault.
+    Pykka calls `on_receive`, which notes the message in `activities` and calls `handle`. That calls `receive` and lets
+    no error out. The Scheduler overrides `handle`: an error in a question goes to the sender and is no fault.
     """
 
     def __init__(self) -> None:
@@ -97,11 +97,11 @@ class Actor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_actor_inbox() -> Any:
-        # Pykka's default is a queue.Queue: two condition variables in Python, and most of what a message costs.
+        # Pykka's default, queue.Queue, has two condition variables in Python: most of the cost of a message.
         return SimpleQueue()
 
     def on_receive(self, message: Any) -> Any:
-        """Handle a message, and note that."""
+        """Handle a message, and note its start and its end in `activities`."""
         doing = self._activity
         doing.number += 1
         doing.message, doing.thread = type(message).__name__, threading.get_ident()
@@ -127,7 +127,7 @@ class Actor(pykka.ThreadingActor):
             return None
 
     def tell_progress(self, _reached: int, _goal: int) -> None:
-        """Called in the middle of long work, to show that the actor does not hang."""
+        """Show that the actor does not hang. Called in the middle of long work."""
         self._activity.number += 1
 
     def receive(self, message: Any) -> Any:
@@ -135,10 +135,10 @@ class Actor(pykka.ThreadingActor):
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Called before a ping is answered: finish work that was put off."""
+        """Finish work that was put off. Called before a ping is answered."""
 
     def on_fault(self, message: Any, error: BaseException) -> None:
-        """Called after a message could not be handled: put the actor's own state right again."""
+        """Repair the actor's own state. Called after a message could not be handled."""
 
 
 _LONGEST_SLEEP = 30.0
@@ -146,36 +146,36 @@ _LONGEST_SLEEP = 30.0
 
 
 class Alarm:
-    """Calls `ring` from its own thread at the set moment; setting it again replaces the moment.
+    """Calls `ring` from its own thread at the set time. Setting it again replaces the time.
 
-    A moment is one of the wall clock, or so many seconds away, whatever becomes of the wall clock meanwhile.
+    `set` takes a time of the wall clock. `set_after` takes a delay, which changes of the wall clock do not affect.
     """
 
     def __init__(self, ring: Callable[[], None], clock: Clock, name: str = "alarm") -> None:
         self._ring = ring
         self._clock = clock
         self._at: datetime | float | None = None
-        """A float is of the monotonic clock."""
+        """When to ring: a float is a time of the monotonic clock."""
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def set(self, at: datetime | None) -> None:
-        """Ring at `at`; with None do not ring. A moment in the past rings at once."""
+        """Ring at `at`; with None do not ring. A time in the past rings at once."""
         if at == self._at:
             return
         self._replace(at)
 
     def set_after(self, seconds: float) -> None:
-        """Ring so many seconds from now."""
+        """Ring after `seconds`."""
         self._replace(self._clock.monotonic() + seconds)
 
     def _replace(self, at: datetime | float | None) -> None:
         with self._changed:
             before = self._seconds_left()
             self._at = at
-            if self._seconds_left() < before:  # a later moment is found when the thread wakes for the earlier one
+            if self._seconds_left() < before:  # the thread finds a later time when it wakes at the earlier one
                 self._changed.notify()
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class Alarm:
                 self._at = None
             try:
                 self._ring()
-            except pykka.ActorDeadError:  # whoever is rung for has just stopped
+            except pykka.ActorDeadError:  # the actor that it rings for has just stopped
                 continue
             except Exception:  # an error in `ring` must not end the alarm for good
                 logger.exception("an alarm could not be handled", alarm=self._thread.name)
@@ -209,7 +209,7 @@ class Alarm:
         return (at - self._clock.now()).total_seconds()
 
 
-# --- the messages between actors, beside those of the core
+# --- the messages between actors, except those of the core
 
 _Reply: TypeAlias = Callable[[Accepted | TasktrailError], None]
 
@@ -217,15 +217,15 @@ _Reply: TypeAlias = Callable[[Accepted | TasktrailError], None]
 class Ticket(msgspec.Struct, frozen=True):
     """Travels with a command as its token: it says where the answer goes, and makes a repetition harmless.
 
-    `reply` is called in the Scheduler's thread, after the commit: it must be quick, must not raise, and must let a
-    second call pass.
+    `reply` is called in the Scheduler's thread, after the commit. It must be quick, must not raise, and must accept a
+    second call.
     """
 
     reply: _Reply
     command_id: str
     digest: bytes
     fresh: bool = False
-    """The command id is new, so there is no earlier answer to look for."""
+    """Whether the command id is new, so that there is no earlier answer to look for."""
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -233,22 +233,22 @@ class Committed(msgspec.Struct, frozen=True):
 
     records: list[Recorded]
     tasks: dict[int, TaskState]
-    """The tasks that they are about, as they are after the last of them."""
+    """The tasks of the records, in their state after the last record."""
     queued_at: dict[int, datetime]
-    """Of tasks that have started: since when they had waited for free resources only."""
+    """Task that has started → the time since which it had waited only for free resources."""
     seconds: float
-    """What writing them took."""
+    """How long writing the records took."""
 
 
 class Wake(msgspec.Struct, frozen=True):
-    """Something is in the feed."""
+    """Tells a consumer that its feed has records."""
 
 
 WAKE = Wake()
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """For the executor, in order."""
+    """Orders for the executor, in the order in which they are to be carried out."""
 
     orders: list[Order]
 
@@ -260,7 +260,7 @@ class Catch(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """For the Projector: the views were checked. `damage` says what is wrong with them, if anything is."""
+    """For the Projector: the views were checked. `damage` describes their damage; empty if they are sound."""
 
     damage: str
 
@@ -272,13 +272,13 @@ class Damaged(msgspec.Struct, frozen=True):
 
 
 class PutInPlace(msgspec.Struct, frozen=True):
-    """For the Projector: views were built beside the live ones, and are to replace them.
+    """For the Projector: replace the live views by the views that were built beside them.
 
-    It answers with their position, or with the error that kept it from doing so.
+    It answers with the position of the new views, or with the error that prevented the replacement.
     """
 
     beside: Path | None = None
-    """Where, if not in the usual place. Then nothing of the old ones may stay in any file."""
+    """The place of the new views; None for the usual one. If given, no data of the old views may stay in any file."""
 
 
 class DestroyKeys(msgspec.Struct, frozen=True):
@@ -288,13 +288,13 @@ class DestroyKeys(msgspec.Struct, frozen=True):
 
 
 class DeleteArchived(msgspec.Struct, frozen=True):
-    """For the Scheduler, which owns the log: delete some rows that are archived. It answers how many are left."""
+    """For the Scheduler, which owns the log: delete up to `limit` archived rows. It answers how many are left."""
 
     limit: int
 
 
 class DeleteSnapshots(msgspec.Struct, frozen=True):
-    """For the Snapshotter: delete all snapshots, also one that is being taken. It answers when that is done."""
+    """For the Snapshotter: delete all snapshots, even an unfinished one. It answers when that is done."""
 
 
 class StateQuery(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
-"""The results of the tasks that a task has waited for: read from the log when its attempt begins, and handed over.
+"""Gives an attempt the results of the tasks that its task depends on, read from the log when it begins.
 
-The Scheduler's memory does not hold what is completed, and a replay of its decisions has no use for it.
+The Scheduler's memory does not hold completed tasks, and a replay of its decisions does not need their results.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,35 +13,35 @@ from ..events import Completed, Recorded, TasktrailError
 from ..events.reports import Order, Run
 
 _MOST = 1024 * 1024
-"""Bytes of results that one attempt may be given. One result has at most 64 KiB."""
+"""Bytes of results that one attempt may get. One result has at most 64 KiB."""
 
 
 class LastRecords(Protocol):
-    """What is asked of the log."""
+    """The part of the log that is needed here."""
 
     def last_of(self, task_id: int) -> Recorded | None:
         """The latest event of a task."""
 
     def close(self) -> None:
-        """Nothing more will be asked."""
+        """Close it: no more queries follow."""
 
 
 class DependencyResults:
-    """Gives attempts what they depend on. Belongs to one thread, as the reader does that it opens when it is needed."""
+    """Adds the results of dependencies to orders. Belongs to one thread, like the reader that it opens when needed."""
 
     def __init__(self, open_log: Callable[[], LastRecords]) -> None:
         self._open_log = open_log
         self._log: LastRecords | None = None
 
     def given_to(self, orders: Sequence[Order]) -> list[Order]:
-        """The orders, runs with their results. What several of them wait for is read once."""
+        """Return the orders, with results added to each `Run`. A dependency that several runs share is read once."""
         known: dict[int, Recorded | None] = {}
         return [self._run_with(order, known) if isinstance(order, Run) else order for order in orders]
 
     def _run_with(self, run: Run, known: dict[int, Recorded | None]) -> Run:
-        """Where the results are too many or cannot be read, the order says so: the handler may not care.
+        """Add the results, or the reason why they are too large or cannot be read: the handler may not need them.
 
-        A dependency that has ended otherwise and is ignored has no result, and is left out.
+        A dependency that did not complete, but whose end is ignored, has no result and is left out.
         """
         results, size = {}, 0
         try:
@@ -62,7 +62,7 @@ class DependencyResults:
         return replace(run, results=results) if results else run
 
     def close(self) -> None:
-        """Close the reader; it is opened again when it is needed."""
+        """Close the reader; it is opened again when needed."""
         if self._log is not None:
             self._log.close()
             self._log = None

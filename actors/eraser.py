@@ -1,7 +1,7 @@
-"""The Eraser: after a user was erased it makes anew what is folded from the log, and deletes what tasks have left.
+"""The Eraser: erases a user. It destroys keys, rebuilds the views, and deletes snapshots and the files of tasks.
 
-The log names what is to be done (`UserErased`), and says when it is done (`ErasureFinished`). So a kill in between
-costs only time: the next start begins with it. Each step may be done twice.
+The log records the order (`UserErased`) and the end (`ErasureFinished`). So a kill in between costs only time: the next
+start goes on with it. Each step may be repeated.
 """
 
 import threading
@@ -29,7 +29,7 @@ _WITHIN = 600.0
 
 
 class Folders(NamedTuple):
-    """What there is of tasks beside the log."""
+    """The log, and the other places with data of tasks."""
 
     log: Path
     views: Path
@@ -39,18 +39,18 @@ class Folders(NamedTuple):
 
 
 class Eraser(Actor):
-    """Finishes what was promised, one erasure after another.
+    """Finishes the erasures that the log has recorded.
 
     Args:
         folders: where the data lies.
-        pending: the promises that are open, by position.
-        ask_scheduler, ask_snapshotter, ask_projector: have their parts done by them, within so many seconds.
-        report: tells the Scheduler that one is finished.
+        pending: returns the unfinished erasures by position.
+        ask_scheduler, ask_snapshotter, ask_projector: make these actors do their parts within a number of seconds.
+        report: tells the Scheduler that an erasure is finished.
         rebuilding: held while views are built beside the live ones.
         clock: for trying again.
-        stopping: whether the service stops. Then views are not built to their end.
-        owes: notes, for good, whether this data folder still has what is of an erased user. The log does not say that
-            of one folder among several: a service on another may finish what a kill has cut short here.
+        stopping: whether the service stops. Then a build of views is abandoned.
+        owes: records durably whether this data folder still holds data of an erased user. The log cannot say that of
+            one folder among several: after a kill here, a service with another folder may finish the erasure.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class Eraser(Actor):
         self._owes = owes
 
     def on_start(self) -> None:
-        """Destroy keys that a kill has left at once, before anybody is let in; the rest is done beside the work."""
+        """Destroy keys that a kill has left, before any request is served. The rest is done while the service works."""
         self._retrier = Retrier("eraser", self._ring, self._clock, lambda _: None, rest=REST_AFTER_BUILD)
         self._destroy_keys(self._pending().values())
         self.actor_ref.tell(WAKE)
 
     def on_stop(self) -> None:
-        """What is not finished goes on at the next start."""
+        """Stop trying. The next start goes on with unfinished erasures."""
         self._retrier.close()
 
     def receive(self, message: Any) -> None:
-        """Finish what is open."""
+        """Finish the open erasures."""
         if isinstance(message, Wake) and not self._stopping():
             self._retrier.run(self._finish)
 
@@ -138,22 +138,22 @@ class Eraser(Actor):
         self.tell_progress(reached, goal)
 
     def _delete_files(self, tasks: Collection[int]) -> None:
-        """What tasks have left, and what may hold anything of all tasks and is only kept to be quick, or to be safe."""
+        """Delete the files of these tasks, and all caches and old copies that may hold data of any task."""
         folders, of_tasks = self._folders, set(map(str, tasks))
         for folder in (folders.outputs, folders.work):
             for entry in _entries(folder):
                 if entry.name.partition(".")[0] in of_tasks:
                     remove_entry(entry)
-        for name in ("fetched", "results"):  # of files elsewhere; uploads are called off by whoever sweeps
+        for name in ("fetched", "results"):  # of files elsewhere; a sweep cancels uploads
             for entry in _entries(folders.work / FOLDER / name):
                 if entry.name.partition("-")[0] in of_tasks:
                     remove_entry(entry)
-        for entry in _entries(folders.pictures):  # their names do not say of which files they are
+        for entry in _entries(folders.pictures):  # their names do not say which files they show
             remove_entry(entry)
         data, views = folders.log.parent, folders.views.name
-        for entry in folders.views.parent.glob(f"{views}.*"):  # half-built ones, which a kill has left
+        for entry in folders.views.parent.glob(f"{views}.*"):  # half-built views that a kill has left
             remove_entry(entry)
-        for aside in data.glob("replaced-*"):  # by a restore; the log in there stays
+        for aside in data.glob("replaced-*"):  # files replaced by a restore; the log in there stays
             for entry in (*aside.glob(f"{views}*"), aside / "snapshots", aside / "tmp"):
                 remove_entry(entry)
 

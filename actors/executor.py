@@ -1,4 +1,4 @@
-"""The seam between the Scheduler and whatever runs attempts: processes of this machine, or of others."""
+"""The interface between the Scheduler and the executors, which run attempts on this machine or on others."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
@@ -12,58 +12,59 @@ Reporter: TypeAlias = Callable[[list[Report]], None]
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What this executor can promise here; `doctor` shows it."""
+    """The guarantees that this executor gives on this machine; `doctor` shows them."""
 
     hard_kill_tree: str
     """The mechanism that ends a whole process tree, in words."""
     kills_escaped: bool
-    """Whether it also ends processes that left for a session of their own or were daemonised."""
+    """Whether it also ends processes that started a session of their own or became daemons."""
     finds_orphans: bool
-    """Whether descendants are still found when the keeping process itself was killed."""
+    """Whether it still finds descendants after the process that keeps them was killed."""
 
 
 class Executor(Protocol):
-    """Runs attempts and reports what becomes of them.
+    """Runs attempts and reports their progress and their ends.
 
-    Rules that the contract suite checks for every implementation: each `Run` is answered by exactly one
+    The contract suite checks these rules for every implementation. Each `Run` is answered by exactly one
     `AttemptEnded`, and nothing about an attempt follows it. No end is reported while a process of the attempt is left.
-    A repeated order changes nothing; an order for an attempt that is unknown or over is ignored. Executors never
-    retry, and never start anything without an order. A `Run` that cannot be handed over ends as rejected, by name.
+    A repeated order changes nothing. An order for an attempt that is unknown or over is ignored. Executors never
+    retry, and never start anything without an order. A `Run` that cannot be handed over ends as rejected.
     `TellHeld` is answered by one `AttemptsHeld`, after the ends that were reported before it.
 
-    One whose attempts outlive the service tells, after `open`, what it finds of the attempts of earlier services:
-    `AttemptFound` for each that runs, its end for each that ran, and `AllFound` once no other one can be alive. Until
-    then it starts nothing, so that no task has two. It keeps an end, for the next service, until it is `Settled`.
+    If attempts outlive the service, the executor reports after `open` which attempts of earlier services it finds:
+    `AttemptFound` for each that still runs, and the end of each that is over. `AllFound` follows once no other attempt
+    can be alive. Until then the executor starts nothing, so that no task has two attempts. It keeps an end, for the
+    next service, until it is `Settled`.
     """
 
     @property
     def capabilities(self) -> Capabilities:
-        """What can be promised on this machine."""
+        """The guarantees on this machine."""
 
     @property
     def trouble(self) -> str:
-        """Why fewer attempts can run than should, in words; empty where nothing is known of."""
+        """The reason, in words, why fewer attempts can run than configured; empty if no reason is known."""
 
     def open(self, report: Reporter) -> None:
-        """Begin. `report` is called from the executor's own thread with all that came at once; it may call `do`."""
+        """Begin. `report` is called in the executor's own thread with reports that came at once; it may call `do`."""
 
     def capacity(self) -> int:
-        """Attempts that can run at once now. `CapacityChanged` follows each change, and says it once after `open`."""
+        """How many attempts can run at once now. `CapacityChanged` reports it after `open` and after each change."""
 
     def memory(self) -> dict[tuple[int, int], int]:
-        """Task and number of each attempt that runs → the bytes that its processes have in memory; from any thread.
+        """Task and number of each running attempt → the memory of its processes in bytes; from any thread.
 
-        Only those of which that is known are in it.
+        Attempts whose memory is unknown are left out.
         """
 
     def do(self, orders: Sequence[Order]) -> None:
         """Carry out orders, from any thread; never blocks long.
 
-        A `Run` beyond the capacity waits for the next free worker, a short one perhaps in a worker.
+        A `Run` beyond the capacity waits for the next free worker. A short one may wait inside a busy worker.
         """
 
     def close(self, timeout: float) -> None:
-        """Kill everything, wait up to `timeout` seconds for it to be gone. Open attempts end as stopped."""
+        """Kill everything, and wait up to `timeout` seconds until it is gone. Open attempts end as stopped."""
 
 
 def unbegun(run: Run) -> AttemptEnded:
@@ -72,11 +73,11 @@ def unbegun(run: Run) -> AttemptEnded:
 
 
 def unencodable(run: Run, error: Unencodable) -> AttemptEnded:
-    """The end of an attempt whose order cannot be sent. It is final: another attempt could not be sent either."""
+    """The end of an attempt whose order cannot be sent. It is final: a retry could not be sent either."""
     told = f"The attempt cannot be handed to a worker: {error}. Create the task again with other options."
     return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type=Unencodable.__name__)
 
 
 def stopped_instead(ended: AttemptEnded) -> AttemptEnded:
-    """The end of an attempt that was to stop: what broke then, broke because of that wish."""
+    """The end of an attempt that was asked to stop. A failure or a loss after that counts as stopped."""
     return msgspec.structs.replace(ended, outcome="stopped") if ended.outcome in ("failed", "lost") else ended

@@ -1,7 +1,7 @@
-"""How others follow the log: consumers that take committed records, and those that wait for one.
+"""Ways to follow the log: a feed of committed records for each consumer, and waits for a position or for a task's end.
 
-A consumer's own files may fail it: a full disk, a lock, a missing permission. None of this touches the log, which holds
-the truth. So such a failure must not end the consumer's actor, and with it the service; it is tried again.
+Access to a consumer's own files may fail: a full disk, a lock, a missing permission. This does not affect the log,
+which holds the truth. So such a failure must not end the consumer's actor and the service. The work is tried again.
 """
 
 import threading
@@ -20,7 +20,7 @@ from .base import Alarm, logger
 GATHER = timedelta(milliseconds=50)
 GATHER_MANY = timedelta(milliseconds=500)
 MANY = 1000
-"""Records a second. While more come, a consumer may gather for longer."""
+"""Records a second. While more come, a consumer may gather them for longer."""
 
 
 _T = TypeVar("_T")
@@ -34,11 +34,13 @@ class Feed(Generic[_T]):
     A consumer in a hurry may take earlier.
 
     Args:
-        ring: called in a thread of its own when there is something to take.
-        name: of the consumer, for the thread's name.
+        ring: called in a thread of its own when there are records to take.
+        clock: for the alarm.
+        name: the consumer's name, for the thread's name.
         gather: how long commits are gathered.
-        gather_many: the same while more than `MANY` records a second come; None: as long. Large batches cost less.
-        most: how many commits wait at most; further ones are dropped. With None all wait.
+        gather_many: the same while more than `MANY` records a second come; None for the same time. Large batches cost
+            less.
+        most: how many commits may wait; further ones are dropped. With None all wait.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Feed(Generic[_T]):
         self._dropped = 0
 
     def put(self, records: Sequence[_T]) -> None:
-        """Add what was committed."""
+        """Add the records of a commit."""
         if self._most is not None and len(self._waiting) >= self._most:
             self._dropped += len(records)
             return
@@ -73,7 +75,7 @@ class Feed(Generic[_T]):
             self._alarm.set_after(self._gather_many if self._many else self._gather)
 
     def take(self) -> list[_T]:
-        """Everything that waits, in order. The next `put` rings again."""
+        """Take all records that wait, in order. The next `put` rings again."""
         self._set = False
         taken: list[_T] = []
         while self._waiting:
@@ -95,25 +97,29 @@ class Feed(Generic[_T]):
 
 FIRST_RETRY = 0.25
 LAST_RETRY = 1.0
-"""Seconds between two tries: twice as long each time, up to the last."""
+"""Seconds between two tries. The pause starts at `FIRST_RETRY` and doubles each time, up to `LAST_RETRY`."""
 REST_AFTER_BUILD = 3.0
-"""Times as long as views were built: without room for them each try folds the whole log, and fails."""
+"""After a failed build of the views, the pause is at least this many times as long as the build took.
+
+Without room on the disk each try folds the whole log and fails.
+"""
 
 OnTrouble: TypeAlias = Callable[[Exception | None], None]
 
 
 class Postponed(NotReady):
-    """The work waits for somebody else, and goes on by itself: no trouble, so nobody has to look."""
+    """The work waits for other work and will go on by itself: no trouble that a person has to look at."""
 
 
 class Retrier:
     """Runs a consumer's work, and after a failure runs it again until it succeeds.
 
     Args:
-        name: of the consumer, for the log and the alarm's thread.
+        name: the consumer's name, for the log and the alarm's thread.
         ring: asks for another try; called in the alarm's thread.
+        clock: measures the pauses.
         on_trouble: gets the error when the work fails, and None when it succeeds again.
-        rest: after a failure it rests at least so many times as long as the work took.
+        rest: after a failure the pause is at least this many times as long as the work took.
     """
 
     def __init__(
@@ -129,7 +135,7 @@ class Retrier:
         self._trouble: Exception | None = None
 
     def run(self, work: Callable[[], None]) -> bool:
-        """Do the work, unless it failed a moment ago. Returns whether it was done."""
+        """Do the work, unless the pause after a failure still lasts. Returns whether the work was done."""
         if self._trouble is not None and self._clock.monotonic() < self._not_before:
             return False
         began = self._clock.monotonic()
@@ -163,7 +169,7 @@ class Retrier:
 
 
 class Watermark:
-    """How far something has come in the log. Cheap to raise when nobody waits."""
+    """The position that a consumer has reached in the log. It is cheap to raise when no thread waits."""
 
     def __init__(self) -> None:
         self.position = 0
@@ -172,20 +178,20 @@ class Watermark:
         self._risen = threading.Condition()
 
     def rise(self, position: int) -> None:
-        """Everything up to `position` is done now."""
+        """Set the position: everything up to `position` is done now."""
         self.position = max(self.position, position)
         if self._waiting:
             with self._risen:
                 self._risen.notify_all()
 
     def end(self) -> None:
-        """It may rise no more: nobody is to wait for it."""
+        """End all waits: the position may never rise again."""
         with self._risen:
             self._ended = True
             self._risen.notify_all()
 
     def wait(self, position: int, timeout: float | None) -> bool:
-        """Wait until `position` is reached; whether it was, in time."""
+        """Wait until `position` is reached. Returns whether it was reached in time."""
         if self.position >= position:
             return True
         with self._risen:
@@ -198,14 +204,14 @@ class Watermark:
 
 
 class Endings:
-    """Calls those who wait for a task, when its terminal event is durable."""
+    """Wakes those who wait for a task, when its terminal event is durable."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: defaultdict[int, set[Callable[[], object]]] = defaultdict(set)
 
     def note(self, records: Sequence[Recorded]) -> None:
-        """Look through what was committed. Called by the Scheduler; does nothing when nobody waits."""
+        """Look for ends in committed records. Called by the Scheduler; does nothing when no one waits."""
         if not self._waiting:
             return
         for record in records:
@@ -215,19 +221,19 @@ class Endings:
                         wake()
 
     def wake_all(self) -> None:
-        """Much may have happened unseen: let all who wait look."""
+        """Wake all who wait, so that they look again: ends may have gone unseen."""
         with self._lock:
             for waiting in self._waiting.values():
                 for wake in waiting:
                     wake()
 
     def awaits(self, task_id: int) -> bool:
-        """Whether somebody waits for this task."""
+        """Whether a thread waits for the end of this task."""
         return task_id in self._waiting
 
     @contextmanager
     def expecting(self, task_id: int, wake: Callable[[], object]) -> Iterator[None]:
-        """Call `wake` each time that the task ends, in the Scheduler's thread, which must not be held up.
+        """Call `wake` each time that the task ends, in the Scheduler's thread, which it must not hold up.
 
         Register first, then look whether the task has ended already.
         """

@@ -1,9 +1,9 @@
-"""What passes between Scheduler and executor: orders one way, reports the other.
+"""Passes orders from the Scheduler to the executor, and reports back.
 
-Orders are given in the Scheduler's own thread: one between the two would have to wake for each task. The Scheduler must
-not wait for a disk, though. So where an attempt is handed the results of other tasks, which have to be read, the order
-goes to the WorkerPool's thread, and so does all that comes behind it until that is done: the executor relies on the
-order of what it is told.
+Orders are given in the Scheduler's own thread: a thread between the two would have to wake for each task. But the
+Scheduler must not wait for a disk. If an attempt gets the results of other tasks, they have to be read. So its order
+goes to the WorkerPool's thread, and so do all later orders until it is done, because the executor relies on the
+sequence of its orders.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ from .executor import Executor
 class Handover:
     """Passes orders and reports on.
 
-    An attempt that was killed may have left its output half-written under the hidden name. It is removed before the
-    end is reported, when no process of the attempt can write there any more. The name is the task's: once the next
-    attempt was ordered it may be that one's, and the end of an earlier one, however late, removes nothing.
+    An attempt that was killed may have left its output half-written under the hidden name. This part file is removed
+    before the end is reported, when no process of the attempt can write there any more. All attempts of a task use the
+    same name. So once the next attempt was ordered, the late end of an earlier one removes nothing.
 
     Args:
         executor: carries out the orders.
-        results: reads what attempts are handed; belongs to the WorkerPool's thread.
+        results: reads the results that attempts get; belongs to the WorkerPool's thread.
         report: gets reports, in the executor's thread.
-        outputs: output of each attempt that an earlier service has started and that may live.
+        outputs: task and attempt → output, for the attempts of an earlier service that may still run.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class Handover:
         self._report = report
         self._defer: Callable[[Orders], None] = self.carry_out
         self._deferred = 0
-        """How often orders went to the WorkerPool's thread; counted by the Scheduler's."""
+        """How often orders went to the WorkerPool's thread; only the Scheduler's thread counts it."""
         self._done = 0
-        """How often they were carried out there; counted there."""
+        """How often they were carried out there; only the WorkerPool's thread counts it."""
         self._outputs = {task_id: (attempt, output) for (task_id, attempt), output in (outputs or {}).items()}
-        """Task → the attempt that was ordered last, and its output, if it has one."""
+        """Task → the last ordered attempt that has an output, and this output."""
         self._lock = Lock()
-        """Guards them."""
+        """Guards `_outputs`."""
 
     def open(self, defer: Callable[[Orders], None]) -> None:
-        """Start the executor. `defer` has `carry_out` called in the WorkerPool's thread, which this is."""
+        """Start the executor. `defer` makes the WorkerPool's thread call `carry_out`. Called in that thread."""
         self._defer = defer
         self.executor.open(self.pass_on)
 
     def order(self, orders: Orders) -> None:
-        """Have orders carried out, behind all earlier ones. From the Scheduler's thread."""
+        """Have orders carried out, after all earlier ones. Called in the Scheduler's thread."""
         if self._deferred == self._done and not any(isinstance(one, Run) and one.depends_on for one in orders.orders):
             self._give(orders.orders)
         else:
@@ -68,31 +68,31 @@ class Handover:
             self._defer(orders)
 
     def carry_out(self, orders: Orders) -> None:
-        """Carry out what was deferred. From the WorkerPool's thread."""
+        """Carry out deferred orders. Called in the WorkerPool's thread."""
         try:
             self._give(orders.orders if self._results is None else self._results.given_to(orders.orders))
         finally:
             self._done += 1
 
     def _give(self, orders: list[Order]) -> None:
-        """An executor that breaks at one order gets the others one by one: repeating one changes nothing."""
+        """Give orders to the executor. If it fails, give all again one by one: a repeated order is harmless."""
         for order in orders:
             if isinstance(order, Run) and order.output_file:
                 with self._lock:
                     self._outputs[order.task_id] = (order.attempt, order.output_file)
         try:
             self.executor.do(orders)
-        except Exception:  # noqa: BLE001 - foreign code behind the seam
+        except Exception:  # noqa: BLE001 - an executor may raise anything
             logger.exception("orders could not be given", orders=len(orders))
             for order in orders:
-                with suppress(Exception):  # what it has lost is found when the Scheduler compares
+                with suppress(Exception):  # reconciliation finds lost orders
                     self.executor.do([order])
 
     def pass_on(self, reports: list[Report]) -> None:
-        """Pass reports on. From the executor's thread that reports. May wait for a disk."""
+        """Pass reports on. Called in the executor's thread that reports; may wait for a disk."""
         for report in reports:
             if isinstance(report, AttemptEnded):
-                with self._lock:  # the next attempt may be ordered just now
+                with self._lock:  # the next attempt may be ordered at the same time
                     attempt, output = self._outputs.get(report.task_id, (0, ""))
                     if attempt != report.attempt:
                         continue
@@ -102,14 +102,14 @@ class Handover:
         self._report(reports)
 
     def close(self) -> None:
-        """Let go of what is read. From the WorkerPool's thread."""
+        """Close the reader of the results. Called in the WorkerPool's thread."""
         if self._results is not None:
             self._results.close()
 
 
 def _discard(output: str, task_id: int) -> None:
     if is_url(output):
-        return  # what has not appeared there, its own process calls off
+        return  # the mover cancels an unfinished upload
     try:
         remove_part(Path(output), task_id)
     except (OSError, ValueError) as error:

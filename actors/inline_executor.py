@@ -1,4 +1,4 @@
-"""An executor without processes: for authors of handlers, and for tests of whatever stands on an executor."""
+"""An executor without processes, for authors of handlers and for tests of code that needs an executor."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _Key = tuple[int, int]
 class InlineExecutor:
     """Runs handlers in threads of this process. Nothing is isolated and nothing can be killed.
 
-    A handler that does not look at `should_stop` is waited for; `close` gives up on it.
+    The executor waits for a handler that ignores `should_stop`; only `close` gives up on it.
 
     Args:
-        types: the task types there are, by name.
-        slots: attempts at once.
+        types: the task types, by name.
+        slots: how many attempts run at once.
     """
 
     capabilities = Capabilities(
@@ -75,7 +75,7 @@ class InlineExecutor:
         return 0 if self._closed else self._slots
 
     def memory(self) -> dict[tuple[int, int], int]:
-        """See `Executor`: a thread's share is not known."""
+        """See `Executor`: the memory of a thread is unknown."""
         return {}
 
     def do(self, orders: Sequence[Order]) -> None:
@@ -100,14 +100,14 @@ class InlineExecutor:
 
     def _take(self, key: _Key, run: Run) -> None:
         try:
-            encode_frame(run)  # as if it had to travel
+            encode_frame(run)  # the same check as for a run that is sent to a process
         except Unencodable as error:
             self._reports.put(unencodable(run, error))
         else:
             self._waiting[key] = run
 
     def close(self, timeout: float) -> None:
-        """Ask every attempt to stop and wait for it."""
+        """Ask every attempt to stop, and wait up to `timeout` seconds for each."""
         with self._lock:
             self._closed = True
             for run in self._waiting.values():
@@ -154,7 +154,7 @@ class InlineExecutor:
 
 @contextmanager
 def _beating(run: Run, send: Callable[[Report], None]) -> Iterator[None]:
-    """Say that the attempt lives, as often as it is wanted; not once more after the block."""
+    """Send an `AttemptBeat` every `run.beat` seconds within the block, and none after it. With 0 send none."""
     over = threading.Event()
 
     def beat() -> None:

@@ -1,7 +1,7 @@
-"""The Inspector: has a process of its own check a long log from its first record on, after a start.
+"""The Inspector: after a start it checks a long log from its first record on, in a process of its own.
 
-A start checks what it can in a moment. A full check takes microseconds for each record, and with a long log a start
-cannot wait for that. So it is done beside the work, and damage that it finds stops the service.
+A start makes only quick checks. A full check takes microseconds for each record, too long for a start with a long log.
+So it runs while the service works, and damage that it finds stops the service.
 """
 
 import json

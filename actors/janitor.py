@@ -23,15 +23,15 @@ _AGAIN = 60.0
 class Janitor(Actor):
     """Removes the temp folder of a completed task at once.
 
-    The folder of a failed or cancelled task may serve a retry. It is removed when the task has been over, and nothing
-    has been written there, for long, or when all folders together exceed the quota.
+    The folder of a failed or cancelled task may serve a retry. It is removed once the task has been over, and the
+    folder unchanged, for a long time, or when all folders together exceed the quota.
 
     Args:
-        feed: what is committed.
-        files: the temp folders. Its `protected` has to name the unfinished tasks; it is asked anew for each folder.
+        feed: the committed records.
+        files: the temp folders. Its `protected` has to name the unfinished tasks; it is called anew for each folder.
         clock: for the hourly sweep.
-        last_task_id: the id of the task that was created last; it is asked anew for each folder, too.
-        sweeper: clears up after attempts with files elsewhere; none: there are no such.
+        last_task_id: the id of the newest task; it is called anew for each folder, too.
+        sweeper: clears up after attempts with files elsewhere; None if there are none.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Janitor(Actor):
             self._sweeper.close()
 
     def receive(self, message: object) -> None:
-        """Clear up after what was completed; sweep when it is time."""
+        """Remove the folders of completed tasks; sweep when it is time."""
         match message:
             case Wake():
                 self._clear_up()
@@ -76,7 +76,7 @@ class Janitor(Actor):
                     if self._sweeper is not None:
                         self._sweeper.sweep()
                     pause = _EVERY
-                except OSError as error:  # as where the folder belongs to root since a command of root's
+                except OSError as error:  # for example, a command that root ran has made the folder root's
                     logger.warning("old temp files could not be looked at or removed", error=str(error))
                 finally:
                     self._alarm.set_after(pause)  # not by the wall clock, which may be put back by a year

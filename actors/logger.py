@@ -1,4 +1,4 @@
-"""Where our log lines go, and how many of them.
+"""Writes our log lines, and limits their number.
 
 They go to structlog once the program has configured it, and until then to the standard library: structlog without a
 configuration would print to standard output, which belongs to the program that uses us.
@@ -20,8 +20,8 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 class Log:
     """Decides anew for each line where it goes: a program may configure structlog after it has imported us.
 
-    A line imports nothing, and does not raise. Mostly it tells of trouble, such as a lack of file descriptors, and what
-    wants to tell that has to go on.
+    Writing a line imports nothing and never raises. Most lines report trouble, such as a lack of file descriptors, and
+    the code that reports it has to go on.
     """
 
     def __init__(self, name: str) -> None:
@@ -36,7 +36,7 @@ class Log:
                 getattr(self._configured, level)(event, **fields)
             else:
                 _write_plainly(logging.getLogger(self._name), level, event, fields)
-        except Exception as error:  # noqa: BLE001 - whatever the program has put behind it
+        except Exception as error:  # noqa: BLE001 - whatever the program has configured may raise
             with suppress(Exception):
                 sys.stderr.write(f"a line could not be logged: {event} ({type(error).__name__}: {error})\n")
 
@@ -49,12 +49,12 @@ class Log:
 
 def is_configured() -> bool:
     """Whether the program has configured structlog."""
-    is_so = getattr(sys.modules.get("structlog"), "is_configured", None)  # not there yet while a thread imports it
+    is_so = getattr(sys.modules.get("structlog"), "is_configured", None)  # missing while a thread is importing it
     return is_so is not None and is_so()
 
 
 def _write_plainly(log: logging.Logger, level: str, event: str, fields: dict[str, Any]) -> None:
-    """The event and its fields as one text, as if whoever wanted to say it had called the standard library."""
+    """Write the event and its fields as one text, as if the original caller had called the standard library."""
     if log.isEnabledFor(_LEVELS[level]):
         raised = fields.pop("exc_info", level == "exception")
         text = " ".join([event, *(f"{name}={value!r}" for name, value in fields.items())])
@@ -62,14 +62,14 @@ def _write_plainly(log: logging.Logger, level: str, event: str, fields: dict[str
 
 
 def get_logger(name: str = "tasktrail") -> Log:
-    """Where the lines of a module go. Standard library: a child of `tasktrail`, or itself."""
+    """Return the log of a module. In the standard library it is `tasktrail` or a child of it."""
     return Log(name)
 
 
 SAME_LINES = 20
-"""How often the same line may come in a minute. Lines that differ only in numbers or fields count as the same."""
+"""How often the same line may be written in a minute. Lines that differ only in numbers or fields are the same."""
 ALL_LINES = 600
-"""How many lines may come in a minute in all."""
+"""How many lines may be written in a minute in all."""
 _MINUTE = 60.0
 
 

@@ -1,8 +1,8 @@
-"""What the machine and its container have, and what of it is free now.
+"""Measures the resources of the machine or its container, and how much of them is free.
 
-The limits of the container are those of the control groups that this process lives in, version 1 and 2.
+The limits of the container are those of this process's control groups, version 1 and 2.
 
-A limit of any parent group binds as well, so each question walks from the own group up to the mount point. Where there
+A limit of any parent group binds as well, so each query walks from the own group up to the mount point. Where there
 are no control groups (macOS), or none can be read, there is no limit.
 """
 
@@ -23,9 +23,9 @@ from .core.nodes import NodeSample
 from .core.resources import MachineSample
 
 _NO_LIMIT = 2**60
-"""Version 1 says "no limit" by a number near 2**63."""
+"""Version 1 writes "no limit" as a number near 2**63."""
 _MOST = 64 * 1024
-"""Bytes. Files of control groups have a page at most."""
+"""Bytes to read at most. A file of a control group has at most one page."""
 
 
 class ControlGroup(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class ControlGroup(msgspec.Struct, frozen=True):
 
 
 class MemoryRoom(msgspec.Struct, frozen=True):
-    """Bytes: the tightest limit, and what is left under the limits."""
+    """Bytes: the tightest limit, and how much the limits leave free."""
 
     limit: int
     left: int
@@ -51,7 +51,7 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
     cpu_usage: ControlGroup | None = None
 
     def memory_room(self) -> MemoryRoom | None:
-        """Limit, and what may still be used before the kernel kills; None without a limit. Cache counts as free."""
+        """The limit, and how much is left until the kernel kills; None without a limit. Cache counts as free."""
         if self.memory is None:
             return None
         limit_file, usage_file, cache = {
@@ -108,7 +108,7 @@ def find_groups(proc: Path = Path("/proc")) -> ControlGroups:
 
 
 def _mounts(lines: list[str]) -> Iterator[tuple[Literal[1, 2], list[str], str, Path]]:
-    """Version, controllers, the group that the mount shows at its root, mount point. Version 2 has controller ""."""
+    """Yield version, controllers, the group at the mount's root, and mount point. Version 2 has the controller ""."""
     for line in lines:
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
@@ -119,7 +119,10 @@ def _mounts(lines: list[str]) -> Iterator[tuple[Literal[1, 2], list[str], str, P
 
 
 def _folders(mount: Path, root: str, path: str) -> tuple[Path, ...]:
-    """In a container the mount may show only a part of the tree, or the path may belong to a tree that is not shown."""
+    """The own group's folder, then its parents' up to the mount point.
+
+    In a container the mount may show only a part of the tree, or the path may belong to a tree that is not shown.
+    """
     try:
         inside = PurePosixPath(path).relative_to(root)
     except ValueError:
@@ -141,7 +144,7 @@ def _quota(version: Literal[1, 2], folder: Path) -> float | None:
 
 
 def _text(path: str) -> str:
-    """What a small file of the kernel's says. It is read all the time, and a file object costs three times as much."""
+    """Read a small file of the kernel. This happens all the time, and a file object would cost three times as much."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -164,7 +167,7 @@ def _number(path: str) -> int | None:
 
 
 def _entry(path: str, name: str) -> int:
-    """The number behind a name in a file of `name number` lines; 0 when it is not there."""
+    """The number of `name` in a file of `name number` lines; 0 when it is not there."""
     for line in _text(path).splitlines():
         key, _, value = line.partition(" ")
         if key == name:
@@ -172,11 +175,11 @@ def _entry(path: str, name: str) -> int:
     return 0
 
 
-# --- What the machine has and what of it is free just now, the container's limits included. ---
+# --- The machine's resources and how much of them is free, with the container's limits. ---
 
 
 class MachineLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine, or the container, can give at most."""
+    """The resources of the machine, or of the container if that has less."""
 
     memory: int
     """Bytes."""
@@ -188,12 +191,12 @@ class MachineLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Machine:
-    """Samples of one machine. Use one object from one thread: CPU use is counted from sample to sample.
+    """Samples one machine. Use one object from one thread: CPU use is counted from sample to sample.
 
     Args:
         temp: the folder whose free space counts; it need not exist yet.
         groups: the container's limits; found when not given.
-        monotonic: seconds that never jump.
+        monotonic: a clock in seconds that never jumps.
     """
 
     def __init__(
@@ -205,7 +208,7 @@ class Machine:
         self._cpu_before: tuple[float, float] | None = None
 
     def limits(self) -> MachineLimits:
-        """What there is at most."""
+        """The resources that there are."""
         room, quota = self._groups.memory_room(), self._groups.cpu_quota()
         total, cpus = psutil.virtual_memory().total, _affinity()
         return MachineLimits(
@@ -216,7 +219,7 @@ class Machine:
         )
 
     def sample(self) -> MachineSample:
-        """What is free now. The first sample cannot know the CPU use and says 0."""
+        """The resources that are free now. The first sample cannot know the CPU use and gives 0."""
         memory, room = psutil.virtual_memory(), self._groups.memory_room()
         temp_total, _, temp_free = _disk_of(self._temp)
         return MachineSample(
@@ -228,11 +231,11 @@ class Machine:
         )
 
     def nodes(self) -> dict[str, NodeSample]:
-        """The same of each node, where attempts run on several. This machine is one by itself, so here are none."""
+        """A sample of each node, where attempts run on several. This class samples one machine: it gives none."""
         return {}
 
     def _quota_percent(self) -> float:
-        """How much of the container's CPU quota was used since the last sample; 0 without a quota."""
+        """The used share of the container's CPU quota since the last sample, in percent; 0 without a quota."""
         quota = self._groups.cpu_quota()
         used = None if quota is None else self._groups.cpu_seconds()
         if quota is None or used is None:
@@ -245,7 +248,7 @@ class Machine:
 
 
 def local_node() -> NodeSeen:
-    """This machine as a node: its CPUs as the container allows them, and NVIDIA's GPUs, which Linux lists."""
+    """This machine as a node: the CPUs that the container may use, and the NVIDIA GPUs that Linux lists."""
     quota = find_groups().cpu_quota()
     cpus = _affinity() if quota is None else min(_affinity(), quota)
     return NodeSeen(node=LOCAL, address=socket.gethostname(), cpus=cpus, gpus=float(len(_gpus())))
@@ -257,7 +260,7 @@ def _gpus() -> list[Path]:
 
 
 def disk_size(folder: Path) -> int:
-    """Bytes of the disk that a folder lies on, or will; 0 when the system does not say."""
+    """Bytes of the disk that a folder lies on, or will lie on; 0 when the system does not say."""
     try:
         return _disk_of(folder)[0]
     except OSError:
@@ -265,7 +268,7 @@ def disk_size(folder: Path) -> int:
 
 
 def _disk_of(folder: Path) -> tuple[int, int, int]:
-    """Bytes of the disk that a folder lies on, or will: all, used, free."""
+    """Bytes of the disk that a folder lies on, or will lie on: total, used, free."""
     try:
         return shutil.disk_usage(folder)
     except FileNotFoundError:

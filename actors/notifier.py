@@ -1,6 +1,6 @@
-"""The Notifier: sends what the outbox says is due, and reports each try to the Scheduler, which records it.
+"""The Notifier: sends the notices that are due, and reports each try to the Scheduler, which records it.
 
-Only the record counts. A service that dies between sending and recording sends again after its start, under the same
+Only the record counts. A service that dies between sending and recording sends again after its start, with the same
 id, by which the receiver recognises the repetition.
 """
 
@@ -37,7 +37,7 @@ Deliver: TypeAlias = Callable[[Notice, Deadline, datetime], Result]
 
 
 class Senders:
-    """Takes a notice to its receiver over the notice's channel. One object for all threads."""
+    """Delivers a notice to its receiver over the notice's channel. One object serves all threads."""
 
     def __init__(self, webhooks: "WebhookSender", mail: "MailSender", targets: "TargetSender") -> None:
         self._webhooks = webhooks
@@ -45,7 +45,7 @@ class Senders:
         self._targets = targets
 
     def deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
-        """Try once. Returns what came of it."""
+        """Try once, and return the result."""
         match notice.channel:
             case "webhook" | "callback":
                 return self._webhooks.send(notice, deadline, now)
@@ -56,18 +56,18 @@ class Senders:
 
 
 class NoticesHealth:
-    """How far the Notifier is. It writes here, and others look."""
+    """The state of the Notifier, for others to read."""
 
     def __init__(self) -> None:
         self.position = 0
-        """The last record that it knows of."""
+        """The position of the last record that it has folded."""
         self.waiting = 0
-        """Notices that are neither delivered nor given up."""
+        """How many notices are neither delivered nor given up."""
         self.trouble: Exception | None = None
-        """Why it cannot go on at the moment: it cannot read the log, mostly."""
+        """Why it cannot go on now: mostly because it cannot read the log."""
 
     def set_trouble(self, error: Exception | None) -> None:
-        """It cannot go on, or with None can again."""
+        """Set the reason why it cannot go on; None when it can again."""
         self.trouble = error
 
 
@@ -79,18 +79,18 @@ class DeliveryFinished(msgspec.Struct, frozen=True):
 
 
 class Notifier(Actor):
-    """A few threads send; this actor decides what and when.
+    """Decides which notices are sent and when. A few threads send them.
 
     Args:
-        feed: what is committed.
+        feed: the committed records.
         open_log: called in this actor's thread; the outbox is folded from this log at every start.
         snapshot: the file from which the fold goes on, if it can be used.
         deliver: sends one notice, in a thread of its own; see `Senders.deliver`.
         report: gets every try; called in this actor's thread.
-        clock: for what is due.
+        clock: decides which notices are due.
         within: seconds after which a delivery is cut off.
-        mail_limit: mails that one address gets within an hour; 0 is no limit.
-        health: is told how far it is.
+        mail_limit: how many mails one address gets within an hour at most; 0 for no limit.
+        health: gets this actor's state.
     """
 
     def __init__(
@@ -125,20 +125,20 @@ class Notifier(Actor):
         self._behind = False
         """Whether records may be missing, so that the log has to be read."""
         self._news = False
-        """Whether anything may have changed what can be sent."""
+        """Whether the set of notices that can be sent may have changed."""
         self._results: deque[DeliveryFinished] = deque()
-        """Deliveries that have come back. They wait while the log cannot be read."""
+        """Results of deliveries. They wait while the log cannot be read."""
         self._chance = Random()  # noqa: S311 - spreads load, keeps no secret
-        """Of its own: whoever seeds the shared one would have the notices of all its services come at once."""
+        """Not the shared generator: a program that seeds it would make all its services send at the same times."""
 
     def on_start(self) -> None:
-        """Fold the outbox from the log and send what is due."""
+        """Fold the outbox from the log, and send the notices that are due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
         self._retrier = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, self._health.set_trouble)
         self._retrier.run(self._go_on)
 
     def on_stop(self) -> None:
-        """Cut the deliveries under way: they are not recorded and will be made again."""
+        """Cut off the deliveries under way. They are not recorded, so the next start sends them again."""
         self._alarm.close()
         self._retrier.close()
         with self._deadlines_lock:
@@ -151,11 +151,11 @@ class Notifier(Actor):
             self._log.close()
 
     def settle(self) -> None:
-        """A ping is answered when all that was committed is folded."""
+        """Fold: a ping is answered when all committed records are folded."""
         self.receive(WAKE)
 
     def receive(self, message: Any) -> None:
-        """Follow the log, take results back, and send what may be sent."""
+        """Follow the log, take results, and send the notices that are due."""
         match message:
             case DeliveryFinished():
                 self._results.append(message)
@@ -174,13 +174,13 @@ class Notifier(Actor):
                 self._news = False
         except BaseException as error:
             log_error("notices could not be handed out", error)
-            self._folded = None  # a notice that was taken out to be sent is in the log only
+            self._folded = None  # notices that were taken out to be sent are now only in the log
             raise
 
     def _catch_up(self) -> None:
-        """Fold what was committed."""
+        """Fold the committed records."""
         records = self._feed.take()
-        behind, self._behind = self._behind, True  # until it has gone well
+        behind, self._behind = self._behind, True  # until this succeeds
         if self._log is None:
             self._log = self._open_log()
         if self._folded is None:
@@ -188,7 +188,7 @@ class Notifier(Actor):
             self._folded.mail_limit = self._mail_limit
             self._news = True
         elif behind or (records and records[0].position > self._folded.position + 1):
-            self._news = True  # of what was folded before a failure nobody knows what it has changed
+            self._news = True  # records folded before a failure may have changed what can be sent
             self._folded.apply(self._log.read(after=self._folded.position))
         else:
             self._news |= self._folded.apply(records)
@@ -225,7 +225,7 @@ class Notifier(Actor):
         self._alarm.set(self._dispatcher.wake_at(now))
 
     def _send(self, notice: Notice) -> None:
-        """Runs in a sending thread. The notice comes back after any error, too."""
+        """Send a notice and report the result, even after an error. Runs in a sending thread."""
         deadline = Deadline(self._within)
         with self._deadlines_lock:
             if self._stopping:

@@ -1,7 +1,7 @@
-"""Small pictures of the files of tasks, for a page: made by a walled-in worker of their own, one at a time, and kept.
+"""Makes small pictures of tasks' files for a page, one at a time in a sandboxed worker, and keeps them.
 
-The service itself opens a file only to see which one it is. What it hands out is what the worker wrote into a folder,
-looked at for no more than being a JPEG of a bounded size. A file that has changed has another picture.
+The service itself reads only the metadata of a file. It hands out the picture that the worker wrote into a folder, and
+checks only that it begins like a JPEG and is not too large. A file that has changed gets a new picture.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ from .workers.local_executor import LocalExecutor
 _WITHIN = 30.0
 """Seconds from the beginning to the end of one picture."""
 _IDLE = 60.0
-"""Seconds without a wish after which the worker is let go."""
+"""Seconds without a request after which the worker is ended."""
 _WAITING = 24
-"""Pictures that may be wanted at once."""
+"""Pictures that may be requested at once."""
 _KEPT_BYTES = 64 * 1024 * 1024
 _KEPT_REFUSALS = 1_000
 _LARGEST = 1024 * 1024
@@ -53,7 +53,7 @@ class NoPicture(TasktrailError):
 
 
 class _Wish:
-    """A picture that is wanted."""
+    """A requested picture."""
 
     def __init__(self, key: str, run: Run) -> None:
         self.key = key
@@ -61,16 +61,16 @@ class _Wish:
         self.picture: Future[bytes] = Future()
         self.picture.set_running_or_notify_cancel()  # several may wait for it, and none of them cancels it
         self.until = 0.0
-        """When it has taken too long; 0 while others are before it."""
+        """The time at which it is overdue; 0 while others are before it."""
 
 
 class PictureMaker:
     """Has pictures made, and keeps them in a folder. Safe to use from many threads.
 
     Args:
-        folder: of its own; what is in there can be deleted at any time.
+        folder: its own folder, whose content may be deleted at any time.
         lock_path: file on which the worker's reaper holds a lock, see `wait_for_orphans`.
-        sandbox: the operator's own bounds. Pictures are made walled in as far as the kernel can, whatever its mode is.
+        sandbox: the operator's sandbox. Whatever its mode, pictures are made in one as far as the kernel can.
         clock: for time-outs.
     """
 
@@ -79,7 +79,7 @@ class PictureMaker:
         self._work = folder / "work"
         self._lock_path = lock_path
         mode = "require" if sandbox.mode == "require" else "auto"
-        # A picture is made of outputs as well, so its roots are looked at where the file is found: see `_found`.
+        # Pictures are made of outputs as well, so `_found` checks the roots.
         self._roots = {"input": sandbox.input_roots, "output": sandbox.output_roots}
         self._sandbox = replace(sandbox, mode=mode, input_roots=(), output_roots=())
         self._clock = clock
@@ -89,7 +89,7 @@ class PictureMaker:
         self._by_key: dict[str, _Wish] = {}
         self._numbers = count(1)
         self._kept: OrderedDict[str, int] | None = None
-        """The files in the folder, the one that was asked for last at the end, and their sizes."""
+        """Key of each file in the folder → its size in bytes; the most recently requested is last."""
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._used_at = 0.0
         self._closed = False
@@ -117,14 +117,14 @@ class PictureMaker:
             return self._wish(kind, real, key).picture
 
     def stamp(self, path: str, side: str) -> str:
-        """What changes when the file does; empty when no picture can be made of it. Nothing is made."""
+        """Return a text that changes with the file; empty if no picture can be made of it. Makes no picture."""
         try:
             return self._found(path, side)[2]
         except NoPicture:
             return ""
 
     def tidy(self) -> bool:
-        """Stop what takes too long, and let an idle worker go; whether one is there. Then call it again in a second."""
+        """Stop overdue pictures, and end an idle worker. If it returns True, call it again in a second."""
         idle = None
         with self._lock:
             now = self._clock.monotonic()
@@ -139,7 +139,7 @@ class PictureMaker:
         return executor is not None
 
     def close(self) -> None:
-        """End the worker. Whoever waits is told."""
+        """End the worker. Requests that wait get `NoPicture`."""
         with self._lock:
             self._closed = True
             executor, self._executor = self._executor, None
@@ -151,7 +151,7 @@ class PictureMaker:
     # --- which file it is -----------------------------------------------------------------------------------------
 
     def _found(self, path: str, side: str) -> tuple[str, str, str]:
-        """The type that draws it, its real path, and a key that its content has alone. Raises `NoPicture`."""
+        """The type that draws the file, its real path, and a key that changes with the file. Raises `NoPicture`."""
         kind = picture_type(Path(path))
         if not kind:
             raise NoPicture("Files of this kind are not shown")
@@ -240,13 +240,13 @@ class PictureMaker:
         return wish
 
     def _time_first(self) -> None:
-        """Only the first is being made; its time runs."""
+        """Start the time limit of the first picture: only this one is being made."""
         first = next(iter(self._wishes.values()), None)
         if first is not None and not first.until:
             first.until = self._clock.monotonic() + _WITHIN
 
     def _on_reports(self, reports: list[Report]) -> None:
-        """From the executor's thread."""
+        """Handle the ends of attempts. Called in the executor's thread."""
         for report in reports:
             if isinstance(report, AttemptEnded):
                 self._ended(report)
@@ -282,7 +282,7 @@ class PictureMaker:
 
 
 def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
-    """The picture, or in words why there is none."""
+    """The picture; if there is none, empty bytes and the reason in words."""
     match ended.outcome:
         case "completed":
             data = _read_picture(Path(run.work_dir, PICTURE_NAME))
@@ -298,7 +298,7 @@ def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
 
 
 def _read_picture(path: Path) -> bytes:
-    """What the worker wrote there, if it is a plain file of a bounded size that begins like a JPEG."""
+    """Read the worker's picture; empty unless it is a regular file of bounded size that begins like a JPEG."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

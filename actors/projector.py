@@ -1,4 +1,4 @@
-"""The Projector: folds committed events into the views, a moment behind the log.
+"""The Projector: folds committed events into the views, shortly after they are in the log.
 
 Commits are gathered, so that a task that changed several times costs one row. When a thread waits for a position, the
 Projector folds at once. After its start it checks the whole file in a thread of its own, and builds damaged views anew.
@@ -38,7 +38,7 @@ class ViewsHealth:
         self._lock = threading.Lock()
 
     def doubt(self, generation: int) -> bool:
-        """Damage was found in views of this generation. Returns whether this is news."""
+        """Note that damage was found in views of this generation. Returns whether this is news."""
         with self._lock:
             if generation != self.generation or not self._sound.is_set():
                 return False
@@ -46,7 +46,7 @@ class ViewsHealth:
             return True
 
     def vouch(self) -> None:
-        """The views are sound."""
+        """Note that the views are sound."""
         with self._lock:
             self.generation += 1
             self._sound.set()
@@ -57,14 +57,14 @@ class ViewsHealth:
         return self._sound.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until they are sound. Returns whether they were in time."""
+        """Wait until they are sound. Returns whether they became so in time."""
         return self._sound.is_set() or self._sound.wait(timeout)
 
 
 class Projector(Actor):
     """Keeps the views. It reads what it missed from the log, so a lost message costs only time.
 
-    Views that cannot be written lag behind and are tried again. `on_trouble` gets the error, and None when it is over.
+    If the views cannot be written, it tries again. `on_trouble` gets the error, and None when it is over.
     """
 
     def __init__(
@@ -93,21 +93,21 @@ class Projector(Actor):
         """Whether records may be missing, so that the log has to be read."""
         self._health = health
         self._damage = ""
-        """Damage that is known and not repaired yet."""
+        """Known damage that is not repaired yet."""
         self._rebuild_at = 0.0
         self._check_begun = False
         self._checking: sqlite3.Connection | None = None
         self._stopping = False
 
     def on_start(self) -> None:
-        """Open the view and bring it up to the log."""
+        """Open the view and bring it up to date with the log."""
         self._retrier = Retrier("projector", self._ring, self._clock, self._on_trouble)
         discard(self._path)
         self._fold()
         self._begin_check()
 
     def on_stop(self) -> None:
-        """Fold the rest."""
+        """Fold the remaining records, and close everything."""
         self._stopping = True
         checking = self._checking
         if checking is not None:
@@ -120,11 +120,11 @@ class Projector(Actor):
                 one.close()
 
     def settle(self) -> None:
-        """A ping is answered when all that was committed is folded, if it can be."""
+        """Fold: a ping is answered when all committed records are folded, if possible."""
         self._fold()
 
     def receive(self, message: Any) -> Any:
-        """Fold what has gathered, repair damaged views, or replace them."""
+        """Fold the gathered records, repair damaged views, or replace them."""
         match message:
             case Wake():
                 self._fold()
@@ -156,7 +156,7 @@ class Projector(Actor):
         try:
             if not self._damage:
                 self._apply(self._log, records, behind=behind)
-        except (ViewsDamaged, LogCorrupt) as error:  # a row that is missing looks like an event of an unknown task
+        except (ViewsDamaged, LogCorrupt) as error:  # after the loss of a row, an event's task seems unknown
             self._damage = error.message
         if self._damage:
             self._rebuild(self._log)
@@ -188,7 +188,7 @@ class Projector(Actor):
         self._health.vouch()
 
     def _put_in_place(self, beside: Path | None) -> int | TasktrailError:
-        """Replace the views by those that were built beside. When it fails, the old ones stay."""
+        """Replace the views by those that were built beside them. If it fails, the old ones stay."""
         if self._log is None:
             self._log = self._open_log()
         if self._view is not None:
@@ -198,7 +198,7 @@ class Projector(Actor):
         try:
             position = put_in_place(self._log, self._path, self.tell_progress, beside)
             if beside is not None:
-                discard(self._path)  # who builds there may have read what nobody may read any more
+                discard(self._path)  # a build under way there may have read erased data
                 clear_write_ahead_log(self._path)
         except TasktrailError as error:
             return error
@@ -210,13 +210,13 @@ class Projector(Actor):
             self._fold()
 
     def _begin_check(self) -> None:
-        """Check the file once, as soon as there is one: what could not be made for lack of room is not damaged."""
+        """Check the file once, as soon as it exists. A file that is missing for lack of room is not damaged."""
         if self._view is not None and not self._check_begun:
             self._check_begun = True
             threading.Thread(target=self._check, name="views-check", daemon=True).start()
 
     def _check(self) -> None:
-        """Look the whole file through, beside the work. Runs in a thread of its own."""
+        """Check the whole file. Runs in a thread of its own, while the actor works."""
         damage = ""
         try:
             with closing(connect(self._path)[0]) as conn:
@@ -225,7 +225,7 @@ class Projector(Actor):
         except ViewsDamaged as error:
             damage = error.message
         except (sqlite3.Error, ViewsFailed) as error:
-            if not self._stopping:  # else it was cut short
+            if not self._stopping:  # otherwise it was interrupted
                 logger.warning("the views could not be checked", error=str(error))
         finally:
             self._checking = None

@@ -1,7 +1,7 @@
-"""Refused commands on their way to the log: each for itself up to a bound, beyond it they are only counted.
+"""Collects refused commands for the log: each by itself up to a bound, further ones only as a count.
 
-A refusal costs its sender nothing, so it must not cost the service much either. What is noted here is recorded with the
-next commit, and only if there is none for some seconds with one of its own.
+A refusal costs its sender nothing, so it must not cost the service much either. Refusals are recorded with the next
+commit. They get a commit of their own only if there is no other for some seconds.
 """
 
 import threading
@@ -16,48 +16,48 @@ from ..events.values import MAX_INTEGER, in_words
 from .core.messages import Refusal
 
 A_MINUTE = 10
-"""Refusals that are recorded each for itself within a minute, alike ones of one commit as one, …"""
+"""Refusals that are recorded by themselves within a minute. Equal ones in one commit count as one."""
 OF_ONE = 5
-"""… of one actor, …"""
+"""The same, for one actor."""
 ACTORS_COUNTED = 5
-"""… and actors whose further ones are counted by name; those of others are counted together."""
+"""Actors whose further refusals are counted by name. Those of all other actors are counted together."""
 WAITS_FOR_COMMIT = 10.0
-"""Seconds that a refusal waits for somebody else's commit."""
+"""Seconds that a refusal waits for another commit."""
 _MINUTE = 60.0
 _LONGEST_ACTOR = 100
 _SERVER_ERRORS = 500
 
 
 class Refusals:
-    """Notes refusals in any thread; the Scheduler takes them. Kept in memory: a crash loses what was not taken.
+    """Notes refusals in any thread; the Scheduler takes them. Until then they are only in memory: a crash loses them.
 
-    Nothing of what was sent is kept but the actor, who stands in the log of accepted commands as well: a message names
-    paths, addresses and options, and these may hold secrets.
+    A refusal keeps the actor, as an accepted command does, but not the error's message: that names paths, addresses and
+    options, which may hold secrets.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting: Counter[tuple[str, str, str, int | None, str]] = Counter()
-        """Actor, command, code, task, and why in words → how many alike."""
+        """Actor, command, and the error's code, task and title → how many equal refusals wait."""
         self._since = 0.0
-        """When the first of those that wait was noted."""
+        """When the first waiting refusal was noted."""
         self._more: Counter[str] = Counter()
         """Actor → refusals of this minute that are only counted."""
         self._minute = clock.monotonic()
         self._given: Counter[str] = Counter()
-        """Actor → how many of this minute are recorded for themselves."""
+        """Actor → refusals of this minute that are recorded by themselves."""
 
     def note(self, actor: object, command: str, error: TasktrailError, task_id: object = None) -> None:
-        """Somebody whom the service knows has sent a command, and it was refused.
+        """Note that a command was refused whose sender the service knows.
 
-        `command`: its tag, or the route that refused it unseen; no text of the sender's. Actor and task may be
-        anything, as the command may have been refused for them. A failure of the service is no refusal.
+        `command` is its tag, or the route that refused it unread; never text from the sender. Actor and task may be
+        anything, because they may be the reason for the refusal. Errors of the service itself are left out.
         """
         self._note(actor, command, error.status, error.code, error.title, task_id)
 
     def note_problem(self, actor: str, command: str, problem: Mapping[str, Any]) -> None:
-        """The same of an error as it is answered."""
+        """Note a refusal from its answer, a problem object."""
         self._note(actor, command, problem["status"], problem["code"], problem["title"], None)
 
     def _note(self, actor: object, command: str, status: int, code: str, title: str, task_id: object) -> None:
@@ -81,12 +81,12 @@ class Refusals:
 
     def _begin_minute(self) -> None:
         now = self._clock.monotonic()
-        if now - self._minute >= _MINUTE and not self._more:  # what was counted is recorded first
+        if now - self._minute >= _MINUTE and not self._more:  # the counts are recorded first
             self._minute = now
             self._given.clear()
 
     def is_due(self, *, rides: bool) -> bool:
-        """Whether there is something to record. `rides`: a commit is made anyway. Asked before each commit."""
+        """Whether refusals are to be recorded now. `rides`: a commit is made anyway. Called before each commit."""
         if not (self._waiting or self._more):
             return False
         now = self._clock.monotonic()
@@ -95,7 +95,7 @@ class Refusals:
         return bool(self._waiting) and (rides or now - self._since >= WAITS_FOR_COMMIT)
 
     def take(self, *, last: bool = False) -> tuple[Refusal, ...]:
-        """What is to be recorded now; what is counted only when its minute is over. `last`: the service stops."""
+        """Take the refusals to record now, and the counts if their minute is over or the service stops (`last`)."""
         with self._lock:
             taken = [
                 Refusal(actor, CommandRefused(command=command, code=code, named_task=task_id, times=times), why)
@@ -113,6 +113,6 @@ class Refusals:
 
 
 def _legible(actor: object) -> str:
-    """The actor as a name: a refused command may have anything in its place."""
+    """Return the actor as printable text: in a refused command it may be anything."""
     name = actor if isinstance(actor, str) else in_words(actor)
     return "".join(char if char.isprintable() else "?" for char in name[:_LONGEST_ACTOR])

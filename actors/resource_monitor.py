@@ -1,4 +1,4 @@
-"""The ResourceMonitor: samples the machine periodically and tells the Scheduler what is free."""
+"""The ResourceMonitor: samples the machine periodically and reports the free resources to the Scheduler."""
 
 import contextlib
 import threading
@@ -14,19 +14,19 @@ from .machine import Machine
 
 
 class SampleNow(msgspec.Struct, frozen=True):
-    """Asks for a sample now. The beat sends it, and so may others that cannot wait for the beat."""
+    """Asks for a sample now. The beat sends it, and so may others who cannot wait for the beat."""
 
 
 SAMPLE_NOW = SampleNow()
 
 
 class ResourceMonitor(Actor):
-    """Samples once a period, and less often while nothing runs. Its beat is monotonic, because a wall clock may be set.
+    """Samples once a period, and less often while nothing runs. It uses the monotonic clock: a wall clock may be set.
 
     Args:
-        machine: what is sampled.
+        machine: takes the samples.
         report: gets each sample; called in this actor's thread.
-        is_busy: whether anything runs that needs a close eye.
+        is_busy: whether anything runs that has to be watched closely.
         period: seconds between samples while something runs.
         idle_period: seconds between samples otherwise.
         temp_used: measures the temp space of the tasks that run.
@@ -63,13 +63,13 @@ class ResourceMonitor(Actor):
         self._beat.join(timeout=5)
 
     def receive(self, message: Any) -> None:
-        """Sample and tell."""
+        """Sample and report."""
         if isinstance(message, SampleNow):
             self._report(Sampled(self._machine.sample(), self._temp_used(), self._machine.nodes()))
 
     def _keep_beat(self) -> None:
         while not self._closed.wait(self.pause()):
-            with contextlib.suppress(pykka.ActorDeadError):  # stopped while the beat was about to tell
+            with contextlib.suppress(pykka.ActorDeadError):  # stopped just before the beat sent its message
                 self.actor_ref.tell(SAMPLE_NOW)
 
     def pause(self) -> float:

@@ -1,9 +1,7 @@
-"""Retention: forgets the finished tasks that the configured rules let go, and archives what is old.
+"""Retention: forgets finished tasks by the configured rules, and archives old records.
 
-What other files still hold of forgotten tasks is removed here, too.
-
-The log has only stubs of a forgotten task from one commit on. Views, snapshots and what attempts have printed are
-brought up to that afterwards, by whoever it was forgotten. A start that finds them behind does the same.
+One commit replaces all records of a forgotten task by stubs. Afterwards its data is removed from the views, the
+snapshots and the attempts' output, no matter who had it forgotten. A start that finds such data removes it, too.
 """
 
 import sqlite3
@@ -42,31 +40,31 @@ from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, loader
 
 EVERY = 3600.0
-"""Seconds between two looks at what the rules let go."""
+"""Seconds between two applications of the rules."""
 AGAIN = 5.0
-"""Seconds after something that could not be done yet."""
+"""Seconds until work that was not possible yet is tried again."""
 AT_ONCE = 500
-"""Tasks that one record forgets, at most: the Scheduler checks each, and others wait for it, …"""
+"""The most tasks that one record forgets: the Scheduler checks each, and its other messages wait meanwhile."""
 ARCHIVED_AT_ONCE = 5000
-"""… more of those that are archived, because each time the archive with them is written anew, …"""
+"""The same for archived tasks: more, because each time the archive with their records is written anew."""
 RECORDS_AT_ONCE = 20_000
-"""… and so many records of theirs, unless one task has more."""
+"""The most records of these tasks, unless a single task has more."""
 _TRIES = 5
 
 
 class Forgetter:
-    """Finds out what a rule lets go, and has the Scheduler record it. Its methods may be called in any thread.
+    """Finds the tasks that a rule forgets, and has the Scheduler forget them. Any thread may call its methods.
 
     Args:
         log_path: the log.
         views_path: the views.
         tell: gets messages for the Scheduler.
-        settle: waits until the views have all that is durable.
-        on_damage: has views built anew that were found damaged.
+        settle: waits until the views have all durable records.
+        on_damage: called when views are damaged, to have them built anew.
         sources: the names of the watched folders.
-        alone: held while archives are written, by whoever does it.
-        clock: the time.
-        passed: seconds on a clock that nobody can set, and that counts while the machine sleeps.
+        alone: held by any thread while it writes archives.
+        clock: the wall clock.
+        passed: seconds on a clock that cannot be set, and that goes on while the machine sleeps.
     """
 
     def __init__(
@@ -94,19 +92,19 @@ class Forgetter:
         self._began = clock.now(), passed()
 
     def now(self) -> datetime:
-        """The time, as far as it has passed since the start: a clock that was put forward drops nothing early."""
+        """The time, but no later than the start plus the seconds since: a clock set forward drops nothing early."""
         began, then = self._began
         return min(self._clock.now(), began + timedelta(seconds=self._passed() - then))
 
     def count(self, rule: RetentionRule) -> Forgotten:
-        """What `forget` would forget."""
+        """Count what `forget` would forget."""
         self._settle()
         with self.views() as conn:
             return count_forgettable(conn, rule, self.now(), self._sources())
 
     @contextmanager
     def views(self) -> Iterator[sqlite3.Connection]:
-        """The views as they stand. Raises `ViewsDamaged`; they are built anew then, so that it helps to ask again."""
+        """Open the views. Raises `ViewsDamaged`; they are then built anew, so that a later call succeeds."""
         try:
             with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
                 yield conn
@@ -124,18 +122,18 @@ class Forgetter:
         configured_at: int = 0,
         goes_on: Callable[[], object] = lambda: None,
     ) -> Forgotten:
-        """Forget all tasks that the rule at a place lets go.
+        """Forget all tasks that one of the rules forgets.
 
         Args:
             rules: all rules; the first one that fits a task holds for it.
-            place: of the rule that is applied.
-            actor: who wants it.
+            place: the index of the rule to apply.
+            actor: who asks for it.
             reason: why.
-            configured_at: where the rules are recorded, if they are.
+            configured_at: the position of the record of the rules; 0 without one.
             goes_on: called in the middle of long work.
 
         Raises:
-            NotReady, OutcomeUnknown: it could not be recorded. What was forgotten until then stays so.
+            NotReady, OutcomeUnknown: it could not be recorded. Tasks forgotten before that remain forgotten.
         """
         tasks, records, position, tries = 0, 0, 0, 0
         below = MAX_INTEGER
@@ -183,7 +181,7 @@ class Forgetter:
     def _drop(
         self, some: list[Forgettable], rule: RetentionRule, goes_on: Callable[[], object]
     ) -> tuple[dict[int, TaskState], TasksForgotten, tuple[SegmentArchived, ...]]:
-        """The tasks, what is to be recorded of them, and the archives that take the place of those with their records.
+        """The tasks, the event to record, and the new archives, which replace those with the tasks' records.
 
         Raises `ChangedMeanwhile`.
         """
@@ -200,7 +198,7 @@ class Forgetter:
     def _archives_without(
         self, log: LogReader, dropped: Sequence[NumberRange], goes_on: Callable[[], object]
     ) -> tuple[SegmentArchived, ...]:
-        """The archives in which something is to be dropped, as they are to be."""
+        """Write anew the archives that hold dropped records, without these."""
         changed = [one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped)]
         found = []
         for segment in changed:
@@ -225,12 +223,12 @@ class Forgetter:
 def _reading(
     log: LogReader, some: list[Forgettable], found: dict[int, TaskState], goes_on: Callable[[], object]
 ) -> Iterator[int]:
-    """The tasks one after another, each read right before: the same frames of archives are needed for both."""
+    """Load each task and yield its id right after: the caller then needs the same frames of the archives."""
     load = loader(log)
     for over in some:
         try:
             task = load(over.task_id, MAX_INTEGER)
-        except TaskForgotten as error:  # by somebody else
+        except TaskForgotten as error:  # someone else was faster
             raise ChangedMeanwhile(error.message) from error
         if task.version != over.version:
             raise ChangedMeanwhile(f"Task {task.id} has changed since it was chosen to be forgotten")
@@ -240,30 +238,30 @@ def _reading(
 
 
 def _may_go(log: LogReader, position: int) -> bool:
-    """Not what holds for others as well: that a receiver is gone, and that a user was erased."""
+    """Whether a record may be dropped: not if it disables a receiver or erases a user, as that concerns other tasks."""
     event = next(log.read(position - 1, 1)).event
     return not (isinstance(event, UserErased) or (isinstance(event, DeliveryAttempted) and event.disabled))
 
 
 class Retention(Actor):
-    """Applies the rules every hour, and removes what is left of forgotten tasks outside the log.
+    """Applies the rules every hour, and removes data of forgotten tasks outside the log.
 
     Args:
-        forgetter: what finds and forgets.
-        archiver: what archives.
-        archive_after: seconds after which records are archived; none: never.
-        rules: those that are configured, and where that is recorded; none, if they are not to be applied here.
+        forgetter: finds the tasks and has them forgotten.
+        archiver: archives records.
+        archive_after: returns the seconds after which records are archived; None for never.
+        rules: returns the configured rules and the position of their record; no rules if none apply here.
         log_path: the log.
         views_path: the views.
         snapshots: the folder of snapshots.
         folders: folders with one folder for each task.
-        pictures: a folder of files that may be deleted at any time, some perhaps of what forgotten tasks have read.
+        pictures: a folder of pictures, which may be deleted at any time; some may show files of forgotten tasks.
         rebuilding: held while views are built beside the live ones.
-        adopt_views: puts views that were built beside in the place of the live ones. Raises `TasktrailError`.
-        take_snapshot: wishes for a new snapshot.
-        settle: waits until the views have all that is durable.
+        adopt_views: replaces the live views by those that were built beside them. Raises `TasktrailError`.
+        take_snapshot: asks for a new snapshot.
+        settle: waits until the views have all durable records.
         cleared: raised to the position up to which nothing is left of forgotten tasks.
-        clock: for the hours.
+        clock: for the hourly runs.
     """
 
     def __init__(
@@ -302,9 +300,9 @@ class Retention(Actor):
         self._cleared = cleared
         self._clock = clock
         self._building = 0
-        """Up to which drop the views that are being built have none of the forgotten tasks; 0: none are built."""
+        """The views being built lack the tasks that were forgotten up to this position; 0 while none are built."""
         self._began = 0.0
-        """When building them began, on the monotonic clock."""
+        """When that build began, on the monotonic clock."""
 
     def on_start(self) -> None:
         """Clear up what an earlier service has left, then apply the rules every hour."""
@@ -315,7 +313,7 @@ class Retention(Actor):
         self.actor_ref.tell(Tick())
 
     def on_stop(self) -> None:
-        """What is not cleared up is left to the next start."""
+        """Stop. The next start clears up the rest."""
         self._hourly.close()
         self._soon.close()
         self._process.kill()
@@ -357,8 +355,8 @@ class Retention(Actor):
         after = self._archive_after()
         try:
             if after is None:
-                with suppress(NotReady):  # as on a full disk, where the log waits to be opened: the next hour will do
-                    self._archiver.finish()  # what a service before has begun
+                with suppress(NotReady):  # on a full disk, for example, the log is not open yet; the next hour will do
+                    self._archiver.finish()  # what an earlier service has begun
                 return
             before = self._clock.now() - timedelta(seconds=after)
             done = self._archiver.archive(
@@ -409,7 +407,7 @@ class Retention(Actor):
             for entry in folder.iterdir() if folder.is_dir() else ():
                 name = entry.name.partition(".")[0]  # notes stand beside a task's folder
                 if name.isdecimal() and is_within(int(name), gone):
-                    with suppress(FileNotFoundError):  # others remove it, too
+                    with suppress(FileNotFoundError):  # others may remove it first
                         remove_entry(entry)
 
     def _drop_pictures(self) -> None:
@@ -424,7 +422,7 @@ class Retention(Actor):
 
     def _build(self, last: int) -> None:
         if not self._rebuilding.acquire(blocking=False):
-            self._soon.set_after(AGAIN)  # somebody else's will do, unless it had begun before
+            self._soon.set_after(AGAIN)  # the build under way will do, unless it began before the drop
             return
         self._building, self._began = last, self._clock.monotonic()
         try:
@@ -454,7 +452,7 @@ class Retention(Actor):
 
 
 def main(log_path: str, views_path: str, parent: str) -> None:
-    """Build the views anew in a file beside."""
+    """Build new views in a file beside the live ones."""
     if not stay_behind(parent):
         return
     with closing(read_log(Path(log_path))) as log:

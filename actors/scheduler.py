@@ -1,12 +1,12 @@
-"""The Scheduler: a thin shell around the step of the core. It appends first and tells others afterwards.
+"""The Scheduler: a thin shell around the step of the core. It appends to the log first and informs others afterwards.
 
-Messages are stepped one by one and their facts staged. When the inbox runs dry, or the batch is full, they are
-appended in one commit; only then are commands answered, the executor ordered and consumers told.
+Messages are stepped one by one and their facts are staged. When the inbox is empty, or the batch is full, the facts are
+appended in one commit. Only then does it answer commands, order the executor and publish the records.
 
-If the log cannot be written (no room, a broken disk, a foreign lock), all waiting callers are answered that the outcome
-is unknown. The batch stays staged as a whole and is tried again until it is in the log. Meanwhile new commands are
-refused; the executor's reports, which are nowhere else, are kept and stepped afterwards. If a step breaks, or the log
-differs from memory, memory is thrown away and folded from the log again.
+If the log cannot be written (no room, a broken disk, a foreign lock), all waiting callers get the answer that the
+outcome is unknown. The batch stays staged as a whole and is tried again until it is in the log. Meanwhile new commands
+are refused. The executor's reports exist nowhere else, so they are kept and stepped afterwards. If a step fails, or the
+log differs from memory, memory is discarded and folded from the log again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -88,7 +88,7 @@ _ASKED = (Submit, Forget, Archive)
 """Messages whose senders wait for an answer."""
 
 MAX_BATCH = 2000
-"""A commit is made at this number of facts, although more messages wait."""
+"""A commit is made at this number of facts, even if more messages wait."""
 
 RETRY_COMMIT_AFTER = 0.25
 """Seconds until a failed commit is tried again, by the monotonic clock: the wall clock may be set back."""
@@ -100,15 +100,15 @@ START_OVER_AFTER = 1.0
 class _Kept:
     """Messages that wait until the log can be written, in the order of arrival; of repeated ones only the latest.
 
-    They are bounded: nothing starts meanwhile, and an attempt waits for the answer to each other report. One that does
-    not wait for the answer to a checkpoint is ended by its slot.
+    Their number is bounded: nothing starts meanwhile, and an attempt waits for the answer to each report that is not
+    repeated. An attempt that does not wait for the answer to a checkpoint is ended by its slot.
     """
 
     def __init__(self) -> None:
         self._messages: dict[Any, Message] = {}
 
     def add(self, message: Message) -> None:
-        """Put a message behind all others."""
+        """Put a message after all others."""
         key = _identity(message)
         self._messages.pop(key, None)
         self._messages[key] = message
@@ -137,29 +137,29 @@ write-ahead log."""
 
 
 class SchedulerWatch:
-    """Sees each step as it happens. A simulator checks there; in a service nobody looks."""
+    """Observes each step. A simulator overrides it to check the state; in a service it does nothing."""
 
     def before(self, message: Message) -> None:
         """A message is about to be stepped."""
 
     def after(self, message: Message) -> None:
-        """It was stepped, or put by until the log can be written."""
+        """The message was stepped, or kept until the log can be written."""
 
     def staged(self, staged: Staged) -> None:
-        """A step has led to this, which is not durable yet."""
+        """A step has staged these facts and effects, which are not durable yet."""
 
     def loaded(self, task: TaskState) -> None:
         """A finished task was read back from the log."""
 
     def batch_begins(self) -> None:
-        """Nothing is staged: all of it is durable, or memory is made anew."""
+        """Nothing is staged any more: all facts are durable, or memory was folded anew."""
 
     def fault(self, error: BaseException) -> None:
-        """A step, a commit or a listener broke. The Scheduler survives that, unless this raises."""
+        """A step, a commit or a listener failed. The Scheduler survives that, unless this raises."""
 
 
 class Scheduler(Actor):
-    """The only writer of the log: it decides, appends and tells.
+    """The only writer of the log: it decides, appends and publishes.
 
     Args:
         open_log: runs in the actor's own thread, to which the log's connection then belongs.
@@ -167,19 +167,19 @@ class Scheduler(Actor):
         boot: gives the message with which a start begins.
         clock: for time-outs and retries.
         order: gets orders for the executor.
-        publish: gets what was committed.
+        publish: gets the committed records.
         on_fatal: gets the reason why the service has to end.
         on_trouble: gets the reason why the log cannot be written, and None when it can be written again.
-        on_tokens: gets all tokens at the start, and whenever one is added or revoked, before that is answered.
-        on_sources: the same of watched folders.
-        read_log: reads the log while it cannot be written at the start; questions are then answered from it.
-        alarm: wakes the Scheduler at the next moment; a simulator brings one without a thread.
+        on_tokens: gets all tokens at the start, and again whenever one is added or revoked, before the answer.
+        on_sources: the same for watched folders.
+        read_log: reads the log if it cannot be written at the start; queries are then answered from it.
+        alarm: wakes the Scheduler when something is due; a simulator passes one without a thread.
         snapshot: the file from which the fold goes on, if it can be used.
         watch: sees each step.
         refusals: refused commands that are to be recorded.
         is_awaited: whether somebody waits for the end of a task.
 
-    `state` is the memory, and `trouble` the reason why the log cannot be written just now. Both belong to the actor's
+    `state` is the memory, and `trouble` the reason why the log cannot be written now. Both belong to the actor's
     thread.
     """
 
@@ -227,14 +227,14 @@ class Scheduler(Actor):
         self._new_alarm = alarm
         self._opened: EventLog | None = None
         self.trouble: TasktrailError | None = None
-        """Why the log cannot be written just now. Meanwhile commands are refused and reports are kept."""
+        """Why the log cannot be written now. Meanwhile commands are refused and reports are kept."""
         self._retry_at: float | None = None
         self._given_up = False
         self._kept = _Kept()
 
         self._maintain_at = 0.0
         self._not_maintained = ""
-        """Why the log could not be looked after the last time."""
+        """The error of the last maintenance of the log; empty if it succeeded."""
         self._begin_batch_of({})
 
     @staticmethod
@@ -248,14 +248,14 @@ class Scheduler(Actor):
         return self._opened
 
     def on_start(self) -> None:
-        """Open the log, fold it, close what a crash left open. Runs before the first message."""
+        """Open the log, fold it, and end what a crash left unfinished. Runs before the first message."""
         self._alarm = self._new_alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "scheduler-alarm")
         self._jump_watch = JumpWatch(self._clock)
         try:
             try:
                 self._begin()
             except LogNotWritable:
-                raise  # only a person can help, and a start that fails tells them best
+                raise  # only a person can help, and will notice a failed start
             except OutcomeUnknown as error:
                 self._read_only(error)
             else:
@@ -279,12 +279,12 @@ class Scheduler(Actor):
         self._opened = opened
         self._begin_batch_of(self.state.running)
         self._stage(replace(boot, started=self._starts()) if self.state.outlived else boot)
-        if self.state.outlived:  # the slots as they are, should memory have to be made anew before the first commit
+        if self.state.outlived:  # the current slots, in case memory is folded anew before the first commit
             self._running_before = _copied(self.state.running)
         _warn_of_jumps(fact.event for fact in self._facts)
 
     def _starts(self) -> dict[int, int]:
-        """Running task → where the start of its attempt is recorded."""
+        """Running task → position of its attempt's start."""
         return {
             task.id: max(record.position for record in self._log.read_task(task.id) if type(record.event) is Started)
             for task in list(self.state.tasks.special())
@@ -292,7 +292,7 @@ class Scheduler(Actor):
         }
 
     def _read_only(self, error: OutcomeUnknown) -> None:
-        """The log is there and cannot be written yet: fold it from a reader, and go on trying."""
+        """Fold the log from a reader, as it exists but cannot be written yet. The Scheduler goes on trying."""
         if self._read_log is None:
             raise error
         try:
@@ -321,11 +321,11 @@ class Scheduler(Actor):
             self._opened.close()
 
     def settle(self) -> None:
-        """A ping is answered when everything from earlier messages is durable."""
+        """Commit: a ping is answered when everything from earlier messages is durable."""
         self._commit()
 
     def handle(self, message: Any) -> Any:
-        """Answer a question from memory. An error in it goes to its sender and is no fault of memory."""
+        """Handle a message. An error in a question goes to its sender and is no fault of memory."""
         if isinstance(message, StateQuery | DestroyKeys | DeleteArchived):
             self._commit()
         if isinstance(message, StateQuery):
@@ -346,7 +346,7 @@ class Scheduler(Actor):
             self._delay.commands_came(self._clock.monotonic())
         for one in messages:
             self._take_or_drop(one)
-            if isinstance(one, Forget | Archive):  # what comes next has to find it in the log, or gone from there
+            if isinstance(one, Forget | Archive):  # the next message must find the log changed
                 self._commit()
         self._take_refusals()
         if len(self._facts) >= MAX_BATCH or not self._more_comes():
@@ -355,7 +355,7 @@ class Scheduler(Actor):
         return None
 
     def _more_comes(self) -> bool:
-        """Whether another message shares the next commit: one that is there, or one that is worth waiting for."""
+        """Whether another message is there for the same commit. Waits for one, if that is worth it."""
         if not self.actor_inbox.empty():
             return True
         if self.trouble is not None or not self._can_wait():
@@ -364,14 +364,14 @@ class Scheduler(Actor):
         return left > 0 and self.actor_inbox.fills_within(left)
 
     def _can_wait(self) -> bool:
-        """Whether something is staged for which nobody waits: no sender, no worker, nobody who asked for an end."""
+        """Whether facts are staged and no one waits for them: no sender, no worker, no caller waiting for an end."""
         if self._answered or self._orders:
             return False
         awaited = (self._is_awaited(fact.task_id) for fact in self._facts if is_terminal(fact.event))
         return bool(self._facts) and not any(awaited)
 
     def _take_refusals(self, *, last: bool = False) -> None:
-        """Refused commands are recorded with what is committed anyway; after a while, or at the end, by themselves."""
+        """Record refused commands with the next commit; after a while, or at the end, in a commit of their own."""
         refusals = self._refusals
         if refusals is None or self.trouble is not None or not (last or refusals.is_due(rides=bool(self._facts))):
             return
@@ -387,7 +387,7 @@ class Scheduler(Actor):
         self._watch.after(message)
 
     def _drop(self, message: Message, error: BaseException) -> None:
-        """A step broke half-way, so memory may be wrong. It is made anew, without the message at fault."""
+        """Fold memory anew, without the message at fault: its step failed half-way, so memory may be wrong."""
         self._watch.fault(error)
         logger.exception("a message could not be stepped", message=type(message).__name__)
         if isinstance(message, _ASKED):
@@ -396,7 +396,7 @@ class Scheduler(Actor):
         self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
 
     def on_fault(self, message: Any, error: BaseException) -> None:  # noqa: ARG002 - every error has the same cure
-        """Something broke outside the steps: start again from the log."""
+        """Start again from the log, after a failure outside the steps."""
         self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
 
     # --- stepping -----------------------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ class Scheduler(Actor):
         self._stage(message)
 
     def _put_by(self, message: Message, trouble: TasktrailError) -> None:
-        """The log cannot be written: stage nothing on top of what waits for it."""
+        """Refuse or keep a message while the log cannot be written: nothing may be staged after the waiting batch."""
         if isinstance(message, _ASKED):
             message.token.reply(copy(trouble))  # each sender may raise it, and a raised error keeps its traceback
         elif not isinstance(
@@ -436,22 +436,25 @@ class Scheduler(Actor):
                 try:
                     self._load(task_id)
                 except TaskForgotten:
-                    # Whose it was nobody knows any more. Who is bound to a user is not told that it was there.
+                    # No one knows any more whose task it was. A caller bound to a user must not learn that it existed.
                     if isinstance(message, Submit) and message.only_user is not None:
                         refuse_others(self.state, message.command, message.only_user)
                         raise UnknownTask(f"Task {task_id} does not exist", field="task_id") from None
                     raise
-                # Hundreds of tasks in archives may take seconds, and meanwhile this actor does not hang.
+                # Loading hundreds of tasks from archives may take seconds, and the actor must not seem to hang.
                 self.tell_progress(number, len(missing))
 
     def _take_over(self, found: Iterable[TaskState]) -> None:
-        """Tasks as somebody else has read them. Only what has changed since is read here: in archives it takes long."""
+        """Take in tasks that the sender has read, unless they have changed since: reading from archives takes long."""
         for task in found:
             if task.id not in self.state.tasks and self._log.is_newest(task.id, task.version):
                 self._take_in(task)
 
     def _with_belongings(self, message: Submit) -> Submit:
-        """Only the log knows which finished tasks are a user's. What the sender has looked through is left out."""
+        """Add a user's tasks to `EraseUser`: only the log knows the finished ones.
+
+        The part of the log that the sender has searched is not searched again.
+        """
         if not isinstance(message.command, EraseUser):
             return message
         found = self._log.belongings(message.command.user_id, message.intake.belongings)
@@ -464,7 +467,7 @@ class Scheduler(Actor):
         self._keep(step(self.state, message, now))
 
     def _time(self) -> tuple[datetime, ClockJumped | None]:
-        """The wall clock's time, and its jump if it was set. `_running_before` is corrected by the jump, too."""
+        """The wall clock's time, and its jump if it was set. Corrects `_running_before` by the jump."""
         now, jump = self._jump_watch.look()
         if jump is not None:
             self._jumps.append(jump)
@@ -499,7 +502,7 @@ class Scheduler(Actor):
             )
 
     def _answer_repetition(self, submit: Submit) -> bool:
-        """A command id that was accepted before gets its answer again, or a refusal if it means another command."""
+        """Answer a command whose id was accepted before: with the same answer, or a refusal if the command differs."""
         ticket = submit.token
         if not isinstance(ticket, Ticket) or ticket.fresh:
             return False
@@ -509,7 +512,7 @@ class Scheduler(Actor):
         if known.digest == ticket.digest:
             self._answered.append((ticket, self._known_answer(known, submit.command)))
         else:
-            # Only a task in memory is known to be the user's; no other is named to whoever is bound to one.
+            # Only of a task in memory is the user known. A caller bound to a user must not see other tasks' ids.
             named = submit.only_user is None or is_of(self.state, known.task_id, submit.only_user)
             used_for = f"task {known.task_id}" if named else "another command"
             error = CommandIdReused(f"Command id {ticket.command_id} was used for {used_for}")
@@ -517,7 +520,7 @@ class Scheduler(Actor):
         return True
 
     def _known_answer(self, known: Answer, command: Command) -> Accepted:
-        """The answer that a command got the first time. The ids of a graph follow from its first new one."""
+        """The answer that a command got the first time. The ids of a graph's tasks follow from its first new one."""
         tasks = command.tasks if isinstance(command, CreateGraph) else (command,)
         unique = sum(1 for task in tasks if isinstance(task, TaskFields) and task.unique)
         existing = {event.name: event.task_id for event in self._existing(known, unique)}
@@ -525,7 +528,7 @@ class Scheduler(Actor):
         return Accepted(known.task_id, known.position, known.command_id, ids, existing=len(existing) == len(tasks))
 
     def _existing(self, known: Answer, most: int) -> Iterator[Deduplicated]:
-        """What the command found to be there: its last records, if any, of which there are at most so many."""
+        """Yield the command's `Deduplicated` events, each for a task that existed: its last records, at most `most`."""
         durable = self.state.position - len(self._facts)
         records: Iterable[Fact] = (
             self._log.read(after=max(0, known.position - most), limit=min(most, known.position))
@@ -545,12 +548,12 @@ class Scheduler(Actor):
         self._answers: dict[str, Answer] = {}
         self._reports: list[Message] = []
         self._jumps: list[ClockJumped] = []
-        """Jumps that may not be recorded yet."""
+        """Jumps of the clock that may not be recorded yet."""
         self._watch.batch_begins()
         self._running_before = _copied(running)
 
     def _commit(self) -> None:
-        """Record what is staged and tell others; then take the messages that were kept meanwhile."""
+        """Record what is staged and inform others; then take the messages that were kept meanwhile."""
         if self._given_up or self._is_too_early():
             return
         try:
@@ -565,7 +568,7 @@ class Scheduler(Actor):
         was_in_trouble = self.trouble is not None
         self._tell(records, seconds)
         if was_in_trouble:
-            for message in (*self._kept.take(), Tick()):  # reports go before what time has brought
+            for message in (*self._kept.take(), Tick()):  # reports come before what has become due
                 self._take_or_drop(message)
             self._commit()
 
@@ -578,13 +581,13 @@ class Scheduler(Actor):
             if records is not None:
                 self._log.append(
                     [], expected=records[-1].position
-                )  # a service that was replaced meanwhile gives no orders
+                )  # raises if another service has taken over: then no orders may go out
                 return records
-        # Orders alone, too: a service that was replaced gives none.
+        # For orders alone, too: this raises if another service has taken over.
         return self._log.append(self._facts, list(self._answers.values()), expected=expected)
 
     def _maintain(self) -> None:
-        """Run the log's maintenance now and then, and right away when nothing was recorded for a while."""
+        """Run the log's maintenance, unless the last run was less than `MAINTAIN_EVERY` ago."""
         now = self._clock.monotonic()
         if now < self._maintain_at or self.trouble is not None or self._opened is None:
             return
@@ -601,17 +604,18 @@ class Scheduler(Actor):
             self._not_maintained = ""
 
     def _is_too_early(self) -> bool:
-        """After a failed commit the next try waits a little. The alarm goes by the wall clock, so it is set anew."""
+        """Whether the pause after a failed commit still lasts. If so, set the alarm anew: it goes by the wall clock."""
         left = 0.0 if self._retry_at is None else self._retry_at - self._clock.monotonic()
         if left > 0:
             self._alarm.set(self._clock.now() + timedelta(seconds=left))
         return left > 0
 
     def _tell(self, records: list[Recorded], seconds: float) -> None:
-        """Everything staged is durable now: publish, answer, order, and forget finished tasks.
+        """Publish, answer, order, and forget finished tasks: everything staged is durable now.
 
-        Who has an answer may ask for its position at once, so answers come after the publishing. Several callers send
-        what they have next while the orders go out; one alone would only keep the interpreter from that.
+        A caller may ask for its position as soon as it has its answer, so publishing comes first. Several callers are
+        answered before the orders go out, so that they can send their next commands meanwhile. A single caller is
+        answered last: its thread would only compete with the orders for the interpreter.
         """
         if self.trouble is not None:
             logger.info("the log can be written again")
@@ -638,7 +642,7 @@ class Scheduler(Actor):
             self._pass_on(ticket.reply, answer)
 
     def _committed(self, records: list[Recorded], seconds: float) -> Committed:
-        """The records, with what only memory knows of their tasks."""
+        """The records, with data of their tasks that only memory has."""
         known, running = self.state.tasks, self.state.running
         tasks = {record.task_id: known[record.task_id] for record in records if record.task_id in known}
         queued_at = {
@@ -649,7 +653,7 @@ class Scheduler(Actor):
         return Committed(records, tasks, queued_at, seconds)
 
     def _pass_on(self, tell: Callable[[Any], None], what: Any) -> None:
-        """A listener that breaks does not affect the others. Reconciliation finds lost orders."""
+        """Call a listener. Its failure does not affect the others, and reconciliation finds lost orders."""
         try:
             tell(what)
         except Exception as error:  # noqa: BLE001 - any listener, any error
@@ -664,18 +668,18 @@ class Scheduler(Actor):
         elif self._opened is None and not isinstance(error, OutcomeUnknown):
             self._on_fatal(error)
         elif isinstance(error, OutcomeUnknown):
-            self._wait(error)  # first: a refused caller may ask at once whether the service is ready
+            self._wait(error)  # comes first, as a refused caller may ask at once whether the service is ready
             self._answer_all(error)
             self._answered.clear()
         else:
             if not isinstance(error, TasktrailError):
                 self._watch.fault(error)
             logger.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
-            self._reports[:] = filter(_can_be_written, self._reports)  # or the next batch would break on it, too
+            self._reports[:] = filter(_can_be_written, self._reports)  # otherwise the next batch would fail on it, too
             self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
 
     def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:
-        """The log cannot be written. What is staged stays staged and is tried again after a while."""
+        """Keep everything staged, because the log cannot be written, and try again after `seconds`."""
         if type(error) is not type(self.trouble):
             logger.error("commands are refused until the log can be written again", error=str(error))
         self.trouble = error
@@ -691,7 +695,7 @@ class Scheduler(Actor):
             self._pass_on(self._on_sources, tuple(sources.by_name.values()))
 
     def _tell_tokens(self) -> None:
-        """What is folded in is durable now: a token is worth something only from here on, and nothing once revoked."""
+        """Pass the tokens on when they have changed: the change is durable now, so it takes effect."""
         tokens = self.state.durable.tokens
         if tokens.changed_at != self._tokens_told:
             self._tokens_told = tokens.changed_at
@@ -752,11 +756,11 @@ def _can_be_written(report: Message) -> bool:
 
 
 NOTICED = 1.0
-"""Seconds. A smaller difference is no jump, for the two clocks cannot be read at the same moment."""
+"""Seconds. A smaller difference is no jump, because the two clocks cannot be read at the same instant."""
 
 
 class JumpWatch:
-    """Notices when somebody sets the wall clock, by comparing it with the monotonic clock, which nobody can set.
+    """Notices when the wall clock is set, by comparing it with the monotonic clock, which cannot be set.
 
     A machine that sleeps looks like a jump forward: meanwhile only the wall clock goes on.
     """

@@ -1,6 +1,6 @@
-"""The Sealer: has a process of its own seal the log, every so often and once more when the service stops.
+"""The Sealer: seals the log in a process of its own, at intervals and once more when the service stops.
 
-It does nothing before there is a key: `tasktrail seal` makes one. The process reads the log like any other reader, and
+It does nothing until there is a key: `tasktrail seal` makes one. The process reads the log like any other reader, and
 asks the witnesses once the seal is kept.
 """
 
@@ -26,28 +26,28 @@ _LAST_WITHIN = 3.0
 
 
 class _Unsigned(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process says of a seal that is there, and that a witness has not signed."""
+    """A report of the process about a seal that a witness has not signed."""
 
     event: str
     witness: str = ""
-    """Empty: it is about all of them."""
+    """Empty if it is about all witnesses."""
     why: str
     remedy: str
     grave: bool = False
 
 
 class Sealer(Actor):
-    """Starts the process when the time has come and the log has grown.
+    """Starts the process when a seal is due and the log has grown.
 
     Args:
         log_path: the log.
         folder: where the seals are kept.
         key_file: the private key.
-        witnesses: the file with those who are asked to sign, too.
-        every: seconds between two seals; 0: only the service's start and its stop are sealed.
+        witnesses: the file with the witnesses, who are asked to sign, too.
+        every: seconds between two seals; 0 to seal only at the service's start and stop.
         clock: for the time between two seals.
-        position: the last record that is committed.
-        on_trouble: gets in words what somebody has to see to, and nothing when it is over.
+        position: returns the position of the last committed record.
+        on_trouble: gets, in words, a problem that a person has to solve, and an empty text when it is over.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class Sealer(Actor):
         self._clock = clock
         self._position = position
         self._sealed = 0
-        """Where the log was when it was sealed last by this service."""
+        """The log's position at the last seal of this service."""
 
     def on_start(self) -> None:
-        """Seal what an earlier service has left unsealed, then go on by the clock."""
+        """Seal what an earlier service has left unsealed, then seal at intervals."""
         self._process = SideProcess("tasktrail.actors.sealer", self.actor_ref.tell)
         self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "sealer-alarm")
         self.actor_ref.tell(Tick())
 
     def on_stop(self) -> None:
-        """Seal once more. The log has got its last record by now."""
+        """Seal once more. By now the log has its last record."""
         self._alarm.close()
         self._process.kill()
         self._process.forget()
@@ -116,13 +116,13 @@ class Sealer(Actor):
         self._on_trouble(trouble)
 
     def _tell_of_witnesses(self, output: str) -> str:
-        """Returns what is grave of it, in words."""
+        """Log which witnesses have not signed. Returns the first grave reason, in words, if there is one."""
         grave = ""
         for line in output.splitlines():
             told = msgspec.json.decode(line, type=_Unsigned)
             tell = logger.error if told.grave else logger.warning
             tell(told.event, witness=told.witness, why=told.why, remedy=told.remedy)
-            self._sealed = 0  # they are asked again, even if nothing is recorded until then
+            self._sealed = 0  # so that the witnesses are asked again, even if nothing is recorded until then
             if told.grave:
                 grave = grave or f"the witness {told.witness} does not sign: {told.why}"
         return grave
@@ -142,7 +142,7 @@ class Sealer(Actor):
         self._sealed = position
 
     def _tell_if_key_was_lost(self) -> None:
-        """Without a key and without seals, nobody wants the log sealed."""
+        """Warn if the key is missing although there are seals. With neither, the log is not meant to be sealed."""
         try:
             if not (self._folder.exists() and seal_files(self._folder)):
                 self._on_trouble("")
@@ -155,7 +155,7 @@ class Sealer(Actor):
 
 
 def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str) -> None:
-    """Seal the log as it is now. Prints which witnesses have not signed. Ends when the parent process does."""
+    """Seal the log as it is now, and print which witnesses have not signed. Ends when the parent process does."""
     if not stay_behind(parent):
         return
     with closing(read_log(Path(log_path))) as log:
@@ -165,7 +165,7 @@ def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str)
         except WitnessesDamaged as error:
             _tell(_Unsigned(event="no witness is asked to sign the seal", why=error.message, remedy=error.advice))
             return
-        from .witnesses import ask_witnesses  # noqa: PLC0415 - only in this process: it imports all that reaches out
+        from .witnesses import ask_witnesses  # noqa: PLC0415 - only in this process: it imports the code for the network
 
         for asked in ask_witnesses(log, seal, key, named):
             if asked.outcome != "signed":

@@ -1,8 +1,8 @@
-"""A text that must not be seen."""
+"""A text that must not be shown."""
 
 
 class Secret:
-    """A text that is never shown: in no repr, no log line, no JSON. `reveal` gives it to whom it is for."""
+    """A text that never appears in a repr, a log line or JSON. `reveal` returns it to the code that needs it."""
 
     __slots__ = ("_text",)
 
@@ -10,7 +10,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The secret itself. Hand it to the library that needs it and to nothing else."""
+        """Return the secret itself. Pass it only to the library that needs it."""
         return self._text
 
     def __bool__(self) -> bool:

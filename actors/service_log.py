@@ -1,7 +1,7 @@
-"""What the service's log says of commands, attempts and deliveries: one line for each, made from what was recorded.
+"""Writes the service's log: a line for each command, attempt and delivery, made from the records.
 
-Nothing waits for it. A thread of its own writes the lines from records that are durable. While standard error takes no
-more, further lines are left out and counted.
+Nothing waits for it. A thread of its own writes the lines from records that are durable. While standard error is
+blocked, further lines are left out and counted.
 """
 
 from collections import OrderedDict
@@ -52,14 +52,14 @@ from .feed import Feed
 from .logger import RateLimit, get_logger, is_configured
 
 LINES_OF_A_KIND = 300
-"""How many lines of a kind may come in a minute. Where more happens they are a sample; the event log has everything."""
+"""How many lines of a kind are written in a minute. If more happens they are a sample; the event log has everything."""
 LINES_IN_ALL = 2400
 _WAITING = 2000
-"""Commits and answers that may wait to be written."""
+"""How many commits and groups of answers may wait to be written."""
 _LINE = 300
-"""Characters of a text: a command that is refused may be of any length."""
+"""Characters of a text at most: a refused command may have any length."""
 _DEATHS = ("it ", "its ")
-"""How the reason begins when a worker ended unexpectedly."""
+"""The beginnings of the reason if a worker ended unexpectedly."""
 _REMEMBERED = 4096
 """Tasks whose type and correlation id are kept in memory."""
 
@@ -136,12 +136,12 @@ class ServiceLog:
         self._feed: Feed[_News] = Feed(self.tell, clock, "service-log", most=_WAITING)
 
     def put(self, records: Sequence[Recorded]) -> None:
-        """These were committed."""
+        """Take committed records."""
         if is_configured():
             self._feed.put(records)
 
     def answered(self, commands: Sequence[Command], answers: Sequence[Accepted | TasktrailError]) -> None:
-        """These commands have their answers."""
+        """Take commands and their answers."""
         if is_configured():
             self._feed.put((_Answered(commands, answers),))
 
@@ -151,7 +151,7 @@ class ServiceLog:
         self.tell()
 
     def tell(self) -> None:
-        """Write lines about everything that has come."""
+        """Write lines about everything that was taken."""
         for news in self._feed.take():
             if isinstance(news, _Answered):
                 for command, answer in zip(news.commands, news.answers, strict=True):
@@ -215,7 +215,7 @@ def about_record(record: Recorded) -> _LogLine | None:
 
 
 def has_died(event: WorkerExited) -> bool:
-    """Whether the worker process ended unexpectedly; we end some ourselves."""
+    """Whether the worker process ended unexpectedly: the service ends some on purpose."""
     return event.why.startswith(_DEATHS)
 
 

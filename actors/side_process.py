@@ -1,8 +1,6 @@
-"""A process of an actor's own, for work that would hold everybody up if it were done in this one."""
+"""Runs a process for an actor, for work that would hold up the service's own process."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,14 +11,14 @@ from queue import Empty, SimpleQueue
 import msgspec
 import pykka
 
+from ..handlers.process.sandbox import die_with
 from .workers.worker_process import worker_environment
 
-_PR_SET_PDEATHSIG = 1
 _NICE = 10
 
 
 class ProcessEnded(msgspec.Struct, frozen=True):
-    """To the actor: the process is gone."""
+    """Tells the actor that the process has ended."""
 
     code: int
     output: str
@@ -30,12 +28,12 @@ class ProcessEnded(msgspec.Struct, frozen=True):
 
     @property
     def last_error(self) -> str:
-        """The last line of its standard error; of a process that was killed without a word, its exit code."""
+        """The last line of its standard error, or its exit code if there is none."""
         return self.errors.strip().rpartition("\n")[2] or f"exit code {self.code}"
 
 
 def reader_environment() -> dict[str, str]:
-    """What a process of ours sees that reads the log: as a worker, and what PostgreSQL's client library asks for."""
+    """The environment of a process that reads the log: a worker's, and the variables of PostgreSQL's client library."""
     return worker_environment((), (name for name in os.environ if name.startswith("PG")), os.environ)
 
 
@@ -83,11 +81,11 @@ class SideProcess:
         threading.Thread(target=wait, name=f"{self._module.rpartition('.')[2]}-process", daemon=True).start()
 
     def forget(self) -> None:
-        """The actor has handled its end: the next one may start."""
+        """Note that the actor has handled its end: the next one may start."""
         self.process = None
 
     def wait(self, seconds: float) -> ProcessEnded | None:
-        """Its end, for an actor that stops and gets no messages any more; none: it still runs after so many seconds."""
+        """Wait for its end; None if it still runs after `seconds`. For a stopping actor, which gets no messages."""
         try:
             return self._ended.get(timeout=seconds)
         except Empty:
@@ -101,15 +99,8 @@ class SideProcess:
 
 
 def stay_behind(parent: str) -> bool:
-    """Called in the process: give way to others, and die with the parent. False when the parent is gone already."""
+    """Lower the process's priority, and make it die with the parent. False if the parent is already gone."""
     if not die_with(parent):
         return False
     os.nice(_NICE)
     return True
-
-
-def die_with(parent: str) -> bool:
-    """Called in the process: die with the parent. False when the parent is gone already."""
-    with suppress(OSError, AttributeError):  # not every system can do it; then the process just finishes its work
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == int(parent)

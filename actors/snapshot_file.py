@@ -23,7 +23,7 @@ _USER_ERASED = EVENT_TAGS[UserErased]
 
 
 class SnapshotUnusable(Exception):
-    """Why a snapshot is not used."""
+    """A snapshot is not used. The message says why."""
 
 
 class Absent(SnapshotUnusable):
@@ -43,11 +43,11 @@ class OtherCode(SnapshotUnusable):
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line."""
+    """The first line of the file."""
 
     kind: str
     code: str
-    """Stands for the Structs and the fold that it was made with."""
+    """Identifies the Structs and the fold that it was made with."""
     position: int
     """The last record that is folded in."""
     hash: str
@@ -58,7 +58,7 @@ _HEADER = msgspec.json.Decoder(SnapshotHeader)
 
 
 def write(path: Path, header: SnapshotHeader, lines: Iterable[bytes]) -> None:
-    """Write a snapshot in the place of an older one. When it raises OSError, the older one is still there."""
+    """Write a snapshot in place of the older one. If it raises OSError, the older one is still there."""
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -71,7 +71,7 @@ def write(path: Path, header: SnapshotHeader, lines: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:  # after any error: half a snapshot must not be left
+    except BaseException:  # any error: half a snapshot must not be left
         part.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
@@ -128,7 +128,7 @@ def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tupl
 
 
 def gone_since(log: ReadableLog, position: int) -> int:
-    """Where the log lost anything that a snapshot as of a position may have; 0 if it did not."""
+    """A position after the given one at which tasks were forgotten or a user was erased; 0 if there is none."""
     if drops := log.drops(position):
         return drops[0].position
     return next(iter(log.newest_of(_USER_ERASED, position, log.head().position, 1)), 0)

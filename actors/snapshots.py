@@ -1,7 +1,7 @@
 """The two snapshots of a data folder: the Scheduler's memory and the Notifier's outbox, each a fold of the log.
 
-A start folds only what was recorded since. A snapshot that cannot be used costs time and nothing else: then the whole
-log is folded.
+A start folds only what was recorded since. A snapshot that cannot be used costs only time: then the whole log is
+folded.
 """
 
 import gc
@@ -44,13 +44,13 @@ from .snapshot_file import (
 )
 
 _FORMAT = 3
-"""Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
+"""Raise it when the format of a snapshot changes. A change in the fields of its Structs is noticed without it."""
 CHUNK = 5000
 """Tasks in one line of the file."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _AS_IT_IS = msgspec.json.Encoder()
-"""Keeps the order of dicts: who has waited longest for a start stands first."""
+"""Keeps the order of dicts: `FairShare` lists first the user who has waited longest for a start."""
 
 LoadTask: TypeAlias = Callable[[int, int], TaskState]
 """(task id, position) → the task as the log up to that position has it."""
@@ -66,14 +66,14 @@ _F = TypeVar("_F", bound=_Folded)
 
 
 class SnapshotKind(Generic[_F]):
-    """One kind of snapshot: what it is a fold into, and how that is written and read."""
+    """One kind of snapshot: the state that it folds into, and how this is written and read."""
 
     name: ClassVar[str]
     shapes: ClassVar[tuple[Any, ...]]
-    """What its lines encode."""
+    """The types that its lines encode."""
 
     def blank(self, log: ReadableLog) -> _F:
-        """Something to fold into."""
+        """Return an empty state to fold into."""
         raise NotImplementedError
 
     def advance(self, folded: _F, log: ReadableLog, last: int | None = None) -> None:
@@ -85,16 +85,16 @@ class SnapshotKind(Generic[_F]):
         raise NotImplementedError
 
     def restore(self, blank: _F, lines: Iterator[bytes]) -> None:
-        """Bring `blank` to where the snapshot was taken. Takes all lines; ValueError when they do not fit."""
+        """Fill `blank` with the state in the snapshot. Reads all lines; raises ValueError if they do not fit."""
         raise NotImplementedError
 
     def code(self) -> str:
-        """Stands for the fields of the Structs, the meaning of the events (`FOLD`) and the form of the file."""
-        schema = msgspec.json.schema_components(self.shapes)
+        """A hash of the fields of the Structs, the meaning of the events (`FOLD`) and the format of the file."""
+        schema = _without_docstrings(msgspec.json.schema_components(self.shapes))
         return sha256(msgspec.json.encode([_FORMAT, FOLD, schema], order="deterministic")).hexdigest()[:16]
 
     def recalled(self, log: ReadableLog, path: Path | None, blank: Callable[[], _F] | None = None) -> _F | None:
-        """What the snapshot holds, or None when it cannot be used. The reason for that is logged."""
+        """The state in the snapshot, or None if it cannot be used. The reason is logged, unless there is none."""
         if path is None:
             return None
         recalled = blank() if blank is not None else self.blank(log)
@@ -113,7 +113,7 @@ class SnapshotKind(Generic[_F]):
         self.keep(self.continued(log, path, head), log, path, head)
 
     def continued(self, log: ReadableLog, path: Path, head: Head) -> _F:
-        """The fold alone."""
+        """Fold the log up to `head`, from the older snapshot on if possible."""
         folded = self.recalled(log, path)
         if folded is None:
             folded = self.blank(log)
@@ -121,12 +121,12 @@ class SnapshotKind(Generic[_F]):
         return folded
 
     def keep(self, folded: _F, log: ReadableLog, path: Path, head: Head) -> None:
-        """Write what was folded up to `head`."""
+        """Write the state that was folded up to `head`."""
         header = SnapshotHeader(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
         write(path, header, self.lines_of(folded, log))
 
     def findings(self, log: ReadableLog, path: Path) -> Iterator[Finding]:
-        """What is wrong with the file: it is compared, byte by byte, with a fold of all records."""
+        """Compare the file, byte by byte, with a fold of all records, and yield what is wrong with it."""
         try:
             with reading(path, self.name, self.code(), log) as (header, lines):
                 whole = self.blank(log)
@@ -138,13 +138,13 @@ class SnapshotKind(Generic[_F]):
             message = f"{path} cannot be used: {error}. It may be deleted."
             yield Finding(position=0, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
             return
-        if differs and not gone_since(log, header.position):  # or is it gone since a moment?
+        if differs and not gone_since(log, header.position):  # unless records were dropped meanwhile
             message = f"{path} is not what the log folds to at {header.position}."
             yield Finding(position=header.position, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
 
 
 class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
-    """What the log says beside the tasks is the first line, as it is in memory; then come the tasks."""
+    """The first line holds everything except the tasks, as it is in memory; then come the tasks."""
 
     name = "scheduler"
     shapes = (Durable, TaskState, AsCreated)
@@ -155,7 +155,7 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
         return SchedulerState(Limits(), grace={})  # neither limits nor types have a part in the fold
 
     def advance(self, folded: SchedulerState, log: ReadableLog, last: int | None = None) -> None:
-        """A finished task that goes on comes back from the log."""
+        """Fold further records in. A finished task that goes on is loaded from the log."""
         load, tasks, apply = loader(log), folded.tasks, folded.apply
         for record in log.read_to_fold(folded.position, _number(folded, last)):
             if record.version > 1 and record.task_id not in tasks and record.task_id and type(record.event) is not Stub:
@@ -177,7 +177,7 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
 
 
 class _OutboxSnapshot(SnapshotKind[Dispatcher]):
-    """All of it in one line."""
+    """The whole outbox in one line."""
 
     name = "outbox"
     shapes = (Kept,)
@@ -225,7 +225,7 @@ def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
     """The outbox at the end of the log: from the snapshot in `path` on, if that can be used."""
     with uncollected():
         dispatcher = OUTBOX_SNAPSHOT.recalled(log, path)
-        if dispatcher is None:  # one without notices is there, and has the length 0
+        if dispatcher is None:  # not `or`: a dispatcher without notices has the length 0
             dispatcher = OUTBOX_SNAPSHOT.blank(log)
         OUTBOX_SNAPSHOT.advance(dispatcher, log)
     return dispatcher
@@ -243,7 +243,7 @@ def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
         return 0, 0
     path = folder / SCHEDULER_SNAPSHOT.name
     state = SCHEDULER_SNAPSHOT.continued(log, path, head)
-    if state.durable.erasures:  # its keys may be there still, and the log can be read with them
+    if state.durable.erasures:  # the user's keys may still exist, and the log can be read with them
         raise NotReady("An erasure is not finished, and a snapshot would have what it is to erase")
     SCHEDULER_SNAPSHOT.keep(state, log, path, head)
     OUTBOX_SNAPSHOT.take(log, folder / OUTBOX_SNAPSHOT.name, head)
@@ -253,7 +253,8 @@ def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
 def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verification:
     """Add what is wrong with the snapshots to what was found in log and views.
 
-    A log with faults has no fold, and one of which not everything can be read here has another.
+    They are not checked if the log has faults, as it then has no fold, or if some of it cannot be read here, as its
+    fold then differs.
     """
     if not found.ok or found.without_key:
         return found
@@ -266,7 +267,7 @@ def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verif
 
 
 def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
-    """Delete each snapshot that is not what the log folds to, and say so. The next one is made from the whole log."""
+    """Delete each snapshot that differs from the fold of the log, and return why. The next one folds the whole log."""
     with uncollected():
         found = []
         for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
@@ -278,7 +279,7 @@ def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
 
 
 def delete_snapshots(folder: Path) -> None:
-    """Delete all that there is: the next ones are made from the whole log."""
+    """Delete all snapshots: the next ones are made from the whole log."""
     if folder.is_dir():
         clear_parts(folder)
     for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
@@ -286,13 +287,13 @@ def delete_snapshots(folder: Path) -> None:
 
 
 def kept_ids(state: SchedulerState, load: LoadTask) -> list[int]:
-    """The open tasks, and the finished ones that they need, which memory then holds, in the order of their ids."""
+    """Return the ids, in order, of the open tasks and of the finished ones that they need. Memory then holds these."""
     needed = [task.id for task in _complete(state, load)]
     return sorted([*needed, *state.tasks.open_ids()])
 
 
 def _complete(state: SchedulerState, load: LoadTask, also: Iterable[int] = ()) -> list[TaskState]:
-    """See to it that memory holds the finished tasks that open ones depend on or are below, and those in `also`.
+    """Load the finished tasks that open tasks depend on or have as ancestors, and the tasks in `also`.
 
     Returns those that open tasks need.
     """
@@ -315,7 +316,7 @@ def _complete(state: SchedulerState, load: LoadTask, also: Iterable[int] = ()) -
         while parent is not None and parent not in climbed:
             above = need(parent)
             if not above.finished:
-                break  # it has a turn of its own
+                break  # the outer loop handles its ancestors
             climbed.add(parent)
             parent = above.spec.parent_task_id
     tasks.update(needed)
@@ -326,7 +327,7 @@ def _complete(state: SchedulerState, load: LoadTask, also: Iterable[int] = ()) -
 
 
 def loader(log: ReadableLog) -> LoadTask:
-    """Reads a task from the log, as it was at a position."""
+    """Return a function that reads a task from the log, as it was at a position."""
 
     def load(task_id: int, position: int) -> TaskState:
         records = [record for record in log.read_task(task_id, adjusted=True) if record.position <= position]
@@ -339,14 +340,29 @@ def loader(log: ReadableLog) -> LoadTask:
     return load
 
 
+def _without_docstrings(schema: Any) -> Any:
+    """Return the schema without the docstrings of its Structs."""
+    match schema:
+        case dict():
+            return {
+                key: _without_docstrings(value)
+                for key, value in schema.items()
+                if not (key == "description" and isinstance(value, str))  # a field of that name has a schema instead
+            }
+        case list() | tuple():
+            return [_without_docstrings(one) for one in schema]
+        case _:
+            return schema
+
+
 def _number(folded: _Folded, last: int | None) -> int | None:
-    """How many records there are from what is folded up to a position; none for all."""
+    """How many records follow what is folded, up to position `last`; None for all."""
     return None if last is None else max(0, last - folded.position)
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Switch the search for cyclic garbage off: it would visit a million new objects again and again, and find none."""
+    """Switch the cyclic garbage collector off: it would visit a million new objects again and again, and find none."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,6 +1,6 @@
-"""The Snapshotter: has a process of its own take the snapshots, one run at a time.
+"""The Snapshotter: takes the snapshots in a process of its own, one run at a time.
 
-The process knows nothing of the service's memory. It folds the older snapshots and the records since, as a start does.
+The process does not see the service's memory. It folds the older snapshots and the records since, as a start does.
 So it always writes a fold of the log, and does not hold the service up.
 """
 
@@ -25,9 +25,9 @@ _AFTER_FAILURE = 4
 class SnapshotPace:
     """Counts records since the last snapshot, and says when the next one is due.
 
-    The Scheduler's thread asks at each commit, and the Snapshotter sets it; a position too early or too late does no
-    harm. A snapshot of many tasks takes long to write, so it also waits for half as many records as it has tasks:
-    then its price for each record is the same, however many tasks wait.
+    The Scheduler's thread asks at each commit, and the Snapshotter sets the position at which one is due. A slightly
+    wrong position does no harm. A snapshot of many tasks takes long to write. So the next one also waits for half as
+    many records as there were tasks: then the cost for each record does not grow with the number of tasks.
 
     Args:
         every: the least number of records between two snapshots; with 0 no snapshot is ever due.
@@ -38,24 +38,24 @@ class SnapshotPace:
         self._due: int | None = None
 
     def is_due(self, position: int) -> bool:
-        """Whether to take one now. After a yes the answer is no until `taken` or `failed`."""
+        """Whether to take one now. After True it returns False until `taken` or `failed`."""
         if self._due is None or position < self._due:
             return False
         self._due = None
         return True
 
     def taken(self, position: int, tasks: int) -> None:
-        """A snapshot as of `position`, with that number of tasks, is there."""
+        """Note that there is a new snapshot as of `position`, with this number of tasks."""
         if self._every:
             self._due = position + max(self._every, tasks // 2)
 
     def failed(self, position: int) -> None:
-        """No snapshot could be taken: try again, but not soon."""
+        """Note that no snapshot could be taken: the next try comes later than usual."""
         if self._every:
             self._due = position + _AFTER_FAILURE * self._every
 
     def called_off(self) -> None:
-        """One was to be taken, and has been deleted: it is due whenever somebody asks."""
+        """Note that a snapshot under way was deleted: the next one is due at once."""
         if self._every:
             self._due = 0
 
@@ -66,8 +66,8 @@ class Snapshotter(Actor):
     Args:
         log_path: the log.
         folder: where the snapshots are.
-        pace: hears when a snapshot was taken.
-        position: the last record that is committed.
+        pace: decides when a snapshot is due, and is updated when one was taken.
+        position: returns the position of the last committed record.
     """
 
     def __init__(self, *, log_path: Path, folder: Path, pace: SnapshotPace, position: Callable[[], int]) -> None:
@@ -78,7 +78,7 @@ class Snapshotter(Actor):
         self._position = position
 
     def on_start(self) -> None:
-        """Go on from the older of the snapshots that are there."""
+        """Start counting at the older of the two snapshots."""
         self._process = SideProcess("tasktrail.actors.snapshotter", self.actor_ref.tell)
         self._called_off = False
         done = min(_position_of(self._folder / kind.name) for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT))
@@ -88,11 +88,11 @@ class Snapshotter(Actor):
             self.actor_ref.tell(WAKE)
 
     def on_stop(self) -> None:
-        """End the process: nothing is lost with a snapshot that is not taken."""
+        """End the process: without the snapshot nothing is lost."""
         self._process.kill()
 
     def receive(self, message: Any) -> Any:
-        """Start the process, or note its end; delete what there is."""
+        """Start the process, handle its end, or delete the snapshots."""
         match message:
             case Wake() if not self._process.running:
                 self._start()
@@ -115,7 +115,7 @@ class Snapshotter(Actor):
 
     def _end(self, ended: ProcessEnded) -> None:
         called_off, self._called_off = self._called_off, False
-        if called_off:  # whoever has it deleted may not be through yet with what no snapshot may have
+        if called_off:  # whoever had it deleted may not yet have removed what no snapshot may hold
             self._pace.called_off()
         elif ended.code == 0 and not ended.output:  # an erasure goes on
             self._pace.taken(self._position(), 0)
@@ -137,7 +137,7 @@ def _position_of(path: Path) -> int:
 
 
 def main(path: str, folder: str, parent: str) -> None:
-    """Take both snapshots, and print their position and the number of tasks; nothing if none may be taken now.
+    """Take both snapshots, and print their position and the number of tasks. Prints nothing if none may be taken now.
 
     Ends when the parent process does.
     """

@@ -1,4 +1,4 @@
-"""Has a time authority stamp a seal (RFC 3161)."""
+"""Gets a time stamp (RFC 3161) for a seal."""
 
 import ssl
 from http import HTTPStatus
@@ -16,16 +16,16 @@ _HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktr
 
 
 def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None) -> str:
-    """Ask the authority, keep its stamp beside the seal, and say when it was made: RFC 3339, in UTC.
+    """Ask a time authority for a stamp, keep it beside the seal, and return its time: RFC 3339, in UTC.
 
     Args:
         seal: the seal.
-        url: the authority's address; the operator names it, so it may be anywhere.
-        context: for TLS; none: as usual.
+        url: the authority's address; the operator configures it, so any address is allowed.
+        context: for TLS; None for the default.
 
     Raises:
-        NoStamp: there is no stamp.
-        OSError: it cannot be kept.
+        NoStamp: the authority gave no valid stamp.
+        OSError: the stamp cannot be kept.
     """
     request = request_for(seal.checkpoint.text())
     try:

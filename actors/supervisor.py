@@ -1,8 +1,7 @@
-"""Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines.
+"""The supervisor: starts actors, watches whether they are alive, restarts dead ones, and stops all in order.
 
-The watch never waits for an actor. It asks, and looks a moment later whether the answer is there. So an actor that
-hangs is noticed in time, and does not keep the watch from the others. One that has nothing to handle is hardly ever
-asked: each answer wakes a thread.
+The watch never waits for an actor. It sends a ping, and looks later whether the answer is there. So it notices in time
+that an actor hangs, and goes on watching the others. It rarely pings an idle actor, because each answer wakes a thread.
 """
 
 import threading
@@ -17,19 +16,19 @@ from ..events.errors import NotReady
 from .base import PING, PONG, Activity, Actor, activities, log_error, logger
 
 PING_EVERY = 2.0
-"""Seconds between an answer and the next question."""
+"""Seconds between an answer and the next ping."""
 PING_IDLE_EVERY = 30.0
-"""The same for an actor that has handled all that it was told. There is nothing that it could hang in."""
+"""The same for an actor that has handled all its messages. It has nothing to hang in."""
 SILENT_AFTER = 5.0
 """An actor that was pinged and handles no message for these seconds counts as unwell."""
 _RESTARTS = 3
 _RESTART_WINDOW = 60.0
-"""An actor that has died more than `_RESTARTS` times in these seconds rests before it is started once more."""
+"""An actor that has died more than `_RESTARTS` times in these seconds is restarted only after `_REST` seconds."""
 _REST = 10.0
 
 
 class Child:
-    """One actor under supervision. It keeps its name when the actor behind it is started anew."""
+    """One actor under supervision. It keeps its name when its actor is restarted."""
 
     def __init__(self, name: str, start: Callable[[], pykka.ActorRef[Actor]], *, restart: bool) -> None:
         self.name = name
@@ -40,14 +39,14 @@ class Child:
         self.asked: Any = None
         """The pending answer to a ping."""
         self.since = 0.0
-        """When that ping was sent, or when the last one was answered."""
+        """When that ping was sent; without a pending ping, when the last one was answered."""
         self.seen = 0
         """How many steps it had begun at the last look."""
         self.unwell = ""
-        """What is wrong with it, if anything is."""
+        """Why it counts as unwell; empty if it does not."""
 
     def tell(self, message: Any) -> None:
-        """Pass a message on. A message to a dead actor is dropped: what counts is in the log."""
+        """Pass a message on. A message to a dead actor is dropped: everything that matters is in the log."""
         try:
             if self.ref is not None:
                 self.ref.tell(message)
@@ -67,7 +66,7 @@ class Child:
 
     @property
     def activity(self) -> Activity:
-        """What it does just now."""
+        """Its current activity."""
         assert self.ref is not None
         return activities[self.ref.actor_urn]
 
@@ -77,7 +76,7 @@ class Child:
         return self.seen != before
 
     def rests(self) -> bool:
-        """Whether it has handled all that it was told."""
+        """Whether it has handled all its messages."""
         doing = self.activity
         return doing.done == doing.number and self.ref is not None and self.ref.actor_inbox.empty()
 
@@ -85,8 +84,8 @@ class Child:
 class Supervisor:
     """Starts actors in order and stops them in reverse.
 
-    An actor whose child says `restart` is a consumer: the log has everything that it works on. When it dies it is
-    started anew, however often, and when it hangs it is waited for. When another actor dies, or does not answer for
+    An actor whose child says `restart` is a consumer: the log has everything that it works on. If it dies it is
+    restarted, however often; if it hangs the supervisor waits. If any other actor dies, or does not answer for
     `patience` seconds, `on_fatal` is called.
     """
 
@@ -97,13 +96,13 @@ class Supervisor:
         self._children: list[Child] = []
         self._stopping = False
         self._end = threading.Lock()
-        """Released when the watch is to end. To wait for an `Event` costs as much as the look after it."""
+        """Released when the watch is to end. Waiting for an `Event` would cost as much as a whole look."""
         self._end.acquire()
         self._watch: threading.Thread | None = None
 
     @property
     def unwell(self) -> dict[str, str]:
-        """Actor → what is wrong with it, for each that is unwell."""
+        """Unwell actor → the reason."""
         return {child.name: child.unwell for child in self._children if child.unwell}
 
     def start(self, child: Child, *, within: float) -> None:
@@ -114,7 +113,7 @@ class Supervisor:
             raise NotReady(f"{child.name} answered a ping with something else")
 
     def watch(self, every: float, look: Callable[[], None] = lambda: None) -> None:
-        """Look after the children, and call `look`, every `every` seconds, from a thread of its own."""
+        """Examine the children and call `look`, every `every` seconds, from a thread of its own."""
         self._watch = threading.Thread(target=self._run, args=(every, look), name="supervisor", daemon=True)
         self._watch.start()
 
@@ -132,7 +131,7 @@ class Supervisor:
             log_error("the supervisor's look has failed", error)
 
     def examine(self, child: Child) -> None:
-        """See whether one child lives and has answered, without waiting for it."""
+        """Check whether one child is alive and has answered, without waiting for it."""
         now = self._clock.monotonic()
         if child.ref is None or not child.ref.is_alive():
             self._start_anew(child, now)

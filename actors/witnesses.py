@@ -1,6 +1,7 @@
-"""Has witnesses sign a seal, too: others, who sign only what continues what they have signed (C2SP tlog-witness).
+"""Asks witnesses to sign a seal, too. A witness signs only a seal that continues its last one (C2SP tlog-witness).
 
-What a witness signed last is read from the seals; nothing else is kept of it. A seal is kept before any is asked.
+The kept seals show which one a witness signed last; nothing else is stored about it. A seal is kept before any witness
+is asked.
 """
 
 import base64
@@ -30,20 +31,21 @@ from .delivery.ssrf import EndpointRefused, host_port
 ANSWER_WITHIN = 20.0
 """Seconds that a witness may take for an answer."""
 _TIMES_ASKED = 3
-"""Its size may grow between two questions, where the log is sealed in two places at once."""
+"""How often one is asked: if the log is sealed in two places, the size that it has signed may grow meanwhile."""
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
 
 WitnessOutcome: TypeAlias = Literal["signed", "absent", "refused", "contradicted"]
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of asking a witness."""
+    """The result of asking a witness."""
 
     witness: str
     """The name of its key."""
     url: str
     outcome: WitnessOutcome
-    """absent: no answer, or not now. refused: it takes no seals of ours. contradicted: it has signed another log."""
+    """absent: no answer, or it cannot sign now. refused: it does not accept our seal. contradicted: it signed
+    another log."""
     at: str = ""
     """When it signed, by its own clock."""
     message: str = ""
@@ -62,23 +64,23 @@ def ask_witnesses(
     *,
     context: ssl.SSLContext | None = None,
 ) -> Iterator[Asked]:
-    """Ask each for its signature, and keep that with the seal. Who has signed it already is not asked again.
+    """Ask each witness for its signature, and keep it with the seal. A witness that has signed it is not asked again.
 
     Args:
         log: the log that was sealed.
         seal: its newest seal.
         key: the key of the seals.
-        witnesses: those to ask.
-        context: for TLS; none: as usual.
+        witnesses: the witnesses to ask.
+        context: for TLS; None for the default.
 
     Raises:
         OSError: a signature cannot be kept.
     """
     if not witnesses:
         return
-    places = []  # the operator's, so they may be anywhere
+    places = []  # the operator configures them, so any address is allowed
     for witness in witnesses:
-        with suppress(EndpointRefused):  # told when it is asked
+        with suppress(EndpointRefused):  # reported when it is asked
             places.append(host_port(witness.url))
     sealed = _Sealed(log, seal, key, Poster(places, all_within=ANSWER_WITHIN, context=context))
     for witness in witnesses:
@@ -96,7 +98,7 @@ class _Sealed:
 
     @cached_property
     def _tree(self) -> Tree:
-        """Made when a witness needs a proof that the log has only grown."""
+        """The tree over the log, made only when a witness needs a proof that the log has only grown."""
         return tree_of(self._log, self._seal.checkpoint.size)
 
     def ask(self, witness: Witness) -> Asked:
@@ -124,7 +126,7 @@ class _Sealed:
         return Asked(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
 
     def _answer(self, url: str, old: int) -> tuple[HttpAnswer, int]:
-        """What the witness answers, and from which size on it was asked: it may have signed another than we know of."""
+        """The witness's answer, and the old size in the last request: it may have signed a size unknown to us."""
         for _ in range(_TIMES_ASKED):
             asked, answer = old, self._post(url, old)
             seen = _size_in(answer)
@@ -143,7 +145,7 @@ class _Sealed:
                 raise _NoAnswer(self._poster.why_not(error, deadline)) from error
 
     def _in_words(self, name: str, answer: HttpAnswer, old: int) -> tuple[WitnessOutcome, str, str]:
-        """What it means that it has not signed: the outcome, what happened, what to do."""
+        """Explain why the witness has not signed: the outcome, what happened, what to do."""
         size, status = self._seal.checkpoint.size, answer.status
         seen = _size_in(answer)
         if seen is not None and seen > size:
@@ -183,7 +185,7 @@ def _signed_at(key: WitnessKey, seal: Seal) -> str:
 
 
 def _size_in(answer: HttpAnswer) -> int | None:
-    """The size that a witness has signed, where it says that it was asked from another one."""
+    """The size that the witness signed last, if its answer says that the request named another one."""
     if answer.status != HTTPStatus.CONFLICT:
         return None
     found = _SIZE.fullmatch(answer.content)

@@ -1,4 +1,4 @@
-"""The WorkerPool: owns the executor, and has the Scheduler compare its slots with what the executor holds."""
+"""The WorkerPool: owns the executor, and makes the Scheduler compare its slots with the executor's attempts."""
 
 import threading
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from .core.messages import Reconcile
 from .handover import Handover
 
 RECONCILE_EVERY = 2.0
-"""Seconds between two comparisons of what the Scheduler believes to run with what does. Two in a row decide."""
+"""Seconds between two comparisons of the attempts that should run with those that do. Two in a row decide."""
 
 
 class WorkerPool(Actor):
-    """Starts and ends the executor, and carries out the orders for which something has to be read first."""
+    """Starts and ends the executor, and carries out orders that need a read from disk first."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class WorkerPool(Actor):
         self._beat = threading.Thread(target=self._keep_beat, name="reconcile-beat", daemon=True)
 
     def on_start(self) -> None:
-        """Start the workers; the Scheduler learns the capacity by a report."""
+        """Start the workers. A report gives the Scheduler the capacity."""
         self._handover.open(self.actor_ref.tell)
         self._beat.start()
 
     def on_stop(self) -> None:
-        """Kill what still runs and wait until it is gone."""
+        """Kill the attempts that still run, and wait until they are gone."""
         self._closed.set()
         self._executor.close(self._close_within)
         self._handover.close()
@@ -53,7 +53,7 @@ class WorkerPool(Actor):
             self._handover.carry_out(message)
 
     def _keep_beat(self) -> None:
-        """Monotonic: a wall clock may be set back."""
+        """Ask for a comparison at each beat, by the monotonic clock: a wall clock may be set back."""
         while not self._closed.wait(self._reconcile_every):
-            with suppress(pykka.ActorDeadError, NotReady):  # stopped just now
+            with suppress(pykka.ActorDeadError, NotReady):  # the Scheduler has just stopped
                 self._compare(Reconcile())

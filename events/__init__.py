@@ -1,4 +1,4 @@
-"""What can be wished and what has happened: commands, events, state, `decide`, `evolve`, and the log."""
+"""The domain: commands, events, the state of a task, `decide`, `evolve`, and the log."""
 
 from .commands import (
     Accepted,

@@ -1,4 +1,4 @@
-"""The seam to time. Wall clock for what is recorded, monotonic for what is awaited."""
+"""The interface to time: a wall clock for what is recorded, a monotonic clock for what is awaited."""
 
 import time
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is. The core never asks; the time comes in as an argument."""
+    """The source of time. The core never reads it; the time comes in as an argument."""
 
     def now(self) -> datetime:
         """The wall clock, aware, in UTC."""
@@ -16,7 +16,7 @@ class Clock(Protocol):
 
 
 def boot_seconds() -> float:
-    """A clock that nobody can set, and that also counts while the machine sleeps, where there is one."""
+    """Seconds of a clock that cannot be set; where the system has one, it also counts while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

@@ -21,11 +21,11 @@ _TEN_YEARS = 10 * 365 * 86400
 def says(
     text: str, *, default: str | bool = False, value: str = "", example: str = "", in_bytes: bool = False
 ) -> msgspec.Meta:
-    """What a field means: its description in /openapi.json, and the help of its option on the command line.
+    """Describe a field: for /openapi.json, and for the help of its option on the command line.
 
     Args:
         text: a sentence. A name in backticks may be another field of the same Struct.
-        default: the default in words, or True for the value that the Struct has; it is told on the command line.
+        default: the default in words, or True for the Struct's own value; the command line's help shows it.
         value: what stands for the value in help texts, such as SECONDS.
         example: a value as it is typed on a command line.
         in_bytes: the number counts bytes, and may be typed as 4GiB.
@@ -78,11 +78,11 @@ BatchName: TypeAlias = Annotated[
         description="a name without `/`, commas and control characters",
     ),
 ]
-"""A batch's name, as it can stand in an address and in a list with commas."""
+"""A batch's name: it can be part of an address, and of a list separated by commas."""
 
 
 class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What may be asked of a new task, alone or in a graph. See `Created` for what the fields mean."""
+    """The fields of a request for a new task, alone or in a graph. `Created` says what they mean."""
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     input_file: Text = ""
@@ -91,7 +91,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     preset: Annotated[
         str, msgspec.Meta(max_length=200), says("Options under a name, which `options` may change.", value="NAME")
     ] = ""
-    """It is recorded as the options that it means."""
+    """The options that it stands for are recorded, not its name."""
     priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY), says("0 to 10, higher runs first.", default=True)] = 0
     user_level: Annotated[
         Count, says("The user's rank, up to `max_user_level`; raises the effective priority.", default=True)
@@ -102,7 +102,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         msgspec.Meta(ge=0, le=1_000_000),
         says("Retries after failures that a rule names, at most.", default=True),
     ] = 3
-    """As in the seed's example. Of failures that a rule calls retryable, and of retries by hand."""
+    """As in the seed's example. Counts retries by a rule and retries by hand."""
     retry_delay: Annotated[Seconds, says("Before an automatic retry.", default=True, value="SECONDS")] = 60.0
     retry_backoff: Annotated[
         float, msgspec.Meta(ge=1, le=1000), says("Each delay so much longer.", default=True, value="FACTOR")
@@ -112,7 +112,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float, msgspec.Meta(ge=0, le=1), says("0 to 1: left out by chance.", default=True, value="SHARE")
     ] = 0.0
     resumable: Annotated[bool | None, says("False: always begin at 0 %, whatever checkpoint there is.")] = None
-    """None: whatever the handler can do."""
+    """None: if the handler can."""
     on_dependency_failure: Annotated[
         DependencyPolicies,
         says(
@@ -185,11 +185,11 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 PATH_FIELDS = ("input_file", "output_file", "original_folder")
-"""Those of `TaskFields` that are paths."""
+"""The fields of `TaskFields` that are paths."""
 
 
 class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
-    """What all commands share. The command id makes repeating harmless: one id, one effect."""
+    """The base of all commands. The command id makes repeating harmless: one id, one effect."""
 
 
 class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag="create_task", omit_defaults=True):
@@ -209,7 +209,7 @@ class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag
 
 
 class FileTask(TaskFields, frozen=True, kw_only=True, omit_defaults=True):
-    """What the tasks of many files share. Each has its own input and output."""
+    """The fields that the tasks of many files share. Each has its own input and output."""
 
     type: Annotated[
         str, msgspec.Meta(max_length=200), says("The task type. Empty: by each file's kind and the output's suffix.")
@@ -248,7 +248,7 @@ class StartTask(_OnTask, frozen=True, kw_only=True, tag="start_task"):
 
 
 class CancelTask(_OnTask, frozen=True, kw_only=True, tag="cancel_task"):
-    """Stop a task, whether it waits or runs; with `children` also all below it that are not over."""
+    """Stop a task, whether it waits or runs; with `children`, also its open tasks below."""
 
     children: Annotated[bool, says("Also all tasks below it that are not over, in the same step.")] = False
 
@@ -258,7 +258,7 @@ class RetryTask(_OnTask, frozen=True, kw_only=True, tag="retry_task"):
 
     force: Annotated[bool, says("Also beyond the task's `max_retries`; who forced it is recorded.")] = False
     delay: Annotated[Seconds, says("Wait so long first.", default="at once", value="SECONDS")] = 0.0
-    """What is between automatic retries (`retry_delay`) is not meant for people."""
+    """`retry_delay` is not used here: it is meant for automatic retries only."""
 
 
 class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
@@ -268,7 +268,7 @@ class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
 
 
 class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
-    """Change a waiting task's priority or time, or hold or release it. What is left out stays."""
+    """Change a waiting task's priority or time, or hold or release it. Fields that are left out stay the same."""
 
     priority: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] | None, says("0 to 10, higher runs first.")
@@ -280,13 +280,13 @@ class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
 
 
 class RedeliverNotice(_OnTask, frozen=True, kw_only=True, tag="redeliver_notice"):
-    """Send a notice of the task once more, under its old id, whatever became of it."""
+    """Send a notice of the task once more, under its old id, whatever its state."""
 
     notice_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoint", omit_defaults=True):
-    """Send notices again to an address that had said that it is gone (HTTP 410)."""
+    """Send notices again to an address that had answered that it is gone (HTTP 410)."""
 
     target: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
@@ -296,10 +296,10 @@ class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoin
 
 
 LifeCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | CreateGraph | AdjustTask
-"""What a task's own events follow from."""
+"""The commands that lead to a task's own events."""
 
 NoticeCommand: TypeAlias = RedeliverNotice | EnableEndpoint
-"""What only changes who is told."""
+"""The commands about notices only."""
 
 TaskCommand: TypeAlias = LifeCommand | NoticeCommand
 
@@ -325,33 +325,33 @@ class AbortAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SchedulerCommand: TypeAlias = GiveUp | AbortAttempt
-"""What the Scheduler decides by itself when a limit is reached, or when the service stops."""
+"""The decisions that the Scheduler takes by itself when a limit is reached, or when the service stops."""
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a command: it is in the log, fsynced, at `position` (the last event it caused)."""
 
     task_id: int
-    """The task it was about; of a graph the first that was created."""
+    """The task it was about; for a graph the first that was created."""
     position: int
     command_id: str
     ids: dict[str, int] = {}
-    """Of a graph: the tasks' ids by their local names. Those below `task_id` were there already."""
+    """For a graph: the tasks' ids by their local names. Those below `task_id` existed already."""
     existing: bool = False
-    """Nothing was created: an open task has the `unique` key. Of a graph: that is so for all of its tasks."""
+    """Nothing was created: an open task has the `unique` key. For a graph: that is so for all of its tasks."""
 
 
 # --- commands to the service as a whole; each is recorded as an event of the service ---
 
 
 MAX_MISSED = 100
-"""Missed runs of a schedule that may be made up for at once."""
+"""The most missed runs of a schedule that may be made up for at once."""
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 UserKey: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,15})$(?!\n)", description='a user\'s number, such as "7"')
 ]
-"""A user's number, as a key of a JSON object is written."""
+"""A user's number, written as a key of a JSON object."""
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 ScheduleName: TypeAlias = Annotated[
@@ -363,7 +363,7 @@ ScheduleName: TypeAlias = Annotated[
         description="a name without `/` and control characters, and not `.` or `..`",
     ),
 ]
-"""A new schedule's name, as it can stand in an address. One that a log has already may be otherwise."""
+"""A new schedule's name, as it can stand in an address. Names in older logs may be others."""
 
 
 class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
@@ -376,7 +376,7 @@ class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
 RateText: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$(?!\n)",  # Python lets a line break follow on `$`
+        pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$(?!\n)",  # in Python a line break may follow `$`
         description="so many starts, at most 9999, in a second, minute, hour or day, or in several: `10/m`, `3/15m`",
     ),
 ]
@@ -390,7 +390,7 @@ RateName: TypeAlias = Annotated[
 ]
 RateTable: TypeAlias = Annotated[
     dict[RateName, RateText | None],
-    says("So many starts in so much time.", value="NAME=RATE", example="type:video_convert=10/m or user:*=100/h"),
+    says("The most starts in a period.", value="NAME=RATE", example="type:video_convert=10/m or user:*=100/h"),
 ]
 MaxConcurrent: TypeAlias = Annotated[Annotated[int, msgspec.Meta(ge=1, le=1024)] | None, says("Tasks at once.")]
 MaxMemory: TypeAlias = Annotated[
@@ -406,9 +406,9 @@ FairSharing: TypeAlias = Annotated[bool | None, says("Users take turns, or not."
 
 
 class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
-    """Change what may run at once. What is left out stays.
+    """Change what may run at once. Fields that are left out stay the same.
 
-    A number for one type, user or label goes before the general one.
+    A number for one type, user or label overrides the general one.
     `reset` first forgets all earlier changes, so that the configuration holds again.
     """
 
@@ -426,7 +426,7 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
     types: Annotated[dict[Name, Number | None], says("A number for one type.", example="video_convert=1")] = (
         msgspec.field(default_factory=dict)
     )
-    """Null takes the number away; so it does below."""
+    """Null removes the number, here and below."""
     users: Annotated[dict[UserKey, Number | None], says("A number for one user.", example="7=3")] = msgspec.field(
         default_factory=dict
     )
@@ -438,7 +438,7 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
 
 
 class PauseQueue(_OnService, frozen=True, kw_only=True, tag="pause_queue"):
-    """Start nothing more: of all, or of a type, or of a user. What runs goes on."""
+    """Start nothing more: at all, or of a type, or of a user. Running attempts go on."""
 
     type: Annotated[Name | None, says("Only this task type.", value="TYPE")] = None
     user_id: Annotated[Count | None, says("Only this user.")] = None
@@ -456,12 +456,12 @@ class DrainQueue(_OnService, frozen=True, kw_only=True, tag="drain_queue"):
 
 
 class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
-    """Create a task again and again: at the times of a cron expression, or every so many seconds."""
+    """Create a task again and again: at the times of a cron expression, or at a fixed interval."""
 
     schedule: ScheduleName
-    """Its name; one that exists is changed only with `replace`."""
+    """Its name; an existing schedule is changed only with `replace`."""
     task: CreateTask
-    """What is created. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""
+    """The task to create. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""
     cron: Annotated[
         str, msgspec.Meta(max_length=200), says("Five fields as in cron: '30 2 * * *'.", value="EXPRESSION")
     ] = ""
@@ -482,7 +482,7 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     max_missed: Annotated[
         int, msgspec.Meta(ge=1, le=MAX_MISSED), says("With `all`: at most so many.", default=True)
     ] = 10
-    """With `all`: at most so many, the latest ones."""
+    """With `all`: the most runs to make up for, the latest ones."""
     replace: Annotated[bool, says("Change the schedule of this name, if there is one.")] = False
     """With the same times, runs go on where they were."""
 
@@ -497,10 +497,10 @@ TokenName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class AddToken(_OnService, frozen=True, kw_only=True, tag="add_token"):
-    """Let whoever shows a secret do what a role may. The secret is made by who sends this, and never sent."""
+    """Let whoever shows a secret do what a role may. The sender makes the secret and never sends it."""
 
     token: TokenName
-    """Its name, which will be the actor of what is done with it."""
+    """Its name, which will be the actor of everything done with it."""
     role: Annotated[Role, says("What it may do.")]
     user_id: Annotated[Number | None, says("Only the tasks of this user.")] = None
     expires_at: Annotated[Moment, says("Until then.", default="never", example="+90d")] = None
@@ -510,13 +510,13 @@ class AddToken(_OnService, frozen=True, kw_only=True, tag="add_token"):
 
 
 class RevokeToken(_OnService, frozen=True, kw_only=True, tag="revoke_token"):
-    """Make a token worthless, at once; sessions and streams that it has opened end."""
+    """Make a token invalid at once; sessions and streams that it has opened end."""
 
     token: TokenName
 
 
 class EraseUser(_OnService, frozen=True, kw_only=True, tag="erase_user"):
-    """Erase what is personal of a user's tasks for ever, by destroying its keys. Nothing of it may be unfinished."""
+    """Erase a user's personal data for ever, by destroying its keys. The user must have no unfinished work."""
 
     user_id: Number
     partly: Annotated[bool, says("Although some of its tasks were recorded before anything was encrypted.")] = False
@@ -535,16 +535,16 @@ SourceName: TypeAlias = Annotated[
 
 
 class AddSource(_OnService, frozen=True, kw_only=True, tag="add_source"):
-    """Watch folders: each file that is new or has changed becomes one task, once nobody writes to it any more."""
+    """Watch folders: each file that is new or has changed becomes one task, once it is no longer being written."""
 
     source: SourceName
-    """Its name, and the batch of its tasks; one that exists is changed only with `replace`."""
+    """Its name, and the batch of its tasks; an existing source is changed only with `replace`."""
     inputs: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=100)]
-    """Folders with all below them, and patterns with `*`, `?`, `[ ]`, `**`."""
+    """Folders with everything below them, and patterns with `*`, `?`, `[ ]`, `**`."""
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-    """What the outputs are called, as for a batch."""
+    """The template for the names of the outputs, as for a batch."""
     task: FileTask = msgspec.field(default_factory=FileTask)
-    """What its tasks share. Without a type it follows from each file's kind and its output."""
+    """The fields that its tasks share. Without a type, each file's kind and its output decide the type."""
     settle: Annotated[
         float,
         msgspec.Meta(ge=0, le=86400),
@@ -563,29 +563,29 @@ class AddSource(_OnService, frozen=True, kw_only=True, tag="add_source"):
 
 
 class RemoveSource(_OnService, frozen=True, kw_only=True, tag="remove_source"):
-    """Watch the folders of a source no more. Tasks that it has created stay."""
+    """Stop watching the folders of a source. Tasks that it has created stay."""
 
     source: Name
 
 
 class PauseSource(_OnService, frozen=True, kw_only=True, tag="pause_source"):
-    """Have a source make no tasks for now."""
+    """Stop a source from making tasks for now."""
 
     source: Name
 
 
 class ResumeSource(_OnService, frozen=True, kw_only=True, tag="resume_source"):
-    """Have a paused source go on, also with what came meanwhile."""
+    """Let a paused source go on, also with files that came meanwhile."""
 
     source: Name
 
 
 SourceCommand: TypeAlias = AddSource | RemoveSource | PauseSource | ResumeSource
-"""What is about a watched folder."""
+"""The commands about a watched folder."""
 
 
 class DrainNode(_OnService, frozen=True, kw_only=True, tag="drain_node"):
-    """Start nothing more on a node, until `undrain_node`. What runs there goes on."""
+    """Start nothing more on a node, until `undrain_node`. Running attempts go on."""
 
     node: Name
 
@@ -597,7 +597,7 @@ class UndrainNode(_OnService, frozen=True, kw_only=True, tag="undrain_node"):
 
 
 NodeCommand: TypeAlias = DrainNode | UndrainNode
-"""What is about a node."""
+"""The commands about a node."""
 
 OperatorCommand: TypeAlias = (
     SetLimits
@@ -614,16 +614,16 @@ OperatorCommand: TypeAlias = (
 )
 
 Command: TypeAlias = TaskCommand | OperatorCommand
-"""Everything that can be sent."""
+"""All commands that can be sent."""
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(command: Command) -> bytes:
-    """Two commands under one id are the same when this is. Everything counts but id, actor, reason and trace.
+    """The digest that two commands with one id share if they are the same. Id, actor, reason and trace do not count.
 
-    A repetition is sent from a span of its own.
+    The trace does not, because a repetition is sent from a span of its own.
     """
     bare = replace(command, command_id="", actor="", reason="", correlation_id="")
     if isinstance(bare, CreateTask | CreateGraph):

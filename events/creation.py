@@ -1,4 +1,4 @@
-"""New tasks: what their creation must keep to, and what is recorded of it."""
+"""The creation of tasks: its rules, and the events that record it."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -22,7 +22,7 @@ _values_of = attrgetter(*_COPIED)
 
 
 def created_event(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
-    """The one event of a new task, or of one that is there already. Raises an error that names the field."""
+    """The one event: `Created`, or `Deduplicated` if an open task has the key. Raises an error that names the field."""
     held_by = context.open_keys.get(unique_key(command.user_id, command.unique))
     if held_by is not None:
         return (Deduplicated(task_id=held_by),)
@@ -53,7 +53,7 @@ def created_event(command: CreateTask, context: DecisionContext) -> tuple[Event,
 
 
 def _expected(context: DecisionContext) -> float:
-    """How long the type says that the task will run, in seconds, with its history taken into account."""
+    """The run time that the type estimates, in seconds, corrected by the type's history."""
     seconds = context.estimate.seconds
     return seconds if context.correction is None else seconds * context.correction.seconds
 
@@ -61,7 +61,7 @@ def _expected(context: DecisionContext) -> float:
 def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event, ...]:
     """A `Created` for each new task, in the order of their ids, which follow `last_task_id`. All or nothing.
 
-    Then a `Deduplicated` for each that is there already.
+    Then a `Deduplicated` for each task that exists already.
     """
     events: list[Event] = []
     existing = existing_in(command, context.open_keys)
@@ -89,7 +89,7 @@ def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event,
 
 
 def check_output(output: str, taken: Mapping[str, int]) -> None:
-    """Two tasks that write one file: the second would work in vain. Raises `OutputTaken`, which names the first."""
+    """Raise `OutputTaken`, naming the other task, if another one will write the output: this one would work in vain."""
     if output and output in taken:
         raise OutputTaken.by(taken[output], repr(output), field="output_file")
 
@@ -107,7 +107,7 @@ def _check_deadline(command: CreateTask, context: DecisionContext) -> None:
 
 
 def check_start(scheduled_for: datetime | None, deadline: datetime | None, *, field: str) -> None:
-    """What cannot start before its deadline would only wait to fail. Raises `InvalidValue`."""
+    """Raise `InvalidValue` if a task cannot start before its deadline: it would only wait to fail."""
     if scheduled_for is not None and deadline is not None and deadline < scheduled_for:
         raise InvalidValue(
             "The deadline comes before the time the task is scheduled for", field=field, status=CONTRADICTION
@@ -118,7 +118,7 @@ def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:
     """Each dependency once, with what its failure means; one policy where all are the same."""
     depends_on, policies = command.depends_on, command.on_dependency_failure
     if not depends_on and isinstance(policies, str):
-        return (), "wait"  # what holds for no edge is not recorded
+        return (), "wait"  # without dependencies a policy is not recorded
     if isinstance(policies, str):
         return tuple(dict.fromkeys(depends_on)), policies
     if len(policies) != len(depends_on):
@@ -145,7 +145,7 @@ _NONE: Mapping[str, int] = {}
 
 
 def existing_in(command: CreateGraph, open_keys: Mapping[str, int]) -> dict[str, int]:
-    """The tasks that are there already: name → id. Raises `InvalidValue` when two ask for the same key."""
+    """The tasks that exist already: name → id. Raises `InvalidValue` when two of the graph have the same key."""
     existing: dict[str, int] = {}
     asked: dict[str, str] = {}
     for place, task in enumerate(command.tasks):
@@ -159,7 +159,7 @@ def existing_in(command: CreateGraph, open_keys: Mapping[str, int]) -> dict[str,
 
 
 def ids_by_name(command: CreateGraph, first: int, existing: Mapping[str, int] = _NONE) -> dict[str, int]:
-    """The id of each task when the first new one gets `first`. A task that has to come earlier gets a lower id."""
+    """The id of each task if the first new one gets `first`. Tasks get lower ids than those that refer to them."""
     names = [command.tasks[place].name for place in _order(command.tasks)]
     new = (name for name in names if name not in existing)
     ids = {**existing, **{name: first + number for number, name in enumerate(new)}}
@@ -169,7 +169,7 @@ def ids_by_name(command: CreateGraph, first: int, existing: Mapping[str, int] = 
 def as_commands(
     command: CreateGraph, first: int, existing: Mapping[str, int] = _NONE
 ) -> Iterator[tuple[str, int, CreateTask]]:
-    """(name, place in the command, the single command with ids in place of names) of the new ones, in order of ids."""
+    """For each new task, in order of ids: name, place in the command, and its own command with ids instead of names."""
     ids = ids_by_name(command, first, existing)
     places = {task.name: place for place, task in enumerate(command.tasks)}
     for name in ids:
@@ -178,7 +178,7 @@ def as_commands(
         task = command.tasks[places[name]]
         parent = ids[task.parent] if isinstance(task.parent, str) else task.parent
         for other in _numbers(task):
-            if other >= first:  # it would silently mean one of the graph's own
+            if other >= first:  # the graph's own tasks will get these numbers
                 place = places[name]
                 field = "depends_on" if other in task.depends_on else "parent"
                 raise UnknownDependency(f"Task {name}: task {other} does not exist", field=f"tasks[{place}].{field}")
@@ -192,7 +192,7 @@ def as_commands(
 
 
 def _names(task: GraphTask) -> Iterator[str]:
-    """The tasks of the graph that must have been created before."""
+    """The tasks of the graph that have to be created before this one."""
     for other in (*task.depends_on, task.parent):
         if isinstance(other, str):
             yield other
@@ -205,7 +205,7 @@ def _numbers(task: GraphTask) -> Iterator[int]:
 
 
 def _order(tasks: tuple[GraphTask, ...]) -> list[int]:
-    """Places in the order of creation: as given, as far as references allow. Raises `GraphCycle`."""
+    """The places in the order of creation: as given, as far as references allow. Raises `GraphCycle`."""
     places = _places(tasks)
     before = [{places[name] for name in _names(task)} for task in tasks]
     after: list[list[int]] = [[] for _ in tasks]
@@ -247,7 +247,7 @@ def _places(tasks: tuple[GraphTask, ...]) -> dict[str, int]:
 
 
 def _cycle(before: list[set[int]], missing: list[int]) -> list[int]:
-    """One circle among the places that could not be put in order, the first again at its end."""
+    """One cycle among the places that could not be put in order; its first place is repeated at the end."""
     place = next(place for place, number in enumerate(missing) if number)
     path: list[int] = []
     seen: dict[int, int] = {}

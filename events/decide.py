@@ -1,4 +1,4 @@
-"""The rules: which events a command leads to, or what an attempt says. Pure: guards raise, then events are built.
+"""The rules: which events a command or an attempt's report leads to. Pure: guards raise, then events are built.
 
 There is one small function for each command; `decide` only dispatches. What the rules need beyond the task's own state
 comes in as `DecisionContext`, so that a simulator, a replay or a what-if can make the same decision again.
@@ -96,7 +96,7 @@ def _illegal(state: TaskState, why: str) -> IllegalTransition:
 
 
 def _start(state: TaskState) -> tuple[Event, ...]:
-    """A held task is released; for a waiting one there is nothing to record until it really starts."""
+    """Release a held task; for any other waiting one nothing is recorded until it really starts."""
     if not state.waiting:
         raise _illegal(state, f"is {state.status}: only a waiting task can be started")
     return (Adjusted(task_id=state.id, held=False),) if state.held else ()
@@ -170,7 +170,7 @@ def _give_up(state: TaskState, command: GiveUp) -> tuple[Event, ...]:
     )
 
 
-# --- what attempts say ---
+# --- reports of attempts ---
 
 
 def _said(state: TaskState, report: AttemptReport, context: DecisionContext) -> tuple[Event, ...]:
@@ -183,7 +183,7 @@ def _said(state: TaskState, report: AttemptReport, context: DecisionContext) -> 
         case AttemptEnded():
             return _ended(state, report, context)
         case _:
-            return ()  # what else it says matters to the Scheduler now, and is recorded nowhere
+            return ()  # other reports only matter to the Scheduler at this moment and are not recorded
 
 
 def _refuse_stale(state: TaskState, report: AttemptReport) -> None:
@@ -207,7 +207,7 @@ def _checkpointed(report: AttemptCheckpointed) -> tuple[Event, ...]:
 
 
 def _readable(checkpoint: Checkpoint) -> Checkpoint:
-    """JSON has no NaN and no infinity: the log could be written with them and not be read."""
+    """The checkpoint. Raises `InvalidValue` for NaN and infinity: JSON has neither, so the log could not be read."""
     if not isfinite(checkpoint.last_position):
         raise InvalidValue(f"A position must be a number, not {checkpoint.last_position}", field="last_position")
     return checkpoint
@@ -254,7 +254,7 @@ def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> 
 
 
 def _outgrown(state: TaskState, report: AttemptEnded, context: DecisionContext) -> tuple[Event, ...]:
-    """The attempt looked into its input and gave its place back: more is needed than was reserved."""
+    """The attempt's probe showed that it needs more than was reserved, so it gave its place back."""
     found = context.probed
     if found is None or state.estimate is not None:
         error = "the worker asked for more room than any estimate speaks of"
@@ -272,7 +272,7 @@ def _outgrown(state: TaskState, report: AttemptEnded, context: DecisionContext) 
 
 
 def _failure(report: AttemptEnded, outcome: FailureOutcome, context: DecisionContext, error: str = "") -> Failed:
-    """The end as it is recorded when nothing follows; what follows is decided next."""
+    """The failure as it is recorded if no retry follows; the caller decides about that."""
     return Failed(
         outcome=outcome,
         error=error or report.error or outcome,
@@ -309,9 +309,9 @@ def _after_interruption(failure: Failed) -> tuple[Event, ...]:
 
 
 def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) -> tuple[Event, ...]:
-    """A worker that dies by itself is tried again whatever `max_retries` says, but not for ever: then it is poison.
+    """After a worker died by itself: retry whatever `max_retries` says, until too many crashes make the task poison.
 
-    A rule of the user's own may forbid that. The built-in table may not: it reads the error's text, and what a dying
+    A configured rule may forbid that retry. The built-in table may not: it reads the error's text, and what a dying
     worker printed last is no reason.
     """
     rule = matching_rule(failure.error_type, failure.error, context.retry_rules, failure.exit_code)
@@ -330,7 +330,7 @@ def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) ->
 def _after_failure(
     state: TaskState, failure: Failed, context: DecisionContext, *, retryable: bool = True, retry_on: str = ""
 ) -> tuple[Event, ...]:
-    """Try again or not: by the rules of the configuration, then what the type says (`retry_on`), then the built-in."""
+    """Retry or not: by the configured rules, then by what the type says (`retry_on`), then by the built-in rules."""
     own = (RetryRule(f"retry_on:{retry_on}", retryable=True, error_type=failure.error_type),) if retry_on else ()
     rules = (*context.retry_rules, *own, *RULES)
     rule = matching_rule(failure.error_type, failure.error, rules, failure.exit_code)
@@ -352,18 +352,18 @@ DEPENDENCY_FAILED = "DependencyFailed"
 
 
 def policy_for(spec: Created, dependency: int) -> DependencyPolicy:
-    """What a task wants when `dependency`, one of its own, ends otherwise than completed."""
+    """The policy of a task for the case that `dependency`, one of its own, ends without success."""
     policies = spec.on_dependency_failure
     return policies if isinstance(policies, str) else policies[spec.depends_on.index(dependency)]
 
 
 def is_met(task: TaskState, dependency: TaskState) -> bool:
-    """Whether `dependency` stands in the way of `task` no longer. Once a life has had a start, none does."""
+    """Whether `dependency` no longer stands in the way of `task`. After the first start of a life none does."""
     return task.life_started_at is not None or dependency.status == "completed" or dependency.id in task.ignored
 
 
 def ends_with(task: TaskState, dependency: TaskState) -> bool:
-    """Whether `dependency` has ended in a way that ends `task` at once when it gets another life."""
+    """Whether `dependency` has ended so that it would end another life of `task` at once."""
     broken = dependency.status in ("failed", "cancelled")
     return broken and policy_for(task.spec, dependency.id) in ("cancel", "fail")
 
@@ -374,7 +374,7 @@ def how_it_ended(dependency: TaskState) -> str:
 
 
 def after_dependency(task: TaskState, dependency: TaskState) -> tuple[Event, ...]:
-    """What a waiting task's edge wants now that `dependency` is over; nothing when it is met or to be waited for."""
+    """The events that a task's policy leads to when `dependency` is over. None if it is met, or is to be waited for."""
     if not task.waiting or not dependency.finished or is_met(task, dependency):
         return ()
     match policy_for(task.spec, dependency.id):

@@ -3,38 +3,38 @@
 `code` is stable and machine-readable; `status` is the HTTP status that the API answers with; `field` names the
 argument at fault, when there is one.
 
-400 is for what is not as the description at /openapi.json says. What is, and is refused all the same, has a status that
-says why: 404, 409, 413 and 422.
+400 means that a request does not match the description at /openapi.json. A request that does, and is refused all the
+same, has a status that says why: 404, 409, 413 or 422.
 """
 
 from typing import ClassVar, Self
 
 NOT_THERE = 404
-"""What the request is about is not there."""
+"""The thing that the request is about does not exist."""
 CONFLICT = 409
-"""Things as they are stand against it: a state, a file, a moment that is over. Later it may be possible."""
+"""The present situation forbids it: a state, a file, a moment that is over. Later it may be possible."""
 TOO_MUCH = 413
-"""It is larger than may be."""
+"""It is larger than allowed."""
 CONTRADICTION = 422
-"""It contradicts itself, or what its task type asks for, in a way that no schema can tell."""
+"""It contradicts itself, or its task type, in a way that no schema can express."""
 
 _LONGEST_MESSAGE = 1000
 _LONGEST_FIELD = 200
-"""Characters. Messages name what was given, and that may be a whole book."""
+"""Characters. Messages repeat what was given, and that may be very long."""
 
 
 class TasktrailError(Exception):
-    """The root of the tree. Catch it to catch whatever tasktrail refuses."""
+    """The base of all errors. Catch it to catch everything that tasktrail refuses."""
 
     code: ClassVar[str] = "error"
     status: int = 500
     title: ClassVar[str] = "Something went wrong"
     remedy: ClassVar[str] = "Look at the service's log for the cause."
     retry_after: int | None = None
-    """Seconds after which the same may be asked again, where that is known. Nothing was done."""
+    """Seconds after which to send the request again, if that is known. Nothing was done."""
 
     def __init__(self, message: str, *, field: str = "", remedy: str = "", status: int = 0) -> None:
-        """`status`: another than that of the class."""
+        """`status` replaces the status of the class."""
         message = _shortened(message, _LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
@@ -53,7 +53,7 @@ class TasktrailError(Exception):
 
 
 def _shortened(text: str, longest: int) -> str:
-    """The text in UTF-8, or its beginning and end with the number of characters that were left out between them."""
+    """The text in UTF-8; if too long, its beginning and end, with the number of characters left out between them."""
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()  # half a surrogate pair could be neither printed nor sent
     if len(text) <= longest:
@@ -68,7 +68,7 @@ def _rebuild(cls: type[TasktrailError], message: str, field: str, advice: str, s
     return error
 
 
-# What a command can be refused for. Nothing is recorded.
+# Reasons to refuse a command. Nothing is recorded.
 
 
 class Malformed(TasktrailError):
@@ -147,7 +147,7 @@ class SourceExists(TasktrailError):
 
 
 class UnknownNode(TasktrailError):
-    """No node has this name. The message names those that there are."""
+    """No node has this name. The message lists the nodes that exist."""
 
     code = "unknown_node"
     status = 404
@@ -199,7 +199,7 @@ class OutputTaken(TasktrailError):
     title = "Another task will write this output"
     remedy = "Wait for that task or cancel it, choose another output, or set `overwrite` (CLI: --overwrite)."
     holder: int = 0
-    """The other task; 0 for one that does not exist yet."""
+    """The other task; 0 if it does not exist yet."""
 
     @classmethod
     def by(cls, holder: int, wanted: str, *, field: str = "", remedy: str = "") -> Self:
@@ -239,7 +239,7 @@ class UnknownTask(TasktrailError):
 
 
 class TaskForgotten(UnknownTask):
-    """The task is over, and its records were dropped: by a rule of retention, or because somebody asked for it."""
+    """The task is over, and its records were dropped: by a rule of retention, or on request."""
 
     code = "task_forgotten"
     title = "The task was forgotten"
@@ -321,7 +321,7 @@ class CommandIdReused(TasktrailError):
     remedy = "Use a new id for a new command; repeat an id only with the very same command."
 
 
-# What can happen to the log, the service and the machine.
+# Faults of the log, the service and the machine.
 
 
 class OutcomeUnknown(TasktrailError):
@@ -345,7 +345,7 @@ class LogFull(OutcomeUnknown):
 
 
 class DiskFailed(OutcomeUnknown):
-    """Reading or writing the log failed below us: disk, file system or quota. It says nothing about damage."""
+    """Reading or writing the log failed: disk, file system or quota. This does not mean that the log is damaged."""
 
     code = "disk_failed"
     title = "The disk reports an error"
@@ -380,7 +380,7 @@ class LogUnreachable(OutcomeUnknown):
 
 
 class OnlyInFiles(TasktrailError):
-    """Only a log in files can do what was asked for; this one is on PostgreSQL."""
+    """Only a log in files can do what was requested; this one is on PostgreSQL."""
 
     code = "only_in_files"
     status = 409
@@ -402,7 +402,7 @@ class LogNotWritable(OutcomeUnknown):
 
 
 class LogGone(TasktrailError):
-    """The log's file was deleted or replaced, or was never there. What is written to a ghost would be lost."""
+    """The log's file was deleted or replaced, or was never there. Anything written to it would be lost."""
 
     code = "log_gone"
     status = 503
@@ -414,7 +414,7 @@ class LogGone(TasktrailError):
 
 
 class ConcurrencyError(TasktrailError):
-    """Somebody else appended to the log in between. The writer must start again from the log."""
+    """Another writer has appended to the log in between. This one must start again from the log."""
 
     code = "concurrency"
     status = 503
@@ -446,7 +446,7 @@ class DataInUse(TasktrailError):
 
 
 class LogCorrupt(TasktrailError):
-    """The log cannot be read as it was written."""
+    """The log does not read as it was written."""
 
     code = "log_corrupt"
     status = 500
@@ -455,18 +455,18 @@ class LogCorrupt(TasktrailError):
 
 
 class UnusableOrder(TasktrailError):
-    """A schedule or a rate is recorded that this version, or the time zones of this machine, cannot follow."""
+    """A recorded schedule or rate cannot be followed by this version, or with the time zones of this machine."""
 
     code = "unusable_order"
     status = 500
-    title = "What is recorded to be done cannot be done here"
+    title = "A recorded schedule or rate cannot be followed here"
     remedy = (
         "Install the newest tasktrail and `tzdata`: a newer one may have recorded it. If it cannot be followed with "
         "these either, somebody has altered it: restore the newest backup from before."
     )
 
     def __init__(self, position: int, why: str) -> None:
-        """`position`: that of the record."""
+        """`position` is that of the record."""
         super().__init__(f"Position {position}: {why}")
         self.position = position
 
@@ -481,7 +481,7 @@ class BackupFailed(TasktrailError):
 
 
 class BaseUnfit(TasktrailError):
-    """A backup cannot be made from the earlier one that was named: the log does not go on from where that ends."""
+    """A backup cannot build on the earlier one that was named: the log does not go on from where that one ends."""
 
     code = "base_unfit"
     status = 409
@@ -499,7 +499,7 @@ class DataNotEmpty(TasktrailError):
 
 
 class HistoryMissing(TasktrailError):
-    """Views or snapshots have seen records that the log lacks: it is an older one, another one, or has lost its end."""
+    """Views or snapshots have seen records that the log lacks: it is older, is another one, or has lost its end."""
 
     code = "history_missing"
     status = 503
@@ -520,16 +520,16 @@ class KeysUnreadable(TasktrailError):
 
 
 MOUNT_FOR_WRITING = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
-"""What to do where a file system is mounted read-only."""
+"""The remedy for a file system that is mounted read-only."""
 LOST_KEYS = (
     f"{KeysUnreadable.remedy} If they are gone for good, as after an erasure that this log is older than, give up what "
     "cannot be read: `tasktrail serve --accept-lost-keys --reason TEXT`. It is recorded."
 )
-"""What to do where keys are missing that were there once."""
+"""The remedy if keys are missing that were there once."""
 
 
 class UserHasWork(TasktrailError):
-    """Something of the user is unfinished, or makes new tasks, so what is personal of it is still needed."""
+    """The user has unfinished tasks, or schedules or sources that make new ones: the personal data is still needed."""
 
     code = "user_has_work"
     status = CONFLICT
@@ -547,7 +547,7 @@ class KeptInPlain(TasktrailError):
 
 
 class Erased(TasktrailError):
-    """What the task needs has been erased."""
+    """The personal data that the task needs has been erased."""
 
     code = "erased"
     status = CONFLICT
@@ -604,7 +604,7 @@ class ConfigurationError(TasktrailError):
 
 
 class WaitTimeout(TasktrailError):
-    """The task had not ended when the patience did."""
+    """The task did not end within the time to wait."""
 
     code = "wait_timeout"
     status = 504
@@ -621,11 +621,11 @@ class HandlerFault(TasktrailError):
     remedy = "Correct the handler's module; `tasktrail types` shows what was found where."
 
 
-# --- what operators' commands can be refused for
+# --- reasons to refuse operators' commands
 
 
 class NothingToChange(TasktrailError):
-    """The command asks for what is so already, or for nothing."""
+    """The command changes nothing: it names nothing to change, or everything is so already."""
 
     code = "nothing_to_change"
     status = 409
@@ -634,7 +634,7 @@ class NothingToChange(TasktrailError):
 
 
 class ChangedMeanwhile(TasktrailError):
-    """What was to be done was found out a moment ago, and holds no longer."""
+    """The command rests on facts that were found a moment ago and are no longer true."""
 
     code = "changed_meanwhile"
     status = CONFLICT

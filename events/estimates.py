@@ -1,7 +1,7 @@
-"""What the past of a task type teaches about its estimates. A fold of the log: pure, and the same at every replay.
+"""How far off a task type's estimates were lately. A fold of the log: pure, and the same at every replay.
 
-Kept is how the last completed attempts compare with what the type itself had estimated, never with the corrected
-figures: a correction cannot feed on itself.
+It compares the last completed attempts with the type's own estimates, never with corrected ones: a correction must
+not feed on itself.
 """
 
 from typing import Any
@@ -13,15 +13,15 @@ from .task_events import Completed, Created, Estimated
 from .values import MAX_INTEGER
 
 WINDOW = 32
-"""Attempts that are remembered; older ones were made by other options, other inputs, maybe another version."""
+"""Attempts that are remembered; older ones had other options, other inputs, maybe another version."""
 ENOUGH = 5
-"""Attempts without which nothing is said."""
+"""With fewer attempts than this there is no correction."""
 SUFFICES = 0.95
-"""Of the attempts, for memory and temp space."""
+"""Corrected memory and temp space would have sufficed for this share of the attempts."""
 MEMORY_BOUNDS = (0.5, 4.0)
 TEMP_BOUNDS = (0.25, 4.0)
 TIME_BOUNDS = (0.25, 4.0)
-"""No correction goes beyond: an estimate that is wrong by more wants a better formula."""
+"""No correction goes beyond these: an estimate that is wrong by more needs a better formula."""
 
 
 class Correction(msgspec.Struct, frozen=True):
@@ -33,10 +33,10 @@ class Correction(msgspec.Struct, frozen=True):
 
 
 def recorded(estimate: Estimated, correction: Correction | None) -> dict[str, Any]:
-    """An estimate of a type, and what its history makes of it, as the fields of `Created` that say so.
+    """The fields of `Created` for a type's estimate and its correction.
 
-    The run time is not among them: what the sender of the task expects goes before it. With no correction the history
-    was not asked, and then the time that the type estimated is not recorded.
+    The expected run time is not among them, as the sender's own expectation comes first. Without a correction the
+    history does not count, and the time that the type estimated is not recorded.
     """
     factors = correction or Correction()
     memory = min(int(estimate.memory * factors.memory), MAX_INTEGER)
@@ -52,7 +52,7 @@ def recorded(estimate: Estimated, correction: Correction | None) -> dict[str, An
 
 
 def of_the_type(spec: Created) -> Estimated:
-    """What the type itself estimated for a task: what was `recorded`, read back."""
+    """The type's own estimate for a task, read back from the fields of `recorded`."""
     return Estimated(
         memory=spec.guessed_memory or spec.estimated_memory,
         temp=spec.guessed_temp or spec.estimated_temp,
@@ -62,14 +62,14 @@ def of_the_type(spec: Created) -> Estimated:
 
 
 class Experience(msgspec.Struct):
-    """What one task type has shown: what was used, as a share of the type's own estimate; the newest last."""
+    """The last attempts of one task type: what each used, divided by the type's own estimate; the newest last."""
 
     memory: list[float] = []
     temp: list[float] = []
     seconds: list[float] = []
 
     def learn(self, task: TaskState, event: Completed) -> None:
-        """An attempt of the type was completed. One that went on from a checkpoint does less, and does not count."""
+        """Count a completed attempt of the type. One that went on from a checkpoint did less, so it is left out."""
         if task.resumed:
             return
         estimate = of_the_type(task.spec)
@@ -81,7 +81,7 @@ class Experience(msgspec.Struct):
             self.seconds = [*self.seconds, event.time_used / estimate.seconds][-WINDOW:]
 
     def correction(self) -> Correction:
-        """What to make of the type's next estimate: space is to suffice nearly always, time to be right on average."""
+        """The factors for the type's next estimate: space that nearly always suffices, and the median time."""
         return Correction(
             memory=_clamped(_quantile(self.memory, SUFFICES), MEMORY_BOUNDS),
             temp=_clamped(_quantile(self.temp, SUFFICES), TEMP_BOUNDS),
@@ -90,7 +90,7 @@ class Experience(msgspec.Struct):
 
 
 def _quantile(ratios: list[float], share: float) -> float:
-    """The smallest ratio that this share of them does not exceed."""
+    """The ratio that this share of all ratios does not exceed; 1 while there are too few."""
     if len(ratios) < ENOUGH:
         return 1.0
     ordered = sorted(ratios)

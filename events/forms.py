@@ -1,7 +1,7 @@
 """The forms of all events: which fields each has, what may stand in them, and what a missing one means.
 
-A log says in which forms it may be written, so that an older version can tell what it lacks. Forms only grow: what
-`lacking` finds in those of an earlier version would make its logs unreadable.
+A log says which forms it may contain, so that an older version can tell which of them it does not know. Forms only
+grow: whatever `lacking` finds in the forms of an earlier version would make that version's logs unreadable.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,10 +15,10 @@ from msgspec import inspect
 from .recorded import EVENT_TAGS
 
 Forms: TypeAlias = dict[str, dict[str, str]]
-"""Tag of an event → path of a field → what may stand there, and behind ` = ` what it means that the field is missing.
+"""Tag of an event → path of a field → what may stand there and, after ` = `, the meaning of a missing field.
 
-`priority` → `int = 0`; `original` → `"keep"|"move"|"replace" = "keep"`; `temp_files[]` is what an array holds,
-`rates{}` the values of an object, `checkpoint.data` a field of a part.
+`priority` → `int = 0`; `original` → `"keep"|"move"|"replace" = "keep"`; `temp_files[]` are the items of an array,
+`rates{}` the values of an object, `checkpoint.data` is a field of a part.
 """
 
 _PLAIN: dict[type[inspect.Type], str] = {
@@ -41,12 +41,12 @@ def known_forms() -> Forms:
 
 @cache
 def forms_fingerprint() -> str:
-    """Stands for the forms of this version: the same for the same forms, whatever the version is called."""
+    """The fingerprint of this version's forms. Versions with the same forms have the same one."""
     return sha256(msgspec.json.encode(known_forms(), order="deterministic")).hexdigest()[:16]
 
 
 def lacking(forms: Mapping[str, Mapping[str, str]], known: Forms) -> list[str]:
-    """What may stand in a log of these forms that whoever knows only those others cannot read, in words."""
+    """Say in words what a log of these `forms` may hold that a reader which knows only `known` cannot read."""
     found = []
     for tag, fields in forms.items():
         if tag not in known:
@@ -91,7 +91,7 @@ def _fields(struct: type[Any], before: str) -> Iterator[tuple[str, str]]:
 
 
 def _look(at: inspect.Type, path: str, found: dict[str, set[str]]) -> list[tuple[str, type[Any]]]:
-    """Note what may stand at a path, and below; answers with the Structs that do."""
+    """Note in `found` what may stand at a path and below it; return the Structs among that, with their paths."""
     kinds = found.setdefault(path, set())
     match at:
         case inspect.UnionType(types=types):
@@ -117,5 +117,5 @@ def _look(at: inspect.Type, path: str, found: dict[str, set[str]]) -> list[tuple
 def _default(field: inspect.Field) -> str:
     value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, msgspec.Struct):
-        value = {}  # what is missing in a part is told with its fields
+        value = {}  # the fields of a part have their own entries
     return _MISSING + msgspec.json.encode(value).decode()

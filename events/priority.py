@@ -11,9 +11,9 @@ LONG_TASK_SECONDS = 3600.0
 
 
 def terms(state: TaskState, now: datetime) -> PriorityTerms:
-    """The parts of the effective priority at `now`: the seed's `CalculatePriority`, but for whole minutes.
+    """The parts of the effective priority at `now`, as in the seed's `CalculatePriority`.
 
-    Those would make the order jitter.
+    Unlike there, the wait is not cut to whole minutes, which would make the order jitter.
     """
     waited = (now - state.waiting_since).total_seconds() / 60
     return PriorityTerms(
@@ -33,7 +33,7 @@ def static_priority(state: TaskState) -> int:
 def queue_key(state: TaskState) -> tuple[float, int]:
     """The order of the queue: smaller runs first.
 
-    Everybody gains a point a minute, so the difference of two waiting tasks never changes and the order is that of
-    `waiting_since − static priority in minutes`. Equal keys run in order of creation.
+    Every waiting task gains a point a minute, so the difference between two of them never changes. The order is that
+    of `waiting_since − static priority in minutes`. Equal keys run in order of creation.
     """
     return (state.waiting_since.timestamp() - 60.0 * static_priority(state), state.id)

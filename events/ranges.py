@@ -19,7 +19,7 @@ def to_ranges(numbers: Iterable[int]) -> str:
 
 
 def spans_of(ranges: str) -> list[NumberRange]:
-    """What ranges stand for, in order. Raises ValueError for what are none."""
+    """The spans that ranges stand for, in order. Raises ValueError for text that is not ranges."""
     spans: list[NumberRange] = []
     for part in ranges.split(",") if ranges else ():
         first, _, last = part.partition("-")
@@ -31,7 +31,7 @@ def spans_of(ranges: str) -> list[NumberRange]:
 
 
 def united(spans: Iterable[NumberRange]) -> list[NumberRange]:
-    """The numbers of all spans, in any order, as spans that are in order and have none in common."""
+    """Merge spans, given in any order, into spans that are in order and disjoint."""
     result: list[NumberRange] = []
     for span in sorted(spans):
         if result and span.first <= result[-1].last + 1:
@@ -42,13 +42,13 @@ def united(spans: Iterable[NumberRange]) -> list[NumberRange]:
 
 
 def is_within(number: int, spans: Sequence[NumberRange]) -> bool:
-    """Whether a number is in one of the spans, which are in order and have none in common."""
+    """Whether a number is in one of the spans, which are in order and disjoint."""
     place = bisect_right(spans, number, key=_first) - 1
     return place >= 0 and number <= spans[place].last
 
 
 def overlaps(one: NumberRange, spans: Sequence[NumberRange]) -> bool:
-    """Whether a span has a number in common with one of others, which are in order and have none in common."""
+    """Whether a span shares a number with one of `spans`, which are in order and disjoint."""
     place = bisect_right(spans, one.last, key=_first) - 1
     return place >= 0 and one.first <= spans[place].last
 
@@ -58,13 +58,13 @@ def _first(span: NumberRange) -> int:
 
 
 def numbers_of(ranges: str) -> Iterator[int]:
-    """The numbers, in order. Raises ValueError for what are no ranges."""
+    """The numbers, in order. Raises ValueError for text that is not ranges."""
     for first, last in spans_of(ranges):
         yield from range(first, last + 1)
 
 
 def shortened(ranges: str, most: int = 60) -> str:
-    """For people to read: of many, the beginning."""
+    """The ranges for people to read; only the beginning if they are long."""
     if len(ranges) <= most:
         return ranges
     return f"{ranges[:most].rpartition(',')[0]}, …"

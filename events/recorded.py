@@ -1,4 +1,4 @@
-"""The envelope round an event: where it stands, when, by whom, because of what."""
+"""The envelope of an event: where it stands in the log, when, by whom and because of what it was recorded."""
 
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -9,13 +9,13 @@ from .system_events import SYSTEM_TAGS, SystemEvent
 from .task_events import TAGS, TaskEvent, is_terminal
 
 SERVICE_ACTORS = frozenset({"http", "notifier", "owner", "page", "python", "recovery", "scheduler", "worker"})
-"""What the service itself, or the owner of the data folder, is called in the history."""
+"""The names in the history of the service itself and of the owner of the data folder."""
 
 
 class Stub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Stands where a record was dropped. Only place, task, version, time and hash are left of it.
 
-    It is no event, and never appended: a later record, such as `TasksForgotten`, puts it there. Folds pass it over.
+    It is not an event and is never appended: a later record, such as `TasksForgotten`, puts it there. Folds skip it.
     """
 
 
@@ -26,12 +26,12 @@ EVENT_TAGS: dict[type[Any], str] = {**TAGS, **SYSTEM_TAGS, Stub: STUB}
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False):
-    """An event with everything but its place in the log; what the core hands to `EventLog.append`."""
+    """An event with all of its envelope except its place in the log; the core passes it to `EventLog.append`."""
 
     task_id: int
     """0 for system events."""
     version: int
-    """Counts the task's events from 1, without gaps; of task 0 likewise."""
+    """Counts the task's events from 1, without gaps; likewise for task 0."""
     event: Event
     recorded_at: datetime
     actor: str = ""
@@ -39,13 +39,13 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     command_id: str = ""
     correlation_id: str = ""
     causation_id: str = ""
-    """What led to it: the position of another event, as `event:41`, or a command id."""
+    """Its cause: the position of another event, as `event:41`, or a command id."""
     attempt: int = 0
     life: int = 0
 
 
 class Recorded(Fact, frozen=True, gc=False):
-    """A fact in the log. `position` is global, gap-free, from 1; `hash` chains it to all before."""
+    """A fact in the log. `position` is global, gap-free, from 1; `hash` chains it to all records before it."""
 
     position: int = 0
     hash: bytes = b""
@@ -57,7 +57,7 @@ class Recorded(Fact, frozen=True, gc=False):
 
     @property
     def ends_life(self) -> bool:
-        """Whether the task is completed, cancelled, or failed for good by it."""
+        """Whether it completes or cancels the task, or is its final failure."""
         return is_terminal(self.event)
 
     def flat(self) -> dict[str, Any]:

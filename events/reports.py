@@ -1,7 +1,7 @@
-"""What the Scheduler and an executor say to each other about attempts: orders one way, reports the other.
+"""The messages between the Scheduler and an executor about attempts: orders one way, reports the other.
 
-The same Structs travel between an executor and its worker processes, as frames. Everything that is said about an
-attempt carries its number, so that a late message can be told from a current one.
+The same Structs travel between an executor and its worker processes, as frames. Every message about an attempt
+carries its number, so that a late message is recognised.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -14,7 +14,7 @@ AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "i
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame", gc=False):
-    """Encoded as an array behind its tag; never part of a reference cycle, so the collector need not look."""
+    """Encoded as an array that begins with its tag. Never in a reference cycle, so the garbage collector skips it."""
 
 
 # --- orders: from the Scheduler to an executor, and on to the worker ---
@@ -38,46 +38,46 @@ class Run(Frame, frozen=True, tag="run"):
     estimate: Estimated = Estimated()
     """What was reserved for it, and how long it is expected to run."""
     probed: bool = False
-    """Whether the estimate comes from a look into the input; then no other look is taken."""
+    """Whether the estimate comes from a probe of the input; then the input is not probed again."""
     beat: float = 0.0
     """Seconds between two `AttemptBeat`; 0: none are wanted."""
     expected: float = 0.0
     """Seconds that the sender of the task expects it to take."""
     traceparent: str = ""
-    """What the handler calls belongs into this trace (W3C)."""
+    """The trace (W3C) that the handler's own calls belong to."""
     depends_on: tuple[int, ...] = ()
     """The tasks that it has waited for."""
     dependency_names: dict[str, int] = {}
     """Their names in the graph that made them."""
     results: dict[int, dict[str, Any]] = {}
-    """What those that have completed recorded as their result. Put in on the way to the executor."""
+    """The results of the dependencies that have completed, by task. Filled in on the way to the executor."""
     no_results: str = ""
-    """Why there are none although there should be; empty otherwise."""
+    """Why results are missing although there should be some; else empty."""
     offer: tuple[str, ...] = ()
-    """The labels of the worker that it is to run on, all of them."""
+    """All labels of the worker that it is to run on."""
     cores: int = 0
-    """CPUs that it may keep busy beside what else runs; 0: as many as if it ran alone."""
+    """CPUs that it may keep busy beside the other attempts; 0: as many as if it ran alone."""
     original: Original = "keep"
-    """What becomes of the input once the result is there."""
+    """What happens to the input once there is a result."""
     original_folder: str = ""
-    """Where it is moved to."""
+    """The folder to which the input is moved."""
     hash_input: bool = False
-    """Whether it says in its end what all the bytes of its input hash to."""
+    """Whether its end is to report the SHA-256 of its input."""
     shared_workers: int = 0
-    """Of a short attempt: how many workers such attempts may keep busy now. It may be given to one of them, to be run
-    after what is there. 0: it has a worker to itself."""
+    """For a short attempt: how many workers such attempts may keep busy now. One of them may run it after the attempts
+    that it already has. 0: it has a worker to itself."""
     node: str = ""
     """The node of the worker that it is to run on; empty where there is only this machine."""
     input_url: str = ""
-    """Where the input was fetched from, once it was; `input_file` is where it lies now. Set by the worker."""
+    """Where the input was fetched from, if it was; `input_file` is where it lies now. Set by the worker."""
     input_version: str = ""
-    """What all bytes of that input hash to (SHA-256, in hex)."""
+    """SHA-256 of that input, in hex."""
     output_url: str = ""
-    """Where the output is stored in the end; `output_file` is where it takes shape. Set by the worker."""
+    """Where the finished output is stored; `output_file` is where it is made. Set by the worker."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):
-    """Somebody wants the attempt to end. After the attempt's grace its whole process tree is killed."""
+    """End the attempt. After its grace its whole process tree is killed."""
 
     task_id: int
     attempt: int
@@ -98,22 +98,22 @@ class Saved(Frame, frozen=True, tag="saved"):
 
 
 class TellHeld(Frame, frozen=True, tag="tell_held"):
-    """Say which attempts are in hand. Answered by one `AttemptsHeld` with the same number, behind all told before."""
+    """List the attempts in hand. Answered by one `AttemptsHeld` with the same number, after all earlier reports."""
 
     number: int
 
 
 class Settled(Frame, frozen=True, tag="settled"):
-    """The end of the attempt is recorded: nobody asks for it again. Said where attempts outlive the service."""
+    """The end of the attempt is recorded and is not asked for again. Sent where attempts outlive the service."""
 
     task_id: int
     attempt: int
     completed: bool = False
-    """Whether it has completed its task, so that nobody needs its temp files any more."""
+    """Whether it has completed its task, so that its temp files are not needed any more."""
 
 
 class Avoid(Frame, frozen=True, tag="avoid"):
-    """These nodes are being drained, and no others: keep no workers there beyond what still runs."""
+    """Only these nodes are being drained: keep no workers there except those that still run attempts."""
 
     nodes: tuple[str, ...]
 
@@ -135,7 +135,7 @@ class AttemptProgressed(Frame, frozen=True, tag="progressed"):
     progress: float
     message: str = ""
     moved: int = 0
-    """Bytes of a file elsewhere that were moved so far. They are a step forward, and not recorded."""
+    """Bytes of a file elsewhere that were moved so far. They count as progress, but are not recorded."""
 
 
 class AttemptBeat(Frame, frozen=True, tag="beat"):
@@ -156,7 +156,7 @@ class AttemptCheckpointed(Frame, frozen=True, tag="checkpointed"):
 
 
 class AttemptProbed(Frame, frozen=True, tag="probed"):
-    """A look into the input, before the handler was called, led to a better estimate."""
+    """A probe of the input, before the handler was called, led to a better estimate."""
 
     task_id: int
     attempt: int
@@ -173,9 +173,9 @@ class PublishWanted(Frame, frozen=True, tag="publish"):
 class AttemptEnded(Frame, frozen=True, tag="ended"):
     """The attempt is over: its process tree is gone, or its worker is idle again and has no child left.
 
-    `lost` means that the worker died by itself; `error` then tells how. An attempt that was killed after `Stop` is
-    `stopped`, one that found its estimate to be more than was reserved is `outgrown`. `interrupted` is no fault of the
-    attempt's: it was ended because no service was there for it.
+    `lost` means that the worker died by itself; `error` then says how. An attempt that was killed after `Stop` is
+    `stopped`. One whose probe showed that it needs more than was reserved is `outgrown`. `interrupted` is not the
+    attempt's fault: it was ended because no service was there for it.
     """
 
     task_id: int
@@ -190,22 +190,22 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     cpu_used: float = 0.0
     """CPU seconds, finished child processes included."""
     temp_used: int = 0
-    """Bytes of temp files and unpublished output, the most that was there when the worker looked."""
+    """Peak bytes of temp files and unpublished output, as the worker sampled them."""
     time_used: float = 0.0
     """Seconds from the call of the handler to its end."""
     exit_code: int | None = None
-    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
+    """Of the worker that died, or of the tool that the handler's exception names; negative: the signal."""
     retry_on: str = ""
-    """The error that the type itself says may be tried again after, where this is one."""
+    """The error in the type's own `retry_on` that makes this failure retryable; empty if none does."""
     input_read: ReadInput | None = None
     tools: dict[str, str] = {}
-    """Package → version, of those that the type names."""
+    """Package → version, for the packages that the type names."""
     output_sha256: str = ""
-    """In hex, as it was found. Empty where the result says the same, and where nobody has looked."""
+    """In hex, as measured. Empty if the result says the same, or if it was not measured."""
 
 
 class WorkerGone(Frame, frozen=True, tag="exited"):
-    """A worker process is gone. Only to be shown; the attempt it ran has a report of its own."""
+    """A worker process is gone. For display only; the attempt it ran has a report of its own."""
 
     pid: int
     exit_code: int
@@ -218,13 +218,13 @@ class CapacityChanged(Frame, frozen=True, tag="capacity"):
 
     slots: int
     offers: tuple[tuple[str, ...], ...] = ()
-    """The labels of each of them, where any has some."""
+    """The labels of each slot, if any has some."""
     nodes: tuple[str, ...] = ()
-    """The node that each of them is on; empty where there is only this machine."""
+    """The node of each slot; empty where there is only this machine."""
 
 
 class NodeSeen(Frame, frozen=True, kw_only=True, tag="node"):
-    """A node that is there, and what it offers to all of its workers together."""
+    """A node that is present, and what it offers to all of its workers together."""
 
     node: str
     """Its name."""
@@ -237,18 +237,18 @@ class NodeSeen(Frame, frozen=True, kw_only=True, tag="node"):
 
 
 def also_called(name: str, address: str) -> frozenset[str]:
-    """The names of a node while it is alone with its name, and while others have it, too: then with its address."""
+    """All names that a node may have: the address is appended while other nodes have the same name."""
     return frozenset((name, name.removesuffix(f"-{address}"), f"{name}-{address}")) if address else frozenset((name,))
 
 
 class NodesSeen(Frame, frozen=True, tag="nodes"):
-    """The nodes that are there: told once they are known, and then with each change. Never where there are none."""
+    """The nodes that are present. Sent once they are known and after each change; never where there are none."""
 
     nodes: tuple[NodeSeen, ...]
 
 
 class AttemptsHeld(Frame, frozen=True, tag="held"):
-    """The attempts in the executor's hands when it came to `TellHeld`: waiting, running, or being killed."""
+    """The attempts that the executor held when it processed `TellHeld`: waiting, running, or being killed."""
 
     number: int
     attempts: tuple[tuple[int, int], ...]
@@ -256,24 +256,24 @@ class AttemptsHeld(Frame, frozen=True, tag="held"):
 
 
 class AttemptFound(Frame, frozen=True, tag="found"):
-    """An attempt that an earlier service has started goes on, and all that it says is told from here on."""
+    """An attempt that an earlier service started goes on. Its reports are passed on from here on."""
 
     task_id: int
     attempt: int
     publishing: bool
-    """Whether it was granted that its output appears."""
+    """Whether it has been given its `Grant`."""
     offer: tuple[str, ...] = ()
     """The labels of its worker."""
     node: str = ""
-    """Where that is."""
+    """The node of that worker."""
 
 
 class AllFound(Frame, frozen=True, tag="all_found"):
-    """Of earlier services no other attempt than those that were told lives any more."""
+    """All attempts of earlier services that are still alive have been reported."""
 
 
 AttemptReport: TypeAlias = (
     AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted | AttemptEnded
 )
-"""What an attempt says. `decide` takes it as it is, and refuses it when the attempt is over."""
+"""The reports of an attempt. `decide` takes them as they are, and refuses them when the attempt is over."""
 Report: TypeAlias = AttemptReport | WorkerGone | CapacityChanged | NodesSeen | AttemptsHeld | AttemptFound | AllFound

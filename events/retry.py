@@ -1,4 +1,4 @@
-"""Whether a failure may be tried again, and when. Pure arithmetic and one ordered table."""
+"""Decides whether a failure is retried, and when. Pure arithmetic and one ordered table."""
 
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -31,7 +31,7 @@ class RetryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise ValueError(f"the rule {self.name!r} needs error_type, contains or exit_code")
 
     def matches(self, error_type: str, error: str, exit_code: int | None = None) -> bool:
-        """Whether the rule speaks of this failure: all that it names has to be so."""
+        """Whether the rule applies to this failure: every condition that it names has to hold."""
         return (
             self.error_type in ("", error_type)
             and (not self.contains or self.contains.lower() in error.lower())
@@ -39,7 +39,7 @@ class RetryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         )
 
 
-# What is exact comes first: exception types, then exit codes. Then the seed's four substrings, in its order.
+# Exact rules come first: exception types, then exit codes. Then the seed's four substrings, in its order.
 RULES: tuple[RetryRule, ...] = (
     RetryRule("type:ConnectionRefusedError", retryable=True, error_type="ConnectionRefusedError"),
     RetryRule("type:ConnectionResetError", retryable=True, error_type="ConnectionResetError"),
@@ -48,7 +48,7 @@ RULES: tuple[RetryRule, ...] = (
     RetryRule("type:StorageMissing", retryable=False, error_type="StorageMissing"),
     RetryRule("type:StorageDenied", retryable=False, error_type="StorageDenied"),
     RetryRule("type:InputTooLarge", retryable=False, error_type="InputTooLarge"),
-    RetryRule("type:InputChanged", retryable=True, error_type="InputChanged"),  # what was being copied will be whole
+    RetryRule("type:InputChanged", retryable=True, error_type="InputChanged"),  # a file being copied will be whole
     RetryRule("type:FileNotFoundError", retryable=False, error_type="FileNotFoundError"),
     RetryRule("type:MemoryError", retryable=False, error_type="MemoryError"),
     RetryRule("type:MemoryLimitReached", retryable=False, error_type="MemoryLimitReached"),
@@ -57,7 +57,7 @@ RULES: tuple[RetryRule, ...] = (
     RetryRule("type:TempQuotaReached", retryable=False, error_type="TempQuotaReached"),
     RetryRule("type:PermissionError", retryable=False, error_type="PermissionError"),
     RetryRule("exit:75", retryable=True, exit_code=75),  # EX_TEMPFAIL of sysexits.h: "try again later"
-    RetryRule("exit:SIGKILL", retryable=True, exit_code=-9),  # a tool that the kernel killed for want of memory
+    RetryRule("exit:SIGKILL", retryable=True, exit_code=-9),  # a tool that the kernel killed for lack of memory
     RetryRule("connection refused", retryable=True, contains="connection refused"),
     RetryRule("timeout", retryable=True, contains="timeout"),
     RetryRule("temporary failure", retryable=True, contains="temporary failure"),
@@ -69,21 +69,24 @@ RULES: tuple[RetryRule, ...] = (
 def matching_rule(
     error_type: str, error: str, rules: tuple[RetryRule, ...] = RULES, exit_code: int | None = None
 ) -> RetryRule | None:
-    """The first rule that speaks of the failure; none means: not retryable, as in the seed."""
+    """The first rule that applies to the failure. None: it is not retryable, as in the seed."""
     return next((rule for rule in rules if rule.matches(error_type, error, exit_code)), None)
 
 
 POISON = "poison: "
-"""How the rule begins that ends a task which kills its workers."""
+"""The beginning of the rule that ends a task which kills its workers."""
 _OF_ALL_ATTEMPTS = ("DeadlinePassed", "QueueTimeout", "TotalTimeout")
-"""Types of errors that say themselves why they end a task."""
+"""Types of errors whose own text says why they end a task."""
 _WHATEVER_THE_RULES_SAY = ("NeverFits", "TempQuotaReached", "Unencodable")
-"""Types of errors after which no rule is asked: another attempt would come to the same."""
+"""Types of errors to which no rule applies: another attempt would fail in the same way."""
 _FORBIDDING = frozenset(rule.name for rule in RULES if not rule.retryable)
 
 
 def why_final(failed: Failed, retries: int, most: int) -> str:
-    """Why no retry followed on the failure that ended a task, after so many before; empty where it says so itself."""
+    """Why no retry followed the failure that ended a task, after `retries` of `most` retries.
+
+    Empty where the failure's own text says so.
+    """
     if failed.outcome == "not_started" or failed.error_type in _OF_ALL_ATTEMPTS:
         return ""
     if failed.error_type == "Rejected":
@@ -104,9 +107,10 @@ def why_final(failed: Failed, retries: int, most: int) -> str:
 
 
 def retry_delay(spec: Created, retries: int, chance: float) -> float:
-    """Seconds to wait after the failure that `retries` others came before.
+    """Seconds to wait after a failure, when there have been `retries` retries before it.
 
-    Backoff makes it longer, the cap bounds it, and jitter takes a share of it away: `chance`, 0 to 1, tells how much.
+    Backoff lengthens the delay, the cap bounds it, and jitter takes a share of it away: `chance`, 0 to 1, says how
+    much of that share.
     """
     longest = MAX_DELAY if spec.retry_max_delay is None else spec.retry_max_delay
     delay = spec.retry_delay
@@ -118,13 +122,13 @@ def retry_delay(spec: Created, retries: int, chance: float) -> float:
 
 
 def chance_of(task_id: int, attempt: int) -> float:
-    """A number from 0 to 1 that is the same whenever it is asked for, and differs between tasks and attempts."""
+    """A pseudo-random number from 0 to 1, always the same for one attempt of a task."""
     digest = blake2b(f"{task_id}:{attempt}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big") / 2**56
 
 
 def retry_due(now: datetime, delay: float) -> datetime | None:
-    """When the next attempt may start; none for at once."""
+    """When the next attempt may start; None means at once."""
     return now + timedelta(seconds=delay) if delay > 0 else None
 
 

@@ -39,7 +39,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     updated_at: datetime
     priority: int
     held: bool
-    """Waits for a `StartTask`. Never once an attempt has started or the task has ended: no own event releases it."""
+    """Waits for a `StartTask`. The start of an attempt and the end of the task make it false, too."""
     scheduled_for: datetime | None
     status: Status = "pending"
     version: int = 1
@@ -64,19 +64,19 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     temp_used: int = 0
     time_used: float = 0.0
     node: str = ""
-    """Where the last attempt was started, among several nodes."""
+    """The node of the last attempt, if there are several nodes."""
     resumed: bool = False
     """Whether the last attempt went on from a checkpoint."""
     estimate: Estimated | None = None
-    """The best one there is, once an attempt has looked into the input."""
+    """The best estimate, once an attempt has probed the input."""
     input_read: ReadInput | None = None
-    """What the last attempt that ended read as its input, where that was watched."""
+    """The input as the last attempt that ended read it, if it was watched."""
     life_started_at: datetime | None = None
     """The first start of this life."""
     released_at: datetime | None = None
     """When a waiting task was last released from hold, or freed from a dependency."""
     ignored: tuple[int, ...] = ()
-    """Dependencies that a waiting task waits for no longer although they are not completed."""
+    """Dependencies that a waiting task no longer waits for although they are not completed."""
 
     @property
     def memory_needed(self) -> int:
@@ -90,13 +90,13 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def seconds_needed(self) -> float:
-        """How long an attempt may be expected to run; what the creator said counts only when it is more."""
+        """The expected run time in seconds; 0 if the type estimates none. The creator's counts only if longer."""
         by_type = self.spec.guessed_time if self.estimate is None else self.estimate.seconds
         return max(by_type, self.spec.estimated_time) if by_type else 0.0
 
     @property
     def needed(self) -> Estimated:
-        """What the next attempt has reserved, as far as it is told."""
+        """The space to reserve for the next attempt, and its expected run time."""
         return Estimated(memory=self.memory_needed, temp=self.temp_needed, seconds=self.seconds_needed)
 
     @property
@@ -111,33 +111,33 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def resume_from(self) -> Checkpoint | None:
-        """The checkpoint the next attempt gets; none when the task must not resume."""
+        """The checkpoint for the next attempt; None if the task must not resume."""
         return self.checkpoint if self.spec.resumable else None
 
     @property
     def not_before(self) -> datetime | None:
-        """The next attempt waits for this moment, if for any. A schedule binds the first attempt only."""
+        """The moment that the next attempt waits for, if any. `scheduled_for` binds the first attempt only."""
         scheduled = self.scheduled_for if self.started_at is None else None
         if scheduled is None:
-            return self.due_at  # nearly always; it is asked of a million tasks at a start
+            return self.due_at  # nearly always; a start asks this of a million tasks
         return max((at for at in (self.due_at, scheduled) if at is not None), default=None)
 
     @property
     def queued_since(self) -> datetime:
-        """Of a waiting task: its place in the queue counts from here, dependencies apart."""
+        """Of a waiting task: since when it stands in the queue, leaving dependencies aside."""
         moments = (self.updated_at, self.not_before, self.released_at)
         return max(at for at in moments if at is not None)
 
     @property
     def waiting_since(self) -> datetime:
-        """The wait bonus counts from here; retries do not reset it."""
+        """The time from which the wait bonus counts; retries do not reset it."""
         if self.scheduled_for is not None and self.scheduled_for > self.created_at:
             return self.scheduled_for
         return self.created_at
 
 
-# The seed's messages of recovery, which stand in the reason of the `Retried` as well. They are English for everybody:
-# a fold has to come out the same wherever it runs. A face may show them in the reader's language.
+# The seed's messages of recovery, which are also the reason of the `Retried`. They are always English, because a fold
+# has to give the same result wherever it runs. A user interface may translate them.
 RECOVERING = "recovering the task"
 RESUMING = "resuming from the checkpoint"
 
@@ -202,7 +202,7 @@ def _checkpointed(state: TaskState, event: Checkpointed, at: datetime) -> TaskSt
 
 
 def _goes_further(state: TaskState, checkpoint: Checkpoint, progress: float) -> bool:
-    """Whether the next attempt has less to do from it. A handler may save where it begins, and die there each time."""
+    """Whether the next attempt has less left to do. A handler may save where it began, and crash there each time."""
     return state.spec.resumable and (checkpoint != state.checkpoint or progress > state.checkpoint_progress)
 
 
@@ -322,7 +322,7 @@ def evolve(state: TaskState, event: TaskEvent, at: datetime) -> TaskState:
 
 
 def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
-    """A waiting task with an adjustment laid over it. Its version does not change: this is no event of its own."""
+    """A waiting task with an adjustment laid over it. Its version stays: this is not one of its own events."""
     ignored = () if event.ignored_dependency is None else (event.ignored_dependency,)
     return replace(
         state,
@@ -335,9 +335,9 @@ def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
 
 
 def fold(task_id: int, events: Iterable[tuple[TaskEvent | Adjusted | Stub, datetime]]) -> TaskState | None:
-    """All events of one task, in order, folded, with its adjustments where they are among them.
+    """Fold all events of one task, in order, with its adjustments if they are among them.
 
-    None for no events, and for a task of which only stubs are left.
+    None if there are no events, or only stubs.
     """
     state: TaskState | None = None
     for event, at in events:

@@ -1,4 +1,4 @@
-"""The second family of facts: what happened to the service itself. Same log, same chain, under task id 0.
+"""The second family of facts: what happened to the service itself. They are in the same log, under task id 0.
 
 A task's status never depends on them; only `Adjusted` overlays priority, time and hold of a waiting task.
 """
@@ -13,22 +13,22 @@ from .values import At, Whole
 
 MissedRuns: TypeAlias = Literal["skip", "once", "all"]
 Role: TypeAlias = Literal["reader", "submitter", "operator", "auditor", "admin"]
-"""What a token may do; docs/reference/access.md says what that is."""
+"""What a token may do, as docs/reference/access.md explains."""
 
 
 class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Frozen, defaults left out of the stored form."""
+    """The base of system events: frozen, defaults left out of the stored form."""
 
 
 class AcceptedLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Records are missing, and somebody goes on without them. Who and why stand in the envelope."""
+    """Records are missing, and an operator goes on without them. The envelope says who, and why."""
 
     known_position: Whole
-    """The latest record of which views or snapshots knew, or which the log had that was replaced."""
+    """The latest record that views or snapshots have seen, or that the replaced log had."""
     known_hash: str = ""
     """Its hash, in hex."""
     log_position: Whole
-    """Where the log ended that is gone on with."""
+    """The last position of the log that the service goes on with."""
 
 
 class ServiceStarted(_SystemEvent, frozen=True, kw_only=True):
@@ -40,25 +40,25 @@ class ServiceStarted(_SystemEvent, frozen=True, kw_only=True):
     host: str
     accepted_loss: AcceptedLoss | None = None
     rebuilt_indexes: tuple[str, ...] = ()
-    """Those of the log that were found damaged and were made anew from its table."""
+    """Indexes of the log that were damaged and have been rebuilt from its table."""
     schema: str = ""
-    """Fingerprint of the forms of all events that it knows; empty of versions that did not say."""
+    """Fingerprint of the forms of all events that it knows; empty for versions that did not record it."""
     forms: dict[str, dict[str, str]] = {}
-    """Those of them that the first version did not have: by them an older one tells what it lacks."""
+    """The forms that the first version did not have. From them an older version tells what it does not know."""
 
 
 class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):
-    """A service let go of the log in good order. Missing before the next start: it was killed."""
+    """A service let go of the log in good order. If this is missing before the next start, it was killed."""
 
 
 class ClockJumped(_SystemEvent, frozen=True, kw_only=True):
-    """The wall clock was set. What has lasted since before goes by the time that really passed.
+    """The wall clock was set. Durations that began before count the time that really passed.
 
     Recorded when a service notices it; at its start when the log's last time is hours ahead of the clock.
     """
 
     shown: At
-    """What the clock would have shown when this was noticed; at a start, the latest that it is known to have shown."""
+    """What the clock would have shown when this was noticed; at a start, the latest time it is known to have shown."""
     shows: At
     """What it shows instead."""
 
@@ -71,16 +71,16 @@ class Adjusted(_SystemEvent, frozen=True, kw_only=True):
     priority: Whole | None = None
     scheduled_for: At | None = None
     ignored_dependency: Whole | None = None
-    """The task waits no longer for this one, which has ended: the edge's policy is `ignore`."""
+    """The task no longer waits for this one, which has ended, because the policy for it is `ignore`."""
 
 
 class Deduplicated(_SystemEvent, frozen=True, kw_only=True):
-    """A task with a `unique` key was asked for while an open one has the key. That one was the answer."""
+    """A task was requested whose `unique` key an open task has. The open task was the answer."""
 
     task_id: Whole
     """The open task."""
     name: str = ""
-    """In a graph: what the task that was asked for is called there."""
+    """In a graph: the name of the requested task."""
     schedule: str = ""
     """The schedule that asked, …"""
     fire_time: At | None = None
@@ -88,7 +88,7 @@ class Deduplicated(_SystemEvent, frozen=True, kw_only=True):
 
 
 class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):
-    """An operator changed what may run at once. What is none or missing stays as it was; see `SetLimits`."""
+    """An operator changed what may run at once. Fields that are none or missing stay as they were; see `SetLimits`."""
 
     reset: bool = False
     """All earlier changes are forgotten first."""
@@ -103,18 +103,18 @@ class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):
     users: dict[str, Whole | None] = {}
     labels: dict[str, Whole | None] = {}
     rates: dict[str, str | None] = {}
-    """`type:`, `user:` or `label:` and a name → so many starts in so much time, as `10/m`."""
+    """`type:`, `user:` or `label:` and a name → the number of starts in a time, as `10/m`."""
     fair_share: bool | None = None
 
 
 class RatesConfigured(_SystemEvent, frozen=True, kw_only=True):
-    """A service has other rates configured than the last record of this kind says. Starts are counted by these."""
+    """The configured rates differ from those in the last record of this kind. Starts are counted by these."""
 
     rates: dict[str, str] = {}
 
 
 class QueuePaused(_SystemEvent, frozen=True, kw_only=True):
-    """Nothing more starts: of all, or of a type, or of a user. It holds over restarts until `QueueResumed`."""
+    """Nothing more starts: at all, or of a type, or of a user. It lasts over restarts until `QueueResumed`."""
 
     type: str | None = None
     user_id: Whole | None = None
@@ -134,14 +134,14 @@ class QueueDrained(_SystemEvent, frozen=True, kw_only=True):
 
 
 class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False):
-    """Tasks are created by themselves from now on. Each names the schedule and its time in `Created`.
+    """A schedule creates tasks from now on. The `Created` of each names the schedule and its time.
 
-    Written with all its fields: it is also the answer to what schedules there are, and there are few of them.
+    Stored with all its fields: it is also the answer when schedules are listed, and there are few of them.
     """
 
     schedule: str
     task: Created
-    """What is created each time, with the estimates that were made when the schedule was added."""
+    """The task that is created each time, with the estimates made when the schedule was added."""
     cron: str = ""
     every: float | None = None
     timezone: str = "UTC"
@@ -149,7 +149,7 @@ class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False
     missed: MissedRuns = "once"
     max_missed: Whole = 10
     added_at: At | None = None
-    """What the clock showed, where the log's time stood still because the clock had been ahead; none elsewhere."""
+    """What the clock showed. Set only if the log's time stood still because the clock had been ahead."""
 
 
 class ScheduleRemoved(_SystemEvent, frozen=True, kw_only=True):
@@ -159,23 +159,23 @@ class ScheduleRemoved(_SystemEvent, frozen=True, kw_only=True):
 
 
 class SourceAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False):
-    """Files of folders become tasks by themselves from now on; if there was such a source, as this one says.
+    """Files of watched folders become tasks from now on. It replaces an earlier source of the same name.
 
-    Written with all its fields, as there are few sources.
+    Stored with all its fields, as there are few sources.
     """
 
     source: str
     """Its name, which is also the batch of its tasks."""
     inputs: tuple[str, ...]
-    """Folders with all below them, and patterns."""
+    """Folders with everything below them, and patterns."""
     to: str
-    """What the outputs are called, as for a batch."""
+    """The template for the names of the outputs, as for a batch."""
     task: dict[str, Any] = {}
     """The fields that its tasks share."""
     settle: float = 5.0
-    """Seconds that a file has to stay as it is before it is taken for whole."""
+    """Seconds that a file has to stay unchanged before it counts as complete."""
     poll: float = 60.0
-    """Seconds between two looks at everything, whatever the system tells."""
+    """Seconds between two scans of everything, whatever changes the system reports."""
 
 
 class SourceRemoved(_SystemEvent, frozen=True, kw_only=True):
@@ -191,13 +191,13 @@ class SourcePaused(_SystemEvent, frozen=True, kw_only=True):
 
 
 class SourceResumed(_SystemEvent, frozen=True, kw_only=True):
-    """The source makes tasks again, of what came meanwhile, too."""
+    """The source makes tasks again, also of the files that came meanwhile."""
 
     source: str
 
 
 class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
-    """A worker process ended otherwise than by being asked to."""
+    """A worker process ended without being asked to."""
 
     pid: Whole
     exit_code: Whole
@@ -205,11 +205,11 @@ class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
 
 
 LOCAL = "local"
-"""The name of the machine of the service, where attempts run there."""
+"""The node name of the service's own machine, if attempts run there."""
 
 
 class NodeJoined(_SystemEvent, frozen=True, kw_only=True):
-    """A node is there that was not, or that had left. Recorded where attempts run on other machines."""
+    """A node appeared or came back. Recorded where attempts run on other machines."""
 
     node: str
     """Its name."""
@@ -223,7 +223,7 @@ class NodeJoined(_SystemEvent, frozen=True, kw_only=True):
 
 
 class NodeChanged(_SystemEvent, frozen=True, kw_only=True):
-    """A node offers something else than before, as this one says: all of it, not only what is new."""
+    """A node's offer has changed. This event holds all of it, not only what is new."""
 
     node: str
     address: str = ""
@@ -234,15 +234,15 @@ class NodeChanged(_SystemEvent, frozen=True, kw_only=True):
 
 
 class NodeLeft(_SystemEvent, frozen=True, kw_only=True):
-    """A node is not there any more. What ran there has ends of its own."""
+    """A node is gone. The attempts that ran there have ends of their own."""
 
     node: str
     last_seen: At | None = None
-    """When it was last known to be there; none: by an earlier service."""
+    """When it was last seen; none: by an earlier service."""
 
 
 class NodeDrainStarted(_SystemEvent, frozen=True, kw_only=True):
-    """Nothing more starts on the node; what runs there goes on. It holds over restarts until `NodeDrainEnded`."""
+    """Nothing more starts on the node; what runs there goes on. It lasts over restarts until `NodeDrainEnded`."""
 
     node: str
 
@@ -269,11 +269,11 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     disabled: bool = False
     """The receiver said that it is gone for good: nothing more goes to `target` until somebody enables it."""
     rest_until: At | None = None
-    """The receiver asked to be left alone so long; that holds for every notice to `target`."""
+    """The receiver asked for no notices until then; that holds for every notice to `target`."""
 
 
 class DeliveryPostponed(_SystemEvent, frozen=True, kw_only=True):
-    """A notice has to wait, which is no try: its address has had as much mail as one may have in an hour."""
+    """A notice has to wait: its address has had as much mail as it may get in an hour. This does not count as a try."""
 
     notice_id: str
     task_id: Whole
@@ -281,53 +281,54 @@ class DeliveryPostponed(_SystemEvent, frozen=True, kw_only=True):
     target: str
     until: At
     limit: Whole
-    """Mails that one address gets within an hour."""
+    """Mails that one address may get within an hour."""
 
 
 class RedeliveryRequested(_SystemEvent, frozen=True, kw_only=True):
-    """Somebody wants a notice sent once more, under its old id. The retry schedule begins anew."""
+    """Somebody requested a notice again, under its old id. The retry schedule begins anew."""
 
     notice_id: str
     task_id: Whole
     channel: Literal["webhook", "callback", "email", "apprise"]
     target: str
     told: Whole
-    """Position of the event that the notice tells of."""
+    """Position of the event that the notice reports."""
 
 
 class EndpointEnabled(_SystemEvent, frozen=True, kw_only=True):
-    """Somebody says that an endpoint is there again. What was not sent meanwhile is sent only when asked for."""
+    """Somebody says that an endpoint works again. Notices that were not sent meanwhile are sent only on request."""
 
     target: str
 
 
 class CommandRefused(_SystemEvent, frozen=True, kw_only=True):
-    """Commands of somebody whom the service knows were refused. Recorded with a later commit: it may be seconds later.
+    """Commands of a known sender were refused. Recorded with a later commit, maybe seconds later.
 
-    Who stands in the envelope's actor, why in its reason, in fixed words: nothing of what was sent is repeated.
+    The envelope's actor says who sent them, its reason why they were refused, in fixed words: nothing that was sent
+    is repeated.
     """
 
     command: str = ""
     """Which kind, such as `cancel_task`, or the route that refused it unseen, such as `POST /v1/limits`.
 
-    Empty: of any kind, beyond those that are recorded one by one.
+    Empty: a total over all kinds, beyond the refusals that are recorded one by one.
     """
     code: str = ""
-    """That of the error; empty likewise."""
+    """The code of the error; empty likewise."""
     named_task: int | None = None
-    """The task that it named. There may be none of that number, and it is no part of that task's history.
+    """The task that it named. This task may not exist, and the event is not part of its history.
 
-    No view has it, and there are logs in which it is of any size.
+    No view has this number, and in older logs it may be of any size.
     """
     times: Whole = 1
-    """How many alike there were."""
+    """How many refusals were alike."""
 
 
 class TokenAdded(_SystemEvent, frozen=True, kw_only=True):
     """Whoever shows the secret of this token may do what its role may. The secret itself is nowhere in the log."""
 
     token: str
-    """Its name: the actor of what is done with it."""
+    """Its name, which is the actor of everything done with it."""
     role: Role
     user_id: Whole | None = None
     """It sees and touches the tasks of this user only; none: all tasks."""
@@ -337,35 +338,35 @@ class TokenAdded(_SystemEvent, frozen=True, kw_only=True):
 
 
 class TokenRevoked(_SystemEvent, frozen=True, kw_only=True):
-    """The token, and every session that began with it, is worth nothing from now on."""
+    """The token, and every session that began with it, is invalid from now on."""
 
     token: str
 
 
 class UserErased(_SystemEvent, frozen=True, kw_only=True):
-    """Somebody had a user's personal data erased. Its keys are destroyed right behind this record.
+    """Somebody had a user's personal data erased. Its keys are destroyed right after this record.
 
-    From here on it is a promise: what is folded from the log is made anew without the data, also after a kill, until
-    `ErasureFinished` says that it is done. The user is not named.
+    The record is a promise: everything that was folded from the log is made anew without the data, if need be after a
+    kill. `ErasureFinished` says that this is done. The user is not named.
     """
 
     keys: tuple[str, ...]
-    """The names of the keys, which the records of the tasks bear."""
+    """The names of the keys, which are in the records of the tasks."""
     tasks: tuple[Whole, ...]
-    """The tasks of which nobody can read any more what was personal."""
+    """The tasks whose personal data can no longer be read."""
     plain: Whole = 0
     """How many tasks of the user stay readable, because they were recorded before personal data was encrypted."""
 
 
 class ErasureFinished(_SystemEvent, frozen=True, kw_only=True):
-    """No file of the data folder holds the data of an erasure any more, other than encrypted."""
+    """No file of the data folder holds the data of an erasure any more, except encrypted."""
 
     erasure: Whole
     """The position of its `UserErased`."""
 
 
 class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Which finished tasks are to be forgotten, and when. What is left out does not matter."""
+    """Which finished tasks are to be forgotten, and when. A status, type or user that is left out may be any."""
 
     older_than: float | None = None
     """Seconds since the end of the task; none: never."""
@@ -375,7 +376,7 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     @property
     def words(self) -> str:
-        """For people to read."""
+        """The rule in words."""
         whose = (self.status, self.type, None if self.user_id is None else f"user {self.user_id}")
         tasks = ", ".join(filter(None, whose)) or "all that is over"
         if self.older_than is None:
@@ -384,40 +385,40 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 def age_in_words(seconds: float) -> str:
-    """In days where they are whole."""
+    """The age in days if they are whole, else in seconds."""
     days, rest = divmod(seconds, 86400)
     return f"{seconds:.15g} s" if rest or not days else f"{days:g} {plural(days, 'day')}"
 
 
 class RetentionConfigured(_SystemEvent, frozen=True, kw_only=True):
-    """A service has other rules of retention configured than the last record of this kind says."""
+    """The configured retention rules differ from those in the last record of this kind."""
 
     rules: tuple[RetentionRule, ...] = ()
-    """The first one that fits a task holds for it. A task that none fits is kept."""
+    """The first rule that matches a task applies to it. A task that no rule matches is kept."""
     archive_after: float | None = None
     """Seconds after which records are archived; none: never."""
 
 
 class ScheduleReached(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How far a schedule had come: what its dropped tasks can no longer say."""
+    """How far a schedule had come, which its dropped tasks can no longer say."""
 
     done_until: At
     runs: Whole
 
 
 class TasksForgotten(_SystemEvent, frozen=True, kw_only=True):
-    """Finished tasks were forgotten: stubs stand in the place of their records, since this was recorded.
+    """Finished tasks were forgotten: from now on stubs stand in the place of their records.
 
     Numbers are written as ranges, such as `3-17,20`.
     """
 
     tasks: str
     positions: str
-    """Of all their records, and of the service's that speak of them."""
+    """The positions of all their records, and of the service's records about them."""
     stubs: str
     """Digest over what is left of those records, in base64; see `events/log/stubs.py`."""
     rule: RetentionRule
-    """Why. Of a rule that is configured the envelope says where that is recorded."""
+    """The rule that applied. If it is configured, the envelope says where that is recorded."""
     schedules: dict[str, ScheduleReached] = {}
 
 
@@ -433,9 +434,9 @@ class SegmentArchived(_SystemEvent, frozen=True, kw_only=True):
     size: Whole
     """Of the file, in bytes."""
     newest_task: Whole
-    """The highest number of a task of which, or about which, there is a record in it."""
+    """The highest number among the tasks that its records belong to or are about."""
     replaces: str = ""
-    """The SHA-256 of the file whose place it takes, because some of its records were dropped; empty for a new range."""
+    """The SHA-256 of the file that it replaces, as some of its records were dropped; empty for a new range."""
 
 
 SystemEvent: TypeAlias = (

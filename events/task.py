@@ -13,13 +13,13 @@ from .task_events import Checkpoint, DependencyPolicies, Estimated, Original, Pr
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the tasks are whose parent a task is."""
+    """A summary of a task's child tasks."""
 
     total: int
     progress: float
     """Their mean, 0 to 100."""
     by_status: dict[Status, int]
-    """How many there are in each status that any is in."""
+    """The number of children in each status; a status without any is left out."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -35,9 +35,9 @@ class Task(msgspec.Struct, frozen=True):
     status: Status
     priority: int
     effective_priority: float
-    """Moves while the task waits (+1 a minute); stands still at what it was started with."""
+    """Grows while the task waits (+1 a minute); after the start it stays at the value of the start."""
     priority_terms: PriorityTerms
-    """What the effective priority is made of."""
+    """The parts of the effective priority."""
     input_file: str
     output_file: str
     options: dict[str, Any]
@@ -71,7 +71,7 @@ class Task(msgspec.Struct, frozen=True):
     worker_label: str
     requires: dict[str, str]
     node: str
-    """Where the last attempt was started, among several nodes; else empty."""
+    """The node of the last attempt, if there are several nodes; else empty."""
     unique: str
     schedule: str
     fire_time: datetime | None
@@ -102,29 +102,29 @@ class Task(msgspec.Struct, frozen=True):
     time_used: float
     estimate: Estimated | None
     input_read: ReadInput | None
-    """What the last attempt that ended read as its input, where that was watched."""
+    """The input as the last attempt that ended read it, if it was watched."""
     version: int
     children: Children | None = None
-    """Told when one task is asked for, and it has any."""
+    """Filled in only when a single task is asked for and it has children."""
 
 
 def promised(task: Task) -> Estimated:
-    """What its attempt is promised, or its next one: as a look into its input has shown, else as it was created."""
+    """The space reserved for its current or next attempt: as its probe estimated, else as it was created."""
     return task.estimate or Estimated(memory=task.estimated_memory, temp=task.estimated_temp)
 
 
 def _reads(names: tuple[str, ...]) -> Callable[[TaskState], tuple[Any, ...]]:
-    """What a state says under these names; its spec, what it does not say itself."""
+    """A getter of these fields from a state, and from its spec where the state has no such field."""
     return attrgetter(*(name if name in TaskState.__struct_fields__ else f"spec.{name}" for name in names))
 
 
-# A page shows many tasks, and a field that is named in a call costs more than one in its place.
+# A page shows many tasks, and a keyword argument costs more than a positional one.
 _FIELDS = Task.__struct_fields__
 _COMPUTED = ("effective_priority", "priority_terms")
 _AT = _FIELDS.index(_COMPUTED[0])
 _BEFORE = _reads(_FIELDS[:_AT])
 _BEHIND = _reads(_FIELDS[_AT + len(_COMPUTED) : -1])
-"""All but the last one, which is told by whoever knows of children."""
+"""All but the last field, `children`, which the caller fills in."""
 
 
 def view(state: TaskState, now: datetime) -> Task:

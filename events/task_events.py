@@ -1,4 +1,4 @@
-"""The eight facts a task's life is made of.
+"""The eight events of a task's life.
 
 Every event is frozen and past tense. What happened stands here; when, by whom and because of what stands in the
 envelope (`recorded.py`). The stored tags (`TAGS`) are frozen by a test: renaming a class is free, a tag is a migration.
@@ -18,7 +18,7 @@ Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed"
 Original: TypeAlias = Literal["keep", "replace", "move"]
 DependencyPolicy: TypeAlias = Literal["wait", "cancel", "fail", "ignore"]
 ERASED = "[erased]"
-"""Stands for what was personal once nothing can decrypt it any more."""
+"""Stands in place of personal data that can no longer be decrypted."""
 DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
 """One for all dependencies, or one for each, in the order of `depends_on`."""
 
@@ -29,27 +29,27 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     processed_frames: Whole = 0
     processed_bytes: Whole = 0
     last_position: float = 0.0
-    """Where the work stands, in the handler's own unit (seconds of the source for video)."""
+    """How far the work is, in the handler's own unit (seconds of the source for video)."""
     temp_files: tuple[str, ...] = ()
     """Files the resume needs, relative to the task's work folder; never swept while the task may resume."""
     data: dict[str, Any] = {}
     input_state: str = ""
-    """What the input was when this was made: inode, size, times. Set by the worker; it is not used with another one."""
+    """Inode, size and times of the input when this was made. Set by the worker; not used if the input differs."""
 
 
 class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What an attempt has read as its input, from its first byte to its last."""
+    """The input as an attempt has read it, from its first byte to its last."""
 
     size: Whole
     """Bytes."""
     modified: Whole
-    """Nanoseconds since 1970, as the file said it, or the nearest number that fits."""
+    """The file's modification time, in nanoseconds since 1970, or the nearest number that fits."""
     sha256: str = ""
-    """Of all its bytes, in hex; empty where nobody wanted it, and where the attempt failed."""
+    """Of all its bytes, in hex; empty if it was not asked for, or if the attempt failed."""
 
 
 class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """An estimate: what an attempt is expected to need, by its type or after a look into its input."""
+    """An estimate of an attempt's needs, by its type or by a probe of its input."""
 
     memory: Whole = 0
     """Bytes at the peak; 0 is unknown, here and below."""
@@ -60,11 +60,11 @@ class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What all events share: immutable, defaults left out of the stored form."""
+    """The base of all events: immutable, defaults left out of the stored form."""
 
 
 class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parts whose sum is the effective priority, in points. All are written, as readers add them up."""
+    """The parts whose sum is the effective priority, in points. All are stored, as readers add them up."""
 
     base: Whole = 0
     user: Whole = 0
@@ -98,34 +98,34 @@ class Created(_Event, frozen=True, kw_only=True):
     retry_delay: float = 60.0
     """Seconds between a failure and the next attempt, where a rule allows one."""
     retry_backoff: float = 1.0
-    """Each further delay of a life is longer than the one before by this factor."""
+    """Each delay in a life is longer than the previous one by this factor."""
     retry_max_delay: float | None = None
     """No delay is longer, in seconds."""
     retry_jitter: float = 0.0
-    """Up to this share of a delay is left out, drawn for each attempt: 0 for none of it, 1 for all."""
+    """Up to this share of a delay is left out, drawn anew for each attempt: 0 means none of it, 1 all."""
     resumable: bool = False
     parent_task_id: Whole | None = None
     depends_on: tuple[Whole, ...] = ()
     dependency_names: dict[str, Whole] = {}
-    """Those of `depends_on` that are in the same graph, by their names there, which the handler may use."""
+    """Name in the graph → task, for the dependencies in the same graph. The handler may use these names."""
     on_dependency_failure: DependencyPolicies = "wait"
-    """What becomes of the waiting task when a dependency ends otherwise than completed. Logs from before it was asked
-    for mean `wait`, so that is the default here; `CreateTask` has another."""
+    """What happens to the waiting task when a dependency ends without success. The default is `wait`, as older
+    logs lack this field and mean that; `CreateTask` has another default."""
     notify_email: str = ""
     notify_webhook: str = ""
     callback_url: str = ""
     notify_on: tuple[Told, ...] = ()
-    """What webhook, mail and targets hear of; empty: started, completed, failed, cancelled."""
+    """The events that webhook, mail and targets are notified of; empty: started, completed, failed, cancelled."""
     notify_targets: tuple[str, ...] = ()
-    """Names of targets of the configuration; what is behind them is never recorded."""
+    """Names of targets in the configuration; their addresses are never recorded."""
     user_id: Whole = 0
     document_id: Whole = 0
     label: str = ""
-    """A group of the sender's own, which a limit may be set for."""
+    """A group that the sender chooses; a limit may be set for it."""
     original: Original = "keep"
-    """What becomes of the input when the result is there, has been checked, and is smaller."""
+    """What happens to the input when there is a result that has been checked and is smaller."""
     original_folder: str = ""
-    """Where it is moved to."""
+    """The folder to which the input is moved."""
     batch: str = ""
     """The set of tasks that it was created with; empty when it stands alone."""
     worker_label: str = ""
@@ -133,59 +133,59 @@ class Created(_Event, frozen=True, kw_only=True):
     requires: dict[str, str] = {}
     """Labels that the node of its attempts has to have; `node` is the node's name. Empty: any node does."""
     unique: str = ""
-    """While the task is open, its user gets no second one with this key. Empty: any number."""
+    """A key that only one open task of its user may have. Empty: no key."""
     schedule: str = ""
-    """The schedule that made it; empty when somebody did."""
+    """The schedule that created it; else empty."""
     fire_time: At | None = None
-    """The time of the schedule that it was made for."""
+    """The time of the schedule for which it was created."""
     scheduled_for: At | None = None
     held: bool = False
     timeout: float | None = None
     """Longest an attempt may run, in seconds; none means no limit."""
     queue_timeout: float | None = None
-    """Longest wait in the queue for an attempt, in seconds; time held or behind dependencies does not count."""
+    """Longest wait in the queue for an attempt, in seconds; time on hold or waiting for dependencies does not count."""
     total_timeout: float | None = None
     """Longest from the first start of a life to its end, in seconds, over all attempts and the waits between them."""
     heartbeat_timeout: float | None = None
     """Longest silence of a running attempt's worker, in seconds."""
     no_progress_timeout: float | None = None
-    """Longest a running attempt may go without another percentage and without a checkpoint, in seconds."""
+    """Longest time of a running attempt without a new percentage or a checkpoint, in seconds."""
     deadline: At | None = None
     """A task whose first attempt has not started by then is given up."""
     overwrite: bool = False
     estimated_memory: int = 0
-    """Bytes reserved while the task runs. Older logs have numbers here that are too large for a `Whole`; so below."""
+    """Bytes reserved while the task runs. Older logs have numbers here and below that are too large for a `Whole`."""
     estimated_temp: int = 0
     """Bytes of temp space reserved while the task runs."""
     guessed_memory: Whole = 0
-    """What the type itself estimated, before its history was taken into account; 0: `estimated_memory`."""
+    """The type's own estimate, before its history was taken into account; 0: the same as `estimated_memory`."""
     guessed_temp: Whole = 0
-    """The same of temp space; 0: `estimated_temp`."""
+    """The same for temp space; 0: the same as `estimated_temp`."""
     guessed_time: float = 0.0
-    """The run time the type itself estimated, whatever history or the command then made of it; 0 is unknown."""
+    """The run time that the type itself estimated, before its history or the command changed it; 0 is unknown."""
     estimate_basis: dict[str, Any] = {}
     """What the type made its estimate from, for people."""
     traceparent: str = ""
-    """The trace that the sender wants it to belong to (W3C trace context); empty: none was named."""
+    """The trace that the sender named for it (W3C trace context); empty: none."""
 
 
 def is_erased(spec: Created) -> bool:
-    """Whether nobody can say any more what the task worked on. A path that somebody gives is absolute, or empty."""
+    """Whether the task's personal data is erased. A real path is absolute or empty, so it cannot look like `ERASED`."""
     return spec.input_file == ERASED
 
 
 def output_of(spec: Created) -> str:
-    """What a task's output is known by: one file has one name, as far as could be seen when the task came."""
+    """The path that identifies a task's output: one for each file, as far as was known when the task was created."""
     return spec.output_real or spec.output_file
 
 
 def unique_key_of(spec: Created) -> str:
-    """What at most one open task may have: its user and `unique`; empty for a task without a key."""
+    """The user and `unique` as one text, which at most one open task may have; empty for a task without a key."""
     return unique_key(spec.user_id, spec.unique)
 
 
 def unique_key(user_id: int, unique: str) -> str:
-    """The same for a task that is asked for."""
+    """The same for a task that is requested."""
     return f"{user_id} {unique}" if unique else ""
 
 
@@ -198,24 +198,24 @@ class Started(_Event, frozen=True, kw_only=True):
     worker: str = ""
     effective_priority: float = 0.0
     terms: PriorityTerms = PriorityTerms()
-    """What the effective priority was made of."""
+    """The parts of the effective priority."""
     resumed: bool = False
     """Whether the attempt was given a checkpoint to go on from."""
     node: str = ""
-    """Where the worker is; empty where there is only one machine."""
+    """The node of the worker; empty if there is only one machine."""
     clock: At | None = None
-    """What the clock showed, where a rate counts the start and the log's time stood still; none elsewhere."""
+    """What the clock showed. Set only if a rate counts the start and the log's time stood still."""
 
 
 class Progressed(_Event, frozen=True, kw_only=True):
-    """The running attempt said how far it is. At most two a second and task are recorded; first and last always."""
+    """The running attempt reported its progress. Recorded at most twice a second for a task; first and last always."""
 
     progress: float
     message: str = ""
 
 
 class Checkpointed(_Event, frozen=True, kw_only=True):
-    """The running attempt saved resume data. The next attempt gets it; a new one forgives earlier crashes."""
+    """The running attempt saved resume data. The next attempt gets it; one that goes further resets the crash count."""
 
     checkpoint: Checkpoint
     progress: float | None = None
@@ -239,14 +239,14 @@ class Failed(_Event, frozen=True, kw_only=True):
     cpu_used: float = 0.0
     """CPU seconds of the attempt's process tree."""
     temp_used: Whole = 0
-    """Peak bytes of its temp files and its unpublished output, as far as they were looked at."""
+    """Peak bytes of its temp files and its unpublished output, as sampled."""
     time_used: float = 0.0
     """Seconds from the handler's call to its end."""
     estimate: Estimated | None = None
-    """What a look into the input led to, if the attempt took one."""
+    """The estimate of the attempt's probe, if it made one."""
     input_read: ReadInput | None = None
     exit_code: Whole | None = None
-    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
+    """Of the worker that died, or of the tool that the handler's exception names; negative: the signal."""
 
 
 class Retried(_Event, frozen=True, kw_only=True):
@@ -257,17 +257,17 @@ class Retried(_Event, frozen=True, kw_only=True):
     forced: bool = False
     """A retry by hand that was beyond `max_retries`."""
     estimate: Estimated | None = None
-    """With cause `estimate`: what the next attempt will have reserved."""
+    """With cause `estimate`: what is reserved for the next attempt."""
 
 
 class Cancelled(_Event, frozen=True, kw_only=True):
-    """Somebody stopped the task. Recorded at once, and from then on reports of the running attempt are refused."""
+    """The task was stopped. Recorded at once; from then on reports of the running attempt are refused."""
 
     attempt_running: bool = False
 
 
 class Completed(_Event, frozen=True, kw_only=True):
-    """The attempt reached its goal; its output stands under its final name."""
+    """The attempt reached its goal; its output has its final name."""
 
     result: dict[str, Any] = {}
     message: str = ""
@@ -277,21 +277,21 @@ class Completed(_Event, frozen=True, kw_only=True):
     time_used: float = 0.0
     estimate: Estimated | None = None
     input_read: ReadInput | None = None
-    """Where the type lets its input be watched."""
+    """Set if the type lets its input be watched."""
     tools: dict[str, str] = {}
-    """Package → version, of those that made the output and that the type names."""
+    """Package → version, for the packages that made the output and that the type names."""
     output_sha256: str = ""
-    """Of the output, in hex, up to a size; of a folder as in a result. Empty where it is the one in the result."""
+    """Of the output, in hex, if it is not too large; for a folder as in a result. Empty if the result has the same."""
 
     @property
     def kept_original(self) -> str:
-        """Why the original has stayed, and the output was not published; empty otherwise."""
+        """Why the original was kept and the output not published; else empty."""
         told = self.result.get("original")
         return str(told.get("kept", "")) if isinstance(told, dict) else ""
 
     @property
     def made_sha256(self) -> str:
-        """The SHA-256 of the output, in hex, as it was found or else as the result says. Empty: none, or not known."""
+        """The SHA-256 of the output, in hex, as measured, else as the result says. Empty: no output, or not known."""
         if self.kept_original:
             return ""
         said = self.result.get("sha256")

@@ -1,4 +1,4 @@
-"""When waiting or running has lasted too long. Each limit has a name; the failure's text begins with it."""
+"""The limits on waiting and running. Each has a name, with which the failure's text begins."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,13 +22,13 @@ class End(msgspec.Struct, frozen=True, order=True):
 
 
 class Signs(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a running attempt that the log does not tell."""
+    """Facts about a running attempt that are not in the log."""
 
     started_at: datetime
     heard_at: datetime
     """Its last sign of life."""
     moved_at: datetime
-    """When its percentage last changed, or a checkpoint came."""
+    """When its percentage last changed, or its last checkpoint came."""
 
 
 def waiting_ends(task: TaskState, *, queued_at: datetime | None, life_began_at: datetime | None) -> Iterator[End]:
@@ -36,7 +36,7 @@ def waiting_ends(task: TaskState, *, queued_at: datetime | None, life_began_at: 
 
     Args:
         task: which.
-        queued_at: since when nothing but room keeps it waiting; none while more does.
+        queued_at: since when it waits only for room; none while something else holds it back.
         life_began_at: the first start of this life, if it has had one.
     """
     spec = task.spec
@@ -86,5 +86,5 @@ def _total(task: TaskState, life_began_at: datetime | None) -> Iterator[End]:
 def _after(at: datetime, seconds: float) -> datetime:
     try:
         return at + timedelta(seconds=seconds)
-    except OverflowError:  # older logs may hold moments that later ones refuse
+    except OverflowError:  # older logs may hold moments that are refused today
         return datetime.max.replace(tzinfo=UTC)

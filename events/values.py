@@ -1,7 +1,7 @@
-"""What may stand in options, checkpoints and results: plain JSON that every store and every pipe can hold as it is.
+"""The values allowed in options, checkpoints and results: plain JSON that every store and every pipe can hold.
 
-JSON itself has no bounds on whole numbers and Python none either, but msgpack, SQLite and readers of the log in
-other languages have: signed 64 bits. What is let in here can be recorded, sent to a worker and read back unchanged.
+JSON and Python do not limit whole numbers, but msgpack, SQLite and readers of the log in other languages do: to signed
+64 bits. A value that passes here can be recorded, sent to a worker and read back unchanged.
 """
 
 import re
@@ -17,17 +17,17 @@ from .errors import CONTRADICTION, InvalidValue
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**63 - 1
 MAX_DEPTH = 32
-"""Lists and objects within each other."""
+"""How deep lists and objects may be nested."""
 At: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time in an event. Without a zone it could not be compared with others, so a record with such a one is not read."""
+"""A time in an event, with a zone: without one it could not be compared, so a record that lacks it is not read."""
 Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=MAX_INTEGER)]
 """A number in an event. Views could not hold a larger one."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9900, 1, 1, tzinfo=UTC)
-"""Python's calendar ends with the year 9999: room for ten years of time-out, and for cron expressions to look on."""
+"""Python's calendar ends with the year 9999. This leaves room for time-outs of ten years and for cron expressions."""
 
 _FOR_EVER = 100 * 365 * 86400.0
-"""Seconds; locks do not take any number of them."""
+"""Seconds. Longer waits count as endless, because locks do not accept any number of seconds."""
 _SHOWN = 40
 """Characters of a key that an error repeats."""
 _SHOWN_BITS = 256
@@ -46,7 +46,7 @@ def is_sha256(said: object) -> bool:
 
 
 def has_control(text: str) -> bool:
-    """Whether the text holds a control character: of ASCII, or one of those behind it, which steer terminals, too."""
+    """Whether the text holds a control character: of ASCII, or from U+0080 to U+009F, which steer terminals, too."""
     return not text.isprintable() and _CONTROL.search(text) is not None
 
 
@@ -56,14 +56,14 @@ def check_plain(value: Any, field: str, depth: int = 0) -> None:
     Args:
         value: None, booleans, whole numbers of 64 bits, finite numbers, text, lists, objects; or a Struct of these.
         field: what an error calls it, such as `options`; a place within follows, as in `options.sizes[2]`.
-        depth: how many lists and objects are round it already.
+        depth: how many lists and objects enclose it.
     """
     if not _are_plain((value,), depth):
         _find_fault(value, field, depth)
 
 
 def _are_plain(values: Iterable[Any], depth: int) -> bool:
-    """Whether they are for sure. Nearly all are, so nothing is done here that only names a place."""
+    """Whether the values surely are plain JSON. Nearly all are, so it does no work that only serves to name a place."""
     if depth > MAX_DEPTH:
         return False
     for value in values:
@@ -100,7 +100,7 @@ def _is_text(text: str) -> bool:
 
 
 def _find_fault(value: Any, field: str, depth: int) -> None:
-    """Raise what names the place, if there is a fault."""
+    """Raise an error that names the place of the fault, if there is one."""
     if depth > MAX_DEPTH:
         raise InvalidValue(f"{field} is nested deeper than {MAX_DEPTH} levels", field=field)
     match value:
@@ -134,13 +134,13 @@ def _check_single(value: object, field: str) -> None:
                 raise too_large
         case float():
             if not isfinite(value):
-                raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
+                raise InvalidValue(f"{field} holds {value}, which JSON cannot represent", field=field)
         case _:
-            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
+            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON cannot represent", field=field)
 
 
 def check_task_id(task_id: object) -> None:
-    """Raise `InvalidValue` for what cannot be the number of a task, whether or not there is one."""
+    """Raise `InvalidValue` unless `task_id` is a whole number. It does not check whether that task exists."""
     if not isinstance(task_id, int) or isinstance(task_id, bool):
         raise InvalidValue(
             f"task_id has to be the number of a task, not {in_words(task_id)}",
@@ -150,21 +150,21 @@ def check_task_id(task_id: object) -> None:
 
 
 def check_whole(number: object, field: str, low: int = 0, high: int = MAX_INTEGER) -> int:
-    """The number. Raises `InvalidValue` unless it is a whole one from `low` to `high`."""
+    """The number. Raises `InvalidValue` unless it is whole and lies from `low` to `high`."""
     if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
         raise InvalidValue(f"{field} must be a whole number from {low} to {high}, not {in_words(number)}", field=field)
     return number
 
 
 def check_position(after: object) -> int:
-    """The position. Raises `InvalidValue` for what is none."""
+    """The position. Raises `InvalidValue` if it is neither a position nor 0."""
     if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= MAX_INTEGER:
         raise InvalidValue(f"after must be a position of the log or 0, not {in_words(after)}", field="after")
     return after
 
 
 def check_patience(seconds: object) -> float | None:
-    """Seconds to wait, as a lock takes them; None is for ever. Raises `InvalidValue` for what is no number."""
+    """The seconds to wait, as a lock accepts them; None is for ever. Raises `InvalidValue` if it is not a number."""
     if seconds is None:
         return None
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or isnan(seconds):
@@ -180,7 +180,7 @@ def in_words(value: object) -> str:
 
 
 def check_moment(value: datetime, field: str) -> None:
-    """Raise `InvalidValue` unless time-outs, zones and jumps of the clock can be reckoned with from this moment on."""
+    """Raise `InvalidValue` unless time-outs, zones and jumps of the clock can be added to this moment."""
     try:
         moment = value.astimezone(UTC)
     except OverflowError:
@@ -194,7 +194,7 @@ def check_moment(value: datetime, field: str) -> None:
 
 
 def _place(key: object, field: str) -> str:
-    """What the value under a key is called. Raises `InvalidValue` for a key that is no text."""
+    """The name of the value under a key. Raises `InvalidValue` for a key that is not text."""
     if not isinstance(key, str):
         raise InvalidValue(f"{field} has a key that is not text but a {type(key).__name__}", field=field)
     short = key if len(key) <= _SHOWN else f"{key[:_SHOWN]}…"
@@ -213,11 +213,11 @@ def _check_text(text: str, field: str) -> None:
 
 
 TRACEPARENT = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-"""A trace context as of W3C: version, trace, the span that asks, flags."""
+"""A W3C trace context: version, trace, parent span, flags."""
 
 
 def traceparent_in(text: str) -> str:
-    """The trace context in a header or a variable; empty when it is none. Later versions may have more at its end."""
+    """The trace context in a header or a variable; empty if it holds none. Later versions may append more fields."""
     found = re.match(TRACEPARENT, text.strip())
     if found is None:
         return ""

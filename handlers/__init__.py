@@ -1,4 +1,4 @@
-"""How each kind of work is done: the handler contract, the registry of task types, and the built-in types."""
+"""The work of each task type: the handler contract, the registry of task types, and the built-in types."""
 
 from .contract import (
     Bounds,

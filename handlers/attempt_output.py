@@ -1,7 +1,7 @@
-"""What attempts print: kept in files of bounded size, one set for each attempt, and read back as safe text.
+"""The printed output of attempts: kept in files of bounded size, one set per attempt, and read back as safe text.
 
-`ROOT/<task id>/<attempt>.<offset>`: each file holds what was printed from that byte on. The first one, the head, stays;
-of what follows, the last two are kept. So a gap shows in the names, and a reader never waits for a writer.
+`ROOT/<task id>/<attempt>.<offset>`: each file holds what was printed from that byte on. The first file, the head,
+stays; of the others the last two are kept. So a gap shows in the names, and a reader never waits for a writer.
 """
 
 import codecs
@@ -17,22 +17,22 @@ import msgspec
 PAGE = 256 * 1024
 """Bytes of output that are read at once, at most."""
 _CODES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\))")
-"""Colours, moves of the cursor, titles of windows."""
+"""Colours, cursor moves, window titles."""
 _ODD = re.compile(r"[^\n\t\x20-\x7e]")
 _MOST = 4
-"""Bytes of the longest character, in UTF-8."""
+"""Bytes of the longest character in UTF-8."""
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
-    r"""What an attempt, its child programs and its failure have printed, or a part of that.
+    r"""The output, or a part of it, that an attempt, its child programs and its failure have printed.
 
-    `text` can be shown on any terminal: colours are left out, other control characters and bytes that are no text stand
-    there in letters (`\x07`). A line in square brackets tells where something was not kept.
+    `text` is safe on any terminal: colours are left out, other control characters and bytes that are not text are spelt
+    out (`\x07`). A line in square brackets marks a place where something was not kept.
     """
 
     task_id: int
     attempt: int
-    """0 when there was none yet."""
+    """0 if there was none yet."""
     attempts: tuple[int, ...] = ()
     """The attempts that have printed something."""
     running: bool = False
@@ -43,27 +43,27 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int = 0
     """Bytes of this part that were not kept."""
     next: int = 0
-    """The byte to go on at: give it as `after`."""
+    """The offset to go on at: pass it as `after`."""
 
 
 class PrintedWriter:
-    """Keeps the beginning and the end of what one attempt prints. Nothing that is raised leaves it: it may lose bytes.
+    """Keeps the beginning and the end of what one attempt prints. Raises nothing: it may lose bytes instead.
 
     Args:
         root: the folder of all attempts.
         limit: bytes that are kept at most: the first half, and a quarter to a half from the end.
-        fresh: whether the attempt begins; otherwise what is there is continued.
+        fresh: whether the attempt begins; otherwise the existing files are continued.
     """
 
     def __init__(self, root: Path, task_id: int, attempt: int, limit: int, *, fresh: bool = True) -> None:
-        self._folder = f"{root}/{task_id}"  # a text: this is done for every attempt, and most of them print nothing
+        self._folder = f"{root}/{task_id}"  # a str is cheaper than a Path: all attempts make it, few use it
         self._attempt = attempt
         self._head, self._part = limit // 2, limit // 4
         self._fd = -1
         self._at = 0
         self._room = 0
         self._starts: list[int] = []
-        """Where the files behind the head begin."""
+        """Offsets of the files after the head."""
         if fresh:
             self._forget_earlier()
         else:
@@ -84,16 +84,17 @@ class PrintedWriter:
             self._room -= len(piece)
 
     def move(self, pipe: int, most: int) -> int:
-        """Append what is in a pipe, at most so many bytes of it; tells how many. To be called when there are some.
+        """Append at most `most` bytes from a pipe that has some. Returns how many.
 
-        Where the system can, the bytes are in one of the two at each moment: this process may die at any.
+        Where the system has `splice`, each byte is always in the pipe or in the file, because this process may die any
+        time.
         """
         if self._room <= 0 and self._part:
             self._next_file()
         if self._fd >= 0 and hasattr(os, "splice"):
             try:
                 moved = os.splice(pipe, self._fd, min(most, self._room), flags=os.SPLICE_F_NONBLOCK)
-            except OSError:  # a full disk, say, or a file system that cannot do this
+            except OSError:  # such as a full disk, or a filesystem without splice
                 pass
             else:
                 self._at += moved
@@ -104,7 +105,7 @@ class PrintedWriter:
         return len(data)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -114,9 +115,9 @@ class PrintedWriter:
             try:
                 if os.write(self._fd, piece) == len(piece):
                     return
-            except OSError:  # a full disk, say
+            except OSError:  # such as a full disk
                 pass
-            self._room = 0  # what follows goes into another file, which tells by its name where it belongs
+            self._room = 0  # the rest goes into another file, whose name says where it belongs
             self.close()
         self._room = max(self._room, len(piece))
 
@@ -152,7 +153,7 @@ class PrintedWriter:
                 self._fd = _open_at_end(self._path(start))
 
     def _forget_earlier(self) -> None:
-        """Tasks and attempts of these numbers may have printed before the log was put back to an earlier state."""
+        """Remove old output: the log may have been restored to a state before tasks and attempts of these numbers."""
         if not os.access(self._folder, os.F_OK):
             return
         for attempt, start in _names(Path(self._folder)):
@@ -165,16 +166,16 @@ class PrintedWriter:
 
 
 def _open_at_end(path: str) -> int:
-    """Not by `O_APPEND`: into such a file nothing can be moved from a pipe."""
+    """Open without `O_APPEND`, which would forbid moving bytes from a pipe."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     os.lseek(fd, 0, os.SEEK_END)
     return fd
 
 
 def read(root: Path, task_id: int, attempt: int, *, after: int = 0, running: bool = False, most: int = PAGE) -> Output:
-    """A part of what an attempt has printed, of at most `most` bytes. A negative `after` counts from the end.
+    """A part of an attempt's output, of at most `most` bytes. A negative `after` counts from the end.
 
-    While the attempt runs, a character that is printed by half waits for its other half.
+    While the attempt runs, a half-printed character waits for its other half.
     """
     folder = root / str(task_id)
     files = _files(folder, attempt)
@@ -217,13 +218,13 @@ def printed_attempts(root: Path, task_id: int) -> tuple[int, ...]:
 
 
 def shown(data: bytes) -> str:
-    """The data as text without control codes for terminals, and with plain line ends."""
+    """The data as text without terminal control codes, and with plain line ends."""
     text = _CODES.sub(b"", data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode("utf-8", "backslashreplace")
     return _ODD.sub(lambda found: found[0] if found[0].isprintable() else repr(found[0])[1:-1], text)
 
 
 def _whole(data: bytes) -> bytes:
-    """The data without a last character of which only a part is there; all of it when it is no text."""
+    """The data without an incomplete last character; all of it if it is not text."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data)
     rest = len(decoder.getstate()[0])
@@ -236,11 +237,11 @@ def _read(path: Path, begin: int, most: int) -> bytes:
             file.seek(begin)
             return file.read(most)
     except OSError:
-        return b""  # it has just been given up for newer output
+        return b""  # it has just been removed to make room for newer output
 
 
 def _files(folder: Path, attempt: int) -> list[tuple[int, int]]:
-    """Where each file of the attempt begins, and its bytes; in order."""
+    """The offset and size in bytes of each file of the attempt, in order."""
     found = []
     for number, start in _names(folder):
         if number == attempt:
@@ -266,10 +267,10 @@ _LINE = 300
 
 
 def pass_on(said: BinaryIO) -> list[str]:
-    """For a handler that has kept in a file what a program printed: print it as the attempt's own output.
+    """Print a program's output, which a handler has kept in a file, as the attempt's own output.
 
-    Returns the first and the last line that are not blank, for the text of an error; fewer if there are fewer. At most
-    64 KiB are searched for each of them.
+    Returns the first and the last line that are not blank, for the text of an error; fewer if there are fewer. Each is
+    searched for in at most 64 KiB.
     """
     said.seek(0)
     first = data = said.read(_CHUNK)

@@ -1,4 +1,4 @@
-"""What a handler is given and what it may answer. This is the page a handler's author reads first."""
+"""The handler contract: what a handler gets, and what it may return. A handler's author reads this page first."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -26,7 +26,7 @@ class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Room(msgspec.Struct, frozen=True):
-    """What one attempt may take of the machine, where its type can choose how much."""
+    """The share of the machine that one attempt may take, where its type can choose how much."""
 
     cores: int = 1
     """CPUs to keep busy."""
@@ -52,7 +52,7 @@ class Job(msgspec.Struct, Generic[O], frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt is expected to need. Admission reserves memory and temp space; too low is worse than too high."""
+    """The expected needs of an attempt. Admission reserves memory and temp space; too low is worse than too high."""
 
     memory: int = 64 * 1024 * 1024
     """Bytes of resident memory at the peak."""
@@ -61,18 +61,19 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     """Run time; 0 means unknown."""
     basis: dict[str, Any] = {}
-    """What the estimate was made from, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain JSON."""
+    """The facts that the estimate is based on, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain
+    JSON."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt may use at most, over its whole process tree. The service watches it, and ends it by name.
+    """The most that an attempt may use, over its whole process tree. The service ends it with an error for the limit.
 
     The CPU seconds are the largest of three: `cpu_seconds` plus `cpu_per_megabyte` for each MB of input;
     `cpu_per_expected` times the run time that the sender or `estimate` expects; and `cpu_per_probed` times the run time
     that `probe` has found. For run times, each CPU of `Room.cores` counts. A configured `cpu_limits` replaces all.
 
-    The memory is the larger of `memory_floor` and `memory_factor` times the reserved memory, on top of what the worker
-    itself has.
+    The memory is the larger of `memory_floor` and `memory_factor` times the reserved memory, on top of the worker's
+    own.
     """
 
     cpu_seconds: float = 20.0
@@ -85,12 +86,12 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Packages(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt imports from other packages that may not be installed."""
+    """The packages that an attempt imports and that may not be installed."""
 
     modules: tuple[str, ...] = ()
     """Names as they are imported: ("PIL", "numpy")."""
     install: str = ""
-    """What to install to get them, such as "tasktrail[media]". When empty: packages of the same names."""
+    """The name to install to get them, such as "tasktrail[media]". When empty: packages of the same names."""
 
 
 NO_PACKAGES = Packages()
@@ -123,7 +124,7 @@ class Unusable(ValueError):
 class StopAsked(BaseException):
     """Raised by `TaskContext.check_stop`. When it leaves the handler, the attempt ends as if it had returned `Stopped`.
 
-    It is no `Exception`, so that an `except Exception` of the handler lets it pass.
+    It is not an `Exception`, so that an `except Exception` in the handler lets it pass.
     """
 
 
@@ -143,8 +144,8 @@ class Finding(msgspec.Struct, frozen=True):
 class TaskContext(Protocol[O_co]):
     """The running attempt, as its handler sees it.
 
-    After a crash the handler is called again from its first line, in a new process, with `checkpoint` as it was last
-    saved; whatever was done since then is done again. `work_dir` is the task's own and survives until the task ends.
+    After a crash the handler is called again from its first line, in a new process, with the last saved `checkpoint`.
+    It does again whatever it did after that checkpoint. `work_dir` is the task's own and survives until the task ends.
     """
 
     @property
@@ -168,7 +169,7 @@ class TaskContext(Protocol[O_co]):
 
     @property
     def input_version(self) -> str:
-        """SHA-256 of an input that was fetched from elsewhere, in hex; each attempt has another copy. Else empty."""
+        """SHA-256 in hex of an input fetched from elsewhere, since each attempt gets a new copy. Otherwise empty."""
 
     @property
     def output_file(self) -> Path:
@@ -188,43 +189,43 @@ class TaskContext(Protocol[O_co]):
 
     @property
     def room(self) -> Room:
-        """What the attempt may take of the machine when it runs alone."""
+        """The share of the machine that the attempt may take when it runs alone."""
 
     def cores(self) -> int:
-        """CPUs to keep busy at this moment: fewer than those of `room` while others run. Ask again now and then."""
+        """CPUs to keep busy at this moment: fewer than `room.cores` while other attempts run. Ask now and then."""
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The last saved checkpoint. It is None on a fresh start, and when the task is not resumable."""
+        """The last saved checkpoint. None on a fresh start, and when the task is not resumable."""
 
     @property
     def dependencies(self) -> Mapping[int, Any]:
-        """Task id → what it returned, of the tasks in `depends_on` that have completed.
+        """Task id → the result that the task returned, for the completed tasks in `depends_on`.
 
-        Raises `ResultsMissing` when there are more than 1 MiB of them.
+        Raises `ResultsMissing` when the results are larger than 1 MiB.
         """
 
     @property
     def dependencies_by_name(self) -> Mapping[str, Any]:
-        """The same of a task in a graph: the names of `depends_on` there → what those tasks returned."""
+        """The same for a task of a graph: the names that its `depends_on` uses → the results of those tasks."""
 
     def progress(self, percent: float, message: str = "") -> None:
-        """Say how far the work is (0 to 100). It is cheap: call it as often as you like, most reports are dropped."""
+        """Report how far the work is (0 to 100). It is cheap: call it as often as you like, most calls are dropped."""
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
-        """Record resume data, and return once it is durable. Fsync the files that it names before."""
+        """Record resume data, and return once it is durable. Fsync the files that it names first."""
 
     def temp_file(self, prefix: str, suffix: str = "") -> Path:
         """A new empty file in `work_dir`."""
 
     def should_stop(self) -> bool:
-        """Whether the attempt is to end. Ask often: after the grace period the process is killed."""
+        """Whether the attempt must end. Ask often: after the grace period the process is killed."""
 
     def check_stop(self) -> None:
-        """Raise `StopAsked` if the attempt is to end. For places that cannot return `Stopped`."""
+        """Raise `StopAsked` if the attempt must end. For places that cannot return `Stopped`."""
 
     def stop_unheard(self) -> bool:
-        """Whether the attempt is to end and `should_stop` has not said so. An `async def` handler is then cancelled."""
+        """Whether the attempt must end and `should_stop` has not said so. An `async def` handler is then cancelled."""
 
 
 Estimator: TypeAlias = Callable[[Job[Any]], Estimate]
@@ -238,7 +239,7 @@ def _fixed_estimate(_job: Job[Any]) -> Estimate:
 
 
 class Periodic(msgspec.Struct, frozen=True, kw_only=True):
-    """When a type's tasks are made by themselves; the fields are those of `AddSchedule`."""
+    """The schedule on which the service creates a type's tasks by itself; the fields are those of `AddSchedule`."""
 
     cron: str = ""
     every: float | None = None
@@ -250,7 +251,7 @@ class Periodic(msgspec.Struct, frozen=True, kw_only=True):
 class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """A task type as the registry knows it.
 
-    `@handler` makes one of a function or class. A module may also declare one as it is: then `run`, `probe` and
+    `@handler` makes one from a function or class. A module may also declare one directly. Then `run`, `probe` and
     `checkup` can be texts, `"package.module:function"`, and the service does not load what only an attempt imports.
 
     Raises TypeError or ValueError for arguments that make no sense.
@@ -260,81 +261,86 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     """The line that `tasktrail types` shows."""
     run: Callable[..., Any] | str
-    """The function that is called with the context, `async` or not, or a class that is made anew for each attempt."""
+    """The function that is called with the context, `async` or not, or a class that is instantiated for each
+    attempt."""
     options: type[msgspec.Struct] = NoOptions
     estimate: Estimator = _fixed_estimate
-    """What the job will need. Runs in the service, after `check`: never open the input here."""
+    """Returns what the job will need. Runs in the service, after `check`: never open the input here."""
     check: Checker | None = None
-    """Raises InvalidOptions or InvalidPath for what can never work together, such as a suffix nobody can write. Runs in
-    the service when the command arrives: never open the input here."""
+    """Raises InvalidOptions or InvalidPath for what can never work together, such as a suffix that cannot be written.
+    Runs in the service when the command arrives: never open the input here."""
     probe: Estimator | str | None = None
-    """A better estimate, from a look into the input. Runs in the worker, before the handler; may raise `Unusable` like
-    the handler."""
+    """Returns a better estimate, from a look into the input. Runs in the worker, before the handler; may raise
+    `Unusable` like the handler."""
     checkup: Checkup | str | None = None
-    """What `doctor` is to say of the libraries and programs of this machine that the type uses. It is asked only where
-    all `packages` are installed. A finding that several types share is shown once."""
+    """Returns findings for `doctor` about the libraries and programs that the type uses on this machine. Called only
+    where all `packages` are installed. A finding that several types share is shown once."""
     resumable: bool = False
     needs_input: bool = False
-    """Whether a task must have an input. Where it need not, one that is given can be read all the same."""
+    """Whether a task must have an input. If False, the handler can still read an input that is given."""
     needs_output: bool = False
-    """Whether a task must have an output, and the handler must write it. Where it need not, one that is given is
-    published if the handler has written to `output_part`."""
+    """Whether a task must have an output, which the handler must write. If False, an output that is given is published
+    if the handler has written to `output_part`."""
     accepts: tuple[Kind, ...] = ()
-    """The kinds of files that it reads, for choosing it, or not, for the files of a folder. Empty: whatever it is
-    given."""
+    """The kinds of files that the type reads, by which the files of a folder are chosen for it. Empty: any file."""
     takes_input: bool = True
-    """False: an input is refused, since nothing would read it."""
+    """False: an input is refused, since the handler would not read it."""
     takes_output: bool = True
-    """False: an output is refused, since nothing would write it."""
+    """False: an output is refused, since the handler would not write it."""
     grace: float | None = None
-    """Seconds between the wish to stop and the kill. None: as the configuration says."""
+    """Seconds between the request to stop and the kill. None: the configured time."""
     limits: bool = True
-    """Whether the kernel holds an attempt to a generous multiple of its estimate. False: it may use what it wants. A 0
-    in the estimate means unknown, and sets no limit."""
+    """Whether the kernel holds an attempt to a generous multiple of its estimate. False: it may use any amount. A 0 in
+    the estimate means unknown, and sets no limit."""
     bounds: Bounds | None = None
-    """Tighter limits, which the service watches. None: only those of the kernel."""
+    """Tighter limits, which the service watches. None: only the kernel's limits."""
     steady_input: bool = True
-    """Whether the input has to stay the same until the attempt has ended; it fails with InputChanged otherwise. False:
-    for types that write to their input, move or remove it."""
+    """Whether the input must stay the same until the attempt has ended; if it changes, the attempt fails with
+    InputChanged. False: for types that write to their input, move or remove it."""
     hashes_input: bool = True
-    """Whether `Completed` has the SHA-256 of the input, which is read once more for it, up to the size that the
-    configuration names. False: for types that read little of a large file. Tasks of batches have it anyway."""
+    """Whether `Completed` has the SHA-256 of the input. The input is read once more for it, unless it is larger than
+    the configuration allows. False: for types that read little of a large file. Tasks of batches have the hash
+    anyway."""
     carries_manifest: bool = False
-    """Whether an output is a work made of the input, which gets a C2PA manifest where the configuration asks for it."""
+    """Whether an output is a work derived from the input, and gets a C2PA manifest if the configuration asks for
+    manifests."""
     network: bool = False
-    """Whether attempts may reach the network. This and the next two hold where the kernel has the means to refuse."""
+    """Whether attempts may reach the network. This and the next two are enforced where the kernel can."""
     reads: tuple[str, ...] = ()
-    """Absolute paths of files and folders, beside input and task folder, that attempts read or run programs from."""
+    """Absolute paths of files and folders that attempts read or run programs from, beside the input and the task's
+    folder."""
     writes: tuple[str, ...] = ()
-    """The same for what they also write to."""
+    """The same for files and folders that they also write to."""
     preload: tuple[str, ...] = ()
     """Further modules that the handler imports late: a worker loads them once, before its first attempt of the type."""
     needs_folder: bool = True
     """False for a type that works on no file at all, not even a temp file: many attempts then share one process."""
     short: bool = False
-    """Whether attempts take milliseconds and little memory: a worker is given several at once then, and runs one after
-    the other. All of them count as running. It does not hold where one needs more than 64 MiB, or a worker's label."""
+    """Whether attempts take milliseconds and little memory. A worker is then given several at once and runs them one
+    after the other. All of them count as running. It does not apply to a task that needs more than 64 MiB, or a
+    worker's label."""
     programs: Callable[[], tuple[str, ...]] | None = None
-    """Answers lines for people: which programs of this machine the type can use, and whether they are there."""
+    """Returns lines for people: which programs of this machine the type can use, and whether they are there."""
     output_suffix: str = ""
-    """With its dot: what an output is called by default, where a person names only its folder. Empty: as the input."""
+    """The default suffix of an output, with its dot, where a person names only its folder. Empty: the input's
+    suffix."""
     packages: Packages = NO_PACKAGES
-    """Without them the type is listed, but its tasks are refused, with what to install."""
+    """If one is missing, the type is listed, but its tasks are refused with a hint about what to install."""
     defaults: dict[str, Any] = {}
-    """Fields of `CreateTask` → what they are for tasks of this type whose command leaves them as they usually are."""
+    """Fields of `CreateTask` → this type's defaults for them. A command that sets a field to another value keeps its
+    own."""
     check_result: ResultCheck | str | None = None
-    """Decodes the whole of `output_part`, compares it with the input, and answers why the input must not give way to
-    it, such as a track that is missing; empty where it may. It gets what the handler has returned, and raises what the
-    handler may raise. Without it, tasks cannot ask that the original be replaced or moved."""
+    """Decodes the whole of `output_part`, compares it with the input, and returns why the input must not give way to
+    it, such as a track that is missing; empty if it may. It gets the handler's result, and may raise what the handler
+    may raise. Without it, tasks cannot ask that the original be replaced or moved."""
     retry_on: tuple[type[BaseException], ...] = ()
-    """Errors of the handler after which it may be tried again, as far as `max_retries` goes. The rules of the
-    configuration come first, the built-in ones last."""
+    """Errors of the handler after which a retry is allowed, up to `max_retries`. The rules of the configuration come
+    first, the built-in ones last."""
     uses_up: Callable[[Path, Any], tuple[Path, ...]] | None = None
-    """Answers, for the output's path and the options, which files an attempt reads beside its input. They were made for
-    this output alone: once it is published they are removed."""
+    """Returns, for the output's path and the options, the files that an attempt reads beside its input. They were made
+    for this output alone and are removed once it is published."""
     periodic: Periodic | None = None
-    """When tasks of this type are made by themselves. The service adds, changes and removes the schedule when it
-    starts."""
+    """The schedule on which tasks of this type are created. The service adds, changes and removes it when it starts."""
 
     def __post_init__(self) -> None:
         """See the class."""
@@ -347,7 +353,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def works_on_files(self) -> bool:
-        """Whether every attempt has a folder of its own to work in; else only one that is given a path."""
+        """Whether every attempt has its own folder to work in; if not, only attempts that are given a path have one."""
         return self.needs_folder or self.needs_input or self.needs_output
 
     @property
@@ -361,12 +367,12 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(options, self.options, str_keys=True)  # JSON has numbers as keys in quotes
 
     def used_up(self, output_file: str, options: Mapping[str, Any]) -> tuple[Path, ...]:
-        """The files that an attempt reads beside its input, and that its output takes the place of."""
+        """The files that an attempt reads beside its input, and that its output replaces."""
         if self.uses_up is None or not output_file:
             return ()
         try:
             return self.uses_up(Path(output_file), self.options_from(options))
-        except msgspec.ValidationError:  # the attempt itself says so
+        except msgspec.ValidationError:  # the attempt itself reports it
             return ()
 
     def handle(self, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
@@ -376,15 +382,15 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         return _awaited(answer, context)  # type: ignore[no-any-return]  # the caller checks the answer
 
     def probe_input(self, job: Job[Any]) -> Estimate:
-        """Call `probe`, which there has to be."""
+        """Call `probe`, which must be set."""
         return loaded(self.probe)(job)  # type: ignore[no-any-return]  # the caller checks the answer
 
     def why_kept(self, context: TaskContext[Any], result: Mapping[str, Any]) -> str:
-        """Ask `check_result`, which there has to be."""
+        """Call `check_result`, which must be set."""
         return loaded(self.check_result)(context, result)  # type: ignore[no-any-return]  # a text, by the contract
 
     def findings(self) -> Iterable[Finding]:
-        """What `checkup` says of this machine; nothing for a type without one."""
+        """The findings of `checkup` for this machine; none for a type without it."""
         return () if self.checkup is None else loaded(self.checkup)()
 
 
@@ -461,7 +467,7 @@ def handler(
 
 
 def declared(target: object) -> TaskType | None:
-    """The task type that `target` is, or that `@handler` has made of it. None for anything else."""
+    """The task type that `target` is, or that `@handler` has attached to it. None for anything else."""
     found = target if isinstance(target, TaskType) else getattr(target, "__tasktrail__", None)
     return found if isinstance(found, TaskType) else None
 
@@ -473,13 +479,13 @@ def resolve(home: str) -> Any:
 
 
 def loaded(place: Any) -> Any:
-    """The function that a type names: itself, or by the text `package.module:name`."""
+    """The function that a type names, directly or by the text `package.module:name`."""
     return resolve(place) if isinstance(place, str) else place
 
 
 MEDIA = "tasktrail[media]"
 _found: set[str] = set()
-"""What is installed stays so; what is missing may be installed while we run."""
+"""Modules that were found. Those stay installed; a missing one may be installed while the service runs."""
 
 
 def media(*modules: str) -> Packages:
@@ -489,7 +495,7 @@ def media(*modules: str) -> Packages:
 
 @cache
 def versions_of(packages: Packages) -> Mapping[str, str]:
-    """Package → version, of those that are installed, by the names that they are installed under."""
+    """Package → version, for the installed ones of `packages`, under the names that they are installed by."""
     if not packages.modules:
         return {}
     from importlib import metadata  # noqa: PLC0415 - most processes never ask
@@ -506,7 +512,7 @@ _INSTALLED_AS = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
 
 
 def missing_packages(task_type: TaskType) -> tuple[str, ...]:
-    """The packages that an attempt would import and that are not installed. Nothing is loaded to find out."""
+    """The packages that an attempt would import and that are not installed. Finding out loads none of them."""
     missing = []
     for name in task_type.packages.modules:
         if name not in _found and find_spec(name) is None:
@@ -517,7 +523,7 @@ def missing_packages(task_type: TaskType) -> tuple[str, ...]:
 
 
 def require_packages(task_type: TaskType) -> None:
-    """Raise PackageMissing if one is not installed, with what to install."""
+    """Raise PackageMissing, which says what to install, if a package is not installed."""
     if missing := missing_packages(task_type):
         wanted = task_type.packages.install or " ".join(missing)
         raise PackageMissing(
@@ -528,14 +534,14 @@ def require_packages(task_type: TaskType) -> None:
 
 
 _LOOK_EVERY = 0.05
-"""Seconds between two questions whether a handler made with `async def` is to stop."""
+"""Seconds between two checks whether a handler made with `async def` must stop."""
 
 
 def _awaited(answer: Any, context: TaskContext[Any]) -> Any:
-    """The answer, or that of the coroutine which a handler made with `async def` gives.
+    """The answer, or the result of the coroutine that a handler made with `async def` returns.
 
-    When the attempt is to end, it is cancelled once: `asyncio.CancelledError` is raised where it awaits. It may tidy
-    up, save a checkpoint, and even go on to an answer. If the error leaves it, the answer is `Stopped`.
+    When the attempt must end, the coroutine is cancelled once: `asyncio.CancelledError` is raised where it awaits. It
+    may tidy up, save a checkpoint, and even go on to an answer. If the error leaves it, the answer is `Stopped`.
     """
     if not isinstance(answer, Coroutine):
         return answer
@@ -562,7 +568,7 @@ def _awaited(answer: Any, context: TaskContext[Any]) -> Any:
 
 
 class _Plain(msgspec.Struct, frozen=True, kw_only=True):
-    """Those fields of a type that are plain values, so that they can be checked as options are."""
+    """The fields of a type that are plain values, so that they can be checked as options are."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     summary: str
@@ -626,7 +632,7 @@ def _check_defaults(name: str, defaults: dict[str, Any]) -> None:
 
 
 def _check_paths(name: str, **declared: tuple[str, ...]) -> None:
-    """A text is also a sequence of texts, and one of its letters may be the root of everything."""
+    """Refuse a plain text: it is also a sequence of texts, and one of its letters may be "/", the root."""
     for field, paths in declared.items():
         if not isinstance(paths, tuple) or not all(isinstance(path, str) for path in paths):
             raise TypeError(f'{name}: {field} has to be a tuple of paths, such as ("/srv/models",), not {paths!r}')
@@ -636,15 +642,15 @@ def _check_paths(name: str, **declared: tuple[str, ...]) -> None:
 
 
 def refuse_unused(options: msgspec.Struct, names: Iterable[str], here: str) -> None:
-    """Refuse those of `names` that differ from their default, because they would do nothing. For `check`.
+    """Refuse the options in `names` that differ from their default, because they would do nothing. For `check`.
 
     Args:
         options: of a type whose options all have defaults.
         names: the options without effect.
-        here: where that is so: `in a sheet`.
+        here: where they have no effect, such as `in a sheet`.
 
     Raises:
-        InvalidOptions: with the first of them as field.
+        InvalidOptions: the first such option is its field.
     """
     usual = type(options)()
     for name in names:
@@ -656,7 +662,7 @@ _KEPT: list[object] = []
 
 
 def abandon(thing: object) -> None:
-    """Keep `thing`, and with it what it refers to, as long as this process lives; the worker is then replaced.
+    """Keep `thing`, and all it refers to, as long as this process lives; the worker is then replaced.
 
     For objects of media libraries that can hang when they are freed.
     """
@@ -664,5 +670,5 @@ def abandon(thing: object) -> None:
 
 
 def has_abandoned() -> bool:
-    """Whether anything is kept that way."""
+    """Whether `abandon` has kept anything."""
     return bool(_KEPT)

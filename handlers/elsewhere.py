@@ -1,12 +1,12 @@
-"""Files that are elsewhere, as they lie on this machine meanwhile (`TEMP/elsewhere`), and what is said of moving them.
+"""Local copies of files that are elsewhere (`TEMP/elsewhere`), and the messages with the process that moves them.
 
-* `fetched/TASK-ATTEMPT@NODE`: the input of an attempt, which no other one ever reads. `@NODE` only in a cluster.
-* `results/TASK-ATTEMPT@NODE`: where an output takes shape before it is stored.
-* `uploads/TASK-ATTEMPT.json`: an upload that has begun, so that what a kill leaves behind can be called off.
+* `fetched/TASK-ATTEMPT@NODE`: the input of one attempt; no other attempt reads it. `@NODE` only in a cluster.
+* `results/TASK-ATTEMPT@NODE`: an output while it is made, before it is stored.
+* `uploads/TASK-ATTEMPT.json`: an upload that has begun, so that it can be aborted after a kill.
 
-Whoever uses one of them holds a lock on a file beside it, with `.lock` behind the name. The kernel lets go of it when
-its holder dies, however that happens. What nobody holds may be removed by anybody; but not everything that several
-machines share carries locks from one to another, so what another node uses is left alone for a week.
+A process that uses one of them holds a lock on a file beside it, with `.lock` added to the name. The kernel releases
+the lock when the process dies, however that happens. Anything without a lock may be removed by any process. But not
+every shared filesystem carries locks between machines, so files of another node are left alone for a week.
 """
 
 import fcntl
@@ -24,43 +24,43 @@ from .workspace import make_private_folder, remove_folder
 
 FOLDER = "elsewhere"
 _OF_OTHERS_AFTER = 7 * 86400
-"""Seconds after which what another node has left, and does not hold, is removed."""
+"""Seconds after which a file of another node without a lock is removed."""
 _PAUSE = 0.01
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an attempt with files elsewhere needs of the configuration."""
+    """The part of the configuration that an attempt with files elsewhere needs."""
 
     mover: str
-    """The module that moves the bytes, in a process of its own."""
+    """The module that moves the bytes, in its own process."""
     owner: str = ""
-    """What this service's outputs are marked with, beside the task's number."""
+    """The mark that this service puts on its outputs, beside the task's number."""
     largest: int = 0
-    """Bytes that an input may have; 0: any."""
+    """Bytes that an input may have; 0: no limit."""
     private_hosts: tuple[str, ...] = ()
-    """`host` or `host:port` that inputs may be fetched from although they are not public."""
+    """Hosts, as `host` or `host:port`, that inputs may be fetched from although they are not public."""
 
 
-# --- what is said to the process that moves bytes, and by it: a JSON object a line -----------------------------------
+# --- messages to and from the process that moves bytes: one JSON object per line -------------------------------------
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="say"):
-    """A line."""
+    """One message, on a line."""
 
 
 class Fetch(_Line, frozen=True, tag="fetch"):
-    """Have the input here. Answered by `Moved`…, then `Fetched` or `Refused`."""
+    """Fetch the input. Answered by `Moved`…, then `Fetched` or `Refused`."""
 
     url: str
     place: str
-    """An empty folder that the asker holds."""
+    """An empty folder, locked by the sender."""
     storage: Storage
 
 
 class Store(_Line, frozen=True, tag="store"):
-    """Store a file. Answered by `Moved`…, then `Ready` or `Refused`. After `Appear` by `Stored` or `Refused`.
+    """Upload a file. Answered by `Moved`…, then `Ready` or `Refused`; after `Appear` by `Stored` or `Refused`.
 
-    Without `Appear`, when the pipe is closed, nothing is left there.
+    If the pipe is closed before `Appear`, nothing is left at the address.
     """
 
     url: str
@@ -73,58 +73,58 @@ class Store(_Line, frozen=True, tag="store"):
 
 
 class Appear(_Line, frozen=True, tag="appear"):
-    """Let the output appear, whole."""
+    """Make the uploaded output visible, whole."""
 
 
 class Sweep(_Line, frozen=True, tag="sweep"):
-    """Call off uploads that nobody goes on with. Answered by `Swept`."""
+    """Abort uploads that no process continues. Answered by `Swept`."""
 
     folder: str
 
 
 class Look(_Line, frozen=True, tag="look"):
-    """Say whether the place can be reached. Answered by `Reached` or `Refused`."""
+    """Check whether the address can be reached. Answered by `Reached` or `Refused`."""
 
     url: str
     storage: Storage
 
 
 class Moved(_Line, frozen=True, tag="moved"):
-    """So far."""
+    """Progress so far."""
 
     done: int
     """Bytes."""
     total: int
-    """0: nobody knows."""
+    """0: unknown."""
 
 
 class Fetched(_Line, frozen=True, tag="fetched"):
-    """It is here."""
+    """The input is here."""
 
     path: str
     version: str
-    """What all its bytes hash to (SHA-256, in hex)."""
+    """SHA-256 of all its bytes, in hex."""
 
 
 class Ready(_Line, frozen=True, tag="ready"):
-    """All bytes are there, and nobody can see them."""
+    """All bytes are uploaded, and not visible yet."""
 
 
 class Stored(_Line, frozen=True, tag="stored"):
-    """It has appeared."""
+    """The output is visible."""
 
 
 class Swept(_Line, frozen=True, tag="swept"):
-    """So many uploads were called off."""
+    """`count` uploads were aborted."""
 
     count: int
 
 
 class Reached(_Line, frozen=True, tag="reached"):
-    """The place answers, and we may look into it."""
+    """The address answers and grants access."""
 
     by: str = ""
-    """Where the credentials came from, in words; never what they are."""
+    """Where the credentials came from, in words; never the credentials."""
 
 
 Kind: TypeAlias = Literal[
@@ -133,7 +133,7 @@ Kind: TypeAlias = Literal[
 
 
 class Refused(_Line, frozen=True, tag="refused"):
-    """It did not work."""
+    """It failed."""
 
     kind: Kind
     message: str
@@ -148,13 +148,13 @@ Answer: TypeAlias = Moved | Fetched | Ready | Stored | Swept | Reached | Refused
 
 
 class LockHeld(Exception):
-    """Somebody holds it."""
+    """Another process holds the lock."""
 
 
 def hold(path: Path, patience: float = 0.0) -> int:
-    """A lock on the file, which is made when it is missing: the descriptor, to be closed.
+    """Take the lock on a file, which is made if it is missing. Returns the descriptor, which the caller closes.
 
-    Raises LockHeld when somebody holds it for longer than `patience` seconds.
+    Raises LockHeld when another process holds it for longer than `patience` seconds.
     """
     until = time.monotonic() + patience
     while True:
@@ -172,31 +172,31 @@ def hold(path: Path, patience: float = 0.0) -> int:
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)  # whoever removed it was quicker
+        os.close(fd)  # the file was removed between opening and locking
 
 
 def lock_of(path: Path) -> Path:
-    """The file that the lock on a folder is taken on."""
+    """The file that carries the lock on a folder."""
     return path.with_name(f"{path.name}.lock")
 
 
 def make_folders(folder: Path) -> None:
-    """Make what is missing of `TEMP/elsewhere`."""
+    """Make the missing folders of `TEMP/elsewhere`."""
     for name in ("fetched", "results", "uploads"):
         make_private_folder(folder / name)
 
 
 def place_of(task_id: int, attempt: int, node: str) -> str:
-    """How the folders of an attempt are called."""
+    """The name of an attempt's folders."""
     return f"{task_id}-{attempt}" + (f"@{quote(node, safe='')}" if node else "")
 
 
 def clear_up(folder: Path, node: str = "") -> None:
-    """Remove inputs and results that nobody on the node holds: a kill has left them. Those of others when they are old.
+    """Remove inputs and results on this node that no process holds: a kill has left them. Those of others when old.
 
     Args:
         folder: `TEMP/elsewhere`.
-        node: where this runs; empty where there is only this machine.
+        node: this node's name; empty if there is only this machine.
     """
     for name in ("fetched", "results"):
         for path in _entries(folder / name):

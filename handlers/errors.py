@@ -1,4 +1,4 @@
-"""What can go wrong around handlers: with their registration, their output, their temp files."""
+"""The errors around handlers: of their registration, their output, their temp files."""
 
 from ..events.errors import HandlerFault, TasktrailError
 
@@ -20,7 +20,7 @@ class BrokenHandlers(HandlerFault):
 
 
 class InvalidFunction(HandlerFault):
-    """No task type can be made of the function that `@task` stands on."""
+    """The function that `@task` stands on cannot become a task type."""
 
     code = "invalid_function"
     title = "No task type can be made of the function"
@@ -28,7 +28,7 @@ class InvalidFunction(HandlerFault):
 
 
 class PackageMissing(HandlerFault):
-    """The type imports packages that are not installed. A plain install has none for the built-in types."""
+    """The type imports packages that are not installed. A plain install has none of those for the built-in types."""
 
     code = "package_missing"
     status = 501
@@ -37,7 +37,7 @@ class PackageMissing(HandlerFault):
 
 
 class ResultsMissing(HandlerFault):
-    """The handler asks for the results of the tasks that it has waited for, and they could not be handed over."""
+    """The handler asks for the results of its dependencies, and they could not be passed to it."""
 
     code = "results_missing"
     title = "The results of dependencies are missing"
@@ -61,7 +61,7 @@ class BadAnswer(HandlerFault):
 
 
 class PartMissing(HandlerFault):
-    """A part of a film that was spread is not there, as far as this node can see. It is looked for again."""
+    """This node cannot see a part of a film that was spread. It will look again."""
 
     code = "part_missing"
     title = "A part of the film is not there"
@@ -69,7 +69,7 @@ class PartMissing(HandlerFault):
 
 
 class InputChanged(HandlerFault):
-    """The input is not what it was when the attempt opened it: cut, written to, replaced or removed meanwhile."""
+    """The input differs from what the attempt opened: it was cut, written to, replaced or removed meanwhile."""
 
     code = "input_changed"
     title = "The input changed while it was read"
@@ -77,7 +77,7 @@ class InputChanged(HandlerFault):
 
 
 class CheckpointRefused(TasktrailError):
-    """The checkpoint was not recorded, because the attempt is to end."""
+    """The checkpoint was not recorded, because the attempt must end."""
 
     code = "checkpoint_refused"
     title = "The checkpoint was not recorded"
@@ -85,7 +85,7 @@ class CheckpointRefused(TasktrailError):
 
 
 class MemoryLimitReached(HandlerFault):
-    """The attempt wanted more memory than its limit allows, and its handler had no answer to that."""
+    """The attempt wanted more memory than its limit allows, and its handler could not cope with less."""
 
     code = "memory_limit_reached"
     title = "The attempt reached its memory limit"
@@ -93,7 +93,7 @@ class MemoryLimitReached(HandlerFault):
 
 
 class CpuLimitReached(HandlerFault):
-    """The attempt, its child processes included, used more CPU time than its input may cost. It was ended."""
+    """The attempt, its child processes included, used more CPU time than its limit. It was ended."""
 
     code = "cpu_limit_reached"
     title = "The attempt reached its CPU limit"
@@ -101,7 +101,7 @@ class CpuLimitReached(HandlerFault):
 
 
 class FileSizeLimitReached(HandlerFault):
-    """The attempt wrote a file many times as large as was estimated."""
+    """The attempt wrote a file many times larger than estimated."""
 
     code = "file_size_limit_reached"
     title = "The attempt reached its limit for the size of a file"
@@ -134,7 +134,7 @@ class CertificateOutOfDate(HandlerFault):
 
 
 class StorageMissing(HandlerFault):
-    """Where the input should be elsewhere, or the output go, there is nothing: no object, no bucket, no page."""
+    """The address of an input or output elsewhere names nothing: no object, no bucket, no page."""
 
     code = "storage_missing"
     status = 404
@@ -143,7 +143,7 @@ class StorageMissing(HandlerFault):
 
 
 class StorageDenied(HandlerFault):
-    """The place refuses the service, or the service the place."""
+    """The server refuses the service access, or the configuration does not allow the address."""
 
     code = "storage_denied"
     status = 403
@@ -152,7 +152,7 @@ class StorageDenied(HandlerFault):
 
 
 class StorageUnreachable(HandlerFault):
-    """The server does not answer, or the connection broke. It is tried again as `max_retries` says."""
+    """The server does not answer, or the connection broke. A retry follows, up to `max_retries`."""
 
     code = "storage_unreachable"
     status = 503

@@ -1,8 +1,8 @@
-"""A task type made of a function: the signature gives its options, the docstring says what they mean.
+"""Makes a task type from a function: the signature gives its options, the docstring says what they mean.
 
-What a function returns is recorded as the task's result, which is always an object. An object stays as it is; any other
-value is kept as `{"value": …}`, and so is an object that would read back as something else: an empty one, or one with
-`value` as its only key. None is the empty object. So every value comes back as it was.
+The function's return value is recorded as the task's result, which is always an object. An object stays as it is. Any
+other value is kept as `{"value": …}`. So is an object that would read back as something else: an empty one, or one with
+`value` as its only key. None becomes the empty object. So every value comes back as it was.
 """
 
 import inspect
@@ -24,7 +24,7 @@ _OUTCOMES = (Finished, Stopped, Rejected)
 
 
 class ParameterRole(Enum):
-    """What a parameter is, when it is no option."""
+    """The role of a parameter that is not an option."""
 
     INPUT = "input_file"
     OUTPUT = "output_file"
@@ -34,19 +34,19 @@ class ParameterRole(Enum):
 InputFile: TypeAlias = Annotated[Path, ParameterRole.INPUT]
 """Marks the parameter that gets the task's input file."""
 OutputFile: TypeAlias = Annotated[Path, ParameterRole.OUTPUT]
-"""Marks the parameter that gets the file to write; it takes its final name when the function has returned."""
+"""Marks the parameter that gets the file to write; the file takes its final name when the function has returned."""
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the signature of a function says."""
+    """The facts that a function's signature gives."""
 
     options: type[msgspec.Struct]
     roles: dict[str, ParameterRole]
-    """Parameter → what it is, of those that are no options."""
+    """Parameter → its role, for those that are not options."""
     required: frozenset[str]
     """Parameters without a default."""
     returns: Any
-    """The type of the result; `Any` where the function does not say."""
+    """The type of the result; `Any` if it is not annotated."""
     signature: inspect.Signature
 
     def name_of(self, role: ParameterRole) -> str:
@@ -71,7 +71,7 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name, without those left out. Raises TypeError, as the call would.
 
-        The context is the attempt's: nobody gives it.
+        The context is not among them: the attempt supplies it.
         """
         parameters = self.signature.parameters.values()
         own = [parameter for parameter in parameters if self.roles.get(parameter.name) is not ParameterRole.CONTEXT]
@@ -79,10 +79,10 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def runner(function: Callable[..., Any], shape: FunctionSpec) -> Callable[[TaskContext[Any]], Any]:
-    """What an attempt calls: the function, with its arguments taken from the task."""
+    """Wrap the function so that an attempt can call it: its arguments come from the task."""
 
     def run(context: TaskContext[Any]) -> Any:
-        answer = shape.call(function, context)  # of `async def` a coroutine, which whoever calls this awaits
+        answer = shape.call(function, context)  # a coroutine if it is `async def`; the caller awaits it
         return awaited(answer) if inspect.iscoroutine(answer) else recorded_result(answer)
 
     async def awaited(answer: Coroutine[Any, Any, Any]) -> Finished | Stopped | Rejected:
@@ -149,7 +149,7 @@ def _hint_of(parameter: inspect.Parameter, hints: Mapping[str, Any], name: str) 
     if parameter.name not in hints:
         method = " If this is a method: make it a function." if parameter.name in ("self", "cls") else ""
         raise InvalidFunction(
-            f"{which} has no annotation, so nobody could check what is sent",
+            f"{which} has no annotation, so its values cannot be checked",
             remedy=f"Write its type, as in `{parameter.name}: str` or `{parameter.name}: int = 320`.{method}",
         )
     return hints[parameter.name]
@@ -190,7 +190,7 @@ def _field(parameter: inspect.Parameter, hint: Any, said: str, name: str) -> tup
 
 
 def _check_type(hint: Any, which: str, *, paths: str = "") -> None:
-    """Refuse what JSON cannot carry there and back. `paths`: what to do about one that is a path, or holds some."""
+    """Refuse a type that JSON cannot carry there and back. `paths`: the advice for a type that is or holds a path."""
     try:
         msgspec.json.schema(hint)
     except (TypeError, ValueError) as error:
@@ -228,7 +228,7 @@ def _is_carried(hint: Any) -> bool:
 
 
 def _name(hint: Any) -> str:
-    """An annotation as it is written."""
+    """An annotation as it is written in source."""
     if any(hint == role for role in (InputFile, OutputFile)):
         return "InputFile" if hint == InputFile else "OutputFile"
     if _is_union(hint):
@@ -239,7 +239,7 @@ def _name(hint: Any) -> str:
 
 
 def _returned(hint: Any, name: str) -> Any:
-    """The type of the result: what a coroutine gives, without the outcomes that have no result of their own."""
+    """The type of the result: what a coroutine returns, without the outcomes that have no result."""
     if _is_union(hint):
         kept = [part for part in get_args(hint) if part not in _OUTCOMES]
         if len(kept) < len(get_args(hint)):
@@ -267,7 +267,7 @@ _SPHINX = re.compile(r"^\s*:param(?:\s+\S+)?\s+(\w+):\s*(.*)$")
 
 
 def _described(function: Callable[..., Any]) -> dict[str, str]:
-    """Parameter → what the docstring says of it, in an `Args:` section or as `:param name:`."""
+    """Parameter → its description in the docstring, from an `Args:` section or `:param name:`."""
     said: dict[str, str] = {}
     name, section, depth = "", False, 0
     for line in (inspect.getdoc(function) or "").splitlines():
@@ -291,7 +291,7 @@ def _described(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def recorded_result(answer: Any) -> Finished | Stopped | Rejected:
-    """The outcome that a function's answer means; see above for how its value is kept."""
+    """The outcome that a function's answer means; the module's docstring says how its value is kept."""
     if isinstance(answer, Finished | Stopped | Rejected):
         return answer
     if answer is None:
@@ -301,14 +301,14 @@ def recorded_result(answer: Any) -> Finished | Stopped | Rejected:
         try:
             kept = msgspec.to_builtins(answer, str_keys=True)  # a Struct or dataclass is an object, a date is text
         except (TypeError, ValueError):
-            kept = answer  # refused when it is to be recorded, in words
+            kept = answer  # refused with a clear message when it is recorded
     if not isinstance(kept, dict) or not kept or list(kept) == [_VALUE]:
         kept = {_VALUE: kept}
     return Finished(result=kept)
 
 
 def value_of(result: Mapping[str, Any]) -> Any:
-    """The value that was returned, as plain JSON has it."""
+    """The returned value, as plain JSON."""
     if not result:
         return None
     return result[_VALUE] if list(result) == [_VALUE] else dict(result)

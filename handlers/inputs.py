@@ -1,7 +1,7 @@
-"""What holds for any input: it is not empty, and it is the same file from the first byte that is read to the last.
+"""Checks that hold for any input: it is not empty, and it stays the same file from the first byte read to the last.
 
-A file that is cut, written to or replaced while it is read gives a result of half of one content and half of another,
-and nothing in it says so. So what the file was when the attempt opened it is compared with what it is at the end.
+If a file is cut, written to or replaced while it is read, the result mixes two contents, and nothing in it says so. So
+the file's state when the attempt opened it is compared with its state at the end.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ _TICK = 0.012
 _REALTIME_COARSE = 5
 """CLOCK_REALTIME_COARSE of Linux, for which Python has no name."""
 _CLOCK_SET_BACK = 10**9
-"""Nanoseconds. A file that is so much younger than now was stamped before the clock was set back."""
+"""Nanoseconds. A file dated this far ahead of the clock was stamped before the clock was set back."""
 
 
 def refuse_empty(path: Path) -> None:
-    """Raise `Unusable` for a file of no bytes, which each library calls by another name; OSError for none at all."""
+    """Raise `Unusable` for an empty file, for which each library has another error; OSError for a missing one."""
     if path.stat().st_size == 0:
         raise Unusable(f"{path.name} is empty")
 
 
 class InputState(NamedTuple):
-    """A stamp that differs when a file has another content, without reading the file."""
+    """The state of a file, which changes with its content and is known without reading it."""
 
     device: int
     inode: int
@@ -44,7 +44,7 @@ class InputState(NamedTuple):
     modified: int
     """Nanoseconds since 1970, here and below. Programs can set it to anything."""
     changed: int
-    """Set by the system alone, at each write, and also when permissions, names or attributes change."""
+    """Set by the system alone: at each write, and when permissions, names or attributes change."""
 
     @classmethod
     def of(cls, fd: int) -> "InputState":
@@ -53,16 +53,16 @@ class InputState(NamedTuple):
 
     @classmethod
     def told_by(cls, found: os.stat_result) -> "InputState":
-        """The state that the result of `stat` describes."""
+        """The state described by a result of `stat`."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     @property
     def stamp(self) -> str:
-        """For a checkpoint. Without the device, which may have another number after each start of the machine."""
+        """The state as text, for a checkpoint. Without the device: its number may change when the machine restarts."""
         return ":".join(map(str, self[1:]))
 
     def told(self, now: "InputState") -> str:
-        """How the file has changed, in words. Empty when it has not."""
+        """Say how the file has changed. Empty when it has not."""
         if (self.device, self.inode) != (now.device, now.inode):
             return f"it was replaced by another file, of {now.size:,} bytes instead of {self.size:,}"
         if now.size < self.size:
@@ -77,19 +77,19 @@ class InputState(NamedTuple):
 
 
 class Input:
-    """The input of an attempt, from before anything is read of it until its output is published.
+    """The input of an attempt, from before its first byte is read until the output is published.
 
-    The file is kept open, so that its number cannot pass to another file. Readers open it by its path, as often
-    as it likes: a path that names another file by the end is a change, too, and so is one that names none.
+    The file is kept open, so that its inode number cannot pass to another file. Readers open it by its path, as often
+    as they like. If the path names another file, or none, at the end, that counts as a change.
 
     Raises:
-        InvalidPath: it is no regular file.
+        InvalidPath: it is not a regular file.
         InputChanged: it is being written at this moment.
-        OSError: it is not there, or may not be read.
+        OSError: it is missing, or may not be read.
     """
 
     def __init__(self, path: str, version: str = "") -> None:
-        """`version`: SHA-256 of what was fetched, where this is the copy of a file elsewhere."""
+        """`version`: SHA-256 of the fetched file, if this is a copy of a file elsewhere."""
         self._path = path
         self._version = version
         self._fd = _open(path)
@@ -101,7 +101,7 @@ class Input:
 
     @property
     def stamp(self) -> str:
-        """For a checkpoint. Of a copy that of the original, for the copy may be another file in the next attempt."""
+        """The stamp for a checkpoint. Of a copy, the hash of the original: the next attempt may have another copy."""
         return self._version or self.state.stamp
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Input:
         os.close(self._fd)
 
     def change(self) -> str:
-        """What has become of it since, in words; empty when it is the same file with the same content.
+        """Say how the file has changed since; empty when it is the same file with the same content.
 
         It is opened anew, because only that makes a network filesystem ask its server.
         """
@@ -127,16 +127,16 @@ class Input:
             os.close(fd)
 
     def _seen_from_outside(self) -> str:
-        """The same of what may not be opened: a sandbox that lets the file be read does not let another one be read."""
+        """The same for a file that may not be opened: a sandbox that allows one file does not allow its replacement."""
         try:
             return self.state.told(InputState.told_by(Path(self._path).stat()))
         except OSError:
             return ""
 
     def seen(self, *, hashed: bool) -> ReadInput:
-        """What was read, for the record; with what all its bytes hash to, which takes a reading of its own.
+        """The facts about the input for the record; with the SHA-256 of its bytes, if `hashed`, which reads it again.
 
-        Of a copy that was hashed as it came, that hash: `compare` tells whether it still is that.
+        For a copy that was hashed when it was fetched, that hash is used: `compare` finds out if the copy has changed.
         """
         sha256 = self._version if hashed else ""
         if hashed and not sha256:
@@ -146,17 +146,17 @@ class Input:
         return ReadInput(size=self.state.size, modified=recordable(self.state.modified), sha256=sha256)
 
     def accept_name(self) -> None:
-        """Whoever has just given the file a second name, or taken it away, has changed nothing else of it."""
+        """Accept the new change time after the caller has added or removed a second name of the file."""
         self.state = self.state._replace(changed=InputState.of(self._fd).changed)
 
     def compare(self) -> None:
-        """Raise `InputChanged` if it is not what it was."""
+        """Raise `InputChanged` if the input has changed."""
         if told := self.change():
             raise InputChanged(f"{self._path} changed while it was read: {told}")
 
 
 def _open(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe that took its place must not hold us up
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe that took its place must not block us
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise InvalidPath(f"{path!r} is no longer a regular file", field="input_file")
@@ -164,7 +164,7 @@ def _open(path: str) -> int:
 
 
 def _settled(fd: int, path: str) -> InputState:
-    """The state, once a later write is sure to show in it: the clock that stamps files stands still within a tick."""
+    """The state, taken when any later write must alter it: the clock that stamps files stands still within a tick."""
     for _ in range(_LOOKS):
         before = _stamping_clock()
         state = InputState.of(fd)
@@ -175,7 +175,7 @@ def _settled(fd: int, path: str) -> InputState:
 
 
 def _stamping_clock() -> int:
-    """Nanoseconds since 1970 by the clock that files are stamped with, or by one that is not ahead of it."""
+    """Nanoseconds since 1970 by the clock that stamps files, or by a clock that is not ahead of it."""
     if sys.platform == "linux":
         return time.clock_gettime_ns(_REALTIME_COARSE)
     return time.time_ns() - int(_TICK * 1e9)

@@ -1,4 +1,4 @@
-"""Whose fault it is when a file cannot be written: the disk's or the content's. And the text of any error."""
+"""Tells whether a file cannot be written because of the disk or because of the content. And the text of any error."""
 
 import errno
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 from .contract import Unusable
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What only writing can end with; in the text of a library that read at the same time, any other may be the input's."""
+"""Errors that only writing causes. Any other one, in the text of a library that also reads, may be about the input."""
 _TRIED = bytes(64 * 1024)
 
 
 def error_text(error: BaseException) -> str:
-    """The text of an exception. Empty if making the text fails, because that is foreign code as well."""
+    """The text of an exception. Empty if `str` raises, because that is foreign code as well."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - see above
@@ -24,7 +24,7 @@ def error_text(error: BaseException) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, what goes wrong because `path` cannot be written becomes an OSError that names it; the rest passes."""
+    """Turn any error inside that arises because `path` cannot be written into an OSError that names it. Others pass."""
     try:
         yield
     except Unusable:
@@ -37,10 +37,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def disk_fault(error: Exception, path: Path) -> OSError | None:
-    """The disk's error behind an error that a library raised while it wrote to `path`. None when the disk is innocent.
+    """The disk's error that made a library fail while it wrote to `path`. None if the disk is fine.
 
-    Libraries lose the reason ("unable to write to target"), or fail later over what is missing in their own file. Where
-    neither the error's number nor its text names the disk, a write to the file is tried: the file is spoilt anyway.
+    Libraries lose the reason ("unable to write to target"), or fail later because their own file is incomplete. If
+    neither the error's number nor its text points to the disk, a write to the file is tried: the file is spoilt anyway.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error if error.filename else _fault(error.errno, path)

@@ -1,7 +1,7 @@
-"""What kind of file one is, by its first bytes: a name may lie, and a folder holds anything.
+"""The kind of a file, by its first bytes: a name may lie, and a folder holds anything.
 
-This is for choosing what to do with a file, not for trusting it: whoever works on it reads it whole and may refuse it.
-No media library here: the service imports this.
+It serves to choose what to do with a file, not to trust it: the handler reads the whole file and may refuse it. No
+media library is imported here, because the service imports this module.
 """
 
 import os
@@ -13,7 +13,8 @@ Kind: TypeAlias = Literal["image", "video", "audio", "document", "model"]
 
 _HEAD = 4096
 _TS_PACKETS = ((0, 188), (4, 192))
-"""Where a packet of a transport stream has its mark, and how far the next is: those of camcorders begin with a time."""
+"""Where a packet of a transport stream has its mark, and how far on the next one is. Camcorders put a time before
+each."""
 
 _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\xd8\xff", "image"),
@@ -54,9 +55,9 @@ _BRANDS: dict[bytes, Kind] = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx "), "image"),
     **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"aax "), "audio"),
 }
-"""The brand of an ISO media file (mp4 and its relatives), where it is no video."""
+"""The brands of ISO media files (mp4 and its relatives) that are not video."""
 _BOXES = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
-"""What a QuickTime file without a brand begins with."""
+"""The first boxes of a QuickTime file without a brand."""
 _NAMES: dict[Kind, str] = {
     "image": "jpg jpeg png gif webp tif tiff bmp heic heif avif jp2 jxl ico psd",
     "video": "mp4 m4v mov mkv webm avi wmv flv mpg mpeg ts mts m2ts 3gp ogv vob",
@@ -66,27 +67,27 @@ _NAMES: dict[Kind, str] = {
 }
 _BY_NAME = {f".{suffix}": kind for kind, suffixes in _NAMES.items() for suffix in suffixes.split()}
 _OF_SOUND_BY_NAME = frozenset((".mka", ".wma", ".m4a", ".m4b", ".oga", ".opus", ".mp3", ".aac"))
-"""Names of files whose form may hold pictures or only sound."""
+"""Suffixes of files whose format may hold pictures or only sound."""
 _MODELS_BY_NAME = frozenset((".stl", ".obj", ".off", ".gltf", ".3mf"))
 """Models whose first bytes say little."""
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
-"""How a text in UTF-16 or UTF-32 begins."""
+"""The first bytes of a text in UTF-16 or UTF-32."""
 _TEXTS_BY_NAME = frozenset((".txt", ".text", ".md", ".markdown"))
 _PACKED_DOCUMENTS = frozenset((".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp"))
 
 
 def kind_by_name(path: PurePath) -> Kind | None:
-    """The kind that a file's name speaks of, which its content may or may not be."""
+    """The kind that a file's name suggests; its content may differ."""
     return _BY_NAME.get(path.suffix.lower())
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of a regular file; none where it is no file, is empty, or is of no kind that is known.
+    """The kind of a regular file. None if it is not a regular file, is empty, or has no known kind.
 
     Raises:
         OSError: it cannot be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # to open a device or a pipe may do something
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a device or a pipe may have effects
         return None
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may have become a pipe meanwhile
     try:
@@ -100,7 +101,7 @@ def kind_of(path: Path) -> Kind | None:
 
 def _kind(head: bytes, suffix: str) -> Kind | None:
     if suffix in _TEXTS_BY_NAME and (b"\0" not in head or head.startswith(_WIDE_MARKS)):
-        return "document"  # whatever its first words are
+        return "document"  # whatever its first bytes are
     for start, kind in _STARTS:
         if head.startswith(start):
             return kind

@@ -1,4 +1,4 @@
-"""The key that manifests of outputs are signed with, and the certificates that say whose it is."""
+"""The key that signs the manifests of outputs, and the certificates that say whose key it is."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ _CURVES = {"secp256r1": ("ES256", SHA256, 32), "secp384r1": ("ES384", SHA384, 48
 
 
 def read_claims(certificate: str, key_file: str) -> Claims:
-    """What the configuration names. Raises `ConfigurationError`."""
+    """Read the configured key and certificates. Raises `ConfigurationError`."""
     if find_spec("c2pa") is None:
         raise ConfigurationError(
             "c2pa_certificate is set, and the package c2pa-python is not installed",
@@ -55,7 +55,7 @@ def read_claims(certificate: str, key_file: str) -> Claims:
 
 
 def signature(key_file: str, content: bytes) -> bytes:
-    """That of some bytes, as COSE has it. Raises `OSError`, `ValueError`."""
+    """The signature of some bytes in the form that COSE uses. Raises `OSError`, `ValueError`."""
     key = _key_in(key_file)
     if isinstance(key, Ed25519PrivateKey):
         return key.sign(content)

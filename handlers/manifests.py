@@ -1,7 +1,7 @@
-"""The C2PA manifest of an output: a signed statement in the file itself of what it was made from, and by what.
+"""The C2PA manifest of an output: a signed statement inside the file that says what it was made from, and by what.
 
-The library reads input and output in the attempt's own process, behind its walls. The key stays outside of them: the
-attempt sends what is to be signed to its worker, and gets the signature.
+The library reads input and output in the attempt's own process, inside its sandbox. The key stays outside: the attempt
+sends the bytes to sign to its worker, and gets the signature.
 """
 
 import shutil
@@ -32,7 +32,7 @@ FORMATS = {
     ".m4v": "video/mp4",
     ".mov": "video/quicktime",
 }
-"""Suffix of an output → what the library calls the format, of those that can carry a manifest."""
+"""Suffix of an output → the library's name of the format, for formats that can carry a manifest."""
 _STARTS = (
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -49,9 +49,9 @@ _BRANDS = {
     b"qt  ": "video/quicktime",
 }
 _UNKNOWN = "application/octet-stream"
-"""In such an input the library looks for no manifest."""
+"""The library looks for no manifest in such an input."""
 Sign = Callable[[bytes], bytes]
-"""Answers the signature of some bytes, as COSE has it."""
+"""Returns the signature of some bytes, in the form that COSE uses."""
 _SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": False},
@@ -59,19 +59,19 @@ _SETTINGS = {
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """With what manifests are signed."""
+    """The certificates and the key that sign manifests."""
 
     certificates: str
-    """The signer's and those above it, in PEM."""
+    """The signer's certificate and those above it, in PEM."""
     key_file: str
     algorithm: str
     begins: datetime
-    """All of the certificates are valid from then on."""
+    """From then on all certificates are valid."""
     ends: datetime
-    """One of them is not any more."""
+    """From then on at least one certificate is no longer valid."""
 
     def trouble(self, now: datetime) -> str:
-        """Why nothing can be signed now, for the time; empty when it can."""
+        """Why the certificates cannot sign at this time; empty when they can."""
         if now < self.begins:
             return f"c2pa_certificate is not valid before {self.begins:%Y-%m-%d %H:%M} UTC"
         return (
@@ -82,7 +82,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 def sign(claims: Claims, content: bytes) -> bytes:
-    """The signature of some bytes, as COSE has it. Raises `OSError`, `ValueError`."""
+    """The signature of some bytes, in the form that COSE uses. Raises `OSError`, `ValueError`."""
     from .manifest_key import signature  # noqa: PLC0415 - most workers never sign
 
     return signature(claims.key_file, content)
@@ -92,8 +92,8 @@ class Signing:
     """Gives outputs their manifests.
 
     Args:
-        claims: with what they are signed.
-        signer: signs.
+        claims: the certificates to sign with.
+        signer: makes the signatures.
     """
 
     def __init__(self, claims: Claims, signer: Sign) -> None:
@@ -101,18 +101,19 @@ class Signing:
         self._signer = signer
 
     def check(self, run: Run) -> None:
-        """Before the work, which may be long: whether its output can be signed. Raises `CertificateOutOfDate`."""
+        """Check before the work, which may be long, that its output can be signed. Raises `CertificateOutOfDate`."""
         trouble = self._claims.trouble(datetime.now(UTC))
         if trouble and FORMATS.get(Path(run.output_file).suffix.lower()):
             raise CertificateOutOfDate(trouble)
 
     def given(self, run: Run, part: Path) -> dict[str, Any]:
-        """Put a manifest into the finished output of a run; what the result says of it, with size and hash as they are.
+        """Put a manifest into the finished output. Returns fields for the result: the new size and hash, the manifest.
 
-        A manifest that the input has is kept in it, as that of its parent. Nothing is done to what cannot carry one.
+        A manifest that the input has is kept in the new one, as the parent's. An output that cannot carry one stays as
+        it is.
 
         Raises:
-            ManifestMissing: the library refuses the output, or nobody has signed.
+            ManifestMissing: the library refuses the output, or the worker did not sign.
             CertificateOutOfDate: a certificate has expired meanwhile.
             OSError: a file cannot be written.
         """
@@ -137,7 +138,7 @@ class Signing:
     def _embed(
         self, c2pa: Any, made: "ManifestClaim", source: Path, part: Path, signed: Path, form: str
     ) -> dict[str, Any]:
-        """Write the file with its manifest; what the library reads back of it."""
+        """Write the file with its manifest. Returns what the library reads back from it."""
         context = c2pa.Context(c2pa.Settings.from_dict(_SETTINGS))
         builder = c2pa.Builder.from_json(made.manifest(part.suffix), context)
         builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
@@ -146,7 +147,8 @@ class Signing:
             try:
                 builder.add_ingredient(ingredient, _format_of(read), read)
             except c2pa.C2paError:
-                # What decoders take may be too damaged for this library, which then finds no manifest in it either.
+                # An input that decoders accept may be too damaged for this library, which then finds no manifest in it
+                # either.
                 read.seek(0)
                 builder.add_ingredient(ingredient, _UNKNOWN, read)
         builder.add_action(made.action)
@@ -163,7 +165,7 @@ class Signing:
 
 
 def _format_of(read: BinaryIO) -> str:
-    """What the library calls the format of an input, by its first bytes: a name may lie, or have no suffix."""
+    """The library's name of an input's format, by its first bytes: a suffix may lie or be missing."""
     head = read.read(12)
     read.seek(0)
     for start, form in _STARTS:
@@ -175,15 +177,15 @@ def _format_of(read: BinaryIO) -> str:
 
 
 class ManifestClaim(msgspec.Struct, frozen=True):
-    """What a manifest says of how an output was made. It names no path and no value of an option."""
+    """The facts that a manifest states about how an output was made. It names no path and no value of an option."""
 
     type: str
     version: str
     options: tuple[str, ...]
-    """Names of those that were given."""
+    """Names of the options that were given."""
 
     def manifest(self, suffix: str) -> str:
-        """What the library builds on."""
+        """The definition, in JSON, that the library builds the manifest from."""
         told = {
             "title": f"output{suffix}",
             "claim_generator_info": [{"name": "tasktrail", "version": self.version}],
@@ -193,11 +195,11 @@ class ManifestClaim(msgspec.Struct, frozen=True):
 
     @property
     def action(self) -> dict[str, Any]:
-        """As usual the picture is only encoded anew; what an option does may be more."""
+        """Without options the picture is only encoded anew; with options, more may have changed."""
         parameters = {"org.tasktrail.type": self.type, "org.tasktrail.options": list(self.options)}
         return {"action": "c2pa.edited" if self.options else "c2pa.transcoded", "parameters": parameters}
 
 
 def made_by(run: Run) -> ManifestClaim:
-    """What the manifest says of a run."""
+    """The manifest's facts about a run."""
     return ManifestClaim(run.type, version("tasktrail"), tuple(sorted(run.options)))

@@ -1,8 +1,9 @@
-"""What gives way to a result once it is there: the original, if that is asked for, and files made for it alone.
+"""Makes files give way to a result: the original, if that is requested, and files made for the result alone.
 
-An original gives way only to a result that has been checked and is smaller. The order is: write down the end that the
-attempt will have, publish the result, then move or remove the others. A crash can fall between any two of these. The
-next attempt finds the note, does what is left, and ends as it says: it could not be made again, since they are gone.
+An original gives way only to a result that has been checked and is smaller. The order is: note how the attempt will
+end, publish the result, then move or remove the others. A crash can fall between any two of these steps. The next
+attempt finds the note, does the remaining steps, and ends as noted: the others are gone, so it cannot do the work
+again.
 """
 
 import contextlib
@@ -21,11 +22,11 @@ from .publish import ACCESS_LIST, NO_HARD_LINKS, identity_of, note_path, part_pa
 
 ORIGINAL_NOTE = ".original"
 ORIGINAL_FIELD = "original"
-"""The field of the result that says what has become of the original."""
+"""The field of the result that says what happened to the original."""
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What is about to be done."""
+    """The steps that are about to be done."""
 
     made: str
     """The identity of the result."""
@@ -37,7 +38,7 @@ class Note(msgspec.Struct, frozen=True):
 
 
 def use_up(run: Run, ended: AttemptEnded, used: Sequence[Path]) -> AttemptEnded:
-    """Publish the settled result, remove the files that it was made of, and answer the end.
+    """Publish the settled result, remove the files that it was made from, and return the end.
 
     Raises OutputExists: the name of the result is taken; nothing is removed.
     """
@@ -49,20 +50,20 @@ def use_up(run: Run, ended: AttemptEnded, used: Sequence[Path]) -> AttemptEnded:
 
 
 def remove_used(used: Sequence[Path]) -> None:
-    """Remove files that were made for a result alone, once it is there, or is not wanted."""
+    """Remove files that were made for a result alone, once it is there or no longer wanted."""
     for path in used:
-        with contextlib.suppress(OSError):  # it is of no use any more, and in nobody's way
+        with contextlib.suppress(OSError):  # a file that is left is useless, but does no harm
             path.unlink(missing_ok=True)
 
 
 def kept(ended: AttemptEnded, why: str, longest: int) -> AttemptEnded:
-    """The end, with the reason why the original stays. No result is published then. `longest`: of a message."""
+    """The end, with the reason why the original stays; no result is published. `longest`: characters of a message."""
     result = ended.result | {ORIGINAL_FIELD: {"kept": why}}
     return msgspec.structs.replace(ended, result=result, message=f"the original stays: {why}"[:longest])
 
 
 def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
-    """Why the original stays, by what was said of the result and by its size; empty where it gives way."""
+    """Why the original stays, by the result check and by the size; empty if it gives way."""
     said = ended.result.get(ORIGINAL_FIELD)
     if isinstance(said, dict) and said.get("kept"):
         return str(said["kept"])
@@ -76,11 +77,11 @@ def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
 
 
 def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] = ()) -> AttemptEnded:
-    """Publish the settled result, let the original give way, and say so in the end.
+    """Publish the settled result, let the original give way, and record that in the end.
 
     Raises:
         InputChanged: the original has become another file; it stays, and nothing is published.
-        InvalidPath: the original is a link, or its folder has no place for it, or no second name can be given.
+        InvalidPath: the original is a link, both names for it in the folder are taken, or it can get no second name.
         OutputExists: the name of the result is taken by another file than the original.
         OSError: the folder for originals cannot be made, or is on another disk.
     """
@@ -120,7 +121,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] 
 
 
 def published_note(run: Run) -> Note | None:
-    """What an earlier attempt has written down, if its result stands there."""
+    """The note of an earlier attempt, if its result is published."""
     try:
         note = msgspec.json.decode(note_path(Path(run.work_dir), ORIGINAL_NOTE).read_bytes(), type=Note)
     except (OSError, msgspec.DecodeError):
@@ -129,13 +130,13 @@ def published_note(run: Run) -> Note | None:
 
 
 def finish(run: Run, note: Note, used: Sequence[Path] = ()) -> AttemptEnded:
-    """Do what is left to do, and return the end that was written down."""
+    """Do the remaining steps, and return the noted end."""
     _carry_out(run, note, used)
     return msgspec.structs.replace(note.ended, attempt=run.attempt)
 
 
 def _carry_out(run: Run, note: Note, used: Sequence[Path]) -> None:
-    """Each step is left out if it has been done."""
+    """Do each step that has not been done yet."""
     part, output, original = part_path(Path(run.output_file), run.task_id), Path(run.output_file), Path(run.input_file)
     in_place = _is_same(output, original)
     if identity_of(output) != note.made:
@@ -143,16 +144,16 @@ def _carry_out(run: Run, note: Note, used: Sequence[Path]) -> None:
     remove_used(used)
     if not note.read:
         return
-    if in_place or identity_of(original) != note.read:  # in place it is gone; else it is gone, or another file
+    if in_place or identity_of(original) != note.read:  # in place: replaced; else: gone, or another file
         return
     if note.moved_to and not _link(original, Path(note.moved_to)):
-        return  # somebody has put another file there since: better two than none
+        return  # another file has taken the name since: better two copies than none
     original.unlink()
     sync_folder(original.parent)
 
 
 def _link(original: Path, place: Path) -> bool:
-    """Give the original a second name, durably. It keeps the first until the result is there.
+    """Give the original a second name, durably. It keeps its first one until the result is published.
 
     False if another file has that name: another task may have been faster.
     """
@@ -174,16 +175,16 @@ def _link(original: Path, place: Path) -> bool:
 
 
 def _places(run: Run) -> Iterator[Path]:
-    """The names that the original may get in its folder, the better one first. The folder is made."""
+    """The names that the original may get in its folder, the better one first. Makes the folder."""
     original, folder = Path(run.input_file), Path(run.original_folder)
     _make_folder(folder)
     for name in (original.name, f"{original.stem}.task-{run.task_id}{original.suffix}"):
-        if not _is_same(Path(run.output_file), folder / name):  # that is where the result will be
+        if not _is_same(Path(run.output_file), folder / name):  # the result will be there
             yield folder / name
 
 
 def _make_folder(folder: Path) -> None:
-    """Make it with all above it, durably: a name in a folder that is gone after a power failure is none."""
+    """Make the folder with all above it, durably: otherwise a power failure could lose it with the name in it."""
     missing = [folder, *folder.parents]
     for one in reversed([path for path in missing if not path.exists()]):
         one.mkdir(exist_ok=True)
@@ -191,19 +192,19 @@ def _make_folder(folder: Path) -> None:
 
 
 def _dress(part: Path, original: Path) -> None:
-    """Who may read the original may read what takes its place."""
+    """Give the result the owner, mode and access list of the original, so that the same people may read it."""
     found = original.stat()
     with contextlib.suppress(PermissionError):
         os.chown(part, found.st_uid, found.st_gid)
     with contextlib.suppress(PermissionError):
-        part.chmod(found.st_mode & 0o777)  # what a set-id bit was given for had other bytes
+        part.chmod(found.st_mode & 0o777)  # without set-id bits: they were given to other bytes
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # it has no such list, or its disk knows none
+        with contextlib.suppress(OSError):  # no list, or a filesystem without lists
             os.setxattr(part, ACCESS_LIST, os.getxattr(original, ACCESS_LIST))
 
 
 def _is_same(output: Path, original: Path) -> bool:
-    """Whether the result takes the very place of the original."""
+    """Whether the result takes the exact place of the original."""
     here = os.path.realpath(output.parent) == os.path.realpath(original.parent)
     return here and output.name == original.name
 

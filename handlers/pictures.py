@@ -1,7 +1,7 @@
-"""A small picture of a file, made with what the built-in types know: what a page shows of inputs and outputs.
+"""Small pictures of files, made by the built-in types: a page shows them for inputs and outputs.
 
-These types are in no registry, and no task has them. The service gives them to workers of their own
-(`actors/pictures.py`): they run walled in and bounded like any attempt, and write into their work folder alone.
+These types are in no registry, and no task has them. The service gives them to separate workers (`actors/pictures.py`).
+They are sandboxed and bounded like any attempt, and write only into their work folder.
 """
 
 from pathlib import Path, PurePath
@@ -22,11 +22,11 @@ from .video.thumbnail import video_thumbnail
 from .video.thumbnail.options import VideoThumbnailOptions
 
 PICTURE_NAME = "picture.jpg"
-"""The file in the work folder."""
+"""The file's name in the work folder."""
 PICTURE_SIDE = 480
 """Pixels of the longer side."""
 MEMORY = 768 * 1024 * 1024
-"""Bytes that one picture may take."""
+"""Bytes that making one picture may take."""
 CPU_SECONDS = 20.0
 
 _IMAGES = frozenset((*WRITE_FORMATS, ".tif", ".tiff", ".bmp"))
@@ -53,7 +53,7 @@ _DOCUMENTS = frozenset((".pdf", ".txt", *MARKDOWN_SUFFIXES, *(f".{kind}" for kin
 
 
 class _Drawing:
-    """The attempt as the built-in type sees it: with options for a small picture, and nothing to resume."""
+    """The attempt as the built-in type sees it: with options for a small picture, and without checkpoints."""
 
     def __init__(self, context: TaskContext[Any], options: msgspec.Struct) -> None:
         self._context = context
@@ -63,7 +63,7 @@ class _Drawing:
         self.output_file = self.output_part
 
     def save_checkpoint(self, *_: object, **__: object) -> None:
-        """A picture is begun anew."""
+        """Do nothing: a picture is always begun anew."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -111,7 +111,7 @@ PICTURE_HOMES = {
 
 
 def picture_type(file: PurePath) -> str:
-    """Which of the types makes a picture of a file of this name; empty when none does. Nothing is opened."""
+    """The name of the type that makes a picture of a file of this name; empty if none does. Opens nothing."""
     suffix = file.suffix.lower()
     if suffix in _IMAGES or (suffix in HEIC_SUFFIXES and has_heic()):
         return image_picture.name

@@ -1,4 +1,4 @@
-"""Resuming long work: its finished pieces are files in the task's folder that a later attempt uses again."""
+"""Resumes long work: its finished pieces are files in the task's folder that a later attempt uses again."""
 
 import hashlib
 import os
@@ -19,20 +19,20 @@ SAVE_EVERY = 1.0
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
-    """A finished file of the work folder; an array in the checkpoint, because there may be many."""
+    """A finished file in the task's folder; an array in the index file, because there may be many."""
 
     name: str
-    """File name in the work folder."""
+    """File name in the task's folder."""
     size: int
     sha256: str
 
     def intact(self, folder: Path) -> bool:
-        """Whether the file in `folder` still is what was finished."""
+        """Whether the file in `folder` is still the one that was finished."""
         return intact(folder / self.name, self.size, self.sha256)
 
 
 class HasFingerprint(Protocol):
-    """Data of a checkpoint: it says which work it belongs to."""
+    """Data of a checkpoint, with the fingerprint of the work that it belongs to."""
 
     @property
     def fingerprint(self) -> str:
@@ -43,7 +43,7 @@ _S = TypeVar("_S", bound=HasFingerprint)
 
 
 class _Saved(msgspec.Struct, frozen=True):
-    """The `data` of the checkpoint. The pieces stand in an index file: the log must not grow with their number."""
+    """The `data` of the checkpoint. An index file lists the pieces, so that the log does not grow with their number."""
 
     fingerprint: str
     index: str
@@ -52,13 +52,13 @@ class _Saved(msgspec.Struct, frozen=True):
 class Pieces:
     """The numbered pieces of one task: made in any order, each once over all attempts.
 
-    A piece is durable when `keep` returns, and stands in an index file with its size and hash. A crash costs the piece
-    that was being made, however old the last checkpoint is. What an earlier attempt left is believed only if the
+    A piece is durable when `keep` returns, and is listed in an index file with its size and hash. A crash costs only
+    the piece that was being made, however old the last checkpoint is. A later attempt trusts a piece only if the
     checkpoint has the same fingerprint and the piece agrees with the index; anything else is removed.
 
     Args:
         context: the running attempt.
-        fingerprint: from `fingerprint`; with another one the old pieces are worth nothing.
+        fingerprint: from `fingerprint`; if it differs, the old pieces are worthless.
         stem: the pieces are called `stem-00000.suffix`; one stem for each kind of piece that a type makes.
         suffix: with the dot.
     """
@@ -92,18 +92,18 @@ class Pieces:
                 yield msgspec.json.decode(line, type=Piece)
 
     def _clean_up(self) -> None:
-        """Leave the good pieces and an index of just them."""
+        """Leave the good pieces, and an index of exactly those."""
         remove_others(self._context.work_dir, (f"{self._stem}-*",), keep=self._pieces)
         part = self._index.with_suffix(".part")
         part.write_bytes(b"".join(_line(piece) for piece in self._pieces.values()))
         seal(part, self._index)
 
     def path(self, number: int) -> Path:
-        """Where the piece stands when it is finished."""
+        """The path of the finished piece."""
         return self._context.work_dir / f"{self._stem}-{number:05}{self._suffix}"
 
     def part(self, number: int) -> Path:
-        """Where the piece is to be written."""
+        """The path to write the piece to."""
         return self._context.work_dir / f"{self._stem}-{number:05}.part"
 
     def __contains__(self, number: int) -> bool:
@@ -113,13 +113,13 @@ class Pieces:
         return len(self._pieces)
 
     def missing(self, count: int) -> Iterator[int]:
-        """The numbers below `count` that are still to be made."""
+        """The numbers below `count` that are not made yet."""
         return (number for number in range(count) if number not in self)
 
     def keep(self, number: int, progress: float, message: str) -> None:
-        """The piece is finished under `part(number)`: make it durable, and tell of it soon.
+        """Make the finished piece at `part(number)` durable, and report it soon.
 
-        Raises CheckpointRefused when the attempt is to end.
+        Raises CheckpointRefused when the attempt must end.
         """
         piece = keep(self.part(number), self.path(number))
         with self._index.open("ab") as index:
@@ -134,7 +134,7 @@ class Pieces:
             self._context.progress(progress, message)
 
     def save(self, progress: float, message: str) -> None:
-        """Record the checkpoint now, if there is anything new in it."""
+        """Record the checkpoint now, if it would say anything new."""
         if not self._unsaved:
             return
         checkpoint = Checkpoint(
@@ -153,11 +153,11 @@ def _line(piece: Piece) -> bytes:
 
 
 def recalled(checkpoint: Checkpoint | None, mark: str, kind: type[_S]) -> _S | None:
-    """The `data` of a checkpoint, if the work that it belongs to has the same fingerprint.
+    """The `data` of a checkpoint, if it belongs to work with the same fingerprint.
 
     Args:
-        checkpoint: what `context.checkpoint` says.
-        mark: the fingerprint of the work at hand, from `fingerprint`.
+        checkpoint: from `context.checkpoint`.
+        mark: the fingerprint of the current work, from `fingerprint`.
         kind: the Struct that was saved; it has a field `fingerprint`.
     """
     if checkpoint is None:
@@ -170,7 +170,7 @@ def recalled(checkpoint: Checkpoint | None, mark: str, kind: type[_S]) -> _S | N
 
 
 def remove_others(folder: Path, patterns: Iterable[str], *, keep: Container[str]) -> None:
-    """Delete the files of these patterns, such as `segment-*`, whose names are not in `keep`: a crash has left them."""
+    """Delete the files that match the patterns, such as `segment-*`, and are not in `keep`: a crash has left them."""
     for pattern in patterns:
         for path in folder.glob(pattern):
             if path.name not in keep:
@@ -180,7 +180,7 @@ def remove_others(folder: Path, patterns: Iterable[str], *, keep: Container[str]
 def fingerprint(path: Path, *decisions: Any, version: str) -> str:
     """A hash of all that finished pieces depend on: the input (inode, size, times, both ends) and every decision.
 
-    `version`: `context.input_version`. Where there is one, it stands for the input: each attempt has another copy.
+    `version`: `context.input_version`. If set, it stands for the input: each attempt has another copy.
     """
     if version:
         return hash_of(version, *decisions)
@@ -190,7 +190,7 @@ def fingerprint(path: Path, *decisions: Any, version: str) -> str:
 
 
 def fingerprint_anywhere(path: Path) -> str:
-    """A hash of the input that is the same on each machine that sees it: of size, time and both ends."""
+    """A hash of the input that is the same on every machine that sees it: of its size, time and both ends."""
     status = path.stat()
     return hash_of(status.st_size, status.st_mtime_ns, _ends(path, status.st_size))
 
@@ -214,7 +214,7 @@ def keep(part: Path, final: Path) -> Piece:
 
 
 def seal(part: Path, final: Path) -> tuple[int, str]:
-    """Make a finished file durable under its final name; its size in bytes and its SHA-256 in hex."""
+    """Make a finished file durable under its final name. Returns its size in bytes and its SHA-256 in hex."""
     size, digest = settled(part)
     part.replace(final)
     folder = os.open(final.parent, os.O_RDONLY)
@@ -226,9 +226,9 @@ def seal(part: Path, final: Path) -> tuple[int, str]:
 
 
 def settled(path: Path, *, sync: bool = True) -> tuple[int, str]:
-    """Make the file's content durable; its size in bytes and its SHA-256 in hex, for the result of a task.
+    """Make the file's content durable. Returns its size in bytes and its SHA-256 in hex, for the result of a task.
 
-    Of a folder: the bytes of all its files, and the SHA-256 of what `sha256sum *` prints in it. `sync`: not where its
+    For a folder: the bytes of all its files, and the SHA-256 of what `sha256sum *` prints in it. `sync`: False if the
     content is durable already.
     """
     if path.is_dir():

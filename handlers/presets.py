@@ -1,4 +1,4 @@
-"""Presets: options under a name, for what people ask for most. The configuration may add some, or replace these."""
+"""Presets: named sets of options for common wishes. The configuration may add some, or replace these."""
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
@@ -21,7 +21,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     options: dict[str, Any] = {}
     summary: str = ""
     output_suffix: str = ""
-    """With its dot: what an output is called where only its folder is given. Empty: as the type has it."""
+    """The default suffix of an output, with its dot, where only its folder is given. Empty: the type's suffix."""
 
 
 BUILT_IN = (
@@ -97,22 +97,22 @@ BUILT_IN = (
 
 
 _PART_OF = {"video_part": "video_convert"}
-"""Type → the one whose options and presets it has, because it does a part of that one's work."""
+"""Type → the type whose options and presets it shares, because it does a part of that type's work."""
 
 
 class Presets:
-    """The presets there are, by name."""
+    """All presets by name."""
 
     def __init__(self, own: Iterable[Preset] = ()) -> None:
         self.own = tuple(own)
-        """Those of the configuration."""
+        """The presets of the configuration."""
         self._presets = {preset.name: preset for preset in (*BUILT_IN, *self.own)}
 
     def __iter__(self) -> Iterator[Preset]:
         return iter(sorted(self._presets.values(), key=lambda preset: preset.name))
 
     def of(self, type_name: str) -> tuple[Preset, ...]:
-        """Those of a type."""
+        """The presets of a type."""
         return tuple(preset for preset in self if preset.type == type_name)
 
     def get(self, name: str) -> Preset:
@@ -129,9 +129,9 @@ class Presets:
             ) from None
 
     def meant(self, task: F) -> F:
-        """The task with the options that its preset means, and what it says itself over them.
+        """The task with its preset's options filled in; the task's own options win.
 
-        Raises `InvalidOptions` for a preset that is not there, or of another type.
+        Raises `InvalidOptions` for a preset that does not exist, or belongs to another type.
         """
         if not task.preset:
             return task

@@ -1,10 +1,10 @@
-"""How an output gets its final name: whole or not at all, and never over a file that is not ours.
+"""Gives an output its final name: whole or not at all, and never over a file that is not ours.
 
-The order is: make the part file durable, write down which file it is, give it the final name, make the folder durable.
-A crash can fall between the new name and the recorded end of the task. The next attempt then finds the name taken and
-knows by the note that the file is the task's own earlier output, so it may replace it.
+The order is: make the part file durable, note which file it is, give it the final name, make the folder durable. A
+crash can fall between the new name and the recorded end of the task. The next attempt then finds the name taken. The
+note says that the file is the task's own earlier output, so the attempt may replace it.
 
-An output may be a folder of plain files. It gets its name as a whole, and no other folder is ever replaced by it.
+An output may be a folder of plain files. It gets its name as a whole, and never replaces another folder.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ PUBLISHED_NOTE = ".published"
 _NAME_MAX = 255
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""Waits for no writer where somebody has put a pipe."""
+"""Does not wait for a writer if the path is a pipe."""
 ACCESS_LIST = "system.posix_acl_access"
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
@@ -36,11 +36,11 @@ def _current_umask() -> int:
 
 
 _UMASK = _current_umask()
-"""That of the start: a handler that runs in this process may set another."""
+"""The umask at the start: a handler that runs in this process may set another."""
 
 
 def part_path(output_file: Path, task_id: int) -> Path:
-    """Where the task writes before it publishes: hidden, in the same folder, with the same suffix.
+    """The path that the task writes to before it publishes: hidden, in the same folder, with the same suffix.
 
     Raises OutputMissing for the empty path of a task that was given no output.
     """
@@ -62,12 +62,12 @@ def staging_folder(output_file: Path, task_id: int) -> Path:
 
 
 def staged_path(output_file: Path, task_id: int) -> Path:
-    """Where such a handler writes: in that folder, under the name of the part file."""
+    """The path that such a handler writes to: in that folder, under the name of the part file."""
     return staging_folder(output_file, task_id) / part_path(output_file, task_id).name
 
 
 def stage(output_file: Path, task_id: int) -> Path:
-    """Make the folder, empty; its path."""
+    """Make the staging folder, empty, and return its path."""
     folder = staging_folder(output_file, task_id)
     remove_folder(folder)
     folder.mkdir(mode=0o700)
@@ -75,7 +75,7 @@ def stage(output_file: Path, task_id: int) -> Path:
 
 
 def unstage(output_file: Path, task_id: int) -> None:
-    """Make what is staged the part file. Raises OutputMissing when there is none, or none that can be published."""
+    """Make the staged file the part file. Raises OutputMissing if there is none, or it cannot be published."""
     staged = staged_path(output_file, task_id)
     try:
         mode = staged.lstat().st_mode
@@ -84,7 +84,7 @@ def unstage(output_file: Path, task_id: int) -> None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OutputMissing(f"The handler left {staged.name}, which is no regular file, for its output")
     staged.replace(part_path(output_file, task_id))
-    with contextlib.suppress(OSError):  # what stays is removed again, and told then
+    with contextlib.suppress(OSError):  # the folder is removed, and reported, again later
         remove_folder(staged.parent)
 
 
@@ -106,18 +106,18 @@ def remove_part(output_file: Path, task_id: int) -> bool:
 def settle(part: Path) -> None:
     """Make the part file durable, with a mode that is safe to publish, when nothing of the attempt runs.
 
-    The slow half of publishing; done before the grant is asked for. The handler may have made it with any mode. It
-    keeps what the umask at the start lets pass, or what the list of its folder grants, as every file has that is made
-    there: never a set-id bit, and on a file no right to run it.
+    This is the slow half of publishing; it is done before the grant is requested. The handler may have set any mode.
+    The file keeps the bits that the umask at the start allows, or that its folder's access list grants, as any new file
+    there would. It never keeps a set-id bit, and a plain file loses the right to be run.
 
-    Raises OutputMissing for none, for what is neither file nor folder, and for a folder that holds anything but files.
+    Raises OutputMissing if it is missing, is neither file nor folder, or is a folder that holds anything but files.
     """
     try:
         fd = os.open(part, _READ)
     except FileNotFoundError:
         raise OutputMissing(f"The handler ended without writing its output {part.name}") from None
     except OSError as error:
-        kind = {errno.ELOOP: "a link", errno.ENXIO: "no regular file"}.get(error.errno or 0)  # the last: a socket
+        kind = {errno.ELOOP: "a link", errno.ENXIO: "no regular file"}.get(error.errno or 0)  # ENXIO: a socket
         if kind is None:
             raise
         raise OutputMissing(f"The handler left {part.name}, which is {kind}, for its output") from None
@@ -146,7 +146,7 @@ def _settle_file_in(folder: int, name: str) -> None:
 def _settle(fd: int) -> None:
     found = os.fstat(fd).st_mode
     mode = stat.S_IMODE(found)
-    # Of one with an access list the bits of the group bound all whom that names, and the umask says nothing of them.
+    # With an access list, the group bits limit everyone whom the list names, and the umask does not apply to them.
     umask = _UMASK & ~stat.S_IRWXG if mode & _UMASK & stat.S_IRWXG and _has_access_list(fd) else _UMASK
     allowed = mode & ~umask & (0o777 if stat.S_ISDIR(found) else 0o666)
     if mode != allowed:
@@ -155,17 +155,17 @@ def _settle(fd: int) -> None:
         except OSError:
             if mode & (stat.S_ISUID | stat.S_ISGID):
                 raise
-            # a filesystem without modes, such as FAT, shows what it was mounted with
+            # a filesystem without modes, such as FAT, shows those that it was mounted with
     os.fsync(fd)
 
 
 def _has_access_list(fd: int) -> bool:
-    """Whether it has one (Linux). In the sandbox no attempt can make one: it comes from the folder."""
+    """Whether it has an access list (Linux). In the sandbox no attempt can set one: it comes from the folder."""
     if sys.platform != "linux":
         return False
     try:
         return bool(os.getxattr(fd, ACCESS_LIST))
-    except OSError:  # it has none, or its disk knows none
+    except OSError:  # no list, or a filesystem without lists
         return False
 
 
@@ -175,10 +175,9 @@ def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | 
     Args:
         part: from `part_path`.
         output_file: the final name, in the same folder.
-        overwrite: replace the file or link that stands there. A folder replaces nothing but the task's own earlier
-            output.
-        work_dir: the task's own folder, beside which the note is kept; without it only a file with equal bytes is taken
-            for the task's own.
+        overwrite: replace the file or link that stands there. A folder replaces only the task's own earlier output.
+        work_dir: the task's own folder, beside which the note is kept. Without it, only a file with equal bytes counts
+            as the task's own.
 
     Raises:
         OutputExists: the name is taken by a foreign file, or by a device, pipe or socket; the part file is left alone.
@@ -195,15 +194,13 @@ def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | 
 
 
 def _check_replaceable(output_file: Path) -> None:
-    """A rename would put a plain file in the place of /dev/null, and root may do that."""
+    """Refuse devices, pipes and sockets: a rename would replace /dev/null by a plain file, and root may do that."""
     try:
         mode = output_file.lstat().st_mode
     except FileNotFoundError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # the rename itself refuses a folder
-        raise OutputExists(
-            f"{output_file} is no regular file, and nothing takes its place", remedy="Choose another output."
-        )
+        raise OutputExists(f"{output_file} is no regular file, so it is not replaced", remedy="Choose another output.")
 
 
 def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
@@ -227,13 +224,13 @@ def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
 
 
 def _publish_folder(part: Path, output_file: Path, note: Path | None) -> None:
-    """Rename it, which fails where there is a file, or a folder that is not empty."""
+    """Rename the folder. This fails if the name is taken by a file, or by a folder that is not empty."""
     ours = identity_of(output_file)
     if ours and _same_files(part, output_file):
         remove_folder(part)
         return
     if ours and _noted(note) == ours:
-        remove_folder(output_file)  # nobody was told of it, and it has other bytes: the work gives others each time
+        remove_folder(output_file)  # it was never reported, and its bytes differ because the work is not deterministic
     if note:
         write_note(note, identity_of(part).encode())
     try:
@@ -265,14 +262,14 @@ def _is_folder(path: Path) -> bool:
 
 
 def _rename_new(part: Path, output_file: Path) -> None:
-    """For filesystems without hard links. Between the look and the rename another program could take the name."""
+    """Rename, for filesystems without hard links. Another program could take the name between check and rename."""
     if os.path.lexists(output_file):
         raise OutputExists(f"There is already a file {output_file}")
     part.rename(output_file)
 
 
 def identity_of(path: Path) -> str:
-    """What a file keeps when it is linked or renamed and no later file will have. Empty when there is no file."""
+    """An identity that a file keeps when linked or renamed, and no later file has. Empty when there is no file."""
     try:
         stat = path.lstat()
     except OSError:
@@ -290,12 +287,12 @@ def _noted(note: Path | None) -> str:
 
 
 def note_path(work_dir: Path, kind: str) -> Path:
-    """Where a note of a task is kept: beside its folder, since a handler may write what it likes in there."""
+    """The path of a task's note: beside its folder, since a handler may write anything inside."""
     return work_dir.with_name(work_dir.name + kind)
 
 
 def write_note(note: Path, data: bytes) -> None:
-    """Write a note, in a folder that is made if need be."""
+    """Write a note durably. Its folder is made if it is missing."""
     make_private_folder(note.parent)
     with note.open("wb") as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""Which task types there are, and where their handlers live."""
+"""The task types there are, and where their handlers live."""
 
 import os
 import sys
@@ -21,11 +21,11 @@ GROUP = "tasktrail.handlers"
 
 
 class Registry:
-    """Task types by name. What could not be loaded is kept in `errors` and takes nothing else down."""
+    """Task types by name. Handlers that could not be loaded are listed in `errors` and do not affect the others."""
 
     def __init__(self) -> None:
         self.presets = Presets()
-        """Options under names; the configuration may add some."""
+        """Named sets of options; the configuration may add some."""
         self._types: dict[str, TaskType] = {}
         self._homes: dict[str, str] = {}
         self.errors: list[HandlerFault] = []
@@ -48,7 +48,7 @@ class Registry:
     def add_home(self, home: str) -> None:
         """Add every type that the module or object has. Raises BrokenHandlers or DuplicateType.
 
-        A type whose options cannot be described is told of when the others are there.
+        A type whose options cannot be described is reported after the others have been added.
         """
         module = home.partition(":")[0]
         if "/" in module or module.endswith(".py"):
@@ -70,18 +70,18 @@ class Registry:
         for task_type, place in found:
             try:
                 self.add(task_type, place)
-            except BrokenHandlers as error:  # of this one alone
+            except BrokenHandlers as error:  # does not affect the other types
                 faults.append(error)
         if faults:
             self.errors += faults[:-1]
             raise faults[-1]
 
     def add(self, task_type: TaskType, home: str) -> None:
-        """Add one type. The same type may be seen twice; another one of the same name raises DuplicateType.
+        """Add one type. Adding the same type twice is fine; another type of the same name raises DuplicateType.
 
-        Raises BrokenHandlers for one whose options cannot be described.
+        Raises BrokenHandlers for a type whose options cannot be described.
         """
-        if not home.startswith("tasktrail."):  # it takes a start its time, and ours are known to be in order
+        if not home.startswith("tasktrail."):  # the check slows the start; ours need none
             _check_described(task_type)
         known = self._types.setdefault(task_type.name, task_type)
         if known is not task_type:
@@ -91,7 +91,7 @@ class Registry:
         self._homes.setdefault(task_type.name, home)
 
     def get(self, name: str) -> TaskType:
-        """The type. Raises UnknownType, with the nearest name there is."""
+        """The type. Raises UnknownType, which suggests the nearest name."""
         try:
             return self._types[name]
         except KeyError:
@@ -102,13 +102,13 @@ class Registry:
         return dict(self._homes)
 
     def folders(self) -> tuple[str, ...]:
-        """The folders that this process has found the modules of its types in, and its workers would not.
+        """The folders where this process found the modules of its types, and where its workers would not look.
 
-        A program that is run has its own folder on its path, before all else, and what it starts has not.
+        A program that is run has its own folder first on its path. The processes that it starts do not.
         """
         tops = {home.partition(":")[0].partition(".")[0] for home in self._homes.values()} - {"tasktrail"}
         homes = {_folder_of(sys.modules[top]) for top in tops if top in sys.modules}
-        library = Path(os.__file__).parent  # what is installed comes behind it, for workers as well
+        library = Path(os.__file__).parent  # installed packages come after it, for workers too
         own = takewhile(library.__ne__, dict.fromkeys(Path(entry).absolute() for entry in sys.path))
         return tuple(str(folder) for folder in own if folder in homes)
 
@@ -123,10 +123,10 @@ class Registry:
 
 
 def _check_described(task_type: TaskType) -> None:
-    """All types are described together, for programs and for people: one that cannot be would hide all others."""
+    """Refuse a type whose options have no schema: all types are described together, and it would hide all others."""
     try:
         msgspec.json.encode(msgspec.json.schema(task_type.options))
-    except Exception as error:  # a default may be anything, and be made by code of others
+    except Exception as error:  # a default may be anything, and be made by foreign code
         raise BrokenHandlers(
             f"The options of {task_type.name} have no JSON schema: {error}",
             remedy="Use numbers, text, lists, dicts, dates, enums of text or of whole numbers, or msgspec Structs.",
@@ -140,7 +140,7 @@ def _folder_of(module: ModuleType) -> Path | None:
 
 
 def unknown_type(name: str, known: Iterable[str], errors: Sequence[TasktrailError], *, status: int = 0) -> UnknownType:
-    """The error for a type that is not there, with what may explain it: a misspelling, or handlers that failed."""
+    """The error for a missing type, with a likely explanation: a misspelling, or handlers that failed to load."""
     if near := get_close_matches(name, list(known), n=1):
         hint = f"; did you mean {near[0]!r}?"
     else:
@@ -159,7 +159,7 @@ def _types_of(target: Any, home: str) -> Iterator[tuple[TaskType, str]]:
 
 
 def _entry_point_homes(group: str) -> list[str]:
-    """Ours before those of others, so that nobody takes over a built-in type; otherwise in a fixed order."""
+    """The built-in types first, so that no other package takes one over; otherwise in a fixed order."""
 
     def rank(point: EntryPoint) -> tuple[bool, str, str]:
         return not point.value.startswith("tasktrail."), point.name, point.value

@@ -1,4 +1,4 @@
-"""Pieces of work that are done side by side, each in a thread of its own. The libraries let go of Python's lock."""
+"""Runs pieces of work side by side, each in its own thread. The libraries release Python's lock."""
 
 import threading
 from collections import deque
@@ -9,15 +9,15 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
 TickFunction: TypeAlias = Callable[[], None]
-"""A work calls it often; it raises when the work is to end."""
+"""A work calls it often; it raises when the work must end."""
 Work: TypeAlias = Callable[[TickFunction], Generator[T, None, None]]
 
 _LOOK_EVERY = 0.1
-"""Seconds between two calls of the caller's own `tick` while nothing is finished."""
+"""Seconds between two calls of the caller's own `tick` while the works yield nothing."""
 
 
 class _Halted(BaseException):
-    """Ends a work because another one has failed, or the caller has gone."""
+    """Ends a work because another one has failed, or the caller has stopped listening."""
 
 
 def side_by_side(
@@ -28,16 +28,17 @@ def side_by_side(
     *,
     now: Callable[[], int] | None = None,
 ) -> Generator[T, None, None]:
-    """What the works yield, as it comes. They begin in their order, and at most `at_once` of them are at work.
+    """Yield what the works yield, as it comes. They begin in order, and at most `at_once` of them run at a time.
 
-    `now` says how many may be at work at this moment, if that changes. It is asked in any thread. A work that has begun
-    goes on all the same, and one is always at work.
+    `now` returns how many may run at this moment, if that changes; any thread may call it. A work that has begun always
+    goes on, and at least one runs.
 
-    A work that has yielded a step for which `waits` says yes goes on when the caller asks for the next one: what the
-    caller has to keep does not pile up while it is slow.
+    After a step for which `waits` returns True, its work pauses until the caller asks for the next step. So the
+    caller's backlog does not grow while it is slow.
 
-    Only the caller's thread calls `tick`; what it raises ends all of them. So does the first error of a work, which is
-    raised here, and so does the caller who stops listening: no thread is left. With one at once there are no threads.
+    Only the caller's thread calls `tick`; an error that it raises ends all works. So does the first error of a work,
+    which is raised here, and so does a caller that stops listening. No thread is left. With `at_once` of 1 there are no
+    threads.
     """
     if at_once <= 1 or len(works) <= 1:
         for work in works:
@@ -52,11 +53,11 @@ def side_by_side(
 
 
 class _Gone:
-    """A thread has no more work, or there is no more room for it."""
+    """A thread has no more work, or more threads run than there may be."""
 
 
 class _Kept(NamedTuple):
-    """A step whose work waits until the caller has kept it."""
+    """A step whose work waits until the caller asks for the next one."""
 
     step: Any
     kept: threading.Event
@@ -78,7 +79,7 @@ class _Team(Generic[T]):
         self._said: SimpleQueue[object] = SimpleQueue()
 
     def said(self, tick: TickFunction) -> Iterator[T]:
-        """In the caller's thread: what the works yield, until all are done."""
+        """In the caller's thread: yield what the works yield, until all are done."""
         self._fill()
         gone = 0
         while gone < len(self._threads):
@@ -93,11 +94,11 @@ class _Team(Generic[T]):
                         yield step
                         kept.set()
                     case step:
-                        yield step  # type: ignore[misc]  # what a work has yielded
+                        yield step  # type: ignore[misc]  # a step of a work
             self._fill()
 
     def end(self) -> None:
-        """In the caller's thread: no thread is left behind this."""
+        """In the caller's thread: stop all threads and wait for their end."""
         self._halted.set()
         for thread in self._threads:
             thread.join()
@@ -136,7 +137,7 @@ class _Team(Generic[T]):
             self._stop_if_halted()
 
     def _take(self) -> Work[T] | None:
-        """The next work; none where there is no more, or where there is less room than before."""
+        """The next work; None if there is none left, or too many threads run by now."""
         with self._taking:
             if self._halted.is_set() or not self._left or self._at_work > self._room():
                 self._at_work -= 1

@@ -1,7 +1,7 @@
-"""Files that are elsewhere: which addresses name one, and whether it lies below an allowed place. Nothing is looked up.
+"""Files that are elsewhere: which addresses name one, and whether it lies below an allowed place. Reaches no network.
 
-Such an address stands in the log, in lists and in errors. So one that carries a password or a signature is refused: the
-service has credentials of its own, in its environment or in files of its user.
+Such an address stands in the log, in lists and in errors, so an address with a password or signature is refused. The
+service has its own credentials, in its environment or in files of its user.
 """
 
 import re
@@ -17,9 +17,9 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])")
 _SECRET = re.compile(
     r"(?i)sig|token|secret|passw|pwd|auth|cred|key|policy|session|jwt|x-amz-|x-goog-|^(s[a-z]|st|jwt|hmac|code)$"
 )
-"""Names of parameters that sign or unlock: those of S3, GCS, CloudFront and Azure (`se`, `sp`, `sv`, …) among them."""
+"""Names of parameters that sign or unlock, such as those of S3, GCS, CloudFront and Azure (`se`, `sp`, `sv`, …)."""
 _LONG_VALUE = 64
-"""Characters. A longer value is taken for a signature whatever its name is."""
+"""Characters. A longer value counts as a signature, whatever its name."""
 READABLE = ("s3", "https", "http")
 WRITABLE = ("s3",)
 _LONGEST_KEY = 1024
@@ -34,11 +34,11 @@ class Url(NamedTuple):
     place: str
     """Bucket, or `host` or `host:port`."""
     path: str
-    """Without the slash that it begins with. Of S3 the object's key as it is; of the web still encoded."""
+    """Without its first slash. In S3 the object's key as it is; on the web still percent-encoded."""
 
     @property
     def name(self) -> str:
-        """The last part, as a file may be called."""
+        """The last part of the path, made safe as a file's name."""
         last = self.path.rpartition("/")[2]
         name = last if self.scheme == "s3" else unquote(last.partition("?")[0])
         name = "".join(char if char.isprintable() and char != "/" else "_" for char in name)
@@ -48,7 +48,7 @@ class Url(NamedTuple):
 
 
 def is_url(text: str) -> bool:
-    """Whether the text is an address and no path."""
+    """Whether the text is an address rather than a path."""
     return "://" in text and _ADDRESS.match(text) is not None
 
 
@@ -134,7 +134,7 @@ def _of_web(text: str, scheme: str, field: str) -> Url:
 
 
 def _as_servers_may_read(path: str) -> str:
-    """Some decode it twice, and some leave out what follows a semicolon."""
+    """The path as servers may read it: some decode it twice, and some drop what follows a semicolon."""
     while (plain := unquote(path)) != path:
         path = plain
     return "/".join(name.partition(";")[0] for name in path.replace("\\", "/").split("/"))
@@ -149,7 +149,7 @@ def _refuse_climbing(path: str, text: str, field: str) -> None:
 
 
 def lies_below(url: Url, roots: Iterable[str]) -> bool:
-    """Whether it lies in one of these places. A root that does not end with a slash is a folder all the same."""
+    """Whether the address lies below one of the roots. A root counts as a folder even without a final slash."""
     for root in roots:
         if not is_url(root):
             continue
@@ -165,9 +165,9 @@ def check_url(text: str, roots: Iterable[str], field: str, key: str, *, written:
 
     Args:
         text: the address.
-        roots: those of the configuration, folders and places. Without a place no address is accepted.
-        field: of the command.
-        key: of the configuration.
+        roots: the configured ones, folders and places. If none is a place, no address is accepted.
+        field: the command's field.
+        key: the configuration's key.
         written: whether it is an output.
     """
     url = parsed(text, field)
@@ -194,7 +194,7 @@ def check_url(text: str, roots: Iterable[str], field: str, key: str, *, written:
 
 
 def check_only_read(type_name: str, *, steady_input: bool) -> None:
-    """Raise `InvalidPath` when the type changes its input: a file elsewhere is only read."""
+    """Raise `InvalidPath` if the type changes its input: a file elsewhere is only read."""
     if not steady_input:
         raise InvalidPath(
             f"{type_name} changes its input, and a file elsewhere is only read",

@@ -1,7 +1,7 @@
-"""Temp files, by task, on disk: `ROOT/<task id>/…`. What is there is read from the disk, so a crash forgets nothing.
+"""Temp files on disk, by task: `ROOT/<task id>/…`. Every answer is read from the disk, so a crash forgets nothing.
 
-An attempt may make folders that no path reaches, or that may not be listed. So they are looked through, and removed,
-by descriptors, one level at a time.
+An attempt may make folders that are too deep for a path, or that may not be listed. So folders are walked and removed
+through descriptors, one level at a time.
 """
 
 import contextlib
@@ -23,28 +23,28 @@ class TempFileInfo(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     """Bytes."""
     created_at: float
-    """When it was last written, seconds since 1970: no filesystem call tells the birth of a file everywhere."""
+    """When it was last written, seconds since 1970: not every filesystem can say when a file was created."""
     task_id: int
 
 
 class TempFolderInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's folder, as it was when it was looked at."""
+    """A task's folder, at the time it was looked at."""
 
     path: Path
     size: int
     """Bytes of all files below it."""
     written_at: float
-    """The newest write: the latest time of a file or folder below it, or of itself, seconds since 1970."""
+    """The newest write: the latest time of the folder itself and of all below it, seconds since 1970."""
     task_id: int
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a task's folder, if it is missing: what is in it is the service's alone, whatever the files' own modes."""
+    """Make a task's folder if it is missing. Only the service may enter it, whatever the files' own modes."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def create_temp_file(folder: Path, prefix: str, suffix: str = "") -> Path:
-    """A new empty file in `folder`, which is made when it is missing; readable by the owner only."""
+    """Create an empty file in `folder`, which is made if it is missing. Only the owner may read the file."""
     if any(part in f"{prefix}{suffix}" for part in ("/", "\0")):
         raise ValueError(f"A temp file's prefix and suffix are parts of a name, not of a path: {prefix!r}, {suffix!r}")
     make_private_folder(folder)
@@ -58,21 +58,22 @@ def create_temp_file(folder: Path, prefix: str, suffix: str = "") -> Path:
 
 
 MAX_DEPTH = 100
-"""Levels of folders that are looked through; each costs a descriptor, and no honest handler makes as many."""
+"""Levels of folders that are walked; each costs a descriptor, and no honest handler makes this many."""
 _LOOKS = 100
-"""How often a folder is looked at again, at most, because somebody else who removes it has moved folders up in it."""
+"""How often emptying is repeated at most, because another process that removes the folder has moved subfolders up in
+it."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _VANISHED = (FileNotFoundError, NotADirectoryError)
 
 
 class Unlistable(OSError):
-    """There are folders in it that cannot be listed, or too deep ones; nobody can say what they hold."""
+    """The folder holds folders that cannot be listed, or are too deep, so its content is unknown."""
 
 
 def space_taken(folder: Path, *others: Path) -> int:
-    """Bytes of all files below a task's folder, and of what it writes elsewhere; what is not there takes none.
+    """Bytes of all files below a task's folder, and of what it writes elsewhere; a missing path counts as 0.
 
-    Raises Unlistable where they cannot be counted.
+    Raises Unlistable if they cannot be counted.
     """
     taken = sum(info.size for info in _files(folder, 0))
     for path in others:
@@ -85,11 +86,11 @@ def space_taken(folder: Path, *others: Path) -> int:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all below it, whatever modes it was given and however deep.
+    """Remove a folder with all below it, whatever its modes and depth.
 
-    What is not there, or is removed by somebody else meanwhile, is fine: cleaning up, forgetting and erasing may meet.
-    Folders below others are moved up to the top before they are emptied: so few descriptors and short names do.
-    Raises OSError for what cannot be removed, when all else is gone.
+    It may be missing, or be removed by another process meanwhile: cleaning up, forgetting and erasing may coincide.
+    Nested folders are moved up to the top before they are emptied, so that few descriptors and short names are enough.
+    Raises OSError if something cannot be removed, after all else is gone.
     """
     for looks_left in reversed(range(_LOOKS)):
         try:
@@ -136,7 +137,7 @@ def _remove_all_in(folder: Path) -> None:
 
 
 def remove_entry(path: Path) -> None:
-    """Remove what stands under a name: a folder with all below it, or a file; of a link only the link."""
+    """Remove a path: a folder with all below it, or a file; of a link only the link."""
     if path.is_dir() and not path.is_symlink():
         remove_folder(path)
     else:
@@ -144,7 +145,7 @@ def remove_entry(path: Path) -> None:
 
 
 def _empty(folder: int, top: int, errors: list[OSError]) -> list[str]:
-    """Remove the files in a folder, and move the folders in it to the top; tells the names that these have there."""
+    """Remove the files in a folder, move its folders to the top, and return their names there."""
     folders = []
     with os.scandir(folder) as found:
         entries = list(found)
@@ -165,21 +166,22 @@ def _empty(folder: int, top: int, errors: list[OSError]) -> list[str]:
 
 
 def _moved_up(name: str, folder: int, top: int) -> list[str]:
-    """Move a folder to the top; its name there. None where it cannot be moved, and was removed where it is."""
+    """Move a folder to the top; its name there. No name if it cannot be moved, and was removed where it was."""
     moved = os.urandom(12).hex()
     try:
         os.rename(name, moved, src_dir_fd=folder, dst_dir_fd=top)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # Of an overlay (a container's disk) it lies in a lower layer. No attempt can make such, so it is not deep.
+        # It lies in a lower layer of an overlay, such as a container's disk. No attempt can make one, so it is not
+        # deep.
         shutil.rmtree(name, dir_fd=folder)
         return []
     return [moved]
 
 
 def _open_to_change(name: str | Path, parent: int | None = None) -> int:
-    """Open a folder that has all the owner's rights then. Nothing of the attempt runs that could put a link there."""
+    """Open a folder and give its owner all rights. Nothing of the attempt runs that could put a link there."""
     try:
         fd = os.open(name, _FOLDER, dir_fd=parent)
     except PermissionError:
@@ -197,17 +199,18 @@ def _open_to_change(name: str | Path, parent: int | None = None) -> int:
 class TempFiles:
     """The temp files of all tasks.
 
-    What is removed is always the whole folder of a task: a checkpoint that lacks a file is worth nothing. Tasks are
-    created and retried while the disk is looked at. So removing begins with a list, asks afterwards whose folders may
-    go, asks again before each one, and touches nothing that is not on the list.
+    Only the whole folder of a task is ever removed: a checkpoint that lacks a file is worthless. Tasks are created and
+    retried while the disk is searched. So a cleanup first lists the folders, then asks which tasks are protected, and
+    asks again before each removal. It touches nothing that is not on the list.
 
     Args:
         root: the folder; made when it is missing.
-        max_size: bytes for all tasks together; at more, folders of ended tasks go before their time.
-        cleanup_after: seconds after its task's end, and the newest write below it, when an unprotected folder may go.
-        protected: tells the tasks whose folders are never touched: running ones, and those that may resume.
+        max_size: bytes for all tasks together; above it, folders of ended tasks are removed early.
+        cleanup_after: seconds after its task's end, and after the newest write below it, when an unprotected folder may
+            be removed.
+        protected: returns the tasks whose folders are never touched: running ones, and those that may resume.
         clock: seconds since 1970.
-        on_trouble: told when the folder of a task cannot be looked through or removed; the others are seen to.
+        on_trouble: called when the folder of a task cannot be walked or removed; the others are still handled.
     """
 
     def __init__(
@@ -229,7 +232,7 @@ class TempFiles:
         root.mkdir(parents=True, exist_ok=True)
 
     def folder(self, task_id: int) -> Path:
-        """The task's own folder; not necessarily there."""
+        """The task's own folder, which may not exist."""
         return self._root / str(task_id)
 
     def files(self, task_id: int | None = None) -> Iterator[TempFileInfo]:
@@ -246,7 +249,7 @@ class TempFiles:
         return sum(info.size for info in self.files())
 
     def clean_up(self) -> list[TempFolderInfo]:
-        """Remove old folders of unprotected tasks, at the quota younger ones, oldest first; tells which are gone."""
+        """Remove old folders of unprotected tasks; above the quota younger ones too, oldest first. Returns them."""
         listed = [info for task_id in self.tasks() if (info := self._look_at(task_id))]
         protected = self._protected()
         may_go = sorted((info for info in listed if info.task_id not in protected), key=lambda info: info.written_at)
@@ -258,7 +261,7 @@ class TempFiles:
             if info.task_id in self._protected():
                 continue  # it was retried meanwhile
             if self._look_at(info.task_id) != info:
-                continue  # it has even run and ended again: how old that is shows the next time
+                continue  # it has run and ended meanwhile: the next cleanup sees its new age
             self.remove(info.task_id)
             if not info.path.exists():
                 removed.append(info)
@@ -266,21 +269,21 @@ class TempFiles:
         return removed
 
     def remove(self, task_id: int) -> None:
-        """Remove all of a task's files, and the notes beside them: it has ended."""
+        """Remove all files of a task that has ended, and the notes beside them."""
         try:
             remove_task_folder(self.folder(task_id))
         except OSError as error:
             self._on_trouble(task_id, error)
 
     def count_from_now(self, task_id: int) -> None:
-        """The task has just ended: the age of its folder begins now, however long nothing was written there."""
+        """Start counting the age of the folder of a task that has just ended, however long ago it was last written."""
         with contextlib.suppress(OSError):
             os.utime(self.folder(task_id))
 
     def sweep_orphans(self, last_task_id: Callable[[], int]) -> list[int]:
-        """Remove the folders of tasks that were never created, whatever their age; tells which tasks.
+        """Remove the folders of tasks that were never created, whatever their age. Returns the ids of those tasks.
 
-        `last_task_id` tells which task was created last.
+        `last_task_id` returns the id of the task that was created last.
         """
         listed = self.tasks()
         last = last_task_id()
@@ -292,10 +295,10 @@ class TempFiles:
         return orphans
 
     def _look_at(self, task_id: int) -> TempFolderInfo | None:
-        """The folder with all that is below it; None when it is gone, or cannot be looked at just now.
+        """The folder with the size and newest write of all below it; None if it is gone, or cannot be read just now.
 
-        The times of folders count too: a file that is moved into place keeps its old one. A folder that cannot be
-        counted, however often it is tried, has been written long ago, so it goes first and at once.
+        The times of folders count too: a file that is moved into place keeps its old time. A folder that cannot be
+        walked gets the oldest time, so that it is removed first, and at once: walking it again would fail again.
         """
         folder = self.folder(task_id)
         try:
@@ -316,9 +319,9 @@ class TempFiles:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Everything below a folder. Links are told, never followed; what vanishes meanwhile, or is not there, is left out.
+    """Yield everything below a folder. Links are yielded, never followed; what is missing or vanishes is left out.
 
-    Raises Unlistable, when what comes before was told.
+    Raises Unlistable after yielding what comes before the obstacle.
     """
     try:
         fd = os.open(folder, _FOLDER)
@@ -330,7 +333,7 @@ def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _walk(folder: Path, fd: int, levels: int) -> Iterator[tuple[Path, os.stat_result]]:
-    """The same for an open folder, which is closed."""
+    """The same for an open folder. Closes it."""
     try:
         with os.scandir(fd) as found:
             entries = list(found)
@@ -341,7 +344,7 @@ def _walk(folder: Path, fd: int, levels: int) -> Iterator[tuple[Path, os.stat_re
                 below = os.open(entry.name, _FOLDER, dir_fd=fd) if stat.S_ISDIR(about.st_mode) else None
             except _VANISHED:
                 continue
-            except PermissionError as error:  # it may be listed, not entered
+            except PermissionError as error:  # it may be listed, but not entered
                 raise Unlistable(error.errno, "A folder may not be listed", str(path)) from error
             yield path, about
             if below is not None:
@@ -354,7 +357,7 @@ def _walk(folder: Path, fd: int, levels: int) -> Iterator[tuple[Path, os.stat_re
 
 
 def _files(folder: Path, task_id: int) -> Iterator[TempFileInfo]:
-    """Everything below the folder that is no folder."""
+    """Yield everything below the folder except folders."""
     for path, found in walk(folder):
         if not stat.S_ISDIR(found.st_mode):
             yield TempFileInfo(path=path, size=found.st_size, created_at=found.st_mtime, task_id=task_id)

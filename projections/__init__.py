@@ -1,4 +1,4 @@
-"""Answers kept ready: folds of the log into views that can be deleted and rebuilt at will."""
+"""Folds of the log into views, which hold answers ready and can be deleted and rebuilt at any time."""
 
 from .errors import BeyondTheLog, UnknownNotice, ViewsDamaged, ViewsFailed, ViewsGap
 from .queries.batches import Batch

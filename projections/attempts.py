@@ -1,6 +1,6 @@
 """The attempts of a task: when each began and ended, what was reserved and used, how far it came, and what followed.
 
-The fold that the story, the history, the web page, the export and the route read; it is nowhere else.
+The story, the history, the web page, the export and the route all read this one fold.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from ..events.system_events import LOCAL
 from ..events.task_events import AttemptOutcome, Estimated
 
 POINTS = 240
-"""Points of a curve, at most."""
+"""The most points of a curve."""
 CHECKPOINTS = 60
 
 
@@ -33,18 +33,18 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     life: int
     worker: str
-    """The node whose worker it was given to; `local`: the machine of the service. Empty: its start was not read."""
+    """The node of its worker; `local`: the machine of the service. Empty: its start was not read."""
     started_at: datetime
     waited: float
-    """Since the task was created or went back to the queue."""
+    """Seconds since the task was created or went back to the queue."""
     resumed: bool
     effective_priority: float
     memory_reserved: int
-    """What was set aside for it, by the estimate of then; 0 is unknown, here and below."""
+    """What was reserved for it, by the estimate at that time; 0 is unknown, here and below."""
     temp_reserved: int
     ended_at: datetime | None = None
     outcome: AttemptOutcome | None = None
-    """None while it runs; afterwards exactly one."""
+    """None while it runs."""
     duration: float | None = None
     progress: float = 0.0
     checkpoints: int = 0
@@ -53,22 +53,22 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     rule: str = ""
     """The retry rule that matched; empty when none did."""
     next_delay: float | None = None
-    """From its end until the next attempt was due; none when no other followed by itself."""
+    """Seconds from its end until the next attempt was due; None if no retry followed automatically."""
     memory_used: int = 0
     cpu_used: float = 0.0
     temp_used: int = 0
     time_used: float = 0.0
-    """In the handler itself."""
+    """Seconds in the handler itself."""
     estimate: Estimated | None = None
-    """What a look into the input led to; none: the one of the task's creation, or of an attempt before."""
+    """The estimate of its probe; None: that of the task's creation, or of an earlier attempt, still holds."""
     curve: tuple[Point, ...] = ()
-    """Its progress; of a long attempt only so many points, and always the latest."""
+    """Its progress over time; for a long attempt at most `POINTS` points, always with the latest."""
     saved: tuple[Point, ...] = ()
     """Its last checkpoints."""
 
 
 class AttemptsFold:
-    """The attempts of one task, carried on record by record. Not for several threads at once.
+    """The attempts of one task, folded record by record. Not for several threads at once.
 
     Records may be left out: an attempt whose start was not read begins where it was first seen.
     """
@@ -76,14 +76,14 @@ class AttemptsFold:
     def __init__(self) -> None:
         self._running: _Running | None = None
         self._failed: Attempt | None = None
-        """One that is over, and that another may follow."""
+        """An attempt that failed, and that another one may follow."""
         self._queued_at: datetime | None = None
         self._memory = self._temp = 0
         self._saved = 0.0
-        """How far the work was at the latest checkpoint: an attempt that resumes begins there."""
+        """The progress at the latest checkpoint, where a resumed attempt begins."""
 
     def add(self, record: Recorded) -> tuple[Attempt, ...]:
-        """The next record of the task. Answers the attempts of which nothing more can be told."""
+        """Fold in the next record of the task. Returns the attempts that are now complete."""
         told = list(self._close()) if isinstance(record.event, Started) else []
         match record.event:
             case Created() as event:
@@ -99,7 +99,7 @@ class AttemptsFold:
         return tuple(told)
 
     def unfinished(self) -> tuple[Attempt, ...]:
-        """The attempt that runs, as far as it has come, or one that has just failed."""
+        """The running attempt so far, or one that has just failed."""
         running = (self._running.so_far(),) if self._running else ()
         return (self._failed, *running) if self._failed else running
 
@@ -127,7 +127,7 @@ class AttemptsFold:
             yield replace(failed, next_delay=_seconds(at, event.due_at) if event.due_at else 0.0)
 
     def _close(self) -> Iterator[Attempt]:
-        """What is known of attempts whose end was not read."""
+        """End the attempts whose end was not read, with what is known of them."""
         yield from self.unfinished()
         self._failed = self._running = None
 
@@ -160,16 +160,16 @@ def attempts(records: Iterable[Recorded]) -> Iterator[Attempt]:
 
 
 class _Running:
-    """The attempt that the records are about."""
+    """The attempt that is running at the last record."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        """Without its points."""
+        """The attempt without its points."""
         self._curve = _Curve(POINTS)
         self._saved: deque[Point] = deque(maxlen=CHECKPOINTS)
 
     def follow(self, record: Recorded) -> None:
-        """A record that fell into it."""
+        """Fold in a record of the attempt."""
         before, self.attempt = self.attempt, _followed(self.attempt, record)
         point = Point(_seconds(before.started_at, record.recorded_at), self.attempt.progress)
         if self.attempt is not before:
@@ -178,17 +178,17 @@ class _Running:
             self._saved.append(point)
 
     def so_far(self) -> Attempt:
-        """As far as it has come."""
+        """The attempt as it is now."""
         return replace(self.attempt, curve=self._curve.points(), saved=tuple(self._saved))
 
 
 class _Curve:
-    """A curve of at most `most` points. When it is full, points that stand close to each other go."""
+    """A curve of at most `most` points. When it is full, points that are close to each other are dropped."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._apart = 0.0
-        """Seconds between two points, at least."""
+        """The least seconds between two points."""
         self._points: list[Point] = []
         self._last: Point | None = None
 
@@ -200,7 +200,7 @@ class _Curve:
             self._apart = 2 * point.after / self._most
             for one in full:
                 self._keep(one)
-            if len(self._points) >= self._most:  # all at one moment
+            if len(self._points) >= self._most:  # all at the same moment
                 self._points = self._points[::2]
 
     def _keep(self, point: Point) -> None:
@@ -215,7 +215,7 @@ class _Curve:
 
 
 def _followed(attempt: Attempt, record: Recorded) -> Attempt:
-    """The attempt after an event that fell into it."""
+    """The attempt after one of its events."""
     match record.event:
         case Progressed(progress=progress):
             return replace(attempt, progress=progress)

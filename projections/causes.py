@@ -1,4 +1,4 @@
-"""Because of what something was recorded: from an event back to the command that everything began with."""
+"""The causes of a record: from an event back to the command that everything began with."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,11 +7,11 @@ import msgspec
 from ..events import Recorded, Started
 
 MOST = 12
-"""Steps that are followed."""
+"""The most steps that are followed."""
 
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):
-    """Records that led to each other, the first cause at the front."""
+    """Records that led to each other, the first cause first."""
 
     records: tuple[Recorded, ...]
     command_id: str = ""
@@ -24,13 +24,13 @@ class TreePlace(msgspec.Struct, frozen=True):
     """Where a record stands in the tree of causes of its task."""
 
     cause: int
-    """The position of the record that led to it; 0: it came from a command, or by itself."""
+    """The position of the record that led to it; 0: it came from a command, or has no cause."""
     depth: int
-    """How many records of the task led to it, one after the other."""
+    """The length of the chain of the task's records that led to it."""
 
 
 def tree(records: Iterable[Recorded]) -> dict[int, TreePlace]:
-    """Position → place, of all records of a task, in order of position."""
+    """Position → place, for all records of a task, which are given in order of position."""
     places: dict[int, TreePlace] = {}
     before = 0
     for record in records:
@@ -52,14 +52,14 @@ def chain_to(
     """The chain that ends with the record.
 
     Args:
-        record: what is asked about.
-        read: the record at a position; none when it may not be seen.
-        before: the record of the same task before another one. A start is caused by what put the task into the queue.
+        record: the last record of the chain.
+        read: returns the record at a position; None if the reader may not see it.
+        before: returns the task's previous record. A start is caused by the record that put the task into the queue.
     """
     found = [record]
     while len(found) < MOST:
         if position := _told(record):
-            cause = read(position) if 0 < position < record.position else None  # causes come first: there is no circle
+            cause = read(position) if 0 < position < record.position else None  # causes come first: there is no cycle
         elif isinstance(record.event, Started):
             cause = before(record)
         else:

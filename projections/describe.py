@@ -1,4 +1,4 @@
-"""An event as one line that a person reads."""
+"""Describes an event in one line for a person."""
 
 from typing import assert_never
 
@@ -47,7 +47,7 @@ from ..events.system_events import (
 
 
 def describe(event: Event) -> str:
-    """What happened. When, who and why are in the envelope."""
+    """Describe what happened. When, who and why are in the envelope."""
     match event:
         case Created():
             return _created(event)
@@ -75,7 +75,7 @@ def describe(event: Event) -> str:
 
 
 def _percent(progress: float) -> str:
-    """Rounded down, so that 100 % means all of it."""
+    """The progress rounded down, so that 100 % means all of it."""
     return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 

@@ -1,10 +1,10 @@
-"""What can go wrong with the views. None of it touches the truth: the log alone is that."""
+"""Errors of views and of seals. None of them touches the truth, which is the log alone."""
 
-from ..events.errors import TasktrailError
+from ..events.errors import NotReady, TasktrailError
 
 
 class ViewsGap(TasktrailError):
-    """The records handed over do not follow on the last one applied."""
+    """The given records do not follow the last one applied."""
 
     code = "views_gap"
     status = 500
@@ -13,7 +13,7 @@ class ViewsGap(TasktrailError):
 
 
 class ViewsFailed(TasktrailError):
-    """SQLite cannot read or write views.db, or somebody else has replaced it."""
+    """SQLite cannot read or write views.db, or another program has replaced it."""
 
     code = "views_failed"
     status = 503
@@ -22,15 +22,20 @@ class ViewsFailed(TasktrailError):
 
 
 def views_behind(position: int, trouble: Exception) -> ViewsFailed:
-    """The views cannot get to a position, for this reason. What to do about it is that error's, said once."""
+    """The error for views that cannot reach a position because of `trouble`. It has the remedy of that error."""
     if isinstance(trouble, TasktrailError):
         told = f"The views have not reached position {position}: {trouble.message}"
         return ViewsFailed(told, remedy=trouble.advice)
     return ViewsFailed(f"The views have not reached position {position}: {trouble}")
 
 
+def views_late(position: int, within: float) -> NotReady:
+    """The error for views that did not reach a position in time. `within`: the seconds that were waited."""
+    return NotReady(f"The views have not reached position {position} within {within:g} s")
+
+
 class ViewsDamaged(ViewsFailed):
-    """What stands in views.db is not what was written there."""
+    """The content of views.db is not what was written there."""
 
     code = "views_damaged"
     title = "The views are damaged"
@@ -38,7 +43,7 @@ class ViewsDamaged(ViewsFailed):
 
 
 class BeyondTheLog(TasktrailError):
-    """Something was asked for at or behind a position that the log has not reached."""
+    """The request names a position that the log has not reached."""
 
     code = "beyond_the_log"
     status = 409
@@ -56,7 +61,7 @@ class UnknownNotice(TasktrailError):
 
 
 class SealUnfit(TasktrailError):
-    """A seal, a key or a proof is not what it is taken for."""
+    """A seal, a key or a proof is not valid, or is missing."""
 
     code = "seal_unfit"
     status = 409
@@ -65,7 +70,7 @@ class SealUnfit(TasktrailError):
 
 
 class NothingMade(SealUnfit):
-    """There is no provenance of a file that a task has not made, or whose hash was not recorded."""
+    """There is no provenance, because the task has made no file, or its hash was not recorded."""
 
     code = "nothing_made"
     title = "The task has made no file that is known by its hash"
@@ -73,7 +78,7 @@ class NothingMade(SealUnfit):
 
 
 class NotAsSealed(SealUnfit):
-    """The log is another one than a seal speaks of."""
+    """The log is not the one that a seal describes."""
 
     code = "not_as_sealed"
     title = "The log is not as it was sealed"
@@ -99,7 +104,7 @@ class UnknownWitness(TasktrailError):
 
 
 class WitnessesDamaged(TasktrailError):
-    """The file with the witnesses is not what was written there. Seals are made all the same; nobody is asked."""
+    """The file with the witnesses was altered. Seals are still made, but no witness is asked."""
 
     code = "witnesses_damaged"
     status = 503

@@ -1,4 +1,4 @@
-"""The history of one task, for a person: a line for each event, and its attempts with what became of each."""
+"""The history of one task, for a person: a line for each event, and its attempts with their outcomes."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -31,21 +31,21 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of one task, in order."""
+    """The whole history of one task."""
 
     task_id: int
     attempts: tuple[Attempt, ...]
     lines: tuple[Line, ...]
     waited: float
-    """Seconds that it waited, summed up: before attempts, before ends that came without one, and until now."""
+    """Seconds that it waited in all: before attempts, before ends without an attempt, and until now."""
     ran: float
-    """Seconds in attempts, summed up."""
+    """Seconds in all attempts."""
     still: Literal["waits", "runs", ""]
-    """Which of the two goes on; empty for a task that is over."""
+    """Whether it waits or runs now; empty for a task that is over."""
 
 
 def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHistory:
-    """The history of a task from its `records`, in order of position. What goes on is counted until `now`."""
+    """The history of a task from its `records`, in order of position. What goes on counts until `now`."""
     attempts = tuple(attempts_of(records))
     waited, waits_since = _waited(records)
     runs_since = attempts[-1].started_at if attempts and attempts[-1].outcome is None else None
@@ -60,7 +60,7 @@ def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHis
 
 
 def _until(now: datetime, since: datetime | None) -> float:
-    """The clock of the process that asks may be behind."""
+    """Seconds since then; never negative, as the clock of the asking process may be slow."""
     return max(0.0, _seconds(since, now)) if since else 0.0
 
 
@@ -82,7 +82,7 @@ def _lines(records: Sequence[Recorded]) -> tuple[Line, ...]:
 
 
 def _waited(records: Iterable[Recorded]) -> tuple[float, datetime | None]:
-    """Seconds of all waits that are over, and since when it waits if it does."""
+    """Seconds of all finished waits, and since when the task waits now, if it does."""
     waited, since = 0.0, None
     for record in records:
         match record.event:
@@ -99,7 +99,7 @@ def _seconds(start: datetime, end: datetime) -> float:
 
 
 def recall_from(log: ReadableLog) -> Recall:
-    """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept."""
+    """The `Recall` of an `Outbox` from this log: for forgotten tasks, and for notices whose state it does not keep."""
 
     def recall(task_id: int, position: int) -> tuple[TaskState, Recorded] | None:
         records = [record for record in log.read_task(task_id, adjusted=True) if record.position <= position]

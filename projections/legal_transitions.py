@@ -1,4 +1,4 @@
-"""Whether a history keeps the rules: the state machine written down a second time, apart from `decide` and `evolve`.
+"""Checks that a history keeps the rules: the state machine, written a second time, apart from `decide` and `evolve`.
 
 Pure. After a breach it goes on as if the event had been right, so that one fault gives one finding.
 """
@@ -28,11 +28,11 @@ from ..events.task_events import is_erased, unique_key_of
 from ..events.values import EARLIEST, LATEST
 
 _Move: TypeAlias = str
-"""An event's tag; of a failure and a retry with what sets them apart."""
+"""An event's tag; failures and retries have more than one move."""
 
 _WAITING = ("pending", "retrying")
 _OVER = ("completed", "failed", "cancelled")
-# "failing" stands between a failure that is not final and the `Retried` that must come right behind it.
+# "failing" stands between a failure that is not final and the `Retried` that must follow at once.
 _LAW: dict[tuple[str, _Move], str] = {
     ("new", "created"): "pending",
     **{(status, "started"): "running" for status in _WAITING},
@@ -51,47 +51,47 @@ _LEADS_TO: dict[_Move, str] = {move: after for (_before, move), after in _LAW.it
 
 
 class _Track(msgspec.Struct, gc=False):
-    """What must be known of a task to judge its next event."""
+    """The facts about a task that are needed to judge its next event."""
 
     status: str = "new"
     attempt: int = 0
     life: int = 1
     position: int = 0
     created: bool = False
-    """Whether its first record was there, so that it is known whether it has a key …"""
+    """Whether its first record was read, so that it is known whether it has a key …"""
     hidden: bool = False
-    """… unless that is encrypted, or was erased."""
+    """… unless that record is encrypted or erased."""
     losses: int = 0
-    """How often all had been lost when its status was told."""
+    """The number of losses of all tasks that its status takes into account."""
 
 
 class _Needs:
-    """Which tasks those that are open refer to: these may not be forgotten before them."""
+    """The tasks that open tasks refer to. They must not be forgotten before these."""
 
     def __init__(self) -> None:
         self._of: dict[int, frozenset[int]] = {}
-        """Open task → those that it refers to."""
+        """Open task → the tasks that it refers to."""
         self._needing: dict[int, set[int]] = {}
-        """Task → the open ones that refer to it."""
+        """Task → the open tasks that refer to it."""
 
     def add(self, task_id: int, others: Iterable[int]) -> None:
-        """The task is open, and refers to others."""
+        """Note that the task is open and refers to others."""
         if task_id not in self._of:
             self._of[task_id] = frozenset(others)
             for other in self._of[task_id]:
                 self._needing.setdefault(other, set()).add(task_id)
 
     def remove(self, task_id: int) -> None:
-        """The task is over, or nobody knows."""
+        """Note that the task is over, or that its status is unknown."""
         for other in self._of.pop(task_id, ()):
             self._needing[other].remove(task_id)
             if not self._needing[other]:
                 del self._needing[other]
 
     def broken_by(self, gone: Sequence[NumberRange]) -> Iterator[tuple[int, int]]:
-        """Each task that is gone beside one that is not and refers to it.
+        """Each forgotten task, with each task that is not forgotten and refers to it.
 
-        It takes as long as the fewer of both: a log may forget a thousand times, and have many tasks that wait.
+        It walks the smaller of the two sets: a log may forget a thousand times, and have many waiting tasks.
         """
         few = sum(last - first + 1 for first, last in gone) < len(self._needing)
         numbers = (number for first, last in gone for number in range(first, last + 1))
@@ -103,7 +103,7 @@ class _Needs:
 
 
 class Lawbook:
-    """Judges records in order. Kept in memory: a few numbers a task."""
+    """Judges records in order. It keeps a few numbers for each task in memory."""
 
     def __init__(self) -> None:
         self._tracks: dict[int, _Track] = {}
@@ -112,21 +112,21 @@ class Lawbook:
         self._holders: dict[str, int] = {}
         """Key → the open task that has it."""
         self._refers: dict[int, tuple[int, ...]] = {}
-        """Task that refers to others → these."""
+        """Task → the tasks that it refers to, if any."""
         self._needs = _Needs()
         self._rules: dict[int, tuple[RetentionRule, ...]] = {}
-        """Where rules of retention are recorded → the rules."""
+        """Position of a `RetentionConfigured` → its rules."""
         self._complete = True
-        """Whether all records of the service were there to be judged."""
+        """Whether all records of the service could be judged."""
         self._epoch = 0
         self._unknown = False
-        """Whether there may be tasks of which no record was there to be judged."""
+        """Whether there may be tasks without a single record that could be judged."""
         self._until = 0
         """All tasks up to this one have a track."""
         self._losses = 0
-        """How often all tasks were lost. Each learns of it when it is asked for: there may be many losses and tasks."""
+        """How often all tasks were lost. A track is updated when it is used: there may be many losses and tasks."""
         self._failing: set[int] = set()
-        """The tasks that failed, and are to be retried by the very next record."""
+        """The tasks that failed and must be retried by the next record."""
 
     @property
     def tasks(self) -> int:
@@ -134,9 +134,9 @@ class Lawbook:
         return len(self._tracks)
 
     def judge(self, record: Recorded) -> Iterator[str]:
-        """What is wrong with the record, in words."""
+        """The faults of the record, in words."""
         of_schedule = record.event.fire_time if isinstance(record.event, Created | Deduplicated) else None
-        if of_schedule is not None and not EARLIEST <= of_schedule < LATEST:  # no run comes behind it
+        if of_schedule is not None and not EARLIEST <= of_schedule < LATEST:  # no later run could follow
             yield "it is the run of a time that is not between the years 1970 and 9900"
         if type(record.event) in SYSTEM_TAGS:
             yield from self._judge_system(record, record.event)
@@ -146,7 +146,7 @@ class Lawbook:
             yield from self._judge_task(record)
 
     def lose(self, task_id: int) -> None:
-        """A record of the task is not there to be judged: whatever comes next must be believed."""
+        """Note that a record of the task cannot be judged: its next record has to be believed."""
         if task_id == 0:
             self._complete = False
             return
@@ -155,7 +155,7 @@ class Lawbook:
         self._failing.discard(task_id)
 
     def lose_all(self) -> None:
-        """Records are not there to be judged, and whose they were is not known."""
+        """Note that records of unknown tasks cannot be judged."""
         self._losses += 1
         self._failing.clear()
         self._holders.clear()
@@ -163,17 +163,17 @@ class Lawbook:
         self._unknown, self._complete = True, False
 
     def lose_retries(self) -> None:
-        """Records are missing: what was to follow on a failure may be among them."""
+        """Note that records are missing: the retries that had to follow failures may be among them."""
         for task_id in tuple(self._failing):
             self.lose(task_id)
 
     def end(self) -> Iterator[tuple[int, str]]:
-        """What is wrong with the end of the log: (position, words)."""
+        """The faults that show at the end of the log: (position, words)."""
         for task_id in sorted(self._failing):
             yield self._tracks[task_id].position, f"task {task_id} failed, was to be retried, and no `retried` follows"
 
     def _track(self, task_id: int) -> _Track | None:
-        """What is known of a task by now."""
+        """The present track of a task; None if it has none."""
         track = self._tracks.get(task_id)
         if track is not None and track.losses < self._losses:
             track.status, track.losses = "lost", self._losses
@@ -225,7 +225,7 @@ class Lawbook:
             self._failing.discard(task_id)
 
     def _judge_created(self, event: Created, task_id: int) -> Iterator[str]:
-        if self._unknown:  # each task has a larger number than those before it
+        if self._unknown:  # task numbers only grow
             for before in range(self._until + 1, task_id):
                 self._tracks.setdefault(before, _Track("lost", losses=self._losses))
             self._until = max(self._until, task_id - 1)
@@ -273,17 +273,17 @@ class Lawbook:
                 yield from self._judge_forgotten(record, event)
 
     def _judge_forgotten(self, record: Recorded, event: TasksForgotten) -> Iterator[str]:
-        """Of what was forgotten itself the stubs tell; here is what the records that are left say of it."""
+        """Judge a drop by the records that are left. The check of stubs judges the dropped records themselves."""
         kind, _, at = record.causation_id.partition(":")
         if kind == "event" and self._complete and event.rule not in self._rules.get(_number(at), ()):
             yield f"tasks were forgotten by a rule that is not recorded at {at[:20]}"
-        with suppress(ValueError):  # it explains no stub, and that is told
+        with suppress(ValueError):  # unreadable ranges explain no stub, which the check of stubs reports
             gone = spans_of(event.tasks)
             for other, task_id in self._needs.broken_by(gone):
                 yield f"task {other} is forgotten, and task {task_id}, which is open, refers to it"
 
     def _may_answer(self, task_id: int) -> bool:
-        """Whether a task is open with a key, as far as that is known."""
+        """Whether a task is open and has a key, as far as is known."""
         track = self._track(task_id)
         if track is None:
             return self._unknown
@@ -309,7 +309,7 @@ def _move(event: Event) -> _Move:
 
 
 def _judge_details(event: Event, track: _Track, record: Recorded) -> Iterator[str]:
-    """Of a move that is legal: whether what the event says of itself is true."""
+    """The details of a legal move that contradict the track."""
     running = track.status == "running"
     match event:
         case Failed(outcome=outcome) if (outcome == "not_started") == running:

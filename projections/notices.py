@@ -1,4 +1,4 @@
-"""Whom an event is told to, and the names of notices. Pure: the same for the outbox, the view and a redelivery."""
+"""The receivers of an event, and the names of notices. Pure: the same for the outbox, the view and a redelivery."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from ..events.task_events import Told, is_terminal
 Channel: TypeAlias = Literal["webhook", "callback", "email", "apprise"]
 
 USUAL: tuple[Told, ...] = ("started", "completed", "failed", "cancelled")
-"""What a webhook hears of when the task names nothing (`notify_on`); mail and targets only of the end."""
+"""The events for a webhook if the task names none (`notify_on`); of these, mail and targets get only the end."""
 
 ENDS: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 
@@ -25,10 +25,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """One message to one receiver, with everything its sender needs."""
 
     notice_id: str
-    """The same over all tries, restarts and redeliveries, and unlike that of any other log's notices."""
+    """The same over all tries, restarts and redeliveries, and unique among the notices of all logs."""
     channel: Channel
     target: str
-    """An address of the web or of mail, as the task was given it, or the name of a target of the configuration."""
+    """A web or mail address, as the task has it, or the name of a target in the configuration."""
     event: str
     position: int
     recorded_at: datetime
@@ -43,16 +43,16 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TELLING = ("notify_", "callback_url")
-"""How the names of the fields of `Created` begin that say who is told. A task without any of them tells nobody."""
+"""The beginnings of the names of `Created`'s fields that name receivers. A task without these notifies nobody."""
 
 
 def tells_somebody(spec: Created) -> bool:
-    """Whether the task has anybody to tell at all."""
+    """Whether the task has any receiver."""
     return bool(spec.notify_webhook or spec.callback_url or spec.notify_email or spec.notify_targets)
 
 
 def receivers(spec: Created, event: Any) -> Iterator[tuple[Channel, str]]:
-    """How and to whom a task's event is told. The callback hears of every end, whatever `notify_on` says."""
+    """Channel and target of each receiver of an event. The callback gets every end, whatever `notify_on` says."""
     ends = is_terminal(event)
     told = (ends or not isinstance(event, Failed)) and EVENT_TAGS[type(event)] in (spec.notify_on or USUAL)
     if spec.notify_webhook and told:
@@ -67,18 +67,18 @@ def receivers(spec: Created, event: Any) -> Iterator[tuple[Channel, str]]:
 
 
 def log_id(first: Recorded) -> str:
-    """What sets the notices of one log apart from those of every other: made of its first record."""
+    """The id that distinguishes the notices of one log from those of all others, made from its first record."""
     return first.hash.hex()[:_LOG_ID]
 
 
 def notice_id(log: str, record: Recorded, channel: Channel, target: str) -> str:
-    """The name of a notice: log, task, life, version of the event, channel; of targets also which one."""
+    """The name of a notice: log, task, life, version of the event, channel; for a target also its name."""
     name = f"{log}-{record.task_id}-{record.life}-{record.version}-{channel}"
     return f"{name}-{target}" if channel == "apprise" else name
 
 
 def redelivery(log: str, records: Sequence[Recorded], name: str) -> RedeliveryRequested | None:
-    """The wish to have a notice sent again; none when the task, whose `records` these are, has no such notice."""
+    """The event that requests a notice again; None if the task with these `records` has no such notice."""
     spec = records[0].event
     if not isinstance(spec, Created):
         return None

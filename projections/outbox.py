@@ -1,6 +1,6 @@
-"""Which notices are due: a fold of task events and delivery records. Pure: no clock, file or network.
+"""The notices that are due: a fold of task events and delivery records. Pure: no clock, file or network.
 
-After a restart the same fold gives the same notices under the same ids, so a receiver can tell a repetition.
+After a restart the same fold gives the same notices under the same ids, so a receiver can recognise a repetition.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class KeptNotice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A notice that waits, with its place in the order of sending."""
+    """A waiting notice in a snapshot, with its place in the order of sending."""
 
     notice_id: str
     channel: Channel
@@ -47,7 +47,7 @@ class KeptNotice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class KeptOutbox(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole outbox."""
+    """The whole outbox, for a snapshot."""
 
     position: int
     log_id: str
@@ -61,11 +61,11 @@ class KeptOutbox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 KEPT_STATES = 1000
-"""This many pending notices keep their task's state in memory; for the others the log is read when they are due."""
+"""Up to this many pending notices keep their task's state in memory; for others the log is read when they are due."""
 
 
 class Due(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A place in the order of sending. Out of date when the notice is gone or was rescheduled since."""
+    """An entry in the order of sending. It is stale if the notice is gone or was rescheduled since."""
 
     at: datetime
     position: int
@@ -76,31 +76,31 @@ class Due(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class Pending(msgspec.Struct, gc=False):
-    """One notice."""
+    """A notice that is neither delivered nor given up."""
 
     task_id: int
     position: int
-    """Of the record that it tells of."""
+    """Position of the record that it reports."""
     target: str
     tries: int = 0
     turn: int = 0
-    """Which entry in the order of sending is the one that counts."""
+    """The number of its valid entry in the order of sending."""
     told: tuple[Recorded, TaskState] | None = None
-    """The record and the task after it, where there was room to keep them."""
+    """The record and the task after it, if there was room to keep them."""
 
 
 class PendingNotices:
-    """By id, and in the order of sending."""
+    """The pending notices, by id and in the order of sending."""
 
     def __init__(self, kept_states: int = KEPT_STATES) -> None:
         self.by_id: dict[str, Pending] = {}
         self._room = kept_states
-        """How many more may keep their state."""
+        """How many more notices may keep their state."""
         self._times: list[Due] = []
         self._turns = 0
 
     def post(self, notice_id: str, target: str, record: Recorded, state: TaskState) -> Pending:
-        """A new one, with no place in the order yet."""
+        """Add a notice, without a place in the order of sending yet."""
         pending = Pending(record.task_id, record.position, target)
         if self._room > 0:
             self._room -= 1
@@ -109,7 +109,7 @@ class PendingNotices:
         return pending
 
     def schedule(self, notice_id: str, channel: str, at: datetime) -> None:
-        """It is sent at `at`, and no more when it was to be sent before."""
+        """Set the time of sending; it replaces an earlier one."""
         pending = self.by_id[notice_id]
         self._turns += 1
         pending.turn = self._turns
@@ -120,37 +120,37 @@ class PendingNotices:
             heapify(self._times)
 
     def come_back(self, now: datetime) -> None:
-        """The clock was far ahead until now: what was to be sent at one of its times is due."""
+        """Correct the times later than `now`, because the clock was far ahead until now: those notices are due."""
         self._times = [replace(due, at=min(due.at, now)) for due in self._times]
         heapify(self._times)
 
     def forget(self, notice_id: str) -> None:
-        """It is delivered, or given up."""
+        """Remove a notice that is delivered or given up."""
         if self.by_id.pop(notice_id).told is not None:
             self._room += 1
 
     def take_due(self, now: datetime) -> Iterator[Due]:
-        """What has become due by `now`, the longest due first. Each comes once, until it is scheduled again."""
+        """Take the notices due at `now`, the longest due first. Each comes once, until it is scheduled again."""
         while self._drop_stale() and self._times[0].at <= now:
             yield heappop(self._times)
 
     def next_due(self) -> datetime | None:
-        """When the next one that was not handed out is due, be it past or future."""
+        """When the next notice that was not taken is due, in the past or the future."""
         return self._times[0].at if self._drop_stale() else None
 
     def counts(self, due: Due) -> bool:
-        """Whether what was handed out still waits for just that delivery."""
+        """Whether the notice still waits for just this delivery."""
         pending = self.by_id.get(due.notice_id)
         return pending is not None and pending.turn == due.turn
 
     def _drop_stale(self) -> bool:
-        """Let the first entry be one that counts; whether there is one."""
+        """Drop stale entries from the front; returns whether a valid one is left."""
         while self._times and not self.counts(self._times[0]):
             heappop(self._times)
         return bool(self._times)
 
     def kept(self) -> tuple[int, list[KeptNotice]]:
-        """The number of turns so far, and all notices as data. What was handed out is not among them."""
+        """The number of turns so far, and all notices as data, except those that were taken."""
         return self._turns, [self._kept(due) for due in sorted(self._times) if self.counts(due)]
 
     def _kept(self, due: Due) -> KeptNotice:
@@ -167,7 +167,7 @@ class PendingNotices:
         )
 
     def restore(self, turns: int, notices: Iterable[KeptNotice]) -> None:
-        """Bring a new one to where it was when `kept` was asked."""
+        """Bring a new object to the state that `kept` has returned."""
         self._turns = turns
         for one in notices:
             self.by_id[one.notice_id] = Pending(one.task_id, one.position, one.target, one.tries, one.turn)
@@ -182,10 +182,10 @@ Recall: TypeAlias = Callable[[int, int], tuple[TaskState, Recorded] | None]
 
 
 class Outbox:
-    """Feed it every record in order; ask what is due; what became of a delivery comes back as a record.
+    """The fold of notices: apply every record in order, then take what is due. Outcomes come back as records.
 
-    In memory are unfinished tasks that notify somebody, and notices not delivered. A task that has ended is forgotten;
-    when it is retried by hand, or a notice of it is wanted again, `recall` brings it back.
+    It keeps unfinished tasks that have receivers, and undelivered notices. A task that has ended is forgotten; when it
+    is retried by hand, or a notice of it is requested again, `recall` brings it back.
     """
 
     def __init__(self, recall: Recall, *, kept_states: int = KEPT_STATES) -> None:
@@ -194,7 +194,7 @@ class Outbox:
         self._pending = PendingNotices(kept_states)
         self._disabled: set[str] = set()
         self.mail = MailPace()
-        """What mail each address has had of late."""
+        """The mail that each address has had lately."""
         self._jumps = Jumps()
         self._log_id = ""
         self._position = 0
@@ -205,7 +205,7 @@ class Outbox:
         return self._position
 
     def __len__(self) -> int:
-        """How many notices are neither delivered nor given up."""
+        """The number of notices that are neither delivered nor given up."""
         return len(self._pending.by_id)
 
     def apply(self, records: Iterable[Recorded]) -> None:
@@ -221,11 +221,11 @@ class Outbox:
             self._position = record.position
 
     def pass_over(self, position: int) -> None:
-        """What is up to there and was not folded in concerns no notice."""
+        """Skip the records up to a position: those that were not applied concern no notice."""
         self._position = max(self._position, position)
 
     def kept(self) -> KeptOutbox:
-        """Everything, as data. Only of an outbox that nothing was taken from: what was handed out is not in it."""
+        """The whole state, as data. Only for an outbox from which nothing was taken: taken notices are not in it."""
         turns, notices = self._pending.kept()
         return KeptOutbox(
             position=self._position,
@@ -239,7 +239,7 @@ class Outbox:
         )
 
     def restore(self, kept: KeptOutbox) -> None:
-        """Bring a new outbox to where `kept` was taken."""
+        """Bring a new outbox to the state `kept`."""
         self._position, self._log_id = kept.position, kept.log_id
         self._disabled = set(kept.disabled)
         self.mail.restore(kept.mail)
@@ -248,15 +248,15 @@ class Outbox:
         self._pending.restore(kept.turns, kept.notices)
 
     def take_due(self, now: datetime) -> Iterator[Due]:
-        """What has become due by `now`, the longest due first. Each comes once, until a record reschedules it."""
+        """Take the notices due at `now`, the longest due first. Each comes once, until a record reschedules it."""
         return self._pending.take_due(now)
 
     def next_due(self) -> datetime | None:
-        """When the next notice that was not handed out is due, be it past or future."""
+        """When the next notice that was not taken is due, in the past or the future."""
         return self._pending.next_due()
 
     def counts(self, due: Due) -> bool:
-        """Whether what was handed out still waits for just that delivery."""
+        """Whether the notice still waits for just this delivery."""
         return self._pending.counts(due)
 
     def task_of(self, due: Due) -> int:
@@ -264,7 +264,7 @@ class Outbox:
         return self._pending.by_id[due.notice_id].task_id
 
     def notice(self, due: Due) -> Notice | None:
-        """The whole notice; none when the log no longer has its task."""
+        """The whole notice; None if the log no longer has its task."""
         pending = self._pending.by_id[due.notice_id]
         told = pending.told or self._recalled(pending)
         return None if told is None else _notice(due, pending.tries, *told)
@@ -313,11 +313,11 @@ class Outbox:
                 self._post(notice_id(self._log_id, record, channel, target), channel, target, record, state)
 
     def _evolved(self, record: Recorded, event: "Event") -> TaskState | None:
-        """The task after the event; none when it notifies nobody."""
+        """The task after the event; None if it has no receiver."""
         if isinstance(event, Created):
             return create(record.task_id, event, record.recorded_at) if tells_somebody(event) else None
         state = self._tasks.get(record.task_id)
-        if state is None and isinstance(event, Retried):  # by hand: only then was the task forgotten
+        if state is None and isinstance(event, Retried):  # a retry by hand: only then can the task be forgotten
             recalled = self._recall(record.task_id, record.position - 1) if event.cause == "manual" else None
             state = recalled[0] if recalled and tells_somebody(recalled[0].spec) else None
         return evolve(state, cast("TaskEvent", event), record.recorded_at) if state is not None else None
@@ -351,13 +351,13 @@ class Outbox:
             self._pending.schedule(event.notice_id, event.channel, event.until)
 
     def _disable(self, target: str) -> None:
-        """The receiver is gone: what was for it is not sent."""
+        """Drop the notices to a receiver that is gone."""
         self._disabled.add(target)
         for name in [name for name, pending in self._pending.by_id.items() if pending.target == target]:
             self._forget(name, target)
 
     def _erase(self, tasks: frozenset[int]) -> None:
-        """Nobody is told of these any more: where to is what was erased."""
+        """Drop the notices of erased tasks: their addresses are erased, too."""
         for name in [name for name, pending in self._pending.by_id.items() if pending.task_id in tasks]:
             self._forget(name, self._pending.by_id[name].target)
 

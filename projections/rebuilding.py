@@ -1,6 +1,6 @@
-"""Views built anew beside the live ones while those are read and written: compared with them, then put in their place.
+"""Rebuilds views beside the live ones, which stay in use: compares both, then replaces the live ones.
 
-Building reads the log and nothing else. Nothing is executed again: no notice goes out and no clock is asked.
+Building reads only the log. Nothing is executed again: no notice goes out and no clock is read.
 """
 
 import sqlite3
@@ -19,48 +19,49 @@ from .views.writer import TaskViews
 
 
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
-    """Views that were built anew."""
+    """The result of a rebuild."""
 
     position: int
-    """How far they had come in the log when they were compared."""
+    """The position in the log at which old and new views were compared."""
     differences: tuple[Finding, ...] = ()
-    """What stood otherwise in those before."""
+    """Where the old views differed."""
     more: int = 0
     """Differences beyond those listed."""
 
 
 def build_beside(log: LogReader, path: Path, progress: ReportProgress | None = None) -> Rebuilt:
-    """Build the views once more in a file beside, as of the position of those in `path`, and compare them.
+    """Build the views anew in a file beside, up to the position of those in `path`, and compare both.
 
-    The live ones may be read and written meanwhile. Those that cannot be compared differ, and there may be none.
+    The live views may be read and written meanwhile, and may not exist. If they cannot be compared they count as
+    different.
     """
     beside = beside_of(path)
     schema.delete_files(beside)
     findings = Findings()
     position = compare(log, path, findings, progress, beside) if path.exists() else None
-    if position is None or log.drops(position):  # of what was forgotten meanwhile some may have been read
+    if position is None or log.drops(position):  # records that were forgotten meanwhile may have been read
         position = build(log, path, progress)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)
 
 
 def build(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> int:
-    """Build the views anew in a file beside, up to the end of the log, without a look at those in `path`."""
+    """Build the views anew in a file beside, up to the end of the log, without comparing them with those in `path`."""
     position = log.head().position
     build_anew(log, beside_of(path), progress)
     return position
 
 
 def build_anew(log: ReadableLog, beside: Path, progress: ReportProgress | None = None) -> None:
-    """Build the views once more in the file `beside`, and compare them with nothing."""
+    """Build the views anew in the file `beside`, without comparing them."""
     build_views(log, beside, progress).close()
 
 
 def put_in_place(
     log: ReadableLog, path: Path, progress: ReportProgress | None = None, beside: Path | None = None
 ) -> int:
-    """Bring what was built beside up to the log, then replace the live views by it, in one transaction.
+    """Bring the views that were built beside up to the log, then replace the live views by them in one transaction.
 
-    Nobody may write to the live ones meanwhile; who reads them sees the old or the new. Answers with the position.
+    Nothing may write to the live views meanwhile; a reader sees either the old or the new ones. Returns the position.
     """
     beside = beside or beside_of(path)
     try:
@@ -76,17 +77,17 @@ def put_in_place(
 
 
 def discard(path: Path) -> None:
-    """Remove what a rebuild that was cut off has left."""
+    """Remove the files of an interrupted rebuild."""
     schema.delete_files(beside_of(path))
 
 
 def beside_of(path: Path) -> Path:
-    """Where views are built beside those in `path`. Not where damaged views are: both may be built at once."""
+    """The file in which views are built beside those in `path`. Damaged ones use another: both may run at once."""
     return path.with_name(f"{path.name}.beside")
 
 
 def clear_write_ahead_log(path: Path) -> None:
-    """Have all pages of the live views in their file, and none beside it. Raises `ViewsFailed` while somebody reads."""
+    """Fold the write-ahead log of the live views into their file. Raises `ViewsFailed` while they are being read."""
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as conn:
             busy = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

@@ -1,7 +1,7 @@
-"""The story of one task for a page: bounded however long its life is, and carried on record by record.
+"""The story of one task for a page: bounded however long its life is, and folded record by record.
 
-`history` tells everything. This keeps the first and the last lines, and the last attempts. Of a task with very many
-records only some are read at all: `skim`.
+`history` has everything. This keeps the first and the last lines, and the last attempts. If a task has very many
+records, `skim` reads only some of them.
 """
 
 from collections import deque
@@ -17,27 +17,27 @@ from .describe import describe
 from .history import Line
 
 ATTEMPTS = 30
-"""Attempts that are kept, the last ones."""
+"""The number of last attempts that are kept."""
 FIRST_LINES, LAST_LINES = 20, 80
 TEXT = 4096
-"""Characters of a line."""
+"""The most characters of a line."""
 _SERIES = ("progressed", "checkpointed")
 
 _AT_ONCE = 500
 _READ = 4_000
-"""Records that are read of the end of a long life; its beginning is read up to `_AT_ONCE`."""
+"""Records that are read from the end of a long life; from its beginning, `_AT_ONCE` are read."""
 _SAMPLES = 200
-"""Records that are looked at in between."""
+"""Records that are sampled in between."""
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told of a task."""
+    """The lines and attempts of a task that are shown."""
 
     lines: tuple[Line, ...]
     lines_left_out: int
-    """Lines that there would be between the first and the last ones."""
+    """The number of lines left out between the first and the last ones."""
     records_left_out: int
-    """Records that were not read."""
+    """The number of records that were not read."""
     attempts: tuple[Attempt, ...]
     attempts_left_out: int
 
@@ -60,14 +60,14 @@ class StoryFold:
         self._ended = 0
 
     def add(self, record: Recorded) -> None:
-        """The next record of the task."""
+        """Fold in the next record of the task."""
         self._tell(record)
         self._try(record)
         self.version = record.version
         self.last = record
 
     def pass_over(self, version: int, samples: Sequence[Recorded]) -> None:
-        """Leave out the records up to a version, but for some of them, which only show how far an attempt was."""
+        """Skip the records up to a version, except some samples, which only show how far an attempt was."""
         self._records_left_out += version - self.version
         for record in samples:
             if isinstance(record.event, Progressed | Checkpointed):
@@ -76,7 +76,7 @@ class StoryFold:
         self._series = 0
 
     def story(self) -> Story:
-        """What is told so far."""
+        """The story so far."""
         return Story(
             lines=(*self._first, *self._lines),
             lines_left_out=self._told - len(self._first) - len(self._lines),
@@ -121,9 +121,9 @@ def story_line(record: Recorded, before: Recorded | None) -> Line:
 
 
 def skim(fold: StoryFold, read: Callable[[int, int], Sequence[Recorded]], version: int) -> None:
-    """Carry a fold on to a version of the task; of very many records the ones in the middle are left out.
+    """Carry a fold on to a version of the task; if there are very many records, the middle is left out.
 
-    `read` answers the next records behind a version, at most so many.
+    `read` gets a version and a number, and returns at most that many of the next records.
     """
     if version - fold.version > _AT_ONCE + _READ:
         for record in read(fold.version, _AT_ONCE):

@@ -1,7 +1,7 @@
 """Checks a log: its schema, structure and indexes; the chain, the numbering and the rules, row by row; then the views.
 
-It reads what is there and never raises on damage: each fault is a finding with its position. It can be run beside a
-live service, on a copy, or with no service at all.
+It only reads, and never raises on damage: each fault is a finding with its position. It can run beside a live service,
+on a copy, or with no service at all.
 """
 
 import json
@@ -61,11 +61,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong."""
 
     position: int
-    """Where in the log; for the views, the position they stand at. 0 for what has no position."""
+    """The position in the log; for the views, the one that they have reached. 0 if there is none."""
     code: str
     """schema, file, index, epoch, archive, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
-    snapshot, seal, key: what was erased can be read again, or what was not cannot any more, missing: another file
-    knows of a record that the log lacks, or unusable: a service that starts here could not follow it."""
+    snapshot, seal, key (erased data can be read again, or other data cannot be read any more), missing (another file
+    knows a record that the log lacks), or unusable (a service that starts here could not follow it)."""
     message: str
     remedy: str = ""
     """What to do about it."""
@@ -89,33 +89,33 @@ _PUT_BACK_OR_LOSE = (
     f"{REMEDIES['key']} If the keys are gone for good, `tasktrail rebuild`: the views know no more than the log then."
 )
 RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
-"""Of all that is wrong with the log itself."""
+"""The remedy for all faults of the log itself."""
 
 
 class WrittenBy(msgspec.Struct, frozen=True, kw_only=True):
-    """A version that has written a log, from one of its starts on, up to the next of another version."""
+    """A version that has written a stretch of a log: from one of its starts to the next start of another version."""
 
     version: str
     schema: str
-    """The fingerprint of the forms of its events; empty of a version that recorded none."""
+    """The fingerprint of the forms of its events; empty for a version that did not record one."""
     since: int
     """The position of its first start in that stretch."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """The result. The log is sound when there are no findings; `head` is to be compared with one kept elsewhere."""
+    """The result. The log is sound if there are no findings; compare `head` with one that was kept elsewhere."""
 
     ok: bool
     records: int
     stubs: int = 0
-    """Those of them that are only stubs."""
+    """How many of the records are only stubs."""
     stubs_of_service: int = 0
-    """Those of the stubs that are of no task. Which records they were nobody can tell any more."""
+    """How many of the stubs belong to no task. It is no longer known which records they were."""
     drops: int = 0
-    """The records that have made stubs of others."""
+    """The number of records that have dropped others."""
     without_key: int = 0
-    """Records of which nobody can read here what is personal, though no erasure is recorded: their keys are elsewhere,
-    or lost. That alters nothing of the log."""
+    """Records whose personal data cannot be read here, although no erasure is recorded: their keys are elsewhere or
+    lost. The log is sound all the same."""
     without_key_since: int = 0
     """The position of the first of them."""
     tasks: int
@@ -125,40 +125,40 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """Its hash, in hex."""
     answers: int
     views_position: int | None
-    """Where the views stand that were compared with the fold.
+    """The position of the views that were compared with the fold.
 
-    None: there are none, something is wrong with the log itself or with keys, or they still have what was forgotten or
-    erased and are built anew.
+    None: there are none, the log or its keys have faults, or the views still have forgotten or erased data and are
+    being built anew.
     """
     sealed: int | None = None
-    """Up to here the log is as the largest of its seals says. None: it was not held against seals.
+    """Up to this position the log is as its largest seal says. None: it was not compared with seals.
 
-    A seal covers hashes. It ends in front of a record that is not what its hash says, even if all hashes fit.
+    A seal covers hashes. So this ends before the first record that does not match its hash, even if all hashes fit.
     """
     written_by: tuple[WrittenBy, ...] = ()
     """In order; the last one wrote the end."""
     witnessed: tuple[Witnessed, ...] = ()
-    """How far each witness has signed that was asked about."""
+    """For each given witness, how far it has signed."""
     stamped: Stamped | None = None
-    """How far time authorities have stamped. None: nobody has asked."""
+    """How far time authorities have stamped. None: this was not checked."""
     findings: tuple[Finding, ...]
     more: int
     """Findings beyond those listed."""
 
 
 class Findings:
-    """Collects what is wrong, up to a number that a person still reads."""
+    """Collects findings, up to a number that a person can still read."""
 
     def __init__(self) -> None:
         self.listed: list[Finding] = []
         self.more = 0
         self.views_read_more = False
-        """Whether the views know what some task worked on, and the log cannot be read for that."""
+        """Whether the views have personal data of a task that cannot be read in the log."""
 
     def add(self, position: object, code: str, message: str, remedy: str = "") -> None:
-        """Note one thing that is wrong. A damaged row may give no number as its position.
+        """Add a finding. The position of a damaged row may not be a number.
 
-        `remedy`: another than that of the code.
+        `remedy` replaces that of the code.
         """
         if len(self.listed) < LIMIT:
             at = position if isinstance(position, int) else 0
@@ -168,13 +168,13 @@ class Findings:
             self.more += 1
 
     def take(self, others: "Findings") -> None:
-        """Add what was found elsewhere."""
+        """Add the findings of another collection."""
         for one in others.listed:
             self.add(one.position, one.code, one.message, one.remedy)
         self.more += others.more
 
     def clear(self) -> None:
-        """Nothing was wrong after all."""
+        """Drop all findings."""
         self.listed.clear()
         self.more, self.views_read_more = 0, False
 
@@ -189,9 +189,9 @@ __all__ = ["Verification", "verify"]
 
 _EVERY = 5000
 _AGAIN = 5
-"""How often answers are looked at anew while a service changes archives."""
+"""How often answers are checked anew while a service changes archives."""
 _DAMAGE = ("chain", "gap", "unreadable", "archive", "version", "newer")
-"""What is found of a record that was changed or removed."""
+"""The codes of findings about a record that was changed or removed."""
 _ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, RedeliveryRequested))
 _CANCELLED = EVENT_TAGS[Cancelled]
 _SERVICE_STARTED = EVENT_TAGS[ServiceStarted]
@@ -206,9 +206,9 @@ def verify(
     *,
     keys: Keys | None = None,
 ) -> Verification:
-    """Check everything, and hold it against seals and keys of users where there are some.
+    """Check everything, and compare the log with seals and with keys of users if they are given.
 
-    `progress` is told the position and the head.
+    `progress` is called with the position and the head.
     """
     findings = Findings()
     key_check = None if keys is None else KeyCheck(keys)
@@ -241,7 +241,7 @@ def verify(
     without_key = NO_RECORDS
     if key_check is not None and not findings:
         without_key = key_check.unreadable(log, walk.position)
-    # The log could be read for what was erased, and what views lack of it would be told to everybody.
+    # Before views are compared: that would print erased data which can be read from the log again and the views lack.
     for position, message in key_check.faults() if key_check is not None else ():
         findings.add(position, "key", message)
     views_position = None
@@ -274,26 +274,26 @@ def verify(
 
 
 class _Roots:
-    """Holds the trees over archived records against those that are recorded of their archives."""
+    """Compares the roots of the trees over archived records with those recorded for their archives."""
 
     def __init__(self, findings: Findings, log: LogReader) -> None:
         self._findings = findings
         self._tree = GrowingRoot()
         try:
             self._segments = log.segments()[::-1]
-        except TasktrailError:  # told already
+        except TasktrailError:  # reported already
             self._segments = []
 
     def see(self, row: tuple[Any, ...] | Damage) -> None:
-        """The next one."""
+        """Take in the next row."""
         if not self._segments:
             return
         segment = self._segments[-1]
         if isinstance(row, Damage):
-            self._segments = [one for one in self._segments if one.last > row.end]  # what is wrong with it is told
+            self._segments = [one for one in self._segments if one.last > row.end]  # its damage is reported
             self._tree = GrowingRoot()
             return
-        if row[0] > segment.first and not self._tree.size:  # behind what could not be read
+        if row[0] > segment.first and not self._tree.size:  # after a row that could not be read
             return
         self._tree.append(leaf_hash(row[14]))
         if row[0] == segment.last:
@@ -305,7 +305,7 @@ class _Roots:
 
 
 class _Walk:
-    """One pass over the rows. After a fault it goes on from what stands there, so that one fault is one finding."""
+    """One pass over the rows. After a fault it goes on from the faulty row, so that one fault is one finding."""
 
     def __init__(self, findings: Findings, stubs: StubCheck) -> None:
         self._findings = findings
@@ -318,14 +318,14 @@ class _Walk:
         self.written_by: list[WrittenBy] = []
         self._writer: Writer | None = None
         self._astray = False
-        """Whether the last row stood behind one of a later position."""
+        """Whether the last row came after one with a later position."""
         self._versions: dict[int, int] = {}
         self._lost_until = 0
-        """The end of the last range of records that was not there."""
+        """The end of the last range of records that could not be read."""
         self._recorded_at = datetime.min.replace(tzinfo=UTC)
 
     def check(self, row: tuple[Any, ...] | Damage) -> None:
-        """One row in order of position, its hash last."""
+        """Check the next row, in order of position, its hash last."""
         if isinstance(row, Damage):
             remedy = "" if row.error is None else row.error.advice
             self._findings.add(row.position, row.code, row.reason, remedy)
@@ -334,10 +334,10 @@ class _Walk:
             return
         position, digest = row[0], row[14]
         self.records += 1
-        if type(position) is not int:  # what is read is no table of ours
-            self._findings.add(0, "unreadable", "a position is no number")
+        if type(position) is not int:  # the table is not one of ours
+            self._findings.add(0, "unreadable", "a position is not a number")
             return
-        if position <= self.position:  # whatever it says is of another place
+        if position <= self.position:  # it belongs to another place
             if not self._astray:
                 self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
             self._astray = True
@@ -354,13 +354,13 @@ class _Walk:
         if (wrong := self.stubs.see(row)) is not None and len(self._wrong_stubs) < LIMIT:
             self._wrong_stubs.append(wrong)
         if position == self.position + 1 and self.hash and row[3] != STUB:
-            self._check_chain(row[:14], digest)  # by that of the record in front, if it could be read
+            self._check_chain(row[:14], digest)  # against the record before, if that could be read
         self.position, self.hash = position, digest
         self._check_version(position, row[1], row[2])
         self._check_record(row[:14], digest)
 
     def _lose_all(self, lost: Damage) -> None:
-        """Records are not there, and whose they were is not known: of each task, what comes next is believed."""
+        """Note that records of unknown tasks cannot be read: the next record of each task has to be believed."""
         self.law.lose_all()
         self.stubs.lose(lost.position, lost.end)
         self._versions.clear()
@@ -383,7 +383,7 @@ class _Walk:
         try:
             record = from_row(row, digest)
         except TasktrailError as error:
-            # What a writer with more forms has recorded is not damaged because this version cannot read it.
+            # A record of a writer with more forms is not damaged because this version cannot read it.
             newer = isinstance(error, LogTooNew) or (self._writer is not None and self._writer.lacks)
             self._findings.add(position, "newer" if newer else "unreadable", without_place(error.message, position))
             self.law.lose(row[1])
@@ -400,7 +400,7 @@ class _Walk:
         else:
             self._recorded_at = at
         if row[3] == STUB:
-            if row[1]:  # of the service only what speaks of a task is dropped: nothing that others are judged by
+            if row[1]:  # the service's dropped records are about a task: no other record is judged by them
                 self.law.lose(row[1])
             return
         if bool(terminal) != is_terminal(record.event):
@@ -418,27 +418,27 @@ class _Walk:
             self.written_by.append(WrittenBy(version=writer.version, schema=writer.schema, since=position))
 
     def finish(self) -> None:
-        """What only the end of the log shows."""
+        """Add the faults that show only at the end of the log."""
         if self._writer is not None and self._writer.fault:
             self._findings.add(self._writer.position, "newer", self._writer.fault)
         for position, fault in self.law.end():
             self._findings.add(position, "illegal", fault)
 
     def sound_until(self) -> int:
-        """The position in front of the first record that is not what its hash says."""
+        """The position before the first record that does not match its hash."""
         damaged = [one.position for one in self._findings.listed if one.code in (*_DAMAGE, "stub") and one.position]
         return min(damaged, default=self.position + 1) - 1
 
     def tell_of_stubs(self, sealed: int | None) -> None:
-        """Add what is wrong with stubs. Where the record that explains one may be at fault itself, it has no position.
+        """Add the faults of stubs. A finding has no position if the fault may lie in the record that explains the stub.
 
-        `sealed`: the end of the last seal that fits, if one does not; None: all do.
+        `sealed`: the end of the last seal that fits, if another does not fit; None: all seals fit.
         """
-        # What explains a stub is found by the index, or by what is noted of archives.
+        # The record that explains a stub is found by an index, so damage of an index counts, too.
         damaged = sorted(one.position for one in self._findings.listed if one.code in (*_DAMAGE, "index"))
         for position, dropped_at, message in (*self._wrong_stubs, *self.stubs.faults()):
             if not dropped_at and position < self._lost_until:
-                continue  # what explains it may be among what was not there
+                continue  # the record that explains it may be among those that could not be read
             in_doubt = damaged and (dropped_at in damaged if dropped_at else damaged[-1] > position)
             if sealed is not None:
                 in_doubt = in_doubt or not 0 < dropped_at <= sealed
@@ -449,8 +449,8 @@ class _Walk:
 def _check_answers(log: LogReader, findings: Findings) -> int:
     """Every answer must point at the last event its command caused, name its task, and be as it was written.
 
-    Every command that caused something must have one. Says how many there are. A service that archives or forgets
-    meanwhile changes answers and archives: then all is looked at once more.
+    Every command that caused something must have one. Returns the number of answers. A service that archives or forgets
+    meanwhile changes answers and archives. Then the check is repeated.
     """
     for _ in range(_AGAIN):
         before, found = _archives_of(log), Findings()
@@ -464,12 +464,12 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
 def _archives_of(log: LogReader) -> list[KnownArchive]:
     try:
         return log.segments()
-    except (*UNREADABLE, TasktrailError):  # that is told
+    except (*UNREADABLE, TasktrailError):  # reported already
         return []
 
 
 def _look_at_answers(log: LogReader, findings: Findings, *, told: bool) -> int:
-    """Add what is wrong with answers. `told`: whether something was found before."""
+    """Add the faults of answers; returns the number of answers. `told`: whether the caller has findings already."""
     number = 0
     try:
         for position, command_id in log.unanswered():
@@ -478,13 +478,13 @@ def _look_at_answers(log: LogReader, findings: Findings, *, told: bool) -> int:
         for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
             number += 1
             if fault := _fault_of(log, (command_id, digest, task_id, position), caused_by, tuple(record), before):
-                gone = record[1] == STUB  # with it goes its answer: either is of another time, and which is not known
+                gone = record[1] == STUB  # an answer is dropped with its record: one of the two is wrong
                 at, more = (0, f" (position {position})") if gone else (position, "")
                 findings.add(at, "answer", f"the answer to {command_id} {fault}{more}")
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
-        if not (isinstance(error, TasktrailError) and (told or findings)):  # an archive, of which it is told
+        if not (isinstance(error, TasktrailError) and (told or findings)):  # an archive, which is reported already
             findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
 
@@ -492,7 +492,7 @@ def _look_at_answers(log: LogReader, findings: Findings, *, told: bool) -> int:
 def _fault_of(
     log: LogReader, answer: tuple[Any, ...], caused_by: str | None, record: tuple[Any, ...], before: str | None
 ) -> str:
-    """What is wrong with where an answer points, in words. `record` is there; `before` caused the one before that."""
+    """The fault of where an answer points, in words, or "". `record` is there; `before` caused the one before."""
     command_id, digest, task_id, position = answer
     if caused_by is None:
         behind = position > log.head().position
@@ -508,8 +508,8 @@ def _fault_of(
 def _meant(log: LogReader, digest: bytes, first: tuple[Any, ...]) -> int | None:
     """The task that a command was about: that of the first record it led to, with one exception.
 
-    A cancel with children whose task was over already leads to records of tasks below it only. Which one was meant
-    does not stand in them; the command's digest tells.
+    A cancel with children leads only to records of child tasks if its own task was over already. These records do not
+    say which task was meant; the command's digest does.
     """
     task_id, event, data = first
     if task_id == 0:
@@ -522,7 +522,7 @@ def _meant(log: LogReader, digest: bytes, first: tuple[Any, ...]) -> int | None:
 
 
 def _spoken_of(data: str) -> int | None:
-    """The task that a record under task 0 speaks of."""
+    """The task that a record under task 0 is about."""
     try:
         task_id = json.loads(data).get("task_id")
     except (ValueError, AttributeError, TypeError, RecursionError):
@@ -534,13 +534,13 @@ def _spoken_of(data: str) -> int | None:
 
 
 _VALUES = COLUMNS[:-2]
-"""Without the checksums, which go by how a value is written."""
+"""All columns but the checksums, which depend on how a value is written."""
 _ROWS = f"SELECT {', '.join(_VALUES)} FROM tasks ORDER BY id"  # noqa: S608 - our own names
 _OF_THE_LOG = {
     "progress": "SELECT position, hash, recorded_at, log FROM progress",
     "forgotten": "SELECT * FROM forgotten ORDER BY first",
 }
-"""The log tells what stands here, also of views that still have what was forgotten."""
+"""Tables that follow from the log even while the views still have forgotten tasks."""
 _NUMBERS = {
     "counts": "SELECT * FROM counts WHERE number != 0 ORDER BY type, status",
     "totals": "SELECT * FROM totals ORDER BY type",
@@ -568,21 +568,21 @@ _LOST = """
     SELECT term FROM temp.{0}_words AS listed
     WHERE NOT EXISTS (SELECT 1 FROM temp.{0}_words AS asked WHERE asked.term = listed.term) LIMIT 1
 """
-"""A word that the index holds, and does not find when it is asked for it."""
+"""A word that the index lists but does not find in a search."""
 _TEXTS = ("search", "past_search")
 
 
 def compare(
     log: LogReader, path: Path, findings: Findings, progress: ReportProgress | None, beside: Path | str = ""
 ) -> int | None:
-    """Add what differs; answers with the views' position, or none when they could not be compared.
+    """Add the differences; returns the views' position, or None if they could not be compared.
 
-    `beside`: where they are folded once more; as a whole, if it is a file of its own.
+    `beside`: the file for the new fold, which is then complete, with indexes; by default a temporary database.
     """
     try:
         conn = connect(path)[0]
     except TasktrailError as error:
-        # A full disk may keep a file with a write-ahead log from being read: it is whole, and building it anew no help.
+        # A full disk may prevent reading a file with a write-ahead log: it is sound, and a rebuild would not help.
         cause = getattr(error.__cause__, "sqlite_errorname", "")
         remedy = error.advice if cause.startswith(("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN")) else ""
         findings.add(0, "views", error.message, remedy)
@@ -601,7 +601,7 @@ def compare(
             findings.add(position, "views", message)
             return None
         gone = tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else []
-        # An empty name is SQLite's for a database in a temporary file of its own.
+        # For an empty name SQLite makes a database in a temporary file.
         fold = TaskViews(beside, bulk=True)
         try:
             pull(log, fold, position, BULK_PAGE, progress)
@@ -643,7 +643,7 @@ def _compare_schema(views: sqlite3.Connection, position: int, findings: Findings
 
 
 def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) -> bool:
-    """Whether the views still have tasks that were forgotten: they are about to be replaced, or a start does it."""
+    """Whether the views still have forgotten tasks: then the service, or the next start, is about to replace them."""
     if log.drops(position):
         return True
     dropped_at = holds_forgotten(views)
@@ -651,11 +651,11 @@ def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) 
 
 
 def tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> list[NumberRange]:
-    """The tasks of which views at a position may have what the log has no more, or nobody can read.
+    """The tasks of which views at a position may have data that is forgotten or erased in the log.
 
-    The views are made anew for it. Until then only rows of other tasks can be compared: numbers and words are of all
-    tasks together. An erasure is finished when no views have anything of it any more. Of tasks that were forgotten,
-    those count that were so behind a position.
+    The views are rebuilt because of them. Until then only rows of other tasks can be compared: numbers and words are
+    over all tasks. An erasure counts until it is finished, as no views have its data then. Forgotten tasks count if
+    they were forgotten after `forgotten_after`.
     """
     head = log.head().position
     finished = {
@@ -676,7 +676,7 @@ def tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> 
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:
-    """Whether the views are of this very log."""
+    """Whether the views belong to this log."""
     if position == 0:
         return True
     record = next(log.read(position - 1, 1), None)
@@ -685,7 +685,7 @@ def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Finding
     message = "the views were built from another log: the hash at their position differs"
     if record is None or record.position != position:
         message = f"the views stand at {position}, which the log does not hold"
-    # They may be all that knows of what the log lacks: building them anew is refused.
+    # They may be the only trace of records that the log lacks, so a rebuild is refused.
     findings.add(position, "views", message, REMEDIES["missing"])
     return False
 
@@ -700,7 +700,7 @@ def _compare_rows(
     for found, due in _side_by_side(views.execute(_ROWS), fold.execute(_ROWS)):
         task_id = (found or due)[0]
         if is_within(task_id, but) and (due is None or is_erased(decode_state(due[0], *due[-2:]).spec)):
-            continue  # a task that the log can still be read for is not gone, whatever a record says
+            continue  # a task whose data the log still holds is not gone, whatever a record says
         if found is None:
             findings.add(position, "views", f"task {task_id} is missing")
         elif due is None:
@@ -714,7 +714,7 @@ def _compare_rows(
 def _compare_others(
     views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings, gone: Sequence[NumberRange]
 ) -> None:
-    """What can be compared while the views still have tasks that are gone."""
+    """Compare what is comparable while the views still have tasks that are gone."""
     _compare_rows(views, fold, position, findings, gone)
     _compare_tables(_OF_THE_LOG, views, fold, position, findings)
 
@@ -722,13 +722,13 @@ def _compare_others(
 def _reads_more(found: tuple[Any, ...], due: tuple[Any, ...]) -> bool:
     try:
         known, folded = (decode_state(due[0], *row[-2:]) for row in (found, due))
-    except (msgspec.DecodeError, TypeError):  # that is told
+    except (msgspec.DecodeError, TypeError):  # reported already
         return False
     return is_erased(folded.spec) and not is_erased(known.spec)
 
 
 def _side_by_side(found: Iterator[Any], due: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-    """Rows of both with the same id together; none where one side has no such row."""
+    """Pairs of rows with the same id; None where one side has no such row."""
     left, right = next(found, None), next(due, None)
     while left is not None or right is not None:
         if right is None or (left is not None and left[0] < right[0]):
@@ -746,7 +746,7 @@ def _differences(found: tuple[Any, ...], due: tuple[Any, ...]) -> Iterator[str]:
     for column, value, right in zip(_VALUES[:-2], found, due, strict=False):
         if value != right:
             yield f"{column} is {value!r}, the fold says {right!r}"
-    # The same number may be written in two ways (1 and 1.0): what is read counts.
+    # The same number may be written in two ways (1 and 1.0), so the decoded states are compared.
     try:
         state = decode_state(due[0], *found[-2:])
     except (msgspec.DecodeError, TypeError) as error:

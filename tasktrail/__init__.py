@@ -1,6 +1,6 @@
 """tasktrail runs long tasks and never loses one: an event log is the only truth, views are folds of it.
 
-The names below are loaded on first use, so that a worker process or a CLI call pays only for what it touches.
+Each public name is imported on first use, so that a worker process or a CLI call loads only what it needs.
 """
 
 from importlib import import_module
@@ -69,12 +69,12 @@ _HOMES = {
 
 
 def __dir__() -> list[str]:
-    """What a prompt offers to complete."""
+    """Return the public names, which a Python prompt offers to complete."""
     return list(__all__)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its room the first time somebody asks for it."""
+    """Import a public name from its module when it is first used."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Where the command `tasktrail`, also `python -m tasktrail`, begins."""
+"""The entry point of the command `tasktrail`, also of `python -m tasktrail`."""
 
 import os
 import signal
@@ -8,11 +8,11 @@ from types import FrameType
 
 _INTERRUPTED = 130
 _SOON = 0.01
-"""Seconds after which a signal that fell into a callback comes again."""
+"""Seconds until a signal that was dropped in a callback is raised again."""
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code, or by the signal that has ended it."""
+    """Run the command line. Exit with its code, or die of the signal that has ended it."""
     _open_what_is_closed()
     came = _heed_like_ctrl_c()
     _repeat_what_is_dropped(came)
@@ -26,15 +26,15 @@ def main() -> None:
         _die_of(came[0])
     try:
         sys.stderr.flush()
-    except OSError:  # nobody can be told; Python would try again at its end, and leave with 120 instead
+    except OSError:  # it cannot be reported; Python would flush again at its end, fail, and exit with 120
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(code)
 
 
 def _heed_like_ctrl_c() -> list[int]:
-    """A kill and a terminal that is closed end a command in good order: else half a backup would stay for ever.
+    """Let SIGTERM and SIGHUP end a command in good order, as Ctrl-C does: else half a backup would stay for ever.
 
-    What has come stands in the list.
+    Returns the list in which the handler puts each signal that has come.
     """
     came: list[int] = []
 
@@ -49,15 +49,15 @@ def _heed_like_ctrl_c() -> list[int]:
 
 
 def _repeat_what_is_dropped(came: list[int]) -> None:
-    """Python drops what is raised in `__del__` or in a callback of a weak reference, and every import has such ones.
+    """Raise a signal again whose `KeyboardInterrupt` was dropped, so that a service that starts is not deaf to it.
 
-    A service that starts would go on, and never hear that it was to stop.
+    Python drops what is raised in `__del__` or in a callback of a weak reference, and every import runs such code.
     """
     before = sys.unraisablehook
 
     def unraisable(args: "sys.UnraisableHookArgs") -> None:
         if args.exc_type is KeyboardInterrupt:
-            signal.setitimer(signal.ITIMER_REAL, _SOON)  # not at once: here it would be dropped, too
+            signal.setitimer(signal.ITIMER_REAL, _SOON)  # not at once: here it would be dropped again
         else:
             before(args)
 
@@ -66,7 +66,7 @@ def _repeat_what_is_dropped(came: list[int]) -> None:
 
 
 def _die_of(number: int) -> None:
-    """Let whoever has sent it see that it was obeyed: systemd takes an exit code for a failure."""
+    """Die of the signal, so that its sender sees that it was obeyed: systemd takes an exit code for a failure."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
@@ -75,7 +75,7 @@ def _die_of(number: int) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Lead standard streams that are closed (`2>&-`) nowhere. Else the next file that is opened gets their number."""
+    """Connect closed standard streams (`2>&-`) to /dev/null. Else the next opened file gets their number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nowhere = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end

@@ -10,7 +10,7 @@ from .events import Task, TasktrailError
 
 
 def problem(error: TasktrailError, **more: Any) -> dict[str, Any]:
-    """The error as one JSON object: what happened, where, and what to do. `more` says what it was about."""
+    """Return the error as one JSON object: what happened, where, and what to do. `more` adds fields to it."""
     return {
         "type": f"urn:tasktrail:problem:{error.code}",
         "title": error.title,
@@ -42,7 +42,7 @@ class WrongMethod(TasktrailError):
 
 
 class WrongContentType(TasktrailError):
-    """A body that is not declared as JSON. Asking for it keeps web pages of others from sending commands."""
+    """The body is not declared as JSON. Requiring this keeps web pages of other origins from sending commands."""
 
     code = "wrong_content_type"
     status = 415
@@ -60,7 +60,7 @@ class TooLarge(TasktrailError):
 
 
 class Unauthorized(TasktrailError):
-    """Nobody knows who asks: nothing is shown, or something that is not valid."""
+    """The caller is not authenticated: there is no credential, or it is not valid."""
 
     code = "unauthorized"
     status = 401
@@ -72,7 +72,7 @@ class Unauthorized(TasktrailError):
 
 
 class Forbidden(TasktrailError):
-    """Who asks is known, and may not do this."""
+    """The caller is known, but may not do this."""
 
     code = "forbidden"
     status = 403
@@ -84,16 +84,16 @@ class Forbidden(TasktrailError):
 
 
 class ReadOnly(TasktrailError):
-    """Whoever is asked only reads the log of a service. Nothing was done."""
+    """A command came to a process that only reads the log of a service. Nothing was done."""
 
     code = "read_only"
     status = 403
-    title = "This only reads"
+    title = "This service is read-only"
     remedy = "Send it to the service that has the log: by its --url and a token, or by --data on its machine."
 
 
 class OnlyAtService(TasktrailError):
-    """A reader of the log was asked for what lies in the data folder of the service."""
+    """A reader was asked for something that only the service has, in its data folder."""
 
     code = "only_at_service"
     status = 404
@@ -134,7 +134,7 @@ class RequestTimeout(TasktrailError):
 
 
 class WrongHost(TasktrailError):
-    """The request names another host than this one: a rebound name must not lead a browser here."""
+    """The request names another host than this one. A rebound DNS name must not lead a browser here."""
 
     code = "wrong_host"
     status = 421
@@ -170,7 +170,7 @@ class ListenFailed(TasktrailError):
 
 
 class TaskNotCompleted(TasktrailError):
-    """A result was asked for, and the task has failed or was cancelled. `task` is all that is known about it."""
+    """A result was asked for, but the task has failed or was cancelled. `task` holds all that is known about it."""
 
     code = "task_not_completed"
     status = 409

@@ -1,8 +1,8 @@
-"""What the service says on standard error: lines for people, or one JSON object a line.
+"""The service's log on standard error: lines for people, or one JSON object a line.
 
-structlog's loggers and those of the standard library (pykka, uvicorn, httpx) come out alike. Tracebacks never show
-local variables: they may hold secrets and personal data. The same line comes a few times a minute at most, so that a
-flood of requests or a fault in a loop does not fill a disk.
+Lines of structlog's loggers and of the standard library's (pykka, uvicorn, httpx) look alike. Tracebacks never show
+local variables: they may hold secrets and personal data. The same line is written a few times a minute at most, so
+that a flood of requests or a fault in a loop does not fill a disk.
 """
 
 import io
@@ -22,11 +22,14 @@ from .actors.logger import RateLimit
 from .actors.service_log import SERVICE_LOG_LINES
 
 QUIET = ("httpx", "httpcore", "asyncio", "watchfiles")
-"""Libraries whose info lines tell nothing, such as that a watched folder has changed, or hold addresses with tokens."""
+"""Libraries whose info lines are useless (a watched folder has changed) or hold addresses with tokens."""
 
 
 class _Paced:
-    """Drops log lines that come too often, of structlog and of the standard library. Some have their own limit."""
+    """Drops log lines that come too often, except `SERVICE_LOG_LINES`, which have a limit of their own.
+
+    Serves structlog and the standard library.
+    """
 
     def __init__(self, pace: RateLimit) -> None:
         self._take = pace.take
@@ -49,7 +52,7 @@ class _Paced:
 
 
 class _Printed(io.TextIOBase):
-    """Takes the place of standard output or error; what is printed becomes lines of the log."""
+    """Replaces standard output or error, and logs each line that is printed there."""
 
     def __init__(self, name: str, real: TextIO) -> None:
         self._name = name
@@ -74,7 +77,7 @@ class _Printed(io.TextIOBase):
 
 
 _PRINTED_LIMIT = 1000
-"""Characters of a line."""
+"""The most characters of a printed line that are logged."""
 
 
 def log_what_is_printed() -> None:
@@ -108,9 +111,9 @@ def set_up_logging(
     form: Literal["console", "json"] = "console",
     stream: TextIO | None = None,
 ) -> None:
-    """Send all logging of this process to `stream` (standard error). Calling it again replaces what was set up.
+    """Send all logging of this process to `stream`, by default standard error. A second call replaces the first.
 
-    Call it before the actors start: loggers keep what they find at their first line.
+    Call it before the actors start: a logger keeps the configuration that it finds at its first line.
     """
     stream = stream or sys.stderr
     pace = _Paced(RateLimit())
@@ -140,7 +143,7 @@ def _for_programs() -> list[Processor]:
 
 
 _QUOTED = set(" \t=\r\n\"'")
-"""What has one of these in it is shown by its `repr`, all but the event itself."""
+"""A value with one of these characters is shown by its `repr`; the event itself never is."""
 
 
 def _for_people(stream: TextIO) -> list[Processor]:
@@ -149,7 +152,7 @@ def _for_people(stream: TextIO) -> list[Processor]:
 
 
 def _without_empty(_logger: Any, _method: str, line: Any) -> Any:
-    """Leave out of lines for people what is empty, and that a line is about no task or about no attempt."""
+    """Leave empty values out of lines for people, and a `task_id` or an `attempt` of 0."""
     unsaid = {"task_id": ("", None, 0), "attempt": ("", None, 0)}
     return {name: value for name, value in line.items() if name == "event" or value not in unsaid.get(name, ("", None))}
 
@@ -173,7 +176,7 @@ def _to_json(line: dict[str, Any], **_: Any) -> str:
 
 
 def _join_python() -> None:
-    """What Python itself would print: warnings, and errors that nobody has caught."""
+    """Log what Python itself would print: warnings and uncaught errors."""
     log = structlog.get_logger("tasktrail")
     logging.captureWarnings(capture=True)
     unraisable_before = sys.unraisablehook

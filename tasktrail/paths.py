@@ -1,4 +1,4 @@
-"""The files of a data folder: where they are, how its socket is reached, and that nobody else may read them."""
+"""The files of a data folder: their paths, a name for its socket, and permissions that keep other users out."""
 
 import os
 import pwd
@@ -23,11 +23,11 @@ NO_SOCKET = {
     "standby": "A standby",
     "program": "A program that has opened it with TaskService",
 }
-"""Programs that may hold a data folder without taking commands of others, in words."""
+"""Role → the name of a program that may hold a data folder but takes no commands of others."""
 
 
 def path_of(value: object, field: str) -> Path:
-    """The value as a path. Raises `InvalidPath`, naming the argument, if it is none."""
+    """Return the value as a path. Raises `InvalidPath`, which names the argument, if it cannot be one."""
     if not isinstance(value, str | os.PathLike):
         raise InvalidPath(
             f"{field} has to be a path, not {in_words(value)}", field=field, remedy="Give text or a Path."
@@ -46,7 +46,7 @@ def path_of(value: object, field: str) -> Path:
 
 
 def user_name(user: int) -> str:
-    """The user's name; the number of one who has none."""
+    """Return the user's name, or the number if the user has no name."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -57,7 +57,7 @@ class DataPaths:
     """The files of one data folder. Only `log` is the truth; `views` and `snapshots` may be deleted."""
 
     def __init__(self, data: Path, temp_dir: Path | None = None, address: str = "") -> None:
-        """`address`: that of the log, where the configuration says that it is on PostgreSQL."""
+        """`address`: the log's address, if the configuration says that it is on PostgreSQL."""
         self.data = data.absolute()
         on_postgresql = self.data / ADDRESS_FILE
         is_there = os.path.exists(on_postgresql)  # noqa: PTH110 - never raises: the folder may be closed to this user
@@ -81,11 +81,11 @@ class DataPaths:
         self.temp = (temp_dir or self.data / "tmp").absolute()
 
     def protected(self) -> tuple[str, ...]:
-        """Real paths of the folders that no attempt may reach, except for files in them that it is granted by name."""
+        """Return the real paths of folders that no attempt may reach, except for files that are granted by name."""
         return tuple(dict.fromkeys(str(folder.resolve()) for folder in (self.data, self.temp)))
 
     def no_service(self) -> ServiceUnreachable:
-        """The error for a folder on which no service answers; it says who has the folder instead."""
+        """Return the error for a folder on which no service answers. It names the program that has it, if any does."""
         pid, what = holder(self.lock), role(self.lock)
         if pid is not None and what == "serve":
             return ServiceUnreachable(
@@ -106,7 +106,7 @@ class DataPaths:
         )
 
     def refuse_unusable(self) -> None:
-        """Raises `InvalidPath` where no log can be in the folder by its name, or this user may not look into it."""
+        """Raise `InvalidPath` if the path is not UTF-8, is a file, or is a folder that this user may not look into."""
         self._refuse_other_bytes()
         try:
             status = self.data.stat()
@@ -131,7 +131,7 @@ class DataPaths:
         )
 
     def _refuse_other_bytes(self) -> None:
-        """SQLite says the path of a log as if it were UTF-8, and a locale may read names as something else."""
+        """Raise `InvalidPath` if the path is not UTF-8: SQLite reports paths as UTF-8, the locale perhaps otherwise."""
         try:
             shown = os.fsencode(self.data).decode(errors="backslashreplace")
         except UnicodeEncodeError:  # no file can have this name here
@@ -210,10 +210,10 @@ _TASKS_OWN = re.compile(r"\d+")
 
 
 def loose(paths: DataPaths) -> Iterator[Path]:
-    """What other users may reach of a data folder; the folder itself comes first, if only tasktrail uses it.
+    """Yield tasktrail's files and folders that other users may reach, the data folder and the temp folder first.
 
-    Only what tasktrail makes is looked at. A folder that also holds other things (a home, `/tmp`, `/`) stays as it is,
-    and so does everything that is not a plain file, belongs to somebody else, or is a link.
+    Each of these two is left out if it also holds other things (a home, `/tmp`, `/`). So are links, devices and pipes,
+    and everything that belongs to another user.
     """
     for folder in dict.fromkeys((paths.data, paths.temp)):
         if _is_loose(folder) and not _holds_other_things(folder, paths):
@@ -233,10 +233,10 @@ def close_to_others(paths: DataPaths) -> None:
 
 
 def give_to_owner(paths: DataPaths) -> None:
-    """Give what root has just made in somebody else's data folder to whom the folder belongs, who works on it next.
+    """Give the files that root has just made in another user's data folder to its owner, who works on it next.
 
-    The owner may have put anything there meanwhile, so only what is reached without a link and has no other name is
-    given away.
+    The owner may have put anything there meanwhile. So a file is given away only if no symbolic link leads to it and
+    it has no second hard link.
     """
     owner = paths.data.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
@@ -262,19 +262,19 @@ def give_to_owner(paths: DataPaths) -> None:
 
 
 def foreign(paths: DataPaths) -> Iterator[Path]:
-    """What lies in the data folder and belongs to another user than the folder itself."""
+    """Yield what lies in the data folder but belongs to another user than the folder does."""
     try:
         owner = paths.data.stat().st_uid
     except OSError:
         return
     for path in _own(paths):
         with suppress(OSError):
-            if path != paths.config and path.lstat().st_uid != owner:  # to read that one is enough
+            if path != paths.config and path.lstat().st_uid != owner:  # the configuration is only read
                 yield path
 
 
 def is_shared(paths: DataPaths) -> bool:
-    """Whether others may look into the data folder, which stays so because it also holds other things."""
+    """Whether others may look into the data folder. It is left open because it also holds other things."""
     return _is_loose(paths.data) and _holds_other_things(paths.data, paths)
 
 
@@ -305,9 +305,9 @@ def _holds_other_things(folder: Path, paths: DataPaths) -> bool:
 
 
 def _own(paths: DataPaths) -> Iterator[Path]:
-    """Files and folders in the data folder and the temp folder. The content of a task's work folder is its handler's.
+    """Yield tasktrail's files and folders in the data folder and the temp folder, without the content of work folders.
 
-    Among other things a folder with as plain a name as `output` is perhaps somebody else's.
+    Folders of a shared data folder are left out: one with a name as plain as `output` may be another program's.
     """
     shared = _holds_other_things(paths.data, paths)
     for path in _entries(paths.data):

@@ -1,6 +1,6 @@
 """The composition root: builds the log, the actors and the executor, starts them in order, stops them in reverse.
 
-The start list reads from top to bottom; nobody is let in before every actor has answered a ping.
+The start list reads from top to bottom. Nothing is accepted before every actor has answered a ping.
 """
 
 import os
@@ -82,7 +82,7 @@ from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsFailed
-from .projections.errors import views_behind
+from .projections.errors import views_behind, views_late
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
@@ -103,7 +103,7 @@ _NEEDED = {
     "projector": "questions are not answered",
     "worker_pool": "nothing starts, and nothing that runs is heard",
 }
-"""Actors without which there is no service, and what does not happen while one hangs."""
+"""Actors without which there is no service → the effect while one hangs."""
 _HELPS = {
     "notifier": "no notices are sent",
     "janitor": "old temp files stay",
@@ -114,20 +114,22 @@ _HELPS = {
     "sealer": "the log is not sealed",
     "retention": "nothing is forgotten or archived by the configured rules",
 }
-"""The others."""
+"""The other actors → the effect while one hangs."""
 _BY_ITSELF = "Look at the service's log; it goes on by itself."
 _VIEWS_WITHIN = 60.0
-"""Seconds that forgetting waits for the views, …"""
+"""Seconds that forgetting waits for views that lag behind the log."""
 _TROUBLE_FOR = 2.0
-"""… and after which it looks whether they can be written at all."""
+"""Seconds that forgetting waits for views that cannot be written."""
+_LOOK_EVERY = 0.2
+"""Seconds between two looks at what may keep the views from being written."""
 _ADOPTED_WITHIN = 600.0
-"""Seconds that putting new views in the place of old ones may take."""
+"""Seconds that replacing the live views with new ones may take."""
 _LOOK_WITHIN = 2.0
-"""Seconds that a look at the service waits for the Scheduler."""
+"""Seconds that `System.load` waits for the Scheduler."""
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service found unfinished when it opened the log, and what became of it."""
+    """The tasks that the service found unfinished when it opened the log, and how they go on."""
 
     unfinished: int
     interrupted: tuple[int, ...]
@@ -155,9 +157,9 @@ class System:
         self.paths = paths
         self._accepted = acceptance
         self._gives_up = giving_up
-        """Who goes on without what nobody can read, and why."""
+        """Who goes on without the data whose keys are lost, and why."""
         self._own: set[int] | None = set() if own_only else None
-        """Kept here because it is in no log: a Scheduler that is started again still knows it."""
+        """The tasks of this program if it works on no others, else None. Kept here because the log does not say it."""
         self.config = config
         self.clock = clock or SystemClock()
         self.registry = registry or Registry.load(config.handlers, presets=config.presets)
@@ -167,13 +169,13 @@ class System:
         self._cluster_executor: ClusterExecutor | None = None
         self._connecting = connecting
         self._epoch = 0
-        """Of the log, once it is open."""
+        """The log's epoch, once it is open."""
         self._opened: EventLog | None = None
         self._is_restored = False
-        """Whether the log was put back to an earlier one before this start, as far as is known."""
+        """Whether the log was put back to an earlier state before this start, as far as is known."""
         self._handover: Handover | None = None
         self._senders: tuple[Config, Senders] | None = None
-        """Those that were made last, and for which configuration."""
+        """The latest senders, with the configuration that they were made from."""
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
         self.projected = Watermark()
@@ -183,30 +185,30 @@ class System:
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
         self._seen_gone: LogGone | None = None
-        """From a look at the file. The Scheduler comes to it later, and says what could be saved."""
+        """Set when the log's file is found gone. The Scheduler notices later; its error says what could be saved."""
         self.failed = threading.Event()
         self.end_callbacks: list[Callable[[], None]] = []
-        """Called when the service cannot go on, in whatever thread."""
+        """Called when the service cannot go on, in any thread."""
         self.log_trouble: TasktrailError | None = None
         """Why the log cannot be written at the moment; commands are refused meanwhile."""
         self.views_trouble: Exception | None = None
         """Why the views cannot be written at the moment."""
         self._seals_trouble = ""
-        """Why the log cannot be sealed, or which witness contradicts it, in words; empty: neither is known."""
+        """Why the log cannot be sealed, or which witness contradicts it; empty if all is well."""
         self.sources: tuple[WatchedFolder, ...] = ()
-        """The watched folders, as they are just now."""
+        """The watched folders in their present state."""
         self.source_callbacks: list[Callable[[], None]] = []
-        """Called whenever that has changed, in the Scheduler's thread."""
+        """Called in the Scheduler's thread whenever `sources` has changed."""
         self.tokens: dict[str, Token] = {}
-        """Digest → token, of all that are recorded; replaced as a whole, before adding or revoking one is answered."""
+        """Digest → recorded token. Replaced as a whole, before the command that adds or revokes a token is answered."""
         self.token_callbacks: list[Callable[[], None]] = []
-        """Called whenever that has changed, in the Scheduler's thread."""
+        """Called in the Scheduler's thread whenever `tokens` has changed."""
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.notifier = Child("notifier", self._start_notifier, restart=True)
         self.service_log = None if own_only else ServiceLog(self._first_record, self.clock)
-        """None for a program that works on its own tasks only: it follows them, and reports what becomes of them."""
+        """None for a program that works only on its own tasks: it follows and reports them itself."""
         receiver = receiver_for(config.otel_endpoint, os.environ)
         self.tracing = None if receiver is None else Tracing(receiver, self._log_id, self.clock)
         """None unless it is configured."""
@@ -226,7 +228,7 @@ class System:
         self.rebuilding = threading.Lock()
         """Held while views are built beside the live ones."""
         self.cleared = Watermark()
-        """Up to here nothing is left of forgotten tasks, in whatever file."""
+        """The position up to which no file has anything left of forgotten tasks."""
         self.stopping = threading.Event()
         archives = threading.Lock()
         self.archiver = Archiver(
@@ -251,10 +253,10 @@ class System:
         self._is_long = False
         self._looked_at = 0
         self._unseen: set[int] = set()
-        """Tasks whose files could not be looked at, or not removed."""
+        """Tasks whose files could not be looked at or removed, and for which this is logged already."""
 
     def start(self) -> None:
-        """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
+        """Lock the data folder, recover, and get ready. If that fails, stop everything and raise the error."""
         check_targets(self.config.apprise)
         _check_certificates()
         if self._on_cluster:
@@ -293,13 +295,13 @@ class System:
             raise (self.fatal or error) from None
 
     def ceiling(self) -> Ceiling:
-        """What a task could get if nothing else ran, by the configuration and the machine at the start."""
+        """Return what a task could get if nothing else ran, by the configuration and the machine."""
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
         memory = UNLIMITED if self._on_cluster else Machine(self.paths.temp).limits().memory
         return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
 
     def room(self) -> Room:
-        """What one attempt may take of the machine, where its type can choose. Half of the memory is left to others."""
+        """Return the room of one attempt, for types that can choose. Half of the memory is left to others."""
         return Room(self.config.max_cores or usable_cpus(), self.ceiling().memory // 2)
 
     def reload(self, config: Config) -> Reloaded:
@@ -315,26 +317,29 @@ class System:
     def _erase_here(self) -> None:
         if is_begun(self.paths.log):
             with closing(read_log(self.paths.log)) as log:
-                # Where this folder has recorded the last of it, the Eraser does what is open.
+                # If the service on this folder wrote the log's last record, the Eraser finishes what is open.
                 if self.paths.erasing.exists() or read_mark(self.paths.log) != log.head():
                     erase_here(log, self.paths)
 
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not sandbox_support().whole:
             raise ConfigurationError(
-                "`sandbox` is `require`, and this machine cannot wall attempts in wholly",
+                "`sandbox` is `require`, and this machine cannot enforce the whole sandbox",
                 remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` does with what there is.',
             )
 
     def _outlive_hosts(self) -> None:
-        """Nothing is run here that may still run on the cluster that the last service has used."""
+        """Wait until nothing can run any more on the cluster of the last service: an attempt must not run twice."""
         if not self._on_cluster and self.paths.hosts.exists():
             from .actors.cluster.roster import outlive_hosts
 
             outlive_hosts(self.paths.hosts, self.stopping.wait)
 
     def _children(self) -> tuple[Child, ...]:
-        """The start list. The Scheduler opens the log. Tasks run only when all actors that follow the log are there."""
+        """Return the actors in the order of their start.
+
+        The Scheduler opens the log. The pool, which runs tasks, comes after the actors that follow the log.
+        """
         return (
             self.scheduler,
             self.projector,
@@ -350,10 +355,13 @@ class System:
         )
 
     def stop(self, within: float = _STOP_WITHIN) -> list[str]:
-        """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
+        """Stop in good order: running attempts end and are recorded as interrupted.
+
+        Returns the names of the actors that did not stop.
+        """
         deadline = self.clock.monotonic() + within
         self.stopping.set()
-        self.cleared.end()  # who waits for it may be told by the next start
+        self.cleared.end()  # it rises no more before the next start: end the waits for it
         if isinstance(self.fatal, Fenced) and self._cluster_executor is not None:
             self._cluster_executor.let_go()
         self.scheduler.tell(Drain())
@@ -429,7 +437,7 @@ class System:
             self._on_fatal(error)
 
     def obstacles(self) -> list[TasktrailError]:
-        """All that stands against commands now, the gravest first. Each caller gets objects that it may raise."""
+        """Return the reasons why commands are refused now, the gravest first, as copies that the caller may raise."""
         found: list[TasktrailError] = []
         if self.fatal is not None and not isinstance(self.fatal, TasktrailError):
             found.append(
@@ -442,7 +450,7 @@ class System:
         return found
 
     def degraded(self, load: Load | None) -> list[str]:
-        """What is out of order although commands are accepted, in words. `load`: that of this moment, if known."""
+        """Describe what is out of order although commands are accepted. `load`: the present load; None if unknown."""
         found = [f"{unwell}: {_HELPS[name]}" for name, unwell in self._supervisor.unwell.items() if name in _HELPS]
         if self.views_trouble is not None:
             found.append(f"the views lag behind: {self.views_trouble}")
@@ -465,7 +473,7 @@ class System:
         return found + [error.message for error in self.registry.errors]
 
     def load(self) -> Load | None:
-        """What waits and runs; None if the Scheduler does not answer at once."""
+        """Return what waits and runs; None if the Scheduler does not answer soon."""
         try:
             load: Load = self.scheduler.ask(StateQuery(load_of), timeout=_LOOK_WITHIN)
         except NotReady:
@@ -616,12 +624,12 @@ class System:
         return self._cluster_executor
 
     def _last_owned(self) -> float:
-        """Seconds ago when the log was surely this service's."""
+        """Return how many seconds ago this service surely owned the log."""
         return inf if self._opened is None else self._opened.last_owned()
 
     @cached_property
     def _claims(self) -> Claims | None:
-        """With what manifests of outputs are signed. Raises `ConfigurationError`."""
+        """The certificate and key that sign manifests of outputs; None: none is set. Raises `ConfigurationError`."""
         if not self.config.c2pa_certificate:
             return None
         from .handlers.manifest_key import read_claims
@@ -632,7 +640,7 @@ class System:
         return claims
 
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:
-        """Task and number of each attempt that runs → the bytes that it has in memory, where that is known."""
+        """Map the task and number of each running attempt to its bytes in memory. Unknown ones are left out."""
         return self._handover.executor.memory() if self._handover is not None else {}
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
@@ -648,7 +656,7 @@ class System:
         return ResourceMonitor.start(
             machine=self._machine(),
             report=self.scheduler.tell,
-            is_busy=lambda: self._on_cluster or self._log_has_grown(),  # on a node that nobody looks at nothing starts
+            is_busy=lambda: self._on_cluster or self._log_has_grown(),  # nothing starts on a node without a sample
             temp_used=self._temp_used,
         )
 
@@ -665,7 +673,7 @@ class System:
         )
 
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
-        """Through the senders of the configuration as it is now."""
+        """Deliver a notice through the senders of the current configuration."""
         notice = notice if self.tracing is None else self.tracing.delivering(notice)
         config, made = self.config, self._senders
         if made is None or made[0] is not config:
@@ -673,7 +681,7 @@ class System:
         return made[1].deliver(notice, deadline, now)
 
     def _make_senders(self, config: Config) -> Senders:
-        """Called when there is a first notice: what reaches out takes long to import, and reads all certificates."""
+        """Make the senders. Called at the first notice: their modules take long to import and read all certificates."""
         from .actors.delivery.post import Poster
         from .actors.delivery.webhook import WebhookSender
 
@@ -737,25 +745,40 @@ class System:
         return self.config.retention_rules(), self.scheduler.ask(StateQuery(retention_at), timeout=30)
 
     def _settle_views(self) -> None:
-        """Wait until the views have what is committed. Raises `NotReady`, or `ViewsFailed` if they cannot get it."""
-        position = self.committed.position
+        self.wait_for_views(self.committed.position, within=_VIEWS_WITHIN, trouble_for=_TROUBLE_FOR)
+
+    def wait_for_views(self, position: int, *, within: float, trouble_for: float) -> None:
+        """Have the Projector hurry, and wait until the views have the record at `position`.
+
+        Args:
+            position: of the record.
+            within: seconds to wait at most.
+            trouble_for: seconds to wait for views that cannot be written.
+
+        Raises:
+            ViewsFailed: they cannot be written.
+            NotReady: they lag behind, or the service stops.
+        """
+        if self.projected.position >= position:
+            return
         self.projector.tell(Catch(position))
-        until = self.clock.monotonic() + _VIEWS_WITHIN
-        while not self.projected.wait(position, _TROUBLE_FOR):
-            if (trouble := self.views_trouble) is not None:
+        began = self.clock.monotonic()
+        while not self.projected.wait(position, min(within, _LOOK_EVERY)):
+            waited = self.clock.monotonic() - began
+            if (trouble := self.views_trouble) is not None and waited >= min(within, trouble_for):
                 raise views_behind(position, trouble)
             if self.stopping.is_set():
                 raise NotReady(f"The service stops before the views have reached position {position}")
-            if self.clock.monotonic() >= until:
-                raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+            if waited >= within:
+                raise views_late(position, within)
 
     def doubt_views(self, generation: int, error: ViewsFailed) -> None:
-        """Have views of this generation built anew, unless that was done since, or is just done."""
+        """Have the views of this generation built anew, unless that has been done or is being done."""
         if self.views.doubt(generation):
             self.projector.tell(Damaged(error.message))
 
     def adopt_views(self) -> None:
-        """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""
+        """Replace the live views with those built beside them. Raises `ViewsFailed`; the live ones then stay."""
         answer = self.projector.ask(PutInPlace(), timeout=_ADOPTED_WITHIN)
         if isinstance(answer, TasktrailError):
             raise answer
@@ -778,7 +801,7 @@ class System:
         return self.paths.snapshots / kind if self.config.snapshot_every else None
 
     def _temp_used(self) -> dict[int, int]:
-        """Running task → the temp space that it takes on the disk; negative where it cannot be counted.
+        """Map each running task to the bytes of temp space that it takes; negative if they cannot be counted.
 
         Empty while the Scheduler does not answer.
         """
@@ -795,12 +818,12 @@ class System:
         except Unlistable as error:
             self._tell_unseen(task_id, error)
             return -1
-        except OSError as error:  # the next sample may see it; the other tasks are looked at meanwhile
+        except OSError as error:  # the next sample may succeed, and the other tasks are still measured
             self._tell_unseen(task_id, error)
             return 0
 
     def _tell_unseen(self, task_id: int, error: OSError) -> None:
-        """Log it once for each task. Called in several threads; the worst is a second line."""
+        """Log the error once for each task. Several threads call this; at worst that gives a second line."""
         if task_id not in self._unseen:
             self._unseen.add(task_id)
             logger.warning("the files of a task could not be looked at or removed", task_id=task_id, error=str(error))
@@ -832,7 +855,7 @@ class System:
             return next(iter(reader.read_task_after(task_id, 0, 1)), None)
 
     def _publish(self, message: Committed) -> None:
-        """Pass on what is durable. This runs in the Scheduler's thread, so it is quick and never raises."""
+        """Pass on committed records. This runs in the Scheduler's thread, so it is quick and never raises."""
         if not self._booted:
             self._booted = True
             self.recovery = replace(_recovery(message.records), unfinished=self.recovery.unfinished)
@@ -856,7 +879,7 @@ class System:
 
 
 def _check_certificates() -> None:
-    """See that the authorities which connections out will trust can be read, without what it takes to reach out."""
+    """Check that the certificate authorities for outgoing connections can be read, without importing the senders."""
     if file := os.environ.get("SSL_CERT_FILE"):
         try:
             ssl.create_default_context(cafile=file)
@@ -873,7 +896,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _recovery(records: list[Recorded]) -> RecoveryReport:
-    """The report on the first commit of a service, which closes the attempts that were open."""
+    """Return the report on a service's first commit, which closes the attempts that were open."""
     retried = [record for record in records if isinstance(record.event, Retried)]
     return RecoveryReport(
         unfinished=0,
@@ -899,27 +922,27 @@ def open_tasks(state: SchedulerState) -> set[int]:
 
 
 def open_erasures(state: SchedulerState) -> dict[int, UserErased]:
-    """What was promised to be erased and is not finished."""
+    """Return the erasures that were promised but are not finished."""
     return dict(state.durable.erasures)
 
 
 def last_task_id(state: SchedulerState) -> int:
-    """The task that was created last."""
+    """Return the id of the task that was created last."""
     return state.durable.last_task_id
 
 
 def retention_at(state: SchedulerState) -> int:
-    """Where the configured rules of retention are recorded."""
+    """Return the position at which the configured rules of retention are recorded."""
     return state.durable.retention_at
 
 
 def outputs_of_running(state: SchedulerState) -> dict[int, str]:
-    """Running task → where its output will be."""
+    """Map each running task to the path of its output."""
     return {task_id: running.reserved_for.spec.output_file for task_id, running in state.running.items()}
 
 
 def outputs_of_attempts(state: SchedulerState) -> dict[tuple[int, int], str]:
-    """Task and number of each running attempt that has an output → where that will be."""
+    """Map the task and number of each running attempt that has an output to its path."""
     return {
         (entry.task_id, entry.attempt): entry.reserved_for.spec.output_file
         for entry in state.running.values()

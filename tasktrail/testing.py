@@ -2,7 +2,7 @@
 
 A crash here is an exception that ends the handler where it stands; the next `resumed()` context then carries the
 last checkpoint, as the service would give it. `inline_service` is the whole service, with its attempts in threads of
-this process. Real kills of real processes belong into tests of their own.
+this process. Real kills of real processes belong in tests of their own.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def job_for(
     size: int | None = None,
     room: Room = ONE_CORE,
 ) -> Job[O]:
-    """The argument of a type's `check`, `estimate` and `probe`. Without `size` the size of the file is taken."""
+    """Make the argument of a type's `check`, `estimate` and `probe`. `size` is by default that of the input file."""
     source = Path(input_file)
     if size is None:
         size = source.stat().st_size if source.is_file() else 0
@@ -102,7 +102,7 @@ class RecordingContext(Generic[O]):
         return part_path(self.output_file, self.task_id)
 
     def cores(self) -> int:
-        """All that there are."""
+        """Return the cores of the room."""
         return self.room.cores
 
     def progress(self, percent: float, message: str = "") -> None:
@@ -157,7 +157,7 @@ class RecordingContext(Generic[O]):
 
 
 def task_type_of(handler: object) -> TaskType:
-    """The task type that `@handler` made of a function or class, or that is given."""
+    """Return the task type that `@handler` made of a function or class. A task type is returned as it is."""
     task_type = declared(handler)
     if task_type is None:
         raise TypeError(f"{handler!r} is not a handler: decorate it with @handler(...)")
@@ -165,9 +165,9 @@ def task_type_of(handler: object) -> TaskType:
 
 
 def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
-    """Run one attempt in this thread and publish its output, or remove what it left of one, as the worker does.
+    """Run one attempt in this thread. As the worker does, publish its output, or remove an unfinished one.
 
-    What the handler raises comes out, but for `Unusable`, which is `Rejected`, and `StopAsked`, which is `Stopped`. An
+    Errors of the handler are raised, except that `Unusable` becomes `Rejected` and `StopAsked` becomes `Stopped`. An
     `async def` handler is awaited.
 
     Raises:
@@ -206,7 +206,7 @@ def context_for(
     dependencies: Mapping[int, Any] | None = None,
     dependencies_by_name: Mapping[str, Any] | None = None,
 ) -> RecordingContext[Any]:
-    """A context for the handler, its options checked as when a task is created. Raises `InvalidOptions`."""
+    """Make a context for the handler. Its options are checked as for a new task. Raises `InvalidOptions`."""
     from .intake.refusals import convert_options
 
     return RecordingContext(
@@ -223,15 +223,15 @@ def context_for(
 
 @contextmanager
 def inline_service(folder: str | Path, *handlers: object, config: "Config | None" = None) -> "Iterator[TaskService]":
-    """A whole service whose attempts run in threads of this process, so that breakpoints, mocks and coverage work.
+    """Run a whole service whose attempts are threads of this process, so that breakpoints, mocks and coverage work.
 
-    Everything but the worker processes is real: the rules, the log, retries, checkpoints, publishing, notices. Nothing
-    is isolated: a handler that crashes ends this process, none can be killed, and what it prints goes where the
-    process prints. Limits on memory and CPU and the sandbox do not hold.
+    Everything except the worker processes is real: the rules, the log, retries, checkpoints, publishing, notices.
+    Nothing is isolated: a handler that crashes ends this process, an attempt cannot be killed, and what it prints goes
+    where the process prints. The sandbox and the limits on memory and CPU do not apply.
 
     Args:
         folder: the data folder; a fresh one, such as pytest's `tmp_path`.
-        handlers: functions or classes marked with `@handler` or `@task`, beside the types of the configuration.
+        handlers: functions or classes marked with `@handler` or `@task`, in addition to the configured types.
         config: as for `TaskService.open`; one worker unless it says otherwise.
     """
     from .actors.inline_executor import InlineExecutor

@@ -18,13 +18,13 @@ PAST_FORMS = "-10m, 'yesterday 12:00', 22:30, '2026-08-01 22:00' (local time) or
 def read_time(text: str, now: datetime, *, earlier: bool = False) -> datetime:
     """Read a time. A text without a zone is local time. Raises `ValueError`.
 
-    `+2h30m` counts from now, `-1d` and `1 day ago` back. A clock alone is its next time; `monday 9:00` is the next one,
-    and a day alone begins at midnight.
+    `+2h30m` counts from now, `-1d` and `1 day ago` back. `22:30` alone means the next 22:30, and `monday 9:00` the
+    next Monday at 9:00. A day alone begins at midnight.
 
     Args:
         text: as it was typed.
         now: an aware time.
-        earlier: of a clock or a weekday the last one is meant, not the next.
+        earlier: a clock time or a weekday means the last one, not the next.
     """
     words = _AT.sub("", " ".join(text.lower().split()))
     words = " ".join(_NAMED.get(word, word) for word in words.split())
@@ -53,9 +53,9 @@ def _length(text: str) -> timedelta:
 
 
 def _nearest(day: date, clock: str, now: datetime, days: int, *, earlier: bool) -> datetime:
-    """The next time that a clock shows on such a day, one of which comes every so many `days`; or the last time.
+    """Return the next time that has this clock time on a day that recurs every `days`; with `earlier`, the last one.
 
-    `day` is today, or the next one of these.
+    `day` is the first such day from today on.
     """
     at = _at(day, clock)
     if earlier:
@@ -73,9 +73,9 @@ def _at(day: date, clock: str) -> datetime:
 
 
 def _local(said: datetime) -> datetime:
-    """A time of the clock here. One that is left out, since clocks are put forward, is as much later.
+    """Return a local time with its zone. A time that is skipped as clocks go forward moves later by what is skipped.
 
-    Python 3.11 takes it for as much earlier.
+    Python 3.11 moves it earlier instead.
     """
     at = said.astimezone()
     left_out = said - at.replace(tzinfo=None)

@@ -15,7 +15,7 @@ def moment(at: datetime | None) -> str:
 
 
 def ago(at: datetime | None, now: datetime) -> str:
-    """A time as its distance, in one unit: 3 m ago, in 5 h, 12 d ago; with no unit that suits, the date."""
+    """A time as its distance from `now`, in one unit: 3 m ago, in 5 h, 12 d ago. From 100 days on, the date."""
     if at is None:
         return ""
     seconds = (now - at).total_seconds()
@@ -61,12 +61,12 @@ def size(count: float) -> str:
 
 
 def unlimited(name: str) -> str:
-    """What a limit of that name holds when it is 0."""
+    """The meaning of 0 for the limit of this name."""
     return "three times the estimate, at least 1 GiB" if name == "max_task_temp" else "no limit"
 
 
 def rate(per_minute: float) -> str:
-    """How often, in a unit in which the number is not tiny: 18 a minute, 1.5 an hour, 3 a day."""
+    """A rate, in a unit that gives a number of at least 1 where possible: 18 a minute, 1.5 an hour, 3 a day."""
     if per_minute >= 1 or not per_minute:
         return f"{round(per_minute, 1):g} a minute"
     if per_minute * 60 >= 1:

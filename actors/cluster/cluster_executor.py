@@ -1,13 +1,13 @@
-"""The executor that runs attempts on the nodes of a cluster, through hosts that are named and outlive this service.
+"""The executor that runs attempts on the nodes of a cluster, through hosts that have names and outlive this service.
 
-Every decision is made here. The gateway only carries calls, so that nothing is lost with it: orders are numbered and
-given again until a host has carried them out, and reports are asked for again until they have come.
+Every decision is made here. The gateway only carries calls, so nothing is lost with it: orders are numbered and sent
+again until a host has carried them out, and reports are requested again until they have come.
 
-No end is told while a process of the attempt may be alive. A host that is dead, or is not heard of, has killed what it
-ran when its lease is over; so its attempts end as lost once the fence is passed, and not before.
+No end is reported while a process of the attempt may be alive. A host that is dead or silent has killed its attempts
+when its lease is over. So they end as lost once the fence is passed, and not before.
 
-The engine never queues: a host is made on a node that has room for it now, and the node is chosen here. It never tries
-again either, and knows no priorities.
+The engine never queues: this executor chooses a node that has room now, and a host is made there. The engine never
+retries either, and knows no priorities.
 """
 
 import threading
@@ -62,44 +62,44 @@ from .wire import (
 )
 
 _LOOKS = 20
-"""Looks at hosts and fences in the time of a lease."""
+"""Checks of hosts and fences within the time of a lease."""
 _ASTRAY, _ASTRAY_SILENT = 0.4, 0.1
-"""Share of a lease after which a call is made once more; the second is for hosts that are not heard of."""
+"""Share of a lease after which a call is repeated; the second is for silent hosts."""
 _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
 _AGAIN_AFTER = 0.2
-"""Seconds until a call is made again that has come to nothing."""
+"""Seconds until a failed call is repeated."""
 _MAKE_AGAIN_AFTER = 5.0
-"""Seconds until a host is made again that could not be."""
+"""Seconds until another host is made after one could not be made."""
 _END_AGAIN_AFTER = 5.0
-"""Seconds until a host is ended again that is not gone yet."""
+"""Seconds until a host that is not gone yet is ended again."""
 _LISTED_WITHIN = 30.0
-"""Seconds that a gateway which is connected may take to tell which hosts there are."""
+"""Seconds that a connected gateway may take to report which hosts there are."""
 _SHUNNED = 60.0
-"""Seconds for which other nodes are preferred to one whose worker was not heard of; the engine may list it so long."""
+"""Seconds for which other nodes are preferred to one whose worker fell silent; the engine may list it that long."""
 _NODES_HOLD = 10.0
-"""Seconds for which it is believed what nodes there are."""
+"""Seconds for which the list of nodes counts as current."""
 _GONE_WITHIN = 2.0
-"""Seconds for which a service that stops in good order waits to hear that its hosts are gone."""
+"""Seconds for which a service that stops in good order waits for the news that its hosts are gone."""
 _CONNECTING = "A node of it has to run on this machine, and both have to know the same token (RAY_AUTH_TOKEN_PATH)."
 
 logger = get_logger(__name__)
 
 
 class ClusterExecutor:
-    """Keeps a host for each slot on whatever node has room, and one thread that talks to them through the gateway.
+    """Keeps a host for each slot on any node with room, and one thread that talks to them through the gateway.
 
     Args:
-        link: makes the way to the gateway, of the thread and the lock of this executor.
-        slots: attempts at once.
-        settings: what each host is made with.
+        link: makes the link to the gateway from this executor's reactor and lock.
+        slots: how many attempts run at once.
+        settings: the settings of each host.
         needs: what each host books on its node.
-        epoch: asks for that of this service, higher than that of every earlier one; 0: its log is not open yet.
+        epoch: returns this service's epoch, which is higher than that of every earlier one; 0 until its log is open.
         labels: label → how many of the slots offer it.
-        roster: file that names the hosts for the next service; None: there is none.
-        margin: seconds that a host may take to end what it runs once its lease is over.
-        owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
-        restored: the log was put back to an earlier one, so what hosts have is not of it.
+        roster: file that names the hosts for the next service; None for no file.
+        margin: seconds that a host may take to end its attempts once its lease is over.
+        owned: returns how many seconds ago the log was surely this service's; None if no other service can take it.
+        restored: the log was put back to an earlier state, so the hosts' attempts do not belong to it.
         clock: seconds, monotonic.
     """
 
@@ -141,10 +141,10 @@ class ClusterExecutor:
         self._connection = Connection(self.link, lease=settings.lease, owned=owned, clock=clock)
         self._work = HandOut(self._hosts, offer_of=self._offer_of, name_of=self._placement.name_of, tell=self._tell)
         self._is_owned = True
-        """Whether the log was surely this service's at the last look."""
+        """Whether the log was surely this service's at the last check."""
         self._make_at = 0.0
         self._unlisted_since: float | None = None
-        """Since when a gateway that is connected has not told which hosts there are."""
+        """Since when a connected gateway has not reported which hosts there are."""
         self._ordered: deque[Order] = deque()
         self._reports: list[Report] = []
         self._told_capacity = CapacityChanged(-1)
@@ -154,7 +154,7 @@ class ClusterExecutor:
         self._close_at = self._gone_at = 0.0
         self._report: Reporter = lambda _: None
         self._to_report: SimpleQueue[list[Report]] = SimpleQueue()
-        """What the thread that reports is to pass on; nothing in a list ends it."""
+        """Lists of reports for the reporting thread to pass on; an empty list ends it."""
         self._reporting = 0
         """How many of these lists are not passed on yet."""
         self._thread = threading.Thread(target=self._run_reactor, name="executor", daemon=True)
@@ -177,7 +177,7 @@ class ClusterExecutor:
     # --- from any thread -------------------------------------------------------------------------------------------
 
     def open(self, report: Reporter) -> None:
-        """Start the thread; it connects, and finds the hosts of earlier services first. Returns at once."""
+        """Start the thread. It connects, and first finds the hosts of earlier services. Returns at once."""
         self._report = report
         self._connection.open()
         self._hosts.open()
@@ -187,7 +187,7 @@ class ClusterExecutor:
         self._reporter.start()
 
     def capacity(self) -> int:
-        """Slots whose host is ready and was heard of lately."""
+        """How many slots have a host that is ready and not silent."""
         with self.lock:
             return sum(1 for _ in self._usable())
 
@@ -198,7 +198,7 @@ class ClusterExecutor:
             return {key: used for host in hosts for key, used in host.memory.items() if key in host.held}
 
     def do(self, orders: Sequence[Order]) -> None:
-        """See `Executor`. What comes while the executor's thread is at work, it carries out itself."""
+        """See `Executor`. While the executor's thread is at work, that thread carries the orders out itself."""
         self._ordered.extend(orders)
         if self.lock.acquire(blocking=False):
             try:
@@ -219,13 +219,13 @@ class ClusterExecutor:
             try:
                 for host in self._do(order):
                     touched[host.name] = host
-            except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
+            except Exception:  # an order that fails must not affect the others; `TellHeld` finds what it has lost
                 logger.exception("order_failed", order=type(order).__name__)
         for host in touched.values():
             self._connection.pump(host)
 
     def _do(self, order: Order) -> Iterable[KnownHost]:
-        """Note the order; the hosts that have something to carry out now."""
+        """Note the order. Returns the hosts that now have orders to carry out."""
         if isinstance(order, TellHeld):
             self._tell(AttemptsHeld(order.number, (*self._work.attempts, *self._work.waiting)))
             return ()
@@ -239,7 +239,7 @@ class ClusterExecutor:
         return self._work.pass_order(order)
 
     def _newly_given(self) -> list[KnownHost]:
-        """Give what waits to hosts, where anything may begin; those that have got something."""
+        """Give waiting runs to hosts, if runs may begin now. Returns the hosts that have got some."""
         of = self._connection
         if not self._hosts.all_found or self._closing or of.is_replaced or not of.owns():
             return []
@@ -250,13 +250,13 @@ class ClusterExecutor:
             self._connection.pump(host)
 
     def let_go(self) -> None:
-        """A later service has the log, and with it the hosts and what they run. From any thread, before `close`."""
+        """Leave the hosts and their attempts to a later service, which has the log. Call it before `close`."""
         with self.lock:
             self._connection.is_replaced = True
             self._hosts.ending.clear()
 
     def close(self, timeout: float) -> None:
-        """See `Executor`. What does not answer in time ends with its lease, and the next service waits for that."""
+        """See `Executor`. A host that does not answer in time ends with its lease, for which the next service waits."""
         if not self._thread.is_alive():
             self.reactor.dispose()
             return
@@ -264,7 +264,7 @@ class ClusterExecutor:
         self.reactor.post(self._begin_to_close)
         if not self.reactor.inside():
             self._thread.join(timeout + _GONE_WITHIN + 5.0)
-            self._reporter.join(1.0)  # a listener that waits for a disk is not waited for
+            self._reporter.join(1.0)  # no longer, as a listener may wait for a disk
 
     # --- with the lock held: what runs where -----------------------------------------------------------------------
 
@@ -273,12 +273,12 @@ class ClusterExecutor:
         return self._hosts.usable() if of.is_connected and not of.is_replaced else iter(())
 
     def _offer_of(self, host: KnownHost) -> Offer:
-        """The labels of its worker."""
+        """The labels of the host's worker."""
         labels = self._offers[host.slot] if host.slot < self._slots else ()
         return tuple(sorted({*labels, GPU})) if host.gpus else labels
 
     def uses(self) -> dict[str, tuple[NodeUse | None, float]]:
-        """Of each node: what it has, where a host has looked, and how many seconds ago it was seen. From any thread."""
+        """Node → its use, if a host has sampled it, and how many seconds ago it was seen. Any thread may call it."""
         with self.lock:
             now = self._clock()
             latest: dict[str, tuple[NodeUse | None, float]] = {
@@ -303,7 +303,7 @@ class ClusterExecutor:
         if answered is None or self._hosts.by_name.get(answered[0].name) is not answered[0]:
             return
         host, answer = answered
-        if answer is None:  # what it runs ends with its lease; it is ended itself when that is surely so
+        if answer is None:  # its attempts end with its lease; the host is ended when they surely have
             self._is_dead(host)
             return
         self._placement.trust(host.node)
@@ -357,7 +357,10 @@ class ClusterExecutor:
             self._drop(host)
 
     def _perhaps_all_found(self) -> None:
-        """Nothing is started before each host of an earlier service was heard out, or has surely ended what it ran."""
+        """Report `AllFound` once each host of earlier services was heard to the end, or surely ended its attempts.
+
+        Nothing is started before that.
+        """
         if self._hosts.all_found:
             return
         was_listed = self._hosts.listed
@@ -370,29 +373,30 @@ class ClusterExecutor:
             self._find()
 
     def _is_dead(self, host: KnownHost) -> None:
-        """Its process is gone, or of no use. What it ran is killed there, at the latest when its lease is over."""
+        """Note that a host's process is gone or useless. Its attempts are killed at the latest with its lease."""
         if host.state != "dead":
             logger.warning("host_is_dead", host=host.name, attempts=len(host.held))
             host.state = "dead"
             self._placement.shun(
                 host.node, self._clock() + _SHUNNED
-            )  # perhaps all of it is gone; if not, the others there say so
+            )  # perhaps the whole node is gone; if not, an answer of another host there shows it
             self._capacity_touched = True
             if not (host.held or host.foreign) and (host.caught_up or not host.earlier):
                 self._drop(host)
 
     def _drop(self, host: KnownHost) -> None:
-        """Nothing is left there."""
+        """Forget a host that has nothing left, and have it ended."""
         del self._hosts.by_name[host.name]
         self._connection.forget(host)
         self._have_ended(host.name, greet=host.state in ("sought", "silent"))
         self._capacity_touched = True
 
     def _have_ended(self, name: str, *, greet: bool) -> None:
-        """Who was not heard of for long may obey a later service by now, so it is greeted first.
+        """Have a host ended. One that was silent for long may obey a later service by now, so it is greeted first.
 
-        It is ended once it has obeyed; or when it does not answer, though the head of the cluster does. Not while the
-        log may be another's, and the host with it: a head that is heard may stand on this machine, behind no cable.
+        It is ended once it has obeyed, or if it does not answer although the head of the cluster does. It is not ended
+        while the log, and so the host, may belong to another service: a head that answers may be on this machine and
+        proves nothing about the network.
         """
         if self._connection.is_replaced:
             return
@@ -408,9 +412,9 @@ class ClusterExecutor:
             self._have_ended(name, greet=False)
 
     def _is_replaced(self, host: str, epoch: int) -> None:
-        """A later service has taken the host over. So this one is none any more; the log will tell it so.
+        """Note that a later service has taken the host over. So this service is replaced; its log will show that, too.
 
-        Unless it was restored from a backup, which knows nothing of that service. Only a person can tell.
+        A log that was restored from a backup knows nothing of that service. Then only a person can decide.
         """
         own = self._connection.epoch
         if not self._connection.is_replaced:
@@ -444,7 +448,7 @@ class ClusterExecutor:
     # --- with the lock held: nodes ---------------------------------------------------------------------------------
 
     def _make_missing(self) -> None:
-        """Make a host for each slot that has none."""
+        """Make a host for each slot without one."""
         of = self._connection
         if not self._hosts.listed or not of.is_connected or self._closing or of.is_replaced or not of.owns():
             return
@@ -483,7 +487,7 @@ class ClusterExecutor:
             yield Home(host.node, host.gpus, host.made_at, host.is_lasting)
 
     def _move_away(self) -> None:
-        """Give up idle hosts on nodes that are being drained: others take their slots where there is room."""
+        """Give up idle hosts on nodes that are being drained. New hosts on other nodes with room take their slots."""
         with self.lock:
             awaited = {run.node for run in self._work.waiting.values()}
             for host in [host for host in self._hosts.by_name.values() if host.state in ("new", "ready")]:
@@ -494,7 +498,7 @@ class ClusterExecutor:
             self._make_missing()
 
     def _not_made(self, host: KnownHost, why: str) -> None:
-        """Another one is made later: what is wrong there may stay so."""
+        """Drop a host that could not be made. Another one is made later, as the fault may last."""
         self._make_at = self._clock() + _MAKE_AGAIN_AFTER
         self._placement.shun(host.node, self._clock() + _SHUNNED)
         self._set_trouble(f"A worker could not be started on node {self._name_of(host.node)}: {why}")
@@ -514,7 +518,7 @@ class ClusterExecutor:
                 return
             before, epoch = self._connection.epoch, self._ask_epoch()
             self._connection.epoch = epoch
-            if not epoch:  # no host may be told anything
+            if not epoch:  # without an epoch no host may be called
                 self.reactor.at(_AGAIN_AFTER, self._connect)
                 return
             if not before:  # the log may have been taken only now
@@ -523,7 +527,7 @@ class ClusterExecutor:
             self._connection.starts()
             try:
                 self.link.start(self._on_report, self._on_gone)
-            except Exception as error:  # whatever it was, another one is tried
+            except Exception as error:  # after any error another gateway is tried
                 logger.exception("gateway_not_started")
                 self._on_gone(str(error))
 
@@ -547,7 +551,7 @@ class ClusterExecutor:
         is_new = self._connection.beats(pulse)
         if (seen := self._placement.told(pulse.nodes)) is not None or is_new:
             self._tell(NodesSeen(self._placement.seen() if seen is None else seen))
-            self._capacity_touched = True  # the workers are told by the names of their nodes
+            self._capacity_touched = True  # workers are reported with the names of their nodes
         if is_new:
             logger.info("cluster_reached", nodes=len(pulse.nodes))
             for name in list(self._hosts.ending):
@@ -555,7 +559,7 @@ class ClusterExecutor:
             for host in list(self._hosts.by_name.values()):
                 self._connection.pump(host)
             self._hand_out()
-        if not self._hosts.listed:  # also when the last question has come to nothing
+        if not self._hosts.listed:  # also if the last request has failed
             self._find()
         self._make_missing()
 
@@ -569,9 +573,9 @@ class ClusterExecutor:
             self.link.send(Find(f"{self._cluster}-"))
 
     def _on_found(self, found: Found) -> None:
-        """Who was not known is heard out, but not before the next service would know of it.
+        """Take the list of hosts. A new one is heard to the end, but only after the next service would know of it.
 
-        When all others have surely ended what they ran, it is late: its attempts are recorded as interrupted.
+        If `AllFound` was already reported, it is too late: its attempts are recorded as interrupted, and it is ended.
         """
         self._unlisted_since = None
         strange = self._hosts.strange(found.names)
@@ -582,7 +586,7 @@ class ClusterExecutor:
             sought = [host for name in strange if (host := self._hosts.seek(name)) is not None]
             if error := self._hosts.add(sought):
                 self._set_trouble(f"No worker can be used while their list cannot be written: {error}")
-                return  # they are asked for again
+                return  # they are requested again
             for host in sought:
                 self._connection.pump(host)
         self._hosts.listed = True
@@ -606,7 +610,7 @@ class ClusterExecutor:
             self._connection.pump(host)
 
     def _on_gone(self, why: str) -> None:
-        """The gateway is gone. Attempts are not; only nobody is heard until the next gateway is there."""
+        """Note that the gateway is gone. Attempts go on, but no host is heard until the next gateway is there."""
         why, restart_in = self._connection.is_gone(why)
         self._hosts.listed = False
         self._unlisted_since = None
@@ -619,9 +623,9 @@ class ClusterExecutor:
             self.reactor.at(restart_in, self._connect)
 
     def _look(self) -> None:
-        """Every now and then: who is not heard of any more, and whose fence is passed."""
+        """Check at intervals which hosts are silent, and whose fence is passed."""
         shortest = min([self._lease, *(host.lease for host in list(self._hosts.by_name.values()))])
-        self.reactor.at(shortest / _LOOKS, self._look)  # first: whatever breaks below, fences go on to be looked at
+        self.reactor.at(shortest / _LOOKS, self._look)  # comes first, so that errors below do not end the checks
         with self.lock:
             now = self._clock()
             self._connection.look(now, shortest, _LOOKS)
@@ -629,13 +633,13 @@ class ClusterExecutor:
             for host in list(self._hosts.by_name.values()):
                 try:
                     self._look_at(host, now)
-                except Exception:  # one host that breaks must not cost the others
+                except Exception:  # a failure at one host must not affect the others
                     logger.exception("look_failed", host=host.name)
             for name, ending in list(self._hosts.ending.items()):
                 if now - ending.asked_at > _END_AGAIN_AFTER:
                     self._have_ended(name, greet=not (ending.may_kill and self._connection.is_head_heard()))
             self._perhaps_all_found()
-            self._hand_out()  # the end of a lost attempt has let the next one go
+            self._hand_out()  # the end of a lost attempt may let the next one begin
             if self._closing:
                 self._go_on_closing(now)
             elif self._placement.avoided:
@@ -647,7 +651,7 @@ class ClusterExecutor:
         if owns and not was_owned:
             logger.info("log_is_ours_again")
             for host in self._hosts.by_name.values():
-                self._connection.call_again(host, 0.0)  # what is on its way bears an older stamp
+                self._connection.call_again(host, 0.0)  # calls on their way bear an older stamp
                 self._connection.pump(host)
         elif was_owned and not owns:
             logger.warning("log_may_be_taken", why="no lease is renewed until it is surely this service's again")
@@ -663,7 +667,7 @@ class ClusterExecutor:
             self._give_up(host)
 
     def _give_up(self, host: KnownHost) -> None:
-        """It has surely ended what it ran."""
+        """Give up a host that has surely ended its attempts."""
         if host.state == "silent":
             self._placement.shun(host.node, self._clock() + _SHUNNED)
         self._work.give_up(host, self._name_of(host.node))
@@ -682,7 +686,7 @@ class ClusterExecutor:
     def _go_on_closing(self, now: float) -> None:
         if self._closed:
             return
-        if self._connection.is_replaced:  # they are another's now
+        if self._connection.is_replaced:  # the hosts belong to another service now
             self._hosts.by_name.clear()
             self._hosts.ending.clear()
         at_work = any(host.held or host.state == "sought" for host in self._hosts.by_name.values())
@@ -690,7 +694,7 @@ class ClusterExecutor:
             return
         for host in list(self._hosts.by_name.values()):
             if host.held or host.unsettled or host.foreign or host.state == "sought":
-                continue  # it ends with its lease, or keeps an end: the next service is told, or waits for it
+                continue  # it ends with its lease, or keeps an end for the next service
             self._drop(host)
         self._gone_at = self._gone_at or now + _GONE_WITHIN
         if self._hosts.ending and self._connection.is_connected and now < self._gone_at:
@@ -733,11 +737,11 @@ class ClusterExecutor:
     # --- in the thread that reports --------------------------------------------------------------------------------
 
     def _keep_reporting(self) -> None:
-        """Whoever listens may remove files on slow storage. No lease may wait for that."""
+        """Pass reports on in this thread: a listener may remove files on slow storage, and no lease may wait for it."""
         while reports := self._to_report.get():
             try:
                 self._report(reports)
-            except Exception:  # a listener's fault must not end the thread that all ends go through
+            except Exception:  # a listener's fault must not end the thread that reports all ends
                 logger.exception("executor_report_failed", reports=len(reports))
             self.reactor.post(partial(self._were_reported, reports))
 

@@ -1,4 +1,4 @@
-"""What there is to run attempts on, where they run on the nodes of a cluster."""
+"""Samples the nodes of a cluster instead of one machine."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ from .wire import NodeUse
 
 
 class ClusterMachine(Machine):
-    """Each node by itself. An attempt runs on one, so what all of them have together, or this machine, says nothing.
+    """Samples each node by itself. An attempt runs on one node, so their sum, or this machine, says nothing.
 
     Args:
-        uses: asks what nodes have, where that is known, and how many seconds ago each was seen.
+        uses: returns the use of each node, if known, and how many seconds ago the node was seen.
     """
 
     def __init__(self, uses: Callable[[], dict[str, tuple[NodeUse | None, float]]]) -> None:
         self._uses = uses
 
     def sample(self) -> MachineSample:
-        """See `Machine`: nothing is known that holds for all."""
+        """See `Machine`: no values hold for all nodes."""
         return MachineSample()
 
     def nodes(self) -> dict[str, NodeSample]:

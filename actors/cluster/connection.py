@@ -1,7 +1,7 @@
-"""The calls to hosts through the gateway: which are on their way, what has come back, and whether anybody is heard.
+"""Calls hosts through the gateway: it knows the calls on their way, takes the answers, and watches the gateway.
 
-It knows nothing of attempts. What is told here may be lost, with a gateway or on the way, and is told again. All of it
-is called with the executor's lock held.
+It knows nothing of attempts. Calls may be lost, with a gateway or on the way, and are repeated. All of it is called
+with the executor's lock held.
 """
 
 import secrets
@@ -34,28 +34,28 @@ from .wire import (
 )
 
 _WATCHES = 4
-"""Watches in the time of a lease. Each renews it."""
+"""Watches within the time of a lease. Each renews it."""
 _LATE = 64
-"""Answers of a host that may still come after the same was asked again; each is as good."""
+"""How many late answers of a host are still accepted after the calls were repeated; they are as good as others."""
 _BEATS_MISSED = 3.0
 """Seconds of silence after which a gateway is replaced, or a third of the lease if that is longer."""
 _CONNECTS_WITHIN = 60.0
 """Seconds that a gateway may take to reach the cluster."""
 _HEAD_HEARD = 3.0
-"""Seconds since the head of the cluster was heard of, within which a host that does not answer is at fault itself."""
+"""If the head of the cluster was heard within these seconds, a host that does not answer is at fault itself."""
 _RESTART, _RESTART_MAX = 0.1, 5.0
-"""Seconds until a gateway that is gone is replaced, doubling while none connects."""
+"""Seconds until a gateway that is gone is replaced; they double while none connects."""
 
 logger = get_logger(__name__)
 
 
 class Connection:
-    """What is asked of hosts, in the name of this service.
+    """Calls hosts in the name of this service.
 
     Args:
-        link: the way to the gateway.
-        lease: seconds, of the hosts that this service makes.
-        owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
+        link: the link to the gateway.
+        lease: the lease in seconds of the hosts that this service makes.
+        owned: returns how many seconds ago the log was surely this service's; None if no other service can take it.
         clock: seconds, monotonic.
     """
 
@@ -68,7 +68,7 @@ class Connection:
         self._clock = clock
         self.epoch = 0
         self._service = secrets.token_hex(8)
-        """Tells this service from one with the same epoch: of a copy of the log, or of a backup."""
+        """Distinguishes this service from one with the same epoch, which has a copy of the log or a backup."""
         self.is_replaced = False
         """Whether a later service has the hosts."""
         self.is_there = self.is_connected = False
@@ -84,13 +84,13 @@ class Connection:
         """Number of a call → the host that is greeted once more, before it is ended."""
 
     def owns(self) -> bool:
-        """Whether the log was this service's a moment ago; only then may anything live longer by its word."""
+        """Whether the log was surely this service's within `OWNED_FOR`. Only then may it renew a lease."""
         return self._owned is None or self._owned() < OWNED_FOR
 
     # --- calls to a host --------------------------------------------------------------------------------------------
 
     def pump(self, host: KnownHost) -> None:
-        """Make the calls to a host that are to be made and are not on their way."""
+        """Make the calls to a host that are due and not on their way."""
         if self.is_replaced or not self.is_connected or host.state == "dead":
             return
         if not host.greeted:
@@ -115,7 +115,7 @@ class Connection:
             self.link.send(Call(number, host.name, method, pack(payload)))
 
     def call_again(self, host: KnownHost, patience: float) -> None:
-        """Of what was not answered in time. Answers that are late count, too: a slow network is no lost host."""
+        """Repeat calls that were not answered in time. Late answers count, too: a slow network is not a lost host."""
         now = self._clock()
         astray = [(method, number) for method, (number, since) in host.calls.items() if now - since > patience]
         for method, number in astray:
@@ -127,9 +127,10 @@ class Connection:
             self.pump(host)
 
     def answered(self, report: Answer) -> tuple[KnownHost, Any] | None:
-        """Which host has answered, and what: `Greeting`, `Given`, `Told` or `Refused`; None: it is not understood.
+        """The host that has answered, and its answer: `Greeting`, `Given`, `Told` or `Refused`.
 
-        It counts as heard of. Nothing, if nobody waits for it any more.
+        The answer is None if it is not understood; otherwise the host counts as heard. Returns None if no answer is
+        awaited any more.
         """
         found = self._forget_call(report.number)
         if found is None:
@@ -147,7 +148,7 @@ class Connection:
         return host, answer
 
     def broken(self, report: Broken) -> KnownHost | None:
-        """Whose call has come to nothing, if anybody waits for it."""
+        """The host whose call has failed, if the answer was still awaited."""
         found = self._forget_call(report.number)
         return None if found is None else found[0]
 
@@ -158,14 +159,14 @@ class Connection:
         return found
 
     def forget(self, host: KnownHost) -> None:
-        """Nothing that it answers is waited for any more."""
+        """Stop waiting for answers of this host."""
         for number in (*host.late, *(number for number, _ in host.calls.values())):
             self._calls.pop(number, None)
 
     # --- the end of a host ------------------------------------------------------------------------------------------
 
     def end(self, name: str, *, greet: bool) -> Ending:
-        """Have a host ended. One that is greeted is asked first whether it obeys a later service by now."""
+        """Have a host ended. `greet`: first ask it whether it obeys a later service by now."""
         if greet:
             number = next(self._numbers)
             self._farewells[number] = name
@@ -175,9 +176,9 @@ class Connection:
         return Ending(self._clock(), may_kill=not greet or self.is_head_heard())
 
     def farewell(self, report: GatewayReport) -> tuple[str, int | None] | None:
-        """The host that was greeted before its end, where this is what has come of it; nothing, where it is not.
+        """The host that was greeted before its end, if the report is about that greeting; otherwise None.
 
-        With the epoch of the service that it obeys, if that is another one.
+        With it comes the epoch of another service that the host obeys, or None.
         """
         if not isinstance(report, Answer | Broken):
             return None
@@ -197,16 +198,16 @@ class Connection:
     # --- the gateway ------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Silence is counted from here."""
+        """Start counting silence."""
         self._pulse_at = self._looked_at = self._clock()
 
     def starts(self) -> None:
-        """There is a gateway. It has to reach the cluster."""
+        """Note that there is a gateway. It still has to reach the cluster."""
         self._pulse_at = self._clock()
         self.is_there = True
 
     def beats(self, pulse: Pulse) -> bool:
-        """It lives; whether it has just reached the cluster."""
+        """Note that the gateway is alive. Returns whether it has just reached the cluster."""
         self._pulse_at = self._clock()
         self.nodes_seen = self._clock() - pulse.seen
         is_new, self.is_connected = not self.is_connected, True
@@ -214,17 +215,17 @@ class Connection:
         return is_new
 
     def is_head_heard(self) -> bool:
-        """Whether the head of the cluster was, a moment ago."""
+        """Whether the head of the cluster was heard within `_HEAD_HEARD`."""
         return self.is_connected and self._clock() - self.nodes_seen < _HEAD_HEARD
 
     def replace(self, why: str) -> None:
-        """The gateway is of no use."""
+        """Kill a gateway that is of no use, so that the next one is started."""
         logger.error("gateway_is_of_no_use", why=why)
         self._fault = why
         self.link.kill()
 
     def is_gone(self, why: str) -> tuple[str, float]:
-        """So nothing is on its way any more. Why it is gone, in words, and seconds until the next one is to start."""
+        """Forget all calls, as the gateway is gone. Returns why, in words, and the seconds until the next start."""
         self.is_there = self.is_connected = False
         self._farewells.clear()
         for number in list(self._calls):
@@ -234,12 +235,12 @@ class Connection:
         return why, restart_in
 
     def look(self, now: float, shortest: float, looks: int) -> None:
-        """Whether the gateway is heard, and whether all stood still here: then nobody is given up before he was asked.
+        """Check whether the gateway is heard. If this process stood still, have no host given up before it was asked.
 
         Args:
-            now: by the clock.
+            now: the time by the clock.
             shortest: seconds of the shortest lease.
-            looks: how often it is looked in the time of that.
+            looks: how often it is called within that lease.
         """
         if now - self._looked_at > shortest / 4 + shortest / looks:
             logger.warning("stood_still", seconds=now - self._looked_at)
@@ -251,5 +252,5 @@ class Connection:
             self.replace(f"the process with its client was silent for {patience:g} s")
 
     def may_give_up(self, now: float) -> bool:
-        """Whether a host that is silent is at fault; or others are, who have not been asked yet or are another's."""
+        """Whether silent hosts may be given up: not before they were asked, nor if they are another service's."""
         return not self.is_replaced and now >= self._patient_until

@@ -1,11 +1,11 @@
-"""The gateway: the process that holds the client of the engine, Ray. It hands calls to hosts, and answers back.
+"""The gateway: the process that holds the client of the engine, Ray. It passes calls to hosts, and answers back.
 
-Ray's client ends the process that it lives in when the head of the cluster is away for long. So it has one of its own,
-which knows nothing that matters: it may die at any moment, and the executor starts the next one.
+Ray's client ends its process if the head of the cluster is away for long. So it has a process of its own, which holds
+nothing that matters: it may die at any time, and the executor starts the next one.
 
 Run as `python -m tasktrail.actors.cluster.gateway ADDRESS PID`: orders come by standard input, reports go out by
-standard output. Ray is told all that it would otherwise guess: which cluster, that nothing is reported to anyone, that
-it never starts anything again.
+standard output. Ray gets explicit settings for all that it would otherwise guess: the cluster, no usage reports, no
+restarts.
 """
 
 import os
@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any
 
 from ...handlers.process.channel import FrameBuffer, encode_frame
-from ..side_process import die_with
+from ...handlers.process.sandbox import die_with
 from .wire import (
     LAST_WORDS,
     Answer,
@@ -37,17 +37,17 @@ from .wire import (
 )
 
 NAMESPACE = "tasktrail"
-"""Ray's, in which the hosts have their names."""
+"""Ray's namespace for the names of the hosts."""
 _PULSE_EVERY = 1.0
 _CHUNK = 1 << 20
 _CALLS_AT_ONCE = 32
-"""Calls that one host works at. A service has three at most; those of one that died may still wait."""
+"""Calls that one host handles at once. A service has three at most; those of a dead one may still wait."""
 _ANSWERS_WITHIN = 5.0
-"""Seconds in which the head of the cluster has to take a connection."""
+"""Seconds within which the head of the cluster must accept a connection."""
 _ORDER_WITHIN = 5.0
-"""Seconds that one order may take. While it lasts, no lease is renewed."""
+"""Seconds that one order may take. Until it is done, no lease is renewed."""
 _LOOK_WITHIN = 90.0
-"""Seconds without a look at the nodes after which Ray's client counts as stuck, if the head can be reached."""
+"""Seconds without a list of the nodes after which Ray's client counts as stuck, if the head can be reached."""
 
 
 class Gateway:
@@ -55,7 +55,7 @@ class Gateway:
 
     Args:
         engine: the module `ray`, connected.
-        tell: sends a report; from any thread.
+        tell: sends a report; any thread may call it.
     """
 
     def __init__(self, engine: Any, tell: Callable[[GatewayReport], None]) -> None:
@@ -67,15 +67,15 @@ class Gateway:
         """Host that is being made, or looked up → the calls that wait for it. Guarded by the lock."""
         self._lock = threading.Lock()
         self._killed: set[str] = set()
-        """Hosts that are about to be."""
+        """Hosts that are about to be killed."""
         self._slow = ThreadPoolExecutor(4, thread_name_prefix="gateway")
-        """For what asks the head of the cluster: calls to hosts must not wait for it."""
+        """Threads for requests to the head of the cluster: calls to hosts must not wait for these."""
         self._nodes: tuple[Node, ...] = ()
         self._seen = time.monotonic()
         self._busy_since: float | None = None
 
     def do(self, order: Any) -> None:
-        """Carry out an order. Never waits, as long as Ray's client does not."""
+        """Carry out an order. It never waits, unless Ray's client does."""
         self._busy_since = time.monotonic()
         try:
             self._do(order)
@@ -148,10 +148,10 @@ class Gateway:
             self._tell(Found(names))
 
     def _create(self, order: Create) -> None:
-        """The node is ours to choose, so Ray has nothing to queue: what does not fit there now is never made."""
+        """Make a host. We choose the node, so Ray queues nothing: a host that does not fit there is never made."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
-        from .host import Host  # noqa: PLC0415 - whoever finds hosts that are there does not wait for it
+        from .host import Host  # noqa: PLC0415 - finding hosts that are there must not wait for it
 
         try:
             options = self._ray.remote(Host).options(
@@ -163,7 +163,7 @@ class Gateway:
                 max_concurrency=_CALLS_AT_ONCE,
                 num_cpus=order.cpus,
                 memory=order.memory or None,
-                num_gpus=order.resources.get("GPU", 0),  # Ray has a word of its own for these
+                num_gpus=order.resources.get("GPU", 0),  # Ray has an option of its own for GPUs
                 resources={name: number for name, number in order.resources.items() if name != "GPU"},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(order.node, soft=False),
             )
@@ -175,17 +175,17 @@ class Gateway:
             self._have(order.name, host)
 
     def _is_forgotten(self, name: str) -> bool:
-        """Whether there is surely no actor of that name. Ray says so as well when it could not ask."""
+        """Whether there is surely no actor of that name. Ray's error says so, too, if it could not ask."""
         try:
             return name not in self._ray.util.list_named_actors()
         except Exception:  # noqa: BLE001 - as above
             return False
 
     def _kill(self, order: Kill) -> None:
-        """Ray forgets the name of one that it has killed. Whoever is not gone yet is asked for again."""
+        """Kill a host. Ray forgets the name of an actor that it has killed; a host that is not gone is killed again."""
         self._killed.discard(order.host)
         with self._lock:
-            if order.host in self._sought:  # it may just be made
+            if order.host in self._sought:  # it may be in the making
                 return
         self._hosts.pop(order.host, None)
         try:
@@ -198,11 +198,11 @@ class Gateway:
             _say(f"host {order.host} could not be killed: {error}")
 
     def finish(self) -> None:
-        """Carry out what is still to be done."""
+        """Finish the orders that are still under way."""
         self._slow.shutdown(wait=True)
 
     def _broken(self, number: int, host: str, error: BaseException, *, is_dead: bool = False) -> Broken:
-        """Unavailable is undecided: the host may live and may have heard. Only a death is a death."""
+        """The report of a failed call. An unavailable host may be alive and may have heard; only a death is certain."""
         exceptions = self._ray.exceptions
         is_dead = is_dead or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
         if is_dead:
@@ -212,7 +212,7 @@ class Gateway:
     # --- in threads of their own -----------------------------------------------------------------------------------
 
     def keep_looking(self) -> None:
-        """Look at the nodes, again and again."""
+        """List the nodes, again and again."""
         while True:
             try:
                 self._nodes, self._seen = self._look(), time.monotonic()
@@ -236,7 +236,7 @@ class Gateway:
         )
 
     def why_stuck(self, address: str) -> str:
-        """Why this process is of no use any more; empty: it is of use."""
+        """Why this process is of no use any more; empty if it is of use."""
         now, busy_since = time.monotonic(), self._busy_since
         if busy_since is not None and now - busy_since > _ORDER_WITHIN:
             return f"Ray's client has not taken a call for {now - busy_since:.0f} s"
@@ -245,7 +245,7 @@ class Gateway:
         return ""
 
     def keep_beating(self, address: str) -> None:
-        """Say that this process lives, whatever the head of the cluster does. When Ray's client is stuck, end it."""
+        """Report that this process is alive, whatever the cluster's head does. If Ray's client is stuck, end it."""
         while True:
             if why := self.why_stuck(address):
                 _say(why)
@@ -254,23 +254,23 @@ class Gateway:
             time.sleep(_PULSE_EVERY)
 
     def first_look(self) -> None:
-        """Before anything is said."""
+        """List the nodes once, before anything is reported."""
         self._nodes, self._seen = self._look(), time.monotonic()
 
 
 def _name_of(node: dict[str, Any]) -> str:
-    """As `ray start --node-name` has it. Where that is only the address, the host's name says more."""
+    """The name from `ray start --node-name`. If that is only the address, use the host's name, which says more."""
     name = node.get("NodeName") or ""
     return str(name if name and name != node["NodeManagerAddress"] else node["NodeManagerHostname"])
 
 
 def _say(text: str) -> None:
-    """For the service, which shows the last line when this process has ended."""
+    """Write a line for the service, which shows the last one when this process has ended."""
     sys.stderr.write(f"{LAST_WORDS}{text}\n")
 
 
 def _plain(resources: dict[str, float]) -> dict[str, float]:
-    """Without what Ray itself notes there: a name for each node."""
+    """The resources without Ray's own entries, one named after each node."""
     return {name: float(number) for name, number in resources.items() if not name.startswith("node:")}
 
 
@@ -288,16 +288,16 @@ def _answers(address: str) -> bool:
 
 
 def connect(address: str) -> Any:
-    """Ray, connected. Raises OSError if the head is not there, and what Ray raises.
+    """Connect Ray, and return it. Raises OSError if the head is not there, and Ray's own errors.
 
-    Ray's client would wait for a head that is away, for minutes, and does not always notice when it is back.
+    Ray's client would wait minutes for a head that is away, and does not always notice when it is back.
     """
     try:
         _knock(address, _ANSWERS_WITHIN)
     except OSError as error:
         raise ConnectionError(f"Nothing answers at {address}: {error}") from error
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray  # noqa: PLC0415 - nobody else may pay for it
+    import ray  # noqa: PLC0415 - slow to load, and only this process needs it
 
     ray.init(
         address=address,
@@ -314,7 +314,7 @@ def main() -> int:
     if not die_with(parent):
         return 1
     out, lock = os.dup(1), threading.Lock()
-    os.dup2(2, 1)  # whatever prints must not be taken for a report
+    os.dup2(2, 1)  # printed text must not be taken for a report
 
     def tell(report: GatewayReport) -> None:
         data = encode_frame(report)
@@ -339,7 +339,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - a gateway that hears no orders must not go on beating: it is replaced
         _say(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
         os._exit(1)
-    os._exit(0)  # at once: Ray's own goodbye may take seconds
+    os._exit(0)  # at once, because Ray's own shutdown may take seconds
 
 
 if __name__ == "__main__":

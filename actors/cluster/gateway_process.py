@@ -1,4 +1,4 @@
-"""The gateway's process, as the service holds it: how it is started, talked to through two pipes, and ended."""
+"""The service's side of the gateway's process: starts it, talks to it through two pipes, and ends it."""
 
 import fcntl
 import os
@@ -19,35 +19,35 @@ _CHUNK = 1 << 20
 _SHOWN = 4096
 """Characters of its last words that are kept."""
 _LAST_WORDS_WITHIN = 3.0
-"""Seconds that it may take to carry out what it was told last."""
+"""Seconds that it may take to carry out its last orders."""
 
 logger = get_logger(__name__)
 
 
 class GatewayLink(Protocol):
-    """The way to the gateway. All of it is called with the lock held, and calls back so, in the reactor's thread.
+    """The link to the gateway. It is called, and calls back, in the reactor's thread with the lock held.
 
     Only `send` is called in other threads, too.
     """
 
     def start(self, on_report: Callable[[GatewayReport], None], on_gone: Callable[[str], None]) -> None:
-        """Have a gateway. It connects, and reports a `Pulse`; or it is gone soon, and it is said why."""
+        """Start a gateway. Either it connects and reports a `Pulse`, or `on_gone` soon gets the reason why not."""
 
     def send(self, order: GatewayOrder) -> None:
-        """Tell it something. What is told to none, or to one that dies, is lost."""
+        """Send it an order. Without a gateway, or if it dies, the order is lost."""
 
     def kill(self) -> None:
-        """It does not answer: end it. It is told that it is gone."""
+        """End a gateway that does not answer. `on_gone` is called."""
 
     def close(self) -> None:
-        """It carries out what it was told, and ends."""
+        """Let it carry out its orders and end."""
 
 
 class ConnectingGateway:
-    """A process that loads Ray and connects, and that nobody talks to yet.
+    """A process that loads Ray and connects, and to which the service does not talk yet.
 
-    A service that starts makes it before it has its data folder, for this takes as long as all the rest of the start.
-    Until `take` it holds nothing that another service would wait for.
+    A starting service makes it before it has its data folder, because it takes as long as the rest of the start. Until
+    `take` it holds nothing that another service would wait for.
 
     Args:
         address: the head of the cluster, `HOST:PORT`.
@@ -75,7 +75,7 @@ class ConnectingGateway:
                 self.close()
 
     def take(self) -> "subprocess.Popen[bytes]":
-        """The process, which holds its lock from here on: it has the same open file, so this locks it for both."""
+        """Return the process, which holds its lock from now on: it has the same open file, so this locks for both."""
         process, self._process = self._process, None
         assert process is not None
         if self._lock is not None:
@@ -84,7 +84,7 @@ class ConnectingGateway:
         return process
 
     def close(self) -> None:
-        """End it, unless it was taken."""
+        """End the process, unless it was taken."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -102,7 +102,7 @@ class GatewayProcess:
         lock_path: file on which the process holds a shared lock; see `wait_for_orphans`.
         reactor: watches the pipes.
         lock: guards the executor.
-        connecting: the first one, where it was started before.
+        connecting: the first process, if it was started before.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class GatewayProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """The id of the process, while there is one."""
         return None if self._process is None else self._process.pid
 
     def start(self, on_report: Callable[[GatewayReport], None], on_gone: Callable[[str], None]) -> None:
@@ -188,7 +188,7 @@ class GatewayProcess:
             for report in reports:
                 try:
                     self._on_report(report)
-                except Exception:  # one report that breaks must not cost the others
+                except Exception:  # a report that fails must not affect the others
                     logger.exception("report_failed", report=type(report).__name__)
 
     def _read_words(self) -> None:

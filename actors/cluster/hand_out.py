@@ -1,6 +1,6 @@
-"""Which attempt is on which host, and what each host is ordered.
+"""Gives attempts to hosts: knows which attempt is on which host, and queues the orders for each.
 
-It calls no host: it answers whom there is something to tell. All of it is called with the executor's lock held.
+It calls no host: it returns the hosts that have new orders. All of it is called with the executor's lock held.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -39,10 +39,10 @@ class HandOut:
     """Gives attempts to hosts, and follows each until its end is settled.
 
     Args:
-        hosts: those that there are.
-        offer_of: the labels of a host's worker.
-        name_of: what the node with this id of the engine's is called.
-        tell: takes what is to be reported.
+        hosts: the known hosts.
+        offer_of: returns the labels of a host's worker.
+        name_of: returns the name of the node with the engine's id.
+        tell: takes reports.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class HandOut:
         self.waiting: dict[Key, Run] = {}
         self.attempts: dict[Key, KnownHost] = {}
         self._ended: dict[Key, str] = {}
-        """Ended attempt → its host, as long as its end may be to settle."""
+        """Ended attempt → its host, as long as its end may still have to be settled."""
         self._unreported: set[Key] = set()
-        """Attempts whose end is not yet. What they left may still be being removed."""
+        """Attempts whose end is not reported yet. Their files may still be being removed."""
         self._may_be_shared: dict[str, int] = {}
         """Node → how many of its hosts short attempts may keep busy."""
 
     def take(self, run: Run, *, closing: bool) -> None:
-        """It waits for a host from here on; unless it is known, or cannot be handed to any."""
+        """Take a run, which then waits for a host; unless it is already known, or cannot be handed to any host."""
         key = (run.task_id, run.attempt)
         if key in self.attempts or key in self.waiting or key in self._ended:
             return
@@ -84,7 +84,7 @@ class HandOut:
             self._may_be_shared[run.node] = run.shared_workers
 
     def pass_order(self, order: Stop | Grant | Saved | Settled) -> Iterable[KnownHost]:
-        """To the host of the attempt, if it has one."""
+        """Queue an order for the attempt's host, if it has one. Returns that host."""
         key = (order.task_id, order.attempt)
         if isinstance(order, Stop) and (waiting := self.waiting.pop(key, None)):
             self.end(unbegun(waiting))
@@ -103,7 +103,7 @@ class HandOut:
     # --- who gets what ----------------------------------------------------------------------------------------------
 
     def hand_out(self) -> list[KnownHost]:
-        """Give what waits to hosts, in its order: nothing passes what waits for a host of the same kind."""
+        """Give waiting runs to hosts, in their order: none passes a run that waits for a host of the same kind."""
         if not self.waiting:
             return []
         used = []
@@ -155,18 +155,18 @@ class HandOut:
         return roomy if roomy is not None and len(roomy.held) < SHORT_AT_ONCE else None
 
     def _lasting(self) -> set[tuple[str, Offer]]:
-        """Node and labels of each worker that is there, or will be: what waits for others can never begin."""
+        """Node and labels of each worker that is or will be there. Runs for other workers can never begin."""
         lasting = (host for host in self._hosts.by_name.values() if host.is_lasting)
         return {(self._name_of(host.node), self._offer_of(host)) for host in lasting}
 
     # --- what becomes of it -----------------------------------------------------------------------------------------
 
     def adopt(self, host: KnownHost, greeting: Greeting) -> None:
-        """What it has is ours, if it is of this log."""
+        """Take over the attempts of a host, if they belong to this log."""
         for one in greeting.attempts:
             key = (one.task_id, one.attempt)
             if self._hosts.restored or not host.earlier or key in self.attempts or key in self.waiting:
-                # of a log that was put back; a host made here has none yet, and no attempt has two
+                # the log was put back; or the host is new and can have none; or another host has the attempt
                 logger.warning("attempt_not_believed", host=host.name, attempt=key)
                 host.foreign.add(key)
                 if not one.is_over:
@@ -174,17 +174,17 @@ class HandOut:
             else:
                 self.attempts[key] = host
                 host.held[key] = None
-                if not one.is_over:  # otherwise its end is among what the host tells next
+                if not one.is_over:  # otherwise its end is among the host's next reports
                     self._tell(AttemptFound(*key, one.granted, self._offer_of(host), self._name_of(host.node)))
 
     def carried_out(self, host: KnownHost, last: int) -> None:
-        """It has carried out the orders up to that number."""
+        """Drop the orders up to that number, which the host has carried out."""
         while host.orders and host.first <= last:
             host.orders.popleft()
             host.first += 1
 
     def told(self, host: KnownHost, reports: Iterable[tuple[int, HostReport]], last: int) -> None:
-        """Each report, by its number, counts once."""
+        """Pass on reports of a host. Each counts once, by its number."""
         for number, report in reports:
             if number > host.after:
                 self._pass_on(host, report)
@@ -207,7 +207,7 @@ class HandOut:
             self._tell(report)
 
     def end(self, ended: AttemptEnded) -> None:
-        """An attempt is over for good."""
+        """Note that an attempt is over for good, and report it."""
         key = (ended.task_id, ended.attempt)
         host = self.attempts.pop(key, None)
         if host is not None:
@@ -221,11 +221,11 @@ class HandOut:
         self._tell(ended)
 
     def were_reported(self, ended: Iterable[Key]) -> None:
-        """Whoever listens has heard of these ends, and has done with what they left."""
+        """Note that the listener has these ends, and has removed the attempts' files."""
         self._unreported.difference_update(ended)
 
     def give_up(self, host: KnownHost, node: str) -> None:
-        """It has surely ended what it ran, on the node that is called so."""
+        """End the attempts of a host that has surely ended them. `node` is the name of its node."""
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"
             error = f"Its worker on node {node} was not heard of any more, and has ended it by now"
@@ -234,11 +234,11 @@ class HandOut:
     # --- at the end -------------------------------------------------------------------------------------------------
 
     def end_all_of(self, host: KnownHost) -> None:
-        """The executor closes."""
+        """Order a host to end all its attempts, because the executor closes."""
         host.orders.append(EndAll(_CLOSED))
 
     def unbegin_all(self) -> None:
-        """What waits does not begin any more."""
+        """End all waiting runs: they will not begin any more."""
         for run in list(self.waiting.values()):
             self.end(unbegun(run))
         self.waiting.clear()

@@ -1,10 +1,10 @@
 """The host of a slot: it runs attempts on its node, one at a time, with the same reaper and worker as a local slot.
 
-It lives in a process of the cluster's engine, of which it knows nothing. A service asks it, through its gateway; it
-never asks anybody. What it tells is numbered and kept until nobody can ask for it again: progress until it was heard, a
-checkpoint until it is saved, an end until it is settled. So no service that dies takes anything with it.
+It lives in a process of the cluster's engine, of which it knows nothing. A service calls it through its gateway; the
+host itself calls no one. Its reports are numbered and kept as long as a service may ask for them again: progress until
+it was received, a checkpoint until it is saved, an end until it is settled. So nothing is lost when a service dies.
 
-It obeys the latest service only. When that is not heard of for the seconds of the lease, all that runs is killed.
+It obeys only the latest service. If that is silent for the seconds of the lease, all running attempts are killed.
 """
 
 import os
@@ -68,21 +68,21 @@ from .wire import (
 )
 
 LINGER = 600.0
-"""Seconds without a lease after which a host ends itself that keeps nothing: its service is gone for good."""
+"""Seconds without a lease after which a host that keeps no attempts ends itself: its service is gone for good."""
 LINGER_WITH_ENDS = 7 * 86400.0
-"""The same for one that keeps ends which no service has recorded."""
+"""The same for a host that keeps ends which no service has recorded."""
 _LOOKS = 50
-"""Looks at the lease while one lasts, …"""
+"""Checks of the lease while it lasts."""
 _LOOK_EVERY = 0.1
-"""… but at least so often, in seconds."""
+"""The most seconds between two checks of the lease."""
 _COMPARED_EVERY = 2
-"""Looks at the node until the attempts are compared with what the executor has."""
+"""Every so many samples of the node, the attempts are compared with those that the executor has."""
 _LOST = "AttemptLost"
-"""The error type of an attempt of which the executor knows nothing."""
+"""The error type of an attempt that the executor does not know."""
 _PASSING = (AttemptProgressed, AttemptBeat, WorkerGone)
-"""What is kept only until it was heard, …"""
+"""Reports that are kept only until they were received."""
 _ROOM = 256
-"""… and when so much is kept already, only the latest of an attempt."""
+"""If more reports than this are kept, only the latest of the `_PASSING` ones of each type and attempt is kept."""
 
 _Key = tuple[int, int]
 
@@ -90,26 +90,26 @@ logger = get_logger(__name__)
 
 
 class _Attempt:
-    """What the host knows of an attempt until its end is settled."""
+    """The host's record of an attempt until its end is settled."""
 
     def __init__(self, asked: int, work_dir: str) -> None:
         self.asked = asked
-        """How often the executor had been asked what it has, when the attempt came."""
+        """The number of the last question to the executor for its attempts when this one came."""
         self.work_dir = work_dir
         self.missed = 0
-        """In how many answers to later questions it was not, one after another."""
+        """How many answers in a row to later questions lacked it."""
         self.is_over = False
         self.granted = False
         self.lease_is_over = False
 
 
 class Host:
-    """Answers `hello`, `give` and `watch`, each from any thread, with bytes for bytes.
+    """Answers `hello`, `give` and `watch`, each in any thread, with bytes for bytes.
 
     Args:
-        name: its own.
+        name: its own name.
         settings: `HostSettings`, encoded.
-        node: the engine's name for where it is.
+        node: the engine's id of its node.
         clock: seconds, monotonic; counts the lease.
         leave: ends the process.
     """
@@ -130,17 +130,17 @@ class Host:
         self._leave = leave
         self._lease = Lease(self._settings.lease, clock())
         self._over_since: float | None = None
-        """Since when the lease is, as far as was looked."""
+        """Since when the lease is over, by the checks."""
         self._changed = threading.Condition()
         self._obeyed = (0, "")
-        """Epoch and name of the service."""
+        """Epoch and name of the service that it obeys."""
         self._carried_out = 0
-        """The number of the last of its orders that was."""
+        """The number of that service's last order that was carried out."""
         self._attempts: dict[_Key, _Attempt] = {}
         self._kept: dict[int, HostReport] = {}
-        """What may still be asked for, by its number, in order."""
+        """Number → a report that may still be asked for, in order."""
         self._latest: dict[tuple[type, _Key], int] = {}
-        """Of what counts only as the latest: its number."""
+        """Type and attempt of a report → the number of the latest one."""
         self._number = 0
         self._asked = 0
         self._memory: tuple[tuple[int, int, int], ...] = ()
@@ -181,7 +181,7 @@ class Host:
                 return self._refuse("epoch")
             if (hello.epoch, hello.service) != self._obeyed:
                 self._obeyed, self._carried_out = (hello.epoch, hello.service), 0
-                self._changed.notify_all()  # who watches for an earlier one is refused
+                self._changed.notify_all()  # a watch of an earlier service is refused
             held = (
                 HeldAttempt(*key, is_over=known.is_over, granted=known.granted) for key, known in self._attempts.items()
             )
@@ -203,7 +203,7 @@ class Host:
             return packed_answer(Given(self._clock(), self._carried_out))
 
     def watch(self, payload: bytes) -> bytes:
-        """Wait until there is something after that number, and tell it."""
+        """Wait for reports after that number, and return them."""
         watch = msgspec.msgpack.decode(payload, type=Watch)
         deadline = time.monotonic() + watch.seconds
         with self._changed:
@@ -222,7 +222,7 @@ class Host:
             return packed_answer(Told(self._clock(), self._number, reports, self._memory, self._node))
 
     def close(self) -> None:
-        """End all that runs, and the lease's thread. In tests; the engine just ends the process."""
+        """End all running attempts, and the lease's thread. For tests; the engine just ends the process."""
         self._closed.set()
         self._executor.close(5.0)
 
@@ -236,7 +236,7 @@ class Host:
                 "version on all machines"
             )
         if self._settings.sandbox.mode == "require" and not sandbox_support().whole:
-            return "`sandbox` is `require`, and this node cannot wall attempts in wholly"
+            return "`sandbox` is `require`, and this node cannot enforce the whole sandbox"
         return ""
 
     # --- with the lock held ----------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ class Host:
             case Settled():
                 known = self._attempts.pop(key, None)
                 if known is not None and order.completed:
-                    # Large files take long, and who holds the lock holds up the lease.
+                    # Large files take long, and holding the lock would hold up the lease.
                     threading.Thread(target=_clear, args=(Path(known.work_dir),), name="clear", daemon=True).start()
                 for number in [number for number, report in self._kept.items() if _key_of(report) == key]:
                     del self._kept[number]
@@ -292,7 +292,7 @@ class Host:
             self._changed.notify_all()
 
     def _compare(self, held: AttemptsHeld) -> None:
-        """What the executor knows nothing of twice, ends as lost: nobody else would ever end it."""
+        """End as lost each attempt that the executor lacks in two answers in a row: otherwise it would never end."""
         for key, known in self._attempts.items():
             if known.is_over or held.number <= known.asked:
                 continue
@@ -305,13 +305,13 @@ class Host:
         key = _key_of(report)
         if type(report) is AttemptEnded:
             if (known := self._attempts.get(key)) is not None and known.is_over:
-                return  # it was lost, as far as could be seen
+                return  # it was already reported as lost
             report = self._end(key, report)
         self._number += 1
         if len(self._kept) > _ROOM and isinstance(report, _PASSING):
             self._drop(type(report), key)
         if isinstance(report, AttemptProbed | AttemptCheckpointed):
-            self._drop(type(report), key)  # an earlier one must not be told after the latest
+            self._drop(type(report), key)  # an earlier report must not be sent after the latest
         if not isinstance(report, AttemptEnded):
             self._latest[type(report), key] = self._number
         self._kept[self._number] = report
@@ -329,11 +329,11 @@ class Host:
     # --- from threads of their own ---------------------------------------------------------------------------------
 
     def _keep_to_lease(self) -> None:
-        """Nothing that may fail or wait stands here beside the lease, and no failure ends it."""
+        """Check the lease at intervals. Nothing else that may fail or wait runs here, and no failure ends it."""
         while not self._closed.wait(min(_LOOK_EVERY, self._settings.lease / _LOOKS)):
             try:
                 self._look_at_lease()
-            except Exception:  # what has to end is ended at the next look
+            except Exception:  # the next check ends what has to end
                 logger.exception("lease_not_kept")
 
     def _look_at_lease(self) -> None:
@@ -348,7 +348,7 @@ class Host:
                 self._leave(0)
 
     def _end_all(self) -> None:
-        """At each look, as long as something is not over."""
+        """End all attempts. Called at each check as long as some are not over."""
         running = [known for known in self._attempts.values() if not known.is_over]
         for known in running:
             known.lease_is_over = True
@@ -361,7 +361,7 @@ class Host:
                 self._look_at_use()
                 if number % _COMPARED_EVERY == 0:
                     self._ask_what_is_held()
-            except Exception:  # it is looked at again
+            except Exception:  # the next sample comes soon
                 logger.exception("use_not_seen")
             if self._closed.wait(LOOKED_AT_EVERY):
                 return
@@ -381,7 +381,7 @@ class Host:
 
 
 def _clear(folder: Path) -> None:
-    """Remove the temp files of a completed task. The service does so only in the temp folder of its own machine."""
+    """Remove the temp files of a completed task. The service does that only in the temp folder of its own machine."""
     try:
         remove_task_folder(folder)
     except OSError:
@@ -393,10 +393,10 @@ def _key_of(report: HostReport) -> _Key:
 
 
 def _lock_path(cluster: str, name: str) -> Path:
-    """The file that says that something of this host is left. What is left of those that are gone is killed here."""
+    """The lock file that shows whether processes of this host are left. Kills what is left of hosts that are gone."""
     folder = Path(tempfile.gettempdir(), f"tasktrail-{os.getuid()}-{cluster}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()  # not of what a link leads to: another folder of ours would be cleared
+    found = folder.lstat()  # does not follow a link: another folder of ours would be cleared
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(f"{folder} is a link, or belongs to somebody else: remove it")
     for path in folder.glob("*.lock"):

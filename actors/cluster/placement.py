@@ -1,6 +1,6 @@
-"""On which nodes hosts are made: what the engine says that nodes have, and what our hosts have been promised there.
+"""Chooses the nodes on which hosts are made, by what the engine reports as free and what our hosts have booked.
 
-Which host an attempt goes to is not decided here: the Scheduler names the node.
+It does not decide which host an attempt goes to: the Scheduler names the node.
 """
 
 from collections import Counter
@@ -16,24 +16,24 @@ from .wire import Node
 GPU = "gpu"
 """The label of a worker that has booked GPUs."""
 _SETTLES_IN = 3.0
-"""Seconds after which a new host stands in what the engine says to be free."""
+"""Seconds after which the engine's free resources take account of a new host."""
 
 
 class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host books on its node: as much as its one attempt may use."""
+    """The resources that a host books on its node: as much as its one attempt may use."""
 
     cpus: float = 1.0
     memory: int = 0
     resources: dict[str, float] = {}
     gpus: int = 0
-    """Where the node has so many free; elsewhere a host has none, and its worker does not offer `gpu`."""
+    """Booked if the node has this many free. Otherwise the host has none, and its worker does not offer `gpu`."""
 
     def of(self, name: str) -> float:
-        """How much of a resource."""
+        """How much of a resource it books."""
         return {"CPU": self.cpus, "memory": float(self.memory), **self.resources}.get(name, 0.0)
 
     def missing_in(self, there: Mapping[str, float]) -> list[str]:
-        """The resources of which there is not enough."""
+        """The resources that are not sufficient there."""
         names = ("CPU", "memory", *self.resources)
         return [name for name in names if there.get(name, 0.0) < self.of(name)]
 
@@ -45,18 +45,18 @@ class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Home(NamedTuple):
-    """What counts of a host here."""
+    """The facts about a host that a placement needs."""
 
     node: str
-    """The engine's name for it."""
+    """The engine's id of its node."""
     gpus: int
     made_at: float
     is_lasting: bool
-    """Whether it is there, or will be."""
+    """See `KnownHost`."""
 
 
 class Placement:
-    """The nodes of the cluster, as the engine told last."""
+    """The nodes of the cluster, by the engine's last report."""
 
     def __init__(self, needs: HostNeeds) -> None:
         self.needs = needs
@@ -65,14 +65,15 @@ class Placement:
         """Nodes that are being drained."""
         self._names: dict[str, str] = {}
         self._shunned: dict[str, float] = {}
-        """Node → until when no host is made there, if another one has room."""
+        """Node → until when no host is made there if another node has room."""
 
     def told(self, nodes: tuple[Node, ...]) -> tuple[NodeSeen, ...] | None:
-        """These nodes live; what is to be told of them, if that has changed.
+        """Take the living nodes. Returns what to report of them, or None if that has not changed.
 
-        A node is called as the engine calls it, whatever came first: a drain belongs to the name, and has to hold over
-        restarts of the service and of the node. Those that are called alike at one address are one: the engine may list
-        a machine that came back beside what it was before. At different addresses each gets its own behind its name.
+        A node has its name from the engine, in whatever order nodes come: a drain belongs to the name, and has to hold
+        over restarts of the service and of the node. Nodes with the same name and address are one, because the engine
+        may list a machine that came back beside its former entry. If nodes at different addresses share a name, each
+        gets its address appended.
         """
         before = self.seen()
         self.nodes = nodes
@@ -86,7 +87,7 @@ class Placement:
         return now if now != before else None
 
     def seen(self) -> tuple[NodeSeen, ...]:
-        """The nodes, as the Scheduler is told of them."""
+        """The nodes, as they are reported to the Scheduler."""
         alike: dict[str, list[Node]] = {}
         for node in sorted(self.nodes, key=lambda node: (self._names[node.id], node.id)):
             alike.setdefault(self._names[node.id], []).append(node)
@@ -103,11 +104,11 @@ class Placement:
         )
 
     def name_of(self, node: str) -> str:
-        """What the node with this id is called; the id itself where it is not known."""
+        """The name of the node with this id; the id itself if it is unknown."""
         return self._names.get(node, node)
 
     def is_avoided(self, node: str) -> bool:
-        """Whether it is being drained, be it under the name that it had before another one came or went."""
+        """Whether it is being drained, perhaps under the name that it had before another node came or went."""
         address = next((one.address for one in self.nodes if one.id == node), "")
         return not self.avoided.isdisjoint(also_called(self.name_of(node), address))
 
@@ -116,14 +117,14 @@ class Placement:
         self._shunned[node] = until
 
     def trust(self, node: str) -> None:
-        """A host there has answered."""
+        """Stop shunning a node: a host there has answered."""
         self._shunned.pop(node, None)
 
     def choose(self, homes: Iterable[Home], now: float) -> tuple[Node, int] | None:
-        """Where the next host is made, and how many GPUs it books; None: nowhere is room.
+        """Where the next host is made, and how many GPUs it books; None if there is no room anywhere.
 
-        Nodes without any host come first, so that each can be asked for; of the others the one with the most CPUs free.
-        Those of which hosts were lost of late come last.
+        Nodes without any host come first, so that tasks can require each; then the nodes with the most free CPUs.
+        Nodes that have recently lost hosts come last.
         """
         homes = list(homes)
         peopled = Counter(home.node for home in homes if home.is_lasting)
@@ -146,14 +147,14 @@ class Placement:
         return None if best is None else best[1:]
 
     def _free(self, node: Node, recent: Collection[Home]) -> dict[str, float]:
-        """What is free there, less what hosts have been promised that the engine may not have counted yet."""
+        """What is free there, less what new hosts have booked, as the engine may not have counted them yet."""
         free = {name: number - len(recent) * self.needs.of(name) for name, number in node.free.items()}
         if "GPU" in free:
             free["GPU"] -= sum(home.gpus for home in recent)
         return free
 
     def why_nowhere(self, missing: int, slots: int) -> str:
-        """Why so many of the workers cannot be made."""
+        """Why `missing` of the workers cannot be made."""
         if not self.nodes:
             return "The cluster has no node that lives"
         lacking = f"{missing} of {counted(slots, 'worker')} {plural(missing, 'has', 'have')} no node"

@@ -1,6 +1,6 @@
-"""The file of the hosts that may hold attempts: the next service has to find each, or wait until its lease is over.
+"""The roster: the file of the hosts that may hold attempts. The next service must find each, or await its lease's end.
 
-A host's name says how long its lease is, because the settings of the next service may say something else.
+A host's name says how long its lease is, because the next service may have another setting.
 """
 
 import json
@@ -17,7 +17,7 @@ from ..logger import get_logger
 from .lease import Fence
 
 STOPS_WITHIN = 1.0
-"""Seconds that a host may take to end what it runs once its lease is over."""
+"""Seconds that a host may take to end its attempts once its lease is over."""
 _NAME = re.compile(r"(.+)-(\d{1,9})-(\d{1,9})(?:-g(\d{1,4}))?-[0-9a-f]+")
 _UNREADABLE = -1
 
@@ -25,37 +25,37 @@ logger = get_logger(__name__)
 
 
 class HostName(NamedTuple):
-    """What the name of a host says."""
+    """The parts of a host's name."""
 
     cluster: str
     slot: int
     lease: float
     """Seconds."""
     gpus: int = 0
-    """How many it has booked."""
+    """How many GPUs it has booked."""
 
 
 def host_name(named: HostName) -> str:
-    """A new one that says this."""
+    """Make a new name that says this."""
     gpus = f"-g{named.gpus}" if named.gpus else ""
     return f"{named.cluster}-{named.slot}-{math.ceil(named.lease * 1000)}{gpus}-{secrets.token_hex(6)}"
 
 
 def parsed_name(name: str) -> HostName | None:
-    """None: no host is named so."""
+    """Read a host's name; None if it is not one."""
     found = _NAME.fullmatch(name)
     return HostName(found[1], int(found[2]), int(found[3]) / 1000, int(found[4] or 0)) if found else None
 
 
 class Roster:
-    """Names in a file. Without a path there is none: then hosts are only found where the cluster still lists them."""
+    """Names in a file. Without a path there is no file: then hosts are found only if the cluster still lists them."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._written: tuple[int, frozenset[str]] = (0, frozenset())
 
     def read(self) -> tuple[int, frozenset[str]]:
-        """The epoch up to which it names all, and the names. Epoch 0: there is no file; less: it cannot be used."""
+        """The epoch of the last service whose hosts it all names, and the names. 0 without a file; -1 if unusable."""
         if self._path is not None and self._path.exists():
             try:
                 self._written = _content(self._path.read_text(encoding="utf-8"))
@@ -65,11 +65,11 @@ class Roster:
         return self._written
 
     def names(self, host: str) -> bool:
-        """Whether the next service would know of it; also if there is no file."""
+        """Whether the next service would know the host; True also if there is no file."""
         return self._path is None or host in self._written[1]
 
     def write(self, epoch: int, names: Iterable[str]) -> None:
-        """These may hold attempts from now on, and no others. Durable on return; nothing is written twice."""
+        """Write the only hosts that may hold attempts from now on, unless it is unchanged. Durable on return."""
         new = (epoch, frozenset(names))
         if self._path is None or new == self._written:
             return
@@ -96,9 +96,9 @@ def _content(text: str) -> tuple[int, frozenset[str]]:
 
 
 def outlive_hosts(path: Path, wait: Callable[[float], object]) -> None:
-    """Wait until the hosts of a service that was killed have ended what they run; then forget them.
+    """Wait until the hosts of a killed service have ended their attempts; then forget them.
 
-    For a service that uses no cluster any more, and is about to run the same tasks here.
+    For a service that no longer uses a cluster, and is about to run the same tasks on this machine.
     """
     epoch, names = Roster(path).read()
     if epoch == _UNREADABLE:

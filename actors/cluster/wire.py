@@ -1,7 +1,7 @@
-"""What the executor, its gateway and the hosts on the nodes say to each other.
+"""The messages between the executor, its gateway and the hosts on the nodes.
 
-Executor and gateway have a pipe each way, with frames as those of a worker. The gateway hands the payload of a `Call`
-to a host and its answer back, and understands neither: so all that must survive it is in the executor.
+Executor and gateway have a pipe each way, with frames like those of a worker. The gateway passes the payload of a
+`Call` to a host and the answer back, and understands neither. So everything that must survive it is in the executor.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from ..workers.slot import SlotRules
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a host has to know. Those of one service are alike, so that a later one sees whether its own are."""
+    """All that a host has to know. It is the same for all hosts of a service, so a later service can compare it."""
 
     version: str
     cluster: str
@@ -48,11 +48,11 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     cores: int = 1
     """CPUs that its attempt may keep busy."""
     memory: int = 0
-    """Bytes that it may take where its type can choose; 0: unknown."""
+    """Bytes that its attempt may take if the type can choose; 0 if unknown."""
     rules: SlotRules = SlotRules()
     sandbox: Sandbox = Sandbox()
     temp_root: str = ""
-    """The temp folder, whose free space is looked at on the node."""
+    """The temp folder, whose free space is measured on the node."""
     output_root: str = ""
     max_output: int = 0
     hash_up_to: int = 0
@@ -60,7 +60,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndAll(Frame, frozen=True, tag="end_all"):
-    """Kill all that runs, without a grace; it ends as stopped."""
+    """Kill all running attempts, without a grace; they end as stopped."""
 
     why: str
 
@@ -69,15 +69,15 @@ HostOrder: TypeAlias = Run | Stop | Grant | Saved | Settled | EndAll
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """The first words of a service to a host. From here on the host obeys no earlier one."""
+    """The first message of a service to a host. From then on the host obeys no earlier service."""
 
     epoch: int
     service: str
-    """Tells services apart that have the same epoch, because one has a copy of the log. The last to greet is obeyed."""
+    """Distinguishes services with the same epoch, of which one has a copy of the log. The last to greet is obeyed."""
 
 
 class HeldAttempt(msgspec.Struct, frozen=True, array_like=True):
-    """An attempt that a host has, over or not, whose end is not settled."""
+    """An attempt of a host whose end is not settled; it may be over."""
 
     task_id: int
     attempt: int
@@ -90,22 +90,22 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True):
 
     stamp: float
     settings: str
-    """`fingerprint` of those that the host was made with."""
+    """`fingerprint` of the settings that the host was made with."""
     node: str
-    """The engine's name for where it is."""
+    """The engine's id of its node."""
     attempts: tuple[HeldAttempt, ...]
     trouble: str = ""
-    """Why no attempt may run there; empty: they may."""
+    """Why no attempt may run there; empty if they may."""
 
 
 class Give(msgspec.Struct, frozen=True, array_like=True):
-    """Orders in their order. A host carries out each number once, and none whose predecessor is missing."""
+    """Orders in sequence. A host carries out each number once, and none whose predecessor is missing."""
 
     epoch: int
     service: str
     stamp: float
     first: int
-    """The number of the first."""
+    """The number of the first order."""
     orders: tuple[HostOrder, ...]
 
 
@@ -118,7 +118,7 @@ class Given(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Watch(msgspec.Struct, frozen=True, array_like=True):
-    """Asks for what was told after a number; answered as soon as there is something, or after some seconds."""
+    """Asks for reports after a number. Answered as soon as there is one, or after `seconds`."""
 
     epoch: int
     service: str
@@ -133,17 +133,17 @@ HostReport: TypeAlias = (
 
 
 LOOKED_AT_EVERY = 1.0
-"""Seconds between two looks of a host at its node: what it tells may be that old."""
+"""Seconds between two samples that a host takes of its node: what it reports may be that old."""
 
 
 class NodeUse(msgspec.Struct, frozen=True, array_like=True):
-    """What a node has, as a host there sees it; not what is booked."""
+    """The resources of a node as a host there measures them, not as they are booked."""
 
     memory_total: int
     memory_available: int
     cpu_percent: float
     temp_total: int = UNLIMITED
-    """Of the disk that the temp folder lies on there."""
+    """Of the disk that holds the temp folder there."""
     temp_free: int = UNLIMITED
 
 
@@ -152,22 +152,22 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
 
     stamp: float
     last: int
-    """The number of the last that was told so far. Not each number is still there."""
+    """The number of the last report so far. Some earlier numbers may be gone."""
     reports: tuple[tuple[int, HostReport], ...]
     """Each with its number."""
     memory: tuple[tuple[int, int, int], ...] = ()
     """Task, attempt, and the bytes that its processes have in memory."""
     node: NodeUse | None = None
-    """None: it has not been looked at yet."""
+    """None if it was not measured yet."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The answer to a question of a service that is not obeyed, or to an order without a lease."""
+    """The answer to a service that is not obeyed, or to orders without a lease."""
 
     stamp: float
     why: Literal["epoch", "lease"]
     epoch: int
-    """Of the service that is obeyed."""
+    """The epoch of the service that is obeyed."""
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -180,7 +180,7 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Find(Frame, frozen=True, tag="find"):
-    """Say which hosts there are whose name begins so."""
+    """List the hosts whose name begins with `prefix`."""
 
     prefix: str
 
@@ -197,7 +197,7 @@ class Create(Frame, frozen=True, tag="create"):
 
 
 class Call(Frame, frozen=True, tag="call"):
-    """Ask a host something."""
+    """Call a method of a host."""
 
     number: int
     host: str
@@ -221,18 +221,18 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     name: str
     address: str
     total: dict[str, float]
-    """`CPU`, `memory` in bytes, `GPU`, and what its operator has named."""
+    """`CPU`, `memory` in bytes, `GPU`, and the resources that its operator has named."""
     free: dict[str, float]
-    """Of these, what nothing has booked."""
+    """The part of them that is not booked."""
     labels: dict[str, str] = {}
 
 
 class Pulse(Frame, frozen=True, tag="pulse"):
-    """The gateway lives. Said every second, and first when it is connected."""
+    """The gateway is alive. Sent every second, from when it is connected."""
 
     nodes: tuple[Node, ...]
     seen: float
-    """Seconds ago, when the engine told so."""
+    """How many seconds ago the engine listed these nodes."""
 
 
 class Found(Frame, frozen=True, tag="found_hosts"):
@@ -242,17 +242,17 @@ class Found(Frame, frozen=True, tag="found_hosts"):
 
 
 class Answer(Frame, frozen=True, tag="answer"):
-    """What a host has answered."""
+    """The answer of a host."""
 
     number: int
     payload: bytes
 
 
 class Broken(Frame, frozen=True, tag="broken"):
-    """A call or a creation has come to nothing."""
+    """A call or a creation has failed."""
 
     number: int
-    """Of the call; 0: of a creation."""
+    """The number of the call; 0 for a creation."""
     host: str
     is_dead: bool
     """Whether the host's process is surely gone, or never was. Otherwise it may have heard the call."""
@@ -260,13 +260,13 @@ class Broken(Frame, frozen=True, tag="broken"):
 
 
 class Gone(Frame, frozen=True, tag="host_gone"):
-    """The engine knows no host of this name any more, and none is being made. Behind a cut cable it may still live."""
+    """The engine knows no host of this name any more, and none is being made. On a node that is cut off it may live."""
 
     host: str
 
 
 LAST_WORDS = "gateway: "
-"""Before what the gateway says on standard error, where Ray and its crashes speak, too."""
+"""Prefix of the gateway's own lines on standard error, to which Ray and its crashes write, too."""
 
 GatewayReport: TypeAlias = Pulse | Found | Answer | Broken | Gone
 
@@ -276,12 +276,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def pack(message: Any) -> bytes:
-    """A payload."""
+    """Encode a payload."""
     return _encode(message)
 
 
 def packed_answer(answer: Any) -> bytes:
-    """The payload of an answer, refusals included."""
+    """Encode the payload of an answer or a refusal."""
     return _encode(answer if isinstance(answer, Refused) else Answered(msgspec.Raw(_encode(answer))))
 
 
@@ -289,11 +289,11 @@ _answers = msgspec.msgpack.Decoder(Refused | Answered)
 
 
 def unpacked_answer(payload: bytes, kind: Any) -> Any:
-    """The answer: of this kind, or `Refused`. Raises `msgspec.MsgspecError`."""
+    """Decode an answer: one of this kind, or `Refused`. Raises `msgspec.MsgspecError`."""
     answer = _answers.decode(payload)
     return answer if isinstance(answer, Refused) else msgspec.msgpack.decode(answer.answer, type=kind)
 
 
 def fingerprint(settings: bytes) -> str:
-    """By which a service knows whether a host was made with the same settings."""
+    """A hash by which a service sees whether a host was made with the same settings."""
     return hashlib.sha256(settings).hexdigest()[:16]

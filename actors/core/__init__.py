@@ -1,1 +1,1 @@
-"""The Scheduler's decisions. Deterministic: no clock, thread, file, random number or log; all is an argument."""
+"""The Scheduler's decisions. They are deterministic: no clock, thread, file, random number or log, only arguments."""

@@ -1,10 +1,10 @@
-"""What the executor says about attempts, and the comparison of running attempts with what it holds.
+"""Handles the executor's reports about attempts, and compares the running attempts with those that it holds.
 
 Reports of an attempt that is not the current one are refused.
 
-Every known way to lose an attempt is closed where it occurs; the comparison is for the unknown ones. A question goes to
-the executor behind the orders that were given before, and the answer comes behind the reports of what has ended. So an
-attempt that is missing in an answer is really missing. Nothing is done before two answers in a row agree, because other
+Every known way to lose an attempt is closed where it occurs; the comparison is for the unknown ones. A question reaches
+the executor after all earlier orders, and the answer comes after the reports of all ends before it. So an attempt that
+is missing in an answer is really missing. Still, two answers in a row must agree before anything is done, because other
 executors may be less exact.
 """
 
@@ -46,7 +46,7 @@ from .state import AttemptId, Reconciliation, Running
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 RECORD_PROGRESS_EVERY = timedelta(seconds=0.45)
-"""Progress nearer to the last recorded one is dropped: two a second, with room for jitter. Workers thin it first."""
+"""Progress sooner after the last recorded one is dropped: two a second, with room for jitter. Workers thin it first."""
 _DONE = 100.0
 FORGOTTEN = "AttemptForgotten"
 """The error type of an attempt that the executor does not hold although it should."""
@@ -77,12 +77,12 @@ def handle_report(work: UnitOfWork, report: Report) -> None:
 def _said(
     work: UnitOfWork, report: AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted
 ) -> None:
-    """The running attempt says something. Raises a `TasktrailError` for what the rules refuse, a stale report first."""
+    """Handle a report of a running attempt. Raises a `TasktrailError` if it is stale, or else breaks the rules."""
     running = work.state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
         return  # it holds no slot
     if not isinstance(report, AttemptProbed):
-        running.heard_at = work.now  # a report that is refused shows, too, that the worker lives
+        running.heard_at = work.now  # even a refused report shows that the worker is alive
     events = decide(work.state.tasks.get(report.task_id), report, work.decision_context())
     match report:
         case AttemptProbed():
@@ -116,13 +116,16 @@ def _too_soon(work: UnitOfWork, running: Running, progress: float) -> bool:
 
 
 def _is_recorded(work: UnitOfWork, running: Running, report: AttemptCheckpointed) -> bool:
-    """Whether the last service has recorded it, and was gone before it could say so. Only the first is told again."""
+    """Whether the last service recorded the checkpoint, and ended before it could answer.
+
+    Only the first report to this service may be such a repetition.
+    """
     told_again, running.outlived = running.outlived, False
     return told_again and work.state.tasks[report.task_id].checkpoint == report.checkpoint
 
 
 def _grant(work: UnitOfWork, running: Running) -> None:
-    """The grant is the last moment at which a cancel can win; a later one waits for the end of publishing."""
+    """Grant the attempt to publish. Until then a cancel wins; a later one waits for the end of publishing."""
     if running.granted_at is None:
         running.granted_at = work.now
         work.watch_attempt(running)
@@ -130,7 +133,7 @@ def _grant(work: UnitOfWork, running: Running) -> None:
 
 
 def _found(work: UnitOfWork, report: AttemptFound) -> None:
-    """An attempt of an earlier service lives: it goes on, or is stopped when it should not be there."""
+    """Take over a living attempt of an earlier service, or stop it if it should not run."""
     running = work.state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
         work.order(Stop(report.task_id, report.attempt))
@@ -138,7 +141,7 @@ def _found(work: UnitOfWork, report: AttemptFound) -> None:
     if not running.sought:
         return
     running.sought = False
-    running.heard_at = running.moved_at = work.now  # nobody has looked at it meanwhile, so silence counts from here on
+    running.heard_at = running.moved_at = work.now  # no service has watched it meanwhile, so silence counts from now
     if (report.offer, report.node) != (running.offer, running.node):
         work.state.move(running, report.offer, report.node)
     if report.publishing:
@@ -152,7 +155,7 @@ def _found(work: UnitOfWork, report: AttemptFound) -> None:
 
 
 def _all_found(work: UnitOfWork) -> None:
-    """What has not been found by now is dead."""
+    """End the attempts of the last service that were not found: they are dead."""
     error = "the service was gone while the attempt ran, and so is the attempt"
     for entry in [entry for entry in work.state.running.values() if entry.sought]:
         _ended(work, AttemptEnded(entry.task_id, entry.attempt, "interrupted", error=error))
@@ -200,7 +203,7 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
 
 
 def ask_for_held(work: UnitOfWork) -> None:
-    """Ask the executor what it holds, if there is anything to compare."""
+    """Ask the executor which attempts it holds, if there is anything to compare."""
     state = work.state
     last = state.reconciliation
     if not state.running and not last.held and not last.strange:
@@ -211,7 +214,10 @@ def ask_for_held(work: UnitOfWork) -> None:
 
 
 def reconcile(work: UnitOfWork, report: AttemptsHeld) -> None:
-    """Compare. End as lost what the executor does not hold; stop what it holds and should not."""
+    """Compare, and act if two answers in a row agree.
+
+    An attempt that the executor should hold but does not ends as lost. One that it should not hold is stopped.
+    """
     state = work.state
     last = state.reconciliation
     if report.number != last.number:
@@ -220,7 +226,7 @@ def reconcile(work: UnitOfWork, report: AttemptsHeld) -> None:
     known = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
     missing, strange = (last.asked & known) - held, held - known
     lost, unwanted = missing & last.missing, strange & last.strange
-    # With the next number, the same answer would count as one to an older question if it came again.
+    # The number is raised so that a repetition of this answer counts as one to an older question.
     state.reconciliation = Reconciliation(last.number + 1, held=bool(held), missing=missing - lost, strange=strange)
     for key in sorted(lost):
         _end_as_lost(work, key)
@@ -230,6 +236,6 @@ def reconcile(work: UnitOfWork, report: AttemptsHeld) -> None:
 
 def _end_as_lost(work: UnitOfWork, key: AttemptId) -> None:
     task_id, attempt = key
-    work.order(Stop(task_id, attempt))  # should it be there all the same
+    work.order(Stop(task_id, attempt))  # in case it is there all the same
     error = f"The executor did not hold attempt {attempt} any more: no process of it was left, and no end was reported"
     handle_report(work, AttemptEnded(task_id, attempt, "lost", error=error, error_type=FORGOTTEN))

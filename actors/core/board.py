@@ -1,4 +1,4 @@
-"""Boards that show people the Scheduler's memory: the order of the queue, what runs, the limits, the schedules."""
+"""Boards that show the Scheduler's memory to people: the queue, the running attempts, the limits, the schedules."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -34,8 +34,8 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     effective_priority: float
     terms: PriorityTerms
     shut_by: tuple[str, ...] = ()
-    """What holds back all of its type, user or label now: `pause of type video_convert`, `window of …`, `rate of …` or
-    `limit of …`; `worker gpu` and `node zone=a` where none of these is free."""
+    """Everything that holds back its whole type, user or label now: `pause of type video_convert`, `window of …`,
+    `rate of …` or `limit of …`; `worker gpu` or `node zone=a` if none of these is free."""
 
 
 class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,19 +51,19 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     progress: float
     message: str
     memory: int
-    """Bytes that it was promised."""
+    """Bytes reserved for it; `temp` the same."""
     temp: int
     stopping: bool
     expected: float = 0.0
-    """Seconds that an attempt may be expected to take, as its type or who asked for it estimates; 0: not known."""
+    """Seconds that it is expected to take, by the estimate of its type or of the task's creator; 0 if unknown."""
     node: str = ""
-    """Where it runs; empty where there is only one machine."""
+    """Where it runs; empty if there is only one machine."""
     resumed: bool = False
-    """Whether it went on from a checkpoint, so that it did not begin at 0 %."""
+    """Whether it resumed from a checkpoint, so that it did not begin at 0 %."""
 
 
 class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
-    """The last sample: bytes, CPU in percent of the whole machine, `None` for what is not known."""
+    """The last sample: bytes, CPU in percent of the whole machine, `None` for unknown values."""
 
     cpu_percent: float | None
     memory_available: int | None
@@ -74,11 +74,11 @@ class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is, and how much of it is promised. Bytes; a limit of 0 means no limit."""
+    """The resources that there are, and how much of them is reserved. Bytes; a limit of 0 means no limit."""
 
     slots: int
     held: int = 0
-    """Workers that run something; short attempts share one."""
+    """Workers that run attempts; short attempts share one."""
     worker_labels: dict[str, int] = {}
     """Label → how many of the workers offer it."""
     max_concurrent: int
@@ -91,38 +91,38 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
-    """The queue in its order, and what runs."""
+    """The queue in its order, and the running attempts."""
 
     position: int
     live: bool
-    """Whether a running service answers. Without one nothing runs, and nothing is known of the machine."""
+    """Whether a running service answers. Without one nothing runs, and the machine is unknown."""
     ready: int
     """How many tasks only wait for free resources."""
     blocked: int
     """How many tasks wait for another one."""
     aside: int
-    """How many tasks need more than there would be if nothing of ours ran. They are not among the ready."""
+    """How many tasks need more than there would be if none of our attempts ran. They are not among the ready."""
     entries: tuple[Queued, ...]
     """The first of the ready tasks, best first."""
     running: tuple[RunningNow, ...]
     resources: Resources
     pauses: tuple[Pause, ...]
     node_drains: dict[str, Literal["draining", "drained"]] = {}
-    """Node → how far its drain is. Nothing starts there."""
+    """Node → state of its drain. Nothing starts there."""
     fair_share: bool = False
     """Whether users take turns. Then `entries` are in the order in which they would start if nothing ended."""
     at: datetime | None = None
-    """The moment that is told of."""
+    """The time that the board describes."""
     stopped_at: int = 0
-    """Where the log says that the last service had stopped by then; 0: one ran, or was killed."""
+    """Position at which the last service had stopped by then; 0 if one ran, or was killed."""
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits that hold (0: no limit), and those that operators have changed."""
+    """The limits in force (0 for no limit), and the operators' changes."""
 
     limits: Limits
     reached: dict[str, datetime] = {}
-    """Rate that is reached, such as `type:video_convert` → when the next attempt may start."""
+    """Reached rate, such as `type:video_convert` → when the next attempt may start."""
     changes: LimitsChanged
     pauses: tuple[Pause, ...]
     position: int
@@ -147,17 +147,17 @@ class TokenBoard(msgspec.Struct, frozen=True, kw_only=True):
     """Its name."""
     role: Role
     user_id: int | None
-    """The only user whose tasks it sees and touches; none: all tasks."""
+    """The only user whose tasks it may read and change; None for all tasks."""
     expires_at: datetime | None
     added_at: datetime
     actor: str
-    """Who added it, and why."""
+    """Who added it; `reason` says why."""
     reason: str
     position: int
 
 
 def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool = True) -> QueueBoard:
-    """The first `limit` tasks of the queue, and all that runs."""
+    """The first `limit` tasks of the queue, and all running attempts."""
     first = state.queue.first(limit, fair=state.limits.fair_share)
     return QueueBoard(
         position=state.position,
@@ -185,7 +185,7 @@ def _node_drains(state: SchedulerState) -> dict[str, Literal["draining", "draine
 
 
 def queue_of_user(state: SchedulerState, now: datetime, user_id: int, limit: int, *, live: bool) -> QueueBoard:
-    """The same for somebody who knows only the tasks of one user. Places are those among his own."""
+    """The same for a reader who may know only the tasks of one user. Places count only these tasks."""
 
     def own(task_ids: Iterable[int]) -> list[int]:
         return [task_id for task_id in task_ids if state.tasks[task_id].spec.user_id == user_id]
@@ -212,11 +212,11 @@ def _pauses_for(pauses: tuple[Pause, ...], user_id: int) -> tuple[Pause, ...]:
 
 
 def limits_for(board: LimitsBoard, user_id: int) -> LimitsBoard:
-    """The board without what is about other users."""
+    """The board without entries about other users."""
     key = str(user_id)
 
     def own(named: dict[str, T]) -> dict[str, T]:
-        """Of users, or of kinds with their names, such as `user:7`; `user:*` is everybody."""
+        """The entries without other users'. Names are a user's id, or a kind and a name: `user:7`, `user:*` for all."""
         others = {name for name in named if name.partition(":")[0] in ("user", name)}
         return {name: value for name, value in named.items() if name not in others - {key, f"user:{key}", "user:*"}}
 
@@ -246,7 +246,7 @@ def limits_board(state: SchedulerState) -> LimitsBoard:
 
 
 def schedule_boards(state: SchedulerState, then: datetime | None = None) -> tuple[ScheduleBoard, ...]:
-    """All schedules, by name. Of an earlier moment, next is what came behind it: its runs may be forgotten by now."""
+    """All schedules, by name. With `then`, next is the first run after that time: the runs may be forgotten by now."""
 
     def next_of(name: str, schedule: Schedule) -> datetime | None:
         return state.next_runs.of(name) if then is None else next_run(schedule, max(schedule.done_until, then))
@@ -281,7 +281,7 @@ def token_boards(orders: Durable) -> tuple[TokenBoard, ...]:
 def _queued(state: SchedulerState, task_id: int, place: int, now: datetime, *, live: bool) -> Queued:
     task = state.tasks[task_id]
     parts = terms(task, now)
-    # Which workers and nodes there are is known to a running service only.
+    # Only a running service knows the workers and nodes.
     keys = queue_keys_of(task) if live else limit_keys_of(task)
     return Queued(
         place=place,
@@ -320,7 +320,7 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
 
 
 def machine_now(sample: MachineSample) -> MachineNow:
-    """The sample, as people see it."""
+    """The sample as people see it, with None for unknown values."""
     known = {name: getattr(sample, name) for name in ("memory_available", "temp_free", "memory_total", "temp_total")}
     bytes_of = {name: None if number >= UNLIMITED else number for name, number in known.items()}
     never = all(number is None for number in bytes_of.values())
@@ -329,7 +329,7 @@ def machine_now(sample: MachineSample) -> MachineNow:
 
 
 def resources_of(state: SchedulerState) -> Resources:
-    """What there is, and how much of it is promised."""
+    """The resources that there are, and how much of them is reserved."""
     limits = state.limits
     return Resources(
         slots=state.nodes.slots if state.nodes.many else state.workers.slots,
@@ -346,7 +346,7 @@ def resources_of(state: SchedulerState) -> Resources:
 
 
 def _together(nodes: Nodes) -> MachineNow:
-    """What all nodes that are there have together; CPU on the average, by what they offer."""
+    """The sum over all present nodes; for CPU the average, weighted by their CPUs."""
     there = [node for node in nodes.by_name.values() if node.present and node.sampled_at is not None]
     if not there:
         return MachineNow(

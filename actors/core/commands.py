@@ -1,6 +1,6 @@
-"""Commands: decide what each means, record it, and put the task where it now belongs.
+"""Carries out commands: decides what each means, records it, and puts the task where it now belongs.
 
-Commands of operators and those about notices are recorded on the system stream, so they hold over restarts.
+Commands of operators and commands about notices are recorded on the system stream, so they hold over restarts.
 """
 
 from collections.abc import Iterator
@@ -175,7 +175,7 @@ def _create(work: UnitOfWork, submit: Submit, command: CreateTask) -> Accepted:
 
 
 def _existing(work: UnitOfWork, events: tuple[Event, ...], origin: Origin) -> Accepted:
-    """All that was asked for is there already. The record is what the answer, and its repetition, rests on."""
+    """Answer that tasks exist already. It records this, because the answer and its repetition rely on the record."""
     ids: dict[str, int] = {}
     for event in events:
         assert isinstance(event, Deduplicated)
@@ -212,7 +212,7 @@ def _create_graph(work: UnitOfWork, submit: Submit, command: CreateGraph) -> Acc
 
 
 def _own(work: UnitOfWork, *task_ids: int) -> None:
-    """A service that leaves other tasks as they are works on those that are created through it."""
+    """Have a service that leaves other tasks as they are work on these, which are created through it."""
     if work.state.own is not None:
         work.state.own.update(task_ids)
 
@@ -267,7 +267,7 @@ def _retry(work: UnitOfWork, submit: Submit, command: RetryTask) -> int:
 
 
 def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
-    """An attempt that may publish at any moment: a cancel has to wait until that is over."""
+    """An attempt to be cancelled that may be publishing: the cancel has to wait until that is over."""
     for task_id in (command.task_id, *_open_below(state, command)):
         running = state.running.get(task_id)
         if running is not None and running.publishing:
@@ -276,7 +276,7 @@ def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
 
 
 def cancel_tasks(work: UnitOfWork, command: CancelTask, origin: Origin, only_user: int | None = None) -> int:
-    """Cancel a task and, if the command says so, all tasks below it; the position of the last event.
+    """Cancel a task and, if the command says so, all tasks below it. Returns the position of the last event.
 
     The children are cancelled even if their parent has ended.
     """
@@ -289,7 +289,7 @@ def cancel_tasks(work: UnitOfWork, command: CancelTask, origin: Origin, only_use
         _over(work, command.task_id, origin)
         origin = replace(origin, causation_id=f"event:{position}")
     for task_id in below:
-        if not state.tasks[task_id].finished:  # the end of another one may have ended it already
+        if not state.tasks[task_id].finished:  # the end of another task may have ended it already
             work.record_all(task_id, decide(state.tasks[task_id], command, work.decision_context()), origin)
             _over(work, task_id, origin)
     return state.position
@@ -313,7 +313,7 @@ _NOT_RECORDED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 
 
 def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intake, origin: Origin) -> int:
-    """Carry out an operator's command; the position of what was recorded. A refusal raises and changes nothing."""
+    """Carry out an operator's command. Returns the position of the record. A refusal raises and changes nothing."""
     event: SystemEvent
     match command:
         case SetLimits():
@@ -347,7 +347,7 @@ def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intak
 
 
 def note_drained(work: UnitOfWork) -> None:
-    """Record once that a drain has reached its end."""
+    """Record, only once, that a drain has reached its end."""
     pause = work.state.durable.pauses.everything
     if pause is not None and pause.drain and not pause.drained and not work.state.running:
         work.record(0, QueueDrained(), Origin(actor=BY_SCHEDULER.actor, causation_id=f"event:{pause.position}"))
@@ -390,7 +390,7 @@ def _words(event: QueuePaused | QueueResumed) -> str:
 
 
 def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdded:
-    """The event for a new schedule, or for one that is changed."""
+    """The event for a new or changed schedule."""
     there = work.state.durable.schedules.by_name.get(command.schedule)
     if there is not None and not command.replace:
         raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
@@ -404,7 +404,7 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
             remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
             status=CONTRADICTION,
         )
-    # Whether its key is free is asked by each run.
+    # Each run checks by itself whether its key is free.
     (task,) = decide(None, command.task, replace(work.decision_context(intake), open_keys={}))
     assert isinstance(task, Created)
     event = ScheduleAdded(
@@ -441,7 +441,7 @@ _ALONE = ("depends_on", "parent_task_id", "scheduled_for", "deadline")
 
 
 def carry_out_notice(work: UnitOfWork, command: NoticeCommand, intake: Intake, origin: Origin) -> tuple[int, int]:
-    """Record a command about notices, for the Notifier; (position, task id), with task id 0 for an endpoint."""
+    """Record a command about notices, for the Notifier. Returns (position, task id); the id is 0 for an endpoint."""
     match command:
         case RedeliverNotice():
             wanted = intake.redelivery

@@ -1,4 +1,4 @@
-"""Dependencies between tasks: which task waits for which, and what the end of one does to the others.
+"""Handles dependencies between tasks: which task waits for which, and what the end of one does to the others.
 
 Ends are passed on in a loop, not by recursion, so a chain of dependencies may have any length.
 """
@@ -15,7 +15,7 @@ from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
 def enter(work: UnitOfWork, task_id: int, origin: Origin) -> None:
-    """A task is new, or was retried: see what has become of its dependencies, and put it where it belongs."""
+    """Enter a new or retried task: look at its dependencies, and put it where it belongs."""
     state = work.state
     state.link(state.tasks[task_id])
     for other in state.tasks[task_id].spec.depends_on:
@@ -28,7 +28,7 @@ def enter(work: UnitOfWork, task_id: int, origin: Origin) -> None:
 
 
 def ended(work: UnitOfWork, task_id: int, origin: Origin = BY_SCHEDULER) -> None:
-    """A task has ended with the event that was recorded last: free the tasks that depend on it, or end them, too."""
+    """Free the tasks that depend on a task, or end them, too. The task has ended with the last recorded event."""
     state = work.state
     over = deque([(task_id, state.position)])
     while over:
@@ -50,21 +50,22 @@ def ended(work: UnitOfWork, task_id: int, origin: Origin = BY_SCHEDULER) -> None
 
 
 def _tell(work: UnitOfWork, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
-    """Record what the dependency leads to; `position` is where the cause is recorded."""
+    """Record what the end of the dependency means for the task; `position` is that of the cause's record."""
     for event in after_dependency(work.state.tasks[task_id], dependency):
         cause = replace(origin, actor="scheduler", reason=how_it_ended(dependency), causation_id=f"event:{position}")
         work.record(task_id, event, cause)
 
 
 def that_would_end(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
-    """The dependencies that have ended in a way that ends the task, too."""
+    """The dependencies whose end would end the task, too."""
     return tuple(other for other in task.spec.depends_on if ends_with(task, state.tasks[other]))
 
 
 def retries(ended: Iterable[int], read: Callable[[int], TaskState]) -> tuple[RetryTask, ...]:
-    """Commands that retry tasks that have ended without success, and first the dependencies that would end them again.
+    """Commands that retry tasks that ended without success, preceded by the dependencies that would end them again.
 
-    Memory does not hold what has ended, so `read` gets it from the log. No task depends on one with a higher id.
+    Memory does not hold ended tasks, so `read` gets them from the log. The order of ids suffices: no task depends on
+    one with a higher id.
     """
     tasks = {task_id: read(task_id) for task_id in ended}
     to_look_at = list(tasks.values())

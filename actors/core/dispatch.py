@@ -1,7 +1,7 @@
-"""Fill free slots: the best ready task first, smaller ones past those that do not fit, but not for ever.
+"""Fills free slots: the best ready task first. Smaller ones may start past one that does not fit, up to a bound.
 
-`who_goes_first` asks the same question without starting anything: which tasks would start before a given one, or have
-resources kept for them, if the task's own reasons to wait were gone.
+`who_goes_first` makes the same decisions without starting anything: it names the tasks that would start before a given
+one, or have resources kept for them, if that task's own reasons to wait were gone.
 """
 
 import math
@@ -43,43 +43,43 @@ from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 BACKFILL_BOUND = 32
 """How many tasks may start past one that does not fit. Then resources are kept for it."""
 BACKFILL_DEPTH = 64
-"""How many tasks that do not fit are passed when a fitting one is looked for; among several nodes see `Search`."""
+"""How many tasks that do not fit are passed in search of one that fits; for several nodes see `Search`."""
 _ONE_BY_ONE = 64
 """Up to this many tasks are put into the queue one at a time, more of them all at once."""
 _FEW = 16
-"""Up to this many tasks that go first it is tried which of them can be left out."""
+"""If at most this many tasks go first, it is tried which of them can be left out."""
 UNSTARTABLE = "CannotStart"
 """The error type of a task that cannot even be ordered to run."""
 
 
 class Situation(NamedTuple):
-    """What decides which task starts next, beside the order of the queue."""
+    """Everything that decides which task starts next, except the order of the queue."""
 
     limits: Limits
     sample: MachineSample
     reserved: Reserved
     others_run: bool
-    """Whether something runs that will give resources back."""
+    """Whether other attempts run, which will give resources back."""
     overtaken: Mapping[int, int]
     """Task that did not fit → how many have started past it."""
     bound: int
     """When this many have started past a task, resources are kept for it."""
     nodes: Nodes | None = None
-    """None: there is this machine only."""
+    """None if there is only this machine."""
     search: Search | None = None
-    """Where there are nodes: this look at them."""
+    """The search for a place on the nodes; None if there is only this machine."""
     is_short: Callable[[TaskState], bool] = lambda _: False
 
     def ceiling(self) -> Ceiling:
-        """What a task could have once everything of ours has ended. Of all nodes together: what no task goes beyond."""
+        """What a task could have once all our attempts have ended. With nodes, their total: no task may exceed it."""
         return ceiling_of(self.limits, self.sample, self.reserved)
 
     def passes_over(self, task: TaskState) -> bool:
-        """Whether all that shares a place in the queue with the task, and needs the same, waits for nodes."""
+        """Whether all tasks in the task's bucket of the queue wait for nodes."""
         return self.search is not None and self.search.passes_over(task, short=self.is_short(task))
 
     def goes_on(self) -> bool:
-        """Whether it is of use to look at further tasks, as far as nodes go."""
+        """Whether, as far as nodes matter, further tasks are worth looking at."""
         return self.search is None or self.search.goes_on()
 
 
@@ -88,13 +88,13 @@ class Choice(NamedTuple):
 
     task: TaskState | None
     passed: list[TaskState]
-    """They do not fit now."""
+    """Tasks before it that do not fit now."""
     too_big: list[TaskState]
-    """They would not fit even once everything of ours has ended."""
+    """Tasks before it that would not fit even once all our attempts have ended."""
     keeps_resources: bool = False
-    """For the last of `passed`: nothing behind it was looked at."""
+    """Whether resources are kept for the last of `passed`: no later task was looked at."""
     node: str = ""
-    """Where `task` starts; empty where there is this machine only."""
+    """Where `task` starts; empty if there is only this machine."""
 
 
 def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
@@ -120,9 +120,9 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
         passed.append(task)
         overtaken = situation.overtaken.get(task.id, 0)
         if overtaken >= bound:
-            if search is None or not roomy:  # what it waits for is all nodes' together
+            if search is None or not roomy:  # it waits for something that all nodes share
                 return Choice(None, passed, too_big, keeps_resources=True)
-            # One more each time that it is overtaken so often: the first ones may be kept in vain.
+            # One more node each time that it was overtaken `bound` times: the first ones may be kept in vain.
             search.keep_for(task, max(1, overtaken // max(1, situation.bound)))
         in_vain += search is None or not roomy
         if machine_is_busy(sample, limits) or in_vain >= BACKFILL_DEPTH or not situation.goes_on():
@@ -131,7 +131,7 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
 
 
 def overtaken_by(choice: Choice, nodes: Nodes | None) -> Iterator[int]:
-    """The tasks past which the chosen one starts. On a node that could never hold a task it takes nothing from it."""
+    """The tasks that the chosen one overtakes. It takes nothing from a task that its node could never hold."""
     if choice.task is None:
         return
     for task in choice.passed:
@@ -140,7 +140,7 @@ def overtaken_by(choice: Choice, nodes: Nodes | None) -> Iterator[int]:
 
 
 def dispatch(work: UnitOfWork) -> None:
-    """Start whatever can start now. When nothing could, the queue is not looked at again before something changes."""
+    """Start all tasks that can start now. After that the queue is not looked at again until something changes."""
     state = work.state
     if not state.queue and not state.set_aside:
         return
@@ -164,7 +164,7 @@ def _may_start(state: SchedulerState) -> bool:
 
 
 def _what_decides(state: SchedulerState) -> tuple[object, ...]:
-    """All that decides which task starts next, beside what only a start changes."""
+    """Everything that decides which task starts next, except what only a start changes."""
     reserved = state.reserved
     return (
         state.queue.changes,
@@ -185,7 +185,7 @@ def _what_decides(state: SchedulerState) -> tuple[object, ...]:
 
 
 def _take_back(work: UnitOfWork) -> None:
-    """Queue the tasks that stood aside and may fit now: all of them, or the best could come behind the others."""
+    """Queue all tasks that were set aside and may fit now. With only some, the best could come after the others."""
     state = work.state
     if not state.set_aside:
         return
@@ -205,7 +205,7 @@ def _take_back(work: UnitOfWork) -> None:
 
 
 def _fitting_nodes(state: SchedulerState, nodes: Nodes, ceiling: Ceiling) -> Iterator[TaskState]:
-    """Of the tasks that stood aside those that need no more than some node could give that suits them."""
+    """Yield the tasks that were set aside and need no more than some suitable node could give."""
     for need in state.set_aside.needs():
         one = next(state.set_aside.with_need(need), None)
         best = None if one is None else lowest(ceiling, nodes.ceiling(state.tasks[one]))
@@ -214,7 +214,7 @@ def _fitting_nodes(state: SchedulerState, nodes: Nodes, ceiling: Ceiling) -> Ite
 
 
 def _next_fitting(state: SchedulerState) -> Choice:
-    """Take the task that starts next out of the queue; those that it starts past keep their places."""
+    """Take the task that starts next out of the queue. The tasks that it overtakes keep their places."""
     situation = Situation(
         state.limits,
         state.sample,
@@ -234,7 +234,7 @@ def _next_fitting(state: SchedulerState) -> Choice:
             state.set_aside.park(task, most)
         else:
             state.set_aside.park(task, lowest(most, situation.nodes.ceiling(task)), need_of(task))
-        if situation.nodes is None:  # a node that could hold it may only have been away, or not looked at, for a moment
+        if situation.nodes is None:  # a node that could hold it may only be away, or not sampled, for a short time
             state.overtaken.pop(task.id, None)
     for task in choice.passed:
         state.queue.push(task)
@@ -244,9 +244,9 @@ def _next_fitting(state: SchedulerState) -> Choice:
 
 
 def _pop(state: SchedulerState, situation: Situation, worker_is_free: bool) -> TaskState | None:  # noqa: FBT001 - for `partial`
-    """The next to be looked at. Where one needs a worker to itself and none is free, all behind it wait with it.
+    """Take the next task to look at. None also if it needs a worker to itself and none is free: all later ones wait.
 
-    But for one that could not start in any: it is put aside.
+    A task that could not start on any worker is returned all the same: it is set aside.
     """
     task_id = state.queue.peek()
     while task_id is not None and situation.passes_over(state.tasks[task_id]):
@@ -264,7 +264,7 @@ def _pop(state: SchedulerState, situation: Situation, worker_is_free: bool) -> T
 
 
 def bound_of(state: SchedulerState) -> int:
-    """How many may start past a task that does not fit."""
+    """How many tasks may start past a task that does not fit."""
     return BACKFILL_BOUND if state.backfill_bound is None else state.backfill_bound
 
 
@@ -282,9 +282,9 @@ def _start_or_give_up(work: UnitOfWork, task: TaskState, node: str) -> None:
 
 
 def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) -> int:
-    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`.
+    """Give a task a slot and its resources, record `Started`, and order the run. Returns the position of `Started`.
 
-    Raises `CannotStartNow` where no node has a place for it.
+    Raises `CannotStartNow` if no node has a place for it.
     """
     state = work.state
     node = ""
@@ -297,7 +297,7 @@ def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) 
 
 
 def _prepare(work: UnitOfWork, task: TaskState, node: str) -> tuple[Started, Run]:
-    """What is recorded and ordered when the task starts. A fault in it leaves nothing half done."""
+    """The event and the order for the task's start. It changes nothing, so an error leaves nothing half done."""
     state, spec, checkpoint = work.state, task.spec, task.resume_from
     parts, short = terms(task, work.now), state.is_short(task)
     offer = _offer_of(state, task, node, short=short)
@@ -337,7 +337,7 @@ def _prepare(work: UnitOfWork, task: TaskState, node: str) -> tuple[Started, Run
 
 
 def _offer_of(state: SchedulerState, task: TaskState, node: str, *, short: bool) -> Offer:
-    """What the worker offers that the attempt gets."""
+    """The offer of the worker that the attempt gets."""
     label = task.spec.worker_label
     if not node:
         return state.workers.place(label, state.limits.max_concurrent, short=short) or ()
@@ -365,14 +365,14 @@ def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: 
 
 
 class InUse(msgspec.Struct):
-    """What is taken, as seen by one task: an attempt of its own that is being stopped counts as gone."""
+    """What is in use, from the view of one task: its own attempt, if it is being stopped, counts as gone."""
 
     workers: Workers
     max_concurrent: int
     reserved: Reserved
     running_counts: RunningCounts
     nodes: Nodes
-    """Unchanged, where there is this machine only."""
+    """Never changed if there is only this machine."""
 
     @property
     def room(self) -> int:
@@ -384,7 +384,7 @@ class InUse(msgspec.Struct):
         return self.workers.has_room(self.max_concurrent, short=short)
 
     def take_worker(self, task: TaskState, node: str, *, short: bool) -> None:
-        """One more attempt begins."""
+        """Take a worker for one more attempt."""
         label, room = task.spec.worker_label, self.room
         if not self.nodes.many:
             offer = self.workers.place(label, self.max_concurrent, short=short) or ()
@@ -397,7 +397,7 @@ class InUse(msgspec.Struct):
         self.nodes.count_into(self.workers)
 
     def lift_for(self, label: str, *, short: bool) -> None:
-        """There is room for one more attempt: a worker with the label, of the free ones that with the fewest others."""
+        """Make room for one more attempt. If no free worker has the label, the one with the fewest labels gets it."""
         if short and self.has_room(short=True):
             return
         workers = self.workers
@@ -414,7 +414,7 @@ class InUse(msgspec.Struct):
 
 
 def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
-    """What is taken now beside the task's own attempt; a copy, which may be changed."""
+    """A copy of what is in use now, without the task's own attempt. The copy may be changed."""
     reserved, running_counts = replace(state.reserved), RunningCounts(state.running_counts.counts.copy())
     workers, nodes = state.workers.copy(), state.nodes
     own = state.running.get(task.id)
@@ -431,10 +431,10 @@ def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
 
 
 def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
-    """The tasks that would start instead, or that resources are kept for; empty when the task itself would start.
+    """The tasks that would start instead, or that resources are kept for; empty if the task itself would start.
 
-    Up to `_FEW` they are as few as possible: alone with them in the queue the task waits, and without any one of them
-    it starts. That takes a dry run for each of them, so more are named as they are.
+    At most `_FEW` are reduced to as few as possible: alone with them in the queue the task waits, and without any one
+    of them it starts. That takes a dry run for each of them, so a longer list is not reduced.
     """
     named = _goes_first(state, task)
     before: tuple[int, ...] = named if len(named) > _FEW else ()
@@ -465,19 +465,19 @@ def _goes_first(state: SchedulerState, task: TaskState, only: tuple[int, ...] | 
 
 
 _ALONE = -1
-"""Marks tasks that do not stand in the queue: the one in question, and those that stood aside before."""
+"""Marks tasks that are not in the queue: the one in question, and those that were set aside."""
 
 
 class _DryRun:
-    """The dispatch as it would go if the task's own reasons to wait were gone. Nothing really starts.
+    """Simulates the dispatch as if the task's own reasons to wait were gone. Nothing really starts.
 
-    They are gone and nothing more: there is one slot, one place under each limit, and just the bytes that it needs.
+    Only these reasons are gone: there is one slot, one place under each limit, and just the bytes that the task needs.
     """
 
     def __init__(self, state: SchedulerState, task: TaskState, only: tuple[int, ...] | None) -> None:
         self.started: list[int] = []
         self.held_up_by: int | None = None
-        """The task that needs a worker to itself while none is free: all behind it wait with it."""
+        """The task that needs a worker to itself while none is free: all later tasks wait with it."""
         self._left: dict[LimitKey, int | None] = {}
         """Type, user or label with a rate → how many of it may still start."""
         self._state = state
@@ -495,18 +495,18 @@ class _DryRun:
         else:
             others = [state.tasks[one] for one in state.set_aside.fitting(ceiling)]
         self._keys: list[LimitKeys] = []
-        """Number of a bucket, as it is counted here → what its tasks have in common."""
+        """Number of a bucket, counted in this dry run → the keys that its tasks share."""
         self._rest: dict[int, Iterator[Entry]] = {}
-        """Number of a bucket → its tasks that have not been shown. Most buckets are never asked for a second one."""
+        """Number of a bucket → its tasks that were not shown yet. Most buckets are never asked for a second task."""
         self._looked_at: list[tuple[Entry, int]] = []
-        """Since the last start."""
+        """The tasks looked at since the last start."""
         self._last_start: dict[int, int] = {}
-        """User → of the starts so far, counted from 1, the last that was theirs."""
+        """User → the number of the user's last start here, counted over all starts from 1."""
         self._heap: list[tuple[Share, Entry, int]] = []
-        """The next of each bucket that was looked at. A user's share may have grown meanwhile."""
+        """The next task of each bucket that was looked at. Its user's share may have grown meanwhile."""
         self._own = task.spec.user_id if task.id in state.running else None
-        """The user of the task, if it counts as gone for them that it is being stopped: then they stand further ahead
-        than in the queue."""
+        """The task's user, if the task's own attempt is being stopped. It counts as gone here, so this user comes
+        earlier than in the queue."""
         self._line = state.queue.in_line(self._passes) if only is None else iter(())
         self._next_in_line = next(self._line, None)
         for keys, entry in state.queue.best_of(self._own) if self._own is not None and only is None else ():
@@ -522,7 +522,7 @@ class _DryRun:
         heappush(self._heap, (self._share(number), entry, number))
 
     def _passes(self, key: LimitKey) -> bool:
-        """Whether what the queue has parked there may start. What is closed now stays so while tasks start."""
+        """Whether the buckets parked at this key may start. A key that is closed now stays closed while tasks start."""
         return not self._is_closed(key)
 
     def _lift(self, task: TaskState) -> None:
@@ -557,7 +557,7 @@ class _DryRun:
             in_use.max_concurrent = max(in_use.max_concurrent, in_use.workers.held + 1)
 
     def situation(self) -> Situation:
-        """What the dispatch would go by now."""
+        """The situation that the dispatch would be in now."""
         others_run = self._others_run or bool(self.started)
         bound = bound_of(self._state)
         in_use = self._in_use
@@ -574,7 +574,7 @@ class _DryRun:
         )
 
     def waiting(self, situation: Situation) -> Iterator[TaskState]:
-        """The waiting tasks that no limit and no pause keeps from starting, in the order of the queue."""
+        """Yield the waiting tasks that neither a limit nor a pause keeps from starting, in the order of the queue."""
         while self._comes_up():
             share, entry, number = heappop(self._heap)
             if any(map(self._is_closed, self._keys[number])):
@@ -585,7 +585,7 @@ class _DryRun:
             if entry[1] != self._task.id and situation.passes_over(self._state.tasks[entry[1]]):
                 if not situation.goes_on():
                     return
-                self._looked_at.append((entry, number))  # and what stands behind it in its bucket is not shown
+                self._looked_at.append((entry, number))  # and the rest of its bucket is not shown
                 continue
             if entry[2] != _ALONE:
                 self._show_next(number)
@@ -594,14 +594,14 @@ class _DryRun:
             task = self._state.tasks[entry[1]]
             if not self._in_use.has_room(short=self._state.is_short(task)):
                 if not situation.ceiling().suffices_for(task):
-                    continue  # it would be put aside
+                    continue  # it would be set aside
                 self.held_up_by = task.id
                 return
             self._looked_at.append((entry, number))
             yield task
 
     def start(self, choice: Choice) -> None:
-        """The chosen task takes its place and its resources; those before it are looked at again."""
+        """Give the chosen task its place and its resources. The tasks before it are looked at again."""
         task = choice.task
         assert task is not None
         self.started.append(task.id)
@@ -628,7 +628,7 @@ class _DryRun:
         return not fitting or any(map(self._is_closed, queue_keys_of(task)))
 
     def _comes_up(self) -> bool:
-        """Whether there is another task; the best that there is stands in the heap then."""
+        """Whether there is another task. If so, the best one is in the heap."""
         while (best := self._next_in_line) is not None:
             share, entry, keys = best
             if self._heap and self._heap[0][:2] < (share, entry):
@@ -667,7 +667,7 @@ class _DryRun:
         return self._starts_left(key) == 0 or is_full(key, self._limits, self._in_use.running_counts)
 
     def _starts_left(self, key: LimitKey) -> int | None:
-        """How many may start before the rate is reached; None where there is no rate."""
+        """How many may start before the rate is reached; None if there is no rate."""
         state = self._state
         if not state.rates:
             return None

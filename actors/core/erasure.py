@@ -1,4 +1,4 @@
-"""May a user be erased: only when nothing of it is unfinished, for work needs what is personal of it."""
+"""Decides whether a user may be erased: only if all the user's work is finished, as work needs the personal data."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def _some(names: list[str]) -> str:
 
 
 def _unfinished(state: SchedulerState, user_id: int, theirs: frozenset[int]) -> Iterator[str]:
-    """What needs the data, in words."""
+    """Yield what still needs the user's data, in words."""
     for task in state.tasks.values():
         if task.spec.user_id == user_id and (not task.finished or task.id in state.running):
             yield f"task {task.id}"
@@ -55,18 +55,18 @@ def _unfinished(state: SchedulerState, user_id: int, theirs: frozenset[int]) -> 
 
 
 class Unreadable(NamedTuple):
-    """What is to be done, and nobody can read: the keys of its users are missing."""
+    """Work to do that cannot be read, because the keys of its users are missing."""
 
     tasks: list[int]
-    """Open ones: they would fail, and could have run."""
+    """Open tasks. They would fail although they could have run."""
     schedules: list[str]
-    """They would make other tasks than were asked for, and nobody's."""
+    """They would make other tasks than were asked for, and without an owner."""
     sources: list[str]
     """The same."""
 
 
 def unreadable(state: SchedulerState) -> Unreadable:
-    """All of it."""
+    """Find all work to do that cannot be read."""
     by_name, sources = state.durable.schedules.by_name, state.durable.sources.by_name
     return Unreadable(
         [task.id for task in state.tasks.special() if not task.finished and is_erased(task.spec)],
@@ -76,7 +76,7 @@ def unreadable(state: SchedulerState) -> Unreadable:
 
 
 def refuse_unreadable(state: SchedulerState) -> None:
-    """Raises `KeysUnreadable` when something is to be done that nobody can read."""
+    """Raises `KeysUnreadable` if there is work to do that cannot be read."""
     found = unreadable(state)
     lost = [f"task {number}" for number in found.tasks]
     lost += [f"schedule {name}" for name in found.schedules]
@@ -86,5 +86,5 @@ def refuse_unreadable(state: SchedulerState) -> None:
 
 
 def is_erased_task(state: SchedulerState, task: TaskState) -> bool:
-    """Whether its data is gone, or will be in a moment."""
+    """Whether its data is erased, or will be soon."""
     return is_erased(task.spec) or any(task.id in erasure.tasks for erasure in state.durable.erasures.values())

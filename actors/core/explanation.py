@@ -65,14 +65,14 @@ class Obstacle(msgspec.Struct, frozen=True):
     detail: str
     """The reason in words."""
     lifts: str = ""
-    """In words, what would end it."""
+    """What would end it, in words."""
     numbers: dict[str, float] = {}
     evidence: tuple[int, ...] = ()
-    """Positions in the log that it rests on; empty where it rests on the machine or the configuration."""
+    """Positions of the records that show it; empty if it follows from the machine or the configuration."""
     tasks: tuple[int, ...] = ()
     """The other tasks that it is about."""
     commands: tuple[Lifting, ...] = ()
-    """Commands that would end it, ready to be sent; empty where only time or the machine can."""
+    """Commands that would end it, ready to be sent; empty if only time or the machine can."""
 
 
 class Ahead(msgspec.Struct, frozen=True):
@@ -85,19 +85,19 @@ class Ahead(msgspec.Struct, frozen=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a task is not running. When all the reasons are gone it starts; while any one is left it waits."""
+    """Why a task is not running. It starts when all the reasons are gone; while any one is left it waits."""
 
     task_id: int
     status: Status
     waiting: bool
-    """False: it runs or has ended, and there is nothing to explain."""
+    """False if it runs or has ended: then there is nothing to explain."""
     reasons: tuple[Obstacle, ...] = ()
     effective_priority: float = 0.0
     terms: PriorityTerms = PriorityTerms()
     place: int | None = None
     """Its place among the tasks that only wait for free resources; None while it waits for something else."""
     ahead: tuple[Ahead, ...] = ()
-    """The first of the tasks before it."""
+    """The first tasks before it."""
     position: int = 0
     """The log was folded up to here."""
     live: bool = True
@@ -125,7 +125,7 @@ NEVER_FITS = (
 )
 NO_ROOM_KEPT = "No room is kept for it on any node, and others go ahead: it starts once a node has what it needs."
 SHOWN = 10
-"""How many of the tasks ahead are named."""
+"""How many tasks ahead are named."""
 LIMIT_REASONS = {
     LimitKind.TYPE: WaitReason.TYPE_LIMIT,
     LimitKind.USER: WaitReason.USER_LIMIT,
@@ -141,12 +141,12 @@ _RESOURCES = {
 def explain(
     state: SchedulerState, task_id: int, now: datetime, *, live: bool = True, not_live: str = NOT_LIVE
 ) -> Callable[[], Why] | None:
-    """Why the task waits; None when memory does not hold it, because it has ended or never existed.
+    """Explain why the task waits; None if memory does not hold it, because it has ended or never existed.
 
-    `not_live` is remarked where the state is not that of a running service.
+    `not_live` is the remark if the state is not that of a running service.
 
-    The answer has to be called for: then its place in the queue is counted, which takes a look at each waiting task.
-    That may be done elsewhere and later; it goes by how things stand now.
+    The result is a function. Calling it counts the place in the queue, which takes a look at each waiting task. It may
+    be called later and in another thread; it describes the state at the time of `explain`.
     """
     task = state.tasks.get(task_id)
     if task is None:
@@ -174,9 +174,9 @@ def explain(
 
 
 def explain_then(state: SchedulerState, task_id: int, moment: datetime) -> Why | None:
-    """Why a task waited at an earlier moment, as far as the log tells; None when it had ended or did not exist.
+    """Explain why a task waited at an earlier time, as far as the log shows; None if it had ended or did not exist.
 
-    `state` is that of then, as `state_then` makes it. Nothing of then can be lifted, so no commands are told.
+    `state` is the state at that time, from `state_then`. The past cannot be changed, so no commands are given.
     """
     answer = explain(state, task_id, moment, live=False)
     why = None if answer is None else answer()
@@ -187,7 +187,7 @@ def explain_then(state: SchedulerState, task_id: int, moment: datetime) -> Why |
 
 
 def _held_then(state: SchedulerState, task: TaskState, moment: datetime) -> Iterator[Obstacle]:
-    """What kept any such task from starting: a stop, and the limits in use that log and configuration tell."""
+    """Yield what kept such a task from starting: a stopped service, and limits that log and configuration show."""
     limits, in_use = state.limits, in_use_without(state, task)
     if state.stopped_at:
         text, lifts = "no service ran: the last one had stopped", "the next start of the service"
@@ -206,13 +206,13 @@ def _held_then(state: SchedulerState, task: TaskState, moment: datetime) -> Iter
             tuple(state.running),
         )
     yield from _of_type_user_and_label(state, task, in_use, moment)
-    if state.nodes.local_drains and not state.durable.nodes.present():  # else it ran on a cluster
+    if state.nodes.local_drains and not state.durable.nodes.present():  # otherwise attempts ran on a cluster
         yield _drained(state, LOCAL, "the machine of the service")
     yield from _with_holders(state, task, limits, in_use)
 
 
 def _of_type_user_and_label(state: SchedulerState, task: TaskState, in_use: InUse, now: datetime) -> Iterator[Obstacle]:
-    """Numbers, rates and windows that are reached or shut for the task."""
+    """Yield the reached limits and rates, and the closed windows, that apply to the task."""
     for key in limit_keys_of(task):
         if is_full(key, state.limits, in_use.running_counts):
             yield _full(state, key)
@@ -225,17 +225,17 @@ def _of_type_user_and_label(state: SchedulerState, task: TaskState, in_use: InUs
 
 
 def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: bool = True) -> tuple[Obstacle, ...]:
-    """All reasons why a waiting task waits; not its place in the queue, which takes a look at all of it."""
+    """All reasons why a waiting task waits, but not its place in the queue: that takes a look at the whole queue."""
     found = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
     if live:
         found += [*live_obstacles(state, task, now), *_order(state, task)]
-    if len(found) == 1 and found[0].reason is WaitReason.NOT_BEFORE:  # a start by hand is refused while others hold it
+    if len(found) == 1 and found[0].reason is WaitReason.NOT_BEFORE:  # other reasons would refuse a start by hand
         found = [replace(found[0], commands=(StartTask(task_id=task.id),))]
     return tuple(found)
 
 
 def for_user(why: Why, is_own: Callable[[int], bool]) -> Why:
-    """The same for somebody who knows only some of the tasks. Of the others there are numbers, and no ids."""
+    """Reduce the answer for a reader who may know only some of the tasks: the others are counted, but not named."""
     return replace(
         why,
         reasons=tuple(_without_others(one, is_own) for one in why.reasons),
@@ -257,7 +257,7 @@ _OF_DEPENDENCIES = frozenset({WaitReason.DEPENDENCY, WaitReason.DEPENDENCY_FAILE
 
 
 def _without_others(one: Obstacle, is_own: Callable[[int], bool]) -> Obstacle:
-    """What a task depends on stands in the task itself, so it is named; how it stands is not told."""
+    """The dependencies are part of the task itself, so they are named; their status is not shown."""
     if one.reason in _OF_THE_TASK_ALONE:
         return one
     if one.reason in _OF_DEPENDENCIES:
@@ -272,7 +272,7 @@ def _without_others(one: Obstacle, is_own: Callable[[int], bool]) -> Obstacle:
 
 
 def why_not_now(work: UnitOfWork, task: TaskState) -> tuple[Obstacle, ...]:
-    """Why the task could not be started by hand at once, ahead of the queue and of its own times."""
+    """Why the task cannot be started by hand now, ahead of the queue and of its own times."""
     return (*recorded_obstacles(work.state, task), *live_obstacles(work.state, task, work.now))
 
 
@@ -332,12 +332,12 @@ def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
 
 
 def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, in_use: InUse) -> tuple[Obstacle, ...]:
-    """The shortages, with the starts of the attempts that hold the resources, and with where a limit was set."""
+    """The shortages, with the positions at which the holding attempts started and a limit was set."""
     starts = tuple(entry.started_position for entry in state.running.values() if entry.task_id != task.id)
     found = []
     for one in obstacles(task, limits, state.sample, in_use.reserved):
         holders = starts if "missing" in one.numbers else ()
-        # Where a limit is the reason there is a command that raises it.
+        # If a limit is the reason, there is a command that raises it.
         changed = state.durable.limit_changes.set_at(_RESOURCES[one.reason]) if one.commands else ()
         found.append(replace(one, evidence=(*holders, *changed)))
     return tuple(found)
@@ -350,7 +350,7 @@ def _until(reason: WaitReason, at: datetime, now: datetime, evidence: tuple[int,
 
 
 def _distance(seconds: float) -> str:
-    """How far off, in one unit."""
+    """A time span in words, in one unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}"
@@ -382,7 +382,7 @@ def _no_slot(state: SchedulerState) -> Obstacle:
         {"running": used, "held": more - 1, "workers": there, "limit": limit},
         (*starts, *state.durable.limit_changes.set_at("max_concurrent")),
         tuple(state.running),
-        # Where workers are missing, a higher limit would change nothing.
+        # If workers are missing, a higher limit would change nothing.
         (SetLimits(max_concurrent=more),) if limit < more <= there else (),
     )
 
@@ -405,19 +405,19 @@ def _no_worker(state: SchedulerState, task: TaskState) -> Obstacle:
 
 
 def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Iterator[Obstacle]:
-    """What keeps the task from starting on any node now."""
+    """Yield what keeps the task from starting on any node now."""
     nodes = in_use.nodes
     if not nodes.many:
         yield from _of_this_machine(state, task, nodes)
         return
-    # Limits of all nodes together, and workers that they are out of, are reasons of their own.
+    # Limits on all nodes together, and a lack of workers on them, are reasons of their own.
     short = state.is_short(task)
     one_more = place(nodes, task, state.limits, max(1, in_use.room), short=short) is not None
     here = one_more and place(nodes, task, state.limits, in_use.room, short=short) is not None
     if here:
         return
     if one_more or not nodes.slots:
-        if in_use.has_room(short=short):  # a share of a worker, and it is on another node or gone
+        if in_use.has_room(short=short):  # a worker could be shared, but it is on another node or gone
             yield _no_slot(state)
         return
     able = nodes.able(task)
@@ -433,7 +433,7 @@ def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Ite
 
 
 def _of_this_machine(state: SchedulerState, task: TaskState, nodes: Nodes) -> Iterator[Obstacle]:
-    if state.outlived:  # attempts run on a cluster that has not told of its nodes yet, so no worker is ready either
+    if state.outlived:  # attempts run on a cluster that has not reported its nodes yet, so no worker is ready either
         return
     if nodes.local_drains:
         yield _drained(state, LOCAL, "the machine of the service")
@@ -464,7 +464,7 @@ def _drained(state: SchedulerState, name: str, what: str) -> Obstacle:
 
 
 def _full_node(state: SchedulerState, task: TaskState, node: Node, able: int) -> Iterator[Obstacle]:
-    """Why the task does not start on the node that comes nearest."""
+    """Yield why the task does not start on the node that lacks the least for it."""
     others = f"; of {able} nodes that could take it, it comes nearest" if able > 1 else ""
     there = [entry for entry in state.running.values() if entry.node == node.name and entry.task_id != task.id]
     starts, ids = tuple(entry.started_position for entry in there), tuple(entry.task_id for entry in there)
@@ -623,7 +623,7 @@ def _in_words(lacking: Shortage, limits: Limits, sample: MachineSample, node: st
 
 
 def _too_few_bytes(reason: WaitReason, lacking: Shortage, limits: Limits, machine: str) -> Obstacle:
-    missing = lacking.needed - lacking.left  # more than the need, when more is promised than there is by now
+    missing = lacking.needed - lacking.left  # exceeds the need if more is reserved than there is by now
     left = max(0, lacking.left)
     owner = lacking.limit or machine
     higher: dict[str, Any] = {}
@@ -658,7 +658,7 @@ def _disk_low(free: int, high: int) -> Obstacle:
 
 
 def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
-    """The dependencies that the task waits for. One that has ended without success must be retried: see `retries`."""
+    """Yield the dependencies that the task waits for. One that ended without success must be retried."""
     blocked = state.blocked.get(task.id, set())
     over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
     if blocked - over:
@@ -707,7 +707,7 @@ def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
 
 
 def _ahead(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Ahead, ...]:
-    """The first of those before it in the queue."""
+    """The first tasks before it in the queue."""
     shown = []
     for task_id in state.queue.first(SHOWN, fair=state.limits.fair_share):
         if task_id == task.id:

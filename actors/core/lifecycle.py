@@ -1,4 +1,4 @@
-"""Start, with the recovery of what a crash left open, and stop; and what the machine and the configuration change."""
+"""Handles the service's start, with recovery after a crash, and its stop, and changes of the machine and the limits."""
 
 from collections.abc import Iterator, Mapping
 
@@ -31,7 +31,7 @@ from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
 def boot(work: UnitOfWork, message: Boot) -> None:
-    """Record that the service has started, close the attempts that the last one left open, queue what waits."""
+    """Record that the service has started, close the attempts that the last one left open, queue the waiting tasks."""
     event = ServiceStarted(
         version=message.version,
         epoch=message.epoch,
@@ -61,7 +61,7 @@ def boot(work: UnitOfWork, message: Boot) -> None:
 
 def _give_up(work: UnitOfWork, lost: Unreadable, origin: Origin) -> None:
     for task_id in lost.tasks:
-        if not work.state.tasks[task_id].finished:  # the end of another one may have ended it
+        if not work.state.tasks[task_id].finished:  # the end of another task may have ended it
             cancel_tasks(work, CancelTask(task_id=task_id), origin)
     for schedule in lost.schedules:
         work.record(0, ScheduleRemoved(schedule=schedule), origin)
@@ -70,7 +70,7 @@ def _give_up(work: UnitOfWork, lost: Unreadable, origin: Origin) -> None:
 
 
 def _outliving(state: SchedulerState, started: Mapping[int, int]) -> dict[int, Running]:
-    """The attempts of the last service that may live: they go on until the executor tells that one does not."""
+    """The attempts of the last service that may be alive. Each goes on until the executor reports that it is not."""
     running = {}
     for task_id, position in started.items():
         task = state.tasks[task_id]
@@ -91,16 +91,16 @@ def _outliving(state: SchedulerState, started: Mapping[int, int]) -> dict[int, R
 
 
 def configured(work: UnitOfWork) -> None:
-    """Record the configured rates, where they are not those of the last service: starts are counted by the log."""
+    """Record the configured rates if they differ from the recorded ones, by which the fold counts starts."""
     if work.state.configured.rates != work.state.durable.configured_rates:
         work.record(0, RatesConfigured(rates=work.state.configured.rates), BY_SCHEDULER)
 
 
 def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
-    """Go on from newly folded tasks. `running` are the attempts that the executor really holds a slot for.
+    """Go on from newly folded tasks. `running` are the attempts that really hold a slot of the executor.
 
-    An attempt that the log has open and the executor does not know is closed as interrupted. One that the executor
-    has and the log has over is stopped: the order may have been lost with the answer to the commit.
+    An attempt that is open in the log but unknown to the executor ends as interrupted. An attempt that is over in the
+    log but held by the executor is stopped: the order to stop may have been lost with the answer to the commit.
     """
     state = work.state
     state.look_at_rates()
@@ -124,14 +124,14 @@ def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
 
 
 def _place_all(work: UnitOfWork) -> None:
-    """Queue the waiting tasks, forget the finished ones."""
+    """Queue the waiting tasks, and forget the finished ones."""
     work.place_all(_waiting(work.state))
     work.state.forget_finished(set(work.state.tasks.over))
 
 
 def _waiting(state: SchedulerState) -> Iterator[TaskState]:
     """The waiting tasks, one by one: there may be a million."""
-    for task in state.tasks.open():  # nothing is called that would do nothing
+    for task in state.tasks.open():  # for speed, no function is called that would do nothing
         if task.spec.output_file:
             state.outputs.claim(task)
         if task.spec.parent_task_id is not None:
@@ -151,7 +151,7 @@ def _interrupt(work: UnitOfWork, task: TaskState, error: str) -> None:
 
 
 def work_on(work: UnitOfWork, task_id: int) -> None:
-    """The task is this service's own from now on."""
+    """Work on this task from now on."""
     if work.state.own is not None:
         work.state.own.add(task_id)
     task = work.state.tasks.get(task_id)
@@ -160,14 +160,14 @@ def work_on(work: UnitOfWork, task_id: int) -> None:
 
 
 def sampled(work: UnitOfWork, message: Sampled) -> None:
-    """The machine was sampled, or the nodes."""
+    """Take a sample of the machine or of the nodes."""
     for task_id, used in message.temp_used.items():
         _watch_temp(work, task_id, used)
     work.state.look_at(message.sample, message.nodes, work.now)
 
 
 def _watch_temp(work: UnitOfWork, task_id: int, used: int) -> None:
-    """Note how much temp space a running attempt uses, and end it when that is more than its quota."""
+    """Note how much temp space a running attempt uses, and end it if that exceeds its quota."""
     running, task = work.state.running.get(task_id), work.state.tasks.get(task_id)
     if running is None or task is None:
         return
@@ -192,7 +192,7 @@ def _watch_temp(work: UnitOfWork, task_id: int, used: int) -> None:
 
 
 def limits_changed(work: UnitOfWork, limits: Limits) -> None:
-    """Other limits are configured from now on; the operators' changes stay on top of them."""
+    """Set the configured limits; the operators' changes stay on top of them."""
     work.state.configure(limits)
     configured(work)
     work.look_again()
@@ -207,7 +207,7 @@ def drain_service(work: UnitOfWork) -> None:
 
 
 def close(work: UnitOfWork) -> None:
-    """Record what still runs as interrupted; the executor kills it next."""
+    """Record the running attempts as interrupted, and the stop. The executor kills the attempts next."""
     state = work.state
     state.draining = True
     for running in list(state.running.values()):

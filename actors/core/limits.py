@@ -1,6 +1,7 @@
-"""What operators allow: the limits that hold now, and the pauses. Both are folds of the log.
+"""The limits and the pauses that hold now. Operators' changes and pauses are folds of the log.
 
-A limit or a pause may be about one type, one user or one label. The queue asks whether it keeps a task from starting.
+A limit may be about a type, a user or a label, a pause about a type or a user. The queue asks whether they keep a task
+from starting.
 """
 
 from collections import Counter
@@ -19,32 +20,32 @@ _Value = TypeVar("_Value", str, int)
 
 UNLIMITED = 2**63 - 1
 EACH = "*"
-"""In place of a name: each that has none of its own."""
+"""Stands for every name without an entry of its own."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator allows. Bytes; CPU in percent of the whole machine."""
+    """The limits that operators set. Bytes; CPU in percent of the whole machine."""
 
     max_concurrent: int = 1
     max_memory: int = UNLIMITED
     max_cpu: float = 100.0
     max_temp_size: int = UNLIMITED
     temp_low: int = 0
-    """With less free temp space than this nothing starts, …"""
+    """Nothing starts once less temp space than this is free."""
     temp_high: int = 0
-    """… until there is so much again."""
+    """After that, starts go on once this much is free again."""
     max_task_temp: int = 0
-    """The most bytes of temp space that one task may use; 0: its estimate alone decides."""
+    """The most bytes of temp space that one task may use; 0 if only its estimate decides."""
     max_crashes: int = 3
     max_per_type: int = 0
-    """Attempts of one type, user or label at once; 0: any number. A limit by name goes before it."""
+    """Attempts of one type, user or label at once; 0 for any number. A limit by name takes precedence."""
     max_per_user: int = 0
     max_per_label: int = 0
     types: dict[str, int] = {}
     users: dict[str, int] = {}
     labels: dict[str, int] = {}
     rates: dict[str, str] = {}
-    """So many starts in so much time, such as `10/m`, of `type:NAME`, `user:NAME` or `label:NAME`; `*` for each."""
+    """`type:NAME`, `user:NAME` or `label:NAME`, with `*` for each → starts in a time, such as `10/m`."""
     windows: dict[str, tuple[str, ...]] = {}
     """Type, or `*` for each without an entry of its own → when its tasks may start, such as `22-06`."""
     windows_timezone: str = "UTC"
@@ -52,7 +53,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Whether users take turns, whatever the priorities of their tasks."""
 
 
-_BYTES = frozenset({"max_memory", "max_temp_size"})
+BYTE_LIMITS = frozenset({"max_memory", "max_temp_size", "max_task_temp", "temp_low", "temp_high"})
+"""The limits that are bytes."""
 _PLAIN = (
     "max_concurrent",
     "max_memory",
@@ -67,12 +69,12 @@ _TABLES = ("types", "users", "labels", "rates")
 
 
 class LimitChanges(msgspec.Struct):
-    """What operators have changed of the configured limits, and where that is recorded."""
+    """The operators' changes to the configured limits, and the positions of their records."""
 
     merged: LimitsChanged = LimitsChanged()
     """All changes since the last reset, laid over each other."""
     positions: dict[str, dict[str, int]] = {}
-    """Limit → the type, user or label that it is about, or "" → where it was set last."""
+    """Limit → the type, user or label that it is about, or "" → position at which it was set last."""
 
     def apply(self, event: LimitsChanged, position: int) -> None:
         """Fold one change."""
@@ -87,17 +89,17 @@ class LimitChanges(msgspec.Struct):
                 self.positions.setdefault(table, {})[name] = position
 
     def with_another(self, event: LimitsChanged) -> LimitsChanged:
-        """What the changes come to with one more."""
+        """The merged changes after one more."""
         return merged(LimitsChanged() if event.reset else self.merged, event)
 
     def set_at(self, name: str, key: str = "") -> tuple[int, ...]:
-        """Where a limit was set last; empty when it is configured."""
+        """The position at which a limit was set last; empty if it comes from the configuration."""
         position = self.positions.get(name, {}).get(key)
         return () if position is None else (position,)
 
 
 def merged(old: LimitsChanged, new: LimitsChanged) -> LimitsChanged:
-    """Two changes as one; where both set a limit, the newer counts."""
+    """Two changes as one. If both set a limit, the newer counts."""
     plain = {name: getattr(new, name) for name in _PLAIN if getattr(new, name) is not None}
     tables = {name: {**getattr(old, name), **getattr(new, name)} for name in _TABLES}
     return replace(old, **plain, **tables)
@@ -106,7 +108,7 @@ def merged(old: LimitsChanged, new: LimitsChanged) -> LimitsChanged:
 def laid_over(configured: Limits, changes: LimitsChanged) -> Limits:
     """The limits that follow from the configuration and the changes."""
     plain = {name: getattr(changes, name) for name in _PLAIN if getattr(changes, name) is not None}
-    for name in _BYTES & plain.keys():
+    for name in BYTE_LIMITS & plain.keys():
         plain[name] = plain[name] or UNLIMITED
     return replace(
         configured,
@@ -129,13 +131,13 @@ def rates_over(configured: dict[str, str], changes: LimitsChanged) -> dict[str, 
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """A pause that holds now: who ordered it, why, and where it is recorded."""
+    """A pause that holds now: who ordered it, why, and the position of its record."""
 
     type: str | None = None
     user_id: int | None = None
     drain: bool = False
     drained: bool = False
-    """Whether all that ran when the drain was ordered has ended."""
+    """Whether all attempts that ran when the drain was ordered have ended."""
     since: datetime
     actor: str
     reason: str
@@ -177,13 +179,13 @@ class Pauses(msgspec.Struct):
             self.everything = pause
 
     def about(self, event: QueuePaused | QueueResumed) -> Pause | None:
-        """The pause that holds of what the event is about."""
+        """The pause of the type, the user or the queue that the event is about."""
         if event.type is not None:
             return self.types.get(event.type)
         return self.everything if event.user_id is None else self.users.get(event.user_id)
 
     def of(self, key: "LimitKey") -> Pause | None:
-        """The pause of a type or of a user. There is none of a label."""
+        """The pause of a type or of a user. Labels have none."""
         kind, name = key
         if kind is LimitKind.TYPE:
             return self.types.get(name)  # type: ignore[arg-type]  # a type's name
@@ -202,7 +204,7 @@ def _with(pauses: dict[_Name, Pause], name: _Name, pause: Pause | None) -> dict[
 
 
 class LimitKind(StrEnum):
-    """What a limit of its own may be about."""
+    """The kinds of things that may keep tasks from starting together."""
 
     TYPE = "type"
     USER = "user"
@@ -221,14 +223,14 @@ LimitKeys = tuple[LimitKey, ...]
 
 
 def limit_keys_of(task: TaskState) -> LimitKeys:
-    """What the limits that a task comes under are about. A task without a label has no label limit."""
+    """The keys of the limits that a task comes under. A task without a label has no label limit."""
     spec = task.spec
     keys: LimitKeys = ((LimitKind.TYPE, spec.type), (LimitKind.USER, spec.user_id))
     return (*keys, (LimitKind.LABEL, spec.label)) if spec.label else keys
 
 
 def queue_keys_of(task: TaskState) -> LimitKeys:
-    """The same, and what the task needs of a worker and of a node: all that it shares a place in the queue by."""
+    """The same, and what the task needs of a worker and of a node. Tasks with the same keys share a bucket."""
     keys, spec = limit_keys_of(task), task.spec
     if spec.worker_label:
         keys = (*keys, (LimitKind.WORKER, spec.worker_label))
@@ -236,7 +238,7 @@ def queue_keys_of(task: TaskState) -> LimitKeys:
 
 
 def requirement(requires: dict[str, str]) -> str:
-    """What a task requires of a node, in one text. No comma is in it but between two labels."""
+    """What a task requires of a node, as one text. Commas stand only between two labels."""
     return ",".join(f"{key}={value}" for key, value in sorted(requires.items()))
 
 
@@ -246,11 +248,11 @@ class RunningCounts(msgspec.Struct):
     counts: Counter[LimitKey] = msgspec.field(default_factory=Counter)
 
     def take(self, task: TaskState) -> None:
-        """One more."""
+        """Count one more attempt of the task."""
         self.counts.update(limit_keys_of(task))
 
     def give_back(self, task: TaskState) -> None:
-        """One less; what has none left is forgotten."""
+        """Count one attempt less. A key without any left is dropped."""
         for key in limit_keys_of(task):
             self.counts[key] -= 1
             if not self.counts[key]:
@@ -258,7 +260,7 @@ class RunningCounts(msgspec.Struct):
 
 
 def limit_of(key: LimitKey, limits: Limits) -> int:
-    """How many may run at once; 0 means any number. A limit by name goes before the general one."""
+    """How many may run at once; 0 means any number. A limit by name takes precedence over the general one."""
     kind, name = key
     match kind:
         case LimitKind.TYPE:

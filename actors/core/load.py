@@ -1,4 +1,4 @@
-"""How much waits and runs, in numbers that cost the same however many tasks there are."""
+"""Counts waiting tasks by reason and running ones by type, at a cost that does not grow with the number of tasks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,21 +24,21 @@ _LACKING = {
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of this moment."""
+    """The current numbers."""
 
     waiting: dict[str, int]
-    """Reason → tasks that wait for it. Each task counts once, `why` names all its reasons."""
+    """Reason → tasks that wait for it. Each task counts once; `why` names all its reasons."""
     running: dict[str, int]
     """Task type → attempts that hold a slot."""
     paused: bool
-    """Whether nothing at all may start, because an operator wants it so."""
+    """Whether an operator has paused everything."""
     resources: Resources
     nodes: tuple[NodeBoard, ...] = ()
-    """Empty where there is only this machine."""
+    """Empty if there is only this machine."""
 
 
 def load_of(state: SchedulerState) -> Load:
-    """What waits and what runs now."""
+    """Count the waiting and the running tasks."""
     return Load(
         waiting={str(reason): number for reason, number in _waiting(state).items() if number},
         running=dict(Counter(entry.reserved_for.spec.type for entry in state.running.values())),
@@ -65,7 +65,7 @@ def _waiting(state: SchedulerState) -> Counter[WaitReason]:
 
 
 def _ready(state: SchedulerState) -> Iterator[tuple[WaitReason, int]]:
-    """Of the tasks that could start: those at a limit, and the rest, which waits for what the first of it waits for."""
+    """Count the queued tasks by reason: those at a limit, and the rest, by the reason of the first of them."""
     if state.draining or state.durable.pauses.everything is not None:
         yield WaitReason.SHUTTING_DOWN if state.draining else WaitReason.PAUSED, len(state.queue)
         return

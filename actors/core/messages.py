@@ -1,7 +1,7 @@
-"""What goes into the Scheduler's step and what comes out of it.
+"""The messages that go into the Scheduler's step, and the effects that come out of it.
 
-In: commands with a token for the answer, reports of the executor (`frames`), samples, deliveries, and the
-moments of the service's own life. Out: facts to append, and effects to carry out once they are durable.
+In: commands with a token for the answer, reports of the executor (`events/reports`), samples, deliveries, and the
+service's own start and stop. Out: facts to append, and effects to carry out once they are durable.
 """
 
 from typing import Any, TypeAlias
@@ -30,20 +30,20 @@ from .resources import MachineSample
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about a command before it reached the Scheduler: from type, options, input and log."""
+    """What the intake has found out about a command, from its type, its options, its input and the log."""
 
     can_resume: bool = False
     output_real: str = ""
-    """The output with links resolved, where that is another path."""
+    """The output with links resolved, if that is another path."""
     estimate: Estimated = Estimated()
-    """What the type itself estimates."""
+    """The type's own estimate."""
     redelivery: RedeliveryRequested | None = None
-    """The notice that is to be sent again, as the log knows it."""
+    """The notice to send again, as the log knows it."""
     belongings: Belongings = NOTHING_KNOWN
-    """What the log holds of the user who is to be erased, as far as it was looked through."""
+    """The data of the user to be erased, in the part of the log that was searched."""
 
     by_name: "dict[str, Intake]" = {}
-    """Of a graph: what was found out about each of its tasks."""
+    """For a graph: the intake of each of its tasks."""
 
 
 class Submit(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Submit(msgspec.Struct, frozen=True):
     intake: Intake
     token: Any = None
     only_user: int | None = None
-    """Whoever sends it knows only the tasks of this user; None: all."""
+    """The sender may know only the tasks of this user; None for all tasks."""
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,21 +68,21 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     forms: Forms = {}
     accepted_loss: AcceptedLoss | None = None
     actor: str = ""
-    """Who has accepted it, or gives up what nobody can read, and why."""
+    """Who accepts the loss, or gives up what cannot be read."""
     reason: str = ""
     gives_up_unreadable: bool = False
-    """Cancel open tasks, and remove schedules and sources, of which the keys are missing."""
+    """Cancel the open tasks, and remove the schedules and sources, whose keys are missing."""
     retention: tuple[RetentionRule, ...] | None = None
-    """The configured rules; None: those that are recorded stay."""
+    """The configured rules; None to keep the recorded ones."""
     archive_after: float | None = None
-    """Configured, as the rules are."""
+    """Configured with the rules: seconds after which records are archived; None for never."""
     started: dict[int, int] | None = None
-    """Where attempts outlive the service: running task → where the start of its attempt is recorded. None: no attempt
-    of an earlier service lives any more."""
+    """If attempts outlive the service: running task → position of its attempt's start. None: no attempt of an earlier
+    service is alive."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Commands that were refused, and are to be recorded."""
+    """Refused commands that are to be recorded."""
 
     actor: str
     event: CommandRefused
@@ -91,7 +91,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class RecordRefusals(msgspec.Struct, frozen=True):
-    """These are to be recorded."""
+    """Record these refusals."""
 
     refusals: tuple[Refusal, ...]
 
@@ -100,15 +100,15 @@ class Forget(msgspec.Struct, frozen=True, kw_only=True):
     """Forget tasks for good. `token` is handed back untouched with the answer."""
 
     tasks: dict[int, TaskState]
-    """As they were when it was found that they may go."""
+    """The tasks, as they were when they were chosen."""
     event: TasksForgotten
-    """What is to be recorded, but for the schedules."""
+    """The event to record; the step adds the schedules."""
     archives: tuple[SegmentArchived, ...] = ()
-    """The archives that take the place of those with records of these tasks; recorded in the same commit."""
+    """The new archives, which replace those with records of these tasks; recorded in the same commit."""
     actor: str
     reason: str = ""
     configured_at: int = 0
-    """Where the rule is recorded that asks for it; 0: somebody asks for it."""
+    """Position of the rule that asks for it; 0 if a person asks."""
     token: Any = None
 
 
@@ -119,12 +119,12 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     reason: str = ""
     configured_at: int = 0
-    """Where the policy is recorded that asks for it; 0: somebody asks for it."""
+    """Position of the policy that asks for it; 0 if a person asks."""
     token: Any = None
 
 
 class WorkOn(msgspec.Struct, frozen=True):
-    """A service that leaves other tasks as they are works on this one from now on."""
+    """Work on this task from now on. For a service that leaves other tasks as they are."""
 
     task_id: int
 
@@ -134,17 +134,17 @@ class Sampled(msgspec.Struct, frozen=True):
 
     sample: MachineSample
     temp_used: dict[int, int] = {}
-    """Running task → bytes of its temp files and its unpublished output; negative: more than anybody can count."""
+    """Running task → bytes of its temp files and its unpublished output; negative if they cannot be counted."""
     nodes: dict[str, NodeSample] = {}
-    """Of each node that was looked at, where attempts run on several. `sample` says nothing of memory and CPU then."""
+    """Sampled node → its sample, if attempts run on several nodes. Then `sample` says nothing of memory and CPU."""
 
 
 class Reconcile(msgspec.Struct, frozen=True):
-    """Compare the running attempts with those that the executor holds. It comes again and again, every few seconds."""
+    """Compare the running attempts with those that the executor holds. It comes every few seconds."""
 
 
 class LimitsConfigured(msgspec.Struct, frozen=True):
-    """Other limits are configured from now on; what operators have changed stays on top of them."""
+    """Other limits are configured from now on; the operators' changes stay on top of them."""
 
     limits: Limits
 
@@ -156,7 +156,7 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class ErasureDone(msgspec.Struct, frozen=True):
-    """What was folded from the log has been made anew without the data of an erasure."""
+    """Everything folded from the log was rebuilt without the data of an erasure."""
 
     erasure: int
     """The position of its record."""
@@ -173,11 +173,11 @@ class Jumped(msgspec.Struct, frozen=True):
 
 
 class Drain(msgspec.Struct, frozen=True):
-    """Start nothing more and ask what runs to stop; attempts that do are recorded as interrupted."""
+    """Start nothing more, and ask the running attempts to stop. Those that do are recorded as interrupted."""
 
 
 class Close(msgspec.Struct, frozen=True):
-    """The last message: what still runs is recorded as interrupted, the service as stopped."""
+    """The last message: record the running attempts as interrupted, and the service as stopped."""
 
 
 Message: TypeAlias = (
@@ -201,7 +201,7 @@ Message: TypeAlias = (
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """Tell the sender of a command what became of it."""
+    """The answer for the sender of a command."""
 
     token: Any
     answer: Accepted | TasktrailError

@@ -1,4 +1,4 @@
-"""The board of the nodes: what each has, what of it is free or promised, and how it stands."""
+"""The board of the nodes: what each has, how much of it is free or reserved, and its state."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ NodeStateName: TypeAlias = Literal["ready", "draining", "drained", "lost"]
 
 
 class NodeBoard(msgspec.Struct, frozen=True, kw_only=True):
-    """A node: what it has, what of it is free or promised, and how it stands. Bytes; `None` for what is not known."""
+    """A node: what it has, how much of it is free or reserved, and its state. Bytes; `None` for unknown values."""
 
     node: str
     """Its name; `local` is the machine of the service."""
     state: NodeStateName
-    """`ready`; `draining`: something still runs there; `drained`: nothing does, and nothing starts; `lost`."""
+    """`ready`; `draining`: attempts still run there; `drained`: none runs, and none starts; `lost`."""
     address: str = ""
     labels: dict[str, str] = {}
     cpus: float = 0.0
-    """What the cluster's engine has to give there; of `local` what the service may use."""
+    """The CPUs that the cluster's engine offers there; for `local` those that the service may use."""
     gpus: float = 0.0
     memory: int | None = None
-    """The same of memory; of `local` what the machine has."""
+    """The memory that the cluster's engine offers there; for `local` the machine's."""
     workers: int = 0
-    """Attempts that can run there at once now, …"""
+    """How many attempts can run there at once now."""
     running: int = 0
-    """… and those that do, ends that are not reported yet included."""
+    """How many attempts run there, including those whose end is not reported yet."""
     cpu_percent: float | None = None
     memory_free: int | None = None
     reserved_memory: int = 0
@@ -43,18 +43,18 @@ class NodeBoard(msgspec.Struct, frozen=True, kw_only=True):
     reserved_temp: int = 0
     disk_low: bool = False
     last_seen: datetime | None = None
-    """When it was last looked at; of a lost one, when it was last known to be there."""
+    """When it was last sampled; for a lost node, when it was last known to be there."""
     since: datetime | None = None
-    """When it joined or was lost; none of `local`."""
+    """When it joined or was lost; None for `local`."""
     drain: NodeDrain | None = None
     position: int = 0
-    """Where the log says last what it offers, or that it left; 0: nowhere."""
+    """Position of the last record about what it offers, or that it left; for `local`, of its drain; 0 if none."""
 
 
 def node_boards(state: SchedulerState, local: NodeSeen) -> tuple[NodeBoard, ...]:
-    """All nodes by name: those that are there, then those that were lost and are not forgotten.
+    """All nodes by name: first the present ones, then the lost ones that are still remembered.
 
-    `local`: what this machine has, for where it is the only node.
+    `local`: what this machine has, for when it is the only node.
     """
     recorded = state.durable.nodes
     running = Counter(entry.node for entry in state.running.values())
@@ -136,7 +136,7 @@ def _board_of(state: SchedulerState, name: str, running: Mapping[str, int]) -> N
 
 
 def _forgotten(state: SchedulerState, name: str, running: Mapping[str, int]) -> NodeBoard:
-    """All that is left of a node is the drain: it holds when the node comes back."""
+    """The board of a forgotten node, of which only the drain is left: it holds if the node comes back."""
     drain = state.durable.nodes.drains[name]
     return NodeBoard(node=name, state="lost", running=running[name], drain=drain, position=drain.position)
 

@@ -1,4 +1,4 @@
-"""Which nodes there are, as the executor tells, and which operators have drained: both are recorded."""
+"""Records changes of the nodes: which there are, as the executor reports, and which operators drain."""
 
 from ...events.commands import NodeCommand
 from ...events.reports import Avoid, NodeSeen
@@ -7,21 +7,21 @@ from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
 def nodes_seen(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
-    """These nodes are there now, and no others."""
+    """Take the complete list of the current nodes."""
     note_nodes(work, seen)
     work.state.nodes_told(seen)
     _order_drains(work)
 
 
 def note_nodes(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
-    """Record what has changed since the log was told last; nothing where nothing has."""
+    """Record what has changed since the last record; nothing if nothing has."""
     last_seen = {name: node.last_seen for name, node in work.state.nodes.by_name.items()}
     for event in what_changed(work.state.durable.nodes, seen, last_seen):
         work.record(0, event, BY_SCHEDULER)
 
 
 def change_drain(work: UnitOfWork, command: NodeCommand, origin: Origin) -> int:
-    """Begin or end a drain; the position. Raises `UnknownNode`, `NothingToChange`."""
+    """Begin or end a drain. Returns the position of its record. Raises `UnknownNode`, `NothingToChange`."""
     state = work.state
     event = changed_drain(state.durable.nodes, command, many=state.nodes.many or state.outlived)
     position = work.record(0, event, origin)

@@ -1,7 +1,8 @@
-"""One look for a task that can start, among several nodes: where it starts, and what is passed over meanwhile.
+"""Searches several nodes for a place for a task, and says which tasks need not be looked at.
 
-Of the nodes on which a task fits now it gets the one that holds its checkpoint; else one without GPUs, then one of the
-smallest size, so that large nodes stay free for large tasks; and of equals the one with the most memory free.
+Of the nodes on which a task fits now it gets the one that holds its checkpoint. Otherwise it gets one without GPUs,
+then one of the smallest size, so that large nodes stay free for large tasks. Of equals, the one with the most free
+memory is taken.
 """
 
 from bisect import bisect_right
@@ -19,14 +20,14 @@ from .resources import Ceiling, MachineSample, machine_is_busy, most_of
 from .routing import pick
 
 DEPTH = 64
-"""How many tasks that do not fit on a node are passed when one is looked for that does."""
+"""How many tasks that do not fit on a node are passed in search of one that does."""
 SKIPPED = 1024
-"""How many tasks, or buckets of the queue, are passed over in one look because all nodes that suit are closed."""
+"""How many tasks, or buckets of the queue, one search passes over because all suitable nodes are closed."""
 _EVER = datetime.max.replace(tzinfo=UTC)
 
 
 class _Open:
-    """The nodes that are open to one need, those with the highest ceilings first."""
+    """The nodes that are open to one need, those with the most memory to give first."""
 
     def __init__(self, nodes: Iterable[Node], ceilings: dict[str, Ceiling], left: dict[str, Ceiling]) -> None:
         self.nodes = sorted(nodes, key=lambda node: -ceilings[node.name].memory)
@@ -38,7 +39,7 @@ class _Open:
         self._least_temp = min((one.temp for one in self._ceilings), default=0)
 
     def able(self, memory: int, temp: int) -> list[str]:
-        """The names of those where so much would fit if nothing of ours ran there."""
+        """The names of the nodes where this much would fit if none of our attempts ran there."""
         number = bisect_right(self._memories, -memory)
         if temp <= self._least_temp:
             return self.names[:number]
@@ -46,10 +47,10 @@ class _Open:
 
 
 class Search:
-    """One look. Nothing starts meanwhile, so what a node has refused, it goes on refusing.
+    """One search. Nothing starts meanwhile, so what a node has refused, it goes on refusing.
 
-    A node that has a worker free and has refused `DEPTH` tasks, because they need more than it has left, is closed for
-    the rest of it, and so is one that is kept for a task. What needs none but closed nodes is passed over.
+    A node with a free worker that has refused `DEPTH` tasks, because they need more than it has left, is closed for the
+    rest of the search. So is a node that is kept for a task. Tasks that suit only closed nodes are passed over.
     """
 
     def __init__(self, nodes: Nodes, limits: Limits, room: int) -> None:
@@ -67,7 +68,7 @@ class Search:
         self._skipped = 0
 
     def _open_to(self, need: Need, task: TaskState, *, short: bool) -> _Open:
-        """The nodes that are not closed and have a worker for what needs the same as this task."""
+        """The nodes that are not closed and have a worker for tasks with the same need as this one."""
         key = (need, short)
         there = self._open.get(key)
         if there is None:
@@ -89,7 +90,7 @@ class Search:
                 self._ceilings[node.name], self._left[node.name] = node.ceiling(), node.bytes_left()
 
     def _takes(self, node: Node, label: str, *, short: bool) -> bool:
-        """Whether it would take one more attempt now, bytes aside."""
+        """Whether the node would take one more attempt now, regardless of bytes."""
         place = node.workers.place(label, self._most(node), short=short)
         return place is not None and not machine_is_busy(node.sample, self._limits)
 
@@ -106,7 +107,7 @@ class Search:
         return node.workers.held + max(0, self._room)
 
     def could_hold(self, task: TaskState) -> bool:
-        """Whether the task would fit on any node if nothing of ours ran there."""
+        """Whether the task would fit on any node if none of our attempts ran there."""
         need = need_of(task)
         highest = self._highest.get(need)
         if highest is None:
@@ -116,7 +117,7 @@ class Search:
         return any(one.suffices_for(task) for one in highest)
 
     def place(self, task: TaskState, *, short: bool) -> Spot | None:
-        """Where the task starts; None: nowhere, and the nodes that could hold it have refused one more."""
+        """Where the task starts. None if nowhere: then the nodes that could hold it have refused one more task."""
         there = self._open_to(need_of(task), task, short=short)
         able = there.able(task.memory_needed, task.temp_needed)
         if not able:
@@ -142,9 +143,9 @@ class Search:
         return None
 
     def keep_for(self, task: TaskState, number: int) -> None:
-        """Keep so many nodes for the task, of those that are not kept for another one: the nearest to having room.
+        """Keep `number` nodes for the task, of those not kept for another task: those that lack the least for it.
 
-        Where nothing can start anyway, room is kept in vain, so such nodes come last.
+        Nodes on which nothing can start anyway come last, because there room would be kept in vain.
         """
         label = task.spec.worker_label
         for node in sorted(
@@ -155,7 +156,7 @@ class Search:
             self._close(node.name)
 
     def passes_over(self, task: TaskState, *, short: bool) -> bool:
-        """Whether nothing that needs the same as this task can start. The first of them is looked at all the same."""
+        """Whether no task with the same need can start. The first task with a need is always looked at."""
         need = need_of(task)
         if (need, short) not in self._open or self._open_to(need, task, short=short).nodes:
             return False
@@ -170,7 +171,7 @@ class Search:
 
 
 def _highest(ceilings: Iterable[Ceiling]) -> list[Ceiling]:
-    """Those that no other one is above: what fits under any of all fits under one of them."""
+    """The ceilings that no other one exceeds: what fits under any ceiling fits under one of these."""
     found: list[Ceiling] = []
     for one in sorted(ceilings, reverse=True):
         if not found or one.temp > found[-1].temp:
@@ -179,19 +180,19 @@ def _highest(ceilings: Iterable[Ceiling]) -> list[Ceiling]:
 
 
 def _preference(node: Node, task: TaskState) -> tuple[bool, bool, int, int]:
-    """The lower, the better."""
+    """The rank of a node for the task; lower is better."""
     elsewhere = task.resume_from is None or task.node != node.name
     free = node.sample.memory_available - node.reserved.unseen_memory
     return elsewhere, node.seen.gpus > 0, node.sample.memory_total.bit_length(), -free
 
 
 def place(nodes: Nodes, task: TaskState, limits: Limits, room: int, *, short: bool) -> Spot | None:
-    """Where the task starts now; None: it fits nowhere. `room`: so many more workers may be held in all."""
+    """Where the task starts now; None if it fits nowhere. `room`: how many more workers may be held in all."""
     return Search(nodes, limits, room).place(task, short=short)
 
 
 def lift_for(nodes: Nodes, task: TaskState, limits: Limits, *, short: bool, room: int) -> None:
-    """What keeps the task from starting is gone, on the node that comes nearest; or one more is there for it."""
+    """Make room for the task on the node that lacks the least for it; if no node could hold it, add one that can."""
     if place(nodes, task, limits, room, short=short) is not None:
         return
     node = nodes.nearest(task, nodes.able(task))

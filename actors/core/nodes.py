@@ -1,7 +1,7 @@
-"""The nodes that attempts run on: what each has, what of it is promised, and which of them a task could run on.
+"""The nodes that attempts run on: what each has, how much of it is reserved, and which tasks it could run.
 
-One machine is one node, called `local`. Nothing is counted for it here: its workers, its sample and what is reserved
-are the Scheduler's own, and the only question is whether it has the labels that a task requires.
+A single machine is one node, called `local`. Nothing is counted for it here: its workers, its sample and what is
+reserved are in the Scheduler's own state. Here only its labels matter: are they those that a task requires?
 """
 
 from collections import Counter
@@ -23,18 +23,18 @@ from .routing import Offer, Workers, offering
 NODE_LABEL = "node"
 """The label that each node has: its name."""
 _NEEDS = 1024
-"""Of how many needs it is remembered which nodes suit."""
+"""For how many needs the suitable nodes are remembered."""
 Need: TypeAlias = tuple[str, str]
 """What a task requires of a node, and the label that it needs of a worker."""
 
 
 def need_of(task: TaskState) -> Need:
-    """What the node and the worker of a task must have, resources aside."""
+    """What the node and the worker of a task must have, besides resources."""
     return requirement(task.spec.requires) if task.spec.requires else "", task.spec.worker_label
 
 
 def has_labels(name: str, labels: Mapping[str, str], requires: Mapping[str, str]) -> bool:
-    """Whether a node of this name and with these labels is one that a task asks for."""
+    """Whether a node with this name and these labels has what a task requires."""
     return all(labels.get(key) == value or (key == NODE_LABEL and value == name) for key, value in requires.items())
 
 
@@ -44,17 +44,17 @@ def _required(requirement: str) -> dict[str, str]:
 
 
 class NodeSample(msgspec.Struct, frozen=True):
-    """What a node has free, and how many seconds ago that was looked at."""
+    """What a node has free, and how many seconds ago that was sampled."""
 
     sample: MachineSample | None
-    """None: it is there, and nobody on it could look."""
+    """None if the node is there but could not be sampled."""
     age: float = 0.0
 
 
 class GoneAttempt(msgspec.Struct):
-    """An attempt that has ended since its node was last looked at: when it began and ended, and what it was promised.
+    """An attempt that has ended since its node was last sampled: when it began and ended, and what was reserved for it.
 
-    The times are moved with the clock when that is set.
+    If the clock is set, the times are moved with it.
     """
 
     began: datetime
@@ -63,26 +63,26 @@ class GoneAttempt(msgspec.Struct):
     temp: int
 
     def is_shown_by(self, sampled_at: datetime) -> bool:
-        """Whether a sample of this moment shows as used what it has given back."""
+        """Whether a sample of this time still shows its resources as used."""
         return self.began < sampled_at <= self.ended
 
 
 class Node(msgspec.Struct):
-    """What is known of a node just now."""
+    """What is known of a node now."""
 
     seen: NodeSeen
     present: bool = False
-    """Whether it was among the nodes that are there, when they were told last."""
+    """Whether it was in the last list of nodes."""
     draining: bool = False
     workers: Workers = msgspec.field(default_factory=Workers)
     sample: MachineSample = MachineSample()
     sampled_at: datetime | None = None
-    """None: it has not been looked at since it joined, and nothing can start there."""
+    """None if it was not sampled since it joined: then nothing can start there."""
     last_seen: datetime | None = None
     reserved: Reserved = msgspec.field(default_factory=Reserved)
     over: list[GoneAttempt] = []
     left_before: tuple[object, ...] = ()
-    """What of the last sample but one decides what starts."""
+    """The values of the previous sample that decide what starts."""
     ceiling_before: Ceiling = Ceiling(0, 0)
 
     @property
@@ -95,16 +95,16 @@ class Node(msgspec.Struct):
         return not task.spec.requires or has_labels(self.name, self.seen.labels, task.spec.requires)
 
     def ceiling(self) -> Ceiling:
-        """What a task could have there once everything of ours has ended."""
+        """What a task could have there once all our attempts have ended."""
         return ceiling_of(_NO_LIMITS, self.sample, self.reserved)
 
     def left(self) -> tuple[object, ...]:
-        """What of its sample decides what starts there."""
+        """The values of its sample that decide what starts there."""
         sample = self.sample
         return sample.memory_available, sample.temp_free, sample.cpu_percent, sample.disk_low
 
     def suits(self, task: TaskState) -> bool:
-        """Whether the task could run there, its resources aside."""
+        """Whether the task could run there, regardless of its resources."""
         label = task.spec.worker_label
         return (
             self.present
@@ -115,11 +115,11 @@ class Node(msgspec.Struct):
         )
 
     def could_hold(self, task: TaskState) -> bool:
-        """Whether the task would fit if nothing of ours ran there."""
+        """Whether the task would fit if none of our attempts ran there."""
         return self.suits(task) and self.ceiling().suffices_for(task)
 
     def shortages(self, task: TaskState, limits: Limits) -> Iterator[Shortage]:
-        """What it lacks for starting the task now, but for a worker."""
+        """Yield what it lacks to start the task now, except a worker."""
         own = replace(
             _NO_LIMITS,
             max_memory=self.sample.memory_total,
@@ -136,19 +136,19 @@ class Node(msgspec.Struct):
         yield from worst.values()
 
     def missing(self, task: TaskState) -> int:
-        """Bytes of memory and of temp space that it lacks for the task now: free ones, or ones not promised."""
+        """Bytes of memory and of temp space that it lacks for the task now, because they are used or reserved."""
         left = self.bytes_left()
         return max(0, task.memory_needed - left.memory) + max(0, task.temp_needed - left.temp)
 
     def bytes_left(self) -> Ceiling:
-        """What it has free and has not promised."""
+        """The bytes that are free and not reserved."""
         sample, reserved = self.sample, self.reserved
         memory = min(sample.memory_available - reserved.unseen_memory, sample.memory_total - reserved.memory)
         temp = min(sample.temp_free - reserved.unseen_temp, sample.temp_total - reserved.temp)
         return Ceiling(memory, temp)
 
     def looked_at_as(self, other: "Node") -> None:
-        """What was seen of the other one is true of this one."""
+        """Take over the samples of the other node: it is the same one under its former name."""
         self.sample, self.sampled_at, self.last_seen, self.over = (
             other.sample,
             other.sampled_at,
@@ -157,11 +157,11 @@ class Node(msgspec.Struct):
         )
 
     def ended(self, task: TaskState, began: datetime, now: datetime) -> None:
-        """An attempt is over. The next sample may be from before that, and show it still."""
+        """Note the end of an attempt. The next sample may be older than the end and still show the attempt."""
         self.over.append(GoneAttempt(began, now, task.memory_needed, task.temp_needed))
 
     def count_over(self) -> None:
-        """Of what has ended, count what the sample still shows, and forget what no later one can show."""
+        """Count the ended attempts that the sample still shows, and forget those that no later sample can show."""
         if self.sampled_at is None:
             return
         self.over = [one for one in self.over if one.ended >= self.sampled_at]
@@ -170,12 +170,12 @@ class Node(msgspec.Struct):
         self.reserved.gone_temp = sum(one.temp for one in shown)
 
     def copy(self) -> "Node":
-        """One that changes by itself."""
+        """An independent copy."""
         return replace(self, workers=self.workers.copy(), reserved=replace(self.reserved), over=[*self.over])
 
 
 _NO_LIMITS = Limits()
-"""What operators allow holds for all nodes together, and is looked at elsewhere."""
+"""The operators' limits apply to all nodes together, and are checked elsewhere."""
 
 
 class Spot(NamedTuple):
@@ -186,33 +186,33 @@ class Spot(NamedTuple):
 
 
 class Nodes:
-    """The nodes just now.
+    """The current nodes.
 
     Args:
-        labels: those of this machine, where it is the only node.
+        labels: the labels of this machine, for when it is the only node.
     """
 
     def __init__(self, labels: Mapping[str, str] | None = None) -> None:
         self.labels = dict(labels or {})
         self.many = False
-        """Whether attempts run on nodes that an executor tells of. Otherwise there is this machine, and no more."""
+        """Whether attempts run on nodes that an executor reports. Otherwise there is only this machine."""
         self.local_drains = False
         self.by_name: dict[str, Node] = {}
         self.changes = 0
         """Counts everything that may let another task start."""
         self.growth = 0
-        """Counts everything that may let a task fit that no node could ever hold."""
+        """Counts everything that may make a task fit that no node could hold before."""
         self._suiting: dict[Need, tuple[Node, ...]] = {}
-        """Found out once, until nodes or workers change."""
+        """Need → the nodes that suit it. Kept until nodes or workers change."""
         self._counted: dict[str, tuple[int, Counter[Offer], int]] = {}
-        """What each node adds to the workers of all, as far as it was counted: see `count_into`."""
+        """Node → what was last counted of its workers: see `count_into`."""
         self._to_count: set[str] = set()
         self._together: tuple[int, Counter[Offer], int] = (0, Counter(), 0)
 
     # --- what changes ----------------------------------------------------------------------------------------------
 
     def told(self, seen: Collection[NodeSeen], drains: Collection[str]) -> None:
-        """These are there now, and no others. What was seen of a node is kept when it is called otherwise."""
+        """Take the complete list of the current nodes. A node that has got another name keeps its samples."""
         self.many = True
         before = {name: node for name, node in self.by_name.items() if node.present}
         gone = before.keys() - {one.node for one in seen}
@@ -231,14 +231,14 @@ class Nodes:
         self._forget_gone()
 
     def drained(self, drains: Collection[str]) -> None:
-        """These are being drained, and no others."""
+        """Take the complete list of the nodes that are being drained."""
         self.local_drains = LOCAL in drains
         for node in self.by_name.values():
             node.draining = not also_called(node.name, node.seen.address).isdisjoint(drains)
         self.have_changed()
 
     def workers_changed(self, slots: int, offers: Iterable[Offer], nodes: tuple[str, ...]) -> None:
-        """Where each of the workers is, and what it offers."""
+        """Take the current workers: the node of each, and what it offers."""
         found: dict[str, list[Offer]] = {name: [] for name in self.by_name}
         for offer, name in zip(tuple(offers) or ((),) * slots, nodes, strict=True):
             found.setdefault(name, []).append(offer)
@@ -248,14 +248,14 @@ class Nodes:
         self.have_changed()
 
     def have_changed(self) -> None:
-        """Nodes or their workers are others than before."""
+        """Note that nodes or their workers have changed."""
         self.changes += 1
         self.growth += 1
         self._suiting.clear()
         self._to_count.update(self.by_name)
 
     def _forget_gone(self) -> None:
-        """Drop the nodes that are gone and hold nothing: where machines come and go there is no end of them."""
+        """Drop the nodes that are gone and hold nothing: as machines come and go, these would pile up."""
         for name, node in list(self.by_name.items()):
             workers = node.workers
             if not (node.present or workers.slots or workers.held or workers.short):
@@ -263,7 +263,7 @@ class Nodes:
                 self._to_count.add(name)
 
     def sampled(self, samples: Mapping[str, NodeSample], now: datetime, limits: Limits) -> None:
-        """Nodes were looked at. What started since is not in it; see `count_anew`."""
+        """Take samples of nodes. They do not include what started since; see `count_anew`."""
         for name, one in samples.items():
             node = self.by_name.get(name)
             if node is None:
@@ -276,12 +276,12 @@ class Nodes:
             node.sample, node.sampled_at = one.sample.after(node.sample, limits), node.last_seen
 
     def was_sampled_since(self, name: str, since: datetime) -> bool:
-        """Whether the node was looked at after this."""
+        """Whether the node was sampled after `since`."""
         node = self.by_name.get(name)
         return node is not None and node.sampled_at is not None and node.sampled_at > since
 
     def count_anew(self, running: Iterable[tuple[str, TaskState, bool]]) -> None:
-        """What is promised: of each attempt its node, its task, and whether the last sample of that includes it."""
+        """Compute what is reserved. `running`: each attempt's node and task, and whether the sample includes it."""
         before = {name: node.reserved for name, node in self.by_name.items()}
         for node in self.by_name.values():
             node.reserved = Reserved()
@@ -302,7 +302,7 @@ class Nodes:
             node.ceiling_before = ceiling
 
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock was set: move all times with it."""
+        """Move all times with the wall clock, which was set."""
         for node in self.by_name.values():
             node.sampled_at = node.sampled_at and node.sampled_at + by
             node.last_seen = node.last_seen and node.last_seen + by
@@ -311,7 +311,7 @@ class Nodes:
                 one.ended += by
 
     def take(self, spot: Spot, task: TaskState, room: int, *, short: bool) -> None:
-        """An attempt begins."""
+        """Reserve a worker and the resources for an attempt."""
         self.changes += 1
         node = self._of(spot.node)
         node.workers.take(spot.offer, node.workers.held + max(0, room), short=short)
@@ -319,7 +319,7 @@ class Nodes:
         self._to_count.add(spot.node)
 
     def give_back(self, spot: Spot, task: TaskState, *, short: bool, seen: bool) -> None:
-        """It is over."""
+        """Free the worker and the resources of an attempt that is over."""
         self.changes += 1
         node = self._of(spot.node)
         node.workers.give_back(spot.offer, short=short)
@@ -329,7 +329,7 @@ class Nodes:
             self._forget_gone()
 
     def ended(self, name: str, task: TaskState, began: datetime, now: datetime) -> None:
-        """What `give_back` has given back may be shown as used by samples for a while."""
+        """Note the end of an attempt: for a while, samples may show as used what `give_back` has freed."""
         if name in self.by_name:
             self.by_name[name].ended(task, began, now)
 
@@ -350,7 +350,7 @@ class Nodes:
         return others
 
     def copy(self) -> "Nodes":
-        """Others that change by themselves."""
+        """An independent copy."""
         others = self.without_attempts()
         others.by_name = {name: node.copy() for name, node in self.by_name.items()}
         return others
@@ -358,7 +358,7 @@ class Nodes:
     # --- questions -------------------------------------------------------------------------------------------------
 
     def count_into(self, together: Workers) -> None:
-        """The workers of all nodes. Those that are held on a node that is gone or drained take nothing from others."""
+        """Set `together` to the workers of all nodes. Those held on a gone or drained node take nothing from others."""
         slots, kinds, shared = self._together
         for name in self._to_count:
             before_slots, before_kinds, before_shared = self._counted.pop(name, (0, Counter[Offer](), 0))
@@ -378,11 +378,11 @@ class Nodes:
 
     @property
     def slots(self) -> int:
-        """Workers that are really there."""
+        """How many workers are really there."""
         return sum(node.workers.slots for node in self.by_name.values())
 
     def is_open_for(self, requirement: str) -> bool:
-        """Whether a node that has what is required has a worker free now."""
+        """Whether any node has what is required, and a worker free now."""
         if not self.many:
             return has_labels(LOCAL, self.labels, _required(requirement))
         return any(self.opens(node.name, requirement) for node in self.by_name.values())
@@ -395,7 +395,7 @@ class Nodes:
         return has_labels(name, node.seen.labels, _required(requirement))
 
     def suiting(self, task: TaskState) -> tuple[Node, ...]:
-        """Those that are not being drained, and on which the task could run, its resources aside."""
+        """The nodes that are not being drained and could run the task, regardless of its resources."""
         need = need_of(task)
         found = self._suiting.get(need)
         if found is None:
@@ -406,17 +406,17 @@ class Nodes:
         return found
 
     def able(self, task: TaskState) -> list[Node]:
-        """Those where the task would fit if nothing of ours ran there."""
+        """The suitable nodes where the task would fit if none of our attempts ran there."""
         return [node for node in self.suiting(task) if node.ceiling().suffices_for(task)]
 
     def could_hold(self, task: TaskState) -> bool:
-        """Whether there is one."""
+        """Whether there is such a node."""
         return any(node.ceiling().suffices_for(task) for node in self.suiting(task))
 
     def ceiling(self, task: TaskState) -> Ceiling:
-        """The most memory, and the most temp space, that any node could give to what needs the same as this task."""
+        """The most memory, and the most temp space, that any node could give to tasks with the same need."""
         return most_of(node.ceiling() for node in self.suiting(task))
 
     def nearest(self, task: TaskState, among: Iterable[Node]) -> Node | None:
-        """The one that lacks the least for the task now."""
+        """The node that lacks the least for the task now."""
         return min(among, key=lambda node: (node.missing(task), node.name), default=None)

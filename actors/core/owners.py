@@ -1,4 +1,4 @@
-"""Whose tasks a command may be about: where only those of one user are meant, those of others do not exist."""
+"""Checks whose tasks a command is about: for a sender bound to one user, other users' tasks do not exist."""
 
 from ...events import Command, CreateGraph, CreateTask, EnableEndpoint, OperatorCommand
 from ...events.errors import OutputTaken, UnknownDependency, UnknownTask
@@ -6,13 +6,13 @@ from .state import SchedulerState
 
 
 def is_of(state: SchedulerState, task_id: int, user_id: int | None) -> bool:
-    """Whether the task exists and is the user's; with None, anybody's. The task has to be in memory."""
+    """Whether the task exists and belongs to the user; None stands for any user. The task has to be in memory."""
     task = state.tasks.get(task_id)
     return task is not None and (user_id is None or task.spec.user_id == user_id)
 
 
 def refuse_others(state: SchedulerState, command: Command, user_id: int | None) -> None:
-    """Raise the error of a task that does not exist for one that is somebody else's. None: nobody is anybody else."""
+    """Raise the error for a missing task if the command is about another user's task. With None, allow all tasks."""
     if user_id is None or isinstance(command, OperatorCommand):
         return
     match command:
@@ -37,7 +37,7 @@ def refuse_others(state: SchedulerState, command: Command, user_id: int | None) 
 
 
 def without_others(state: SchedulerState, error: OutputTaken, user_id: int | None) -> OutputTaken:
-    """The error as somebody may read it who knows only the tasks of one user: it names no task of others."""
+    """The error for a reader who may know only the tasks of one user: it names no task of others."""
     if error.holder and not is_of(state, error.holder, user_id):
         error.message = error.message.replace(f"Task {error.holder} ", "Another task ")
         error.advice = OutputTaken.remedy

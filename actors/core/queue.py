@@ -2,11 +2,11 @@
 
 This is the seed's TaskQueue: push, pop, peek, remove and len in O(log n). Tasks that share type, user and label come
 under the same limits, so they stand in one bucket, which is a heap. The buckets' first tasks stand in a heap of heads.
-A bucket that a limit or a pause keeps from starting is parked there, and comes back when that is over: a million tasks
-of a type that is at its limit cost nothing while others start.
+A bucket that a limit or a pause keeps from starting is parked at this limit or pause, and comes back when it is over:
+a million tasks of a type that is at its limit cost nothing while others start.
 
-When users share the machine, the one with the fewest running attempts goes first, and of two with as many, the one
-whose last start is longer ago. So users take turns even where there is only one slot.
+If users share the machine fairly, the one with the fewest running attempts goes first; of two with equally many, the
+one whose last start is longer ago. So users take turns even if there is only one slot.
 """
 
 from collections import Counter
@@ -22,21 +22,21 @@ from ...events.priority import queue_key
 from .limits import LimitKey, LimitKeys, LimitKind, queue_keys_of, requirement
 
 Entry: TypeAlias = tuple[float, int, int]
-"""Key, id, number of the bucket. With numbers only, the garbage collector need not look at a million tuples."""
+"""Key, id, number of the bucket. As it holds only numbers, the garbage collector skips these million tuples."""
 KNOWN_USERS = 10_000
 """How many users' last starts are remembered. A user whose last start is further back counts as one without any."""
 
 
 class Share(NamedTuple):
-    """What a user has had of the machine. The user with the least goes first."""
+    """A user's share of the machine so far. The user with the smallest goes first."""
 
     running: int
     last_start: int
-    """Position of the user's last `Started`; 0 when none is remembered."""
+    """Position of the user's last `Started`; 0 if none is remembered."""
 
 
 EQUAL = Share(0, 0)
-"""What every user has while the machine is not shared fairly."""
+"""Every user's share while the machine is not shared fairly."""
 
 
 class FairShare(msgspec.Struct):
@@ -46,7 +46,7 @@ class FairShare(msgspec.Struct):
     """User → position of the last `Started`; the user who has waited longest first."""
 
     def take(self, user_id: int, position: int) -> int | None:
-        """An attempt of the user has started at `position`. Returns the user who is forgotten in return, if any."""
+        """Note a start of the user at `position`. Returns the user who is forgotten in return, if any."""
         self.last_starts.pop(user_id, None)
         self.last_starts[user_id] = position
         if len(self.last_starts) <= KNOWN_USERS:
@@ -66,7 +66,7 @@ class UserQueue(NamedTuple):
     share: Share
     best: Entry
     others: Callable[[], Iterator[Entry]]
-    """The tasks after the best one, best first. Few users are asked for them."""
+    """Yields the tasks after the best one, best first. It is called for few users."""
 
 
 class UserStanding(NamedTuple):
@@ -108,9 +108,9 @@ def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
 def ahead_in_turns(mine: UserStanding, own_ahead: int, others: Iterable[UserStanding]) -> int:
     """How many tasks come `in_turns` before the task of `mine` that has `own_ahead` before it, without looking at each.
 
-    It starts when its user has that many running; by then another user has as many, or one more if that user's turn
-    comes first. Of two users with as many running, the turn first comes to the one who began with more, because the
-    other one had a start more recently.
+    It starts when its user has `own_ahead` more attempts running than now. By then every other user has as many in all,
+    or one more if that user's turn comes first. Of two users with equally many running, the one who began with more
+    comes first, because the other one had a start more recently.
     """
     running = mine.share.running + own_ahead
     turn = (-mine.share.running, mine.share.last_start, mine.best)
@@ -122,7 +122,7 @@ def ahead_in_turns(mine: UserStanding, own_ahead: int, others: Iterable[UserStan
 
 
 _Head: TypeAlias = tuple[Share, float, int, int]
-"""Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
+"""Share of the user, then the first entry of the bucket. It is stale once it is no longer its bucket's `head`."""
 _SLACK = 64
 
 
@@ -137,10 +137,10 @@ class Bucket:
         self.heap: list[Entry] = []
         self.live = 0
         self.head: _Head | None = None
-        """Its entry among the heads, or among those that are parked."""
+        """Its entry among the heads, or among the parked ones."""
         self.parked_at: LimitKey | None = None
         self.woken_by: LimitKey | None = None
-        """The limit whose end brought it back. When it moves, the next bucket that is parked there comes back."""
+        """The limit whose end brought it back. When this bucket moves, the next one parked there comes back."""
 
 
 def _always_open(_gate: LimitKey) -> bool:
@@ -152,7 +152,7 @@ class ReadyQueue:
 
     Args:
         is_closed: whether a limit or a pause keeps everything of a type, user or label from starting now.
-        share: what a user has had of the machine; the one with the least goes first. Without it, all users are equal.
+        share: a user's share of the machine so far; the smallest goes first. Without it, all users are equal.
     """
 
     def __init__(
@@ -169,10 +169,10 @@ class ReadyQueue:
         self._parked: dict[LimitKey, list[_Head]] = {}
         self._of_user: dict[str | int, dict[LimitKeys, Bucket]] = {}
         self.changes = 0
-        """Counts everything that may let another task be next."""
+        """Counts everything that may make another task the next one."""
 
     def push(self, task: TaskState) -> None:
-        """Put a task in its place. A task that is there already moves to where it belongs now."""
+        """Put a task in its place. A task that is already there moves to its new place."""
         key = queue_key(task)
         old = self._entries.get(task.id)
         if old is not None and old[:2] == key:
@@ -187,7 +187,7 @@ class ReadyQueue:
         self._settle(bucket)
 
     def fill(self, tasks: Iterable[TaskState]) -> None:
-        """Add tasks that are not there yet. Each bucket is put in order once, however many tasks there are."""
+        """Add tasks that are not there yet. Each bucket is put in order only once."""
         self.changes += 1
         grown: dict[tuple[str, int, str, str, str], Bucket] = {}
         for task in tasks:
@@ -211,7 +211,7 @@ class ReadyQueue:
             self._settle(bucket)
 
     def pop(self) -> int | None:
-        """Take the id of the task that runs next; None when limits or pauses keep all from starting."""
+        """Take out the task that runs next, and return its id; None if limits or pauses keep all from starting."""
         task_id = self.peek()
         if task_id is not None:
             self.remove(task_id)
@@ -233,7 +233,7 @@ class ReadyQueue:
         return None
 
     def remove(self, task_id: int) -> bool:
-        """Take a task out; whether it was there."""
+        """Take a task out. Returns whether it was there."""
         entry = self._entries.pop(task_id, None)
         if entry is None:
             return False
@@ -245,13 +245,13 @@ class ReadyQueue:
         return True
 
     def pass_over(self) -> None:
-        """What stands together with the first task is not shown until `bring_back`. Call it after `peek`."""
+        """Hide the bucket of the first task until `bring_back`. Call it after `peek`."""
         head = heappop(self._heads)
         self._passed_over.append(head)
         self._release_next(self._by_number[head[3]])
 
     def bring_back(self) -> None:
-        """Show again what was passed over."""
+        """Show the buckets again that were passed over."""
         for head in self._passed_over:
             heappush(self._heads, head)
         self._passed_over.clear()
@@ -259,7 +259,7 @@ class ReadyQueue:
     # --- limits --------------------------------------------------------------------------------------------------
 
     def wake(self, key: LimitKey) -> None:
-        """A place under the limit is free: the best of the buckets that are parked there comes back."""
+        """Bring back the best bucket that is parked at a limit: a place under the limit is free."""
         self.changes += 1
         parked = self._parked.get(key)
         if parked is None or self._is_closed(key):
@@ -274,11 +274,11 @@ class ReadyQueue:
         del self._parked[key]
 
     def parked_at(self, kind: LimitKind) -> list[LimitKey]:
-        """Where anything is parked, of what is of this kind."""
+        """The keys of this kind at which a bucket is parked."""
         return [key for key in self._parked if key[0] is kind]
 
     def wake_all(self) -> None:
-        """Limits, pauses or fair sharing have changed: look at all buckets again."""
+        """Look at all buckets again, after limits, pauses or fair sharing have changed."""
         self.changes += 1
         self._parked.clear()
         self._heads.clear()
@@ -287,7 +287,7 @@ class ReadyQueue:
             self._settle(bucket)
 
     def share_changed(self, user_id: int) -> None:
-        """The user has started an attempt, or has fewer running than before."""
+        """Put the user's buckets in order again: the user has started an attempt, or has fewer running than before."""
         self.changes += 1
         if self._share is not None:
             for bucket in list(self._of_user.get(user_id, {}).values()):
@@ -298,10 +298,10 @@ class ReadyQueue:
     def first(self, number: int, *, fair: bool = False) -> list[int]:
         """The ids of the first tasks, whether they may start or not: by priority, or as users take turns.
 
-        `fair`: whether `share` tells users apart now.
+        `fair`: whether users take turns now, by `share`.
         """
         best = self.in_line(lambda _key: True)
-        # They can only be tasks of the users, or stand in the buckets, whose first task is among the first.
+        # The first tasks can only be in buckets, or belong to users, whose best task is among the first.
         if fair:
             users = islice(_once_each(_user_of(keys) for _, _, keys in best), min(number, len(self._of_user)))
             ordered = in_turns(self._queue_of(user, number) for user in users)
@@ -310,16 +310,16 @@ class ReadyQueue:
         return [entry[1] for entry in islice(ordered, number)]
 
     def first_of(self, user_id: int, number: int) -> tuple[list[int], int]:
-        """The ids of the first tasks of a user, and how many there are."""
+        """The ids of the first tasks of a user, and the number of all the user's tasks."""
         buckets = self._of_user.get(user_id, {}).values()
         first = [entry[1] for entry in islice(self._best_of(buckets, number), number)]
         return first, sum(bucket.live for bucket in buckets)
 
     def in_line(self, passes: Callable[[LimitKey], bool]) -> Iterator[tuple[Share, Entry, LimitKeys]]:
-        """The best task of each bucket, best first, with the share of its user.
+        """Yield the best task of each bucket, best first, with the share of its user.
 
-        Of those that are parked, only where `passes` lets them through. However many buckets there are, it takes no
-        longer than for those that are looked at.
+        A parked bucket is included only if `passes` accepts the key at which it is parked. The cost grows with the
+        number of results taken, not with the number of buckets.
         """
         parked = (self._parked_at(key) for key in self._parked if passes(key))
         for head in merge(filter(self._is_current, in_order(self._heads)), *parked):
@@ -330,14 +330,14 @@ class ReadyQueue:
         return (head for head in in_order(self._parked[key]) if self._is_parked(head, key))
 
     def _queue_of(self, user: str | int, number: int) -> UserQueue:
-        """Of the waiting tasks of a user the first."""
+        """The first waiting tasks of a user."""
         buckets = self._of_user[user].values()
         share = self._share(int(user)) if self._share is not None else EQUAL
         best = min(map(_best, buckets))
         return UserQueue(share, best, lambda: islice(self._best_of(buckets, number), 1, None))
 
     def _best_of(self, buckets: Iterable[Bucket], number: int) -> Iterator[Entry]:
-        """The first tasks of buckets: they stand in those with the best first tasks."""
+        """The first tasks of some buckets. They can only be in the `number` buckets with the best first tasks."""
         return self._merged(nsmallest(number, buckets, key=_best))
 
     def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
@@ -366,9 +366,9 @@ class ReadyQueue:
         return (entry for entry in in_order(bucket.heap) if self._entries.get(entry[1]) is entry)
 
     def ahead_of(self, task: TaskState, *, fair: bool = False) -> Callable[[], int]:
-        """Counts how many tasks come before one, by priority or as users take turns.
+        """Return a function that counts the tasks before one, by priority or as users take turns.
 
-        That takes a look at each, and what is returned may take it elsewhere and later: it goes by how they stand now.
+        It takes a look at each task. It may be called later and in another thread: it uses the queue as it is now.
         """
         key, entries = queue_key(task), list(self._entries.values())
         if not fair:
@@ -455,13 +455,16 @@ class ReadyQueue:
         return bucket is not None and bucket.head is head and bucket.parked_at == key
 
     def _release_next(self, bucket: Bucket) -> None:
-        """While a limit has a free place, the best bucket that was parked there stands among the heads."""
+        """Bring back the next bucket parked at the limit whose end brought this one back.
+
+        So while a limit has a free place, its best bucket is among the heads.
+        """
         key, bucket.woken_by = bucket.woken_by, None
         if key is not None:
             self.wake(key)
 
     def _tidy(self, bucket: Bucket) -> None:
-        """Drop the entries of tasks that have left before they outnumber the others."""
+        """Drop the entries of tasks that have left, before these outnumber the others."""
         if len(bucket.heap) > 2 * bucket.live + _SLACK:
             bucket.heap = [entry for entry in bucket.heap if self._entries.get(entry[1]) is entry]
             heapify(bucket.heap)
@@ -490,7 +493,7 @@ _Item = TypeVar("_Item", bound=tuple[Any, ...])
 
 
 def in_order(heap: list[_Item]) -> Iterator[_Item]:
-    """The entries of a heap, smallest first, without changing it. The next one is a child of one that came before."""
+    """Yield the entries of a heap, smallest first, without changing it. Each is a child of an earlier one."""
     fringe = [(heap[0], 0)] if heap else []
     while fringe:
         entry, place = heappop(fringe)

@@ -1,8 +1,8 @@
-"""How many attempts of a type, a user or a label may start in how much time: a sliding window, exact and bounded.
+"""Rates: how many attempts of a type, a user or a label may start in a time. The window slides, exact and bounded.
 
 A rate such as `10/m` is kept by remembering the last ten starts: the next may come when the first of them is a minute
 ago. So no minute, wherever it begins, has more than ten. The starts are a fold of the log, and so are the rates, which
-a service records when they are configured otherwise: after a restart the window goes on where it was.
+a service records if their configuration has changed. So after a restart the window goes on where it was.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,30 +17,30 @@ from ...events.commands import RateName, RateText
 from .limits import EACH, LimitKey, LimitKind, limit_keys_of
 
 MOST_STARTS = 9999
-"""A higher number than a rate can have would take too much memory."""
+"""The highest number of starts in a rate: more would take too much memory."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SLACK = 64
 
 
 class Rate(NamedTuple):
-    """So many starts in so much time."""
+    """The most starts in a period."""
 
     starts: int
     period: timedelta
 
     def within(self, starts: Iterable[datetime], now: datetime) -> int:
-        """How many of the starts count now."""
+        """How many of the starts are within the period before `now`."""
         return sum(1 for at in starts if at + self.period > now)
 
 
 def rate_of(text: str) -> Rate:
-    """`10/m`, or `3/15m` for three in a quarter of an hour; see `events.commands.RateText`."""
+    """Parse `10/m`, or `3/15m` for three in a quarter of an hour; see `events.commands.RateText`."""
     starts, _, period = text.partition("/")
     return Rate(int(starts), timedelta(seconds=int(period[:-1] or 1) * _SECONDS[period[-1]]))
 
 
 def rate_name(key: LimitKey) -> str:
-    """What a rate of this type, user or label is called: `type:video_convert`."""
+    """The name of a rate of this type, user or label, such as `type:video_convert`."""
     return f"{key[0]}:{key[1]}"
 
 
@@ -58,23 +58,23 @@ def _read(name: str, text: str) -> tuple[LimitKey, Rate]:
 
 
 class Starts(msgspec.Struct):
-    """The starts that rates count: of each type, user or label with a rate, as many as its rate allows."""
+    """The starts that rates count: for each type, user or label with a rate, the last ones, as many as it allows."""
 
     by_name: dict[str, list[datetime]] = {}
     tidy_at: int = _SLACK
-    """With more names than this, those whose starts all lie too far back are dropped."""
+    """With more names than this, those whose starts are all too long ago are dropped."""
 
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock was set: move the starts with it, so that the time that has passed since stays the same."""
+        """Move the starts with the wall clock, which was set, so that the time passed since stays the same."""
         for name, times in self.by_name.items():
             self.by_name[name] = [at + by for at in times]
 
 
 class Rates:
-    """The rates that hold, as a table that is quick to look into."""
+    """The rates in force, as a table for quick look-up."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
-        """Raises ValueError with the first one that cannot be read."""
+        """Raises ValueError with the first rate that cannot be read."""
         self.texts = dict(texts)
         self._rates = dict(starmap(_read, texts.items()))
 
@@ -82,7 +82,7 @@ class Rates:
         return bool(self._rates)
 
     def of(self, key: LimitKey) -> Rate | None:
-        """The rate of a type, a user or a label; one by name goes before that of each."""
+        """The rate of a type, a user or a label; one by name takes precedence over `*`."""
         return self._rates.get(key) or self._rates.get((key[0], EACH))
 
     def set_for(self, key: LimitKey) -> str:
@@ -90,7 +90,7 @@ class Rates:
         return rate_name(key) if key in self._rates else rate_name((key[0], EACH))
 
     def count(self, starts: Starts, task: TaskState, at: datetime) -> None:
-        """An attempt of the task has started, at that time by the clock."""
+        """Count a start of the task, at that time by the clock."""
         for key in limit_keys_of(task):
             rate = self.of(key)
             if rate is not None:
@@ -105,23 +105,23 @@ class Rates:
             starts.tidy_at = 2 * len(starts.by_name) + _SLACK
 
     def keep_to(self, starts: Starts) -> None:
-        """Forget the starts of what has no rate any more."""
+        """Forget the starts of names that have no rate any more."""
         starts.by_name = {name: times for name, times in starts.by_name.items() if self.of(key_named(name))}
 
     def opens_at(self, key: LimitKey, starts: Starts) -> datetime | None:
-        """When the next attempt of this type, user or label may start; None: its rate is not reached."""
+        """When the next attempt of this type, user or label may start; None if its rate is not reached."""
         rate, times = self.of(key), starts.by_name.get(rate_name(key), ())
         if rate is None or len(times) < rate.starts:
             return None
         return times[-rate.starts] + rate.period
 
     def left(self, key: LimitKey, starts: Starts, now: datetime) -> int | None:
-        """How many more may start now; None: any number."""
+        """How many more may start now; None for any number."""
         rate, times = self.of(key), starts.by_name.get(rate_name(key), ())
         return None if rate is None else max(0, rate.starts - rate.within(times, now))
 
     def reached(self, starts: Starts) -> Iterator[tuple[LimitKey, datetime]]:
-        """All keys that have had as many starts as their rate allows, with when the next one may come."""
+        """Yield each key with as many starts as its rate allows, and when the next start may come."""
         for name in starts.by_name:
             key = key_named(name)
             at = self.opens_at(key, starts)

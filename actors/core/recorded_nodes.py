@@ -1,4 +1,4 @@
-"""The nodes as the log knows them: which were there and left, what they offered, and which operators drain."""
+"""The nodes as the log knows them: which joined and left, what they offered, and which operators drain."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -16,7 +16,7 @@ REMEMBERED = 100
 
 
 class NodeDrain(msgspec.Struct, frozen=True, kw_only=True):
-    """A drain that holds: who ordered it, why, and where it is recorded."""
+    """A drain that holds: who ordered it, why, and the position of its record."""
 
     since: datetime
     actor: str
@@ -31,14 +31,14 @@ class RecordedNode(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     """When it joined or left."""
     position: int
-    """Where the log says last what it offers, or that it left."""
+    """Position of the last record about what it offers, or that it left."""
     left: bool = False
     last_seen: datetime | None = None
-    """Of one that has left."""
+    """For a node that has left: when it was last seen."""
 
 
 class RecordedNodes(msgspec.Struct):
-    """The nodes and the drains that the log knows of. A fold of it."""
+    """The nodes and the drains in the log. A fold of it."""
 
     by_name: dict[str, RecordedNode] = {}
     drains: dict[str, NodeDrain] = {}
@@ -71,11 +71,11 @@ class RecordedNodes(msgspec.Struct):
                 self.drains.pop(event.node, None)
 
     def present(self) -> dict[str, RecordedNode]:
-        """Those that have not left."""
+        """The nodes that have not left."""
         return {name: node for name, node in self.by_name.items() if not node.left}
 
     def called_now(self, name: str, seen: Iterable[NodeSeen]) -> str:
-        """What the node of this name is called among those that are there; the same where it is not among them."""
+        """The present name of the node with this name; the same name if the node is not present."""
         there = {one.node: one.address for one in seen}
         address = self.by_name[name].seen.address if name in self.by_name else ""
         if name in there or not address:
@@ -83,7 +83,7 @@ class RecordedNodes(msgspec.Struct):
         return next((one for one in also_called(name, address) if there.get(one) == address), name)
 
     def drained_as(self, name: str) -> str:
-        """The name under which a drain was ordered that holds for this node: its own, or one that it had; or none."""
+        """The name under which this node's drain was ordered: its own, or an alternative one. Empty without a drain."""
         if name in self.drains:
             return name
         address = self.by_name[name].seen.address if name in self.by_name else ""
@@ -91,14 +91,14 @@ class RecordedNodes(msgspec.Struct):
 
 
 def seen_in(event: NodeJoined | NodeChanged) -> NodeSeen:
-    """What the event says of its node."""
+    """The node as the event describes it."""
     return NodeSeen(**{name: getattr(event, name) for name in NodeSeen.__struct_fields__})
 
 
 def what_changed(
     known: RecordedNodes, seen: Iterable[NodeSeen], last_seen: Mapping[str, datetime | None]
 ) -> Iterator[NodeJoined | NodeChanged | NodeLeft]:
-    """What is to be recorded when these are the nodes that are there."""
+    """Yield the events to record, given the current nodes."""
     there = {node.node: node for node in seen}
     before = known.present()
     for name in sorted(before.keys() - there.keys()):
@@ -116,7 +116,7 @@ _LOOK = "`tasktrail nodes` shows how each stands."
 def changed_drain(
     recorded: RecordedNodes, command: DrainNode | UndrainNode, *, many: bool
 ) -> NodeDrainStarted | NodeDrainEnded:
-    """The event of a command about a node. Raises `UnknownNode`, `NothingToChange`."""
+    """The event for a command about a node. Raises `UnknownNode`, `NothingToChange`."""
     drained_as, known = recorded.drained_as(command.node), sorted(recorded.present()) if many else [LOCAL]
     if isinstance(command, UndrainNode):
         if not drained_as:

@@ -1,8 +1,8 @@
-"""Whether the machine's resources suffice for a task. The check and the reservation are one step of the Scheduler.
+"""Checks whether the machine's resources suffice for a task, and reserves them, both in one step of the Scheduler.
 
 This is the seed's ResourceMonitor: `CanExecute` is `fits`, `AllocateResources` and `ReleaseResources` are
 `Reserved.take` and `Reserved.give_back`. Too few resources are a reason to wait, never an error of the task. A task
-that would not fit even if nothing else of ours ran stands aside, and no resources are kept for it.
+that would not fit even if none of our attempts ran is set aside, and no resources are kept for it.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -40,7 +40,7 @@ class MachineSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reserved(msgspec.Struct):
-    """What running tasks were promised, and which starts and ends the last sample does not include."""
+    """What is reserved for running tasks, and which starts and ends the last sample does not include."""
 
     memory: int = 0
     temp: int = 0
@@ -48,17 +48,17 @@ class Reserved(msgspec.Struct):
     unseen_temp: int = 0
     gone_memory: int = 0
     gone_temp: int = 0
-    """Given back by tasks that have ended; the sample still shows it as used."""
+    """Freed by tasks that have ended, while the last sample still shows it as used."""
 
     def take(self, task: TaskState) -> None:
-        """Promise a task the resources that it is expected to need."""
+        """Reserve the resources that a task is expected to need."""
         self.memory += task.memory_needed
         self.temp += task.temp_needed
         self.unseen_memory += task.memory_needed
         self.unseen_temp += task.temp_needed
 
     def give_back(self, task: TaskState, *, seen: bool = False) -> None:
-        """The task has ended. `seen`: a sample was taken since it started."""
+        """Free what was reserved for a task that has ended. `seen`: a sample was taken since it started."""
         self.memory -= task.memory_needed
         self.temp -= task.temp_needed
         if seen:
@@ -69,12 +69,12 @@ class Reserved(msgspec.Struct):
             self.unseen_temp -= task.temp_needed
 
     def sampled(self) -> None:
-        """A new sample includes what runs, and nothing else of ours."""
+        """Take account of a new sample: it includes the running attempts, and no ended ones."""
         self.unseen_memory = self.unseen_temp = self.gone_memory = self.gone_temp = 0
 
     @property
     def more_to_come(self) -> bool:
-        """Whether the next sample will show that something was given back."""
+        """Whether the next sample will show that something was freed."""
         return self.gone_memory > 0 or self.gone_temp > 0
 
 
@@ -83,14 +83,14 @@ class Shortage(NamedTuple):
 
     resource: Literal["memory", "cpu", "temp", "disk_low"]
     limit: str
-    """The field of `Limits` that is reached; "" where the machine itself has too little."""
+    """The field of `Limits` that is reached; "" if the machine itself has too little."""
     needed: int
-    """Bytes; of CPU nothing, for any task would be too much."""
+    """Bytes; 0 for CPU, as any task would be too much."""
     left: int
 
 
 def shortages(task: TaskState, limits: Limits, sample: MachineSample, reserved: Reserved) -> Iterator[Shortage]:
-    """What the resources lack for starting the task now. They are found one by one: often the first is enough."""
+    """Yield what is lacking to start the task now. They are found one by one: often the first is enough."""
     memory, temp = task.memory_needed, task.temp_needed
     if reserved.memory + memory > limits.max_memory:
         yield Shortage("memory", "max_memory", memory, limits.max_memory - reserved.memory)
@@ -117,7 +117,7 @@ def machine_is_busy(sample: MachineSample, limits: Limits) -> bool:
 
 
 def temp_quota(task: TaskState, limits: Limits) -> int:
-    """Bytes of temp space at which a running task is stopped; 0 when there is no quota, as nothing is estimated."""
+    """Bytes of temp space at which a running task is stopped; 0 if neither its estimate nor a limit sets a quota."""
     by_estimate = max(QUOTA_FLOOR, QUOTA_FACTOR * task.temp_needed) if task.temp_needed else 0
     return min(filter(None, (by_estimate, limits.max_task_temp)), default=0)
 
@@ -128,7 +128,7 @@ def never_fits(task: TaskState, limits: Limits, sample: MachineSample) -> bool:
 
 
 def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: MachineSample) -> str:
-    """In words, which of these needs is more than there could ever be; empty when none is."""
+    """In words, the first of these needs that is more than there could ever be; empty if none is."""
     ceilings = (
         ("memory", memory, limits.max_memory, "max_memory is"),
         ("memory", memory, sample.memory_total, "the machine has"),
@@ -158,7 +158,7 @@ class Ceiling(NamedTuple):
 
 
 def ceiling_of(limits: Limits, sample: MachineSample, reserved: Reserved) -> Ceiling:
-    """What other programs on the machine leave. Too much, where running tasks take less than they were promised."""
+    """What other programs on the machine leave us. It is too high if running tasks use less than is reserved."""
     memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
     temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp
     return Ceiling(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
@@ -174,29 +174,29 @@ def lowest(one: Ceiling, other: Ceiling) -> Ceiling:
 
 
 def most_of(ceilings: Iterable[Ceiling]) -> Ceiling:
-    """The most of each that any of them allows; -1 where there are none."""
+    """The most of each resource that any of them allows; -1 if there are none."""
     found = list(ceilings)
     return Ceiling(max((one.memory for one in found), default=-1), max((one.temp for one in found), default=-1))
 
 
 class SetAside:
-    """Tasks that need more memory or temp space than there would be if nothing of ours ran; the least need first.
+    """Tasks that need more memory or temp space than there would be if none of our attempts ran; the least need first.
 
-    Where there are several nodes, those that need the same of one, resources aside, stand together.
+    With several nodes, tasks with the same need (see `nodes.Need`) stand together.
     """
 
     def __init__(self) -> None:
         self._entries: dict[int, _Parked] = {}
         self._heaps: dict[Hashable, tuple[list[_Parked], list[_Parked]]] = {}
-        """What is needed → those that stand here for memory, and for temp space."""
+        """Need → the tasks set aside for memory, and those set aside for temp space."""
         self._parked = 0
         self.for_temp: set[int] = set()
-        """Those that stand here for temp space; all others do for memory."""
+        """The tasks set aside for temp space; all others are for memory."""
         self.looked_at: object = None
-        """What decided which of them fit, when they were looked at last."""
+        """The values that decided which of them fit, at the last look."""
 
     def park(self, task: TaskState, best: Ceiling, need: Hashable = None) -> None:
-        """Keep the task, which does not fit under `ceiling`."""
+        """Keep a task that does not fit under `best`."""
         of_memory = task.memory_needed > best.memory
         entry = (task.memory_needed if of_memory else task.temp_needed, *queue_key(task))
         self._entries[task.id] = entry
@@ -225,7 +225,7 @@ class SetAside:
         self.for_temp.discard(task_id)
 
     def needs(self) -> list[Hashable]:
-        """What is needed of nodes."""
+        """The needs of the tasks."""
         return list(self._heaps)
 
     def with_need(self, need: Hashable) -> Iterator[int]:
@@ -233,7 +233,7 @@ class SetAside:
         return (one[2] for heap in self._heaps[need] for one in heap if self._counts(one))
 
     def fitting(self, best: Ceiling, need: Hashable = None) -> Iterator[int]:
-        """The tasks that may fit under `ceiling`, by the need for which they stand here. No others are looked at."""
+        """Yield the tasks that may fit under `best`, by the resource for which they were set aside; no others."""
         for_memory, for_temp = self._heaps.get(need, ([], []))
         for heap, most in ((for_memory, best.memory), (for_temp, best.temp)):
             ahead = [0]

@@ -1,6 +1,6 @@
-"""What leaves the log: finished tasks that are forgotten, and ranges that are archived.
+"""Records what leaves the log: finished tasks that are forgotten, and ranges that are archived.
 
-Which ones are to go was found out before, from the views and the log. Here is decided whether that still holds.
+Both were chosen before, from the views and the log. This module decides whether the choice still holds.
 """
 
 from datetime import timedelta
@@ -17,7 +17,7 @@ from .unit_of_work import Origin, UnitOfWork
 
 
 def forget_tasks(work: UnitOfWork, message: Forget) -> None:
-    """Record that tasks are forgotten, or answer with the reason why not; then nothing has changed."""
+    """Record that tasks are forgotten, or answer with the reason why not and change nothing."""
     try:
         for task_id, found in message.tasks.items():
             _check(work, message, work.state.tasks[task_id], found.version)
@@ -91,7 +91,7 @@ def _check_not_needed(state: SchedulerState, message: Forget) -> None:
 
 
 def _check_archives(state: SchedulerState, message: Forget) -> None:
-    """Each archive with a record that is to go has to give way to another one, and be the one that was read."""
+    """Check that each archive with a dropped record has a replacement, and is the one that was read for it."""
     others = {event.first: event for event in message.archives}
     spans = spans_of(message.event.positions)
     for first, known in state.durable.archives.items():

@@ -1,9 +1,9 @@
 """Recurring schedules: which there are, when each runs next, and which missed runs are made up for.
 
-The schedules are a fold of the log: which runs were made stands in `Created`. When a schedule runs is a pure function
-of its expression, its time zone and the moment before. Cron expressions go by `cronsim`, which does as Debian's cron: a
-run in the hour that a change to summer time leaves out comes right after it, one in the hour that is there twice comes
-once; those of every minute or hour go by the clock.
+The schedules are a fold of the log: `Created` says which runs were made. The time of a run is a pure function of the
+schedule's expression, its time zone and the time before. Cron expressions go by `cronsim`, which does as Debian's cron.
+A run in the hour that a change to summer time leaves out comes right after it. A run in the hour that comes twice comes
+once. Runs of every minute or hour go by the clock.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from ...events.errors import CONTRADICTION, InvalidValue, UnusableOrder
 from ...events.system_events import ClockJumped, Deduplicated, ScheduleAdded, ScheduleReached, ScheduleRemoved
 
 ON_TIME = timedelta(seconds=60)
-"""A run that comes later than this is one that was missed."""
+"""A run that would be later than this counts as missed."""
 FIRE_TIME = "{fire_time}"
 _WINDOWS = tuple(timedelta(hours=hours) for hours in (1, 24, 24 * 31, 24 * 366))
 
@@ -35,17 +35,17 @@ class Schedule(msgspec.Struct, kw_only=True):
     actor: str
     position: int
     done_until: datetime
-    """Runs up to here are made or given up."""
+    """Runs up to this time are made or given up."""
     runs: int = 0
 
 
 class Schedules(msgspec.Struct):
-    """All schedules by name. A fold of the log, but for the missed runs that were given up since the start."""
+    """All schedules by name. A fold of the log, except for the missed runs that were given up since the start."""
 
     by_name: dict[str, Schedule] = {}
 
     def apply(self, fact: Fact, position: int) -> list[str]:
-        """Fold one record; the schedules that run next at another time than before."""
+        """Fold one record. Returns the schedules whose next run may have changed."""
         event = fact.event
         if isinstance(event, ScheduleAdded):
             added_at = event.added_at or fact.recorded_at
@@ -71,13 +71,13 @@ class Schedules(msgspec.Struct):
         return []
 
     def reached(self, by_name: Mapping[str, ScheduleReached]) -> None:
-        """Tasks were forgotten that said how far schedules had come."""
+        """Set how far schedules have come, because tasks that showed it were forgotten."""
         for name, reached in by_name.items():
             if name in self.by_name:
                 self.by_name[name].done_until, self.by_name[name].runs = reached.done_until, reached.runs
 
     def _come_back(self, now: datetime) -> list[str]:
-        """Runs made ahead of time by a clock that was wrong count no longer: the right times are still to come."""
+        """Discount runs that a wrong clock made ahead of time: their right times are still to come."""
         ahead = [name for name, schedule in self.by_name.items() if schedule.done_until > now]
         for name in ahead:
             self.by_name[name].done_until = now
@@ -85,7 +85,7 @@ class Schedules(msgspec.Struct):
 
 
 class NextRuns:
-    """When each schedule runs next. Worked out from the schedules, so it is made anew at each start."""
+    """When each schedule runs next. Computed from the schedules, anew at each start."""
 
     def __init__(self, schedules: Schedules) -> None:
         self._schedules = schedules
@@ -98,12 +98,12 @@ class NextRuns:
         self._changed[name] = None
 
     def of(self, name: str) -> datetime | None:
-        """When the schedule runs next; None when never again."""
+        """When the schedule runs next; None if never again."""
         self._refresh()
         return self._next.get(name)
 
     def first(self) -> datetime | None:
-        """When the next of all schedules runs."""
+        """When the first schedule runs next; None if none does."""
         self._refresh()
         while self._heap:
             at, name = self._heap[0]
@@ -113,7 +113,7 @@ class NextRuns:
         return None
 
     def take_due(self, now: datetime) -> Schedule | None:
-        """A schedule whose time has come. Its next run is not looked for before `done`."""
+        """Take a schedule whose time has come. Its next run is not computed before `done`."""
         at = self.first()
         if at is None or at > now:
             return None
@@ -121,7 +121,7 @@ class NextRuns:
         return self._schedules.by_name[name]
 
     def done(self, name: str, until: datetime) -> None:
-        """All runs of the schedule up to `until` are made or given up."""
+        """Note that all runs of the schedule up to `until` are made or given up."""
         schedule = self._schedules.by_name[name]
         schedule.done_until = max(schedule.done_until, until)
         self._changed[name] = None
@@ -139,7 +139,7 @@ class NextRuns:
 
 
 def same_times(one: ScheduleAdded, other: ScheduleAdded) -> bool:
-    """Whether both run at the same times, apart from when they begin."""
+    """Whether both run at the same times, regardless of when they begin."""
     return (one.cron, one.every, one.timezone) == (other.cron, other.every, other.timezone)
 
 
@@ -147,7 +147,7 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def says_the_same(one: ScheduleAdded, other: ScheduleAdded) -> bool:
-    """Whether the two are one schedule, whenever it was added."""
+    """Whether the two are the same schedule, regardless of when they were added."""
     return _encoder.encode(replace(one, added_at=None)) == _encoder.encode(replace(other, added_at=None))
 
 
@@ -179,14 +179,14 @@ def _is_zone(name: str) -> bool:
 
 
 def next_after(schedule: ScheduleAdded, after: datetime) -> datetime | None:
-    """The first run after `after`, in UTC; None when there is none any more."""
+    """The first run after `after`, in UTC; None if there is none any more."""
     return next(times_after(schedule, after), None)
 
 
 def times_after(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
     """All runs after `after`, in order."""
     if schedule.every is not None:
-        if schedule.every < 1:  # no command is taken that says so
+        if schedule.every < 1:  # no accepted command says so
             raise ValueError(f"{schedule.every:g} s are no interval")
         return _intervals(schedule.starting_at, timedelta(seconds=schedule.every), after)
     just_before = schedule.starting_at - timedelta(microseconds=1)
@@ -194,7 +194,7 @@ def times_after(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
 
 
 def next_run(schedule: Schedule, after: datetime) -> datetime | None:
-    """As `next_after`, of a schedule that is recorded. Raises `UnusableOrder` if it cannot run here."""
+    """As `next_after`, for a recorded schedule. Raises `UnusableOrder` if it cannot run here."""
     try:
         return next_after(schedule.spec, after)
     except (CronSimError, AssertionError, ValueError, ArithmeticError, LookupError, OSError) as error:
@@ -225,13 +225,13 @@ def _cron_times(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
     last = after
     for at in CronSim(schedule.cron, after.astimezone(ZoneInfo(schedule.timezone))):
         moment = at.astimezone(UTC)
-        if moment > last:  # in the hour that comes twice the wall clock shows the same again
+        if moment > last:  # in the hour that comes twice the wall clock repeats its times
             last = moment
             yield moment
 
 
 def due_runs(schedule: Schedule, now: datetime) -> list[datetime]:
-    """The runs to make now: those in time, and as many of the missed ones as the schedule's policy says."""
+    """The runs to make now: those on time, and as many missed ones as the schedule's policy says."""
     spec = schedule.spec
     match spec.missed:
         case "skip":

@@ -1,4 +1,4 @@
-"""Watched folders, whose files become tasks by themselves. A fold of the log; who looks at the folders is elsewhere."""
+"""Watched folders, whose files become tasks by themselves. A fold of the log: the folders are watched elsewhere."""
 
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ class WatchedFolder(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
     added_at: datetime
     actor: str
-    """Who added it or changed it last, and why."""
+    """Who added it or changed it last; `reason` says why."""
     reason: str
     position: int
 
@@ -35,7 +35,7 @@ class Sources(msgspec.Struct):
 
     by_name: dict[str, WatchedFolder] = {}
     changed_at: int = 0
-    """Where the log says so last."""
+    """Position of the last change."""
 
     def apply(self, fact: Fact, position: int) -> None:
         """Fold one record."""
@@ -69,7 +69,7 @@ class Sources(msgspec.Struct):
 def changed_source(
     sources: Sources, command: AddSource | RemoveSource | PauseSource | ResumeSource
 ) -> SourceAdded | SourceRemoved | SourcePaused | SourceResumed:
-    """The event of a command about a source. Raises `SourceExists`, `UnknownSource`, `NothingToChange`."""
+    """The event for a command about a source. Raises `SourceExists`, `UnknownSource`, `NothingToChange`."""
     there = sources.by_name.get(command.source)
     if isinstance(command, AddSource):
         return _added(there, command)

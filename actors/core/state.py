@@ -1,4 +1,4 @@
-"""What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about the present moment."""
+"""The Scheduler's memory. Everything durable in it is a fold of the log; the rest describes the present only."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -79,20 +79,20 @@ from .tokens import Tokens
 from .windows import Windows
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
-"""How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
+"""How long publishing may take, as a file is only renamed. After that it counts as hung."""
 PUBLISH_PATIENCE_ELSEWHERE = timedelta(minutes=30)
-"""The same where a server has to make it appear: a large object takes minutes, and a lost answer is asked for again."""
+"""The same if a server has to make the file appear: a large object takes minutes, and lost answers mean repetitions."""
 AttemptId: TypeAlias = tuple[int, int]
 """Task and attempt."""
 SHORT_MEMORY = 64 * 1024 * 1024
 """Bytes: an attempt that may need more has a worker to itself, whatever its type says."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BEAT = 15.0
-"""Seconds between two signs of life, at most."""
+"""The most seconds between two signs of life."""
 
 
 def publish_patience(output_file: str) -> timedelta:
-    """How long publishing there may take."""
+    """How long publishing this output may take."""
     return PUBLISH_PATIENCE_ELSEWHERE if is_url(output_file) else PUBLISH_PATIENCE
 
 
@@ -104,42 +104,42 @@ class Running(msgspec.Struct):
     started_position: int
     reserved_for: TaskState
     since: datetime
-    """When it began. Like all times here, it is moved with the clock when that is set."""
+    """When it began. If the clock is set, all times here are moved with it."""
     seen: bool = False
     """Whether the machine was sampled since it started."""
     stopping: bool = False
     granted_at: datetime | None = None
     """When it was allowed to publish its output."""
     estimate: Estimated | None = None
-    """What probing the input has shown."""
+    """The estimate after probing the input."""
     temp_peak: int = 0
-    """The most temp space that any sample found it using."""
+    """The most temp space that it used in any sample."""
     reported_at: datetime | None = None
     """When its progress was last recorded."""
     deferred: list[Submit] = []
     """Commands that wait for the end of publishing."""
     heard_at: datetime | None = None
-    """Its last sign of life; None: there was none yet."""
+    """Its last sign of life; None if there was none yet."""
     moved_at: datetime | None = None
     """When its percentage last changed, bytes of a file elsewhere were moved, or a checkpoint came."""
     doubted: End | None = None
-    """The limit on silence that had been reached at the last look; the next one acts on it."""
+    """The limit on silence that was reached at the last check; the next check acts on it."""
     percent: float = 0.0
-    """The percentage that it reported last, recorded or not."""
+    """The last percentage that it reported, recorded or not."""
     moved: int = 0
-    """Bytes of a file elsewhere, as it reported last."""
+    """Bytes moved of a file elsewhere, by its last report."""
     offer: Offer = ()
-    """The labels of the worker that it was given."""
+    """The labels of its worker."""
     node: str = ""
-    """Where that is; empty where there is only this machine."""
+    """The node of its worker; empty if there is only this machine."""
     short: bool = False
     """Whether it shares the worker with others."""
     queued_at: datetime | None = None
-    """Since when the task had waited for free resources only; None: it was started by hand while it waited for more."""
+    """Since when the task waited only for free resources; None if started by hand while it waited for more."""
     sought: bool = False
-    """Whether an earlier service has started it, and the executor has not told yet whether it lives."""
+    """Whether an earlier service has started it, and the executor has not reported yet whether it is alive."""
     outlived: bool = False
-    """Whether an earlier service has started it, which may have recorded already what is told next of a checkpoint."""
+    """Whether an earlier service has started it, which may already have recorded the checkpoint reported next."""
 
     def signs(self) -> Signs:
         """The times that the limits of an attempt are measured from."""
@@ -147,7 +147,7 @@ class Running(msgspec.Struct):
         return Signs(started_at=since, heard_at=self.heard_at or since, moved_at=self.moved_at or since)
 
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock was set: move all times with it, so that elapsed time stays the same."""
+        """Move all times with the wall clock, which was set, so that elapsed time stays the same."""
         self.since += by
         for name in ("granted_at", "reported_at", "heard_at", "moved_at", "queued_at"):
             moment = getattr(self, name)
@@ -161,12 +161,12 @@ class Running(msgspec.Struct):
 
 
 class Reconciliation(msgspec.Struct):
-    """How far the comparison of running attempts with those that the executor holds has come."""
+    """The state of the comparison between the running attempts and those that the executor holds."""
 
     number: int = 0
     """The number of the last question."""
     asked: frozenset[AttemptId] = frozenset()
-    """The attempts that ran when it was asked."""
+    """The attempts that ran at the time of that question."""
     held: bool = False
     """Whether the executor held anything when it answered last."""
     missing: frozenset[AttemptId] = frozenset()
@@ -176,7 +176,7 @@ class Reconciliation(msgspec.Struct):
 
 
 def beat_every(spec: Created) -> float:
-    """Seconds between two signs of life of a task's worker; 0: it gives none."""
+    """Seconds between two signs of life of a task's worker; 0 if it gives none."""
     return 0.0 if spec.heartbeat_timeout is None else beat_in(spec.heartbeat_timeout)
 
 
@@ -186,7 +186,7 @@ def beat_in(limit: float) -> float:
 
 
 class Timer(msgspec.Struct, frozen=True, order=True):
-    """Look at a task again at `at`. `attempt` 0: it may be due; otherwise that attempt may have run too long."""
+    """When to check a task again. With `attempt` 0 it may be due; otherwise that attempt may have run too long."""
 
     at: datetime
     task_id: int
@@ -194,21 +194,21 @@ class Timer(msgspec.Struct, frozen=True, order=True):
 
 
 class Families:
-    """Which open tasks are below which: links from parents to children, kept while any task at or below is open."""
+    """Links from parent tasks to children, kept while the child or any task below it is open."""
 
     def __init__(self) -> None:
         self.parents: dict[int, int] = {}
         self._children: dict[int, set[int]] = {}
 
     def link(self, task_id: int, parent_of: Callable[[int], int | None]) -> None:
-        """A task is open: link it to all tasks above it. `parent_of` must know them all."""
+        """Link an open task to all tasks above it. `parent_of` must know them all."""
         while task_id not in self.parents and (parent := parent_of(task_id)) is not None:
             self.parents[task_id] = parent
             self._children.setdefault(parent, set()).add(task_id)
             task_id = parent
 
     def unlink(self, task_id: int, is_open: Callable[[int], bool]) -> None:
-        """A task is over: drop the links that lead to nothing open any more."""
+        """Drop the links of a finished task that lead to no open task any more."""
         while task_id in self.parents and task_id not in self._children and not is_open(task_id):
             parent = self.parents.pop(task_id)
             siblings = self._children[parent]
@@ -227,16 +227,16 @@ class Families:
 
 
 class Outputs:
-    """Which unfinished task writes which file. Made anew from the open tasks at each start."""
+    """Knows which unfinished task writes which file. Built from the open tasks at each start."""
 
     def __init__(self) -> None:
         self.first: dict[str, int] = {}
-        """Output → the task that writes it; of several, which overwrite on purpose, the one with the lowest id."""
+        """Output → the task that will write it. If several will (they set `overwrite`), the lowest id."""
         self._others: dict[str, set[int]] = {}
-        """Only files with several writers are in here: there may be a million files."""
+        """Output → its other writers. Only files with several are in here: there may be a million files."""
 
     def claim(self, task: TaskState) -> None:
-        """The task is not finished. To claim its output twice changes nothing."""
+        """Note the output of an unfinished task. A repetition changes nothing."""
         output = output_of(task.spec)
         holder = self.first.setdefault(output, task.id) if output else task.id
         if holder != task.id:
@@ -244,7 +244,7 @@ class Outputs:
             self._others.setdefault(output, set()).update({holder, task.id} - {self.first[output]})
 
     def give_back(self, task: TaskState) -> None:
-        """The task is over."""
+        """Forget the output of a finished task."""
         output = output_of(task.spec)
         others = self._others.get(output)
         if others is None:
@@ -260,11 +260,11 @@ class Outputs:
 
 
 ParkedBy: TypeAlias = Literal["Held", "NoHandler", "NotBefore", "RetryDelay"]
-"""Reasons to wait, as they are called in `explanation`."""
+"""Reasons to wait, named as in `explanation.WaitReason`."""
 
 
 class Parked:
-    """Waiting tasks that only an operator, a handler or time brings into the queue, and how many there are by why."""
+    """Waiting tasks that enter the queue only through an operator, a handler or time; and their number by reason."""
 
     def __init__(self) -> None:
         self._why: dict[int, ParkedBy] = {}
@@ -274,7 +274,7 @@ class Parked:
         return task_id in self._why
 
     def put(self, task_id: int, why: ParkedBy | None) -> None:
-        """The task is parked for this reason, or not at all."""
+        """Park the task for this reason; with None it is not parked."""
         old = self._why.get(task_id)
         if old == why:
             return
@@ -288,9 +288,9 @@ class Parked:
 
 
 class Durable(msgspec.Struct):
-    """What the log says, beside the tasks. A snapshot holds it as it is: its writer folds the log, and nothing else.
+    """Everything folded from the log, except the tasks. A snapshot holds it as it is: its writer only folds the log.
 
-    The Scheduler itself also notes here which runs of a schedule it has given up because they were missed.
+    The Scheduler also notes here which missed runs of a schedule it has given up.
     """
 
     position: int = 0
@@ -304,34 +304,34 @@ class Durable(msgspec.Struct):
     jumps: Jumps = msgspec.field(default_factory=Jumps)
     fair_share: FairShare = msgspec.field(default_factory=FairShare)
     adjusted_at: dict[int, int] = {}
-    """Open task that was adjusted → where that is recorded last."""
+    """Open task that was adjusted → position of its last adjustment."""
     experience: dict[str, Experience] = {}
-    """Task type → how its estimates came out."""
+    """Task type → how good its estimates were."""
     configured_rates: dict[str, str] = {}
-    """Those that a service has recorded last as its configuration's."""
+    """The configured rates that a service recorded last."""
     starts: Starts = msgspec.field(default_factory=Starts)
     open_keys: dict[str, int] = {}
-    """`unique_key_of` each open task that has one → the task."""
+    """Key (`unique_key_of`) → the open task that has it."""
     disabled: dict[str, int] = {}
-    """Endpoint that has said that it is gone → where that is recorded."""
+    """Endpoint that has reported itself gone → position of that record."""
     tokens: Tokens = msgspec.field(default_factory=Tokens)
     sources: Sources = msgspec.field(default_factory=Sources)
     nodes: RecordedNodes = msgspec.field(default_factory=RecordedNodes)
     erasures: dict[int, UserErased] = {}
-    """Position → erasure that is promised and not finished."""
+    """Position → the unfinished erasure that is recorded there."""
     retention: RetentionConfigured = RetentionConfigured()
-    """What a service has recorded last as its configuration's, …"""
+    """The configured rules that a service recorded last."""
     retention_at: int = 0
-    """… and where."""
+    """Position of that record."""
     archives: dict[int, SegmentArchived] = {}
     """First position of each archive → the latest event about it, which names its file."""
 
 
 class SchedulerState:
-    """The Scheduler's memory: what the log says (`durable` and `tasks`), and what holds at this moment only.
+    """The Scheduler's memory: the fold of the log (`durable` and `tasks`), and what holds only now.
 
-    `tasks` holds what is not finished, and for a moment the finished tasks that a message is about. All the rest is
-    made anew at each start, from the tasks, the executor and the machine.
+    `tasks` holds the unfinished tasks and, briefly, the finished tasks that a message is about. Everything else is
+    built at each start, from the tasks, the executor and the machine.
     """
 
     def __init__(  # noqa: PLR0915 - a line for each thing that it knows
@@ -349,17 +349,17 @@ class SchedulerState:
         self.durable = Durable()
         self.tasks = Tasks()
         self.configured = self.limits = limits
-        """`limits` are those that hold: the configured ones, with the operators' changes laid over them."""
+        """`limits` are in force: the configured ones, with the operators' changes on top."""
         self.retry_rules = retry_rules
-        """The user's own, before the built-in ones."""
+        """The user's own rules, which come before the built-in ones."""
         self.own = own
-        """The tasks to work on when all others stay as they are; None: all."""
+        """The only tasks that this service works on; None for all."""
         self.outlived = outlived
-        """Whether the executor's attempts outlive the service. It is told then which ends are recorded."""
+        """Whether the executor's attempts outlive the service. Then it is informed which ends are recorded."""
         self.work_root = work_root
         """Folder that holds the work folder of each task."""
         self.grace = grace
-        """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
+        """Task type with a handler here → seconds between the order to stop and the kill."""
         self.short = short
         """Task types whose attempts take milliseconds: several share a worker."""
         self.sample = MachineSample()
@@ -367,18 +367,18 @@ class SchedulerState:
         self.reserved = Reserved()
         self.running_counts = RunningCounts()
         self.rates = Rates({})
-        """Those that the log says to hold: starts are counted by them."""
+        """The rates in force, by the log: starts are counted against them."""
         self.shut: dict[LimitKey, datetime] = {}
-        """What a rate keeps from starting → when the next attempt may start."""
+        """Type, user or label whose rate is reached → when its next attempt may start."""
         self._openings: list[tuple[datetime, LimitKey]] = []
         self.windows = Windows(limits.windows, limits.windows_timezone)
         self.looked_at = _LONG_AGO
-        """The moment of the last step."""
+        """The time of the last step."""
         self.workers = Workers()
         self.nodes = Nodes(node_labels)
         self.draining = self.closed = False
         self.stopped_at = 0
-        """Where the log says that the service before has stopped; 0: one has the log, or was killed."""
+        """Position of the last service's stop; 0 if a service has the log, or the last one was killed."""
         self.queue = ReadyQueue(self.is_closed, self._share)
         self.next_runs = NextRuns(self.durable.schedules)
         self.timers: list[Timer] = []
@@ -394,15 +394,15 @@ class SchedulerState:
         self.families = Families()
         self.outputs = Outputs()
         self.overtaken: dict[int, int] = {}
-        """Queued task that did not fit → how many behind it have started before it."""
+        """Queued task that did not fit → how many later tasks have started before it."""
         self.backfill_bound: int | None = None
-        """How often that may be; None: as often as the dispatch allows by itself."""
+        """How many may; None for the dispatch's own bound."""
         self.set_aside = SetAside()
-        """Tasks that were next and would not fit if nothing ran; they come back when limits or machine allow."""
+        """Tasks that were next but would not fit if nothing ran; they come back when limits or machine allow it."""
         self.looked_in_vain_at: object = None
         """What the dispatch saw when it last found no task that could start."""
         self._passing: set[int] = set()
-        """Tasks that were loaded, or whose attempt is gone, since `forget_finished` was asked last."""
+        """Tasks that were loaded, or whose attempt is gone, since the last call of `forget_finished`."""
 
     @property
     def position(self) -> int:
@@ -410,7 +410,7 @@ class SchedulerState:
         return self.durable.position
 
     def restore(self, durable: Durable, tasks: Tasks) -> None:
-        """Bring a new state to where a snapshot was taken."""
+        """Fill a new state with the content of a snapshot."""
         self.durable = durable
         self.tasks = tasks
         self.next_runs = NextRuns(durable.schedules)
@@ -419,13 +419,13 @@ class SchedulerState:
         self.rates = Rates(rates_over(durable.configured_rates, durable.limit_changes.merged))
 
     def configure(self, limits: Limits) -> None:
-        """These limits are configured from now on; the operators' changes stay on top of them."""
+        """Set the configured limits; the operators' changes stay on top of them."""
         self.configured = limits
         self.limits = laid_over(limits, self.durable.limit_changes.merged)
         self.windows = Windows(limits.windows, limits.windows_timezone)
 
     def _set_rates(self) -> None:
-        """Rates were recorded."""
+        """Compute the rates in force, after a record has changed them."""
         try:
             self.rates = Rates(rates_over(self.durable.configured_rates, self.durable.limit_changes.merged))
         except ValueError as error:
@@ -475,7 +475,7 @@ class SchedulerState:
             experience.learn(task, event)  # type: ignore[arg-type]  # it is one
 
     def _hold_key(self, task: TaskState) -> None:
-        """An open task has its key, and gives it up with its end."""
+        """Note the key of an open task, and free the key of a finished one."""
         keys, key = self.durable.open_keys, unique_key_of(task.spec)
         if not task.finished:
             keys[key] = task.id
@@ -539,7 +539,7 @@ class SchedulerState:
             self.next_runs.changed(name)
 
     def correction(self, task_type: str) -> Correction:
-        """What the history of the type makes of its estimates."""
+        """The correction of the type's estimates, from its history."""
         experience = self.durable.experience.get(task_type)
         return Correction() if experience is None else experience.correction()
 
@@ -554,7 +554,7 @@ class SchedulerState:
         return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
 
     def closed_by(self, key: LimitKey) -> str:
-        """What keeps all of this type, user or label from starting now, in words; empty: nothing does."""
+        """What keeps all of this type, user or label from starting now, in words; empty if nothing does."""
         kind, name = key
         if not self.is_closed(key):
             return ""
@@ -594,11 +594,11 @@ class SchedulerState:
                 del self.tasks[task_id]
 
     def passed(self) -> None:
-        """Forget which tasks were loaded or have ended since: somebody else knows which of them may go."""
+        """Forget which tasks were loaded or have ended since: the caller knows which of them may be dropped."""
         self._passing = set()
 
     def look_at(self, sample: MachineSample, nodes: Mapping[str, NodeSample], now: datetime) -> None:
-        """The machine was sampled, or the nodes; a sample includes what had begun on its node by then."""
+        """Take a sample of the machine or of the nodes. A sample includes what had begun on its node by then."""
         self.sample, self.sampled_at = sample.after(self.sample, self.limits), now
         self.reserved.sampled()
         if not self.nodes.many:
@@ -620,7 +620,7 @@ class SchedulerState:
         self.nodes.count_anew((entry.node, entry.reserved_for, entry.seen) for entry in self.running.values())
 
     def hold(self, running: Running) -> None:
-        """An attempt takes a slot, and its resources."""
+        """Give an attempt its slot and its resources."""
         task = running.reserved_for
         self.running[running.task_id] = running
         self._take_worker(running)
@@ -643,14 +643,14 @@ class SchedulerState:
             self.nodes.count_into(self.workers)
 
     def shut_by_rates(self, task: TaskState) -> None:
-        """An attempt of the task has started: its rates may be reached."""
+        """Shut what has reached its rate with the start of an attempt of the task."""
         for key in limit_keys_of(task) if self.rates else ():
             at = self.rates.opens_at(key, self.durable.starts)
             if at is not None:
                 self._shut(key, at)
 
     def look_at_rates(self) -> None:
-        """Rates, or the clock, have changed: find out anew what they keep from starting."""
+        """Find out anew what rates keep from starting, after the rates or the clock have changed."""
         self.shut.clear()
         self._openings.clear()
         for key, at in self.rates.reached(self.durable.starts):
@@ -658,7 +658,7 @@ class SchedulerState:
         self.open_due(self.looked_at)
 
     def look_at_windows(self) -> None:
-        """Windows, or the clock, have changed: find out anew which types may start."""
+        """Find out anew which types may start, after the windows or the clock have changed."""
         self.windows.look(self.looked_at)
 
     def _shut(self, key: LimitKey, at: datetime) -> None:
@@ -667,7 +667,7 @@ class SchedulerState:
             heappush(self._openings, (at, key))
 
     def open_due(self, now: datetime) -> None:
-        """A step begins: what a rate has kept from starting may start when its time has come."""
+        """Begin a step: reopen the rates and the windows whose time has come."""
         self.looked_at = now
         if self.windows.are_over(now):
             before = self.windows.closed
@@ -681,7 +681,7 @@ class SchedulerState:
                 self.queue.wake(key)
 
     def release(self, running: Running) -> None:
-        """The process tree of an attempt is gone, so its slot and its resources are free."""
+        """Free the slot and the resources of an attempt whose process tree is gone."""
         task = running.reserved_for
         del self.running[running.task_id]
         self._give_worker_back(running)
@@ -700,17 +700,17 @@ class SchedulerState:
         self._passing.add(running.task_id)
 
     def move(self, running: Running, offer: Offer, node: str) -> None:
-        """The worker of an attempt turns out to be there, and to offer this."""
+        """Correct the offer and the node of an attempt's worker."""
         self._give_worker_back(running)
         running.offer, running.node = offer, node
         self._take_worker(running)
 
     def link(self, task: TaskState) -> None:
-        """The task is open: link it to those above it. Memory must hold them, up to one that is linked already."""
+        """Link an open task to the tasks above it. Memory must hold them, up to the first that is already linked."""
         self.families.link(task.id, lambda task_id: self.tasks[task_id].spec.parent_task_id)
 
     def unlink(self, task_id: int) -> None:
-        """The task is over."""
+        """Drop the links of a finished task."""
         self.families.unlink(task_id, lambda other: other in self.tasks and not self.tasks[other].finished)
 
     def block(self, task: TaskState) -> None:
@@ -725,12 +725,12 @@ class SchedulerState:
             self.unblocked_at[task.id] = max(at for at in (*ends, task.updated_at) if at is not None)
 
     def unblock(self, completed: int) -> list[TaskState]:
-        """A task is completed: the tasks that waited for it and wait for no other one now."""
+        """Note that a task is completed. Returns the tasks that waited for it and now wait for no other one."""
         waiting = sorted(self.dependents.get(completed, ()))
         return [self.tasks[task_id] for task_id in waiting if self.free(task_id, completed)]
 
     def free(self, task_id: int, dependency: int) -> bool:
-        """The task does not wait for this dependency any more; whether it waits for no other one either."""
+        """Note that the task no longer waits for this dependency. Returns whether it waits for no other one."""
         waiting = self.dependents.get(dependency, set())
         waiting.discard(task_id)
         if not waiting:
@@ -745,13 +745,13 @@ class SchedulerState:
         return True
 
     def queued_at(self, task: TaskState) -> datetime | None:
-        """Since when a waiting task only waits for free resources; None while it is held or waits for other tasks."""
+        """Since when a waiting task waits only for free resources; None while it is held or waits for other tasks."""
         if task.held or self.blocked.get(task.id):
             return None
         return self.durable.jumps.moved(max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since)))
 
     def not_before(self, task: TaskState) -> datetime | None:
-        """The time that the next attempt waits for. A retry delay that a clock far ahead has set counts as over."""
+        """The time that the next attempt waits for. A retry delay set by a clock that was far ahead counts as over."""
         at = task.not_before
         if at is None or task.due_at is None or not self.durable.jumps.kept:
             return at
@@ -772,7 +772,7 @@ class SchedulerState:
         return attempt_ends(task, running.signs(), began)
 
     def workers_changed(self, slots: int, offers: tuple[Offer, ...], nodes: tuple[str, ...] = ()) -> None:
-        """So many workers are there now, and this is what each offers, and where it is."""
+        """Take the current workers: their number, what each offers, and on which node it is."""
         if self.nodes.many:
             self.nodes.workers_changed(slots, offers, nodes)
             self.nodes.count_into(self.workers)
@@ -784,11 +784,11 @@ class SchedulerState:
             self._wake_by_node()
 
     def nodes_told(self, seen: tuple[NodeSeen, ...]) -> None:
-        """These nodes are there now, and no others."""
+        """Take the complete list of the current nodes."""
         first = not self.nodes.many
         self.nodes.told(seen, self.durable.nodes.drains)
         now = {name: self.durable.nodes.called_now(name, seen) for name in {e.node for e in self.running.values()}}
-        if first:  # of what an earlier service has started, nothing was counted there yet
+        if first:  # attempts that an earlier service has started are not counted on their nodes yet
             for entry in self.running.values():
                 entry.node = now[entry.node]
                 spot = Spot(entry.node, entry.offer)
@@ -801,21 +801,21 @@ class SchedulerState:
         self._wake_by_node()
 
     def _wake_by_node(self) -> None:
-        """What requires something of a node may start, if there is any such task."""
+        """Wake the tasks that require something of a node."""
         for key in self.queue.parked_at(LimitKind.NODE):
             self.queue.wake(key)
 
     @property
     def free_slots(self) -> int:
-        """How many attempts could start now if resources and limits allowed, each on a worker of its own."""
+        """How many attempts could start now, each on a worker of its own, if resources and limits allowed it."""
         return self.workers.room(self.limits.max_concurrent)
 
     def has_room(self, task: TaskState) -> bool:
-        """Whether there is a worker for an attempt of the task, or a share of one; labels aside."""
+        """Whether there is a worker for an attempt of the task, or a share of one, regardless of labels."""
         return self.workers.has_room(self.limits.max_concurrent, short=self.is_short(task))
 
     def is_short(self, task: TaskState) -> bool:
-        """Whether attempts of the task may share a worker with others. To move a file takes as long as it takes."""
+        """Whether attempts of the task may share a worker. Those that move a file may not, as that can take long."""
         spec = task.spec
         if spec.type not in self.short or spec.worker_label or task.memory_needed > SHORT_MEMORY:
             return False
@@ -845,7 +845,7 @@ class SchedulerState:
         return due
 
     def next_wake(self, *, windows: bool = True) -> datetime | None:
-        """When the earliest timer or the next run of a schedule is due; without `windows`, but for theirs."""
+        """When the next timer or run of a schedule is due, or a rate or window opens; windows only with `windows`."""
         fires = self.next_runs.first() if self.own is None else None
         opening = self._openings[0][0] if self._openings and len(self.queue) else None
         window = self.windows.until if windows and self.windows.closed and len(self.queue) else None

@@ -1,8 +1,8 @@
 """The Scheduler's step: `step(state, message, now) → (facts, effects)`. The actor runs it, and so can a simulator.
 
 It is deterministic: the same state, message and time always lead to the same result. It changes `state` as if the facts
-were already in the log; a caller whose append fails must throw the state away and fold the log again. The finished
-tasks and dependencies that a message is about must be in `state.tasks`: `needed` tells which to load.
+were already in the log. A caller whose append fails must throw the state away and fold the log again. The finished
+tasks and dependencies that a message is about must be in `state.tasks`: `needed` names those to load.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,9 +45,9 @@ from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
 def needed(state: SchedulerState, message: Message) -> Iterator[int]:
-    """The finished tasks that the message is about: memory does not hold them.
+    """Yield the finished tasks that the message is about and memory does not hold.
 
-    Ask again after loading them until there are none: a retried task needs its dependencies, too.
+    Load them and call it again until it yields none: a retried task needs its dependencies, too.
     """
     if isinstance(message, Forget):
         yield from (task_id for task_id in message.tasks if task_id not in state.tasks)
@@ -55,7 +55,7 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
         return
     command = message.command
     if isinstance(command, CreateTask) and command.parent_task_id is None and not command.depends_on:
-        return  # a plain new task, as most commands are, names no other: what follows takes longer
+        return  # most commands create a plain task, which names no other: the code below is slower
     if isinstance(command, OperatorCommand):
         return
     for task_id in _about(state, command, known_to=message.only_user):
@@ -95,7 +95,7 @@ def _up_from(state: SchedulerState, parent: int | None) -> Iterator[int]:
 
 
 def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
-    """What `message` leads to at `now`."""
+    """Handle `message` at `now`. Returns the facts and effects that it leads to."""
     work = UnitOfWork(state, now)
     state.open_due(now)
     if state.closed:
@@ -154,7 +154,7 @@ def _fire(work: UnitOfWork) -> None:
 
 
 def _refuse(work: UnitOfWork, message: Message) -> None:
-    """After `Close` nothing is recorded any more."""
+    """Answer a command after `Close`: nothing is recorded any more."""
     if isinstance(message, Submit | Forget | Archive):
         work.answer(message.token, NotReady("The service has stopped"))
 
@@ -164,7 +164,7 @@ def resume_from_log(
 ) -> Staged:
     """Go on with a state folded anew while the executor still holds the attempts in `running`.
 
-    `jumps`: those of the wall clock that may not be recorded yet.
+    `jumps`: jumps of the wall clock that may not be recorded yet.
     """
     work = UnitOfWork(state, now)
     state.open_due(now)

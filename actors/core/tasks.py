@@ -1,7 +1,7 @@
-"""The tasks that the Scheduler holds. Of a million that wait few are looked at, so the others are kept as bytes.
+"""The tasks in the Scheduler's memory. Few of a million waiting tasks are needed at a time; the others stay encoded.
 
-A task whose turn comes, or that somebody asks about, is decoded, and stays as it is for a while. In bytes a task takes
-a tenth of the memory, and the search for cyclic garbage passes it over.
+A task is decoded when its turn comes or a question is about it, and stays decoded for a while. As bytes it takes a
+tenth of the memory, and the garbage collector skips it.
 """
 
 from collections import deque
@@ -16,11 +16,11 @@ from ...events.state import FINISHED, create, evolve
 from ...events.task_events import TaskEvent, is_erased
 
 FRESH = 4096
-"""About so many tasks are held decoded."""
+"""About how many tasks are held decoded."""
 
 
 class AsCreated(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A task that nothing has happened to yet, as most that wait: its state follows from these."""
+    """A task that was only created so far, like most waiting tasks: its state follows from these fields."""
 
     id: int
     created_at: datetime
@@ -39,11 +39,11 @@ def encode_task(task: TaskState) -> bytes:
     as_created = task.scheduled_for is None and task == create(task.id, task.spec, task.created_at)
     encoded = bytearray()
     _encode_into(AsCreated(task.id, task.created_at, task.spec) if as_created else task, encoded)
-    return bytes(encoded)  # what an encoder returns keeps up to a third more room than it needs
+    return bytes(encoded)  # an encoder's own result takes up to a third more memory than it needs
 
 
 def decode_task(data: bytes, task_id: int | None = None) -> TaskState:
-    """The task. With `task_id` that very object is its id: all that keeps the id of a waiting task shares one then."""
+    """Decode a task. With `task_id` its id is that very object, so that all holders of the id share one object."""
     if data[0] != _ARRAY:
         return _decode_state(data)
     found = _decode_as_created(data)
@@ -51,17 +51,17 @@ def decode_task(data: bytes, task_id: int | None = None) -> TaskState:
 
 
 class Tasks(MutableMapping[int, TaskState]):
-    """Task id → its state, in the order in which they came. What iterates does not keep what it decodes."""
+    """Task id → its state, in the order in which they came. Iterating does not keep the decoded tasks."""
 
     def __init__(self, tasks: Iterable[TaskState] = ()) -> None:
         self._held: dict[int, TaskState | bytes] = {}
         self._fresh: deque[int] = deque()
-        """The tasks that were decoded, the longest ago first. Some are gone, or encoded by now."""
+        """The decoded tasks, the one decoded longest ago first. Some may be gone or encoded by now."""
         self.over: set[int] = set()
-        """Those that are finished."""
+        """The finished tasks."""
         self._running: set[int] = set()
         self._tied: set[int] = set()
-        """Those that refer to other tasks, or cannot be read any more."""
+        """The tasks that refer to other tasks, or cannot be read any more."""
         for task in tasks:
             self.put(task)
 
@@ -85,7 +85,7 @@ class Tasks(MutableMapping[int, TaskState]):
         self.put(task)
 
     def put(self, task: TaskState) -> None:
-        """Hold a task, new or in the place of what it was before. What it refers to never changes."""
+        """Hold a new or changed task. Its references to other tasks never change."""
         before = self._held.get(task.id)
         if before is not None:
             self._replace(before, task)
@@ -117,7 +117,7 @@ class Tasks(MutableMapping[int, TaskState]):
         self._note_status(task)
 
     def _note(self, task: TaskState) -> None:
-        """What is asked of a task that was not there."""
+        """Note the references and the status of a new task."""
         spec = task.spec
         if spec.parent_task_id is not None or spec.depends_on or is_erased(spec):
             self._tied.add(task.id)
@@ -134,11 +134,11 @@ class Tasks(MutableMapping[int, TaskState]):
         if len(self._fresh) > FRESH:
             oldest = self._fresh.popleft()
             task = self._held.get(oldest)
-            if type(task) is TaskState and oldest not in self.over:  # what is over will be gone in a moment
+            if type(task) is TaskState and oldest not in self.over:  # finished tasks will soon be dropped
                 self._held[oldest] = encode_task(task)
 
     def hold(self, encoded: Iterable[msgspec.Raw]) -> None:
-        """Take in tasks that `encode_task` has encoded; they are not there yet. Raises `msgspec.DecodeError`."""
+        """Take in new tasks that `encode_task` has encoded. Raises `msgspec.DecodeError`."""
         for one in encoded:
             data = bytes(one)
             task = decode_task(data)  # one by one: a thousand decoded tasks would not stay in the processor's cache
@@ -174,7 +174,7 @@ class Tasks(MutableMapping[int, TaskState]):
         return zip(self._held, self.values(), strict=True)
 
     def open_ids(self) -> list[int]:
-        """Those that are not finished, lowest id first."""
+        """The ids of the unfinished tasks, lowest first."""
         return sorted(filterfalse(self.over.__contains__, self._held) if self.over else self._held)
 
     def open(self) -> Iterator[TaskState]:
@@ -183,7 +183,7 @@ class Tasks(MutableMapping[int, TaskState]):
         return (_as_task(task_id, held[task_id]) for task_id in self.open_ids())
 
     def special(self) -> Iterator[TaskState]:
-        """Those that run, refer to others, or cannot be read any more, lowest id first: a start asks for no others."""
+        """The tasks that run, refer to others, or cannot be read any more, lowest id first: a start needs no others."""
         held = self._held
         return (_as_task(task_id, held[task_id]) for task_id in sorted(self._running | self._tied))
 

@@ -1,6 +1,6 @@
-"""What time brings: limits on waiting and on attempts that are reached, tasks that are due, runs of schedules.
+"""Acts on the passing of time: reached limits of waiting tasks and attempts, due tasks, and runs of schedules.
 
-Elapsed time is counted over jumps of the wall clock; see docs/explanation/scheduling.md.
+Jumps of the wall clock do not change elapsed time; see docs/explanation/scheduling.md.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def tick(work: UnitOfWork) -> None:
 
 
 def clock_jumped(work: UnitOfWork, jump: ClockJumped) -> None:
-    """The wall clock was set: timers for elapsed time are wrong now, and what goes by the clock may be due."""
+    """Handle a jump of the wall clock: timers for elapsed time are wrong now, and times by the clock may be due."""
     state = work.state
     work.record(0, jump, BY_SCHEDULER)
     state.nodes.set_clock(jump.shows - jump.shown)
@@ -85,9 +85,9 @@ def _look_at_attempt(work: UnitOfWork, task: TaskState, attempt: int) -> None:
 
 
 def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
-    """When this look comes a beat too late, our own process was stopped or starved: count the silence from now.
+    """If this check comes a beat too late, our own process was stopped or starved: count the silence from now.
 
-    What the worker has said meanwhile is read after this timer.
+    The worker's reports since then are read after this timer.
     """
     spec, signs = task.spec, running.signs()
     if _was_away(now, signs.heard_at, spec.heartbeat_timeout):
@@ -97,15 +97,15 @@ def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
 
 
 def _of_silence(task: TaskState, end: End) -> float | None:
-    """The limit in seconds, if it is one on silence or on missing progress."""
+    """The limit in seconds, if it is on silence or on missing progress."""
     spec = task.spec
     return {"heartbeat_timeout": spec.heartbeat_timeout, "no_progress_timeout": spec.no_progress_timeout}.get(end.name)
 
 
 def _hear_first(limit: float) -> float:
-    """Seconds until a silent attempt is looked at again, because what it said may be read after the first look.
+    """Seconds until a silent attempt is checked again, as its reports may be read only after the first check.
 
-    They are less than a beat, or the second look would come too late itself.
+    They are less than a beat; otherwise the second check would itself come too late.
     """
     return min(1.0, beat_in(limit) / 2)
 
@@ -115,7 +115,7 @@ def _was_away(now: datetime, last_sign: datetime, limit: float | None) -> bool:
 
 
 def _hung_publishing(work: UnitOfWork, running: Running, granted: datetime, patience: timedelta) -> End | None:
-    """Once an attempt has the grant its work is done, and only publishing itself is limited."""
+    """The end of an attempt that publishes for too long. After the grant its work is done and has no other limit."""
     error = f"timeout: attempt {running.attempt} published for longer than {patience.total_seconds():.0f} s"
     end = End(granted + patience, "timeout", error, "AttemptTimeout")
     return end if end.at <= work.now else None
@@ -140,7 +140,7 @@ def _end(work: UnitOfWork, task: TaskState, running: Running, end: End) -> None:
 
 
 def _first(work: UnitOfWork, ends: Iterator[End]) -> End | None:
-    """The limit that was reached first, if one was."""
+    """The limit that was reached first, if any was."""
     return min((end for end in ends if end.at <= work.now), default=None)
 
 
@@ -182,7 +182,7 @@ def _create(work: UnitOfWork, schedule: Schedule, at: datetime) -> None:
     work.record(task_id, event, origin)
     if taken is None:
         enter(work, task_id, origin)
-    else:  # nobody is there to be refused: the history of the task says that its run was made and why it failed
+    else:  # there is no sender to refuse: the task's history says that its run was made and why it failed
         command = GiveUp(task_id=task_id, error=taken.message, error_type=type(taken).__name__, rule=taken.code)
         work.record_all(task_id, decide(work.state.tasks[task_id], command, work.decision_context()), origin)
 

@@ -1,4 +1,4 @@
-"""The tokens that programs and people use at the port: which there are, and what each may do. A fold of the log."""
+"""The tokens with which programs and people use the port: which there are, and what each may do. A fold of the log."""
 
 import re
 from datetime import UTC, datetime
@@ -15,19 +15,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """One that was added and not revoked."""
+    """A token that was added and not revoked."""
 
     token: str
     """Its name."""
     role: Role
     user_id: int | None
-    """The only user whose tasks it sees and touches; none: all tasks."""
+    """The only user whose tasks it may read and change; None for all tasks."""
     expires_at: datetime | None
     digest: str
     """SHA-256 of the secret, in hex. The secret itself is known only to whoever uses it."""
     added_at: datetime
     actor: str
-    """Who added it, and why."""
+    """Who added it; `reason` says why."""
     reason: str
     position: int
 
@@ -41,7 +41,7 @@ class Tokens(msgspec.Struct):
 
     by_name: dict[str, Token] = {}
     changed_at: int = 0
-    """Where the log says so last."""
+    """Position of the last change."""
 
     def apply(self, fact: Fact, position: int) -> None:
         """Fold one record."""
@@ -66,7 +66,7 @@ class Tokens(msgspec.Struct):
 
 
 def added_token(tokens: Tokens, command: AddToken, now: datetime) -> TokenAdded:
-    """The event for a new token. Raises `TokenExists`, and `InvalidValue` for one that could do no good."""
+    """The event for a new token. Raises `TokenExists`, and `InvalidValue` for a token that would be of no use."""
     if not _NAME.fullmatch(command.token) or command.token.lower() in SERVICE_ACTORS:
         raise InvalidValue(
             f"{command.token!r} cannot be the name of a token",

@@ -18,7 +18,7 @@ from .state import ParkedBy, Running, SchedulerState, publish_patience
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has something recorded, why, and what caused it."""
+    """Who causes a record, why, and what led to it."""
 
     actor: str
     reason: str = ""
@@ -32,9 +32,9 @@ NOTHING = Intake()
 
 
 class UnitOfWork:
-    """What one message leads to.
+    """Collects the facts and effects that one message leads to.
 
-    Timers and delays go by the wall clock. When that is set back, the log's time stands still: it never runs backwards.
+    Timers and delays go by the wall clock. If that is set back, the log's time stands still: it never runs backwards.
     """
 
     def __init__(self, state: SchedulerState, now: datetime) -> None:
@@ -50,7 +50,7 @@ class UnitOfWork:
         return self._recorded_at > self.now
 
     def later(self, seconds: float) -> datetime:
-        """The moment `seconds` from now."""
+        """The time `seconds` from now."""
         return self.now + timedelta(seconds=seconds)
 
     def decision_context(
@@ -76,7 +76,7 @@ class UnitOfWork:
         )
 
     def record(self, task_id: int, event: Event, origin: Origin) -> int:
-        """Stage one event and fold it into memory; its position."""
+        """Stage one event and fold it into memory. Returns its position."""
         state = self.state
         position = state.durable.position + 1
         if type(event) in SYSTEM_TAGS:
@@ -107,7 +107,7 @@ class UnitOfWork:
         return position
 
     def record_all(self, task_id: int, events: tuple[Event, ...], origin: Origin) -> int:
-        """Stage the events of one decision, each caused by the one before; the last position."""
+        """Stage the events of one decision, each caused by the one before. Returns the last position."""
         position = self.state.position
         for number, event in enumerate(events):
             if number:
@@ -116,11 +116,11 @@ class UnitOfWork:
         return position
 
     def order(self, order: Order) -> None:
-        """Have the executor do something, once all that was staged is durable."""
+        """Give the executor an order, once everything staged is durable."""
         self.effects.append(Commanded(order))
 
     def answer(self, token: Any, answer: Accepted | TasktrailError) -> None:
-        """Tell the sender of a command, once all that was staged is durable."""
+        """Answer the sender of a command, once everything staged is durable."""
         if token is not None:
             self.effects.append(Answered(token, answer))
 
@@ -131,10 +131,10 @@ class UnitOfWork:
             self.order(Stop(running.task_id, running.attempt))
 
     def place(self, task: TaskState) -> None:
-        """Put a waiting task where it belongs: behind a dependency, a timer, the end of its old attempt, or ready.
+        """Put a waiting task into the queue, unless it is held or waits for a dependency, a time or its old attempt.
 
-        A task whose type has no handler here is parked: it burns no attempt and goes on when the handler is back. So is
-        one that this service does not work on.
+        A task whose type has no handler here is parked: it uses no attempt, and goes on when the handler is back. A
+        task that this service does not work on stays out of the queue, too.
         """
         if self._is_ready(task):
             self.state.queue.push(task)
@@ -142,7 +142,7 @@ class UnitOfWork:
             self.state.queue.remove(task.id)
 
     def place_all(self, tasks: Iterable[TaskState]) -> None:
-        """Place all that wait, when none of them is in the queue yet."""
+        """Place waiting tasks, none of which is in the queue yet."""
         self.state.queue.fill(task for task in tasks if self._is_ready(task))
 
     def _is_ready(self, task: TaskState) -> bool:
@@ -186,13 +186,13 @@ class UnitOfWork:
             self.state.set_timer(first.at, running.task_id, running.attempt)
 
     def look_again(self) -> None:
-        """Limits or pauses have changed: tasks that they kept back may start now."""
+        """Look at all tasks again after limits or pauses have changed: some may start now."""
         self.state.look_at_rates()
         self.state.look_at_windows()
         self.state.queue.wake_all()
 
     def unplace(self, task_id: int) -> None:
-        """The task waits no longer, whatever it waited for."""
+        """Take a task that waits no longer out of everything in which it waited."""
         state = self.state
         state.queue.remove(task_id)
         state.set_aside.discard(task_id)

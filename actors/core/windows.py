@@ -1,8 +1,8 @@
-"""When tasks of a type may start: spans of the day, by the clock on the wall of a time zone.
+"""Windows: the times of day at which tasks of a type may start, by the local time of a time zone.
 
-A window is open while that clock shows a time within it. So what happens when summer time begins or ends is what the
-clock shows, too: an hour that is left out opens nothing, and one that comes twice counts twice. Windows begin and end
-at quarters of an hour, and time zones differ from each other by quarters: between two of them nothing changes.
+A window is open while the local time is within it. That holds when summer time begins or ends, too: an hour that is
+left out opens nothing, and an hour that comes twice counts twice. Windows begin and end at quarters of an hour, and
+time zones differ by quarters, so nothing changes between two quarters.
 """
 
 import re
@@ -17,12 +17,12 @@ from .limits import EACH, LimitKey, LimitKind
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _QUARTER = timedelta(minutes=15)
 _AHEAD = 8 * 24 * 4
-"""Quarters of an hour that are looked ahead: a week and a day."""
+"""How many quarters of an hour it looks ahead: a week and a day."""
 _FORM = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? )?(\d{1,2})(?::(00|15|30|45))?-(\d{1,2})(?::(00|15|30|45))?")
 
 
 class Window(NamedTuple):
-    """Minutes of the day, and the days of the week on which it begins, Monday 0. It may go on behind midnight."""
+    """Minutes of the day, and the days of the week on which it begins, Monday 0. It may go on after midnight."""
 
     begin: int
     end: int
@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
 
 def window_of(text: str) -> Window:
-    """`22-06`, `8:30-18`, `sat-sun 0-24`. Raises `InvalidValue`."""
+    """Parse `22-06`, `8:30-18`, `sat-sun 0-24`. Raises `InvalidValue`."""
     match = _FORM.fullmatch(text)
     if match is not None:
         first, last = match[1] or "mon", match[2] or match[1] or "sun"
@@ -59,14 +59,14 @@ class Windows:
         self.closed: dict[str, datetime | None] = {}
         """Type, or `*`, that may not start now → when it may, if within a week."""
         self.since = self.until = datetime.min.replace(tzinfo=UTC)
-        """From when to when `closed` is right."""
+        """`closed` is right from `since` until `until`."""
 
     def are_over(self, now: datetime) -> bool:
-        """Whether it has to be looked again."""
+        """Whether `closed` has to be computed again."""
         return bool(self._of) and not self.since <= now < self.until
 
     def named(self, task_type: str) -> str:
-        """The name under which the windows of the type stand; empty: it may start at any time."""
+        """The name under which the windows of the type are set; empty if it may start at any time."""
         return task_type if task_type in self._of else EACH if EACH in self._of else ""
 
     def look(self, now: datetime) -> "Windows":
@@ -81,15 +81,15 @@ class Windows:
         return self
 
     def as_of(self, now: datetime) -> "Windows":
-        """The same, looked at now."""
+        """The same windows, with `closed` as of `now`."""
         return Windows(self.texts, self.timezone).look(now) if self.are_over(now) else self
 
     def closes(self, key: LimitKey) -> bool:
-        """Whether it is about a type that may not start now."""
+        """Whether the key is a type that may not start now."""
         return bool(self.closed) and key[0] is LimitKind.TYPE and self.named(str(key[1])) in self.closed
 
     def _at(self, windows: tuple[Window, ...], now: datetime) -> tuple[bool, datetime | None]:
-        """Whether any is open, and when that changes; None: not within a week."""
+        """Whether any is open, and when that changes; None if not within a week."""
         is_open = self._any(windows, now)
         return is_open, next((at for at in _quarters(now) if self._any(windows, at) != is_open), None)
 

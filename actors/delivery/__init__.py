@@ -1,1 +1,1 @@
-"""How one notice reaches its receiver, and which notice may go now."""
+"""Delivers notices to their receivers, and decides which notice may go now."""

@@ -1,7 +1,7 @@
 """The process that hands one message to Apprise, which may wait for any time: only a process can be ended.
 
 One JSON object comes in, one goes out. Addresses hold secrets, so they come through the pipe and not as arguments. Of
-Apprise's answer only an HTTP status goes back.
+Apprise's answer only success and an HTTP status go back.
 """
 
 import json
@@ -15,44 +15,44 @@ from typing import Any
 import apprise
 
 MAX_MEMORY = 512 * 1024**2
-"""Bytes of address space: an answer without end must not take the machine's memory."""
+"""Bytes of address space: an endless answer must not take the machine's memory."""
 
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 
 
 def main() -> None:
-    """Do what standard input asks for: send a message, or tell which addresses are of no use."""
+    """Do what standard input asks for: send a message, or report which addresses are of no use."""
     # Plugins may print; the answer goes where they cannot reach.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     asked: dict[str, Any] = json.load(sys.stdin)
-    signal.alarm(asked["seconds"])  # the service that asked may be gone by then
+    signal.alarm(asked["seconds"])  # ends this process even if the service is gone by then
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     with answer:
         json.dump(send_message(asked["send"]) if "send" in asked else {"useless": useless(asked["check"])}, answer)
 
 
 def useless(addresses: dict[str, str]) -> list[str]:
-    """The names whose address Apprise does not take for exactly one service."""
+    """The names whose address does not stand for exactly one service of Apprise."""
     return [name for name, url in addresses.items() if _desk(url) is None]
 
 
 def send_message(message: dict[str, str]) -> dict[str, Any]:
-    """Hand it over once. `status` is what an HTTP service answered instead of taking it, if it did."""
+    """Hand it over once. `status` is the HTTP status with which a service refused it, if there was one."""
     desk = _desk(message["url"])
     if desk is None:
         return {"ok": False}
     result = desk.notify(message["body"], message["title"], message["kind"], body_format="text")
     attempts = [attempt for one in result for attempt in one]
     found = [match[1] for one in result for entry in one.logs() if (match := _STATUS.search(entry.message))]
-    # By the attempt and not by the result: an address may say that its failures count as success.
+    # The attempt counts, not the result: an address may say that its failures count as success.
     return {"ok": bool(attempts and attempts[-1]), "status": int(found[-1]) if found else None}
 
 
 def _desk(url: str) -> apprise.Apprise | None:
-    """Where the one service of an address is known; none when it stands for no service, or for several.
+    """An Apprise object with the one service of an address; None if it stands for no service, or for several.
 
-    No thread, nothing on the disk, no redirect unless the address asks for it; the time is bounded from outside.
+    It uses no thread and no disk, and follows no redirect unless the address asks for it. The caller bounds its time.
     """
     asset = apprise.AppriseAsset(
         app_id="tasktrail",

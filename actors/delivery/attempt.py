@@ -1,4 +1,4 @@
-"""One try to deliver a notice: how long it may take, what came of it, and when the next one follows."""
+"""One try to deliver a notice: how long it may take, its result, and when the next one follows."""
 
 import contextlib
 import re
@@ -12,20 +12,20 @@ import msgspec
 
 CONNECT_WITHIN = 5.0
 DELIVER_WITHIN = 20.0
-"""Seconds that a connection, and a whole delivery, may take."""
+"""Seconds that making a connection, and a whole delivery, may take."""
 
 
 class Deadline:
-    """The end of one delivery's time: then, or when `end` is called, its connections are cut.
+    """Cuts the connections of one delivery when its time is over, or when `end` is called.
 
-    A receiver that sends a byte now and then would outlive any timeout of single reads.
+    Timeouts of single reads do not suffice: a receiver that sends a byte now and then would never reach them.
 
-    Use it as a context manager round the delivery. A cut connection reads as closed, so a waiting thread wakes at once.
+    Use it as a context manager around the delivery. A cut connection reads as closed, so a waiting thread wakes up.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        """Time for the whole delivery."""
+        """Seconds for the whole delivery."""
         self.cut = False
         """Whether the delivery was cut."""
         self._sockets: list[socket.socket] = []
@@ -35,7 +35,7 @@ class Deadline:
         self._timer.daemon = True
 
     def watch(self, connection: socket.socket) -> None:
-        """Cut this connection at the end. A duplicate is kept, because TLS takes the original apart."""
+        """Cut this connection at the end. A duplicate is kept, because TLS detaches the original."""
         with self._lock:
             self._sockets.append(connection.dup())
         if self.cut:
@@ -49,13 +49,13 @@ class Deadline:
             ending()
 
     def end(self) -> None:
-        """Cut now. Any thread may call it, more than once."""
+        """Cut all connections now. Any thread may call it, more than once."""
         self.cut = True
         with self._lock:
             for ending in self._endings:
                 ending()
             for connection in self._sockets:
-                with contextlib.suppress(OSError):  # the other side was quicker
+                with contextlib.suppress(OSError):  # the other side has closed it first
                     connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
@@ -74,39 +74,39 @@ class Deadline:
 
 
 MAX_DETAIL = 1024
-"""Longest detail, in bytes of UTF-8: it is recorded in the log."""
+"""The longest detail in bytes of UTF-8; it is limited because the log records it."""
 
 DELAYS = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 """Seconds between the tries: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h."""
 
 JITTER = 0.1
-"""This part of the delay is added at most, so that deliveries that failed together are not all tried again together."""
+"""The largest part of a delay that is added to it, so that deliveries that failed together retry at different times."""
 
 LONGEST_RETRY_AFTER = 86400.0
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one try."""
+    """The result of one try."""
 
     ok: bool
     detail: str
     """For people, at most `MAX_DETAIL` bytes, without secrets. Make it with `brief`."""
     retryable: bool = True
-    """Whether another try could do better."""
+    """Whether another try could succeed."""
     disabled: bool = False
-    """The receiver said that it is gone for good."""
+    """Whether the receiver said that it is gone for good."""
     retry_after: float | None = None
-    """Seconds that the receiver asked to be left alone."""
+    """Seconds for which the receiver asked to be left alone."""
     answered: bool = False
-    """The endpoint works: a failure concerns this receiver only, not every receiver behind the endpoint."""
+    """Whether the endpoint works: then a failure concerns only this receiver, not all receivers of the endpoint."""
 
 
 def next_delay(result: Result, tries: int, jitter: float) -> float | None:
-    """Seconds until the next try, or None when there is no further one.
+    """Seconds until the next try, or None if there is no further one.
 
     Args:
-        result: of the try just made.
-        tries: tries made so far, this one included.
+        result: the result of the last try.
+        tries: the number of tries so far, including the last one.
         jitter: a random number from 0 to 1.
     """
     if result.ok or not result.retryable or result.disabled or tries > len(DELAYS):
@@ -115,7 +115,7 @@ def next_delay(result: Result, tries: int, jitter: float) -> float | None:
 
 
 def wish(result: Result) -> float:
-    """Seconds that the receiver wants to be left alone, as far as that is honoured."""
+    """Seconds for which the receiver wants to be left alone, at most `LONGEST_RETRY_AFTER`."""
     return min(result.retry_after or 0.0, LONGEST_RETRY_AFTER)
 
 
@@ -123,7 +123,7 @@ _NUMBER = re.compile(r"\[Errno -?\d+\] ")
 
 
 def error_in_words(error: Exception) -> str:
-    """What an error of the network says, in one line; the number that the system has for it means nothing to people."""
+    """A network error in one line, without the system's error number, which means nothing to people."""
     return brief(f"{type(error).__name__}: {_NUMBER.sub('', str(error))}")
 
 

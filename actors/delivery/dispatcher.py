@@ -1,7 +1,7 @@
-"""Which notice may go now. This is bookkeeping only: no thread, no clock, no network.
+"""Decides which notice may go now. This is bookkeeping only: no thread, no clock, no network.
 
-Nothing is marked as delivered here. The outbox changes when the record of a delivery comes back through the log. Until
-then a notice that was sent is only kept from being sent twice.
+Nothing is marked as delivered here. The outbox changes only when the record of a delivery comes back through the log.
+Until then this module keeps a sent notice from being sent twice.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,10 +27,10 @@ from .attempt import LONGEST_RETRY_AFTER, Result, next_delay, wish
 from .ssrf import EndpointRefused, host_and_port, parse_endpoint
 
 MAX_DELIVERIES = 8
-"""Deliveries at the same time, at most one to each endpoint."""
+"""The most deliveries at the same time; each endpoint has at most one."""
 
 CONFIRM_WITHIN = timedelta(seconds=30)
-"""A report that has not come back through the log by then is sent again: the Scheduler may have started anew."""
+"""A report that has not come back through the log by then is sent again: the Scheduler may have started over."""
 
 
 class _Unconfirmed(msgspec.Struct):
@@ -39,7 +39,7 @@ class _Unconfirmed(msgspec.Struct):
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log says about notices, for a snapshot."""
+    """The folded notices, for a snapshot."""
 
     outbox: KeptOutbox
     rests: dict[str, tuple[int, datetime]]
@@ -57,13 +57,13 @@ class Dispatcher:
         """Reports on their way through the log, by notice id."""
         self._unsent: list[DeliveryAttempted | DeliveryPostponed] = []
         self._mailed: dict[str, str] = {}
-        """Notice id → address, of mails that were delivered and are not in the log yet."""
+        """Notice id → address, for delivered mails whose record is not in the log yet."""
         self.mail_limit = 0
-        """Mails that one address gets within an hour; 0 is no limit."""
+        """The most mails that one address gets within an hour; 0 for no limit."""
 
     @property
     def position(self) -> int:
-        """The last record that is folded in."""
+        """The position of the last folded record."""
         return self._outbox.position
 
     def __len__(self) -> int:
@@ -99,23 +99,23 @@ class Dispatcher:
         return changed or len(self._outbox) != before
 
     def begin(self, records: Iterable[Recorded], until: int) -> None:
-        """Fold a log up to a position into an empty one, without records of tasks that tell nobody."""
+        """Fold a log up to a position into an empty dispatcher. `records` may lack tasks without receivers."""
         for record in records:
             self._outbox.pass_over(record.position - 1)
             self.apply((record,))
         self._outbox.pass_over(until)
 
     def kept(self) -> Kept:
-        """What was folded, as data. Only of a dispatcher that was never asked what to send."""
+        """The folded state as data. Use it only before the first call of `take`."""
         return Kept(outbox=self._outbox.kept(), rests=self._queues.rests())
 
     def restore(self, kept: Kept) -> None:
-        """Bring a new dispatcher to where `kept` was taken."""
+        """Fill a new dispatcher with the state in `kept`."""
         self._outbox.restore(kept.outbox)
         self._queues.restore(kept.rests)
 
     def take(self, now: datetime) -> list[Notice]:
-        """Notices to send now. Each must come back by `done`."""
+        """Take the notices to send now. Each must come back through `done`."""
         for ripe in self._outbox.take_due(now):
             self._queues.add(ripe)
         taken: list[Notice] = []
@@ -132,7 +132,7 @@ class Dispatcher:
         return taken
 
     def _has_to_wait(self, due: Due, now: datetime) -> bool:
-        """Whether it is mail to an address that has had its mails for this hour. It then waits until it may be sent."""
+        """Whether the address of a mail has had its mails for this hour. If so, the notice is postponed."""
         if due.channel != "email" or not self.mail_limit:
             return False
         address = bare(due.target)
@@ -141,7 +141,7 @@ class Dispatcher:
         if until is None:
             return False
         self._queues.free(due)
-        self._outbox.mail.promise(due.target, due.notice_id, until)  # the next one must not be promised the same moment
+        self._outbox.mail.promise(due.target, due.notice_id, until)  # the next mail must not be promised the same time
         self._report_later(
             DeliveryPostponed(
                 notice_id=due.notice_id,
@@ -173,14 +173,14 @@ class Dispatcher:
         self._report_later(attempt, now)
 
     def unsent(self) -> list[DeliveryAttempted | DeliveryPostponed]:
-        """Reports about notices that have to wait, or that cannot be made any more. Each is returned once."""
+        """Reports about notices that have to wait or cannot be composed any more. Each is returned once."""
         unsent, self._unsent = self._unsent, []
         return unsent
 
     def done(self, notice: Notice, result: Result, now: datetime, jitter: float) -> DeliveryAttempted:
-        """The report about a delivery. `jitter` is a random number from 0 to 1."""
+        """Take the result of a delivery, and return the report about it. `jitter` is a random number from 0 to 1."""
         due = self._sending.pop(notice.notice_id, None)
-        if due is not None:  # otherwise it was begun before everything was folded anew, or twice because of that
+        if due is not None:  # otherwise it began before everything was folded anew, or was sent twice because of that
             self._queues.free(due)
             self._queues.note_result(due, result, now)
         delay = next_delay(result, notice.tries + 1, jitter)
@@ -202,14 +202,14 @@ class Dispatcher:
         return attempt
 
     def unconfirmed(self, now: datetime) -> list[DeliveryAttempted | DeliveryPostponed]:
-        """Reports to send again."""
+        """Reports to send again, because they have not come back in time."""
         late = [report for report in self._unconfirmed.values() if now - report.at >= CONFIRM_WITHIN]
         for report in late:
             report.at = now
         return [report.fact for report in late]
 
     def wake_at(self, now: datetime) -> datetime | None:
-        """When to look again unless something happens before, or None when there is nothing to wait for."""
+        """When to look again unless something happens before, or None if there is nothing to wait for."""
         moments = [report.at + CONFIRM_WITHIN for report in self._unconfirmed.values()]
         due = self._outbox.next_due()
         if due is not None:
@@ -222,7 +222,7 @@ class Dispatcher:
 
 FIRST_REST = 5.0
 LONGEST_REST = 300.0
-"""Seconds an endpoint or a receiver is left alone after failing; doubled with each failure in a row."""
+"""Seconds for which an endpoint or a receiver is left alone after a failure; they double with each failure in a row."""
 
 _MANY = 1000
 _LONGEST_WISH = timedelta(seconds=LONGEST_RETRY_AFTER)
@@ -234,13 +234,14 @@ class _Rest(msgspec.Struct):
 
 
 class EndpointQueues:
-    """Due notices, queued by endpoint, so that none ever waits for another endpoint's receiver.
+    """Due notices, queued by endpoint, so that no notice waits for another endpoint.
 
-    One delivery at a time goes to an endpoint, and failing endpoints never hold all places. A queue holds a few words
-    for each notice and no thread, so 10,000 notices for a dead endpoint cost their queue and one delivery at a time.
+    An endpoint gets one delivery at a time, and failing endpoints never hold all places. A queue takes a few words of
+    memory for each notice and no thread. So 10,000 notices for a dead endpoint cost only that and one delivery at a
+    time.
 
     Args:
-        counts: whether a notice still waits for just this delivery.
+        counts: whether a notice still waits for exactly this delivery.
         at_once: places for all deliveries; endpoints that failed last time get at most half of them.
     """
 
@@ -250,22 +251,22 @@ class EndpointQueues:
         self._queues: dict[str, list[tuple[datetime, Due]]] = {}
         self._busy: set[str] = set()
         self._rests: dict[str, _Rest] = {}
-        """By endpoint, when it did not answer, and by the whole address, when it did."""
+        """Endpoint that did not answer, or whole address of a receiver whose delivery failed otherwise → its rest."""
 
     def __len__(self) -> int:
-        """The number of queues with notices that wait."""
+        """The number of queues with waiting notices."""
         return len(self._queues)
 
     def add(self, due: Due) -> None:
-        """A notice is due."""
+        """Queue a notice that is due."""
         queue = self._queues.setdefault(endpoint_of(due.channel, due.target), [])
         heappush(queue, (due.at, due))
-        if len(queue) % _MANY == 0:  # redeliveries leave entries behind that count no more
+        if len(queue) % _MANY == 0:  # redeliveries leave entries that no longer count
             queue[:] = [entry for entry in queue if self._counts(entry[1])]
             heapify(queue)
 
     def take(self, now: datetime) -> Due | None:
-        """The notice that is due longest among those that may go. Give its place back with `free`."""
+        """Take the notice that has been due longest among those that may go. Give its place back with `free`."""
         while len(self._busy) < self._at_once:
             best = min(
                 ((heads[0], name) for name in list(self._queues) if (heads := self._open(name, now))), default=None
@@ -284,7 +285,7 @@ class EndpointQueues:
         return None
 
     def _open(self, name: str, now: datetime) -> list[tuple[datetime, Due]]:
-        """The queue, beginning with a notice that counts and may go; empty when there is none."""
+        """The queue, beginning with a notice that counts and may go; empty if there is none."""
         if name in self._busy or self._rests_until(name, now) or (name in self._rests and not self._room_for_failing()):
             return []
         queue = self._queues[name]
@@ -303,7 +304,7 @@ class EndpointQueues:
         return rest.until if rest is not None and rest.until > now else None
 
     def _set_aside(self, name: str, now: datetime) -> bool:
-        """Put notices of resting receivers behind their rest. Returns whether the first notice was one of these."""
+        """Delay the first notices until the rests of their receivers are over. Returns whether any was delayed."""
         queue = self._queues[name]
         moved = False
         while queue[0][0] <= now and (until := self._rests_until(queue[0][1].target, now)):
@@ -312,11 +313,11 @@ class EndpointQueues:
         return moved
 
     def free(self, due: Due) -> None:
-        """The delivery is over, with any result."""
+        """Free the place of a delivery that is over, with any result."""
         self._busy.discard(endpoint_of(due.channel, due.target))
 
     def note_result(self, due: Due, result: Result, now: datetime) -> None:
-        """After a failure, leave the receiver alone for a while if it answered, else everything behind its endpoint."""
+        """After a failure, leave the receiver alone for a while; if nothing answered, the whole endpoint."""
         endpoint = endpoint_of(due.channel, due.target)
         if result.ok or result.answered or not result.retryable:
             self._rests.pop(endpoint, None)
@@ -331,10 +332,10 @@ class EndpointQueues:
             self._rests = {name: rest for name, rest in self._rests.items() if rest.until > now}
 
     def rest_until(self, target: str, until: datetime) -> None:
-        """The log says that the receiver has asked to be left alone until then."""
+        """Leave a receiver alone until then, because by the log it has asked for that."""
         rest = self._rests.setdefault(target, _Rest(1, until))
         rest.until = max(rest.until, until)
-        if len(self._rests) > _MANY:  # nobody may rest longer than a day, so what ends a day earlier is over
+        if len(self._rests) > _MANY:  # no rest is longer than a day, so a rest that ends a day earlier is over
             self._rests = {name: rest for name, rest in self._rests.items() if rest.until > until - _LONGEST_WISH}
 
     def rests(self) -> dict[str, tuple[int, datetime]]:
@@ -346,7 +347,7 @@ class EndpointQueues:
         self._rests = {name: _Rest(*rest) for name, rest in rests.items()}
 
     def forgive(self, channel: Channel, target: str) -> None:
-        """End the rest of a receiver: somebody says that it is there again."""
+        """End the rest of a receiver, because an operator says that it is there again."""
         endpoint = endpoint_of(channel, target)
         self._rests.pop(target, None)
         self._rests.pop(endpoint, None)
@@ -355,7 +356,7 @@ class EndpointQueues:
         heapify(queue)
 
     def come_back(self, now: datetime) -> None:
-        """The clock was far ahead until now: end all rests and waits by `now`."""
+        """End all rests and waits by `now`, because the clock was far ahead until now."""
         for rest in self._rests.values():
             rest.until = min(rest.until, now)
         for queue in self._queues.values():
@@ -363,7 +364,7 @@ class EndpointQueues:
             heapify(queue)
 
     def next_at(self, now: datetime) -> datetime | None:
-        """When to look again, or None when only the end of a delivery can change anything."""
+        """When to look again, or None if only the end of a delivery can change anything."""
         moments = (
             max(queue[0][0], self._rests[name].until if name in self._rests else queue[0][0])
             for name, queue in self._queues.items()
@@ -374,9 +375,9 @@ class EndpointQueues:
 
 @lru_cache(maxsize=4096)
 def endpoint_of(channel: Channel, target: str) -> str:
-    """What is behind a receiver: the web server of the address, the one mail server, or the target.
+    """The endpoint of a receiver: the web server of its address, the one mail server, or the target.
 
-    A name that is not a host and port has a space in it, so it cannot equal one.
+    Names other than `host:port` contain a space, so they cannot equal one.
     """
     if channel == "email":
         return "mail server"

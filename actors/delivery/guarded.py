@@ -1,4 +1,4 @@
-"""A transport to addresses that the rules of `ssrf` allow, and to no other."""
+"""An HTTP transport that connects only to addresses that the rules of `ssrf` allow."""
 
 import ssl
 from collections.abc import Collection, Iterable
@@ -12,7 +12,7 @@ from .ssrf import BoundedResolver, EndpointRefused, all_public, is_exempt, own_a
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Resolves a name once, checks every address it means, and connects to one of these and no other."""
+    """Resolves a name once, checks all its addresses, and connects only to one of these."""
 
     def __init__(self, deadline: Deadline, allowed: Collection[str], resolve: BoundedResolver) -> None:
         self._deadline = deadline
@@ -28,7 +28,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """A connection to the first address that answers. Certificates are still checked against the name."""
+        """Connect to the first address that answers. Certificates are still checked against the name."""
         patience = timeout if timeout is not None else self._deadline.seconds
         try:
             addresses = self._resolve(host, port, patience)
@@ -49,7 +49,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         raise failure
 
     def _checked(self, stream: httpcore.NetworkStream, address: str) -> httpcore.NetworkStream:
-        """The connection, if its other end is the address that was checked: nothing may have been put in between."""
+        """Return the connection, if its other end is the checked address and not something in between."""
         connection = stream.get_extra_info("socket")
         if connection.getpeername()[0] != address:
             stream.close()

@@ -1,4 +1,4 @@
-"""Notices by email: one plain-text message to one address, which is checked here, too."""
+"""Sends notices by email: one plain-text message to one address, which is checked here, too."""
 
 import contextlib
 import hashlib
@@ -23,19 +23,22 @@ _FULL_NAME = r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
 
 
 class MailServer(msgspec.Struct, frozen=True, kw_only=True):
-    """Where mail is handed in."""
+    """The server that accepts our mail."""
 
     host: str
     port: int = 587
     user: str = ""
     password: Secret = Secret("")
     starttls: bool = True
-    """Encrypt and check the certificate; a server that cannot is not used."""
+    """Whether to encrypt and check the certificate. Then a server without STARTTLS is not used."""
     sender: str
 
 
 def compose_mail(notice: Notice, sender: str) -> EmailMessage:
-    """The message. The same notice gives the same Message-ID, so a repetition is recognised. Raises ValueError."""
+    """Compose the message. The same notice gives the same Message-ID, so receivers recognise a repetition.
+
+    Raises ValueError for an address that is not one plain address.
+    """
     message = EmailMessage(policy=SMTP)
     message["From"] = one_address(sender)
     message["To"] = one_address(notice.target).addr_spec
@@ -49,7 +52,7 @@ def compose_mail(notice: Notice, sender: str) -> EmailMessage:
 
 
 def notice_text(notice: Notice, longest: int = 4096) -> str:
-    """What the mail says; `longest` is for paths and the error, in bytes."""
+    """The text of the mail. `longest`: bytes of each path and of the error at most."""
     task = notice.task
     lines = [
         f"Task:      {notice.task_id}",
@@ -66,29 +69,29 @@ def notice_text(notice: Notice, longest: int = 4096) -> str:
 
 
 class _Watched(smtplib.SMTP):
-    """Under the deadline from its first byte on: a server could already drip its greeting."""
+    """An SMTP client under the deadline from the first byte on: a server could already delay its greeting."""
 
     def __init__(self, deadline: Deadline, timeout: float) -> None:
-        # Without a name smtplib looks up this machine's own, which hangs under no time limit when no resolver answers.
+        # Without a name smtplib looks up this machine's own. If no resolver answers, that hangs without a time limit.
         super().__init__(local_hostname=_own_name(), timeout=timeout)
         self._deadline = deadline
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        # smtplib's own place for another kind of socket: `SMTP_SSL` uses it, too.
-        self._host = host  # what STARTTLS checks the certificate against, when the constructor was given none
+        # smtplib's own hook for another kind of socket; `SMTP_SSL` uses it, too.
+        self._host = host  # the name that STARTTLS checks the certificate against, as the constructor got none
         connection = socket.create_connection((host, port), timeout, self.source_address)
         self._deadline.watch(connection)
         return connection
 
 
 def _own_name() -> str:
-    """How this machine greets a mail server: its name if that is a full one, else an address literal (RFC 5321)."""
+    """The name for greeting a mail server: this machine's full name, or else an address literal (RFC 5321)."""
     name = socket.gethostname()
     return name if re.fullmatch(_FULL_NAME, name) else "[127.0.0.1]"
 
 
 class MailSender:
-    """Hands mail to one server. One object for all threads; every delivery has a connection of its own."""
+    """Hands mail to one server. One object serves all threads; every delivery has a connection of its own."""
 
     def __init__(
         self, server: MailServer | None, *, within: float = DELIVER_WITHIN, context: ssl.SSLContext | None = None
@@ -98,7 +101,7 @@ class MailSender:
         self._context = context or ssl.create_default_context()
 
     def send(self, notice: Notice, deadline: Deadline) -> Result:
-        """Deliver, and say what came of it."""
+        """Deliver, and return the result."""
         if self._server is None:
             return Result(ok=False, detail="no mail server is configured: set smtp.host and smtp.sender")
         try:
@@ -126,14 +129,14 @@ class MailSender:
             if server.user:
                 smtp.login(server.user, server.password.reveal())
             smtp.send_message(message)
-            with contextlib.suppress(smtplib.SMTPException, OSError):  # it is delivered, even if the goodbye fails
+            with contextlib.suppress(smtplib.SMTPException, OSError):  # it is delivered, even if QUIT fails
                 smtp.quit()
         finally:
             smtp.close()
 
 
 def classify_error(error: Exception) -> Result:
-    """Whether another try could do better: what depends on the operator may, what the receiver refuses does not."""
+    """The result for an error. A retry may help if the operator can fix it, not if the receiver refuses for good."""
     match error:
         case smtplib.SMTPRecipientsRefused():
             code, said = next(iter(error.recipients.values()))
@@ -160,21 +163,21 @@ _PLAIN = rf"({_WORD}(?:\.{_WORD})*)@({_LABEL}(?:\.{_LABEL})*)"
 _NAMED = rf"([^<>@,;:\"\\()\[\]]*?)\s*<{_PLAIN}>"
 LONGEST_ADDRESS = 254
 ONE_ADDRESS = rf"^$|^ *(?!.*=\?)({_PLAIN}|[ !#-'*+./0-9=?A-Z^-z{{|}}~\p{{L}}\p{{M}}-]*<{_PLAIN}>) *$"
-"""The same for readers of JSON schemas, which know `\\p`; names have letters of all languages and the common signs."""
+"""The same pattern for JSON schemas, which know `\\p`. Names have letters of all languages and the common signs."""
 
 
 def one_address(text: str) -> Address:
     """The one address in a text. Raises ValueError for none, several, or anything that could become a header.
 
-    With several a notice would go to people nobody meant. The standard library's parser fails in odd ways on odd texts
-    (`<`, `.:`), so a pattern decides: plain ASCII addresses, with or without a name before them; no quoted local parts,
-    no comments, no groups.
+    With several, a notice would go to people whom the sender did not mean. The standard library's parser fails in odd
+    ways on odd texts (`<`, `.:`), so a pattern decides: plain ASCII addresses, with or without a name before them; no
+    quoted local parts, no comments, no groups.
     """
     stripped = text.strip(" ")
     if not stripped.isprintable() or len(stripped) > LONGEST_ADDRESS:
         raise ValueError("A mail address is one short line")
     if "=?" in stripped:
-        # Mail programs, and the library that writes our headers, read `=?utf-8?q?=61?=` as another text than it shows.
+        # Mail programs, and the library that writes our headers, decode `=?utf-8?q?=61?=` to another text.
         raise ValueError("A mail address must not hold an encoded word (=?…?=)")
     if match := re.fullmatch(_PLAIN, stripped):
         return Address(username=match[1], domain=match[2])

@@ -1,4 +1,4 @@
-"""A POST to a web address: guarded, bounded in time and in what is read of the answer, without redirects or proxies."""
+"""Posts to web addresses: guarded, with bounds on the time and on the answer's size, without redirects or proxies."""
 
 import ssl
 from collections.abc import Collection, Mapping
@@ -22,23 +22,23 @@ MAX_ANSWER = 64 * 1024
 
 
 class HttpAnswer(NamedTuple):
-    """What came back."""
+    """The answer to a POST."""
 
     status: int
     headers: httpx.Headers
     content: bytes
-    """No more than `MAX_ANSWER` bytes of it."""
+    """The first `MAX_ANSWER` bytes at most."""
 
 
 class Poster:
-    """Posts. One object for all threads; every call has a connection of its own.
+    """Posts to web addresses. One object serves all threads; every call has a connection of its own.
 
     Args:
-        allowed: `host` or `host:port` that may be anywhere; all others have to be public.
+        allowed: each `host` or `host:port` that need not be public.
         resolve: looks names up.
         connect_within: seconds for a connection.
         all_within: seconds for everything.
-        context: for TLS; none: as usual.
+        context: for TLS; None for the default.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Poster:
         self._context = context or httpx.create_ssl_context()
 
     def post(self, address: str, content: bytes, headers: Mapping[str, str], deadline: Deadline) -> HttpAnswer:
-        """Send it, and read the answer.
+        """Send the content, and read the answer.
 
         Raises:
             EndpointRefused: it may not be sent there.
-            httpx.HTTPError, OSError, ValueError: there was no answer; `why_not` says it in words.
+            httpx.HTTPError, OSError, ValueError: there was no answer; `why_not` gives the reason in words.
         """
         backend = GuardedBackend(deadline, self._allowed, self._resolve)
         url = parse_endpoint(address)
@@ -79,7 +79,7 @@ class Poster:
             return HttpAnswer(response.status_code, response.headers, _read(response))
 
     def why_not(self, error: Exception, deadline: Deadline) -> str:
-        """Why there was no answer."""
+        """Why there was no answer, in words."""
         if isinstance(error, httpx.ConnectTimeout):
             return f"no connection within {self._timeout.connect:g} s"
         if deadline.cut or isinstance(error, httpx.TimeoutException):
@@ -88,7 +88,7 @@ class Poster:
 
 
 def _read(response: httpx.Response) -> bytes:
-    """The answer's body as it came, but no more than `MAX_ANSWER` bytes of it."""
+    """Read the raw body of the answer, at most `MAX_ANSWER` bytes of it."""
     kept = b""
     for chunk in response.iter_raw():
         kept += chunk

@@ -1,11 +1,11 @@
-"""The guard against request forgery (SSRF): which web addresses a notice may go to.
+"""The guard against request forgery (SSRF): the rules for the web addresses that a notice may go to.
 
-`guarded` has the transport to no other.
+`guarded` has the transport that enforces them.
 
-The creator of a task chooses the address, so it is not trusted. Without these rules anybody who may create a task could
-make the service connect to places that only the service can reach. The rules are checked at every try, on the very
-addresses that are then connected to, because a name may mean another address a moment later. Receivers that the
-operator names in `allow_endpoints` are exempt from everything but `parse_endpoint`.
+The creator of a task chooses the address, so it is not trusted. Without these rules, everyone who may create a task
+could make the service connect to places that only the service can reach. The rules are checked at every try, on the
+very addresses that are then connected to, because a name may soon stand for another address. Receivers that the
+operator names in `allow_endpoints` are exempt from everything except `parse_endpoint`.
 """
 
 import queue
@@ -25,10 +25,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LAST_PORT = 65535
 _PUBLIC_PORTS = frozenset({443, 8443})
 
-# A name whose last label is a number is an address to some resolver or other: 127.1, 0x7f.1, 2130706433, 0177.0.0.1.
+# Some resolvers take a name whose last label is a number for an address: 127.1, 0x7f.1, 2130706433, 0177.0.0.1.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
 
-# What Python calls global differs between its versions and lets disguises through, so the blocks are named here, too.
+# Python's `is_global` differs between versions and lets disguised addresses pass, so the blocks are named here, too.
 _NOT_PUBLIC_4 = tuple(
     map(
         ip_network,
@@ -47,16 +47,16 @@ _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 class EndpointRefused(Exception):
-    """A notice may not be sent there. The message names no address: it must not tell what is where."""
+    """A notice may not be sent there. The message names no address, so that it reveals nothing about the network."""
 
 
 def parse_endpoint(url: str) -> "httpx.URL":
-    """The address of a web receiver. Raises EndpointRefused for anything but plain http and https."""
-    import httpx  # noqa: PLC0415 - a fifth of a start's imports, and many a service never reaches out
+    """Parse the address of a web receiver. Raises EndpointRefused unless it is plain http or https."""
+    import httpx  # noqa: PLC0415 - a fifth of a start's imports, and many services send no notices
 
     try:
         parsed = httpx.URL(url)
-        _ = parsed.host  # a name in Punycode is read only now, and may be none
+        _ = parsed.host  # decodes a name in Punycode, which may be invalid
     except (httpx.InvalidURL, UnicodeError) as error:
         raise EndpointRefused("The address cannot be read") from error
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
@@ -71,12 +71,12 @@ def parse_endpoint(url: str) -> "httpx.URL":
 
 
 def host_and_port(url: "httpx.URL") -> tuple[str, int]:
-    """Host and port of the address. The port is the scheme's own when the address names none."""
+    """Host and port of the address. Without a port, the scheme's default."""
     return url.host.lower(), url.port or _DEFAULT_PORTS[url.scheme]
 
 
 def host_port(url: str) -> str:
-    """`host:port` of an address, as `is_exempt` knows it. Raises EndpointRefused."""
+    """`host:port` of an address, as `is_exempt` expects it. Raises EndpointRefused."""
     host, port = host_and_port(parse_endpoint(url))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -105,7 +105,7 @@ def all_public(addresses: Iterable[str], own: Collection[str] = ()) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address belongs to the open internet and holds no IPv4 address inside."""
+    """Whether an address belongs to the open internet and does not embed an IPv4 address."""
     try:
         ip: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:
@@ -126,16 +126,16 @@ MAX_LOOKUPS = 16
 
 
 def resolve_name(host: str, port: int) -> list[str]:
-    """Ask the system's resolver, each address once."""
+    """Ask the system's resolver. Each address is returned once."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class BoundedResolver:
-    """Looks names up with a time limit. One object for all threads.
+    """Looks names up with a time limit. One object serves all threads.
 
-    The system's resolver cannot be interrupted, so a thread is left waiting for it when time is up. When `at_once`
-    threads wait, no further name is looked up until one of them is back.
+    The system's resolver cannot be interrupted, so when time is up its thread goes on waiting for it. While `at_once`
+    threads wait, no further name is looked up.
     """
 
     def __init__(self, resolve: Resolve = resolve_name, *, at_once: int = MAX_LOOKUPS) -> None:
@@ -143,7 +143,7 @@ class BoundedResolver:
         self._places = threading.BoundedSemaphore(at_once)
 
     def __call__(self, host: str, port: int, within: float) -> list[str]:
-        """The addresses. Raises OSError, also when it takes longer than `within` seconds."""
+        """Return the addresses. Raises OSError, also if it takes longer than `within` seconds."""
         if not self._places.acquire(blocking=False):
             raise OSError("Too many names are being looked up")
         answer: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()

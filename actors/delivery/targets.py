@@ -1,4 +1,4 @@
-"""Notices to targets of the configuration: chat, push and whatever Apprise reaches, each in a process of its own."""
+"""Sends notices to configured targets: chat, push and all else that Apprise reaches, each in a process of its own."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from .attempt import Deadline, Result, brief
 from .mail import notice_text
 
 CHECK_WITHIN = 60.0
-"""Seconds that a look at all addresses may take: Apprise has its plugins to load."""
+"""Seconds that checking all addresses may take: Apprise has to load its plugins."""
 
 _COMMAND = (sys.executable, "-P", "-m", "tasktrail.actors.delivery.apprise_process")
 _LONGEST_LINE = 300
@@ -33,21 +33,21 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool = False
     status: int | None = None
     useless: tuple[str, ...] = ()
-    """Names whose address means nothing to Apprise."""
+    """Names whose address Apprise cannot use."""
 
 
 class TargetSender:
-    """Hands notices to Apprise. One object for all threads; every delivery has a process of its own.
+    """Hands notices to Apprise. One object serves all threads; every delivery has a process of its own.
 
     Args:
-        targets: name → address; the operator's, so it may lead anywhere.
+        targets: name → address. The operator configures them, so any address is allowed.
     """
 
     def __init__(self, targets: Mapping[str, Secret]) -> None:
         self._targets = targets
 
     def send(self, notice: Notice, deadline: Deadline) -> Result:
-        """Deliver, and say what came of it."""
+        """Deliver, and return the result."""
         url = self._targets.get(notice.target)
         if url is None:
             return Result(ok=False, detail="no target of that name is configured")
@@ -62,7 +62,7 @@ class TargetSender:
 
 
 def classify(answer: _Answer | None, deadline: Deadline) -> Result:
-    """What came of a delivery, in our own words: those of Apprise may hold parts of the address."""
+    """The result of a delivery, in our own words: Apprise's may hold parts of the address."""
     if answer is None:
         late = f"not delivered within {deadline.seconds:g} s"
         return Result(ok=False, detail=late if deadline.cut else "the process that delivers broke")
@@ -74,7 +74,7 @@ def classify(answer: _Answer | None, deadline: Deadline) -> Result:
 
 
 def check_targets(targets: Mapping[str, Secret]) -> None:
-    """Raises ConfigurationError when a target cannot work."""
+    """Raises ConfigurationError if a target cannot work."""
     if not targets:
         return
     if find_spec("apprise") is None:
@@ -98,7 +98,7 @@ def check_targets(targets: Mapping[str, Secret]) -> None:
 def _ask(
     question: dict[str, Any], seconds: float, at_end: Callable[[Callable[[], None]], None] | None = None
 ) -> _Answer | None:
-    """What the process answers; none when it was ended, or ended by itself, before it did."""
+    """Ask the process, and return its answer; None if it ended, or was ended, before it answered."""
     content = msgspec.json.encode({**question, "seconds": int(seconds) + 1})
     process = subprocess.Popen(
         _COMMAND,
@@ -125,7 +125,7 @@ def _ask(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill it with all that it started, unless it is over: then its number may be another's."""
+    """Kill the process with all that it started, unless it has ended: then another process may have its number."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

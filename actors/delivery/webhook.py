@@ -1,4 +1,4 @@
-"""Webhooks and callbacks: a POST of one CloudEvents-shaped JSON document, signed after Standard Webhooks."""
+"""Sends webhooks and callbacks: a POST of one JSON document shaped as a CloudEvent, signed by Standard Webhooks."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,19 +16,19 @@ from .post import Poster
 from .ssrf import EndpointRefused
 
 MAX_DOCUMENT = 20_000
-"""Bytes of a notice; what makes it longer is left out, and named in `left_out`."""
+"""Bytes of a notice at most. Long fields are left out to keep to it, and named in `left_out`."""
 
 _SHOWN_OF_ANSWER = 300
 _GONE = 410
 _PRIVATE = ("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets", "checkpoint")
-"""Not for receivers: the other receivers, and the handler's own data."""
+"""Fields that receivers must not see: the other receivers, and the handler's own data."""
 _MAY_BE_LONG = ("options", "result", "depends_on", "last_error", "error", "message")
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def body(notice: Notice) -> bytes:
-    """The document, always the same bytes for the same notice."""
+    """The document. The same notice always gives the same bytes."""
     task = {name: value for name, value in notice.task.items() if name not in _PRIVATE}
     left_out: list[str] = []
     for name in ("", *_MAY_BE_LONG):
@@ -58,28 +58,28 @@ def _document(notice: Notice, task: dict[str, Any], left_out: list[str]) -> dict
 
 
 def headers(notice_id: str, content: bytes, secret: Secret, now: datetime, traceparent: str = "") -> dict[str, str]:
-    """The headers of one try: the id is that of all tries, the time and the signature are this one's."""
+    """The headers of one try. All tries have the same id; each has its own time and signature."""
     sent = {"content-type": "application/cloudevents+json", "user-agent": "tasktrail", "webhook-id": notice_id}
     if traceparent:
         sent["traceparent"] = traceparent
     if secret:
         sent["webhook-timestamp"] = str(int(now.timestamp()))
-        # The library signs UTC as it is written on the clock face, so the time must be in UTC.
+        # The library ignores the time zone when it signs, so the time must be in UTC.
         at, text = now.astimezone(UTC), content.decode()
-        # While secrets are changed there are two: signed with both, whichever of them the receiver has.
+        # During a change there are two secrets. It is signed with both, as the receiver may have either.
         sent["webhook-signature"] = " ".join(Webhook(one).sign(notice_id, at, text) for one in secret.reveal().split())
     return sent
 
 
 class WebhookSender:
-    """Posts notices. One object for all threads; every delivery has a connection of its own."""
+    """Posts notices. One object serves all threads; every delivery has a connection of its own."""
 
     def __init__(self, secret: Secret, poster: Poster) -> None:
         self._secret = secret
         self._poster = poster
 
     def send(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
-        """Deliver, and say what came of it. Raises nothing that a receiver could bring about."""
+        """Deliver, and return the result. Raises nothing that a receiver could cause."""
         content = body(notice)
         sent = headers(notice.notice_id, content, self._secret, now, notice.traceparent)
         try:
@@ -92,7 +92,7 @@ class WebhookSender:
 
 
 def classify_response(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:
-    """What an answer means: 2xx is delivered, 410 is goodbye, everything else (redirects too) is a failure."""
+    """The result by the status: 2xx is delivered, 410 is gone for good, all else, also redirects, is a failure."""
     if httpx.codes.is_success(status):
         return Result(ok=True, detail=f"HTTP {status}", answered=True)
     said = brief(answer[:_SHOWN_OF_ANSWER].decode(errors="ignore"), _SHOWN_OF_ANSWER)
@@ -107,7 +107,7 @@ def classify_response(status: int, answer: bytes, retry_after: str | None, now: 
 
 
 def _seconds(retry_after: str | None, now: datetime) -> float | None:
-    """`Retry-After` is a number of seconds or a date."""
+    """Parse `Retry-After`, a number of seconds or a date, to seconds."""
     if retry_after is None:
         return None
     number = retry_after.strip()

@@ -1,1 +1,1 @@
-"""Files that are elsewhere: moving their bytes to this machine and away from it, in a process of its own."""
+"""Files elsewhere: a process of its own, the mover, fetches and stores their bytes."""

@@ -1,10 +1,9 @@
-"""The process that moves the bytes of files elsewhere: `python -m …mover PARENT CREDENTIALS`. It serves one attempt.
+"""The mover: a process that fetches and stores files elsewhere for one attempt: `python -m …mover PARENT CREDENTIALS`.
 
-It alone has the credentials. They come through a descriptor, never by its environment or its arguments, which others
-could read; and what it says is made of addresses, sizes and the names of errors.
+Only this process has the credentials. They come through a file descriptor, not through its environment or its
+arguments, which others could read. Its answers hold only addresses, sizes and the names of errors.
 """
 
-import ctypes
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,37 +42,34 @@ from ...handlers.elsewhere import (
     lock_of,
     make_folders,
 )
-from ...handlers.process.sandbox import hide_process
+from ...handlers.process.sandbox import die_with, hide_process
 from ...handlers.urls import Url, parsed
 from .places import CHUNK, Found, PlaceError, Source, unreachable
 
-_PR_SET_PDEATHSIG = 1
 _TRIES = 8
-"""Of asking what is there, and of reading on after a connection broke, without a byte in between."""
+"""How often it looks for a file, or resumes a broken read without a byte in between."""
 _PAUSE = 0.2
-"""Half the seconds before the first repetition; twice as long each time, so nearly a minute in all."""
+"""Half the seconds before the first repetition. The pause doubles each time: nearly a minute in all."""
 _TELL_EVERY = 4 * 1024 * 1024
-"""Bytes between two accounts."""
+"""Bytes between two reports of progress."""
 _LOOK_EVERY = 8 * 1024 * 1024
-"""Bytes between two looks at how full the disk is."""
+"""Bytes between two checks of the free disk space."""
 _LOCKED_WITHIN = 1.0
-"""Seconds that somebody who looks whether an upload goes on may hold its lock."""
+"""Seconds to wait for an upload's lock: another process may hold it to see whether the upload goes on."""
 _LEFT_FREE = 64 * 1024 * 1024
-"""Bytes of the disk that no input takes."""
+"""Bytes of the disk that an input must leave free."""
 
 
 def main() -> NoReturn:
-    """Do what comes on standard input, and answer on standard output. Ends when the input is closed."""
+    """Carry out the requests on standard input, and answer on standard output. Ends when the input is closed."""
     hide_process()
-    parent, credentials = int(sys.argv[1]), int(sys.argv[2])
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    parent, credentials = sys.argv[1], int(sys.argv[2])
+    if not die_with(parent):
         os._exit(1)
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_DATA):
         _soft, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (hard, hard))  # soft ones are an attempt's
-    for number in (signal.SIGTERM, signal.SIGINT):  # meant for a handler's tools; we have something to call off
+        resource.setrlimit(kind, (hard, hard))  # the soft limits are meant for the attempt
+    for number in (signal.SIGTERM, signal.SIGINT):  # meant for a handler's tools; the mover must cancel its upload
         signal.signal(number, signal.SIG_IGN)
     if credentials >= 0:
         os.environ.update(json.loads(os.pread(credentials, 1024 * 1024, 0)))
@@ -95,13 +91,13 @@ def _hear() -> Wish | None:
 
 
 class Mover:
-    """Does what is wished.
+    """Carries out requests (`Wish`).
 
     Args:
-        say: is told the answers.
-        hear: waits for the next wish; None when there is no further one.
-        wishes: a descriptor that is closed at the other end when an upload is not wanted any more; none: it is found
-            when the bytes are there.
+        say: gets the answers.
+        hear: waits for the next request; returns None after the last.
+        wishes: a descriptor whose other end is closed when an upload is not wanted any more; with None that is noticed
+            only after all bytes are sent.
     """
 
     def __init__(
@@ -113,7 +109,7 @@ class Mover:
         self._s3: Any = None
 
     def serve(self) -> None:
-        """Until nothing more comes."""
+        """Carry out requests until there are no more."""
         while (wish := self._hear()) is not None:
             try:
                 self._do(wish)
@@ -139,7 +135,7 @@ class Mover:
 
     def _client(self) -> Any:
         if self._s3 is None:
-            from .s3 import make_client  # noqa: PLC0415 - only whoever needs it loads it
+            from .s3 import make_client  # noqa: PLC0415 - loaded only when needed
 
             self._s3 = make_client()
         return self._s3
@@ -170,7 +166,7 @@ class Mover:
         self._say(Fetched(path=str(path), version=version))
 
     def _patiently_found(self, source: Source) -> Found:
-        """What is there, also at a server that is away for a moment."""
+        """Look for the file, and try again for a while if the server cannot be reached."""
         for tries in range(1, _TRIES):
             try:
                 return source.look()
@@ -181,7 +177,7 @@ class Mover:
         return source.look()
 
     def _download(self, source: Source, found: Found, path: Path, url: Url, storage: Storage) -> str:
-        """Write the file; what all its bytes hash to."""
+        """Write the file. Returns the SHA-256 of all its bytes."""
         done, told, tries, digest = 0, 0, 0, hashlib.sha256()
         with path.open("xb") as file:
             while True:
@@ -223,7 +219,7 @@ class Mover:
     # --- outputs ----------------------------------------------------------------------------------------------------
 
     def _store(self, wish: Store) -> None:
-        from .s3 import S3Upload  # noqa: PLC0415 - only whoever needs it loads it
+        from .s3 import S3Upload  # noqa: PLC0415 - loaded only when needed
 
         folder = Path(wish.folder)
         make_folders(folder)
@@ -254,10 +250,10 @@ class Mover:
 
     @contextmanager
     def _when_unwanted(self, be_over: Callable[[], None]) -> Iterator[None]:
-        """Call an upload off in the middle of a part, and end the process, when the other end is closed.
+        """Cancel the upload, even in the middle of a part, and end the process when the other end is closed.
 
-        Nothing is said to us while bytes are sent, so whatever can be read is the end. Whoever closes waits for a
-        moment only, and a part may take longer.
+        No request comes while bytes are sent, so a readable descriptor means that the other end was closed. The process
+        that closes it waits only briefly, and sending a part may take longer.
         """
         if self._wishes is None:
             yield
@@ -279,7 +275,7 @@ class Mover:
             os.close(bell)
 
     def _sweep(self, folder: Path) -> int:
-        """Call off what nobody goes on with; how many."""
+        """Cancel the uploads that no process continues. Returns how many."""
         count = 0
         uploads = folder / "uploads"
         for note in sorted({*uploads.glob("*.json"), *(path.with_suffix("") for path in uploads.glob("*.lock"))}):
@@ -296,7 +292,7 @@ class Mover:
                 if not note.exists():
                     lock_of(note).unlink(missing_ok=True)
             except PlaceError:
-                continue  # it stays for whoever comes with the right credentials
+                continue  # the note stays for a process with the right credentials
             finally:
                 os.close(lock)
         return count
@@ -316,7 +312,7 @@ class Mover:
         try:
             self._source(url, wish.storage).look()
         except PlaceError as error:
-            if error.kind in ("forbidden", "unreachable", "failed"):  # else it answers, and the place is no file
+            if error.kind in ("forbidden", "unreachable", "failed"):  # otherwise the server works, but has no such file
                 raise
         self._say(Reached())
 

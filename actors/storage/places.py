@@ -1,4 +1,4 @@
-"""What a place where files are can do, and what can go wrong there."""
+"""The interface to a place with files, and its errors."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -12,11 +12,11 @@ CHUNK = 1024 * 1024
 """Bytes that are read at a time."""
 
 Told = Callable[[int, int], None]
-"""Is told how many bytes have been moved, and of how many."""
+"""Called with the number of bytes moved so far, and the number in all."""
 
 
 class PlaceError(Exception):
-    """Something did not work. Its text is made here: what a library says might hold what must not be shown."""
+    """An access to a place failed. Its text is written here, as a library's text might hold secrets."""
 
     def __init__(self, kind: Kind, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -28,34 +28,34 @@ class Found(msgspec.Struct, frozen=True):
     """A file at its place."""
 
     version: str
-    """Another one for each content; empty where the place cannot tell."""
+    """Changes with the content; empty if the place cannot tell."""
     size: int
-    """Bytes; 0 also where nobody knows."""
+    """Bytes; 0 also if unknown."""
     resumes: bool = False
-    """Whether reading can go on in the middle, of the same version for sure."""
+    """Whether reading can resume in the middle, and surely of the same version."""
 
 
 class Source(Protocol):
     """A file to be read."""
 
     def look(self) -> Found:
-        """What is there now. Raises `PlaceError`."""
+        """Return the file as it is now. Raises `PlaceError`."""
 
     def read(self, found: Found, start: int) -> Iterator[bytes]:
-        """The bytes of that version from `start` on. Raises `PlaceError`, also when it has become another one."""
+        """Yield the bytes of that version from `start` on. Raises `PlaceError`, also if the file has changed since."""
 
 
 def changed(url: Url) -> PlaceError:
-    """Another try begins with what is there now."""
+    """The error for a file that changed while it was read. Another try reads it as it is then."""
     return PlaceError("changed", f"{url.text} changed while it was read")
 
 
 def other_bytes(url: Url, start: int) -> PlaceError:
-    """The answer to a question for a part is not that part."""
+    """The error for an answer that does not hold the requested part."""
     return PlaceError("changed", f"{url.text}: the server has sent other bytes than those from {start:,} on")
 
 
 def unreachable(url: Url | str, why: str) -> PlaceError:
-    """Another try may do better."""
+    """The error for a failure after which another try may succeed."""
     text = url if isinstance(url, str) else url.text
     return PlaceError("unreachable", f"{text} cannot be reached: {why}")

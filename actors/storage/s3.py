@@ -1,7 +1,8 @@
-"""Objects in S3, or in what speaks S3.
+"""Reads and stores objects in S3, or on a server with the same protocol.
 
-An upload of more than one part is known by an id, which is written down before the first part is sent: so a later
-process can call it off. Completing it makes the object appear, in one step, and on the condition that there is none.
+An upload that has bytes has an id, which is written down before the first part is sent, so that a later process can
+cancel it. Completing it makes the object appear in one step. Unless it may overwrite, it must not replace the object of
+another owner.
 """
 
 import contextlib
@@ -20,20 +21,20 @@ from .places import CHUNK, Found, PlaceError, Told, changed, other_bytes, unreac
 
 _T = TypeVar("_T")
 MARK = "tasktrail-task"
-"""Metadata of an object that a task has stored: which one."""
+"""Metadata key of a stored object: it names the task that has stored it."""
 _PART = 16 * 1024 * 1024
 """Bytes of a part; S3 wants at least 5 MiB."""
 _PARTS = 9_000
-"""At most so many; S3 takes 10,000."""
+"""The most parts of an upload; S3 allows 10,000."""
 _CONFLICTS = 4
-"""So often the conditional step is tried when others write there at the same time."""
+"""How often the conditional step is tried while others write there at the same time."""
 _PAUSE = 0.2
-"""Seconds before a server that did not answer is asked again; twice as long each time, up to `_LONGEST_PAUSE`."""
+"""Seconds before a server that did not answer is asked again; they double each time, up to `_LONGEST_PAUSE`."""
 _LONGEST_PAUSE = 30.0
 _TRIES = 9
-"""Of a part: for nearly a minute, as with reading."""
+"""Tries for one part: they take nearly a minute, as for a read."""
 _APPEARS_WITHIN = 600.0
-"""Seconds for which an output, all of whose bytes are there, is tried to be let appear."""
+"""Seconds for which it tries to make an output appear after all its bytes are sent."""
 
 
 def make_client() -> Any:
@@ -62,7 +63,7 @@ def make_client() -> Any:
 
 
 def credentials_from(client: Any) -> str:
-    """Where they came from, in botocore's word for it; empty where there are none."""
+    """Where the credentials came from, by botocore's name for it; empty if there are none."""
     found = client._request_signer._credentials  # noqa: SLF001 - botocore offers no other way to ask
     return str(found.method) if found is not None else ""
 
@@ -114,14 +115,14 @@ class S3Source:
 
 
 class S3Upload:
-    """An object on its way.
+    """The upload of an object.
 
     Args:
         client: from `make_client`.
-        url: where it shall appear.
-        owner: what it is marked with, so that a later attempt of the task knows it again.
-        overwrite: whether it may take the place of another one.
-        note: where the upload is written down while it can be called off.
+        url: the address of the object.
+        owner: the mark by which a later attempt of the task recognises the object.
+        overwrite: whether it may replace another object.
+        note: the file that names the upload while it can be cancelled.
     """
 
     def __init__(self, client: Any, url: Url, owner: str, note: Path, *, overwrite: bool) -> None:
@@ -137,9 +138,9 @@ class S3Upload:
         self._metadata: dict[str, str] = {}
 
     def send(self, path: Path, told: Told) -> None:
-        """Move the bytes there, where nobody can see them. Raises `PlaceError`."""
+        """Send the bytes. The object does not appear yet. Raises `PlaceError`."""
         self._patiently(self._refuse_taken)
-        # Told apart from an earlier attempt, so that an answer that was lost is known for the answer to this one.
+        # Marks this attempt alone: if an answer is lost, it shows whether this upload has appeared.
         self._metadata = {MARK: self._owner, f"{MARK}-attempt": f"{self._note.stem} {os.urandom(8).hex()}"}
         size = path.stat().st_size
         if not size:
@@ -164,7 +165,7 @@ class S3Upload:
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
     def _patiently(self, ask: Callable[[], _T]) -> _T:
-        """The answer of a server that may be away for a moment: what was sent so far is worth the wait."""
+        """Call `ask`, and repeat it for a while if the server cannot be reached: the bytes sent are worth the wait."""
         for number in range(_TRIES - 1):
             try:
                 return ask()
@@ -177,7 +178,7 @@ class S3Upload:
         return ask()
 
     def appear(self) -> None:
-        """Let it appear, whole and at once. Raises `PlaceError`."""
+        """Make the object appear, whole and in one step. Raises `PlaceError`."""
         conflicts, until = 0, time.monotonic() + _APPEARS_WITHIN
         for number in count():
             try:
@@ -187,7 +188,7 @@ class S3Upload:
                 break
             except _Precondition:
                 if self._has_appeared():
-                    break  # the first answer was lost, and this is the one to a repetition
+                    break  # the first answer was lost, and this is the answer to a repetition
                 conflicts += 1
                 if conflicts == _CONFLICTS:
                     raise unreachable(self._url, "others write there at the same time") from None
@@ -203,11 +204,11 @@ class S3Upload:
         self._note.unlink(missing_ok=True)
 
     def call_off(self) -> None:
-        """Leave nothing there of what has not appeared. Another thread may do it in the middle of `send`."""
-        with self._beginning:  # what has begun is known then
+        """Cancel an upload that has not appeared. Another thread may do it in the middle of `send`."""
+        with self._beginning:  # waits until the id of a begun upload is known
             upload = self._id
         if upload and not call_off(self._client, self._at, upload):
-            return  # the note stays for whoever sweeps
+            return  # the note stays for a sweep
         self._note.unlink(missing_ok=True)
 
     def _complete(self, condition: dict[str, str]) -> None:
@@ -219,14 +220,14 @@ class S3Upload:
         )
 
     def _condition(self) -> dict[str, str]:
-        """Under which it may appear. Raises `PlaceError` where somebody else's object has the name."""
+        """The condition under which it may appear. Raises `PlaceError` if another owner's object has the name."""
         if self._overwrite:
             return {}
         there = self._refuse_taken()
         return {"IfMatch": there["ETag"]} if there else {"IfNoneMatch": "*"}
 
     def _refuse_taken(self) -> dict[str, Any] | None:
-        """What is there: nothing, or what an earlier attempt of the task has stored."""
+        """The object of an earlier attempt of the task, if there is one. Raises `PlaceError` for any other object."""
         if self._overwrite:
             return None
         there = self._head()
@@ -250,7 +251,7 @@ class S3Upload:
         return head
 
     def _has_appeared(self) -> bool:
-        """Whether it is there; False also where the server does not say."""
+        """Whether this upload has appeared; False also if the server does not say."""
         try:
             there = self._head()
         except PlaceError:
@@ -269,7 +270,7 @@ def _pause(number: int) -> None:
 
 
 def _kind(url: Url) -> dict[str, str]:
-    """What a browser is told that the object is."""
+    """The content type that the object gets for browsers."""
     import mimetypes  # noqa: PLC0415 - it reads files of the system
 
     found = mimetypes.guess_type(url.name)[0]
@@ -280,7 +281,7 @@ def _kind(url: Url) -> dict[str, str]:
 
 
 def write_down(note: Path, at: dict[str, str], upload: str) -> None:
-    """Durably and whole, before the first part is sent."""
+    """Write the note of an upload, durably and whole, before the first part is sent."""
     half = note.with_suffix(".new")
     with half.open("w") as file:
         json.dump({**at, "UploadId": upload}, file)
@@ -295,7 +296,10 @@ def write_down(note: Path, at: dict[str, str], upload: str) -> None:
 
 
 def call_off_noted(make: Callable[[], Any], note: Path) -> bool:
-    """Call off what is written down there. False where nothing could be done; the note stays then."""
+    """Cancel the upload that a note names. Returns whether it did.
+
+    If it cannot, the note stays. A note that cannot be read is removed.
+    """
     try:
         told = json.loads(note.read_bytes())
         at, upload = {"Bucket": told["Bucket"], "Key": told["Key"]}, told["UploadId"]
@@ -309,12 +313,12 @@ def call_off_noted(make: Callable[[], Any], note: Path) -> bool:
 
 
 def call_off(client: Any, at: dict[str, str], upload: str) -> bool:
-    """Whether nothing of the upload is left."""
+    """Cancel an upload. Returns whether nothing of it is left."""
     try:
         client.abort_multipart_upload(**at, UploadId=upload)
     except (client.exceptions.NoSuchUpload, client.exceptions.NoSuchBucket):
         return True
-    except Exception:  # noqa: BLE001 - it is tried again by whoever comes next
+    except Exception:  # noqa: BLE001 - the next sweep tries again
         return False
     return True
 
@@ -323,11 +327,11 @@ def call_off(client: Any, at: dict[str, str], upload: str) -> bool:
 
 
 class _Precondition(Exception):
-    """Something has the name by now, or somebody writes there at this moment."""
+    """A condition was not met: the object has changed or exists by now, or someone is writing it."""
 
 
 class _CalledOff(PlaceError):
-    """Somebody has called the upload off: no other try of this attempt would do better."""
+    """Someone has cancelled the upload: another try of this attempt would fail, too."""
 
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -353,9 +357,9 @@ _WHO = (
 
 
 class _explained(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement
-    """Turns what botocore raises into `PlaceError`. Of its answers only the code is shown.
+    """Turns botocore's exceptions into `PlaceError`. Of a server's answer only the code is shown.
 
-    `conditional`: what was asked has a condition, and `_Precondition` says that it was not met.
+    `conditional`: the request has a condition, and `_Precondition` is raised if it is not met.
     """
 
     def __init__(self, place: str, *, conditional: bool = False) -> None:
@@ -409,5 +413,5 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
 
 
 def _plain(code: str) -> str:
-    """A code as servers name errors; what is none is not repeated."""
+    """The error code of a server; any other text is not repeated."""
     return code if code.isalnum() and len(code) < 60 else "an error"  # noqa: PLR2004

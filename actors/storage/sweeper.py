@@ -1,4 +1,4 @@
-"""What attempts with files elsewhere leave behind when they are killed, and nobody comes after them."""
+"""Clears up after attempts with files elsewhere that were killed, if no later attempt does."""
 
 import os
 import subprocess
@@ -11,11 +11,11 @@ from ..workers.worker_process import in_memory, storage_credentials, worker_envi
 
 
 class Sweeper:
-    """Removes what nobody uses, and has uploads called off that nobody goes on with. For one thread.
+    """Removes unused files, and has uploads cancelled that no attempt continues. For one thread.
 
     Args:
-        folder: `TEMP/elsewhere`; not necessarily there.
-        storage: who can call off uploads.
+        folder: `TEMP/elsewhere`; it need not exist.
+        storage: names the mover, which can cancel uploads.
     """
 
     def __init__(self, folder: Path, storage: Storage) -> None:
@@ -24,7 +24,7 @@ class Sweeper:
         self._process: MoverProcess | None = None
 
     def sweep(self) -> None:
-        """Returns at once: the server may be slow to answer, and is asked again the next time."""
+        """Start a sweep and return at once: the server may be slow, and is asked again the next time."""
         if self._process is not None:
             self._process.close()
             self._process = None
@@ -43,6 +43,6 @@ class Sweeper:
                 self._process.no_more()
 
     def close(self) -> None:
-        """End the process that may still be at it."""
+        """End the process of the last sweep, if it still runs."""
         if self._process is not None:
             self._process.close()

@@ -1,4 +1,4 @@
-"""Files on the web: read by https, from hosts that the configuration names, and without following where they point.
+"""Reads files on the web by https, from hosts that the configuration names, and without following redirects.
 
 The rules for addresses are those of notices: a host has to be public, unless `allow_endpoints` names it.
 """
@@ -38,9 +38,9 @@ class WebSource:
 
     Args:
         url: its address.
-        allowed: `host` or `host:port` that need not be public.
+        allowed: each `host` or `host:port` that need not be public.
         resolve: looks names up.
-        context: for TLS; none: as usual.
+        context: for TLS; None for the default.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class WebSource:
         """The answer to `look`, whose bytes `read` goes on with."""
 
     def look(self) -> Found:
-        """See `Source`. One question for both: not every server answers HEAD as it answers GET."""
+        """See `Source`. One GET serves `look` and `read`: not every server answers HEAD as it answers GET."""
         found, body = self._ask({})
         self._asked = (found, body)
         return found
@@ -83,7 +83,7 @@ class WebSource:
         return found, answer  # type: ignore[return-value] # bytes follow
 
     def _answers(self, headers: dict[str, str], start: int, size: int) -> Iterator[Found | bytes]:
-        """What was found, and then its bytes."""
+        """Yield what was found, then its bytes."""
         try:
             url = parse_endpoint(self._url.text)
             if not is_exempt(*host_and_port(url), self._allowed):
@@ -148,9 +148,10 @@ class WebSource:
         raise PlaceError("failed", f"{text}: the server answers with HTTP {status}")
 
     def _found(self, response: httpx.Response, size: int) -> Found:
-        """A strong ETag says that bytes are the same; a weak one, or a time with the size, says it as a file's does.
+        """Describe the file by the headers.
 
-        `size`: of the whole, where this is the answer to a question for a part.
+        A strong ETag guarantees the same bytes. A weak one, or a time with the size, tells only as much as the time and
+        size of a local file. `size` is that of the whole file, if the answer is only a part.
         """
         headers = response.headers
         chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"

@@ -1,1 +1,1 @@
-"""Worker processes: started, fed with attempts, watched and cleaned up after."""
+"""Worker processes: starts them, gives them attempts, watches them, and cleans up after them."""

@@ -44,9 +44,9 @@ from .worker_process import (
 _REMEMBERED = 4096
 """Ended attempts that are remembered, so that a repeated `Run` is not run again."""
 _SHARED_ANEW = 0.25
-"""Seconds between two looks at how many CPUs there are for each attempt. Short ones are over before it matters."""
+"""Seconds between two computations of the CPUs for each attempt. Short attempts are over before it matters."""
 _LAST_RESORT = 5.0
-"""Seconds `close` waits for the sweep after it had to kill a reaper."""
+"""Seconds that `close` waits for the sweep after it had to kill a reaper."""
 
 logger = get_logger(__name__)
 
@@ -55,21 +55,21 @@ class LocalExecutor:
     """Keeps `slots` warm workers, each under a reaper of its own, and one thread that talks to them all.
 
     Args:
-        slots: attempts at once.
+        slots: how many attempts run at once.
         labels: label → how many of the workers offer it.
         homes: task type → `module:attribute`, from `Registry.homes`.
         lock_path: file on which reapers hold a shared lock; see `wait_for_orphans`.
-        pythonpath: folders that workers import from, beside those of the service.
+        pythonpath: folders that workers import from, besides those of the service.
         pass_environment: names of further environment variables that workers may see.
         nice: added to the workers' niceness.
         io: how the workers' disk accesses rank, see `Setup`.
         room: what an attempt may take of the machine when it runs alone.
         rules: when workers are replaced.
-        sandbox: what holds for every attempt.
-        output_root: folder that keeps what attempts print, see `handlers.attempt_output`. None: it is not kept.
+        sandbox: the sandbox of every attempt.
+        output_root: folder that keeps the attempts' output, see `handlers.attempt_output`; None to keep none.
         max_output: bytes kept of each attempt.
         hash_up_to: bytes up to which the input of any task is hashed, for the record.
-        claims: with what manifests of outputs are signed; none: there are none.
+        claims: signs manifests of outputs; None for no manifests.
     """
 
     def __init__(
@@ -114,17 +114,17 @@ class LocalExecutor:
         self._offers: dict[Slot, Offer] = dict(zip(self._slots, offers, strict=True))
         self._to_start: deque[Slot] = deque()
         self._to_come: set[Slot] = set()
-        """The slots of `_to_start`, and those whose delay is not over."""
+        """The slots in `_to_start`, and those that still wait for their delay."""
         self._starting_at_once = max(1, os.cpu_count() or 1)
         self._idle: list[Slot] = []
         self._may_be_shared = 0
-        """How many workers may run short attempts, by the latest of these."""
+        """How many workers may run short attempts, by the latest short run."""
         self._waiting: dict[tuple[int, int], tuple[Run, bytes]] = {}
-        """Runs that no worker has yet, and how each travels."""
+        """Runs that no worker has yet, with their encoded frames."""
         self._attempts: dict[tuple[int, int], Slot] = {}
         self._ended: dict[tuple[int, int], None] = {}
         self._ordered: deque[Order] = deque()
-        """What is still to be carried out, in order."""
+        """The orders still to be carried out, in sequence."""
         self._reports: list[Report] = []
         self._told_capacity = CapacityChanged(-1)
         self._capacity_touched = True
@@ -156,10 +156,10 @@ class LocalExecutor:
     # --- from any thread -------------------------------------------------------------------------------------------
 
     trouble = ""
-    """See `Executor`: what becomes of workers is told as it happens."""
+    """See `Executor`: changes of workers are reported as they happen."""
 
     def open(self, report: Reporter) -> None:
-        """Start the thread; it starts the workers, a few at a time. Returns at once."""
+        """Start the thread, which starts the workers, a few at a time. Returns at once."""
         self._report = report
         if self._lock_path is not None:
             self._lock_fd = open_shared_lock(self._lock_path)
@@ -170,7 +170,7 @@ class LocalExecutor:
         self._thread.start()
 
     def capacity(self) -> int:
-        """Slots whose worker is ready, at work, or being replaced at once."""
+        """How many slots have a worker that is ready, at work, or being replaced at once."""
         with self.lock:
             return sum(slot.usable for slot in self._slots)
 
@@ -183,7 +183,7 @@ class LocalExecutor:
         return {key: resident for key, resident in found.items() if resident}
 
     def do(self, orders: Sequence[Order]) -> None:
-        """See `Executor`. What comes while the executor's thread is at work, it carries out itself."""
+        """See `Executor`. While the executor's thread is at work, that thread carries the orders out itself."""
         self._ordered.extend(orders)
         if self.lock.acquire(blocking=False):
             try:
@@ -202,7 +202,7 @@ class LocalExecutor:
             order = self._ordered.popleft()
             try:
                 self._do(order)
-            except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
+            except Exception:  # an order that fails must not affect the others; `TellHeld` finds what it has lost
                 logger.exception("order_failed", order=type(order).__name__)
 
     def _do(self, order: Order) -> None:
@@ -228,9 +228,9 @@ class LocalExecutor:
             self._thread.join(timeout + _LAST_RESORT)
 
     def end_attempts(self, why: str) -> None:
-        """Kill all attempts now, without a grace; they end as stopped. From any thread."""
+        """Kill all attempts now, without a grace; they end as stopped. Any thread may call it."""
         with self.lock:
-            self._carry_out()  # what was ordered before is ended, too
+            self._carry_out()  # runs that were ordered before are ended, too
             for key in (*self._waiting, *self._attempts):
                 self._stop(Stop(*key))
             for slot in self._slots:
@@ -256,17 +256,17 @@ class LocalExecutor:
         self._hand_out()
 
     def _share(self, at_work: int) -> int:
-        """CPUs for each of so many attempts."""
+        """The CPUs for each attempt when `at_work` attempts run."""
         return max(1, min(self._cores, -(-self._cores // at_work)))
 
     def _at_work(self) -> int:
-        """Attempts that run, or will as soon as a worker is there."""
+        """How many attempts run, or will run as soon as a worker is there."""
         return sum(slot.running is not None for slot in self._slots) + len(self._waiting)
 
     def _hand_out(self) -> None:
-        """Give what waits to workers, in its order: nothing passes what waits for a worker of the same kind.
+        """Give waiting runs to workers, in their order: none passes a run that waits for a worker of the same kind.
 
-        A short run may wait for a share of one while others are idle; then it holds up those alone that need one, too.
+        A short run may wait for a share of a worker while other workers are idle. Then it holds up only short runs.
         """
         shut: set[tuple[Offer, bool]] = set()
         for key, (run, _) in list(self._waiting.items()):
@@ -279,7 +279,7 @@ class LocalExecutor:
                 shut.add((run.offer, short))
 
     def _slot_for(self, run: Run) -> Slot | None:
-        """An idle one, or for a short run, where no more workers may run such, the one of them with the most room."""
+        """An idle slot. For a short run, if no more workers may run short ones, the shared slot with the most room."""
         shared = [slot for slot in self._slots if slot.is_shared] if run.shared_workers else []
         if not shared or len(shared) < self._may_be_shared:
             for slot in reversed(self._idle):
@@ -290,7 +290,7 @@ class LocalExecutor:
         return roomy if roomy is not None and roomy.room_ahead else None
 
     def _share_out(self) -> None:
-        """From the reactor's thread, every now and then: tell attempts that others have come or gone."""
+        """Tell attempts their CPUs after others have come or gone. Called at intervals in the reactor's thread."""
         with self.lock:
             self._sharing = bool(self._attempts)
             if self._sharing:
@@ -300,7 +300,7 @@ class LocalExecutor:
                 self.reactor.at(_SHARED_ANEW, self._share_out)
 
     def _assign(self, slot: Slot, key: tuple[int, int]) -> None:
-        """Give the slot a run that waits. When its worker has just died, the run goes on waiting."""
+        """Give the slot a waiting run. If its worker has just died, the run goes on waiting."""
         if slot.give(*self._waiting[key]):
             self._attempts[key] = slot
             del self._waiting[key]
@@ -324,7 +324,7 @@ class LocalExecutor:
             self.reactor.post(lambda: None)
 
     def _tell_held(self, order: TellHeld) -> None:
-        """Answer by what the slots and the waiting list hold, and correct what this object remembers beside them."""
+        """Answer with the runs in the slots and in the waiting list, and correct this object's records by them."""
         self._attempts = {_key(run): slot for slot in self._slots for run in slot.held()}
         self._reports.append(AttemptsHeld(order.number, (*self._attempts, *self._waiting)))
         self._tell_soon()
@@ -361,7 +361,7 @@ class LocalExecutor:
             self._hand_out()
 
     def returned(self, runs: list[Given]) -> None:
-        """Runs that a slot had and that have not begun: they wait again, before all others."""
+        """Take back runs that a slot had and that have not begun: they wait again, before all others."""
         back = {given.key: (given.run, given.frame) for given in runs}
         for key in back:
             self._attempts.pop(key, None)
@@ -373,7 +373,7 @@ class LocalExecutor:
         self._hand_out()
 
     def empty(self, slot: Slot, delay: float) -> None:
-        """The slot has no worker; start one after the delay."""
+        """The slot has no worker: start one after the delay."""
         self._capacity_touched = True
         if slot in self._idle:
             self._idle.remove(slot)
@@ -388,7 +388,7 @@ class LocalExecutor:
         self._start_some()
 
     def _start_some(self) -> None:
-        """Start as many workers at once as there are processors: the first is ready sooner then, the last no later."""
+        """Start as many workers at once as there are CPUs: so the first is ready sooner, and the last no later."""
         with self.lock:
             starting = sum(slot.state == "starting" for slot in self._slots)
             while self._to_start and starting < self._starting_at_once and not self._closing:
@@ -405,7 +405,7 @@ class LocalExecutor:
                 reports, self._reports = self._reports, []
             try:
                 self._report(reports)
-            except Exception:  # a listener's fault must not end the thread that all workers hang on
+            except Exception:  # a listener's fault must not end the thread on which all workers depend
                 logger.exception("executor_report_failed", reports=len(reports))
         if self._closing and all(slot.state == "empty" for slot in self._slots):
             self._finish()
@@ -449,7 +449,7 @@ def _key(run: Run) -> tuple[int, int]:
 
 
 def _as_far_as_possible(sandbox: Sandbox) -> Sandbox:
-    """The sandbox, with what this machine has to build it of."""
+    """The sandbox, limited to what this machine supports."""
     if sandbox.mode == "off":
         return sandbox
     return msgspec.structs.replace(sandbox, landlock=sandbox_support().landlock, seccomp=sandbox_support().seccomp)

@@ -1,4 +1,4 @@
-"""One thread that waits for pipes and for moments in time."""
+"""The reactor: one thread that waits for pipes and for times."""
 
 import heapq
 import os
@@ -19,7 +19,7 @@ logger = get_logger(__name__)
 
 
 class Reactor:
-    """Calls back, always from its own thread: when a pipe can be read or written, and when a moment has come.
+    """Calls back, always in its own thread: when a pipe can be read or written, and when a time has come.
 
     Args:
         after_turn: called after each round of calls.
@@ -43,7 +43,7 @@ class Reactor:
         self._selector.register(self._bell, selectors.EVENT_READ, self._rung)
 
     def run(self) -> None:
-        """Work until `finish`; then let go of everything."""
+        """Work until `finish`, then close everything."""
         self._thread = threading.get_ident()
         while not self._finished:
             _guarded(self._turn)
@@ -57,11 +57,11 @@ class Reactor:
         _guarded(self._after_turn)
 
     def finish(self) -> None:
-        """Let `run` return after this turn. From the reactor's thread."""
+        """Let `run` return after this turn. Called in the reactor's thread."""
         self._finished = True
 
     def dispose(self) -> None:
-        """Let go of everything; `run` does it by itself."""
+        """Close everything. `run` does it by itself."""
         self._selector.close()
         with self._ringing:
             if self._rope_open:
@@ -74,26 +74,26 @@ class Reactor:
         return threading.get_ident() == self._thread
 
     def post(self, call: Callback) -> None:
-        """Call it soon; never, when `run` has returned. From any thread."""
+        """Call it soon, but never after `run` has returned. Any thread may post."""
         self._posted.append(call)
         if not self.inside():
             self._ring()
 
     def at(self, seconds: float, call: Callback) -> None:
-        """Call it after some seconds. From any thread."""
+        """Call it after `seconds`. Any thread may ask for it."""
         moment = self._clock() + seconds
         self.post(lambda: heapq.heappush(self._moments, (moment, next(self._numbers), call)))
 
     def on_readable(self, fd: int, call: Callback) -> None:
-        """Call whenever there is something to read, or the end of the file. From the reactor's thread."""
+        """Call whenever there is something to read, or the end of the file. Used in the reactor's thread."""
         self._selector.register(fd, selectors.EVENT_READ, call)
 
     def on_writable(self, fd: int, call: Callback) -> None:
-        """Call whenever there is room. From the reactor's thread."""
+        """Call whenever there is room to write. Used in the reactor's thread."""
         self._selector.register(fd, selectors.EVENT_WRITE, call)
 
     def forget(self, fd: int) -> None:
-        """No more calls for this one; must come before it is closed. From the reactor's thread."""
+        """Stop the calls for this descriptor, before it is closed. Used in the reactor's thread."""
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
@@ -105,7 +105,7 @@ class Reactor:
         return max(0.0, self._moments[0][0] - self._clock())
 
     def _run_posted(self) -> None:
-        # Only what is there now: a call that posts itself again must not keep the pipes waiting.
+        # Only the calls posted so far: a call that posts itself again must not keep the pipes waiting.
         for _ in range(len(self._posted)):
             _guarded(self._posted.popleft())
 
@@ -132,7 +132,7 @@ def _guarded(call: Callback) -> None:
 
 
 class PipeWriter:
-    """Writes to a pipe without waiting; what does not fit goes out when there is room.
+    """Writes to a pipe without waiting. Data that does not fit is sent when there is room.
 
     The caller holds `lock` during `write`.
     """
@@ -146,7 +146,7 @@ class PipeWriter:
         self._closed = False
 
     def write(self, data: bytes) -> None:
-        """Write now or soon. Raises ConnectionError when nobody can read it any more."""
+        """Write now or soon. Raises ConnectionError if the reading end is closed."""
         if self._rest:
             self._rest += data
             return
@@ -159,7 +159,7 @@ class PipeWriter:
             self._reactor.post(self._watch)
 
     def close(self) -> None:
-        """From the reactor's thread."""
+        """Close the pipe. Called in the reactor's thread."""
         if not self._closed:
             self._closed = True
             self._reactor.forget(self.fd)
@@ -176,6 +176,6 @@ class PipeWriter:
             except BlockingIOError:
                 return
             except ConnectionError:
-                self._rest = b""  # the worker has died; its reaper tells
+                self._rest = b""  # the worker has died; its reaper reports that
             if not self._rest:
                 self._reactor.forget(self.fd)

@@ -1,9 +1,9 @@
-"""One place for an attempt: a worker, what it runs, and its successors.
+"""A slot: one place for attempts, with a worker, and with a new worker after the end of each.
 
-A worker that runs a short attempt is given others ahead, which it runs one after another: while the service records the
-end of one, the worker is at the next. What it has not begun is asked back when the one that it runs takes long, or when
-one of them is to stop. It tells each end before it begins the next, so when it dies only the first that has not ended
-can have begun. What has not goes to another worker, and nothing of that is recorded.
+A worker that runs a short attempt gets others in advance, which it runs one after another: while the service records
+the end of one, the worker already runs the next. Attempts that it has not begun are taken back if the one that it runs
+takes long, or if one of them is to stop. It reports each end before it begins the next attempt. So if it dies, only the
+first attempt that has not ended can have begun. The others go to another worker, and nothing of that is recorded.
 """
 
 import signal
@@ -63,21 +63,22 @@ from .usage import UsageWatch
 from .worker_process import Exit, Launched, WorkerProcess
 
 _GIVES_UP = frozenset({signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS})
-"""How libraries end a process that was refused memory, each in its own way."""
+"""The signals by which libraries end a process that was refused memory."""
 _WITHOUT_A_WORD = frozenset({signal.SIGABRT, signal.SIGTRAP})
-"""How PDFium and libraries like it end a process. For other faults (an assertion, a bad heap) they print a reason."""
+"""The signals by which libraries such as PDFium do so silently. For other faults (an assertion, a bad heap) they print
+a reason."""
 _SHOWN = 2048
-"""Characters of what a worker printed last that died without an attempt, which would tell more."""
+"""Characters kept of the last output of a worker that died without an attempt."""
 _LINE = 300
 """Characters of an attempt's last line."""
 _DUMP = "Fatal Python error"
-"""What the worker itself prints of any such signal begins so."""
+"""The beginning of what the worker itself prints after any such signal."""
 _SHORT = 0.1
-"""Seconds that a short attempt may take until those behind it are given to others."""
+"""Seconds that a short attempt may take before the attempts after it are given to other workers."""
 _UNSAVED_AT_STOP = 3
 """Checkpoints that may wait for `Saved` once the attempt is to stop: it waits for each for half of its grace."""
 _CLOCK_STEP = 0.02
-"""Seconds that the clock which stamps files may be behind."""
+"""Seconds by which the clock that stamps files may lag."""
 
 logger = get_logger(__name__)
 
@@ -86,28 +87,28 @@ class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
     """When a worker is replaced, and how soon."""
 
     recycle_after: int = 1000
-    """Attempts."""
+    """A worker is replaced after this number of attempts, but not before `recycle_age`."""
     recycle_age: float = 60.0
-    """Seconds a worker lives at least before it is recycled. Replacing one costs a tenth of a second of CPU; for a
+    """Seconds that a worker lives at least before it is recycled. Replacing one costs a tenth of a second of CPU; for a
     worker that runs thousands of tiny attempts a second that would be most of its time."""
     rss_limit: int = 1024 * 1024 * 1024
-    """Resident bytes of a worker after an attempt."""
+    """Resident bytes of a worker after an attempt above which it is replaced."""
     start_timeout: float = 60.0
-    """Seconds until a new worker must have said that it is ready."""
+    """Seconds within which a new worker must report that it is ready."""
     backoff: float = 0.1
-    """Seconds before a worker that died is replaced, from the second death in a row on, doubling."""
+    """Seconds before a dead worker is replaced, from the second death in a row on; they double with each death."""
     backoff_max: float = 5.0
 
 
 class Given(NamedTuple):
-    """A run that the worker has, and how it travels."""
+    """A run that the worker has, with its encoded frame."""
 
     number: int
-    """Counted from the worker's first."""
+    """Its number, counted from the worker's first run."""
     run: Run
     frame: bytes
     at: float
-    """The wall clock's time then."""
+    """When it was given, by the wall clock."""
     since: float
     """The same by the monotonic clock."""
 
@@ -118,7 +119,7 @@ class Given(NamedTuple):
 
 
 class SlotHost(Protocol):
-    """What a slot needs from its executor. Called with the lock held."""
+    """The interface that a slot needs from its executor. Called with the lock held."""
 
     @property
     def lock(self) -> RLock:
@@ -138,14 +139,14 @@ class SlotHost(Protocol):
         """The slot's worker has nothing to do."""
 
     def returned(self, runs: list[Given]) -> None:
-        """These were given to the slot and have not begun: they go to whoever is free."""
+        """These were given to the slot and have not begun: they go to another free worker."""
 
     def empty(self, slot: "Slot", delay: float) -> None:
         """The slot has no worker. One should be started after `delay` seconds."""
 
 
 class Slot:
-    """Starts a worker, gives it runs, kills it, and tells how its attempts end.
+    """Starts a worker, gives it runs, kills it, and reports how its attempts end.
 
     `state` is one of: empty, starting, idle, busy, dying (the reaper is killing the tree). All methods are called with
     the hub's lock held.
@@ -156,7 +157,7 @@ class Slot:
         self._launch = launch
         self._setup = encode_frame(setup)
         self._trusts_worker = setup.sandbox.active
-        """Whether no handler can speak for the worker, which ends with what it cannot understand."""
+        """Whether no handler can speak for the worker, which ends if it gets what it cannot understand."""
         self._output_root = Path(setup.output_root) if setup.output_root else None
         self._max_output = setup.max_output
         self._rules = rules
@@ -164,16 +165,16 @@ class Slot:
         self.usable = False
         self._process: WorkerProcess | None = None
         self._at: Given | None = None
-        """What the worker runs."""
+        """The run that the worker is at."""
         self._ahead: deque[Given] = deque()
-        """What it runs after that."""
+        """The runs after that."""
         self._to_stop: set[tuple[int, int]] = set()
-        """Those of them that are not to begin."""
+        """Keys of the runs in `_ahead` that are not to begin."""
         self._cores = 0
         self._unsaved = 0
-        """Its checkpoints that nobody has answered."""
+        """How many of the attempt's checkpoints are not answered."""
         self._probed = False
-        """Whether its input was looked into, by now or in an earlier attempt."""
+        """Whether the attempt's input was probed, by now or in an earlier attempt."""
         self._deaths = 0
         self._looking = False
         self._timing = False
@@ -186,7 +187,7 @@ class Slot:
         self._faulty = False
         self._silent = False
         self._killed_for: Given | None = None
-        """What it ran when it was killed."""
+        """The run that the worker was at when it was killed."""
         self._stop_wanted = False
         self._held: AttemptEnded | None = None
         self._used: AttemptUsed | None = None
@@ -194,13 +195,13 @@ class Slot:
         self._reached: TasktrailError | None = None
         self._attempts = 0
         self._kept = ""
-        """The type for whose next attempt a process waits."""
+        """The type for whose next attempt the worker keeps a process waiting."""
         self._sleeps = False
-        """Whether the worker has to be told that there is a run: the last one was given directly."""
+        """Whether the worker has to be woken for a run, because the last one was given directly."""
         self._sent = 0
         """Runs given to this worker."""
         self._withdrawing = 0
-        """The number up to which runs were asked back; 0: there is no answer to wait for."""
+        """The number up to which runs were asked back; 0 if no answer is awaited."""
         self._begun_at = 0.0
         self._cpu_known = 0.0
         self._born = time.monotonic()
@@ -208,7 +209,7 @@ class Slot:
     # --- what the executor wants -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start a worker. From the reactor's thread."""
+        """Start a worker. Called in the reactor's thread."""
         self._forget_worker()
         self.state = "starting"
         try:
@@ -220,7 +221,7 @@ class Slot:
                 on_garbage=self._on_garbage,
                 on_exit=self._on_exit,
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the slot tries again, later and later
+        except Exception as error:  # noqa: BLE001 - after any error the slot tries again, with growing pauses
             logger.warning("worker_not_started", error=str(error), kind=type(error).__name__)
             self._on_exit(Exit(code=127, tail=str(error)))
             return
@@ -230,7 +231,7 @@ class Slot:
 
     @property
     def running(self) -> Run | None:
-        """The run that the worker is at, and that has not ended."""
+        """The run that the worker is at and that has not ended."""
         return None if self._at is None else self._at.run
 
     def held(self) -> Iterator[Run]:
@@ -241,7 +242,7 @@ class Slot:
 
     @property
     def above_attempt(self) -> int | None:
-        """The process below which the attempt runs, while one runs: its worker, or its reaper where it has no other."""
+        """The process below which the current attempt runs: with a sandbox the worker, otherwise the reaper."""
         if self._process is None or self._at is None:
             return None
         return self._pid if self._trusts_worker else self._process.reaper
@@ -253,7 +254,7 @@ class Slot:
 
     @property
     def room_ahead(self) -> int:
-        """How many short runs the busy worker may be given beside what it has."""
+        """How many more short runs the busy worker may get."""
         if self.state != "busy" or not self.is_shared:
             return 0
         if self._stop_wanted or self._withdrawing or self._is_worn() or self._is_slow():
@@ -261,9 +262,9 @@ class Slot:
         return SHORT_AT_ONCE - 1 - len(self._ahead)
 
     def give(self, run: Run, frame: bytes) -> bool:
-        """Let the worker run it, after what it has. False when it turns out to be dead: the run has not begun then.
+        """Let the worker run it, after the runs that it has. False if it turns out to be dead: the run has not begun.
 
-        `frame` is the run as it travels.
+        `frame` is the encoded run.
         """
         if self._process is None or not self._send(self._process, run, frame):
             self.state = "dying" if self._process is not None else self.state
@@ -283,7 +284,7 @@ class Slot:
             self._sleeps = True
             if process.send_directly(frame, encode_frame(Begun(run.task_id, run.attempt))):
                 return True
-            process.kill()  # unless it has died, an attempt has closed the way by which this one was given
+            process.kill()  # unless it has died, an attempt has closed the pipe through which this one was given
             return False
         sent = process.send(frame)
         if self._sleeps:
@@ -292,7 +293,7 @@ class Slot:
         return sent
 
     def _come_to(self, given: Given) -> None:
-        """The worker is at this one now."""
+        """Note that the worker is at this run now."""
         self._at = given
         self._cores = given.run.cores
         self._begun_at = time.monotonic()
@@ -304,7 +305,7 @@ class Slot:
             self.stop(given.key)
 
     def stop(self, key: tuple[int, int]) -> None:
-        """Wish the attempt to end; kill it when its grace is over. One that has not begun will not begin."""
+        """Ask the attempt to end, and kill it when its grace is over. An attempt that has not begun will not begin."""
         at = self._at
         if at is None or self._process is None:
             return
@@ -324,14 +325,14 @@ class Slot:
             self._hub.reactor.at(given.run.grace, lambda: self._unanswered(given))
 
     def _withdraw(self) -> None:
-        """Ask back what has not begun. Until the answer is there, nothing more is given."""
+        """Ask back the runs that have not begun. Nothing more is given until the answer is there."""
         if self._ahead and not self._withdrawing and self._process is not None:
             self._withdrawing = self._sent
             self._process.tell(encode_frame(Withdraw(self._sent)))
 
     def _on_withdrawn(self, answer: Withdrawn) -> None:
         if answer.runs != self._withdrawing:
-            return  # an earlier question; all that it was about has ended
+            return  # the answer to an earlier question, whose runs have all ended
         self._withdrawing = 0
         back = [given for given in self._ahead if answer.begun < given.number]
         for given in back:
@@ -345,12 +346,12 @@ class Slot:
             self._come_to_rest()
 
     def _keep_stop(self) -> None:
-        """What the worker seemed to be at has not begun: if it was to stop, it will not."""
+        """Keep the order to stop of a run that the worker seemed to be at but has not begun."""
         if self._at is not None and self._stop_wanted:
             self._to_stop.add(self._at.key)
 
     def _give_back(self, runs: list[Given]) -> None:
-        """These have not begun."""
+        """Give back runs that have not begun; end those that were to stop."""
         stopped = [given for given in runs if given.key in self._to_stop]
         for given in stopped:
             self._to_stop.discard(given.key)
@@ -359,7 +360,7 @@ class Slot:
             self._hub.returned([given for given in runs if given not in stopped])
 
     def _time_the_first(self) -> None:
-        """Look at times whether others wait behind an attempt that is not short."""
+        """Check at intervals whether others wait for an attempt that is not short."""
         if not self._timing:
             self._timing = True
             self._hub.reactor.at(_SHORT, self._look_at_the_first)
@@ -386,7 +387,7 @@ class Slot:
             self._process.tell(encode_frame(CoresChanged(*self._at.key, cores)))
 
     def answer(self, order: Grant | Saved) -> None:
-        """Pass on what the attempt waits for. A grant behind a stop is ignored by the worker."""
+        """Pass on what the attempt waits for. The worker ignores a grant after a stop."""
         if self.state == "busy" and self._process:
             self._process.send(encode_frame(order))
             if type(order) is Saved:
@@ -402,7 +403,7 @@ class Slot:
             self._process.kill()
 
     def kill_reaper(self) -> None:
-        """The last resort."""
+        """Kill the reaper itself, as the last resort."""
         if self._process is not None:
             self._process.kill_reaper()
 
@@ -424,7 +425,7 @@ class Slot:
             self._bind(frame)
 
     def _bind(self, bounded: AttemptBounded) -> None:
-        """Watch what the attempt uses. One timer looks at whatever attempt runs then, however short they are."""
+        """Watch what the attempt uses. One timer serves all attempts, however short they are."""
         assert self._process is not None
         self._watch = UsageWatch(self._process.reaper, bounded)
         if not self._looking:
@@ -432,7 +433,7 @@ class Slot:
             self._hub.reactor.at(usage.INTERVAL, self._look)
 
     def _look(self) -> None:
-        """From the reactor's thread; without the lock while `/proc` is read."""
+        """Check the use of the current attempt. In the reactor's thread; the lock is free while `/proc` is read."""
         with self._hub.lock:
             looking_at = self._watch if self.state == "busy" and self._held is None else None
             self._looking = looking_at is not None
@@ -455,7 +456,7 @@ class Slot:
 
     def _on_frame(self, frame: Any) -> None:
         if self._held is not None:
-            return  # the attempt has said its last word; what a stray thread adds counts for nothing
+            return  # the attempt has reported its end; anything that a stray thread adds is ignored
         if type(frame) is WorkerReady and not self._pid:
             assert self._process is not None
             self._on_ready(usage.outer_pid(self._process.reaper, frame.pid))
@@ -473,7 +474,7 @@ class Slot:
         refuse_too_long(frame)
         match frame:
             case AttemptEnded(outcome="interrupted") | Retiring(ended=AttemptEnded(outcome="interrupted")):
-                raise GarbageFrame("only a service that was gone interrupts an attempt")  # it would be free, for ever
+                raise GarbageFrame("only a service that was gone interrupts an attempt")  # it costs no attempt
             case AttemptEnded():
                 self._on_ended(usage.believable(frame, time.monotonic() - self._at.since))
             case AttemptBounded() | AttemptUsed():
@@ -490,7 +491,7 @@ class Slot:
                 self.kill(f"replaced: {frame.why}")
 
     def _take_probe(self, frame: AttemptProbed) -> None:
-        """It lifts the bound on CPU time, so it is taken once: what comes later may be from a handler taken over."""
+        """Take an estimate, but only once: it lifts the bound on CPU time, and a hijacked handler may send another."""
         if self._probed:
             raise GarbageFrame("an estimate although no look into the input was due")
         self._probed = True
@@ -499,7 +500,7 @@ class Slot:
         self._hub.tell(frame)
 
     def _await_saved(self) -> None:
-        """Each checkpoint stays in the log for good, so one that waits for none of the answers could fill the disk."""
+        """Count a checkpoint. They stay in the log, so an attempt that waits for no answers could fill the disk."""
         self._unsaved += 1
         if self._unsaved > (_UNSAVED_AT_STOP if self._stop_wanted else 1):
             raise GarbageFrame("a checkpoint before the last one was saved")
@@ -524,7 +525,7 @@ class Slot:
                 self._at = None
             else:
                 self._tell_end(self._held or self._end_of(self._at, ending))
-        if self._garbage and not self._trusts_worker:  # nobody listened any more while it may have gone on
+        if self._garbage and not self._trusts_worker:  # it was not listened to any more, and may have begun these
             for given in left:
                 self._hub.tell(self._end_of(given, ending))
         else:
@@ -535,14 +536,14 @@ class Slot:
         self._hub.empty(self, delay)
 
     def _is_innocent(self, given: Given) -> bool:
-        """Whether the worker was killed for another attempt, behind which it had just come to this one."""
+        """Whether the worker was killed for an earlier attempt, and had only just come to this one."""
         killed = bool(self._why) and not self._garbage and self._held is None
         return killed and given is not self._killed_for and not given.run.output_file
 
     def _with_output(self, ending: Exit) -> tuple[Exit, str]:
-        """The end, with the last of what the attempt had printed, and what may be recorded of that: a line.
+        """The worker's end with the last part of the attempt's output, and the line of it that may be recorded.
 
-        What the worker had not read any more is kept with the rest.
+        Output that the worker had not read any more is kept with the rest.
         """
         if self._at is None:
             return ending, ending.tail.strip()[-_SHOWN:]
@@ -588,7 +589,7 @@ class Slot:
         self._hub.tell(ended)
 
     def _end_of(self, given: Given, ending: Exit) -> AttemptEnded:
-        """The end of an attempt that could not tell it itself."""
+        """The end of an attempt that could not report it itself."""
         run = given.run
         seen = self._watch.used if self._watch is not None else usage.Usage()
         if self._garbage:
@@ -616,11 +617,11 @@ class Slot:
         return usage.believable(ended, time.monotonic() - given.since)
 
     def _fault_that_killed(self, given: Given, ending: Exit) -> TasktrailError | None:
-        """The error that names why the worker died, where that is its input or a limit."""
+        """The error that names why the worker died, if that was its input or a limit."""
         return _input_cut(given.run, ending, given.at) or self._limit_that_killed(given.run, ending)
 
     def _limit_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
-        """The limit that a worker died of, if of any: the attempt has failed, and another one would end the same."""
+        """The limit that the worker died of, if any. The attempt has failed, and a retry would end the same way."""
         if ending.code == -signal.SIGXCPU:
             allowed = self._watch.cpu if self._watch is not None else cpu_allowance(run.estimate.seconds)
             return CpuLimitReached(f"The attempt used more than {allowed:,.0f} s of CPU time")
@@ -638,7 +639,7 @@ class Slot:
 
 
 def _input_cut(run: Run, ending: Exit, since: float) -> InputChanged | None:
-    """Whether the worker died because its input was cut: what was mapped into memory is gone then, and so is it."""
+    """The error, if the worker died because its input was truncated: access to a mapped part that is gone kills it."""
     if ending.code != -signal.SIGBUS or not run.input_file or is_url(run.input_file):
         return None
     try:
@@ -649,7 +650,7 @@ def _input_cut(run: Run, ending: Exit, since: float) -> InputChanged | None:
 
 
 def _refuse_unkeepable(frame: Any) -> None:
-    """Raise GarbageFrame for what could not be recorded, or not be read back: NaN, unsigned numbers, bytes."""
+    """Raise GarbageFrame for values that cannot be recorded or read back: NaN, unsigned numbers, bytes."""
     try:
         check_plain(frame, type(frame).__name__)
     except InvalidValue as error:
@@ -670,7 +671,7 @@ def _cause_of_death(ending: Exit) -> str:
 
 
 def _last_line(tail: str) -> str:
-    """The line that says most about why it ended: its own last line, or the first that Python prints of a crash."""
+    """The line that says most about the end: the last line of output, or the first that Python prints of a crash."""
     own, dump, account = tail.partition(_DUMP)
     lines = [line.strip() for line in own.splitlines() if line.strip()]
     return (lines[-1] if lines else f"{dump}{account}".partition("\n")[0])[:_LINE]

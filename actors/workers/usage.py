@@ -1,11 +1,10 @@
-"""How much the process tree of an attempt uses, as `/proc` shows it, and whether that is more than it may use.
+"""Measures how much the process tree of an attempt uses, by `/proc`, and checks it against the attempt's bounds.
 
-Watched from the service: what runs in a worker may hold every lock there is, or be in a child process.
+The service does this, not the worker: the code in a worker may hold every lock, or be in a child process.
 """
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -16,10 +15,9 @@ from ...handlers.errors import CpuLimitReached, MemoryLimitReached
 from ...handlers.process.channel import AttemptBounded
 
 INTERVAL = 0.5
-"""Seconds between two looks at a running attempt."""
+"""Seconds between two measurements of a running attempt."""
 _MOST_PROCESSES = 4096
-"""Processes of a tree that are looked at. A larger tree is ended by other limits."""
-_PROC = Path("/proc")
+"""Processes of a tree that are measured. Other limits end a larger tree."""
 _SYS = getattr(os, "sysconf", lambda _name: 1)
 _TICKS = float(_SYS("SC_CLK_TCK"))
 _PAGE = int(_SYS("SC_PAGE_SIZE"))
@@ -27,16 +25,16 @@ _MEGABYTE = 1_000_000
 _MEMORY = int(_SYS("SC_PHYS_PAGES")) * _PAGE
 _CPUS = os.cpu_count() or 1
 _SLACK = 1.0
-"""Seconds that what an attempt says of its time may be off."""
+"""Seconds by which an attempt's report of its own time may be off."""
 
 
 class Usage(NamedTuple):
-    """What a process tree uses."""
+    """The resources that a process tree uses."""
 
     cpu: float = 0.0
-    """Seconds, ended and waited-for processes included."""
+    """Seconds, with those of ended processes that were waited for."""
     resident: int = 0
-    """Bytes. What several processes share is counted for each."""
+    """Bytes. Memory that several processes share is counted for each."""
 
 
 class _Stat(NamedTuple):
@@ -46,7 +44,7 @@ class _Stat(NamedTuple):
 
 
 def usage_below(root: int) -> Usage:
-    """How much the processes below `root` use, with those that have ended. Zero where there is no `/proc`."""
+    """How much the processes below `root` use, with those that have ended. Zero if there is no `/proc`."""
     cpu, resident = 0.0, 0
     seen: set[int] = set()
     waiting = [root]
@@ -67,7 +65,7 @@ def usage_below(root: int) -> Usage:
 def buried_by(root: int) -> float:
     """CPU seconds of the ended processes that the reaper `root` has waited for.
 
-    Where the worker has a PID namespace, a copy of the reaper is the first process in there and waits for the others.
+    If the worker has a PID namespace, a copy of the reaper is the first process in it and waits for the others.
     """
     found = _stat(root)
     buried = 0.0 if found is None else found.waited_for
@@ -78,7 +76,7 @@ def buried_by(root: int) -> float:
 
 
 def outer_pid(reaper: int, inner: int) -> int:
-    """The worker's process id for us; it knows only the one in its own namespace, if it has one."""
+    """The worker's process id in our namespace. The worker itself knows only the id in its own, if it has one."""
     for first in _children(reaper):
         if _command(first) == _command(reaper):
             return next(iter(_children(first)), inner)
@@ -111,7 +109,7 @@ def _stat(pid: int) -> _Stat | None:
 
 
 def _children(pid: int) -> list[int]:
-    """Each thread has those that it has started itself."""
+    """The child processes. `/proc` lists them by the thread that started them."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - as above
@@ -123,11 +121,11 @@ def _children(pid: int) -> list[int]:
 
 
 def believable(ended: AttemptEnded, seconds: float) -> AttemptEnded:
-    """The end, with no more use than there can have been: an attempt measures itself, and estimates are made of that.
+    """The end, with its use cut to what is possible: an attempt measures itself, and estimates are made from that.
 
     Args:
-        ended: as it was said; its numbers are finite.
-        seconds: since the worker was given the attempt.
+        ended: the reported end; its numbers are finite.
+        seconds: since the worker got the attempt.
     """
     most = seconds + _SLACK
     memory = min(max(ended.memory_used, 0), _MEMORY)
@@ -140,12 +138,12 @@ def believable(ended: AttemptEnded, seconds: float) -> AttemptEnded:
 
 
 class UsageWatch:
-    """One attempt: what it may use, and what it has used.
+    """Watches one attempt: what it may use, and what it has used.
 
     Args:
-        reaper: process id; the attempt's tree is what lies below.
-        bounded: what it may use.
-        look: what lies below a process uses.
+        reaper: process id; the attempt's tree is below it.
+        bounded: what the attempt may use.
+        look: measures the processes below a process.
     """
 
     def __init__(
@@ -159,19 +157,19 @@ class UsageWatch:
         self._look = look
         self._before = bounded.cpu_before + buried_by(reaper)
         self.cpu = bounded.cpu
-        """CPU seconds that it may use; 0: any."""
+        """CPU seconds that it may use; 0 for any number."""
         self._rule = bounded.rule
         self.used = Usage()
-        """The last look; `resident` is the most that was seen."""
+        """The last measurement; `resident` is the most that was seen."""
 
     def expect(self, seconds: float) -> None:
-        """A look into the input has shown that it will take so long."""
+        """Raise the CPU bound if probing the input has shown that the attempt will take `seconds`."""
         probed = self._bounded.cpu_per_probed * seconds
         if self.cpu and probed > self.cpu:
             self.cpu, self._rule = probed, "it follows from a look into the input"
 
     def reached(self) -> TasktrailError | None:
-        """Look; the limit that is reached, if any is."""
+        """Measure. Returns the error of the limit that is reached, if any is."""
         found = self._look(self._reaper)
         cpu = max(0.0, found.cpu - self._before)
         self.used = Usage(cpu, max(self.used.resident, found.resident))
@@ -188,5 +186,5 @@ class UsageWatch:
         return None
 
     def near_memory(self, peak: int) -> bool:
-        """Whether it had more than half of what it may have, when it was seen or by the kernel's own account."""
+        """Whether it had more than half of its memory bound, by a measurement or by the kernel's own count (`peak`)."""
         return bool(self._bounded.memory) and 2 * max(peak, self.used.resident) > self._bounded.memory

@@ -1,4 +1,4 @@
-"""A reaper with its worker: how they are started, talked to, and found again when a reaper was killed."""
+"""A reaper with its worker: starts them, talks to them, and finds their processes after a reaper was killed."""
 
 import fcntl
 import os
@@ -24,37 +24,37 @@ from ..logger import get_logger
 from .reactor import PipeWriter, Reactor
 
 _PASSED = frozenset(("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE"))
-"""Variables of the service that a worker sees, beside PYTHON* and LC_*. Secrets of the service are not among them."""
+"""Variables of the service that a worker sees, besides PYTHON* and LC_*. No secrets of the service are among them."""
 
 _STORAGE = ("AWS_", "BOTO_")
-"""How variables begin that a worker does not see, but the process that moves files from and to elsewhere."""
+"""Prefixes of the variables that only the mover sees, and no worker."""
 
 
 class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all workers of an executor have in common."""
+    """The settings that all workers of an executor share."""
 
     lock: int | None
     """Descriptor that reapers hold until their tree is gone."""
     family: str
     """Beginning of every worker's mark."""
     environment: dict[str, str]
-    """The worker's whole environment but for its mark."""
+    """The worker's whole environment except its mark."""
     alone: bool = False
-    """Whether each worker is to have a PID namespace of its own, where the system allows it."""
+    """Whether each worker is to have a PID namespace of its own, if the system allows it."""
     credentials: bytes = b""
-    """For the process that moves files from and to elsewhere: variables of the environment, as JSON."""
+    """For the mover: environment variables, as JSON."""
     keeps_output: bool = False
-    """Whether the worker keeps what each attempt prints; else the reaper reads it, for the last words."""
+    """Whether the worker keeps each attempt's output. Otherwise the reaper reads it, and keeps the last part."""
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
-    """A reaper with its worker, as the service holds them."""
+    """A reaper with its worker, and the service's ends of their pipes."""
 
     reaper: "subprocess.Popen[bytes]"
     mark: str
     job: int
     direct: int
-    """To the process that the worker keeps for several attempts. Nobody there can write into it."""
+    """Pipe to the process that the worker keeps for several attempts. No process there can write into it."""
     control: int
     report: int
     lifeline: int
@@ -64,7 +64,7 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
 def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source: Mapping[str, str]) -> dict[str, str]:
     """The allow-listed part of `source`, with `pythonpath` in front of PYTHONPATH.
 
-    What is relative in PYTHONPATH counts from the service's folder; workers run in another one.
+    Relative entries of PYTHONPATH count from the service's folder; workers run in another one.
     """
     names = _PASSED | set(passed)
     environment = {name: value for name, value in source.items() if name in names or name.startswith(("PYTHON", "LC_"))}
@@ -73,21 +73,21 @@ def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source:
     path = [*(entry for entry in pythonpath if entry not in given), *given]
     if path:
         environment["PYTHONPATH"] = os.pathsep.join(path)
-    # glibc keeps an arena for each thread otherwise, and media libraries have many threads.
+    # Otherwise glibc keeps an arena for each thread, and media libraries have many threads.
     environment["MALLOC_ARENA_MAX"] = "2"
-    # It also raises by itself the size from which a block goes back to the system when it is freed, to 32 MB: a worker
-    # then holds up to 40 MB of a picture that is long done, and the next attempt would be charged for it.
+    # By itself glibc raises the size from which freed blocks go back to the system, up to 32 MB. A worker would then
+    # hold up to 40 MB of a finished picture, and the next attempt would be charged for it.
     environment["MALLOC_MMAP_THRESHOLD_"] = str(16 * 1024 * 1024)
     return environment
 
 
 def storage_credentials(source: Mapping[str, str]) -> bytes:
-    """The part of an environment that credentials for files elsewhere are in, as JSON."""
+    """The variables with credentials for files elsewhere, as JSON."""
     return msgspec.json.encode({name: value for name, value in source.items() if name.startswith(_STORAGE)})
 
 
 def in_memory(data: bytes) -> int:
-    """A descriptor of a file that has no name. On Linux it is never written to a disk, and never changed."""
+    """A descriptor of a nameless file with this data. On Linux it is never written to a disk, and never changed."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("credentials", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.write(fd, data)
@@ -100,14 +100,14 @@ def in_memory(data: bytes) -> int:
 
 
 def _read_only_pipe() -> tuple[int, int]:
-    """A reading and a writing end. Whoever has a pipe's reading end may open it once more to write; not this one's."""
+    """A reading and a writing end. Unlike a pipe's, this reading end cannot be opened once more for writing."""
     reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     reading.shutdown(socket.SHUT_WR)
     return reading.detach(), writing.detach()
 
 
 def launch(settings: LaunchSettings) -> Launched:
-    """Start a reaper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
+    """Start a reaper, which starts a worker. Both use exec: a mere fork would copy locks that other threads hold."""
     mark = f"{settings.family}{secrets.token_hex(8)}"
     with ExitStack() as theirs, ExitStack() as ours:
 
@@ -195,30 +195,30 @@ logger = get_logger(__name__)
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker ended. Nothing of its tree is left by now."""
+    """How a worker ended. By now no process of its tree is left."""
 
     code: int
     """Exit code, or minus the signal."""
     cpu: float = 0.0
-    """CPU seconds of its whole life, waited-for children included."""
+    """CPU seconds of its whole life, with those of children that were waited for."""
     peak: int = 0
     """Peak resident bytes since its last attempt began."""
     tail: str = ""
-    """The end of what the tree printed."""
+    """The end of the tree's output."""
     reaper_killed: bool = False
 
 
 class WorkerProcess:
-    """Owns the pipes. Created and closed in the reactor's thread; `send`, `wish_end` may be called from any.
+    """Owns the pipes. Created and closed in the reactor's thread; `send` and `wish_end` may be called from any thread.
 
-    The three callbacks are called from the reactor's thread, with the lock held.
+    The three callbacks are called in the reactor's thread, with the lock held.
 
     Args:
         launched: the reaper and our ends of the pipes.
         reactor: watches them.
         lock: guards the executor and its slots.
-        on_frame: the worker said something. May raise GarbageFrame.
-        on_garbage: the worker sent what is no frame; it is not listened to any more.
+        on_frame: gets a frame of the worker. May raise GarbageFrame.
+        on_garbage: the worker sent something that is not a frame; it is not listened to any more.
         on_exit: the worker, its reaper and everything below them are gone.
     """
 
@@ -250,43 +250,43 @@ class WorkerProcess:
             reactor.on_readable(launched.report, self._on_report)
             reactor.on_readable(launched.status, self._on_status)
         except BaseException:
-            self.kill()  # nobody would ever hear of this worker
+            self.kill()  # otherwise this worker would run unwatched
             self._let_go()
             raise
 
     @property
     def reaper(self) -> int:
-        """Its process id."""
+        """The reaper's process id."""
         return self._launched.reaper.pid
 
     def send(self, data: bytes) -> bool:
-        """Send a frame to the main thread of the worker. False when the worker has died."""
+        """Send a frame to the main thread of the worker. False if the worker has died."""
         return _write(self._job, data)
 
     def send_directly(self, run: bytes, begun: bytes) -> bool:
-        """Give a run to the process that the worker keeps; the worker reads of it before all that comes of it.
+        """Give a run to the process that the worker keeps. The worker reads of it before anything that follows from it.
 
-        False when the worker has died, or will read nothing there any more: the run has not begun then.
+        False if the worker has died, or will read nothing there any more: then the run has not begun.
         """
         return _write(self._job, begun) and _write(self._direct, run)
 
     def tell(self, order: bytes) -> None:
-        """Send a frame that is to be heard while the handler is at work."""
+        """Send a frame that the worker must read while the handler is at work."""
         _write(self._control, order)
 
     def wish_end(self, stop: bytes) -> None:
-        """Send `Stop` to both threads of the worker. It has the handler's tools end, too."""
+        """Send `Stop` to both threads of the worker. It makes the handler's tools end, too."""
         _write(self._control, stop)
         _write(self._job, stop)
 
     def kill(self) -> None:
-        """Have the reaper kill the whole tree."""
+        """Make the reaper kill the whole tree."""
         if not self._lifeline_cut:
             self._lifeline_cut = True
             os.close(self._launched.lifeline)
 
     def kill_reaper(self) -> None:
-        """The last resort when the reaper itself hangs; what it kept is swept afterwards."""
+        """Kill the reaper, as the last resort if it hangs. Its processes are swept afterwards."""
         self._launched.reaper.kill()
 
     def _on_report(self) -> None:
@@ -294,7 +294,7 @@ class WorkerProcess:
             pass
 
     def _read_reports(self) -> int:
-        """Read once and pass on; the number of bytes, 0 when there is nothing."""
+        """Read once and pass the frames on. Returns the number of bytes; 0 if there is nothing."""
         try:
             data = os.read(self._launched.report, _CHUNK)
         except BlockingIOError:
@@ -309,7 +309,7 @@ class WorkerProcess:
             except GarbageFrame as error:
                 self._deafen()
                 self._on_garbage(str(error))
-            except Exception as error:  # a fault of ours in one report: this worker is replaced, nobody else is hurt
+            except Exception as error:  # a fault of ours in one report: only this worker is replaced
                 logger.exception("report_not_understood")
                 self._deafen()
                 self._on_garbage(f"{type(error).__name__}: {error}")
@@ -333,7 +333,7 @@ class WorkerProcess:
             self._sweep(0)
 
     def _sweep(self, clean: int) -> None:
-        """The reaper was killed. Its worker dies with it; what had escaped is found by its mark, looking twice."""
+        """Kill what a killed reaper left. Its worker dies with it; escaped ones are found by mark, in two looks."""
         clean = 0 if kill_marked(self._launched.mark) else clean + 1
         if clean < 2:  # noqa: PLR2004 - twice
             self._reactor.at(_SWEEP_PAUSE, lambda: self._sweep(clean))
@@ -341,7 +341,7 @@ class WorkerProcess:
             self._finish(Exit(code=-9, reaper_killed=True))
 
     def _finish(self, ending: Exit) -> None:
-        """Hear the last words, close everything, tell."""
+        """Read the last frames, close everything, and report the end."""
         with self._lock:
             try:
                 while self._listening and self._read_reports():
@@ -351,7 +351,7 @@ class WorkerProcess:
                 self._let_go()
                 self._launched.reaper.wait()
             finally:
-                self._on_exit(ending)  # whatever broke before: the slot must not be lost
+                self._on_exit(ending)  # even after an error: the slot must not be lost
 
     def _let_go(self) -> None:
         for pipe in (self._job, self._direct, self._control):
@@ -365,12 +365,12 @@ def _write(pipe: PipeWriter, data: bytes) -> bool:
     try:
         pipe.write(data)
     except ConnectionError:
-        return False  # the worker has died; its reaper tells the rest
+        return False  # the worker has died; its reaper reports the rest
     return True
 
 
 def _parse(status: bytes) -> Exit | None:
-    """What the reaper wrote last. None if it was killed before."""
+    """Read what the reaper wrote last. None if it was killed before."""
     line, _, tail = status.partition(b"\n")
     try:
         _, code, microseconds, peak = map(int, (b"0", *line.split()[1:]))
@@ -379,7 +379,7 @@ def _parse(status: bytes) -> Exit | None:
     return Exit(code=code, cpu=microseconds / 1e6, peak=peak, tail=tail.decode("utf-8", "replace"))
 
 
-# --- what a reaper could not clear up: because it still does, or because it was killed itself -----------------------
+# --- what a reaper did not clear up: because it is still at it, or because it was killed itself ---------------------
 
 MARK = "TASKTRAIL_WORKER"
 """Environment variable that every worker has and hands on to what it starts."""
@@ -395,16 +395,16 @@ def open_shared_lock(path: Path) -> int:
 
 
 def family(path: Path) -> str:
-    """How the marks of all workers under this lock file begin. The end sign keeps file 12 apart from file 123."""
+    """The beginning of the marks of all workers under this lock file. The colon keeps file 12 apart from file 123."""
     stat = path.stat()
     return f"{stat.st_dev:x}-{stat.st_ino:x}:"
 
 
 def wait_for_orphans(path: Path, timeout: float) -> bool:
-    """Wait until no process of an earlier service is left; to be called before new work begins.
+    """Wait until no process of an earlier service is left. Call it before new work begins.
 
-    Reapers hold a shared lock on the file until their tree is gone. Whatever escaped a killed reaper is found by its
-    mark and killed (Linux). False when something is still there after `timeout` seconds.
+    Reapers hold a shared lock on the file until their tree is gone. Processes that escaped a killed reaper are found by
+    their mark and killed (Linux). False if some are still there after `timeout` seconds.
 
     Raises `InvalidPath`: the file cannot be opened.
     """
@@ -424,7 +424,7 @@ def wait_for_orphans(path: Path, timeout: float) -> bool:
 
 
 def kill_marked(mark: str) -> int:
-    """Kill every process whose mark begins so; tells how many there were. Nothing where there is no `/proc`."""
+    """Kill every process whose mark begins with `mark`. Returns how many there were; 0 if there is no `/proc`."""
     needle = f"{MARK}={mark}".encode()
     found = 0
     for entry in Path("/proc").glob("[1-9]*"):

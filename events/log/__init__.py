@@ -1,1 +1,1 @@
-"""The log: the one truth, its seam, and where it is kept."""
+"""The log: the only truth, its interface, and its storage."""

@@ -1,6 +1,6 @@
-"""Where a log is that is kept on PostgreSQL: a file in the data folder holds its address, which has no password.
+"""The address of a log on PostgreSQL: it stands in a file in the data folder, without a password.
 
-So whoever finds the data folder finds the log. The password comes from what PostgreSQL's own programs read:
+So whoever finds the data folder finds the log. The password comes from where PostgreSQL's own programs look for it:
 `~/.pgpass`, a service file, a certificate, or `PGPASSWORD`.
 """
 
@@ -17,10 +17,10 @@ _SECRETS = {"password", "sslpassword", "oauth_client_secret", "scram_client_key"
 
 
 def check_address(text: str) -> None:
-    """A `postgresql://` address. Raises `ValueError`, and `ConfigurationError` where it holds a password.
+    """Raise `ValueError` unless it is a `postgresql://` address, and `ConfigurationError` if it holds a password.
 
-    The latter says so without repeating it. PostgreSQL's client library reads addresses otherwise than browsers do: a
-    password may have a `#`, `?` or `/` in it. So all is refused that may be one.
+    The latter does not repeat the password. PostgreSQL's client library does not read addresses as browsers do: a
+    password may have a `#`, `?` or `/` in it. So everything that may be one is refused.
     """
     scheme, _, rest = text.partition("://")
     if scheme not in _SCHEMES or not text.isprintable():
@@ -37,12 +37,12 @@ def check_address(text: str) -> None:
 
 
 def is_address(place: Path) -> bool:
-    """Whether a log's place in a data folder holds the address of one on PostgreSQL."""
+    """Whether a log's place in a data folder is the file with the address of a log on PostgreSQL."""
     return place.name == NAME
 
 
 def read_address(place: Path) -> str:
-    """The address in the file. Raises `LogGone`, and `ConfigurationError` for what is none."""
+    """The address in the file. Raises `LogGone` if it cannot be read, `ConfigurationError` if it is not an address."""
     try:
         address = read_small(place).decode().strip()
         check_address(address)

@@ -1,4 +1,4 @@
-"""Each answer beside the records that its command led to, in the table of events or in archives."""
+"""Compares each answer with the records that its command led to, in the table of events or in archives."""
 
 import json
 import sqlite3
@@ -21,7 +21,7 @@ _UNANSWERED = """
     HAVING NOT EXISTS (SELECT 1 FROM events AS next WHERE next.position = last + 1 AND next.event = 'stub')
     ORDER BY 1
 """
-"""What a schedule causes nobody waits for. An answer goes with the last record of its command."""
+"""Commands of a schedule have no answer, as nobody waits for one. An answer points at its command's last record."""
 _MISLED = """
     SELECT answers.position, answers.command_id FROM answers
     LEFT JOIN events ON events.position = answers.position
@@ -52,8 +52,8 @@ _FIRST_DATA = "SELECT data FROM events WHERE task_id = ? AND version = 1"
 def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     """The last position and the id of each command that led to records and has no answer.
 
-    The records of a command stand in a row, so no more is kept in mind of archived ones than those without an answer.
-    Raises `sqlite3.Error`, and `LogCorrupt` for what cannot be read of an archive.
+    The records of a command are adjacent, so of archived commands only those without an answer are kept in memory.
+    Raises `sqlite3.Error`, and `LogCorrupt` if an archive cannot be read.
     """
     missing = dict[str, int]()
     until, command_id = 0, ""
@@ -76,21 +76,21 @@ def _is_of_a_schedule(row: tuple[Any, ...]) -> bool:
 def _look_for_answer(
     conn: sqlite3.Connection, missing: dict[str, int], command_id: str, last: int, *, is_stub: bool
 ) -> None:
-    """Note a command without an answer. `is_stub`: a stub follows on its last record, and took the answer along."""
+    """Note a command without an answer. `is_stub`: a stub follows its last record, so its answer was dropped, too."""
     missing.pop(command_id, None)
     if not is_stub and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
         missing[command_id] = last
 
 
 def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Answers that are not as they were written, point at what another command caused, or are missing."""
+    """Answers that have been altered, that point at another command's record, or that are missing."""
     try:
         for position, command_id in unanswered(conn):
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
         archives = Archives(conn)
         misled = conn.execute(_MISLED, (archives.until(),))
         for position, command_id in chain(misled, _misled_into(archives, conn)):
-            yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
+            yield Fault(position, "answer", f"the answer to {command_id} points at the record of another command")
         if has_sums(conn):
             for *row, found in conn.execute(_SUMMED):
                 if not is_as_written(tuple(row), found):
@@ -104,7 +104,7 @@ def _misled_into(archives: Archives, conn: sqlite3.Connection) -> Iterator[tuple
 
 
 def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> Iterator[tuple[Any, ...]]:
-    """What `read_answered` tells, of answers that point into archives, in order of position."""
+    """The same as `read_answered` for answers that point into archives, in order of position."""
     answers = conn.execute(_POINTING.format(sum=total), (archives.until(),))
     rows, row, before = archives.rows(), None, None
     for command_id, task_id, position, digest, found in answers:
@@ -115,7 +115,7 @@ def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> It
 
 
 def is_as_written(row: tuple[Any, ...], found: bytes) -> bool:
-    """Whether the values of an answer fit their sum."""
+    """Whether the values of an answer match their sum."""
     return tuple(map(type, row)) == (str, bytes, int, int) and checksum(row) == found
 
 
@@ -125,11 +125,11 @@ def has_sums(conn: sqlite3.Connection) -> bool:
 
 
 def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterator[tuple[Any, ...]]:
-    """Each answer beside the record it points at, `page` at a time. Raises `sqlite3.Error` and `LogCorrupt`.
+    """Each answer with the record that it points at, `page` at a time. Raises `sqlite3.Error` and `LogCorrupt`.
 
-    (command id, task id, position, and of the record: command id, task id, event, data; the answer's digest; the
-    command id of the record before, which may be its own where a stub stands there; the answer's sum, null without
-    `sums`.)
+    Each is a tuple: the answer's command id, task id and position; the record's command id, task id, event and data;
+    the answer's digest; the command id of the record before, or the answer's own if that is a stub; the answer's sum,
+    null without `sums`.
     """
     statement = _ANSWERED.format(sum="answers.sum" if sums else "NULL")
     after = ""
@@ -163,7 +163,7 @@ def _own_if_stub(row: tuple[Any, ...], command_id: str) -> object:
 def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[Any, ...] | None:
     """Task id, event and data of the first record that the command led to; the last is at `position`.
 
-    They stand in a row. A stub right before them is taken for one of them: it may be. Raises `sqlite3.Error`.
+    These records are adjacent. A stub right before them counts as one, because it may be. Raises `sqlite3.Error`.
     """
     first = None
     archives = Archives(conn)
@@ -179,7 +179,7 @@ def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[
 
 
 def line_of(conn: sqlite3.Connection, task_id: int) -> list[int]:
-    """The task, its parent, the parent of that, and so on. Raises `sqlite3.Error`."""
+    """The task, its parent, that one's parent, and so on. Raises `sqlite3.Error`."""
     line: list[int] = []
     one: object = task_id
     while isinstance(one, int) and one not in line:

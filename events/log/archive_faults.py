@@ -1,4 +1,4 @@
-"""Whether the archives of a log are those that its records name, and what is noted of them is in them."""
+"""Checks that the archives of a log are those that its records name, and that their index is right."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ _ARCHIVINGS = f"SELECT data FROM events WHERE event = '{_ARCHIVING}' AND positio
 _ARCHIVED = msgspec.json.Decoder(SegmentArchived)
 _NOTE_ANEW = "a start notes them anew where the tables archived_kinds and archived_tasks are empty"
 _AGAIN = 5
-"""How often archives are looked at anew while a service changes them."""
+"""How often archives are checked anew while a service changes them."""
 
 
 def archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Archives that are not those that the log's records name. What is wrong inside of one `chain_faults` tells.
+    """Archives that are not those that the log's records name. `chain_faults` reports the faults inside them.
 
-    A service that archives or forgets meanwhile changes table, records and files: then all is looked at once more.
+    A service that archives or forgets meanwhile changes table, records and files. Then the check is repeated.
     """
     found: list[Fault] = []
     for _ in range(_AGAIN):
@@ -48,13 +48,13 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         table = table_of(conn)
         kinds, tasks = noted_contents(conn)
         for data in _archivings(conn):
-            with suppress(msgspec.DecodeError, UnicodeError):  # told by others
+            with suppress(msgspec.DecodeError, UnicodeError):  # other checks report it
                 event = _ARCHIVED.decode(data)
                 events[event.first] = event
     except UNREADABLE as error:
         yield Fault(0, "archive", f"which archives there are cannot be read: {error}")
         return
-    except TasktrailError:  # some of these records are in an archive that is damaged, which is told where it is read
+    except TasktrailError:  # some of these records are in a damaged archive, which is reported where it is read
         all_known = False
     due, newest = 1, -1
     for *row, found in table:
@@ -92,18 +92,18 @@ def _file_fault(archives: Archives, segment: KnownArchive) -> str:
             return ""
         for _row in file.rows():
             pass
-    except (ArchiveDamaged, TasktrailError, OSError):  # told where its rows are read
+    except (ArchiveDamaged, TasktrailError, OSError):  # reported where its rows are read
         return ""
     return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
 
 
 def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: set[str], tasks: set[int]) -> str:
-    """What is wrong with what is noted of an archive. `newest`: the newest task in those in front of it."""
+    """The fault of an archive's index, in words, or "". `newest`: the newest task of all archives before it."""
     if not (kinds or tasks):
-        return ""  # then it is looked into each time
+        return ""  # without an index, each search opens it
     try:
         file = archives.file(segment)
-    except TasktrailError:  # told where its rows are read
+    except TasktrailError:  # reported where its rows are read
         return ""
     there = file.tasks()
     if max(there, default=0) != segment.newest_task:

@@ -1,11 +1,11 @@
 """An archive: a range of records as compressed JSON Lines, which never changes.
 
-Each 256 records are one frame of zstd, so that one record costs one frame; `zstd -dc` gives all lines. Behind the
-frames stands an index, in a frame that decompressors pass over: where each begins, the hash in front of it, whose
-records are in there and of which kinds.
+Each 256 records are one frame of zstd, so that reading one record decompresses one frame; `zstd -dc` gives all lines.
+After the frames comes an index, in a frame that decompressors skip. For each frame it holds where the frame begins, the
+hash before it, and the tasks and kinds of its records.
 
-A line has the values of a record as they were stored, but for those that are empty, and the first two bytes of its
-hash. The whole hash follows from the chain. That of a stub does not, so a stub has all of it.
+A line has the values of a record as they were stored, except empty ones, and the first two bytes of its hash. The whole
+hash follows from the chain. That of a stub does not, so a stub has all of it.
 """
 
 import os
@@ -39,12 +39,12 @@ RANGE = 65_536
 """Records in one archive, which are one tile of the level above."""
 _OPTIONS = {int(zstd.CompressionParameter.compression_level): 9, int(zstd.CompressionParameter.checksum_flag): 1}
 _PASSED_OVER = 0x184D2A50.to_bytes(4, "little")
-"""The number that begins a frame which decompressors pass over."""
+"""The number at the beginning of a frame that decompressors skip."""
 _WORD = 8
 _MARK = 4
-"""Hexadecimal digits of a hash."""
+"""Hexadecimal digits of a hash that a line keeps."""
 _LARGEST_FRAME, _LARGEST_INDEX = 1 << 30, 1 << 24
-"""Bytes of one that is decompressed. None that is written comes near; a few kilobytes may claim to be any number."""
+"""The most decompressed bytes. Real ones are far smaller, but a few altered kilobytes may expand to any size."""
 _FRAMES_KEPT = 64
 """Frames that stay decoded in memory, of all archives."""
 _INDEXES_KEPT = 16
@@ -59,10 +59,10 @@ class ArchiveDamaged(Exception):
         super().__init__(f"position {position}: {reason}")
         self.position = position
         self.last = last
-        """What is behind this position may be sound."""
+        """Records after this position may be sound."""
         self.reason = reason
         self.sound = sound
-        """The rows of the frame that stand in front of it."""
+        """The rows of the frame before `position`."""
 
 
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -86,13 +86,13 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
 
 
 class ArchiveFrame(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What the index says of one frame."""
+    """The index entry of one frame."""
 
     offset: int
     before: str
-    """The hash of the record in front of it, in hex."""
+    """The hash of the record before it, in hex."""
     tasks: list[int]
-    """Those of which it has records, or that the service's records in it adjust; each as its distance from the last."""
+    """The tasks that its records belong to or adjust, in order; each as the difference from the one before."""
     tags: list[str]
     """The kinds of its records."""
     version: int
@@ -100,14 +100,14 @@ class ArchiveFrame(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Index(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What stands behind the frames."""
+    """The index after the frames."""
 
     first: int
     last: int
     hash: str
     """Of the last record, in hex."""
     encrypted: bool
-    """Whether something personal is encrypted in it."""
+    """Whether it has encrypted personal data."""
     frames: list[ArchiveFrame]
 
 
@@ -117,7 +117,7 @@ class WrittenArchive(NamedTuple):
     sha256: str
     size: int
     newest_task: int
-    """The highest number of a task of which, or about which, there is a record in it."""
+    """The highest task number among the tasks that its records belong to or are about."""
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -127,14 +127,14 @@ _UNREADABLE = (zstd.ZstdError, msgspec.MsgspecError, UnicodeError, ValueError, E
 
 
 def file_name(first: int, last: int, digest: str) -> str:
-    """What an archive is called: other content has another name."""
+    """The name of an archive's file: other content has another name."""
     return f"{first:012d}-{last:012d}-{digest[:16]}.jsonl.zst"
 
 
 def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> WrittenArchive:
     """Write rows, each with its hash last, to a new file, durably.
 
-    `before`: the hash of the record in front of them. Raises `OSError`.
+    `before`: the hash of the record before them. Raises `OSError`.
     """
     rows = iter(rows)
     whole = sha256()
@@ -190,11 +190,11 @@ def adjusted_task(row: Row) -> int:
 
 
 class ArchiveFile:
-    """An archive that is read. Nothing stays open: what was read of it is kept for a while.
+    """An archive for reading. No file stays open; recently read parts are cached.
 
     Raises:
-        ArchiveDamaged: its index is not as one was written.
-        OSError: it is not there, or the system cannot read it.
+        ArchiveDamaged: its index was altered.
+        OSError: it is missing, or the system cannot read it.
     """
 
     def __init__(self, path: Path, first: int, last: int) -> None:
@@ -214,22 +214,22 @@ class ArchiveFile:
 
     @property
     def encrypted(self) -> bool:
-        """Whether something personal is encrypted in it."""
+        """Whether it has encrypted personal data."""
         return self.index.encrypted
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        """The stored values of each record behind a position, its hash last. Raises as `frame` does."""
+        """The stored values of each record after a position, its hash last. Raises as `frame` does."""
         begin = max(after + 1, self.first)
         for number in range((begin - self.first) // FRAME, len(self.index.frames)):
             rows = self.frame(number)
             yield from rows[max(begin - rows[0][0], 0) :] if rows[0][0] < begin else rows
 
     def frame(self, number: int) -> Sequence[Row]:
-        """The rows of a frame. Raises `ArchiveDamaged`, and `OSError` where the system cannot read it."""
+        """The rows of a frame. Raises `ArchiveDamaged`, and `OSError` if the system cannot read it."""
         return _frame(self.path, self._seen, number)
 
     def of_task(self, task_id: int) -> list[int]:
-        """The frames with records of a task, or that adjust it."""
+        """The frames with records of a task, or with records that adjust it."""
         found = []
         for number, tasks in enumerate(_tasks(self.path, self._seen)):
             place = bisect_left(tasks, task_id)
@@ -238,7 +238,7 @@ class ArchiveFile:
         return found
 
     def tasks(self) -> set[int]:
-        """All of which it has records, or that it adjusts."""
+        """All tasks that its records belong to or adjust."""
         return {task_id for tasks in _tasks(self.path, self._seen) for task_id in tasks}
 
     def kinds(self) -> set[str]:
@@ -262,7 +262,7 @@ def file_digest(path: Path) -> tuple[str, int]:
 
 @lru_cache(_INDEXES_KEPT)
 def _index(path: Path, seen: tuple[int, int, int]) -> tuple[Index, list[int]]:
-    """Its index, and where its frames begin and the last one ends."""
+    """The index of an archive, and the offsets at which its frames begin and the last one ends."""
     if seen[1] < _WORD:
         raise ValueError("it was cut short")
     with path.open("rb") as file:
@@ -285,7 +285,7 @@ def _index(path: Path, seen: tuple[int, int, int]) -> tuple[Index, list[int]]:
 
 @lru_cache(_INDEXES_KEPT)
 def _tasks(path: Path, seen: tuple[int, int, int]) -> list[Sequence[int]]:
-    """The tasks of each frame. Whoever verifies asks for them as often as commands are archived."""
+    """The tasks of each frame. Cached, as verification asks for them once for each archived command."""
     index, _edges = _index(path, seen)
     return [_packed(list(accumulate(frame.tasks))) for frame in index.frames]
 
@@ -293,7 +293,7 @@ def _tasks(path: Path, seen: tuple[int, int, int]) -> list[Sequence[int]]:
 def _packed(numbers: list[int]) -> Sequence[int]:
     try:
         return array("q", numbers)
-    except OverflowError:  # an index that was altered may say anything
+    except OverflowError:  # an altered index may hold any number
         return numbers
 
 
@@ -326,7 +326,7 @@ def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]
 
 
 def _decompressed(block: bytes, most: int) -> bytes:
-    """What one frame holds. Raises `ValueError` where that is more bytes than `most`, or where it is not one frame."""
+    """The content of one frame. Raises `ValueError` if it has more than `most` bytes, or if it is not one frame."""
     decompressor = zstd.ZstdDecompressor()
     found = decompressor.decompress(block, most + 1)
     if len(found) > most:

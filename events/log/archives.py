@@ -1,7 +1,6 @@
-"""The archives of a log: a table of `log.db` says which there are, and a folder beside it has their files.
+"""The archives of a log: a table of `log.db` lists them, and a folder beside it has their files.
 
-They hold the beginning of the log, without a gap. Whoever reads rows looks here for those that the table of events does
-not have any more.
+They hold the beginning of the log, without a gap. Rows that the table of events does not have any more are read here.
 """
 
 import sqlite3
@@ -28,7 +27,7 @@ PUT_BACK = (
     "Keep the file for whoever looks into it, and put that archive from a backup in its place. If none has it, restore "
     "the newest backup that `tasktrail verify` finds sound."
 )
-"""What to do about an archive that is missing or damaged: it alone, and not the whole folder."""
+"""The remedy for a missing or damaged archive: it alone has to be restored, not the whole folder."""
 _COLUMNS = "first, last, newest_task, root, sha256, size"
 _ALL = f"SELECT {_COLUMNS}, sum FROM archives ORDER BY first"  # noqa: S608 - our own names
 _UNTIL = "SELECT max(last) FROM archives"
@@ -62,33 +61,33 @@ class KnownArchive(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The file's."""
+        """The name of its file."""
         return file_name(self.first, self.last, self.sha256)
 
 
 class Archived(msgspec.Struct, frozen=True, kw_only=True):
-    """How much was archived, or would be."""
+    """How much was archived, or would be in a trial run."""
 
     archives: int
-    """Ranges, each of which is a file."""
+    """The number of ranges, each of which is one file."""
     records: int
     size: int = 0
-    """Bytes of the files; 0 for what only would be."""
+    """Bytes of the files; 0 in a trial run."""
     until: int
-    """All records up to here are archived now, or would be; 0: none."""
+    """All records up to this position are archived now, or would be; 0: none."""
     position: int = 0
-    """Where the last range is recorded; 0: nothing was archived."""
+    """The position of the event that records the last range; 0: nothing was archived."""
     next_until: int = 0
-    """Where the next range ends. It is archived when all records up to there may be."""
+    """The end of the next range. That range is archived once all its records may be."""
 
 
 def folder_of(log: Path) -> Path:
-    """Where the archives of a log are."""
+    """The folder with the archives of a log."""
     return log.parent / ARCHIVE_FOLDER
 
 
 def segment_of(event: SegmentArchived) -> KnownArchive:
-    """The archive that an event speaks of."""
+    """The archive that an event records."""
     return KnownArchive(event.first, event.last, event.newest_task, event.root, event.sha256, event.size)
 
 
@@ -101,29 +100,29 @@ def _asked(conn: sqlite3.Connection, statement: str, *values: object) -> list[tu
     try:
         return conn.execute(statement, values).fetchall()
     except sqlite3.OperationalError as error:
-        if _NO_TABLE in str(error):  # a log of an older version that is only read
+        if _NO_TABLE in str(error):  # a log of an older version, opened read-only
             return []
         raise
 
 
 def is_as_noted(row: Sequence[Any], found: object) -> bool:
-    """Whether the values of a row of that table fit its sum."""
+    """Whether the values of a row of the table of archives match its sum."""
     return tuple(map(type, row)) == _TYPES and checksum(row) == found
 
 
 def archived_until(conn: sqlite3.Connection) -> int:
-    """The last position that is archived; 0: none is. Raises `sqlite3.Error`."""
+    """The last archived position; 0: none. Raises `sqlite3.Error`."""
     until = next((row[0] for row in _asked(conn, _UNTIL)), 0) or 0
     if not isinstance(until, int):
-        raise LogCorrupt(f"What the log says of its archives was altered: {until!r}")
+        raise LogCorrupt(f"The table of archives was altered: {until!r}")
     return until
 
 
 def put(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
-    """Note an archive, in the transaction in which its event was appended. Raises `sqlite3.Error`.
+    """Note an archive and its contents, in the transaction in which its event was appended. Raises `sqlite3.Error`.
 
-    Answers whether it may be one: it goes on where the last one ends, or takes the place of the one that it names. To
-    note the same once more is harmless. What is in the file is noted, too.
+    Returns whether it fits: it has to go on where the last one ends, or to replace the one that it names. Noting the
+    same archive twice is harmless.
     """
     row = msgspec.structs.astuple(segment_of(event))
     known = {found[0]: found for found in table_of(conn)}
@@ -139,12 +138,12 @@ def put(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
 
 
 def note_contents(conn: sqlite3.Connection) -> None:
-    """Note what is in the archives of which that is not noted, in a transaction of the caller. Raises `sqlite3.Error`.
+    """Index the archives that have no index yet, in a transaction of the caller. Raises `sqlite3.Error`.
 
-    One that cannot be read stays as it is: it is looked into whenever something is asked for.
+    An unreadable archive stays without an index: then each search opens it.
     """
     archives = Archives(conn)
-    with suppress(LogCorrupt):  # told by others
+    with suppress(LogCorrupt):  # other checks report it
         for segment in archives.not_noted():
             _note_contents(conn, segment)
 
@@ -160,12 +159,12 @@ def _note_contents(conn: sqlite3.Connection, segment: KnownArchive) -> None:
 
 
 def also_before(file: ArchiveFile, newest: int) -> set[int]:
-    """The tasks of a file of which an archive in front of it may have something, too: up to the newest one of those."""
+    """The tasks of a file that an earlier archive may contain, too: those up to `newest`, the newest task of these."""
     return {task_id for task_id in file.tasks() if 0 < task_id <= newest}
 
 
 def noted_contents(conn: sqlite3.Connection) -> tuple[dict[int, set[str]], dict[int, set[int]]]:
-    """The kinds and the tasks that are noted of each archive, by its first position. Raises `sqlite3.Error`."""
+    """The kinds and the tasks in the index of each archive, by its first position. Raises `sqlite3.Error`."""
     kinds, tasks = defaultdict[int, set[str]](set), defaultdict[int, set[int]](set)
     for event, first in _asked(conn, "SELECT event, first FROM archived_kinds"):
         kinds[first].add(event)
@@ -175,10 +174,9 @@ def noted_contents(conn: sqlite3.Connection) -> tuple[dict[int, set[str]], dict[
 
 
 def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
-    """Delete at most so many of the rows that are archived; how many are left.
+    """Delete at most `limit` rows that are archived; returns how many are left.
 
-    Raises `sqlite3.Error`, and `LogCorrupt` where the file is not there as it was recorded: then these rows are all
-    there is.
+    Raises `sqlite3.Error`, and `LogCorrupt` if the file is not as it was recorded: then these rows are the only copy.
     """
     archives = Archives(conn)
     segments = archives.segments()
@@ -198,22 +196,22 @@ def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
 
 @lru_cache(_ROWS_KEPT, typed=True)
 def _known(*row: Any) -> KnownArchive | None:
-    """The archive of a row of the table; none: the row is not as it was noted."""
+    """The archive of a row of the table; None if the row was altered."""
     return KnownArchive(*row[:-1]) if is_as_noted(row[:-1], row[-1]) else None
 
 
 class Archives:
     """The archives of the log that a connection has open.
 
-    What they lack is damage, which raises `LogCorrupt`, as damage of `log.db` does. A file that cannot be read raises
-    `DiskFailed`, or `LogNotWritable` for lack of permission.
+    A missing file or record is damage and raises `LogCorrupt`, like damage of `log.db`. A file that the system cannot
+    read raises `DiskFailed`, or `LogNotWritable` for lack of permission.
     """
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
 
     def segments(self) -> list[KnownArchive]:
-        """All there are, in order."""
+        """All archives, in order."""
         with _explained(self._conn):
             table = table_of(self._conn)
         due, known = 1, []
@@ -226,20 +224,20 @@ class Archives:
         return known
 
     def not_noted(self) -> list[KnownArchive]:
-        """Those of which it is not noted what is in them."""
+        """The archives without an index of their contents."""
         noted = self._firsts(_WITH_TASK, 0)
         return [segment for segment in self.segments() if segment.first not in noted]
 
     def with_kind(self, tag: str) -> list[KnownArchive]:
-        """Those that have a record of a kind, or may have one, in order."""
+        """The archives that have, or may have, a record of a kind, in order."""
         having, noted = self._firsts(_WITH_KIND, tag), self._firsts(_WITH_TASK, 0)
         return [one for one in self.segments() if one.first in having or one.first not in noted]
 
     def with_task(self, task_id: int) -> list[KnownArchive]:
-        """Those that have something of a task, or may have, in order.
+        """The archives that have, or may have, records of a task or about it, in order.
 
-        A task begins in the first archive whose newest task is not an older one. Of the others only those are noted
-        that go on with it.
+        A task begins in the first archive whose newest task is not older. The index lists only the later archives that
+        go on with it.
         """
         segments = self.segments()
         if not task_id:
@@ -253,12 +251,12 @@ class Archives:
             return {first for (first,) in _asked(self._conn, statement, value)}
 
     def until(self) -> int:
-        """The last position that is archived; 0: none is."""
+        """The last archived position; 0: none."""
         with _explained(self._conn):
             return archived_until(self._conn)
 
     def file(self, segment: KnownArchive) -> ArchiveFile:
-        """The file of an archive, or of the one that has taken its place meanwhile."""
+        """The file of an archive, or of the archive that has replaced it meanwhile."""
         path = self._folder() / segment.name
         with _told():
             try:
@@ -274,7 +272,7 @@ class Archives:
         return folder_of(Path(self._conn.execute("PRAGMA database_list").fetchone()[2]))
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        """The stored values of each archived record behind a position, its hash last."""
+        """The stored values of each archived record after a position, its hash last."""
         for segment in self.segments():
             if segment.last > after:
                 file = self.file(segment)
@@ -284,11 +282,11 @@ class Archives:
                         yield row
 
     def row(self, position: int) -> Row | None:
-        """The one at a position; none: it is not archived."""
+        """The row at a position; None if it is not archived."""
         return next(self.rows(position - 1), None) if 0 < position <= self.until() else None
 
     def backwards(self, position: int) -> Iterator[Row]:
-        """All from a position on downwards."""
+        """All rows from a position down to the first."""
         for segment in reversed(self.segments()):
             if segment.first <= position:
                 file = self.file(segment)
@@ -300,9 +298,9 @@ class Archives:
     def of_task(
         self, task_id: int, *, after: int = 0, until: int = MAX_INTEGER, adjusted: bool = False
     ) -> Iterator[Row]:
-        """Those of a task behind a version and up to a position, in order.
+        """The rows of a task after a version and up to a position, in order.
 
-        `adjusted`: and all of the service that adjust it.
+        With `adjusted`, also all records of the service that adjust the task.
         """
         for segment in self.with_task(task_id):
             if segment.first > until:
@@ -318,7 +316,7 @@ class Archives:
                     yield row
 
     def of_task_backwards(self, task_id: int) -> Iterator[Row]:
-        """Those of a task, the last one first."""
+        """The rows of a task, the last one first."""
         for segment in reversed(self.with_task(task_id)):
             file = self.file(segment)
             for row in self._of_frames(segment, file, reversed(file.of_task(task_id)), backwards=True):
@@ -326,7 +324,7 @@ class Archives:
                     yield row
 
     def of_kind(self, tag: str, after: int = 0, *, lenient: bool = False) -> Iterator[Row]:
-        """Those of a kind behind a position, in order. `lenient`: those that can be read."""
+        """The rows of a kind after a position, in order. `lenient`: unreadable archives are skipped."""
         for segment in self.with_kind(tag):
             if segment.last > after:
                 with suppress(*[TasktrailError] * lenient):
@@ -339,7 +337,7 @@ class Archives:
         return (row for row in self._of_frames(segment, file, numbers) if row[3] == tag and row[0] > after)
 
     def of_kind_backwards(self, tag: str) -> Iterator[Row]:
-        """Those of a kind, the last one first."""
+        """The rows of a kind, the last one first."""
         for segment in reversed(self.with_kind(tag)):
             file = self.file(segment)
             numbers = reversed(file.with_tag(tag))
@@ -357,7 +355,7 @@ class Archives:
             yield from reversed(rows) if backwards else rows
 
     def within(self, spans: Iterable[NumberRange]) -> Iterator[Row]:
-        """Those at positions, which are told in order, and may be many."""
+        """The rows at the positions in `spans`, which are in order and may be many."""
         segments = self.segments()
         files = dict[int, ArchiveFile]()
         for first, last in spans:
@@ -379,12 +377,12 @@ class Archives:
         return [one for one in self.segments() if any(first <= one.last and last >= one.first for first, last in spans)]
 
     def newest_task(self) -> int:
-        """The highest number of a task of which, or about which, something is archived; -1: nothing is."""
-        with _explained(self._conn):  # asked for each commit
+        """The highest task number that an archived record belongs to or is about; -1: nothing is archived."""
+        with _explained(self._conn):  # runs at each commit
             return next((int(row[0]) for row in _asked(self._conn, _NEWEST_BEFORE, MAX_INTEGER)), -1)
 
     def remove_replaced(self, records: Iterable[Recorded]) -> None:
-        """Remove the files in whose place these records have put others. What stays is left to the next start."""
+        """Remove the files that these records have replaced. The next start removes what remains."""
         names = {segment.name for segment in self.segments()}
         for record in records:
             if isinstance(record.event, SegmentArchived) and record.event.replaces:
@@ -394,12 +392,12 @@ class Archives:
                         (self._folder() / old).unlink(missing_ok=True)
 
     def encrypted(self) -> Iterator[ArchiveFile]:
-        """The files in which something personal is encrypted."""
+        """The files with encrypted personal data."""
         files = (self.file(segment) for segment in self.segments())
         return (file for file in files if file.encrypted)
 
     def remove_strays(self) -> None:
-        """Remove files that no archive has: of one that was not finished, or that another has taken the place of."""
+        """Remove files that belong to no archive: unfinished or replaced ones."""
         names = {segment.name for segment in self.segments()}
         with suppress(FileNotFoundError):
             for path in self._folder().iterdir():
@@ -409,7 +407,7 @@ class Archives:
 
 @contextmanager
 def _explained(conn: sqlite3.Connection) -> Iterator[None]:
-    """A file that SQLite finds damaged is a damaged log."""
+    """Raise errors of SQLite as ours: what it calls damage is a damaged log."""
     try:
         yield
     except sqlite3.Error as error:
@@ -420,7 +418,7 @@ def _explained(conn: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Damage inside is told as that of the log, a file that may not be read, and a disk that fails, as these."""
+    """Raise damage inside an archive as `LogCorrupt`, and errors of the system by their meaning."""
     try:
         yield
     except ArchiveDamaged as error:

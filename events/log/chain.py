@@ -1,7 +1,7 @@
 """The hash chain: each record's hash covers its raw stored values, length-prefixed, and the hash before it.
 
-It shows any change, deletion or insertion inside the history. It cannot show a cut tail: that takes a head kept
-elsewhere.
+It reveals any change, deletion or insertion inside the history. It cannot reveal that the end was cut off: for that,
+a head has to be kept elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ GENESIS = sha256(b"tasktrail log 1").digest()
 _PLAIN = frozenset((str, int))
 
 Value: TypeAlias = str | bytes | int | None
-"""Text may also come as the bytes that are stored: they are what is covered."""
+"""Text may also be given as its stored bytes, which are what the hash covers."""
 
 
 def _raw(value: Value) -> bytes:
@@ -28,14 +28,14 @@ def link(previous: bytes, values: Iterable[Value]) -> bytes:
 
 
 def link_row(previous: bytes, row: Sequence[str | int]) -> bytes:
-    """The same of a row that is about to be stored, in less time: there are only texts and numbers in it."""
-    if _PLAIN.issuperset(map(type, row)):  # what is shown of a text may be another one, such as the name in an enum
+    """The same for a row that is about to be stored, in less time: it holds only texts and numbers."""
+    if _PLAIN.issuperset(map(type, row)):  # str() of a subclass may be another text, such as an enum's name
         text = "".join([f"{len(one)}:{one}" for one in map(str, row)])
-        if text.isascii():  # a text of other letters has more bytes than characters
+        if text.isascii():  # other texts have more bytes than characters
             return sha256(previous + text.encode()).digest()
     return link(previous, row)
 
 
 def checksum(values: Iterable[Value]) -> bytes:
-    """For rows outside the chain: eight bytes that show whether the values are those that were written."""
+    """Eight bytes that show whether the values of a row outside the chain are as they were written."""
     return link(b"", values)[:8]

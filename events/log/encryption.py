@@ -1,7 +1,7 @@
-"""Encrypts what is personal of records on their way into a log, and decrypts it on the way out.
+"""Encrypts the personal data of records on their way into a log, and decrypts it on the way out.
 
-Whoever folds records sees none of it, and the hash chain covers what is stored. Without the key of a record the fixed
-values of `personal` stand in it. So what a destroyed key has encrypted is gone from all copies of the log.
+Folds do not notice it, and the hash chain covers the stored form. Without its key a record has the fixed values of
+`personal`. So data that a destroyed key has encrypted is gone from all copies of the log.
 """
 
 import base64
@@ -44,23 +44,23 @@ _ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' 
 
 
 def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belongings) -> Belongings:
-    """What there is of a user, up to where the log ends. It looks through the first records of all tasks.
+    """The personal data of a user, up to the end of the log. It scans the first records of all tasks.
 
-    `known`: what was found before; then only what came later is looked through. Raises `sqlite3.Error`, and
-    `ChangedMeanwhile` when something of what was found is gone.
+    `known`: what was found before, so that only later records are scanned. Raises `sqlite3.Error`, and
+    `ChangedMeanwhile` when something of that is gone.
     """
     head = int(conn.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0])
-    names = keys.of_user(user_id)  # a key is there before a record is encrypted with it
+    names = keys.of_user(user_id)  # a key exists before a record is encrypted with it
     if known.position:
         refuse_change(user_id, known, names, dropped=any(read_drops(conn, known.position)))
-    # Records that are moved into an archive meanwhile are found there, or twice.
+    # Records that are archived meanwhile are found in the archive, or twice.
     stored = conn.execute(_FIRSTS, (known.position, head))
     archived = ((row[1], row[13]) for row in Archives(conn).of_kind("created", known.position) if row[0] <= head)
     return found_in(chain(stored, archived), names, user_id, known, head)
 
 
 def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, dropped: bool) -> None:
-    """Raises `ChangedMeanwhile` when something of what was found before is gone. `dropped`: records were, since."""
+    """Raise `ChangedMeanwhile` if something that was found before is gone. `dropped`: records were dropped since."""
     if dropped or not {*known.keys} <= {*names}:
         raise ChangedMeanwhile(f"Something of user {user_id} was erased or forgotten while it was looked for")
 
@@ -68,7 +68,7 @@ def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, drop
 def found_in(
     firsts: Iterable[tuple[int, str]], names: tuple[str, ...], user_id: int, known: Belongings, head: int
 ) -> Belongings:
-    """What there is of a user up to `head`: what was known, and what first records, by task id and data, tell."""
+    """The data of a user up to `head`: `known`, and what `firsts`, the first records as task id and data, add to it."""
     tasks, plain = set(known.tasks), set[int]()
     for task_id, data in firsts:
         if data.startswith(BEGINS):
@@ -89,18 +89,18 @@ _USER = msgspec.json.Decoder(_OfUser)
 def _user_in(data: str) -> int:
     try:
         return _USER.decode(data).user_id
-    except (msgspec.MsgspecError, UnicodeError):  # told by others
+    except (msgspec.MsgspecError, UnicodeError):  # other checks report it
         return 0
 
 
 def key_in(data: str) -> str:
-    """The name of the key with which a payload is encrypted; empty for one that is not."""
+    """The name of the key with which a payload is encrypted; empty if it is not encrypted."""
     begins = len(BEGINS)
     return data[begins : begins + KEY_LENGTH] if data.startswith(BEGINS) else ""
 
 
 def erasable(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Erasable:
-    """How much an erasure would take. It looks through all records. Raises `sqlite3.Error`."""
+    """How much an erasure would take. It scans all records. Raises `sqlite3.Error`."""
     there = belongings(conn, keys, user_id, NOTHING_KNOWN)
     records = 0
     if there.keys:
@@ -112,7 +112,7 @@ def erasable(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Erasable:
 
 
 def key_of(conn: sqlite3.Connection, task_id: int) -> str:
-    """The name of the key with which a task is encrypted; empty for one that is not. Raises `sqlite3.Error`."""
+    """The name of the key with which a task is encrypted; empty if it is not encrypted. Raises `sqlite3.Error`."""
     row = conn.execute(_KEY_OF, (task_id,)).fetchone()
     if row:
         return str(row[0])
@@ -121,24 +121,24 @@ def key_of(conn: sqlite3.Connection, task_id: int) -> str:
 
 
 def refuse_lost_keys(conn: sqlite3.Connection, keys: Keys) -> None:
-    """Raises `KeysUnreadable` where a log has encrypted records and there is no file of keys at all."""
+    """Raise `KeysUnreadable` if a log has encrypted records but there is no file of keys."""
     if not keys.exist() and (conn.execute(_ANY).fetchone() or any(Archives(conn).encrypted())):
         raise keys.missing()
 
 
 class Decryption:
-    """Reads records as they were before they were encrypted."""
+    """Restores records to their state before encryption."""
 
     def __init__(self, log: Path) -> None:
         self.keys = Keys(log)
 
     def anew(self) -> Self:
-        """For the next read: with the keys that there are now."""
+        """This object with the present keys, for the next read."""
         self.keys.look()
         return self
 
     def __call__(self, row: Row) -> Row:
-        """The whole row. Raises `KeysUnreadable`, and `LogCorrupt` for what this key has not encrypted."""
+        """The whole row. Raises `KeysUnreadable`, and `LogCorrupt` if its key has not encrypted it."""
         try:
             name, box = box_of(row)
             cipher = self.keys.cipher(name) if box else None
@@ -156,9 +156,9 @@ class Encryption:
     """Encrypts the records of a log, and the digests of commands that led to them.
 
     Args:
-        key_of: the key that the first record of a task names in the log; empty where there is none.
-        keys: of the users; they must be there.
-        new: whether new tasks are encrypted. What follows on an encrypted first record is in any case.
+        key_of: the key that the first record of a task names in the log; empty if there is none.
+        keys: the keys of the users; their file must exist.
+        new: whether new tasks are encrypted. Later records of an encrypted task always are.
     """
 
     def __init__(self, key_of: Callable[[int], str], keys: Keys, *, new: bool) -> None:
@@ -166,14 +166,14 @@ class Encryption:
         self._keys = keys
         self._new = new
         self._key_of: dict[int, str] = {}
-        """Task → the name of its key; empty for one that is not encrypted."""
+        """Task → the name of its key; empty if the task is not encrypted."""
         self._doomed: set[str] = set()
-        """Keys that are to be destroyed: nothing new may be encrypted with them."""
+        """Keys that will be destroyed: nothing new may be encrypted with them."""
         self._commands: dict[str, str] = {}
-        """Command of this batch → the key of what it led to."""
+        """Command of this batch → the key of its records."""
 
     def begin(self) -> None:
-        """A batch begins."""
+        """Begin a batch."""
         self._keys.look()
         self._commands.clear()
 
@@ -213,7 +213,7 @@ class Encryption:
                 return self._known(fact.task_id or getattr(event, "task_id", 0))
 
     def _new_for(self, user_id: int) -> str:
-        """The key of a user's new task; 0 stands for nobody."""
+        """The key for a new task of a user; 0 stands for no user."""
         return self._keys.key_for(user_id, besides=self._doomed) if self._new and user_id else ""
 
     def _known(self, task_id: int) -> str:
@@ -226,7 +226,7 @@ class Encryption:
         return self._key_of[task_id]
 
     def finish(self, answers: Sequence[Answer]) -> Sequence[Answer]:
-        """The batch is complete, and its keys are on the disk. Its answers: a digest is one of what is personal."""
+        """End the batch: its new keys are on the disk. Returns its answers; digests of personal data are encrypted."""
         self._keys.settle()
         return [self._answer(answer) for answer in answers]
 
@@ -240,7 +240,7 @@ class Encryption:
 
 
 def opened_digest(digest: bytes, command_id: str, keys: Keys) -> bytes:
-    """The digest of a command as it was; empty, which is that of no command, when its key was destroyed."""
+    """The digest of a command before encryption; empty, which matches no command, if its key was destroyed."""
     if not digest.startswith(_DIGEST):
         return digest
     name, box = digest[len(_DIGEST) :][:KEY_LENGTH].decode(), digest[len(_DIGEST) + KEY_LENGTH :]

@@ -1,4 +1,4 @@
-"""The seam `EventLog`: an append-only sequence of facts with one writer. One contract suite runs on every kind."""
+"""The interface `EventLog`: an append-only sequence of facts with one writer. Each kind passes one contract suite."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .stubs import Drop
 
 ReportProgress: TypeAlias = Callable[[int, int], None]
-"""How who reads a long log tells how far that is: the position, or number, reached, and the one to reach."""
+"""Called while a long log is read, with the position or number that is reached, and the one to reach."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -24,11 +24,11 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What was answered to a command id, kept so that repeating the command has no second effect."""
+    """The answer to a command id, kept so that repeating the command has no second effect."""
 
     command_id: str
     digest: bytes
-    """Of the decoded command without id, actor and reason: another command under the same id is refused."""
+    """The digest of the command (see `digest` in `commands.py`): another command under the same id is refused."""
     task_id: int
     position: int
 
@@ -39,7 +39,7 @@ class Erasable(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     tasks: int
     records: int
-    """In which something is encrypted: those of the tasks, and of the user's schedules and sources."""
+    """Records with encrypted data: of the tasks, and of the user's schedules and sources."""
     plain: int
     """Tasks that would stay readable: they were recorded before personal data was encrypted."""
 
@@ -60,96 +60,99 @@ class Part(NamedTuple):
     after: int
     """The version before its first record."""
     last: int
-    """The version of its last record at most."""
+    """The highest version that its last record may have."""
     adjusted_after: int
-    """The position behind which adjustments belong to it."""
+    """The position after which adjustments belong to it."""
 
 
 class ReadableLog(Protocol):
     """A log to read from: an `EventLog`, or a reader of one."""
 
     def head(self) -> Head:
-        """Where the log ends."""
+        """The end of the log."""
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records in order of position, from `after + 1` on."""
 
     def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """The same for a fold that only asks when a task's event was: who, why, attempt, life and hash may be left out.
+        """The same for a fold, which of the envelope needs only task, version and time.
 
-        Half of the time of reading goes into these. Records of the service itself are whole.
+        Who, why, attempt, life and hash may be left out: half of the time of reading goes into these. Records of the
+        service itself are whole.
         """
 
     def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:
-        """Records up to a position, in order, that may concern tasks with certain fields, and perhaps all others, too.
+        """Records up to a position, in order, that may concern tasks with certain fields; others may be among them.
 
-        These are the first one, those of the service, and those of the tasks. `prefixes`: how the names of these fields
-        of `Created` begin. So who folds for a few tasks is spared most of the others, where that is quicker.
+        They are the first record, those of the service, and those of these tasks. `prefixes`: the beginnings of the
+        names of these fields of `Created`. A fold for a few tasks so skips most other records, where that is quicker.
         """
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
 
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
-        """The records of parts of tasks' lives, adjustments among them, in order of position, up to and at one."""
+        """The records of parts of tasks' lives, with adjustments, in order of position, up to and including `until`."""
 
     def drops(self, after: int = 0) -> "list[Drop]":
-        """The records behind a position that have dropped others, in whose place stubs are read."""
+        """The records after a position that have dropped others, in whose place stubs are read."""
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+        """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
 
 
 class EventLog(ReadableLog, Protocol):
-    """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""
+    """A log to append to and to read. All appends of a process go through one object, used by one thread at a time."""
 
     rebuilt: tuple[str, ...]
-    """The indexes that were found damaged, and made anew, when it was opened."""
+    """The indexes that were damaged when it was opened, and have been rebuilt."""
 
     @property
     def epoch(self) -> int:
         """The number of this ownership of the log; grows with every service that opens it."""
 
     def last_owned(self) -> float:
-        """Seconds ago when the log was surely still this service's; 0 where nobody takes it while this one lives.
+        """Seconds since the log was surely this service's; 0 where no other can take it while this one lives.
 
-        From any thread, without waiting. A machine that sleeps counts them, too, where it has a clock for that.
+        Answers any thread without waiting. The time in which the machine sleeps counts, if it has a clock for that.
         """
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """All or nothing, durable on return, at positions `expected + 1`, `expected + 2`, …
 
         Raises `ConcurrencyError` when the log does not end at `expected` or a task's version is taken, `Fenced` when a
-        newer service owns the log, `OutcomeUnknown` when the commit failed half-way: then only a fresh read tells.
+        newer service owns the log, `OutcomeUnknown` when the commit failed half-way: then only a fresh read shows what
+        is in the log.
         An event that drops records puts stubs in their place in the same commit.
         """
 
     def answer(self, command_id: str) -> Answer | None:
-        """What was answered to a command id, if it was accepted before."""
+        """The answer to a command id, if the command was accepted before."""
 
     def is_newest(self, task_id: int, version: int) -> bool:
-        """Whether the last record of a task has this version, and was not dropped, without a look into archives.
+        """Whether the last record of a task has this version, and was not dropped. It does not look into archives.
 
-        What is archived counts as it was: who asks has read it, and lets nobody archive anything meanwhile.
+        An archived record counts as unchanged: the caller has read it, and keeps anything from being archived
+        meanwhile.
         """
 
     def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
-        """What there is of a user. It looks through the first records of all tasks.
+        """The personal data of a user in the log. It scans the first records of all tasks.
 
-        `known`: what a reader has found before; then only what came later is looked through. Raises `ChangedMeanwhile`
-        when something of what was found is gone.
+        `known`: what a reader has found before, so that only later records are scanned. Raises `ChangedMeanwhile` when
+        something of that is gone.
         """
 
     def destroy(self, keys: Collection[str]) -> None:
-        """Destroy these keys of users for ever; those that are gone already are passed over."""
+        """Destroy these keys of users for ever; keys that are gone already are skipped."""
 
     def delete_archived(self, limit: int) -> int:
-        """Delete at most so many rows of records that are archived; how many are left."""
+        """Delete at most `limit` rows of archived records; returns how many are left."""
 
     def maintain(self) -> None:
-        """What has to be done now and then between appends.
+        """Do the work that is due now and then between appends.
 
-        Raises `LogGone`, or `Fenced`, when nothing more can be appended.
+        Raises `LogGone` or `Fenced` when nothing more can be appended.
         """
 
     def close(self) -> None:
@@ -157,9 +160,9 @@ class EventLog(ReadableLog, Protocol):
 
 
 def already_appended(log: EventLog, facts: Sequence[Fact], expected: int) -> list[Recorded] | None:
-    """The records of `facts`, when the log ends with just these behind position `expected`; none when it does not.
+    """The records of `facts`, if the log ends with exactly these after position `expected`; else None.
 
-    An append that was told as failed can have happened all the same. What is stored may be encrypted, so the records
+    An append that reported a failure can have happened all the same. The stored form may be encrypted, so the records
     are compared as they are read.
     """
     if not facts or log.head().position != expected + len(facts):

@@ -1,4 +1,4 @@
-"""What is said of a log that is not as its writer made it."""
+"""Reports about a log that is not as its writer made it."""
 
 import re
 import sqlite3
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from ..errors import TasktrailError
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
-"""SQLite's complaint may repeat what it found in a damaged schema, which Python then cannot read."""
+"""SQLite's message may repeat bytes of a damaged schema, which Python then cannot decode."""
 
 
 def without_place(message: str, position: int) -> str:
-    """What an error says, where its position is told beside it."""
+    """An error's message without its position, for places that show the position separately."""
     return re.sub(rf"^Position {position}:? ", "", message)
 
 
@@ -20,23 +20,23 @@ class Fault(NamedTuple):
 
     position: int
     code: str
-    """schema, file, index, archive, chain, gap, stub, unreadable or answer; newer for what a newer version wrote."""
+    """schema, file, index, epoch, archive, chain, gap, stub, unreadable or answer; newer: a newer version wrote it."""
     message: str
 
 
 class Damage(NamedTuple):
-    """Stands where a row should be."""
+    """Takes the place of a row that cannot be read."""
 
     position: int
     reason: str
     last: int = 0
-    """Up to here nothing more is told; 0: only of this one."""
+    """The last position that it covers; 0: only `position`."""
     code: str = "unreadable"
     """As that of a `Fault`."""
     error: TasktrailError | None = None
-    """Why the system does not let it be read; nothing says then that it is damaged."""
+    """Why the system cannot read it; then it need not be damaged."""
 
     @property
     def end(self) -> int:
-        """The last position that it speaks of."""
+        """The last position that it covers."""
         return max(self.position, self.last)

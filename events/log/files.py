@@ -1,8 +1,8 @@
-"""The files of an open log: they are private, and they are still the ones that were opened.
+"""The files of an open log: keeps them private, and checks that they are still the ones that were opened.
 
-A file that was deleted or replaced lives on for the process that has it open. What is written to it then is fsynced and
-lost when the process ends. So the files are looked at before each commit, and again before it is acknowledged. Only
-`stat` is used: to open and close the log's file here would drop SQLite's locks on it.
+A deleted or replaced file lives on for the process that has it open. Anything written to it then is fsynced, and lost
+when the process ends. So the files are checked before each commit, and again before it is acknowledged. Only `stat` is
+used: opening and closing the log's file here would drop SQLite's locks on it.
 """
 
 import errno
@@ -22,9 +22,9 @@ PRIVATE_FOLDER = 0o700
 
 
 def create_private(path: Path) -> None:
-    """Make the file, empty, unless it is there: SQLite would ask the umask. What it makes beside it gets the same mode.
+    """Make the file, empty and private, unless it exists. SQLite would use the umask; its other files get this mode.
 
-    A file that is there is not opened: to close it again would take the locks away that SQLite has on it.
+    An existing file is not opened, because closing it would drop the locks that SQLite has on it.
     """
     with suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
@@ -35,7 +35,7 @@ def create_private(path: Path) -> None:
 
 
 def plain_file(path: str, flags: int) -> int:
-    """Opens a file of a folder that others may write to: a pipe in it would be waited for without end."""
+    """Open a regular file in a folder that others may write to. Raises `OSError` for a pipe, which may block."""
     handle = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -47,7 +47,7 @@ LARGEST_SMALL = 1 << 20
 
 
 def read_small(path: Path, most: int = LARGEST_SMALL) -> bytes:
-    """A small file of such a folder. Raises `OSError`, also for one that is larger than any of that kind."""
+    """The content of a small file in such a folder. Raises `OSError`, also if the file is larger than `most` bytes."""
     with open(path, "rb", opener=plain_file) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -56,7 +56,7 @@ def read_small(path: Path, most: int = LARGEST_SMALL) -> bytes:
 
 
 def try_to_write(folder: Path) -> None:
-    """Write and sync a byte in a folder, in a file without a name where the system can do that. Raises `OSError`."""
+    """Write and sync a byte in a folder, in a file without a name if the system supports that. Raises `OSError`."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"x")
         file.flush()
@@ -64,7 +64,7 @@ def try_to_write(folder: Path) -> None:
 
 
 def refuse_pipes(path: Path) -> None:
-    """Raises `sqlite3.OperationalError` where SQLite would wait for the other end of a pipe, for ever."""
+    """Raise `sqlite3.OperationalError` if one of the files is a pipe, on which SQLite would wait for ever."""
     for part in ("", "-journal", "-wal"):
         with suppress(OSError):
             if stat.S_ISFIFO(os.stat(f"{path}{part}").st_mode):  # noqa: PTH116 - one call
@@ -73,15 +73,15 @@ def refuse_pipes(path: Path) -> None:
 
 _PARTS = ("", "-wal", "-shm")
 _SHARED = 2
-"""The index file is memory that readers write to as well."""
+"""The place of the index file in `_PARTS`. Readers write to it, too, so a change of it does not matter."""
 _RESCUED = ".rescued"
 _MOST_RESCUED = 100
 _WAIT_FOR_READERS = 2000
-"""Milliseconds that saving what stands in the write-ahead log waits for those who read it."""
+"""Milliseconds that saving the write-ahead log waits for its readers."""
 
 
 class LogFiles:
-    """What the files of a log looked like last. While it is open, only its one writer changes them."""
+    """The last known state of a log's files. While the log is open, only its one writer changes them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,9 +90,9 @@ class LogFiles:
         self._touched = ""
 
     def fault(self, *, written: bool = False) -> str:
-        """What has happened to a file, in words; empty when all are there and none is shorter. Raises `OSError`.
+        """What happened to a file, in words; empty if all are there and none is shorter. Raises `OSError`.
 
-        `written`: the writer has just written to them, so how they look now is noted.
+        `written`: the writer has just written to them, so their present state is noted.
         """
         touched = ""
         for number, name in enumerate(self._names):
@@ -113,11 +113,11 @@ class LogFiles:
         return ""
 
     def overwritten(self) -> str:
-        """The file that somebody had written to at the last `fault`, in words; or nothing."""
+        """Which file another program had written to at the last `fault`, in words; else empty."""
         return f"{self._touched} was written to by another program while the service ran" if self._touched else ""
 
     def note(self, *, cut: bool = False) -> None:
-        """The writer may have written: how its own files look now. `cut`: it has made one shorter."""
+        """Note the state of the files after the writer may have written. `cut`: it has made one shorter."""
         for number, name in enumerate(self._names):
             with suppress(OSError):
                 found, seen = _look(name), self._seen[number]
@@ -125,10 +125,10 @@ class LogFiles:
                     self._seen[number] = found
 
     def rescue(self, conn: sqlite3.Connection) -> str:
-        """Save what only `conn` can still read; what was done, in words. Never raises.
+        """Save what only `conn` can still read. Returns in words what was done. Never raises.
 
-        The write-ahead log alone is gone: its records go into the log's file. The log's file is gone: a copy of it
-        takes another name in its place.
+        If only the write-ahead log is gone, its records go into the log's file. If the log's file is gone, a copy of
+        it is made under another name beside it.
         """
         try:
             state = [self._state(number) for number in range(2)]
@@ -139,12 +139,12 @@ class LogFiles:
             moved = self._moved_to()
             if moved and not self.path.exists():
                 return f"It was moved. {self._fold(conn, moved)}"
-            return self._copy(conn)  # beside the one that has taken its place, so that the next start cannot miss it
+            return self._copy(conn)  # beside the file that replaced it, so that the next start cannot miss it
         except (sqlite3.Error, OSError) as error:
             return f"Nothing could be saved: {error}."
 
     def _state(self, number: int) -> str:
-        """`there`, `gone` (deleted, moved or replaced: whole for the process that has it open) or `overwritten`."""
+        """`there`, `gone` (deleted, moved or replaced, but whole for the process that has it open) or `overwritten`."""
         seen = self._seen[number]
         try:
             found = _look(self._names[number])
@@ -165,7 +165,7 @@ class LogFiles:
         return f"All that stood in the write-ahead log was saved into {into}."
 
     def _moved_to(self) -> str:
-        """The place of the log's file when it only has another name now; empty when it has none or nobody can tell."""
+        """The place of the log's file if it was only moved; empty if it was deleted or this cannot be told."""
         with suppress(OSError):
             for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
                 with suppress(OSError):
@@ -190,7 +190,7 @@ class LogFiles:
 
 
 def refuse_rescued(path: Path) -> None:
-    """Raises `LogGone` when a service has saved a log beside `path`: somebody has to choose between the two."""
+    """Raise `LogGone` if a service has saved a log beside `path`: an operator has to choose between the two."""
     for rescued in rescued_logs(path):
         raise LogGone(
             f"{rescued} holds what a service saved when {path} was deleted or replaced under it",
@@ -200,7 +200,7 @@ def refuse_rescued(path: Path) -> None:
 
 
 def rescued_logs(path: Path) -> list[Path]:
-    """What services have saved beside `path`, the first first."""
+    """The logs that services have saved beside `path`, oldest first."""
     return [rescued for rescued in _rescued_names(path) if rescued.exists()]
 
 
@@ -209,9 +209,9 @@ def _rescued_names(path: Path) -> list[Path]:
 
 
 class HeadMark:
-    """The end of the log in a file of its own, written after each commit: it shows when the log has lost its end.
+    """The end of the log in a file of its own, written after each commit: it shows whether the log has lost its end.
 
-    It is not fsynced: after a power cut it may lag behind the log, never the other way round. It outlives a kill.
+    It is not fsynced: after a power cut it may be older than the log, never newer. It outlives a kill.
     """
 
     def __init__(self, log: Path) -> None:
@@ -220,7 +220,7 @@ class HeadMark:
             self._descriptor = os.open(mark_of(log), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def write(self, head: Head) -> None:
-        """The log ends here."""
+        """Note that the log ends here."""
         if self._descriptor >= 0:
             with suppress(OSError):
                 os.pwrite(self._descriptor, b"%020d %s\n" % (head.position, head.hash.hex().encode()), 0)
@@ -235,12 +235,12 @@ class HeadMark:
 
 
 def mark_of(log: Path) -> Path:
-    """Where the mark of a log is."""
+    """The path of a log's mark."""
     return log.with_name(f"{log.name}-head")
 
 
 def read_mark(log: Path) -> Head | None:
-    """The end that a log had; none when nothing tells."""
+    """The end that a log had; None without a readable mark."""
     try:
         position, digest = read_small(mark_of(log)).split()
         return Head(int(position), bytes.fromhex(digest.decode()))
@@ -252,12 +252,12 @@ _look = os.stat  # before and after each commit
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether they are of the same file."""
+    """Whether both are of the same file."""
     return one.st_ino == other.st_ino and one.st_dev == other.st_dev
 
 
 def sync(path: Path) -> None:
-    """Have what was written to a file, or the names in a folder, on the disk. Raises `OSError`."""
+    """Flush a file's content, or the names in a folder, to the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,11 +1,11 @@
-"""The free room in the pages of a SQLite file, in which copies of rows stay behind.
+"""Clears the free space in the pages of a SQLite file, where copies of deleted rows can remain.
 
-SQLite overwrites what is deleted where it stands then (`secure_delete`). But where pages become nearly empty it moves
-rows from one to another, and of a page that it writes anew it leaves the room between the list of rows and the rows as
-it was. So a copy of a row that has moved can outlive the row. SQLite itself clears that room only by a copy of the
-whole file (`VACUUM`). It never reads it, so nothing is lost if this is interrupted anywhere, or torn.
+SQLite overwrites a deleted row in its last place (`secure_delete`). But when pages become nearly empty, it moves rows
+from one to another. In a page that it rewrites, the space between the list of rows and the rows stays as it was. So a
+copy of a moved row can outlive the row. SQLite itself clears that space only by copying the whole file (`VACUUM`). It
+never reads the space, so an interrupted or torn write here loses nothing.
 
-In a process of its own for a file that is in use: whoever closes a file, drops all locks that its process has on it.
+A file in use is cleared by another process, because closing a file drops all locks that a process has on it.
 """
 
 import os
@@ -19,36 +19,36 @@ from time import monotonic
 _MAGIC = b"SQLite format 3\0"
 _FILE_HEADER = 100
 _AUTO_VACUUM = slice(52, 56)
-"""Not zero in a file with `auto_vacuum`: pages of it that are maps of others begin like pages with rows."""
+"""Not zero in a file with `auto_vacuum`, which has pages that are maps and begin like pages with rows."""
 _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 """First byte of a page with rows → length of its header."""
 _NUMBERS = Struct(">HH")
-"""How many rows there are, and where the first of their bytes is."""
+"""The number of rows, and the offset of their first byte."""
 _AT_ONCE = 256
 _LARGEST_PAGE = 1 << 16
 _ZEROS = bytes(_LARGEST_PAGE)
 _PATIENCE = 0.5
-"""Seconds that it waits for somebody else's lock."""
+"""Seconds to wait for another process's lock."""
 _WITHIN = 30.0
-"""Seconds that the process may take beyond those that it is given."""
+"""Seconds that the process may take beyond its own limit."""
 
 
 def clear_gaps(file: int, first: int = 1, seconds: float = 3600.0) -> int:
-    """Overwrite the free room in the pages from a number on, for so many seconds; which is the next, 0 if none is left.
+    """Overwrite the free space in the pages from `first` on, for `seconds`; returns the next page, 0 if none is left.
 
-    Nobody writes to the file meanwhile; one with `auto_vacuum` stays as it is. Raises `OSError`, and `ValueError` for
-    what is no file of SQLite.
+    Nothing may write to the file meanwhile. A file with `auto_vacuum` is left alone. Raises `OSError`, and `ValueError`
+    if it is not a SQLite file.
     """
     until = monotonic() + seconds
     header = os.pread(file, _FILE_HEADER, 0)
     if len(header) < _FILE_HEADER or not header.startswith(_MAGIC):
-        raise ValueError("it is no file of SQLite")
+        raise ValueError("it is not a SQLite file")
     if any(header[_AUTO_VACUUM]):
         return 0
     size = int.from_bytes(header[16:18])
     size = _LARGEST_PAGE if size == 1 else size
     pages = os.fstat(file).st_size // size
-    # Other pages begin with the number of a page; in a file of 137 GB the first byte of that may be one of these.
+    # Other pages begin with a page number; in a file of 137 GB the first byte of that may equal one of these kinds.
     kinds = {kind: length for kind, length in _HEADERS.items() if kind > pages >> 24}
     try:
         while first <= pages:
@@ -67,7 +67,7 @@ def clear_gaps(file: int, first: int = 1, seconds: float = 3600.0) -> int:
 
 
 def _gap(block: bytes, head: int, length: int, start: int, usable: int) -> tuple[int, int] | None:
-    """From where to where there is free room in a page that has anything in it."""
+    """The begin and end of a page's free space, if anything is left in there."""
     if not length:
         return None
     rows, content = _NUMBERS.unpack_from(block, head + 3)
@@ -75,14 +75,14 @@ def _gap(block: bytes, head: int, length: int, start: int, usable: int) -> tuple
     if not begin < end <= start + usable or block[begin:end] == _ZEROS[: end - begin]:
         return None
     if any(start + place < end for place in unpack_from(f">{rows}H", block, head + length)):
-        return None  # the page is damaged, and something may be there
+        return None  # the page is damaged, and a row may be there
     return begin, end
 
 
 def clear_gaps_of(log: Path, first: int, seconds: float) -> int:
-    """The same in another process, for a file that is in use, and whose write-ahead log is empty.
+    """The same in another process, for a file in use whose write-ahead log is empty.
 
-    Raises `OSError` and `subprocess.SubprocessError` if it could not be done.
+    Raises `OSError` and `subprocess.SubprocessError` if it fails.
     """
     command = [sys.executable, "-I", "-S", __file__, str(log.absolute()), str(first), str(seconds)]
     done = subprocess.run(
@@ -98,7 +98,7 @@ def clear_gaps_of(log: Path, first: int, seconds: float) -> int:
 
 
 def main(path: str, first: str, seconds: str) -> None:
-    """While it holds the lock nobody writes, and an empty write-ahead log is one that nobody folds into the file."""
+    """Clear the gaps under SQLite's lock: no one writes then, and an empty write-ahead log will not be folded."""
     conn = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_PATIENCE)
     conn.execute("BEGIN IMMEDIATE")
     if Path(f"{path}-wal").stat().st_size:
@@ -106,7 +106,7 @@ def main(path: str, first: str, seconds: str) -> None:
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     sys.stdout.write(str(clear_gaps(file, int(first), float(seconds))))
     sys.stdout.flush()
-    os._exit(0)  # nothing is closed: the file not before the lock is let go, the database never as if it were the last
+    os._exit(0)  # close nothing: the file would drop the lock, the database would act as the last user
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Many rows with few statements.
 
-At each statement Python lets other threads run while SQLite works, and then has to wait for its turn. A statement for
-each row, as `executemany` has it, makes two busy threads wait for each other at each row.
+At each statement Python lets other threads run while SQLite works, and then waits for its turn again. With one
+statement per row, as in `executemany`, two busy threads wait for each other at each row.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ from functools import cache
 from itertools import chain, islice
 
 _MOST = 64
-"""Rows in a statement. The numbers in use are the powers of two up to it, so that SQLite knows the statements."""
+"""The most rows in a statement. Only powers of two are used, so that SQLite finds the statements in its cache."""
 
 
 def insert_rows(conn: sqlite3.Connection, into: str, rows: Iterable[Sequence[object]]) -> None:
@@ -18,7 +18,7 @@ def insert_rows(conn: sqlite3.Connection, into: str, rows: Iterable[Sequence[obj
     coming = iter(rows)
     while part := list(islice(coming, _MOST)):
         columns, done = len(part[0]), 0
-        most = max(1, conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)  # SQLite may be built with few
+        most = max(1, conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)  # SQLite may be built for few
         while left := len(part) - done:
             number = 1 << min(left, most).bit_length() - 1
             values = list(chain.from_iterable(part[done : done + number]))

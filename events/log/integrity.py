@@ -1,6 +1,6 @@
-"""Whether log.db is what the log's writer made: its schema, its structure and indexes, and each row as it is stored.
+"""Checks that log.db is as the log's writer made it: its schema, its structure and indexes, and each stored row.
 
-Nothing here raises on damage: a fault is told with the position it was found at, 0 where it has none.
+Nothing here raises on damage: a `Fault` reports it with its position, or 0 if it has none.
 """
 
 import json
@@ -28,7 +28,7 @@ from .writers import newest_writer
 AT_ONCE = 20_000
 """A log of at most this many records is checked whole when it is opened."""
 _MOST = 100
-"""Faults of one kind: a damaged file has easily one for each row."""
+"""The most faults of one kind that are reported: a damaged file can easily have one for each row."""
 _PAGE = 5000
 _TYPES = (int, int, int, *(str,) * 7, int, int, int, str, bytes)
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
@@ -48,10 +48,10 @@ _LAST_EPOCH = """
 
 
 def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """What differs from the schema that the migrations make, to the letter."""
+    """Every difference from the schema that the migrations make."""
     try:
         found = objects(conn)
-        if masked := masked_in(found, TABLES):  # whoever reads it may come to no end
+        if masked := masked_in(found, TABLES):  # reading it may never end
             yield Fault(0, "schema", f"table {masked} is missing: a view has its name")
             return
         applied = conn.execute(APPLIED).fetchall()
@@ -88,14 +88,14 @@ def newer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     """Whether the service that started last may have recorded what this version cannot read."""
     try:
         writer = newest_writer(conn)
-    except (*UNREADABLE, TypeError, TasktrailError):  # the other checks find out
+    except (*UNREADABLE, TypeError, TasktrailError):  # the other checks report it
         return
     if writer is not None and writer.lacks:
         yield Fault(writer.position, "newer", writer.fault)
 
 
 def structure_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """What SQLite finds in the pages of the file: every table and index, and whether they say the same."""
+    """Faults that SQLite finds in the pages of the file: in tables and indexes, and where these disagree."""
     try:
         roots = dict(conn.execute("SELECT rootpage, name FROM sqlite_schema WHERE type = 'index'").fetchall())
         told = [line for (text,) in conn.execute(f"PRAGMA integrity_check({_MOST})") for line in text.splitlines()]
@@ -115,7 +115,7 @@ def structure_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def faults_in_front(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Rows at positions below the first: whoever goes by a task finds them, whoever goes through the log does not."""
+    """Rows at positions below the first: a search by task finds them, a walk through the log does not."""
     try:
         found = conn.execute(_IN_FRONT).fetchall()
     except UNREADABLE as error:
@@ -127,13 +127,13 @@ def faults_in_front(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Rows that are in no walk through the log: in front of the first, or of what is archived, with other values.
+    """Rows that no walk through the log meets: before the first position, or altered copies of archived records.
 
-    A crash leaves rows that are archived already, and a history is read from them where they are all of it.
+    A crash can leave rows that are archived already. A history is read from them if they are all of it.
     """
     yield from faults_in_front(conn)
     archives, after, told = Archives(conn), 0, 0
-    with suppress(TasktrailError):  # of archives that cannot be read it is told
+    with suppress(TasktrailError):  # `archive_faults` reports unreadable archives
         try:
             until = archives.until()
             while page := conn.execute(_LEFT_BEHIND, (after, until)).fetchall():
@@ -150,29 +150,29 @@ def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def _is_another(conn: sqlite3.Connection, archives: Archives, position: int) -> bool:
-    """Whether it still is: a service deletes such rows, and may forget what they hold."""
+    """Whether the row still differs: a service deletes such rows, and may forget what they hold."""
     row = conn.execute(f"{_SELECT} WHERE position = ?", (position,)).fetchone()
     return row is not None and row != archives.row(position)
 
 
 def can_be_rebuilt(faults: list[Fault]) -> bool:
-    """Whether the faults are such that an index only has to be made anew from its table.
+    """Whether rebuilding indexes from their tables would cure all faults.
 
-    Not so when pages are lost or stand in two places: giving back the pages of such an index may take a table's.
+    It would not if pages are lost or are in two places: freeing the pages of such an index may free a table's.
     """
     return all(fault.code == "index" and not _TREE.search(fault.message) for fault in faults)
 
 
 def damaged_indexes(faults: list[Fault]) -> tuple[str, ...]:
-    """The indexes that the faults speak of, by name."""
+    """The names of the indexes that the faults are about."""
     found = (_MISSING_ROW.search(fault.message) or _INDEX.search(fault.message) for fault in faults)
     return tuple(sorted({match[match.lastindex or 0] for match in found if match}))
 
 
 def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
-    """The stored values of each record, undecoded, its hash last; `Damage` where there is none to be had.
+    """The stored values of each record, undecoded, its hash last; `Damage` for records that cannot be read.
 
-    Text that is no UTF-8 comes with surrogates in it.
+    Text that is not UTF-8 comes with surrogates in it.
     """
     after: int | None = yield from _archived_rows(conn, 0)
     while after is not None:
@@ -187,16 +187,16 @@ def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
                 after = reached
                 continue
         yield from page
-        # Larger each time, whatever a damaged file says.
+        # Grows each time, even if a damaged file returns smaller positions.
         after = max(after + 1, page[-1][0]) if len(page) == _PAGE else None
 
 
 def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ...] | Damage, None, int]:
-    """Those in archives behind a position; answers with the position at which they end."""
+    """The rows in archives after a position; returns the position at which they end."""
     archives, last = Archives(conn), after
     try:
         segments = archives.segments()
-    except (*UNREADABLE, TasktrailError):  # told by `archive_faults`
+    except (*UNREADABLE, TasktrailError):  # reported by `archive_faults`
         return after
     for segment in segments:
         if segment.last <= after:
@@ -225,7 +225,7 @@ def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any,
 
 
 def _frame_of(archives: Archives, segment: KnownArchive, file: ArchiveFile, number: int) -> Iterable[tuple[Any, ...]]:
-    """The rows of a frame, from the file that has taken the place of the one that was opened if it is gone."""
+    """The rows of a frame. If the opened file is gone, they come from the file that has replaced it."""
     try:
         return file.frame(number)
     except FileNotFoundError:
@@ -236,7 +236,7 @@ def _frame_of(archives: Archives, segment: KnownArchive, file: ArchiveFile, numb
 
 
 def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ...] | Damage, None, int | None]:
-    """A page of which something cannot be read; answers with the position it ends at, none at the end of the log."""
+    """The rows of a page that cannot be read whole; returns the position at which it ends, None at the log's end."""
     for _ in range(_PAGE):
         try:
             found = conn.execute(_NEXT, (after,)).fetchone()
@@ -245,7 +245,7 @@ def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ..
             return _behind(conn, after)
         if found is None:
             return None
-        if found[0] <= after:  # asked for a larger one: a damaged page may lead back, for ever
+        if found[0] <= after:  # not larger, as was asked for: a damaged page may lead back, for ever
             yield Damage(
                 after + 1, f"position {found[0]} stands where a later one is due: the rest cannot be read in order"
             )
@@ -267,7 +267,7 @@ def _row(conn: sqlite3.Connection, position: int) -> tuple[Any, ...] | Damage:
 
 
 def _behind(conn: sqlite3.Connection, after: int) -> int | None:
-    """From where on the file can be read again; None: nowhere. Looked for by doubling, then by halving."""
+    """The position from which the file can be read again; None if there is none. It doubles steps, then halves them."""
 
     def can_read(position: int) -> bool:
         try:
@@ -288,7 +288,7 @@ def _behind(conn: sqlite3.Connection, after: int) -> int | None:
 
 
 def is_well_typed(row: tuple[Any, ...]) -> bool:
-    """STRICT tables promise it, but an intruder may change the tables first, and a disk may change bits."""
+    """Whether all values have their types. STRICT tables ensure it, unless they were altered or the disk flips bits."""
     return tuple(map(type, row)) == _TYPES and not any(map(_is_broken, (*row[3:10], row[13])))
 
 
@@ -303,10 +303,10 @@ def _is_broken(value: str) -> bool:
 
 
 def chain_faults(rows: Iterable[tuple[Any, ...] | Damage], stubs: StubCheck) -> Iterator[Fault]:
-    """Gaps, broken links, stubs that nothing explains, and rows that cannot be decoded.
+    """Gaps, broken links, unexplained stubs, and rows that cannot be decoded.
 
-    It takes the memory of what was dropped, as ranges. What the system does not let be read is no fault of the log, and
-    raises the error that says so.
+    It keeps the dropped positions in memory, as ranges. A record that the system cannot read is not a fault of the log:
+    its error is raised.
     """
     last, digest = 0, GENESIS
     wrong = list[Fault]()
@@ -332,7 +332,7 @@ def chain_faults(rows: Iterable[tuple[Any, ...] | Damage], stubs: StubCheck) -> 
         else:
             yield from _decoding_faults(row)
         last, digest = position, row[14]
-    yield from wrong  # last: it may be the record that explains them which was changed
+    yield from wrong  # last: maybe the record that explains them was changed, which is reported before
     for at, _dropped_at, message in stubs.faults():
         yield Fault(at, "stub", message)
 
@@ -343,7 +343,7 @@ def stub_check(conn: sqlite3.Connection) -> StubCheck:
     def drops(after: int) -> list[Drop]:
         try:
             return list(read_drops(conn, after, lenient=True))
-        except (*UNREADABLE, TasktrailError):  # then no stub is explained; what cannot be read is told by others
+        except (*UNREADABLE, TasktrailError):  # then no stub is explained; other checks report the unreadable record
             return []
 
     return StubCheck(drops)
@@ -358,7 +358,7 @@ def _decoding_faults(row: tuple[Any, ...]) -> Iterator[Fault]:
 
 
 def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """All of the above and below: everything but the rules of the state machine. Some microseconds for each record."""
+    """All checks except the rules of the state machine. They take some microseconds for each record."""
     yield from schema_faults(conn)
     yield from newer_faults(conn)
     yield from structure_faults(conn)
@@ -370,7 +370,7 @@ def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Whether each service that took the log is there as it was written, from the first to the one that starts last."""
+    """Epochs that are missing or altered, from the first service that took the log to the last one."""
     try:
         applied = conn.execute(APPLIED).fetchall()
         if not sums_rows(len(applied)):
@@ -384,7 +384,7 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         if row[0] != number:
             yield Fault(0, "epoch", f"epoch {number} is missing: epoch {row[0]} stands in its place")
             return
-        # The list of migrations grows: it was that long at some time.
+        # The sum covers the list of migrations as it was then, which may have been shorter.
         if not any(found == epoch_sum(tuple(row), applied[:known]) for known in range(len(applied), -1, -1)):
             yield Fault(0, "epoch", f"epoch {number}, or the list of migrations, is not as it was written")
     if last is not None and isinstance(last[0], int) and last[0] > len(rows):
@@ -394,8 +394,8 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def _archived_epoch(conn: sqlite3.Connection) -> tuple[Any] | None:
-    """The epoch of the service that started last, where no record of one is left in the table of events."""
-    with suppress(TasktrailError):  # told where it is read
+    """The epoch of the service that started last, if the table of events has no record of any."""
+    with suppress(TasktrailError):  # reported by the check that reads it
         for row in Archives(conn).of_kind_backwards("service_started"):
             with suppress(ValueError, AttributeError, RecursionError):
                 return (json.loads(row[13]).get("epoch"),)

@@ -1,4 +1,4 @@
-"""Whether what is encrypted of a log can be read, and what was erased cannot."""
+"""Checks that a log's encrypted data can be read, and that erased data cannot."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ _FINISH = msgspec.json.Decoder(ErasureFinished)
 
 
 class SomeRecords(NamedTuple):
-    """How many, and the position of the first."""
+    """The number of records, and the position of the first."""
 
     number: int
     first: int
@@ -28,10 +28,10 @@ NO_RECORDS = SomeRecords(0, 0)
 
 
 class KeyCheck:
-    """Holds the keys that records name against those that are there.
+    """Compares the keys that records name with those that exist.
 
-    A log is complete and unaltered without any key: a backup has none. So by itself only a key that should be gone is a
-    fault. It takes the memory of the names of all keys.
+    A log is complete and unaltered without any key: a backup has none. So only a key that should be gone is a fault by
+    itself. It keeps the names of all keys in memory.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -41,10 +41,10 @@ class KeyCheck:
         self._erased: dict[int, tuple[str, ...]] = {}
         """Position of an erasure → the keys that it destroyed."""
         self._finished: set[int] = set()
-        """Positions of those that are over."""
+        """Positions of the erasures that are finished."""
 
     def see(self, row: tuple[Any, ...]) -> None:
-        """The raw stored values of the next record. One that cannot be read is left to others."""
+        """Take in the raw stored values of the next record. An unreadable record is skipped: other checks report it."""
         position, event, data = row[0], row[3], row[13]
         if not isinstance(data, str):
             return
@@ -62,14 +62,14 @@ class KeyCheck:
             return
 
     def unreadable(self, log: LogReader, position: int) -> SomeRecords:
-        """Those of which nobody can read here what is personal, though the log knows of no erasure of them.
+        """The records whose personal data cannot be read here, although the log holds no erasure of it.
 
-        `log` is asked what was erased behind a position, the last one that was seen.
+        Erasures after `position`, the last one that was seen, are read from `log`.
         """
         lacking = [name for name in self._used if not self._keys.can_open(name)]
         if not lacking:
             return NO_RECORDS
-        # An erasure is recorded before its keys are destroyed: whatever is gone by now stands in the log by now.
+        # An erasure is recorded before its keys are destroyed: if a key is gone by now, the log has its erasure by now.
         head = log.head().position
         for at in log.newest_of(_ERASED, position, head, max(0, head - position)) if head > position else ():
             self._erased.update(
@@ -82,7 +82,7 @@ class KeyCheck:
         return SomeRecords(sum(one.number for one in found), min(one.first for one in found)) if found else NO_RECORDS
 
     def faults(self) -> Iterator[tuple[int, str]]:
-        """Keys that should be gone and are there: position of the erasure that destroyed them, and what is wrong."""
+        """Keys that should be gone but exist: the position of the erasure that destroyed them, and the fault."""
         for position in sorted(self._finished & self._erased.keys()):
             if number := sum(map(self._keys.can_open, self._erased[position])):
                 yield position, f"{number} of the keys that were destroyed here are there again: {self._keys.path}"

@@ -1,7 +1,7 @@
-"""The keys of users, in `keys.db` beside the log: with a key the personal parts of a user's records can be read.
+"""The keys of users, in `keys.db` beside the log: with its key the personal data of a user's records can be read.
 
-Each is stored encrypted under a master key, which lies in a file of its own. To destroy a key, all others are encrypted
-anew under another master key, in a new file that takes the old one's place. So an older copy of `keys.db` is of no use
+Each key is stored encrypted under a master key, which lies in a file of its own. To destroy a key, all others are
+encrypted anew under a new master key, in a new file that replaces the old one. So an older copy of `keys.db` is useless
 without an older copy of the master key.
 """
 
@@ -41,20 +41,20 @@ _INSERT = "INSERT INTO keys VALUES (?, ?, ?)"
 
 
 def encrypt(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
-    """A random nonce, and what only this key opens again, and only together with `bound`."""
+    """A random nonce, then the encrypted text, which only this key opens again, and only together with `bound`."""
     nonce = os.urandom(_NONCE)
     return nonce + cipher.encrypt(nonce, plain, bound)
 
 
 def decrypt(cipher: AESGCM, box: bytes, bound: bytes) -> bytes:
-    """What was encrypted. Raises `InvalidTag` when it is not what was encrypted, or was bound to something else."""
+    """The plain text. Raises `InvalidTag` if the box was altered, or was bound to something else."""
     return cipher.decrypt(box[:_NONCE], box[_NONCE:], bound)
 
 
 class Keys:
-    """The keys beside a log. There may be none; nothing is opened or made before it is needed.
+    """The keys beside a log. There may be none. Nothing is opened or made before it is needed.
 
-    Belongs to one thread at a time. A key that somebody else has destroyed is noticed at each `look`.
+    Belongs to one thread at a time. Each `look` notices keys that another process has destroyed.
     """
 
     def __init__(self, log: Path) -> None:
@@ -71,11 +71,11 @@ class Keys:
         return self.path.exists()
 
     def missing(self) -> KeysUnreadable:
-        """The error for a log in which something is encrypted, while there is no file of keys."""
+        """The error for a log with encrypted data but without a file of keys."""
         return KeysUnreadable(f"The log holds encrypted personal data, and {self.path} is not there", remedy=LOST_KEYS)
 
     def check(self) -> None:
-        """Raises `KeysUnreadable` where there is a file of keys that cannot be used."""
+        """Raise `KeysUnreadable` if there is a file of keys that cannot be used."""
         conn = self._connected()
         if conn is not None:
             self._opened_master()
@@ -83,9 +83,9 @@ class Keys:
                 self._plain(str(key[0]))
 
     def make(self, master: Path | None = None) -> None:
-        """Make the files, unless they are there; move the master key when it is to lie elsewhere from now on.
+        """Make the files unless they exist, and move the master key if it is to lie elsewhere from now on.
 
-        Also ends what was cut off when a key was destroyed. Raises `KeysUnreadable`.
+        This also completes an interrupted destruction of keys. Raises `KeysUnreadable`.
         """
         wanted = "" if master is None else str(master)
         try:
@@ -103,12 +103,12 @@ class Keys:
             raise self._unreadable(error) from error
 
     def look(self) -> None:
-        """Forget what is known by heart, if somebody has destroyed a key."""
+        """Drop the cached keys if another process has destroyed a key."""
         if self._conn is not None:
             self._connected()
 
     def cipher(self, key: str) -> AESGCM | None:
-        """The key of that name; none when it was destroyed, or is not among these. Raises `KeysUnreadable`."""
+        """The key of that name; None if it was destroyed or is not in the file. Raises `KeysUnreadable`."""
         if key not in self._ciphers:
             plain = self._plain(key)
             if plain is None:
@@ -117,7 +117,7 @@ class Keys:
         return self._ciphers[key]
 
     def can_open(self, key: str) -> bool:
-        """Whether there is a key of that name that can be used. It is not kept for that: there may be very many."""
+        """Whether there is a usable key of that name. It is not cached, because very many may be asked for."""
         try:
             return self._plain(key) is not None
         except KeysUnreadable:
@@ -131,7 +131,7 @@ class Keys:
         return tuple(str(row[0]) for row in self._fetch(conn, "SELECT id FROM keys WHERE user_id = ?", (user_id,)))
 
     def key_for(self, user_id: int, besides: Collection[str] = ()) -> str:
-        """The name of a user's key, none of `besides`. It is made when there is none; `settle` comes before its use."""
+        """The name of a user's key that is not in `besides`. It is made if there is none; use it after `settle`."""
         conn = self._connected()
         assert conn is not None, "`make` comes first"
         if self._of_user.get(user_id, "") in (*besides, ""):
@@ -140,12 +140,12 @@ class Keys:
         return self._of_user[user_id]
 
     def settle(self) -> None:
-        """The keys that were made are on the disk from here on. Raises `KeysUnreadable`."""
+        """Commit the new keys to the disk. Raises `KeysUnreadable`."""
         if self._conn is not None and self._conn.in_transaction:
             self._fetch(self._conn, "COMMIT")
 
     def destroy(self, keys: Collection[str]) -> None:
-        """Destroy these keys for ever; those that are not there any more are passed over. Raises `KeysUnreadable`."""
+        """Destroy these keys for ever; keys that are gone already are skipped. Raises `KeysUnreadable`."""
         if not self.exist():
             return
         try:
@@ -167,7 +167,7 @@ class Keys:
     # --- the file ---
 
     def _connected(self) -> sqlite3.Connection | None:
-        """A connection to the file that is there now: whoever destroys a key puts another one in its place."""
+        """A connection to the present file: destroying a key replaces the file."""
         try:
             status = os.stat(self._name)  # noqa: PTH116 - for each look
         except FileNotFoundError:
@@ -183,8 +183,8 @@ class Keys:
         return self._conn
 
     def _plain(self, key: str) -> bytes | None:
-        # Of the file that is there now: SQLite would take the journal of that one for a left one of the old file, and
-        # delete it.
+        # Use the present file: with the old one open, SQLite would take the new one's journal for a leftover and delete
+        # it.
         conn = self._connected()
         if conn is None:
             return None
@@ -194,7 +194,7 @@ class Keys:
         except KeysUnreadable:
             if self._connected() is conn:
                 raise
-            return self._plain(key)  # one was destroyed meanwhile: the others are under another master key now
+            return self._plain(key)  # a key was destroyed meanwhile, so all others are under a new master key
 
     def _fetch(
         self, conn: sqlite3.Connection, select: str, parameters: tuple[object, ...] = ()
@@ -212,13 +212,13 @@ class Keys:
         assert self._conn is not None
         name, key = secrets.token_hex(KEY_LENGTH // 2), secrets.token_bytes(_BYTES)
         wrapped = encrypt(self._opened_master(), key, name.encode())
-        if not self._conn.in_transaction:  # one for all new users of a batch
+        if not self._conn.in_transaction:  # one transaction for all new users of a batch
             self._fetch(self._conn, "BEGIN IMMEDIATE")
         self._fetch(self._conn, _INSERT, (name, user_id, wrapped))
         return name
 
     def _all(self) -> list[tuple[str, int, bytes]]:
-        """Name, user and key of all."""
+        """Name, user and key of each."""
         conn = self._connected()
         if conn is None:
             return []
@@ -229,13 +229,13 @@ class Keys:
         assert isinstance(wrapped, bytes)
         try:
             return decrypt(self._opened_master(), wrapped, name.encode())
-        except (InvalidTag, ValueError) as error:  # the latter: it is too short
+        except (InvalidTag, ValueError) as error:  # ValueError: it is too short
             raise self._unreadable(f"the key {name} is not as it was written") from error
 
     # --- the master key ---
 
     def _master_told(self) -> tuple[str, str]:
-        """Where the master key lies, empty for beside the keys; and its name."""
+        """The place of the master key, empty if it is beside the keys; and its name."""
         conn = self._connected()
         assert conn is not None
         ((name, file),) = self._fetch(conn, "SELECT id, file FROM master")
@@ -263,9 +263,9 @@ class Keys:
         return self._master
 
     def _rewrap(self, keys: Sequence[tuple[str, int, bytes]], told: str) -> None:
-        """Put a new file with these keys, under a new master key, in the place of the old one.
+        """Replace the file by a new one with these keys, under a new master key.
 
-        Killed at any moment, the file that is there has its master key: for a while both masters are in their file.
+        A kill at any moment leaves a file that has its master key: for a while both master keys are in theirs.
         """
         file = self._master_file(told)
         self._write(keys, file, told, _masters_in(file) if file.exists() else {})
@@ -273,7 +273,7 @@ class Keys:
 
     def _move_master(self, known: str, file: Path, wanted: str) -> None:
         there = self._master_file(wanted)
-        if there.exists() and known in _masters_in(there):  # somebody has moved it
+        if there.exists() and known in _masters_in(there):  # an operator has moved it
             conn = self._connected()
             assert conn is not None
             conn.execute("UPDATE master SET file = ?", (wanted,))
@@ -329,14 +329,14 @@ def _masters_in(file: Path) -> dict[str, bytes]:
     """Name and key of each line."""
     while True:
         seen, text = file.stat(), read_small(file).decode("ascii")
-        if os.path.samestat(seen, file.stat()):  # else it was replaced, and overwritten
+        if os.path.samestat(seen, file.stat()):  # otherwise it was replaced and overwritten
             break
     lines = (line.split() for line in text.splitlines())
     return {name: bytes.fromhex(key) for name, key in lines}
 
 
 def _write_masters(file: Path, masters: dict[str, bytes]) -> None:
-    """Put these in the place of what is in the file; its old bytes, which are what is destroyed, are overwritten."""
+    """Replace the master keys in the file by these. Its old bytes are overwritten, which destroys the old keys."""
     _clear_up(file)
     beside, old = _beside(file)
     create_private(beside)
@@ -352,21 +352,21 @@ def _write_masters(file: Path, masters: dict[str, bytes]) -> None:
 
 
 def _beside(file: Path) -> tuple[Path, Path]:
-    """Where what comes into the place of a file of masters is written, and where what is to be destroyed is kept."""
+    """Where the next version of a file of master keys is written, and where the old one is kept until it is wiped."""
     return file.with_name(f".{file.name}.new"), file.with_name(f".{file.name}.old")
 
 
 def _clear_up(file: Path) -> None:
-    """Destroy what a kill has left beside a file of masters: each may hold one that was to be destroyed."""
+    """Destroy the files that a kill has left beside a file of master keys: each may hold a key to be destroyed."""
     beside, old = _beside(file)
     _wipe(beside)
-    if old.exists() and file.exists() and old.samefile(file):  # the very file that is in use
+    if old.exists() and file.exists() and old.samefile(file):  # the same file, still in use
         old.unlink()
     _wipe(old)
 
 
 def _wipe(file: Path) -> None:
-    """Overwrite and delete. What a disk has kept of it elsewhere, nobody can reach this way."""
+    """Overwrite and delete a file. Copies that the disk itself keeps elsewhere cannot be reached this way."""
     with suppress(FileNotFoundError):
         with file.open("r+b") as opened:
             opened.write(bytes(file.stat().st_size))
@@ -376,7 +376,7 @@ def _wipe(file: Path) -> None:
 
 
 def _says_nothing_of_the_keys(error: object) -> bool:
-    """Whether a file could not be reached: whoever takes keys for lost then gives up what can be read."""
+    """Whether the error only means that a file cannot be reached. Its keys must not be given up as lost then."""
     if isinstance(error, OSError):
         return not isinstance(error, FileNotFoundError)
     name = getattr(error, "sqlite_errorname", "")

@@ -1,4 +1,4 @@
-"""Facts → the rows that are to be stored behind the head of a log, each with its hash, and their records."""
+"""Facts → the rows to be stored after the head of a log, each with its hash, and their records."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -15,7 +15,7 @@ from .rows import from_row, to_row
 def linked(
     facts: Sequence[Fact], head: Head, encryption: Encryption | None
 ) -> tuple[list[tuple[Any, ...]], list[Recorded]]:
-    """Rows, each with its hash last, and records. With `encryption`, what is personal is stored encrypted."""
+    """Rows, each with its hash last, and records. With `encryption`, personal data is stored encrypted."""
     records: list[Recorded] = []
     rows: list[tuple[Any, ...]] = []
     digest = head.hash
@@ -27,6 +27,6 @@ def linked(
             row = encryption.stored(fact, row)
         digest = link_row(digest, row)
         rows.append((*row, digest))
-        lost = encryption is not None and is_lost(row)  # whoever is told must not know more than the log
+        lost = encryption is not None and is_lost(row)  # nobody may be given more than is in the log
         records.append(from_row(row, digest) if lost else record_at(fact, position, digest))
     return rows, records

@@ -12,13 +12,13 @@ from typing import Self
 from ..errors import MOUNT_FOR_WRITING, DataInUse, InvalidPath
 
 _announced: dict[Path, str] = {}
-"""Locks that this process is about to take, and as what. The file may name another one until then."""
+"""Locks that this process is about to take → its role. The file may name another process until then."""
 
 
 def holder(path: Path) -> int | None:
     """The process of this machine that the lock file names, if it is alive.
 
-    The lock is not tried: to try it is to hold it for a moment, and a service that starts just then would be refused.
+    The lock is not tried: trying would hold it for a moment, and a service that starts just then would be refused.
     """
     try:
         _word, pid, _on, host, *_as = path.read_text().split()
@@ -27,7 +27,7 @@ def holder(path: Path) -> int | None:
         return None
     try:
         os.kill(number, 0)
-    except PermissionError:  # of another user, and alive
+    except PermissionError:  # another user's, and alive
         pass
     except (OSError, OverflowError):
         return None
@@ -35,7 +35,7 @@ def holder(path: Path) -> int | None:
 
 
 def role(path: Path) -> str:
-    """As what the process of `holder` has the folder: `serve`, `run`, `program`, ...; empty where that is not said."""
+    """The role in which the process of `holder` has the folder: `serve`, `run`, `program`, …; empty if not given."""
     try:
         _, _, what = path.read_text().rpartition(" as ")
     except (OSError, ValueError):
@@ -44,14 +44,14 @@ def role(path: Path) -> str:
 
 
 def announce(path: Path, what: str) -> list[Path]:
-    """Name this process in the lock file, before it holds the lock, unless a living one is named there.
+    """Name this process in the lock file before it holds the lock, unless a living process is named there.
 
     Another process that comes meanwhile sees that a service is starting, and waits. Only the lock keeps others out.
-    Returns the folders that were made for it, the inner first.
+    Returns the folders that were made for the file, innermost first.
     """
     _announced[path] = what
     made = [folder for folder in path.parents if not os.path.lexists(folder)]
-    with suppress(OSError):  # a process that cannot write here gets its error from the lock
+    with suppress(OSError):  # if nothing can be written here, taking the lock raises the error
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if holder(path) is None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -63,12 +63,12 @@ def announce(path: Path, what: str) -> list[Path]:
 
 
 def withdraw(path: Path, made: list[Path]) -> None:
-    """Take back what `announce` has made: the folders, while nothing but the lock file is there and nobody has it."""
+    """Undo `announce`: delete the folders that it made, if only the lock file is in them and no other holds it."""
     _announced.pop(path, None)
     with suppress(OSError, DataInUse, InvalidPath):
         if not made or list(path.parent.iterdir()) != [path] or holder(path) != os.getpid():
             return
-        with DataLock(path):  # whoever has opened the file already sees that it is another one
+        with DataLock(path):  # a process that has the file open will see that it is gone
             path.unlink()
         for folder in made:
             folder.rmdir()
@@ -79,7 +79,7 @@ def _line(what: str) -> bytes:
 
 
 def unopened(path: Path, error: OSError) -> InvalidPath:
-    """A file in the data folder by which processes know of each other cannot be opened, or made."""
+    """The error for a file in the data folder, such as the lock, that cannot be opened or made."""
     match error.errno:
         case errno.EROFS:
             remedy = MOUNT_FOR_WRITING
@@ -91,7 +91,7 @@ def unopened(path: Path, error: OSError) -> InvalidPath:
 
 
 def _locked(path: Path) -> int:
-    """The file at the path, made when missing, with its lock. Raises `InvalidPath` and `DataInUse`."""
+    """Open the file at the path, make it if missing, and lock it. Raises `InvalidPath` and `DataInUse`."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -113,15 +113,15 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 class DataLock:
-    """The lock of a data folder. The kernel lets go when the process ends, however it ends; the file may stay.
+    """The lock of a data folder. The kernel releases it when the process ends, however it ends; the file may stay.
 
-    `what` is told to others: by default what this process has announced, or else `program`.
+    `what` is the role that others see: by default the one that this process has announced, or else `program`.
     """
 
     def __init__(self, path: Path, what: str = "") -> None:
         self._path = path
         self._fd = _locked(path)
-        while not _is_at(path, self._fd):  # taken away between the two
+        while not _is_at(path, self._fd):  # deleted or replaced in between
             os.close(self._fd)
             self._fd = _locked(path)
         with suppress(OSError):  # a full disk: the line is for people, the lock is the kernel's

@@ -32,18 +32,18 @@ class MemoryEventLog:
         self.rebuilt: tuple[str, ...] = ()
 
     def taken_over(self) -> Self:
-        """The same records in the hands of a newer service: appends through this object are refused from now on."""
+        """The same records, owned by a newer service: appends through this object are refused from now on."""
         newer = copy(self)  # the containers are shared
         newer.epoch = len(self._owners) + 1
         self._owners.append(newer.epoch)
         return newer
 
     def last_owned(self) -> float:
-        """Now."""
+        """0: nobody else can take it."""
         return 0.0
 
     def head(self) -> Head:
-        """Where the log ends."""
+        """The end of the log."""
         last = self._records[-1] if self._records else None
         return Head(last.position, last.hash) if last else Head(0, GENESIS)
 
@@ -73,12 +73,12 @@ class MemoryEventLog:
         return records
 
     def _dropped_by(self, record: Recorded) -> list[Recorded]:
-        """The records that an event drops. Raises `LogCorrupt` if they are other ones than it says."""
+        """The records that an event drops. Raises `LogCorrupt` if they are not those that it says."""
         assert isinstance(record.event, DROPS)
         old = [self._records[position - 1] for position in numbers_of(record.event.positions)]
         left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in old)
         if digest_of(left) != record.event.stubs:
-            raise LogCorrupt(f"The records that are to be dropped at {record.position} are other ones")
+            raise LogCorrupt(f"The records to be dropped at {record.position} do not match its digest")
         return old
 
     def _drop(self, old: list[Recorded]) -> None:
@@ -90,11 +90,11 @@ class MemoryEventLog:
         self._answers = {name: answer for name, answer in self._answers.items() if answer.position not in gone}
 
     def drops(self, after: int = 0) -> list[Drop]:
-        """The records behind a position that have dropped others."""
+        """The records after a position that have dropped others."""
         return [Drop(one.position, one.event) for one in self._records[after:] if isinstance(one.event, DROPS)]
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first."""
+        """The positions of the newest records of a kind after `after`, up to `until`, newest first."""
         found = (one.position for one in reversed(self._records[after:until]) if one.name == event)
         return list(islice(found, limit))
 
@@ -127,15 +127,15 @@ class MemoryEventLog:
         yield from self._records[after:end]
 
     def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """The same: nothing is gained here by leaving anything out."""
+        """The same as `read`: leaving fields out would gain nothing here."""
         return self.read(after, limit)
 
     def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all are read
-        """All up to a position: nothing is gained here, either."""
+        """All records up to a position: leaving some out would gain nothing here."""
         return self.read(limit=until)
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
         own = list(self._by_task.get(task_id, ()))
         if adjusted:
             own += self._adjustments.get(task_id, ())
@@ -153,7 +153,7 @@ class MemoryEventLog:
         return sorted((one for one in found if one.position <= until), key=lambda record: record.position)
 
     def answer(self, command_id: str) -> Answer | None:
-        """What was answered to a command id, if it was accepted before."""
+        """The answer to a command id, if the command was accepted before."""
         return self._answers.get(command_id)
 
     def is_newest(self, task_id: int, version: int) -> bool:

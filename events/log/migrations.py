@@ -1,6 +1,6 @@
 """The migrations of log.db. A migration's function name is its identity: never rename one.
 
-Only who makes or changes a schema imports this: sqlite-utils takes longer to import than a log to open.
+This is imported only to make or change a schema: importing sqlite-utils takes longer than opening a log.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from .chain import checksum
 from .schema import ADJUSTED_TASK, APPLIED, IS_ADJUSTMENT, NAMES, SET, Objects, epoch_sum, objects
 
 migrations = Migrations(SET)
-# As `sqlite_utils` makes them today; they must not look otherwise because a later version of it does so.
+# As `sqlite_utils` makes them today. A later version of it must not make them look different.
 _LIST = """CREATE TABLE IF NOT EXISTS "_sqlite_migrations" (
    "id" INTEGER PRIMARY KEY,
    "migration_set" TEXT,
@@ -28,7 +28,7 @@ _LIST_INDEX = """CREATE UNIQUE INDEX IF NOT EXISTS "idx__sqlite_migrations_migra
 def create_log(db: Database) -> None:
     """The events, the answers to command ids, and the epochs of services.
 
-    STRICT, so that SQLite checks types. The unique indexes are promises, not speed: one version once, one end a life.
+    STRICT, so that SQLite checks types. The unique indexes are constraints: each version exists once, a life ends once.
     """
     for statement in (
         """
@@ -82,13 +82,13 @@ def create_log(db: Database) -> None:
 
 @migrations()
 def find_adjustments(db: Database) -> None:
-    """What adjusts a task stands among the service's records, and is found without reading them all."""
+    """An index on adjustments of a task, which stand among the service's records."""
     db.execute(f"CREATE INDEX adjustments ON events ({ADJUSTED_TASK}) WHERE {IS_ADJUSTMENT}")
 
 
 @migrations()
 def sum_rows(db: Database) -> None:
-    """The hash chain covers the events. A sum in each other row shows that its values are those that were written."""
+    """A sum in each row of answers and epochs, which the hash chain does not cover: it reveals an altered row."""
     for statement in (
         "CREATE TEMP TABLE old_answers AS SELECT * FROM answers",
         "CREATE TEMP TABLE old_epochs AS SELECT * FROM epochs",
@@ -127,7 +127,7 @@ def sum_rows(db: Database) -> None:
 
 @migrations()
 def drop_records(db: Database) -> None:
-    """A record may give way to a stub, once another one that says so is the last of the log: in one commit with it."""
+    """A stub may replace a record while the event that drops it is the last of the log, so in the same commit."""
     db.execute("CREATE INDEX drops ON events (position) WHERE event = 'tasks_forgotten'")
     db.execute("DROP TRIGGER events_are_not_deleted")
     db.execute(
@@ -141,7 +141,7 @@ def drop_records(db: Database) -> None:
 
 @migrations()
 def archive_records(db: Database) -> None:
-    """The beginning of the log may be in archives. Only what these say is in them may be deleted, besides for stubs."""
+    """The beginning of the log may be in archives. Besides dropped records, only archived ones may be deleted."""
     db.execute(
         """
         CREATE TABLE archives (
@@ -168,7 +168,7 @@ def archive_records(db: Database) -> None:
 
 @migrations()
 def find_in_archives(db: Database) -> None:
-    """Which archives have records of a kind, or of a task. For those that are there already a start fills it in."""
+    """Which archives have records of a kind, or of a task. A start fills this in for archives that exist already."""
     db.execute(
         """
         CREATE TABLE archived_kinds (
@@ -190,7 +190,7 @@ def find_in_archives(db: Database) -> None:
 
 
 def apply(conn: sqlite3.Connection, until: int | None = None) -> None:
-    """Bring the schema of a log, or of an empty file, up to date, or to where so many migrations have made it."""
+    """Bring the schema of a log, or of an empty file, up to date, or only to the state after `until` migrations."""
     db = Database(conn, execute_plugins=False)
     with db.atomic():
         db.execute(_LIST)
@@ -199,7 +199,7 @@ def apply(conn: sqlite3.Connection, until: int | None = None) -> None:
 
 
 def made_by(number: int) -> Objects:
-    """What a log has in its schema after the first `number` migrations."""
+    """The schema of a log after the first `number` migrations."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
         apply(conn, number)
         return objects(conn)

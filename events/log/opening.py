@@ -1,4 +1,4 @@
-"""Opens a log by its place in the data folder: the one function for whoever writes it, and the one for who reads it."""
+"""Opens a log by its place in the data folder: one function for its writer, one for its readers."""
 
 from datetime import datetime
 from importlib import import_module
@@ -20,10 +20,10 @@ def open_log(
     master: Path | None = None,
     accept_lost_keys: bool = False,
 ) -> EventLog:
-    """The log at that place, to write it: an older service's next append is refused.
+    """Open the log at that place for writing: an older service's next append is refused.
 
-    `encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies; `accept_lost_keys`: do
-    not refuse a log of which keys are missing.
+    `encrypted`: encrypt the personal data of new tasks; `master`: the file of the master key; `accept_lost_keys`: do
+    not refuse a log whose keys are missing.
     """
     if is_address(place):
         need_client()
@@ -44,12 +44,12 @@ def read_log(place: Path) -> LogReader:
 
 
 def has_no_log(place: Path) -> bool:
-    """Whether no log was ever begun in a file there. Of one on PostgreSQL, only its database knows."""
+    """Whether no log was ever begun in a file there. Always false for PostgreSQL, where only the database knows."""
     return not place.exists() if is_address(place) else not is_begun_in_file(place)
 
 
 def is_begun(place: Path) -> bool:
-    """Whether there is a log at that place; otherwise a new one would be begun. Raises `LogUnreachable`."""
+    """Whether there is a log at that place; if not, opening it begins one. Raises `LogUnreachable`."""
     if is_address(place) and place.exists():
         need_client()
         from .postgresql.reader import is_begun as has_log  # noqa: PLC0415 - its library is optional
@@ -59,10 +59,10 @@ def is_begun(place: Path) -> bool:
 
 
 def need_client() -> None:
-    """Raises `ConfigurationError` where the library is not installed that talks to PostgreSQL."""
+    """Raise `ConfigurationError` if the library that talks to PostgreSQL is not installed."""
     try:
         import_module("psycopg")
-    except ImportError as error:  # it is not there, or finds no libpq
+    except ImportError as error:  # it is missing, or finds no libpq
         raise ConfigurationError(
             f"The log is on PostgreSQL, and the library that talks to it cannot be used: {error}",
             field="log",

@@ -1,8 +1,8 @@
-"""What is personal in a record, and the form in which a record is stored that keeps it encrypted.
+"""The personal data in a record, and the stored form of a record in which that is encrypted.
 
-Such a record has what is personal of its event, its actor and its reason in one text at the beginning of its payload,
-`{"personal":"KEY:…",…`. Everything else stays readable. Without the key the same event comes out, with fixed values in
-the place of what was personal: all folds of it agree, and none of its types is broken.
+Such a record has the personal parts of its event, its actor and its reason in one text at the beginning of its payload,
+`{"personal":"KEY:…",…`. Everything else stays readable. Without the key the same event is read, with fixed values in
+place of the personal ones: all folds of it agree, and each value has the right type.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ KEY_LENGTH = 16
 """Characters of a key's name."""
 _BOX_AT = len(BEGINS) + KEY_LENGTH + 1
 _HIDDEN = "[personal]"
-"""Stands in the columns of actor and reason where there is one."""
+"""Stands in the columns of actor and reason if there is one."""
 
 _CREATED: dict[str, Any] = {
     "input_file": ERASED,
@@ -59,11 +59,11 @@ PERSONAL: dict[str, dict[str, Any]] = {
     "schedule_added": {f"task.{field}": value for field, value in _CREATED.items()},
     "source_added": {"inputs": (), "to": ERASED, "task": {}},
 }
-"""Tag of an event → what is personal of it, with what takes its place. A dot leads into a part of the event."""
+"""Tag of an event → its personal fields, each with the value that replaces it. A dot leads into a part of the event."""
 
 
 class PersonalFields(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is personal of one record."""
+    """The personal data of one record."""
 
     fields: dict[str, msgspec.Raw] = {}
     actor: str = ""
@@ -79,7 +79,7 @@ _TAG, _ACTOR, _REASON, _DATA = 3, 5, 6, 13
 
 
 def divided(row: _Row) -> tuple[_Row, bytes]:
-    """The row without what is personal, and that."""
+    """The row without its personal data, and that data, encoded."""
     tag, actor, reason, data = row[_TAG], row[_ACTOR], row[_REASON], row[_DATA]
     rest, taken = _FIELDS.decode(data), {}
     for path in PERSONAL.get(tag, ()):
@@ -102,32 +102,32 @@ def divided(row: _Row) -> tuple[_Row, bytes]:
 
 
 def stored(bare: _Row, key: str, box: str) -> _Row:
-    """The row as it is stored: without what is personal, with the name of its key and the encrypted text."""
+    """The row as it is stored: without personal data, with the name of its key and the encrypted text."""
     data: str = bare[_DATA]
     return (*bare[:_DATA], f'{BEGINS}{key}:{box}"{"" if data == "{}" else ","}{data[1:]}')
 
 
 def is_lost(row: _Row) -> bool:
-    """Whether the key was gone already when the record was stored, so that nobody could ever read it."""
+    """Whether the key was gone already when the record was stored, so that its personal data could never be read."""
     data: str = row[_DATA]
     return data.startswith(BEGINS) and data.startswith('"', _BOX_AT)
 
 
 def box_of(row: _Row) -> tuple[str, str]:
-    """The name of the key of such a row, and the encrypted text."""
+    """The name of the key of a row in the stored form, and the encrypted text."""
     data: str = row[_DATA]
     return data[len(BEGINS) : _BOX_AT - 1], data[_BOX_AT : data.index('"', _BOX_AT)]
 
 
 def bound_to(row: _Row) -> bytes:
-    """What the encrypted text belongs to: it cannot be moved to another record."""
+    """The identity of the record to which the encrypted text is bound: it cannot be moved to another one."""
     return b"%d %d %d %b" % (row[0], row[1], row[2], row[_TAG].encode())
 
 
 def whole(row: _Row, secret: bytes | None) -> _Row:
-    """The row as it was before anything was encrypted; without the secret, with fixed values in its place.
+    """The row as it was before encryption; without the secret, with fixed values instead.
 
-    Raises `msgspec.MsgspecError`, and `ValueError`, for one that is not of this form.
+    Raises `msgspec.MsgspecError` and `ValueError` for a row that is not of this form.
     """
     rest = _FIELDS.decode(row[_DATA])
     del rest["personal"]
@@ -153,7 +153,7 @@ def whole(row: _Row, secret: bytes | None) -> _Row:
 
 
 def erased(row: _Row) -> _Row:
-    """The row with fixed values in the place of what is encrypted. Raises `LogCorrupt`."""
+    """The row with fixed values in place of encrypted data. Raises `LogCorrupt`."""
     try:
         return whole(row, None)
     except (msgspec.MsgspecError, ValueError, KeyError) as error:

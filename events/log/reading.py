@@ -1,4 +1,4 @@
-"""Reads records in the order of their positions or of a task: from the table, and what it lacks from archives."""
+"""Reads records by position or by task: from the table, and from archives where the table lacks them."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ _PAGE = 5000
 def fetch(
     conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] | dict[str, object] = ()
 ) -> list[tuple[Any, ...]]:
-    """All rows that are asked for. What SQLite says of damage is told as ours."""
+    """All rows of a query. Damage and operational errors that SQLite reports are raised as errors of ours."""
     try:
         return conn.execute(statement, parameters).fetchall()
     except sqlite3.OperationalError as error:
@@ -39,7 +39,7 @@ def fetch(
 
 
 def read_head(conn: sqlite3.Connection) -> Head:
-    """Where the log of this connection ends."""
+    """The end of this connection's log."""
     rows = fetch(conn, "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
     return Head(*rows[0]) if rows else Head(0, GENESIS)
 
@@ -51,9 +51,9 @@ def pages(
     columns: str = "",
     of_archived: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple,
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows in order of position, which is the first column, in transactions of a page each.
+    """Rows in order of position, which is the first column, each page in a transaction of its own.
 
-    `of_archived` picks the same columns of a whole row.
+    `of_archived` picks the same columns from a whole row.
     """
     select = f"SELECT {columns} FROM events" if columns else SELECT  # noqa: S608 - names of columns, of ours
     archives = Archives(conn)
@@ -76,9 +76,9 @@ def pages(
 
 
 def gapless(page: Iterable[tuple[Any, ...]], after: int) -> Iterator[tuple[Any, ...]]:
-    """Rows, of which the first column is the position. Raises `LogCorrupt` where one behind `after` is missing."""
+    """The rows, whose first column is the position. Raises `LogCorrupt` if a position after `after` is missing."""
     for position, row in enumerate(page, after + 1):
-        if row[0] != position:  # never skip over what is not there
+        if row[0] != position:  # never skip a missing record
             raise LogCorrupt(f"Position {position} of the log is missing: position {row[0]} stands in its place")
         yield row
 
@@ -109,26 +109,26 @@ class _Whole(msgspec.Struct, array_like=True, tag="", forbid_unknown_fields=True
     hash: str
 
 
-_ENCRYPTED = f"(data >= '{BEGINS}' AND data < '{BEGINS[:-1]}#')"  # what begins so, in less time than `substr` takes
+_ENCRYPTED = f"(data >= '{BEGINS}' AND data < '{BEGINS[:-1]}#')"  # data that begins with it; quicker than `substr`
 _IN_ONE = """
     '["' || event || '",' || task_id || ',' || version || ',' || data || ',"' || recorded_at
     || '","","","","","",0,0,' || position || ']'
 """
-"""Not by `printf`, for which a text ends at a NUL."""
+"""Not with `printf`, which ends a text at a NUL."""
 _JOINED = f"concat({_IN_ONE.replace('||', ',')})" if sqlite3.sqlite_version_info >= (3, 44) else _IN_ONE
-"""At once, which takes half as long, where SQLite can do that."""
+"""With one `concat` where SQLite has it, which takes half as long."""
 _TO_FOLD = f"""
     SELECT iif(task_id AND NOT {_ENCRYPTED}, {_JOINED}, json_array('', {", ".join(COLUMNS)}, hex(hash)))
     FROM events WHERE position > ? ORDER BY position LIMIT ?
 """  # noqa: S608 - our own names
-"""One text for each row: a column costs as much as to decode an event does. It begins with the event's tag.
+"""One JSON text for each row, because a column costs as much as decoding an event. It begins with the event's tag.
 
-Of events of tasks only what a fold needs is told. What a text in there might break is noticed: then it is no such JSON.
+For events of tasks it holds only what a fold needs. If a text in a row breaks the JSON, decoding notices that.
 """
 
 
 def _record_of(tag: str, cls: type[Any]) -> type[Any]:
-    """Records whose event is of this class, as they are told to a fold."""
+    """The class of records with this event, in the form that a fold gets."""
     return msgspec.defstruct(
         f"{cls.__name__}Record",
         [("event", cls)],
@@ -147,7 +147,7 @@ _TOLD = msgspec.json.Decoder(Union[_Whole, *(_record_of(tag, cls) for cls, tag i
 def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
     """Decoded records in order of position: see `ReadableLog.read_to_fold`.
 
-    What is archived is read whole, and all from the first row on that is not as expected: that says what is wrong.
+    Archived records are read whole. So are all records from the first unexpected row on: that read says what is wrong.
     """
     archives, decode_told = Archives(conn), _TOLD.decode
     after = max(after, 0)
@@ -162,7 +162,7 @@ def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decryp
             continue
         try:
             page = fetch(conn, _TO_FOLD, (after, min(_PAGE, until - after)))
-        except LogCorrupt:  # a text that is no UTF-8, for one
+        except LogCorrupt:  # such as a text that is not UTF-8
             break
         as_expected = bool(page)
         for (text,) in page:
@@ -184,9 +184,9 @@ def _whole(row: _Whole, decrypt: Decrypt) -> Recorded:
 
 _LATER_ONES = f"{SELECT} WHERE task_id IN (SELECT value FROM json_each(?)) AND version > 1 AND position <= ?"  # noqa: S608 - our own names
 _STRETCH = 20_000
-"""Positions that are looked through at once."""
+"""Positions that are scanned at once."""
 _MANY = 5_000
-"""Tasks. Where more have such fields, it is quicker to read all records than to look these up."""
+"""Tasks. If more have such fields, reading all records is quicker than looking theirs up."""
 
 
 def read_what_may_concern(
@@ -194,10 +194,10 @@ def read_what_may_concern(
 ) -> Iterator[Recorded]:
     """Decoded records: see `ReadableLog.read_what_may_concern`.
 
-    SQLite finds them without the interpreter, which others need.
+    SQLite finds them without holding Python's interpreter, which other threads need.
     """
     has_field = " OR ".join("instr(data, ?)" for _ in prefixes)
-    # With `+` these positions alone are walked. By an index, each stretch would be sought among all records of a task.
+    # With `+` SQLite scans only these positions. By an index it would search each range among all records of a task.
     statement = f"""
         {SELECT} WHERE position > ? AND position <= ? AND (
             position = 1 OR +task_id = 0 OR +task_id IN (SELECT value FROM json_each(?))
@@ -214,7 +214,7 @@ def read_what_may_concern(
         if len(tasks) > _MANY:
             break
         rows += fetch(conn, _LATER_ONES, (_as_json(begun), last))
-        if after < archives.until():  # perhaps only now: it is noted before anything is deleted here
+        if after < archives.until():  # maybe only now: archives are noted before rows are deleted
             break
         yield from (from_row(row[:14], row[14], decrypt) for row in sorted(rows))
         after = last
@@ -226,7 +226,7 @@ def _as_json(tasks: Sequence[int]) -> str:
 
 
 def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjusted: bool = False) -> list[Recorded]:
-    """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
+    """Decoded records of one task in order of position; with `adjusted`, also the service's adjustments of it."""
     where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
     rows = fetch(conn, f"{SELECT} WHERE {where}", {"task_id": task_id})
     if not any(row[1] == task_id and row[2] == 1 for row in rows):
@@ -270,7 +270,7 @@ def version_at(conn: sqlite3.Connection, task_id: int, position: int = MAX_INTEG
 
 
 def newest_of(conn: sqlite3.Connection, event: str, after: int, until: int, limit: int) -> list[int]:
-    """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+    """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
     wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
     rows = fetch(conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
     found = [int(row[0]) for row in rows]
@@ -286,14 +286,14 @@ def newest_of(conn: sqlite3.Connection, event: str, after: int, until: int, limi
 
 
 def joined(archived: Iterable[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows from archives, and those of the table behind them: some may still be in both."""
+    """Rows from archives, then those of the table that follow them: some may still be in both."""
     rows = list(archived)
     last = rows[-1][0] if rows else 0
     return [*rows, *(row for row in stored if row[0] > last)]
 
 
 def refuse_gap(task_id: int, after: int, rows: list[tuple[Any, ...]]) -> None:
-    """Raises `LogCorrupt` where these records of a task do not follow on a version without a gap."""
+    """Raise `LogCorrupt` unless these records of a task follow the version `after` without a gap."""
     for expected, row in enumerate(rows, after + 1):
         if row[2] != expected:
             raise LogCorrupt(f"The records of task {task_id} cannot all be found: version {expected} is missing")

@@ -1,8 +1,8 @@
 """Events ↔ rows of the table `events`: the only file that knows the stored form.
 
 The payload is JSON, so that an auditor can read it with any SQLite tool; the tag has its own column. New fields have
-defaults, and another form is another event (CONTRIBUTING.md). The hash chain covers the columns in the order of
-`COLUMNS`.
+defaults; any other change of an event's form makes a new event (CONTRIBUTING.md). The hash chain covers the columns in
+the order of `COLUMNS`.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def encode(event: Event) -> tuple[str, str]:
 def decode(tag: str, data: str | bytes, position: int = 0) -> Event:
     """The event back. Raises `LogTooNew` for an unknown tag or field, `LogCorrupt` for bytes that do not fit.
 
-    What is not known may mean anything: an event that is read without it would be another event.
+    An unknown field may mean anything: an event that is read without it would be another event.
     """
     decoder = _DECODERS.get(tag)
     if decoder is None:
@@ -79,9 +79,9 @@ def _covered() -> str:
 
 
 COVERED = _covered()
-"""In SQL, what the chain covers of most records. It saves most of the work of `chain.link`.
+"""The text, in SQL, that the chain covers for most records. It saves most of the work of `chain.link`.
 
-Not of those with a NUL in a text, or a value that is longer or shorter than usual: each length costs time.
+It is wrong for records with a NUL in a text, or a value of an unusual length: computing each length would cost time.
 """
 
 Decrypt: TypeAlias = Callable[[Any], Any]
@@ -111,8 +111,8 @@ def to_row(fact: Fact, position: int) -> StoredRow:
 
 
 def from_row(row: StoredRow, digest: bytes, decrypt: Decrypt | None = None) -> Recorded:
-    """The record a row holds. Without `decrypt`, fixed values stand where something is encrypted."""
-    if isinstance(row[13], str) and row[13].startswith(BEGINS):  # a bit of a damaged file makes another type of it
+    """The record that a row holds. Without `decrypt`, fixed values take the place of encrypted data."""
+    if isinstance(row[13], str) and row[13].startswith(BEGINS):  # one bit of a damaged file may change the type
         row = erased(row) if decrypt is None else decrypt(row)
     position, task_id, version, tag, at, actor, reason, command, correlation, causation, attempt, life, _, data = row
     event, time = decode(tag, data, position), moment(at, position)
@@ -122,7 +122,7 @@ def from_row(row: StoredRow, digest: bytes, decrypt: Decrypt | None = None) -> R
 
 
 def moment(recorded_at: str, position: int) -> datetime:
-    """The time of a record. Raises `LogCorrupt` where it is none."""
+    """The time of a record. Raises `LogCorrupt` if the text is not a time."""
     try:
         return datetime.fromisoformat(recorded_at)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The schema of log.db. The migrations, which make it, stand beside: a start that has none to make imports none."""
+"""The schema of log.db. The migrations that make it are in a module of their own, imported only when needed."""
 
 import sqlite3
 from collections.abc import Collection
@@ -12,14 +12,14 @@ from .chain import checksum
 
 IS_ADJUSTMENT = "event = 'adjusted'"
 ADJUSTED_TASK = "CASE WHEN json_valid(data) THEN json_extract(data, '$.task_id') END"
-"""An index is used where a query says just this."""
+"""SQLite uses the index only if a query has exactly this text."""
 WITH_ADJUSTMENTS = f"""
     position IN (
         SELECT position FROM events WHERE task_id = :task_id
         UNION ALL SELECT position FROM events WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = :task_id
     ) ORDER BY position
 """  # noqa: S608 - our own words
-"""The records of a task, and those of the service that adjust it."""
+"""The condition of a task's records, and of the service's records that adjust it."""
 OF_PARTS = f"""
     position IN (
         SELECT position FROM json_each(:parts) AS part CROSS JOIN events
@@ -30,7 +30,7 @@ OF_PARTS = f"""
             AND position > json_extract(part.value, '$[3]') AND position <= :until
     ) ORDER BY position
 """  # noqa: S608 - our own words
-"""The records of parts of tasks' lives, with their adjustments."""
+"""The condition of the records in parts of tasks' lives, with their adjustments."""
 STATUS_SINCE = """
     SELECT coalesce((
         SELECT position FROM events WHERE task_id = ? AND event NOT IN ('progressed', 'checkpointed')
@@ -47,55 +47,55 @@ Objects: TypeAlias = dict[tuple[str, str], tuple[str, str | None]]
 """(type, name) → (table, statement) of everything in a schema."""
 
 NAMES = ("create_log", "find_adjustments", "sum_rows", "drop_records", "archive_records", "find_in_archives")
-"""The migrations there are, in order."""
+"""All migrations, in order."""
 
 
 _SUMMED = NAMES.index("sum_rows") + 1
 
 
 def sums_rows(applied: int) -> bool:
-    """Whether a log that has had so many migrations has sums in the rows outside the chain."""
+    """Whether a log after `applied` migrations has sums in the rows outside the chain."""
     return applied >= _SUMMED
 
 
 def epoch_sum(row: tuple[Any, ...], applied: list[tuple[Any, ...]]) -> bytes:
-    """The sum of an epoch's row. It covers the list of migrations as well, as it was when the epoch was taken."""
+    """The sum of an epoch's row. It also covers the list of migrations, as it was when the epoch was taken."""
     return checksum((*row, *(value for migration in applied for value in migration)))
 
 
 _NEWEST = "6cf0592a807e8c4ff0df3805c88536595f4b351cab5f7be542105857945ea3fc"
-"""Stands for all that the migrations make, so that a start with nothing to migrate need not make it to compare with."""
+"""The hash of the schema that all migrations make, so that a start with nothing to migrate need not run them."""
 
 
 def is_newest(found: Objects) -> bool:
-    """Whether a schema is what all migrations make, to the letter."""
+    """Whether a schema is exactly the one that all migrations make."""
     return sha256(msgspec.json.encode(sorted(found.items()))).hexdigest() == _NEWEST
 
 
 def migrate(conn: sqlite3.Connection) -> None:
     """Bring the schema of a log, or of an empty file, up to date."""
     if not is_newest(objects(conn)):
-        from .migrations import apply  # noqa: PLC0415 - takes as long to import as half of the others
+        from .migrations import apply  # noqa: PLC0415 - its import takes as long as half of the others
 
         apply(conn)
 
 
 @cache
 def expected(number: int) -> Objects:
-    """What a log has in its schema after the first `number` migrations."""
+    """The schema of a log after the first `number` migrations."""
     from .migrations import made_by  # noqa: PLC0415 - as above
 
     return made_by(number)
 
 
 def objects(conn: sqlite3.Connection) -> Objects:
-    """What a database has in its schema."""
+    """The schema of a database."""
     rows = conn.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
     return {(kind, name): (table, statement) for kind, name, table, statement in rows}
 
 
 def refuse_masked(conn: sqlite3.Connection, tables: Collection[str]) -> None:
-    """Raise `sqlite3.OperationalError` where a view is in the place of one of these tables: it may have no end."""
+    """Raise `sqlite3.OperationalError` if a view has the name of one of these tables: reading it may never end."""
     if name := masked_in(objects(conn), tables):
         error = sqlite3.OperationalError(f"no such table: {name}, a view has its name")
         error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_ERROR, "SQLITE_ERROR"  # as SQLite's own
@@ -103,5 +103,5 @@ def refuse_masked(conn: sqlite3.Connection, tables: Collection[str]) -> None:
 
 
 def masked_in(found: Objects, tables: Collection[str]) -> str:
-    """The first of these tables in whose place is a view; empty: there is none. SQLite takes names in any case."""
+    """The first of these tables whose name a view has; empty: there is none. SQLite ignores the case of names."""
     return min((name.lower() for kind, name in found if kind == "view" and name.lower() in tables), default="")

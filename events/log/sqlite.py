@@ -1,4 +1,4 @@
-"""The log on disk: one SQLite file, one writing connection, every commit fsynced before anybody is told."""
+"""The log on disk: one SQLite file, one writing connection, every commit fsynced before it is acknowledged."""
 
 import os
 import socket
@@ -80,26 +80,26 @@ _INTO_EVENTS = f"INSERT INTO events ({', '.join(COLUMNS)}, hash)"
 _INTO_ANSWERS = "INSERT INTO answers (command_id, digest, task_id, position, sum)"
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
-# More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
+# More pages than SQLite's default: fewer checkpoints. `_grow_write_ahead_log` makes room for them at the start.
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
 _PAGES_UNBEGUN = 3  # the schema, the list of migrations and its index
 _WORTH_GIVING = 16 << 20
-"""Bytes of free pages that are worth a copy of the rest."""
+"""Bytes of free pages from which on copying the rest is worth it."""
 _LAST_EPOCH = 2**63 - 1
 _LOCK_PATIENCE = 1.0
-"""Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
+"""Seconds that a commit waits for a foreign lock. Meanwhile its thread cannot answer questions."""
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
 _MADE = (
     "? = coalesce(json_extract(data, '$.output_sha256'), json_extract(data, '$.result.sha256'))"
     " AND json_extract(data, '$.result.original.kept') IS NULL"
 )
-"""Whether an output of that hash was made, as `Completed.made_sha256` says it."""
+"""Whether a task made an output with that hash, as `Completed.made_sha256` decides."""
 _GAPS_WITHIN = 0.25
-"""Seconds of one maintenance that go into free room in pages; the thread waits for them, …"""
+"""Seconds of one maintenance to clear the free space in pages; the thread waits for them, …"""
 _GAPS_AT_CLOSE = 1.5
-"""… and at the end nobody waits for anything else."""
+"""… and the same at the end, when nothing else has to be waited for."""
 
 
 class SqliteEventLog:
@@ -123,21 +123,21 @@ class SqliteEventLog:
         self._head: Head | None = None
         self._lost: LogGone | None = None
         self._newest_archived: int | None = None
-        """See `Archives.newest_task`; asked again once it may be another."""
+        """See `Archives.newest_task`; None once it may have changed."""
         self._folded_at = 0
         self._gaps_from = 0
-        """The page from which on there may be copies of what was dropped; 0: there are none."""
+        """The page from which on there may be copies of dropped records; 0: there are none."""
         self._guard: sqlite3.Connection | None = None
         self._conn = _connect(path)
         self._archives = Archives(self._conn)
         self.rebuilt: tuple[str, ...] = ()
-        """The indexes that were found damaged and made anew."""
+        """The indexes that were damaged and have been rebuilt."""
         try:
             self._prepare()
             self._check()
             self._epoch = self._take_epoch(now)
             self._give_room_back()
-            # SQLite keeps pages to undo a statement, also of what is forgotten: in files elsewhere if not here.
+            # SQLite keeps pages to undo a statement, also with forgotten data: in files elsewhere, if not here.
             self._conn.execute("PRAGMA temp_store = MEMORY")
             self._unfolded = next(read_drops(self._conn), None) is not None
             if self._unfolded:
@@ -148,8 +148,8 @@ class SqliteEventLog:
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master, accept_lost=accept_lost_keys)
             self._grow_write_ahead_log()
             self._wait_for_locks(_LOCK_PATIENCE)
-            # SQLite deletes the write-ahead log when the last connection closes, by its name, even if another file has
-            # that name by then. While this one is open it does not.
+            # When the last connection closes, SQLite deletes the write-ahead log by its name, even if another file has
+            # that name by then. This connection stays open to prevent that.
             self._guard, _ = connect_read_only(path, "SELECT 1 FROM events LIMIT 1", TABLES)
             self._files = LogFiles(path)
             self._version = self._data_version()
@@ -170,7 +170,7 @@ class SqliteEventLog:
             raise
 
     def _prepare_keys(self, *, encrypted: bool, master: Path | None, accept_lost: bool) -> Encryption | None:
-        """None for a log of which nothing is, or was, encrypted."""
+        """The encryption of new records; None for a log in which nothing is or was encrypted."""
         keys = self._decrypt.keys
         if encrypted and not accept_lost:
             refuse_lost_keys(self._conn, keys)
@@ -180,16 +180,16 @@ class SqliteEventLog:
         return Encryption(lambda task_id: key_of(self._conn, task_id), keys, new=encrypted)
 
     def _give_room_back(self) -> None:
-        """Copy what is in use together, where that is less than half of the file: archives and stubs leave free pages.
+        """Compact the file if much, and at least half of it, is free: archives and stubs leave free pages.
 
-        So a start copies no more than it gives back.
+        So a start never copies more than it frees.
         """
         pages, free, size = (
             self._conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         if free * size < _WORTH_GIVING or 2 * free < pages:
             return
-        with suppress(sqlite3.OperationalError):  # no room for the copy, or somebody has locked it: another time
+        with suppress(sqlite3.OperationalError):  # no room for the copy, or the file is locked: another time
             self._conn.execute("VACUUM")
             self._cut_write_ahead_log()
 
@@ -211,7 +211,7 @@ class SqliteEventLog:
         self._conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._conn.execute("PRAGMA recursive_triggers = ON")
         self._conn.execute("PRAGMA secure_delete = ON")  # what was dropped is overwritten
-        if self._conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():  # else it is made now
+        if self._conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():  # otherwise the schema is made now
             self._refuse(schema_faults(self._conn))
             self._refuse(newer_faults(self._conn))  # before anything is changed
         migrate(self._conn)
@@ -224,9 +224,9 @@ class SqliteEventLog:
             )
 
     def _check(self) -> None:
-        """Refuse a damaged log, rebuild a damaged index: from its table, once that is known to be whole.
+        """Refuse a damaged log. Rebuild a damaged index from its table, once that is known to be whole.
 
-        A long log is checked here but for its chain and its answers, which take longer than a start may.
+        The chain and the answers of a long log are not checked here: that takes longer than a start may.
         """
         found = list(structure_faults(self._conn))
         if found and can_be_rebuilt(found):
@@ -253,9 +253,9 @@ class SqliteEventLog:
             raise kind(f"{self._path}: {where}{fault.message}", remedy=remedy)
 
     def _grow_write_ahead_log(self) -> None:
-        """Give the write-ahead log its full size at once: a rolled back insert that spilled stays behind as free room.
+        """Give the write-ahead log its full size at once: a large insert, rolled back, leaves its pages as free space.
 
-        An fsync that also has to record a new file size takes much longer, and commits are mostly fsync.
+        An fsync that also records a new file size takes much longer, and a commit is mostly fsync.
         """
         full = _CHECKPOINT_PAGES * _PAGE_SIZE
         wal = Path(f"{self._path}-wal")
@@ -266,12 +266,12 @@ class SqliteEventLog:
             self._conn.execute("CREATE TABLE room (filler BLOB)")
             self._conn.execute("INSERT INTO room VALUES (zeroblob(?))", (full,))
         except sqlite3.OperationalError:
-            pass  # no room on the disk: it goes on growing as it is written, or the first append says so
+            pass  # no room on the disk: it grows as it is written, or the first append reports it
         finally:
             self._roll_back()
 
     def _cut_write_ahead_log(self) -> bool:
-        """Fold it and empty its file, so that what was dropped is not in there; whether that could be done now."""
+        """Fold it and empty its file, so that no dropped record is in it. Returns whether that succeeded."""
         busy, _pages, _folded = self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
@@ -281,7 +281,7 @@ class SqliteEventLog:
 
     def _take_epoch(self, now: datetime) -> int:
         with self._conn:
-            self._conn.execute("BEGIN IMMEDIATE")  # one that begins by reading is refused at once
+            self._conn.execute("BEGIN IMMEDIATE")  # a transaction that begins by reading would be refused at once
             row = self._conn.execute("SELECT coalesce(max(epoch), 0) + 1 FROM epochs").fetchone()
             epoch = int(row[0])
             if epoch > _LAST_EPOCH:
@@ -302,11 +302,11 @@ class SqliteEventLog:
         return self._epoch
 
     def last_owned(self) -> float:
-        """Now: the lock of the data folder is the kernel's."""
+        """0: the lock of the data folder is the kernel's."""
         return 0.0
 
     def head(self) -> Head:
-        """Where the log ends. Read anew after a failed commit, which may have happened all the same."""
+        """The end of the log. Read anew after a failed commit, which may have happened all the same."""
         if self._head is None:
             self._head = read_head(self._conn)
         return self._head
@@ -336,17 +336,19 @@ class SqliteEventLog:
                 self._bear_with(overwritten)
             self._refuse_taken(rows)
             changed = set[int]()
-            for record in moving:  # the schema lets a stub take a place only while that record is the last one
+            for record in moving:  # the schema allows stubs only while the record that drops is the last one
                 ahead = record.position - rows[0][0] + 1
                 insert_rows(conn, _INTO_EVENTS, rows[:ahead])
                 rows = rows[ahead:]
                 self._move(record, changed)
             if changed:
-                raise LogCorrupt(f"{self._path}: records in the archive of {min(changed)} are dropped, and it stays")
+                raise LogCorrupt(
+                    f"{self._path}: records were dropped from the archive at {min(changed)}, but no event replaces it"
+                )
             insert_rows(conn, _INTO_EVENTS, rows)
             insert_rows(conn, _INTO_ANSWERS, [_summed(astuple(answer)) for answer in answers])
             conn.execute("COMMIT")
-            self._look_at_files(written=True)  # once more: what was written to a ghost is not acknowledged
+            self._look_at_files(written=True)  # once more: a write to a deleted file is not acknowledged
         except BaseException as error:
             self._head = self._newest_archived = None
             self._roll_back()
@@ -365,9 +367,9 @@ class SqliteEventLog:
             self._wait_for_locks(_LOCK_PATIENCE)
 
     def _refuse_taken(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """What the unique indexes promise of rows that are there, where those of a task are archived.
+        """Refuse what the unique indexes would refuse if a task's archived rows were still in the table.
 
-        A version is taken only once, and a life ends only once.
+        A version is taken only once, and a life ends only once. Raises `ConcurrencyError`.
         """
         if self._newest_archived is None:
             self._newest_archived = self._archives.newest_task()
@@ -391,7 +393,7 @@ class SqliteEventLog:
         return any(row[12] and row[11] == life for row in self._archives.of_task(task_id))
 
     def _move(self, record: Recorded, changed: set[int]) -> None:
-        """Drop records, or note where they are archived. `changed`: the archives of which another has to come."""
+        """Drop records, or note where they are archived. `changed`: the archives that have to be replaced."""
         event = record.event
         if isinstance(event, SegmentArchived):
             if not note_archive(self._conn, event):
@@ -400,11 +402,11 @@ class SqliteEventLog:
             return
         assert isinstance(event, DROPS)
         if not put_stubs(self._conn, event):
-            raise LogCorrupt(f"{self._path}: the records that are to be dropped at {record.position} are other ones")
+            raise LogCorrupt(f"{self._path}: the records to be dropped at {record.position} do not match its digest")
         changed.update(segment.first for segment in self._archives.with_any(spans_of(event.positions)))
 
     def _look_at_files(self, *, written: bool = False) -> str:
-        """The file that somebody else has written to, in words; or nothing. Raises `LogGone` when one is not ours."""
+        """Which file another program has written to, in words, or "". Raises `LogGone` if a file is no longer ours."""
         if self._lost is not None:
             raise self._lost
         if fault := self._files.fault(written=written):
@@ -414,7 +416,7 @@ class SqliteEventLog:
         return self._files.overwritten()
 
     def _bear_with(self, overwritten: str) -> None:
-        """Somebody wrote to a file: by way of SQLite, which the positions will show, or straight into it."""
+        """Accept a foreign write through SQLite, which the positions will show. Raises `LogGone` for other writes."""
         version = self._data_version()
         if version == self._version:
             self._roll_back()
@@ -422,15 +424,15 @@ class SqliteEventLog:
         self._version = version
 
     def _lose(self, fault: str) -> NoReturn:
-        """The files are not ours any more: save what can be saved, and never write again."""
+        """Give up files that are not ours any more: save what can be saved, never write again, and raise `LogGone`."""
         self._lost = LogGone(f"{fault}. {self._files.rescue(self._conn)}".rstrip("."))
         raise self._lost
 
     def maintain(self) -> None:
-        """Between appends: see whether the files are ours, and fold the write-ahead log into the log's file.
+        """Between appends: check that the files are ours, and fold the write-ahead log into the log's file.
 
-        So that what a moment ago was acknowledged does not live in one file only, which has a name that looks like
-        rubbish. Readers are not waited for. Raises `LogGone`.
+        Otherwise acknowledged records would be only in the write-ahead log, which looks like a file to delete. It does
+        not wait for readers. Raises `LogGone`.
         """
         if overwritten := self._look_at_files():
             self._bear_with(overwritten)
@@ -448,7 +450,7 @@ class SqliteEventLog:
             self._folded_at = self.head().position
 
     def _forget_write_ahead_log(self) -> None:
-        """What was dropped is gone from the log's file with the next fold, and from the write-ahead log only so."""
+        """Remove dropped records from the write-ahead log, too: folding removes them only from the log's file."""
         self._wait_for_locks(_LOCK_IMPATIENCE)
         try:
             self._clear_up(_GAPS_WITHIN)
@@ -461,21 +463,21 @@ class SqliteEventLog:
             self._wait_for_locks(_LOCK_PATIENCE)
 
     def _clear_up(self, seconds: float) -> None:
-        """Remove what is left of dropped records, as far as that can be done now: the rest at the next maintenance."""
+        """Remove what is left of dropped records, as far as possible now; the next maintenance goes on."""
         from .gaps import clear_gaps_of  # noqa: PLC0415 - few logs ever drop anything
 
-        if not self._cut_write_ahead_log():  # somebody reads
+        if not self._cut_write_ahead_log():  # a reader is active
             return
         self._files.note(cut=True)
         self._unfolded = False
         with suppress(OSError, SubprocessError, ValueError):  # the next drop, the end or the next start tries again
             self._gaps_from = clear_gaps_of(self._path, self._gaps_from, seconds)
             self._unfolded = self._gaps_from > 0
-        self._conn.execute("PRAGMA shrink_memory")  # it would write pages again as it has them in memory
+        self._conn.execute("PRAGMA shrink_memory")  # it would write its cached pages again
         self._files.note()
 
     def _roll_back(self) -> None:
-        # A full disk makes SQLite roll back by itself; what would follow then commits one by one. So: ask, then act.
+        # A full disk makes SQLite roll back by itself, and statements after that commit one by one. So ask first.
         if self._conn.in_transaction:
             try:
                 self._conn.execute("ROLLBACK")
@@ -495,7 +497,7 @@ class SqliteEventLog:
         return read_what_may_concern(self._conn, prefixes, until, self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
         return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
 
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
@@ -503,15 +505,15 @@ class SqliteEventLog:
         return read_parts(self._conn, parts, until, self._decrypt.anew())
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first."""
+        """The positions of the newest records of a kind after `after`, up to `until`, newest first."""
         return newest_of(self._conn, event, after, until, limit)
 
     def drops(self, after: int = 0) -> list[Drop]:
-        """The records behind a position that have dropped others."""
+        """The records after a position that have dropped others."""
         return list(read_drops(self._conn, after))
 
     def delete_archived(self, limit: int) -> int:
-        """Delete at most so many rows of records that are archived; how many are left."""
+        """Delete at most `limit` rows of archived records; returns how many are left."""
         try:
             overwritten = self._look_at_files()
             self._conn.execute("BEGIN IMMEDIATE")
@@ -527,7 +529,7 @@ class SqliteEventLog:
         return left
 
     def answer(self, command_id: str) -> Answer | None:
-        """What was answered to a command id, if it was accepted before."""
+        """The answer to a command id, if the command was accepted before."""
         row = self._conn.execute(
             "SELECT command_id, digest, task_id, position, sum FROM answers WHERE command_id = ?", (command_id,)
         ).fetchone()
@@ -545,7 +547,7 @@ class SqliteEventLog:
         return last is None or (last[0] == version and last[1] != STUB)
 
     def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
-        """What there is of a user; see `EventLog.belongings`."""
+        """The personal data of a user; see `EventLog.belongings`."""
         try:
             return belongings(self._conn, self._decrypt.keys, user_id, known)
         except sqlite3.Error as error:
@@ -560,7 +562,7 @@ class SqliteEventLog:
         return SqliteLogReader(self._path)
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file and let go of it. Files that are not ours are not touched."""
+        """Fold the write-ahead log into the file and close it. Files that are not ours any more are not touched."""
         self._mark.close()
         if self._is_lost():
             self._conn.close()
@@ -578,7 +580,7 @@ class SqliteEventLog:
 
 
 def _hashed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What `SqliteLogReader.hashes` tells of a whole row."""
+    """The columns of `SqliteLogReader.hashes` from a whole row."""
     return *row[:3], row[14]
 
 
@@ -607,7 +609,7 @@ class SqliteLogReader:
         return self._connected
 
     def head(self) -> Head:
-        """Where the log ends now."""
+        """The end of the log now."""
         return read_head(self._conn)
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
@@ -623,7 +625,7 @@ class SqliteLogReader:
         return read_what_may_concern(self._conn, prefixes, until, self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
         return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
 
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
@@ -631,32 +633,32 @@ class SqliteLogReader:
         return read_parts(self._conn, parts, until, self._decrypt.anew())
 
     def drops(self, after: int = 0) -> list[Drop]:
-        """The records behind a position that have dropped others."""
+        """The records after a position that have dropped others."""
         try:
             return list(read_drops(self._conn, after))
         except sqlite3.Error as error:
             raise explained(error, self._path, "cannot be read") from error
 
     def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
-        """The `positions` and `stubs` of an event that drops all records of tasks, and others."""
+        """The `positions` and `stubs` of an event that drops all records of `tasks`, and the positions `others`."""
         try:
             return to_drop(self._conn, tasks, others)
         except sqlite3.Error as error:
             raise explained(error, self._path, "cannot be read") from error
 
     def stub_check(self) -> StubCheck:
-        """Holds stubs against the records that say why they are there."""
+        """Compares stubs with the records that say why they are there."""
         return stub_check(self._conn)
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
-        """Position, task id, version and hash of each record from `after + 1` on; of rows no more is read."""
+        """Position, task id, version and hash of each record from `after + 1` on; nothing else is read."""
         for row in pages(self._conn, after, limit, "position, task_id, version, hash", _hashed):
             if (type(row[1]), type(row[2]), type(row[3])) != (int, int, bytes):
                 raise LogCorrupt(f"Position {row[0]} of the log has no task, version or hash that can be read")
             yield row
 
     def rows(self, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
-        """The raw stored values of so many records from `after + 1` on, each with its hash last."""
+        """The raw stored values of `limit` records from `after + 1` on, each with its hash last."""
         return pages(self._conn, after, limit)
 
     def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
@@ -668,7 +670,7 @@ class SqliteLogReader:
         return rows
 
     def with_result(self, digest: str) -> list[int]:
-        """The tasks that completed with a file of this SHA-256, the newest first. It looks through the log."""
+        """The tasks that completed with a file of this SHA-256, the newest first. It scans the log."""
         wanted = "SELECT position, task_id FROM events WHERE event = 'completed' AND"
         found = {
             **self._archived_with_result(digest),
@@ -690,7 +692,7 @@ class SqliteLogReader:
         return found
 
     def file_faults(self) -> Iterator[Fault]:
-        """What is wrong beside the records: the schema, structure and indexes of the file, epochs, archives, strays."""
+        """Faults beside the records: in the file's schema, structure and indexes, epochs, archives, stray rows."""
         yield from schema_faults(self._conn)
         yield from structure_faults(self._conn)
         yield from epoch_faults(self._conn)
@@ -698,14 +700,14 @@ class SqliteLogReader:
         yield from stray_faults(self._conn)
 
     def newest_writer(self) -> Writer | None:
-        """The service that has started last; none when there is none, or its record cannot be read."""
+        """The service that started last; None if there is none, or its record cannot be read."""
         try:
             return newest_writer(self._conn)
         except (*UNREADABLE, TypeError, LogCorrupt):
             return None
 
     def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
-        """The next records of one task behind a version: a long life is read piece by piece."""
+        """The next records of one task after a version: a long life is read piece by piece."""
         wanted = f"{SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
         rows = fetch(self._conn, wanted, (task_id, version, limit))
         if not rows or rows[0][2] > version + 1:
@@ -715,7 +717,7 @@ class SqliteLogReader:
         return [from_row(row[:14], row[14], decrypt) for row in rows]
 
     def refuse_lost_keys(self) -> None:
-        """Raises `KeysUnreadable` where something is encrypted and `keys.db` is not there or cannot be used."""
+        """Raise `KeysUnreadable` if something is encrypted and `keys.db` is missing or cannot be used."""
         try:
             refuse_lost_keys(self._conn, self._decrypt.keys)
         except sqlite3.Error as error:
@@ -729,14 +731,14 @@ class SqliteLogReader:
         return from_row(row[:14], row[14], self._decrypt.anew()) if row else None
 
     def erasable(self, user_id: int) -> Erasable:
-        """How much an erasure of a user would take. It looks through all records."""
+        """How much an erasure of a user would take. It scans all records."""
         try:
             return erasable(self._conn, self._decrypt.keys, user_id)
         except sqlite3.Error as error:
             raise explained(error, file_of(self._conn), "cannot be read") from error
 
     def belongings(self, user_id: int) -> Belongings:
-        """What there is of a user; see `EventLog.belongings`."""
+        """The personal data of a user; see `EventLog.belongings`."""
         try:
             return belongings(self._conn, self._decrypt.keys, user_id, NOTHING_KNOWN)
         except sqlite3.Error as error:
@@ -747,15 +749,15 @@ class SqliteLogReader:
         return version_at(self._conn, task_id, position)
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first."""
+        """The positions of the newest records of a kind after `after`, up to `until`, newest first."""
         return newest_of(self._conn, event, after, until, limit)
 
     def faults(self) -> Iterator[Fault]:
-        """Everything that is wrong with the file and its rows; `verify` looks at the rules and the views as well."""
+        """All faults of the file and its rows; `verify` also checks the rules and the views."""
         return whole_faults(self._conn)
 
     def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
-        """The raw stored values of each record, undecoded, its hash last: what a verifier works on."""
+        """The raw stored values of each record, undecoded, its hash last, for a verifier."""
         return raw_rows(self._conn)
 
     def segments(self) -> list[KnownArchive]:
@@ -763,7 +765,7 @@ class SqliteLogReader:
         return Archives(self._conn).segments()
 
     def has_sums(self) -> bool:
-        """Whether answers have sums: not those of an older version."""
+        """Whether answers have sums, which older versions did not write."""
         return has_sums(self._conn)
 
     def unanswered(self) -> Iterator[tuple[int, str]]:
@@ -771,7 +773,7 @@ class SqliteLogReader:
         return unanswered(self._conn)
 
     def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
-        """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
+        """Each answer with the record that it points at, undecoded; see `read_answered`. Null where there is none."""
         return read_answered(self._conn, _PAGE, sums=sums)
 
     def epochs(self) -> list[Epoch]:
@@ -780,15 +782,15 @@ class SqliteLogReader:
         return [Epoch(*row) for row in rows]
 
     def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
-        """Task id, event and data of the first of a command's records, the last of which is at `position`."""
+        """Task id, event and data of a command's first record; its last one is at `position`."""
         return first_of(self._conn, command_id, position)
 
     def line_of(self, task_id: int) -> list[int]:
-        """The task, its parent, the parent of that, and so on."""
+        """The task, its parent, that one's parent, and so on."""
         return line_of(self._conn, task_id)
 
     def status_since(self, task_id: int) -> int:
-        """Position of the record that gave a task the status it has; 0: there is no such task."""
+        """Position of the record that gave a task its present status; 0: there is no such task."""
         since = int(fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
         if since:
             return since
@@ -807,12 +809,11 @@ class SqliteLogReader:
 
 
 def connect_read_only(path: Path, probe: str, tables: Collection[str] = ()) -> tuple[sqlite3.Connection, bool]:
-    """A connection that cannot write, on which `probe` went well; and whether it is frozen.
+    """A connection that cannot write, on which `probe` succeeded; and whether it is frozen.
 
-    A disk without any room, or a folder that is read-only, has no place for the index file that SQLite makes beside a
-    database in WAL mode. When no write-ahead log is there, nobody writes and the file alone is the whole truth: it is
-    then read as it stands, frozen, until `is_written`. `tables`: those that are going to be read, none of which may be
-    a view. Raises `sqlite3.Error`.
+    A full disk or a read-only folder has no room for the index file that SQLite makes beside a database in WAL mode.
+    If there is no write-ahead log, nobody writes and the file alone is complete. Then it is read as it is, frozen,
+    until `is_written`. `tables`: the tables to be read, none of which may be a view. Raises `sqlite3.Error`.
     """
     refuse_pipes(path)
     try:
@@ -824,10 +825,10 @@ def connect_read_only(path: Path, probe: str, tables: Collection[str] = ()) -> t
 
 
 def is_begun(path: Path) -> bool:
-    """Whether a log was begun in that file; what cannot be read counts as one.
+    """Whether a log was begun in that file; an unreadable file counts as begun.
 
-    A first start that finds the disk full leaves an empty file, or a database without a table, or one with nothing but
-    an empty list of migrations. A file of more pages had tables once.
+    A first start on a full disk leaves an empty file, a database without tables, or one with only an empty list of
+    migrations. A file with more pages had tables once.
     """
     if not path.exists() or not path.stat().st_size:
         return False
@@ -842,12 +843,12 @@ def is_begun(path: Path) -> bool:
 
 
 def is_written(path: Path) -> bool:
-    """Whether somebody has a database in WAL mode open, or has left a write-ahead log behind."""
+    """Whether a database in WAL mode is open, or was left with a write-ahead log."""
     return os.path.exists(f"{path}-wal")  # noqa: PTH110 - asked before every look at a frozen file
 
 
 def _connect_read_only(path: Path, how: str, probe: str, tables: Collection[str]) -> sqlite3.Connection:
-    # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+    # Used by one thread at a time, but maybe closed by another when the first is gone.
     address = f"{path.absolute().as_uri()}?{how}"
     conn = with_stable_plans(sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False))
     try:
@@ -860,10 +861,10 @@ def _connect_read_only(path: Path, how: str, probe: str, tables: Collection[str]
 
 
 def with_stable_plans(conn: sqlite3.Connection) -> sqlite3.Connection:
-    """Have SQLite plan a statement without the values of its parameters, and so compile it once.
+    """Make SQLite plan a statement without the values of its parameters, so that it compiles the statement only once.
 
-    SQLite 3.53 looks at the number behind LIMIT, 3.46 does not yet, and compiles the statement anew for each. Before
-    Python 3.12 nothing can be done about it.
+    SQLite 3.53, unlike 3.46, looks at the number after LIMIT and compiles the statement anew for each. Before Python
+    3.12 this cannot be prevented.
     """
     if sys.version_info >= (3, 12):
         conn.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_QPSG)
@@ -888,7 +889,7 @@ def _as_ours(error: BaseException, path: Path) -> BaseException:
         case sqlite3.IntegrityError():
             return ConcurrencyError(f"Somebody else wrote to {path}: {error}")
         case sqlite3.ProgrammingError() | sqlite3.DataError() | sqlite3.InterfaceError():
-            return error  # a fault of ours, which trying again would not cure
+            return error  # our own fault, which a retry would not cure
         case sqlite3.Error() | OSError():
             return explained(error, path, "could not be written")
         case _:

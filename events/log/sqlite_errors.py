@@ -1,4 +1,4 @@
-"""What an error of SQLite or of the system means for the log, as an error of ours with a remedy of its own."""
+"""Translates errors of SQLite and of the system into errors of ours, each with a remedy."""
 
 import errno
 import os
@@ -21,17 +21,17 @@ from .files import try_to_write
 
 OPENING = "cannot be opened"
 _NO_ROOM = 1 << 16
-"""With fewer bytes free SQLite's complaint, whatever it is, is that of a full disk: it cannot make its index file."""
+"""With fewer free bytes, any error of SQLite is taken for a full disk: it cannot make its index file."""
 
 
 def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> TasktrailError:
-    """What an error of SQLite or of the system means for the log in `path`, as an error with a remedy of its own.
+    """The error of ours for an error of SQLite or of the system about the log in `path`.
 
-    Only what says that the content is wrong is called damage: a full disk, a broken one, a lock or a missing permission
-    tell nothing about the log, and to restore a backup because of them would throw good history away.
+    Only an error about the content is called damage. A full or broken disk, a lock or a missing permission says nothing
+    about the log, and restoring a backup because of it would throw good history away.
     """
     text = f"{path} {what}: {error}"
-    # Text that is no UTF-8 is the one operational error without a name.
+    # The only operational error without a name is text that is not UTF-8.
     unnamed = "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else ""
     name = getattr(error, "sqlite_errorname", unnamed)
     kind = "_".join(name.split("_")[:2])
@@ -44,12 +44,12 @@ def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> Tasktrai
     if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
         return LogGone(text)
     meaning = _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)
-    # A broken disk opens no file, and gives back other bytes than it took: neither a matter of rights nor damage.
+    # A broken disk opens no file, and returns other bytes than were written: neither permissions nor damage.
     return DiskFailed(text) if meaning in (LogCorrupt, LogNotWritable) and _disk_fails(path.parent) else meaning(text)
 
 
 def unreadable(error: sqlite3.Error, path: Path) -> TasktrailError:
-    """The error for what SQLite takes for damage while it reads: a damaged log, or a disk that fails."""
+    """The error for what SQLite calls damage while it reads: a damaged log, or a failing disk."""
     if _disk_fails(path.parent):
         return DiskFailed(f"The log's file cannot be read, and its file system reports errors: {error}")
     return LogCorrupt(f"The log's file cannot be read: {error}")
@@ -61,14 +61,14 @@ def file_of(conn: sqlite3.Connection) -> Path:
 
 
 def says_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite takes the file for damaged."""
+    """Whether SQLite calls the file damaged."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def header_fault(path: Path) -> str:
-    """What is wrong with the two bytes that say how a file is to be written and read; empty when nothing is.
+    """The fault in the two header bytes that say how a file is to be written and read; empty if there is none.
 
-    SQLite trusts them: with other ones it takes the file for read-only, locked or gone.
+    SQLite trusts these bytes: with wrong ones it reports the file as read-only, locked or gone.
     """
     try:
         versions = tuple(_beginning(path, 20)[18:])
@@ -80,17 +80,17 @@ def header_fault(path: Path) -> str:
 
 
 def _beginning(path: Path, length: int) -> bytes:
-    """The first bytes of a file. If this process has it open, they are read there.
+    """The first bytes of a file. If this process has it open, they are read through that descriptor.
 
-    To open and close it would take away all locks that this process has on it, and so those of SQLite: another program
-    that has the log open would then take itself for the last, and delete the write-ahead log.
+    Opening and closing the file would drop all locks that this process has on it, also SQLite's. Another program that
+    has the log open would then act as its last user, and delete the write-ahead log.
     """
     wanted = path.stat()
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names are all that is wanted
         with suppress(OSError):  # it has been closed since
             if os.path.samestat(os.fstat(int(name)), wanted):
                 found = os.pread(int(name), length, 0)
-                if os.path.samestat(os.fstat(int(name)), wanted):  # no other file has got its number meanwhile
+                if os.path.samestat(os.fstat(int(name)), wanted):  # the descriptor was not reused meanwhile
                     return found
     with path.open("rb") as file:
         return file.read(length)
@@ -118,21 +118,21 @@ _MEANINGS: dict[str | int | None, type[TasktrailError]] = {
     errno.EIO: DiskFailed,
     errno.ENOENT: LogGone,
 }
-"""First two words of SQLite's name of an error, or the system's number → what it means."""
+"""The first two words of SQLite's name for an error, or the system's number → our error."""
 
 
 def meaning_of(error: OSError) -> type[TasktrailError]:
-    """What an error of the system means for a file beside the log. That it is missing says nothing of the log."""
+    """The class of error for a system error about a file beside the log. A missing file says nothing about the log."""
     return DiskFailed if error.errno == errno.ENOENT else _MEANINGS.get(error.errno, DiskFailed)
 
 
 def illegible(path: Path) -> LogCorrupt:
-    """SQLite's complaint repeats what it found in a damaged schema, and Python cannot read that."""
+    """The error when SQLite's message repeats bytes of a damaged schema that Python cannot decode."""
     return LogCorrupt(f"{path} cannot be read: its schema holds text that is no UTF-8")
 
 
 def _disk_fails(folder: Path) -> bool:
-    """Whether the file system reports errors itself: once it does, SQLite finds what it has in memory malformed."""
+    """Whether the file system itself reports errors: then SQLite reports even its cached pages as malformed."""
     try:
         try_to_write(folder)
     except OSError as error:

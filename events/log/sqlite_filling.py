@@ -27,10 +27,10 @@ _ARCHIVED = msgspec.json.Decoder(SegmentArchived)
 def fill(
     path: Path, rows: Iterable[tuple[Any, ...]], answers: Iterable[tuple[Any, ...]], epochs: Sequence[Epoch]
 ) -> None:
-    """Put a log into an empty file, which is on the disk then. Until it is whole it is of no use.
+    """Write a log into an empty file and sync it to the disk. An incomplete file is useless.
 
-    What the log has recorded of archives is noted: their files have to lie beside it. Raises `LogCorrupt` and errors of
-    the disk.
+    The archives that the log has recorded are noted, too: their files have to lie beside it. Raises `LogCorrupt` and
+    errors of the disk.
     """
     archivings = list[str]()
 

@@ -1,7 +1,7 @@
-"""Stubs: what is left of records that were dropped, and the check that a later record says why.
+"""Stubs: what is left of dropped records, and the check that a later record says why.
 
-A record that drops others names their positions, and a digest of what is left of them: so no stub can be changed, put
-in or taken away unseen, whether or not a seal has seen it. Dropping and that record are one commit.
+A record that drops others names their positions and a digest of what is left of them. So nobody can change, add or
+remove a stub unnoticed, even if no seal covers it. That record and the dropping are one commit.
 """
 
 from base64 import b64decode, b64encode
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DROPS = TasksForgotten
 """The event that drops records. It has `positions` and `stubs`."""
 DROPPING = EVENT_TAGS[TasksForgotten]
-"""Its tag. The schema of the log names it as well: only behind such a record may another one become a stub."""
+"""Its tag. The schema of the log names it, too: records can become stubs only while such a record is the last."""
 _MARK = 2
 LEFT = "position, task_id, version, recorded_at, hash"
 """The columns that a stub keeps."""
@@ -42,7 +42,7 @@ _PUT = f"""
 _LEFT_IN = f"SELECT {LEFT}, command_id FROM events WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608 - our own names
 _POSITIONS = "SELECT position FROM events WHERE task_id = ? ORDER BY version"
 _ANSWER = "DELETE FROM answers WHERE command_id = ? AND position = ?"
-"""By the id: there is no index of positions, and there may be a million answers."""
+"""By command id: there is no index on positions, and there may be a million answers."""
 _OF_DROPS = f"SELECT position, data FROM events WHERE event = '{DROPPING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
 
 
@@ -54,19 +54,19 @@ class Drop(NamedTuple):
 
 
 class StubDigest:
-    """Over what is left of records, told in order: two bytes for each, then 32 over all.
+    """The digest over what is left of records, added in order: two bytes for each, then 32 over all.
 
-    The 32 show whether anything was changed, the two bytes where.
+    The 32 bytes show whether anything was changed, the two bytes where.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        """How many were told."""
+        """How many were added."""
         self._marks = bytearray()
         self._whole = sha256()
 
     def add(self, position: int, task_id: int, version: int, recorded_at: str, digest: bytes) -> bytes:
-        """The next one; answers with its two bytes."""
+        """Add the next record; returns its two bytes."""
         one = sha256(f"{position} {task_id} {version} {recorded_at} {digest.hex()}".encode()).digest()
         self._whole.update(one)
         self._marks += one[:_MARK]
@@ -74,7 +74,7 @@ class StubDigest:
         return one[:_MARK]
 
     def text(self) -> str:
-        """In base64."""
+        """The digest in base64."""
         return b64encode(self._marks + self._whole.digest()).decode()
 
 
@@ -87,12 +87,12 @@ def digest_of(rows: Iterable[tuple[Any, ...]]) -> str:
 
 
 def left_of(conn: "sqlite3.Connection", spans: Iterable[NumberRange]) -> Iterator[tuple[Any, ...]]:
-    """What will be, or is, left of the records in spans of positions, which are in order. Raises `sqlite3.Error`."""
+    """The columns `LEFT` of the records, or stubs, in spans of positions, in order. Raises `sqlite3.Error`."""
     return (row[:-1] for row in _left_and_commands(conn, spans))
 
 
 def _left_and_commands(conn: "sqlite3.Connection", spans: Iterable[NumberRange]) -> Iterator[tuple[Any, ...]]:
-    """The same, each with the id of the command that the record came of."""
+    """The same, each with the id of the command that caused the record."""
     archives = Archives(conn)
     until, spans = archives.until(), list(spans)
     archived = [NumberRange(first, min(last, until)) for first, last in spans if first <= until]
@@ -103,7 +103,10 @@ def _left_and_commands(conn: "sqlite3.Connection", spans: Iterable[NumberRange])
 
 
 def to_drop(conn: "sqlite3.Connection", tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
-    """The `positions` and `stubs` of an event that drops all records of tasks, and others. Raises `sqlite3.Error`."""
+    """The `positions` and `stubs` of an event that drops all records of `tasks`, and the positions `others`.
+
+    Raises `sqlite3.Error`.
+    """
     found = set(others)
     archives = Archives(conn)
     for task_id in tasks:
@@ -114,10 +117,10 @@ def to_drop(conn: "sqlite3.Connection", tasks: Iterable[int], others: Iterable[i
 
 
 def put_stubs(conn: "sqlite3.Connection", event: DROPS) -> bool:
-    """Put stubs in the place of the records that an event drops, within the transaction in which it was appended.
+    """Replace the records that an event drops by stubs, in the transaction in which it was appended.
 
-    The rows are deleted first: only so SQLite gives back the pages that become empty. Archives are not changed here.
-    Answers whether all was as the event says; if not, roll back. Raises `sqlite3.Error`.
+    The rows are deleted first, or SQLite would not free the pages that become empty. Archives are not changed here.
+    Returns whether all was as the event says; if not, roll back. Raises `sqlite3.Error`.
     """
     spans = spans_of(event.positions)
     found = list(_left_and_commands(conn, spans))
@@ -137,28 +140,28 @@ def left_in(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def as_stub(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The row of the stub that takes the place of a row, its hash last."""
+    """The stub that replaces a row, its hash last."""
     return (*row[:3], STUB, row[4], *STUB_ROW, row[14])
 
 
 def stub_of(record: Recorded) -> Recorded:
-    """What is left of a record."""
+    """The stub that replaces a record."""
     return Recorded(
         record.task_id, record.version, Stub(), record.recorded_at, position=record.position, hash=record.hash
     )
 
 
 def read_drops(conn: "sqlite3.Connection", after: int = 0, *, lenient: bool = False) -> Iterator[Drop]:
-    """The records behind a position that have dropped others. One that cannot be read is left to other checks.
+    """The records after a position that have dropped others. Unreadable ones are skipped: other checks report them.
 
-    `lenient`: so is an archive. Raises `sqlite3.Error` and `LogCorrupt`.
+    `lenient`: unreadable archives are skipped, too. Raises `sqlite3.Error` and `LogCorrupt`.
     """
-    # At once: while a statement is open, the archives are those of its moment, and others may be in their place by now.
+    # All at once: an open statement sees the table of archives as of its start, and their files may be replaced by now.
     stored = conn.execute(_OF_DROPS, (max(after, archived_until(conn)),)).fetchall()
     archived = ((row[0], row[13]) for row in Archives(conn).of_kind(DROPPING, after, lenient=lenient))
     reached = after
     for position, data in chain(archived, stored):
-        if position <= reached:  # it was archived between the two looks
+        if position <= reached:  # it was archived between the two queries
             continue
         reached = position
         try:
@@ -171,11 +174,11 @@ class _Dropped(Protocol):
     """A log that can say what it has dropped."""
 
     def drops(self, after: int = 0) -> list[Drop]:
-        """The records behind a position that have dropped others."""
+        """The records after a position that have dropped others."""
 
 
 def spans_dropped(position: int, data: str) -> list[NumberRange]:
-    """The positions that the record at a position, with this data, has dropped. Raises `LogCorrupt`."""
+    """The positions that the record at `position`, with this data, has dropped. Raises `LogCorrupt`."""
     try:
         return spans_of(_DECODER.decode(data).positions)
     except (msgspec.DecodeError, ValueError) as error:
@@ -183,7 +186,7 @@ def spans_dropped(position: int, data: str) -> list[NumberRange]:
 
 
 def forgotten(log: _Dropped, task_id: int) -> TaskForgotten | None:
-    """The error for a task that was forgotten; none for others."""
+    """The error for a task that was forgotten; None for any other."""
     for position, event in reversed(log.drops()):
         with suppress(ValueError):
             if any(first <= task_id <= last for first, last in spans_of(event.tasks)):
@@ -197,37 +200,37 @@ _DECODER = msgspec.json.Decoder(TasksForgotten)
 
 
 class StubFault(NamedTuple):
-    """What is wrong with a stub, or with a record that should be one."""
+    """A fault of a stub, or of a record that should be one."""
 
     position: int
     dropped_at: int
-    """The record by which it was found; 0: none explains it. It may be that one which was changed."""
+    """The position of the drop that revealed it, which may itself have been changed; 0: no drop explains the stub."""
     message: str
 
 
 class _Account:
-    """What was told of the stubs of one drop."""
+    """The check of the stubs of one drop."""
 
     def __init__(self, drop: Drop) -> None:
         self.position, self.event = drop
         self.digest = StubDigest()
         self.marks = _marks_in(drop.event.stubs)
         self.excused = False
-        """Whether no more is told of it: it is known not to fit, or something was told before it was dropped."""
+        """Whether nothing more is reported of it: a fault is known, or some of its records were not seen as stubs."""
         self.late = False
-        """Whether it was recorded after the first was told: any of its records may be told as it was before."""
+        """Whether it was recorded while the check ran: any of its records may have been read before it was dropped."""
         self.begun = 0
-        """Tasks of which the first record was told."""
+        """The number of tasks whose first record was seen."""
         self.only_begun: set[int] = set()
-        """Those of them of which no other was."""
+        """Those of them whose only record seen is the first."""
         self.ended_at = ""
-        """The time of the last record of a task: the end of that task."""
+        """The time of the last record of a task so far: the end of that task."""
         self._tasks = _numbers_in(drop.event.tasks)
 
     def wrong_with(self, task_id: int, version: int, recorded_at: str) -> str:
-        """What is wrong with forgetting the next of these records, in words."""
+        """Why the next of these records must not be forgotten, in words; empty if it may."""
         if not task_id:
-            spoken_of = self.begun  # a task has its first record before anything can speak of it
+            spoken_of = self.begun  # no record about a task comes before the task's first one
             return "" if spoken_of else f"{self._says} forgotten, and none of them is older than this"
         if not is_within(task_id, self._tasks):
             return f"{self._says} forgotten, and this one is of task {task_id}"
@@ -240,9 +243,9 @@ class _Account:
         return ""
 
     def wrong_with_whole(self) -> str:
-        """What is wrong once all were told, in words."""
+        """The fault that shows once all records were seen, in words; else empty."""
         if not (_are_ranges(self.event.tasks) and _are_ranges(self.event.positions)):
-            return f"the record at {self.position} says in no form that can be read what was forgotten"
+            return f"the record at {self.position} has a list of forgotten tasks that cannot be read"
         due = sum(last - first + 1 for first, last in self._tasks)
         if self.begun != due:
             return f"{self._says} forgotten, which are {due}, and {self.begun} were there"
@@ -251,14 +254,14 @@ class _Account:
         return ""
 
     def wrong_with_time(self, recorded_at: str) -> str:
-        """What is wrong with its rule, by the time of the drop, in words."""
+        """Why its rule did not allow it at the time of the drop, in words; empty if it did."""
         age = self.event.rule.older_than
         if age is None:
             return "it forgets tasks by a rule that keeps them"
         try:
             passed = datetime.fromisoformat(recorded_at) - datetime.fromisoformat(self.ended_at or recorded_at)
             early = passed < timedelta(seconds=age)
-        except (ValueError, TypeError, OverflowError):  # a time that is none is told by others
+        except (ValueError, TypeError, OverflowError):  # other checks report unreadable times
             return ""
         return f"it forgets what is older than {age:g} s, and one of the tasks is not" if early else ""
 
@@ -268,21 +271,21 @@ class _Account:
 
 
 class StubCheck:
-    """Holds stubs, told in order of position, against the records that have dropped them.
+    """Compares stubs, given in order of position, with the records that have dropped them.
 
-    A drop forgets tasks, each as a whole, and only what was over. So one record of a task alone cannot be hidden behind
-    one. Of a stub of the service no more is known than that it is younger than one of the tasks.
+    A drop forgets whole tasks, and only tasks that were over. So it cannot be used to hide a single record of a task.
+    About a stub of the service's own only this is known: it is younger than one of the tasks.
 
     Args:
-        drops: answers with those of these records that stand behind a position. It is asked again for a stub that
-            none of them explains: a service that runs may have made it meanwhile.
+        drops: returns the dropping records after a position. It is called again for a stub that none of them explains:
+            a running service may have made it meanwhile.
     """
 
     def __init__(self, drops: Callable[[int], Iterable[Drop]]) -> None:
         self.stubs = 0
-        """How many were told."""
+        """How many stubs were seen."""
         self.of_service = 0
-        """Those of them that are of no task."""
+        """How many of them belong to no task."""
         self._read = drops
         self._accounts: list[_Account] = []
         self._spans: list[tuple[NumberRange, int]] = []
@@ -301,14 +304,14 @@ class StubCheck:
             number = len(self._accounts)
             self._accounts.append(_Account(drop))
             self._at[drop.position] = number
-            # Those that are no numbers explain nothing.
+            # Unreadable ranges explain nothing.
             self._spans += [(span, number) for span in _numbers_in(drop.event.positions)]
             self._tasks += [(span, number) for span in _numbers_in(drop.event.tasks)]
         self._spans.sort()
         self._tasks.sort()
 
     def see(self, row: tuple[Any, ...]) -> StubFault | None:
-        """The raw stored values of the next record, its hash last; what is wrong."""
+        """Check the raw stored values of the next record, its hash last; returns its fault, if any."""
         position, task_id = row[:2]
         number = _number_of(position, self._spans)
         if row[3] == STUB and number is None:
@@ -335,13 +338,13 @@ class StubCheck:
         return StubFault(position, 0 if account is None else account.position, wrong) if wrong else None
 
     def lose(self, first: int, last: int) -> None:
-        """The records in this range are not there to be told of."""
+        """Note that the records in this range cannot be read."""
         for span, number in self._spans:
             if span.first <= last and span.last >= first:
                 self._accounts[number].excused = True
 
     def _take_more(self) -> None:
-        """A service may have dropped records since they were told of."""
+        """Read the drops that a running service has made since."""
         known = len(self._accounts)
         self._take(self._accounts[-1].position if self._accounts else 0)
         for account in self._accounts[known:]:
@@ -364,7 +367,7 @@ class StubCheck:
         return of_other
 
     def faults(self) -> Iterator[StubFault]:
-        """What only the end of the log shows."""
+        """Faults that show only at the end of the log."""
         for number, account in enumerate(self._accounts):
             if account.excused:
                 continue
@@ -382,7 +385,7 @@ class StubCheck:
 
 
 def _numbers_in(ranges: str) -> list[NumberRange]:
-    """What ranges stand for; nothing for what are none."""
+    """The spans that ranges stand for; none for unreadable text."""
     with suppress(ValueError):
         return spans_of(ranges)
     return []
@@ -393,7 +396,7 @@ def _are_ranges(text: str) -> bool:
 
 
 def _number_of(wanted: int, spans: list[tuple[NumberRange, int]]) -> int | None:
-    """What belongs to the span that a number is in."""
+    """The value of the span that contains a number; None if no span does."""
     place = bisect_right(spans, wanted, key=_first) - 1
     if place < 0 or wanted > spans[place][0].last:
         return None

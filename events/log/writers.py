@@ -1,7 +1,7 @@
-"""Which versions have written a log, and whether one of them knew more than this one.
+"""The versions that have written a log, and whether one of them knew more than this one.
 
-A service says in its first record in which forms it may write (`events/forms.py`): those that have come since
-`first_forms.json`, which every version knows.
+A service says in its first record which forms it may write (`events/forms.py`). It names only those that came after
+`first_forms.json`, whose forms every version knows.
 """
 
 import sqlite3
@@ -28,9 +28,9 @@ class Writer(NamedTuple):
     position: int
     version: str
     schema: str
-    """The fingerprint of its forms; empty of a version that recorded none."""
+    """The fingerprint of its forms; empty for a version that did not record one."""
     lacks: tuple[str, ...] = ()
-    """What it may have recorded, and this version cannot read, in words."""
+    """In words, what it may have recorded and this version cannot read."""
 
     @property
     def fault(self) -> str:
@@ -43,7 +43,7 @@ class Writer(NamedTuple):
 
 
 class _Start(msgspec.Struct):
-    """What is read of a service's first record, whatever a later version has put into it."""
+    """The fields read from a service's first record, whatever a later version has added to it."""
 
     version: str = ""
     schema: str = ""
@@ -69,7 +69,7 @@ def _first_forms() -> Forms:
 
 
 def writer_of(position: int, data: str) -> Writer | None:
-    """Who wrote, by the stored payload of a `service_started`; none when that cannot be read, which is damage."""
+    """The writer that the stored payload of a `service_started` names; None if the payload is damaged."""
     try:
         start = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -78,7 +78,7 @@ def writer_of(position: int, data: str) -> Writer | None:
 
 
 def newest_writer(conn: sqlite3.Connection) -> Writer | None:
-    """The service that has started last; none when there is none. Raises `sqlite3.Error`."""
+    """The service that started last; None if there is none. Raises `sqlite3.Error`."""
     row = conn.execute(_NEWEST_START).fetchone()
     if row is None:
         row = next(((row[0], row[13]) for row in Archives(conn).of_kind_backwards("service_started")), None)

@@ -1,1 +1,1 @@
-"""Sound."""
+"""The task type for sound."""

@@ -1,4 +1,4 @@
-"""What `doctor` says of the encoders of sound on this machine."""
+"""The findings of `doctor` about the sound encoders on this machine."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Office documents are zip archives of XML, which are inspected before any program opens them."""
+"""Inspects office documents, which are zip archives of XML, before any program opens them."""
 
 import re
 import zipfile
@@ -18,10 +18,10 @@ _PAGES = re.compile(rb"<Pages>(\d{1,6})</Pages>|page-count=\"(\d{1,6})\"")
 
 
 def inspect_archive(path: Path) -> None:
-    """Refuse zip bombs and XML that declares entities. All parts are read once, in small steps; nothing is unpacked.
+    """Refuse zip bombs and XML that declares entities. Reads all parts once, in small steps; unpacks nothing to disk.
 
-    This is stricter than `preflight`, because another program will unpack the archive, and it need not believe the
-    sizes in the directory.
+    This is stricter than `preflight`, because another program will unpack the archive, and may not trust the sizes in
+    the directory.
 
     Raises:
         Unusable: it is such an archive, or damaged, or encrypted.
@@ -58,7 +58,7 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, l
 
 
 def page_hint(path: Path) -> int | None:
-    """How many pages the document says it has, which may be wrong; None when it does not say it. Raises Unusable."""
+    """The document's stated number of pages, which may be wrong; None if it states none. Raises Unusable."""
     with open_zip(path) as archive:
         names = archive.namelist()
         slides = sum(1 for name in names if _SLIDE.fullmatch(name))

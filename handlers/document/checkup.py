@@ -1,4 +1,4 @@
-"""What `doctor` says of PDFium, fonts and LibreOffice on this machine."""
+"""The findings of `doctor` about PDFium, fonts and LibreOffice on this machine."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from .libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 
 
 def checkup() -> Iterator[Finding]:
-    """Which PDFium there is, what text is drawn with, and whether office documents can be drawn."""
+    """Report which PDFium there is, which font draws text, and whether office documents can be drawn."""
     yield Finding("media", "ok", f"PDFium {pypdfium2.PDFIUM_INFO}")
     if font := font_file("plain"):
         yield Finding("fonts", "ok", f"text documents and burned subtitles are drawn with {font}")

@@ -1,4 +1,4 @@
-"""Fonts for text pages: those of the system where there are any, else the one built into Pillow (ASCII only)."""
+"""Fonts for text pages: the system's if there are any, otherwise the one built into Pillow (ASCII only)."""
 
 from functools import cache
 from pathlib import Path
@@ -35,26 +35,26 @@ INSTALL_FONTS = (
 )
 _MEASURED_AT = 100.0
 _NO_CHARACTER = "\U0010fffe"
-"""No font has this character, so it shows what a font draws for one that it lacks."""
+"""No font has this character, so it shows what a font draws for missing ones."""
 _TO_LEFT = ("R", "AL")
 
 
 @cache
 def font_file(face: Face) -> Path | None:
-    """The file of a face; None where the font built into Pillow is taken."""
+    """The file of a face; None for the font built into Pillow."""
     found = (Path(folder, name) for name in _FILES[face] for folder in _FOLDERS)
     path = next((path for path in found if path.is_file()), None)
     return font_file("plain") if path is None and face == "italic" else path  # often not installed with the others
 
 
 def font_names() -> list[str]:
-    """What the look of a text page depends on. The built-in font has an empty name."""
+    """All that the look of a text page depends on. The built-in font has an empty name."""
     return [*(str(font_file(face) or "") for face in FACES), "shaped" if can_shape() else ""]
 
 
 @cache
 def can_shape() -> bool:
-    """Whether letters can be put in the order and form of scripts that run to the left."""
+    """Whether letters of scripts that run to the left can be ordered and shaped."""
     return bool(features.check("raqm") and features.check("fribidi"))
 
 
@@ -74,7 +74,7 @@ def load_font(face: Face, size: float, *, shaped: bool = False) -> AnyFont:
 
 
 class Ruler:
-    """Measures text as a share of the font's size. It remembers each character: lines are many, characters few."""
+    """Measures text as a multiple of the font's size. It caches characters: a text has many lines but few of them."""
 
     def __init__(self, face: Face) -> None:
         self._font = load_font(face, _MEASURED_AT)
@@ -90,7 +90,7 @@ class Ruler:
         return known
 
     def lacks(self, character: str) -> bool:
-        """Whether the font has nothing to draw for the character."""
+        """Whether the font has no glyph for the character."""
         if character.isascii() or character.isspace():
             return False
         known = self._lacking.get(character)

@@ -7,7 +7,7 @@ from ..inputs import refuse_empty
 from ..media.archives import open_zip
 
 OFFICE: frozenset[str] = frozenset(["docx", "xlsx", "pptx", "odt", "ods", "odp", "doc", "xls", "ppt", "rtf"])
-"""Kinds that need LibreOffice to become pages."""
+"""Kinds that LibreOffice must convert into pages."""
 PACKED: frozenset[str] = frozenset(["docx", "xlsx", "pptx", "odt", "ods", "odp"])
 """Office documents that are zip archives."""
 MARKDOWN_SUFFIXES = frozenset([".md", ".markdown"])
@@ -24,12 +24,12 @@ _OOXML = {"word/": "docx", "xl/": "xlsx", "ppt/": "pptx"}
 
 
 def office_suffix(path: PurePath) -> bool:
-    """Whether the name says that LibreOffice is needed."""
+    """Whether the name implies that LibreOffice is needed."""
     return path.suffix.lower().removeprefix(".") in OFFICE
 
 
 def document_kind(path: Path) -> str:
-    """The kind of the file: pdf, text, markdown, or one of `OFFICE`. The suffix decides where the content does not.
+    """The kind of the file: pdf, text, markdown, or one of `OFFICE`. The suffix decides if the content does not.
 
     Raises:
         Unusable: it is of none of these kinds.

@@ -1,8 +1,8 @@
-"""LibreOffice: where it is, and how it makes a PDF of an office document.
+"""LibreOffice: its place, and how it makes a PDF of an office document.
 
-It runs without the document's macros, the user's profile or the network, and updates no links. Some pictures that are
-named by a path or an address it reads all the same: only the sandbox keeps it from them. No Pillow is loaded here: the
-service imports this.
+It runs without the document's macros, the user's profile or the network, and updates no links. It still reads some
+pictures that are linked by a path or an address: only the sandbox prevents that. No Pillow is loaded here: the service
+imports this.
 """
 
 import os
@@ -35,17 +35,17 @@ INSTALL_LIBREOFFICE = (
     "macOS: brew install --cask libreoffice)"
 )
 _POLL = 0.1
-"""Seconds between two looks at whether somebody wants the attempt to end."""
+"""Seconds between two checks whether the attempt must end."""
 _START_AGAIN = 81
-"""The exit code of LibreOffice when it has made its profile and wants to be started once more."""
+"""The exit code of LibreOffice when it has made its profile and must be started again."""
 _STARTS = 3
 
-# Not DisableActiveContent: with it the charts of every document stay blank.
+# Not DisableActiveContent: it leaves the charts of every document blank.
 _SETTINGS = (
     ("Common/Security/Scripting", "BlockUntrustedRefererLinks", "true"),
     ("Common/Security/Scripting", "DisableMacrosExecution", "true"),
     ("Common/Security/Scripting", "MacroSecurityLevel", "3"),
-    ("Writer/Content/Update", "Link", "0"),  # never; Writer and Calc count differently
+    ("Writer/Content/Update", "Link", "0"),  # never; Writer and Calc use different numbers
     ("Calc/Content/Update", "Link", "1"),
 )
 _ITEM = (
@@ -63,7 +63,7 @@ class OfficeFailedError(RuntimeError):
 
 
 def find_libreoffice() -> Path | None:
-    """The program, on the search path or at one of the usual places; None when it is not installed."""
+    """The program, on the search path or in one of the usual places; None if it is not installed."""
     for name in _NAMES:
         if found := shutil.which(name):
             return Path(found)
@@ -71,7 +71,7 @@ def find_libreoffice() -> Path | None:
 
 
 def require_libreoffice(name: str) -> Path:
-    """The program. Raises Unusable, with what to install, when it is not there."""
+    """The program. If it is missing, raises Unusable, which says what to install."""
     program = find_libreoffice()
     if program is None:
         raise Unusable(
@@ -87,12 +87,12 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     Args:
         source: the document.
         kind: its kind, by its content.
-        folder: is made for this, and nothing else may be in it. LibreOffice sees only a copy of the document there, so
-            that links relative to it lead nowhere.
-        check_stop: raises an exception to stop the work; no process of it is left then.
+        folder: made for this, and used for nothing else. LibreOffice sees only a copy of the document there, so that
+            relative links lead nowhere.
+        check_stop: raises an exception to stop the work; then no process of it is left.
 
     Raises:
-        Unusable: LibreOffice is not there, or the document must not be opened.
+        Unusable: LibreOffice is missing, or the document must not be opened.
         OfficeFailedError: LibreOffice made no PDF of it.
     """
     program = require_libreoffice(source.name)
@@ -122,15 +122,15 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
 def _command(program: Path, folder: Path, document: Path) -> list[str]:
     switches = ("--headless", "--norestore", "--nolockcheck", "--nodefault", "--nologo", "--nofirststartwizard")
     profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
-    meeting = "-env:OSL_SOCKET_PATH=."  # a socket's name is short, that of the folder it starts in may be long
+    meeting = "-env:OSL_SOCKET_PATH=."  # a socket's path must be short; its folder's may be long
     task = ("--convert-to", "pdf", "--outdir", str(folder / "out"), str(document))
     return [*without_network(), *_kept_from_tmp(program), profile, meeting, *switches, *task]
 
 
 def _kept_from_tmp(program: Path) -> tuple[str, ...]:
-    """The command that starts the program so that its processes meet in a folder of the task instead of /tmp.
+    """The command that makes the program's processes meet in a folder of the task instead of /tmp.
 
-    LibreOffice goes there only when it may not write to /tmp, and only its binary does, not the script that starts it.
+    LibreOffice avoids /tmp only if it may not write there. Only its binary checks that, not the script that starts it.
     """
     binary = program.resolve().with_name("soffice.bin")
     if not binary.is_file():
@@ -140,7 +140,7 @@ def _kept_from_tmp(program: Path) -> tuple[str, ...]:
 
 @cache
 def without_network() -> tuple[str, ...]:
-    """The command that starts another one without the network; empty where the machine does not allow that."""
+    """The command that starts another one without the network; empty if the machine does not allow that."""
     for command in (("unshare", "--net"), ("unshare", "--map-current-user", "--net")):
         if shutil.which(command[0]):
             done = subprocess.run([*command, "true"], capture_output=True, check=False)
@@ -156,8 +156,8 @@ def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tu
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "home"),
         "LANG": "C.UTF-8",
-        "SAL_USE_VCLPLUGIN": "svp",  # no display, whatever is installed
-        "CUPS_SERVER": str(folder / "no-printer"),  # else it is asked for at port 631
+        "SAL_USE_VCLPLUGIN": "svp",  # no display, even if one is installed
+        "CUPS_SERVER": str(folder / "no-printer"),  # otherwise it asks port 631
     }
     with (folder / "printed").open("wb") as printed:
         process = subprocess.Popen(
@@ -184,7 +184,7 @@ def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tu
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End the program and those that it has started: all are in its session, and none may outlive the attempt."""
+    """Kill the program and all that it has started: they are in its session, and must not outlive the attempt."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

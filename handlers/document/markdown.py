@@ -1,6 +1,6 @@
 """Markdown as blocks: paragraphs with a size, an indent and a style for each character. markdown-it parses it.
 
-The work grows with the length of the text and not faster, whatever is in it. What is nested too deep is not shown.
+The work grows linearly with the length of the text, whatever is in it. What is nested too deep is not shown.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ STYLES: dict[str, Face] = {"p": "plain", "b": "bold", "i": "italic", "m": "mono"
 UNDERLINED = "u"
 
 _STYLE_OF = {"strong": "b", "em": "i", "code": "m", "a": UNDERLINED, "img": UNDERLINED}
-"""The names of HTML's elements, by which markdown-it calls its tokens → styles."""
+"""The names of HTML elements, which markdown-it uses for its tokens → styles."""
 _HEADINGS = (20.0, 16.0, 13.0, 11.5, 10.5, 10.0)
 _INDENT = 14.0
 _MOST_LISTS, _MOST_QUOTES = 7, 4
@@ -30,18 +30,18 @@ _MOST_LISTS, _MOST_QUOTES = 7, 4
 _MONO_WIDTH = 0.603
 """The width of a letter, as a share of the font's size."""
 _SMALLEST = 5.0
-"""Points, of a wide table. A row that is wider even then goes over several lines."""
+"""Points, in a wide table. A row that is still wider is broken into several lines."""
 _MOST_COLUMNS, _WIDEST = 40, 40
-"""Beyond, nothing is lined up: a few bytes must not become a page of blanks."""
+"""Beyond these, cells are not aligned: a few bytes must not become a page of blanks."""
 _LONGEST = 500_000
-"""Characters of a paragraph. The marks in a longer one would take much memory; it is shown as it is written."""
+"""Characters of a paragraph. A longer one is shown unparsed, because its marks would take much memory."""
 _BETWEEN = "  "
 _TAB = 4
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
-"""It shows HTML as it is written."""
+"""It shows HTML as plain text."""
 _Definitions: TypeAlias = dict[str, Any]
-"""markdown-it's `env`: where references lead that are defined anywhere in the text."""
+"""markdown-it's `env`: the targets of references, which may be defined anywhere in the text."""
 
 
 class Block(NamedTuple):
@@ -57,7 +57,7 @@ class Block(NamedTuple):
     rule: bool = False
     """Whether a line across the page is drawn instead of text."""
     styles: str = ""
-    """The style of each character, a letter of `STYLES`; empty where all have that of the face."""
+    """The style of each character, a letter of `STYLES`; empty if all have the face's style."""
 
 
 class _Paragraph(NamedTuple):
@@ -76,7 +76,7 @@ class _Table(NamedTuple):
 
 
 def markdown_blocks(text: str) -> Iterator[Block]:
-    """Headings, lists, quotes, code, rules and tables are shown by size, weight, slant, indent and columns."""
+    """Yield the text as blocks that show headings, lists, quotes, code, rules and tables by size, style and indent."""
     definitions: _Definitions = {}
     parts = _Parts()
     _PARSER.block.parse(text, _PARSER, definitions, parts)
@@ -91,7 +91,7 @@ def markdown_blocks(text: str) -> Iterator[Block]:
 
 
 class _Parts(list[Token]):
-    """The list that the parser appends to. It makes parts of the tokens at once and keeps none of them.
+    """The list that the parser appends to. It turns the tokens into parts at once, and keeps none of them.
 
     The tokens of a long table would take hundreds of times its bytes. A token is complete when the next one comes.
     """
@@ -101,7 +101,7 @@ class _Parts(list[Token]):
         self.found: list[Block | _Paragraph | _Table] = []
         self._token: Token | None = None
         self._lists: list[int | None] = []
-        """The next number of each list that is open; None for bullets."""
+        """The next number of each open list; None for bullets."""
         self._quotes = 0
         self._mark = ""
         """The bullet or number of an item that has just begun."""
@@ -113,7 +113,7 @@ class _Parts(list[Token]):
         self._token = token
 
     def close(self) -> None:
-        """Take in the last token."""
+        """Process the last token."""
         if self._token is not None:
             self._read(self._token)
         self._token = None
@@ -143,7 +143,7 @@ class _Parts(list[Token]):
                 self._follow(token)
 
     def _follow(self, token: Token) -> None:
-        """Keep in mind which lists and quotes the next block stands in."""
+        """Track the lists and quotes around the next block."""
         match token.type:
             case "bullet_list_open":
                 self._lists.append(None)
@@ -190,7 +190,7 @@ class _Parts(list[Token]):
 
 
 def _text_blocks(paragraph: _Paragraph, definitions: _Definitions) -> Iterator[Block]:
-    """A block for each line that the text itself breaks."""
+    """Yield a block for each line; lines end where the text itself has a break."""
     block, mark = paragraph
     for at, (text, styles) in enumerate(_styled(block.text, "b" if block.face == "bold" else "p", definitions)):
         if at:
@@ -200,7 +200,7 @@ def _text_blocks(paragraph: _Paragraph, definitions: _Definitions) -> Iterator[B
 
 
 def _table_blocks(table: _Table, definitions: _Definitions) -> Iterator[Block]:
-    """The rows in letters of equal width, with their cells below each other and a line below the first row."""
+    """The rows in a fixed-width font, with aligned columns and a line under the first row."""
     shown = [[" ".join(text for text, _ in _styled(cell, "p", definitions)) for cell in row] for row in table.rows]
     if len(table.to_right) > _MOST_COLUMNS:
         lines = [" | ".join(row).rstrip(" |") for row in shown]
@@ -219,7 +219,7 @@ def _padded(cell: str, width: int, to_right: bool) -> str:  # noqa: FBT001 - one
 
 
 def _styled(content: str, style: str, definitions: _Definitions) -> Iterator[tuple[str, str]]:
-    """The lines of a text without its marks, and the style of each character; `style` is that outside of marks."""
+    """Yield the lines of a text without marks, with each character's style; `style` applies outside of marks."""
     if len(content) > _LONGEST:
         yield content.replace("\n", " "), style * len(content)
         return

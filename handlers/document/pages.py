@@ -1,4 +1,4 @@
-"""A document as pages: each has a size in points, 72 an inch, and is drawn at a scale. No Pillow is loaded here."""
+"""A document as pages: each has a size in points, 72 per inch, and is drawn at a scale. No Pillow is loaded here."""
 
 import math
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +16,7 @@ class Pages(Protocol):
 
     count: int
     most: float
-    """The highest scale that makes sense, in pixels a point."""
+    """The highest useful scale, in pixels per point."""
 
     def close(self) -> None:
         """Release the document."""
@@ -25,12 +25,12 @@ class Pages(Protocol):
         """Width and height of a page in points. Raises Unusable."""
 
     def draw(self, number: int, factor: float, background: str) -> "Image.Image":
-        """Draw a page at `factor` pixels a point, as a picture of mode RGB. Raises Unusable."""
+        """Draw a page at `factor` pixels per point, as a picture of mode RGB. Raises Unusable."""
 
     def notes(self, numbers: list[int]) -> list[str]:
-        """What cannot be shown on these pages as it should be, a line for each; for people."""
+        """Notes, for people, on what these pages cannot show correctly."""
 
 
 def pixels(width: float, height: float, factor: float) -> tuple[int, int]:
-    """Width and height in pixels of a page drawn at `factor` pixels a point."""
+    """Width and height in pixels of a page drawn at `factor` pixels per point."""
     return max(1, math.ceil(width * factor)), max(1, math.ceil(height * factor))

@@ -23,13 +23,13 @@ _HUGE = 60_000_000
 """Bytes of a decoded picture; PDFium's own limit."""
 _ONE_CHANNEL = frozenset({"CCITTFaxDecode", "JBIG2Decode"})
 _TAIL = 1024
-"""Bytes at the end of the file, where readers look for the end mark."""
+"""Bytes at the end of the file in which readers look for the end mark."""
 _MOST_OBJECTS = 5000
 """Objects of a page that are examined for pictures."""
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a small file says that its document has no pages: its list of pages is empty."""
+    """Whether a small file has an empty list of pages."""
     with path.open("rb") as file:
         return _NO_PAGES.search(file.read(_SMALL)) is not None
 
@@ -56,7 +56,7 @@ class PdfPages:
             self._pdf = pypdfium2.PdfDocument(path)
         except pypdfium2.PdfiumError as error:
             whole = _has_end(path)
-            if whole and _is_empty(path):  # PDFium then tells the last fault that it has seen in any file, or none
+            if whole and _is_empty(path):  # PDFium then reports the last fault of any file, or none
                 raise Unusable(f"{self._name} has no pages") from error
             if error.err_code in _LOCKED:
                 raise Unusable(f"{self._name} is encrypted: save it without a password first") from error
@@ -73,7 +73,7 @@ class PdfPages:
         self._pdf.init_forms()
 
     def notes(self, _numbers: list[int]) -> list[str]:
-        """That PDFium had to look for the parts of the file itself, so that something may be missing on any page."""
+        """A note if PDFium had to search for the file's parts, so that any page may lack something."""
         if FPDF_DocumentHasValidCrossReferenceTable(self._pdf.raw):
             return []
         table = (
@@ -86,7 +86,7 @@ class PdfPages:
         self._pdf.close()
 
     def size(self, number: int) -> tuple[float, float]:
-        """Width and height of a page in points, as it is seen. Raises Unusable."""
+        """Displayed width and height of a page in points. Raises Unusable."""
         try:
             width, height = self._pdf.get_page_size(number - 1)
         except pypdfium2.PdfiumError as error:
@@ -96,9 +96,9 @@ class PdfPages:
         return float(width), float(height)
 
     def picture_bytes(self, number: int, factor: float) -> int:
-        """Bytes of memory that the largest picture on a page takes while it is drawn at `factor` pixels a point.
+        """Bytes of memory for the largest picture on a page that is drawn at `factor` pixels per point.
 
-        PDFium decodes a picture as a whole, or, if it is huge, to the width it is drawn in.
+        PDFium decodes a picture as a whole, or, if it is huge, at the width in which it is drawn.
         """
         most = 0
         try:
@@ -114,11 +114,11 @@ class PdfPages:
             finally:
                 page.close()
         except pypdfium2.PdfiumError:
-            pass  # drawing will tell
+            pass  # drawing will report it
         return most
 
     def draw(self, number: int, factor: float, background: str) -> Image.Image:
-        """Draw a page at `factor` pixels a point. Raises Unusable."""
+        """Draw a page at `factor` pixels per point. Raises Unusable."""
         colour = (*ImageColor.getrgb(background)[:3], 255)
         try:
             page = self._pdf[number - 1]

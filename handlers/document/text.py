@@ -20,7 +20,7 @@ _MAX_TEXT = 16 * 1024 * 1024
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -31,7 +31,7 @@ _TAB = 4
 def read_text(path: Path) -> str:
     """The text of a file, with plain line ends, and with spaces for control characters.
 
-    UTF-8, UTF-16 and UTF-32 are known by their mark, UTF-8 also without; anything else is read as Latin-1.
+    UTF-8, UTF-16 and UTF-32 are recognised by their mark, UTF-8 also without; anything else is read as Latin-1.
 
     Raises:
         Unusable: it is too long, or not text.
@@ -49,7 +49,7 @@ def read_text(path: Path) -> str:
 
 
 def _plain(text: str) -> bool:
-    """Whether there is nothing to replace. This is quick, and holds for most texts."""
+    """Whether nothing needs replacing. This check is fast, and true for most texts."""
     return text.replace("\n", "").replace("\t", "").isprintable()
 
 
@@ -64,7 +64,7 @@ def _decode(data: bytes) -> str:
 
 
 def text_lines(text: str) -> list[str]:
-    """The lines, with spaces up to the next stop for tabs."""
+    """The lines, with tabs expanded to spaces."""
     return [line.expandtabs(_TAB).rstrip() for line in text.split("\n")]
 
 
@@ -76,12 +76,12 @@ MAX_TEXT_PAGES = 20_000
 _DARK, _BRIGHT = (26, 26, 26), (230, 230, 230)
 _HALF_BRIGHT = 3 * 128
 _FINEST = 20
-"""Pixels. A page with a smaller font is drawn larger and reduced: its characters get whole pixels, and lines would be
-too long."""
+"""Pixels. A page with a smaller font is drawn larger and reduced: characters have whole pixels as widths, which would
+make the lines too long."""
 
 
 class _Line(NamedTuple):
-    """One line where it stands on its page."""
+    """A line and its place on the page."""
 
     block: Block
     text: str
@@ -105,14 +105,14 @@ class TextPages:
         self.count = len(self._pages)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def size(self, _number: int) -> tuple[float, float]:
-        """All pages are alike."""
+        """The size of every page: A4."""
         return A4
 
     def notes(self, numbers: list[int]) -> list[str]:
-        """The characters on these pages that cannot be shown as they should be."""
+        """Notes on characters of these pages that cannot be shown correctly."""
         rulers = _rulers()
         missing = backwards = 0
         for line in (line for number in numbers for line in self._pages[number - 1]):
@@ -129,7 +129,7 @@ class TextPages:
         return notes
 
     def draw(self, number: int, factor: float, background: str) -> Image.Image:
-        """Draw a page at `factor` pixels a point."""
+        """Draw a page at `factor` pixels per point."""
         finer = max(1, math.ceil(_FINEST / (BODY * factor)))
         width, height = pixels(*A4, factor)
         picture = Image.new("RGB", (width * finer, height * finer), background)
@@ -168,9 +168,9 @@ def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[_Line], factor: float, ink
 
 
 def _runs(line: _Line) -> Iterator[tuple[Face, bool, str, bool]]:
-    """The parts of a line that are drawn in one go: face, whether it is underlined, text, whether it is shaped.
+    """Yield the parts of a line that are drawn in one go: face, underlined or not, text, shaped or not.
 
-    A line with a script that runs to the left is one part, because its letters are not in the order of reading.
+    A line with a script that runs to the left is one part, because its letters are not in reading order.
     """
     if not line.text.isascii() and any(map(runs_to_left, line.text)):
         yield line.block.face, False, line.text, can_shape()
@@ -207,11 +207,11 @@ def _steps(block: Block, rulers: Mapping[Face, Ruler]) -> list[float]:
 
 
 def wrap(text: str, width: float, steps: Sequence[float]) -> Iterator[tuple[int, int]]:
-    """Where the lines begin and end.
+    """Yield the begin and end of each line.
 
     Args:
-        text: what is to be broken, at spaces where there are any.
-        width: of a line, a multiple of the font's size.
+        text: the text to break, at spaces if possible.
+        width: of a line, as a multiple of the font's size.
         steps: the width of each character, as a multiple of the font's size.
     """
     start, space, used = 0, -1, 0.0

@@ -1,4 +1,4 @@
-"""An office document as one page: the small picture of its first page that most of them carry."""
+"""An office document as one page: the small picture of its first page that most of them contain."""
 
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +24,7 @@ def read_thumbnail(path: Path) -> Image.Image:
     """Decode the thumbnail in an archive that has been inspected.
 
     Raises:
-        Unusable: it has none, or one that cannot be read.
+        Unusable: it has none, or it cannot be read.
     """
     with open_zip(path) as archive:
         found = next((name for name in _PLACES if name in archive.namelist()), None)
@@ -44,7 +44,7 @@ def read_thumbnail(path: Path) -> Image.Image:
 
 
 class ThumbnailPage:
-    """A document of one page: its thumbnail, a pixel a point.
+    """A document of one page: its thumbnail, at one pixel per point.
 
     Raises:
         Unusable: there is none, or the archive is harmful or damaged.
@@ -58,18 +58,18 @@ class ThumbnailPage:
         self._picture = read_thumbnail(path)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def size(self, _number: int) -> tuple[float, float]:
         """Width and height of the picture."""
         return float(self._picture.width), float(self._picture.height)
 
     def draw(self, _number: int, factor: float, background: str) -> Image.Image:
-        """The picture, with the background where it is transparent."""
+        """The picture, with the background behind transparent parts."""
         paper = Image.new("RGB", self._picture.size, background)
         paper.paste(self._picture, mask=self._picture if self._picture.mode == "RGBA" else None)
         return paper.resize(pixels(*self.size(1), factor), Image.Resampling.LANCZOS)
 
     def notes(self, _numbers: list[int]) -> list[str]:
-        """There is nothing to say."""
+        """No notes."""
         return []

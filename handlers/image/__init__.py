@@ -1,1 +1,1 @@
-"""Pictures: small ones, and other ones."""
+"""Task types for pictures: thumbnails and conversions."""

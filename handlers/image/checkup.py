@@ -1,4 +1,4 @@
-"""What `doctor` says of Pillow on this machine."""
+"""The findings of `doctor` about Pillow on this machine."""
 
 from collections.abc import Iterator
 

@@ -1,11 +1,11 @@
-"""How large a picture may be that is read. No Pillow here: the service imports this."""
+"""Limits on the size of pictures that are read. No Pillow here: the service imports this."""
 
 from ..contract import Unusable
 
 MAX_IMAGE_PIXELS = 512_000_000
 """Pixels of a picture. A larger one is refused from its header."""
 MAX_PILLOW_PIXELS = 178_956_970
-"""Pixels of a picture that Pillow decodes, because it holds the whole picture, at 4 bytes a pixel and more."""
+"""Pixels of a picture that Pillow may decode: it holds the whole picture, at 4 bytes per pixel or more."""
 MAX_IMAGE_SIDE = 65_535
 
 

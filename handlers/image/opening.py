@@ -1,4 +1,4 @@
-"""Open a picture that nobody vouches for: only a few formats, and its size is known before anything is decoded."""
+"""Opens untrusted pictures: only a few formats, and the size is known before anything is decoded."""
 
 import struct
 import warnings
@@ -22,7 +22,7 @@ from .limits import check_pixels
 
 
 def _heic_formats() -> tuple[str, ...]:
-    """Teach Pillow HEIC where the package for it is installed."""
+    """Register HEIC with Pillow if its package is installed."""
     if not has_heic():
         return ()
     import_module("pillow_heif").register_heif_opener()
@@ -30,15 +30,15 @@ def _heic_formats() -> tuple[str, ...]:
 
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", *_heic_formats())
-"""Only these are opened. Pillow's other readers start programs (EPS) or are seldom used and seldom tested."""
+"""The only formats that are opened. Pillow's other readers start programs (EPS), or are rarely used and tested."""
 
 MAX_PAGES = 1_000_000
 """Directories of a TIFF that are counted. Each takes only a few bytes of the file."""
 
 _NUMBERS = {"F": "floating-point numbers", "I": "32-bit numbers"}
-"""Modes of measurements (heights, temperatures, masks): nothing in the file says which number is black or white."""
+"""Modes of measurements (heights, temperatures, masks): the file does not say which number is black or white."""
 _CUT_SHORT = (TypeError, IndexError, KeyError)
-"""What Pillow raises where a header stops in the middle."""
+"""Errors that Pillow raises when a header is cut off."""
 _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 _BIG_TIFF = 43
 
@@ -48,13 +48,13 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     """Open the file and read its header; nothing is decoded yet. Decode it inside of `blame_picture`.
 
     Raises:
-        Unusable: it is no picture of `READ_FORMATS`, cannot be read, holds numbers, or has more than `max_pixels`.
-        OSError: the disk's fault.
+        Unusable: it has no format of `READ_FORMATS`, cannot be read, holds measurements, or has more than `max_pixels`.
+        OSError: the disk is at fault.
     """
     refuse_empty(path)
     # A file, not a name: Pillow would map an uncompressed picture, and the worker would die if that file were cut.
     with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd in a picture that can still be read; its size is checked below
+        warnings.simplefilter("ignore")  # the picture can still be read; its size is checked below
         with blame_picture(path), pixel_limit(None):
             opened = Image.open(file, formats=READ_FORMATS)
             if opened.format == "PNG" and "exif" not in opened.info and (exif := exif_behind_pixels(file)):
@@ -66,16 +66,16 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
 
 
 def refuse_numbers(image: Image.Image, name: str) -> None:
-    """Raise `Unusable` if the picture, or the page of it, that is called `name` holds measurements."""
+    """Raise `Unusable` if the picture, or its page called `name`, holds measurements."""
     if image.mode in _NUMBERS:
         raise Unusable(f"{name} holds {_NUMBERS[image.mode]}, not a picture: scale them to 8 or 16 bits first")
 
 
 @contextmanager
 def blame_picture(path: Path) -> Iterator[None]:
-    """Turn what Pillow raises while it decodes `path` into `Unusable`; let the disk's faults pass.
+    """Turn errors that Pillow raises while it decodes `path` into `Unusable`; let the disk's faults pass.
 
-    Only decoding belongs inside: anything else that fails there would be taken for the picture's fault.
+    Only decoding belongs inside: any other error would be blamed on the picture.
     """
     try:
         yield
@@ -96,12 +96,12 @@ def blame_picture(path: Path) -> Iterator[None]:
 
 
 def format_in(image: ImageFile) -> str:
-    """Pillow's name of the format. Many cameras put further pictures behind that of a JPEG, which stays a JPEG."""
+    """Pillow's name of the format. A JPEG stays a JPEG even if a camera has added further pictures to it."""
     return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def packing_in(image: ImageFile, size: int) -> Packing | None:
-    """How tightly the file, of `size` bytes, packs the picture. Ask before a smaller picture is drafted."""
+    """How tightly the file, of `size` bytes, packs the picture. Call it before `draft` reduces the picture."""
     compression = str(image.info.get("compression", ""))
     return packing_of(format_in(image), size, image.width * image.height, mode=image.mode, compression=compression)
 
@@ -109,24 +109,24 @@ def packing_in(image: ImageFile, size: int) -> Packing | None:
 def pages_in(image: ImageFile, path: Path) -> int:
     """The number of pages or frames. A preview, a depth map or the other eye in a JPEG does not count.
 
-    Raises `Unusable` for a TIFF whose directories run in a circle, never end, or are cut off.
+    Raises `Unusable` for a TIFF whose directories form a circle, never end, or are cut off.
     """
-    if image.format == "TIFF":  # Pillow visits each page to count them, and its work is quadratic
+    if image.format == "TIFF":  # Pillow visits each page to count them, which takes quadratic time
         with path.open("rb") as file:
             return _tiff_pages(file, path.name, path.stat().st_size)
     return 1 if image.format == "MPO" else max(1, int(getattr(image, "n_frames", 1)) - hidden_frames(image))
 
 
 def hidden_frames(image: ImageFile) -> int:
-    """Frames before the first: a PNG may have a picture of its own for who does not show animations."""
+    """Frames before the first: a PNG may have a separate picture for programs that do not show animations."""
     return int(bool(image.info.get("default_image")))
 
 
 def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
-    """Follow the chain of directories, one for each page; each says where the next one stands."""
+    """Count the directories, one for each page; each gives the place of the next one."""
     head = file.read(16)
     order = _BYTE_ORDERS.get(head[:2], "<")
-    big = len(head) >= 4 and struct.unpack_from(f"{order}H", head, 2)[0] == _BIG_TIFF  # noqa: PLR2004 - its mark
+    big = len(head) >= 4 and struct.unpack_from(f"{order}H", head, 2)[0] == _BIG_TIFF  # noqa: PLR2004 - the mark of a BigTIFF
     count_as, entry, place_as = ("Q", 20, "Q") if big else ("H", 12, "I")
     places = struct.Struct(order + place_as)
     counts = struct.Struct(order + count_as)
@@ -145,7 +145,7 @@ def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
             file.seek(place)
             end += counts.size + entry * counts.unpack(file.read(counts.size))[0]
         if end + places.size > size or end == place:
-            raise Unusable(f"{name} was cut: its page {len(seen) + 1} lies behind the end of the file")
+            raise Unusable(f"{name} was cut: its page {len(seen) + 1} lies after the end of the file")
         seen.add(place)
         file.seek(end)
         place = places.unpack(file.read(places.size))[0]

@@ -1,4 +1,4 @@
-"""Change a decoded picture with Pillow: set it upright, scale it, bring it into a plain mode and into sRGB."""
+"""Changes a decoded picture with Pillow: sets it upright, scales it, and brings it into a plain mode and into sRGB."""
 
 import struct
 from functools import cache
@@ -19,15 +19,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → the turn that sets the picture upright. From 5 on, width and height change places."""
+"""EXIF orientation → the turn that sets the picture upright. From 5 on, width and height swap."""
 BROKEN_TAGS = (struct.error, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""What Pillow raises on tags that make no sense."""
+"""Errors that Pillow raises on invalid tags."""
 
 
 def exif_of(picture: Image.Image) -> Image.Exif:
-    """The picture's tags, without those that make no sense: they say nothing about the pixels. Nothing is decoded."""
+    """The picture's tags; none if they are invalid, which says nothing about the pixels. Decodes nothing."""
     try:
-        # A PNG's own method decodes all, to look behind the pixels, where `open_picture` has looked.
+        # A PNG's own method decodes everything to find tags after the pixels, which `open_picture` has found already.
         if picture.format == "PNG":
             return Image.Image.getexif(picture)
         return picture.getexif()
@@ -41,7 +41,7 @@ def orientation_of(picture: Image.Image) -> int:
 
 
 def orientation_left(picture: Image.Image) -> int:
-    """The EXIF orientation that is left when libvips has loaded the picture: it turns an AVIF, and not a TIFF."""
+    """The EXIF orientation that remains when libvips has loaded the picture: it turns an AVIF, but not a TIFF."""
     return 1 if picture.format == "AVIF" else _orientation_in(exif_of(picture))
 
 
@@ -51,32 +51,32 @@ def _orientation_in(exif: Image.Exif) -> int:
 
 
 def lies_sideways(orientation: int) -> bool:
-    """Whether width and height change places when the picture is set upright."""
+    """Whether width and height swap when the picture is set upright."""
     return orientation in (5, 6, 7, 8)
 
 
 def upright(picture: Image.Image, orientation: int) -> Image.Image:
-    """The picture turned as `orientation` says."""
+    """The picture, turned upright by its `orientation`."""
     turn = _UPRIGHT.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 
 
 def scaled(source: PixelSize, box: PixelSize, fit: str, *, enlarge: bool = False) -> PixelSize:
-    """The size the whole picture takes in the box (`fit`), or over it when it has to fill it (`fill`)."""
+    """The size of the whole picture inside the box (`fit`), or covering it (`fill`)."""
     ratios = (box[0] / source[0], box[1] / source[1])
     ratio = max(ratios) if fit == "fill" else min(ratios) if enlarge else min(1.0, *ratios)
     return max(1, round(source[0] * ratio)), max(1, round(source[1] * ratio))
 
 
 def middle(picture: Image.Image, box: PixelSize) -> Image.Image:
-    """The middle of the picture, in this size or as much of it as there is."""
+    """The middle of the picture, in this size or as much as there is."""
     width, height = min(picture.width, box[0]), min(picture.height, box[1])
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
 
 
 def plain_mode(picture: Image.Image) -> Image.Image:
-    """The picture in a mode that a filter can work on; a colour that stands for transparency becomes transparent."""
+    """The picture in a mode that filters support; a colour that stands for transparency becomes transparent."""
     match picture.mode:
         case "1" | "L" | "RGB" if "transparency" in picture.info:
             return picture.convert("RGBA")
@@ -91,7 +91,7 @@ def plain_mode(picture: Image.Image) -> Image.Image:
 
 
 def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture in sRGB by its colour profile, if that works; without the profile and all other metadata."""
+    """The picture in sRGB, converted by its colour profile if that works; without the profile and all metadata."""
     if profile and picture.mode != "L":
         picture = _by_profile(picture, profile)
     if picture.mode == "CMYK":
@@ -112,7 +112,7 @@ def _by_profile(picture: Image.Image, profile: bytes) -> Image.Image:
 
 @cache
 def _usual_inks() -> bytes:
-    """Libvips' profile for inks that no profile describes, so that a thumbnail has the colours of a conversion."""
-    import pyvips  # noqa: PLC0415 - few pictures are in inks, and the others need no second library
+    """The profile of libvips for CMYK without a profile, so that a thumbnail has the colours of a conversion."""
+    import pyvips  # noqa: PLC0415 - few pictures are CMYK, and the others need no second library
 
     return bytes(pyvips.Operation.call("profile_load", "cmyk"))

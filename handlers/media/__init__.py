@@ -1,1 +1,1 @@
-"""What several families of task types share: the files that they write, and what a file itself proves to be missing."""
+"""Code that several families of task types share: writing files, and proving that a file is incomplete."""

@@ -1,4 +1,4 @@
-"""Animations out of pictures: GIF and WebP by Pillow, mp4 by FFmpeg."""
+"""Animations made of pictures: GIF and WebP by Pillow, mp4 by FFmpeg."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -19,9 +19,9 @@ from .pictures import pixel_limit, save
 from .x264 import steady_x264
 
 _LOOKED_AT = 8000
-"""Pixels from which the colours of a frame are chosen."""
+"""Pixels on which the choice of a frame's colours is based."""
 _GRID = {"GIF": 10}
-"""Milliseconds; other formats count each one."""
+"""The unit of frame times, in milliseconds; 1 for other formats."""
 
 
 def write_animation(
@@ -35,14 +35,14 @@ def write_animation(
     webp: Mapping[str, Any],
     gif: Mapping[str, Any],
 ) -> None:
-    """Write an animation that runs for ever, or an mp4. Each frame is asked for when it is needed.
+    """Write an animation that loops for ever, or an mp4. Each frame is requested when it is needed.
 
     Args:
         frames: pictures of one size, RGB, or RGBA where the format has transparency.
-        path: where to.
+        path: the file to write.
         kind: GIF, WEBP or MP4.
         count: how many frames there are.
-        fps: frames a second.
+        fps: frames per second.
         crf: x264's quality, for mp4.
         webp: parameters of Pillow's writer, for webp.
         gif: the same, for gif.
@@ -60,22 +60,22 @@ def write_animation(
 
 
 def frame_times(ends: Iterable[float], kind: str) -> list[int]:
-    """How long each frame is shown, in milliseconds, rounded so that errors do not add up.
+    """The display time of each frame, in milliseconds, rounded so that errors do not add up.
 
     Args:
         ends: when the first frame begins, and when each one ends.
-        kind: what is written.
+        kind: the format.
     """
     grid = _GRID.get(kind, 1)
     rounded = (round(end / grid) for end in ends)
-    shown_until = accumulate(rounded, lambda before, end: max(before + 1, end))  # each is shown for a moment at least
+    shown_until = accumulate(rounded, lambda before, end: max(before + 1, end))  # each is shown for at least one unit
     return [(end - begin) * grid for begin, end in pairwise(shown_until)]
 
 
 def _with_palette(frame: Image.Image) -> Image.Image:
-    """An RGB or RGBA frame in 256 colours of its own; half-transparent edges become one or the other.
+    """An RGB or RGBA frame in its own 256 colours; half-transparent edges become opaque or clear.
 
-    The colours are chosen on a smaller copy: a tenth of the time, and no difference to be seen.
+    The colours are chosen from a smaller copy: that takes a tenth of the time, and no one sees a difference.
     """
     if frame.mode == "RGB":
         return frame.quantize(palette=_palette_of(frame, 256), dither=Image.Dither.NONE)
@@ -93,7 +93,7 @@ def _palette_of(frame: Image.Image, colours: int) -> Image.Image:
 
 
 def frames_in(path: Path, kind: str) -> int:
-    """Number of frames in a finished file. It may be lower than written: the encoders join frames that are alike."""
+    """Number of frames in a finished file. The encoders merge equal frames, so it may be lower than written."""
     with pixel_limit(None), Image.open(path, formats=[kind]) as picture:
         return int(getattr(picture, "n_frames", 1))
 
@@ -103,12 +103,12 @@ _BT709 = 1
 
 
 def even_size(width: int, height: int) -> tuple[int, int]:
-    """A picture's size, cut to what 4:2:0 can hold."""
+    """A picture's size, cut to even numbers, as 4:2:0 needs."""
     return max(2, width - width % 2), max(2, height - height % 2)
 
 
 def _write_mp4(pictures: Iterable[Image.Image], path: Path, size: tuple[int, int], rate: Fraction, *, crf: int) -> None:
-    """Write RGB pictures of one size, `size` or a pixel more, in the colours that players expect."""
+    """Write RGB pictures of one size, at most a pixel larger than `size`, in the colours that players expect."""
     with av.open(
         str(path.absolute()), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}
     ) as output:

@@ -1,4 +1,4 @@
-"""Zip files from untrusted sources are checked before anything is unpacked: 3mf, docx, xlsx, pptx, odt and the like."""
+"""Checks untrusted zip files before anything is unpacked: 3mf, docx, xlsx, pptx, odt and similar formats."""
 
 import errno
 import zipfile
@@ -16,25 +16,25 @@ MAX_ENTRIES = 5000
 MAX_UNPACKED = 200_000_000
 MAX_RATIO = 200
 ALWAYS_ALLOWED_UNPACKED = 1_000_000
-"""Bytes. The ratio does not matter for less: a page of blanks may shrink by any factor."""
+"""Bytes. The ratio is not checked below this: a page of blanks may shrink by any factor."""
 _XML_SUFFIXES = (".xml", ".rels", ".model", ".config", ".vml", ".rdf")
 _ENCODINGS = {None, "utf-8", "utf-16", "us-ascii", "ascii", "iso-8859-1"}
 _BLOCK = 65_536
 
 
 class _PrologEndsError(Exception):
-    """The root element has begun. Does not leave this module."""
+    """The root element has begun. Raised and caught only in this module."""
 
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive, to be read. What is wrong with it becomes `Unusable`, inside the `with` as well.
+    """Open the archive for reading. Its faults become `Unusable`, inside the `with` as well.
 
     Raises:
-        Unusable: no zip file, or a damaged one.
+        Unusable: it is not a zip file, or is damaged.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:  # outside of the `try`: a missing file is no damage
+    with path.open("rb") as file:  # outside of the `try`: a missing file is not damage
         try:
             with zipfile.ZipFile(file) as archive:
                 yield archive
@@ -52,11 +52,11 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            raise Unusable(f"{path.name} is damaged: it points before its own beginning") from error
+            raise Unusable(f"{path.name} is damaged: it points before its start") from error
 
 
 def _bad_zip_reason(path: Path, words: str) -> str:
-    """Python compares checksums and places, which proves damage; but it uses the same error for what it cannot read."""
+    """The reason for `BadZipFile`: Python raises it for proven damage, but also for files that it cannot read."""
     if "span multiple disks" in words:
         return f"{path.name} is one of several parts of a zip file: put them together first"
     with path.open("rb") as file:
@@ -68,11 +68,11 @@ def _bad_zip_reason(path: Path, words: str) -> str:
 
 
 def preflight(path: Path) -> dict[str, int]:
-    """Entry name → unpacked size, once the archive is found harmless. Reads the directory and the head of each XML.
+    """Entry name → unpacked size, if the archive is harmless. Reads the directory and the beginning of each XML entry.
 
     Raises:
-        Unusable: no zip file, encrypted, or one that would unpack to too much; XML with a DOCTYPE, and so perhaps with
-            entities that grow or that name other files.
+        Unusable: it is not a zip file, is encrypted, or would unpack to too much; or its XML has a DOCTYPE, whose
+            entities could grow or name other files.
     """
     with open_zip(path) as archive:
         entries = archive.infolist()
@@ -84,7 +84,7 @@ def preflight(path: Path) -> dict[str, int]:
 
 
 def _check_sizes(entries: list[zipfile.ZipInfo], path: Path) -> None:
-    """By the directory: Python's zipfile never unpacks more of an entry than stands there."""
+    """Check sizes by the directory: Python's zipfile never unpacks more of an entry than is stated there."""
     unpacked = sum(entry.file_size for entry in entries)
     if len(entries) > MAX_ENTRIES:
         raise Unusable(f"{path.name} has {len(entries)} entries; the limit is {MAX_ENTRIES}")
@@ -97,7 +97,7 @@ def _check_sizes(entries: list[zipfile.ZipInfo], path: Path) -> None:
 
 
 def _check_prolog(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> None:
-    """A DOCTYPE may only stand before the root element, so nothing behind that is looked at."""
+    """Refuse a DOCTYPE. It may only stand before the root element, so the rest is not read."""
 
     def refuse(*_: Any) -> None:
         raise Unusable(f"{name}: {entry.filename} holds a DOCTYPE, which may bring in other files: it is not read")

@@ -1,25 +1,25 @@
-"""How many bits a second a codec of sound can hold. No media library here."""
+"""The bit rates that sound codecs can hold. No media library here."""
 
 from typing import NamedTuple
 
 _OPUS_MOST, _OPUS_LEAST = 256_000, 500
-"""Of a channel."""
+"""Bits per second and channel."""
 _AAC_MOST = 6
-"""Bits of a sample."""
+"""Bits per sample."""
 _MP3 = ((32_000, 32_000, 320_000), (16_000, 8_000, 160_000), (0, 8_000, 64_000))
-"""From so many samples a second on, the least and the most."""
+"""For sample rates from the first number on: the lowest and the highest bit rate."""
 
 
 class Bitrate(NamedTuple):
-    """Bits a second."""
+    """A bit rate, in bits per second."""
 
     held: int
-    """As near to what was asked as can be."""
+    """The nearest possible rate to the requested one."""
     notes: tuple[str, ...] = ()
 
 
 def held_bitrate(codec: str, asked: int, channels: int, rate: int) -> Bitrate:
-    """The bit rate that the codec, mp3, aac or opus, can hold with so many channels and samples a second."""
+    """The nearest bit rate that the codec (mp3, aac or opus) can hold for this number of channels and sample rate."""
     least, most = 1, asked
     if codec == "opus":
         least, most = _OPUS_LEAST * channels, _OPUS_MOST * channels

@@ -1,4 +1,4 @@
-"""The chapters of films and sound files, from one container into another."""
+"""The chapters of films and sound files, copied from one container to another."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,7 +10,7 @@ from ...events.counted import counted, plural
 from .tag_text import plain_text
 
 _NAMED = 10
-"""Lost tags that a note names."""
+"""Lost tags that a note names at most."""
 _MOST_CHAPTERS = 10_000
 _MILLISECONDS = 1000
 
@@ -24,7 +24,7 @@ class Chapter(NamedTuple):
 
 
 def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:
-    """The chapters that have a beginning and an end, and notes about what of them is lost."""
+    """The chapters that have a beginning and an end, and notes about losses."""
     found, listed = [], container.chapters()
     lost: set[str] = set()
     for chapter in listed[:_MOST_CHAPTERS]:
@@ -41,11 +41,11 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
 
 
 def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:
-    """The chapters with a title each where the container needs one, and a note about those that got one.
+    """The chapters, with a title each where the container needs one, and a note about those that got one.
 
     Args:
         chapters: those of the source.
-        container: FFmpeg's name of the container of the result. In mp4 and mov a chapter is the title that is shown.
+        container: FFmpeg's name of the result's container. In mp4 and mov a chapter needs a title.
     """
     if container not in ("mp4", "mov"):
         return tuple(chapters), ()
@@ -60,7 +60,7 @@ def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, 
 
 
 def early_notes(count: int, called: str, what: str) -> tuple[str, ...]:
-    """A note about so many things that are over before a film or a sound begins, if there are any."""
+    """A note about `count` things that end before a film or a sound begins, if there are any."""
     are = plural(count, "is", "are")
     return (f"{count} {called} {are} over before the {what} begins, and {are} left out",) if count else ()
 
@@ -68,9 +68,9 @@ def early_notes(count: int, called: str, what: str) -> tuple[str, ...]:
 def write_chapters(
     output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction, end_at: Fraction | None
 ) -> int:
-    """The chapters in the result, which begins at `begin`; what lies before it, or behind `end_at`, is left out.
+    """Write the chapters into the result, which begins at `begin`. Parts before it or after `end_at` are left out.
 
-    Returns how many are over before the result begins.
+    Returns how many chapters end before the result begins.
     """
     written: list[dict[str, Any]] = []
     for chapter in chapters:
@@ -81,5 +81,5 @@ def write_chapters(
             number, unit = len(written) + 1, Fraction(1, _MILLISECONDS)
             written.append({"id": number, "start": start, "end": end, "time_base": unit, "metadata": title})
     if written:
-        output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
+        output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is not public
     return sum(chapter.end <= begin for chapter in chapters)

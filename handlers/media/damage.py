@@ -1,8 +1,8 @@
-"""What a file's own structure proves to be missing or wrong, of pictures and of videos.
+"""Finds what the structure of a picture or video file proves to be missing or wrong.
 
-A library's word is no proof: it also ends with an error where it does not know a form, or is used wrongly. So a picture
-is called damaged only if it lacks bytes that it speaks of, or its checksums are wrong. Of a video, the size that its
-container gives is compared with the file: less may be cut from its end than its picture would miss.
+A library's error is no proof: it may not know a variant of the format, or be used wrongly. A picture counts as damaged
+only if it lacks bytes that it refers to, or its checksums are wrong. For a video, the size that its container states is
+compared with the file, which finds even a small cut at its end.
 """
 
 import os
@@ -21,15 +21,15 @@ _JPEG = b"\xff\xd8\xff"
 _GIF_END = b";"
 _HEIF = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 TIFF_BEGINNINGS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-"""How a TIFF begins → its order of bytes, and whether it is one of more than 4 GB."""
+"""The first bytes of a TIFF → its byte order, and whether it is a BigTIFF, which may exceed 4 GB."""
 _PLACES, _LENGTHS = (273, 324), (279, 325)
-"""Tags of a TIFF: where the strips or tiles stand, and how long they are."""
+"""Tags of a TIFF: the places of its strips or tiles, and their lengths."""
 _WHOLE_NUMBERS = {3: "H", 4: "I", 16: "Q"}
 _MOST_ENTRIES = 1_000_000
 
 
 def unreadable(path: Path, reader: str, words: str) -> Unusable:
-    """What to raise when the library `reader` cannot read a picture, and says `words`."""
+    """The error to raise when the library `reader` cannot read a picture and reports `words`."""
     if fault := fault_in(path):
         return Unusable(f"{path.name} is damaged: {fault}")
     return Unusable(
@@ -39,7 +39,7 @@ def unreadable(path: Path, reader: str, words: str) -> Unusable:
 
 
 def fault_in(path: Path) -> str:
-    """What the file's own structure proves to be missing or wrong; empty where it proves nothing."""
+    """What the file's own structure proves to be missing or wrong; empty if it proves nothing."""
     size = path.stat().st_size
     with path.open("rb") as file:
         look = _look_for(file.read(16))
@@ -53,22 +53,22 @@ def fault_in(path: Path) -> str:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file begins as one of the formats that are read."""
+    """Whether the file begins like one of the formats that are read."""
     with path.open("rb") as file:
         return _look_for(file.read(16)) is not None
 
 
 def gif_is_whole(path: Path) -> bool:
-    """Whether a gif has its end mark. One that was cut between two frames can be read, and only lacks the others."""
+    """Whether a gif has its end mark. A gif cut between two frames can be read, and only lacks the other frames."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2))
-        if file.read(2) == b"\0" + _GIF_END:  # that is how all but a few end, and hardly one that was cut
+        if file.read(2) == b"\0" + _GIF_END:  # nearly all end like this, and hardly any that were cut
             return True
         return _gif_break(file) is None
 
 
 def gif_break(path: Path) -> int | None:
-    """The first byte of a gif that makes no sense, or at which it ends too early; none: it is whole."""
+    """The first byte of a gif that is invalid, or where it ends too early; None: it is whole."""
     with path.open("rb") as file:
         return _gif_break(file)
 
@@ -80,13 +80,13 @@ def _gif_break(file: BinaryIO) -> int | None:
         place = file.tell() - 1
         if mark == _GIF_END:
             return None
-        if mark == b"\0":  # some programs fill with them
+        if mark == b"\0":  # some programs use it as filling
             continue
         if mark not in b",!":
             return place
         if mark == b",":
             _skip_colours(file, file.read(9)[8:])
-        file.read(1)  # how its pixels are packed, or which kind of extension it is
+        file.read(1)  # the code size of its pixels, or the kind of extension
         while length := file.read(1)[:1].strip(b"\0"):
             file.seek(length[0], os.SEEK_CUR)
     return file.tell()
@@ -98,7 +98,7 @@ def _skip_colours(file: BinaryIO, flags: bytes) -> None:
 
 
 def exif_behind_pixels(file: BinaryIO) -> bytes:
-    """The EXIF of a PNG that stands behind its pixels, as some programs write it; empty: none. Nothing is decoded."""
+    """The EXIF that some programs write after the pixels of a PNG; empty: none. Decodes nothing."""
     place, seen = file.tell(), False
     try:
         for kind, begin, length in png_chunks(file):
@@ -132,12 +132,12 @@ def _lacking(needed: int, size: int) -> str:
 
 
 def are_missing(count: int) -> str:
-    """So many bytes, of which `lacking_bytes` tells, in words."""
+    """Say that `count` bytes, from `lacking_bytes`, are missing."""
     return f"at least {count:,} {plural(count, 'byte is', 'bytes are')} missing"
 
 
 def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, place and length of each chunk of a PNG, as far as there are any."""
+    """Kind, place and length of each chunk of a PNG, as far as they go."""
     place = len(_PNG)
     while True:
         file.seek(place)
@@ -154,7 +154,7 @@ def _fault_in_png(file: BinaryIO, size: int) -> str:
     for kind, begin, length in png_chunks(file):
         if begin + length + 4 > size:
             return _lacking(begin + length + 4, size)
-        if kind[:1].islower():  # what the picture can do without
+        if kind[:1].islower():  # an optional part
             continue
         file.seek(begin)
         checksum, left = zlib.crc32(kind), length
@@ -162,7 +162,7 @@ def _fault_in_png(file: BinaryIO, size: int) -> str:
             block = file.read(min(left, _BLOCK))
             checksum, left = zlib.crc32(block, checksum), left - len(block)
             if kind == b"IDAT" and not _unpacks(unpacker, block):
-                return "its pixels are packed in a way that makes no sense"
+                return "its pixels are packed in an invalid way"
         if file.read(4) != checksum.to_bytes(4, "big"):
             return f"the checksum of its part {kind.decode('latin-1')!r} at byte {begin:,} is wrong"
         if kind == b"IEND":
@@ -201,7 +201,7 @@ def _fault_in_jpeg(file: BinaryIO, size: int) -> str:
 
 
 def behind_scan(content: bytes, place: int) -> int:
-    """Where the next part begins; the end of the file where none does."""
+    """The place of the next part after the pixels; the end of the file if there is none."""
     while (place := content.find(b"\xff", place)) >= 0 and place + 1 < len(content):
         if content[place + 1] and not 0xD0 <= content[place + 1] <= 0xD7:  # noqa: PLR2004 - marks within the pixels
             return place
@@ -225,7 +225,7 @@ def _fault_in_bmp(file: BinaryIO, size: int) -> str:
     else:
         width, height = struct.unpack_from("<ii", head, 18)
         bits, packed = struct.unpack_from("<HI", head, 28)
-    if packed not in (0, 3, 6):  # the length of the others cannot be told beforehand
+    if packed not in (0, 3, 6):  # the length of the others is not known beforehand
         return ""
     return _lacking(begin + (width * bits + 31) // 32 * 4 * abs(height), size)
 
@@ -253,7 +253,7 @@ def _fault_in_tiff(file: BinaryIO, size: int) -> str:
 
 
 def _numbers(file: BinaryIO, form: str, value: bytes, *, big: bool) -> tuple[int, ...]:
-    """Of an entry: they stand in it, or where it says. Raises struct.error where the file ends before."""
+    """The numbers of an entry: stored in it, or where it points. Raises struct.error if the file ends before."""
     length = struct.calcsize(form)
     if length > len(value):
         file.seek(struct.unpack(form[0] + ("Q" if big else "I"), value)[0])
@@ -262,7 +262,7 @@ def _numbers(file: BinaryIO, form: str, value: bytes, *, big: bool) -> tuple[int
 
 
 def _fault_in_boxes(file: BinaryIO, size: int) -> str:
-    """Of avif and heic."""
+    """Find faults in avif and heic."""
     place = 0
     while place < size:
         file.seek(place)
@@ -273,7 +273,7 @@ def _fault_in_boxes(file: BinaryIO, size: int) -> str:
         if length == 0:  # up to the end, wherever that is
             return ""
         if length < 8 or place + length > size:  # noqa: PLR2004 - its own head
-            return _lacking(place + length, size) or f"its part at byte {place:,} makes no sense"
+            return _lacking(place + length, size) or f"its part at byte {place:,} is invalid"
         place += length
     return ""
 
@@ -288,16 +288,15 @@ _UNFINISHED = (0, 0xFFFFFFFF)
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _LIVE = 1 << 63
-"""From this on, a size of a live recording's data is none."""
-"""What a recorder that was switched off leaves as the size of a RIFF."""
+"""From this value on, the size of a live recording's data is meaningless."""
+"""The size in a RIFF whose recorder was switched off."""
 
 
 def lacking_bytes(path: Path) -> int:
-    """Bytes at the end that the container speaks of and that are not there; 0 also where it does not say.
+    """Bytes missing at the end, by what the container states; also 0 if it states nothing.
 
-    mp4 and mov tell it by their boxes, mkv and webm by the size of their segment, avi by that of its RIFF, wmv by those
-    of its header and its data (an index behind them that is cut costs nothing); a gif tells only that there should be
-    more.
+    The sizes come from the boxes of mp4 and mov, the segment of mkv and webm, the RIFF of avi, and the header and data
+    of wmv (a cut index after these costs nothing). A gif only shows whether anything is missing.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -325,7 +324,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         file.seek(place)
         head = file.read(_LARGE_BOX)
         if not head[4:8].isalnum():
-            break  # something else has been added behind
+            break  # something else has been appended
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:], "big")
@@ -348,7 +347,7 @@ def _matroska_end(file: BinaryIO) -> int:
 
 
 def _asf_end(file: BinaryIO, size: int) -> int:
-    """Each object begins with 16 bytes that name it and 8 that tell its size, these included."""
+    """The end by the objects' headers: 16 bytes for the name, 8 for the size, which includes them."""
     header = int.from_bytes(file.read(8), "little")
     if header > size:
         return 0
@@ -360,7 +359,7 @@ def _asf_end(file: BinaryIO, size: int) -> int:
 
 
 def _number(file: BinaryIO) -> int | None:
-    """A size as Matroska writes it: the leading zero bits tell the number of bytes. None: unknown."""
+    """A size in Matroska's form: the leading zero bits give the number of bytes. None: unknown."""
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -370,7 +369,7 @@ def _number(file: BinaryIO) -> int | None:
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
-    """Beyond a gigabyte or so there are several, one after the other."""
+    """The end of the last RIFF: a file of more than about a gigabyte has several, one after the other."""
     place = 0
     while place < size:
         file.seek(place)

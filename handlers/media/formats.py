@@ -9,7 +9,7 @@ from ..contract import Unusable
 WRITE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".avif": "AVIF", ".gif": "GIF"}
 """Suffix → Pillow's name of the format."""
 MAX_SIDES = {"JPEG": 65_500, "GIF": 65_535, "WEBP": 16_383, "AVIF": 16_384}
-"""Pixels on one side that a format, or its encoder, can hold. The other formats hold every picture that is read."""
+"""Pixels on one side that a format, or its encoder, can hold. The other formats hold every picture that can be read."""
 HEIC_SUFFIXES = (".heic", ".heif")
 """Written only where `has_heic`."""
 _HEIC_STRIP = (32, 4_208)
@@ -17,7 +17,7 @@ _HEIC_STRIP = (32, 4_208)
 
 
 def format_of(output_file: PurePath) -> str:
-    """Pillow's name of the format that the suffix asks for. Raises InvalidPath when it is none of `WRITE_FORMATS`."""
+    """Pillow's name of the format that the suffix means. Raises InvalidPath if it is not in `WRITE_FORMATS`."""
     kind = WRITE_FORMATS.get(output_file.suffix.lower())
     if kind is None:
         raise InvalidPath(
@@ -29,7 +29,7 @@ def format_of(output_file: PurePath) -> str:
 
 
 def check_sides(size: tuple[int, int], kind: str) -> None:
-    """Raise `Unusable` for a picture that the format cannot hold, before its encoder fails in words of its own."""
+    """Raise `Unusable` for a picture too large for the format, before its encoder fails with an unclear message."""
     most, short = MAX_SIDES.get(kind), ""
     if kind == "HEIF" and min(size) < _HEIC_STRIP[0]:
         most, short = _HEIC_STRIP[1], f" where the other has fewer than {_HEIC_STRIP[0]}"

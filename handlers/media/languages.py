@@ -1,4 +1,4 @@
-"""Languages by the three letters of ISO 639-2, which are all that an mp4 or mov can say."""
+"""Languages by their three letters of ISO 639-2, the only form that mp4 and mov can hold."""
 
 import re
 
@@ -25,7 +25,7 @@ _TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]+)*")
 
 
 def three_letters(language: str) -> str:
-    """The language of a tag such as en, eng or pt-BR, without the country; empty where it has no three letters."""
+    """The language of a tag such as en, eng or pt-BR, without the country; empty if it has no three letters."""
     tag = _TAG.fullmatch(language.strip().lower())
     if tag is None:
         return ""

@@ -1,4 +1,4 @@
-"""How loud sound is, by EBU R128, and how it is made as loud as asked."""
+"""Measures the loudness of sound by EBU R128, and brings it to the requested level."""
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -14,42 +14,42 @@ from .samples import silence
 from .sound_shape import Gain
 
 _GATE = -70.0
-"""LUFS. What is quieter counts as silence, by the standard."""
+"""LUFS. Quieter sound counts as silence, by the standard."""
 _QUIETEST = -120.0
-"""dBTP, for silence. No number in a result may be infinite."""
+"""dBTP, for silence. Numbers in a result must be finite."""
 _BEHIND = 0.2
-"""Seconds of silence behind the sound. The meter reports every tenth of a second, and so also on the last ones."""
+"""Seconds of silence after the sound. The meter reports every tenth of a second, and so includes the last ones."""
 NEAR = 0.2
-"""LU from the target that are near enough not to encode once more."""
+"""LU. A result this near to the target is not encoded again."""
 _PEAK_READING = 0.02
-"""dB that the meter may be off."""
+"""dB by which the meter may be wrong."""
 _BELOW = 0.1
-"""dB below the wanted peak that the limiter aims at: it is no more exact than that."""
+"""dB below the wanted peak that the limiter aims at, because of its inaccuracy."""
 MOST_TRIES = 8
 _SETTLED_AFTER = 5
-"""Tries. From then on only peaks are looked at: the two wishes may drive each other up for ever."""
+"""Tries. After these only peaks are corrected: the two targets may push each other up for ever."""
 
 LEVEL_TAGS = ("replaygain_", "r128_", "itunnorm")
-"""How tags begin that say how loud the sound was."""
+"""First letters of the tags that state the old loudness."""
 NOT_MEASURED = "not made louder: it is silent, or too short or too quiet to be measured"
 _NEAR_ENOUGH, _PEAK_NEAR_ENOUGH = 0.5, 0.05
-"""LU and dB that the result may be off without a note."""
+"""LU and dB by which the result may be off without a note."""
 _MEASURING = 25.0
-"""Percent of the work that it takes to measure the source. Each try then takes half of what is left."""
+"""Percent of the work for measuring the source. Each try then takes half of the rest."""
 
 
 class Loudness(msgspec.Struct, frozen=True):
-    """What was measured."""
+    """A measurement."""
 
     integrated: float | None
-    """LUFS; none: silence, or too short to be measured."""
+    """LUFS; None: silent, or too short to measure."""
     range: float
     """LU."""
     true_peak: float
-    """dBTP; infinity is told as 120, and minus infinity as -120."""
+    """dBTP; infinity is given as 120, minus infinity as -120."""
 
     def fields(self) -> dict[str, float | None]:
-        """For the result."""
+        """The measurement, for the result."""
         measured = self.integrated
         return {
             "integrated": None if measured is None else round(measured, 1),
@@ -60,7 +60,7 @@ class Loudness(msgspec.Struct, frozen=True):
 
 class _Meter:
     def __init__(self, frame: AudioFrame) -> None:
-        self._graph = graph = Graph()  # its filters are freed with it
+        self._graph = graph = Graph()  # it owns its filters
         self._source = graph.add_abuffer(
             sample_rate=frame.sample_rate,
             format=frame.format.name,
@@ -97,7 +97,7 @@ class _Meter:
 
 
 def measured(frames: Iterable[AudioFrame]) -> Loudness:
-    """Measure frames of one kind, whose samples are floating-point numbers that alternate between channels."""
+    """Measure frames of one kind, whose samples are interleaved floating-point numbers."""
     meter: _Meter | None = None
     for frame in frames:
         meter = meter or _Meter(frame)
@@ -113,11 +113,11 @@ def first_level(before: Loudness, target: float, peak: float) -> Gain:
 
 
 def next_level(level: Gain, after: Loudness, target: float, peak: float, tries: int) -> Gain | None:
-    """A better level, from what the last one led to; none if that was near enough, or nothing more is to be gained.
+    """A better level, based on the last result; None if that was near enough, or cannot be improved.
 
     Args:
         level: the last one.
-        after: what was measured of its result.
+        after: the measurement of its result.
         target: LUFS.
         peak: dBTP.
         tries: how many were made.
@@ -132,7 +132,7 @@ def next_level(level: Gain, after: Loudness, target: float, peak: float, tries: 
 
 
 class Settled(NamedTuple):
-    """What was reached."""
+    """The level that was settled on, and the measurement of its result."""
 
     level: Gain
     after: Loudness
@@ -146,14 +146,14 @@ class Settled(NamedTuple):
 def settle_level(
     level: Gain, tries: int, target: float, peak: float, attempt: Callable[[Gain, int], Loudness]
 ) -> Settled:
-    """Try one level after the other until it is near enough.
+    """Try one level after the other until the result is near enough.
 
     Args:
         level: the first one.
         tries: how many were made before it.
         target: LUFS.
         peak: dBTP.
-        attempt: makes the result with a level, when so many were tried before, and measures it.
+        attempt: makes the result with a level, given the number of tries before, and measures it.
     """
     while True:
         after = attempt(level, tries)
@@ -164,12 +164,12 @@ def settle_level(
 
 
 def begin_of(tries: int) -> float:
-    """Percent of the work that are done when so many tries were made."""
+    """Percent of the work done after this number of tries."""
     return float(100 - (100 - _MEASURING) * 0.5**tries)
 
 
 def level_notes(settled: Settled, before: Loudness, target: float, peak: float) -> list[str]:
-    """How far the result is from what was asked, and what it took."""
+    """Notes on how far the result is from the target, and how the peaks were limited."""
     level, after = settled
     notes = []
     if level.ceiling is not None:

@@ -23,12 +23,12 @@ def write_picture(
     """Write one picture, of mode L, RGB or RGBA.
 
     Args:
-        picture: what to write.
-        path: where to.
+        picture: the picture.
+        path: the file to write.
         kind: one of the values of `formats.WRITE_FORMATS`.
         quality: 1 to 100, for jpeg, webp and avif.
         background: laid under transparent parts if the format has no transparency, as #rrggbb.
-        kept: further content of the file, as Pillow names it (icc_profile, exif).
+        kept: further content of the file, by Pillow's names (icc_profile, exif).
     """
     if kind in ("JPEG", "BMP") and picture.mode == "RGBA":
         flat = Image.new("RGBA", picture.size, background)
@@ -41,7 +41,7 @@ def write_picture(
 
 
 def save(picture: Image.Image, path: Path | BytesIO, kind: str, **how: Any) -> None:
-    """Save with Pillow. An error that is the disk's fault names the disk, and no file is cut off without an error."""
+    """Save with Pillow. Errors caused by the disk name the disk, and no file is cut off without an error."""
     if isinstance(path, BytesIO):
         picture.save(path, format=kind, **how)
         return
@@ -50,7 +50,7 @@ def save(picture: Image.Image, path: Path | BytesIO, kind: str, **how: Any) -> N
             with path.open("w+b") as file:  # Pillow would leave its own file open when a stop comes between two frames
                 picture.save(file, format=kind, **how)
             return
-        # Pillow's encoder writes to the file itself, and takes no notice when the disk took only a part of it.
+        # Pillow's JPEG encoder writes to the file itself, and does not notice when the disk takes only a part.
         packed = BytesIO()
         picture.save(packed, format=kind, **how)
         path.write_bytes(packed.getvalue())
@@ -58,9 +58,9 @@ def save(picture: Image.Image, path: Path | BytesIO, kind: str, **how: Any) -> N
 
 @contextmanager
 def pixel_limit(most: int | None) -> Iterator[None]:
-    """Inside, Pillow refuses pictures and frames of more pixels. None is for callers that check the size themselves."""
+    """Inside, Pillow refuses pictures and frames with more pixels. None: the caller checks the size itself."""
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None if most is None else most // 2  # up to twice its number, it only warns
+    Image.MAX_IMAGE_PIXELS = None if most is None else most // 2  # up to twice its number, Pillow only warns
     try:
         yield
     finally:

@@ -9,16 +9,16 @@ from ..pieces import settled
 def output_fields(
     path: Path, form: str, *, width: int, height: int, frames: int = 1, duration: float = 0.0, codec: str = ""
 ) -> dict[str, Any]:
-    """Make the output durable, and describe it. Fields about the input stand beside these, with names in `source_`.
+    """Make the output durable, and describe it. Fields about the input are added with names in `source_`.
 
     Args:
         path: the finished output.
         form: its format.
-        width: width of its picture, or of the largest of its pictures, in pixels.
-        height: the height of the same.
+        width: width of its picture, or of its largest picture, in pixels.
+        height: height of the same picture.
         frames: number of pictures in it.
         duration: how long it plays, in seconds; 0 if it does not move.
-        codec: the codec of its pictures; empty if the format says it.
+        codec: the codec of its pictures; empty if the format implies it.
     """
     size, digest = settled(path)
     return {

@@ -1,4 +1,4 @@
-"""The frames of a source as the encoder wants them: cut, resampled, mixed, made louder, peaks held down."""
+"""Brings the frames of a source into the encoder's form: cut, resampled, mixed, made louder, peaks held down."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -9,27 +9,27 @@ from av.audio.frame import AudioFrame
 from av.filter import Graph
 
 _OVER = 4
-"""Times the rate at which peaks between samples are found."""
+"""Factor of oversampling to find peaks between samples."""
 _LOOK_AHEAD, _RECOVERY = 5, 80
 """Milliseconds in which the limiter closes and opens."""
 
 
 class Gain(NamedTuple):
-    """How loud the sound is made."""
+    """How much louder the sound is made."""
 
     gain: float
     """Decibels."""
     ceiling: float | None
-    """dBFS that no peak passes; none: all samples are multiplied, and nothing else is done to them."""
+    """dBFS that no peak passes; None: all samples are multiplied, and nothing else changes."""
 
 
 class Shape(NamedTuple):
-    """What frames are made to be."""
+    """The form that frames are brought into."""
 
     format: str
-    """FFmpeg's name of how samples are stored."""
+    """FFmpeg's name of the sample format."""
     layout: str
-    """FFmpeg's name of the channels; empty: those of the source."""
+    """FFmpeg's name of the channel layout; empty: the source's."""
     rate: int
 
 
@@ -40,16 +40,16 @@ class Cut(NamedTuple):
     end: float | None = None
 
     def is_over(self, seconds: float) -> bool:
-        """Whether nothing that comes after `seconds` is wanted."""
+        """Whether nothing after `seconds` is kept."""
         return self.end is not None and seconds >= self.end
 
 
 def rearranged(before: str, after: str) -> tuple[str, ...]:
-    """A note where as many channels are to be heard from other places; none where nothing says from where.
+    """A note if the number of channels stays the same but their positions change; none if a position is unknown.
 
     Args:
-        before: FFmpeg's name of the channels.
-        after: its name of those that they become.
+        before: FFmpeg's name of the source's layout.
+        after: its name of the new layout.
     """
     was, become = _channels(before), _channels(after)
     if len(was) != len(become) or "NONE" in was or _places(was) == _places(become):
@@ -61,21 +61,21 @@ def rearranged(before: str, after: str) -> tuple[str, ...]:
 def _channels(layout: str) -> list[str]:
     try:
         return [channel.name for channel in av.AudioLayout(layout).channels]
-    except ValueError:  # PyAV 18 does not know all that it names
+    except ValueError:  # PyAV 18 names layouts that it does not know
         return []
 
 
 def _places(channels: list[str]) -> set[str]:
-    """Two at the sides are as good as two at the back, where there are not both, and a downmix is stereo."""
+    """The positions. Side channels count as back channels unless there are both; a downmix counts as stereo."""
     names = set(channels)
     same = {"DL": "FL", "DR": "FR"} | ({} if {"BL", "SL"} <= names else {"SL": "BL", "SR": "BR"})
     return {same.get(name, name) for name in names}
 
 
 def shaped(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Gain | None = None) -> Iterator[AudioFrame]:
-    """The frames in `shape`, with times counted in samples from 0.
+    """Bring the frames into `shape`, with times counted in samples from 0.
 
-    If the source changes its format on the way, a new chain of filters takes over.
+    If the source changes its format midway, a new chain of filters takes over.
     """
     count = 0
     for frame in _chained(frames, shape, cut, level):
@@ -107,7 +107,7 @@ class _Chain:
     def __init__(self, kind: tuple[str, str, int], shape: Shape, cut: Cut, level: Gain | None) -> None:
         self.kind = kind
         _, layout, rate = kind
-        self._graph = graph = Graph()  # its filters are freed with it
+        self._graph = graph = Graph()  # it owns its filters
         self._source = graph.add_abuffer(sample_rate=rate, format=kind[0], layout=layout, time_base=Fraction(1, rate))
         last: Any = self._source
         for name, arguments in _filters(layout, rate, shape, cut, level):
@@ -119,7 +119,7 @@ class _Chain:
         graph.configure()
 
     def push(self, frame: AudioFrame | None) -> Iterator[AudioFrame]:
-        """Put a frame in, or the end, and take out what is ready."""
+        """Push a frame, or the end, and yield what is ready."""
         if frame is not None:
             frame.pts = None
         self._source.push(frame)
@@ -137,7 +137,7 @@ def _filters(layout: str, rate: int, shape: Shape, cut: Cut, level: Gain | None)
     if first or end is not None:
         yield "atrim", f"start_sample={first}" + ("" if end is None else f":end_sample={end}")
     layout = shape.layout or layout
-    # Mixing down, the weights are made so small that no sum is too large for its sample.
+    # When mixing down, the weights are reduced so that no sum exceeds the range of a sample.
     mixed = f"ochl={layout}:rematrix_maxval=1"
     if level is None:
         yield "aresample", f"osr={shape.rate}:osf={shape.format}:{mixed}"

@@ -1,4 +1,4 @@
-"""How many faces a model has, from its header or a quick scan, and whether the header can be true at all."""
+"""Counts the faces of a model, by its header or a quick scan, and checks whether the header can be true."""
 
 import codecs
 import re
@@ -29,30 +29,30 @@ _LONGEST = 60
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a model before it is loaded."""
+    """The facts about a model before it is loaded."""
 
     kind: str
-    """The suffix, without the dot, or `text stl`; empty when it is not known."""
+    """The suffix, without the dot, or `text stl`; empty if unknown."""
     size: int
     """Bytes of the file, unpacked."""
     faces: int
     vertices: int
     pixels: int = 0
-    """Pixels of the textures, guessed from their size."""
+    """Pixels of the textures, guessed from their file sizes."""
     exact: bool = False
-    """Counted, not guessed from the size."""
+    """Whether the numbers are counted, not guessed from the size."""
 
     @property
     def basis(self) -> dict[str, Any]:
-        """For `Estimate.basis`."""
+        """The facts for `Estimate.basis`."""
         return {"format": self.kind, "faces": self.faces, "vertices": self.vertices, "exact": self.exact}
 
 
 def count_faces(path: Path) -> Counted:
-    """Count the faces of a model file, and refuse one that cannot be true.
+    """Count the faces of a model file, and refuse a file whose claims cannot be true.
 
     Raises:
-        Unusable: it is no such file, promises more than it holds, has no faces, or too many.
+        Unusable: it is not such a file, claims more than it holds, has no faces, or too many.
         OSError: it cannot be read.
     """
     refuse_empty(path)
@@ -146,7 +146,7 @@ def _threemf(path: Path, _size: int) -> Counted:
 
 
 def _occurrences(path: Path, word: bytes) -> int:
-    """How often the word occurs in the file, which is read in blocks."""
+    """The number of occurrences of the word in the file, which is read in blocks."""
     with path.open("rb") as file:
         return sum(block.count(word) for block in _overlapping(file, len(word) - 1))
 

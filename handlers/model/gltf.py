@@ -1,4 +1,4 @@
-"""glTF from untrusted sources: its JSON is checked here, and only what is needed of it goes on to the loader.
+"""glTF from untrusted sources: its JSON is checked here, and only the needed parts go on to the loader.
 
 A glTF file may name other files and addresses, nest its nodes without end, and claim arrays of any size.
 """
@@ -26,7 +26,7 @@ _TRIANGLES, _STRIP = 4, 5
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
 TEXTURED = "textured"
-"""Name of a material that has a texture, whether or not it can be read."""
+"""Name of a material with a texture, whether or not the texture can be read."""
 _ATTRIBUTES = frozenset({"POSITION", "TEXCOORD_0", "COLOR_0"})
 """What is read of a corner."""
 _NO_ARRAY: Document = {"componentType": 5126, "count": 0, "type": "SCALAR"}
@@ -38,20 +38,20 @@ class Gltf(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["glb", "gltf"]
     document: Document
-    """The part of the JSON that is needed: no extensions, no animations, no cameras, no other files."""
+    """The needed part of the JSON: no extensions, no animations, no cameras, no other files."""
     body: int
-    """Byte at which the binary chunks begin in a .glb."""
+    """The byte at which the binary chunks of a .glb begin."""
     faces: int
     vertices: int
     pixels: int
-    """Pixels of all textures, guessed from their size."""
+    """Pixels of all textures, guessed from their file sizes."""
 
 
 def read_gltf(path: Path) -> Gltf:
     """Read and check the JSON of a .gltf or .glb.
 
     Raises:
-        Unusable: it is not glTF 2, names another file, is compressed, or makes no sense.
+        Unusable: it is not glTF 2, names another file, is compressed, or is invalid.
     """
     kind, text, body = _read(path)
     try:
@@ -164,7 +164,7 @@ def _drawn(mesh: Document) -> Iterator[Document]:
 
 
 def _reduced(document: Document) -> Document:
-    """The geometry, and of materials the base colour and its texture."""
+    """The geometry, and the materials' base colours and their textures."""
     reduced = {key: document[key] for key in _KEPT if key in document}
     read = _read_arrays(document)
     arrays = enumerate(document.get("accessors", ()))

@@ -1,4 +1,4 @@
-"""Load a model as triangles. trimesh reads the formats; it gets an open file and no access to any other."""
+"""Loads a model as triangles. trimesh reads the formats; it gets an open file and no access to any other."""
 
 import codecs
 import io
@@ -42,7 +42,7 @@ class Submesh(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model that stands upright, in the middle, and just fits into a ball of radius 1."""
+    """A model that stands upright, is centred, and just fits into a ball of radius 1."""
 
     vertices: Any
     """float32, (n, 3); z points up, y to the back."""
@@ -50,25 +50,26 @@ class Model(NamedTuple):
     """int32, (m, 3)."""
     parts: list[Submesh]
     bounds: list[list[float]]
-    """Smallest and largest x, y, z, as in the file."""
+    """Smallest and largest x, y, z, in the file's coordinates."""
     read: int
-    """Faces in the file, as triangles; those with corners that are no numbers included, which are left out."""
+    """Faces in the file, as triangles. Includes faces with a corner that is not finite, which are left out of the
+    model."""
     bare: int
     """Meshes whose texture cannot be read."""
 
 
 class _NoFiles(Resolver):
-    """Finds no file, whatever a model asks for."""
+    """Finds no file, whatever a model requests."""
 
     def __init__(self) -> None:
-        """There is nothing to remember."""
+        """Do nothing: there is no state."""
 
     def get(self, key: str) -> NoReturn:
         """Refuse."""
         raise FileNotFoundError(key)
 
     def keys(self) -> tuple[str, ...]:
-        """There are none."""
+        """No names: there are no files."""
         return ()
 
     def write(self, name: str, _data: object) -> NoReturn:
@@ -85,8 +86,8 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
     """Read a model that has passed `counting.count_faces`.
 
     Raises:
-        Unusable: it cannot be read as what its suffix says, or nothing of it can be drawn.
-        OSError: the disk's fault, not the model's.
+        Unusable: it cannot be read by its suffix's format, or has nothing to draw.
+        OSError: the disk is at fault, not the model.
     """
     kind = path.suffix.lower().removeprefix(".")
     try:
@@ -104,12 +105,12 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
         if error.errno is not None:
             raise
         raise _unread(path, error) from error
-    except Exception as error:  # its reader may fail anywhere on a file that is no model, or an odd one
+    except Exception as error:  # the reader may fail anywhere on an invalid or odd file
         raise _unread(path, error) from error
 
 
 def _unread(path: Path, error: Exception) -> Unusable:
-    """The reader's message does not say whose fault it is."""
+    """The error for an unreadable file; the reader's message does not say what is at fault."""
     reason = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {error_text(error)})"
     return Unusable(f"{reason}: save it anew with the program it comes from, as stl or ply for example")
 
@@ -126,7 +127,7 @@ def _read(path: Path, kind: str) -> trimesh.Scene:
 
 
 def _reduced_gltf(path: Path) -> tuple[io.BytesIO, str]:
-    """The same file with nothing but geometry and base colours in its JSON."""
+    """The same file, with only geometry and base colours in its JSON."""
     found = read_gltf(path)
     text = msgspec.json.encode(found.document)
     if found.kind == "gltf":
@@ -156,7 +157,7 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
         material, places = getattr(mesh.visual, "material", None), getattr(mesh.visual, "uv", None)
         textured = places is not None and getattr(material, "name", "") == TEXTURED
         bare += isinstance(paint, Plain) and colour is None and textured
-        if not isinstance(paint, ByFace):  # its colours go by the face's number
+        if not isinstance(paint, ByFace):  # its colours depend on the faces' numbers
             drawn = divided_evenly(placed, drawn)
         parts.append(Submesh(corners, points, paint))
         vertices.append(placed)
@@ -173,7 +174,7 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
 
 
 def _placed(mesh: trimesh.Trimesh, matrix: Any) -> tuple[Any, Any]:
-    """Vertices where they stand, and the numbers of the faces whose corners are all there and finite."""
+    """The placed vertices, and the numbers of the faces whose corners are all finite."""
     vertices = np.asarray(mesh.vertices, dtype=np.float64)
     if not np.array_equal(matrix, np.eye(4)):
         vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
@@ -189,12 +190,12 @@ def _placed(mesh: trimesh.Trimesh, matrix: Any) -> tuple[Any, Any]:
 
 
 def _upright(model: Model, axis: str) -> Model:
-    """Turn, centre and scale; only vertices that faces use count for the size."""
+    """Turn, centre and scale the model; only vertices that faces use count for the size."""
     used = np.zeros(len(model.vertices), dtype=bool)
     used[model.faces.ravel()] = True
     low = model.vertices.min(axis=0, where=used[:, None], initial=np.inf)
     high = model.vertices.max(axis=0, where=used[:, None], initial=-np.inf)
-    # Halves first: the difference of two huge coordinates may be too large for a float.
+    # Halve first: the difference of two huge coordinates may overflow.
     centre, radius = low / 2 + high / 2, float(np.hypot.reduce(high / 2 - low / 2))
     if not np.isfinite(radius) or radius <= 0:
         raise Unusable("the model has no extent, or one beyond all measure")
@@ -203,7 +204,7 @@ def _upright(model: Model, axis: str) -> Model:
     return model._replace(vertices=placed, bounds=[low.tolist(), high.tolist()])
 
 
-# --- Text formats: made plain before trimesh reads them ---
+# --- Text formats: reduced to plain text before trimesh reads them ---
 
 _PLAIN = bytes(range(128)).replace(b"\t", b" ") + b"?" * 128
 """ASCII as it is, and a question mark for anything else: names and comments come in any encoding, and are not used."""
@@ -211,14 +212,14 @@ _OTHER_LINES = re.compile(rb"^(?![ \t]*[vf][ \t])[^\n]*\n?", re.MULTILINE)
 _OTHER_WORDS = re.compile(rb"/[^\s]*|#[^\n]*")
 """Textures and normals of a corner, and comments."""
 _BLANKS = re.compile(rb"[ \t]{2,}")
-"""There may be any number of continued lines, and each search would go through all that follow."""
+"""A line may have any number of continuations, and each search would go through all that follow."""
 _FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
 _NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
 """Corners count from 1. trimesh would take one before the first for one at the end."""
 
 
 def open_model(path: Path, kind: str) -> BinaryIO:
-    """The file as trimesh can read it. `kind` is its suffix, without the dot."""
+    """Open the file in a form that trimesh can read. `kind` is its suffix, without the dot."""
     if kind == "obj":
         return BytesIO(_plain_obj(path.read_bytes().removeprefix(codecs.BOM_UTF8)))
     if kind == "3mf" and (joined := in_one_file(path)):
@@ -237,7 +238,7 @@ def open_model(path: Path, kind: str) -> BinaryIO:
 
 
 def _plain_obj(text: bytes) -> bytes:
-    """Only the lines of corners and faces, whose numbers count from the beginning."""
+    """Keep only the lines of vertices and faces, with numbers that count from the beginning."""
     text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
     text = _BLANKS.sub(b" ", text)
     text = _OTHER_WORDS.sub(b"", _OTHER_LINES.sub(b"", text))
@@ -247,7 +248,7 @@ def _plain_obj(text: bytes) -> bytes:
 
 
 def _from_the_beginning(text: bytes) -> bytes:
-    """Count corners from the beginning: -1 is the last one before the face, but trimesh takes the last of the file."""
+    """Count vertices from the beginning: -1 is the last one before the face, but trimesh takes the file's last."""
     lines, corners = [], 0
     for line in text.split(b"\n"):
         words = line.split()
@@ -255,7 +256,7 @@ def _from_the_beginning(text: bytes) -> bytes:
             corners += 1
         elif b"-" in line:
             words[1:] = [b"%d" % _corner(int(word), corners) if word.startswith(b"-") else word for word in words[1:]]
-            line = b" ".join(words)  # noqa: PLW2901 - the line as it goes on
+            line = b" ".join(words)  # noqa: PLW2901 - the rewritten line
         lines.append(line)
     return b"\n".join(lines)
 
@@ -414,21 +415,21 @@ def _walk(whole: bytes, place: int, faces: _Element, order: str) -> tuple[list[A
     return [np.array(one) for one in starts], [np.array(one) for one in lengths]
 
 
-# --- Flat faces of very many corners ---
+# --- Flat faces with very many corners ---
 
 LEAST = 64
 """Smallest number of triangles for which a fan is divided."""
 _FLAT = 1e-5
 """How far a corner may lie off the plane, as a share of the fan's extent."""
 _CONVEX = 1e-3
-"""Share of the area that the polygon may lack to be convex."""
+"""Share of the area by which a polygon may miss its convex hull and still count as convex."""
 
 
 def divided_evenly(vertices: Any, faces: Any) -> Any:
     """Divide each large fan that is a flat convex polygon evenly: cut off every second corner, again and again.
 
-    trimesh divides a polygon into a fan: every triangle reaches from the first corner to the far side. Of thousands of
-    such slivers the boxes all lie over each other, and a ray has to be tried on most of them.
+    trimesh divides a polygon into a fan: every triangle reaches from the first corner to the far side. The boxes of
+    thousands of such slivers all overlap, and a ray must be tested against most of them.
 
     Args:
         vertices: float64 (n, 3).
@@ -450,7 +451,7 @@ def divided_evenly(vertices: Any, faces: Any) -> Any:
 
 
 def _is_flat_and_convex(ring: Any) -> bool:
-    """Whether it is, within the rounding of files. A ring that winds twice has more area than its hull."""
+    """Whether the ring is flat and convex, within rounding. A ring that winds twice has more area than its hull."""
     ring = ring - ring.mean(axis=0)
     extent = float(np.abs(ring).max())
     if not np.isfinite(extent) or extent <= 0:
@@ -471,7 +472,7 @@ def _is_flat_and_convex(ring: Any) -> bool:
 
 
 def _hull_area(points: Any) -> float:
-    """Twice the area of the smallest convex polygon round the points: below and above, from left to right."""
+    """Twice the area of the points' convex hull: its lower and upper chain, from left to right."""
     order = np.lexsort((points[:, 1], points[:, 0]))
     forward: list[list[float]] = points[order].tolist()
     total = 0.0
@@ -489,9 +490,9 @@ def _hull_area(points: Any) -> float:
 
 
 def _cut(ring: Any) -> Any:
-    """Triangles (n - 2, 3) of a convex polygon with n corners, turning as it does."""
+    """Triangles (n - 2, 3) of a convex polygon with n corners, with the same orientation."""
     triangles = []
-    while len(ring) > 2:  # noqa: PLR2004 - what is left is an edge
+    while len(ring) > 2:  # noqa: PLR2004 - an edge is left
         triangles.append(np.stack((ring[:-2:2], ring[1:-1:2], ring[2::2]), axis=1))
         ring = np.concatenate((ring[::2], ring[-1:])) if len(ring) % 2 == 0 else ring[::2]
     return np.concatenate(triangles)

@@ -1,4 +1,4 @@
-"""The colours of a model: one, one a face, one a vertex, or a texture. All answers are linear light, 0 to 1."""
+"""The colours of a model: a single one, one per face, one per vertex, or a texture. All are linear light, 0 to 1."""
 
 from typing import Any, Protocol
 
@@ -23,8 +23,8 @@ class Paint(Protocol):
 
         Args:
             faces: numbers within the part, (n,).
-            vertices: of each face its three corners' numbers within the part, (n, 3).
-            shares: how near the place is to each corner, (n, 3), together 1.
+            vertices: the numbers, within the part, of each face's three corners, (n, 3).
+            shares: the weight of each corner at the place, (n, 3); the sum is 1.
         """
 
 
@@ -35,37 +35,37 @@ class Plain:
         self._linear = np.asarray(linear, dtype=np.float32)[:3]
 
     def at(self, faces: Any, _vertices: Any, _shares: Any) -> Any:
-        """The colour, once a face."""
+        """The colour, once per face."""
         return np.broadcast_to(self._linear, (len(faces), 3))
 
 
 class ByFace:
-    """One colour a face."""
+    """One colour per face."""
 
     def __init__(self, colours: Any) -> None:
         self._colours = colours
 
     def at(self, faces: Any, _vertices: Any, _shares: Any) -> Any:
-        """The face's."""
+        """The colour of each face."""
         return linear(self._colours[faces])
 
 
 class ByVertex:
-    """Colours that run from corner to corner."""
+    """Colours that blend from corner to corner."""
 
     def __init__(self, colours: Any, *, already_linear: bool) -> None:
         self._colours = colours
         self._already_linear = already_linear
 
     def at(self, _faces: Any, vertices: Any, shares: Any) -> Any:
-        """Mixed from the corners'."""
+        """The corners' colours, mixed."""
         corners = self._colours[vertices]
         corners = corners.astype(np.float32) / 255 if self._already_linear else linear(corners)
         return np.einsum("nkc,nk->nc", corners, shares)
 
 
 class Textured:
-    """A picture laid over the model, repeated beyond its edges, smooth between its pixels."""
+    """A picture laid over the model, repeated beyond its edges, and interpolated between its pixels."""
 
     def __init__(self, picture: Any, places: Any, factor: Any) -> None:
         self._picture = picture
@@ -91,7 +91,7 @@ class Textured:
 
 
 def paint_of(mesh: trimesh.Trimesh, kind: str, colour: str | None, faces: Any) -> Paint:
-    """How the mesh is painted; `faces` are the numbers of those that are drawn."""
+    """The paint of the mesh; `faces` are the numbers of the drawn ones."""
     if colour is not None:
         return Plain(linear_of(colour))
     visual = mesh.visual
@@ -127,7 +127,7 @@ def _polygons(mesh: trimesh.Trimesh) -> Any:
 
 
 def _pixels(image: Any) -> Any:
-    """The texture's pixels. None if it is of another format, too large or damaged: the model is then drawn without."""
+    """The texture's pixels. None, which draws no texture, if it has another format, is too large or damaged."""
     if not isinstance(image, Image.Image) or image.format not in _FORMATS:
         return None
     if image.width * image.height > _MAX_TEXTURE:

@@ -1,4 +1,4 @@
-"""3MF from untrusted sources: a zip file of XML, in which objects may be built of objects without limit."""
+"""3MF from untrusted sources: a zip file of XML, in which objects may consist of objects without limit."""
 
 import re
 import zipfile
@@ -26,20 +26,20 @@ _COLOURS = re.compile(rb"<(?:\w+:)?(?:base|color|texture2d)\b")
 
 
 class ThreemfCounts(NamedTuple):
-    """What was counted in the archive."""
+    """The counts of an archive."""
 
     faces: int
-    """Each object once, however often it is used."""
+    """Each object counts once, however often it is used."""
     vertices: int
     unpacked: int
     """Bytes."""
 
 
 def count_threemf(path: Path) -> ThreemfCounts:
-    """Check the archive, count the triangles, and see that the objects do not multiply beyond the limit.
+    """Check the archive, count the triangles, and check that the objects do not multiply beyond the limit.
 
     Raises:
-        Unusable: it is not such an archive, or not a harmless one.
+        Unusable: it is not such an archive, or is harmful.
     """
     names = [name for name in preflight(path) if name.lower().endswith(".model")]
     if not any(map(_is_first, names)):
@@ -78,7 +78,7 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 
 def _uses(text: bytes) -> dict[bytes, list[bytes]]:
-    """Object → the objects it is built of; the empty name is the plate on which all stand."""
+    """Object → the objects that it consists of; the empty name is the plate that all stand on."""
     uses: dict[bytes, list[bytes]] = {b"": []}
     current = b""
     for tag in _TAG.finditer(text):
@@ -98,7 +98,7 @@ def _uses(text: bytes) -> dict[bytes, list[bytes]]:
 
 
 def _instances(uses: dict[bytes, list[bytes]]) -> int:
-    """How many objects stand on the plate if all are expanded; more than the limit if that never ends."""
+    """The number of objects on the plate if all are expanded; more than the limit if that never ends."""
     totals: dict[bytes, int] = {}
     for name in _deepest_first(uses):
         totals[name] = 1 + sum(totals.get(used, _MAX_INSTANCES if used in uses else 1) for used in uses[name])
@@ -106,7 +106,7 @@ def _instances(uses: dict[bytes, list[bytes]]) -> int:
 
 
 def _deepest_first(uses: dict[bytes, list[bytes]]) -> Iterator[bytes]:
-    """Each object after those it is built of; within a ring, any order."""
+    """Yield each object after those that it consists of; within a cycle, in any order."""
     done: set[bytes] = set()
     for root in uses:
         waiting = [(root, False)]

@@ -1,1 +1,1 @@
-"""The worker process: how an attempt is run, watched and answered for."""
+"""The worker process: it runs attempts, watches them and reports their ends."""

@@ -67,13 +67,12 @@ def perform(
     signing: Signing | None = None,
     away: "Away | None" = None,
 ) -> AttemptEnded:
-    """Run the handler and publish what it wrote. Never raises, whatever the handler does.
+    """Run the handler and publish its output. Never raises, whatever the handler does.
 
-    The end says nothing of memory and CPU time: the worker measures them.
-    `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
-    writes there, and nothing is published: the caller does that, with `deliver`. `room` is what the attempt may take of
-    the machine if it runs alone. `hash_up_to`: bytes up to which files are hashed for the record. `signing`:
-    gives the output a manifest. `away`: stores the output elsewhere.
+    The end leaves out memory and CPU time: the worker measures them. `explain` may replace a raised error by one that
+    names its cause. With `staged` the handler writes there, and nothing is published: the caller does that, with
+    `deliver`. `room` is what the attempt may take of the machine if it runs alone. `hash_up_to`: bytes up to which
+    files are hashed for the record. `signing`: gives the output a manifest. `away`: stores the output elsewhere.
     """
     began = time.monotonic()
     temp = 0
@@ -83,7 +82,7 @@ def perform(
         recheck_input(run, sandbox)
         recheck_output(run, sandbox)
         source = Input(run.input_file, run.input_version) if run.input_file and task_type.steady_input else None
-        tools = versions_of(task_type.packages) if staged is None else {}  # before a handler can break what that needs
+        tools = versions_of(task_type.packages) if staged is None else {}  # a handler may break what this needs
         ending = _handle(_believing(run, source, link), task_type, link, source, staged, room, signing)
         temp = _space_taken(run) if task_type.works_on_files or run.input_file or run.output_file else 0
         if ending.outcome == "completed" and staged is None:
@@ -119,11 +118,11 @@ def deliver(
     hash_up_to: int = 0,
     away: "Away | None" = None,
 ) -> AttemptEnded:
-    """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
+    """Publish what a handler has staged, if it completed, and clear away what it left. Never raises.
 
-    Nothing of the attempt runs any more, so the files stay as they are. What it cost is taken from `said`.
+    Nothing of the attempt runs any more, so the files stay as they are. The attempt's cost is taken from `said`.
     """
-    # What the attempt says of these is not trusted.
+    # The attempt's own claims about these are not trusted.
     ending = msgspec.structs.replace(said, input_read=None, tools={}, output_sha256="")
     try:
         if ending.outcome == "completed":
@@ -133,10 +132,11 @@ def deliver(
             ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to, away)
     except InputChanged as error:
         ending = _changed(run, error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+    except Exception as error:  # noqa: BLE001 - any error makes the attempt fail
         ending = failure(run, error)
     if source is not None:
-        # The sandbox lets the attempt read the file that was opened here, not the one that has taken its name since.
+        # The sandbox lets the attempt read the file that was opened here, but not another that has taken its name
+        # since.
         ending = _telling_input(_named(ending, source, run), source)
     if run.output_file:
         discard_output(run)
@@ -154,9 +154,9 @@ def deliver(
 
 
 def finish_exchange(run: Run, task_type: TaskType, link: Link, sandbox: Sandbox) -> AttemptEnded | None:
-    """The end of a task whose earlier attempt was killed when its result had taken the place of what it was made of.
+    """Return the end of a task whose earlier attempt was killed after it had published a result that replaces files.
 
-    None for all others. Never raises.
+    None for any other task. Never raises.
     """
     used = task_type.used_up(run.output_file, run.options)
     if run.original == "keep" and not used:
@@ -167,12 +167,12 @@ def finish_exchange(run: Run, task_type: TaskType, link: Link, sandbox: Sandbox)
             return None
         recheck_output(run, sandbox)
         return finish(run, note, used) if _granted(run, link) else _stopped(run)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+    except Exception as error:  # noqa: BLE001 - any error makes the attempt fail
         return failure(run, error)
 
 
 def _believing(run: Run, source: Input | None, link: Link) -> Run:
-    """The run, without a checkpoint that was made from another content of the input than it has now."""
+    """The run, without its checkpoint if that was made from another content of the input."""
     if source is None or run.checkpoint is None or run.checkpoint.input_state in ("", source.stamp):
         return run
     link.send(AttemptProgressed(run.task_id, run.attempt, 0.0, "the input has changed since the checkpoint: from zero"))
@@ -195,8 +195,8 @@ def _handle(
     if run.input_file or run.output_file:
         make_private_folder(Path(run.work_dir))
     if run.output_file and staged is None:
-        # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
-        # into it would change the output in place.
+        # After a crash in the middle of publishing, the part may be a second name of the published file: writing into
+        # it would change the output in place.
         remove_part(Path(run.output_file), run.task_id)
     if not has_room(run, task_type, options, link, room):
         return AttemptEnded(run.task_id, run.attempt, "outgrown", message="it needs more than was reserved")
@@ -206,7 +206,7 @@ def _handle(
         signs.check(run)
     try:
         answer: object = task_type.handle(context)
-    except* StopAsked:  # also out of a group of asyncio's tasks
+    except* StopAsked:  # also from a group of asyncio's tasks
         answer = Stopped()
     finally:
         context.flush()
@@ -229,7 +229,7 @@ def _complete(
     hash_up_to: int,
     away: "Away | None",
 ) -> AttemptEnded:
-    """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
+    """Publish the completed handler's output, if it made one, and if the input did not change meanwhile."""
     if tools:
         ending = msgspec.structs.replace(ending, tools=dict(tools))
     if source is not None:
@@ -245,21 +245,21 @@ def _complete(
             if used := task_type.used_up(run.output_file, run.options):
                 if not _granted(run, link):
                     return _stopped(run)
-                remove_used(used)  # a task that is completed has no retry that needs them
+                remove_used(used)  # a completed task has no retry that needs them
             return kept(ending, why, MESSAGE_LIMIT)
         return _publish(run, task_type, link, source, ending, hash_up_to, away) or _stopped(run)
     return ending
 
 
 def _has_output(run: Run, task_type: TaskType, written: Callable[[Path, int], Path]) -> bool:
-    """Whether there is, or has to be, something to publish; a type that needs no output may be given one."""
+    """Whether there is an output to publish, or must be; a type that needs no output may still be given one."""
     if task_type.needs_output or not run.output_file:
         return task_type.needs_output
     return os.path.lexists(written(Path(run.output_file), run.task_id))
 
 
 def _named(ending: AttemptEnded, source: Input, run: Run) -> AttemptEnded:
-    """A failure, or the one that names its cause: a library that read a file being written calls it damaged."""
+    """The end; a failure may become InputChanged: libraries report a file that is being written as damaged."""
     if ending.outcome not in ("failed", "rejected") or ending.error_type == InputChanged.__name__:
         return ending
     told = source.change()
@@ -270,14 +270,14 @@ def _named(ending: AttemptEnded, source: Input, run: Run) -> AttemptEnded:
 
 
 def _telling_input(ending: AttemptEnded, source: Input) -> AttemptEnded:
-    """The end, with what was read, unless it says so already, or the input was another one from time to time."""
+    """The end, with the facts about the input, unless it has them already, or the input changed."""
     if ending.input_read is not None or ending.error_type == InputChanged.__name__:
         return ending
     return msgspec.structs.replace(ending, input_read=source.seen(hashed=False))
 
 
 def _changed(run: Run, error: InputChanged, said: str = "") -> AttemptEnded:
-    if run.input_url:  # the next copy is of the same version, so pieces made of this one would be taken for good
+    if run.input_url:  # the next copy has the same version, and pieces made from this copy would count as good
         for index in Path(run.work_dir).glob("*.index"):
             with suppress(OSError):
                 index.unlink()
@@ -286,7 +286,7 @@ def _changed(run: Run, error: InputChanged, said: str = "") -> AttemptEnded:
 
 
 def classify_answer(run: Run | TaskContext[Any], answer: object, *, stop_wanted: bool) -> AttemptEnded:
-    """The end that the handler's answer means. Raises BadAnswer for one that means nothing."""
+    """The end that the handler's answer means. Raises BadAnswer for an answer without a meaning."""
     match answer:
         case None:
             return AttemptEnded(run.task_id, run.attempt, "completed")
@@ -300,12 +300,12 @@ def classify_answer(run: Run | TaskContext[Any], answer: object, *, stop_wanted:
         case Stopped() if stop_wanted:
             return _stopped(run)
         case Stopped():
-            raise BadAnswer("The handler returned Stopped although nobody wanted it to stop")
-    raise BadAnswer(f"The handler returned {type(answer).__name__}, which means nothing here")
+            raise BadAnswer("The handler returned Stopped although no stop was requested")
+    raise BadAnswer(f"The handler returned {type(answer).__name__}, which is not an allowed answer")
 
 
 def _stopped(run: Run | TaskContext[Any]) -> AttemptEnded:
-    return AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked")
+    return AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped on request")
 
 
 def _rejected(run: Run | TaskContext[Any], reason: str) -> AttemptEnded:
@@ -320,10 +320,10 @@ def failure(
     *,
     retry_on: tuple[type[BaseException], ...] = (),
 ) -> AttemptEnded:
-    """The failed end that an exception makes: its text, with its name where that is but a word, and its line.
+    """The failed end for an exception: its text, with its class name if the text is a single word, and its line.
 
-    A refusal of our own, of an answer or about the task's files, says all there is; a place in our code would look
-    like a fault there.
+    Our own refusals, of an answer or about the task's files, need no line: a place in our code would look like a fault
+    there.
     """
     text = error_text(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
@@ -332,7 +332,7 @@ def failure(
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
-    if not text.split()[1:]:  # the key of a KeyError, the number of a SystemExit
+    if not text.split()[1:]:  # such as the key of a KeyError, or the number of a SystemExit
         text = f"{name}: {text}" if text else name
     told = plain_text(text, ERROR_LIMIT - len(where)) + where
     return AttemptEnded(
@@ -347,7 +347,7 @@ def failure(
 
 
 def _lacks_a_right(error: BaseException | None) -> bool:
-    """Whether it, or what it came from, is a refusal. `urllib` keeps what it came from as its reason."""
+    """Whether the error, or one of its causes, is a PermissionError. `urllib` keeps the cause in `reason`."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -358,7 +358,7 @@ def _lacks_a_right(error: BaseException | None) -> bool:
 
 
 def _exit_code(error: BaseException) -> int | None:
-    """The exit code of a tool, which `subprocess.CalledProcessError` and `SystemExit` carry."""
+    """The exit code of a program, which `subprocess.CalledProcessError` and `SystemExit` carry."""
     code = getattr(error, "code" if isinstance(error, SystemExit) else "returncode", None)
     return code if isinstance(code, int) and abs(code) < _HUGE else None
 
@@ -381,15 +381,15 @@ def _publish(
     hash_up_to: int,
     away: "Away | None",
 ) -> AttemptEnded | None:
-    """Publish under a grant, and return the end. None when the attempt is no longer wanted; then nothing appears.
+    """Publish under a grant, and return the end. None if the attempt is no longer wanted; then nothing appears.
 
-    Raises InputChanged, and OutputExists where the name is taken.
+    Raises InputChanged, and OutputExists if the name is taken.
     """
     output = Path(run.output_file)
     part = part_path(output, run.task_id)
     settle(part)
     if 0 < size_of(part) <= hash_up_to and (found := settled(part, sync=False)[1]) != ending.result.get("sha256"):
-        # A type of one's own may mean something else by it, and an attempt that a file has taken over says anything.
+        # A handler of the user may mean another hash by `sha256`, and a compromised attempt may claim anything.
         ending = msgspec.structs.replace(ending, output_sha256=found)
     if away is not None and run.output_url:
         return _store(run, link, source, ending, away)
@@ -407,7 +407,7 @@ def _publish(
 
 
 def _store(run: Run, link: Link, source: Input | None, ending: AttemptEnded, away: "Away") -> AttemptEnded | None:
-    """The same for an output that is stored elsewhere: the slow half of that comes before the grant, too."""
+    """Do the same for an output that is stored elsewhere: here, too, the slow half comes before the grant."""
     part = part_path(Path(run.output_file), run.task_id)
     try:
         upload = away.storing(run, part)
@@ -423,7 +423,7 @@ def _store(run: Run, link: Link, source: Input | None, ending: AttemptEnded, awa
 
 
 def _granted(run: Run, link: Link) -> bool:
-    """Ask whether the attempt is still wanted; from then on it is not stopped."""
+    """Ask whether the attempt is still wanted. From then on it is not stopped."""
     link.send(PublishWanted(run.task_id, run.attempt))
     return link.granted()
 
@@ -434,7 +434,7 @@ def _space_taken(run: Run) -> int:
         part = [part_path(output, run.task_id), staging_folder(output, run.task_id)] if run.output_file else []
         return space_taken(Path(run.work_dir), *part)
     except (OSError, ValueError):
-        return 0  # a name that is no name: the attempt's own error tells more
+        return 0  # an impossible name: the attempt's own error says more
 
 
 def discard_output(run: Run) -> None:
@@ -449,9 +449,9 @@ def discard_output(run: Run) -> None:
 
 
 def has_room(run: Run, task_type: TaskType, options: Any, link: Link, room: Room) -> bool:
-    """Probe the input, if this attempt is to do so, and report the estimate. False when too little was reserved.
+    """Probe the input, if this attempt must, and report the estimate. False if too little was reserved.
 
-    Only an attempt without a checkpoint probes, and only as long as the task has no estimate from a probe: a second one
+    Only an attempt without a checkpoint probes, and only while the task has no estimate from a probe: a second probe
     would find the same. Raises what the type's `probe` raises.
     """
     if task_type.probe is None or run.probed or run.checkpoint is not None:

@@ -1,7 +1,7 @@
-"""An attempt whose input or output is elsewhere: a process of its own moves the bytes, outside of any sandbox.
+"""Attempts with an input or output elsewhere: a separate process moves the bytes, outside of any sandbox.
 
-The worker asks for them before it calls the handler and after it; the handler sees files of this machine. The process
-has the credentials; the worker hands them on without reading them, and an attempt's own process has not even that.
+The worker starts it before and after the handler, which sees only files of this machine. The process has the
+credentials. The worker passes them on without reading them, and an attempt's own process has no access to them.
 """
 
 import os
@@ -59,11 +59,11 @@ from .sandbox import Sandbox
 _REPORT_EVERY = 0.5
 """Seconds between two reports of how many bytes have been moved."""
 _LOOK_EVERY = 0.1
-"""Seconds between two looks at whether the attempt is to stop: a thread hears of it."""
+"""Seconds between two checks whether the attempt must stop; a thread receives the order."""
 _CALL_OFF_WITHIN = 5.0
-"""Seconds that an upload which is not wanted any more has to clear up."""
+"""Seconds in which an upload that is no longer wanted must clean up."""
 _LOCKED_WITHIN = 1.0
-"""Seconds that somebody who looks whether a folder is used may hold its lock."""
+"""Seconds for which another process may hold a folder's lock to check whether it is in use."""
 _CHUNK = 65536
 _ERRORS: dict[Kind, type[TasktrailError]] = {
     "missing": StorageMissing,
@@ -79,12 +79,12 @@ _ERRORS: dict[Kind, type[TasktrailError]] = {
 
 
 class MoverProcess:
-    """The process that moves bytes, as seen from outside. Close it; that ends what it does.
+    """The process that moves bytes, as seen from outside. Closing it ends its work.
 
     Args:
-        module: its module.
+        module: the module that it runs.
         credentials: a descriptor that it reads; -1: there are none.
-        environment: none: ours.
+        environment: its variables; None: ours.
     """
 
     def __init__(self, module: str, credentials: int = -1, environment: dict[str, str] | None = None) -> None:
@@ -92,7 +92,7 @@ class MoverProcess:
             [sys.executable, "-P", "-m", module, str(os.getpid()), str(credentials)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libraries may print what must not be kept
+            stderr=subprocess.DEVNULL,  # libraries may print secrets
             cwd="/",
             env=environment,
             pass_fds=() if credentials < 0 else (credentials,),
@@ -103,23 +103,23 @@ class MoverProcess:
         self._buffer = b""
 
     def wish(self, wish: Wish) -> None:
-        """Say what it is to do."""
-        with suppress(BrokenPipeError):  # it has died; its answer tells
+        """Send it a wish."""
+        with suppress(BrokenPipeError):  # it has died, which `answers` reports
             self._wishes.write(msgspec.json.encode(wish) + b"\n")
             self._wishes.flush()
 
     def no_more(self) -> None:
-        """It ends by itself when it has done what was wished."""
+        """Close its input: it ends by itself when it has done what was wished."""
         with suppress(BrokenPipeError):
             self._wishes.close()
 
     @property
     def fd(self) -> int:
-        """Readable when there is something for `answers`."""
+        """The descriptor that is readable when `answers` has something to return."""
         return self._answers.fileno()
 
     def answers(self) -> list[Answer]:
-        """What it has said meanwhile; waits for something. Raises StorageUnreachable when it has died."""
+        """Wait for answers and return them. Raises StorageUnreachable when the process has died."""
         data = os.read(self.fd, _CHUNK)
         if not data:
             raise StorageUnreachable("The process that moves the bytes has died")
@@ -127,7 +127,7 @@ class MoverProcess:
         return [msgspec.json.decode(line, type=Answer) for line in lines]
 
     def close(self, patience: float = 0.0) -> None:
-        """End it. `patience`: seconds that it has to clear up."""
+        """End it. `patience`: seconds that it has to clean up."""
         with suppress(BrokenPipeError):
             self._wishes.close()
         with suppress(subprocess.TimeoutExpired):
@@ -138,7 +138,7 @@ class MoverProcess:
 
 
 class Away:
-    """Brings an attempt's input here and its output there. Use it as a context manager round the attempt.
+    """Fetches an attempt's input and stores its output. Use it as a context manager around the attempt.
 
     Args:
         channel: to the service.
@@ -163,7 +163,7 @@ class Away:
     ) -> None:
         self._held.close()
         if self._folder.name:
-            # What stays is removed by the next one; the attempt has ended as it has, perhaps with its output there.
+            # The next attempt removes what stays. This one has ended already, perhaps with its output stored.
             with suppress(OSError, RuntimeError), self._channel.listening():
                 clear_up(self._folder, self._node)
 
@@ -171,16 +171,16 @@ class Away:
     def _storage(self) -> Storage:
         if self._sandbox.storage is None:
             raise StorageDenied(
-                "No file elsewhere is allowed by now: neither input_roots nor output_roots names a place"
+                "No file elsewhere is allowed any more: neither input_roots nor output_roots names a place"
             )
         return self._sandbox.storage
 
     def brought_here(self, run: Run, task_type: TaskType) -> Run:
-        """The run with files of this machine in place of those elsewhere.
+        """The run with local files in place of those elsewhere.
 
         Raises:
-            InvalidPath: the address is not allowed by now, or the type changes its input.
-            StopAsked: the attempt is to end.
+            InvalidPath: the address is no longer allowed, or the type changes its input.
+            StopAsked: the attempt must end.
             StorageMissing, StorageDenied, StorageUnreachable, StorageFailed, InputTooLarge, PackageMissing: by name.
         """
         with self._channel.listening():
@@ -190,8 +190,8 @@ class Away:
     def _brought_here(self, run: Run, task_type: TaskType, storage: Storage) -> Run:
         self._folder, self._node = Path(run.work_dir).parent / FOLDER, run.node
         make_folders(self._folder)
-        clear_up(self._folder, self._node)  # what a killed attempt has fetched may be all the room that there is
-        if is_url(run.output_file):  # looked at first: nothing is fetched for an output that cannot be
+        clear_up(self._folder, self._node)  # files of a killed attempt may fill the disk
+        if is_url(run.output_file):  # checked first: no input is fetched for an impossible output
             run = self._with_place_for_output(run)
         if is_url(run.input_file):
             check_url(run.input_file, self._sandbox.input_roots, "input_file", "input_roots")
@@ -205,12 +205,12 @@ class Away:
         return replace(run, output_url=run.output_file, output_file=str(place / url.name))
 
     def _place(self, name: str, run: Run) -> Path:
-        """An empty folder, held until the attempt is over."""
+        """Make an empty folder, locked until the attempt is over."""
         place = self._folder / name / place_of(run.task_id, run.attempt, run.node)
         try:
             self._held.callback(os.close, hold(lock_of(place), _LOCKED_WITHIN))
         except LockHeld:
-            raise StorageUnreachable(f"Somebody else is still at {place}") from None
+            raise StorageUnreachable(f"Another process still holds {place}") from None
         remove_folder(place)
         place.mkdir(mode=0o700)
         return place
@@ -227,9 +227,9 @@ class Away:
         return replace(run, input_url=run.input_file, input_file=found.path, input_version=found.version)
 
     def storing(self, run: Run, part: Path) -> "Storing":
-        """An upload of the settled output, whose bytes are all there when it returns. A context manager.
+        """Upload the settled output; all its bytes are there when this returns. The upload is a context manager.
 
-        Raises OutputExists, StopAsked and what storage raises.
+        Raises OutputExists, StopAsked and the errors of storage.
         """
         if part.is_dir():
             raise OutputMissing(
@@ -261,7 +261,7 @@ class Away:
         return MoverProcess(self._storage.mover, self._credentials)
 
     def _heard(self, process: MoverProcess, run: Run, doing: str, progress: float) -> Answer:
-        """The answer that ends the waiting; meanwhile it is told how far it is."""
+        """Wait for the final answer, and report progress meanwhile."""
         while True:
             ready = select.select([process.fd], [], [], _LOOK_EVERY)[0]
             if self._channel.stop_wanted():
@@ -279,7 +279,7 @@ class Away:
 
 
 class Storing:
-    """An output whose bytes are there, and that nobody can see."""
+    """An output whose bytes are uploaded, but not visible yet."""
 
     def __init__(self, process: MoverProcess) -> None:
         self._process = process
@@ -293,7 +293,7 @@ class Storing:
         self._process.close(_CALL_OFF_WITHIN)
 
     def appear(self) -> None:
-        """Let it appear. From here on the attempt is not asked whether it is to stop: it has its grant."""
+        """Make it visible. The attempt has its grant, so it is no longer asked whether it must stop."""
         self._process.wish(Appear())
         while not (answers := self._process.answers()):
             pass
@@ -305,7 +305,7 @@ class Storing:
 
 
 def as_error(refused: Refused) -> TasktrailError:
-    """The error that stands for the answer."""
+    """The error that stands for a refusal."""
     return _ERRORS[refused.kind](refused.message, remedy=refused.remedy)
 
 

@@ -1,7 +1,7 @@
-"""How an executor and its worker processes talk over a pipe, and what only those two say to each other.
+"""The pipe between an executor and its worker processes, and the messages that only these two exchange.
 
-On the pipe each message is one frame: four bytes of length, little-endian, then msgpack. What the Scheduler has a part
-in as well is in `events/reports.py`.
+On the pipe each message is one frame: four bytes of length, little-endian, then msgpack. Messages that also concern the
+Scheduler are in `events/reports.py`.
 """
 
 import os
@@ -36,28 +36,28 @@ from .sandbox import Sandbox
 IoRank: TypeAlias = Literal["normal", "low", "idle"]
 
 MAX_REPORT = 1024 * 1024
-"""Longest frame a worker may send, in bytes. Anything longer is taken for garbage."""
+"""Longest frame that a worker may send, in bytes. Anything longer counts as garbage."""
 
 
 class AttemptBounded(Frame, frozen=True, tag="bounded"):
-    """What the attempt's process tree may use from now on. Said before anything of the input is read."""
+    """The bounds of the attempt's process tree from now on. Sent before anything of the input is read."""
 
     task_id: int
     attempt: int
     cpu: float
-    """CPU seconds; 0: any."""
+    """CPU seconds; 0: no bound."""
     cpu_per_probed: float
-    """Times the seconds of `AttemptProbed`, where that is more."""
+    """Factor for the seconds of `AttemptProbed`; the product replaces `cpu` if it is larger."""
     cpu_before: float
-    """CPU seconds that the worker had used by then, waited-for children included."""
+    """CPU seconds that the worker had used by then, including children that it waited for."""
     memory: int
-    """Resident bytes; 0: any."""
+    """Resident bytes; 0: no bound."""
     rule: str
-    """Where the CPU seconds come from, in words."""
+    """The reason for the CPU seconds, in words."""
 
 
 class AttemptUsed(Frame, frozen=True, tag="used"):
-    """How much the attempt's own process had used when it died without a report. Its worker now ends the same way."""
+    """The resources that the attempt's own process used before it died without a report. Its worker now dies, too."""
 
     task_id: int
     attempt: int
@@ -73,33 +73,34 @@ class Setup(Frame, frozen=True, tag="setup"):
     homes: dict[str, str]
     """Task type → `module:attribute` of its handler."""
     rss_limit: int
-    """Resident bytes after an attempt above which the worker asks to be replaced."""
+    """Resident bytes. If the worker has more after an attempt, it asks to be replaced."""
     sandbox: Sandbox = Sandbox()
     output_root: str = ""
-    """Folder where what attempts print is kept; empty: it is not."""
+    """Folder where the output of attempts is kept; empty: it is not kept."""
     max_output: int = 0
     """Bytes kept of each attempt."""
     nice: int = 0
     """Added to the worker's niceness."""
     io: IoRank = "normal"
-    """How its disk accesses rank: low, after those of other programs; idle, only while nobody else has any (Linux)."""
+    """Rank of its disk accesses: low, after those of other programs; idle, only while no other program has any
+    (Linux)."""
     room: Room = ONE_CORE
-    """What an attempt may take of the machine when it runs alone."""
+    """The share of the machine that an attempt may take when it runs alone."""
     claims: Claims | None = None
-    """With what manifests of outputs are signed; none: there are none."""
+    """The certificates and key that sign manifests of outputs; None: outputs get none."""
     hash_up_to: int = 0
     """Bytes up to which the input of any task is hashed."""
 
 
 class Begun(Frame, frozen=True, tag="begun"):
-    """The process that is kept for such attempts was given this run directly, and begins it by itself."""
+    """The kept process was given this run directly, and begins it by itself."""
 
     task_id: int
     attempt: int
 
 
 class CoresChanged(Frame, frozen=True, tag="cores"):
-    """How many CPUs the attempt may keep busy from now on. Said on the control pipe alone."""
+    """The number of CPUs that the attempt may keep busy from now on. Sent only on the control pipe."""
 
     task_id: int
     attempt: int
@@ -107,17 +108,17 @@ class CoresChanged(Frame, frozen=True, tag="cores"):
 
 
 class Look(Frame, frozen=True, tag="look"):
-    """There is a run on the job pipe. Said on the control pipe to a worker whose last one was given directly."""
+    """There is a run on the job pipe. Sent on the control pipe to a worker whose last run was given directly."""
 
 
 class Withdraw(Frame, frozen=True, tag="withdraw"):
-    """Begin no further one of the runs up to this one, counted from the worker's first. Said on the control pipe."""
+    """Begin no more runs up to number `runs`, counted from the worker's first. Sent on the control pipe."""
 
     runs: int
 
 
 class Withdrawn(Frame, frozen=True, tag="withdrawn"):
-    """The answer: so many runs were begun, and the others up to that one will not be."""
+    """The answer to `Withdraw`: `begun` runs were begun; the others up to `runs` will not be."""
 
     runs: int
     begun: int
@@ -132,12 +133,12 @@ class SignatureWanted(Frame, frozen=True, tag="signature_wanted"):
 
 
 class Signature(Frame, frozen=True, tag="signature"):
-    """The answer to it."""
+    """The answer to `SignatureWanted`."""
 
     task_id: int
     attempt: int
     signature: bytes
-    """Empty: it is not signed."""
+    """Empty: not signed."""
 
 
 class WorkerReady(Frame, frozen=True, tag="ready"):
@@ -147,10 +148,10 @@ class WorkerReady(Frame, frozen=True, tag="ready"):
 
 
 class Kept(Frame, frozen=True, tag="kept"):
-    """A process waits for the next attempt of this type, if that works on no file. Said before the last one's end."""
+    """A process waits for the next attempt of this type that works on no file. Sent before the last attempt's end."""
 
     type: str
-    """Empty: there is none any more."""
+    """Empty: no process is kept any more."""
 
 
 class Retiring(Frame, frozen=True, tag="retiring"):
@@ -158,7 +159,7 @@ class Retiring(Frame, frozen=True, tag="retiring"):
 
     ended: AttemptEnded
     why: str
-    """In words: "it left a thread"."""
+    """In words, such as "it left a thread"."""
 
 
 WorkerOrder: TypeAlias = Setup | Begun | CoresChanged | Look | Withdraw | WorkerBound
@@ -181,26 +182,26 @@ _encoder = msgspec.msgpack.Encoder()
 worker_order_decoder = msgspec.msgpack.Decoder(WorkerOrder)
 worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
 attempt_order_decoder = msgspec.msgpack.Decoder(WorkerOrder | Signature)
-"""What a worker tells its sandboxed attempt, which knows no other."""
+"""For what a worker sends to its sandboxed attempt, which has no other connection."""
 attempt_report_decoder = msgspec.msgpack.Decoder(_Told | SignatureWanted)
-"""What a sandboxed attempt tells its worker, which passes on what is for the service."""
+"""For what a sandboxed attempt sends to its worker, which passes on what is meant for the service."""
 
 
 DIRECTLY = 4096
-"""Bytes of a frame that is written whole or not at all. A longer run goes by way of the worker."""
+"""Bytes of the longest frame that is written whole or not at all. A longer run goes through the worker."""
 
 
 def works_on_no_file(run: Run) -> bool:
-    """Whether it names none, so that a process which is kept for its type may run it."""
+    """Whether the run names no file, so that the process kept for its type may run it."""
     return not (run.input_file or run.output_file or run.original_folder) and run.original == "keep"
 
 
 class Unencodable(Exception):
-    """A frame holds what cannot travel. Nothing of it was sent; the message says why."""
+    """A frame holds values that cannot be encoded. Nothing of it was sent; the message says why."""
 
 
 def encode_frame(frame: Any) -> bytes:
-    """The frame as it travels, length first. Raises Unencodable."""
+    """Encode a frame, with its length first. Raises Unencodable."""
     try:
         body = _encoder.encode(frame)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
@@ -209,7 +210,7 @@ def encode_frame(frame: Any) -> bytes:
 
 
 class GarbageFrame(Exception):
-    """What came through a pipe is not a frame. The other side is broken and must be replaced."""
+    """The bytes from a pipe are not a frame. The sender is broken and must be replaced."""
 
 
 class FrameBuffer:
@@ -221,7 +222,7 @@ class FrameBuffer:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Any]:
-        """The frames that are complete now. Raises GarbageFrame."""
+        """The frames that are now complete. Raises GarbageFrame."""
         if self._rest:
             data = self._rest + data
         frames = []
@@ -256,7 +257,7 @@ class ServiceGone(BaseException):
 
 
 def _read(fd: int) -> bytes:
-    """What is there, or will be. Raises ServiceGone."""
+    """Read what is there, or wait for it. Raises ServiceGone."""
     if data := os.read(fd, _CHUNK):
         return data
     raise ServiceGone
@@ -267,10 +268,11 @@ class WorkerChannel:
 
     The thread that waits reads the job pipe: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
     other thread takes part, which spares a hand-over for each attempt. Only `Stop`, `CoresChanged` and `Withdraw` must
-    be seen at work: they come on the control pipe, where a thread waits for them; `Stop` on both. So does `Look`, which
-    does no more than wake.
+    be seen while the handler works. They come on the control pipe, where a thread waits for them; `Stop` comes on both.
+    `Look` comes there, too, and only wakes the worker.
 
-    A process that is kept for several attempts has runs from the worker on its job pipe, and `direct` from the service.
+    A process that is kept for several attempts gets runs from the worker on its job pipe, and from the service on
+    `direct`.
     """
 
     def __init__(self, job: int, control: int, report: int, direct: int = -1) -> None:
@@ -285,9 +287,9 @@ class WorkerChannel:
         self._sending = Lock()
         self._orders: deque[Any] = deque()
         self._runs: deque[Run | Begun] = deque()
-        """Given ahead, and not begun."""
+        """Runs that were given ahead and have not begun."""
         self._taken = self._begun = self._withdrawn = 0
-        """Numbers of runs, counted from the first: the last taken out of `_runs`, begun, withdrawn."""
+        """Numbers of runs, counted from the first: the last one taken out of `_runs`, begun, withdrawn."""
         self._beginning = Lock()
         self._on_stop: Callable[[], None] = lambda: None
         self._buffer = FrameBuffer(attempt_order_decoder)
@@ -298,13 +300,13 @@ class WorkerChannel:
         self._stopped = (0, 0)
         self._given_cores = 0
         self._told_cores = CoresChanged(0, 0, 0)
-        """It may come before the run that it is about has been read."""
+        """The last change, which may come before its run has been read."""
         self._bell, self._bell_rope = os.pipe()
         self._timer: tuple[float, Callable[[], None]] | None = None
         self._beat = 0.0
-        """Seconds between two signs of life of the current attempt; 0: none."""
+        """Seconds between two beats of the current attempt; 0: none."""
         self._beat_wanted = 0.0
-        """The same, whether or not there is a thread that gives them."""
+        """The same, even while no thread gives the beats."""
         self._next_beat = 0.0
         self._listening = False
 
@@ -314,17 +316,17 @@ class WorkerChannel:
         return setup
 
     def listen(self, on_stop: Callable[[], None] = lambda: None) -> None:
-        """Begin to listen for `Stop`, in a thread. `on_stop` is called there, and no other attempt begins meanwhile."""
+        """Start a thread that listens for `Stop`. It calls `on_stop`, and no other attempt begins during that call."""
         self._listening = True
         self._on_stop = on_stop
         Thread(target=self._listen, name="control", daemon=True).start()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """For those who do not `listen`, while they move bytes or wait for a disk: a thread does it until this ends.
+        """Listen in a thread while the context lasts. For callers without `listen` that move bytes or wait for a disk.
 
-        No copy of this process may go on meanwhile: it would have a copy of a lock that the thread holds. One that is
-        another program at once, with nothing of ours done in between, may be started.
+        Do not fork meanwhile: the copy would have a copy of a lock that the thread holds. A child that runs another
+        program at once may be started.
         """
         if self._listening:
             yield
@@ -345,15 +347,15 @@ class WorkerChannel:
             thread.join()
 
     def ends(self) -> tuple[int, int]:
-        """For those who do not `listen` but wait themselves: what to wait for before `orders`."""
+        """The descriptors to wait for before `orders`, for callers that wait themselves instead of calling `listen`."""
         return self._job, self._control
 
     def has_run(self) -> bool:
-        """Whether `next_run` need not wait, or has to look for itself."""
+        """Whether `next_run` has something to read."""
         return bool(self._runs) or bool(select.select([self._job], [], [], 0)[0])
 
     def waiting(self) -> bool:
-        """Whether orders about the attempt have been read that nobody has asked for."""
+        """Whether orders for the attempt have been read but not taken yet."""
         return bool(self._orders)
 
     def orders(self, ready: Container[int]) -> list[Any]:
@@ -376,18 +378,18 @@ class WorkerChannel:
             self._write(data)
 
     def close(self) -> None:
-        """Close our ends: for a copy of this process that has pipes of its own."""
+        """Close our ends, in a forked process that has its own pipes."""
         for fd in (self._job, self._control, self._report, self._bell, self._bell_rope):
             os.close(fd)
 
     def await_end(self) -> NoReturn:
-        """Take no further run, and wait until the service is gone. Raises ServiceGone."""
+        """Take no more runs, and wait until the service is gone. Raises ServiceGone."""
         while True:
             self._read_orders()
 
     def next_run(self) -> Run | Begun:
         """Wait for work. Raises ServiceGone."""
-        self._orders.clear()  # they are about attempts that are over
+        self._orders.clear()  # they are for attempts that are over
         while True:
             while not self._runs:
                 self._await_run()
@@ -413,7 +415,7 @@ class WorkerChannel:
             self._read_orders()
 
     def _may_begin(self, run: Run | Begun) -> bool:
-        """Whether the next run has not been withdrawn; from here on it cannot be."""
+        """Whether the next run has not been withdrawn; once begun, it cannot be."""
         with self._beginning:
             self._taken += 1
             if self._taken <= self._withdrawn:
@@ -429,7 +431,7 @@ class WorkerChannel:
         self.send(Withdrawn(order.runs, begun))
 
     def send(self, report: Any) -> None:
-        """Write one frame, whole. The end of an attempt is the last that is heard of it."""
+        """Write one frame, whole. After an attempt's end, no more beats of it are sent."""
         data = encode_frame(report)
         with self._sending:
             if type(report) in (AttemptEnded, Retiring):
@@ -447,7 +449,7 @@ class WorkerChannel:
             os.write(self._bell_rope, b"x")
 
     def _say_alive(self) -> None:
-        # Not blocked by the handler, only by a process that does not run: that is what a beat tells.
+        # Only a process that does not run fails to send beats; a busy handler does not block them.
         with self._sending:
             if self._beat:
                 self._next_beat = time.monotonic() + self._beat
@@ -463,14 +465,14 @@ class WorkerChannel:
         return told.cores if (told.task_id, told.attempt) == self._current else self._given_cores
 
     def saved(self) -> bool:
-        """Wait for `Saved`; once a stop is wanted, for no more than half the grace, to leave time for tidying up."""
+        """Wait for `Saved`. Once a stop is wanted, wait at most half the grace, to leave time for tidying up."""
         while not self._stop_leaves_nothing_to_read(self._grace / 2):
             if self._is_answer(self._next_order(), Saved):
                 return True
         return False
 
     def granted(self) -> bool:
-        """Wait for `Grant`. A grant behind a stop is none."""
+        """Wait for `Grant`. A grant that comes after a stop does not count."""
         while not self._stop_leaves_nothing_to_read(0.0):
             order = self._next_order()
             if self._is_answer(order, Grant):
@@ -480,7 +482,7 @@ class WorkerChannel:
         return False
 
     def signature(self, content: bytes) -> bytes:
-        """What the worker signs for a sandboxed attempt; empty if it does not, or if the attempt is to end."""
+        """The worker's signature for a sandboxed attempt; empty if it does not sign, or the attempt must end."""
         self.send(SignatureWanted(*self._current, content))
         while not self._stop_leaves_nothing_to_read(0.0):
             order = self._next_order()
@@ -498,7 +500,7 @@ class WorkerChannel:
 
     def _is_answer(self, order: Any, kind: type[Saved | Grant | Stop | Signature]) -> bool:
         if (order.task_id, order.attempt) != self._current:
-            return False  # about one before, which has not waited for it
+            return False  # for an earlier attempt, which did not wait for it
         self._note(order)
         return isinstance(order, kind)
 
@@ -520,7 +522,7 @@ class WorkerChannel:
             self._told_cores = order
 
     def _listen(self) -> None:
-        """The control thread: hears orders, says that the worker lives, makes the calls that were asked for `later`."""
+        """The control thread: receives orders, sends beats, and makes the calls requested by `later`."""
         while self._listening:
             timer = self._timer
             ready = select.select([self._control, self._bell], [], [], self._until_next(timer))[0]

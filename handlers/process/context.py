@@ -1,4 +1,4 @@
-"""The running attempt as its handler sees it, and the line over which it talks to what started it."""
+"""The running attempt as its handler sees it, and its connection to the process that started it."""
 
 import math
 import time
@@ -23,10 +23,10 @@ from .report_limits import CHECKPOINT_LIMIT, MESSAGE_LIMIT
 
 
 class Link(Protocol):
-    """What an attempt may say and hear while it runs. Safe to use from the handler's own threads."""
+    """The messages that an attempt may send and receive while it runs. Safe to use from the handler's own threads."""
 
     def send(self, report: AttemptProgressed | AttemptCheckpointed | AttemptProbed | PublishWanted) -> None:
-        """Send a report. It may wait until the other side has read the earlier ones."""
+        """Send a report. This may block until the other side has read the earlier ones."""
 
     def stop_wanted(self) -> bool:
         """Whether `Stop` has come for the current attempt."""
@@ -35,24 +35,24 @@ class Link(Protocol):
         """CPUs that the attempt may keep busy at this moment; 0: as many as if it ran alone."""
 
     def saved(self) -> bool:
-        """Wait for `Saved`. False when the attempt is to end and the answer did not come in good time."""
+        """Wait for `Saved`. False if the attempt must end and the answer did not come in time."""
 
     def granted(self) -> bool:
         """Wait for `Grant`. False when `Stop` comes instead."""
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call it from another thread after some seconds. Only the newest call is kept."""
+        """Call `call` from another thread after `seconds`. Only the newest call is kept."""
 
 
 REPORT_INTERVAL = 0.5
 """Seconds between two progress reports of an attempt."""
 _TOLERANCE = 1.25
 _SLACK = 16 * 1024 * 1024
-"""Bytes. An estimate that is higher by this amount, or by this share, is not worth another wait in the queue."""
+"""Bytes. If an estimate exceeds the reservation by at most this amount or share, another wait is not worth it."""
 
 
 class ThinnedProgress:
-    """Sends at most two progress reports a second: the first at once, then the newest when its time has come."""
+    """Sends at most two progress reports a second: the first at once, later the newest one."""
 
     def __init__(self, run: Run, link: Link, clock: Callable[[], float] = time.monotonic) -> None:
         self._run = run
@@ -79,13 +79,13 @@ class ThinnedProgress:
             self._pending = report
 
     def flush(self) -> None:
-        """Report what is still held back."""
+        """Send the report that is held back."""
         with self._lock:
             if self._pending is not None:
                 self._send(self._pending, self._clock())
 
     def take(self) -> AttemptProgressed | None:
-        """What is still held back, for a report that says it as well."""
+        """Take the report that is held back, to be sent as part of another one."""
         with self._lock:
             held, self._pending = self._pending, None
             if held is not None:
@@ -142,17 +142,17 @@ class AttemptContext:
 
     @property
     def input_version(self) -> str:
-        """What a file from elsewhere hashes to."""
+        """SHA-256 of a file from elsewhere."""
         return self._run.input_version
 
     @property
     def output_file(self) -> Path:
-        """Where the result will stand."""
+        """The path of the result."""
         return Path(self._run.output_file)
 
     @property
     def output_part(self) -> Path:
-        """Where the handler writes."""
+        """The path that the handler writes to."""
         return self._part or part_path(self.output_file, self._run.task_id)
 
     @property
@@ -169,7 +169,7 @@ class AttemptContext:
 
     @property
     def room(self) -> Room:
-        """What it may take of the machine: no more memory than was reserved, or was found to be near enough to it."""
+        """The share of the machine that it may take: at most the memory that was reserved, plus the tolerance."""
         reserved = self._run.estimate.memory
         return Room(self._room.cores, enough_for(reserved) if reserved else self._room.memory)
 
@@ -184,25 +184,25 @@ class AttemptContext:
 
     @property
     def dependencies(self) -> dict[int, Any]:
-        """Task id → what it returned."""
+        """Task id → the result of that task."""
         if self._run.no_results:
             raise ResultsMissing(f"The results of the tasks that this one has waited for: {self._run.no_results}")
         return {task_id: value_of(result) for task_id, result in self._run.results.items()}
 
     @property
     def dependencies_by_name(self) -> dict[str, Any]:
-        """Name in the graph → what that task returned."""
+        """Name in the graph → the result of that task."""
         returned = self.dependencies
         return {name: returned[task_id] for name, task_id in self._run.dependency_names.items() if task_id in returned}
 
     def progress(self, percent: float, message: str = "") -> None:
-        """Say how far the work is. Values beyond 0 to 100 are cut, NaN is ignored."""
+        """Report how far the work is. Values outside 0 to 100 are clamped, NaN is ignored."""
         self._progress.say(percent, message)
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
         """Record resume data, unless the input has changed.
 
-        Raises CheckpointRefused when the attempt is to end before it is durable, and InputChanged.
+        Raises CheckpointRefused when the attempt must end before the data is durable, and InputChanged.
         """
         plain = plain_checkpoint(checkpoint)
         if self._source is not None:
@@ -212,7 +212,7 @@ class AttemptContext:
         percent = None if progress is None else clamped(progress, 0.0)
         with self._saving:
             text = plain_text(message, MESSAGE_LIMIT)
-            # A report of its own right before would come too soon to be recorded, and its words would be lost.
+            # A separate report right before this one would come too soon to be recorded, and its message would be lost.
             if (held := self._progress.take()) is not None:
                 percent, text = held.progress if percent is None else percent, text or held.message
             self._link.send(AttemptCheckpointed(self._run.task_id, self._run.attempt, plain, percent, text))
@@ -224,42 +224,42 @@ class AttemptContext:
         return create_temp_file(Path(self._run.work_dir), prefix, suffix)
 
     def should_stop(self) -> bool:
-        """Whether the attempt is to end."""
+        """Whether the attempt must end."""
         self._heard = self._heard or self._link.stop_wanted()
         return self._heard
 
     def check_stop(self) -> None:
-        """Raise StopAsked if the attempt is to end."""
+        """Raise StopAsked if the attempt must end."""
         if self.should_stop():
             raise StopAsked
 
     def stop_unheard(self) -> bool:
-        """Whether the attempt is to end and the handler does not know it yet."""
+        """Whether the attempt must end and the handler does not know it yet."""
         return not self._heard and self._link.stop_wanted()
 
     def flush(self) -> None:
-        """For the caller of the handler: report the progress that is still held back."""
+        """For the caller of the handler: send the progress that is held back."""
         self._progress.flush()
 
 
 def enough_for(reserved: int) -> int:
-    """The largest estimate, in bytes, for which that much is enough: a higher one waits in the queue once more."""
+    """The largest estimate, in bytes, that fits this reservation: a larger one waits in the queue again."""
     return int(_TOLERANCE * reserved) + _SLACK
 
 
 def clamped(percent: float, otherwise: float) -> float:
-    """A number from 0 to 100; `otherwise` for NaN."""
+    """`percent`, clamped to 0 to 100; `otherwise` for NaN."""
     percent = float(percent)
     return otherwise if math.isnan(percent) else min(max(percent, 0.0), 100.0)
 
 
 def plain_text(text: object, limit: int) -> str:
-    """Text that can be encoded, of at most `limit` characters. File names may hold what UTF-8 cannot."""
+    """Text that can be encoded, of at most `limit` characters. File names may hold characters that UTF-8 cannot."""
     return str(text)[:limit].encode("utf-8", "replace").decode()
 
 
 def plain_json(value: Any, limit: int, what: str) -> bytes:
-    """The value as JSON. Raises BadAnswer when it cannot be kept as JSON or has more than `limit` bytes."""
+    """The value as JSON. Raises BadAnswer if JSON cannot hold it, or it has more than `limit` bytes."""
     try:
         _refuse_sets(value, what)
         plain = msgspec.to_builtins(value, str_keys=True)
@@ -275,9 +275,9 @@ def plain_json(value: Any, limit: int, what: str) -> bytes:
 
 
 def _refuse_sets(value: Any, what: str) -> None:
-    """Refuse sets: the converter would make lists of them, in an order that differs from process to process."""
+    """Refuse sets: the converter would make lists of them, whose order differs from process to process."""
     if isinstance(value, set | frozenset):
-        raise BadAnswer(f"{what} holds a {type(value).__name__}, which JSON does not know")
+        raise BadAnswer(f"{what} holds a {type(value).__name__}, which JSON cannot represent")
     if isinstance(value, msgspec.Struct):
         value = [getattr(value, name) for name in value.__struct_fields__]
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():

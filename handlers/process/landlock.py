@@ -1,4 +1,4 @@
-"""Landlock: the kernel's own list of what a process, and all it starts, may reach. It can only be made shorter.
+"""Landlock: the kernel's list of what a process, and all that it starts, may access. It can only be made shorter.
 
 Plain system calls: their numbers are the same on every architecture. See landlock(7).
 """
@@ -15,7 +15,7 @@ from .seccomp import PR_SET_NO_NEW_PRIVS
 CREATE, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _OLDEST = 2
-"""The first that lets a process move its own files from folder to folder (Linux 5.19)."""
+"""The first version that lets a process move its own files from folder to folder (Linux 5.19)."""
 _PATH_BENEATH = 1
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
@@ -24,16 +24,16 @@ REFER, TRUNCATE, IOCTL_DEV = (1 << bit for bit in range(13, 16))
 BIND_TCP, CONNECT_TCP = 1, 2
 SCOPE_ABSTRACT_SOCKETS, SCOPE_SIGNALS = 1, 2
 NETWORK = 4
-"""The first version that knows TCP."""
+"""The first version that covers TCP."""
 SCOPES = 6
-"""The first that knows signals and abstract sockets."""
+"""The first version that covers signals and abstract sockets."""
 
 _SINCE = {REFER: 2, TRUNCATE: 3, IOCTL_DEV: 5}
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 READ = READ_FILE | READ_DIR
 RUN = READ | EXECUTE
 USE = READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV
-"""Of a device."""
+"""Rights for a device."""
 WRITE = (
     READ
     | WRITE_FILE
@@ -47,11 +47,11 @@ WRITE = (
     | MAKE_SYM
     | REFER
 )
-"""All that can be done in an own folder, except making devices and running what was written there."""
+"""All rights for an own folder, except making devices and running what was written there."""
 
 
 class PathRule(NamedTuple):
-    """A path and what may be done with it, and with all below it."""
+    """A path and the rights to it and all below it."""
 
     path: str
     rights: int
@@ -71,7 +71,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def version() -> int:
-    """The version of the kernel's interface. 0 where there is none, or it was not switched on."""
+    """The version of the kernel's interface. 0 if there is none, or it is switched off."""
     if sys.platform != "linux":
         return 0
     found = int(_LIBC.syscall(CREATE, None, ctypes.c_size_t(0), _VERSION))
@@ -79,12 +79,12 @@ def version() -> int:
 
 
 def handled(abi: int) -> int:
-    """All rights to files that this version knows."""
+    """All rights to files that this version covers."""
     return sum(1 << bit for bit in range(16) if _SINCE.get(1 << bit, 1) <= abi)
 
 
 def restrict_paths(grants: Iterable[PathRule], abi: int, *, network: bool) -> None:
-    """Bind the calling thread, and what it starts from now on. Paths that are not there are passed over.
+    """Restrict the calling thread, and what it starts from now on. Missing paths are skipped.
 
     Raises OSError when the kernel refuses.
     """

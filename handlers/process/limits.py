@@ -1,8 +1,7 @@
-"""What an attempt may use: by the kernel's limits on its process, and by bounds on its tree, watched from outside.
+"""The limits of an attempt: the kernel's, on its process, and bounds on its process tree, watched from outside.
 
-Of the kernel's limits only the soft ones are set, and anew for each attempt, counted from what the process has used by
-then, so that a warm worker is not spent by its past. They are generous: they stop what has gone wrong, not what was
-guessed a little low.
+Only the kernel's soft limits are set, anew for each attempt. They start from what the process has used by then, so that
+earlier attempts do not count. They are generous: they stop runaways, not attempts that were estimated a little low.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 MEMORY_FLOOR = 2 * GIB
-"""Address space on top of what the worker has: libraries and threads map far more than they touch."""
+"""Bytes of address space on top of the worker's own: libraries and threads map far more than they touch."""
 MEMORY_FACTOR = 2
 CPU_FLOOR = 600.0
 CPU_FACTOR = 20.0
@@ -37,10 +36,10 @@ FILE_FLOOR = GIB // 2
 FILE_FACTOR = 2
 OPEN_FILES = 1024
 BELT = 1.25
-"""Where an attempt is watched from outside, the kernel's limit stands so far behind, for a watcher that is late."""
+"""Factor by which the kernel's limit exceeds the watched bound, in case the watcher is late."""
 BELT_SECONDS = 10.0
 BELT_BYTES = GIB // 2
-"""Threads and their stacks are counted although they are hardly touched."""
+"""Added because the kernel counts the stacks of threads, although they are hardly touched."""
 
 
 _REFUSED = (
@@ -54,12 +53,12 @@ _REFUSED = (
 
 
 def speaks_of_memory(text: str) -> bool:
-    """Whether a library says there that it was refused memory."""
+    """Whether a library's error text says that it was refused memory."""
     return any(words in text for words in _REFUSED)
 
 
 def cpu_allowance(seconds: float, cores: int = 1) -> float:
-    """CPU seconds that an attempt may use which is expected to run for `seconds` on `cores` CPUs. 0: any number."""
+    """CPU seconds allowed to an attempt that is expected to run for `seconds` on `cores` CPUs. 0: no limit."""
     return max(CPU_FLOOR, CPU_FACTOR * seconds * cores) if seconds > 0 else 0.0
 
 
@@ -67,7 +66,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessSize(NamedTuple):
-    """Bytes of this process. 0 where they are not known, or cannot be limited."""
+    """The size of this process in bytes. 0 if unknown, or if it cannot be limited."""
 
     all: int
     """Address space."""
@@ -78,14 +77,14 @@ class ProcessSize(NamedTuple):
 def soft_limits(
     run: Run, memory_limit: int, size: ProcessSize, cpu: float, watched: AttemptBounded | None = None, cores: int = 1
 ) -> dict[int, int]:
-    """The soft limit of each resource, from what was reserved. A 0 there is unknown and sets no limit.
+    """The soft limit of each resource, from what was reserved. A reservation of 0 is unknown and sets no limit.
 
     Args:
         run: the attempt.
         memory_limit: the operator's own, in bytes; 0: none.
         size: bytes that the process has now.
         cpu: CPU seconds that it has used by now.
-        watched: what it is watched for from outside.
+        watched: the bounds that are watched from outside.
         cores: CPUs that it may keep busy.
     """
     wanted = {resource.RLIMIT_NOFILE: OPEN_FILES}
@@ -104,17 +103,17 @@ def soft_limits(
 
 
 def _cpu(run: Run, watched: AttemptBounded | None, cores: int) -> float:
-    """CPU seconds for this process; 0: any."""
+    """CPU seconds for this process; 0: no limit."""
     if watched is None:
         return cpu_allowance(run.estimate.seconds, cores)
     if not watched.cpu:
         return 0.0
-    later = cpu_allowance(run.estimate.seconds, cores) if watched.cpu_per_probed else 0.0  # a look may still raise it
+    later = cpu_allowance(run.estimate.seconds, cores) if watched.cpu_per_probed else 0.0  # a probe may still raise it
     return max(BELT * watched.cpu + BELT_SECONDS, later)
 
 
 class KernelLimits:
-    """Sets and lifts the limits of this very process."""
+    """Sets and lifts the limits of the current process."""
 
     def __init__(self, memory_limit: int, cores: int = 1) -> None:
         self._memory_limit = memory_limit
@@ -125,7 +124,7 @@ class KernelLimits:
         self._set_ahead: Estimated | None = None
 
     def after_fork(self, *, limited: bool) -> None:
-        """In a forked process, whose size is not its parent's. `limited`: all its attempts are, so some stay set."""
+        """Adapt to a forked process, whose size differs. `limited`: if all its attempts are, some limits stay set."""
         if self._statm >= 0:
             os.close(self._statm)
         self._statm = _open_statm()
@@ -134,12 +133,12 @@ class KernelLimits:
             self._set_for_good = frozenset((resource.RLIMIT_NOFILE,))
 
     def set(self, run: Run, watched: AttemptBounded | None = None) -> None:
-        """Bind the process, and what it starts from now on, by what was reserved for the attempt."""
+        """Limit the process, and what it starts from now on, by what was reserved for the attempt."""
         if self._set_ahead is not None and watched is None and run.estimate == self._set_ahead:
             self._set_ahead = None
             return
         self.lift()
-        # What nothing depends on is not asked for.
+        # Values that no limit depends on are not measured.
         cpu = _cpu_so_far() if run.estimate.seconds or watched is not None else 0.0
         size = self._size() if run.estimate.memory or self._memory_limit or watched is not None else ProcessSize(0, 0)
         for kind, soft in soft_limits(run, self._memory_limit, size, cpu, watched, self._cores).items():
@@ -150,19 +149,19 @@ class KernelLimits:
             _set_soft(kind, soft, before)
 
     def lift(self) -> None:
-        """Give back what was there before `set`."""
+        """Restore the limits that held before `set`."""
         for kind, before in self._before.items():
             resource.setrlimit(kind, before)
         self._before = {}
         self._set_ahead = None
 
     def set_ahead(self, like: Run) -> None:
-        """Bind the process as `set` would for the next attempt, if that has the same estimate and is not watched.
+        """Set limits ahead for the next attempt, if it has the same estimate and is not watched.
 
-        For one that waits for its next attempt, so that this costs no time when it comes.
+        For a process that waits for its next attempt, so that this costs no time when it comes.
         """
         self.set(like)
-        if not like.estimate.seconds:  # else a limit follows from what it has used by the time that it begins
+        if not like.estimate.seconds:  # otherwise the limit depends on the CPU time used by the attempt's begin
             self._set_ahead = like.estimate
 
     def _size(self) -> ProcessSize:
@@ -172,7 +171,7 @@ class KernelLimits:
         return ProcessSize(int(numbers[0]) * _PAGE, int(numbers[5]) * _PAGE)
 
     def explain(self, error: BaseException) -> BaseException:
-        """The error, or the one that names the limit it came from."""
+        """The error, or one that names the limit that caused it."""
         if _is_of_memory(error) and self._before.keys() & {resource.RLIMIT_AS, resource.RLIMIT_DATA}:
             return MemoryLimitReached(f"The attempt wanted more than the {self._room()} that it may have")
         if isinstance(error, OSError) and error.errno == errno.EFBIG and resource.RLIMIT_FSIZE in self._before:
@@ -188,7 +187,7 @@ class KernelLimits:
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    """Whether it, or what it came from, is a refusal of memory. libvips and child processes only have words for it."""
+    """Whether the error, or its cause, is a refusal of memory. libvips and child processes only say so in words."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or speaks_of_memory(error_text(seen)):
@@ -206,7 +205,7 @@ def _set_soft(kind: int, soft: int, before: tuple[int, int]) -> None:
 
 
 def _open_statm() -> int:
-    """Where this process's size is read again and again; -1 where the system does not tell it."""
+    """Open the file that shows this process's size, to read it repeatedly; -1 if the system has none."""
     if sys.platform != "linux":
         return -1
     try:
@@ -224,18 +223,18 @@ def _cpu_so_far() -> float:
 
 _MEGABYTE = 1_000_000
 _BLOCK = 512
-"""`st_blocks` counts in these."""
+"""Bytes of a block that `st_blocks` counts."""
 
 
 def may_be_bounded(run: Run, task_type: TaskType, sandbox: Sandbox) -> bool:
-    """Whether `bounds_for` has any."""
+    """Whether `bounds_for` returns bounds."""
     return task_type.bounds is not None or run.type in sandbox.cpu_limits
 
 
 def bounds_for(
     run: Run, task_type: TaskType, sandbox: Sandbox, *, cpu_before: float, resident: int, room: Room = ONE_CORE
 ) -> AttemptBounded | None:
-    """What the attempt may use. None where nothing bounds it.
+    """The bounds of the attempt. None if it has none.
 
     Args:
         run: the attempt.
@@ -243,7 +242,7 @@ def bounds_for(
         sandbox: the operator's own bounds.
         cpu_before: CPU seconds that the worker has used by now.
         resident: bytes of memory that the worker has now.
-        room: what it may take of the machine.
+        room: the share of the machine that it may take.
     """
     if not may_be_bounded(run, task_type, sandbox):
         return None
@@ -266,13 +265,13 @@ def bounds_for(
 
 
 def stored_size(path: str) -> int:
-    """Bytes of a file that are on the disk: holes are no input. 0 when there is no file."""
+    """Bytes of a file that are stored on the disk: holes do not count as input. 0 when there is no file."""
     if not path:
         return 0
     try:
         found = Path(path).stat()
     except (OSError, ValueError):
-        return 0  # the attempt's own error tells
+        return 0  # the attempt's own error says so
     return min(found.st_size, _BLOCK * found.st_blocks) if hasattr(found, "st_blocks") else found.st_size
 
 
@@ -281,12 +280,12 @@ def _words(rule: Any, size: int) -> str:
 
 
 def _expected(run: Run, task_type: TaskType, size: int, room: Room) -> float:
-    """Seconds by size and options alone, or by the sender: nothing that the input's content could say."""
+    """Expected seconds by size and options alone, or by the sender: independent of the input's content."""
     try:
         options = task_type.options_from(run.options)
         files = {"input_file": Path(run.input_file), "output_file": Path(run.output_file)}
         job = Job(options=options, **files, input_size=size, room=room)
         by_type = task_type.estimate(job).seconds
     except (msgspec.ValidationError, TasktrailError, ValueError, OSError):
-        by_type = 0.0  # what is wrong with them, the attempt itself will say
+        by_type = 0.0  # the attempt itself reports the error
     return max(by_type, run.expected)

@@ -1,9 +1,9 @@
 """The worker's end of the pipe into which an attempt, and all that it starts, prints.
 
-The worker keeps the pipe for all its life, and programs that print hold only the other end, so a process that outlives
-its attempt holds nothing up. Output is written to a file at once, so that a program that prints much does not wait for
-long. What is printed between two attempts belongs to none and is dropped, unless the next was given directly to the
-process that is kept: then nobody can tell whose it is, and it is taken for the next one's.
+The worker keeps the pipe for all its life. Programs that print hold only the other end, so a process that outlives its
+attempt does not block anything. Output is written to a file at once, so that a program that prints much does not wait
+long. Output between two attempts is dropped, unless the next attempt was given directly to the kept process. Then the
+output's owner is unknown, and it counts as the next attempt's.
 """
 
 import contextlib
@@ -25,26 +25,26 @@ from ..attempt_output import PrintedWriter
 _ASYNCIO = f"{Path(os.__file__).parent}/asyncio/"
 _CHUNK = 65536
 _NO_BYTES = bytes(4)
-"""A number, as the kernel writes it."""
+"""A buffer for an int, in the kernel's format."""
 _ROOM = 1024 * 1024
-"""Bytes in the pipe, where the system allows it."""
+"""Bytes that the pipe may hold, if the system allows it."""
 _TRACE_LIMIT = 64 * 1024
 _OUT = 1
-"""The end that is written to, in each process: standard output, and standard error with it."""
+"""The descriptor that each process prints to: standard output, and standard error with it."""
 _BY_LINE = 1
-"""How C calls it."""
+"""C's constant for line buffering."""
 _HERE = Path(__file__).parent
 _OURS = (str(_HERE), str(_HERE.parent / "contract.py"), str(_HERE.parent / "functions.py"), _ASYNCIO)
-"""Where the frames are from that stand above a handler's first."""
+"""The files of the frames above a handler's first one."""
 
 
 class Printing:
     """Reads the pipe and keeps the output of one attempt after another.
 
     Args:
-        fd: where to read; -1: somebody else does, and nothing is kept.
+        fd: the reading end; -1: another process reads it, and nothing is kept here.
         root: the folder of all attempts.
-        limit: bytes kept of each.
+        limit: bytes kept of each attempt.
     """
 
     def __init__(self, fd: int, root: str, limit: int) -> None:
@@ -57,7 +57,7 @@ class Printing:
         if fd >= 0:
             os.set_inheritable(fd, False)
             os.set_blocking(fd, False)
-            with contextlib.suppress(AttributeError, OSError):  # not here, or this user has too many pipes
+            with contextlib.suppress(AttributeError, OSError):  # no such call, or this user has too many pipes
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _ROOM)
             self._flags, self._room = _nature(fd)
 
@@ -67,12 +67,12 @@ class Printing:
         return () if self.fd < 0 else (self.fd,)
 
     def begin(self, run: Run) -> None:
-        """The output from now on belongs to this attempt."""
+        """Assign the output from now on to this attempt."""
         self.take()
         self.keep_for(run.task_id, run.attempt)
 
     def keep_for(self, task_id: int, attempt: int) -> None:
-        """What has not been taken yet belongs to this attempt, too."""
+        """Assign the output that is not taken yet to this attempt, too."""
         if self.fd >= 0:
             with self._lock:
                 if self._writer is not None:
@@ -82,7 +82,7 @@ class Printing:
                 self._put_back()
 
     def _put_back(self) -> None:
-        """All attempts print into the same pipe. What one has made of it is not for the next."""
+        """Restore the pipe's settings, which an attempt may have changed: all attempts print into the same pipe."""
         with contextlib.suppress(OSError):
             fcntl.fcntl(_OUT, fcntl.F_SETFL, self._flags)
         with contextlib.suppress(AttributeError, OSError):
@@ -98,11 +98,11 @@ class Printing:
                 self._writer = None
 
     def waiting(self) -> int:
-        """Bytes that are there now."""
+        """Bytes in the pipe now."""
         return int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, _NO_BYTES), sys.byteorder) if self.fd >= 0 else 0
 
     def take(self, most: int | None = None) -> None:
-        """Take what is there now, or so much of it; not what is printed meanwhile, of which there may be no end."""
+        """Take what is in the pipe now, at most `most` bytes. Output that comes meanwhile waits: it may be endless."""
         if self.fd < 0:
             return
         with self._lock:
@@ -120,20 +120,20 @@ class Printing:
         return len(os.read(self.fd, most)) if self._writer is None else self._writer.move(self.fd, most)
 
     def close(self) -> None:
-        """For a copy of this process: it has nothing to read here."""
+        """Close the pipe, in a forked process, which has nothing to read here."""
         if self.fd >= 0:
             os.close(self.fd)
             if self._writer is not None:
                 self._writer.close()
 
     def listen(self) -> None:
-        """Take what comes, in a thread, for good."""
+        """Start a thread that takes output for good."""
         if self.fd >= 0:
             Thread(target=self._listen, args=(-1,), name="printing", daemon=True).start()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take what comes, in a thread that is gone afterwards."""
+        """Take output in a thread while the context lasts."""
         if self.fd < 0:
             yield
             return
@@ -154,13 +154,13 @@ class Printing:
 
 
 def _nature(fd: int) -> tuple[int, int]:
-    """What an attempt can change of the pipe: the flags of the end that is written to, and the bytes that fit in."""
+    """The pipe's settings that an attempt can change: the flags of the writing end, and the capacity in bytes."""
     room = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 0
     return fcntl.fcntl(_OUT, fcntl.F_GETFL), room
 
 
 def print_trace(error: BaseException) -> None:
-    """Print where an error came from, without what is ours; never raises."""
+    """Print where an error came from, without our own frames. Never raises."""
     with contextlib.suppress(Exception):
         lines = traceback.TracebackException(type(error), error, _theirs(error.__traceback__)).format()
         text = "".join(lines).encode(errors="backslashreplace")
@@ -170,7 +170,7 @@ def print_trace(error: BaseException) -> None:
 
 
 def print_causes(error: BaseException | None) -> None:
-    """Print what led to a verdict, a line each: where in the code a file was found unusable helps nobody."""
+    """Print the causes of a verdict, one per line. The place in the code that found a file unusable helps no one."""
     with contextlib.suppress(Exception):
         while error is not None and (error := error.__cause__) is not None:
             _print("".join(traceback.format_exception_only(error)).encode(errors="backslashreplace")[:_TRACE_LIMIT])
@@ -183,26 +183,26 @@ def _print(text: bytes) -> None:
 
 
 def flush() -> None:
-    """Print what Python still holds back, whatever the handler has done to the streams."""
+    """Print what Python still buffers, whatever the handler has done to the streams."""
     for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105 - after every attempt: `suppress` takes longer than to flush
+        try:  # noqa: SIM105 - runs after every attempt, and `suppress` costs more than the flush
             stream.flush()
         except Exception:  # noqa: BLE001, S110 - see above
             pass
 
 
 def print_line_by_line() -> None:
-    """Into a pipe, Python prints by the block: nobody could read it while it runs. Odd characters must not fail it."""
+    """Make Python print line by line, which it does not do into a pipe, and escape what cannot be encoded."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a text stream
-    with contextlib.suppress(Exception):  # libraries in C: their last words would be lost with the process
+    with contextlib.suppress(Exception):  # for C libraries, whose last words would otherwise be lost with the process
         libc = ctypes.CDLL(None)
         libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _BY_LINE, 0)
 
 
 def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """The trace from the handler's own first line on; all of it, when it never came so far."""
+    """The trace from the handler's first frame on; all of it if the handler was never reached."""
     first = trace
     while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):
         first = first.tb_next

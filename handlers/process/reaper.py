@@ -8,16 +8,16 @@ milliseconds and stays small. The service holds the other end of two pipes:
 * status (reaper → service): one line `exit CODE CPU_MICROSECONDS PEAK_BYTES` and the last output of the tree, written
   when nothing is left. The end of file without that line means that the reaper itself was killed.
 
-What the tree prints goes into a pipe. The reaper reads it; where it is kept for each attempt, the worker does, and the
-reaper has what was left there when the worker died.
+The tree prints into a pipe. If the output is kept for each attempt, the worker reads it, and the reaper gets only the
+rest after the worker has died. Otherwise the reaper reads it.
 
-Where the kernel allows it and it is asked to, the reaper gives the worker a PID namespace of its own. The first process
-in there, a fork of the reaper, starts the worker and buries what is orphaned. It dies with the reaper, and the kernel
-kills with it whatever is in the namespace: a process can leave its group, its session and its environment behind, but
-not its namespace.
+If the kernel allows it and the service requests it, the reaper gives the worker its own PID namespace. The first
+process there, a fork of the reaper, starts the worker and reaps orphans. It dies with the reaper, and the kernel then
+kills all processes in the namespace. A process can leave its group, its session and its environment, but not its
+namespace.
 
 Otherwise processes that leave the worker's group or session, or lose their parent, become children of the reaper,
-because it is a child subreaper (Linux). Elsewhere only the process group is killed.
+because it is a child subreaper (Linux). On other systems only the process group is killed.
 """
 
 import ctypes
@@ -34,15 +34,15 @@ CLONE_NEWPID = 0x20000000
 MS_NOSUID_NODEV_NOEXEC = 0b1110
 MS_REC_SLAVE = 0x4000 | 0x80000
 SHM = b"tasktrail-shm"
-"""How the worker's own `/dev/shm` is called in its list of mounts."""
+"""The name of the worker's own `/dev/shm` in its list of mounts."""
 SHM_OPTIONS = b"mode=1777,size=256m"
-"""What is in there is memory that no bound counts."""
+"""The size is limited because no other bound counts the memory of files there."""
 REAPER_PID = "{reaper}"
 """Stands for the reaper's process id in the worker's command."""
 OUTPUT_PLACEHOLDER = "{output}"
-"""The same for the end of the pipe from which the worker reads what its tree prints; -1: the reaper does."""
+"""Stands for the end of the pipe from which the worker reads its tree's output; -1: the reaper reads it."""
 TAIL = 8192
-"""Bytes of the tree's last output that are kept to explain a crash: Python's own account of one takes some thousand."""
+"""Bytes of the tree's last output that are kept to explain a crash: Python's own report takes a few thousand."""
 
 
 def main() -> None:
@@ -68,14 +68,14 @@ class Reaper:
 
     def __init__(self, lifeline: int, status: int, service: int, *, kept: bool) -> None:
         self._kept = kept
-        """Whether the worker reads what its tree prints."""
+        """Whether the worker reads its tree's output."""
         self._lifeline = lifeline
         self._status = status
         self._service = _watch_process(service)
         self._worker = 0
         """The worker's process id, or that of the first process in its namespace."""
         self._news = -1
-        """Where that process writes how the worker ended; -1 without a namespace."""
+        """The pipe on which that process reports how the worker ended; -1 without a namespace."""
         self._code = 0
         self._peak = 0
         self._seconds = 0.0
@@ -124,11 +124,11 @@ class Reaper:
         self._write_status(line + self._tail)
 
     def _spawn(self, command: list[str]) -> int:
-        """Start the worker as our child; its process id."""
+        """Start the worker as our child. Returns its process id."""
         stands_for = {REAPER_PID: str(os.getpid()), OUTPUT_PLACEHOLDER: str(self._output if self._kept else -1)}
         command = [stands_for.get(part, part) for part in command]
         null = os.open(os.devnull, os.O_RDONLY)
-        # The worker must start with plain signals: ignored ones would be passed on to everything it starts.
+        # The worker must start with default signal handling: ignored signals would be passed on to all that it starts.
         defaults = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
         redirect = [
             (os.POSIX_SPAWN_DUP2, null, 0),
@@ -145,7 +145,7 @@ class Reaper:
         self._worker = os.fork()
         if self._worker:
             os.close(news_end)
-            os.close(life)  # its other end stays open as long as we live
+            os.close(life)  # its other end stays open as long as this process lives
             return
         try:
             os.close(life_end)
@@ -154,10 +154,10 @@ class Reaper:
             os._exit(127)
 
     def _be_first(self, life: int, news: int, inherited: list[int], command: list[str]) -> None:
-        """Start the worker, bury everybody, and tell how the worker ended; our end is the end of all the others."""
+        """Start the worker, reap all processes, and report how the worker ended. All others die with this process."""
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if select.select([life], [], [], 0)[0]:
-            return  # the reaper had died before
+            return  # the reaper has already died
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _mount_own_proc()
@@ -178,11 +178,11 @@ class Reaper:
                 return
 
     def _reap_others(self) -> bool:
-        """Bury adopted children that have ended. False when the worker has.
+        """Reap adopted children that have ended. False when the worker has ended.
 
         The worker stays a zombie for now, so that no other process gets its number before its group is killed.
         """
-        if not hasattr(os, "waitid"):  # macOS before Python 3.13; there are no adopted children there
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13, where no children are adopted
             return self._bury()
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -191,7 +191,7 @@ class Reaper:
             os.waitpid(ended.si_pid, 0)
 
     def _drain(self) -> None:
-        """Keep the end of what the tree printed; never let it block on us."""
+        """Keep the end of the tree's output, and never let the tree block on a full pipe."""
         try:
             while data := os.read(self._output, 65536):
                 self._tail = (self._tail + data)[-TAIL:]
@@ -199,7 +199,7 @@ class Reaper:
             return
 
     def _clear(self) -> None:
-        """Kill every descendant until none is left, however they fork meanwhile."""
+        """Kill every descendant until none is left, even if they fork meanwhile."""
         self._kill_group()
         while self._bury():
             for pid in descendants(os.getpid()):
@@ -211,7 +211,7 @@ class Reaper:
             self._empty_bell()
 
     def _bury(self) -> bool:
-        """Reap what has ended. False when there is no child left."""
+        """Reap children that have ended. False when there is no child left."""
         while True:
             try:
                 pid, code, usage = os.wait4(-1, os.WNOHANG)
@@ -248,11 +248,11 @@ class Reaper:
         try:
             os.write(self._status, text)
         except OSError:
-            return  # the service is gone; nobody waits for this
+            return  # the service is gone, so no one reads this
 
 
 def _watch_process(pid: int) -> int:
-    """A descriptor that can be read once the process is gone; never, where there is no such thing.
+    """Open a descriptor that becomes readable when the process is gone; never, where the system has none.
 
     The lifeline alone would miss the end of a service that had forked: the copy keeps the pipe open.
     """
@@ -265,9 +265,9 @@ def _watch_process(pid: int) -> int:
 
 
 def enter_pid_namespace() -> bool:
-    """Let our next child be the first process of a PID namespace. False where the system does not allow that.
+    """Make our next child the first process of a PID namespace. False where the system does not allow that.
 
-    Without the right to do it at once, a user namespace gives it: in there our user is mapped to itself alone.
+    Without the right to do so directly, a user namespace gives it: in there our user is mapped only to itself.
     """
     if sys.platform != "linux":
         return False
@@ -284,7 +284,7 @@ def enter_pid_namespace() -> bool:
 
 
 def _mount_own_proc() -> bool:
-    """Let `/proc` and `/dev/shm` be of our namespace alone, where that is allowed. Later mounts elsewhere are seen."""
+    """Mount `/proc` and `/dev/shm` for our namespace alone, if allowed. Later mounts elsewhere stay visible."""
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(
         libc.unshare(CLONE_NEWNS) == 0
@@ -295,7 +295,7 @@ def _mount_own_proc() -> bool:
 
 
 def _keep_mounts_here(libc: ctypes.CDLL) -> bool:
-    """Keep what is mounted from now on out of other namespaces. In a chroot the root need not be a mount itself."""
+    """Keep new mounts out of other namespaces. In a chroot the root need not be a mount itself."""
     return any(
         all(libc.mount(b"none", place, None, MS_REC_SLAVE, None) == 0 for place in places)
         for places in ((b"/",), (b"/proc", b"/dev/shm"), (b"/proc", b"/dev"))
@@ -303,7 +303,7 @@ def _keep_mounts_here(libc: ctypes.CDLL) -> bool:
 
 
 def probe_namespace() -> str:
-    """What this system allows: `namespace`, `namespace proc` (with a `/proc` of its own), or nothing."""
+    """The features that this system allows: `namespace`, `namespace proc` (with its own `/proc`), or nothing."""
     if not enter_pid_namespace():
         return ""
     pid = os.fork()
@@ -313,7 +313,7 @@ def probe_namespace() -> str:
 
 
 def descendants(root: int) -> list[int]:
-    """Every process below `root`, as `/proc` shows it now; empty where there is no `/proc`."""
+    """All processes below `root` now, according to `/proc`; empty where there is no `/proc`."""
     parents: dict[int, int] = {}
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - as below
@@ -326,7 +326,7 @@ def descendants(root: int) -> list[int]:
                     stat = file.read()
             except OSError:
                 continue
-            # The command stands in brackets and may hold anything; the fields after it are plain.
+            # The command stands in parentheses and may hold anything; the fields after it are plain.
             parents[int(name)] = int(stat[stat.rindex(b")") + 2 :].split()[1])
     found = {root}
     grown = True

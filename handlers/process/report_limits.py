@@ -1,7 +1,7 @@
-"""How long what an attempt says may be. Held where it is said, and again where the service hears it.
+"""Limits on the length of an attempt's reports. They are applied when a report is sent, and when the service gets it.
 
-In the attempt's own process nothing holds against a handler that writes to the pipes itself, so the service looks at
-each frame, whichever worker it comes from: what is recorded stays in the log for good.
+The attempt's own process cannot stop a handler that writes to the pipes itself. So the service checks each frame,
+whichever worker sent it: what is recorded stays in the log for good.
 """
 
 from typing import Any
@@ -18,18 +18,18 @@ ERROR_LIMIT = 4096
 CHECKPOINT_LIMIT = 256 * 1024
 """Bytes of JSON."""
 RESULT_LIMIT = 64 * 1024
-"""Bytes of JSON, of what the handler returns."""
+"""Bytes of JSON of the handler's result."""
 BASIS_LIMIT = 4096
-"""Bytes of JSON that say what an estimate was made from."""
+"""Bytes of JSON of an estimate's basis."""
 _ADDED = 16 * 1024
-"""Bytes that the worker itself adds to a result: what became of the original, what the manifest hashes to."""
+"""Bytes that the worker itself adds to a result: what happened to the original, the manifest's hash."""
 _TOOLS_LIMIT = 4096
 
 _encode = msgspec.json.Encoder().encode
 
 
 def refuse_too_long(frame: Any) -> None:
-    """Raise GarbageFrame for what no attempt says that keeps to the limits."""
+    """Raise GarbageFrame for a report that exceeds the limits."""
     match frame:
         case AttemptEnded():
             _refuse_end(frame)
@@ -41,7 +41,7 @@ def refuse_too_long(frame: Any) -> None:
         case AttemptCheckpointed():
             _refuse_text("message", frame.message, MESSAGE_LIMIT)
             _refuse_text("state of the input", frame.checkpoint.input_state, MESSAGE_LIMIT)
-            # That state is set after the attempt has measured it.
+            # The input's state is set after the attempt has measured the checkpoint.
             _refuse_json("checkpoint", msgspec.structs.replace(frame.checkpoint, input_state=""), CHECKPOINT_LIMIT)
         case AttemptProbed():
             _refuse_json("basis of an estimate", frame.estimate.basis, BASIS_LIMIT)

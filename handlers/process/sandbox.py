@@ -1,16 +1,16 @@
-"""What an attempt may reach: the operator's bounds, what the kernel can enforce, and how a process gives up the rest.
+"""Limits what an attempt may access: by the operator's bounds and the kernel's means; all other rights are dropped.
 
-Whatever an attempt may reach is granted to it, and everything else is refused: files by Landlock, system calls by a
-filter, root's rights by giving them up. The input and output paths are checked once more when they are about to be
-used, because links may have been turned since the command came. A link turned between this check and the opening is not
-seen, so a user who can write into the roots should not have fewer rights than the service; see
-docs/explanation/untrusted-input.md.
+An attempt may access what it is granted, and nothing else: Landlock limits files, a filter limits system calls, and
+root's rights are dropped. The input and output paths are checked once more right before use, because links may have
+changed since the command came. A link that changes between this check and the opening is not noticed. So a user who can
+write into the roots should not have fewer rights than the service; see docs/explanation/untrusted-input.md.
 """
 
 import ctypes
 import os
 import platform
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -36,26 +36,26 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The operator's own bounds, for every attempt of a worker. Part of the first frame to a worker."""
 
     mode: SandboxMode = "off"
-    """Whether attempts are sandboxed: never, as far as the kernel can, or else no service starts."""
+    """Whether attempts are sandboxed: never, as far as the kernel can, or fully, or else the service does not start."""
     protected: tuple[str, ...] = ()
-    """Real paths that no attempt may reach, but for its own folder: the data folder and what else holds secrets."""
+    """Real paths that no attempt may access, except its own folder: the data folder and others that hold secrets."""
     landlock: int = 0
-    """The version of Landlock that this machine has; 0: none. It and `seccomp` are filled in by the executor."""
+    """The version of Landlock on this machine; 0: none. The executor fills in this field and `seccomp`."""
     seccomp: bool = False
     """Whether system calls can be filtered."""
     memory_limit: int = 0
-    """Bytes of address space an attempt may have at most; 0: by its estimate alone."""
+    """Bytes of address space that an attempt may have at most; 0: limited only by its estimate."""
     cpu_limits: dict[str, float] = {}
-    """Task type → CPU seconds that its attempts may use, in place of the type's own rule; 0: any."""
+    """Task type → CPU seconds for each of its attempts, instead of the type's own rule; 0: no limit."""
     input_roots: tuple[str, ...] = ()
-    """Real paths, and addresses, below which inputs must lie; empty: at any path."""
+    """Real paths and addresses below which inputs must lie; empty: any path."""
     output_roots: tuple[str, ...] = ()
     storage: Storage | None = None
-    """How files elsewhere are reached; none: no root is an address."""
+    """How files elsewhere are reached; None: no root is an address."""
 
     @property
     def active(self) -> bool:
-        """Whether attempts run in processes of their own, behind whatever there is."""
+        """Whether attempts run in separate processes, behind whatever protection the kernel has."""
         return self.mode != "off" and (self.landlock > 0 or self.seccomp)
 
 
@@ -66,24 +66,24 @@ _PATIENCE = 10.0
 
 
 class SandboxSupport(msgspec.Struct, frozen=True, kw_only=True):
-    """What this machine's kernel can enforce."""
+    """The protections that this machine's kernel can enforce."""
 
     landlock: int = 0
     """The version of the kernel's interface; 0: there is none."""
     seccomp: bool = False
     pid_namespace: bool = False
     own_proc: bool = False
-    """Whether a worker sees its own processes only."""
+    """Whether a worker sees only its own processes."""
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing: files, network, signals and processes."""
+        """Whether the kernel can enforce all: files, network, signals and processes."""
         return self.landlock >= landlock.SCOPES and self.seccomp and self.pid_namespace
 
 
 @cache
 def sandbox_support() -> SandboxSupport:
-    """What the kernel can enforce for this user. The first call takes some 30 ms. Nothing changes in this process."""
+    """The protections that the kernel can enforce for this user. The first call takes 30 ms; it changes nothing."""
     if sys.platform != "linux":
         return SandboxSupport()
     found = _ask_reaper()
@@ -114,10 +114,21 @@ def _ask_reaper() -> list[str]:
 def hide_process() -> None:
     """Keep other processes of the same user out of this one's memory, environment and open files (Linux).
 
-    Processes of root can still do so; the sandbox of an attempt keeps them out.
+    Processes of root can still access them; the sandbox of an attempt keeps them out.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def die_with(parent: str) -> bool:
+    """Have the kernel kill this process when its parent dies (Linux). False when the parent is gone already.
+
+    Args:
+        parent: its process id, as it stands in the arguments.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(reaper.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == int(parent)
 
 
 # --- what an attempt's process may reach ----------------------------------------------------------------------------
@@ -142,30 +153,30 @@ _SETTINGS = (
 )
 _NETWORK_SETTINGS = ("resolv.conf", "hosts", "host.conf", "gai.conf")
 _OFFICE = ("/var/lib/libreoffice", "/var/spool/libreoffice", "/var/cache/fontconfig")
-"""Where Debian has the extensions of LibreOffice, which does not start without them, and what is known of the fonts."""
+"""Where Debian keeps the extensions of LibreOffice, which does not start without them, and the cache of fonts."""
 _SYSTEM = ("/proc", "/sys/devices", "/sys/dev", "/sys/class", "/sys/bus", "/sys/fs/cgroup")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "kfd", "shm")
 _GPUS = "nvidia"
 _FONTS = (".fonts", ".local/share/fonts")
 _OWN_SHM = "tasktrail-shm"
-"""How the reaper names the memory file system that it mounts for its worker alone."""
+"""The reaper's name for the memory file system that it mounts for its worker alone."""
 
 _CAPABILITY_VERSION = 0x20080522
 _KEPT = sum(1 << number for number in (0, 1, 2, 3, 4))
-"""What root needs to work on the files of others: to own, read, write and change them. All else is given up."""
+"""The capabilities that root needs to own, read, write and change the files of others. All others are dropped."""
 
 
 class Reach:
-    """The paths that every attempt may reach. A worker works them out once.
+    """The paths that every attempt may access. A worker works them out once.
 
     Args:
-        protected: real paths that nothing but a grant of its own reaches, whatever lies around them.
+        protected: real paths that only a specific grant opens, whatever grants surround them.
     """
 
     def __init__(self, protected: Iterable[str]) -> None:
         self._protected = tuple(protected)
         self._covered: dict[int, list[str]] = {RUN: [], READ: []}
-        """Rights → folders that have them, and all below them has."""
+        """Rights → folders that have them for all below."""
         self._general = list(self._carved(RUN, self._programs()))
         self._general += self._carved(READ, (f"/etc/{name}" for name in _SETTINGS))
         self._general += self._carved(READ, (*_SYSTEM, *_OFFICE))
@@ -175,7 +186,7 @@ class Reach:
         self.see_modules()
 
     def see_modules(self) -> None:
-        """Add the folders of the packages that have been loaded since; they may load more of themselves."""
+        """Add the folders of packages loaded since the last call; they may load more of their files."""
         if len(sys.modules) == self._modules:
             return
         self._modules = len(sys.modules)
@@ -183,7 +194,7 @@ class Reach:
         self._general += self._carved(RUN, sorted(folders))
 
     def grants(self, run: Run, task_type: TaskType, staging: str) -> list[PathRule]:
-        """The paths that this attempt may reach. They are opened when granted: links turned later lead nowhere."""
+        """The paths that this attempt may access. They are opened when granted: links changed later have no effect."""
         own = [PathRule(run.work_dir, WRITE)]
         if staging:
             own.append(PathRule(staging, WRITE))
@@ -203,7 +214,7 @@ class Reach:
             yield PathRule(path, READ_FILE)
             return
         yield PathRule(path, READ_FILE | WRITE_FILE | landlock.TRUNCATE)
-        yield from self._carved(WRITE, [os.path.dirname(path)], own=True)  # noqa: PTH120 - it may move or remove it, too
+        yield from self._carved(WRITE, [os.path.dirname(path)], own=True)  # noqa: PTH120 - it may also move or remove it
 
     def _programs(self) -> Iterator[str]:
         yield from _PROGRAMS
@@ -218,10 +229,10 @@ class Reach:
             if name != "shm":
                 yield PathRule(f"/dev/{name}", USE | READ)
             elif has_own_shm():
-                yield PathRule("/dev/shm", WRITE)  # noqa: S108 - it is this worker's alone
+                yield PathRule("/dev/shm", WRITE)  # noqa: S108 - it belongs to this worker alone
 
     def _carved(self, rights: int, paths: Iterable[str], *, own: bool = False) -> Iterator[PathRule]:
-        """The paths, without what is protected below them, or has these rights already; `own`: for one attempt only."""
+        """The paths, without protected parts and those already covered. `own`: for one attempt only."""
         for path in paths:
             real = os.path.realpath(path)
             covered = [] if own else self._covered[rights]
@@ -239,12 +250,12 @@ _confined = False
 
 
 def is_confined() -> bool:
-    """Whether this process has given up what its attempt has no use for."""
+    """Whether this process has given up the rights that its attempt does not need."""
     return _confined
 
 
 def confine(sandbox: Sandbox, grants: Iterable[PathRule], *, network: bool) -> None:
-    """Bind this thread, and all that it starts from now on. It must be the only one. Raises OSError."""
+    """Restrict this thread, and all that it starts from now on. It must be the only thread. Raises OSError."""
     global _confined  # noqa: PLW0603 - it is a fact about the process
     _confined = True
     if sandbox.landlock:
@@ -255,9 +266,9 @@ def confine(sandbox: Sandbox, grants: Iterable[PathRule], *, network: bool) -> N
 
 
 def drop_rights() -> None:
-    """Give up all of root's rights but those to the files of others. Does nothing for anybody else.
+    """Drop all of root's capabilities except those to the files of others. No effect for other users.
 
-    In a user namespace our user has all rights as well, but they reach no further than its own files.
+    In a user namespace our user has all capabilities too, but they apply only to its own files.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
@@ -274,7 +285,7 @@ def _folders_of(module: object) -> Iterable[str]:
     try:
         paths = getattr(module, "__path__", None)
         return [path for path in paths if isinstance(path, str)] if paths else ()
-    except Exception:  # noqa: BLE001 - what stands in sys.modules may be anything
+    except Exception:  # noqa: BLE001 - sys.modules may hold anything
         return ()
 
 
@@ -291,7 +302,7 @@ def _names(folder: str) -> list[str]:
 
 @cache
 def has_own_shm() -> bool:
-    """Whether `/dev/shm` is this worker's alone."""
+    """Whether `/dev/shm` belongs to this worker alone."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
             return any(" /dev/shm " in line and f" {_OWN_SHM} " in line for line in file)
@@ -303,15 +314,15 @@ def has_own_shm() -> bool:
 
 
 _HIDDEN = re.compile(r"\.(tasktrail-\d+\.d|.+\.tasktrail-\d+(\.[^.]*)?)")
-"""A folder or file that holds what an attempt has not published yet; see `handlers.publish`."""
+"""A folder or file with output that is not published yet; see `handlers.publish`."""
 
 
 def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bool) -> None:
-    """Refuse what lies among the service's own files, whatever links lead there. Raises InvalidPath.
+    """Refuse a path among the service's own files, whatever links lead there. Raises InvalidPath.
 
     Args:
         path: absolute.
-        protected: real paths of the folders that are the service's own.
+        protected: real paths of the service's own folders.
         field: the command's field.
         followed: whether a link at the path itself is followed; publishing replaces it.
     """
@@ -328,7 +339,7 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
     own = {_identity(folder): folder for folder in protected}
     own.pop(None, None)
     while real != "/":
-        # By what the folder is, not by its name: it may be mounted twice, or its disk not tell A from a.
+        # Compare the folder's identity, not its name: it may be mounted twice, or its disk may ignore case.
         if inside := own.get(_identity(real)):
             raise InvalidPath(
                 f"{path!r} lies in {inside}, among tasktrail's own files",
@@ -348,11 +359,11 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def recheck_input(run: Run, sandbox: Sandbox) -> None:
-    """Refuse what is no regular file, the service's own, or outside of the roots by now.
+    """Refuse an input that is no longer a regular file, is the service's own, or is outside of the roots.
 
     Raises InvalidPath or FileNotFoundError.
     """
-    if not run.input_file or run.input_url:  # what was fetched is the service's own
+    if not run.input_file or run.input_url:  # a fetched copy is the service's own
         return
     try:
         mode = os.stat(run.input_file).st_mode  # noqa: PTH116 - before every attempt
@@ -366,9 +377,9 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
 
 
 def recheck_output(run: Run, sandbox: Sandbox) -> None:
-    """Refuse an output whose folder is gone, the service's own, or outside of the roots by now. Raises InvalidPath.
+    """Refuse an output whose folder is gone, is the service's own, or is outside of the roots. Raises InvalidPath.
 
-    The same for the original where it is to give way, and for the folder that it is moved to.
+    The same for the original if it is to give way, and for the folder that it is moved to.
     """
     if run.output_file and not run.output_url:
         check_apart(run.output_file, sandbox.protected, "output_file", followed=False)

@@ -1,13 +1,13 @@
-"""Attempts in sandboxed processes of their own: forked from the worker, which has loaded the handler's libraries.
+"""Attempts in sandboxed processes: forked from the worker, which has loaded the handler's libraries.
 
-The worker has one thread when it forks, so that no lock is copied that somebody holds. It runs no handler itself, and
-opens no input but to see that it stays the same. The process it forks gives up what the attempt has no use for, and
-talks to the worker as a worker talks to the service; the worker passes on what makes sense. When the attempt has ended,
-whatever it started is killed, and only then the worker publishes its output and tells its end. So nothing that an
-attempt does to its process, and nothing that it leaves behind, reaches the next one.
+The worker has one thread when it forks, so that no held lock is copied. It runs no handler itself, and opens inputs
+only to detect changes. The forked process gives up the rights that the attempt does not need. It talks to the worker as
+a worker talks to the service, and the worker passes on valid messages. When the attempt has ended, all that it started
+is killed. Only then does the worker publish its output and report its end. So nothing that an attempt does to its
+process, and nothing that it leaves behind, affects the next attempt.
 
-A type that works on no files (`needs_folder=False`) may reach the same for every attempt; its process is kept for
-the next, for a fork costs more than a small attempt.
+A type that works on no files (`needs_folder=False`) has the same rights in every attempt. Its process is kept for the
+next one, because a fork costs more than a small attempt.
 """
 
 import contextlib
@@ -72,13 +72,13 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 _PAUSE = 0.001
 _SIGNATURES = 2
-"""That one attempt may ask for."""
+"""Signatures that one attempt may request."""
 _LONGEST_SIGNED = 64 * 1024
-"""Bytes: a manifest's claim has some hundreds."""
+"""Bytes: a manifest's claim has a few hundred."""
 _PATIENCE = 5.0
-"""Seconds for what an attempt has started to be gone after its kill."""
+"""Seconds within which all that an attempt has started must be gone after the kill."""
 _MOMENT = 0.1
-"""Seconds by which a run that is given directly may lag behind `Begun`. After that it counts as begun."""
+"""Seconds by which a directly given run may lag behind `Begun`. After that the run counts as begun."""
 _SHM = "/dev/shm"  # noqa: S108 - used only where it is this worker's alone
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
 
@@ -94,21 +94,21 @@ class _Child:
         self.control = control
         self.report = report
         self.signatures = 0
-        """How often it was given one."""
+        """How many signatures it was given."""
         self.cpu = 0.0
-        """Seconds that its attempts, all but the one at hand, have taken."""
+        """CPU seconds of its attempts, except the current one."""
         self.kind = kind
-        """The type whose next attempts it can run as well; empty for none."""
+        """The type whose next attempts it can run too; empty for none."""
         self.direct = direct
-        """Whether the service can give it these directly."""
+        """Whether the service can give it those attempts directly."""
         self.buffer = FrameBuffer(attempt_report_decoder, MAX_REPORT)
         os.set_blocking(job, False)
         os.set_blocking(control, False)
 
     def give(self, run: Run) -> None:
-        """Let it begin. It waits for nothing else, so this waits until it has read all."""
+        """Let it begin. This waits until the process has read the whole run; it has nothing else to do."""
         data = encode_frame(run)
-        with contextlib.suppress(BrokenPipeError):  # it has died; its report pipe tells
+        with contextlib.suppress(BrokenPipeError):  # it has died, which its report pipe shows
             with contextlib.suppress(BlockingIOError):
                 data = data[os.write(self.job, data) :]
             if data:
@@ -118,7 +118,7 @@ class _Child:
                 os.set_blocking(self.job, False)
 
     def tell(self, order: Any) -> None:
-        """Pass on an order. A process that does not read its pipe goes without it."""
+        """Pass on an order. A process that does not read its pipe misses it."""
         data = encode_frame(order)
         pipes = [self.control] if type(order) in (Stop, CoresChanged) else []
         pipes += [self.job] if type(order) is not CoresChanged else []
@@ -127,7 +127,7 @@ class _Child:
                 os.write(fd, data)
 
     def close(self) -> None:
-        """Give back the pipes."""
+        """Close the pipes."""
         for fd in (self.job, self.control, self.report):
             os.close(fd)
 
@@ -138,13 +138,13 @@ class SandboxedAttempts:
     Args:
         channel: to the service.
         sandbox: the operator's own bounds.
-        printing: takes what they print.
+        printing: takes their output.
         hash_up_to: bytes up to which files are hashed for the record.
-        sign: signs the manifests of outputs; none: there are none.
-        alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
+        sign: signs the manifests of outputs; None: outputs get none.
+        alone: whether the worker has its own PID namespace, so that all other processes in it belong to an attempt.
         work: runs the handler, in the forked process.
-        prepare_next: called there behind an end, if the process is kept, for what can be done before the next attempt.
-        direct: the way by which the service gives runs to the process that is kept: the reading one of two sockets.
+        prepare_next: called there after an end, if the process is kept, to prepare for the next attempt.
+        direct: the reading one of two sockets by which the service gives runs to the kept process.
         credentials: a descriptor that no attempt may have; -1: there is none.
     """
 
@@ -176,10 +176,10 @@ class SandboxedAttempts:
         self._kept: _Child | None = None
         self._told_kept = ""
         self._had = frozenset[str]()
-        """What was in `/dev/shm` before the process that there is."""
+        """Names in `/dev/shm` before the current process."""
         self._standing = standing()
         self._ends = select.poll()
-        """The service, what is printed, and the process that there is."""
+        """Polls the service, the output, and the current process."""
         self._ends_but_runs = select.poll()
         """The same without the pipe on which the service gives runs."""
         job, control = channel.ends()
@@ -188,29 +188,29 @@ class SandboxedAttempts:
             self._ends.register(fd, select.POLLIN)
             self._ends_but_runs.register(fd, select.POLLIN)
         if not alone:
-            # What loses its parent comes to us then, so that we can tell it from the others of this user.
+            # Orphans then become our children, which distinguishes them from other processes of this user.
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def perform_in_kept(self, run: Run) -> AttemptEnded | None:
-        """Run it in the process that is kept for its type; its end. None where there is no such process.
+        """Run it in the process that is kept for its type. Returns its end; None if there is no such process.
 
-        What holds for every attempt of a type was looked at before the first of them, so the next begins at once.
+        Checks that hold for every attempt of a type were made before the first one, so the next begins at once.
         """
         child = self._kept
         if child is None or child.kind != run.type or not works_on_no_file(run) or self._is_heard(child):
             return None
-        self._printing.take()  # it belongs to nobody
+        self._printing.take()  # it belongs to no attempt
         child.give(run)
         self._printing.keep_for(run.task_id, run.attempt)
         return self._to_its_end(child, run)
 
     def watch(self, begun: Begun) -> AttemptEnded | Run:
-        """Wait for the end of what the process that is kept begins by itself.
+        """Wait for the end of an attempt that the kept process begins by itself.
 
-        The run, if that died before it had read it: then it is still to be performed.
+        Returns the run if the process died before it had read it: it must still be performed.
         """
         child = self._kept
-        if child is None:  # it was found dead, or speaking out of turn, before the run was given
+        if child is None:  # it had died, or sent an unexpected message, before the run was given
             return self._unread(begun, _PATIENCE) or self._end_with_garbage()
         self._printing.keep_for(begun.task_id, begun.attempt)
         said = self._relay(child, begun)
@@ -224,7 +224,7 @@ class SandboxedAttempts:
         return unread
 
     def await_next(self) -> None:
-        """Sleep on while the process that is kept begins the next attempt by itself, until there is something to do.
+        """Sleep on while the kept process begins the next attempt by itself, until there is something to do.
 
         Orders on the control pipe are left to the next attempt.
         """
@@ -234,29 +234,29 @@ class SandboxedAttempts:
             printed = self._printing.waiting()
             if control in ready or self._channel.has_run():
                 return
-            self._printing.take(printed)  # it belongs to nobody
-            if self._kept.report in ready:  # it has died, or says what nobody has asked for
+            self._printing.take(printed)  # it belongs to no attempt
+            if self._kept.report in ready:  # it has died, or sends an unexpected message
                 self._end_kept()
                 self.tell_kept()
 
     def tell_kept(self) -> None:
-        """Say which process is kept, where that has changed. To be called before the end of an attempt is told."""
+        """Report which process is kept, if that has changed. Call it before an attempt's end is reported."""
         kept = self._kept.kind if self._kept is not None and self._kept.direct else ""
         if kept != self._told_kept:
             self._told_kept = kept
             self._channel.send(Kept(kept))
 
     def perform(self, run: Run, task_type: TaskType, *, keep: bool, away: "Away | None" = None) -> AttemptEnded:
-        """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.
+        """Run it to its end. If the attempt's process dies, this does not return: the worker dies the same way.
 
-        keep: whether the attempt is one on no files, so that its process may run the next of the type as well.
-        away: stores the output elsewhere.
+        keep: whether the attempt works on no files, so that its process may run the next one of the type. away: stores
+        the output elsewhere.
         """
         source: Input | None = None
         staged: Path | None = None
         try:
             self._reach.see_modules()
-            recheck_input(run, self._sandbox)  # we open it, and make folders beside the output: no sandbox holds us
+            recheck_input(run, self._sandbox)  # this process opens the input and makes folders without a sandbox
             recheck_output(run, self._sandbox)
             if not keep:
                 make_private_folder(Path(run.work_dir))
@@ -267,13 +267,14 @@ class SandboxedAttempts:
             if run.input_file and task_type.steady_input:
                 source = Input(run.input_file, run.input_version)
             child = self._child(run, task_type, staged, keep=keep)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+        except Exception as error:  # noqa: BLE001 - any error makes the attempt fail
             ended = failure(run, error)
         else:
             child.give(run)
             ended = self._to_its_end(child, run)
         if run.output_file or source is not None:
-            # A thread costs what a small attempt does, so only those have one that may take long, or have to be heard.
+            # A thread costs as much as a small attempt, so it is started only if this may take long, or beats are
+            # needed.
             with self._channel.listening() if away is not None or run.beat else contextlib.nullcontext():
                 ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to, away)
         if source is not None:
@@ -281,14 +282,14 @@ class SandboxedAttempts:
         return ended
 
     def why_replace(self) -> str:
-        """What an attempt has done to the worker itself, in words; empty when nothing."""
+        """Say what an attempt has changed in the worker itself; empty when nothing."""
         return "it changed how its worker is scheduled" if standing() != self._standing else ""
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """While the context lasts, the worker loads a type, which may say how all its attempts are scheduled.
+        """While the context lasts, the worker loads a type, which may change how all its attempts are scheduled.
 
-        Nothing of an attempt is there meanwhile.
+        No attempt runs meanwhile.
         """
         self._end_kept()
         as_before = not self.why_replace()
@@ -301,7 +302,7 @@ class SandboxedAttempts:
     # --- the process ------------------------------------------------------------------------------------------------
 
     def _child(self, run: Run, task_type: TaskType, staged: Path | None, *, keep: bool) -> _Child:
-        """A new process for this attempt, instead of the one that is kept."""
+        """Fork a new process for this attempt; it replaces the one that is kept."""
         self._end_kept()
         direct = keep and self._can_be_given_directly()
         self._had = _shared_memory()
@@ -332,7 +333,7 @@ class SandboxedAttempts:
         keep: bool,
         direct: bool,
     ) -> NoReturn:
-        """In the forked process: enter the sandbox and work. Nothing that is raised may reach the worker itself."""
+        """In the forked process: enter the sandbox and work. No error may reach the worker itself."""
         try:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:
@@ -371,7 +372,7 @@ class SandboxedAttempts:
         return self._settle(child, said)
 
     def _settle(self, child: _Child, said: AttemptEnded | Retiring) -> AttemptEnded:
-        """The attempt's end. Its process is kept for the next, or ended with all that it has started."""
+        """The attempt's end. Its process is kept for the next one, or ended with all that it has started."""
         if isinstance(said, AttemptEnded) and child.kind:
             child.cpu += said.cpu_used
             self._kept = child
@@ -381,7 +382,7 @@ class SandboxedAttempts:
         return said.ended if isinstance(said, Retiring) else said
 
     def _unread(self, begun: Begun, seconds: float) -> Run | None:
-        """The run, if a process that is dead by now has not read it. Waits so long for it to be written."""
+        """The run, if the dead process has not read it. Waits up to `seconds` for the service to write it."""
         assert self._direct is not None
         self._restore(self._direct)
         if not select.select([self._direct], [], [], seconds)[0]:
@@ -394,18 +395,18 @@ class SandboxedAttempts:
         return next((run for run in frames if isinstance(run, Run) and (run.task_id, run.attempt) == key), None)
 
     def _can_be_given_directly(self) -> bool:
-        """Have the next process find the way as if nobody had used it. False where it has been shut for good."""
+        """Reset the socket for the next process. False if it has been shut for good."""
         if self._direct is None:
             return False
         self._restore(self._direct)
         while select.select([self._direct], [], [], 0)[0]:
             if not self._direct.recv(_CHUNK):
-                return False  # nor will the service give anything by it: it learns that when it writes
+                return False  # the service can no longer write to it, and finds out when it tries
         return True
 
     @staticmethod
     def _restore(way: socket.socket) -> None:
-        """Take back what a process may have made of a socket that others use after it."""
+        """Undo changes that a process may have made to a socket that others use after it."""
         way.settimeout(None)
         way.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
@@ -426,7 +427,7 @@ class SandboxedAttempts:
         self._clear_shared_memory()
 
     def _clear(self) -> None:
-        """Kill whatever is left. When that takes too long, the worker ends, and its reaper goes on with it."""
+        """Kill all that is left. If that takes too long, the worker ends, and its reaper continues."""
         deadline = time.monotonic() + _PATIENCE
         while self._kill_others():
             if time.monotonic() > deadline:
@@ -434,16 +435,16 @@ class SandboxedAttempts:
             time.sleep(_PAUSE)
 
     def _clear_shared_memory(self) -> None:
-        """Remove what the attempt has left in the `/dev/shm` of this worker, when nothing of it runs any more."""
+        """Remove the attempt's files in this worker's `/dev/shm`, when nothing of the attempt runs any more."""
         for name in _shared_memory() - self._had:
             with contextlib.suppress(OSError):
                 remove_entry(Path(_SHM, name))
 
     def _kill_others(self) -> bool:
-        """False when there is no other process."""
+        """Kill the other processes. False when there is none."""
         if self._alone:
             try:
-                os.kill(-1, signal.SIGKILL)  # all that we see but ourselves and the first process
+                os.kill(-1, signal.SIGKILL)  # all visible processes except this one and the namespace's first
             except ProcessLookupError:
                 return False
             return True
@@ -457,17 +458,17 @@ class SandboxedAttempts:
                 os.kill(pid, signal.SIGKILL)
         return True
 
-    # --- what is said -------------------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------------------------
 
     def _ready(self, milliseconds: int | None) -> list[int]:
         return [fd for fd, _ in self._ends.poll(milliseconds)]
 
     def _is_heard(self, child: _Child) -> bool:
-        """Whether it has died, or says what nobody has asked for."""
+        """Whether it has died, or sends an unexpected message."""
         return child.report in self._ready(0)
 
     def _relay(self, child: _Child, run: Run | Begun) -> AttemptEnded | Retiring | None:
-        """Pass on orders and reports until the attempt has ended; its end. None if its process has died."""
+        """Pass on orders and reports until the attempt's end, and return that. None if its process has died."""
         service = self._channel
         while True:
             ready = self._ready(0 if service.waiting() else None)
@@ -497,7 +498,7 @@ class SandboxedAttempts:
                 return frame
             about = frame.ended if type(frame) is Retiring else frame
             if (getattr(about, "task_id", 0), getattr(about, "attempt", 0)) != (run.task_id, run.attempt):
-                self._end_with_garbage()  # it plays another attempt
+                self._end_with_garbage()  # it speaks for another attempt
             if isinstance(frame, Retiring):
                 return frame
             if isinstance(frame, SignatureWanted):
@@ -506,25 +507,25 @@ class SandboxedAttempts:
             elif type(frame) in _PASSED_ON:
                 self._channel.send(frame)
             else:
-                self._end_with_garbage()  # it plays the worker
+                self._end_with_garbage()  # it speaks for the worker
         return None
 
     def _end_with_garbage(self) -> NoReturn:
-        """Let the service end us, with what the attempt has started. Nothing of what it wrote is passed on."""
+        """Make the service end us, with all that the attempt has started. None of its messages are passed on."""
         self._channel.send_raw(b"\xff" * 8)
         self._channel.await_end()
 
     def _signature(self, content: bytes, number: int) -> bytes:
-        """What it asks for is not known to be a manifest, so it gets no more than one needs, and never the key."""
+        """Sign for the attempt, within the size and number that a manifest needs. It never gets the key."""
         if self._sign is None or number > _SIGNATURES or len(content) > _LONGEST_SIGNED:
             return b""
         try:
             return self._sign(content)
-        except (OSError, ValueError):  # the key is gone; the attempt says that it has no manifest
+        except (OSError, ValueError):  # the key is gone; the attempt reports the missing manifest
             return b""
 
     def _die_like(self, child: _Child, run: Run | Begun) -> NoReturn:
-        """The attempt's process is dead, without a word. So that the service learns how, we end the same way."""
+        """Die the same way as the attempt's process, which died without a report, so that the service learns how."""
         _, status, usage = os.wait4(child.pid, 0)
         cpu = max(0.0, usage.ru_utime + usage.ru_stime - child.cpu)
         self._channel.send(AttemptUsed(run.task_id, run.attempt, 1024 * usage.ru_maxrss, cpu))
@@ -542,7 +543,7 @@ class SandboxedAttempts:
 
 
 def _shared_memory() -> frozenset[str]:
-    """Names in the `/dev/shm` of this worker; none where it has not one of its own."""
+    """Names in this worker's own `/dev/shm`; none if it has no own one."""
     try:
         return frozenset(os.listdir(_SHM)) if has_own_shm() else frozenset()  # noqa: PTH208 - texts
     except OSError:
@@ -550,14 +551,14 @@ def _shared_memory() -> frozenset[str]:
 
 
 def _seed_again() -> None:
-    """Random numbers of numpy would be the same in each process; Python itself sees to its own."""
+    """Seed numpy anew, or its random numbers would be the same in each process. Python does so itself."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
 
 
 def send_end(channel: WorkerChannel, said: AttemptEnded | Retiring) -> None:
-    """Tell the end. The answer was looked at before; what slipped through must not cost a process its life."""
+    """Report the end. The answer was checked before; an error that slipped through must not cost a process its life."""
     try:
         channel.send(said)
     except Unencodable as error:

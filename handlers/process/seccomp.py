@@ -1,20 +1,20 @@
 """A filter of system calls for attempts: no network, no other processes, nothing that changes the machine.
 
-What it refuses fails with EACCES, as a missing right would. Seven kinds are worth a word:
+A refused call fails with EACCES, like a missing right. Seven kinds need an explanation:
 
-* `chmod`, `chown` and `utime` do nothing and say that they succeeded. Landlock does not cover them, a filter cannot see
-  which file is meant, and honest code calls them on its own files in passing (`shutil.copy`).
-* Attributes, access lists and flags of files are said not to be supported, for the same reason.
+* `chmod`, `chown` and `utime` do nothing and report success. Landlock does not cover them, and a filter cannot see
+  which file is meant. Honest code calls them on its own files in passing (`shutil.copy`).
+* Calls that set attributes, access lists and flags of files report that they are not supported, for the same reason.
 * Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
-* Limits, priority, processors and pages can be set of the attempt's process alone: another one of the user may be the
-  service. Programs that it starts, and threads, name themselves as 0.
-* What System V and POSIX share between processes by a number or a name outlives who made it, and no file's rights
-  hold there. `inotify` tells the names in folders that may not be read.
-* `clone3` is said not to exist, because its flags cannot be seen; the C library then takes `clone`.
-* So are calls that are newer than this file: one of them might do by another number what is refused here.
+* Limits, priority, processors and pages can be set only for the attempt's own process: another process of the same user
+  may be the service. Programs that it starts, and threads, name themselves as 0.
+* Objects that System V and POSIX share between processes by a number or a name outlive their maker, and no file's
+  rights protect them. `inotify` reveals the names in folders that may not be read.
+* `clone3` reports that it does not exist, because a filter cannot see its flags; the C library then uses `clone`.
+* So do calls that are newer than this file: one of them might do by another number what is refused here.
 
-Run as a script, `python seccomp.py PROGRAM ARGUMENT…`, it starts a program that hears, when it asks (`access`), that it
-may write nowhere; writing itself is as free as before. LibreOffice asks that of /tmp, and its socket is elsewhere then.
+Run as a script, `python seccomp.py PROGRAM ARGUMENT…`, it starts a program for which every `access` check for writing
+fails; writing itself is not restricted. LibreOffice checks /tmp that way, and then puts its socket elsewhere.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ from functools import cache
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
 _UNKNOWN = 470
-"""The first number of a call that was not looked at. Those below it, up to Linux 6.17, are refused here or harmless."""
+"""The first number of a call not covered here. Those below it, up to Linux 6.17, are refused or harmless."""
 _REFUSED = """
 ptrace 101 117; process_vm_readv 310 270; process_vm_writev 311 271; process_madvise 440 440; kcmp 312 272;
 pidfd_getfd 438 438; bpf 321 280; perf_event_open 298 241; mount 165 40; umount2 166 39; move_mount 429 429;
@@ -66,17 +66,17 @@ prlimit64 302 261 0; sched_setparam 142 118 0; sched_setscheduler 144 119 0; sch
 sched_setattr 314 274 0; migrate_pages 256 238 0; move_pages 279 239 0; setpriority 141 140 1 0 0;
 ioprio_set 251 30 1 0 1
 """
-"""What may be done to the caller alone: the place of the argument that says to whom; and of another one, which says
-what kind of number that is, the place and the value for a process."""
+"""Calls that may affect only the caller: the place of the argument that names the target. Where another argument says
+what kind of number that is: its place, and its value for a process."""
 _MAY_I = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
-"""`access`, `faccessat` and `faccessat2`, and which of their arguments says what is asked."""
+"""`access`, `faccessat` and `faccessat2`, and the place of their argument that says which access is asked for."""
 _NEW_NAMESPACES = 0x7E020000
 _OF_FILES = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40806685)
-"""What `ioctl` does to an open file, even one that may only be read: flags, in three forms, version, and verity."""
+"""Requests by which `ioctl` changes even a file open for reading: flags, in three forms, version, and verity."""
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET = 1, 5
 _TYPE_BITS = 0xF
-"""The others of a socket's type are flags."""
+"""The other bits of a socket's type are flags."""
 
 _LOAD, _EQUAL, _ANY_OF, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
 _ALLOW = 0x7FFF0000
@@ -90,7 +90,7 @@ _MODE_FILTER = 2
 
 Instruction = tuple[int, int, int, int]
 _ITSELF: Instruction = (_EQUAL, 1, 0, 0x7FFFFFFF)
-"""Stands in the filter for a comparison with the number of the process that is bound."""
+"""A placeholder in the filter, for a comparison with the number of the restricted process."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,7 +99,7 @@ class _Program(ctypes.Structure):
 
 
 def available(machine: str) -> bool:
-    """Whether a filter can be set, and is known, on this kind of machine."""
+    """Whether a filter is known for this kind of machine, and can be set."""
     if sys.platform != "linux" or machine not in _ARCHITECTURES or sys.byteorder != "little":
         return False
     number = _SECCOMP[list(_ARCHITECTURES).index(machine)]
@@ -152,14 +152,14 @@ def _bytes_of(instructions: Iterable[Instruction]) -> bytes:
 
 
 def filter_calls(machine: str, *, network: bool) -> None:
-    """Bind the calling thread, and what it starts from now on. Raises OSError when the kernel refuses."""
+    """Restrict the calling thread, and what it starts from now on. Raises OSError when the kernel refuses."""
     code, jump, over, _ = _ITSELF
     bound = _bytes_of([(code, jump, over, os.getpid())])
     _set(_packed(machine, network=network).replace(_bytes_of([_ITSELF]), bound))
 
 
 def told_it_cannot_write(machine: str) -> list[Instruction]:
-    """A filter that answers whether something may be written with no."""
+    """A filter that answers no to every question whether something may be written."""
     column = list(_ARCHITECTURES).index(machine)
     found: list[Instruction] = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), _allow()]
     found.append((_LOAD, 0, 0, _NR))
@@ -181,7 +181,7 @@ def _set(code: bytes) -> None:
 
 def _sockets(numbers: dict[str, int], *, network: bool) -> list[Instruction]:
     stream = [*_argument(1), (_AND, 0, 0, _TYPE_BITS)]
-    # Not of datagrams: one of these can be sent to any socket that has a name.
+    # Not datagram sockets: they can send to any socket that has a name.
     pairs = _when(numbers["socketpair"], [*stream, *_only((_STREAM, _SEQPACKET)), _allow()])
     if network:
         return [*_when(numbers["socket"], [*_argument(0), *_only((_INET, _INET6, _NETLINK)), _allow()]), *pairs]
@@ -189,7 +189,7 @@ def _sockets(numbers: dict[str, int], *, network: bool) -> list[Instruction]:
         *_when(numbers["socket"], [*_argument(0), *_only((_UNIX,)), *stream, *_only((_STREAM,)), _allow()]),
         *pairs,
         *_when(numbers["connect"], [_refuse(errno.EACCES)]),
-        # Only with an address: on a socket of a pair `send` has none.
+        # Only with an address: on a socket of a pair, `send` has none.
         *_when(
             numbers["sendto"],
             [
@@ -205,12 +205,12 @@ def _sockets(numbers: dict[str, int], *, network: bool) -> list[Instruction]:
 
 
 def _when(number: int, block: list[Instruction]) -> list[Instruction]:
-    """The block for this system call; it must return. The number is loaded before and, when passed over, after."""
+    """The block for this system call; it must return. If it is skipped, the number is still loaded."""
     return [(_EQUAL, 0, len(block), number), *block]
 
 
 def _only(values: Iterable[int]) -> list[Instruction]:
-    """Refuse unless what is loaded is one of these."""
+    """Refuse unless the loaded value is one of these."""
     values = list(values)
     jumps = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
     return [*jumps, _refuse(errno.EACCES)]

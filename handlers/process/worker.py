@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from .away import Away
 
 TRIM_ABOVE = 48 * 1024 * 1024
-"""Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
+"""Peak bytes above which free memory is given back; small attempts are not slowed down for it."""
 FIRST = 1
-"""Process id of a reaper's copy that is the first process of a namespace."""
+"""Process id of the reaper's fork that is the first process of a namespace."""
 FORKED = 70
 ORPHANED = 71
 """Exit code of a worker whose reaper or service was gone before it could begin."""
@@ -69,7 +69,7 @@ def main() -> NoReturn:
 
 
 def _guard(reaper: int) -> None:
-    """Die with the reaper, survive signals that are meant for a handler's tools, leave no core files."""
+    """Die with the reaper, survive signals that are meant for a handler's programs, leave no core files."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -77,17 +77,17 @@ def _guard(reaper: int) -> None:
     if os.getppid() != reaper:
         os._exit(ORPHANED)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A handler function, not SIG_IGN: that would be inherited by every tool a handler starts.
+    # A handler function, not SIG_IGN, which every program that a handler starts would inherit.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     faulthandler.enable()
 
 
 def _stand_back(setup: Setup) -> None:
-    """Let other programs go first, as far as the configuration says; what the worker starts inherits it."""
+    """Lower our priority as configured, so that other programs go first; what the worker starts inherits it."""
     os.nice(setup.nice)
     if setup.io != "normal" and sys.platform == "linux":
-        import psutil  # noqa: PLC0415 - 15 ms that most workers need not pay
+        import psutil  # noqa: PLC0415 - 15 ms that most workers need not spend
 
         if setup.io == "idle":
             psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
@@ -144,14 +144,14 @@ class Worker:
                 if type(ended) is AttemptEnded and (why := self._sandboxed.why_replace()):
                     ended = Retiring(ended, why)
             send_end(self._channel, ended)
-            if type(ended) is Retiring:  # others are given ahead, and are run by whoever comes after us
+            if type(ended) is Retiring:  # the next worker runs those given ahead
                 self._channel.await_end()
             if self._sandboxed is not None and type(run) is Begun:
                 self._sandboxed.await_next()
 
     def _to_its_end(self, given: Run | Begun) -> AttemptEnded | Retiring:
         if isinstance(given, Begun):
-            assert self._sandboxed is not None  # nobody else has said that a process is kept
+            assert self._sandboxed is not None  # only it reports a kept process
             told = self._sandboxed.watch(given)
             if isinstance(told, AttemptEnded):
                 return told
@@ -179,8 +179,8 @@ class Worker:
             with Away(self._channel, self._setup.sandbox, self._credentials) as away:
                 return self._run_here(away.brought_here(run, task_type), task_type, away)
         except StopAsked:
-            return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked"))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+            return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped on request"))
+        except Exception as error:  # noqa: BLE001 - any error makes the attempt fail
             return self._measured(failure(run, error))
 
     def _run_here(self, run: Run, task_type: TaskType, away: "Away | None" = None) -> AttemptEnded | Retiring:
@@ -262,7 +262,7 @@ class Worker:
                 explain=self._limits.explain,
                 staged=staged,
                 room=self._setup.room,
-                # What a sandboxed one says of its input is not believed.
+                # A sandboxed attempt's claims about its input are not trusted.
                 hash_up_to=0 if self._sandboxed else self._setup.hash_up_to,
                 signing=self._signing(channel),
                 away=away,
@@ -271,14 +271,14 @@ class Worker:
             self._limits.lift()
 
     def _signing(self, channel: WorkerChannel) -> Signing | None:
-        """With what an attempt has its manifest signed: one in a sandbox asks, and has not the key."""
+        """The signer for an attempt: a sandboxed one must ask the worker, because it has no key."""
         claims = self._setup.claims
         if claims is None:
             return None
         return Signing(claims, channel.signature if self._sandboxed else partial(sign, claims))
 
     def _measured(self, ended: AttemptEnded) -> AttemptEnded:
-        """The end, with what the attempt has cost."""
+        """The end, with the attempt's cost."""
         cost = self._meter.stop()
         if cost.peak > TRIM_ABOVE:
             trim()
@@ -295,11 +295,11 @@ class Worker:
                 context.enter_context(self._printing.listening())
             task_type = self._import(name, home)
         self._types[name] = task_type
-        # Threads that a library starts when it is imported are not what an attempt left behind.
+        # Threads that a library starts on import are not an attempt's leftovers.
         self._leftovers.settle()
         self._clean.settle()
         if self._sandboxed is not None:
-            self._meter.settle()  # the libraries; what the attempt itself loads goes with its process
+            self._meter.settle()  # the libraries; what the attempt itself loads is freed with its process
             gc.freeze()
         return task_type
 
@@ -307,14 +307,14 @@ class Worker:
         task_type = declared(resolve(home))
         if task_type is None or task_type.name != name:
             raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
-        whole = not missing_packages(task_type)  # where not, the attempt says so
+        whole = not missing_packages(task_type)  # if some are missing, the attempt reports it
         for module in task_type.late_modules if self._setup.sandbox.active and whole else ():
             import_module(module)
         return task_type
 
 
 def _sees_own_namespace() -> bool:
-    """Whether `/proc` speaks of the same process ids as we do."""
+    """Whether `/proc` shows the process ids that this process sees."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - a text
     except OSError:
@@ -322,7 +322,7 @@ def _sees_own_namespace() -> bool:
 
 
 def _folder(run: Run) -> str:
-    """The task's own folder; there already for one that works on files."""
+    """The task's own folder; made already for a task that works on files."""
     if run.input_file or run.output_file:
         make_private_folder(Path(run.work_dir))
     return run.work_dir

@@ -1,6 +1,6 @@
 """A worker between two attempts: what the last one cost, what it left running, and what it changed.
 
-What can be put back is put back; for the rest the worker is replaced.
+Changes are undone where possible; otherwise the worker is replaced.
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes an enum of every answer, which takes most of the time here
@@ -27,22 +27,22 @@ _LIBC = ctypes.CDLL(None)
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
 _OF_A_PROCESS = 1
 _TRIM = getattr(_LIBC, "malloc_trim", None)
-"""glibc keeps what was freed; the next attempt would be charged for it, and the machine would miss it."""
+"""glibc keeps freed memory; it would count for the next attempt, and the machine would lack it."""
 
 
 class Cost(NamedTuple):
     """The cost of one attempt."""
 
     peak: int
-    """Bytes that the worker had at its peak, its largest child process with it."""
+    """Bytes at the worker's peak, with its largest child process."""
     memory: int
-    """The same, without what other types had left in the worker: their libraries, most of all."""
+    """The same, without what other types left in the worker, above all their libraries."""
     cpu: float
     """Seconds."""
 
 
 class UsageMeter:
-    """Peak memory and CPU seconds between `start` and `stop`; a few microseconds each.
+    """Measures peak memory and CPU seconds between `start` and `stop`; a few microseconds each.
 
     Linux can reset a process's peak. Elsewhere, and for child processes everywhere, the peak is that of the worker's
     whole life, so it may be too high, never too low.
@@ -53,7 +53,7 @@ class UsageMeter:
         self._statm = _open_quietly("/proc/self/statm", os.O_RDONLY)
         self._bare = self.resident()
         self._loaded: dict[str, int] = {}
-        """Task type → bytes that its first attempt left here. Later ones leave little, and others fill it again."""
+        """Task type → bytes that its first attempt left here. Later ones leave little, and others reuse it."""
         self._type, self._before = "", 0
         self._cpu = 0.0
         self._faults = 0
@@ -66,7 +66,7 @@ class UsageMeter:
         self._count()
 
     def after_fork(self) -> None:
-        """In a forked process: from here on its own size is read, and nothing is done to its parent's."""
+        """Adapt to a forked process: read its own size, and leave its parent's alone."""
         for fd in (self._statm, self._reset):
             if fd is not None:
                 os.close(fd)
@@ -74,7 +74,7 @@ class UsageMeter:
         self._statm = _open_quietly("/proc/self/statm", os.O_RDONLY)
 
     def begin_anew(self, task_type: str) -> None:
-        """Begin to count in a forked process: what the parent has used is not its own."""
+        """Begin to count in a forked process: what its parent has used does not count."""
         self._type = task_type
         self._count()
 
@@ -95,12 +95,12 @@ class UsageMeter:
         return Cost(peak, max(0, peak - of_others), max(cpu, 0.0))
 
     def settle(self) -> None:
-        """The attempt is over, and what it could free is free."""
+        """Note the memory that stays, after the attempt has freed what it could."""
         if self._type not in self._loaded:
             self._loaded[self._type] = max(0, self.resident() - self._before)
 
     def resident(self) -> int:
-        """Resident bytes of this process now. 0 where reading them is not cheap."""
+        """Resident bytes of this process now. 0 where reading them is slow."""
         if self._statm is None:
             return 0
         return int(os.pread(self._statm, 128, 0).split()[1]) * _PAGE
@@ -110,18 +110,18 @@ class Leftovers:
     """Looks for what an attempt left behind: child processes, daemons, threads, encoders."""
 
     def __init__(self, reaper: int) -> None:
-        # The reaper adopts orphans, so whatever it has besides this worker was left by an attempt. The open file is
-        # read again and again: that is the cheapest way to ask.
+        # The reaper adopts orphans, so any child besides this worker was left by an attempt. The file stays open and is
+        # read repeatedly: that is the cheapest check.
         self._adopted = _open_quietly(f"/proc/{reaper}/task/{reaper}/children", os.O_RDONLY)
         self._only_us = f"{os.getpid()} ".encode()
         self._threads = frozenset(threading.enumerate())
 
     def settle(self) -> None:
-        """Take the threads that run now for the worker's own."""
+        """Count the threads that run now as the worker's own."""
         self._threads = frozenset(threading.enumerate())
 
     def found(self) -> str:
-        """What the attempt has left, in words. Empty when it left nothing."""
+        """Say what the attempt has left. Empty when it left nothing."""
         if threading.active_count() > len(self._threads) and self._new_thread():
             return "it left a thread"
         if _has_children():
@@ -138,7 +138,7 @@ class Leftovers:
 
 
 def standing() -> tuple[object, ...]:
-    """How the system schedules this process. Another of the same user can change that."""
+    """The system's scheduling settings of this process. Another process of the same user can change them."""
     if sys.platform != "linux":
         return ()
     number = _IOPRIO_GET.get(os.uname().machine)
@@ -153,7 +153,7 @@ def cpu_seconds() -> float:
 
 
 def signal_tools() -> None:
-    """Send SIGTERM to what an attempt has started: the process group of the worker, which survives that itself."""
+    """Send SIGTERM to all that an attempt has started: the worker's process group. The worker itself survives it."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGTERM)
 
@@ -165,7 +165,7 @@ def trim() -> None:
 
 
 def _has_children() -> bool:
-    """Whether a child process is alive. Ended ones that nobody waited for are buried on the way."""
+    """Whether a child process is alive. Ended ones are reaped on the way."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -192,7 +192,7 @@ _ROOT = "/"
 
 
 class Baseline:
-    """The state of this process before its first attempt. Costs some microseconds for each attempt."""
+    """The state of this process before its first attempt. Costs a few microseconds per attempt."""
 
     def __init__(self) -> None:
         self._umask = os.umask(0o077)
@@ -210,24 +210,24 @@ class Baseline:
         self._open = _open_files()
 
     def enter(self, folder: str, traceparent: str = "") -> None:
-        """Begin an attempt in the task's own folder, or in `/` while it has none; its temp files and home are there.
+        """Begin an attempt in the task's own folder, or in `/` while it has none. Its temp files and home are there.
 
-        The sandbox keeps it from the home of the service's user, and programs fail that can write nothing at home.
+        The sandbox bars it from the home of the service's user, and programs fail if they cannot write to their home.
         """
         name = os.fsencode(folder)
         os.environb[b"TMPDIR"] = os.environb[b"HOME"] = name
         self._environment[b"TMPDIR"] = self._environment[b"HOME"] = name
-        if traceparent:  # not in what is restored, so it is gone afterwards
+        if traceparent:  # not in the saved state, so it is gone afterwards
             os.environ["TRACEPARENT"] = traceparent
         if "tempfile" in sys.modules:
-            sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it remembers the first it found
+            sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it caches the first one
         os.chdir(_ROOT)
-        if os.access(folder, os.F_OK):  # most have none, and an error would take longer than to ask
+        if os.access(folder, os.F_OK):  # most have none, and an error would cost more than this check
             with contextlib.suppress(OSError):
                 os.chdir(folder)
 
     def restore(self) -> str:
-        """Put back what can be put back. Why the worker must be replaced; empty when it need not."""
+        """Undo the changes that can be undone. Returns why the worker must be replaced; empty if it need not be."""
         os.umask(self._umask)
         try:
             os.chdir(_ROOT)
@@ -276,19 +276,19 @@ class Baseline:
             return ""
         left = _open_files() - self._open
         if left:
-            gc.collect()  # what nobody holds any more is closed by that
+            gc.collect()  # closes files that are no longer referenced
             left = _open_files() - self._open
         return "it left a file open" if left else ""
 
     def settle(self) -> None:
-        """Take what is open now for the worker's own: loading a handler may open files for good."""
+        """Count what is open now as the worker's own: loading a handler may open files for good."""
         self._open = _open_files()
         self._path = list(sys.path)
         self._environment = _environment()
         self._signals = _signal_handlers()
 
     def settle_limits(self) -> None:
-        """Take the limits that hold now for the process's own."""
+        """Count the limits that hold now as the process's own."""
         self._limits = _limits()
 
 
@@ -301,18 +301,18 @@ def _limits() -> list[tuple[int, int]]:
 
 
 def _set_signal(number: int, before: Any) -> None:
-    if before is not None:  # none: set by C code, which Python cannot set again
+    if before is not None:  # None: set by C code; Python cannot set it again
         signal.signal(number, before)
 
 
 def _environment() -> dict[bytes, bytes]:
-    return dict(os.environb._data)  # type: ignore[attr-defined]  # noqa: SLF001 - else every name is decoded and encoded
+    return dict(os.environb._data)  # type: ignore[attr-defined]  # noqa: SLF001 - otherwise every name is decoded and encoded
 
 
 def _count_open() -> int:
-    """How many descriptors are open, as `_open_files` lists them, in a tenth of the time.
+    """The number of open descriptors, as `_open_files` lists them, in a tenth of the time.
 
-    0 where the system does not count them, as Linux does from 6.2 on.
+    0 where the system does not count them; Linux does from 6.2 on.
     """
     try:
         number = os.stat("/proc/self/fd").st_size  # noqa: PTH116 - after every attempt
@@ -322,5 +322,5 @@ def _count_open() -> int:
 
 
 def _open_files() -> frozenset[str]:
-    """The numbers of the open descriptors, and that of the look itself, which is always the lowest free one."""
+    """The numbers of the open descriptors, with the listing's own, which is always the lowest free one."""
     return frozenset(os.listdir(_OPEN)) if _OPEN else frozenset()  # noqa: PTH208 - after every attempt

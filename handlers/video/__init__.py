@@ -1,1 +1,1 @@
-"""Videos: what all their types read with, and each type."""
+"""Videos: the task types, and the reading that they share."""

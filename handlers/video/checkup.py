@@ -1,4 +1,4 @@
-"""What `doctor` says of FFmpeg on this machine: the library, and the program."""
+"""The findings of `doctor` about FFmpeg on this machine: the library and the program."""
 
 from collections.abc import Iterator
 

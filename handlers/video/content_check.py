@@ -1,4 +1,4 @@
-"""Whether a film or a sound file holds all that its original holds. Both are decoded from end to end."""
+"""Checks that a film or sound file holds all that its original holds. Both are decoded from end to end."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -16,13 +16,13 @@ from .frames import SILENT
 from .opening import as_fraction, is_input_fault, recovering, tolerant
 
 _SLACK = 0.5
-"""Seconds that a track may be shorter. Encoders of sound add and cut some at both ends."""
+"""Seconds that a track may be shorter. Sound encoders add and cut some at both ends."""
 _FEW = 2
 """Pictures that may be missing at the ends."""
 
 
 class Content(msgspec.Struct):
-    """What was found in a file."""
+    """The content found in a file."""
 
     pictures: int = 0
     picture_seconds: float = 0.0
@@ -34,28 +34,29 @@ class Content(msgspec.Struct):
     bad: int = 0
     """Packets that cannot be decoded."""
     doubtful: bool = False
-    """Something cannot be decoded, and several threads tell too little of it: the file is to be read again, by one."""
+    """Something could not be decoded, and several threads report too little about it: one thread must read the file
+    again."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What of the original has to be in the result."""
+    """The parts of the original that the result must have."""
 
     seconds: float
-    """How long it has to be."""
+    """How long it must be."""
     pictures: bool = False
-    """Whether each picture; else only as many seconds of them."""
+    """Whether every picture is needed; otherwise only pictures for as many seconds."""
     sounds: bool = True
-    """Whether each sound track; else one of them."""
+    """Whether every sound track is needed; otherwise one of them."""
     silent: bool = False
-    """No sound at all is wanted."""
+    """Whether the result must have no sound."""
     beside: tuple[Literal["subtitles", "attachments", "covers"], ...] = ()
-    """What else."""
+    """Other parts that it must have."""
 
 
 def content_of(container: InputContainer, tick: Callable[[float], None], threads: int = 0) -> Content:
     """Decode everything. `tick` is called with the seconds that were read; it may raise.
 
-    `threads`: of the picture; 0: as many as there are CPUs.
+    `threads`: for the picture; 0: as many as there are CPUs.
     """
     found = Content()
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic][:1]
@@ -91,7 +92,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
             if stream.type == "video":
                 found.pictures += 1
                 if frame.pts is not None:
-                    moment = frame.pts * as_fraction(stream.time_base)  # PyAV 18 gives the last frames another one
+                    moment = frame.pts * as_fraction(stream.time_base)  # PyAV 18: the last frames have another
                     awaited.discard(moment)
                     first = moment if first is None else min(first, moment)
                     last = moment if last is None else max(last, moment)
@@ -111,7 +112,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
 
 
 def _what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
-    """In words, what of the original is not in the result; empty where nothing is.
+    """Say what the result lacks of the original; empty if nothing.
 
     Raises:
         Unusable: the result itself cannot be decoded.
@@ -149,7 +150,7 @@ def _what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
 def compare_contents(
     original: Path, result: Path, opener: Callable[[Path], Any], wanted: Wanted, tick: Callable[[str, float], None]
 ) -> str:
-    """Decode both, and say what is missing. `tick`: which of them is read, and how far it is."""
+    """Decode both, and say what is missing. `tick` gets the name of the file that is read, and the seconds done."""
     made = _content_in(result, opener, lambda seconds: tick("result", seconds))
     read = _content_in(original, opener, lambda seconds: tick("original", seconds))
     return _what_is_missing(read, made, wanted)

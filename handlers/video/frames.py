@@ -1,4 +1,4 @@
-"""The decoded frames of a source: all in order, its keyframes only, or those at chosen moments."""
+"""The decoded frames of a source: all in order, only its keyframes, or those at chosen moments."""
 
 from bisect import bisect_right
 from collections import deque
@@ -19,37 +19,37 @@ from .opening import is_input_fault, open_input, packets_of, picture_stream, rec
 from .source import VideoSource
 
 _STEP_BACK = 5
-"""Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""
+"""Seconds, doubled each time. Near the end of a transport stream a seek may find no frame at all."""
 _TOLERATED = 50
-"""Undecodable packets and missing frames that are always tolerated; beyond that, one in four."""
+"""Undecodable packets and missing frames that are always tolerated; above that, one in four."""
 SILENT = ("av1", "hevc")
-"""Codecs with a frame in each packet, of which decoders leave out what they cannot decode without a word."""
+"""Codecs with a frame in each packet whose decoders silently skip the frames that they cannot decode."""
 LONGEST_JUMP = 1.0
-"""Seconds. Times that jump back by more belong to another piece of film."""
+"""Seconds. Frames whose times jump back by more belong to another piece of film."""
 GIVE_TIMES = "give them times that rise, as `ffmpeg -i IN.ts -c copy OUT.mkv` does with a ts, and take that"
-"""What helps where they do."""
+"""The remedy for such times."""
 _GAP = 1.5
-"""Frames from one to the next, from which on one is missing."""
+"""Distance between two frames, in frame times, from which on a frame is missing."""
 _MOST_THREADS = 16
-"""By which FFmpeg decodes of itself. So many frames may be lost at the end."""
+"""The most threads that FFmpeg uses by default. This many frames may be lost at the end."""
 
 
 class UndecodableError(ValueError):
-    """Too much of the video cannot be decoded, or is missing, for the rest to be of use; the text says why."""
+    """Too much of the video cannot be decoded, or is missing, for the rest to be useful; the text says why."""
 
 
 class _OneThreadError(Exception):
-    """Something cannot be decoded. Several threads tell it packets later, and lose what follows at the end."""
+    """Something cannot be decoded. Several threads report it packets later, and lose what follows at the end."""
 
 
 class DecodePass:
-    """One way through a source: by how many threads it is decoded, and what of it could not be decoded.
+    """One pass through a source: the number of decoding threads, and what could not be decoded.
 
     Args:
-        threads: 0: as many as there are CPUs. From the first packet on that cannot be decoded it is one.
+        threads: 0: as many as there are CPUs. From the first undecodable packet on it is one.
         before: how many frames lie before the place where it begins. They count as decoded.
-        tick: called for each frame, also for those that are skipped; it may raise to end the search.
-        until: the last moment that is wanted; what lies behind it does not count. None: all is.
+        tick: called for each frame, also for skipped ones; it may raise to end the search.
+        until: the last moment that is wanted; packets after it do not count. None: all are wanted.
     """
 
     def __init__(
@@ -64,25 +64,25 @@ class DecodePass:
         self._before = before
         self._until = until
         self.late = 0
-        """Frames that were left out, because their times jump back as in files that were joined or are damaged."""
+        """Frames that were left out because their times jump back, as in joined or damaged files."""
         self.begin()
 
     def begin(self, since: int | None = None, good: int = 0) -> None:
-        """Count what is later than `since`, behind so many: a way that a seek led to the wrong place does not count."""
+        """Count anew: packets later than `since`, on top of `good` ones. A wrong seek's packets do not count."""
         self._since = since
         self.refused: set[int] = set()
-        """The moments of packets that the decoder refused, or left out."""
+        """The moments of packets that the decoder refused or skipped."""
         self.good = good
         """Packets that were decoded."""
         self.bad = 0
-        """Packets that the decoder refused, or left out."""
+        """Number of packets that the decoder refused or skipped."""
 
     def arrive(self) -> None:
-        """From here on all counts: a packet that is damaged may say a time that is over."""
+        """Count every packet from now on: a damaged one may state an earlier time."""
         self._since = None
 
     def take(self, moment: int | None) -> None:
-        """Count a packet that the decoder took."""
+        """Count a packet that the decoder accepted."""
         self.good += self._counts(moment)
 
     def _counts(self, moment: int | None) -> bool:
@@ -91,7 +91,7 @@ class DecodePass:
         return (self._since is None or moment > self._since) and (self._until is None or moment <= self._until)
 
     def refuse(self, name: str, decoder: str, error: FFmpegError, moment: int | None) -> None:
-        """Count a packet that the decoder refused. Raises UndecodableError when they are too many."""
+        """Count a packet that the decoder refused. Raises UndecodableError if there are too many."""
         if moment in self.refused or not self._counts(moment):
             return
         if moment is not None:
@@ -101,7 +101,7 @@ class DecodePass:
             raise undecodable(name, decoder, self.bad, self.good, f" ({error_text(error)})") from error
 
     def leave_out(self, name: str, decoder: str, moment: int) -> None:
-        """Count a packet that the decoder took, and made nothing of. Raises UndecodableError when they are too many."""
+        """Count a packet that the decoder accepted but skipped. Raises UndecodableError if there are too many."""
         if moment in self.refused or not self._counts(moment):
             return
         self.refused.add(moment)
@@ -111,7 +111,7 @@ class DecodePass:
 
 
 def undecodable(name: str, decoder: str, bad: int, good: int, said: str = "") -> UndecodableError:
-    """Says of how many packets how many were refused."""
+    """The error that says how many packets were refused, and of how many."""
     return UndecodableError(
         f"{name}: of {counted(bad + good, 'packet')} the decoder {decoder} refused {bad}, and nothing says whether "
         f"they are damaged, encrypted or of a kind that it does not know{said}"
@@ -119,17 +119,17 @@ def undecodable(name: str, decoder: str, bad: int, good: int, said: str = "") ->
 
 
 def beyond_use(bad: float, good: float) -> bool:
-    """Whether too many frames are bad or missing for the rest to be of use."""
+    """Whether too many frames are bad or missing for the rest to be useful."""
     return bad > _TOLERATED + good // 4
 
 
 def frames_after(
     source: VideoSource, moment: int | None, reading: DecodePass | None = None
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """All frames later than `moment`, or from the start, each with its own moment, strictly rising.
+    """Yield all frames later than `moment`, or from the start, each with its own moment, strictly rising.
 
     The same frames come out whether the source is read in one go or from anywhere. A seek is trusted only if it yields
-    a frame at or before `moment`, or the keyframe right after it; otherwise it is tried again from further back.
+    a frame at or before `moment`, or the keyframe right after it; otherwise the next seek goes further back.
 
     Raises:
         UndecodableError: too many packets cannot be decoded.
@@ -142,7 +142,7 @@ def frames_after(
             yield found, frame
     except _OneThreadError:
         reading.threads = 1
-        yield from _frames_after(source, moment, reading, came)  # several have counted nothing as refused
+        yield from _frames_after(source, moment, reading, came)  # several threads count no packet as refused
 
 
 def _frames_after(
@@ -164,14 +164,14 @@ def _frames_after(
             if moment is None or found > moment:
                 yield found, frame
             else:
-                reading.late = late  # what is left out up to there was counted before
+                reading.late = late  # frames left out up to there were counted before
         if reached:
             return
 
 
 def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | None]:
     if moment is not None:
-        # What a keyframe shows depends on nothing before it; only a deinterlacer wants the frame before.
+        # A keyframe depends on nothing before it; only a deinterlacer needs the frame before.
         if not source.deinterlace and source.keyframes[bisect_right(source.keyframes, moment) :][:1] == (moment + 1,):
             yield moment + 1
         back = 0
@@ -189,7 +189,7 @@ def _prepared(source: VideoSource, target: int | None, reading: DecodePass) -> I
 def _rising(
     frames: Iterator[tuple[int, VideoFrame]], far: int, reading: DecodePass
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Leave out frames whose moments repeat or jump back, as those of damaged files do. A jump by `far` is counted."""
+    """Leave out frames whose moments repeat or jump back, as in damaged files. A jump by more than `far` is counted."""
     last: int | None = None
     late = 0
     for moment, frame in frames:
@@ -213,12 +213,12 @@ def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Ite
         for frame in _tolerant(source, stream, awaited.of(packets), reading):
             moment = _moment(source, frame)
             if moment is None and source.clock == "dts" and last is not None:
-                # The last frames come out when no packet is left to lend them its time.
+                # The last frames come out when no packet is left to give them its time.
                 moment = last + max(1, round(1 / (source.rate * source.time_base)))
             if moment is not None:
                 last = moment
                 left_out = awaited.missing_before(moment)
-                if left_out and reading.threads != 1:  # one alone may decode some of them
+                if left_out and reading.threads != 1:  # a single thread may decode some of them
                     raise _OneThreadError
                 for missing in left_out:
                     reading.leave_out(source.path.name, source.codec, missing)
@@ -231,17 +231,17 @@ def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Ite
 
 
 class _Awaited:
-    """The moments of packets of which no frame has come out yet."""
+    """The moments of packets whose frame has not come out yet."""
 
     def __init__(self, source: VideoSource) -> None:
         self.is_silent = source.codec in SILENT and source.clock == "pts"
-        """Whether what has no frame in the end was left out."""
+        """Whether a packet that never yields a frame was skipped by the decoder."""
         self._source = source
         self._moments: list[int] = []
         self._last: int | None = None
 
     def of(self, packets: Iterator["av.Packet[VideoStream]"]) -> Iterator["av.Packet[VideoStream]"]:
-        """The same packets; as each is given away, its frame is awaited."""
+        """Yield the same packets, and wait for the frame of each."""
         for packet in packets:
             moment = _moment(self._source, packet)
             if moment is not None and not packet.is_discard:
@@ -249,19 +249,19 @@ class _Awaited:
             yield packet
 
     def missing_before(self, moment: int) -> list[int]:
-        """What a silent decoder has left out between the frame before and the one of this moment."""
+        """The moments that a silent decoder has skipped between the last frame and the one at `moment`."""
         last, self._last = self._last, moment
         passed = []
         while self._moments and self._moments[0] <= moment:
             passed.append(heappop(self._moments))
         if last is None or not self.is_silent:
             return []
-        # A packet may have a hidden picture, which leaves no gap.
+        # A packet may hold a hidden picture, which leaves no gap.
         gap = (moment - last) * self._source.time_base * self._source.rate > _GAP
         return [each for each in passed if last < each < moment] if gap else []
 
     def rest(self) -> list[int]:
-        """What is still awaited behind the last frame."""
+        """The moments still waited for after the last frame."""
         return [each for each in self._moments if self._last is None or each > self._last]
 
 
@@ -274,13 +274,13 @@ def _tolerant(
     source: VideoSource, stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], reading: DecodePass
 ) -> Iterator[VideoFrame]:
     """Decode, and tolerate some damage."""
-    decoder = stream.codec_context.codec.name  # it is lost with PyAV 19 where it cannot be begun
+    decoder = stream.codec_context.codec.name  # PyAV 19 loses it if the decoder cannot be opened
     decode = recovering(stream)
     for packet in chain(packets, [None]):
         try:
             frames = decode(packet)
         except av.error.FFmpegError as error:
-            if reading.threads != 1:  # it may mean another packet, and dav1d then says that there is no memory
+            if reading.threads != 1:  # it may concern another packet, and dav1d reports a lack of memory
                 raise _OneThreadError from error
             if not is_input_fault(error):
                 raise
@@ -298,14 +298,14 @@ _LEAST_WIDTH, _LEAST_HEIGHT = 3, 4
 
 
 def has_fields(width: int, height: int) -> bool:
-    """Whether a picture is large enough to be made of two; the filter refuses smaller ones."""
+    """Whether a picture is large enough to consist of two fields; the filter refuses smaller ones."""
     return width >= _LEAST_WIDTH and height >= _LEAST_HEIGHT
 
 
 def deinterlaced(frames: Iterator[tuple[int, VideoFrame]], time_base: Fraction) -> Iterator[tuple[int, VideoFrame]]:
-    """One whole picture for each frame, with the frame's own moment.
+    """Yield one whole picture for each frame, with the frame's own moment.
 
-    A picture is made of its frame, the one before and the one after. So it is the same wherever reading began, if one
+    A picture is made from its frame and the frames before and after. So it is the same wherever reading began, if one
     frame before it was read.
     """
     moments: deque[int] = deque()
@@ -326,7 +326,7 @@ def deinterlaced(frames: Iterator[tuple[int, VideoFrame]], time_base: Fraction) 
 
 
 def _graph(frame: VideoFrame, time_base: Fraction) -> Graph:
-    """`send_frame` gives as many pictures as frames. `deint=all`, because the frames' own flags may be missing."""
+    """Make the filter. `send_frame` gives one picture per frame. `deint=all`, because frames may lack their flags."""
     graph = Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)
     graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")).configure()
@@ -352,7 +352,7 @@ def _ready(graph: Graph, moments: deque[int]) -> Iterator[tuple[int, VideoFrame]
 
 
 def keyframes_of(source: VideoSource) -> Iterator[tuple[int, VideoFrame]]:
-    """All keyframes that can be decoded, with their moments, strictly rising."""
+    """Yield all keyframes that can be decoded, with their moments, strictly rising."""
     last: int | None = None
     try:
         for last, frame in _keyframes(source, 0):
@@ -386,7 +386,7 @@ def _keyframes(source: VideoSource, threads: int) -> Iterator[tuple[int, VideoFr
                     last = moment
                     awaited.missing_before(moment)
                     yield moment, frame
-        if threads != 1 and 0 < len(awaited.rest()) <= _MOST_THREADS:  # of more, the decoder takes no notice
+        if threads != 1 and 0 < len(awaited.rest()) <= _MOST_THREADS:  # more is no loss by threads
             raise _OneThreadError
 
 
@@ -394,7 +394,8 @@ def _keyframes(source: VideoSource, threads: int) -> Iterator[tuple[int, VideoFr
 
 
 _WORTH_A_SEEK = 5.0
-"""In a file without an index, a frame that is this many seconds ahead is reached by a seek instead of by reading on."""
+"""Seconds. In a file without an index, a frame farther ahead than this is reached by a seek instead of by reading
+on."""
 _LAST_STEP = 2.0
 """Seconds before the end; doubled until a frame is found."""
 
@@ -402,10 +403,10 @@ _LAST_STEP = 2.0
 def pick_frames(
     source: VideoSource, moments: Sequence[int], tick: Callable[[], None]
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """For each of the rising `moments`, find the first frame at or after it, or the last frame of all.
+    """For each of the rising `moments`, find the first frame at or after it, or else the last frame.
 
-    Yields one frame each, with its own moment; the same frame may come twice. If the source turns out to have no frame
-    at all, it yields nothing. `tick` is called for each frame that is decoded; it may raise.
+    Yields one frame each, with its own moment; the same frame may come twice. If the source turns out to have no frame,
+    it yields nothing. `tick` is called for each decoded frame; it may raise.
     """
     frames: Iterator[tuple[int, VideoFrame]] = iter(())
     reading = DecodePass(tick=tick)
@@ -421,19 +422,19 @@ def pick_frames(
 
 
 def spread(source: VideoSource, count: int) -> list[int]:
-    """Divide the video into `count` equal shares, and take the moment in the middle of each."""
+    """Divide the video into `count` equal shares, and return the middle moment of each."""
     return [source.start + (source.end - source.start) * (2 * number + 1) // (2 * count) for number in range(count)]
 
 
 def _jump_pays(source: VideoSource, here: int, there: int) -> bool:
-    """Whether a seek would land ahead of where reading has come."""
+    """Whether a seek would land ahead of the current place."""
     if not source.keyframes:
         return (there - here) * source.time_base > _WORTH_A_SEEK
     return bisect_right(source.keyframes, there) > bisect_right(source.keyframes, here)
 
 
 def _last(source: VideoSource, moment: int, reading: DecodePass) -> tuple[int, VideoFrame] | None:
-    """The last frame before `moment`, for a file that ends before it says it does."""
+    """The last frame before `moment`, for a file that ends before its stated end."""
     back = max(1, int(_LAST_STEP / source.time_base))
     while True:
         start = moment - back

@@ -1,4 +1,4 @@
-"""How bright a film of high dynamic range is, and what its frames say about it."""
+"""The brightness of a film of high dynamic range, and what its frames state about it."""
 
 import struct
 from typing import Any
@@ -9,7 +9,7 @@ PQ, HLG = 16, 18
 """FFmpeg's numbers of the two transfers of high dynamic range."""
 HDR = frozenset({PQ, HLG})
 _USUAL_PEAK = 1000.0
-"""cd/m², of a film that does not say how bright it gets, and of the display that HLG is meant for."""
+"""cd/m²: the peak of a film that states none, and of the display that HLG is meant for."""
 _DYNAMIC = {
     "DYNAMIC_HDR_PLUS": "HDR10+",
     "DYNAMIC_HDR_VIVID": "HDR Vivid",
@@ -22,26 +22,26 @@ class Mastering(msgspec.Struct, frozen=True, kw_only=True):
     """The display that a film was made on."""
 
     primaries: tuple[tuple[float, float], ...] = ()
-    """x and y of red, green, blue and white; empty: not said."""
+    """x and y of red, green, blue and white; empty: not stated."""
     darkest: float = 0.0
     """cd/m²."""
     brightest: float = 0.0
-    """cd/m²; 0: not said."""
+    """cd/m²; 0: not stated."""
 
 
 class Light(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first frame says about light."""
+    """The facts that the first frame states about light."""
 
     mastering: Mastering | None = None
     brightest_pixel: int = 0
-    """cd/m² (MaxCLL); 0: not said."""
+    """cd/m² (MaxCLL); 0: not stated."""
     brightest_average: int = 0
-    """cd/m², of a whole frame (MaxFALL); 0: not said."""
+    """cd/m², of a whole frame (MaxFALL); 0: not stated."""
     dynamic: tuple[str, ...] = ()
-    """Names of formats that have a word for each scene."""
+    """Names of formats with metadata for each scene."""
 
     def peak(self, transfer: int) -> float:
-        """Light of the brightest pixels, in cd/m²."""
+        """Brightness of the brightest pixels, in cd/m²."""
         if transfer == HLG:
             return _USUAL_PEAK
         return self.brightest_pixel or (self.mastering.brightest if self.mastering else 0.0) or _USUAL_PEAK
@@ -60,7 +60,7 @@ def light_of(side_data: Any) -> Light:
 
 
 def _mastering(raw: bytes) -> Mastering | None:
-    """FFmpeg's AVMasteringDisplayMetadata: ten fractions, and whether the colours and the light are known."""
+    """Read FFmpeg's AVMasteringDisplayMetadata: ten fractions, and whether colours and light are known."""
     *parts, has_primaries, has_light = struct.unpack_from("=22i", raw)
     numbers = [top / bottom if bottom else 0.0 for top, bottom in zip(parts[::2], parts[1::2], strict=True)]
     if not has_primaries and not has_light:

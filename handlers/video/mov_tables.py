@@ -1,4 +1,4 @@
-"""When the keyframes of an mp4 or mov are shown: the index that FFmpeg makes of it has when they are decoded."""
+"""The display times of an mp4's or mov's keyframes: FFmpeg's index has only their decoding times."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,15 @@ from typing import BinaryIO
 _BOX = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
 _LARGEST_TABLE = 64 * 2**20
-"""Bytes: enough for days of film, with eight for each frame."""
+"""Bytes: enough for days of film, at eight per frame."""
 _MOST_BOXES = 20_000
-"""Boxes of a file that are looked at: it may be made of nothing else."""
+"""Boxes of a file that are read at most: a file may consist of nothing else."""
 
 
 def keyframe_leads(path: Path, track: int) -> list[int]:
-    """How far the decoding of each keyframe runs ahead of the moment it is shown, in units of the track's clock.
+    """How far each keyframe is decoded before it is shown, in units of the track's clock.
 
-    Where groups of pictures are open it is not the same for all. Empty where the file's tables do not tell.
+    With open groups of pictures this differs between keyframes. Empty if the file's tables do not say.
 
     Args:
         path: an mp4 or mov.
@@ -33,9 +33,10 @@ def _numbers(table: bytes) -> Iterator[int]:
 
 
 def _leads(numbers: Iterable[int], offsets: bytes) -> list[int]:
-    """Of the samples with these numbers, which rise from 1 on, by a table of how many samples have which lead.
+    """The leads of the samples with these numbers (rising from 1), by a table of pairs: number of samples, lead.
 
-    The table is read along with them: a long film has millions of entries, and a list of them takes 20 times its bytes.
+    The table is read along with the numbers: a long film has millions of entries, and a list would take 20 times as
+    much.
     """
     runs = struct.iter_unpack(">Ii", offsets)
     leads: list[int] = []
@@ -63,7 +64,7 @@ class _Boxes:
     def tables(self, track: int) -> tuple[bytes, bytes, bytes]:
         """The entries of a track's `stss` and `stps`, its keyframes, and of `ctts`, the leads of its samples.
 
-        In `stps` QuickTime has the keyframes of open groups of MPEG-2. Tables that are not there have no entries.
+        In `stps` QuickTime lists the keyframes of MPEG-2's open groups. Missing tables have no entries.
         """
         for trak in self._inside(range(self._file.seek(0, 2)), b"moov", b"trak"):
             if track in map(self._track, self._inside(trak, b"tkhd")):
@@ -73,7 +74,7 @@ class _Boxes:
         return b"", b"", b""
 
     def _track(self, tkhd: range) -> int:
-        """The number of a track by its header, whose times are longer in its version 1."""
+        """The number of a track by its header, which has longer times in version 1."""
         head = self._read(tkhd.start, 24)
         at = 20 if head[:1] == b"\1" else 12
         return int.from_bytes(head[at : at + 4])
@@ -86,7 +87,7 @@ class _Boxes:
         return b""
 
     def _inside(self, whole: range, *kinds: bytes) -> Iterator[range]:
-        """Where the contents are of all boxes of the last kind, in those of the kinds before, in a part of the file."""
+        """The contents' ranges of all boxes of the last kind, nested in those of the kinds before, within `whole`."""
         kind, *rest = kinds
         at = whole.start
         while at + _BOX.size <= whole.stop and self._left:

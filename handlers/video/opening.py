@@ -1,4 +1,4 @@
-"""How a file is opened as a video: which formats are read at all, and which faults are the file's own."""
+"""Opens files as videos: the formats that are read at all, and the faults that are the file's own."""
 
 import errno
 import os
@@ -21,25 +21,25 @@ from ..media.tag_text import plain_text
 
 
 class UnusableInputError(Unusable):
-    """The file is not a video, or has nothing in it that can be shown."""
+    """The file is not a video, or holds nothing that can be shown."""
 
 
 FILM_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,mpeg,ogg,flv,gif"
-"""The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
+"""The formats that are opened. Playlists are excluded: they could name other files on this machine."""
 _READ = "mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, ogg, flv, gif"
-"""The same formats, as people know them."""
+"""The same formats, under the names that people use."""
 
 MAX_SIDE = 16384
 MAX_FRAME_PIXELS = 8192 * 8192
-"""Larger pictures are refused, by the header and by the decoder: a frame takes 1.5 bytes a pixel and more."""
+"""Larger pictures are refused, by the header and by the decoder: a frame takes at least 1.5 bytes per pixel."""
 _PIXELS_AT_ONCE = 16 * 3840 * 2160
 """Pixels of all frames that are decoded in parallel. FFmpeg itself only considers the number of processors."""
 ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 """PyAV 18 refuses titles that are not UTF-8 unless this is given; PyAV 19 does not."""
 _NO_TIME = ("creation_time", "1970-01-01T00:00:00.000000Z")
-"""FFmpeg 9 tells it of a wmv or wma in which FFmpeg has written no time."""
+"""FFmpeg 9 reports this for a wmv or wma that FFmpeg wrote without a time."""
 _CONFINED = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
-"""Also for what we have written: a segment may be of another node."""
+"""Also for files that we wrote: a segment may be from another node."""
 
 _Track = TypeVar("_Track", VideoStream, AudioStream)
 _Item = TypeVar("_Item")
@@ -47,26 +47,26 @@ _Made = TypeVar("_Made")
 
 
 def open_input(path: Path) -> InputContainer:
-    """Open a file as a video, confined to itself. Raises as `open_confined` does."""
+    """Open a file as a video, without access to other files. Raises as `open_confined` does."""
     refusal = f"{path.name} is not a video in a format that is read here ({_READ})"
     return open_confined(path, FILM_FORMATS, refusal, UnusableInputError)
 
 
 def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusable] = Unusable) -> InputContainer:
-    """Open a file in one of the formats; it can name no other file, and no address.
+    """Open a file in one of the formats; it cannot refer to other files or addresses.
 
     Args:
         path: the file.
-        formats: FFmpeg's names of those that are opened.
-        refusal: what to say of a file in none of them.
-        unusable: what to raise then.
+        formats: FFmpeg's names of the allowed formats.
+        refusal: the message for a file in none of them.
+        unusable: the error to raise then.
 
     Raises:
         Unusable: it is empty, or in none of the formats.
         OSError: it cannot be read.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": formats}
-    with path.open("rb"):  # an error of the system is not to be taken for one of FFmpeg about the content
+    with path.open("rb"):  # the system's error must not count as FFmpeg's, about the content
         pass
     refuse_empty(path)
     try:
@@ -85,23 +85,23 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
 
 
 def _once(name: str, value: str) -> str:
-    """A time of which a file tells twice, once. FFmpeg 9 puts both into one tag, which it cannot read again."""
+    """Keep one of two creation times. FFmpeg 9 joins both in one tag, which it cannot read again."""
     return value.partition(";")[0] if name == "creation_time" else value
 
 
 def open_result(path: Path) -> InputContainer:
     """Open a file of our own for its packets, tags or length.
 
-    FFmpeg would decode a picture, which takes longer than all else, to know more of the track than is needed then.
+    Without `skip_frame`, FFmpeg would decode a picture for facts that are not needed, which takes longer than all else.
     """
     return av.open(str(path), options={**_CONFINED, "skip_frame": "all"})
 
 
 def open_as_template(path: Path) -> InputContainer:
-    """Open a film that was read before, or a part of one, to write tracks of sound like its own.
+    """Open a film that was read before, or a part of one, to write sound tracks like its own.
 
-    FFmpeg 9 counts what an edit list hides of the sound to the lead of the codec, and hides as much of what is written
-    into Matroska.
+    FFmpeg 9 adds the sound that an edit list hides to the codec's delay, and hides as much of what is written into
+    Matroska.
     """
     options = {**_CONFINED, "ignore_editlist": "1"}
     opened: InputContainer = av.open(str(path.absolute()), "r", options=options, **ANY_METADATA)
@@ -109,7 +109,7 @@ def open_as_template(path: Path) -> InputContainer:
 
 
 def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
-    """Why the file cannot be opened. FFmpeg answers EINVAL for a format that is not in the list."""
+    """Say why the file cannot be opened. FFmpeg returns EINVAL for a format that is not in the list."""
     if isinstance(error, av.error.ArgumentError):
         return refusal
     if missing := lacking_bytes(path):
@@ -118,12 +118,12 @@ def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
 
 
 def is_input_fault(error: av.error.FFmpegError) -> bool:
-    """Whether the file's content is at fault and not the machine. Some readers say EPERM for a damaged file."""
+    """Whether the file's content is at fault, not the machine. Some readers report EPERM for a damaged file."""
     return not isinstance(error, OSError | MemoryError) or error.errno == errno.EPERM
 
 
 def write_packet(output: OutputContainer, packet: "av.Packet[Any]") -> bool:
-    """Write one packet; false for one that is too damaged to be understood."""
+    """Write one packet. False if it is too damaged to be understood."""
     try:
         output.mux(packet)
     except av.error.FFmpegError as error:
@@ -134,7 +134,7 @@ def write_packet(output: OutputContainer, packet: "av.Packet[Any]") -> bool:
 
 
 def picture_stream(container: InputContainer, name: str, threads: int = 0) -> VideoStream:
-    """The moving picture of a file, to be decoded by so many threads; 0: by as many as there are CPUs.
+    """The moving picture of a file, to be decoded by `threads` threads; 0: as many as there are CPUs.
 
     Raises:
         UnusableInputError: there is none, its codec is unknown, or it is too large.
@@ -151,10 +151,10 @@ def picture_stream(container: InputContainer, name: str, threads: int = 0) -> Vi
             f"{name} is {context.width}x{context.height}: too large, "
             f"at most {MAX_FRAME_PIXELS} pixels and {MAX_SIDE} to a side"
         )
-    context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # a stream may grow behind its header
+    context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # a stream may grow after its header
     stream.thread_type = "AUTO"
     at_once = max(1, _PIXELS_AT_ONCE // (context.width * context.height))
-    if at_once < (threads or os.cpu_count() or 1):  # each thread decodes a frame of its own
+    if at_once < (threads or os.cpu_count() or 1):  # each thread decodes its own frame
         context.thread_count = at_once
     elif threads:
         context.thread_count = threads
@@ -162,9 +162,9 @@ def picture_stream(container: InputContainer, name: str, threads: int = 0) -> Vi
 
 
 def packets_of(container: InputContainer, stream: _Track, *, from_key: bool = False) -> Iterator["av.Packet[_Track]"]:
-    """Packets to decode, without empty ones; with `from_key`, from the first keyframe on.
+    """Yield packets to decode, without empty ones; with `from_key`, from the first keyframe on.
 
-    A read error that is the file's own ends them as the end of the file would.
+    A read error caused by the file ends them like the end of the file.
     """
     for packet in tolerant(container.demux(stream)):
         from_key = from_key and not packet.is_keyframe
@@ -173,9 +173,9 @@ def packets_of(container: InputContainer, stream: _Track, *, from_key: bool = Fa
 
 
 def lasting(packets: Iterator["av.Packet[AudioStream]"]) -> Iterator["av.Packet[AudioStream]"]:
-    """The packets to copy, where one of no length has that of the one before.
+    """Yield packets to copy; a packet without a duration gets that of the one before.
 
-    The last one of a mov often has none. FFmpeg 9 does not show it where it ends with its track.
+    The last packet of a mov often has none. FFmpeg 9 does not show it if it ends with its track.
     """
     usual = 0
     for packet in packets:
@@ -185,10 +185,10 @@ def lasting(packets: Iterator["av.Packet[AudioStream]"]) -> Iterator["av.Packet[
 
 
 def tolerant(packets: Iterator[_Item]) -> Iterator[_Item]:
-    """The packets up to the end, or to a read error that is the file's own."""
+    """Yield the packets up to the end, or to a read error caused by the file."""
     try:
         yield from packets
-    except IndexError:  # PyAV 18, at the end of a file in which more tracks turned up on the way
+    except IndexError:  # PyAV 18, at the end of a file that gained tracks midway
         return
     except av.error.FFmpegError as error:
         if not is_input_fault(error):
@@ -196,13 +196,13 @@ def tolerant(packets: Iterator[_Item]) -> Iterator[_Item]:
 
 
 def decoded(decode: Callable[[Any], _Made], packet: "av.Packet[Any] | None") -> _Made:
-    """What the decoder makes of a packet.
+    """The frames that the decoder makes from a packet.
 
-    One that cannot be begun raises an FFmpegError each time. With PyAV 19 it loses its codec, and the second time says
-    that this is unknown.
+    A decoder that cannot be opened raises FFmpegError each time. In PyAV 19 it loses its codec, and the second time
+    raises ValueError for an unknown codec, which becomes FFmpegError here.
 
     Raises:
-        FFmpegError: it refuses the packet.
+        FFmpegError: the decoder refuses the packet.
     """
     try:
         return decode(packet)
@@ -213,9 +213,9 @@ def decoded(decode: Callable[[Any], _Made], packet: "av.Packet[Any] | None") -> 
 
 
 def recovering(stream: VideoStream | AudioStream) -> "Callable[[av.Packet[Any] | None], list[Any]]":
-    """`decoded` for a stream. Behind a packet of AV1 that was refused, the decoder is begun anew at the next keyframe.
+    """`decoded` for a stream. After a refused packet of AV1, the decoder is restarted at the next keyframe.
 
-    Else dav1d would refuse that keyframe as well, and most of what follows, to the end of the film.
+    Otherwise dav1d would refuse that keyframe, too, and most of what follows, to the end of the film.
     """
     is_upset = False
 
@@ -235,7 +235,7 @@ def recovering(stream: VideoStream | AudioStream) -> "Callable[[av.Packet[Any] |
 
 
 def left_out_note(packets: int, called: str) -> str:
-    """Says how many packets of a track the decoder refused."""
+    """A note on how many packets of a track the decoder refused."""
     return (
         f"{packets:,} {plural(packets, 'packet')} of {called} cannot be decoded and "
         f"{plural(packets, 'is', 'are')} left out"
@@ -243,7 +243,7 @@ def left_out_note(packets: int, called: str) -> str:
 
 
 def seek(container: InputContainer, stream: VideoStream | AudioStream, moment: int) -> bool:
-    """Go to the last keyframe at or before `moment`, as far as the container knows. False where it cannot seek."""
+    """Go to the last keyframe at or before `moment`, by the container's index. False if it cannot seek."""
     try:
         container.seek(moment, stream=stream)
     except av.error.FFmpegError as error:
@@ -254,5 +254,5 @@ def seek(container: InputContainer, stream: VideoStream | AudioStream, moment: i
 
 
 def as_fraction(ratio: Any) -> Fraction:
-    """A ratio of PyAV as a fraction. PyAV 19 has a type of its own for it; none becomes 0."""
+    """A ratio of PyAV as a fraction. PyAV 19 has its own type for it; None becomes 0."""
     return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)

@@ -1,4 +1,4 @@
-"""The ffmpeg program of this machine: where it is, what it can do, what to install. The service imports this."""
+"""The ffmpeg program of this machine: its place and abilities, and what to install. The service imports this."""
 
 import os
 import re
@@ -18,25 +18,25 @@ INSTALL_VMAF = (
     "ffmpeg.org links to are; that of Debian is not)"
 )
 HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
-"""The second part of FFmpeg's names of hardware encoders, one for each maker."""
+"""The second part of FFmpeg's names of hardware encoders, one per maker."""
 ENCODER_FAMILIES = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
 """Our name of a codec → the first part of FFmpeg's names of its encoders."""
 _OLDEST = (57, 28)
-"""libavutil of FFmpeg 5.1, the first with all the switches that are used. Builds from git state no other version."""
+"""libavutil of FFmpeg 5.1, the first with all the options that are used. Builds from git state no other version."""
 _TIMEOUT = 10.0
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """What the program says of itself."""
+    """The program's facts, by its own output."""
 
     path: Path
     version: str = ""
     built: str = ""
-    """All that it says of its build. Another build encodes differently."""
+    """Everything that it prints about its build. Another build encodes differently."""
     encoders: frozenset[str] = frozenset()
     filters: frozenset[str] = frozenset()
     trouble: str = ""
-    """Why it cannot be used; empty when it can."""
+    """Why it cannot be used; empty if it can."""
 
     @property
     def hardware(self) -> tuple[str, ...]:
@@ -58,13 +58,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_program() -> Path | None:
-    """The program on the search path, or none."""
+    """The program on the search path, or None."""
     found = shutil.which("ffmpeg")
     return Path(found).absolute() if found else None
 
 
 def examine_program(path: Path) -> Program:
-    """Ask the program what it is, once for each file that stands at `path`."""
+    """Ask the program for its facts, once for each file that stands at `path`."""
     try:
         status = path.stat()
     except OSError as error:
@@ -73,21 +73,21 @@ def examine_program(path: Path) -> Program:
 
 
 def program_lines() -> tuple[str, ...]:
-    """For `tasktrail types`: whether the program is here, and what it has."""
+    """Lines for `tasktrail types`: whether the program is here, and its abilities."""
     path = find_program()
     program = examine_program(path) if path else None
     return (f"ffmpeg: {program.summary() if program else 'not installed'}", f"quality by {metrics(program)}")
 
 
 def metrics(program: Program | None) -> str:
-    """The metrics that a quality can be asked by, for people."""
+    """The metrics in which a quality can be given, for people."""
     if program is not None and not program.trouble and program.measures_vmaf:
         return "xpsnr, ssim, and vmaf of this ffmpeg"
     return "xpsnr, ssim; vmaf needs an ffmpeg with libvmaf"
 
 
 def environment() -> dict[str, str]:
-    """Our environment, without the variable that makes the program write files of its own."""
+    """Our environment, without the variable that makes the program write report files."""
     return {name: value for name, value in os.environ.items() if name != "FFREPORT"}
 
 
@@ -113,7 +113,7 @@ def _examine(path: Path, _inode: int, _changed: int) -> Program:
 
 
 def ask_program(path: Path, *arguments: str) -> str:
-    """Run the program; what it prints. Raises OSError or SubprocessError."""
+    """Run the program and return its output. Raises OSError or SubprocessError."""
     done = subprocess.run(
         [str(path), "-hide_banner", "-nostdin", *arguments],
         stdin=subprocess.DEVNULL,

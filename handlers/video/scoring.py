@@ -1,4 +1,4 @@
-"""How good a frame is as a picture of its video: not black, not a flat fade, not blurred."""
+"""Scores how well a frame represents its video: not black, not a flat fade, not blurred."""
 
 from typing import TypeAlias
 
@@ -10,7 +10,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 Luma: TypeAlias = npt.NDArray[np.float32]
 
 _SIDE = 256
-"""Longest side of the copy. On a smaller one blur would not show, on a larger one noise would look like detail."""
+"""Longest side of the copy. On a smaller copy blur would not show; on a larger one noise would look like detail."""
 _WIDE_SPREAD = 64.0
 _GOOD_DETAIL = 150.0
 _MIDDLE = 118.0
@@ -18,7 +18,7 @@ _DARK, _BRIGHT = 20.0, 240.0
 
 
 class FrameScorer:
-    """Scores frames by small grey copies of them; keeps the scaler between frames."""
+    """Scores frames by small grey copies; reuses the scaler between frames."""
 
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
@@ -45,7 +45,7 @@ class FrameScorer:
 
 
 def score(luma: Luma) -> float:
-    """0 for a blank picture, up to 1 for one of full contrast, much detail and middle brightness."""
+    """0 for a blank picture, up to 1 for one with full contrast, much detail and medium brightness."""
     mean, spread = float(luma.mean()), float(luma.std())
     if not _DARK < mean < _BRIGHT and spread < _DARK:
         return 0.01 * min(1.0, spread / _WIDE_SPREAD)
@@ -55,7 +55,7 @@ def score(luma: Luma) -> float:
 
 
 def laplacian_variance(luma: Luma) -> float:
-    """How much the brightness bends from pixel to pixel; low for a blurred picture."""
+    """How strongly the brightness bends from pixel to pixel; low for a blurred picture."""
     inner = luma[1:-1, 1:-1]
     bends = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
     return float(bends.var())

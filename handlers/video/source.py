@@ -1,4 +1,4 @@
-"""What is found out about a video before any work is done: its picture, its clock, and where it really ends."""
+"""The facts about a video that are needed before any work: its picture, its clock, and its real end."""
 
 import re
 import struct
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 _KEEP_TIMES = ("mov", "matroska")
-"""Formats that keep when a picture is shown, and not only when it is decoded."""
+"""Formats that store when a picture is shown, not only when it is decoded."""
 _BROADCAST = ("mpegts", "mpeg")
-"""Formats that may be recorded from anywhere on."""
+"""Formats whose recordings may begin anywhere."""
 _HIGHEST_RATE = 1000
 _QUARTER = 90
 _SEARCHED_SIDE = 64
-"""Side of the small picture that is searched for transparency: every gif could have it, few do."""
+"""Side of the small picture that is searched for transparency: every gif could have some, few do."""
 _SOLID = 250
 
 
@@ -55,12 +55,12 @@ class Crop(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     height: int
     of_width: int
-    """Width of the whole."""
+    """Width of the whole picture."""
     of_height: int
 
 
 class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about the input's picture. Moments are integers in `time_base`."""
+    """The facts about the input's picture. Moments are integers in `time_base`."""
 
     path: Path
     width: int
@@ -68,10 +68,10 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     rotation: int
     """Degrees counter-clockwise that set the picture upright: 0, 90, 180 or 270."""
     mirrored: bool
-    """Whether top and bottom change places before that."""
+    """Whether top and bottom swap before that."""
     time_base: Fraction
     rate: Fraction
-    """Average frames a second."""
+    """Average frames per second."""
     clock: Literal["pts", "dts"]
     start: int
     end: int
@@ -79,57 +79,57 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     last_shown: int
     """Duration of the last frame."""
     missing: float
-    """Seconds behind the end that the file promises and does not hold."""
+    """Seconds after the end that the file states but does not hold."""
     jumps: bool
-    """Whether it ends with times that were there already."""
+    """Whether the file ends with times that came before."""
     lacking: int
-    """Bytes at the end, at least, that the container speaks of and that are not there."""
+    """Bytes missing at the end, at least, by what the container states."""
     unshown: float = 0.0
-    """Seconds before the first frame that have packets, of which no picture can be made: they are damaged."""
+    """Seconds before the first frame whose packets are damaged, so that no picture can be made of them."""
     keyless: float = 0.0
-    """The same of a recording that begins between two keyframes, as those of broadcasts do: that is no damage."""
+    """The same for a recording that begins between two keyframes, as broadcasts do: that is no damage."""
     keyframes: tuple[int, ...]
     """Empty if the container has no index."""
     pixel_aspect: Fraction
     colour: tuple[int, int, int]
-    """Primaries, transfer, matrix, by FFmpeg's numbers; 2 is unknown."""
+    """Primaries, transfer and matrix, by FFmpeg's numbers; 2 is unknown."""
     full_range: bool
     light: Light = Light()
-    """What it says about light, if it is of high dynamic range."""
+    """The facts that it states about light, if it has a high dynamic range."""
     sounds: tuple[TrackInfo, ...]
     """Its sound tracks."""
     beside: int
-    """Bytes, about, of what is neither picture nor sound."""
+    """Approximate bytes of all that is neither picture nor sound."""
     codec: str
-    """FFmpeg's name of it."""
+    """FFmpeg's name of the codec."""
     depth: int
-    """Bits of a colour value."""
+    """Bits per colour value."""
     transparent: bool
-    """Whether something would shine through it; seen on the first frame."""
+    """Whether the first frame has transparent parts."""
     interlaced: bool
     fine_colours: bool = False
-    """Whether it has a colour for more than every fourth pixel: 4:2:2, 4:4:4, RGB."""
+    """Whether more than every fourth pixel has its own colour: 4:2:2, 4:4:4, RGB."""
     rgb: bool = False
     """Whether its pixels are stored as red, green and blue."""
     deinterlace: bool = False
-    """Whether its frames are to be made whole as they are read."""
+    """Whether its frames must be deinterlaced when they are read."""
     squared: bool = False
-    """Whether its pixels are to be made square."""
+    """Whether its pixels must be made square."""
     crop: Crop | None = None
-    """What of its frames is wanted. `width` and `height` are those of this part."""
+    """The part of its frames that is wanted. `width` and `height` are those of this part."""
     finer: int = 1
-    """How many of `time_base` make one unit of the file's own clock."""
+    """How many units of `time_base` make one unit of the file's own clock."""
     frame_rate: Fraction | None = None
-    """How many frames a second the result has; none: each frame has its own time."""
+    """Frames per second of the result; None: each frame keeps its own time."""
 
     @property
     def shown_rate(self) -> Fraction:
-        """Frames a second of the result."""
+        """Frames per second of the result."""
         return self.frame_rate or self.rate
 
     @property
     def seconds(self) -> float:
-        """Length of the picture."""
+        """Length of the picture in seconds."""
         return max(0.0, float((self.end - self.start) * self.time_base))
 
     def moment_at(self, seconds: float) -> int:
@@ -144,7 +144,7 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
 def read_source(path: Path) -> VideoSource:
     """Read the first frames and the index, and find out what is needed to plan and to encode.
 
-    The last answer is kept, so that an attempt does not read again what its probe has read.
+    The last result is cached, so that an attempt does not repeat its probe's reading.
 
     Raises:
         UnusableInputError: it can never be converted.
@@ -158,7 +158,7 @@ def read_source(path: Path) -> VideoSource:
 def _read_source(path: Path, _state: tuple[int, ...]) -> VideoSource:
     try:
         return _look_into(path, threads=0)
-    except av.error.FFmpegError:  # several threads of dav1d say of a damaged frame that there is no memory
+    except av.error.FFmpegError:  # with several threads, dav1d reports a damaged frame as a lack of memory
         return _look_into(path, threads=1)
 
 
@@ -174,7 +174,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         stream = picture_stream(container, path.name, threads)
         if not stream.time_base:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
-        # Before reading: some formats list what they happened to pass. MPEG lists all of it, keyframe or not.
+        # Before reading: some formats list only what was passed so far. MPEG lists all of it, keyframe or not.
         marks = [] if container.format.name == "mpeg" else _marks(stream)
         timed = any(name in container.format.name for name in _KEEP_TIMES)
         context, given = stream.codec_context, list[int]()
@@ -228,15 +228,15 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
 
 
 _STORED_BITRATE = ("BPS", "BPS-eng")
-"""What mkvmerge says of a track."""
+"""The tags in which mkvmerge states a track's bit rate."""
 _SAMPLE_BITS = 16
 _TEXT_BITRATE, _PICTURES_BITRATE = 1_000, 60_000
-"""Bits a second of subtitles whose size nothing tells."""
+"""Assumed bits per second of subtitles whose size is not stated."""
 _TEXT_CODECS = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
 
 
 def _sound_info(track: AudioStream) -> TrackInfo:
-    """Without an exact word, what is not compressed or compressed without loss is taken to be of 16 bits."""
+    """The facts about a sound track. Uncompressed or lossless sound without a stated bit rate counts as 16-bit."""
     context = track.codec_context
     if context is None:
         return TrackInfo()
@@ -254,7 +254,7 @@ def _stated_bitrate(track: Any) -> int:
 
 
 def _bytes_beside(container: InputContainer) -> int:
-    """About how many bytes subtitles and attachments have."""
+    """Approximate bytes of subtitles and attachments."""
     seconds = (container.duration or 0) / av.time_base
     found = sum(len(attached.data) for attached in container.streams.attachments)
     for track in container.streams.subtitles:
@@ -288,7 +288,7 @@ _SIDE = 64
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
-    """Whether the display matrix mirrors the picture as well as turning it. The angle alone does not show that."""
+    """Whether the display matrix also mirrors the picture. The angle alone does not show that."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False
@@ -297,7 +297,7 @@ def _is_mirrored(frame: VideoFrame) -> bool:
 
 
 def has_second_picture(stream: VideoStream) -> bool:
-    """Whether VP8 or VP9 keep transparency in a picture beside the other, which is not decoded."""
+    """Whether a VP8 or VP9 track keeps its transparency in a second picture, which is not decoded."""
     return any(name.lower() == "alpha_mode" and value == "1" for name, value in stream.metadata.items())
 
 
@@ -319,26 +319,26 @@ def _rate(stream: VideoStream) -> Fraction:
 
 
 def _marks(stream: VideoStream) -> list[int]:
-    """Keyframes by the index that the file itself has."""
+    """Keyframes by the file's own index."""
     return [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
 
 
 def _matroska_marks(path: Path, start: int) -> list[int]:
-    """Matroska's index is read only by a seek, so the file is opened again for it."""
+    """Keyframes of a Matroska: only a seek reads its index, so the file is opened again."""
     with open_input(path) as container:
         stream = picture_stream(container, path.name)
         return _marks(stream) if seek(container, stream, start) else []
 
 
 def _shown_marks(marks: list[int], leads: list[int], begin: int, film: range, ahead: int | None) -> tuple[int, ...]:
-    """The keyframes that are shown.
+    """The moments of the keyframes that are shown.
 
     Args:
-        marks: their moments in the file's index, which may be those of decoding.
-        leads: how far decoding runs ahead at each, but for a constant. Without one for each it is taken to be the same.
+        marks: their moments in the file's index, which may be decoding times.
+        leads: how far decoding runs ahead at each mark, up to a constant. If some are missing, all count as equal.
         begin: the moment of the first picture, shown or not.
-        film: from the first frame on until the end.
-        ahead: how far decoding runs ahead at the first mark. None: that is the first picture.
+        film: from the first frame to the end.
+        ahead: how far decoding runs ahead at the first mark. None: the first mark is the first picture.
     """
     if not marks:
         return ()
@@ -358,14 +358,14 @@ def _hidden_lead(head: "Sequence[Packet[VideoStream]]") -> int | None:
     return None
 
 
-# --- The beginning: the first frame, and which of a frame's two times runs forward ---
+# --- The beginning: the first frame, and which of a frame's two times rises ---
 
 _SAMPLED = 60
-"""Frames. Those that are stored out of order have begun by then."""
+"""Frames. By then, frames that are stored out of order have begun."""
 
 
 def _noting(packets: "Iterator[Packet[VideoStream]]", given: list[int]) -> "Iterator[Packet[VideoStream]]":
-    """The packets; the moments of those to be shown are noted."""
+    """Yield the packets, and note the moments of those that are shown."""
     for packet in packets:
         if packet.pts is not None and not packet.is_discard:
             given.append(packet.pts)
@@ -373,13 +373,13 @@ def _noting(packets: "Iterator[Packet[VideoStream]]", given: list[int]) -> "Iter
 
 
 _LONGEST_GAP = 10
-"""Times the usual one: what is longer counts as so long. A damaged time may be of another day."""
+"""Multiple of the usual gap. Longer gaps count as this long: a damaged time may be of another day."""
 
 
 def _seconds_before(lost: Sequence[int], start: int, unit: Fraction) -> float:
-    """Seconds from the first of the lost packets to the first frame. Up to `_SLACK` or three frames is none.
+    """Seconds from the first lost packet to the first frame; 0 if at most `_SLACK` or three frames.
 
-    How long a frame is usually shown is seen by the packets: a film that does not say it has the highest rate.
+    The packets show how long a frame usually lasts: a film that states no rate has the highest one.
     """
     gaps = sorted(after - before for before, after in pairwise(sorted({*lost, start})))
     if not gaps:
@@ -390,12 +390,12 @@ def _seconds_before(lost: Sequence[int], start: int, unit: Fraction) -> float:
 
 
 class _Sample(NamedTuple):
-    """What the beginning of the video shows."""
+    """The facts that the beginning of the video shows."""
 
     first: VideoFrame | None
     clock: Literal["pts", "dts"]
     known: list[int]
-    """Moments; in front that of the first frame."""
+    """Moments; the first one is that of the first frame."""
 
 
 def _brief_sample(
@@ -403,21 +403,21 @@ def _brief_sample(
 ) -> _Sample | None:
     """Decode one frame, and read the times of packets. None if these do not prove that frames come out in order.
 
-    `frames` decodes `packets` as far as it must. `reorders`: frames are not shown in the order they are stored.
+    `frames` decodes `packets` as far as needed. `reorders`: frames are not shown in the order in which they are stored.
     """
     first = next(frames, None)
     if first is None or first.pts is None:
         return None
     moments = [packet.pts for packet in islice(packets, _SAMPLED) if not packet.is_discard]
     known = [moment for moment in moments if moment is not None]
-    # Where the order differs and times rise all the same, these are no times of presentation.
+    # If frames are reordered and the times rise all the same, they are not display times.
     if len(set(known)) < len(moments) or (reorders and _runs_forward(known)):
         return None
     return _Sample(first, "pts", [first.pts, *known])
 
 
 def _sample(frames: Iterator[VideoFrame]) -> _Sample:
-    """Decode as many frames as it takes to see which of their times runs forward."""
+    """Decode as many frames as needed to see which of their two times rises."""
     first = next(frames, None)
     stamps = [(frame.pts, frame.dts) for frame in chain([first] if first else [], islice(frames, _SAMPLED - 1))]
     clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
@@ -426,7 +426,7 @@ def _sample(frames: Iterator[VideoFrame]) -> _Sample:
 
 
 def _runs_forward(moments: Sequence[int | None]) -> bool:
-    """AVI with B-frames hands out presentation times that jump back; its decoding times then are the right ones."""
+    """Whether all moments are known and rise. An AVI with B-frames gives display times that jump back."""
     known = [moment for moment in moments if moment is not None]
     return len(known) == len(moments) > 0 and all(before < after for before, after in pairwise(known))
 
@@ -434,30 +434,30 @@ def _runs_forward(moments: Sequence[int | None]) -> bool:
 # --- The end: headers are wrong about it, and a file may have been cut ---
 
 _BACK = 2.0
-"""Seconds before the stated end from which on packets are read; doubled until there are some. In a transport stream a
-seek lands between frames, so the last one in time may lie before it."""
+"""Seconds before the stated end at which packets are read; doubled until there are some. In a transport stream a seek
+lands between frames, so the last frame in time may lie before it."""
 _SLACK = 0.25
-"""Seconds, or three frames: headers are no more exact than that."""
+"""Seconds; also three frames. Headers are no more exact than that."""
 _LATEST = 2**62
 """The latest moment that FFmpeg can seek to."""
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 class _End(NamedTuple):
-    """Where the picture ends, on its own clock."""
+    """The end of the picture, on its own clock."""
 
     end: int
     """The end of the last frame."""
     last: int
     """Duration of the last frame."""
     missing: float
-    """Seconds behind it that the file promises and does not hold: it was cut."""
+    """Seconds after it that the file states but does not hold: it was cut."""
     jumps: bool = False
-    """Whether what comes last in the file says an earlier time."""
+    """Whether the last packets of the file have earlier times."""
 
 
 class _Stated(NamedTuple):
-    """What the headers say, in seconds on the clock of the file."""
+    """The ends that the headers state, in seconds on the file's clock."""
 
     picture: float | None
     whole: float | None
@@ -465,13 +465,13 @@ class _Stated(NamedTuple):
 
 
 class _Tail(NamedTuple):
-    """What the packets near the end show."""
+    """The facts that the packets near the end show."""
 
     moment: int
     """The moment of the last frame in time."""
     lasting: int
-    """Duration of the packet that comes last in the file; 0: unknown. Where frames are stored out of order, the other
-    packets' durations are distances between decoding times."""
+    """Duration of the last packet in the file; 0: unknown. If frames are stored out of order, the durations of the
+    other packets are distances between decoding times."""
     until: float
     """Where the last packet of any track ends, in seconds."""
 
@@ -479,7 +479,7 @@ class _Tail(NamedTuple):
 def _end_of(
     container: InputContainer, stream: VideoStream, known: Sequence[int], rate: Fraction, clock: Literal["pts", "dts"]
 ) -> _End:
-    """Read the last packets, without decoding them. `known` are moments of the first frames."""
+    """Read the last packets, without decoding them. `known`: moments of the first frames."""
     unit = as_fraction(stream.time_base)
     usual = max(1, round(1 / (rate * unit)))
     stated = _stated(container, stream)
@@ -496,15 +496,15 @@ def _end_of(
     missing = stated.picture - float(end * unit) if stated.picture else (stated.whole or 0.0) - tail.until
     missing = missing if missing > max(_SLACK, 3 / float(rate)) else 0.0
     if missing and promised and container.format.name in _BROADCAST:
-        # Nobody has stated that, FFmpeg has measured it: these packets are of a piece whose times begin anew.
+        # The missing seconds are FFmpeg's measurement, not the file's statement: the times of these packets begin anew.
         return _End(promised, usual, 0.0, jumps=True)
-    if clock == "dts":  # frames come out later than that by what the decoder holds back
+    if clock == "dts":  # frames come out later, by what the decoder holds back
         return _End(max(last + usual, 0 if missing else promised or 0), usual, missing)
     return _End(end, lasting, missing)
 
 
 def _targets(first: int, stated: int | None, back: int) -> Iterator[int]:
-    """The moments at which reading may begin, one before the other; the last one is the first frame."""
+    """Yield the moments to start reading at, each earlier than the last; finally the first frame."""
     while stated is not None and stated - back > first:
         yield stated - back
         back *= 2
@@ -512,7 +512,7 @@ def _targets(first: int, stated: int | None, back: int) -> Iterator[int]:
 
 
 def _read(container: InputContainer, stream: VideoStream, clock: Literal["pts", "dts"]) -> _Tail | None:
-    """Read all packets that follow. None if no packet of the picture that is shown is among them."""
+    """Read all packets that follow. None if none of them belongs to a shown picture."""
     last: int | None = None
     lasting, until = 0, 0.0
     for packet in tolerant(container.demux()):
@@ -530,22 +530,22 @@ def _stated(container: InputContainer, stream: VideoStream) -> _Stated:
     ends = []
     if stream.duration:
         ends.append(begin + float(stream.duration * as_fraction(stream.time_base)))
-    # FFmpeg cuts the length of an avi to what is there, but not this. An mp4 counts what an edit list hides, too.
+    # For an avi FFmpeg cuts the length to what is there, but not this count. For an mp4 it includes hidden pictures.
     if container.format.name == "avi" and stream.frames and stream.average_rate:
         ends.append(begin + float(stream.frames / as_fraction(stream.average_rate)))
     whole = ((container.start_time or 0) + container.duration) / av.time_base if container.duration else None
-    if whole and (found := _CLOCK.match(stream.metadata.get("DURATION", ""))):  # matroska; may be that of an older file
+    if whole and (found := _CLOCK.match(stream.metadata.get("DURATION", ""))):  # in Matroska; it may be an older file's
         ends.append(min(whole, 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])))
     return _Stated(max(ends, default=None), whole)
 
 
-# --- What results and estimates say of a source ---
+# --- Facts about a source for results and estimates ---
 
 _OUR_NAMES = {"hevc": "h265"}
 
 
 def source_fields(source: VideoSource) -> dict[str, Any]:
-    """The fields of a result that describe the source: size as seen (in stored pixels, upright), length, codec."""
+    """The result's fields about the source: displayed size (in stored pixels, upright), length, codec."""
     lies = source.rotation in (90, 270)
     return {
         "source_width": source.height if lies else source.width,
@@ -556,14 +556,14 @@ def source_fields(source: VideoSource) -> dict[str, Any]:
 
 
 def damage_notes(source: VideoSource) -> list[str]:
-    """Notes if the picture begins later than the film, or ends before it says it does, or before it can be read."""
+    """Notes if the picture begins later than the film, or ends before its stated end."""
     if not source.unshown:
         return _end_notes(source)
     return [f"the source is damaged: no picture can be made of its first {source.unshown:.1f} s", *_end_notes(source)]
 
 
 def begin_notes(source: VideoSource) -> list[str]:
-    """A note if it was recorded from between two keyframes on: nobody could show more of it."""
+    """A note if the recording began between two keyframes: no player could show more of it."""
     if not source.keyless:
         return []
     return [f"no picture can be made of the first {source.keyless:.1f} s, which lack their keyframe"]
@@ -577,17 +577,17 @@ def _end_notes(source: VideoSource) -> list[str]:
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at the end of its file"]
     if source.codec == "gif" and (place := gif_break(source.path)) is not None:
-        return [f"the source is damaged: from byte {place:,} on it makes no sense"]
+        return [f"the source is damaged: from byte {place:,} on it is invalid"]
     return []
 
 
 def video_info(path: Path) -> VideoInfo:
-    """What the estimates need to know of a file. Raises UnusableInputError."""
+    """The facts about a file that the estimates need. Raises UnusableInputError."""
     return info_of(read_source(path))
 
 
 def info_of(source: VideoSource) -> VideoInfo:
-    """What the estimates need to know of a source."""
+    """The facts about a source that the estimates need."""
     frames = max(1.0, source.seconds * float(source.rate or Fraction(25)))
     return VideoInfo(
         width=source.width,

@@ -1,4 +1,4 @@
-"""A decoded frame as a picture for the screen: upright, square pixels, full-range RGB, of the wanted size."""
+"""A decoded frame as a picture for the screen: upright, square pixels, full-range RGB, in the wanted size."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +19,12 @@ Fit: TypeAlias = Literal["fit", "fill"]
 _FINE = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 _UNSPECIFIED = 2
 _HIGH_DEFINITION = (1280, 577)
-"""From one of these sides on, players take an untagged picture for BT.709; below, for BT.601."""
+"""Players treat an untagged picture with a side from these on as BT.709, a smaller one as BT.601."""
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
 def seen_size(source: VideoSource) -> tuple[int, int]:
-    """Width and height as a player shows them: upright, pixels made square by widening, never by cutting."""
+    """Width and height as a player shows them: upright, with pixels made square by widening, never by cutting."""
     aspect = source.pixel_aspect if source.pixel_aspect > 0 else Fraction(1)
     width, height = source.width, source.height
     if aspect > 1:
@@ -35,20 +35,20 @@ def seen_size(source: VideoSource) -> tuple[int, int]:
 
 
 def _scaled_size(seen: tuple[int, int], box: tuple[int, int], fit: Fit) -> tuple[int, int]:
-    """The size of the whole picture within the box, or around it if it has to fill the box. `fit` never enlarges."""
+    """The size of the whole picture inside the box, or covering it if it must fill the box. `fit` never enlarges."""
     ratios = (Fraction(box[0], seen[0]), Fraction(box[1], seen[1]))
     ratio = max(ratios) if fit == "fill" else min(Fraction(1), *ratios)
     return max(1, round(seen[0] * ratio)), max(1, round(seen[1] * ratio))
 
 
 class StillRenderer:
-    """Makes pictures of one source's frames, all of the same size; keeps the scaler between them.
+    """Makes pictures of one source's frames, all of the same size; reuses the scaler between them.
 
     Args:
-        source: whose frames they are.
+        source: the frames' source.
         box: width and height.
-        fit: how they are fitted into it.
-        folder: where a file without a name may lie for a moment.
+        fit: how the frames are fitted into it.
+        folder: for a short-lived temporary file.
     """
 
     def __init__(self, source: VideoSource, box: tuple[int, int], fit: Fit, folder: Path) -> None:
@@ -74,7 +74,7 @@ class StillRenderer:
 
 
 def _tone_mapper(source: VideoSource, size: tuple[int, int], folder: Path) -> "ToneMapper":
-    from .tones import ToneMapper  # noqa: PLC0415 - to load numpy takes longer than to read one frame
+    from .tones import ToneMapper  # noqa: PLC0415 - loading numpy takes longer than reading one frame
 
     return ToneMapper(source, size, _FINE, folder)
 
@@ -91,7 +91,7 @@ def _to_rgb(scaler: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) 
 
 
 def _guessed_matrix(frame: VideoFrame) -> Colorspace | None:
-    """The matrix that players guess from the size of an untagged frame; none for a tagged one."""
+    """The matrix that players guess from the size of an untagged frame; None for a tagged one."""
     if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
         return None
     large = frame.width >= _HIGH_DEFINITION[0] or frame.height >= _HIGH_DEFINITION[1]

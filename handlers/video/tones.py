@@ -1,12 +1,12 @@
-"""High dynamic range as a picture for plain screens: colours and light fitted into those of BT.709, not clipped.
+"""High dynamic range as a picture for ordinary screens: colours and light are fitted into BT.709, not clipped.
 
-A table says for each colour of the source what it becomes; FFmpeg applies it. Colours are in the last axis of arrays.
+A table maps each colour of the source; FFmpeg applies it. Colours are in the last axis of arrays.
 
-- Colours outside of BT.709 come nearer to grey of the same brightest channel, most those that are farthest out, as in
-  the gamut compression of ACES: what differed still differs.
+- Colours outside of BT.709 move towards grey with the same brightest channel, the farthest ones most, as in the gamut
+  compression of ACES: colours that differed still differ.
 - The brightest of red, green and blue is compressed, and the others in proportion, so hues stay. The curve is that of
-  report BT.2390 from the source's peak to white paper, which report BT.2408 puts at 203 cd/m²; but it does not run flat
-  at its end, for the sake of what can be seen in highlights.
+  report BT.2390 from the source's peak to white paper, which report BT.2408 puts at 203 cd/m². But it does not end
+  flat, so that details in highlights stay visible.
 """
 
 import tempfile
@@ -31,14 +31,14 @@ _Values: TypeAlias = Any
 PAPER = 203.0
 """cd/m² of white paper in high dynamic range, and of the brightest white of the result."""
 _MOST = 10_000.0
-"""cd/m² that PQ can say."""
+"""The highest light that PQ can express, in cd/m²."""
 _M1, _M2 = 2610 / 16384, 2523 / 32
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 128, 2392 / 128
 _A, _B, _C = 0.17883277, 0.28466892, 0.55991073
-"""Of HLG."""
+"""Constants of HLG."""
 _HLG_PEAK, _HLG_GAMMA = 1000.0, 1.2
 _BT1886 = 2.4
-"""How a screen for BT.709 shows values."""
+"""The gamma of a screen for BT.709."""
 _LIGHTNESS_2020 = np.array([0.2627, 0.6780, 0.0593])
 _WHITE = (0.3127, 0.3290)
 _PRIMARIES = {
@@ -52,12 +52,13 @@ _BT709, _BT2020, _UNSPECIFIED = 1, 9, 2
 _END = 0.2
 """Slope of the curve at the peak; 0 in BT.2390."""
 _NEAR = 0.98
-"""How far from grey a colour stays as it is; 1 is the edge of BT.709. What is left is little light, but many values."""
+"""Distance from grey up to which a colour stays as it is; 1 is the edge of BT.709. The rest is little light, but many
+values."""
 _NODES = 49
 _RGB = "gbrp16le"
 _RGB_MATRIX = 0
 _AS_BT2020 = frozenset({_UNSPECIFIED, 10, 12, 13})
-"""FFmpeg's numbers of matrices that its scaler does not know and whose values are, or are near, those of BT.2020."""
+"""FFmpeg's numbers of matrices that its scaler does not support, with values equal to or near those of BT.2020."""
 
 
 # --- Light ---
@@ -83,7 +84,7 @@ def hlg_light(values: _Values) -> _Values:
 
 
 def compressed(light: _Values, peak: float) -> _Values:
-    """Light in cd/m², up to `peak`, fitted below that of white paper."""
+    """Light in cd/m², up to `peak`, compressed to below that of white paper."""
     if peak <= PAPER:
         return np.minimum(light, PAPER)
     top = pq_value(peak)
@@ -107,16 +108,16 @@ def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> _Values:
 
 
 def _between(source: int, target: int) -> _Values:
-    """The matrix from light of one set of primaries to that of another."""
+    """The matrix from light of one set of primaries to light of another."""
     return np.linalg.solve(_to_xyz(_PRIMARIES[target]), _to_xyz(_PRIMARIES[source]))
 
 
 def _nearer(light: _Values, primaries: int) -> _Values:
-    """Light of BT.709, some of it below zero because its colour lies outside, with all of it inside."""
+    """Move light of BT.709 inside its gamut. Values below zero mark colours outside of it."""
     farthest = _distances(_CORNERS @ _between(primaries, _BT709).T).max(axis=0)
     brightest = light.max(axis=-1, keepdims=True)
     distance = _distances(light)
-    # From _NEAR on, so that what is farthest out comes to lie on the edge.
+    # Measured from _NEAR on, so that the farthest colour lands on the edge.
     reach = np.maximum(farthest, 1.0 + 1e-6) - _NEAR
     scale = reach / (reach / (1 - _NEAR) - 1)
     past = np.maximum(distance - _NEAR, 0.0)
@@ -128,13 +129,13 @@ _CORNERS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 
 
 
 def _distances(light: _Values) -> _Values:
-    """How far below the brightest channel each one lies, as a share of it."""
+    """How far each channel lies below the brightest one, as a share of that."""
     brightest = np.maximum(light.max(axis=-1, keepdims=True), 1e-9)
     return (brightest - light) / brightest
 
 
 def mapped(values: _Values, transfer: int, primaries: int, peak: float) -> _Values:
-    """Values of red, green and blue, 0 to 1, of shape (n, 3), as values of BT.709, 0 to 1."""
+    """Map values of red, green and blue, 0 to 1, of shape (n, 3), to values of BT.709, 0 to 1."""
     primaries = primaries if primaries in _PRIMARIES else _BT2020
     light = hlg_light(values) if transfer == HLG else pq_light(values)
     if primaries != _BT709:
@@ -148,7 +149,7 @@ def mapped(values: _Values, transfer: int, primaries: int, peak: float) -> _Valu
 
 
 _MAKING = Lock()
-"""One table at a time: the threads of an attempt want the same one, and each would take memory to make it."""
+"""One table at a time: the threads of an attempt want the same one, and making it takes memory."""
 
 
 @lru_cache(maxsize=1)
@@ -162,13 +163,13 @@ def _cube(transfer: int, primaries: int, peak: float) -> bytes:
 
 
 class ToneMapper:
-    """Scales the frames of one source and fits their tones into BT.709.
+    """Scales the frames of one source and maps their tones to BT.709.
 
     Args:
         source: of high dynamic range.
         size: width and height that frames are scaled to.
-        interpolation: how they are scaled.
-        folder: where the table may lie for a moment.
+        interpolation: the method of scaling.
+        folder: for the table, as a short-lived file.
         threads: 0: as many as there are CPUs.
     """
 
@@ -205,11 +206,11 @@ class ToneMapper:
         return made
 
 
-# --- The other way ---
+# --- The reverse ---
 
 
 def paper_white(values: _Values, transfer: int) -> _Values:
-    """Values of plain pictures, 0 to 1, as they look in high dynamic range, where white is white paper."""
+    """Values of ordinary pictures, 0 to 1, in high dynamic range, where their white is white paper."""
     light = PAPER * np.power(values, _BT1886) @ _between(_BT709, _BT2020).T
     if transfer != HLG:
         return pq_value(light)

@@ -21,25 +21,25 @@ _FORMAT = "tasktrail proof 1"
 
 
 class ProvenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record, and the way from it to the root."""
+    """A record, and the hashes from it to the root."""
 
     row: tuple[str | int, ...]
     """Its stored values, in the order of the columns."""
     after: str
-    """The hash of the record before it, in hex."""
+    """The hash of the previous record, in hex."""
     path: tuple[int, ...]
     """Places in `hashes`."""
 
 
 class ProvenTask(msgspec.Struct, frozen=True, kw_only=True):
-    """The way from a task's leaf to the root of the tree over all tasks."""
+    """A task, and the hashes from its leaf to the root of the tree over all tasks."""
 
     id: int
     path: tuple[int, ...]
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is needed but the key, which has to come on another way."""
+    """All that a check needs, except the key, which has to come by another way."""
 
     format: str
     seal: str
@@ -47,7 +47,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     task: ProvenTask
     records: tuple[ProvenRecord, ...]
     hashes: tuple[str, ...]
-    """In base64. Paths share most of theirs."""
+    """In base64. Paths share most of their hashes."""
 
 
 class _Hashes:
@@ -70,13 +70,13 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
         log: the log.
         folder: the seals.
         task_id: the task.
-        key: the key of the seals; none: the one that lies with them.
+        key: the key of the seals; None: the one that lies with them.
 
     Raises:
-        UnknownTask: there is none, or it was created after the newest seal.
+        UnknownTask: there is no such task, or it was created after the newest seal.
         SealUnfit: there is no seal.
-        NotAsSealed: the newest one does not fit the log, or a part of the task's history was taken away or changed.
-        TaskForgotten: it was forgotten.
+        NotAsSealed: the newest seal does not fit the log, or a part of the task's history was removed or changed.
+        TaskForgotten: the task was forgotten.
     """
     seal = newest_seal(folder, key)
     size = seal.checkpoint.size
@@ -103,7 +103,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     for row in rows:
         try:
             before = before_of_unchanged(log, row)
-        except LogCorrupt as error:  # though its hash is the one that was sealed
+        except LogCorrupt as error:  # although its hash is the sealed one
             raise not_as_sealed(seal, f": {error.message}") from error
         path = hashes.path(records.inclusion(row[0] - 1))
         proven.append(ProvenRecord(row=row[:-1], after=before.hex(), path=path))

@@ -1,4 +1,4 @@
-"""What a file holds that was exported from a log: an in-toto statement that names the position, and the newest seal."""
+"""Statements about files exported from a log (in-toto), which name the position and the newest seal."""
 
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,21 @@ class ExportSigner:
     def __init__(self, log: LogReader, seals: Path, key_file: Path) -> None:
         self._log = log
         self._seals = seals
-        newest_seal(seals)  # without one there may be no key yet, and none is made for this
+        newest_seal(seals)  # raises without a seal: then there may be no key yet, and none is made here
         self._key = private_key(key_file, name_of(next(log.read(limit=1))), seals=seals)
 
     def signed(self, name: str, sha256: str, position: int, query: dict[str, Any], rows: int) -> dict[str, Any]:
-        """What is said of a file, in a DSSE envelope.
+        """The statement about a file, in a DSSE envelope.
 
         Args:
-            name: what the file is called.
-            sha256: that of all its bytes, in hex.
-            position: as of which it is.
-            query: what was asked for.
-            rows: how many there are in it.
+            name: the name of the file.
+            sha256: the SHA-256 of all its bytes, in hex.
+            position: the position at which the log was exported.
+            query: the query that was exported.
+            rows: the number of rows in the file.
 
         Raises:
-            LogCorrupt: the log is not as it was written. All of it is looked through.
+            LogCorrupt: the log is not as it was written. It is scanned as a whole.
         """
         if (fault := next(self._log.faults(), None)) is not None:
             where = f"position {fault.position}: " if fault.position else ""

@@ -1,6 +1,6 @@
 """The proof that a log has only grown since an earlier seal: a file that can be checked without the log.
 
-It shows that the records of the earlier seal are the first ones of the later one: none changed, removed or put between.
+It shows that the later seal begins with the records of the earlier one: none was changed, removed or inserted.
 """
 
 import base64
@@ -19,15 +19,15 @@ _FORMAT = "tasktrail growth 1"
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is needed but the key and the earlier seal, which whoever checks has kept."""
+    """All that a check needs, except the key and the earlier seal, which the checker has kept."""
 
     format: str
     old: int
-    """The records of the earlier seal."""
+    """The number of records of the earlier seal."""
     seal: str
     """The signed note of the later one."""
     path: tuple[str, ...]
-    """The hashes that lead from the one root to the other, in base64 (RFC 6962, 2.1.2)."""
+    """The hashes that prove that one root has grown into the other, in base64 (RFC 6962, 2.1.2)."""
 
 
 def prove_growth(
@@ -39,8 +39,8 @@ def prove_growth(
         log: the log.
         folder: the seals.
         old: the earlier seal: the number of its records, or its file.
-        new: the later one; none: the newest in the folder.
-        key: the key of the seals; none: the one that lies with them.
+        new: the later seal; None: the newest in the folder.
+        key: the key of the seals; None: the one that lies with them.
 
     Raises:
         SealUnfit: there is no such seal, or they are the wrong way round.

@@ -1,7 +1,7 @@
-"""The tree of RFC 6962 over hashes: its root, what proves that a leaf is in it, and what proves that it has only grown.
+"""The tree of RFC 6962 over hashes: its root, proofs that a leaf is in it, and proofs that it has only grown.
 
-A tree of n leaves splits at the largest power of two below n. So whatever is left of the last leaves stays as it is
-while the tree grows, and only complete subtrees are ever kept: level 0 has the leaves, level 1 their pairs, and so on.
+A tree of n leaves splits at the largest power of two below n. So everything to the left of the last leaves stays as it
+is while the tree grows. Only complete subtrees are kept: level 0 has the leaves, level 1 their pairs, and so on.
 """
 
 from collections.abc import Iterable
@@ -24,12 +24,12 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class GrowingRoot:
-    """The root of leaves that are told one after the other, in the memory of a few hashes."""
+    """The root of leaves that are added one by one. It keeps only a few hashes in memory."""
 
     def __init__(self) -> None:
         self.size = 0
         self._subtrees: list[bytes] = []
-        """Complete ones, from the left; each is smaller than the one before."""
+        """Complete subtrees, from the left; each is smaller than the one before."""
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf by its hash."""
@@ -60,13 +60,13 @@ class Tree:
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self._levels = [bytearray(b"".join(leaves))]
         self._stale: set[int] = set()
-        """Leaves that have been changed since the levels above them were made."""
+        """Leaves that were changed since the levels above them were made."""
         self._made = 0
-        """Leaves of which the levels above know."""
+        """The number of leaves that the levels above cover."""
 
     @property
     def size(self) -> int:
-        """Its leaves."""
+        """The number of its leaves."""
         return len(self._levels[0]) // SIZE
 
     def put(self, index: int, leaf: bytes) -> None:
@@ -78,11 +78,11 @@ class Tree:
             self._stale.add(index)
 
     def root(self, size: int | None = None) -> bytes:
-        """The root of the first `size` leaves; none: of all."""
+        """The root of the first `size` leaves; None: of all."""
         return self._subtree(0, self._checked(size))
 
     def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
-        """What shows that a leaf is in the tree of the first `size` leaves, from the leaf upwards."""
+        """The hashes that prove that a leaf is in the tree of the first `size` leaves, from the leaf upwards."""
         size = self._checked(size)
         if not 0 <= index < size:
             raise IndexError(f"leaf {index} of a tree of {size}")
@@ -99,7 +99,7 @@ class Tree:
         return found[::-1]
 
     def consistency(self, old: int, size: int | None = None) -> list[bytes]:
-        """What shows that the tree of the first `old` leaves is the beginning of that of the first `size` leaves."""
+        """The hashes that prove that the tree of the first `old` leaves begins that of the first `size` leaves."""
         size = self._checked(size)
         if not 0 <= old <= size:
             raise IndexError(f"a tree of {old} leaves within one of {size}")
@@ -127,7 +127,7 @@ class Tree:
         return size
 
     def _make(self) -> None:
-        """Make the levels above the leaves anew where leaves are new or changed."""
+        """Update the levels above the leaves where leaves are new or changed."""
         stale, made, size = self._stale, self._made, self.size
         for level, below in enumerate(self._levels):
             stale, made, size = {index >> 1 for index in stale}, made >> 1, size >> 1
@@ -158,5 +158,5 @@ class Tree:
 
 
 def _split(size: int) -> int:
-    """The largest power of two below a size."""
+    """The largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

@@ -1,12 +1,12 @@
-"""Seals as others know them: a checkpoint (C2SP tlog-checkpoint) in a note with signatures (C2SP signed-note, Ed25519).
+"""Seals in a standard form: a checkpoint (C2SP tlog-checkpoint) in a signed note (C2SP signed-note, Ed25519).
 
 A note is text, an empty line, and a line for each signature:
 
     tasktrail/4f0c…            whose log it is
     1024                       its size, in records
     dGFza3RyYWls…              the root of the tree over them, in base64
-    tasks 31 bG9uZyBq…         how many tasks they tell of, and the root of the tree over those
-    time 2026-11-27T12:00:00Z  when it was signed, by the clock of whoever did
+    tasks 31 bG9uZyBq…         the number of its tasks, and the root of the tree over them
+    time 2026-11-27T12:00:00Z  when it was signed, by the signer's clock
 
     — tasktrail/4f0c… 0b1c…    the name of the key, then, in base64, four bytes of its hash and the signature
     — witness.example/1 9d41…  a witness (C2SP tlog-cosignature); before the signature, eight bytes of its own time
@@ -36,11 +36,11 @@ _SHORT = 4
 _TIMESTAMP = 8
 """Bytes of the time in the signature of a witness."""
 LONGEST_NOTE = 64 * 1024
-"""Bytes of a note, or of a key. Witnesses add a line each."""
+"""The most bytes of a note, or of a key. Each witness adds a line."""
 
 
 class LogCheckpoint(NamedTuple):
-    """What a seal says of a log."""
+    """The state of a log that a seal states."""
 
     origin: str
     size: int
@@ -51,65 +51,65 @@ class LogCheckpoint(NamedTuple):
     """RFC 3339, in UTC."""
 
     def text(self) -> str:
-        """What is signed."""
+        """The text that is signed."""
         root, tasks_root = base64.b64encode(self.root).decode(), base64.b64encode(self.tasks_root).decode()
         return f"{self.origin}\n{self.size}\n{root}\ntasks {self.tasks} {tasks_root}\ntime {self.sealed_at}\n"
 
 
 class PublicKey:
-    """A key that seals are checked with.
+    """A key with which seals are checked.
 
     Args:
         text: `NAME+HASH+KEY`, as `tasktrail seal` shows it.
 
     Raises:
-        SealUnfit: it is no such key.
+        SealUnfit: the text is not such a key.
     """
 
     def __init__(self, text: str) -> None:
         try:
             self.name, self._hash, self._key = _verifier(text, _ED25519)
         except ValueError as error:
-            raise SealUnfit(f"This is no key of a seal: {error}", field="key") from error
+            raise SealUnfit(f"This is not the key of a seal: {error}", field="key") from error
         self.text = _as_text(self.name, self._hash, _ED25519, self._key)
 
     def opened(self, note: str) -> LogCheckpoint:
-        """What the note says, which this key has signed.
+        """The checkpoint in a note that this key has signed.
 
         Raises:
-            SealUnfit: it is no note of a checkpoint, or this key has not signed it.
+            SealUnfit: it is not a note of a checkpoint, or this key has not signed it.
         """
         body, lines = _parts(note)
         for name, raw in lines:
             if (name, raw[:_SHORT]) == (self.name, self._hash):
                 if not _fits(self._key, raw[_SHORT:], body.encode()):
-                    raise SealUnfit(f"The signature of {self.name} is none of this text")
+                    raise SealUnfit(f"The signature of {self.name} does not match this text")
                 return _checkpoint(body)
         raise SealUnfit(f"The note has no signature of the key {self.name}+{self._hash.hex()}")
 
 
 class WitnessKey:
-    """A key that the signatures of a witness are checked with (C2SP tlog-cosignature, Ed25519).
+    """A key with which the signatures of a witness are checked (C2SP tlog-cosignature, Ed25519).
 
     Args:
-        text: `NAME+HASH+KEY`, as the operator of the witness tells it.
+        text: `NAME+HASH+KEY`, as the operator of the witness publishes it.
 
     Raises:
-        SealUnfit: it is no such key.
+        SealUnfit: the text is not such a key.
     """
 
     def __init__(self, text: str) -> None:
         try:
             self.name, self._hash, self._key = _verifier(text, _COSIGNATURE)
         except ValueError as error:
-            raise SealUnfit(f"This is no key of a witness: {error}", field="key") from error
+            raise SealUnfit(f"This is not the key of a witness: {error}", field="key") from error
         self.text = _as_text(self.name, self._hash, _COSIGNATURE, self._key)
 
     def signed_at(self, note: str) -> str:
-        """When it has signed the note, by its own clock, as RFC 3339 writes it in UTC. Empty: it has not.
+        """When the witness signed the note, by its own clock, as RFC 3339 in UTC. Empty: it has not signed.
 
         Raises:
-            SealUnfit: what stands there in its name is none of this text.
+            SealUnfit: a signature in its name does not belong to this text.
         """
         body, lines = _parts(note)
         found = [raw[_SHORT:] for name, raw in lines if (name, raw[:_SHORT]) == (self.name, self._hash)]
@@ -121,14 +121,14 @@ class WitnessKey:
                 except (OSError, OverflowError, ValueError):
                     continue
         if found:
-            raise SealUnfit(f"The signature of the witness {self.name} is none of this text")
+            raise SealUnfit(f"The signature of the witness {self.name} does not match this text")
         return ""
 
     def added(self, note: str, answer: str) -> str:
-        """The note with the signatures of this witness out of its answer, in place of those that it had.
+        """The note with the signature of this witness from its answer, which replaces its earlier ones.
 
         Raises:
-            SealUnfit: none of them is one of this text.
+            SealUnfit: no signature in the answer belongs to this text.
         """
         body, lines = _parts(note)
         others = [line for line in lines if (line[0], line[1][:_SHORT]) != (self.name, self._hash)]
@@ -140,13 +140,13 @@ class WitnessKey:
 
 
 class PrivateKey:
-    """The key that seals are signed with.
+    """The key with which seals are signed.
 
     Args:
         text: `PRIVATE+KEY+NAME+HASH+KEY`, as its file has it.
 
     Raises:
-        SealUnfit: it is no such key.
+        SealUnfit: the text is not such a key.
     """
 
     def __init__(self, text: str) -> None:
@@ -167,16 +167,16 @@ class PrivateKey:
 
     @classmethod
     def made(cls, name: str) -> "PrivateKey":
-        """A new one."""
+        """A new key."""
         raw = _ED25519 + Ed25519PrivateKey.generate().private_bytes_raw()
         return cls(f"{_PRIVATE}{name}+0+{base64.b64encode(raw).decode()}")
 
     def sign(self, content: bytes) -> bytes:
-        """The plain Ed25519 signature of some bytes."""
+        """The plain Ed25519 signature of `content`."""
         return self._key.sign(content)
 
     def signed(self, checkpoint: LogCheckpoint) -> str:
-        """The note."""
+        """The signed note of a checkpoint."""
         text = checkpoint.text()
         return _note(text, [(self.public.name, self._hash + self.sign(text.encode()))])
 
@@ -209,11 +209,11 @@ def _fits(key: Ed25519PublicKey, signature: bytes, content: bytes) -> bool:
 
 
 _Line: TypeAlias = tuple[str, bytes]
-"""The name of a key; bytes of its hash, and its signature."""
+"""The name of a key; the first bytes of its hash, then its signature."""
 
 
 def _parts(note: str) -> tuple[str, list[_Line]]:
-    """What is signed, and the signatures. Raises `SealUnfit`."""
+    """The signed text, and the signatures. Raises `SealUnfit`."""
     if "\r" in note:
         raise SealUnfit("The ends of its lines were changed: get the file once more, byte by byte")
     body, found, signatures = note.rpartition("\n\n")

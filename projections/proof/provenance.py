@@ -1,4 +1,4 @@
-"""From what an output was made: an in-toto statement with a SLSA provenance predicate, signed as DSSE asks."""
+"""Provenance: from what an output was made, as an in-toto statement with a SLSA predicate, signed in DSSE."""
 
 import base64
 import errno
@@ -32,18 +32,19 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 class Makers(NamedTuple):
-    """Who has made a file with these very bytes."""
+    """The tasks that have made a file with exactly these bytes."""
 
     task_id: int
-    """The task whose output the file is where it lies; else the newest one."""
+    """The task whose output is at the file's path; else the newest task."""
     others: tuple[int, ...]
-    """All others, in order."""
+    """All other tasks, in order."""
 
 
 def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
-    """The tasks that have made a file, or a folder of files, with these very bytes.
+    """The tasks that have made a file, or a folder of files, with exactly these bytes.
 
-    `keys`: of users; if no task is found, it is looked whether some are missing. Raises `UnknownTask`, `InvalidPath`.
+    `keys`: the keys of users; if no task is found, the error says whether some are missing. Raises `UnknownTask` and
+    `InvalidPath`.
     """
     try:
         digest = _sha256_of_folder(file) if file.is_dir() else _sha256_of(file)
@@ -67,7 +68,7 @@ def _sha256_of(file: Path) -> str:
 
 
 def _sha256_of_folder(folder: Path) -> str:
-    """That of what `sha256sum *` prints in it, as the task has recorded it. Raises `OSError`."""
+    """SHA-256 of the output of `sha256sum *` in the folder, which is how tasks record it. Raises `OSError`."""
     files = sorted(folder.iterdir())
     for file in files:
         if not file.is_file():
@@ -79,13 +80,13 @@ def _sha256_of_folder(folder: Path) -> str:
 
 
 def _output_of(log: LogReader, task_id: int) -> str:
-    """Where the output of a task was to lie. Empty for one that makes none, and may mean anything by a `sha256`."""
+    """The output path of a task. Empty if it makes no file: then `sha256` in its result may mean anything."""
     (created,) = log.read_task_after(task_id, 0, 1)
     return created.event.output_file if isinstance(created.event, Created) else ""
 
 
 def _as_uri(path: str) -> str:
-    """An address is one already."""
+    """The path as a URI; an address is one already."""
     return Path(path).as_uri() if path.startswith("/") else path
 
 
@@ -103,7 +104,7 @@ def _why_unknown(log: LogReader, keys: Keys | None) -> str:
 
 
 def _lacks_keys(log: LogReader, keys: Keys) -> bool:
-    """Whether some of the log cannot be read here, although it was not erased. It looks through the log."""
+    """Whether some records cannot be read here although they were not erased. It scans the log."""
     check, position = KeyCheck(keys), 0
     for row in log.raw_rows():
         if not isinstance(row, Damage):
@@ -115,28 +116,28 @@ def _lacks_keys(log: LogReader, keys: Keys) -> bool:
 def provenance(
     log: LogReader, task_id: int, seals: Path, key_of: Callable[[str], PrivateKey], others: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """The signed statement of how a task's output was made, in a DSSE envelope: the same for the same newest seal.
+    """The signed statement of how a task's output was made, in a DSSE envelope: the same while the newest seal is.
 
     Args:
         log: the log.
         task_id: the task.
         seals: the folder of the seals.
-        key_of: the key for a log of that name. It is asked for once there is something to sign.
-        others: as `statement` has it.
+        key_of: returns the key for a log of that name. It is called once there is something to sign.
+        others: as for `statement`.
 
     Raises:
-        UnknownTask, NothingMade, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
+        UnknownTask, NothingMade, SealUnfit, Erased, LogCorrupt: as `made_by` and `key_of` do.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     refuse_changed(log, *(done.position for other in others if (done := log.last_of(other)) is not None))
     key, seal = key_of(name), None
-    with suppress(SealUnfit):  # there is none that can be read, which is for `verify --seals` to tell
+    with suppress(SealUnfit):  # no readable seal, which `verify --seals` reports
         seal = newest_seal(seals, key.public)
     return signed(statement(log, made, name, others, seal), key)
 
 
 class Made(NamedTuple):
-    """What the log has of an output."""
+    """The records of the log about an output."""
 
     created: Created
     started: Recorded
@@ -146,17 +147,17 @@ class Made(NamedTuple):
     digest: str
     """SHA-256, in hex."""
     given: tuple[Recorded, ...]
-    """How each task ended that it depends on and that had completed before: the attempt was handed what these made."""
+    """The last record of each dependency that had completed before: the attempt was given their results."""
 
 
 def made_by(log: LogReader, task_id: int) -> Made:
-    """What the log has of a task's output.
+    """The records of the log about a task's output.
 
     Raises:
-        UnknownTask: there is none.
+        UnknownTask: there is no such task.
         NothingMade: it has made no file, or not yet.
         Erased: its user was erased.
-        LogCorrupt: a record that says so was changed.
+        LogCorrupt: one of these records was changed.
     """
     records = log.read_task(task_id)
     if not records:
@@ -198,21 +199,21 @@ def made_by(log: LogReader, task_id: int) -> Made:
 
 
 def _was_given(end: Recorded, started: Recorded) -> bool:
-    """Whether an attempt that began there could be handed the result."""
+    """Whether an attempt that began at `started` could be given the result."""
     return isinstance(end.event, Completed) and end.position < started.position
 
 
 def statement(
     log: LogReader, made: Made, builder: str, others: Sequence[int] = (), seal: Seal | None = None
 ) -> dict[str, Any]:
-    """What the log says of how an output was made.
+    """The statement of how an output was made, by the log.
 
     Args:
         log: the log.
-        made: what it has of the output.
-        builder: the name of the log, which stands for whoever runs it.
-        others: the tasks that have made the same bytes, too, if somebody has looked for them.
-        seal: the newest one, if there is any. It is named if it covers the record.
+        made: its records about the output.
+        builder: the name of the log, which stands for its operator.
+        others: the other tasks that have made the same bytes, if they were looked up.
+        seal: the newest seal, if there is one. It is named if it covers the record.
     """
     created, started, done, completed, digest, given = made
     log_id = f"urn:{builder.replace('/', ':')}"
@@ -260,7 +261,7 @@ def statement(
 
 
 def _as_source(log: LogReader, log_id: str, end: Recorded) -> dict[str, Any]:
-    """What a task that was depended on has made, without the path: it may be somebody else's task."""
+    """The output of a dependency as a source, without its path: the task may be another user's."""
     said: dict[str, Any] = {"uri": f"{log_id}:tasks:{end.task_id}:attempts:{end.attempt}"}
     if isinstance(end.event, Completed) and is_sha256(end.event.made_sha256) and _output_of(log, end.task_id):
         said["digest"] = {"sha256": end.event.made_sha256}
@@ -268,13 +269,13 @@ def _as_source(log: LogReader, log_id: str, end: Recorded) -> dict[str, Any]:
 
 
 def _manifest_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The C2PA manifest that the output carries, if it carries one."""
+    """The C2PA manifest in the output, if there is one."""
     told = result.get("c2pa")
     return [{"name": "c2pa", "annotations": told}] if isinstance(told, dict) else []
 
 
 def _seal_over(position: int, seal: Seal | None) -> list[dict[str, Any]]:
-    """The seal, if there is one that covers the record at a position."""
+    """The seal, if it covers the record at a position."""
     if seal is None or position > seal.checkpoint.size:
         return []
     return [{"name": "seal", "annotations": seal.told()}]
@@ -296,7 +297,7 @@ def _last_start(records: list[Recorded]) -> Recorded | None:
 
 
 def _version(log: LogReader, started: Recorded) -> str:
-    """That of the service which made the attempt."""
+    """The version of the service that started the attempt."""
     found = log.newest_of("service_started", 0, started.position, 1)
     if not found:
         return ""

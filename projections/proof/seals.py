@@ -1,6 +1,6 @@
-"""Seals of a log: how one is made, where they are kept, and what they say when they are held against the log.
+"""Seals of a log: makes them, keeps them in a folder, and compares them with the log.
 
-Nothing is written to the log for them. A folder has a file `SIZE.note` for each, and `key`, the public key.
+They write nothing to the log. The folder has a file `SIZE.note` for each seal, and `key`, the public key.
 """
 
 import fcntl
@@ -36,43 +36,43 @@ _STAMP = ".tsr"
 KEY = "key"
 """The file with the public key, in the folder of the seals."""
 _LOOKED_THROUGH = 20
-"""Seals that are looked through for the last one that a witness has signed."""
+"""The number of newest seals that are searched for the last one that a witness has signed."""
 _SHOWN = 5
-"""Seals that a message lists."""
+"""The number of seals that a message lists."""
 
 
 class Seal(NamedTuple):
-    """One that was signed."""
+    """A signed seal."""
 
     path: Path
     checkpoint: LogCheckpoint
     note: str
 
     def told(self) -> dict[str, str | int]:
-        """What a statement says of it, with the note by which others check that."""
+        """The description of the seal in a statement, with the note, so that others can check it."""
         said = self.checkpoint
         return {"size": said.size, "root": said.root.hex(), "sealed_at": said.sealed_at, "note": self.note}
 
     def fits(self, records: GrowingRoot | Tree, tasks: Tree) -> bool:
-        """Whether it speaks of a log with these trees."""
+        """Whether it is the seal of a log with these trees."""
         said = self.checkpoint
         sizes = (said.size, said.tasks) == (records.size, tasks.size)
         return sizes and (said.root, said.tasks_root) == (records.root(), tasks.root())
 
 
 def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tuple[Seal, PublicKey]:
-    """Seal the log as it is. Where it is sealed already up to its end, that seal is returned.
+    """Seal the log as it is. If its end is sealed already, that seal is returned.
 
     Args:
         log: the log.
-        folder: where the seals are kept; it is made.
+        folder: the folder of the seals; it is made.
         key_file: the private key; it is made, too, unless there are seals already.
-        now: what the seal says when it was made.
+        now: the time that the seal states.
 
     Raises:
-        SealUnfit: the log is empty, the file holds no key of this log or not that of the seals, or the newest
-            seal cannot be read.
-        NotAsSealed: the newest seal speaks of another log.
+        SealUnfit: the log is empty, the key is not that of this log or of its seals, or the newest seal cannot be
+            read.
+        NotAsSealed: the newest seal is of another log.
         OSError: a file cannot be written.
     """
     first = next(iter(log.read(limit=1)), None)
@@ -93,15 +93,15 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
 
 
 def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
-    """The seal once the signature of a witness is kept with it, too.
+    """Keep the signature of a witness with a seal; returns the seal with it.
 
     Raises:
-        SealUnfit: the answer has none of this witness that is one of the seal.
+        SealUnfit: the answer has no signature of this witness for the seal.
         OSError: the file cannot be written.
     """
     with alone(seal.path.parent):
         found = read_small(seal.path).decode(errors="replace") if seal.path.exists() else seal.note
-        note = witness.added(found, answer)  # another process may have kept the signature of another witness meanwhile
+        note = witness.added(found, answer)  # another process may have added another witness's signature meanwhile
         write_durably(seal.path, note)
     return seal._replace(note=note)
 
@@ -113,7 +113,7 @@ def keep_stamp(seal: Seal, stamp: bytes) -> None:
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey, key_file: Path) -> Trees:
-    """The trees of a log that is as its newest seal says. Nothing else may be sealed."""
+    """The trees of a log that matches its newest seal. Raises `NotAsSealed` for any other: that must not be sealed."""
     newest = None
     if files := seal_files(folder):
         try:
@@ -143,7 +143,7 @@ def _is_by_the_key_beside_it(seal: Path) -> bool:
 
 
 def damaged(error: IndexError) -> SealUnfit:
-    """What to raise for a log that no tree can be made of."""
+    """The error for a log over which no tree can be made."""
     return SealUnfit(
         f"The log is damaged, and can be neither sealed nor proven: {error}", remedy="Run `tasktrail verify`."
     )
@@ -160,7 +160,7 @@ def _refuse_others(seal: Seal, trees: Trees) -> None:
 
 
 def not_as_sealed(seal: Seal, more: str = "", advice: str = "") -> NotAsSealed:
-    """What to raise for a log of which a seal does not speak. The seals are never to be moved: they show it."""
+    """The error for a log that does not match a seal. The remedy never moves the seals, which are the evidence."""
     folder = seal.path.parent
     return NotAsSealed(
         f"The log is not as {seal.path} says{more}",
@@ -170,15 +170,15 @@ def not_as_sealed(seal: Seal, more: str = "", advice: str = "") -> NotAsSealed:
 
 
 def checkpoint_of(origin: str, trees: Trees, now: datetime) -> LogCheckpoint:
-    """What a seal says of a log with these trees."""
+    """The checkpoint of a log with these trees."""
     at = to_the_second(now).replace(" ", "T")
     return LogCheckpoint(origin, trees.records.size, trees.records.root(), trees.tasks.size, trees.tasks.root(), at)
 
 
 def read_seal(path: Path, key: PublicKey) -> Seal:
-    """One seal. Raises `SealUnfit`."""
+    """The seal in a file. Raises `SealUnfit`."""
     try:
-        with open(path, encoding="utf-8", newline="", opener=plain_file) as file:  # it is signed byte by byte
+        with open(path, encoding="utf-8", newline="", opener=plain_file) as file:  # the signature covers each byte
             note = file.read(LONGEST_NOTE + 1)
         checkpoint = key.opened(note)
     except (OSError, UnicodeDecodeError) as error:
@@ -189,14 +189,14 @@ def read_seal(path: Path, key: PublicKey) -> Seal:
 
 
 def newest_seal(folder: Path, key: PublicKey | None = None) -> Seal:
-    """The seal of the longest log in a folder. Without a key, that in the folder is taken. Raises `SealUnfit`."""
+    """The seal with the most records in a folder. Without `key`, the key in the folder is used. Raises `SealUnfit`."""
     if files := seal_files(folder):
         return read_seal(files[-1], key or public_key(folder))
     raise SealUnfit(f"There is no seal in {folder}", remedy=_SEAL_FIRST)
 
 
 def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
-    """The seal of so many records in a folder, or the one in a file. Raises `SealUnfit`."""
+    """The seal in a folder with this number of records, or the seal in a file. Raises `SealUnfit`."""
     number = told.isascii() and told.isdecimal()
     path = folder / f"{told}{SUFFIX}" if number else Path(told)
     if number and not path.exists():
@@ -209,9 +209,9 @@ def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
 
 
 def last_signed(folder: Path, key: PublicKey, witness: WitnessKey, up_to: int | None = None) -> "Witnessed":
-    """How far a witness has signed, by the newest seals of a folder; those of more than `up_to` records do not count.
+    """How far a witness has signed, by the newest seals of a folder. Seals of more than `up_to` records do not count.
 
-    Seals that cannot be read are passed over. Raises `SealUnfit` if the folder cannot be.
+    Unreadable seals are skipped. Raises `SealUnfit` if the folder cannot be read.
     """
     for path in seal_files(folder)[: -_LOOKED_THROUGH - 1 : -1]:
         with suppress(SealUnfit):
@@ -223,7 +223,7 @@ def last_signed(folder: Path, key: PublicKey, witness: WitnessKey, up_to: int | 
 
 
 def public_key(folder: Path) -> PublicKey:
-    """The key that lies with the seals. Whoever can write to the folder can replace it. Raises `SealUnfit`."""
+    """The key beside the seals. Anyone who can write to the folder can replace it. Raises `SealUnfit`."""
     return read_key(folder / KEY)
 
 
@@ -233,7 +233,7 @@ def read_key(path: Path) -> PublicKey:
 
 
 def key_text(path: Path) -> str:
-    """What a file with a public key holds. Raises `SealUnfit`."""
+    """The text in a file with a public key. Raises `SealUnfit`."""
     try:
         with open(path, encoding="utf-8", opener=plain_file) as file:
             return file.read(LONGEST_NOTE)
@@ -247,7 +247,7 @@ def key_text(path: Path) -> str:
 
 
 def seal_files(folder: Path) -> list[Path]:
-    """The files of the seals in a folder, the smallest log first. Raises `SealUnfit`."""
+    """The files of the seals in a folder, those with the fewest records first. Raises `SealUnfit`."""
     try:
         found = [path for path in folder.iterdir() if path.suffix == SUFFIX]
     except OSError as error:
@@ -269,13 +269,13 @@ _NOT_WITNESSED = (
 
 
 class SealFault(NamedTuple):
-    """What does not fit together."""
+    """A mismatch between the log and its seals, witnesses or stamps."""
 
     position: int
-    """The first that can be wrong: the one after the last seal that fits."""
+    """The first position that can be wrong: the one after the last seal that fits."""
     message: str
     remedy: str = ""
-    """Where it does not say that another log was sealed."""
+    """Empty if the mismatch means that another log was sealed."""
 
 
 class Witnessed(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,7 +284,7 @@ class Witnessed(msgspec.Struct, frozen=True, kw_only=True):
     witness: str
     """The name of its key."""
     position: int = 0
-    """The records that the largest seal speaks of that fits and that it has signed. 0: there is none."""
+    """The number of records of the largest seal that fits and that it has signed. 0: there is none."""
     at: str = ""
     """When it signed that one, by its own clock."""
 
@@ -293,20 +293,21 @@ class Stamped(msgspec.Struct, frozen=True, kw_only=True):
     """How far time authorities have stamped."""
 
     position: int = 0
-    """The records that the largest seal speaks of that fits and that is stamped. 0: there is none."""
+    """The number of records of the largest seal that fits and is stamped. 0: there is none."""
     at: str = ""
     """When that was, by the authority's clock."""
 
 
 class SealCheck:
-    """Holds seals against a log whose records are told one after the other.
+    """Compares seals with a log whose records are given one by one.
 
     Args:
         folder: the seals.
-        key: the key that they have to be signed with.
-        witnesses: the keys of witnesses. A signature of theirs that is none of its seal does not fit.
-        needed: whether each of them has to have signed a seal that fits.
-        authorities: whose stamps are believed: each stamp has to hold, and one has to be there. None: none is read.
+        key: the key with which they have to be signed.
+        witnesses: the keys of witnesses. A signature of theirs that does not belong to its seal is a fault.
+        needed: whether each witness has to have signed a seal that fits.
+        authorities: the trusted time authorities: each stamp has to hold, and one has to exist. None: stamps are not
+            read.
 
     Raises:
         SealUnfit: the folder cannot be read.
@@ -322,12 +323,12 @@ class SealCheck:
         authorities: "Authorities | None" = None,
     ) -> None:
         self.sealed = 0
-        """The records that the largest seal that fits speaks of."""
+        """The number of records of the largest seal that fits."""
         self._witnesses = {witness: Witnessed(witness=witness.name) for witness in witnesses}
         self._needed = needed
         self._authorities = authorities
         self.stamped = Stamped() if authorities is not None else None
-        """How far time authorities have stamped. None: nobody has asked."""
+        """How far time authorities have stamped. None: stamps are not read."""
         self._trees = Trees()
         self._unbroken = True
         self._faults: list[SealFault] = []
@@ -353,7 +354,7 @@ class SealCheck:
         self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
 
     def see(self, position: int, task_id: int, version: int, digest: bytes) -> None:
-        """The next record."""
+        """Take in the next record."""
         if not self._unbroken:
             return
         try:
@@ -369,7 +370,7 @@ class SealCheck:
         if seal.fits(self._trees.records, self._trees.tasks):
             self.sealed = said.size
             self._note_witnesses(seal)
-            with suppress(SealUnfit):  # told already
+            with suppress(SealUnfit):  # reported already
                 if at := self._stamped_at(seal):
                     self.stamped = Stamped(position=said.size, at=at)
             return
@@ -381,7 +382,7 @@ class SealCheck:
         )
 
     def _stamped_at(self, seal: Seal) -> str:
-        """When it was stamped; empty: it was not, or nobody has asked. Raises `SealUnfit`."""
+        """When the seal was stamped; empty if it was not, or if stamps are not read. Raises `SealUnfit`."""
         if self._authorities is None:
             return ""
         try:
@@ -394,7 +395,7 @@ class SealCheck:
 
     def _note_witnesses(self, seal: Seal) -> None:
         for witness in self._witnesses:
-            with suppress(SealUnfit):  # told already
+            with suppress(SealUnfit):  # reported already
                 if at := witness.signed_at(seal.note):
                     found = Witnessed(witness=witness.name, position=seal.checkpoint.size, at=at)
                     self._witnesses[witness] = found
@@ -405,7 +406,7 @@ class SealCheck:
         return tuple(self._witnesses.values())
 
     def faults(self, position: int) -> Iterator[SealFault]:
-        """All that does not fit, once the log has ended at a position."""
+        """All mismatches, once the log has ended at a position."""
         yield from self._faults
         if self.stamped is not None and not self.stamped.position:
             yield SealFault(0, "no seal that fits is stamped by an authority that is believed", _NO_STAMP)
@@ -431,14 +432,14 @@ class SealCheck:
 
 
 def name_of(first: Recorded) -> str:
-    """What a log is called in its seals, by its first record."""
+    """The name of a log in its seals, from its first record."""
     return f"tasktrail/{log_id(first)}"
 
 
 def private_key(path: Path, name: str, *, seals: Path | None = None) -> PrivateKey:
-    """The key that a log is sealed with; it is made if it is not there, and no seals either. Raises `SealUnfit`.
+    """The key with which a log is sealed; it is made if there are neither a key nor seals. Raises `SealUnfit`.
 
-    Beside seals it was lost. A new one under the same name would part what auditors have kept from what comes.
+    If there are seals, the key was lost. With a new key of the same name, auditors could not link new seals to old.
     """
     with alone(path.parent):
         if not path.exists():
@@ -450,7 +451,7 @@ def private_key(path: Path, name: str, *, seals: Path | None = None) -> PrivateK
 
 
 def kept_key(path: Path, name: str) -> PrivateKey:
-    """The key that a log is sealed with. Raises `SealUnfit`, also if there is none yet: nothing is made."""
+    """The key with which a log is sealed. Raises `SealUnfit`, also if there is none yet: it does not make one."""
     try:
         text = read_small(path).decode(errors="replace")[:LONGEST_NOTE]
     except FileNotFoundError as error:
@@ -460,7 +461,7 @@ def kept_key(path: Path, name: str) -> PrivateKey:
             remedy="Whoever runs the service makes one with `tasktrail seal`.",
         ) from error
     except OSError as error:
-        # Whoever may see a task may ask, and need not know where the folder is.
+        # Anyone who may see a task may ask, and must not learn where the folder is.
         told = f"The file {path.name} of the data folder cannot be read: {error.strerror or error}"
         raise SealUnfit(told, field="seal_key", remedy="Let the service read it, or put it back as it was.") from error
     key = PrivateKey(text)
@@ -475,7 +476,7 @@ def kept_key(path: Path, name: str) -> PrivateKey:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Two processes that change files of a folder at once do so one after the other."""
+    """Hold the lock of a folder, so that two processes change its files one after the other."""
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -485,7 +486,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def write_durably(path: Path, content: str | bytes, *, new: bool = False) -> None:
-    """Durably, and as a whole, by whoever is `alone`. `new`: only if nothing is there."""
+    """Write a file durably and as a whole, while `alone` is held. `new`: only if the file does not exist."""
     part = path.with_name(f".{path.name}.part")
     try:
         part.unlink(missing_ok=True)
@@ -502,7 +503,7 @@ def write_durably(path: Path, content: str | bytes, *, new: bool = False) -> Non
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # it would name the part, or nothing
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the original names the part, or no file
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

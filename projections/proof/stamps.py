@@ -1,7 +1,7 @@
-"""Stamps of seals by a time authority (RFC 3161): what a seal says was there at a time, by a clock that is not ours.
+"""Stamps of seals by a time authority (RFC 3161): proof, by a foreign clock, that a seal's text existed at a time.
 
-A stamp is over the text that is signed, so it holds whoever signs the seal later. It lies beside the note, as SIZE.tsr:
-the authority's whole answer, which `openssl ts` reads, too. Needs the extra `tsa`.
+A stamp covers the text that is signed, so it holds whatever signatures are added later. It lies beside the note, as
+SIZE.tsr: the authority's whole answer, which `openssl ts` can read, too. Needs the extra `tsa`.
 """
 
 from datetime import UTC
@@ -23,12 +23,12 @@ from ..errors import SealUnfit
 
 
 def request_for(text: str) -> TimeStampRequest:
-    """What an authority is asked, for the text of a seal."""
+    """The request to an authority for the text of a seal."""
     return TimestampRequestBuilder().data(text.encode()).hash_algorithm(HashAlgorithm.SHA256).build()
 
 
 def time_in(request: TimeStampRequest, answer: bytes) -> str:
-    """When the authority has stamped just that request. Who it is, is not looked at. Raises `SealUnfit`."""
+    """When the authority stamped exactly that request. Its identity is not checked. Raises `SealUnfit`."""
     said = _read(answer)
     if said.status:
         raise SealUnfit(f"The time authority has refused: {'; '.join(said.status_string) or f'status {said.status}'}")
@@ -39,13 +39,13 @@ def time_in(request: TimeStampRequest, answer: bytes) -> str:
 
 
 class Authorities:
-    """Those whose stamps are believed.
+    """The trusted time authorities.
 
     Args:
-        path: a file with their certificates, or those of who vouches for them, in PEM.
+        path: a file with their certificates, or those of their issuers, in PEM.
 
     Raises:
-        SealUnfit: there are none in it.
+        SealUnfit: it has no certificates.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,7 @@ class Authorities:
             raise SealUnfit(f"{path} has no certificates in PEM: {error}", field="authority") from error
 
     def stamped_at(self, text: str, stamp: bytes) -> str:
-        """When one of them has stamped the text: RFC 3339, in UTC. Raises `SealUnfit`."""
+        """When one of them stamped the text: RFC 3339, in UTC. Raises `SealUnfit`."""
         said = _read(stamp)
         try:
             self._verifier.verify(said, sha256(text.encode()).digest())
@@ -75,9 +75,10 @@ _CERTIFICATES = 0xA0
 
 
 def _in_order(answer: bytes) -> bytes:
-    """The answer with its certificates in the order of DER, which the library wants.
+    """The answer with its certificates in the order of DER, which the library requires.
 
-    Authorities may send them in any (RFC 5652, 5.1), and no signature covers it. What is no such answer stays as it is.
+    Authorities may send them in any order (RFC 5652, 5.1), and no signature covers it. Any other answer is returned as
+    it is.
     """
 
     def inside(part: tuple[int, int, int]) -> list[tuple[int, int, int]]:
@@ -96,7 +97,7 @@ def _in_order(answer: bytes) -> bytes:
 
 
 def _parts(data: bytes, begin: int, end: int) -> list[tuple[int, int, int]]:
-    """The elements of ASN.1 there: where each begins, where its content does, and where it ends."""
+    """The ASN.1 elements in a range of bytes: where each begins, where its content begins, and where it ends."""
     found = []
     while begin < end:
         length, content = data[begin + 1], begin + 2

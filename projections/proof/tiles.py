@@ -1,8 +1,8 @@
 """The tree over a log's records as files that others can serve and read (C2SP tlog-tiles).
 
-A tile has up to 256 hashes of one level, side by side. Level 0 has the leaves; above it, a hash stands for a full tile
-of the level below. A bundle has the 256 entries below a tile of level 0. An entry is the hash of a record in the chain,
-so there is nothing in all of it but hashes.
+A tile has up to 256 adjacent hashes of one level. Level 0 has the leaves; above it, a hash stands for a full tile of
+the level below. A bundle has the 256 entries below a tile of level 0. An entry is the hash of a record in the chain, so
+all files hold only hashes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,12 +22,12 @@ class Tile(NamedTuple):
 
     @property
     def partial(self) -> bool:
-        """Whether there is room for more hashes in it. Its path says how many it has."""
+        """Whether the tile is not full. Its path then says how many hashes it has."""
         return ".p/" in self.path
 
 
 def tiles_of(digests: Iterable[bytes]) -> Iterator[Tile]:
-    """All files of the tree over records with these hashes, the full ones as soon as they are full."""
+    """All files of the tree over records with these hashes; a full file comes as soon as it is full."""
     entries: list[bytes] = []
     levels: list[_Level] = [_Level(0)]
     for digest in digests:
@@ -49,7 +49,7 @@ class _Level:
     def __init__(self, number: int) -> None:
         self._number = number
         self.full = 0
-        """Full tiles before it."""
+        """The number of full tiles before it."""
         self.hashes: list[bytes] = []
 
     def tile(self) -> Tile:
@@ -57,7 +57,7 @@ class _Level:
 
 
 def _grown(levels: list[_Level], node: bytes) -> Iterator[Tile]:
-    """Add a leaf; a tile that is full with it, and what is full above."""
+    """Add a leaf; yields the tiles that become full by it, upwards."""
     for number in range(len(levels) + 1):
         if number == len(levels):
             levels.append(_Level(number))
@@ -71,7 +71,7 @@ def _grown(levels: list[_Level], node: bytes) -> Iterator[Tile]:
 
 
 def _root(hashes: list[bytes]) -> bytes:
-    """The hash above those of a full tile."""
+    """The hash that stands for a full tile."""
     while len(hashes) > 1:
         hashes = [node_hash(hashes[place], hashes[place + 1]) for place in range(0, len(hashes), 2)]
     return hashes[0]
@@ -82,7 +82,10 @@ def _bundle(entries: list[bytes]) -> bytes:
 
 
 def _path(level: str, number: int, width: int) -> str:
-    """Three digits a folder, so that none has more than a thousand; `x` stands before all but the last."""
+    """The path of a tile: three digits for each folder, so that none has more than a thousand files.
+
+    An `x` precedes all parts but the last.
+    """
     text = str(number)
     text = text.zfill(-(-len(text) // 3) * 3)
     *above, last = (text[place : place + 3] for place in range(0, len(text), 3))

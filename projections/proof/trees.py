@@ -1,21 +1,21 @@
 """The two trees of a log: over its records, and over its tasks.
 
 A leaf of the first is a record's hash in the chain. A leaf of the second is a task's id, its version and the hash of
-its last record: so no record can be left out of a task's history unseen, not even the last one.
+its last record. So no record can be left out of a task's history unnoticed, not even the last one.
 """
 
 from .merkle import GrowingRoot, Tree, leaf_hash
 
 
 class Trees:
-    """Both, as of the last record that was applied."""
+    """Both trees, up to the last applied record."""
 
     def __init__(self) -> None:
         self.records = GrowingRoot()
         self.tasks = Tree()
 
     def apply(self, position: int, task_id: int, version: int, digest: bytes) -> None:
-        """Add the next record. Raises `IndexError` where a record or a task is missing in front of it."""
+        """Add the next record. Raises `IndexError` if a record or a task before it is missing."""
         if position != self.records.size + 1:
             raise IndexError(f"position {position} follows on {self.records.size}")
         if task_id:

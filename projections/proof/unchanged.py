@@ -1,4 +1,4 @@
-"""Whether a record is what its hash says: nothing else may be proven, or signed for."""
+"""Checks that a record matches its hash: no other record may be proven or signed for."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from ...events.log.log_reader import LogReader
 
 
 def before_of_unchanged(log: LogReader, row: tuple[Any, ...]) -> bytes:
-    """The hash in front of a record, of which the stored values are told, its hash last.
+    """The hash before a record, which is given by its stored values, its hash last.
 
-    Raises `LogCorrupt` where they do not fit together.
+    Raises `LogCorrupt` if the record does not match its hash.
     """
     before = _before(log, row[0])
     if link(before, row[:-1]) != row[-1]:
@@ -19,7 +19,7 @@ def before_of_unchanged(log: LogReader, row: tuple[Any, ...]) -> bytes:
 
 
 def refuse_changed(log: LogReader, *positions: int) -> None:
-    """Raise `LogCorrupt` where the record at one of these positions is not what its hash says."""
+    """Raise `LogCorrupt` if the record at one of these positions does not match its hash."""
     for position in positions:
         (row,) = log.rows(position - 1, 1)
         before_of_unchanged(log, row)

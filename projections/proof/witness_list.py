@@ -1,6 +1,6 @@
-"""Whom a log's seals are shown to: a file in the data folder, beside the key of the seals.
+"""The list of a log's witnesses: a file in the data folder, beside the key of the seals.
 
-It is no part of the log, and is read anew for each seal.
+It is not part of the log, and is read anew for each seal.
 """
 
 from pathlib import Path
@@ -14,21 +14,21 @@ from .seals import alone, write_durably
 
 
 class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One who is asked to sign each seal, too."""
+    """A witness, which is asked to sign each seal, too."""
 
     url: str
-    """The address above `add-checkpoint`."""
+    """The address to which `add-checkpoint` is appended."""
     key: str
     """`NAME+HASH+KEY`."""
 
     @property
     def name(self) -> str:
-        """What its key is called. Raises `SealUnfit`."""
+        """The name of its key. Raises `SealUnfit`."""
         return WitnessKey(self.key).name
 
 
 def read_witnesses(path: Path) -> tuple[Witness, ...]:
-    """Those in the file; nobody, if there is none. Raises `WitnessesDamaged`."""
+    """The witnesses in the file; none if there is no file. Raises `WitnessesDamaged`."""
     try:
         found = msgspec.json.decode(read_small(path), type=tuple[Witness, ...])
         for one in found:
@@ -43,11 +43,11 @@ def read_witnesses(path: Path) -> tuple[Witness, ...]:
 
 
 def add_witness(path: Path, witness: Witness) -> None:
-    """Have it asked, too, from the next seal on.
+    """Add a witness, which is asked from the next seal on.
 
     Raises:
-        SealUnfit: its key is none.
-        WitnessExists: there is one with a key of this name.
+        SealUnfit: its key is not valid.
+        WitnessExists: there is a witness with a key of this name.
         WitnessesDamaged: the file cannot be read.
         OSError: it cannot be written.
     """
@@ -60,10 +60,10 @@ def add_witness(path: Path, witness: Witness) -> None:
 
 
 def remove_witnesses(path: Path, told: str) -> tuple[Witness, ...]:
-    """Ask the one of this name, or all at this address, no more. Says whom.
+    """Remove the witness of this name, or all at this address; returns the removed ones.
 
     Raises:
-        UnknownWitness: there is none.
+        UnknownWitness: there is no such witness.
         WitnessesDamaged: the file cannot be read.
         OSError: it cannot be written.
     """

@@ -1,1 +1,1 @@
-"""What is asked of the views, now and as of any earlier instant."""
+"""Queries on the views, for now and for any earlier position or time."""

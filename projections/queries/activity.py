@@ -1,4 +1,4 @@
-"""How much was done, and how long it had waited, span by span, from what is kept for each minute."""
+"""How much was done, and how long attempts had waited, in spans of time, from the numbers kept for each minute."""
 
 import sqlite3
 from collections import Counter
@@ -12,11 +12,11 @@ from ..views.fold import Minute, minute_of, read_minutes, upper_bound
 from ..views.tallies import Numbers
 
 _FIRST = datetime(1, 1, 3, tzinfo=UTC)
-"""Before the first record time stands at the beginning of the calendar, which has no day before."""
+"""The earliest `now`: before the first record it is the beginning of the calendar, which has no day before."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened in a span of time."""
+    """The numbers for a span of time."""
 
     begin: datetime
     created: int
@@ -25,7 +25,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     cancelled: int
     wait_p50: float | None
-    """Seconds that attempts had waited when they started, right to 10 %; none when none started."""
+    """Seconds that attempts had waited when they started, right to 10 %; None if none started."""
     wait_p95: float | None
     longest_wait: float | None
 
@@ -33,9 +33,10 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 def read_activity(
     conn: sqlite3.Connection, now: datetime, minutes: int, step: int, then: Numbers | None = None
 ) -> list[Span]:
-    """The last `minutes` minutes in spans of `step`; the last one holds the minute that is not over yet.
+    """The last `minutes` minutes in spans of `step`; the last span includes the current minute.
 
-    `then`: what was kept as of `now`, where that is an earlier moment: what is kept for its minute may say more.
+    `then`: the numbers at `now`, if that is in the past. They are used for its minute, whose kept numbers may include
+    later events.
     """
     now = max(now, _FIRST)
     end = minute_of(now) + 1

@@ -1,4 +1,4 @@
-"""Points of the past, and the fold of the log up to one, which answers where the views cannot."""
+"""Points in the past, and the fold of the log up to one, for queries that the views cannot answer."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .activity import Span
 
 Point: TypeAlias = int | datetime
-"""A position, or an aware time: everything recorded up to and at it."""
+"""A position or an aware time. It stands for everything recorded up to and including it."""
 
 _PAGE = 20_000
 _CLOCKS_DIFFER = timedelta(minutes=1)
@@ -53,7 +53,7 @@ def parse_point(text: str | Point, field: str = "as_of") -> Point:
 
 
 def refuse_future(point: str | Point, now: datetime, field: str = "as_of") -> None:
-    """Raise `BeyondTheLog` for a time that is still to come. Clocks of two machines may differ by a minute."""
+    """Raise `BeyondTheLog` for a time in the future. A minute is allowed, as clocks of two machines may differ."""
     point = parse_point(point, field)
     if isinstance(point, datetime) and point > now + _CLOCKS_DIFFER:
         raise BeyondTheLog(
@@ -73,17 +73,17 @@ def _read(text: str, field: str) -> Point:
 
 
 class FoldedPast:
-    """The tasks as of a point, folded anew, with the queries of the present. Close it, or use it in `with`."""
+    """The tasks at a point, folded anew, with the same queries as for now. Close it, or use it in `with`."""
 
     def __init__(self, views: TaskViews, moment: datetime) -> None:
         self._views = views
         self._queries = TaskQueries(views.connection)
         self.moment = moment
-        """What "now" means for the answers, such as the wait bonus."""
+        """The time that counts as "now" in the answers, for example for the wait bonus."""
 
     @property
     def position(self) -> int:
-        """The last record the answers know of."""
+        """The last record that the answers include."""
         return self._views.position
 
     def get(self, task_id: int) -> Task:
@@ -91,15 +91,15 @@ class FoldedPast:
         return self._queries.get(task_id, self.moment)
 
     def children(self, task_id: int, user_id: int | None = None) -> Children | None:
-        """How far the children of a task were, or those of one user among them; none when it had none."""
+        """A summary of a task's children at that point, or of one user's among them; None if there were none."""
         return self._queries.children(task_id, user_id)
 
     def batch(self, name: str, user_id: int | None = None) -> Batch | None:
-        """One batch; none when no task had its name. With a user, as if there were no tasks of others."""
+        """One batch; None if no task had its name. With a user, only that user's tasks count."""
         return self._queries.batch(name, user_id)
 
     def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
-        """The newest batches then; with a user as if there were no tasks of others."""
+        """The newest batches at that point. With a user, only that user's tasks count."""
         return self._queries.batches(most, user_id)
 
     def progress(self, task_id: int) -> tuple[float, str]:
@@ -107,7 +107,7 @@ class FoldedPast:
         return self._queries.progress(task_id)
 
     def activity(self, minutes: int, step: int) -> "list[Span]":
-        """What had been done in the last minutes, at most a day of them, in spans of `step` minutes."""
+        """The activity of the last `minutes` minutes, at most a day, in spans of `step` minutes."""
         return self._queries.activity(self.moment, minutes, step)
 
     def list(self, filters: TaskFilters) -> tuple[list[Task], int]:
@@ -115,7 +115,7 @@ class FoldedPast:
         return self._queries.list(filters, self.moment)
 
     def stretch(self, filters: TaskFilters, place: Place) -> tuple[Stretch, Census]:
-        """The tasks behind a place in a list, and how many passed in all."""
+        """The tasks after a place in a list, and how many passed in all."""
         return self._queries.stretch(filters, self.moment, place), self._queries.census(filters)
 
     def every(self, filters: TaskFilters) -> AbstractContextManager[Every]:
@@ -146,7 +146,7 @@ class FoldedPast:
 def fold_to(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> FoldedPast:
     """Fold the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet.
 
-    `scratch`: where the views of then are built, as SQLite names it; an empty name is a file that goes with them.
+    `scratch`: SQLite's name of the database for the views; an empty name means a temporary file.
     """
     point = parse_point(point)
     moment = time_of(log, point)
@@ -163,7 +163,7 @@ def fold_to(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> 
 
 
 def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
-    """One task as of the point, from its own records alone. Raises `UnknownTask` when it was not created yet."""
+    """One task at a point, from its own records alone. Raises `UnknownTask` if it was not created yet."""
     check_task_id(task_id)
     point = parse_point(point)
     moment = time_of(log, point)
@@ -175,14 +175,14 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
 
 
 def not_there_then(task_id: int, point: Point) -> UnknownTask:
-    """The error of who asks for a task that came later. A time is told as it was read: its zone may be another one."""
+    """The error for a task that was created later. A time is repeated in UTC, whatever zone it was given in."""
     then = f"at {to_the_second(point)}" if isinstance(point, datetime) else "then"
     remedy = f"`tasktrail history {task_id}` tells when it was created, if it ever was."
     return UnknownTask(f"Task {task_id} did not exist {then}", field="task_id", remedy=remedy)
 
 
 def time_of(log: ReadableLog, point: Point, field: str = "as_of") -> datetime:
-    """The time at a point; before the first record, that record's. Raises `BeyondTheLog`, which names `field`."""
+    """The time at a point; position 0 has the first record's. Raises `BeyondTheLog`, which names `field`."""
     if isinstance(point, datetime):
         return point
     head = log.head().position
@@ -200,7 +200,7 @@ def position_of(log: ReadableLog, point: str | Point, field: str = "as_of") -> i
 
 
 def position_at(log: ReadableLog, at: datetime) -> int:
-    """The last position that was recorded up to and at a time; 0 when there was none."""
+    """The last position recorded up to and including a time; 0 if there is none."""
 
     def recorded_at(position: int) -> datetime:
         return next(log.read(position - 1, 1)).recorded_at

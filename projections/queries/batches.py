@@ -1,4 +1,4 @@
-"""Batches: sets of tasks that were created together, and what became of the same outputs in earlier ones."""
+"""Batches: sets of tasks that were created together; and the last tasks that wrote or read given files."""
 
 import sqlite3
 from collections import Counter
@@ -16,27 +16,27 @@ from ..views.schema import INPUT, OUTPUT
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks of one name together. Times are UTC, sizes bytes, progress 0 to 100."""
+    """The tasks of one batch, summed up. Times are UTC, sizes bytes, progress 0 to 100."""
 
     batch: str
     total: int
     by_status: dict[Status, int]
-    """How many tasks there are in each status that any is in."""
+    """The number of tasks in each status; a status without any is left out."""
     progress: float
-    """The mean, where a task counts as much as it is expected to take, 0.05 to 1,000,000 s.
+    """The mean progress, where each task is weighted by its expected run time, from 0.05 to 1,000,000 s.
 
-    What has ended is done, whatever the end.
+    A task that has ended counts as done, however it ended.
     """
     created_at: datetime
     """When the first of its tasks was created."""
     completed_at: datetime | None
-    """When the last one ended; none while any goes on."""
+    """When the last task ended; None while any is open."""
     bytes_before: int
-    """Of the inputs of what has completed."""
+    """The size of the inputs of completed tasks."""
     bytes_after: int
-    """Of their outputs, or of the inputs that have stayed."""
+    """The size of their outputs, or of inputs that were kept instead."""
     originals_kept: int
-    """How many inputs have stayed although they could have given way to a result."""
+    """How many inputs were kept although they could have been replaced by a result."""
 
 
 _NAMES_THEN = """
@@ -61,14 +61,14 @@ ORDER BY id DESC LIMIT 1
 
 
 def read_batches(conn: sqlite3.Connection, most: int, user_id: int | None) -> tuple[Batch, ...]:
-    """The newest batches; with a user those that have tasks of that user, and only these are counted."""
+    """The newest batches. With a user, only that user's tasks count, and batches without any are left out."""
     names = list(islice(newest_batches(conn, user_id), most))
     found = (read_batch(conn, name, user_id) for name in names)
     return tuple(batch for batch in found if batch is not None)
 
 
 def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batch | None:
-    """One batch; none when no task has its name."""
+    """One batch; None if no task has its name."""
     kept = read_kept(conn, name, user_id) if name else None
     if kept is None:
         return None
@@ -78,12 +78,12 @@ def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batc
 
 
 def names_then(conn: sqlite3.Connection, last: int, most: int, user_id: int | None) -> list[str]:
-    """The newest batches when `last` was the newest task."""
+    """The names of the newest batches at the time when `last` was the newest task."""
     return [name for (name,) in conn.execute(_NAMES_THEN, (last, user_id, most))]
 
 
 def batch_of(name: str, tasks: Iterable[Task]) -> Batch | None:
-    """The same as `read_batch` of all tasks of a name; none when there are none."""
+    """The same as `read_batch`, from all tasks of a batch; None if there are none."""
     found: KeptBatch | None = None
     for task in tasks:
         one = KeptBatch(task.id, task.created_at, task.completed_at, {task.status: numbers_of(task)})
@@ -113,7 +113,7 @@ def _told(name: str, kept: KeptBatch) -> Batch:
 
 
 def count_by_status(tasks: Iterable[Task]) -> dict[Status, int]:
-    """How many there are in each status that any is in."""
+    """The number of tasks in each status; a status without any is left out."""
     return dict(sorted(Counter(task.status for task in tasks).items()))
 
 
@@ -125,9 +125,9 @@ def last_writers(
     *,
     in_place: bool = True,
 ) -> dict[str, TaskState]:
-    """Output → the latest task of any batch that was to write it; with a user or a status, of those.
+    """Output → the latest task in any batch that was to write it; only of a user or in a status if these are given.
 
-    `in_place`: also such that were to put it into the place of their input.
+    `in_place`: include tasks that were to replace their input by it.
     """
     found: dict[str, TaskState] = {}
     for output in outputs:
@@ -138,6 +138,6 @@ def last_writers(
 
 
 def last_readers(conn: sqlite3.Connection, batch: str, inputs: Iterable[str]) -> dict[str, TaskState]:
-    """Input → the latest task of the batch that was to read it."""
+    """Input → the latest task in the batch that was to read it."""
     rows = ((path, conn.execute(_LAST_READER, (batch, path)).fetchone()) for path in inputs)
     return {path: state_of(row) for path, row in rows if row is not None}

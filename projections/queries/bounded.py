@@ -1,4 +1,4 @@
-"""A question that is given up after some work: which of two ways is the shorter one may only show when one is tried."""
+"""A query that is given up after some work: often only a trial shows which of two ways is the shorter one."""
 
 import sqlite3
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 _EVERY = 1000
-"""Instructions of SQLite's machine between two looks at how many there were."""
+"""Instructions of SQLite's virtual machine between two checks of their number."""
 
 
 def bounded(conn: sqlite3.Connection, instructions: float, ask: Callable[[], _T]) -> _T | None:
-    """What `ask` gives, or nothing if its statements need more instructions of SQLite's machine than about these."""
+    """The result of `ask`, or None if its statements need more than about `instructions` of SQLite's machine."""
     left = instructions
 
     def look() -> bool:
@@ -22,7 +22,7 @@ def bounded(conn: sqlite3.Connection, instructions: float, ask: Callable[[], _T]
     try:
         return ask()
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:  # text that is no UTF-8 has none
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:  # for invalid UTF-8 it has none
             raise
         if left >= 0:  # Ctrl-C came up in `look`, and was dropped there
             raise KeyboardInterrupt from None

@@ -1,4 +1,4 @@
-"""What became of the tasks between two points of the log."""
+"""The changes of tasks between two points of the log."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,22 +23,22 @@ _MAX_OFFSET = 2**53
 
 
 class TaskChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One task that something was recorded of."""
+    """One task with records between the two points."""
 
     task_id: int
     before: Task | None
     """None: it was not created yet."""
     after: Task
     records: int
-    """How many there are of it between the two points."""
+    """The number of its records between the two points."""
 
 
 class TaskChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of the tasks that something was recorded of between two points of the log."""
+    """A page of the tasks with records between two points of the log."""
 
     changes: list[TaskChange]
     total: int
-    """How many tasks there are in all."""
+    """The number of all such tasks."""
     from_position: int
     """The last record that `before` takes into account."""
     to_position: int
@@ -46,7 +46,7 @@ class TaskChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def changes(log: ReadableLog, begin: str | Point, end: str | Point | None = None) -> Iterator[TaskChange]:
-    """All tasks of which anything was recorded behind `begin`, up to and at `end`, by their ids.
+    """All tasks with records after `begin`, up to and including `end`, in the order of ids.
 
     Args:
         log: the log.
@@ -71,9 +71,9 @@ def changes_page(
     offset: int,
     shows: Callable[[int, Created | None], bool],
 ) -> TaskChanges:
-    """The same, a page of it, and how many there are in all.
+    """One page of the same, and the number of all.
 
-    `shows`: whether a task is meant, by its number, and by its first record where that is at hand. It is asked once.
+    `shows`: says once for each task whether to include it, from its id, and its first record if that is at hand.
     """
     check_whole(limit, "limit", 1, MAX_LIMIT)
     check_whole(offset, "offset", 0, _MAX_OFFSET)
@@ -88,7 +88,7 @@ def changes_page(
 
 
 class _Span:
-    """What was recorded between two points."""
+    """The records between two points."""
 
     def __init__(self, log: ReadableLog, begin: str | Point, end: str | Point | None) -> None:
         self._log = log
@@ -105,11 +105,11 @@ class _Span:
         self._moments = self._moment(begin, self.first), self._moment(end, self.last)
 
     def _moment(self, point: Point | None, position: int) -> datetime:
-        """What "now" means for the answer, as for any other about that point."""
+        """The time that counts as "now" in the answer, as in any other answer about that point."""
         return point if isinstance(point, datetime) else time_of(self._log, position)
 
     def touched(self, shows: Callable[[int, Created | None], bool]) -> Counter[int]:
-        """Task → how many records there are of it."""
+        """Task → the number of its records."""
         found: Counter[int] = Counter()
         passed: set[int] = set()
         for record in self._log.read_to_fold(self.first, self.last - self.first):
@@ -124,14 +124,14 @@ class _Span:
         return found
 
     def change(self, task_id: int, records: int) -> TaskChange:
-        """What became of one of these tasks. Its records are read once. Raises `TaskForgotten`."""
+        """The change of one of these tasks. Its records are read once. Raises `TaskForgotten`."""
         own = self._log.read_task(task_id, adjusted=True)
         until = len(list(takewhile(lambda record: record.position <= self.first, own)))
         before = fold_batch(own[:until], {}, Tally())
         rest = takewhile(lambda record: record.position <= self.last, own[until:])
         after = fold_batch(rest, before, Tally())
         if task_id not in after and (gone := forgotten(self._log, task_id)) is not None:
-            raise gone  # since they were counted
+            raise gone  # after it was counted
         return TaskChange(
             task_id=task_id,
             before=view(before[task_id], self._moments[0]) if before else None,

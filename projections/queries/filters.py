@@ -1,4 +1,4 @@
-"""What a list of tasks may be asked for: filters, sort and page, with typed errors that name the field at fault."""
+"""The filters, sort and page of a list of tasks, with typed errors that name the field at fault."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -32,8 +32,8 @@ Ids: TypeAlias = int | tuple[int, ...]
 class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which tasks, in which order, which page. Checked when made: `InvalidValue` names the field at fault.
 
-    Several values of one field are alternatives; different fields must all hold. `status`, `type`, `label` and
-    `batch` take one value, several with commas between, or a tuple. An id of 0 means: none.
+    Several values of one field are alternatives; a task has to match all fields. `status`, `type`, `label` and
+    `batch` take one value, several values separated by commas, or a tuple. An id of 0 means: none.
     """
 
     status: Texts = ()
@@ -44,11 +44,11 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     label: Texts = ()
     batch: Texts = ()
     search: str = ""
-    """Words, all of which must begin a word in type, paths or last error; `a_b.mp4` means these three, side by side."""
+    """Words that must all begin a word in type, paths or last error; `a_b.mp4` means these three words in a row."""
     sort: str = "-created_at"
-    """A field of `SORTS`, with `-` for the greatest first. Equal ones stand in the order of ids, with `-` against it.
+    """A field of `SORTS`, with `-` for descending order. Ties are in the order of ids, or descending with `-`.
 
-    `-effective_priority` is the order of the queue: equal ones in the order of ids; tasks that do not wait follow.
+    `-effective_priority` is the order of the queue: ties are in the order of ids, and tasks that do not wait follow.
     A task that is scheduled for later stands where it will stand then.
     """
     limit: int = 50
@@ -78,7 +78,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "TaskFilters":
-        """From texts, as an address or a command line holds them; empty ones do not count."""
+        """The filters from texts, as in a URL or on a command line; empty texts are ignored."""
         given: dict[str, Any] = {field: text for field, text in texts.items() if text != ""}
         for field in given:
             if field not in cls.__struct_fields__:
@@ -96,7 +96,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def filters_of(filters: object) -> TaskFilters:
-    """The filters; all tasks when there are none. Raises `InvalidValue` for what is no `TaskFilters`."""
+    """The filters; without any, those for all tasks. Raises `InvalidValue` if it is not a `TaskFilters`."""
     if filters is None:
         return TaskFilters()
     if not isinstance(filters, TaskFilters):
@@ -120,7 +120,7 @@ def ids_of(ids: Ids) -> tuple[int, ...]:
 
 
 def _number(field: str, text: str) -> int:
-    if not re.fullmatch("-?[0-9]{1,19}", text):  # Python reads more as a number, such as 1_000
+    if not re.fullmatch("-?[0-9]{1,19}", text):  # Python accepts more as a number, such as 1_000
         raise InvalidValue(f"{field} must be a whole number, not {text!r}", field=field)
     return int(text)
 
@@ -147,14 +147,14 @@ def _not_one_of(field: str, value: str, allowed: tuple[str, ...]) -> InvalidValu
 
 # --- the filters in SQL ---
 #
-# Nothing a user gives becomes part of a statement: only our own names and question marks do.
+# No user input becomes part of a statement, only our own names and question marks.
 
 
 Counts: TypeAlias = Mapping[tuple[str, str], int]
 """(type, status) → number of tasks, from the kept numbers."""
 Query: TypeAlias = tuple[str, list[object]]
 Fields: TypeAlias = tuple[str, ...]
-"""Those that have an index together."""
+"""Fields that share one index."""
 _V = TypeVar("_V")
 
 BY_VALUE = {
@@ -164,47 +164,47 @@ BY_VALUE = {
     "label": "tasks_by_label",
     "batch": "tasks_by_batch",
 }
-"""The index in which the tasks with a value stand, …"""
+"""Field → the index of tasks by its values, …"""
 _INDEX_OF: dict[Fields, str] = {
     **{(field,): index for field, index in BY_VALUE.items()},
     ("status",): "tasks_by_status",
     ("type",): "tasks_by_type",
     ("status", "type"): "tasks_by_status_and_type",
 }
-"""… and those with values of several fields."""
+"""… and the same for several fields together."""
 BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "queue_key": "tasks_by_queue_key"}
-"""The index in which all tasks stand in an order."""
+"""Column → the index of all tasks in its order."""
 _OVER = frozenset(OVER)
 _TO_SORT = 16
-"""What it costs to read and sort a task, beside what it costs to pass one along an order; …"""
+"""The cost of reading and sorting a task, relative to stepping over one in an index; …"""
 _TO_SORT_OVER = 1
-"""… and to sort a failed or cancelled one, of which an index has all that is sorted by."""
+"""… and of sorting a failed or cancelled task, whose sort keys are all in one index."""
 _INSTRUCTIONS = 8
-"""Of SQLite's machine, for passing one task or looking it up in an index, at most."""
+"""The most instructions of SQLite's machine to step over a task, or to look it up in an index."""
 _PATIENCE = 2
-"""How many times as long as it was expected to be a walk may be, …"""
+"""A walk is given up once it has cost this many times what was expected, …"""
 _OF_A_SORT = 0.25
-"""… and how much of what it costs to sort what passes, if that is more: to give up is dear where much passes."""
+"""… or this share of the cost of sorting, if that is more: giving up is costly if many tasks pass."""
 _MOST_LOOKS = 4
-"""Values that are looked for in an index, rather than in the row of a task."""
+"""Up to this many values are looked up in an index; for more, the task's row is read."""
 _MAX_BRANCHES = 16
 _DEEP = 20_000
 
 
 def leads(filters: TaskFilters) -> list[Fields]:
-    """What may lead to the tasks that pass: fields that are asked for. Where words are searched for, these lead."""
+    """The filtered fields whose index may lead to the tasks that pass; none for a search, in which the words lead."""
     return [] if _by_text(filters) else [named for named, _values in _together(filters)]
 
 
 def number_in_index(named: Fields, filters: TaskFilters, most: int) -> Query:
-    """The statement that counts the tasks that have a value of each of these fields, up to so many."""
+    """The statement that counts the tasks that match all of these fields, up to `most`."""
     among = f"tasks INDEXED BY {_INDEX_OF[named]} WHERE {_one_of(named, filters, 'tasks')}"
     values = [value for field in named for value in values_in(filters, field)]
     return f"SELECT count(*) FROM (SELECT 1 FROM {among} LIMIT ?)", [*values, most]  # noqa: S608 - our own names
 
 
 def count(filters: TaskFilters, lead: Fields) -> Query:
-    """The statement that counts all tasks that pass. `lead`: the fields whose index holds the fewest."""
+    """The statement that counts all tasks that pass. `lead`: the fields whose index leads to the fewest."""
     if _by_text(filters):
         source, parameters = _source(filters, rows=False)
         terms = [(_in_index(named, filters, "hit"), values) for named, values in _together(filters)]
@@ -215,7 +215,7 @@ def count(filters: TaskFilters, lead: Fields) -> Query:
 
 
 def _in_place(filters: TaskFilters) -> TaskFilters:
-    """The same list by id where none of its tasks has a place in the queue."""
+    """The filters; sorted by id instead if the sort is the queue and none of the tasks is in it."""
     statuses = values_of(filters.status)
     if column_of(filters) == "queue_key" and statuses and WAITING.isdisjoint(statuses):
         return replace(filters, sort="id" if filters.sort.startswith("-") else "-id")
@@ -223,9 +223,9 @@ def _in_place(filters: TaskFilters) -> TaskFilters:
 
 
 def page(filters: TaskFilters, lead: Fields) -> Query:
-    """The statement that finds the ids of one page, in order: it sorts what passes, or walks along the ids.
+    """The statement that finds the ids of one page, in order: it sorts the tasks that pass, or walks along the ids.
 
-    `lead`: the fields whose index holds the fewest.
+    `lead`: the fields whose index leads to the fewest tasks.
     """
     filters = _in_place(filters)
     if _only_over(filters) and column_of(filters) != "id":
@@ -243,7 +243,7 @@ def page(filters: TaskFilters, lead: Fields) -> Query:
         selects.append(f"SELECT {keys} FROM {source} ORDER BY {order}")  # noqa: S608 - our own names
         parameters += values
     if len(selects) > 1:
-        # Each alternative is a walk along an index that gives its first few; then they are merged.
+        # Each alternative is a walk along an index that yields its first few; then they are merged.
         last = filters.limit + filters.offset
         union = " UNION ALL ".join(f"SELECT * FROM ({select} LIMIT {last:d})" for select in selects)  # noqa: S608 - our own names
         selects = [f"SELECT * FROM ({union}) AS tasks ORDER BY {order}"]  # noqa: S608 - our own names
@@ -251,17 +251,17 @@ def page(filters: TaskFilters, lead: Fields) -> Query:
 
 
 class WalkedPage(NamedTuple):
-    """A walk along an order. What stands in it before the page is told from what passes by indexes alone."""
+    """A walk along the index of an order. The filters are tested with other indexes alone, without reading rows."""
 
     query: Query
     instructions: float
-    """That it may take. If what passes does not lie evenly in the order, it takes many more."""
+    """The instructions that it may take. It would take many more if the tasks that pass are not spread evenly."""
 
 
 def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) -> WalkedPage | None:
-    """The walk that finds a page, where that can be expected to be shorter than to sort all that passes.
+    """The walk that finds a page, if it is expected to cost less than sorting all tasks that pass; else None.
 
-    `total`: how many tasks pass. `users`: how many tasks there are of the users that are named.
+    `total`: the number of tasks that pass. `users`: the number of tasks of the users in the filter.
     """
     filters = _in_place(filters)
     column = column_of(filters)
@@ -276,7 +276,7 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
     left, looked_up = passed, 0.0
     terms: list[str] = []
     parameters: list[object] = []
-    if own := ids_of(filters.user_id):  # the index of each order has it: no more is tried on the tasks of others
+    if own := ids_of(filters.user_id):  # the index of each order has it: tasks of others are skipped
         terms.append(f"tasks.user_id IN ({', '.join('?' * len(own))})")
         parameters += own
         asked = [(named, values) for named, values in asked if named != ("user_id",)]
@@ -303,7 +303,7 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
 
 
 def _together(filters: TaskFilters) -> Iterator[tuple[Fields, list[object]]]:
-    """The fields that are asked for, those of one index together; and their values."""
+    """The filtered fields, grouped by index, with their values."""
     asked = {field: values for field in (*_TEXTS, *_IDS) if (values := values_in(filters, field))}
     if "status" in asked and "type" in asked:
         yield ("status", "type"), [*asked.pop("status"), *asked.pop("type")]
@@ -312,7 +312,7 @@ def _together(filters: TaskFilters) -> Iterator[tuple[Fields, list[object]]]:
 
 
 def _in_index(named: Fields, filters: TaskFilters, task: str, *, at_once: bool = False) -> str:
-    """The term that a task has a value of each of the fields; `at_once`: those that have one are looked up first."""
+    """The condition that a task matches all of the fields; `at_once`: all matching tasks are looked up first."""
     own, where = f"tasks AS own INDEXED BY {_INDEX_OF[named]}", _one_of(named, filters, "own")
     if at_once:
         return f"+{task} IN (SELECT own.id FROM {own} WHERE {where})"  # noqa: S608 - our own names
@@ -320,20 +320,20 @@ def _in_index(named: Fields, filters: TaskFilters, task: str, *, at_once: bool =
 
 
 def _one_of(named: Fields, filters: TaskFilters, table: str) -> str:
-    """The term that a row has one of the values of each of the fields."""
+    """The condition that a row matches all of the fields."""
     return " AND ".join(_has(f"{table}.{field}", len(values_in(filters, field))) for field in named)
 
 
 def _has(column: str, values: int) -> str:
-    """The term that a column has one of so many values."""
-    marks = ["+?"] * values  # without the plus SQLite compiles it each time, see `has_status`
+    """The condition that a column has one of `values` values."""
+    marks = ["+?"] * values  # without the plus SQLite compiles the statement each time, see `has_status`
     return f"{column} = +?" if values == 1 else f"{column} IN ({', '.join(marks)})"
 
 
 def _led(filters: TaskFilters, lead: Fields) -> Query:
-    """What one index leads to, with the other fields looked up in their indexes: a row is longer.
+    """The tasks from one index that match the other fields, too: these are looked up in indexes, as rows are longer.
 
-    In an index each value is looked for by itself, so for many values the row is read.
+    An index is searched once for each value, so for many values the row is read instead.
     """
     terms: list[str] = []
     parameters: list[object] = []
@@ -356,7 +356,7 @@ def values_in(filters: TaskFilters, field: str) -> tuple[object, ...]:
 
 
 def _of_those_over(filters: TaskFilters) -> Query:
-    """Failed and cancelled tasks, which are few, have an index with all that they are sorted by."""
+    """The page of failed and cancelled tasks: they are few, and one index has all their sort keys."""
     order, _keys = _order(filters)
     where, values = _where(filters, plus=False)
     source = f"tasks INDEXED BY tasks_over{where} AND tasks.status IN {OVER}"  # as the index has it
@@ -365,8 +365,8 @@ def _of_those_over(filters: TaskFilters) -> Query:
 
 
 def every(filters: TaskFilters, columns: str) -> Query:
-    """The statement that reads these columns of all tasks that pass, in the order of ids, a row at a time."""
-    # Of one value the index has its tasks in order; of several SQLite would have to sort them all first.
+    """The statement that reads these columns of all tasks that pass, in the order of ids, row by row."""
+    # The index has the tasks of one value in order; for several values SQLite would have to sort them all first.
     several = any(len(values) > 1 for values in (*map(values_of, _texts_of(filters)), *map(ids_of, _ids_of(filters))))
     where, values = _where(replace(filters, sort="id"), plus=False)
     source, expressions = _source(filters, rows=True)
@@ -386,7 +386,7 @@ def _ids_of(filters: TaskFilters) -> tuple[Ids, ...]:
 
 
 def _branches(filters: TaskFilters) -> Iterator[TaskFilters]:
-    """The filter as alternatives with one value a field; itself when they would be too many or of no use."""
+    """The filters as alternatives with one value for each field; unchanged if these would be too many or useless."""
     texts = [_singles(values_of(field)) for field in _texts_of(filters)]
     numbers = [_singles(ids_of(field)) for field in _ids_of(filters)]
     number = prod(len(choice) for choice in texts) * prod(len(choice) for choice in numbers)
@@ -415,13 +415,13 @@ def _by_text(filters: TaskFilters) -> bool:
 
 
 def _by_id(filters: TaskFilters) -> bool:
-    """Whether a filter is set that lets far fewer tasks pass than status and type do."""
+    """Whether a filter is set that usually lets far fewer tasks pass than status and type do."""
     ids = any(map(ids_of, _ids_of(filters)))
     return ids or bool(values_of(filters.label) or values_of(filters.batch))
 
 
 def _only_over(filters: TaskFilters) -> bool:
-    """Whether no more than failed or cancelled tasks are asked for, and perhaps of which type."""
+    """Whether the only filters are the statuses failed and cancelled, and maybe a type."""
     statuses = values_of(filters.status)
     return bool(statuses) and _OVER.issuperset(statuses) and not (_by_text(filters) or _by_id(filters))
 
@@ -432,7 +432,7 @@ def _only_waiting(filters: TaskFilters) -> bool:
 
 
 def passing(filters: TaskFilters, counts: Counts) -> int:
-    """How many tasks pass status and type."""
+    """The number of tasks that match status and type."""
     statuses, types = values_of(filters.status), values_of(filters.type)
     return sum(
         number
@@ -442,13 +442,13 @@ def passing(filters: TaskFilters, counts: Counts) -> int:
 
 
 def column_of(filters: TaskFilters) -> str:
-    """The column to sort by. Ids are given in order of creation."""
+    """The column to sort by. Ids stand for `created_at`, because they grow in order of creation."""
     field = filters.sort.removeprefix("-")
     return {"created_at": "id", "effective_priority": "queue_key"}.get(field, field)
 
 
 def _order(filters: TaskFilters) -> tuple[str, str]:
-    """The order and the columns it needs. The head of the queue has the smallest key: there the sign turns round."""
+    """The ORDER BY terms and the columns they need. The queue's direction is reversed: its head has the least key."""
     column, down = column_of(filters), filters.sort.startswith("-")
     way = "DESC" if down else "ASC"
     if column == "id":
@@ -461,12 +461,12 @@ def _order(filters: TaskFilters) -> tuple[str, str]:
 
 
 def _tries_each_row(filters: TaskFilters) -> bool:
-    """Whether status and type are tried on each row that something else leads to."""
+    """Whether status and type are tested on each row, while another index leads."""
     return _by_text(filters) or (column_of(filters) == "queue_key" and _only_waiting(filters))
 
 
 def _source(filters: TaskFilters, *, rows: bool) -> Query:
-    """`rows`: whether more is needed of a hit in the text index than its id."""
+    """The FROM part. `rows`: whether a hit in the text index needs more than its id."""
     if not _by_text(filters):
         return "tasks", []
     # CROSS: the text index leads, in the order of ids, and each hit is looked up by its id.
@@ -475,7 +475,7 @@ def _source(filters: TaskFilters, *, rows: bool) -> Query:
 
 
 def _where(filters: TaskFilters, *, plus: bool) -> Query:
-    """`plus` keeps SQLite from using the index of status or type; with a search no index but the text's is of use."""
+    """The WHERE part. `plus` keeps SQLite from using the index of status or type; a search uses only the text index."""
     sign = "+" if plus else ""
     by_hit = "+" if _by_text(filters) else ""
     terms: list[str] = []

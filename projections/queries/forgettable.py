@@ -1,4 +1,4 @@
-"""Which finished tasks a rule lets be forgotten: those that are over for long, and that nothing needs any more."""
+"""The finished tasks that a retention rule may forget: those that ended long ago and are not needed any more."""
 
 import math
 import os
@@ -33,24 +33,24 @@ _LATER = f"SELECT 1 FROM tasks WHERE batch = ? AND batch <> '' AND {INPUT} = ? A
 
 
 class StillNeeded(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks that a rule fits and whose time has come, and that stay because something still needs them."""
+    """Tasks that a rule would forget by now, but that stay because something still needs them."""
 
     referred: int = 0
-    """Others, which stay, depend on them or have them as their parent."""
+    """Other tasks that stay depend on them, or have them as their parent."""
     notices: int = 0
     """A notice is still to be sent."""
     files: int = 0
-    """Without them a watched folder, or a batch that replaces its originals, would take a file a second time."""
+    """Without them a watched folder, or a batch that replaces its originals, would process a file again."""
 
 
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
-    """How much was forgotten, or would be."""
+    """How much was forgotten, or would be in a trial run."""
 
     tasks: int
     records: int
-    """Those of the tasks, and those of the service that speak of them."""
+    """Records of the tasks, and of the service about them."""
     position: int = 0
-    """Where the last of it is recorded; 0: nothing was forgotten."""
+    """The position of the last `TasksForgotten`; 0: nothing was forgotten."""
     kept: StillNeeded = StillNeeded()
 
 
@@ -64,7 +64,7 @@ def rule_of(
     type: object = None,  # noqa: A002 - as the field
     user_id: object = None,
 ) -> RetentionRule:
-    """The rule of what somebody wants forgotten. Raises `InvalidValue`."""
+    """The rule for a request to forget tasks. Raises `InvalidValue`."""
     if isinstance(older_than, timedelta):
         older_than = older_than.total_seconds()
     if isinstance(older_than, bool) or not isinstance(older_than, int | float) or not 0 <= older_than <= LONGEST:
@@ -92,7 +92,7 @@ class Forgettable(NamedTuple):
     task_id: int
     version: int
     notes: Sequence[int]
-    """Positions of what the service noted about it."""
+    """Positions of the service's records about it."""
 
 
 def forgettable(
@@ -104,19 +104,19 @@ def forgettable(
     below: int = MAX_INTEGER,
     kept: Counter[str] | None = None,
 ) -> Iterator[Forgettable]:
-    """The tasks for which the rule at a place holds, because no earlier one fits, and whose time has come.
+    """The tasks that the rule at `place` may forget now: no earlier rule matches them, and they are old enough.
 
-    The newest come first, so those that others refer to come after these. It looks for the files of some tasks of
-    batches.
+    The newest come first, so that a task comes after those that refer to it. For some tasks of batches it checks
+    whether their files exist.
 
     Args:
         conn: the views.
         rules: all rules.
-        place: which of them is asked about.
+        place: the index of the rule in question.
         now: the time.
-        sources: the watched folders: which file was done stands in their tasks.
+        sources: the watched folders, whose tasks show which files were processed.
         below: only tasks with lower numbers.
-        kept: counts those that something still needs, by the fields of `StillNeeded`.
+        kept: counts the tasks that are still needed, by the fields of `StillNeeded`.
     """
     kept = Counter() if kept is None else kept
     age = rules[place].older_than
@@ -128,7 +128,7 @@ def forgettable(
     def is_gone(task_id: int) -> bool:
         return task_id in chosen or is_within(task_id, forgotten)
 
-    # Without an age the clock decides nothing: what has ended while it was far ahead has not ended "later" than now.
+    # With age 0 the clock must not matter: a task that ended while it was far ahead did not end later than now.
     ended_by = (now - timedelta(seconds=age)).timestamp() if age else math.inf
     for task_id, status, kind, user_id, *rest in conn.execute(_OVER, (below, ended_by)):
         *files, _ended, version = rest
@@ -151,7 +151,7 @@ def forgettable(
 def count_forgettable(
     conn: sqlite3.Connection, rule: RetentionRule, now: datetime, sources: Collection[str]
 ) -> Forgotten:
-    """How much would be forgotten if a rule were applied; all as for `forgettable`."""
+    """How much a rule would forget; arguments as for `forgettable`."""
     tasks = records = 0
     kept = Counter[str]()
     for over in forgettable(conn, (rule,), 0, now, sources, kept=kept):
@@ -160,7 +160,10 @@ def count_forgettable(
 
 
 def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, owner: int | None) -> int | None:
-    """`owner`: none where nobody can read any more whose it was. It stays if it may be that of a user who is kept."""
+    """The index of the first rule that matches; None: no rule does.
+
+    `owner`: None if it was erased. Then the task stays if it may belong to a user whose tasks are kept.
+    """
     for place, rule in enumerate(rules):
         its = rule.older_than is None if owner is None else rule.user_id == owner
         if rule.status in (None, status) and rule.type in (None, kind) and (rule.user_id is None or its):
@@ -171,7 +174,7 @@ def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, owner
 def _keeps_from_doing_twice(
     conn: sqlite3.Connection, task_id: int, sources: Collection[str], batch: str, read: Any, written: Any, in_place: Any
 ) -> bool:
-    """Whether it is what keeps a watched folder, or a batch that is begun anew, from taking a file a second time."""
+    """Whether without this task a watched folder, or a repeated batch, would process a file again."""
     if batch in sources and os.path.lexists(read or ""):
         return conn.execute(_LATER, (batch, read, task_id)).fetchone() is None
     return bool(batch and in_place and os.path.lexists(written or ""))

@@ -1,4 +1,4 @@
-"""The numbers for a list that the views keep: of all tasks, and of the groups that it asks for, now and then.
+"""The kept numbers for a list: over all tasks, and over the groups in its filters, for now and for the past.
 
 A group is the tasks of one user, of one label or of one batch.
 """
@@ -14,7 +14,7 @@ from .filters import BY_VALUE, STATUSES, Counts, TaskFilters, values_in, values_
 
 
 class KeptNumbers:
-    """The numbers for one list as of a position. What the list does not ask for is not read."""
+    """The numbers for one list at a position. Only numbers that the list needs are read."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class KeptNumbers:
         position: int | None = None,
         types: Sequence[str] | None = None,
     ) -> None:
-        """`counts`: of all tasks. `types`: their types by number. All as of the position; without one, now."""
+        """`counts`: over all tasks. `types`: their types by number. Both at the position, or now if there is none."""
         self._conn = conn
         self._filters = filters
         self._counts = counts
@@ -33,28 +33,28 @@ class KeptNumbers:
         self._shares: dict[str, list[Share]] = {}
 
     def size(self, field: str) -> int | None:
-        """How many tasks have one of the values of a field; none where that is not kept, or not asked for."""
+        """The number of tasks that match a field; None if it is not kept, or the filters do not have the field."""
         shares = self._of(field)
         return sum(sum(share.values()) for share in shares) if shares else None
 
     def standing(self, field: str) -> dict[str, int]:
-        """How many tasks of the types that are asked for, with one of the values of a field, are in each status."""
+        """The number of tasks in each status that match a field and the filtered types."""
         return self._sum(self._of(field), self._kinds())
 
     def field_with_fewest(self) -> str:
-        """The field of which one value is asked for that the fewest tasks have; empty if there is none."""
+        """Of the fields filtered by a single value, the one that the fewest tasks match; empty if there is none."""
         sizes = {field: self.size(field) for field in GROUPED_BY if len(values_in(self._filters, field)) == 1}
         return min(sizes, key=lambda field: sizes[field] or 0, default="")
 
     def total(self) -> int | None:
-        """How many tasks pass; none where more is asked for than is kept."""
+        """The number of tasks that pass; None if the kept numbers do not suffice for the filters."""
         numbers = self.by_status()
         if numbers is None:
             return None
         return sum(numbers[status] for status in values_of(self._filters.status) or STATUSES)
 
     def by_status(self) -> dict[str, int] | None:
-        """How many tasks pass but for their status, in each; none where more is asked for than is kept."""
+        """The number of tasks in each status that pass all other filters; None if the kept numbers do not suffice."""
         if self._filters.search.strip():
             return None
         asked = [field for field in BY_VALUE if values_in(self._filters, field)]
@@ -64,7 +64,7 @@ class KeptNumbers:
         return self._sum(shares, self._kinds()) if shares else None
 
     def _of(self, field: str) -> list[Share]:
-        """The numbers of each value."""
+        """The numbers for each value of a field."""
         if field not in GROUPED_BY:
             return []
         if field not in self._shares:
@@ -78,7 +78,7 @@ class KeptNumbers:
         return self._position
 
     def _kinds(self) -> tuple[int, ...]:
-        """The numbers of the types that are asked for."""
+        """The numbers of the filtered types."""
         asked = values_of(self._filters.type)
         if asked and self._types is None:
             self._types = read_numbers(self._conn, self._at()).types
@@ -87,7 +87,7 @@ class KeptNumbers:
 
     @staticmethod
     def _sum(numbers: Sequence[Mapping[tuple[Any, str], int]], kinds: Sequence[object]) -> dict[str, int]:
-        """By status, of some types or of all."""
+        """The sums by status, for some types or for all."""
         found = dict.fromkeys(STATUSES, 0)
         for some in numbers:
             for (kind, status), number in some.items():

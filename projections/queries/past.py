@@ -1,4 +1,4 @@
-"""The past from the views: any answer as of an earlier position or time, without a walk through the log."""
+"""The past from the views: queries at an earlier position or time, without a walk through the log."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ from .stats import Stats, count_stats_of, read_stats_then
 from .walk import FEW, Census, Place, Stretch, collect, expression, tell
 
 _AT_ONCE = 500
-"""Tasks that are read together where all are wanted."""
+"""Tasks that are read together when all are wanted."""
 _ROWS = """
 SELECT versions.*, (SELECT max(since) FROM versions AS own WHERE own.id = asked.value)
 FROM json_each(?) AS asked CROSS JOIN versions
@@ -75,19 +75,19 @@ _Versions: TypeAlias = list[_Version]
 
 
 class Past:
-    """The tasks as of a point. It answers from the views, and reads of the log only what a page shows."""
+    """The tasks at a point. It answers from the views, and reads only the records of the shown tasks from the log."""
 
     def __init__(self, queries: TaskQueries, log: ReadableLog, point: str | Point) -> None:
-        """Raises `InvalidValue`, `BeyondTheLog`, and `ViewsFailed` where the views do not reach that far."""
+        """Raises `InvalidValue`, `BeyondTheLog`, and `ViewsFailed` if the views have not reached the point."""
         self._point = point = parse_point(point)
         self._queries = queries
         self._log = log
         self.moment = time_of(log, point)
-        """What "now" means for the answers, such as the wait bonus."""
+        """The time that counts as "now" in the answers, for example for the wait bonus."""
         self.position = point if isinstance(point, int) else position_at(log, point)
-        """The last record the answers know of."""
+        """The last record that the answers include."""
         self._known: dict[int, TaskState] = {}
-        """States that were read to find a page, and may be on it."""
+        """States that were read while finding a page, and that the page may show."""
         if queries.position < self.position:
             raise ViewsFailed(f"The views stand at {queries.position} and have not reached position {self.position}")
 
@@ -96,7 +96,7 @@ class Past:
         return view(self._state(task_id), self.moment)
 
     def children(self, task_id: int, user_id: int | None = None) -> Children | None:
-        """How far the children of a task were, or those of one user among them; none when it had none."""
+        """A summary of a task's children at that point, or of one user's among them; None if there were none."""
         with self._queries.moment() as conn:
             top = read_numbers(conn, self.position).top
             if conn.execute(_HAS_CHILDREN, (task_id, top)).fetchone() is None:
@@ -109,14 +109,14 @@ class Past:
         return Children(total=len(tasks), progress=round(progress, 3), by_status=count_by_status(tasks))
 
     def batch(self, name: str, user_id: int | None = None) -> Batch | None:
-        """One batch; none when no task had its name. With a user, as if there were no tasks of others."""
+        """One batch; None if no task had its name. With a user, only that user's tasks count."""
         if not name:
             return None
         with self.every(TaskFilters(batch=(name,), user_id=_users(user_id))) as every:
             return batch_of(name, every.tasks)
 
     def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
-        """The newest batches then; with a user as if there were no tasks of others."""
+        """The newest batches at that point. With a user, only that user's tasks count."""
         with self._queries.moment() as conn:
             names = names_then(conn, read_numbers(conn, self.position).top, most, user_id)
         return tuple(batch for name in names if (batch := self.batch(name, user_id)) is not None)
@@ -127,7 +127,7 @@ class Past:
         return state.progress, state.message
 
     def activity(self, minutes: int, step: int) -> "list[Span]":
-        """What had been done in the last minutes, at most a day of them, in spans of `step` minutes."""
+        """The activity of the last `minutes` minutes, at most a day, in spans of `step` minutes."""
         with self._queries.moment() as conn:
             return read_activity(conn, self.moment, minutes, step, read_numbers(conn, self.position))
 
@@ -145,7 +145,7 @@ class Past:
             return self._tasks(conn, ids), total
 
     def stretch(self, filters: TaskFilters, place: Place) -> tuple[Stretch, Census]:
-        """The tasks behind a place in a list, and how many passed in all."""
+        """The tasks after a place in a list, and how many passed in all."""
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
             words = expression(filters.search, lambda word: int(conn.execute(_WORD, (word, numbers.top)).fetchone()[0]))
@@ -186,7 +186,7 @@ class Past:
             return read_stats_then(conn, self.moment, self.position, numbers)
 
     def stats_of(self, user_id: int) -> Stats:
-        """The numbers over the tasks of one user, each of which is looked at."""
+        """The numbers over the tasks of one user; each task is read."""
         with self.every(TaskFilters(user_id=user_id)) as every:
             return count_stats_of(every.tasks, self.moment, self.position)
 
@@ -207,9 +207,9 @@ class Past:
         return [view(states[task_id], self.moment) for task_id in ids]
 
     def _states(self, conn: sqlite3.Connection, ids: Sequence[int]) -> dict[int, TaskState]:
-        """The states of tasks then: those of now where nothing came after, else folded from a few records.
+        """The states of tasks at that point: today's if nothing came after, else folded from a few records.
 
-        Of a task to which nothing had happened yet, the views know what it began with; of some, how they were.
+        The views have the first state of a task to which nothing had happened yet, and for some tasks the state then.
         """
         rows, changed_later = self._versions(conn, ids)
         at_rest = [row for row in rows if row.status != "running"]
@@ -235,7 +235,7 @@ class Past:
         return states
 
     def _versions(self, conn: sqlite3.Connection, ids: Sequence[int]) -> tuple[Sequence[_Version], set[int]]:
-        """Where the tasks stood then, and which of them have moved since."""
+        """The versions of the tasks at that point, and which of the tasks have changed since."""
         found: _Versions = []
         later: set[int] = set()
         rows = conn.execute(_ROWS, (_json(ids), self.position)).fetchall()
@@ -251,7 +251,7 @@ class Past:
     def _folded(self, conn: sqlite3.Connection, rows: Sequence[_Version]) -> dict[int, TaskState]:
         begun: dict[int, TaskState] = {}
         reached: dict[int, tuple[int, int]] = {}
-        """Task → version and position of the state that is kept."""
+        """Task → version and position of the kept state."""
         long_lives = [row.id for row in rows if row.version > FEW_VERSIONS]
         if long_lives:
             for task_id, spec, since, version, state in conn.execute(_BASES, (_json(long_lives), self.position)):
@@ -261,13 +261,13 @@ class Past:
         return {**begun, **fold_batch(self._log.read_parts(parts, self.position), begun, Tally())}
 
     def _last_changes(self, conn: sqlite3.Connection, ids: Sequence[int]) -> dict[int, float]:
-        """When tasks that ran then had changed last: steps within an attempt are in the log alone."""
+        """The time of the last change of tasks that ran at that point: only the log has steps within an attempt."""
         self._known.update(self._states(conn, ids))
         return {task_id: self._known[task_id].updated_at.timestamp() for task_id in ids}
 
 
 def _part(row: _Version, version: int, since: int) -> Part:
-    """What came behind a version, and may have come before the next row."""
+    """The records after `version` that may have come before the next row."""
     return Part(row.id, version, row.version + (KEPT if row.status == "running" else 0), since)
 
 

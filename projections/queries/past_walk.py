@@ -1,8 +1,8 @@
-"""A list as it was at an earlier position, in its order, found within work that does not grow with the log.
+"""A list at an earlier position, in its order, found with work that does not grow with the log.
 
-What is written once of a task, such as its type and user, stands in `tasks`; its status and place then in `versions`.
-One of these leads: the tasks with a value that few have, all tasks, or those that were in a status, whose blocks of
-neighbours are told by `zones`. Where few lead they are sorted; else the order that is asked for is walked.
+`tasks` has what never changes in a task, such as its type and user; `versions` has its status and place at that
+position. One source leads: the tasks with a rare value, all tasks, or those that were in a status, whose blocks of
+neighbours are in `zones`. If few tasks lead, they are sorted; else the order of the list is walked.
 """
 
 import sqlite3
@@ -30,40 +30,40 @@ from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values, beside
 
 Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
-"""Tasks that ran → when each had changed last."""
+"""Tasks that were running → when each had changed last."""
 
 _TO_SEARCH = 50
-"""What it costs to look for words in one task that leads, beside what it costs to go on to the next."""
+"""The cost of searching words in a leading task, relative to going on to the next."""
 _MOST = 50_000
-"""What it may cost to sort those that lead, where a walk along the order is longer still."""
+"""The most that sorting the leading tasks may cost, if walking along the order costs even more."""
 _TO_SORT = 10
-"""What it costs to sort one task that leads, beside what it costs to pass one along an order …"""
+"""The cost of sorting a leading task, relative to stepping over one in an order …"""
 _TO_LOOK = 3
-"""… and to look into another index for each."""
+"""… and of a lookup in another index for each task."""
 _TO_BEGIN = 600
-"""What it costs to begin the walk along an order, beside the same."""
+"""The cost of beginning a walk along an order, relative to the same."""
 _MOST_AFTER_ALL = 500_000
-"""What it may cost to sort them when a walk has turned out too long."""
+"""The most that sorting them may cost after a walk has turned out too long."""
 _INSTRUCTIONS = 30
-"""Of SQLite's machine, for passing one task, at most."""
+"""The most instructions of SQLite's machine to step over one task."""
 _PATIENCE = 4
-"""How many times as long as it was expected to be a walk may be, …"""
+"""A walk is given up once it has cost this many times what was expected, …"""
 _OF_A_SORT = 0.25
-"""… and how much of what it costs to sort, if that is more: to give up is dear where many lead."""
+"""… or this share of the cost of sorting, if that is more: giving up is costly if many tasks lead."""
 _COMMON = 20
-"""What leads is common where more than one task in so many is among it."""
+"""The leading tasks are common if they are more than one in this many tasks."""
 _TO_READ = 0.2
-"""What it costs to read how a task of a group has moved, beside what it costs to look at one change."""
+"""The cost of reading the moves of a group's task, relative to looking at one change."""
 _MOVES_AT_ONCE = 64
-"""Moves of a group that are looked at together."""
+"""Moves of a group that are read together."""
 _SLACK = 0.001
-"""Seconds that the rounding of sums is less than."""
+"""Seconds; more than the rounding error of sums."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
 # `versions_by_task` has these two columns: the row itself need not be read.
 _LAST = "(SELECT {what} FROM versions WHERE id = {id} AND since <= :position ORDER BY since DESC LIMIT 1)"
 _CHANGED_LAST = f"then_.since = {_LAST.format(what='changed', id='then_.id')}"
 _IS_SELDOM = f" AND {is_seldom('then_.status')}"
-"""As an index has it that has these alone: else SQLite does not see that it may be used."""
+"""The condition of a partial index, word for word: otherwise SQLite does not use that index."""
 _IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
 _BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
 _KEYS = {"priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
@@ -98,40 +98,40 @@ SELECT updated_at FROM versions WHERE since = (SELECT min(since) FROM versions W
 
 
 class _Source(NamedTuple):
-    """Tables in which tasks are found in the order of ids."""
+    """Tables from which tasks are read in the order of ids."""
 
     tables: str
     where: str
     id: str
     order: str = "{id} {way}"
     bound: str = "{id} {sign} {begin}"
-    """What holds of those behind a task, up or down."""
+    """The condition of the tasks after a task, upwards or downwards."""
     has_then: bool = False
-    """Whether the versions of then are among the tables."""
+    """Whether the versions at that position are among the tables."""
     holds: str = ""
-    """What makes a version that of then, if it is among them. It is tried last, as it is the dearest."""
+    """The condition that a version held at that position. It costs the most, so it comes last."""
     values: Mapping[str, object] = MappingProxyType({})
-    """Parameters of its own."""
+    """The parameters of this source alone."""
 
 
 class _Lead(NamedTuple):
-    """What leads. What it covers need not be tried on what it finds."""
+    """The source of a walk. The filters in `covers` hold for all tasks that it finds, and need not be tested."""
 
     sources: tuple[_Source, ...]
     covers: frozenset[str]
     size: int
-    """How many it finds; only a bound where not all were counted."""
+    """The number of tasks that it finds; only a bound if not all were counted."""
     work: int = 0
-    """How many are looked at for that, where these are more."""
+    """The number of tasks that are read for that, if these are more."""
 
 
 _STATUS = frozenset(("status",))
 _STATUS_AND_TYPE = frozenset(("status", "type"))
-"""What is covered where tasks of the statuses are found, and of one type."""
+"""The covered filters of a source that finds the tasks of given statuses and of one type."""
 
 
 class PastWalk:
-    """One list as of a position. Only our own names and parameters get into a statement."""
+    """One list at a position. Only our own names and parameters become part of a statement."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class PastWalk:
         position: int,
         times: Times,
     ) -> None:
-        """`words`: the search in FTS5's language. `numbers`: as of the position. `times`: of tasks that ran then."""
+        """`words`: the search in FTS5's language. `numbers`: at the position. `times`: of tasks that ran then."""
         self._conn = conn
         self._filters = filters
         self._words = words
@@ -154,28 +154,28 @@ class PastWalk:
         self._position = position
         self._names: dict[object, str] = {}
         self._begun = count()
-        """Numbers of the lanes that are begun."""
+        """The numbers of the lanes that have been begun."""
         self._kinds = {name: kind for kind, name in enumerate(numbers.types)}
         self._only = False
-        """Whether tasks that do not pass are left out, and not told of as such."""
+        """Whether tasks that do not pass are left out, instead of marked as not passing."""
         self._statuses = values_of(filters.status)
         self._wanted: dict[str, Values] = {field: values_in(filters, field) for field in ("type", *BY_VALUE)}
         self.kept = KeptNumbers(conn, filters, self._counts, position, numbers.types)
         self._lead = min(self._leads(), key=self._cost)
 
-    # --- what is asked ---
+    # --- queries ---
 
     def hits(self, place: Place, *, sort: bool | None = None) -> Iterator[Hit]:
-        """The tasks behind the place, in order, some that do not pass among them.
+        """The tasks after the place, in order; some of them may not pass.
 
-        `sort`: whether all that lead are read and sorted, if that is decided.
+        `sort`: whether all leading tasks are read and sorted; None: decide by their number.
         """
         column = column_of(self._filters)
         down = self._filters.sort.startswith("-") != place.back
         if column == "id":
             return self._by_id(self._lead, place, down=down)
         every = column != "queue_key"
-        if not every:  # the head of the queue has the smallest key, and those that do not wait have none
+        if not every:  # the head of the queue has the smallest key, and tasks that do not wait have none
             down = not down
             if self._statuses and WAITING.isdisjoint(self._statuses):
                 return self._by_id(self._lead, place, down=down)
@@ -195,7 +195,7 @@ class PastWalk:
             if field := self._walked_by_moves(down=self._filters.sort.startswith("-")):
                 passed = self.kept.size(field) or 0
                 covered.add(field)
-            passed *= self._position / max(1, self._top)  # of the changes of a task only one is the last
+            passed *= self._position / max(1, self._top)  # only one of a task's changes is the last
         looks = sum(len(values) for field, values in self._wanted.items() if field not in covered)
         walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK * looks or 1)
         work = _TO_SORT * max(self._lead.size, self._lead.work)
@@ -214,12 +214,12 @@ class PastWalk:
         return ids
 
     def ids(self) -> Iterator[int]:
-        """The ids of all that pass, in the order of the list."""
+        """The ids of all tasks that pass, in the order of the list."""
         self._only = True
         return (hit[0] for hit in self.hits(START))
 
     def number(self) -> int:
-        """How many pass. It finds out as well how many lead."""
+        """The number of tasks that pass. As a side effect it sets the number of leading tasks."""
         numbers = [
             self._find(source, self._lead.covers, "count(*), sum({passes})").fetchone() for source in self._lead.sources
         ]
@@ -227,7 +227,7 @@ class PastWalk:
         return sum(passing or 0 for _number, passing in numbers)
 
     def statuses(self) -> Iterator[tuple[str, int]]:
-        """The status of each task that leads, and whether it passes; in no order."""
+        """The status of each leading task, and whether it passes; in no order."""
         for source in self._lead.sources:
             yield from self._find(source, self._lead.covers, f"{_status_of(source)}, {{passes}}")
 
@@ -237,7 +237,7 @@ class PastWalk:
         return self._conn.execute(statement, {**self._values, **values})
 
     def _name(self, value: object) -> str:
-        """A parameter with this value, by the same name each time: SQLite need not learn a statement twice."""
+        """A parameter with this value. A value keeps its name, so that SQLite compiles a statement only once."""
         name = self._names.get(value)
         if name is None:
             name = self._names[value] = f"v{len(self._names)}"
@@ -247,7 +247,7 @@ class PastWalk:
     def _find(
         self, source: _Source, covers: frozenset[str], what: str, *, more: str = "", order: str = "", then: bool = False
     ) -> sqlite3.Cursor:
-        """Ask a source for `what`, `{passes}` in it, with what its tests need; `then`: `what` asks for the versions."""
+        """Select `what` from a source, with its tests for `{passes}`; `then`: `what` needs the versions."""
         tests, tables = self._tests(source, covers), source.tables
         if then and not source.has_then:
             tables += f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id=source.id)}"
@@ -259,7 +259,7 @@ class PastWalk:
         return self._run(f"SELECT {what.format(passes=passes)} FROM {tables} WHERE {where} {order}", source.values)  # noqa: S608 - our own names
 
     def _tests(self, source: _Source, covers: frozenset[str]) -> list[str]:
-        """What is left to try on what a source finds."""
+        """The conditions of the filters that a source does not cover."""
 
         def one_of(column: str, values: Values) -> str:
             return f"{column} IN ({', '.join(map(self._name, values))})"
@@ -271,7 +271,7 @@ class PastWalk:
             tests.append(one_of("then_.kind", kinds))
         if "user_id" in left and source.has_then:
             tests.append(one_of("then_.user_id", left.pop("user_id")))
-        for field, values in left.items():  # the index has the id beside the value: the row itself need not be read
+        for field, values in left.items():  # the index has value and id, so the row is not read
             own = f"tasks AS own INDEXED BY {BY_VALUE.get(field, 'tasks_by_type')}"
             where = f"{one_of(f'own.{field}', values)} AND own.id = {source.id}"
             tests.append(f"+EXISTS (SELECT 1 FROM {own} WHERE {where})")  # noqa: S608 - our own names
@@ -282,7 +282,7 @@ class PastWalk:
         return tests
 
     def _in_status(self, status: str, kind: str = "") -> _Source:
-        """The tasks that were in a status, and of a type if one is named."""
+        """The source of the tasks that were in a status, and of a type if one is given."""
         named = self._name(status)
         if status == "running":
             then = f"versions AS then_ ON then_.since = {_LATEST.format(id='ran.value')}"
@@ -315,14 +315,14 @@ class PastWalk:
             holds=f"then_.since = {_LATEST.format(id='then_.id')}",
         )
 
-    # --- which of them leads ---
+    # --- the choice of the leading source ---
 
     def _cost(self, lead: _Lead) -> int:
         work = max(lead.size, lead.work)
         return work * _TO_SEARCH if self._words and "search" not in lead.covers else work
 
     def _in_statuses(self, statuses: Iterable[str], types: Values = ()) -> int:
-        """How many tasks were in the statuses, and of the types if some are named."""
+        """The number of tasks that were in the statuses, and of the types if some are given."""
         return sum(
             number
             for (kind, status), number in self._counts.items()
@@ -338,7 +338,7 @@ class PastWalk:
                 tables = f"tasks INDEXED BY {BY_VALUE[field]}"
                 sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
                 size = sizes[field]
-                if size is None:  # counted no further than to see that another leads to fewer; the first leads to all
+                if size is None:  # counted only until another lead has fewer; the first lead has all tasks
                     least = min((max(lead.size, lead.work) for lead in leads[1:]), default=FEW)
                     size = sum(self._probe(source, min(least, _MOST)) for source in sources)
                 leads.append(_Lead(sources, frozenset((field,)), size))
@@ -370,7 +370,7 @@ class PastWalk:
             yield _Lead(sources, frozenset(("type",)), self._in_statuses(STATUSES, types))
 
     def _of_statuses(self, statuses: Sequence[str]) -> _Lead:
-        """Those that were in one of the statuses; or of the types among them, where these are fewer."""
+        """The lead to the tasks that were in the statuses, or to those of the filtered types if these are fewer."""
         types = self._wanted["type"]
         found, of_types = self._in_statuses(statuses), self._in_statuses(STATUSES, types)
         if not types or len(statuses) * len(types) > BRANCHES or of_types > found:
@@ -379,14 +379,14 @@ class PastWalk:
         return _Lead(sources, _STATUS_AND_TYPE, self._in_statuses(statuses, types), of_types)
 
     def _probe(self, source: _Source, most: int = FEW) -> int:
-        """How many tasks there are, up to one more than `most`."""
+        """The number of tasks of a source, counted up to `most` + 1."""
         some = f"SELECT 1 FROM {source.tables} WHERE {source.where} LIMIT :most"  # noqa: S608 - our own names
         return int(self._run(f"SELECT count(*) FROM ({some})", {"most": most + 1}).fetchone()[0])  # noqa: S608 - our own names
 
     # --- orders ---
 
     def _by_id(self, lead: _Lead, place: Place, *, down: bool) -> Iterator[Hit]:
-        """Each source is a walk in the order of ids; they are merged."""
+        """Walk each source in the order of ids, and merge them."""
         way, sign = ("DESC", "<") if down else ("ASC", ">")
         streams = []
         for source in lead.sources:
@@ -397,7 +397,7 @@ class PastWalk:
         return merge(*streams, key=itemgetter(0), reverse=down)
 
     def _sorted(self, column: str, pieces: Sequence[Part], *, down: bool) -> Iterator[Hit]:
-        """Read all that leads, and sort it."""
+        """Read all leading tasks, and sort them."""
         found: list[tuple[int, Any, int, str]] = []
         for source in self._lead.sources:
             what = f"{source.id}, {_KEYS[column]}, {{passes}}, then_.status"
@@ -409,7 +409,7 @@ class PastWalk:
         return chain.from_iterable(in_order(hits, part, down=down) for part in pieces)
 
     def _along(self, column: str, part: Part, *, down: bool) -> Iterator[Hit]:
-        """Walk the order, and try everything on each."""
+        """Walk along the order, and test all filters on each task."""
         if part.keyless:
             place = Place(back=False, key=None, id=part.id) if part.id else START
             return self._by_id(self._of_those_without_a_key(), place, down=down)
@@ -418,11 +418,11 @@ class PastWalk:
         return self._by_queue(part, down=down) if column == "queue_key" else self._by_change(part, down=down)
 
     def _of_those_without_a_key(self) -> _Lead:
-        """What leads to the tasks that have no place in the queue."""
+        """The lead to the tasks that are not in the queue."""
         statuses = [status for status in self._statuses or STATUSES if status not in WAITING]
         lead = self._of_statuses(statuses)
-        # Most of what leads may wait. Where it is common, those that do not wait are walked: likely one in so many is
-        # among it. Where all of it waits, that is in vain.
+        # Most leading tasks may be waiting. If they are common, the tasks that do not wait are walked, because many of
+        # them are probably leading ones. If all leading tasks wait, this walk is in vain.
         is_common = self._lead.size * _COMMON > self._top
         if "status" in self._lead.covers or self._lead.size > lead.size or is_common:
             return lead
@@ -434,11 +434,11 @@ class PastWalk:
         return self._lead._replace(sources=sources, covers=self._lead.covers | _STATUS)
 
     def _by_change(self, part: Part, *, down: bool) -> Iterator[Hit]:
-        """The order of the last change: that of positions, but for tasks that ran, of which there are few."""
+        """The order of the last change, which is that of positions, except for the few tasks that were running."""
         statuses = [status for status in self._statuses or STATUSES if status != "running"]
         if field := self._walked_by_moves(down=down):
             found = [self._changes_of_one(field, statuses, part, down=down)]
-        elif "completed" in statuses and len(statuses) > 1:  # nearly every block has some
+        elif "completed" in statuses and len(statuses) > 1:  # nearly every block has completed tasks
             found = [self._changes_in_blocks(statuses, part, down=down)]
         else:
             found = [self._changes(status, part, down=down) for status in statuses]
@@ -469,10 +469,10 @@ class PastWalk:
         )
 
     def _walked_by_moves(self, *, down: bool) -> str:
-        """The field of whose one value the moves are walked in the order of changes; empty if it is shorter otherwise.
+        """The field with one value whose moves are walked in the order of changes; empty if another way is shorter.
 
-        A move is stale when its task has moved on. Stale ones are looked at in vain, and most of those into a status
-        that waits are: the oldest of a group come all before any other.
+        A move is stale when its task has moved on, and reading it is in vain. Most moves into a waiting status are
+        stale, and in the order from the oldest they all come before any other.
         """
         field = self.kept.field_with_fewest()
         statuses = self._statuses or STATUSES
@@ -488,7 +488,7 @@ class PastWalk:
         return field if stale + share * _TO_READ * size <= share * among else ""
 
     def _changes_of_one(self, field: str, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
-        """The same of one user, label or batch: where its tasks moved is kept."""
+        """The same for one user, label or batch, from the kept positions of its tasks' moves."""
         way = "DESC" if down else "ASC"
         kinds = {self._kinds.get(str(name), -1) for name in self._wanted["type"]} or set(self._kinds.values())
         first, last = self._between(part, down=down)
@@ -504,7 +504,7 @@ class PastWalk:
             )
 
     def _changes_in_blocks(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
-        """The same of several statuses: each block is read once, in which a task in any of them stood."""
+        """The same for several statuses: each block with a task in any of them is read once."""
         way = "DESC" if down else "ASC"
         bound = self._blocks(part, down=down)
         streams = []
@@ -528,12 +528,12 @@ class PastWalk:
         covers: frozenset[str] = _STATUS,
         values: Mapping[str, object] = MappingProxyType({}),
     ) -> Iterator[Hit]:
-        """The last changes of tasks among some versions."""
+        """The versions among `tables` and `where` that are the last change of their task."""
         source = _Source(tables, where, "then_.id", has_then=True, holds=_CHANGED_LAST, values=values)
         return self._find(source, covers, "then_.id, then_.updated_at, {passes}", order=f"ORDER BY {order}")
 
     def _between(self, part: Part, *, down: bool) -> tuple[int, int]:
-        """The first and the last position that need to be looked at: the others are before the part."""
+        """The first and the last position to look at; all others are before the part."""
         positions = range(1, self._position + 1)
         if part.key is None:
             return 1, self._position
@@ -542,26 +542,26 @@ class PastWalk:
         return bisect_left(positions, part.key, key=self._time_at) + 1, self._position
 
     def _blocks(self, part: Part, *, down: bool) -> str:
-        """The term that a block of changes has any of these; none where all are to be looked at."""
+        """The condition that a block of changes has any of these positions; empty if all blocks are needed."""
         if part.key is None:
             return ""
         first, last = (self._name(position >> zones.TIMES) for position in self._between(part, down=down))
         return f" AND zones.block BETWEEN {first} AND {last}"
 
     def _time_at(self, position: int) -> float:
-        """When the last task had changed that a position or one before tells of."""
+        """The time of the last change of a task up to a position."""
         wanted = "SELECT updated_at FROM versions WHERE since <= ? AND changed = since ORDER BY since DESC LIMIT 1"
         row = self._conn.execute(wanted, (position,)).fetchone()
         return float(row[0]) if row else 0.0
 
     def _running(self, part: Part, *, down: bool) -> Iterator[Hit]:
-        """Those that ran, by their last change: steps within an attempt are read from the log."""
+        """The running tasks, by their last change: steps within an attempt are read from the log."""
         found = self._find(self._in_status("running"), _STATUS, "then_.id, {passes}").fetchall()
         times = self._times([task_id for task_id, _passes in found])
         yield from in_order([(task_id, times[task_id], passes) for task_id, passes in found], part, down=down)
 
     def _by_priority(self, part: Part, *, down: bool) -> Iterator[Hit]:
-        """What ran, which stands in no lane, among the others."""
+        """The order of priority: running tasks, which are in no lane, merged with the others."""
         statuses = self._statuses or STATUSES
         others = self._by_lanes([status for status in statuses if status != "running"], part, down=down)
         if "running" not in statuses:
@@ -571,7 +571,7 @@ class PastWalk:
         return merge(others, in_order(hits, part, down=down), key=by_key, reverse=down)
 
     def _by_lanes(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
-        """Priority by priority, the lanes that have it side by side."""
+        """Walk priority by priority, and merge the lanes of each."""
         lanes = [(status, lane, head) for status in statuses for lane, head in self._lanes(status, down=down)]
         if part.key is not None:
             first, last = lanes_with(int(max(-MAX_INTEGER, min(part.key, MAX_INTEGER))))  # it may be infinite
@@ -589,7 +589,7 @@ class PastWalk:
                 yield task_id, priority, passes
 
     def _by_queue(self, part: Part, *, down: bool) -> Iterator[Hit]:
-        """The queue: in each lane ids have its order, but for tasks that count from a time they were for."""
+        """Walk the queue: in each lane its order is that of ids, except for tasks that were scheduled for a time."""
         streams: list[tuple[tuple[float, int] | None, Iterator[Hit]]] = []
         for status in self._statuses or STATUSES:
             for lane, head in self._lanes(status, down=down) if status in WAITING else ():
@@ -607,18 +607,18 @@ class PastWalk:
         return lazily(streams, by_key, down=down)
 
     def _created(self, task_id: int) -> float:
-        """When a task was created; of one that was forgotten the one before it, or the first."""
+        """When a task was created; for a forgotten one, when the one before it was, or the first."""
         return float(self._conn.execute(_CREATED, (task_id,)).fetchone()[0])
 
     def _around(self, created: float, *, down: bool) -> int:
-        """A task behind which all stand that were created from a time on; with `down`, all until then."""
+        """A task after which are all tasks created from a time on; with `down`, all created until then."""
         ids = range(1, self._top + 1)
         if down:
             return bisect_right(ids, created + _SLACK, key=self._created) + 1
         return bisect_left(ids, created - _SLACK, key=self._created)
 
     def _lanes(self, status: str, *, down: bool) -> list[tuple[int, int | None]]:
-        """The lanes that anybody in a status ever had, and the first block of each that is not empty."""
+        """The lanes that tasks in a status ever had, each with its first block that is not empty."""
         way, sign = ("DESC", "<=") if down else ("ASC", ">=")
         wanted = _LANES.format(
             head=_HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name="lanes.name"), sign=sign, way=way)
@@ -628,7 +628,7 @@ class PastWalk:
         return [(int(name.rpartition(" ")[2]), block) for name, block in rows]
 
     def _head(self, status: str, lane: int, begin: int, *, down: bool) -> int | None:
-        """The first block of a lane from a task on that is not empty."""
+        """The first block of a lane, from a task on, that is not empty."""
         way, sign = ("DESC", "<=") if down else ("ASC", ">=")
         wanted = _HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name=":list"), sign=sign, way=way)
         row = self._run(wanted, {"list": zones.by_lane(status, lane), "block": begin >> zones.LANES}).fetchone()
@@ -637,7 +637,7 @@ class PastWalk:
     def _lane(
         self, status: str, lane: int, begin: int | None, block: int | None = None, *, down: bool
     ) -> Iterator[Hit]:
-        """The tasks of a lane in the order of ids, behind one if one is named; `block`: the first that is not empty."""
+        """The tasks of a lane in the order of ids, after `begin` if given; `block`: the first that is not empty."""
         way, sign = ("DESC", "<") if down else ("ASC", ">")
         name, first = zones.by_lane(status, lane), f"(zones.block << {zones.LANES})"
         source = _Source(

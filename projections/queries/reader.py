@@ -1,4 +1,4 @@
-"""The reading side of views.db: one read-only connection a thread, every answer from one moment."""
+"""The reading side of views.db: one read-only connection for each thread, each answer from one transaction."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -55,7 +55,7 @@ FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY 
 """  # noqa: S608 - our own names
 _MAX_ID = 2**63 - 1
 _MOST_COUNTED = 10_000
-"""Tasks that are counted to find what leads, where nothing says that there is something better."""
+"""The most tasks that are counted to find the leading index, if no smaller bound is known."""
 
 TasksAndTotal: TypeAlias = tuple[list[Task], int]
 
@@ -64,17 +64,17 @@ class Every(NamedTuple):
     """All tasks that pass a filter, in the order of ids, however many there are."""
 
     position: int
-    """As of which they are told."""
+    """The position whose state the tasks have."""
     total: int
     tasks: Iterator[Task]
     """A row is read when it is asked for."""
 
 
 class TaskQueries:
-    """Answers about tasks as of the views' position. Belongs to the thread that makes it."""
+    """Answers about tasks at the views' position. Belongs to the thread that makes it."""
 
     def __init__(self, conn: sqlite3.Connection, path: Path | None = None, *, frozen: bool = False) -> None:
-        """On the connection of a `TaskViews` in the same thread; for a file see `open`."""
+        """Uses the connection of a `TaskViews` in the same thread; for a file see `open`."""
         self._conn = conn
         self._frozen = frozen
         self._path = path
@@ -82,26 +82,26 @@ class TaskQueries:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read-only, on the file that a `TaskViews` writes, in whichever process."""
+        """Read-only queries on the file that a `TaskViews` writes, in this or another process."""
         conn, frozen = connect(path)
         return cls(conn, path, frozen=frozen)
 
     @property
     def position(self) -> int:
-        """How far the views have read the log. A sender who must see its own write waits for this."""
+        """The position up to which the views have read the log. A sender that must see its own write waits for it."""
         with self.moment() as conn:
             ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
             return int(position)
 
     def state(self, task_id: int) -> TaskState:
         """The folded state of one task. Raises `UnknownTask`."""
-        check_task_id(task_id)  # SQLite would take 1.5, and whatever it then lacks would look like damage
+        check_task_id(task_id)  # SQLite would accept 1.5, and the missing task would look like damage
         with self.moment() as conn:
             row = conn.execute(_ONE, (task_id,)).fetchone() if 0 < task_id <= _MAX_ID else None
             if row is None:
                 if (forgotten := forgotten_in(conn, task_id)) is not None:
                     raise forgotten
-                if 0 < task_id <= sum(read_counts(conn).values()) + number_forgotten(conn):  # without gaps
+                if 0 < task_id <= sum(read_counts(conn).values()) + number_forgotten(conn):  # ids have no gaps
                     raise ViewsDamaged(f"Task {task_id} is missing in the views")
                 raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
             return _asked_for(state_of(row), task_id)
@@ -111,7 +111,7 @@ class TaskQueries:
         return view(self.state(task_id), now)
 
     def children(self, task_id: int, user_id: int | None = None) -> Children | None:
-        """How far the children of a task are, or those of one user among them; none when it has none."""
+        """A summary of a task's children, or of one user's among them; None if there are none."""
         with self.moment() as conn:
             rows = conn.execute(_CHILDREN, (task_id, user_id)).fetchall()
         total = sum(row[1] for row in rows)
@@ -128,13 +128,13 @@ class TaskQueries:
         return state.progress, state.message
 
     def notices(self, task_id: int) -> "list[NoticeStatus]":
-        """What became of the task's notices. Raises `UnknownTask`."""
+        """The state of the task's notices. Raises `UnknownTask`."""
         self.state(task_id)
         with self.moment() as conn:
             return read_notices(conn, task_id)
 
     def notes(self, task_id: int) -> "list[int]":
-        """Where the service noted something about the task: positions of the log. Raises `UnknownTask`."""
+        """The positions of the service's records about the task. Raises `UnknownTask`."""
         self.state(task_id)
         with self.moment() as conn:
             return read_notes(conn, task_id)
@@ -145,12 +145,12 @@ class TaskQueries:
             return read_dependants(conn, task_id, most)
 
     def endpoints(self) -> "list[DisabledEndpoint]":
-        """The endpoints that are disabled."""
+        """The disabled endpoints."""
         with self.moment() as conn:
             return read_disabled(conn)
 
     def activity(self, now: datetime, minutes: int, step: int) -> "list[Span]":
-        """What was done in the last minutes, at most a day of them, in spans of `step` minutes."""
+        """The activity of the last `minutes` minutes, at most a day, in spans of `step` minutes."""
         with self.moment() as conn:
             return read_activity(conn, now, minutes, step)
 
@@ -177,9 +177,9 @@ class TaskQueries:
 
     @contextmanager
     def every(self, filters: TaskFilters, now: datetime | None = None) -> Iterator[Every]:
-        """All tasks that pass, as of one moment, for as long as it lasts; nothing else can be asked meanwhile.
+        """All tasks that pass, from one transaction; no other query can run meanwhile.
 
-        `now`: how long tasks have waited is told as of then; without it as of the last record.
+        `now`: the time up to which waits are counted; by default that of the last record.
         """
         with self.moment() as conn:
             ((_one, position, _hash, recorded_at, _log),) = sound(conn.execute("SELECT * FROM progress"))
@@ -198,7 +198,7 @@ class TaskQueries:
             return read_counts(conn)
 
     def stretch(self, filters: TaskFilters, now: datetime, place: Place = START) -> Stretch:
-        """The tasks behind a place in a list, however long that is; see `walk`."""
+        """The tasks after a place in a list, however long it is; see `walk`."""
         with self.moment() as conn:
             found = walk(conn, filters, read_counts(conn), place)
             rows = conn.execute(MANY, (msgspec.json.encode(found.ids).decode(),)) if found.ids else ()
@@ -207,7 +207,7 @@ class TaskQueries:
         return Stretch(tasks=tasks, before=found.before, after=found.after, cut=found.cut)
 
     def census(self, filters: TaskFilters) -> Census:
-        """How many tasks pass, by status; of very many only so many are counted."""
+        """The number of tasks that pass, by status; very many are counted only up to a bound."""
         with self.moment() as conn:
             return census(conn, filters, read_counts(conn))
 
@@ -217,16 +217,16 @@ class TaskQueries:
             return all_ids(conn, filters, read_counts(conn), most)
 
     def types(self) -> set[str]:
-        """The types that there are tasks of."""
+        """The types of all tasks."""
         return {kind for kind, _status in self.counts()}
 
     def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
-        """The newest batches; with a user as if there were no tasks of others."""
+        """The newest batches. With a user, only that user's tasks count."""
         with self.moment() as conn:
             return read_batches(conn, most, user_id)
 
     def batch(self, name: str, user_id: int | None = None) -> Batch | None:
-        """One batch; none when no task has its name."""
+        """One batch; None if no task has its name."""
         check_plain(name, "batch")
         with self.moment() as conn:
             return read_batch(conn, name, user_id)
@@ -234,20 +234,20 @@ class TaskQueries:
     def last_writers(
         self, outputs: Iterable[str], user_id: int | None = None, status: Status | None = None
     ) -> dict[str, TaskState]:
-        """Output → the latest task of any batch that was to write it; with a user or a status, of those.
+        """Output → the latest task in any batch that was to write it; only of a user or in a status if these are given.
 
-        An output is asked for by what it is known by (`output_of`).
+        An output is given by the path that identifies it (`output_of`).
         """
         with self.moment() as conn:
             return last_writers(conn, outputs, user_id, status)
 
     def last_origins(self, outputs: Iterable[str], user_id: int | None = None) -> dict[str, TaskState]:
-        """The same of those that were to write it of another file."""
+        """The same, for tasks that were to make it from another file."""
         with self.moment() as conn:
             return last_writers(conn, outputs, user_id, in_place=False)
 
     def last_readers(self, batch: str, inputs: Iterable[str]) -> dict[str, TaskState]:
-        """Input → the latest task of the batch that was to read it."""
+        """Input → the latest task in the batch that was to read it."""
         with self.moment() as conn:
             return last_readers(conn, batch, inputs)
 
@@ -257,13 +257,13 @@ class TaskQueries:
             return read_stats(conn, now)
 
     def stats_of(self, user_id: int, now: datetime) -> Stats:
-        """The numbers over the tasks of one user, which are counted when asked."""
+        """The numbers over the tasks of one user, which are counted at each call."""
         with self.moment() as conn:
             return count_stats(conn, user_id, now)
 
     @contextmanager
     def moment(self) -> Iterator[sqlite3.Connection]:
-        """One read transaction: what is read in it belongs together."""
+        """One read transaction: all reads in it see the same state."""
         self._follow()
         conn = self._conn
         with heeding_ctrl_c():
@@ -280,17 +280,17 @@ class TaskQueries:
                 raise kind(f"{self._path or 'The views'} cannot be read: {error}") from error
 
     def _follow(self) -> None:
-        """Open the file anew when another has taken its name, or when it is written again: the old one stands still."""
+        """Open the file anew if another has its name now, or if a frozen one is written again."""
         if self._path is None:
             return
         there = identity(self._path)
         if there != self._identity:
-            # Where that fails the old file stays open: its number, which tells it from others, is then not given away.
+            # If that fails the old file stays open, so that its inode number, which identifies it, is not reused.
             conn, self._frozen = connect(self._path)
             self._conn.close()
-            self._conn, self._identity = conn, there  # if it is another by now, that is noticed at the next look
+            self._conn, self._identity = conn, there  # a further replacement is noticed at the next call
         elif self._frozen and is_written(self._path):
-            self._conn.close()  # first: it is of the same file, and its end would drop the locks of the new one
+            self._conn.close()  # first: it is the same file, and a later close would drop the new locks
             self._conn, self._frozen = connect(self._path)
 
     def close(self) -> None:
@@ -313,9 +313,9 @@ def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
 
 
 def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, kept: KeptNumbers) -> Fields:
-    """Those of the fields that are asked for whose index has the fewest tasks; none where words are searched for.
+    """The filtered fields whose index leads to the fewest tasks; none for a search.
 
-    Where a number is kept it is taken. The others are counted, no further than to see that one of them has fewer.
+    Kept numbers are used where there are any. Others are counted, but only until it is clear that another has fewer.
     """
     asked = leads(filters)
     if len(asked) < 2:  # noqa: PLR2004 - there is no choice
@@ -335,7 +335,7 @@ def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, kept: 
 
 def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: int) -> Iterator[Task]:
     number = 0
-    for number, row in enumerate(conn.execute(*every(filters, _ALL)), 1):  # noqa: B007 - told when they are too few
+    for number, row in enumerate(conn.execute(*every(filters, _ALL)), 1):  # noqa: B007 - used after the loop
         yield view(state_of(row), now)
     if number != total:
         raise ViewsDamaged(f"There should be {counted(total, 'task')}, and {number} were found")

@@ -1,4 +1,4 @@
-"""Numbers over all tasks, from what is kept beside the rows: nothing is counted when asked."""
+"""Numbers over all tasks, from kept numbers: nothing is counted at query time."""
 
 import sqlite3
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ _HOUR, _DAY = 60, 24 * 60
 
 
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
-    """How long completed tasks ran, in seconds. Kept in classes 10 % wide: a figure is its class's upper bound."""
+    """How long completed tasks ran, in seconds. Kept in classes 10 % wide; a figure is a class's upper bound."""
 
     number: int
     mean: float
@@ -43,7 +43,7 @@ class TypeStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """Lives that came to their end in a span of time, by how."""
+    """Lives that ended in a span of time, by outcome."""
 
     completed: int = 0
     failed: int = 0
@@ -57,16 +57,16 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     total: int
     counts: dict[str, int]
-    """Status → number of tasks; all six are there."""
+    """Status → number of tasks, for all six statuses."""
     by_type: dict[str, TypeStats]
     attempts: int
     retries: int
     last_minute: Ended
     """The last full minute."""
     last_hour: Ended
-    """The minute that runs, and the 59 before it."""
+    """The current minute and the 59 before it."""
     last_day: Ended
-    """The minute that runs, and the 1,439 before it."""
+    """The current minute and the 1,439 before it."""
 
 
 def read_counts(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
@@ -76,7 +76,7 @@ def read_counts(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
 
 
 def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
-    """All numbers, within the transaction that is open."""
+    """All numbers, within the open transaction."""
     position = conn.execute("SELECT position FROM progress").fetchone()[0]
     totals = {kind: (attempts, retries) for kind, attempts, retries in sound(conn.execute("SELECT * FROM totals"))}
     classes: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -87,7 +87,7 @@ def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
 
 
 def read_stats_then(conn: sqlite3.Connection, then: datetime, position: int, numbers: Numbers) -> Stats:
-    """All numbers as of a position and its time; `numbers`: what was kept of it."""
+    """All numbers at a position and its time; `numbers`: those kept for the position."""
     classes = {
         kind: sorted(times.items()) for kind, times in zip(numbers.types, numbers.durations, strict=True) if times
     }
@@ -104,7 +104,7 @@ def _stats(
     classes: Mapping[str, list[tuple[int, int]]],
     so_far: Counter[str],
 ) -> Stats:
-    """`so_far`: what has ended in the minute that runs."""
+    """`so_far`: the lives that have ended in the current minute."""
     by_type = {
         kind: TypeStats(
             counts={status: counts.get((kind, status), 0) for status in STATUSES},
@@ -136,7 +136,7 @@ FROM tasks WHERE user_id = ?
 
 
 class _Counted(NamedTuple):
-    """What is counted of a task."""
+    """The values of a task that are counted."""
 
     kind: str
     status: str
@@ -149,7 +149,7 @@ class _Counted(NamedTuple):
 
 
 def count_stats(conn: sqlite3.Connection, user_id: int, now: datetime) -> Stats:
-    """The numbers over one user's tasks. They are not kept, so each of his tasks is looked at."""
+    """The numbers over one user's tasks. They are not kept, so each task is read."""
 
     def tasks() -> Iterator[_Counted]:
         for *row, damaged in conn.execute(_OF_A_USER, (user_id,)):
@@ -161,7 +161,7 @@ def count_stats(conn: sqlite3.Connection, user_id: int, now: datetime) -> Stats:
 
 
 def count_stats_of(tasks: Iterable[Task], now: datetime, position: int) -> Stats:
-    """The same over these tasks, which are as they were at a position."""
+    """The same over the given tasks, in their states at a position."""
     return _counted(
         (
             _Counted(task.type, task.status, task.updated_at.timestamp(), task.attempt, task.retry_count, task.duration)
@@ -231,7 +231,7 @@ def _percentile(classes: list[tuple[int, int]], rank: float) -> float:
 
 
 def _ended(conn: sqlite3.Connection, first: int, end: int) -> Counter[str]:
-    """From one minute to before another: status → how many lives ended in it."""
+    """Status → the number of lives that ended in the minutes from `first` to before `end`."""
     numbers = Counter[str]()
     for _minute, status, number in sound(
         conn.execute("SELECT * FROM ends WHERE minute >= ? AND minute < ?", (first, end))

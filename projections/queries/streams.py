@@ -1,4 +1,4 @@
-"""Hits in the order of a list: which of them stand behind a place, and how streams of them become one."""
+"""Hits in the order of a list: selects those after a place, and merges streams of them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
@@ -10,21 +10,21 @@ from .walk import END, START, Hit, Place
 
 
 class Part(NamedTuple):
-    """The tasks behind a place that have a key, or those that have none and stand in the order of ids."""
+    """The tasks after a place that have a key, or those without a key, which are in the order of ids."""
 
     keyless: bool
     key: float | None = None
     id: int = 0
-    """What they stand behind, if behind any."""
+    """They come after this key and id, if these are set."""
 
 
 def by_key(hit: Hit) -> tuple[float, int]:
-    """Where a hit stands in the order of keys."""
+    """The sort key of a hit in the order of keys."""
     return hit[1] or 0.0, hit[0]
 
 
 def parts(place: Place, *, down: bool, every: bool) -> list[Part]:
-    """The pieces behind the place, in order; `every`: all tasks that pass have a key."""
+    """The parts after the place, in order; `every`: all tasks that pass have a key."""
     named = place not in (START, END)
     keyed = Part(keyless=False, key=place.key, id=place.id)
     keyless = Part(keyless=True, id=place.id if named and place.key is None else 0)
@@ -36,7 +36,7 @@ def parts(place: Place, *, down: bool, every: bool) -> list[Part]:
 
 
 def beyond(hits: Iterable[Hit], part: Part, *, down: bool) -> Iterator[Hit]:
-    """Those that stand behind what the part begins with."""
+    """The hits that come after the beginning of the part."""
     for hit in hits:
         if part.keyless:
             behind = not part.id or (hit[0] < part.id if down else hit[0] > part.id)
@@ -54,13 +54,13 @@ def in_order(hits: Iterable[Hit], part: Part, *, down: bool) -> Iterator[Hit]:
 
 
 def ties_by_id(hits: Iterable[Hit], part: Part, *, down: bool) -> Iterator[Hit]:
-    """Hits in the order of their keys, those with the same one in the order of ids."""
+    """Hits in the order of their keys, with ties in the order of ids."""
     for _at, same in groupby(hits, key=itemgetter(1)):
         yield from in_order(same, part, down=down)
 
 
 def lazily(streams: Iterable[tuple[Any, Iterator[Hit]]], key: Callable[[Hit], Any], *, down: bool) -> Iterator[Hit]:
-    """Merge streams that are each in order. One is not begun before something that none of it stands before is met."""
+    """Merge streams that are each in order. A stream with a bound is begun only when the merge reaches the bound."""
     turn = _turned if down else _as_is
     waiting: list[tuple[Any, int, Hit | None, Iterator[Hit]]] = []
     for number, (bound, stream) in enumerate(streams):

@@ -1,9 +1,9 @@
-"""A stretch of a list: the tasks behind a place in it, found within bounded work however many tasks there are.
+"""A stretch of a list: the tasks after a place in it, found with bounded work however many tasks there are.
 
-A page that is named by its number costs a walk over all pages before it, and a total a look at every task that passes.
+Finding a page by its number costs a walk over all pages before it, and a total costs a look at every task that passes.
 So a stretch goes on from a place, which is a task's key and id, and a census counts up to a bound and says so. Both
-walk along one index: the one that lets the fewest tasks pass. What else is asked for is tried on each row, and when too
-much time has gone the walk ends where it stands and tells how far it came.
+walk along one index: the one that lets the fewest tasks pass. The other filters are tested on each row. When the time
+is up, the walk ends where it is and says how far it came.
 """
 
 import re
@@ -28,38 +28,38 @@ from .filters import BY_SORT, BY_VALUE, STATUSES, Counts, TaskFilters, column_of
 from .kept import KeptNumbers
 
 PATIENCE = 0.03
-"""Seconds that a walk may take before it ends where it stands."""
+"""Seconds that a walk may take before it ends where it is."""
 COUNT_WITHIN = 0.015
 """The same for a census."""
 SURE = 500
-"""Tasks that are looked at whatever the time is, unless it takes ten times as long: a busy machine shows short lists
-whole."""
+"""Tasks that are read even after the time is up, unless that takes ten times as long: so a busy machine still shows
+short lists completely."""
 _MUCH_TOO_LONG = 10
 COUNTED = 10_000
-"""Tasks that a census counts at most, unless the kept numbers know them all."""
+"""The most tasks that a census counts, unless the kept numbers suffice."""
 FEW = 2_000
-"""So many tasks are sorted at once; of more, the index of the sort is walked. Of one value no more are counted to find
-out which index lets the fewest pass. A word that so many have is a whole word: to find the beginnings of all words that
-it begins, SQLite would read all of them before the first."""
+"""Up to this many tasks are sorted; for more, the index of the sort is walked. No more tasks of one value are counted
+to find the index that lets the fewest pass. A search word that more tasks have counts as a whole word: SQLite would
+have to read all words that begin with it before the first hit."""
 _BEGINNING = 3
-"""Characters from which on a word may be the beginning of one."""
+"""The fewest characters of a search word that may be the beginning of a word."""
 BRANCHES = 32
-"""Alternatives that are walked side by side; with more of them another index leads."""
+"""The most alternatives that are walked side by side; with more, another index leads."""
 
 
 Values: TypeAlias = tuple[object, ...]
 Hit: TypeAlias = tuple[int, float | None, int]
-"""A task's id, the key that it is sorted by, and whether it passes."""
+"""A task's id, its sort key, and whether it passes."""
 _Clock: TypeAlias = Callable[[], float]
 
 
 class Place(NamedTuple):
-    """Between two tasks of a list: behind the one that has this key and id, or before it."""
+    """A place between two tasks of a list: after the task with this key and id, or before it."""
 
     back: bool
-    """Whether what stands before it is asked for."""
+    """Whether the tasks before the place are wanted."""
     key: float | None
-    """What the task is sorted by; none where that is the id, or where the task has no such key."""
+    """The sort key of the task; None if the list is sorted by id, or the task has no such key."""
     id: int
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ _PLACE = re.compile(r"(before|after)~(-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})
 
 
 def parse_place(text: str) -> Place:
-    """The place that a text names: the start when it is empty. Raises `InvalidValue`."""
+    """The place in a text; an empty text is the start. Raises `InvalidValue`."""
     if text in ("", "end"):
         return END if text else START
     found = _PLACE.fullmatch(text)
@@ -82,32 +82,32 @@ def parse_place(text: str) -> Place:
 
 
 class Stretch(msgspec.Struct, frozen=True, kw_only=True):
-    """Some tasks of a list that stand one behind the other."""
+    """Some consecutive tasks of a list."""
 
     tasks: tuple[Task, ...]
     before: str = ""
-    """The place to ask for what stands before them; empty when nothing does."""
+    """The place from which to get the tasks before them; empty if there are none."""
     after: str = ""
-    """The same for what stands behind them."""
+    """The same for the tasks after them."""
     cut: bool = False
-    """Whether the walk ended for want of time: what is between these tasks and the place to go on at was looked at."""
+    """Whether the walk ran out of time. All tasks between these and the place to go on from have been tested."""
 
 
 class Census(msgspec.Struct, frozen=True, kw_only=True):
-    """How many tasks pass, by status."""
+    """The number of tasks that pass, by status."""
 
     by_status: dict[str, int]
-    """All six statuses; the tasks that pass the filters but for their status."""
+    """For all six statuses, the tasks that pass all filters except that on the status."""
     complete: bool = True
-    """False: there are more; only so many were counted."""
+    """False: there are more tasks, as the counting was stopped."""
 
     def total(self, filters: TaskFilters) -> int:
-        """Those in the statuses that the filters name."""
+        """The number of tasks in the filtered statuses."""
         return sum(self.by_status[status] for status in values_of(filters.status) or STATUSES)
 
 
 class Found(NamedTuple):
-    """What a walk came upon."""
+    """The result of a walk."""
 
     ids: tuple[int, ...]
     before: str
@@ -125,7 +125,7 @@ def walk(
     sure: int = SURE,
     clock: _Clock = perf_counter,
 ) -> Found:
-    """The next ids of the list from the place on, in its order. `within`: seconds; `offset` is not looked at."""
+    """The next ids of the list from the place on, in its order. `within`: seconds; `offset` is ignored."""
     hits = _Walk(conn, filters, counts).hits(place)
     return collect(hits, filters.limit, place, within=within, sure=sure, clock=clock)
 
@@ -139,7 +139,7 @@ def collect(
     sure: int = SURE,
     clock: _Clock = perf_counter,
 ) -> Found:
-    """The first of the hits behind a place that pass."""
+    """The first hits after a place that pass."""
     out_of_time = _timer(clock, within, sure)
     found: list[Hit] = []
     last: Hit | None = None
@@ -175,7 +175,7 @@ def census(
     sure: int = SURE,
     clock: _Clock = perf_counter,
 ) -> Census:
-    """How many pass, exactly where the kept numbers tell; else up to `most`, and for `within` seconds."""
+    """The number of tasks that pass: exact if the kept numbers suffice; else up to `most`, for `within` seconds."""
     numbers = KeptNumbers(conn, filters, counts).by_status()
     if numbers is not None:
         return Census(by_status=numbers)
@@ -191,7 +191,7 @@ def tell(
     sure: int = SURE,
     clock: _Clock = perf_counter,
 ) -> Census:
-    """How many pass of these: the status of each, and whether it passes."""
+    """The census of some tasks, which are given by status and whether they pass."""
     numbers: Counter[str] = Counter()
     complete, passed, out_of_time = True, 0, _timer(clock, within, sure)
     for number, (status, passes) in enumerate(statuses):
@@ -204,13 +204,13 @@ def tell(
 
 
 def all_ids(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, most: int) -> tuple[int, ...]:
-    """The ids of the tasks that pass, in order, at most `most` of them. It takes as long as it takes."""
+    """The ids of the tasks that pass, in order, at most `most` of them. It has no time limit."""
     hits = _Walk(conn, replace(filters, sort="id"), counts).hits(START)
     return tuple(islice((task_id for task_id, _key, passes in hits if passes), most))
 
 
 def _timer(clock: _Clock, within: float, sure: int) -> Callable[[int], bool]:
-    """Whether it is time to stop, once so many tasks have been looked at."""
+    """A function that says whether it is time to stop, after a number of tasks have been read."""
     deadline, limit = clock() + within, clock() + _MUCH_TOO_LONG * within
 
     def out_of_time(number: int) -> bool:
@@ -225,7 +225,7 @@ def _named(hit: Hit, *, back: bool) -> str:
 
 
 def beside(statement: str, number: int) -> str:
-    """The statement with a text of its own, where several are read at a time.
+    """The statement with a unique text, for statements that are read at the same time.
 
     Python's `sqlite3` compiles a statement anew while another one with the same text is being read.
     """
@@ -233,20 +233,20 @@ def beside(statement: str, number: int) -> str:
 
 
 class _Lead(NamedTuple):
-    """The index that is walked, as alternatives of one value each; what it covers need not be tried on a row."""
+    """The index that is walked, as alternatives of one value each. The filters in `covers` need no test on a row."""
 
     source: str
     branches: tuple[tuple[str, Values], ...]
     """The condition of each alternative, and its values."""
     covers: frozenset[str]
-    """The fields of the filters that hold for all that is found."""
+    """The filtered fields that all found tasks match."""
     size: int
-    """How many tasks pass it; only a bound where they were not all counted."""
+    """The number of tasks that it finds; only a bound if not all were counted."""
     id: str = "tasks.id"
 
 
 class _Part(NamedTuple):
-    """A piece of a walk in the order of a column: those that have a key, or the others, which stand in order of ids."""
+    """A part of a walk in the order of a column: the tasks with a key, or the others, which are in the order of ids."""
 
     where: str
     values: Values = ()
@@ -254,7 +254,7 @@ class _Part(NamedTuple):
 
 
 class _Walk:
-    """One list, and the index that leads through it. Only our own names and question marks get into a statement."""
+    """One list, and the index that leads through it. A statement has only our own names and question marks."""
 
     def __init__(self, conn: sqlite3.Connection, filters: TaskFilters, counts: Counts) -> None:
         self._conn = conn
@@ -274,14 +274,14 @@ class _Walk:
         self._lead = min((every, *self._leads()), key=lambda lead: lead.size)
 
     def hits(self, place: Place) -> Iterator[Hit]:
-        """The tasks behind the place, in order, those that do not pass among them."""
+        """The tasks after the place, in order, including those that do not pass."""
         column = column_of(self._filters)
         statuses = self._wanted["status"]
         down = self._filters.sort.startswith("-") != place.back
         if column == "id":
             return self._by_id(place, down=down)
         every = column != "queue_key"
-        if not every:  # the head of the queue has the smallest key, and those that do not wait have none
+        if not every:  # the head of the queue has the smallest key, and tasks that do not wait have none
             down = not down
             if statuses and WAITING.isdisjoint(statuses):
                 return self._by_id(place, down=down)
@@ -291,14 +291,14 @@ class _Walk:
         return chain.from_iterable(walked(column, part, down=down) for part in parts)
 
     def statuses(self) -> Iterator[tuple[str, int]]:
-        """The status of each task of the leading index, and whether it passes; in no order."""
+        """The status of each task in the leading index, and whether it passes; in no order."""
         tests, tested = self._tests(self._lead.covers)
         for where, values in self._lead.branches:
             statement = f"SELECT tasks.status, {tests} FROM {self._lead.source} WHERE {where}"  # noqa: S608 - our own names
             yield from self._conn.execute(statement, (*tested, *values))
 
     def _by_id(self, place: Place, *, down: bool) -> Iterator[Hit]:
-        """Each alternative of the leading index is a walk in the order of ids; they are merged."""
+        """Walk each alternative of the leading index in the order of ids, and merge them."""
         lead = self._lead
         tests, tested = self._tests(lead.covers)
         way, sign = ("DESC", "<") if down else ("ASC", ">")
@@ -312,7 +312,7 @@ class _Walk:
         return merge(*streams, key=itemgetter(0), reverse=down)
 
     def _along(self, column: str, part: _Part, *, down: bool) -> Iterator[Hit]:
-        """Walk the index of the column, and try everything on each row."""
+        """Walk the index of the column, and test all filters on each row."""
         tests, tested = self._tests(frozenset())
         way = "DESC" if down else "ASC"
         order = f"tasks.id {way}" if part.keyless else f"tasks.{column} {way}, tasks.id {way}"
@@ -330,7 +330,7 @@ class _Walk:
         return iter(sorted(found, key=lambda hit: (hit[1] or 0.0, hit[0]), reverse=down))
 
     def _tests(self, covered: frozenset[str]) -> tuple[str, list[object]]:
-        """What is left to try on a row: an expression that is true of those that pass, and its values."""
+        """The test of the filters that are not covered: an expression that is true if a row passes, and its values."""
         terms: list[str] = []
         tested: list[object] = []
         for field, values in self._wanted.items():
@@ -342,7 +342,7 @@ class _Walk:
             tested.append(self._words)
         return " AND ".join(terms) or "1", tested
 
-    # --- which index leads: the one that lets the fewest tasks pass ---
+    # --- the choice of the leading index: the one that lets the fewest tasks pass ---
 
     def _leads(self) -> Iterator[_Lead]:
         yield from self._by_counts()
@@ -385,9 +385,9 @@ class _Walk:
 
 
 def expression(search: str, number_of: Callable[[str], int]) -> str:
-    """The search in FTS5's language. A short word, and one that very many tasks have, counts as a whole word.
+    """The search in FTS5's language. A short word, or one that very many tasks have, counts as a whole word.
 
-    `number_of` counts the tasks that have a word, up to one more than `FEW`.
+    `number_of` counts the tasks that have a word, up to `FEW` + 1.
     """
     told = []
     for begins in map(match_expression, search.split()):
@@ -398,7 +398,7 @@ def expression(search: str, number_of: Callable[[str], int]) -> str:
 
 
 def whole_words(search: str) -> list[str]:
-    """The words that are too short to be the beginning of one."""
+    """The words that are too short to count as the beginning of a word."""
     return [word for word in search.split() if _short(match_expression(word))]
 
 
@@ -407,7 +407,7 @@ def _short(begins: str) -> bool:
 
 
 def _parts(column: str, place: Place, *, down: bool, every: bool) -> list[_Part]:
-    """The pieces behind the place, in order; `every`: all tasks that pass have a key."""
+    """The parts after the place, in order; `every`: all tasks that pass have a key."""
     sign = "<" if down else ">"
     keyed, keyless = _Part(f"tasks.{column} IS NOT NULL"), _Part(f"tasks.{column} IS NULL", keyless=True)
     if place.key is not None:

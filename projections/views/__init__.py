@@ -1,1 +1,1 @@
-"""views.db: how committed records become rows."""
+"""views.db: folds committed records into rows."""

@@ -1,6 +1,6 @@
-"""The numbers of each batch, kept with every move of its tasks: a look at one need not look at each of these.
+"""The numbers of each batch, updated with every move of its tasks, so that a query need not read each task.
 
-All are whole numbers. So what is added is taken away again exactly, in whatever order, and views that followed hold
+All are whole numbers. So an added number can be subtracted exactly, in any order, and views that followed the log hold
 the same as views that were built in one go.
 """
 
@@ -18,23 +18,23 @@ from ...events.values import MAX_INTEGER
 from .checksums import sound
 
 _LEAST, _MOST = 0.05, 1e6
-"""Seconds that a task counts for at least, and at most, in the progress of its batch."""
+"""The least and the most seconds that a task counts for in the progress of its batch."""
 
 
 class BatchNumbers(msgspec.Struct, array_like=True):
-    """Of the tasks of a batch in one status."""
+    """The numbers of the tasks of a batch in one status."""
 
     tasks: int = 0
     weight: int = 0
-    """Milliseconds that they are expected to take."""
+    """Their expected run time in milliseconds."""
     done: int = 0
-    """The same times the percent that is done of each. Of what runs nothing is kept: that would change too often."""
+    """The sum of each expected run time times its percent done. Running tasks count 0: they would change too often."""
     bytes_before: int = 0
     bytes_after: int = 0
     originals_kept: int = 0
 
     def add(self, other: "BatchNumbers", times: int = 1) -> None:
-        """Both together; with -1, what is left without the other."""
+        """Add the other numbers; with `times` -1, subtract them."""
         self.tasks += times * other.tasks
         self.weight += times * other.weight
         self.done += times * other.done
@@ -48,7 +48,7 @@ _NUMBERS = msgspec.json.Decoder(dict[str, BatchNumbers])
 
 
 def numbers_of(task: Task | TaskState, *, running: bool = True) -> BatchNumbers:
-    """Of one task. `running`: with what is done of one that runs."""
+    """The numbers of one task. `running`: include the progress of a running task."""
     spec = task.spec if isinstance(task, TaskState) else task
     weight = round(1000 * min(max(_LEAST, spec.estimated_time), _MOST))
     share = 100.0 if task.status in FINISHED else task.progress if running or task.status != "running" else 0.0
@@ -57,25 +57,25 @@ def numbers_of(task: Task | TaskState, *, running: bool = True) -> BatchNumbers:
         original, size = task.result.get("original"), task.result.get("size")
         stayed = isinstance(original, dict) and "kept" in original
         read = task.input_read.size if task.input_read else 0
-        made = int(size) if isinstance(size, int | float) and 0 <= size <= MAX_INTEGER else 0  # not what is no number
+        made = int(size) if isinstance(size, int | float) and 0 <= size <= MAX_INTEGER else 0  # it may be anything
         numbers.bytes_before, numbers.bytes_after = read, read if stayed else made
         numbers.originals_kept = int(stayed)
     return numbers
 
 
 class KeptBatch(msgspec.Struct):
-    """What is kept of a batch, of the tasks of one user."""
+    """The kept numbers of the tasks of one user in a batch."""
 
     newest: int
-    """The task that was created last."""
+    """The newest task."""
     created_at: datetime
-    """When the first was created."""
+    """When the first task was created."""
     ended_at: datetime | None = None
-    """When one ended last."""
+    """When a task last ended."""
     by_status: ByStatus = {}
 
     def add(self, other: "KeptBatch") -> None:
-        """Both together."""
+        """Add the numbers of another user's tasks, or of other records."""
         self.newest = max(self.newest, other.newest)
         self.created_at = min(self.created_at, other.created_at)
         ends = [at for at in (self.ended_at, other.ended_at) if at is not None]
@@ -84,7 +84,7 @@ class KeptBatch(msgspec.Struct):
             self.of(status).add(numbers)
 
     def of(self, status: Status) -> BatchNumbers:
-        """The numbers of a status, to be added to."""
+        """The numbers of a status, for adding to them."""
         return self.by_status.setdefault(status, BatchNumbers())
 
 
@@ -99,13 +99,13 @@ _NEWEST_OF_USER = "SELECT batch FROM batches WHERE user_id = ? ORDER BY newest D
 
 
 class Batches:
-    """What some records add to the batches."""
+    """The changes of batches by some records."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int], KeptBatch] = {}
 
     def changed(self, before: TaskState | None, after: TaskState) -> None:
-        """A task went from one state to another, over however many events."""
+        """Count a task that went from one state to another, over any number of events."""
         if not after.spec.batch or (before is not None and before.status == after.status == "running"):
             return
         found = self._of(after)
@@ -114,7 +114,7 @@ class Batches:
             found.of(before.status).add(numbers_of(before, running=False), -1)
 
     def ended(self, state: TaskState, at: datetime) -> None:
-        """A life came to its end."""
+        """Count the end of a life."""
         if state.spec.batch:
             found = self._of(state)
             found.ended_at = at if found.ended_at is None else max(found.ended_at, at)
@@ -129,7 +129,7 @@ class Batches:
         return found
 
     def write(self, conn: sqlite3.Connection) -> None:
-        """Add it to the table, within the transaction that is open."""
+        """Add the changes to the table, within the open transaction."""
         for whose, found in self._found.items():
             for kept in _read(conn.execute(_OF_USER, whose)):
                 found.add(kept)
@@ -137,7 +137,7 @@ class Batches:
 
 
 def read_kept(conn: sqlite3.Connection, batch: str, user_id: int | None) -> KeptBatch | None:
-    """What is kept of a batch, or of what one user has of it; none where there is nothing."""
+    """The kept numbers of a batch, or of one user's tasks in it; None if there are none."""
     rows = conn.execute(_OF_ALL, (batch,)) if user_id is None else conn.execute(_OF_USER, (batch, user_id))
     found: KeptBatch | None = None
     for kept in _read(rows):
@@ -159,7 +159,7 @@ def newest_batches(conn: sqlite3.Connection, user_id: int | None) -> Iterator[st
 
 
 def number_in_batches(conn: sqlite3.Connection) -> dict[str, int]:
-    """How many tasks of batches there are in each status that any is in."""
+    """The number of tasks of all batches in each status; a status without any is left out."""
     found: Counter[str] = Counter()
     for kept in _read(conn.execute("SELECT * FROM batches")):
         found.update({status: numbers.tasks for status, numbers in kept.by_status.items()})

@@ -1,7 +1,7 @@
-"""A checksum with every row of views.db: what a failing disk has changed is noticed when it is read, and not served.
+"""A checksum in every row of views.db, so that a row altered by a failing disk is noticed when it is read.
 
-A task's row carries two, computed where it is written: one over what is written once, one over what changes. Most other
-tables have theirs set by triggers, so a connection that writes to the file needs `row_sum` as a function of SQL.
+A task's row has two, computed when it is written: one over its fixed columns, one over its changing columns. In most
+other tables triggers set the checksum, so a connection that writes to the file needs `row_sum` as a function of SQL.
 """
 
 import sqlite3
@@ -29,14 +29,14 @@ KEYS: dict[str, tuple[str, ...]] = {
     "disabled": ("target",),
     "forgotten": ("first",),
 }
-"""Tables with one checksum a row, in their last column, that a trigger sets; and what tells the rows apart."""
+"""Tables whose last column is a checksum that a trigger sets → the key of their rows."""
 WRITTEN = ("versions", "zones", "tallies", "shares", "texts")
-"""Tables whose rows are written with such a checksum: there are very many of them."""
+"""Tables whose rows are inserted with their checksum, without a trigger: they have very many rows."""
 SPEC = ("id", "type", "user_id", "document_id", "parent_task_id", "label", "batch", "spec")
 STATE = ("id", "status", "priority", "queue_key", "updated_at", "changed", "state")
-"""What the two checksums of a task cover."""
+"""The columns that the two checksums of a task cover."""
 OF_TASKS = f"spec_sum IS NOT row_sum({', '.join(SPEC)}) OR state_sum IS NOT row_sum({', '.join(STATE)})"
-"""True of a task's row that is damaged."""
+"""The condition that is true for a damaged row of a task."""
 
 
 def row_sum(*values: Any) -> int:
@@ -45,20 +45,20 @@ def row_sum(*values: Any) -> int:
 
 
 def with_sums(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """The rows, each with its checksum behind it."""
+    """The rows, each with its checksum appended."""
     return ((*row, crc32(_PACK(row))) for row in rows)
 
 
 def teach(conn: sqlite3.Connection) -> sqlite3.Connection:
-    """Give a connection the function."""
+    """Define the function `row_sum` on a connection, and return the connection."""
     conn.create_function("row_sum", -1, row_sum, deterministic=True)
     return conn
 
 
 def create_triggers(conn: sqlite3.Connection) -> None:
-    """Have every row of the tables in `KEYS` carry its checksum.
+    """Make the triggers that set the checksums in the tables of `KEYS`.
 
-    `verify` compares the text with that in the file: whoever changes it raises `FOLD`.
+    `verify` compares their text with that in the file, so a change of the text requires raising `FOLD`.
     """
     for table, key in KEYS.items():
         columns = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
@@ -72,9 +72,9 @@ def create_triggers(conn: sqlite3.Connection) -> None:
 
 
 def sound(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table, without their checksum. Raises `ViewsDamaged` when one does not fit.
+    """The rows of a table, without their checksum. Raises `ViewsDamaged` if a checksum does not match.
 
-    It says nothing of the row: that may be personal, and what is damaged is logged.
+    The error does not show the row, because it is logged and the row may be personal.
     """
     for row in rows:
         if row_sum(*row[:-1]) != row[-1]:
@@ -83,7 +83,7 @@ def sound(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether what stands in the file is at fault; also text that is no UTF-8, which has no name of its own."""
+    """Whether the error is due to the file's content; also for invalid UTF-8, for which SQLite has no error name."""
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
     told = ("no such table", "no such column", "no such index", "malformed", "user-defined function raised")
     return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or str(error).startswith(told)

@@ -1,6 +1,6 @@
-"""The views that others may ask in SQL: their names and columns stay, whatever becomes of the tables behind them.
+"""The public SQL views: their names and columns stay the same, however the tables below them change.
 
-A column may be added at the end of a view. Whatever else changes makes a new view with the next number in its name;
+A column may be added at the end of a view. Any other change makes a new view with the next number in its name;
 docs/reference/sql.md says how long the old one stays.
 """
 
@@ -9,7 +9,7 @@ _WHOLE = "coalesce(json_extract({0}, '$.{1}'), 0)"
 _REAL = "coalesce(json_extract({0}, '$.{1}'), 0.0)"
 _JSON_OBJECT = "coalesce(json_extract({0}, '$.{1}'), '{{}}')"
 _JSON_ARRAY = "coalesce(json_extract({0}, '$.{1}'), '[]')"
-# As all times are told: UTC with six digits. One that somebody gave with another offset keeps its milliseconds.
+# All times have one form: UTC with six digits. A time that was given with another offset keeps only milliseconds.
 _TIME = """CASE
         WHEN json_extract({0}, '$.{1}') LIKE '%.______Z' THEN json_extract({0}, '$.{1}')
         WHEN json_extract({0}, '$.{1}') LIKE '%Z' THEN replace(json_extract({0}, '$.{1}'), 'Z', '.000000Z')
@@ -57,7 +57,7 @@ _TASKS = (
     ("time_used", _REAL, "state"),
     ("version", "coalesce(json_extract({0}, '$.{1}'), 1)", "state"),
 )
-"""The columns of `tasks_v1`, each with where it is found."""
+"""The columns of `tasks_v1`: name, expression, and the JSON column that has it."""
 
 VIEWS = (
     "CREATE VIEW tasks_v1 AS SELECT\n    "
@@ -70,4 +70,4 @@ VIEWS = (
     "CREATE VIEW endpoints_v1 AS SELECT target, position, since, detail FROM disabled",
     "CREATE VIEW position_v1 AS SELECT position, lower(hex(hash)) AS hash, recorded_at, log FROM progress",
 )
-"""The statements that make them."""
+"""The statements that create the views."""

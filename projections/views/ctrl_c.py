@@ -1,4 +1,4 @@
-"""Ctrl-C, or another signal that ends a command, in the middle of SQLite's work."""
+"""Handles Ctrl-C, or another signal that ends a command, while SQLite works."""
 
 import signal
 import sqlite3
@@ -15,10 +15,10 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def heeding_ctrl_c() -> Iterator[None]:
-    """Raise what the handler of a signal has raised in the place of the error that it has become.
+    """Raise the exception of a signal handler instead of the SQLite error that it causes.
 
-    Python drops it where it comes up in a function that SQLite calls. SQLite then says that the function has failed, as
-    it does of text that is no UTF-8, which is damage.
+    Python drops an exception that is raised in a function called by SQLite. SQLite then reports that the function has
+    failed, as it does for invalid UTF-8, which is damage.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What is wrong with a views.db, found by reading all of it."""
+"""Finds damage in a views.db by reading all of it."""
 
 import sqlite3
 
@@ -10,7 +10,7 @@ from .checksums import KEYS, SPEC, STATE, WRITTEN, is_damage, row_sum, sound
 from .shares import lost_share
 
 _TASKS = f"SELECT {', '.join((*SPEC, *STATE))}, spec_sum, state_sum FROM tasks"  # noqa: S608 - our own names
-"""Summed up here: Ctrl-C in a function that SQLite calls would look like damage."""
+"""The checksums are computed in Python: Ctrl-C in a function that SQLite calls would look like damage."""
 
 _MISCOUNTED = """
     SELECT type, status FROM (
@@ -18,7 +18,7 @@ _MISCOUNTED = """
         UNION ALL SELECT type, status, -number FROM counts
     ) GROUP BY type, status HAVING sum(number) != 0 LIMIT 1
 """
-"""In one statement, as the writer may go on between two."""
+"""In one statement, because the writer may commit between two."""
 
 
 _OF_BATCHES = "SELECT status, count(*) FROM tasks WHERE batch > '' GROUP BY status"
@@ -29,10 +29,10 @@ _UNTOLD = """
 
 
 def find_damage(conn: sqlite3.Connection) -> str:
-    """What is wrong with the file, by SQLite's own check, the checksums and the kept numbers; empty: nothing.
+    """The damage of the file in words, by SQLite's own check, the checksums and the kept numbers; empty: none.
 
-    It reads everything. What a word of the text index became is found only by `verify`. Raises `sqlite3.Error` when
-    the file cannot be read just now.
+    It reads everything. Only `verify` finds an altered word of the text index. Raises `sqlite3.Error` if the file
+    cannot be read at the moment.
     """
     try:
         wrong = conn.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -51,7 +51,7 @@ def find_damage(conn: sqlite3.Connection) -> str:
                 return f"task {values[0]} has changed since it was written"
         untold = conn.execute(_UNTOLD).fetchone()
         if untold is not None:
-            return f"where task {untold[0]} stands is not told of the past"
+            return f"task {untold[0]} has no row in `versions`"
         miscounted = conn.execute(_MISCOUNTED).fetchone()
         lost = _lost(conn)
     except sqlite3.Error as error:
@@ -71,7 +71,7 @@ def _lost(conn: sqlite3.Connection) -> str:
         if number_in_batches(conn) != dict(conn.execute(_OF_BATCHES)):
             return "the number of tasks in batches is not what was kept"
         return lost_share(conn)
-    except (LookupError, ValueError, msgspec.DecodeError):  # its checksum fits, so somebody has written it
+    except (LookupError, ValueError, msgspec.DecodeError):  # its checksum matches, so it was altered on purpose
         return "a row of the numbers of groups cannot be read"
     finally:
         if begins:

@@ -1,4 +1,4 @@
-"""Which tasks wait, or waited, for a task: what `depends_on` says, turned round."""
+"""The tasks that wait, or waited, for a task: the inverse of `depends_on`."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -20,6 +20,6 @@ def write_dependants(conn: sqlite3.Connection, records: Iterable[Recorded]) -> N
 
 
 def read_dependants(conn: sqlite3.Connection, task_id: int, most: int) -> list[int]:
-    """The first tasks that depend on a task, by id; at most so many."""
+    """The first tasks that depend on a task, by id; at most `most` of them."""
     wanted = "SELECT * FROM dependants WHERE depends_on = ? ORDER BY task_id LIMIT ?"
     return [dependant for _other, dependant in sound(conn.execute(wanted, (task_id, most)))]

@@ -1,4 +1,4 @@
-"""A batch of records folded, task by task, and what the batch adds to the numbers that are kept beside the rows."""
+"""Folds a batch of records, task by task, and counts what it adds to the kept numbers."""
 
 import sqlite3
 from collections import Counter, defaultdict
@@ -36,29 +36,29 @@ def upper_bound(number: int) -> float:
 
 
 def minute_of(at: datetime) -> int:
-    """The minute that a time is in, counted since 1970."""
+    """The number of the minute of a time, counted since 1970."""
     return int(at.timestamp() // 60)
 
 
 class Minute(msgspec.Struct):
-    """What began in one minute."""
+    """Tasks and attempts that began in one minute."""
 
     created: int = 0
     started: int = 0
     longest_wait: int = 0
     """Milliseconds."""
     waits: dict[int, int] = msgspec.field(default_factory=dict)
-    """How long the attempts had waited that started: class, as `bucket` has it → number."""
+    """The waits of the started attempts: class, by `bucket` → number."""
 
     def starts(self, waited: float) -> None:
-        """An attempt starts after so many seconds in the queue."""
+        """Count an attempt that starts after `waited` seconds in the queue."""
         self.started += 1
         self.longest_wait = max(self.longest_wait, round(waited * 1000))
         number = bucket(waited)
         self.waits[number] = self.waits.get(number, 0) + 1
 
     def add(self, other: "Minute") -> None:
-        """Both together."""
+        """Add the numbers of another one."""
         self.created += other.created
         self.started += other.started
         self.longest_wait = max(self.longest_wait, other.longest_wait)
@@ -67,7 +67,7 @@ class Minute(msgspec.Struct):
 
 
 def read_minutes(conn: sqlite3.Connection, first: int, end: int) -> dict[int, Minute]:
-    """The minutes from one to before another in which anything began."""
+    """The minutes from `first` to before `end` in which anything began."""
     rows = conn.execute("SELECT * FROM minutes WHERE minute >= ? AND minute < ?", (first, end))
     return {
         minute: Minute(created, started, longest, _WAITS.decode(waits))
@@ -87,7 +87,7 @@ INSERT INTO minutes VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT DO UPDATE SET creat
 
 
 class Tally:
-    """What one batch adds to the kept numbers."""
+    """The additions of one batch to the kept numbers."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, Status]] = Counter()
@@ -98,15 +98,15 @@ class Tally:
         self._batches = Batches()
 
     def created(self, at: datetime) -> None:
-        """A task was created."""
+        """Count a created task."""
         self._minutes[minute_of(at)].created += 1
 
     def started(self, before: TaskState, at: datetime) -> None:
-        """An attempt of a task started that was waiting before."""
+        """Count a started attempt. `before`: the waiting task."""
         self._minutes[minute_of(at)].starts(max(0.0, (at - before.queued_since).total_seconds()))
 
     def changed(self, before: TaskState | None, after: TaskState) -> None:
-        """A task went from one state to another within the batch, over however many events."""
+        """Count a task that went from one state to another within the batch, over any number of events."""
         kind = after.spec.type
         attempts, retries = after.attempt, after.retry_count
         if before is not None:
@@ -119,14 +119,14 @@ class Tally:
         self._batches.changed(before, after)
 
     def ended(self, state: TaskState, at: datetime) -> None:
-        """A life came to its end. Counted by event: one batch may hold two ends of one task."""
+        """Count the end of a life. It is counted by event, because one batch may hold two ends of a task."""
         self._ends[minute_of(at), state.status] += 1
         if state.status == "completed":
             self._durations[state.spec.type, bucket(state.duration)] += 1
         self._batches.ended(state, at)
 
     def write(self, conn: sqlite3.Connection) -> None:
-        """Add the batch to the tables, within the transaction that is open."""
+        """Add the batch to the tables, within the open transaction."""
         conn.executemany(
             "INSERT INTO counts VALUES (?, ?, ?, NULL) ON CONFLICT DO UPDATE SET number = number + excluded.number",
             [(*key, number) for key, number in self._counts.items() if number],
@@ -161,7 +161,7 @@ class Tally:
 
 
 def touched(records: Iterable[Recorded]) -> tuple[set[int], set[int]]:
-    """The tasks that records speak of, and those among them that they create."""
+    """The tasks that records are about, and those among them that the records create."""
     tasks: set[int] = set()
     created: set[int] = set()
     for record in records:
@@ -177,7 +177,7 @@ def touched(records: Iterable[Recorded]) -> tuple[set[int], set[int]]:
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What one record made of its task."""
+    """The change of a task by one record."""
 
     position: int
     at: datetime
@@ -190,9 +190,9 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 def fold_batch(
     records: Iterable[Recorded], before: Mapping[int, TaskState], tally: Tally, changes: list[Change] | None = None
 ) -> dict[int, TaskState]:
-    """The states after the records, of the tasks they touch. `LogCorrupt` when they speak of a task unknown.
+    """The states of the touched tasks after the records. Raises `LogCorrupt` if a record is about an unknown task.
 
-    `changes`: is given each change on the way.
+    `changes` receives each change on the way.
     """
     states: dict[int, TaskState] = {}
     for record in records:

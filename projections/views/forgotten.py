@@ -1,4 +1,4 @@
-"""Which tasks were forgotten, and where that is recorded. Of the tasks themselves views keep nothing."""
+"""The forgotten tasks, and where that is recorded. Views keep nothing of the tasks themselves."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -26,11 +26,11 @@ _TORN = """
         AND (SELECT max(last) FROM forgotten WHERE position > :after)
     AND (SELECT last FROM forgotten WHERE first <= tasks.id ORDER BY first DESC LIMIT 1) >= tasks.id LIMIT 1
 """
-"""Ranges of forgotten tasks have no task in common."""
+"""This relies on ranges of forgotten tasks being disjoint."""
 
 
 def write_forgotten(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
-    """Fold a batch in. The rule itself stands there: its words may be others in the next version."""
+    """Fold a batch in. It stores the rule itself, because its words may change in the next version."""
     rows = [
         (span.first, span.last, record.position, msgspec.json.encode(record.event.rule).decode())
         for record in records
@@ -55,7 +55,7 @@ def read_forgotten(conn: sqlite3.Connection) -> Sequence[NumberRange]:
 
 
 def forgotten_in(conn: sqlite3.Connection, task_id: int) -> TaskForgotten | None:
-    """The error for a task that was forgotten; none for others."""
+    """The error for a task that was forgotten; None for any other."""
     if not 0 < task_id <= MAX_INTEGER:
         return None
     for first, last, position, rule in sound(conn.execute(_OF, (task_id,))):
@@ -66,18 +66,18 @@ def forgotten_in(conn: sqlite3.Connection, task_id: int) -> TaskForgotten | None
 
 
 def number_forgotten(conn: sqlite3.Connection) -> int:
-    """How many tasks were forgotten."""
+    """The number of forgotten tasks."""
     return int(conn.execute("SELECT coalesce(sum(last - first + 1), 0) FROM forgotten").fetchone()[0])
 
 
 def holds_forgotten(conn: sqlite3.Connection) -> int:
-    """Where a task was forgotten that these views still have, because they are older; 0: there is none."""
+    """The position at which a task was forgotten that these older views still have; 0: there is none."""
     row = _first(conn, _STALE)
     return int(row[0]) if row else 0
 
 
 def refuse_torn(conn: sqlite3.Connection, after: int) -> None:
-    """Raise `ViewsDamaged` if a task that was forgotten behind a position is in these views, and has not ended there.
+    """Raise `ViewsDamaged` if a task that was forgotten after a position is still open in these views.
 
     They had read some of its records when the others were dropped.
     """
@@ -87,7 +87,7 @@ def refuse_torn(conn: sqlite3.Connection, after: int) -> None:
 
 
 def _first(conn: sqlite3.Connection, statement: str, **values: int) -> tuple[Any, ...] | None:
-    """The first row. Raises `ViewsDamaged` or `ViewsFailed` where it cannot be read."""
+    """The first row. Raises `ViewsDamaged` or `ViewsFailed` if it cannot be read."""
     try:
         return cast("tuple[Any, ...] | None", conn.execute(statement, values).fetchone())
     except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""What became of each notice, as rows of views.db: written with the fold of the tasks, and how they are read."""
+"""The state of each notice as rows of views.db: writes them with the fold of the tasks, and reads them."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ UPDATE notices SET tries = tries + 1, detail = ?, tried_at = ?,
     next_at = CASE state WHEN 'pending' THEN ? END,
     state = CASE WHEN state = 'disabled' AND ? = 'pending' THEN 'disabled' ELSE ? END
 WHERE task_id = ? AND notice_id = ? AND state IN ('pending', 'disabled')
-"""  # disabled: the try was under way when another one was answered with 410
+"""  # disabled: this try was under way when another one got 410
 _WAITS = "UPDATE notices SET detail = ?, next_at = ? WHERE task_id = ? AND notice_id = ? AND state = 'pending'"
 _AGAIN = "UPDATE notices SET state = 'pending', next_at = NULL WHERE task_id = ? AND notice_id = ?"
 _HELD_BACK = "UPDATE notices SET state = 'disabled', next_at = NULL WHERE target = ? AND state = 'pending'"
@@ -40,14 +40,14 @@ SELECT * FROM notices WHERE task_id = ? ORDER BY version, channel, target
 
 
 class NoticeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One notice, and how far its delivery is."""
+    """One notice, and the state of its delivery."""
 
     notice_id: str
     task_id: int
     channel: Channel
     target: str
     event: str
-    """The tag of the event that it tells of."""
+    """The tag of the event that it reports."""
     position: int
     recorded_at: datetime
     """When that event was recorded."""
@@ -55,14 +55,14 @@ class NoticeStatus(msgspec.Struct, frozen=True, kw_only=True):
     tries: int
     """Deliveries tried so far, redeliveries included."""
     detail: str
-    """What came of the last one."""
+    """The result of the last try."""
     tried_at: datetime | None
     next_at: datetime | None
-    """When the next one follows; none: at once, or none follows."""
+    """When the next try follows; None: at once, or never."""
 
 
 class DisabledEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A receiver that has said that it is gone."""
+    """A receiver that answered that it is gone."""
 
     target: str
     position: int
@@ -117,12 +117,12 @@ def _state(tried: DeliveryAttempted) -> NoticeState:
 def read_notices(conn: sqlite3.Connection, task_id: int) -> list[NoticeStatus]:
     """The notices of a task in the order of its events."""
     rows = sound(conn.execute(_OF_TASK, (task_id,)))
-    # The table has them in the order of its key.
+    # The table has its columns in the order of its key.
     return [_made(NoticeStatus, (row[3], row[0], row[2], *row[4:])) for row in rows]
 
 
 def read_disabled(conn: sqlite3.Connection) -> list[DisabledEndpoint]:
-    """The endpoints that are disabled, the longest first."""
+    """The disabled endpoints, longest disabled first."""
     rows = conn.execute("SELECT * FROM disabled ORDER BY position, target")
     return [_made(DisabledEndpoint, row) for row in sound(rows)]
 

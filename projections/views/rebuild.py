@@ -1,4 +1,4 @@
-"""Pulling the views up to the log: what was missed, or everything."""
+"""Brings the views up to the log: folds what they missed, or everything anew."""
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -21,16 +21,16 @@ from .writer import TaskViews
 _PAGE = 5000
 BULK_PAGE = 20_000
 _STEPS = 1_000_000
-"""Of SQLite's machine, between two words of progress while it makes indexes; …"""
+"""Instructions of SQLite's machine between two reports of progress while it makes indexes; …"""
 _COPIED_AT_ONCE = 4096
-"""… and pages, while it copies."""
+"""… and pages between two reports while it copies."""
 
 
 def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None = None) -> int:
-    """Fold in what the views are missing, page by page; answers with the position reached.
+    """Fold in the records that the views are missing, page by page; returns the position reached.
 
-    Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them;
-    and `ViewsDamaged` when some of what they were missing was forgotten, so that they have to be built anew.
+    Raises `HistoryMissing` if they have seen records that the log lacks: they may be the only trace of these. Raises
+    `ViewsDamaged` if some of the missing records were forgotten, so that the views have to be built anew.
     """
     views.refresh()
     refuse_other(log, views)
@@ -70,7 +70,7 @@ class ViewsEnd(NamedTuple):
 
 
 def known_end(path: Path) -> ViewsEnd | None:
-    """How far the views in a file have come, whatever version has built them; none when they cannot say."""
+    """The last record that the views in a file have seen, whatever version built them; None if that cannot be read."""
     if not path.exists():
         return None
     try:
@@ -95,9 +95,9 @@ def pull(
     progress: ReportProgress | None = None,
     took: Callable[[Sequence[Recorded]], None] | None = None,
 ) -> None:
-    """Fold in page after page, up to a position that the log has reached; `took` gets each page that is in."""
+    """Fold in page after page, up to a position that the log has reached; `took` is called with each folded page."""
     while views.position < until:
-        # With the record before: the server may have become another one since the last page, which lacks what was seen.
+        # With the record before: since the last page, another server without it may have taken over.
         before = min(views.position, 1)
         page = list(log.read(views.position - before, min(size, before + until - views.position)))
         if before and (not page or page[0].hash != views.hash):
@@ -113,16 +113,16 @@ def pull(
 
 
 def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> int:
-    """Build views.db anew beside the old one, then replace that; answers with the position reached.
+    """Build views.db anew beside the old file, then replace that one; returns the position reached.
 
-    Readers see the old or the new, never a mix: the copy into place is one transaction. Raises `HistoryMissing`, and
-    leaves the old ones, where those have seen what the log does not hold: they may be all that knows of it.
+    Readers see the old or the new views, never a mix: the copy into place is one transaction. Raises `HistoryMissing`,
+    and leaves the old views, if they have seen records that the log lacks: they may be the only trace of these.
     """
     beside = path.with_name(path.name + ".new")
     try:
         with closing(build_views(log, beside, progress)) as views:
             known = known_end(path)
-            if known is not None:  # asked last: the server may have become another one at any page
+            if known is not None:  # checked last: at any page another server may have taken over
                 refuse_other(log, known)
             copy_over(views.connection, path, progress_at_end(views, progress))
             return views.position
@@ -131,9 +131,9 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
 
 
 def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> TaskViews:
-    """Build views of the whole log in a file of their own, in the place of what is there.
+    """Build views of the whole log in a new file, which replaces an existing one.
 
-    If tasks are forgotten meanwhile, it begins again: it may have read the first records of one, and not the last.
+    If tasks are forgotten meanwhile, it begins again: it may have read the first records of a task but not the last.
     """
     before = -1
     while True:
@@ -157,7 +157,7 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
 
 @contextmanager
 def _telling(conn: sqlite3.Connection, goes_on: Callable[[], None]) -> Iterator[None]:
-    """Have SQLite call `goes_on` in the middle of its work, and raise what that raises, Ctrl-C too."""
+    """Make SQLite call `goes_on` during its work, and raise its exceptions, also Ctrl-C."""
     raised: list[BaseException] = []
 
     def tell() -> bool:
@@ -173,19 +173,19 @@ def _telling(conn: sqlite3.Connection, goes_on: Callable[[], None]) -> Iterator[
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        # A signal that came while SQLite was at work is taken up before the first line of `tell`, and dropped as well.
+        # A signal during SQLite's work is raised before the first line of `tell`, and dropped as well.
         raise (raised[0] if raised else KeyboardInterrupt()) from None
     finally:
         conn.set_progress_handler(None, 0)
 
 
 def progress_at_end(views: TaskViews, progress: ReportProgress | None) -> Callable[[], None]:
-    """Tells, while indexes are made or pages are copied, that all is folded and the work goes on."""
+    """A function that reports, while indexes are made or pages are copied, that all is folded and the work goes on."""
     return lambda: progress(views.position, views.position) if progress is not None else None
 
 
 def copy_over(source: sqlite3.Connection, path: Path, goes_on: Callable[[], None] = lambda: None) -> None:
-    """Put the content of one database in the place of another's. Raises `ViewsFailed`."""
+    """Replace the content of the database in `path` by that of another. Raises `ViewsFailed`."""
     try:
         try:
             _copy(source, path, goes_on)
@@ -206,7 +206,7 @@ def _copy(source: sqlite3.Connection, path: Path, goes_on: Callable[[], None]) -
         try:
             source.backup(target, pages=_COPIED_AT_ONCE, progress=lambda *_: goes_on())
         except sqlite3.Error:
-            with suppress(sqlite3.Error):  # what found no room must not go on to take the room that there was
+            with suppress(sqlite3.Error):  # a failed copy must not keep the disk full
                 target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             raise
     finally:

@@ -1,4 +1,4 @@
-"""What views.db stores of a task: its row, the words it is found by, and where the service noted something about it."""
+"""The stored form of a task in views.db: its row, its search words, and positions of the service's notes on it."""
 
 import re
 import sqlite3
@@ -26,7 +26,7 @@ from ...events.system_events import (
 from ..errors import ViewsDamaged
 from .checksums import row_sum, sound
 
-# What changes over a task's life, under the field names of TaskState; the rest, its `spec`, is written once.
+# The fields of TaskState that change over a task's life; the rest, its `spec`, is written once.
 _Changing = msgspec.defstruct(
     "_Changing",
     [
@@ -42,7 +42,7 @@ _CHANGING: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Changing)
 
 
 class _Beginning(msgspec.Struct, gc=False):
-    """What stays of it over a task's life."""
+    """The field of the changing part that stays the same over a task's life."""
 
     created_at: datetime
 
@@ -71,12 +71,12 @@ COLUMNS = (
 )
 
 INTO_TASKS = f"INSERT INTO tasks ({', '.join(COLUMNS)})"
-# Row by row: with several rows in a statement FTS5 writes a piece of its index for each statement.
+# One row for each statement: with several rows FTS5 writes a piece of its index for each statement.
 _INTO_SEARCH = "INSERT INTO search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
 _OUT_OF_SEARCH = """
 INSERT INTO search (search, rowid, type, input_file, output_file, error) VALUES ('delete', ?, ?, ?, ?, ?)
 """
-# SQLite rewrites the index of every column that a statement names: each names those that have another value.
+# SQLite rewrites the index of every column that a statement names, so each statement names only changed columns.
 _PLACE = ("status = ?, ", "priority = ?, ", "queue_key = ?, ")
 _TOUCHED = "updated_at = ?, changed = ?, state = ?, state_sum = ? WHERE id = ?"
 _UPDATES = {
@@ -86,28 +86,28 @@ _UPDATES = {
 
 
 def encode_state(state: TaskState) -> str:
-    """The changing part as JSON, defaults left out."""
+    """The changing part of a state as JSON, without defaults."""
     return _ENCODER.encode(_Changing(*astuple(state)[2:])).decode()
 
 
 def decode_state(task_id: int, spec: str | bytes, state: str | bytes) -> TaskState:
-    """The state a row holds. Raises `msgspec.DecodeError` for a damaged one."""
+    """The state in a row. Raises `msgspec.DecodeError` if it is damaged."""
     return TaskState(task_id, _SPEC.decode(spec), *astuple(_CHANGING.decode(state)))
 
 
 def state_of(row: Row) -> TaskState:
-    """The state that a whole row holds. Raises `ViewsDamaged` when the row is not as it was written."""
+    """The state in a whole row. Raises `ViewsDamaged` if the row was altered."""
     return decode_state(*_parts_of(row))
 
 
 def beginning_of(row: Row) -> TaskState:
-    """The state that the task of a whole row was created with. Raises like `state_of`."""
+    """The first state of the task of a whole row. Raises like `state_of`."""
     number, spec, state = _parts_of(row)
     return create(number, _SPEC.decode(spec), _BEGINNING.decode(state).created_at)
 
 
 def state_with(row: Row, state: str | bytes) -> TaskState:
-    """The task of a whole row, with another state, such as an earlier one. Raises like `state_of`."""
+    """The task of a whole row with another state, such as an earlier one. Raises like `state_of`."""
     number, spec, _state = _parts_of(row)
     return decode_state(number, spec, state)
 
@@ -123,31 +123,31 @@ def _parts_of(row: Row) -> tuple[int, str, str]:
 
 
 def rank(state: TaskState) -> float | None:
-    """Where a waiting task stands in the queue, smaller runs first; none for the others."""
+    """The place of a waiting task in the queue, smaller runs first; None for any other task."""
     return float(queue_key(state)[0]) if state.waiting else None
 
 
 def changed_of(row: Row) -> int:
-    """The position of the task's last event, as a whole row has it."""
+    """The position of the task's last event, from a whole row."""
     return int(row[COLUMNS.index("changed")])
 
 
 Standing: TypeAlias = tuple[float | None, float, int]
-"""Where a task stands in the queue, when it was updated, and the position of its last event."""
+"""A task's place in the queue, its time of update, and the position of its last event."""
 
 
 def standing(state: TaskState, changed: int) -> Standing:
-    """That of a state."""
+    """The standing of a state."""
     return rank(state), state.updated_at.timestamp(), changed
 
 
 def _changing(state: TaskState, at: Standing) -> Row:
-    """What the second checksum covers."""
+    """The values that the second checksum covers."""
     return (state.id, state.status, state.priority, *at, encode_state(state))
 
 
 def to_insert(state: TaskState, at: Standing) -> Row:
-    """The row for `INTO_TASKS`. No parent is stored as 0, as the seed does for user and document."""
+    """The row for `INTO_TASKS`. A missing parent is stored as 0, as the seed does for user and document."""
     spec = state.spec
     text = _ENCODER.encode(spec).decode()
     owners = (spec.type, spec.user_id, spec.document_id, spec.parent_task_id or 0, spec.label, spec.batch)
@@ -169,7 +169,7 @@ def to_insert(state: TaskState, at: Standing) -> Row:
 
 
 def to_update(before: TaskState, state: TaskState, at: Standing) -> tuple[str, Row]:
-    """The statement that brings a row up to a state, and its parameters."""
+    """The statement that updates a row to a state, and its parameters."""
     changing = _changing(state, at)
     place = changing[1:4]
     moved = tuple(map(ne, place, (before.status, before.priority, rank(before))))
@@ -189,7 +189,7 @@ def _spaced(text: str) -> str:
 
 
 def text_of(state: TaskState) -> TaskText:
-    """The words a task is found by. Its message is left out: that changes with every progress."""
+    """The words by which a task is found. Its message is left out, because it changes with every progress."""
     spec = state.spec
     texts = (spec.type, spec.input_file, spec.output_file, state.error or state.last_error)
     if all(map(str.isascii, texts)):
@@ -199,25 +199,25 @@ def text_of(state: TaskState) -> TaskText:
 
 
 def add_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
-    """Have tasks found by the words of their states."""
+    """Index tasks by the words of their states."""
     conn.executemany(_INTO_SEARCH, ((state.id, *text_of(state)) for state in states))
 
 
 def remove_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
-    """Have tasks found by these words no longer: the index keeps no texts, so it must be told what to take out."""
+    """Remove these words of tasks from the index, which keeps no texts and so has to be given them."""
     conn.executemany(_OUT_OF_SEARCH, ((state.id, *text_of(state)) for state in states))
 
 
 def match_expression(search: str) -> str:
-    """The search text in FTS5's language: every word must begin a word of the task. Empty when no word is in it.
+    """The search text in FTS5's language: every word must begin a word of the task. Empty if it has no word.
 
-    Words are quoted, so nothing a user types is an operator.
+    Words are quoted, so that no user input acts as an operator.
     """
     words = [_spaced(word) for word in search.replace("\0", " ").split() if any(map(str.isalnum, word))]
     return " ".join('"' + word.replace('"', '""') + '"*' for word in words)
 
 
-# --- positions of what the service noted about a task under task id 0; the log has no index for them ---
+# --- positions of the service's records about a task, under task id 0; the log has no index for them ---
 
 SPEAK_OF_A_TASK = Adjusted | Deduplicated | DeliveryAttempted | DeliveryPostponed | RedeliveryRequested
 
@@ -237,6 +237,6 @@ def write_notes(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
 
 
 def read_notes(conn: sqlite3.Connection, task_id: int) -> list[int]:
-    """The positions of what is noted of a task, in order."""
+    """The positions of the service's records about a task, in order."""
     rows = sound(conn.execute("SELECT * FROM notes WHERE task_id = ? ORDER BY position", (task_id,)))
     return [position for _task_id, position in rows]

@@ -1,4 +1,4 @@
-"""The tables of views.db. They are a cache of the log: a file of another shape is thrown away, never migrated."""
+"""The tables of views.db. They are a cache of the log: a file with other tables is deleted, never migrated."""
 
 import os
 import sqlite3
@@ -13,7 +13,7 @@ from .checksums import create_triggers, teach
 from .contract import VIEWS
 
 FOLD = 5
-"""Raise it when the fold makes something else of old events: views built before are built again, snapshots not used."""
+"""Raise it when the fold of old events changes: then views are built again, and older snapshots are not used."""
 
 TABLES = """
 CREATE TABLE progress (
@@ -139,35 +139,35 @@ NAMES = (
     *(statement.split()[0] for statement in TABLES.split(" TABLE ")[1:]),
     *(f"{text}_{part}" for text in ("search", "past_search") for part in _OF_A_TEXT),
 )
-"""Of the tables, and of those that FTS5 reads by statements of its own, if it were told to."""
+"""The names of the tables, and of those that FTS5 reads with statements of its own."""
 PIECES = tuple(f"INSERT INTO {name} ({name}, rank) VALUES ('automerge', 8)" for name in ("search", "past_search"))  # noqa: S608 - our own names
-"""A text index is written in pieces, and so many of a size become one: twice as many as usual, which a search hardly
-feels, and which makes following cheaper."""
+"""A text index is written in pieces, and this many of one size are merged: twice FTS5's default. That hardly slows a
+search, and makes following the log cheaper."""
 
 
-# In `zones`, the first column behind the key must not be NULL. Else SQLite does not see that blocks differ, and sorts
-# what a walk finds in each before it tells of the first.
-# Ids are given in order of creation, and every index ends in the id: a filter by one of these and the order of
-# creation come from one walk.
+# In `zones`, the first column after the key must not be NULL. Otherwise SQLite does not see that blocks differ, and
+# sorts all results of a walk before it returns the first.
+# Ids grow in order of creation, and every index ends with the id, so one walk gives both a filter by its column and
+# the order of creation.
 OUTPUT = "coalesce(json_extract(spec, '$.output_real'), json_extract(spec, '$.output_file'))"
-"""What the output of a row of tasks is known by, as `output_of` says it."""
+"""The path that identifies the output of a task's row, like `output_of`."""
 INPUT = "json_extract(spec, '$.input_file')"
 OVER = ("cancelled", "failed")
-"""Statuses of tasks that are over, and few."""
+"""Statuses of tasks that are over and few."""
 SELDOM = ("cancelled", "failed", "retrying")
 """Statuses that few versions have."""
 
 
 def is_seldom(column: str) -> str:
-    """The term that a column has one of them. With IN, SQLite would make a table of these for each row written."""
+    """The condition that a column has one of `SELDOM`. With IN, SQLite would make a table for each written row."""
     return "({})".format(" OR ".join(f"{column} = '{status}'" for status in SELDOM))
 
 
 def has_status(column: str, parameter: str) -> str:
-    """The term that a column has the status in a parameter.
+    """The condition that a column has the status in a parameter.
 
-    Without the plus SQLite compares the parameter's value with the conditions of partial indexes, and so compiles the
-    statement anew each time it is used.
+    Without the plus SQLite compares the parameter's value with the conditions of partial indexes, and therefore
+    compiles the statement anew at each use.
     """
     return f"{column} = +{parameter}"
 
@@ -211,16 +211,16 @@ def _stamp() -> int:
 
 
 STAMP = _stamp()
-"""Stands in the file's `user_version`; changes with the tables, the fields of a task, or `FOLD`."""
+"""The file's `user_version`. It changes with the tables, the fields of a task, or `FOLD`."""
 
 
 def is_current(conn: sqlite3.Connection) -> bool:
-    """Whether the file was built by this code and can be read. Raises `sqlite3.Error` when that cannot be told now."""
+    """Whether the file was built by this code and can be read. Raises `sqlite3.Error` if that is unclear now."""
     try:
         refuse_masked(conn, NAMES)
         stamp = conn.execute("PRAGMA user_version").fetchone()[0]
         return bool(stamp == STAMP and conn.execute("SELECT count(*) FROM progress").fetchone()[0] == 1)
-    except UnicodeError:  # not even the message of the error could be read
+    except UnicodeError:  # not even the error's message could be decoded
         return False
     except sqlite3.Error as error:
         if is_useless(error):
@@ -229,13 +229,13 @@ def is_current(conn: sqlite3.Connection) -> bool:
 
 
 def is_useless(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault, and not the moment: such a file may go."""
-    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")  # text that is no UTF-8 has no name of its own
+    """Whether the fault is in the file itself and not temporary: such a file may be deleted."""
+    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")  # invalid UTF-8 has no name
     return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR"))
 
 
 def create_tables(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
-    """Make the tables in an empty database. A bulk build adds the indexes at its end: that is twice as quick."""
+    """Make the tables in an empty database. A bulk build adds the indexes at its end, which is twice as quick."""
     conn.execute("BEGIN IMMEDIATE")
     for statement in TABLES.split(";\n")[:-1]:
         conn.execute(statement)
@@ -250,19 +250,19 @@ def create_tables(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
 
 
 def create_indexes(conn: sqlite3.Connection) -> None:
-    """What the filters and sorts of `queries` need."""
+    """Make the indexes that the filters and sorts of `queries` need."""
     for statement in INDEXES.strip().split("\n"):
         conn.execute(statement)
 
 
 def delete_files(path: Path) -> None:
-    """Throw a views database away. The write-ahead log goes first: alone it must never meet another database."""
+    """Delete a views database. The write-ahead log goes first: left alone it could be applied to another database."""
     for name in (f"{path}-wal", f"{path}-shm", str(path)):
         Path(name).unlink(missing_ok=True)
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Tells a file from the one that took its name. By stat alone: to open and close it would drop SQLite's locks."""
+    """The identity of a file, to notice a replacement. By stat, as opening and closing it would drop SQLite's locks."""
     try:
         status = os.stat(path)  # noqa: PTH116 - asked before every answer
     except OSError:

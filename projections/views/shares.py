@@ -1,7 +1,8 @@
-"""How many tasks of a user, of a label and of a batch were in each status, by type, at every position.
+"""The number of tasks of a user, a label or a batch in each status, by type, at every position.
 
-Each of these is a group of tasks. Its moves, mostly from one status to another, are cut into blocks; a row has the
-numbers before a block, and its moves. Rows are written every so many positions; what moved since, `versions` tells.
+Each user, label or batch has a group of tasks. The moves of a group, mostly from one status to another, are cut into
+blocks; a row has the numbers before a block, and its moves. Rows are written every `SPAN` positions; later moves are in
+`versions`.
 """
 
 import sqlite3
@@ -21,23 +22,23 @@ from .checksums import sound, with_sums
 from .tallies import read_numbers
 
 EVERY = 128
-"""Moves of a block: a row of more would not fit into a page of the file with others."""
+"""Moves of a block. A row with more would not fit into a page of the file beside others."""
 SPAN = 512
-"""Positions from one writing of rows to the next: else a batch of few records would write a row or more for each."""
+"""Positions between two writings of rows. Otherwise a small batch would write a row or more for each record."""
 
 Share: TypeAlias = dict[tuple[int, str], int]
 """Number of a type and status → number of tasks."""
 
 _STATUSES: tuple[str, ...] = get_args(Status)
 _MOST = 8
-"""More than there are statuses, with that of a task that is new, which is none."""
+"""More than the number of statuses, counting none as the status of a new task."""
 _FROM_TO = {
     (was, status): before * _MOST + after
     for before, was in enumerate(("", *_STATUSES))
     for after, status in enumerate(_STATUSES, 1)
 }
 _REMEMBERED = 250_000
-"""How much is remembered, at the end of a batch: `EVERY` for each group, 4 for each user, label and batch that met."""
+"""The size of the cache after a batch: `EVERY` for each group, 4 for each combination of user, label and batch."""
 _INTO = "INSERT OR REPLACE INTO shares"
 _LAST = "SELECT * FROM shares WHERE tasks_of = ? AND since <= ? ORDER BY since DESC LIMIT 1"
 _BLOCKS = """
@@ -57,7 +58,7 @@ _MOVED_OF = {
     "batch": "+EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_by_batch WHERE batch = ?3 AND id = then_.id)",
 }
 GROUPED_BY = tuple(_MOVED_OF)
-"""Fields of a task; those with one value are a group."""
+"""Fields of a task; the tasks with one value of such a field are a group."""
 _STANDING = """
 SELECT type, status, count(*), sum(label <> ''), sum(batch <> '') FROM tasks GROUP BY type, status
 """
@@ -77,18 +78,18 @@ class _Block(msgspec.Struct):
     since: int = 0
     """The position of its first move."""
     before: dict[int, int] = {}
-    """The numbers before it: type and status → number of tasks."""
+    """The numbers before the block: type and status → number of tasks."""
     base: bytes = _ENCODE([])
-    """The same in the row."""
+    """The same as stored in the row."""
     moves: list[int] = []
-    """Of each, how many positions it is behind the first, and from where to where it leads."""
+    """For each move, its distance in positions from the first, and its type and statuses as one number."""
 
     def numbers(self) -> dict[int, int]:
-        """The numbers behind it."""
+        """The numbers after the block."""
         return _after(self.before, Counter(self.moves[1::2]))
 
     def begin(self, position: int) -> None:
-        """The next block."""
+        """Begin the next block."""
         self.before = self.numbers()
         self.base = _ENCODE(list(chain.from_iterable(sorted(self.before.items()))))
         self.since, self.moves = position, []
@@ -98,10 +99,10 @@ class _Block(msgspec.Struct):
 
 
 class Shares:
-    """Keeps the numbers, move by move."""
+    """Writes the numbers, move by move."""
 
     def __init__(self, conn: sqlite3.Connection, position: int) -> None:
-        """`position`: up to which the views have been written."""
+        """`position`: the last one that the views have written."""
         self._conn = conn
         self._last: dict[str, _Block] = {}
         """Group → its last block."""
@@ -109,7 +110,7 @@ class Shares:
         """User, label and batch of a task → the last blocks of its groups."""
         self._remembered = 0
         self.coming: list[tuple[int, int, tuple[Any, ...]]] = []
-        """Moves that are in no row yet: position, from where to where, and whose."""
+        """Moves that are not in a row yet: position, move, and the task's user, label and batch."""
         statement = _MOVED.format(
             more="then_.user_id, tasks.label, tasks.batch", tables="JOIN tasks USING (id)", where="1"
         )
@@ -118,12 +119,12 @@ class Shares:
                 self.coming.append((at, _move(kind, was, status), tuple(whose)))
 
     def see(self, spec: Created, kind: int, was: str, status: str, position: int) -> None:
-        """A task moves: its type has this number; its status before is none if it is new."""
-        if not was == status == "running":  # as a step within an attempt
+        """Note a move of a task. `kind`: the number of its type; `was`: its status before, empty if it is new."""
+        if not was == status == "running":  # not a step within an attempt
             self.coming.append((position, _move(kind, was, status), (spec.user_id, spec.label, spec.batch)))
 
     def write(self, position: int) -> None:
-        """Write what is due at a position, within the transaction that is open."""
+        """Write the rows that are due at a position, within the open transaction."""
         due = bisect_right(self.coming, _written(position), key=itemgetter(0))
         if not due:
             return
@@ -157,7 +158,7 @@ class Shares:
 
 
 def read_shares(conn: sqlite3.Connection, field: str, values: Sequence[object], position: int) -> list[Share]:
-    """The numbers of the tasks with each value of a field of `GROUPED_BY`, as of a position the views have reached."""
+    """The numbers for each value of a field of `GROUPED_BY`, at a position that the views have reached."""
     moved: defaultdict[object, Counter[int]] = defaultdict(Counter)
     for _at, move, value in _moved_since(conn, field, values, position):
         moved[value][move] += 1
@@ -179,7 +180,7 @@ def read_moves(
     statuses: Container[str],
     down: bool,
 ) -> Iterator[int]:
-    """The positions between two at which a task of one group came into one of the statuses, in order.
+    """The positions from `first` to `last` at which a task of one group came into one of the statuses, in order.
 
     `kinds`: the numbers of the types whose tasks count.
     """
@@ -205,9 +206,9 @@ def read_moves(
 
 
 def lost_share(conn: sqlite3.Connection) -> str:
-    """Which rows are missing, in words; empty if none is. For a connection within a transaction.
+    """The missing rows, in words; empty if there are none. For a connection within a transaction.
 
-    A row begins with the numbers that the one before it leads to. What a row says is known by its checksum.
+    A row has to begin with the numbers to which the row before it leads. Its content is covered by its checksum.
     """
     position = int(conn.execute("SELECT position FROM progress").fetchone()[0])
     found: dict[str, dict[int, int]] = {field: {} for field in GROUPED_BY}
@@ -216,7 +217,7 @@ def lost_share(conn: sqlite3.Connection) -> str:
         field, numbers = name.partition(" ")[0], dict[int, int]()
         for _group, _since, base, moves, _checksum in blocks:
             if numbers != dict(_pairs(base)):
-                return f"numbers by {field} are missing"  # no more: a label is personal, and this is logged
+                return f"numbers by {field} are missing"  # without the group: a label is personal, and this is logged
             numbers = _after(numbers, Counter(_NUMBERS.decode(moves)[1::2]))
         for place, number in numbers.items():
             found[field][place] = found[field].get(place, 0) + number
@@ -235,7 +236,7 @@ def lost_share(conn: sqlite3.Connection) -> str:
 
 
 def _written(position: int) -> int:
-    """The last position up to which rows were written when the views had come to one."""
+    """The position up to which rows were written when the views had reached `position`."""
     return position // SPAN * SPAN
 
 
@@ -246,9 +247,9 @@ def _name(field: str, value: object) -> str:
 def _moved_since(
     conn: sqlite3.Connection, field: str, values: Sequence[object], position: int
 ) -> Iterator[tuple[int, int, object]]:
-    """What moved in some groups since rows were written: position, from where to where, and the value of the field.
+    """The moves in some groups since rows were written: position, move, and the value of the field.
 
-    Of one group what is passed is told by an index; of several the task is read.
+    For one group an index shows which tasks belong to it; for several groups the task is read.
     """
     span = (_written(position), position)
     if len(values) == 1:
@@ -262,7 +263,7 @@ def _moved_since(
 
 
 def _after(numbers: Mapping[int, int], moves: Mapping[int, int]) -> dict[int, int]:
-    """The numbers behind some moves, each of which came so many times."""
+    """The numbers after some moves, which are given with how often each came."""
     found = dict(numbers)
     for move, number in moves.items():
         kind, was, status = _told(move)
@@ -278,13 +279,13 @@ def _move(kind: int, was: str, status: str) -> int:
 
 
 def _told(move: int) -> tuple[int, int, int]:
-    """The number of the type, and the places of the status before and behind it."""
+    """The number of the type, and the places of the statuses before and after a move."""
     before, status = divmod(move, _MOST)
     return (*divmod(before, _MOST), status)
 
 
 def _read(conn: sqlite3.Connection, name: str, position: int) -> _Block:
-    """The last block up to a position, and its moves up to there."""
+    """The last block that begins up to a position, with its moves up to there."""
     block = _Block(name)
     for _group, since, base, moves in sound(conn.execute(_LAST, (name, position))):
         block.since, block.base, block.moves = since, base, _NUMBERS.decode(moves)

@@ -1,4 +1,4 @@
-"""The numbers over all tasks as they were at every position: kept whole now and then, with each move in between."""
+"""The numbers over all tasks at every position: stored whole now and then, with each move in between."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -15,20 +15,24 @@ from .checksums import sound, with_sums
 from .fold import Change, Minute, bucket, minute_of
 
 BLOCK = 64
-"""Positions that a row tells of."""
+"""Positions that a row covers."""
 _WITH_DURATIONS = 64
-"""Every so many rows the durations are written as well, of which there are many."""
+"""The durations, which are many, are written only in every row whose number is divisible by this."""
 _STATUSES: tuple[Status, ...] = get_args(Status)
 _PLACE = {status: place for place, status in enumerate(_STATUSES)}
 _RUNNING = _PLACE["running"]
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _NEW = -1
-"""Where a task comes from that is created."""
+"""The status before of a new task."""
 
 Move: TypeAlias = list[Any]
-"""One of three: a type's name, which gets the next number; the offset in the block and the minute that begins there; or
-the offset, type, status before and after, what attempts and retries grew by, how long an attempt had waited or which
-class of duration has ended, and the task where it is created, or begins or ends to run."""
+"""One of three kinds:
+
+- a type's name, which gets the next number;
+- the offset in the block, and the minute that begins there;
+- the offset, type, status before and after, the growth of attempts and retries, the wait of an attempt that started or
+  the class of duration of one that completed, and the task's id if it was created, or began or stopped running.
+"""
 
 
 class Numbers(msgspec.Struct, omit_defaults=True):
@@ -36,22 +40,22 @@ class Numbers(msgspec.Struct, omit_defaults=True):
 
     types: list[str] = []
     counts: list[list[int]] = []
-    """For each type, in the order of their first tasks: tasks in each status, attempts, retries."""
+    """For each type, in the order of their first tasks: the tasks in each status, then attempts and retries."""
     durations: list[dict[int, int]] = []
-    """For each type: class → how many have completed in such a time."""
+    """For each type: class of duration → number of completed lives."""
     top: int = 0
-    """The task that was created last."""
+    """The newest task."""
     running: list[int] = []
-    """The tasks that run."""
+    """The running tasks."""
     minute: int = 0
-    """The last one in which anything happened."""
+    """The last minute in which anything happened."""
     begun: Minute = msgspec.field(default_factory=Minute)
-    """What began in it so far."""
+    """What began in that minute so far."""
     ended: dict[Status, int] = {}
-    """What ended in it so far."""
+    """How many lives ended in that minute so far, by status."""
 
     def follow(self, move: Move) -> None:
-        """Go on by one move."""
+        """Apply one move."""
         if len(move) == 1:
             self.types.append(move[0])
             self.counts.append([0] * (len(_STATUSES) + 2))
@@ -62,7 +66,7 @@ class Numbers(msgspec.Struct, omit_defaults=True):
             self.count(move)
 
     def count(self, move: Move) -> None:
-        """Go on by a move of the third kind."""
+        """Apply a move of the third kind."""
         _offset, kind, was, now, attempts, retries, detail, task_id = move
         numbers = self.counts[kind]
         if was == _NEW:
@@ -111,7 +115,7 @@ def _text(numbers: Numbers, *, durations: bool) -> str:
 
 
 class Tallies:
-    """Keeps the numbers, record by record."""
+    """Writes the numbers, record by record."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
@@ -120,7 +124,7 @@ class Tallies:
         self.last = 0
         """The last position of the block."""
         self._minute = (_LONG_AGO, _LONG_AGO)
-        """The first and the last moment of the minute that is counted."""
+        """The first and the last moment of the current minute."""
         self._moves: list[Move] = []
         self._rows: list[tuple[int, str, str]] = []
         last = conn.execute("SELECT max(block) FROM tallies").fetchone()[0]
@@ -132,14 +136,14 @@ class Tallies:
         self._kinds = {kind: number for number, kind in enumerate(self._numbers.types)}
 
     def go_on(self, position: int) -> None:
-        """The next record has this position, which lies behind the block."""
+        """Begin the block of the next record, whose position lies after the last block."""
         self._end()
         self._block, self._moves = (position - 1) // BLOCK, []
         self.last = (self._block + 1) * BLOCK
         self._base = _text(self._numbers, durations=self._block % _WITH_DURATIONS == 0)
 
     def see(self, change: Change, kind: int) -> None:
-        """It made this of its task, whose type has this number."""
+        """Count the change of a task. `kind`: the number of its type."""
         before, after = change.before, change.after
         was = _NEW if before is None else _PLACE[before.status]
         now = _PLACE[after.status]
@@ -184,7 +188,7 @@ class Tallies:
             self._rows.append((self._block, self._base, _ENCODE(self._moves).decode()))
 
     def write(self) -> None:
-        """Write the rows that have changed, within the transaction that is open."""
+        """Write the changed rows, within the open transaction."""
         self._end()
         insert_rows(self._conn, "INSERT OR REPLACE INTO tallies", with_sums(self._rows))
         self._rows.clear()
@@ -196,7 +200,7 @@ def _rows(conn: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[int
 
 
 def read_numbers(conn: sqlite3.Connection, position: int, *, durations: bool = False) -> Numbers:
-    """The numbers as of a position. Without `durations` these are not told."""
+    """The numbers at a position. The durations are right only with `durations`."""
     if position <= 0:
         return Numbers()
     last = (position - 1) // BLOCK

@@ -1,8 +1,8 @@
-"""How every task was at every position: a row for each change of its place, never changed afterwards.
+"""Every task at every position: one row for each change of its status or place, never changed afterwards.
 
-A row says which status a task had from a position on, and where in the order of priority and queue it stood. What else
-a task says is read from the log, a few records a task; now and then a row holds the state itself, so that they stay
-few however long a life is. A change within an attempt, such as progress, makes no row but for that.
+A row says which status a task had from a position on, and its place in the order of priority and in the queue. All else
+is read from the log, a few records for each task. Now and then a row holds the state itself, so that these records stay
+few however long a life is. A change within an attempt, such as progress, makes a row only for that purpose.
 """
 
 import sqlite3
@@ -22,18 +22,18 @@ from .zones import Zones
 KEPT = 32
 """Each version that is divisible by this has its state in its row."""
 FEW = 2
-"""Up to this version a task has none."""
+"""Up to this version no row of a task has its state."""
 TEXTS = 24
-"""Binary digits for the number of a text of a task, below the task's id."""
+"""Bits for the number of a task's text, below the bits of the task's id."""
 
 _TEXT = "INSERT INTO past_search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
 _MOST = 1 << 30
 
 
 def lane_of(state: TaskState) -> int:
-    """A number for all with one priority and one bonus. In a lane the queue's order is that of ids, but see `ordered`.
+    """The lane of a task: a number for each priority and bonus. Lanes are in the order of priority.
 
-    Lanes are in the order of priority.
+    In a lane the queue's order is that of ids, with the exception in `is_ordered`.
     """
     bonus = static_priority(state) - state.priority + _MOST
     strange = state.waiting_since != state.created_at or not 0 <= bonus < 2 * _MOST
@@ -46,26 +46,26 @@ def priority_of(lane: int) -> int:
 
 
 def key_of(lane: int, waiting_since: float) -> float:
-    """Where a task in a lane stands in the queue that waits since then."""
+    """The place in the queue of a task in a lane, by the time since which it waits."""
     bonus = lane // 2 % (2 * _MOST) - _MOST
     return waiting_since - 60.0 * (priority_of(lane) + bonus)
 
 
 def is_ordered(lane: int) -> bool:
-    """Whether the queue's order in a lane is that of ids. It is not where tasks count from the time they are for."""
+    """Whether the queue's order in a lane is that of ids. Not so if tasks' waits count from a scheduled time."""
     return lane % 2 == 0
 
 
 def lanes_with(priority: int) -> tuple[int, int]:
-    """The first and the last lane that a priority may have."""
+    """The first and the last lane of a priority."""
     return priority * 4 * _MOST, (priority + 1) * 4 * _MOST - 1
 
 
 class Versions:
-    """Writes what is told of the past. One batch after another, within the transaction that is open."""
+    """Writes the tables for queries on the past, batch by batch, within the open transaction."""
 
     def __init__(self, conn: sqlite3.Connection, position: int) -> None:
-        """`position`: up to which the views have been written."""
+        """`position`: the last one that the views have written."""
         self._conn = conn
         self._zones = Zones(conn)
         self._tallies = Tallies(conn)
@@ -78,11 +78,11 @@ class Versions:
 
         Args:
             records: the batch.
-            changes: what its records made of tasks, in order.
+            changes: the changes of tasks by its records, in order.
             changed: task → the position of the last event of its own before the batch.
 
         Returns:
-            Where its tasks stand at its end.
+            The standing of its tasks after the batch.
         """
         reached: dict[int, Standing] = {}
         rows: list[tuple[object, ...]] = []
@@ -115,7 +115,7 @@ class Versions:
         return reached
 
     def _move(self, change: Change, changed: int) -> int:
-        """Enter and leave blocks. Tasks that run are in none: they stand in `tallies`. Returns the lane."""
+        """Enter and leave blocks. Running tasks are in no block, but in `tallies`. Returns the lane."""
         old, new, at = change.before, change.after, change.position
         enter, leave = self._zones.enter, self._zones.leave
         status, task_id, kind = new.status, new.id, new.spec.type
@@ -123,7 +123,7 @@ class Versions:
         lane = lane_of(new)
         moved = old is None or was != status
         if moved or not change.own:
-            # An event of its own leaves priority and time alone.
+            # The task's own events do not change priority or time.
             before = lane if old is None or change.own else lane_of(old)
             if status != "running":
                 enter(zones.by_lane(status, lane), task_id >> zones.LANES, at)
@@ -144,7 +144,7 @@ class Versions:
         return lane
 
     def _note_text(self, before: TaskState, after: TaskState, position: int) -> None:
-        """Index the words that a task is found by from here on, and those before if these are the first that change."""
+        """Index the words of a task from this position on; at its first change, also the words before."""
         if (before.error or before.last_error) == (after.error or after.last_error):
             return
         last = self._conn.execute("SELECT max(number) FROM texts WHERE id = ?", (after.id,)).fetchone()[0]
@@ -158,14 +158,14 @@ class Versions:
 
 
 def _has_row(change: Change) -> bool:
-    """All but changes within an attempt, of which only some have one."""
+    """Whether a change gets a row: all do, except most changes within an attempt."""
     if change.before is None or change.before.status != "running" or change.after.status != "running":
         return True
     return change.own and change.after.version % KEPT == 0
 
 
 def _has_state(change: Change) -> bool:
-    """That of a task which waits again is kept as well: such tasks have a past, and are asked for by the page."""
+    """Whether its row gets the state. A retrying task's row does, too: it has a past, and pages show such tasks."""
     return change.own and (change.after.status == "retrying" or change.after.version % KEPT == 0)
 
 

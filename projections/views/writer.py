@@ -39,21 +39,21 @@ from .versions import Versions
 
 _HOT = 8192
 _CACHE = 16_384
-"""Kilobytes: what a batch changes should fit, or SQLite writes some of it twice."""
+"""Kilobytes. The changes of a batch should fit, or SQLite writes some pages twice."""
 _CHECKPOINT = 4000
-"""Pages in the write-ahead log. A large batch changes more than the 1,000 after which SQLite copies them otherwise."""
+"""Pages in the write-ahead log. A large batch changes more than 1,000, SQLite's default."""
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
 
 
 class TaskViews:
-    """All tasks as rows with what filters and sorts need, kept numbers, and a text index; a fold of the log.
+    """All tasks as rows with the columns for filters and sorts, kept numbers, and a text index; a fold of the log.
 
-    Rows, numbers and `position` move in one transaction. States of unfinished tasks that were touched lately are kept
-    in memory, so that a batch seldom reads. Belongs to the thread that makes it.
+    Rows, numbers and `position` change in one transaction. States of recently changed, unfinished tasks are kept in
+    memory, so that a batch seldom reads. Belongs to the thread that makes it.
     """
 
     def __init__(self, path: Path | str, *, bulk: bool = False) -> None:
-        """`:memory:` for a view without a file; `bulk` for one built in one go, which a failure spoils: `finish` it."""
+        """`path`: `:memory:` for views without a file. `bulk`: for a build in one go, without recovery; `finish` it."""
         self._path: Path | str = path
         self._bulk = bulk
         self._hot: dict[int, tuple[TaskState, int]] = {}
@@ -70,8 +70,8 @@ class TaskViews:
         conn.execute("PRAGMA synchronous = NORMAL")
         conn.execute(f"PRAGMA cache_size = {-_CACHE}")
         conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-        if not self._bulk:  # a bulk build sorts whole indexes, for which memory may not do
-            # SQLite keeps pages to undo a statement: in files elsewhere if not here.
+        if not self._bulk:  # a bulk build sorts whole indexes, which may not fit into memory
+            # SQLite keeps pages to undo a statement: in files elsewhere, if not here.
             conn.execute("PRAGMA temp_store = MEMORY")
         self._conn = conn
         self._hot.clear()
@@ -118,7 +118,7 @@ class TaskViews:
 
     @staticmethod
     def _put_empty(path: Path) -> None:
-        """Views of nothing, in one step: a kill in between leaves no file without tables, which looks damaged."""
+        """Make empty views in one step, so that a kill never leaves a file without tables, which would look damaged."""
         beside = path.with_name(path.name + ".empty")
         schema.delete_files(beside)
         create_private(beside)
@@ -138,20 +138,20 @@ class TaskViews:
 
     @property
     def hash(self) -> bytes:
-        """The hash of that record: tells whether the views belong to a log."""
+        """The hash of that record, which shows whether the views belong to a log."""
         return self._hash
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """For queries in the same thread; other threads open the file read-only."""
+        """The connection, for queries in the same thread; other threads open the file read-only."""
         return self._conn
 
     @heeding_ctrl_c()
     def apply(self, records: Sequence[Recorded]) -> None:
-        """Fold a batch in, in one transaction. What was applied before is skipped.
+        """Fold a batch in, in one transaction. Records that were applied before are skipped.
 
-        Raises `ViewsGap` when records are missing in between (or the file was deleted, or is written by somebody
-        else), `ViewsFailed` when it cannot be written. Then nothing has changed, and `catch_up` sets it right.
+        Raises `ViewsGap` if records are missing in between (or the file was deleted, or has another writer), and
+        `ViewsFailed` if it cannot be written. Then nothing has changed, and `catch_up` repairs it.
         """
         self.refresh()
         fresh = [record for record in records if record.position > self._position]
@@ -182,7 +182,7 @@ class TaskViews:
         self._remember(after, changed)
 
     def _load(self, records: Iterable[Recorded]) -> dict[int, tuple[TaskState, int]]:
-        """The states before the batch of the tasks it touches, as far as there are any, and when they last changed."""
+        """The states of the touched tasks before the batch, if they exist, and the positions of their last change."""
         tasks, created = touched(records)
         known = {task_id: self._hot[task_id] for task_id in tasks if task_id in self._hot}
         missing = tasks - known.keys() - created
@@ -200,9 +200,9 @@ class TaskViews:
         tally: Tally,
         fresh: list[Recorded],
     ) -> None:
-        """Write the batch. `changed` is brought up to it."""
+        """Write the batch, and update `changed` to it."""
         conn, last = self._conn, fresh[-1]
-        versions, self._versions = self._versions, None  # a batch that fails leaves them with what is not written
+        versions, self._versions = self._versions, None  # a failed batch would leave unwritten rows in it
         conn.execute("BEGIN IMMEDIATE")
         moved = conn.execute(
             "UPDATE progress SET position = ?, hash = ?, recorded_at = ? WHERE position = ?",
@@ -260,14 +260,14 @@ class TaskViews:
             del hot[task_id]
 
     def refresh(self) -> None:
-        """Look whether the file is still the one that was opened; open anew when it was deleted or replaced."""
+        """Check that the file is still the one that was opened; open it anew if it was deleted or replaced."""
         if self._file() == self._identity:
             return
         self._conn.close()
         self._begin(self._open())
 
     def reset(self) -> None:
-        """Forget everything: these are the views of another log, or of another past."""
+        """Delete everything: these are the views of another log, or of another history."""
         try:
             self._begin(self._start_over(self._conn))
         except (sqlite3.Error, OSError) as error:

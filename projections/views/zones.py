@@ -1,7 +1,7 @@
-"""Where in a long list anything stood, and when: it lets a walk through the past leap over what was empty then.
+"""Which parts of a long list had tasks, and when, so that a walk through the past can skip empty parts.
 
-A list, such as the tasks that are pending, is cut into blocks of neighbours. A zone is a span of positions in which
-a block was never empty for long: outside of its zones it has nothing to show, within them nearly always something.
+A list, such as the pending tasks, is cut into blocks of neighbours. A zone is a span of positions in which a block was
+never empty for long. Outside its zones a block has no tasks, within them it nearly always has some.
 """
 
 import sqlite3
@@ -13,27 +13,27 @@ from ...events.log.inserting import insert_rows
 from .checksums import with_sums
 
 TASKS = 8
-"""Blocks in the order of ids hold 2 to this power of neighbours, …"""
+"""Blocks in the order of ids hold 2 to this power neighbours, …"""
 KINDS = 10
-"""… those of one type more, as few of the neighbours are of it, …"""
+"""… blocks of one type hold more, as only few of the neighbours have that type, …"""
 LANES = 10
-"""… so do those of a lane, where only some of the neighbours stand, …"""
+"""… as do blocks of a lane, which has only some of the neighbours, …"""
 TIMES = 8
-"""… and those in the order of changes."""
+"""… and this is for blocks in the order of changes."""
 
 GAP = 256
-"""Positions for which a block may be empty within a zone: else a list that is nearly always empty would have as many
-zones as tasks that pass through."""
+"""Positions for which a block may be empty within a zone. Otherwise a list that is nearly always empty would have one
+zone for each task that passes through."""
 
 _REMEMBERED = 50_000
-"""Blocks whose last zone is remembered."""
+"""The most blocks whose last zone is cached after a batch."""
 _LAST = "SELECT since, until, number FROM zones WHERE list = ? AND block = ? ORDER BY since DESC LIMIT 1"
 _INTO = "INSERT OR REPLACE INTO zones"
 
 
 @cache
 def by_id(status: str, kind: str = "") -> str:
-    """The list of the tasks in a status, and of a type if one is named, by id."""
+    """The list of the tasks in a status, and of a type if one is given, by id."""
     return f"id {status} {kind}" if kind else f"id {status}"
 
 
@@ -54,15 +54,15 @@ class _Zone(msgspec.Struct):
 
     since: int
     until: int
-    """Where the last task left it; of no meaning while any is there."""
+    """The position at which the last task left it; meaningless while it has tasks."""
     number: int
-    """How many tasks are there."""
+    """The number of tasks in it."""
     changed: bool = False
-    """Whether the row says something else."""
+    """Whether it differs from its row."""
 
 
 class Zones:
-    """Keeps the zones while tasks enter and leave blocks."""
+    """Updates the zones while tasks enter and leave blocks."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
@@ -70,10 +70,10 @@ class Zones:
         """List and block → its last zone."""
         self._changed: list[tuple[str, int]] = []
         self._left: list[tuple[str, int, int, int, int]] = []
-        """Zones that have ended and are the last of their block no longer."""
+        """Zones that have ended and are no longer the last of their block."""
 
     def enter(self, name: str, block: int, position: int) -> None:
-        """A task enters a block. Where it moves within a block it enters first."""
+        """Count a task that enters a block. If it moves within a block, it has to enter before it leaves."""
         key = (name, block)
         zone = self._last.get(key) or self._load(key)
         if not zone.number and position - zone.until > GAP:
@@ -86,7 +86,7 @@ class Zones:
             self._changed.append(key)
 
     def leave(self, name: str, block: int, position: int) -> None:
-        """A task leaves a block."""
+        """Count a task that leaves a block."""
         key = (name, block)
         zone = self._last.get(key) or self._load(key)
         zone.number -= 1
@@ -101,7 +101,7 @@ class Zones:
         return zone
 
     def write(self) -> None:
-        """Write what has changed, within the transaction that is open."""
+        """Write the changed zones, within the open transaction."""
         rows: list[tuple[str, int, int, int, int | None]] = [*self._left]
         for key in self._changed:
             zone = self._last[key]

@@ -1,1 +1,1 @@
-"""What can be asked and sent, and who answers: a service in this process or in another one, or the files alone."""
+"""The commands and questions, and those who answer: a service in this process or another one, or the files alone."""

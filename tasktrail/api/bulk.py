@@ -14,14 +14,14 @@ from ..projections.queries.filters import values_of
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the commands."""
+    """The outcome of one command for each of many tasks."""
 
     done: tuple[int, ...]
     """Ids of the tasks whose command was accepted."""
     refused: dict[int, TasktrailError]
     """Task → why its command was refused."""
     position: int = 0
-    """The position of the last event that came of it; 0 if none did."""
+    """The position of the last event that the commands led to; 0 if there is none."""
 
 
 def bulk_answer(
@@ -33,9 +33,9 @@ def bulk_answer(
 
 
 def changeable(filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> TaskFilters:
-    """The filters for tasks that are to be changed. `usual`: the statuses when the filters name none.
+    """Return the filters for tasks that are to be changed. `usual`: the statuses if the filters name none.
 
-    Raises `InvalidValue` for filters that mean nothing here.
+    Raises `InvalidValue` for a status that is not `allowed`, and for `as_of`.
     """
     wanted = values_of(filters.status) or tuple(usual)
     for status in wanted:
@@ -53,14 +53,14 @@ RETRYABLE = ("failed", "cancelled")
 
 
 class RetriedTasks(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a retry of many."""
+    """The outcome of a retry of many tasks."""
 
     retried: tuple[int, ...]
     """Ids of the tasks that have another life."""
     refused: dict[int, TasktrailError]
     """Task → why it was refused another life."""
     position: int = 0
-    """The position of the last event that came of it; 0 if none did."""
+    """The position of the last event that the retry led to; 0 if there is none."""
 
 
 def retry_answer(result: RetriedTasks) -> dict[str, Any]:

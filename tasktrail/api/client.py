@@ -15,7 +15,7 @@ from .remote import LOOK_AGAIN, Remote
 from .wire import AwaitedWire, BlockingWire
 
 _ONE_WATCH = 60.0
-"""Seconds after which a task that others watch for is asked for nevertheless."""
+"""Seconds after which the service is asked about a task although the shared stream has reported no end."""
 
 
 class Client(Remote, Blocking):
@@ -40,10 +40,10 @@ class Client(Remote, Blocking):
 
 
 class AsyncClient(Remote, Awaited):
-    """The methods of `Client` for a program with an event loop, which they never block: each is awaited.
+    """The methods of `Client` as coroutines, for a program with an event loop: they never block it.
 
-    May be used from many tasks of the loop. One that is cancelled closes its connection. All that wait for tasks share
-    one stream.
+    May be used from many tasks of the loop. A call that is cancelled closes its connection. All calls that wait for
+    tasks share one stream.
 
     ```python
     async with AsyncClient.connect("data") as tasks:
@@ -74,7 +74,7 @@ class AsyncClient(Remote, Awaited):
         await self._watch.end()
 
     async def _ending(self, task_id: int, within: float) -> Task:
-        """The first to wait has a request for it. A stream that all others share tells when their tasks have ended."""
+        """Wait for a task: the first caller by a request, all others by one shared stream of ends."""
         if not self._polling:
             self._polling = True
             try:
@@ -95,7 +95,7 @@ class AsyncClient(Remote, Awaited):
         return task
 
     async def _ended(self) -> AsyncGenerator[int, None]:
-        """0 once no end can be missed any more, and then the tasks that end."""
+        """Yield 0 once no end can be missed any more, and then the id of each task that ends."""
         position = await self._position()
         yield 0
         async for record in self._followed(position, FINISHED):
@@ -104,7 +104,7 @@ class AsyncClient(Remote, Awaited):
 
 
 class _Watch:
-    """One stream for all that wait, however many they are; there is none while nobody waits."""
+    """One stream that all waiting callers share. It is open only while a caller waits."""
 
     def __init__(self, ended: Callable[[], AsyncGenerator[int, None]]) -> None:
         self._ended = ended
@@ -112,13 +112,13 @@ class _Watch:
         self._begun = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        """Streams that were told to end, and still give their connection back."""
+        """Cancelled streams that have not given their connection back yet."""
         self.failed = False
-        """Whether there was no stream to be had the last time."""
+        """Whether the latest stream has failed."""
 
     @asynccontextmanager
     async def expecting(self, task_id: int) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when the task ends, or when the stream does. Then look whether the task has ended."""
+        """Give an event that is set when the task or the stream ends. The caller then looks which of them it was."""
         event = asyncio.Event()
         self._waiting[task_id].add(event)
         if self._stream() is None:
@@ -141,7 +141,7 @@ class _Watch:
                 begun.set()
                 for event in self._waiting.get(task_id, ()):
                     event.set()
-        except TasktrailError:  # whoever waits asks the service, and hears what is wrong
+        except TasktrailError:  # the waiting callers ask the service, and get its error
             self.failed = True
         finally:
             begun.set()
@@ -150,14 +150,14 @@ class _Watch:
                     event.set()
 
     def _stream(self) -> asyncio.Task[None] | None:
-        """What reads the stream, if there is one. That of a loop which has ended reads nothing any more."""
+        """Return the loop's task that reads the stream. None without one, or if its loop has ended."""
         reading = self._watching
         if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
             return None
         return reading
 
     def close(self) -> None:
-        """Tell the stream to end."""
+        """Cancel the stream."""
         reading, self._watching = self._stream(), None
         if reading is not None:
             self._ending.add(reading)

@@ -63,7 +63,7 @@ C = TypeVar("C", bound=Command)
 T = TypeVar("T")
 
 BEGINS_WITH = "tt_"
-"""By which programs that look for secrets in the wrong places know ours."""
+"""The beginning of each token's secret, by which secret scanners recognise it."""
 
 _AT_ONCE = 500
 """Commands sent together, where many tasks get one each."""
@@ -75,11 +75,11 @@ class Commands(ABC):
 
     @abstractmethod
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
-        """An answer to each, in order. `checked`: the values were checked when the commands were made."""
+        """Send the commands; return an answer to each, in order. `checked`: their values were checked when made."""
 
     @abstractmethod
     async def _find_ids(self, filters: TaskFilters) -> list[int]:
-        """The ids of all tasks that pass, in order, as of one moment."""
+        """Return the ids of all tasks that pass the filters, in order, all as of the same time."""
 
     @abstractmethod
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
@@ -87,12 +87,12 @@ class Commands(ABC):
 
     @either_way
     async def make_batch(self, wanted: NewBatch) -> MadeBatch:
-        """A batch as a Struct asks for it; `create_batch` takes its fields."""
+        """Make the batch that a Struct describes; `create_batch` takes its fields."""
         return await self._make_batch(wanted)
 
     @either_way
     async def send(self, command: Command) -> Accepted:
-        """Any command. Durable when it returns; a refusal raises and changes nothing.
+        """Send any command. It is durable when this returns; a refusal raises and changes nothing.
 
         Paths in it may be relative to the current folder.
         """
@@ -101,7 +101,7 @@ class Commands(ABC):
 
     @either_way
     async def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
-        """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
+        """Send commands; return an answer to each, in order. They share commits: much quicker than one by one."""
         check_commands(commands)
         return await self._send_all([_with_absolute_paths(command) for command in commands], checked=False)
 
@@ -112,7 +112,7 @@ class Commands(ABC):
 
     @either_way
     async def find_ids(self, filters: TaskFilters | None = None) -> list[int]:
-        """The ids of all tasks that pass, smallest first, so that dependencies come before what depends on them."""
+        """Return the ids of all tasks that pass the filters, smallest first: dependencies before their dependents."""
         return await self._find_ids(filters_of(filters))
 
     @either_way
@@ -167,7 +167,7 @@ class Commands(ABC):
         traceparent: str = "",
         **unknown: Never,
     ) -> int:
-        """A new task's id, or that of the open task with the same `unique` key.
+        """Create a task. Returns its id, or that of the open task with the same `unique` key.
 
         The fields are those of `CreateTask`; paths may be relative to the current folder.
 
@@ -189,9 +189,9 @@ class Commands(ABC):
         command_id: str | None = None,
         traceparent: str = "",
     ) -> dict[str, int]:
-        """Several new tasks, all or none; their ids by name.
+        """Create several tasks, all or none. Returns their ids by name.
 
-        Each has a `name`, the fields of `CreateTask`, and in `depends_on` and `parent` names of others or ids.
+        Each has a `name` and the fields of `CreateTask`. In `depends_on` and `parent` stand ids or names of others.
         """
         listed = list(map(with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
         return (await self._send(CreateGraph, reason, actor, command_id, tasks=listed, traceparent=traceparent)).ids
@@ -207,10 +207,10 @@ class Commands(ABC):
         command_id: str = "",
         traceparent: str = "",
     ) -> SpreadFilm:
-        """Convert one film on several nodes: a task for each of so many parts, and one that joins them, all or none.
+        """Convert one film on several nodes: create a task for each of `parts` parts, and one that joins them.
 
-        `film` holds the fields of a `CreateTask` of type `video_convert`. The file has the same bytes as if one task
-        made it. A conversion that cannot be spread is one task, and the answer says why.
+        All tasks are created, or none. `film` holds the fields of a `CreateTask` of type `video_convert`. The file has
+        the same bytes as if one task made it. A conversion that cannot be spread is one task; the answer says why.
         """
         shared = {"reason": reason, "actor": actor, "command_id": command_id, "traceparent": traceparent}
         fields = with_absolute_paths(film)
@@ -241,19 +241,19 @@ class Commands(ABC):
         correlation_id: str = "",
         traceparent: str = "",
     ) -> MadeBatch:
-        """A task for each of many files, all created together, under one name.
+        """Create a task for each of many files, all together, under one name.
 
         Args:
             inputs: files, folders with all below them, and patterns with `* ? [ ] **`; relative to the current folder.
-            to: what the outputs are called: a folder, or a path with `{stem}`, `{suffix}`, `{folder}`, `{number}`,
-                `{type}` or an option's name in braces.
-            batch: its name; made of the first input and the time unless one is given.
-            type: the task type; by each file's kind and the output's suffix unless one is given.
+            to: the outputs: a folder, or a path with `{stem}`, `{suffix}`, `{folder}`, `{number}`, `{type}` or an
+                option's name in braces.
+            batch: its name; by default made of the first input and the time.
+            type: the task type; by default it follows from each file's kind and the output's suffix.
             options: of the type.
-            preset: options under a name, which also says the type.
+            preset: the name of a set of options, which also decides the type.
             task: other fields of `CreateTask`, the same for all.
-            again: also what an earlier batch has done already.
-            dry_run: only tell what would be done.
+            again: include files that an earlier batch has done already.
+            dry_run: only report what would be done.
             reason: why; recorded.
             actor: who; recorded.
             command_id: repeating it is harmless.
@@ -285,7 +285,7 @@ class Commands(ABC):
         command_id: str | None = None,
         children: bool = False,
     ) -> Accepted:
-        """Stop a task, whether it waits or runs; with `children` also everything open below it, all at once."""
+        """Stop a task, whether it waits or runs; with `children` also all open tasks below it, at once."""
         return await self._send(CancelTask, reason, actor, command_id, task_id=task_id, children=children)
 
     @either_way
@@ -331,7 +331,7 @@ class Commands(ABC):
 
     @either_way
     async def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
-        """Save resume data of a running task from outside its handler."""
+        """Save a checkpoint of a running task from outside its handler."""
         return await self._send(SaveCheckpoint, "", None, None, task_id=task_id, checkpoint=checkpoint)
 
     @either_way
@@ -360,7 +360,7 @@ class Commands(ABC):
         actor: str | None = None,
         command_id: str | None = None,
     ) -> Accepted:
-        """Start nothing more: of all, of a type, or of a user. What runs goes on."""
+        """Start no more tasks: none at all, none of a type, or none of a user. Running ones go on."""
         return await self._change(PauseQueue, reason, actor, command_id, type=type, user_id=user_id)
 
     @either_way
@@ -418,7 +418,7 @@ class Commands(ABC):
         actor: str | None = None,
         command_id: str | None = None,
     ) -> Accepted:
-        """Change what may run at once; what is left out stays. The fields are those of `SetLimits`."""
+        """Change the limits; those left out stay. The fields are those of `SetLimits`."""
         keyed = {str(user): number for user, number in users.items()} if isinstance(users, Mapping) else users
         return await self._change(
             SetLimits,
@@ -499,10 +499,10 @@ class Commands(ABC):
         actor: str | None = None,
         command_id: str | None = None,
     ) -> Accepted:
-        """Watch folders: each file that is new or has changed becomes one task, once nobody writes to it any more.
+        """Watch folders: each new or changed file becomes one task, once it is no longer being written.
 
         `inputs` and `to` are those of `create_batch`; `task` holds what the tasks share, such as type, preset or
-        options. `settle`: seconds that a file has to stay as it is; `poll`: seconds between two looks at everything.
+        options. `settle`: seconds that a file must stay unchanged; `poll`: seconds between two scans of all folders.
         """
         fields = {"source": source, "settle": settle, "poll": poll, "replace": replace}
         fields |= {
@@ -516,21 +516,21 @@ class Commands(ABC):
     async def remove_source(
         self, source: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
-        """Watch the folders of a source no more; tasks that it has created stay."""
+        """Stop watching the folders of a source; tasks that it has created stay."""
         return await self._change(RemoveSource, reason, actor, command_id, source=source)
 
     @either_way
     async def pause_source(
         self, source: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
-        """Have a source make no tasks for now."""
+        """Let a source make no tasks until `resume_source`."""
         return await self._change(PauseSource, reason, actor, command_id, source=source)
 
     @either_way
     async def resume_source(
         self, source: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
-        """Have a paused source go on, also with what came meanwhile."""
+        """Let a paused source go on, also with files that came meanwhile."""
         return await self._change(ResumeSource, reason, actor, command_id, source=source)
 
     @either_way
@@ -540,7 +540,7 @@ class Commands(ABC):
         """Start nothing more on a node, until `undrain_node`; what runs there goes on. `local` is this machine.
 
         Raises:
-            UnknownNode: there is none of this name; the message names those that there are.
+            UnknownNode: no node has this name; the message lists the nodes.
             NothingToChange: it is being drained already.
         """
         return await self._change(DrainNode, reason, actor, command_id, node=node)
@@ -564,7 +564,7 @@ class Commands(ABC):
         actor: str | None = None,
         command_id: str | None = None,
     ) -> str:
-        """A new token of that name; its secret, which nobody can tell a second time: only its hash is sent and kept."""
+        """Add a token and return its secret. The secret cannot be had again: only its hash is sent and kept."""
         secret = f"{BEGINS_WITH}{token_urlsafe(32)}"
         digest = sha256(secret.encode()).hexdigest()
         fields = {"token": token, "role": role, "user_id": user_id, "expires_at": expires_at, "digest": digest}
@@ -575,7 +575,7 @@ class Commands(ABC):
     async def revoke_token(
         self, token: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
-        """Make a token worthless, at once."""
+        """Make a token invalid at once."""
         return await self._change(RevokeToken, reason, actor, command_id, token=token)
 
     @either_way
@@ -588,10 +588,10 @@ class Commands(ABC):
         actor: str | None = None,
         command_id: str | None = None,
     ) -> Accepted:
-        """Erase what is personal of a user's tasks for ever. Nothing of the user may be unfinished.
+        """Erase the personal data of a user's tasks for ever. The user must have nothing unfinished.
 
-        From the answer on it is certain; the log has `erasure_finished` when no file of the data folder holds it any
-        more. `partly`: although some tasks were recorded before anything was encrypted, and stay readable.
+        The erasure is certain once this returns. The log has `erasure_finished` when no file of the data folder holds
+        the data any more. `partly`: erase although some tasks were recorded unencrypted, and stay readable.
         """
         return await self._change(EraseUser, reason, actor, command_id, user_id=user_id, partly=partly)
 
@@ -633,7 +633,7 @@ def _command(kind: type[C], reason: str, actor: str | None, command_id: str | No
 
 
 def _with_absolute_paths(command: Command) -> Command:
-    """A command that a program has built, with absolute paths. Its values are not checked yet, whatever their types."""
+    """Make the paths in a command that a program has built absolute. Its values may still be of wrong types."""
     if isinstance(command, CreateTask):
         return _with_absolute_fields(command)
     if isinstance(command, AddSchedule) and isinstance(command.task, CreateTask):
@@ -667,7 +667,7 @@ def _is_a_list(value: object) -> bool:
 
 
 def _absolute(paths: object) -> object:
-    """The paths and patterns as absolute ones. What is empty or none is left for the conversion to refuse."""
+    """Make paths and patterns absolute. Empty ones and other values are left for the conversion to refuse."""
     if not _is_a_list(paths):
         return paths
     return [_absolute_one(one) for one in paths]  # type: ignore[attr-defined]
@@ -680,9 +680,9 @@ def _absolute_one(path: object) -> object:
 
 
 def absolute_pattern(to: object) -> object:
-    """The pattern of outputs as an absolute one; a slash at its end, which means a folder, stays.
+    """Make the pattern of outputs absolute. A slash at its end, which means a folder, stays.
 
-    What is empty, an address or no path is left for the conversion to refuse.
+    An address stays as it is, and so does an empty value or no path, which the conversion refuses.
     """
     if not isinstance(to, str | PathLike) or not str(to) or is_url(str(to)):
         return to
@@ -690,7 +690,7 @@ def absolute_pattern(to: object) -> object:
 
 
 def with_absolute_paths(fields: Mapping[str, Any]) -> Any:
-    """The fields with absolute paths. A value that holds no fields is left for the conversion to refuse."""
+    """Make the paths in the fields absolute. A value that holds no fields is left for the conversion to refuse."""
     if not isinstance(fields, Mapping):
         return fields
     found = dict(fields)

@@ -38,7 +38,7 @@ class StreamBroken(Exception):
 
 
 class Connection:
-    """Speaks to a service. May be used from wherever its wire may be."""
+    """A connection to a service. It may be used from the same threads or tasks as its wire."""
 
     def __init__(self, wire: Wire, answer_within: float = REPLY_WITHIN) -> None:
         self._wire = wire
@@ -46,7 +46,7 @@ class Connection:
         self.heard = False
         """Whether the service has ever answered."""
         self.cut_off_at = -inf
-        """When a request that had reached it got no answer the last time."""
+        """When a connection was last lost before the answer, on the monotonic clock."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -64,7 +64,7 @@ class Connection:
         await self._wire.pause(seconds)
 
     def unreachable(self, error: Exception) -> ServiceUnreachable:
-        """The error for a service that does not answer. `error` is why: what TLS has against it is told."""
+        """Return the error for a service that does not answer. It quotes `error` if TLS has failed."""
         said = f"No service answers at {self._wire.where}"
         if "[SSL" in str(error):
             return ServiceUnreachable(f"{said} in TLS: {error}", remedy=_TRUST)
@@ -73,10 +73,10 @@ class Connection:
     async def get(
         self, path: str, params: Params | None = None, *, patience: float | None = 0.0, again: bool = True
     ) -> bytes:
-        """The body of the answer. `patience`: seconds that it may take on top; with None there is no limit.
+        """Return the body of the answer. `patience`: extra seconds that it may take; None: no limit.
 
-        If the connection is lost, the question is asked again a few times; asking changes nothing. A service that says
-        when to ask again is asked again then; without `again`, what it says is raised.
+        If the connection is lost, the question is asked again a few times, which changes nothing. If the service says
+        when to ask again, it is asked again then; without `again`, its error is raised.
         """
         within = None if patience is None else self._answer_within + patience
         for pause in (*PAUSES, None):
@@ -95,9 +95,9 @@ class Connection:
         raise AssertionError
 
     async def post(self, path: str, body: bytes, ids: Sequence[str] = (), *, patience: float | None = 0.0) -> bytes:
-        """Send commands, each with its id, and repeat them while their outcome is in doubt. `patience`: as of `get`.
+        """Send commands, each with its id, and repeat them while their outcome is in doubt. `patience`: as for `get`.
 
-        Without ids: what may be asked for twice, as it then does what is left to do.
+        A request without ids must be safe to repeat: a repetition only does what is left to do.
 
         Raises `ServiceUnreachable` when nothing was sent, `OutcomeUnknown` when the doubt remains.
         """
@@ -118,7 +118,7 @@ class Connection:
                 if is_doubtful(error):
                     doubt = error
                 elif doubt is None or error.status not in (_TOO_MANY, NOT_NOW):
-                    raise  # else the service says nothing about what it was sent before
+                    raise  # else the service is busy, which says nothing about what it was sent before
             except BROKEN as error:
                 doubt = error
                 if isinstance(error, httpcore.TimeoutException):
@@ -144,7 +144,7 @@ class Connection:
             await self._come_again(error, until)
 
     async def _come_again(self, error: TasktrailError, until: float) -> None:
-        """Wait as long as the service says; raise what it says otherwise, or when that would be after `until`."""
+        """Wait as long as the service says. Raise its error if it names no time, or one after `until`."""
         if error.retry_after is None or monotonic() + error.retry_after > until:
             raise error
         await self.pause(error.retry_after)
@@ -168,22 +168,22 @@ class Connection:
 
 
 class LineSplitter:
-    """Puts the pieces of a stream together to lines.
+    """Joins the pieces of a stream into lines.
 
-    They end at line feeds only, because JSON may hold other characters that elsewhere count as line ends.
+    Only line feeds end a line, because JSON may hold other characters that elsewhere count as line ends.
     """
 
     def __init__(self) -> None:
         self._rest = b""
 
     def of(self, piece: bytes) -> list[bytes]:
-        """The lines that are whole now."""
+        """Add a piece, and return the lines that it completes."""
         *whole, self._rest = (self._rest + piece).split(b"\n")
         return whole
 
 
 def _told(doubt: Exception | None) -> str:
-    """Why it is in doubt; the library says nothing of a connection that was cut."""
+    """Say why the outcome is in doubt. The library's error for a connection that was cut is empty."""
     return str(doubt or "") or "the connection was lost"
 
 

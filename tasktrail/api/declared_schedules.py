@@ -1,6 +1,6 @@
-"""Schedules that task types declare in code: made so when a service starts, and only those that came from code.
+"""Schedules that task types declare in code. When a service starts, it makes its schedules agree with the code.
 
-A schedule that came from code has an actor that names the declaration, such as `code:app:clean_up`.
+It changes only schedules that came from code: their actor names the declaration, such as `code:app:clean_up`.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _CODE = "code:"
 
 
 def apply_declared_schedules(service: "TaskService", registry: Registry) -> None:
-    """Add what is new, change what has changed, remove what is declared no longer. What cannot be done is logged."""
+    """Add new schedules, change those that have changed, remove those no longer declared. Failures are logged."""
     try:
         commands = list(_changes(service.schedules(), registry))
         answers = service.send_many(commands) if commands else []

@@ -1,11 +1,12 @@
 """One definition of a method for two kinds of callers: those who block, and those who await.
 
-A method is written once, as a coroutine. A class that is `Awaited` hands the coroutine out. For one that is `Blocking`
-everything the coroutine calls blocks instead of waiting, so it ends at its first step, and its answer is returned.
+A method is written once, as a coroutine. An `Awaited` class returns the coroutine. In a `Blocking` class everything
+that the coroutine calls blocks instead of waiting. So the coroutine ends at its first step, and the class returns its
+result.
 
-The type checker sees the same: of one definition `-> Task`, `client.get_task(1)` is a `Task`, and of an `Awaited` class
-it is a coroutine, which has to be awaited. A shared method cannot call another one through `self`, because it could not
-know which of the two it gets; what several need is a plain coroutine with an underscore.
+The type checker sees the same. From one definition `-> Task`, `client.get_task(1)` is a `Task` in a `Blocking` class,
+and a coroutine in an `Awaited` class. A shared method cannot call another one through `self`, because it cannot know
+which of the two it gets. Code that several methods share is a plain coroutine with an underscore.
 """
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -27,7 +28,7 @@ class Awaited:
 
 
 def answer_without_waiting(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The answer of a coroutine that never waits."""
+    """Run a coroutine that never waits, and return its result."""
     with closing(coroutine):
         try:
             coroutine.send(None)
@@ -38,7 +39,7 @@ def answer_without_waiting(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _complete_stream(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-    """What a generator yields that never waits."""
+    """Turn an asynchronous generator that never waits into a plain one."""
     try:
         while True:
             try:
@@ -59,7 +60,7 @@ async def _close(stream: AsyncGenerator[T, None]) -> None:
 
 
 class _Shared:
-    """A function in two forms, one of which becomes the method, by the class that it is looked up in."""
+    """A function in two forms. The class on which it is looked up decides which form is the method."""
 
     def __init__(self, awaited: Callable[..., Any], blocking: Callable[..., Any]) -> None:
         self._awaited = awaited
@@ -72,7 +73,7 @@ class _Shared:
 
 
 class either_way(_Shared, Generic[P, T]):  # noqa: N801 - a decorator
-    """Of a coroutine function: a method that answers, or one that is awaited."""
+    """Makes a coroutine function a method that blocks, or one that is awaited."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> None:
         @wraps(function)
@@ -96,7 +97,7 @@ class either_way(_Shared, Generic[P, T]):  # noqa: N801 - a decorator
 
 
 class either_stream(_Shared, Generic[P, T]):  # noqa: N801 - a decorator
-    """Of a function that returns an asynchronous generator: one for `for`, or one for `async for`."""
+    """Makes a function that returns an asynchronous generator a method for `for`, or for `async for`."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], AsyncGenerator[T, None]]) -> None:
         @wraps(function)

@@ -29,7 +29,10 @@ def with_id(command: Command) -> Command:
 
 
 def chunks(commands: Sequence[Command]) -> Iterator[tuple[list[str], bytes, TasktrailError | None]]:
-    """Arrays of limited size, each with the ids in it. A command that cannot be written comes alone, with the error."""
+    """Yield arrays of limited size, each after its commands' ids. A command that cannot be written comes alone.
+
+    The third value is then its error.
+    """
     ids: list[str] = []
     bodies: list[bytes] = []
     size = 0
@@ -116,14 +119,14 @@ def recorded_all(body: bytes) -> list[Recorded]:
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """The answer to a question."""
+    """Decode the answer to a question. Raises `ServiceUnreachable` if no service gives such an answer."""
     with as_answer():
         return msgspec.json.decode(body, type=kind)
 
 
 @contextmanager
 def as_answer() -> Iterator[None]:
-    """What is read is an answer of the service. Raises `ServiceUnreachable` for one that no service gives."""
+    """Raise `ServiceUnreachable` if what is decoded inside is not what a service answers."""
     try:
         yield
     except msgspec.DecodeError as error:
@@ -156,9 +159,9 @@ def _rebuild(flat: _Flat) -> Recorded:
 
 
 def error_of(problem: Mapping[str, Any], retry_after: str = "") -> TasktrailError:
-    """The error that a problem stands for, in the class it was raised with; the root class for an unknown code.
+    """Make the error that a problem stands for, of the class that was raised; of the root class for an unknown code.
 
-    `retry_after`: the header of the answer, which is in seconds.
+    `retry_after`: the answer's header, in seconds.
     """
     classes = {known.code: known for known in _tree(TasktrailError)}
     kind = classes.get(str(problem.get("code", "")), TasktrailError)
@@ -184,7 +187,7 @@ def is_doubtful(error: TasktrailError) -> bool:
 
 
 def answers_in(body: bytes) -> list[Accepted | TasktrailError]:
-    """The answers to an array of commands."""
+    """Decode the answers to an array of commands."""
     with as_answer():
         return [
             error_of(one) if "code" in one else msgspec.convert(one, Accepted)

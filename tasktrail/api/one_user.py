@@ -1,8 +1,8 @@
-"""What one user may know: the questions, answered as if the tasks of all others did not exist.
+"""The questions of one user, answered as if the tasks of all others did not exist.
 
-Of others there remain numbers that the own tasks depend on: a place in the queue, how much memory is left, how many
-attempts hold the slots. It has the methods that the routes call and no others, so that a new question is not answered
-with everything by an oversight.
+Others still show in numbers that the user's tasks depend on: a place in the queue, how much memory is left, how many
+attempts hold the slots. `OneUser` has only the methods that the routes call. So a new question cannot be answered with
+everybody's tasks by an oversight.
 """
 
 from msgspec.structs import replace
@@ -24,7 +24,7 @@ from .served import Served
 
 
 def narrowed(filters: TaskFilters, user_id: int | None) -> TaskFilters | None:
-    """The filters, for the tasks of that user only (None: of all); None when that leaves nothing."""
+    """Restrict the filters to one user's tasks (None: everybody's). Returns None if no task can pass."""
     if user_id is None:
         return filters
     wanted = ids_of(filters.user_id)
@@ -47,7 +47,7 @@ class OneUser:
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
 
     def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
-        """One task, now or as of an earlier moment; of its children, those that are the user's too."""
+        """One task, now or as of an earlier time, with those of its children that are the user's too."""
         self._check(task_id)
         return task_seen_by(self._service.source, self._user_id, task_id, as_of)
 
@@ -57,16 +57,16 @@ class OneUser:
         return self._service.is_open(task_id)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
-        """Percent and message."""
+        """The task's progress in percent, and its message."""
         self._check(task_id)
         return self._service.get_task_progress(task_id)
 
     def narrowed(self, filters: TaskFilters) -> TaskFilters | None:
-        """The filters, for the user's own tasks; None when that leaves nothing."""
+        """Restrict the filters to the user's own tasks. Returns None if no task can pass."""
         return narrowed(filters, self._user_id)
 
     def check_types(self, filters: TaskFilters) -> None:
-        """Raises `UnknownType` for a type that neither a handler nor a task of the user has."""
+        """Raise `UnknownType` for a type that neither a handler nor a task of the user has."""
         registry = self._service.source.registry
         for name in values_of(filters.type):
             own = TaskFilters(user_id=self._user_id, type=(name,), limit=1)
@@ -75,13 +75,13 @@ class OneUser:
                 raise unknown_type(name, known, registry.errors, status=NOT_THERE)
 
     def list_tasks(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        """One page of the user's tasks, and how many there are."""
+        """One page of the user's tasks, and the number of all that match."""
         self.check_types(filters)
         own = self.narrowed(filters)
         return self._service.listed(own) if own else ([], 0)
 
     def ids_of(self, filters: TaskFilters) -> list[int]:
-        """The ids of the user's tasks that pass."""
+        """The ids of the user's tasks that pass the filters."""
         self.check_types(filters)
         own = self.narrowed(filters)
         return self._service.listed_ids(own) if own else []
@@ -89,7 +89,7 @@ class OneUser:
     def output(
         self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None, most: int
     ) -> Output:
-        """What an attempt printed."""
+        """The output that an attempt printed."""
         self._check(task_id)
         return self._service.output(task_id, attempt, after=after, last=last, most=most)
 
@@ -99,12 +99,12 @@ class OneUser:
         return self._service.attempts(task_id, as_of=as_of)
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
-        """What became of the task's notices."""
+        """The state of the task's notices."""
         self._check(task_id)
         return self._service.notices(task_id)
 
     def notes(self, task_id: int) -> list[Recorded]:
-        """What the service recorded about the task."""
+        """The service's own records about the task."""
         self._check(task_id)
         return self._service.notes(task_id)
 
@@ -113,7 +113,7 @@ class OneUser:
         return self._service.version_at(task_id, position) if self._service.is_of(task_id, self._user_id) else 0
 
     def why(self, task_id: int, *, as_of: Point | None = None) -> Why:
-        """Why a task waits; of others, only how many there are."""
+        """Why a task waits. Other users' tasks appear only as a number."""
         self._check(task_id)
         why = self._service.why(task_id, as_of=as_of)
         return for_user(why, lambda other: self._service.is_of(other, self._user_id))
@@ -134,16 +134,16 @@ class OneUser:
         return [one for one in self._service.schedules(as_of=as_of) if one.spec.task.user_id == self._user_id]
 
     def batches(self, limit: int = BATCHES_SHOWN) -> list[Batch]:
-        """The newest batches that the user has tasks in, without those of others."""
+        """The newest batches with tasks of the user, counting only these."""
         most = check_whole(limit, "limit", 1, MAX_LIMIT)
         return list(self._service.source.ask(lambda views: views.batches(most, self._user_id)))
 
     def batch(self, name: str) -> Batch:
-        """One batch, as far as its tasks are the user's. Raises `UnknownBatch`."""
+        """One batch, counting only the user's tasks. Raises `UnknownBatch`."""
         return batch_named(name, self._service.source.ask(lambda views: views.batch(name, self._user_id)))
 
     def stats(self) -> Stats:
-        """Numbers over the user's tasks."""
+        """Statistics over the user's tasks."""
         return self._service.source.ask(lambda views: views.stats_of(self._user_id, self._service.source.clock.now()))
 
     def status_since(self, task_id: int) -> int:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def from_pages(reading: "Reading", wanted: "TaskFilters", page: Sequence[Task], total: int) -> Iterator[Task]:
-    """The tasks of a list in the order of ids: those of its first page, and all behind them. It ends where you do.
+    """Yield the tasks of a list in the order of ids: those of its first page, then of each later page when needed.
 
-    None is left out where others are forgotten meanwhile, which are gone from the past, too: those behind move up, by
-    as many places at most.
+    No task is missed if others are forgotten meanwhile. A forgotten task is gone from the past, too, and those after it
+    move up, by at most the number of forgotten tasks.
     """
     place = last = 0
     while page:
@@ -26,6 +26,11 @@ def from_pages(reading: "Reading", wanted: "TaskFilters", page: Sequence[Task], 
             return
         page, left = reading.list_tasks(replace(wanted, offset=place))
         while left < total:
-            place, total = max(0, place - (total - left)), left
+            place, total = earlier_place(place, total, left), left
             page, left = reading.list_tasks(replace(wanted, offset=place))
         total = left
+
+
+def earlier_place(place: int, total: int, left: int) -> int:
+    """Where the page at `place` begins now at the earliest: others were forgotten, and `left` of `total` are there."""
+    return max(0, place - (total - left))

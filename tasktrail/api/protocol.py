@@ -1,7 +1,7 @@
-"""What callers name without caring who answers: a running service, one in this process, or the files alone.
+"""Types for callers that do not care who answers: a running service, one in this process, or the files alone.
 
-`Tasks` takes commands and answers questions; `Reading` only answers questions. Both are unions, so the type checker
-looks at every method of every class, and a signature is written down where the method is.
+`Tasks` takes commands and answers questions; `Reading` only answers questions. Both are unions. So the type checker
+looks at each class's own methods, and no signature has to be written a second time.
 """
 
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,11 +20,11 @@ Reading: TypeAlias = "TaskService | Client | Reader"
 
 
 QUEUE_SHOWN = 50
-"""Tasks of the queue that are shown unless the caller says how many."""
+"""Tasks of the queue that are shown by default."""
 BATCHES_SHOWN = 20
-"""The same of batches."""
+"""Batches that are shown by default."""
 CHANGES_SHOWN = 50
-"""The same of tasks that have changed."""
+"""Changed tasks that are shown by default."""
 
 
 class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,12 +38,12 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
     """JSON schema of the options."""
     programs: tuple[str, ...] = ()
-    """Which programs of the service's machine the type can use, and whether they are there; for people."""
+    """Programs that the type can use, and whether the service's machine has them; for people."""
     output_suffix: str = ""
-    """With its dot: what the output is called where only its folder is given. Empty: as the input."""
+    """The output's suffix, with its dot, where only a folder is given. Empty: the input's suffix."""
     presets: tuple[Preset, ...] = ()
-    """Options under names."""
+    """Named sets of options."""
     missing: tuple[str, ...] = ()
-    """Packages that it needs and that are not installed there; its tasks are refused until they are."""
+    """Packages that the type needs and the machine lacks. Its tasks are refused until they are installed."""
     install: str = ""
-    """What to install when some are missing."""
+    """The requirement to install when some are missing."""

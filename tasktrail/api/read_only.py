@@ -1,7 +1,7 @@
-"""A reader: keeps views of its own from the log of a service elsewhere, and answers everything from them.
+"""A reader: it keeps views of its own from the log of a service elsewhere, and answers all questions from them.
 
-It appends nothing, so there may be many. What only the memory of the running service knows it does not know: which
-slots are free, what the machine has. Whoever wants something changed is told where the service is.
+It appends nothing, so there may be many. It lacks what only the running service has in memory: which slots are free,
+what the machine has. It refuses every change, and says where the service is.
 """
 
 import os
@@ -49,11 +49,11 @@ from .source import Source
 T = TypeVar("T")
 
 PATIENCE = 10.0
-"""Seconds that a reader waits for a position which is asked for."""
+"""Seconds that a reader waits for a position that a caller asks for."""
 SILENT_FOR = 5.0
-"""Seconds without following the log after which what is answered may be old, and `readyz` says so."""
+"""Seconds without following the log after which answers may be old, and `readyz` says so."""
 TOKENS_HOLD = 300.0
-"""Seconds that tokens hold while the log is not followed, in which any of them may have been revoked."""
+"""Seconds for which tokens stay valid while the log is not followed. Any of them may be revoked meanwhile."""
 _MENDED_WITHIN = 30.0
 _WORK = "look at the reader's log; it goes on by itself as soon as it can"
 _OTHER_HISTORY = (
@@ -64,12 +64,12 @@ _NOTHING = RecoveryReport(unfinished=0, interrupted=(), resuming=())
 
 
 class ReadOnlyService(Served):
-    """What `tasktrail serve --read-only` serves."""
+    """The reader that `tasktrail serve --read-only` runs."""
 
     patience = PATIENCE
 
     def __init__(self, paths: DataPaths, config: Config, *, clock: Clock | None = None) -> None:
-        """Raises `ConfigurationError`, and `DataInUse` where something else has the folder."""
+        """Raises `ConfigurationError`, and `DataInUse` if another process has the folder."""
         clock = clock or SystemClock()
         registry = Registry.load(config.handlers, presets=config.presets)
         limits = config.limits(disk_size(paths.temp.parent if not paths.temp.exists() else paths.temp))
@@ -96,7 +96,7 @@ class ReadOnlyService(Served):
 
     @classmethod
     def open(cls, data: Path, config: Config, *, clock: Clock | None = None) -> Self:
-        """Begin to follow. Ask `caught_up` before anything else is asked."""
+        """Begin to follow the log. No question can be answered before `caught_up`."""
         return cls(DataPaths(data, Path(config.temp_dir) if config.temp_dir else None, config.log), config, clock=clock)
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class ReadOnlyService(Served):
         self.close()
 
     def caught_up(self, within: float) -> bool:
-        """Whether it has reached the end of the log, once; waits so many seconds for it."""
+        """Wait up to `within` seconds until the reader has once reached the end of the log; whether it has."""
         return self._folded.began.wait(within)
 
     @property
@@ -116,23 +116,23 @@ class ReadOnlyService(Served):
 
     @property
     def progress(self) -> str:
-        """How far it is, in words."""
+        """How far the reader has come, in words."""
         return f"folds the log: position {self._follower.reached} of {self._follower.head}"
 
     @property
     def config(self) -> Config:
-        """The configuration that holds."""
+        """The configuration in force."""
         return self._config
 
     def reload(self, config: Config | None = None) -> Reloaded:
-        """Take what can change of another configuration while it runs."""
+        """Take the new values of keys that can change while the reader runs."""
         new = load_config(self.paths.data) if config is None else config
         self._config, reloaded = with_live_keys(self._config, new)
         self._folded.configure(self._config.limits(disk_size(self.paths.temp)))
         return reloaded
 
     def close(self) -> None:
-        """Follow no more, and let go of the folder."""
+        """Stop following, and release the folder."""
         if not self._followed.closed:
             self._followed.closed = True
             self.pictures.close()
@@ -144,7 +144,7 @@ class ReadOnlyService(Served):
         return _NOTHING
 
     def shows_files(self, path: str, side: str) -> bool:
-        """Below a configured root: that is shared with the service, and elsewhere a path may be another file."""
+        """Whether the path is below a configured root, which is shared with the service. Elsewhere files may differ."""
         roots = self._config.output_roots if side == "output" else self._config.input_roots
         try:
             real = os.path.realpath(path)
@@ -153,7 +153,7 @@ class ReadOnlyService(Served):
             return False
 
     def at_once(self, point: str | Point, question: Callable[[Past], T]) -> T:
-        """Ask how it was; of what the log has and the views have not yet, when they have it."""
+        """Ask about an earlier time. If the views cannot answer yet, wait until they have caught up with the log."""
         try:
             return super().at_once(point, question)
         except ViewsFailed:
@@ -170,21 +170,21 @@ class ReadOnlyService(Served):
         last: int | None = None,
         most: int = MAX_INTEGER,
     ) -> Output:
-        """What an attempt printed, where the folder `output` is shared with the service. Raises `OnlyAtService`."""
+        """The output of an attempt. Raises `OnlyAtService` if the service does not share its folder `output`."""
         found = super().output(task_id, attempt, after=after, last=last, most=most)
         if not found.attempts and self.get_task(task_id).attempt:
             raise OnlyAtService(f"What attempts of task {task_id} printed lies on the machine of the service")
         return found
 
     def seals_folder(self) -> NoReturn:
-        """Raises `OnlyAtService`: seals, and the key that signs them and statements, lie with the service."""
+        """Raise `OnlyAtService`: the seals, and the key that signs them and statements, lie with the service."""
         raise OnlyAtService("The key that signs statements lies in the data folder of the service")
 
     # --- what changes something -----------------------------------------------------------------------------------
 
     @property
     def refusal(self) -> ReadOnly:
-        """Who has the log instead."""
+        """The error for every change. It says which service has the log."""
         return read_only(self._folded)
 
     def submit(
@@ -195,7 +195,7 @@ class ReadOnlyService(Served):
         checked: bool = False,  # noqa: ARG002 - all are refused
         only_user: int | None = None,  # noqa: ARG002
     ) -> None:
-        """Refuse all."""
+        """Refuse all commands."""
         reply([self.refusal for _ in commands])
 
     async def carry_out_batch(
@@ -217,7 +217,7 @@ class ReadOnlyService(Served):
 
     @contextmanager
     def rebuilding(self) -> Iterator[None]:
-        """Raises `ReadOnly`: views that turn out to be damaged are built anew unasked."""
+        """Raises `ReadOnly`: the reader builds damaged views anew by itself."""
         self._refuse()
         yield
 
@@ -240,7 +240,7 @@ class ReadOnlyService(Served):
 
     @property
     def obstacles(self) -> list[TasktrailError]:
-        """Why what is answered may be old."""
+        """The reasons why answers may be old."""
         if self._followed.closed:
             return [NotReady("The reader is stopped", remedy="Start it again.")]
         as_of = f"what is answered is as of position {self._follower.position.position}"
@@ -257,7 +257,7 @@ class ReadOnlyService(Served):
 
     @property
     def degraded(self) -> list[str]:
-        """That the views lag, where they do."""
+        """Says by how many records the views lag, if they do."""
         behind = self._follower.head - self._follower.position.position
         return [f"the views lag {counted(behind, 'record')} behind the log"] if behind > 0 else []
 
@@ -271,11 +271,11 @@ class ReadOnlyService(Served):
 
     @property
     def numbers(self) -> None:
-        """The service counts what happens. A reader that did so, too, would have it counted twice."""
+        """None: the service counts what happens. If the reader counted too, it would be counted twice."""
         return
 
     def readings(self) -> Readings:
-        """A look at it as it is. The database is not asked."""
+        """Measure the reader as it is now, without asking the database."""
         position, head = self._follower.position.position, self._follower.head
         try:
             load = self._folded.ask(lambda state, _now: load_of(state), within=0.0)
@@ -302,17 +302,17 @@ class ReadOnlyService(Served):
 
     @property
     def known_tokens(self) -> Mapping[str, Token]:
-        """Those that the log has. None while the database has been silent for so long that any may be revoked."""
+        """The tokens in the log. Empty once the database has been silent for so long that any may be revoked."""
         return self._folded.tokens if self.knows_tokens else {}
 
     @property
     def knows_tokens(self) -> bool:
-        """Not while the database has been silent for too long."""
+        """False once the database has been silent for too long."""
         silent = self._follower.silent()
         return silent is not None and silent <= TOKENS_HOLD
 
     def watch_tokens(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called, in another thread, when a token was added or revoked. Returns what ends that."""
+        """Have `callback` called, in another thread, when a token was added or revoked. Call the result to end that."""
         self._token_callbacks.append(callback)
         return lambda: self._token_callbacks.remove(callback)
 
@@ -328,7 +328,7 @@ class ReadOnlyService(Served):
 
     @property
     def watermark(self) -> Watermark:
-        """How far the views have come: no answer tells of more than the streams do."""
+        """How far the views have come. So no answer knows more than the streams show."""
         return self._follower.position
 
     def find(self, position: int, field: str) -> None:
@@ -347,12 +347,12 @@ class ReadOnlyService(Served):
         return "" if obstacle is None else f": {obstacle.message}"
 
     def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
-        """While the context lasts, `wake` is called when the end of the task has come from the log."""
+        """While the context lasts, `wake` is called when the task's end arrives from the log."""
         return self._endings.expecting(task_id, wake)
 
 
 def _of_shared_files(config: Config, paths: DataPaths) -> Sandbox:
-    """Pictures are made of files below configured roots only: elsewhere the path that a task names is another file."""
+    """Restrict pictures to files below configured roots: elsewhere the path that a task names is another file."""
     sandbox, nowhere = config.for_workers(paths.protected()), (str(paths.pictures / "nowhere"),)
     return replace(
         sandbox,
@@ -362,14 +362,14 @@ def _of_shared_files(config: Config, paths: DataPaths) -> Sandbox:
 
 
 def _for_reader(trouble: Exception | None) -> Exception | None:
-    """The same, with what can be done about it at a reader."""
+    """Return the trouble with a remedy that fits a reader."""
     if isinstance(trouble, HistoryMissing):
         return HistoryMissing(trouble.message, remedy=_OTHER_HISTORY)
     return trouble
 
 
 def read_only(folded: FollowedState) -> ReadOnly:
-    """The refusal, which says where the service is."""
+    """Make the error that refuses a change. It says where the service is."""
     service = folded.service
     where = (
         "No service has had the log yet"
@@ -380,7 +380,7 @@ def read_only(folded: FollowedState) -> ReadOnly:
 
 
 class _Followed(Source):
-    """The views that a follower keeps, the log itself, and the Scheduler's memory as the log tells it."""
+    """The views that a follower keeps, the log itself, and the Scheduler's state as folded from the log."""
 
     def __init__(
         self,
@@ -397,26 +397,26 @@ class _Followed(Source):
         self.closed = False
 
     def log(self) -> LogReader:
-        """This thread's reader of the log. Raises at once while the follower knows that there is none to be read."""
+        """This thread's reader of the log. Raises at once while the follower knows that the log cannot be read."""
         if isinstance(trouble := self._follower.trouble, LogUnreachable):
             raise LogUnreachable(trouble.message)
         self._refuse_other(trouble)
         return super().log()
 
     def _refuse_other(self, trouble: Exception | None) -> None:
-        """The log is another one than that of the views: answers from both would contradict each other."""
+        """Raise `HistoryMissing` if the views are of another log: answers from both would contradict each other."""
         if isinstance(trouble, HistoryMissing):
             raise HistoryMissing(trouble.message, remedy=_OTHER_HISTORY)
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
-        """What the function makes of the Scheduler's memory as far as the log tells it, and the time."""
+        """Call the function with the Scheduler's state, as folded from the log, and the time."""
         self.settle()
         return self._folded.ask(function)
 
     def settle(self) -> None:
-        """Views may be asked as far as they are; none before they were at the end of the log once.
+        """Raise `NotReady` or `HistoryMissing` while the views must not be asked. They may lag.
 
-        Nor of another history, nor while they have what is of a user who was erased.
+        They must have reached the end of the log once, be of the same history, and hold no data of an erased user.
         """
         if self.closed:
             raise NotReady("The reader is stopped", remedy="Start it again.")
@@ -437,7 +437,10 @@ class _Followed(Source):
         return True
 
     def catch_up(self) -> bool:
-        """Have the views come to where the log ends now; whether they have, in time. It waits only if it goes on."""
+        """Wait until the views reach the present end of the log; whether they did in time.
+
+        Does not wait while the log is not being followed.
+        """
         silent = self._follower.silent()
         if self._follower.trouble is not None or silent is None or silent > SILENT_FOR:
             return False
@@ -449,11 +452,11 @@ class _Followed(Source):
         return self._follower.position.wait(head, PATIENCE)
 
     def generation(self) -> int:
-        """A number that changes when the views were built anew."""
+        """A number that changes when the views have been built anew."""
         return self._follower.views_generation
 
     def mend(self, generation: int, error: ViewsFailed) -> bool:  # noqa: ARG002 - the follower finds out itself
-        """Have damaged views built anew, unless something is wrong that keeps it from that."""
+        """Have damaged views built anew; whether that was done. It cannot be while the log cannot be followed."""
         if self._follower.trouble is not None:
             return False
         return self._follower.mend(generation, _MENDED_WITHIN)

@@ -1,7 +1,6 @@
 """The questions, answered from a source of views, log and state. `Reader` needs no service, only a data folder."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -32,7 +31,6 @@ from ..events.counted import counted
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
 from ..events.log.address import is_address
 from ..events.log.event_log import Erasable
-from ..events.log.keys import Keys
 from ..events.log.stubs import forgotten
 from ..events.reports import NodeSeen
 from ..events.retry import why_final
@@ -73,9 +71,8 @@ from ..projections.queries.as_of import (
 from ..projections.queries.diff import changes_page
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
-from ..projections.verification import verify
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .source import Folding, Source, Unattended, log_built_anew, unseen, with_orders
+from .source import Folding, Source, Unattended, check_folder, log_built_anew, unseen
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
@@ -88,7 +85,7 @@ T = TypeVar("T")
 
 
 class Questions:
-    """Everything that can be asked. Each answer sees at least the commands that the same object has had accepted."""
+    """All questions. Each answer sees at least the commands that were accepted through the same object."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -101,11 +98,11 @@ class Questions:
         return task_seen_by(self.source, None, task_id, as_of)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
-        """Percent and message. Raises `UnknownTask`."""
+        """The task's progress in percent, and its message. Raises `UnknownTask`."""
         return self.source.ask(lambda views: views.progress(task_id))
 
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
-        """One page, newest first unless sorted otherwise, and how many there are in all. Raises `UnknownType`."""
+        """One page of tasks, by default the newest first, and the number of all that match. Raises `UnknownType`."""
         filters = filters_of(filters)
         self.check_types(filters)
         return self.listed(filters)
@@ -126,7 +123,7 @@ class Questions:
         return self.past(filters.as_of, lambda past: past.list(filters))
 
     def ids_of(self, filters: TaskFilters) -> list[int]:
-        """The ids of all tasks that pass, in order, as of one moment. Raises `UnknownType`."""
+        """The ids of all tasks that pass the filters, in order, all as of the same time. Raises `UnknownType`."""
         self.check_types(filters)
         return self.listed_ids(filters)
 
@@ -142,7 +139,7 @@ class Questions:
         return self.past(filters.as_of, ids)
 
     def past(self, point: str | Point, question: Callable[[Past | FoldedPast], T]) -> T:
-        """Ask how it was. Where the views cannot tell, the log is folded up to there, however long that takes."""
+        """Ask about an earlier time. If the views cannot answer, fold the log up to it, however long that takes."""
         try:
             return self.at_once(point, question)
         except ViewsFailed:
@@ -150,12 +147,12 @@ class Questions:
                 return question(folded)
 
     def at_once(self, point: str | Point, question: Callable[[Past], T]) -> T:
-        """Ask how it was. Raises `ViewsFailed` where the views cannot tell, and `BeyondTheLog`."""
+        """Ask the views about an earlier time. Raises `ViewsFailed` if they cannot answer, and `BeyondTheLog`."""
         refuse_future(point, self.source.clock.now())
         return self.source.ask(lambda views: question(Past(views, self.source.log(), point)))
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
-        """The task's latest resume data. Raises `UnknownTask`."""
+        """The task's latest checkpoint; None if it has none. Raises `UnknownTask`."""
         return self.source.ask(lambda views: views.state(task_id).checkpoint)
 
     def batches(self, limit: int = BATCHES_SHOWN, *, as_of: Point | None = None) -> list[Batch]:
@@ -172,7 +169,7 @@ class Questions:
         return batch_named(name, self.source.ask(lambda views: views.batch(name)))
 
     def stats(self, *, as_of: Point | None = None) -> Stats:
-        """Numbers over all tasks, now or as of a position or time."""
+        """Statistics over all tasks, now or as of a position or time."""
         if as_of is not None:
             return self.past(as_of, lambda past: past.stats())
         return self.source.ask(lambda views: views.stats(self.source.clock.now()))
@@ -180,10 +177,10 @@ class Questions:
     def diff(
         self, begin: Point, end: Point | None = None, *, limit: int = CHANGES_SHOWN, offset: int = 0
     ) -> TaskChanges:
-        """What became of the tasks between two positions or times, a page of it, by their ids.
+        """How the tasks changed between two positions or times: a page of them, by their ids.
 
-        All of which anything was recorded behind `begin`, up to and at `end`; without an end, up to now. It reads all
-        records in between.
+        It shows all tasks with a record after `begin`, up to and including `end`; without an end, up to now. It reads
+        all records in between.
         """
         return self.changes_of(None, begin, end, limit, offset)
 
@@ -203,11 +200,11 @@ class Questions:
         return changes_page(self.source.log(), begin, end, limit, offset, shows)
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
-        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        """The state of the task's notices, in the order of its events. Raises `UnknownTask`."""
         return self.source.ask(lambda views: views.notices(task_id))
 
     def endpoints(self) -> list[DisabledEndpoint]:
-        """The receivers that have said that they are gone, to which nothing is sent."""
+        """The disabled receivers: they have said that they are gone, so nothing is sent to them."""
         return self.source.ask(lambda views: views.endpoints())
 
     # --- the log ------------------------------------------------------------------------------------------------
@@ -225,12 +222,12 @@ class Questions:
         return self.source.log().read_task_after(task_id, version, limit) if 0 < task_id < 2**63 else []
 
     def owner_of(self, task_id: int) -> int | None:
-        """Whose task it is, which never changes; None if there is no such task."""
+        """The user of a task, who never changes; None if there is no such task."""
         first = next(iter(self.events_after(task_id, 0, 1)), None)
         return first.event.user_id if first is not None and isinstance(first.event, Created) else None
 
     def is_of(self, task_id: int, user_id: int | None) -> bool:
-        """Whether it is the user's task; with None, anybody's."""
+        """Whether the task is the user's. With None, every task is."""
         return user_id is None or self.owner_of(task_id) == user_id
 
     def version_at(self, task_id: int, position: int) -> int:
@@ -242,7 +239,7 @@ class Questions:
         return self.source.log().status_since(task_id)
 
     def notes(self, task_id: int) -> list[Recorded]:
-        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+        """The service's own records (task id 0) about one task: adjustments, deliveries. Raises `UnknownTask`."""
         reader = self.source.log()
         return [
             record
@@ -256,7 +253,7 @@ class Questions:
         return self.source.log().read(self._reached(after), limit)
 
     def _reached(self, after: int) -> int:
-        """The position, if the log has it. One kept from another log, or from before a restore, would skip records."""
+        """Return the position if the log has it: one from another log, or from before a restore, would skip records."""
         after, head = check_position(after), self.source.log().head().position
         if after > head:
             raise BeyondTheLog(f"after: the log ends at position {head}", field="after")
@@ -265,9 +262,9 @@ class Questions:
     def follow(
         self, after: int = 0, *, task_id: int | None = None, events: Collection[str] = ()
     ) -> Generator[Recorded, None, None]:
-        """Like `log`, and then the records that are still to come, without gaps, until closed or the service stops.
+        """Like `log`, and then new records as they come, without gaps, until closed or the service stops.
 
-        `task_id`: only those of one task, which may begin another life after its end. `events`: only these, such as
+        `task_id`: only records of this task, which may begin another life after its end. `events`: only these, such as
         `("completed", "failed")`. Raises `UnknownTask` and `BeyondTheLog`.
         """
         after = self._reached(after)
@@ -287,21 +284,14 @@ class Questions:
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
         """Check the chain and the rules, and the views and the snapshots against the fold.
 
-        `progress` is told a position and the last one, now and then; a `Client` calls it once, at the end.
+        `progress` is called now and then, with a position and the last one; a `Client` calls it once, at the end.
         """
-        from ..actors.snapshots import (
-            with_snapshots,  # it imports much that nothing else here needs
-        )
-
         self.source.restore_deleted()
         self.source.settle()
-        with closing(Keys(self.source.paths.log)) as keys:
-            found = verify(self.source.log(), self.source.paths.views, progress, keys=keys)
-        found = with_orders(found, self.source.log())
-        return with_snapshots(found, self.source.log(), self.source.paths.snapshots)
+        return check_folder(self.source.log(), self.source.paths, progress)
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
-        """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
+        """Replay the log under another policy, and compare; see `tasktrail.whatif`. It only reads."""
         from ..whatif.ask import what_if
 
         return what_if(self.log(), self.source.config(), begin=begin, end=end, **asked)
@@ -326,10 +316,10 @@ class Questions:
     # --- proof --------------------------------------------------------------------------------------------------
 
     def provenance(self, task_id: int) -> dict[str, Any]:
-        """From what and how a task's output was made: an in-toto statement, signed, in a DSSE envelope.
+        """The signed statement of how and from what a task's output was made: in-toto, in a DSSE envelope.
 
-        It is signed with the key of the seals, which `tasktrail seal` makes; without one `SealUnfit` is raised, as for
-        a task that has made no file. Raises `UnknownTask`.
+        It is signed with the key of the seals, which `tasktrail seal` makes. Raises `SealUnfit` without a key, or if
+        the task has made no file, and `UnknownTask`.
         """
         return self.provenance_by(task_id, self.seals_folder())
 
@@ -358,7 +348,7 @@ class Questions:
         last: int | None = None,
         most: int = MAX_INTEGER,
     ) -> Output:
-        """What an attempt printed, the latest unless one is named: from byte `after` on, or only the last `last` bytes.
+        """The output of an attempt, by default the latest: from byte `after` on, or only the last `last` bytes.
 
         `most`: the most bytes that are read. Raises `UnknownTask` and `UnknownAttempt`.
         """
@@ -384,7 +374,7 @@ class Questions:
     def why(self, task_id: int, *, as_of: Point | None = None) -> Why:
         """All reasons why a task waits, and what is ahead of it, now or as of a position or time.
 
-        An earlier moment is told as far as the log goes; the answer's `remark` says what is missing. Raises
+        For an earlier time it says what the log knows; the answer's `remark` says what is missing. Raises
         `UnknownTask`.
         """
         check_task_id(task_id)
@@ -393,7 +383,7 @@ class Questions:
         live = self.source.live
         not_live = NOT_ASKED if is_address(self.source.paths.log) else NOT_LIVE
         answer = self.source.state(lambda state, now: explain(state, task_id, now, live=live, not_live=not_live))
-        found = answer and answer()  # a place in a long queue is counted here, where nobody is held up
+        found = answer and answer()  # a place in a long queue is counted here, without holding up the Scheduler
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
             return _why_over(task, last, live=live)
@@ -417,18 +407,18 @@ class Questions:
         return max((at for at in until if at <= position), default=0)
 
     def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:
-        """The first of the queue in its order, with the terms of each priority, and what runs.
+        """The first tasks of the queue, with the terms of each priority, and the running tasks.
 
-        As of an earlier position or time: as far as the log tells, so slots and the machine are unknown.
+        As of an earlier position or time slots and the machine are unknown: the log does not have them.
         """
         check_whole(limit, "limit")
         live = as_of is None and self.source.live
         return self.source.state_as_of(as_of, lambda state, now: queue_board(state, now, limit, live=live))
 
     def limits(self, *, as_of: Point | None = None) -> LimitsBoard:
-        """What may run at once, and what of it operators have changed.
+        """The limits on what may run at once, and which of them operators have changed.
 
-        As of an earlier position or time: the changes of then, over the configuration of now.
+        As of an earlier position or time: the changes that held then, on top of today's configuration.
         """
         return self.source.state_as_of(as_of, lambda state, _now: limits_board(state))
 
@@ -437,10 +427,10 @@ class Questions:
         return list(self.source.orders_as_of(as_of, token_boards))
 
     def nodes(self, *, as_of: Point | None = None) -> list[NodeBoard]:
-        """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen.
+        """The nodes that attempts run on, by name: what each has, its state, and when it was last seen.
 
-        On one machine that is one, called `local`. Nodes that were lost come last. Without a service, and as of an
-        earlier position or time, only what is recorded is known of them.
+        A single machine is one node, called `local`. Lost nodes come last. Without a service, and as of an earlier
+        position or time, only what is recorded about nodes is known.
         """
         local = local_node() if as_of is None else NodeSeen(node=LOCAL)
         return list(self.source.state_as_of(as_of, lambda state, _now: node_boards(state, local)))
@@ -456,7 +446,7 @@ class Questions:
         )
 
     def erasable(self, user_id: int) -> Erasable:
-        """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""
+        """Count what `erase_user` would erase of a user. It reads all records, and changes nothing."""
         return self.source.log().erasable(check_whole(user_id, "user_id", 1))
 
     def _with_evidence(self, task_id: int, one: Obstacle, status_since: Callable[[int], int]) -> Obstacle:
@@ -474,7 +464,7 @@ class Questions:
                 return one
 
     def _with_retries(self, one: Obstacle) -> Obstacle:
-        """Add the commands that would have a dependency run again that has failed."""
+        """Add the commands that would make a failed dependency run again."""
         if one.reason is not WaitReason.DEPENDENCY_FAILED:
             return one
         return replace(one, commands=retries(one.tasks, self._state_of))
@@ -496,7 +486,7 @@ class Questions:
 
 
 def attempts_until(questions: Questions, task_id: int, version: int) -> Iterator[Attempt]:
-    """The attempts of a task up to a version, however many its records are."""
+    """Yield the attempts of a task up to a version. Its records, however many, are read some at a time."""
 
     def records() -> Iterator[Recorded]:
         for known in range(0, version, _LIFE_AT_ONCE):
@@ -526,12 +516,12 @@ def task_seen_by(source: Source, user_id: int | None, task_id: int, as_of: Point
 
     try:
         return source.ask(then)
-    except ViewsFailed:  # what the log has of the task itself is read at once; of its children nothing is told
+    except ViewsFailed:  # the task's own records are quickly read; its children are left out
         return task_as_of(source.log(), task_id, point)
 
 
 def batch_named(name: str, found: Batch | None, *, then: bool = False) -> Batch:
-    """What was found, now or `then`. Raises `UnknownBatch` for nothing."""
+    """Return the batch that was found, now or `then`. Raises `UnknownBatch` if there is none."""
     if found is None:
         belongs = f"belonged to a batch {name!r} then" if then else f"belongs to a batch {name!r}"
         raise UnknownBatch(f"No task {belongs}", field="batch")
@@ -574,16 +564,16 @@ class Reader(Questions):
         folding: Folding = unseen,
         built_anew: Callable[[str], None] = log_built_anew,
     ) -> None:
-        """Open it.
+        """Open a data folder.
 
         Args:
             data: the folder.
             registry: the task types.
-            load: loads them when they are first asked for, where `registry` is not given.
-            clock: the system's, unless it is given.
-            config: where the configuration is read, each time; without it, in the data folder.
-            folding: entered while much of the log is folded; gives what is told how far that is.
-            built_anew: is told why damaged views were built anew; as a rule, the program's log is.
+            load: loads the task types when they are first needed, if `registry` is not given.
+            clock: by default the system's.
+            config: reads the configuration, each time it is needed; by default from the data folder.
+            folding: entered while much of the log is folded; gives a function that is called with the progress.
+            built_anew: called with the reason when damaged views were built anew; by default it is logged.
         """
         source = Unattended(
             path_of(data, "data"),

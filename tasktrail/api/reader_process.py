@@ -1,13 +1,11 @@
-"""Answers questions that take long in a process of its own: `python -m tasktrail.api.reader_process`.
+"""A process that answers slow questions: `python -m tasktrail.api.reader_process`.
 
-A check of everything, a rebuild of the views, and the past where the views cannot tell it need a fold of the whole log.
-That takes seconds of Python and much memory. In a thread of the service it would share the interpreter with every
-command; in a process it can be bounded, gives way to others, and takes its memory with it. The process reads files, and
-writes none but the views that it builds beside the live ones. It answers one question at a time, and ends when it has
-had none for a while.
+A check of everything, a rebuild of the views, and earlier times that the views do not know need a fold of the whole
+log. That takes seconds of Python and much memory. A thread of the service would share the interpreter with every
+command. A process can be bounded, gives way to others, and frees its memory when it ends. It only reads files, except
+that it builds views beside the live ones. It answers one question at a time, and ends after a while without one.
 """
 
-import ctypes
 import os
 import pickle
 import resource
@@ -31,6 +29,7 @@ from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..events.log.event_log import ReportProgress
 from ..events.task import promised
+from ..handlers.process.sandbox import die_with
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Batch, Stats, TaskFilters
@@ -49,20 +48,19 @@ if TYPE_CHECKING:
 _IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
 LIST_MEMORY = 512 * 1024 * 1024
-"""Bytes that an earlier moment may take. Lists are built in a file and need far less; boards are folded in memory."""
+"""Bytes of memory for a question about an earlier time. Lists are built in a file and need far less than boards."""
 LIST_WITHIN = 120.0
 _NICE = 10
-_PR_SET_PDEATHSIG = 1
 
 
 class ListQuestion(msgspec.Struct, frozen=True, tag="list"):
-    """Asks for a page of tasks as of an earlier moment. The caller has checked the types."""
+    """Asks for a page of tasks as of an earlier time. The caller has checked the types."""
 
     filters: TaskFilters
 
 
 class ListThen(msgspec.Struct, frozen=True):
-    """The page, and how many tasks passed in all."""
+    """The page, and how many tasks passed the filters in all."""
 
     tasks: list[Task]
     total: int
@@ -76,7 +74,7 @@ class AttemptsQuestion(msgspec.Struct, frozen=True, tag="attempts"):
 
 
 class DiffQuestion(msgspec.Struct, frozen=True, tag="diff"):
-    """Asks what became of the tasks between two moments, a page of it."""
+    """Asks how the tasks changed between two positions or times, a page of them."""
 
     begin: str | int
     end: str | int | None
@@ -99,18 +97,18 @@ BoardName: TypeAlias = Literal["why", "queue", "limits", "nodes", "schedules"]
 
 
 class BoardQuestion(msgspec.Struct, frozen=True, tag="board"):
-    """Asks how the Scheduler stood at an earlier moment: which task waited for what, what ran, what was ordered."""
+    """Asks for the Scheduler's state at an earlier time: which task waited for what, what ran, what was ordered."""
 
     board: BoardName
     as_of: str | int
     configured: Limits
-    """Those that whoever asks is configured with."""
+    """The limits in the configuration of the process that asks."""
     task_id: int = 0
-    """Of `why`."""
+    """For `why`."""
     limit: int = 0
-    """Of `queue`."""
+    """For `queue`."""
     user_id: int | None = None
-    """As this user may know it."""
+    """Only what this user may know."""
 
 
 class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
@@ -122,22 +120,22 @@ class RebuildQuestion(msgspec.Struct, frozen=True, tag="rebuild"):
 
 
 class StandingQuestion(msgspec.Struct, frozen=True, tag="standing"):
-    """Asks how everything stood at an earlier moment."""
+    """Asks for the overview at an earlier time."""
 
     as_of: str | int
     shown: int
-    """Tasks of each kind."""
+    """The most tasks of each kind."""
     user_id: int | None = None
     """Only tasks of this user."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How everything stood, as far as the log tells."""
+    """The overview, as far as the log knows it."""
 
     stats: Stats
     running: list[Task]
     reserved_memory: int
-    """Bytes that all that ran was promised, also those that are not shown."""
+    """Bytes promised to all running tasks, also those that are not shown."""
     reserved_temp: int
     waiting: list[Task]
     """The head of the queue."""
@@ -147,7 +145,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatsQuestion(msgspec.Struct, frozen=True, tag="stats"):
-    """Asks for the numbers at an earlier moment."""
+    """Asks for the statistics at an earlier time."""
 
     as_of: str | int
     user_id: int | None = None
@@ -155,7 +153,7 @@ class StatsQuestion(msgspec.Struct, frozen=True, tag="stats"):
 
 
 class BatchesQuestion(msgspec.Struct, frozen=True, tag="batches"):
-    """Asks how far batches were at an earlier moment."""
+    """Asks how far batches were at an earlier time."""
 
     as_of: str | int
     name: str | None = None
@@ -166,7 +164,7 @@ class BatchesQuestion(msgspec.Struct, frozen=True, tag="batches"):
 
 
 class BatchesThen(msgspec.Struct, frozen=True):
-    """The batches; of one that was not there, nothing."""
+    """The batches; empty if the named one did not exist."""
 
     batches: list[Batch]
 
@@ -180,7 +178,7 @@ class StretchQuestion(msgspec.Struct, frozen=True, tag="stretch"):
 
 
 class StretchThen(msgspec.Struct, frozen=True):
-    """The stretch, and how many tasks passed in all."""
+    """The stretch, and how many tasks passed the filters in all."""
 
     stretch: Stretch
     census: Census
@@ -199,7 +197,7 @@ Question: TypeAlias = (
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The JSON of an answer, or the pickled error; or how far it is, and another follows."""
+    """The JSON of an answer, or the pickled error. Or else how far it has come, and another reply follows."""
 
     json: bytes = b""
     error: bytes = b""
@@ -217,9 +215,9 @@ class ReaderProcess:
         self._closed = False
 
     def ask(self, question: Question, within: float | None = None, progress: ReportProgress | None = None) -> bytes:
-        """The answer's JSON. Raises the question's own errors, `TooCostly`, and `NotReady` once closed.
+        """Return the answer's JSON. Raises the question's own errors, `TooCostly`, and `NotReady` once closed.
 
-        `within`: seconds for each sign of life. `progress` is told how far it is, if the process tells that.
+        `within`: seconds until each sign of life. `progress` is called each time the process reports how far it is.
         """
         asked = msgspec.json.encode(question)
         for again in (True, False):
@@ -240,7 +238,9 @@ class ReaderProcess:
                 if self._closed:
                     raise NotReady("The service stops") from error
                 if not again or died == -signal.SIGKILL:
-                    raise TooCostly("The process that reads for it was killed, for want of memory perhaps") from error
+                    raise TooCostly(
+                        "The process that reads for it was killed, perhaps because memory ran out"
+                    ) from error
         raise AssertionError
 
     def close(self) -> None:
@@ -252,7 +252,7 @@ class ReaderProcess:
             process.wait()
 
     def tidy(self) -> bool:
-        """Remove what the system keeps of a process that has ended by itself; whether one runs. From any thread."""
+        """Reap a process that has ended by itself. Returns whether one runs. From any thread."""
         process = self._process
         return process is not None and process.poll() is None
 
@@ -284,7 +284,7 @@ class ReaderProcess:
         return answer.json
 
     def _end(self) -> int | None:
-        """Its exit code if it had ended by itself."""
+        """End the process. Returns its exit code if it had ended by itself."""
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
@@ -336,7 +336,7 @@ def _board(questions: Questions, question: BoardQuestion) -> object:
 
 
 def point_of(question: PastQuestion) -> str | int:
-    """The moment that is asked about."""
+    """The position or time that is asked about."""
     match question:
         case ListQuestion(filters):
             return filters.as_of
@@ -347,7 +347,7 @@ def point_of(question: PastQuestion) -> str | int:
 
 
 def told(past: Past | FoldedPast, question: PastQuestion) -> ListThen | Standing | Stats | BatchesThen | StretchThen:
-    """What the past answers."""
+    """Answer the question from the past."""
     match question:
         case ListQuestion(filters):
             return ListThen(*past.list(filters))
@@ -396,7 +396,7 @@ def answered(questions: Questions, asked: bytes, progress: ReportProgress | None
 
 
 def _allow(memory: int) -> None:
-    """Bound the memory of this process, beyond which an allocation fails; where the system can do that."""
+    """Bound the memory of this process, if the system can: an allocation beyond it fails."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
@@ -408,9 +408,7 @@ def _tell(pipe: Connection, position: int, last: int) -> None:
 
 def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     """Answer until no more questions come."""
-    with suppress(OSError, AttributeError):  # without it the process ends when the pipe is closed
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
+    if not die_with(parent):
         return
     os.nice(_NICE)
     questions = Questions(Source(DataPaths(Path(data), Path(temp)), Registry(), SystemClock(), scratch=""))

@@ -54,6 +54,7 @@ from .commands import Commands
 from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, StreamBroken
 from .either_way import either_stream, either_way
 from .forms import answers_in, chunks, decoded, encode_command, record_from_json, recorded_all, with_id
+from .pages import earlier_place
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .wire import Params, Wire
 
@@ -62,7 +63,7 @@ _ONE_POLL = 30.0
 LOOK_AGAIN = 0.5
 """Seconds until a service that could not answer is asked again."""
 _BACK_WITHIN = 30.0
-"""Seconds that a service which was heard of may be gone, because it starts again, while somebody waits for a task."""
+"""Seconds for which a known service may be gone, because it restarts, while a caller waits for a task."""
 _NOTHING: Params = {}
 _LOG = "/v1/events"
 
@@ -70,7 +71,7 @@ T = TypeVar("T")
 
 
 class _Ready(msgspec.Struct):
-    """Of what `/readyz` answers, the parts that may be of interest."""
+    """The parts of the answer of `/readyz` that a client uses."""
 
     position: int
     degraded: list[str]
@@ -88,11 +89,11 @@ class _Progress(msgspec.Struct):
 
 class _Login(msgspec.Struct):
     address: Annotated[str, msgspec.Meta(pattern="^https?://[!-~]+$")]
-    """A browser is started with it, so it has to be what it should be."""
+    """Its form is checked, because a browser is started with it."""
 
 
 class Remote(Commands):
-    """What a client can say to a service. A command whose answer is lost is sent again under its id."""
+    """The commands and questions of a client. A command whose answer is lost is sent again under its id."""
 
     _wire: ClassVar[type[Wire]]
 
@@ -111,7 +112,7 @@ class Remote(Commands):
     def connect(cls, data: str | Path) -> Self:
         """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none answers there.
 
-        One that has just been started answers once it has printed `ready`.
+        A service that has just been started answers once it has printed `ready`.
         """
         if isinstance(data, str) and "://" in data:
             remedy = f"Write {cls.__name__}({data!r}, token=...)."
@@ -123,7 +124,7 @@ class Remote(Commands):
         return cls("http://localhost", socket=paths.socket)
 
     async def _ending(self, task_id: int, within: float) -> Task:
-        """The task once it has ended, or as it is after some time, which is at most `within` seconds."""
+        """Return the task once it has ended, or as it is after some time, at most `within` seconds."""
         span = min(within, _ONE_POLL)
         return await self._task(task_id, {"wait": span} if span else {}, patience=span, again=False)
 
@@ -138,7 +139,7 @@ class Remote(Commands):
     # --- commands -----------------------------------------------------------------------------------------------
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002 - the service checks what it gets
-        """If a request fails as a whole, the error is the answer to each of its commands.
+        """Send the commands. If a request fails as a whole, its error is the answer to each of its commands.
 
         Raises `ServiceUnreachable` when there is no service to begin with.
         """
@@ -171,7 +172,7 @@ class Remote(Commands):
         return answers
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
-        """A request whose answer is lost is sent again: what the first one created is then skipped."""
+        """Make a batch. A request whose answer is lost is sent again: what the first one created is then skipped."""
         body = await self._connection.post("/v1/batches", msgspec.json.encode(wanted), [wanted.command_id])
         made = decoded(body, MadeBatch)
         self._saw(made.position)
@@ -186,27 +187,27 @@ class Remote(Commands):
 
     @either_way
     async def get_task_progress(self, task_id: int) -> tuple[float, str]:
-        """Percent and message. Raises `UnknownTask`."""
+        """The task's progress in percent, and its message. Raises `UnknownTask`."""
         answer = await self._ask(_Progress, _path_of(task_id, "/progress"))
         return answer.progress, answer.message
 
     @either_way
     async def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
-        """One page, newest first unless sorted otherwise, and how many there are in all."""
+        """One page of tasks, by default the newest first, and the number of all that match."""
         return await self._page(filters_of(filters))
 
     async def _find_ids(self, filters: TaskFilters) -> list[int]:
         wanted = replace(filters, sort="id", limit=MAX_LIMIT, offset=0)
         page, total = await self._page(wanted)
         if total > len(page) and filters.as_of == "":
-            # A task that leaves the list moves all behind it, and the next page would lack one.
+            # A task that leaves the list moves up all that follow it, so the next page would lack one.
             wanted = replace(wanted, as_of=(await self._ask(Stats, "/v1/stats")).position)
             page, total = await self._page(wanted)
         ids, place = [task.id for task in page], len(page)
         while page and place < total:
             page, left = await self._page(replace(wanted, offset=place))
-            while left < total:  # some were forgotten: the others have moved up, by as many places at most
-                place, total = max(0, place - (total - left)), left
+            while left < total:
+                place, total = earlier_place(place, total, left), left
                 page, left = await self._page(replace(wanted, offset=place))
             ids += [task.id for task in page]
             place, total = place + len(page), left
@@ -218,7 +219,7 @@ class Remote(Commands):
 
     @either_way
     async def load_checkpoint(self, task_id: int) -> Checkpoint | None:
-        """The task's latest resume data. Raises `UnknownTask`."""
+        """The task's latest checkpoint; None if it has none. Raises `UnknownTask`."""
         return (await self._task(task_id)).checkpoint
 
     @either_way
@@ -231,12 +232,12 @@ class Remote(Commands):
 
     @either_way
     async def queue(self, limit: int = QUEUE_SHOWN, *, as_of: Point | None = None) -> QueueBoard:
-        """The first of the queue in its order, and what runs, now or as of a position or time."""
+        """The first tasks of the queue, and the running tasks, now or as of a position or time."""
         return await self._ask(QueueBoard, "/v1/queue", {"limit": check_whole(limit, "limit"), **_moment(as_of)})
 
     @either_way
     async def limits(self, *, as_of: Point | None = None) -> LimitsBoard:
-        """What may run at once, and the pauses that hold."""
+        """The limits on what may run at once, and the pauses."""
         return await self._told(LimitsBoard, "/v1/limits", _moment(as_of))
 
     @either_way
@@ -261,12 +262,12 @@ class Remote(Commands):
 
     @either_way
     async def notices(self, task_id: int) -> list[NoticeStatus]:
-        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        """The state of the task's notices, in the order of its events. Raises `UnknownTask`."""
         return await self._ask(list[NoticeStatus], _path_of(task_id, "/notices"))
 
     @either_way
     async def endpoints(self) -> list[DisabledEndpoint]:
-        """The receivers that have said that they are gone, to which nothing is sent."""
+        """The disabled receivers: they have said that they are gone, so nothing is sent to them."""
         return await self._ask(list[DisabledEndpoint], "/v1/endpoints")
 
     @either_way
@@ -287,10 +288,10 @@ class Remote(Commands):
     async def diff(
         self, begin: Point, end: Point | None = None, *, limit: int = CHANGES_SHOWN, offset: int = 0
     ) -> TaskChanges:
-        """What became of the tasks between two positions or times, a page of it, by their ids.
+        """How the tasks changed between two positions or times: a page of them, by their ids.
 
-        All of which anything was recorded behind `begin`, up to and at `end`; without an end, up to now. The service
-        reads all records in between.
+        It shows all tasks with a record after `begin`, up to and including `end`; without an end, up to now. The
+        service reads all records in between.
         """
         between = {**_moment(parse_point(begin, "from"), "from"), **_moment(end, "to")}
         page = {"limit": check_whole(limit, "limit", 1, MAX_LIMIT), "offset": check_whole(offset, "offset")}
@@ -298,7 +299,7 @@ class Remote(Commands):
 
     @either_way
     async def stats(self, *, as_of: Point | None = None) -> Stats:
-        """Numbers over all tasks, now or as of a position or time."""
+        """Statistics over all tasks, now or as of a position or time."""
         return await self._ask(Stats, "/v1/stats", _moment(as_of))
 
     @either_way
@@ -310,7 +311,7 @@ class Remote(Commands):
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
         """Check the chain, the rules and the views. The longer the log, the longer it takes.
 
-        The service tells nothing while it checks: `progress` is called once, at the end.
+        The service reports nothing while it checks: `progress` is called once, at the end.
         """
         found = await self._told(Verification, "/v1/verify", patience=None)
         if progress is not None:
@@ -321,8 +322,8 @@ class Remote(Commands):
     async def rebuild(self, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
         """Build the views anew beside the live ones, compare, and put them in place. Work goes on meanwhile.
 
-        The longer the log, the longer it takes. The service tells nothing while it builds: `progress` is called once,
-        at the end.
+        The longer the log, the longer it takes. The service reports nothing while it builds: `progress` is called
+        once, at the end.
         """
         built = decoded(await self._connection.post("/v1/rebuild", b"", patience=None), Rebuilt)
         if progress is not None:
@@ -341,14 +342,14 @@ class Remote(Commands):
     ) -> Archived:
         """Move the beginning of the log into compressed files, from which it is read as before. See the guide on it.
 
-        A range of 65,536 records at a time; one in which something belongs to an unfinished task stays, and all behind.
+        Ranges of 65,536 records are moved. A range with a record of an unfinished task stays, and so do all after it.
 
         Args:
-            before: a position or a time: only what was recorded before it. None: as much as may be.
-            dry_run: only say how much it would be.
-            reason: why; recorded, as is who.
-            actor: who.
-            progress: is told once it is done.
+            before: a position or a time: only records from before it. None: as many as possible.
+            dry_run: only count them.
+            reason: why; recorded.
+            actor: who; recorded.
+            progress: called once, at the end.
         """
         point = before.isoformat() if isinstance(before, datetime) else before
         body = msgspec.json.encode({"before": point, "dry_run": dry_run, "reason": reason, "actor": actor or ""})
@@ -372,17 +373,17 @@ class Remote(Commands):
     ) -> Forgotten:
         """Forget tasks that are over, for good: stubs take the place of their records. See the guide on old tasks.
 
-        It returns when views, snapshots and folders have nothing of them any more, either.
+        It returns once views, snapshots and folders have nothing left of them.
 
         Args:
-            older_than: seconds since the end of a task, at least.
-            status: only those that are `completed`, `failed` or `cancelled`.
-            type: only those of a type.
-            user_id: only those of a user.
-            dry_run: only say how many it would be.
-            reason: why; recorded, as is who.
-            actor: who.
-            progress: is told once it is done.
+            older_than: the least seconds since a task's end.
+            status: only tasks that are `completed`, `failed` or `cancelled`.
+            type: only tasks of this type.
+            user_id: only tasks of this user.
+            dry_run: only count them.
+            reason: why; recorded.
+            actor: who; recorded.
+            progress: called once, at the end.
         """
         wanted = msgspec.structs.asdict(rule_of(older_than, status, type, user_id))
         wanted |= {"dry_run": dry_run, "reason": reason, "actor": actor or ""}
@@ -394,7 +395,7 @@ class Remote(Commands):
 
     @either_way
     async def erasable(self, user_id: int) -> Erasable:
-        """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""
+        """Count what `erase_user` would erase of a user. It reads all records, and changes nothing."""
         path = f"/v1/users/{check_whole(user_id, 'user_id', 1)}/erase"
         return decoded(await self._connection.post(path, b'{"dry_run":true}', patience=None), Erasable)
 
@@ -405,7 +406,7 @@ class Remote(Commands):
 
     @either_way
     async def notes(self, task_id: int) -> list[Recorded]:
-        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+        """The service's own records (task id 0) about one task: adjustments, deliveries. Raises `UnknownTask`."""
         return recorded_all(await self._connection.get(_path_of(task_id, "/notes"), self._own_write()))
 
     @either_way
@@ -415,10 +416,10 @@ class Remote(Commands):
 
     @either_way
     async def provenance(self, task_id: int) -> dict[str, Any]:
-        """From what and how a task's output was made: an in-toto statement, signed, in a DSSE envelope.
+        """The signed statement of how and from what a task's output was made: in-toto, in a DSSE envelope.
 
-        It is signed with the key of the seals, which `tasktrail seal` makes; without one `SealUnfit` is raised, as for
-        a task that has made no file. Raises `UnknownTask`.
+        It is signed with the key of the seals, which `tasktrail seal` makes. Raises `SealUnfit` without a key, or if
+        the task has made no file, and `UnknownTask`.
         """
         return await self._ask(dict[str, Any], _path_of(task_id, "/provenance"))
 
@@ -432,7 +433,7 @@ class Remote(Commands):
         last: int | None = None,
         most: int = MAX_INTEGER,
     ) -> Output:
-        """What an attempt printed, the latest unless one is named: from byte `after` on, or only the last `last` bytes.
+        """The output of an attempt, by default the latest: from byte `after` on, or only the last `last` bytes.
 
         `most`: the most bytes that are read. Raises `UnknownTask` and `UnknownAttempt`.
         """
@@ -454,12 +455,12 @@ class Remote(Commands):
 
     @either_way
     async def login_address(self) -> str:
-        """An address that logs a browser in as whoever asks, once and within an hour."""
+        """An address that logs a browser in as the caller, once and within an hour."""
         return decoded(await self._connection.post("/v1/login", b""), _Login).address
 
     @either_way
     async def check_ready(self) -> list[str]:
-        """What is out of order although the service takes commands, in words. Raises the reasons if it takes none."""
+        """Describe what is out of order although the service takes commands. Raises the reasons if it takes none."""
         return (await self._told(_Ready, "/readyz")).degraded
 
     # --- following and waiting ----------------------------------------------------------------------------------
@@ -474,16 +475,16 @@ class Remote(Commands):
     def follow(
         self, after: int = 0, *, task_id: int | None = None, events: Collection[str] = ()
     ) -> AsyncGenerator[Recorded, None]:
-        """Like `log`, and then the records that are still to come, without gaps, until closed or the service stops.
+        """Like `log`, and then new records as they come, without gaps, until closed or the service stops.
 
-        `task_id`: only those of one task, which may begin another life after its end. `events`: only these, such as
+        `task_id`: only records of this task, which may begin another life after its end. `events`: only these, such as
         `("completed", "failed")`. Raises `UnknownTask` and `BeyondTheLog`.
         """
         return self._followed(check_position(after), event_tags(events), task_id)
 
     @either_way
     async def wait(self, task_id: int, timeout: float | None = None) -> Task:  # noqa: ASYNC109 - it is a number of seconds
-        """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
+        """Wait until the task's life is over, and return it. Raises `WaitTimeout` after `timeout` seconds."""
         timeout = check_patience(timeout)
         deadline = inf if timeout is None else monotonic() + timeout
         within = max(deadline - monotonic(), 0.0) if self._connection.heard else 0.0
@@ -512,7 +513,7 @@ class Remote(Commands):
             within = max(deadline - monotonic(), 0.0)
 
     async def _obstacle(self) -> str:
-        """Why nothing can end just now, as the end of a sentence; empty when the service takes commands."""
+        """Why no task can end now, as the end of a sentence; empty if the service takes commands."""
         try:
             await self._position(again=False)
         except TasktrailError as error:
@@ -522,7 +523,7 @@ class Remote(Commands):
     # --- requests -----------------------------------------------------------------------------------------------
 
     async def _position(self, *, again: bool = True) -> int:
-        """Where the log ends."""
+        """Ask for the position at which the log ends."""
         return (await self._told(_Ready, "/readyz", again=again)).position
 
     def _followed(
@@ -563,7 +564,7 @@ class Remote(Commands):
         return await self._told(kind, path, {**params, **self._own_write()}, **how)
 
     async def _told(self, kind: type[T], path: str, params: Params = _NOTHING, **how: Any) -> T:
-        """`how`: as `Connection.get` has it."""
+        """Ask, and decode the answer. `how`: arguments of `Connection.get`."""
         return decoded(await self._connection.get(path, params, **how), kind)
 
     def _own_write(self) -> Params:
@@ -575,7 +576,7 @@ class Remote(Commands):
 
 
 def _path_of(task_id: int, part: str = "") -> str:
-    """The address of a task, or of a part of it. Raises `InvalidValue`, and `UnknownTask` for what no task can have."""
+    """The path of a task, or of a part of it. Raises `InvalidValue`, and `UnknownTask` for an impossible id."""
     check_task_id(task_id)
     if not 0 < task_id <= MAX_INTEGER:
         raise UnknownTask(f"Task {in_words(task_id)} does not exist", field="task_id")
@@ -583,7 +584,7 @@ def _path_of(task_id: int, part: str = "") -> str:
 
 
 def _moment(moment: Point | None, field: str = "as_of") -> Params:
-    """A moment, as a parameter of an address. Raises `InvalidValue`."""
+    """A position or time, as a parameter of an address. Raises `InvalidValue`."""
     point = None if moment is None else parse_point(moment, field)
     return {} if point is None else {field: point if isinstance(point, int) else point.isoformat()}
 

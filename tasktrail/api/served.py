@@ -1,10 +1,9 @@
-"""What the HTTP server and the page ask, beside the questions: a service that runs, or a reader of its log."""
+"""The interface that the HTTP server and the page use: of a running service, or of a reader of its log."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from ..actors.core.tokens import Token
 from ..actors.feed import Watermark
@@ -26,7 +25,7 @@ from .reader import Questions
 
 
 class Served(Questions, ABC):
-    """All of it. Safe to use from many threads."""
+    """The questions, and all else that the HTTP server and the page need. Safe to use from many threads."""
 
     pictures: PictureMaker
     """For the page."""
@@ -34,11 +33,11 @@ class Served(Questions, ABC):
     @property
     @abstractmethod
     def config(self) -> Config:
-        """The configuration that holds."""
+        """The configuration in force."""
 
     @abstractmethod
     def reload(self, config: Config | None = None) -> Reloaded:
-        """Take what can change of another configuration while it runs."""
+        """Take the new values of keys that can change while it runs."""
 
     @abstractmethod
     def close(self) -> None:
@@ -46,13 +45,13 @@ class Served(Questions, ABC):
 
     @abstractmethod
     def recover_tasks(self) -> RecoveryReport:
-        """What was found unfinished at the start."""
+        """The tasks that were found unfinished at the start."""
 
     # --- what changes something -----------------------------------------------------------------------------------
 
     @property
     def refusal(self) -> TasktrailError | None:
-        """Why nothing can be changed here, ever; None where it can."""
+        """Why nothing can ever be changed here; None if commands are taken."""
         return None
 
     @abstractmethod
@@ -79,19 +78,19 @@ class Served(Questions, ABC):
 
     @abstractmethod
     def note_refusal(self, actor: str, command: Command | NewBatch, error: TasktrailError) -> None:
-        """Have it recorded that a command of somebody who is known was refused."""
+        """Have the refusal of a known caller's command recorded."""
 
     @abstractmethod
     def note_refused_route(self, actor: str, route: str, error: TasktrailError) -> None:
-        """The same of a request to change something that was refused before a command was looked for in it."""
+        """Have it recorded that a known caller's request was refused before its command was read."""
 
     @abstractmethod
     def rebuilding(self) -> AbstractContextManager[None]:
-        """While it lasts no other rebuild may begin. Raises `NotReady` if one runs."""
+        """While the context lasts, no other rebuild can begin. Raises `NotReady` if one runs."""
 
     @abstractmethod
     def adopt_views(self) -> None:
-        """Put the views that were built beside in the place of the live ones."""
+        """Replace the live views with those built beside them."""
 
     @abstractmethod
     def archive(
@@ -124,22 +123,22 @@ class Served(Questions, ABC):
     @property
     @abstractmethod
     def obstacles(self) -> list[TasktrailError]:
-        """All that stands against being relied on now, the gravest first."""
+        """The reasons not to rely on it now, the gravest first."""
 
     @property
     def obstacle(self) -> TasktrailError | None:
-        """The gravest of them."""
+        """The gravest obstacle, if there is any."""
         return next(iter(self.obstacles), None)
 
     @property
     def ready(self) -> bool:
-        """Whether nothing does."""
+        """Whether there is no obstacle."""
         return self.obstacle is None
 
     @property
     @abstractmethod
     def degraded(self) -> list[str]:
-        """What is out of order all the same."""
+        """Other things that are out of order, in words."""
 
     @property
     @abstractmethod
@@ -153,31 +152,31 @@ class Served(Questions, ABC):
     @property
     @abstractmethod
     def numbers(self) -> ServiceNumbers | None:
-        """What has happened since the start, in numbers; none where somebody else counts it."""
+        """Counts of what has happened since the start; None if another process counts."""
 
     @abstractmethod
     def readings(self) -> Readings:
-        """A look at it as it is, which waits for nothing."""
+        """Measure it as it is now, without waiting for anything."""
 
     @abstractmethod
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:
-        """Task and number of each attempt that runs here → the bytes that it has in memory, where that is known."""
+        """Map the task and number of each attempt that runs here to its bytes in memory. Unknown ones are left out."""
 
     # --- who asks, and what comes ---------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def known_tokens(self) -> Mapping[str, Token]:
-        """Digest → token, of all that were added and not revoked. Some may have expired."""
+        """Digest → token, for all tokens that were added and not revoked. Some may have expired."""
 
     @property
     def knows_tokens(self) -> bool:
-        """Whether a token that is not among them is not valid; otherwise that is not known just now."""
+        """Whether `known_tokens` is complete, so that any other token is invalid."""
         return True
 
     @abstractmethod
     def watch_tokens(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called, in another thread, when a token was added or revoked. Returns what ends that."""
+        """Have `callback` called, in another thread, when a token was added or revoked. Call the result to end that."""
 
     @property
     @abstractmethod
@@ -188,25 +187,21 @@ class Served(Questions, ABC):
         """Whether what is at a path here is the task's file. `side`: input or output."""
         return True
 
-    def seals_folder(self) -> Path:
-        """Where the seals are kept, for statements that name the newest one."""
-        return Path(self.config.seals_dir or self.paths.seals)
-
     def find(self, position: int, field: str) -> None:
-        """Raise `BeyondTheLog` for the field unless the log has `position`, which it may have before the watermark."""
+        """Raise `BeyondTheLog` for the field unless the log has `position`, perhaps beyond the watermark already."""
         known = self.watermark.position
         if position > known and next(iter(self.source.log().read(position - 1, 1)), None) is None:
             raise BeyondTheLog(f"{field}: the log ends at position {known}", field=field)
 
     patience = 0.0
-    """Seconds that a position which is asked for may need to come."""
+    """Seconds to wait for a position that a caller asks for."""
 
     @abstractmethod
     def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
         """While the context lasts, `wake` is called when the task ends, from a thread that must not be held up."""
 
     def is_open(self, task_id: int) -> bool:
-        """Whether the log says that its life is not over. Where it says nothing, `get_task` does, or raises why."""
+        """Whether the log shows that the task's life is not over. If not, `get_task` has the answer, or raises why."""
         if not 1 <= task_id <= MAX_INTEGER:
             return False
         try:

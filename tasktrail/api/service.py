@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.base import Catch, StateQuery, Ticket
+from ..actors.base import StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.owners import without_others
 from ..actors.core.resources import why_it_never_fits
@@ -41,7 +41,6 @@ from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
-from ..projections.errors import views_behind
 from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
@@ -69,14 +68,13 @@ VIEWS_WITHIN = 10.0
 MENDED_WITHIN = 30.0
 """Seconds that a question waits while the views are checked or built anew."""
 VIEWS_TROUBLE_FOR = 1.0
-"""Seconds to wait for views that cannot be written at the moment."""
-_LOOK_EVERY = 0.2
+"""Seconds that a question waits for views that cannot be written at the moment."""
 
 
 class TaskService(Served, Commands, Blocking):
     """Tasks on one data folder. Safe to use from many threads.
 
-    A process that is forked cannot use it, since its threads stay behind. Several processes share `tasktrail serve`,
+    A forked process cannot use it, since the threads stay in the parent. Several processes share `tasktrail serve`,
     each with a `Client`.
 
     ```python
@@ -107,7 +105,7 @@ class TaskService(Served, Commands, Blocking):
             system.clock,
             note=partial(system.refusals.note_problem, ACTOR, _tag_of(NewBatch)),
         )
-        """Makes tasks of the files of watched folders, once it is started."""
+        """Makes tasks from the files of watched folders, once it is started."""
         system.source_callbacks.append(self.watcher.wake)
 
     def _make_intake(self) -> CommandIntake:
@@ -126,7 +124,7 @@ class TaskService(Served, Commands, Blocking):
         )
 
     def _outputs_to_come(self, task_ids: Collection[int]) -> set[tuple[str, int]]:
-        """The outputs of those that have not ended, each with its task's user."""
+        """Return the outputs of those of the tasks that have not ended, each with its task's user."""
 
         def asked(state: SchedulerState, _now: datetime) -> set[tuple[str, int]]:
             found = [state.tasks[task_id] for task_id in task_ids if task_id in state.tasks]
@@ -150,22 +148,21 @@ class TaskService(Served, Commands, Blocking):
 
         Args:
             data: the folder.
-            config: read from `data/tasktrail.toml` unless one is given.
+            config: by default read from `data/tasktrail.toml`.
             accept_loss: why it is right to go on without records that are missing; recorded with `actor`.
-            accept_lost_keys: why it is right to cancel tasks, and to remove schedules and sources, of which the keys of
+            accept_lost_keys: why it is right to cancel the tasks, and remove the schedules and sources, whose keys of
                 personal data are missing; recorded, too.
             actor: who accepts that.
-            own_only: work on nothing but the tasks that this object creates, or takes on with `work_on`. All others
-                stay as they are: they are not started or timed out, and schedules make none. What a killed service
-                left open is recorded as interrupted all the same, and the schedules that the code declares stay as they
-                are.
-            connecting: what `tasktrail serve` has started before, so that a cluster is reached sooner.
+            own_only: work only on tasks that this object creates, or takes on with `work_on`. All others stay as they
+                are: they are not started or timed out, and schedules make none. Attempts that a killed service left
+                open are still recorded as interrupted. The schedules that the code declares are not updated.
+            connecting: the process that `tasktrail serve` has started before, so that a cluster is reached sooner.
 
         Raises:
             ConfigurationError: the configuration cannot be used; it names all that is wrong.
             DataInUse: a service has the folder.
-            HistoryMissing: views or snapshots have seen records that the log lacks, and nobody accepts that.
-            KeysUnreadable: keys of what is to be done are missing, and nobody accepts that.
+            HistoryMissing: views or snapshots have seen records that the log lacks, without `accept_loss`.
+            KeysUnreadable: keys that unfinished work needs are missing, without `accept_lost_keys`.
         """
         folder = path_of(data, "data")
         config = load_config(folder) if config is None else checked(config)
@@ -184,7 +181,7 @@ class TaskService(Served, Commands, Blocking):
 
     @property
     def config(self) -> Config:
-        """The configuration that holds."""
+        """The configuration in force."""
         return self._system.config
 
     def close(self) -> None:
@@ -240,9 +237,9 @@ class TaskService(Served, Commands, Blocking):
         send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
         patience: Patience | None = None,
     ) -> MadeBatch:
-        """Make a batch; with a user as if there were no tasks of others. What is refused is recorded.
+        """Make a batch; with a user as if there were no tasks of others. Refusals are recorded.
 
-        Raises `HungUp`, and nothing is done, where nobody waits any more before there is a plan.
+        Raises `HungUp`, and does nothing, if the caller has gone before there is a plan.
         """
         try:
             plan = self.plan_batch(wanted, user_id, patience)
@@ -257,7 +254,7 @@ class TaskService(Served, Commands, Blocking):
         return await carry_out(plan, wanted, send, note)
 
     def make_source_tasks(self, wanted: NewBatch, found: Sequence[FoundFile]) -> MadeBatch:
-        """Create tasks of these files, each of which gets one for each content that it ever has."""
+        """Create tasks for these files: one for each content that a file ever has."""
         plan = self._planner(None).plan(wanted, self._system.clock.now(), found=found, once=True)
         return answer_without_waiting(carry_out(plan, wanted, self._send_graph))
 
@@ -265,7 +262,7 @@ class TaskService(Served, Commands, Blocking):
         return (await self._send_all([graph], checked=False))[0]
 
     def plan_batch(self, wanted: NewBatch, user_id: int | None = None, patience: Patience | None = None) -> Plan:
-        """What a batch would create; with a user as if there were no tasks of others. Nothing is written."""
+        """Plan what a batch would create; with a user as if there were no tasks of others. Nothing is written."""
         return self._planner(user_id).plan(wanted, self._system.clock.now(), patience=patience)
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
@@ -281,7 +278,7 @@ class TaskService(Served, Commands, Blocking):
     ) -> None:
         """Hand commands over without waiting; `reply` is called once, from another thread, with all the answers.
 
-        `checked`: the values were checked when the commands were made. `only_user`: the tasks of others do not exist.
+        `checked`: the values were checked when the commands were made. `only_user`: as if others had no tasks.
         """
         collector = _Collector(len(commands), lambda answers: self._answer(commands, answers, reply))
         messages = []
@@ -310,15 +307,15 @@ class TaskService(Served, Commands, Blocking):
             self._system.service_log.answered(commands, answers)
 
     def note_refusal(self, actor: str, command: Command | NewBatch, error: TasktrailError) -> None:
-        """Have it recorded, soon, that a command of somebody whom the service knows was refused."""
+        """Have the refusal of a known caller's command recorded, soon."""
         self._system.refusals.note(actor, _tag_of(type(command)), error, getattr(command, "task_id", None))
 
     def note_refused_route(self, actor: str, route: str, error: TasktrailError) -> None:
-        """The same of a request to change something that was refused before a command was looked for in it."""
+        """Have it recorded that a known caller's request was refused before its command was read."""
         self._system.refusals.note(actor, route, error)
 
     def _why_it_never_fits(self, memory: int, temp: int) -> str:
-        """In words, why a task with these needs could never start. The Scheduler is asked only about huge ones."""
+        """Say why a task with these needs could never start; empty if it could. Only huge needs go to the Scheduler."""
         if memory <= self._most.memory and temp <= self._most.temp:
             return ""
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
@@ -336,20 +333,21 @@ class TaskService(Served, Commands, Blocking):
         fresh = not command.command_id
         if fresh:
             command = replace(command, command_id=new_command_id())
-        # Of what was sent: repeating it must match. Under the same id two users mean two commands, however alike.
+        # The digest of the command as it was sent, so that a repetition matches. Two users may use the same id: those
+        # are two commands, even if they are alike.
         meant = digest(command) if only_user is None else sha256(digest(command) + b"%d" % only_user).digest()
         ticket = Ticket(reply, command.command_id, meant, fresh)
         return Submit(with_type_defaults(command, self._system.registry), intake, ticket, only_user)
 
     def work_on(self, task_id: int) -> None:
-        """Take on a task that somebody else has created; see `own_only` of `open`."""
+        """Take on a task that another program has created; see `own_only` of `open`."""
         check_task_id(task_id)
         self._system.scheduler.tell(WorkOn(task_id))
 
     # --- waiting and following ----------------------------------------------------------------------------------
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
-        """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
+        """Wait until the task's life is over, and return it. Raises `WaitTimeout` after `timeout` seconds."""
         check_task_id(task_id)
         timeout = check_patience(timeout)
         ended = threading.Event()
@@ -362,7 +360,7 @@ class TaskService(Served, Commands, Blocking):
         return self.get_task(task_id)
 
     def is_open(self, task_id: int) -> bool:
-        """Whether the log says that its life is not over. Where it says nothing, `get_task` does, or raises why."""
+        """Whether the log shows that the task's life is not over. If not, `get_task` has the answer, or raises why."""
         return not self._running.closed and super().is_open(task_id)
 
     def backup(self, destination: str | Path, *, base: str | Path | None = None, check: bool = False) -> Backup:
@@ -374,21 +372,21 @@ class TaskService(Served, Commands, Blocking):
         return back_up(self.paths.data, destination, base=base, check=check)
 
     def recover_tasks(self) -> RecoveryReport:
-        """What `open` found unfinished and started again. Every start recovers; this only reports it."""
+        """The tasks that `open` found unfinished and started again. Every start recovers; this only reports it."""
         return self._system.recovery
 
     # --- for the HTTP server ------------------------------------------------------------------------------------
 
     @property
     def obstacles(self) -> list[TasktrailError]:
-        """All that stands against commands now, the gravest first."""
+        """The reasons why commands are refused now, the gravest first."""
         if self._running.closed:
             return [NotReady("The service is stopped", remedy="Start it again.")]
         return self._system.obstacles()
 
     @property
     def numbers(self) -> ServiceNumbers:
-        """What has happened since the start, in numbers."""
+        """Counts of what has happened since the start."""
         return self._system.numbers
 
     def _log_size(self) -> int | None:
@@ -396,11 +394,11 @@ class TaskService(Served, Commands, Blocking):
             return self._size.bytes()
         try:
             return self.source.log().size()
-        except (TasktrailError, OSError):  # whoever measures is told of that elsewhere
+        except (TasktrailError, OSError):  # the error is reported elsewhere
             return None
 
     def readings(self) -> Readings:
-        """A look at the service as it is. It does not wait for views that lag, and hardly for the Scheduler."""
+        """Measure the service as it is now. Does not wait for views that lag, and hardly for the Scheduler."""
         system = self._system
         position = system.committed.position
         load = None if system.fatal else system.load()
@@ -420,19 +418,19 @@ class TaskService(Served, Commands, Blocking):
 
     @property
     def known_tokens(self) -> Mapping[str, Token]:
-        """Digest → token, of all that were added and not revoked. Some may have expired."""
+        """Digest → token, for all tokens that were added and not revoked. Some may have expired."""
         return self._system.tokens
 
     def watch_tokens(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called, in another thread, when a token was added or revoked. Returns what ends that."""
+        """Have `callback` called, in another thread, when a token was added or revoked. Call the result to end that."""
         self._system.token_callbacks.append(callback)
         return lambda: self._system.token_callbacks.remove(callback)
 
     def rebuild(self, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
         """Build the views anew beside the live ones, compare, and put them in place. Work goes on meanwhile.
 
-        Snapshots that are not what the log folds to are deleted. Says what differed. `progress` is told a position and
-        the last one. Raises `NotReady` while another rebuild runs.
+        Snapshots that differ from the fold of the log are deleted. Returns what differed. `progress` is called with a
+        position and the last one. Raises `NotReady` while another rebuild runs.
         """
         with self.rebuilding():
             self.source.settle()
@@ -442,7 +440,7 @@ class TaskService(Served, Commands, Blocking):
 
     @contextmanager
     def rebuilding(self) -> Iterator[None]:
-        """While it lasts no other rebuild may begin. Raises `NotReady` if one runs."""
+        """While the context lasts, no other rebuild can begin. Raises `NotReady` if one runs."""
         if not self._system.rebuilding.acquire(blocking=False):
             raise NotReady("Another rebuild is running", remedy="Wait until it is done.")
         try:
@@ -451,7 +449,7 @@ class TaskService(Served, Commands, Blocking):
             self._system.rebuilding.release()
 
     def adopt_views(self) -> None:
-        """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""
+        """Replace the live views with those built beside them. Raises `ViewsFailed`; the live ones then stay."""
         self._system.adopt_views()
 
     def archive(
@@ -465,14 +463,14 @@ class TaskService(Served, Commands, Blocking):
     ) -> Archived:
         """Move the beginning of the log into compressed files, from which it is read as before. See the guide on it.
 
-        A range of 65,536 records at a time; one in which something belongs to an unfinished task stays, and all behind.
+        Ranges of 65,536 records are moved. A range with a record of an unfinished task stays, and so do all after it.
 
         Args:
-            before: a position or a time: only what was recorded before it. None: as much as may be.
-            dry_run: only say how much it would be.
-            reason: why; recorded, as is who.
-            actor: who.
-            progress: is told how many records are archived, and how many are to be.
+            before: a position or a time: only records from before it. None: as many as possible.
+            dry_run: only count them.
+            reason: why; recorded.
+            actor: who; recorded.
+            progress: called with the number of records archived so far, and of all that will be.
         """
         point = None if before is None else parse_point(before, "before")
         if dry_run:
@@ -493,17 +491,17 @@ class TaskService(Served, Commands, Blocking):
     ) -> Forgotten:
         """Forget tasks that are over, for good: stubs take the place of their records. See the guide on old tasks.
 
-        It returns when views, snapshots and folders have nothing of them any more, either.
+        It returns once views, snapshots and folders have nothing left of them.
 
         Args:
-            older_than: seconds since the end of a task, at least.
-            status: only those that are `completed`, `failed` or `cancelled`.
-            type: only those of a type.
-            user_id: only those of a user.
-            dry_run: only say how many it would be.
-            reason: why; recorded, as is who.
-            actor: who.
-            progress: is told how many of the tasks were looked at, and how many there are.
+            older_than: the least seconds since a task's end.
+            status: only tasks that are `completed`, `failed` or `cancelled`.
+            type: only tasks of this type.
+            user_id: only tasks of this user.
+            dry_run: only count them.
+            reason: why; recorded.
+            actor: who; recorded.
+            progress: called with the number of tasks looked at so far, and of all.
         """
         rule = rule_of(older_than, status, type, user_id)
         self.check_types(TaskFilters(type=(rule.type,) if rule.type else ()))
@@ -552,12 +550,12 @@ class TaskService(Served, Commands, Blocking):
         return self._system.committed
 
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:
-        """Task and number of each attempt that runs → the bytes that it has in memory, where that is known."""
+        """Map the task and number of each running attempt to its bytes in memory. Unknown ones are left out."""
         return self._system.memory_of_attempts()
 
     @property
     def degraded(self) -> list[str]:
-        """What is out of order although commands are accepted."""
+        """Describe what is out of order although commands are accepted."""
         return self._system.degraded(self._system.load())
 
 
@@ -566,7 +564,7 @@ def _tag_of(command: type[Command | NewBatch]) -> str:
 
 
 def earlier_tasks(source: Source, user_id: int | None = None) -> EarlierTasks:
-    """What a batch asks about earlier tasks; with a user, about those of that user."""
+    """The questions that a batch asks about earlier tasks; with a user, only about that user's."""
     return EarlierTasks(
         writers=lambda outputs: source.ask(lambda views: views.last_writers(outputs, user_id)),
         makers=lambda outputs: source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
@@ -577,7 +575,7 @@ def earlier_tasks(source: Source, user_id: int | None = None) -> EarlierTasks:
 
 
 def _taken(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -> dict[str, OutputTaken]:
-    """Output → the refusal of another task for it, of those that an unfinished task will write."""
+    """Map each output that an unfinished task will write to the error that refuses it to another task."""
     return {
         output: without_others(state, OutputTaken.by(holder, repr(output), field="output_file"), user_id)
         for output in outputs
@@ -586,7 +584,7 @@ def _taken(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -
 
 
 class _Running(Source):
-    """The files of a running service, which says when they have grown, and its Scheduler's own state."""
+    """The files of a running service, which announces new records, and the state that its Scheduler holds."""
 
     live = True
 
@@ -604,13 +602,13 @@ class _Running(Source):
         return answer
 
     def settle(self) -> None:
-        """Wait until the views have everything that is durable, because the caller may have heard of it in any way.
+        """Wait until the views have everything that is durable, because the caller may know of any of it.
 
-        That holds also while the log cannot be opened: the service before may have told what these views lack.
+        Wait also while the log cannot be opened: the service before may have reported what these views lack.
         """
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
-        self._wait_for_views(self._end())
+        self._system.wait_for_views(self._end(), within=VIEWS_WITHIN, trouble_for=VIEWS_TROUBLE_FOR)
         if not self._system.views.wait(MENDED_WITHIN):
             raise NotReady("The views are still being checked, or built anew because they were damaged")
 
@@ -631,29 +629,11 @@ class _Running(Source):
         return self._system.views.wait(MENDED_WITHIN)
 
     def _end(self) -> int:
-        """Where the log ends. Records can be read in it a moment before they are announced."""
+        """Return where the log ends. Records can be read shortly before they are announced."""
         try:
             return self.log().head().position
-        except TasktrailError:  # another program has locked it, perhaps; then nobody can read more than was announced
+        except TasktrailError:  # another program has locked it, perhaps; then no caller can have read more than this
             return self._system.committed.position
-
-    def _wait_for_views(self, position: int) -> None:
-        """Raises `ViewsFailed` when the views cannot be written for longer than a moment, and `NotReady` if they lag.
-
-        A caller who needs views that are up to date is not given old ones, and does not wait in vain.
-        """
-        system = self._system
-        if system.projected.position >= position:
-            return
-        system.projector.tell(Catch(position))
-        began = self.clock.monotonic()
-        while not system.projected.wait(position, min(VIEWS_WITHIN, _LOOK_EVERY)):
-            waited = self.clock.monotonic() - began
-            trouble = system.views_trouble
-            if trouble is not None and waited >= min(VIEWS_WITHIN, VIEWS_TROUBLE_FOR):
-                raise views_behind(position, trouble)
-            if waited >= VIEWS_WITHIN:
-                raise NotReady(f"The views have not reached position {position} within {VIEWS_WITHIN:g} s")
 
 
 class _Waiter:

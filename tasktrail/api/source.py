@@ -1,7 +1,7 @@
-"""Where questions find their answers: the log, the views, and the Scheduler's state as it is now.
+"""Sources of answers: the log, the views, and the Scheduler's present state.
 
-A `Source` reads the files of a data folder that somebody else keeps. `Unattended` looks after files on which no service
-runs; a running service is a source of its own (`service.py`).
+A `Source` reads the files of a data folder that another program keeps. `Unattended` itself keeps files on which no
+service runs. A running service is a source of its own (`service.py`).
 """
 
 import threading
@@ -21,25 +21,27 @@ from ..config.load import load_config
 from ..config.settings import Config
 from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady, UnusableOrder
+from ..events.errors import DataInUse, InvalidPath, LogCorrupt, UnusableOrder
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.faults import without_place
-from ..events.log.files import refuse_rescued
+from ..events.log.keys import Keys
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
+from ..projections.errors import views_late
+from ..projections.proof.seals import SealCheck
 from ..projections.queries.as_of import Point, parse_point, position_of, refuse_future, time_of
 from ..projections.rebuilding import Rebuilt, build_beside
-from ..projections.verification import Finding, Verification
+from ..projections.verification import Finding, Verification, verify
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
 Folding = Callable[[], AbstractContextManager[ReportProgress]]
-"""Is entered while a long log is folded, and gives what is told how far that is."""
+"""Makes a context that is entered while a long log is folded. It gives a function to call with the progress."""
 
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
@@ -47,14 +49,14 @@ _VIEWS_WITHIN = 10.0
 """Seconds that views which another process keeps may lag behind the log."""
 _VIEWS_PAUSE = 0.01
 _LONG, _TELL_EVERY = 50_000, 1000
-"""A fold of fewer records is over before anybody asks how far it is; of more that is told every so many."""
+"""The least records of a fold that reports its progress, and the records between two reports."""
 _DURING_AN_ATTEMPT = frozenset({Progressed, Checkpointed})
 _PAGE = 1000
 """Records of the service that are read at a time."""
 
 
 def log_built_anew(why: str) -> None:
-    """A line of the log about views that could not be gone on with."""
+    """Log why the views have been built anew."""
     from ..actors.logger import get_logger  # hardly ever needed
 
     get_logger(__name__).warning("the views have been built anew from the log", why=why)
@@ -87,12 +89,12 @@ class Source:
         self.paths = paths
         self.clock = clock
         self.config = config or partial(load_config, paths.data)
-        """The configuration that holds now: that of the service, or of the command line, else that of the folder."""
+        """Returns the present configuration: the service's or the command line's, else the folder's."""
         self.folding: Folding = unseen
         self.given_limits: Limits | None = None
-        """Where another process asks: those of its configuration."""
+        """If another process asks, the limits of its configuration."""
         self.scratch = scratch
-        """Where lists as of an earlier moment are built; with an empty name, in a file that is gone afterwards."""
+        """The database for building lists as of an earlier time; with an empty name, a temporary file."""
         self._registry = registry
         self._connections = threading.local()
 
@@ -119,28 +121,28 @@ class Source:
 
     @contextmanager
     def views_apart(self) -> Iterator[TaskQueries]:
-        """The views through a connection of its own, for what takes long and has to be of one moment."""
+        """The views through a separate connection, for a long question whose answer must be as of one position."""
         self.restore_deleted()
         self.settle()
         with closing(TaskQueries.open(self.paths.views)) as queries:
             yield queries
 
     def restore_deleted(self) -> None:
-        """Have views that were deleted built anew before they are read in another way than by `ask`."""
+        """Have deleted views built anew before they are read other than by `ask`."""
         if not self.paths.views.exists():
             self.ask(lambda views: views.position)
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
-        """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
+        """Call the function with the Scheduler's state and the time. Here the state is folded from the log."""
         now = self.clock.now()
         with self._records(self.log().head().position) as records:
-            # A file is read like this where no service runs on it; a database may have one on another machine.
+            # A log in a file is read here only if no service runs on it; for a database, one may run elsewhere.
             fold = state_then if is_address(self.paths.log) else state_from_log
             state = fold(records, self.limits(), now)
         return function(state, now)
 
     def state_as_of(self, point: str | Point | None, function: Callable[[SchedulerState, datetime], T]) -> T:
-        """The same of an earlier moment, and that moment: a fold of the log up to there. None: of now."""
+        """Call the function with the state at an earlier time, a fold of the log up to it, and that time. None: now."""
         if point is None:
             return self.state(function)
         point = parse_point(point)
@@ -153,16 +155,16 @@ class Source:
 
     @contextmanager
     def _records(self, last: int) -> Iterator[Iterator[Recorded]]:
-        """Those up to a position."""
+        """Give the records up to a position, and report the progress of their fold."""
         with self._folding_of(last) as tell:
             yield _telling(self.log().read(0, last), last, tell)
 
     def _folding_of(self, records: int) -> AbstractContextManager[ReportProgress]:
-        """To be entered while so many records are folded."""
+        """Return the context to enter while this number of records is folded."""
         return self.folding() if records >= _LONG else unseen()
 
     def orders_as_of(self, point: str | Point | None, function: Callable[[Durable], T]) -> T:
-        """What the function makes of what operators have ordered, now or up to a moment; of tasks nothing is known."""
+        """Call the function with the orders of operators, now or as of an earlier time. Tasks are then not in it."""
         if point is None:
             return self.state(lambda state, _now: function(state.durable))
         point = parse_point(point)
@@ -170,7 +172,7 @@ class Source:
         return function(orders_then(self.log(), position_of(self.log(), point)))
 
     def limits(self) -> Limits:
-        """Those of the configuration, as it is now."""
+        """Return the limits of the present configuration."""
         from ..actors.machine import disk_size
 
         if self.given_limits is not None:
@@ -182,7 +184,7 @@ class Source:
         """Wait until the views are far enough to be asked."""
 
     def wait_for_log(self, position: int) -> bool:
-        """Wait until the log has reached `position`; false when nothing more will come, which files never tell."""
+        """Wait until the log has reached `position`. False if it never will; of files that is never known."""
         while self.log().head().position < position:
             threading.Event().wait(_FOLLOW_PAUSE)
         return True
@@ -205,7 +207,7 @@ class Source:
         return queries
 
     def counts(self) -> dict[tuple[str, str], int] | None:
-        """Type and status → tasks, of the views as they are just now; None if they cannot be read."""
+        """Map type and status to the number of tasks, by the views as they are; None if they cannot be read."""
         try:
             queries: TaskQueries = self._own("now", lambda: TaskQueries.open(self.paths.views))
             return queries.counts()
@@ -219,7 +221,7 @@ class Source:
 
 
 def unseen() -> AbstractContextManager[ReportProgress]:
-    """The folding that nobody looks at."""
+    """A folding that reports no progress."""
     return nullcontext(lambda _reached, _goal: None)
 
 
@@ -233,9 +235,9 @@ def _telling(records: Iterable[Recorded], last: int, tell: ReportProgress) -> It
 class Unattended(Source):
     """The files of a data folder with no service running on it.
 
-    Views that lag behind the log, because the last service was killed, are brought up first. Where that is not
+    If the views lag behind the log, because the last service was killed, they catch up first. Where that is not
     possible, on a read-only copy for example, views are built in memory. Handlers are loaded when they are asked for.
-    `built_anew` is told why views that were damaged have been built anew.
+    `built_anew` is called with the reason when damaged views have been built anew.
     """
 
     def __init__(
@@ -251,8 +253,9 @@ class Unattended(Source):
     ) -> None:
         paths = DataPaths(data)
         if has_no_log(paths.log):
-            refuse_rescued(paths.log)
-            raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+            from ..backups.evidence import need_log  # it imports much that is needed in this case alone
+
+            need_log(paths)
         super().__init__(paths, registry or Registry(), clock or SystemClock(), config=config)
         self._load = load if registry is None else None
         self.folding = folding
@@ -269,7 +272,7 @@ class Unattended(Source):
         return self._registry
 
     def mend(self, generation: int, error: ViewsFailed) -> bool:  # noqa: ARG002 - one thread's views
-        """Build the views anew, unless a service has just started, which does it."""
+        """Build the views anew; whether that was done. A service that has just started does it by itself."""
         try:
             with DataLock(self.paths.lock, "reader"):
                 self._rebuild()
@@ -313,7 +316,7 @@ class Unattended(Source):
             rebuild_views(self.log(), self.paths.views, tell)
 
     def _is_owed(self) -> bool:
-        """Whether a reader or a standby was killed while it erased something here; the next one does the rest."""
+        """Whether a reader or a standby was killed while it erased something here, so that the rest is still owed."""
         if not self.paths.erasing.exists():
             return False
         from ..following.erasure import is_owed  # it imports much that is needed in this case alone
@@ -330,7 +333,7 @@ class Unattended(Source):
 
     @contextmanager
     def views_apart(self) -> Iterator[TaskQueries]:
-        """The views through a connection of its own, unless they are in memory, where nobody changes them."""
+        """The views through a separate connection, unless they are in memory, where nothing changes them."""
         self._views()
         if self._in_memory is not None:
             yield self._in_memory
@@ -339,18 +342,18 @@ class Unattended(Source):
             yield queries
 
     def _wait_for_views(self, queries: TaskQueries, position: int) -> None:
-        """A service in another process cannot be asked to hurry; it is a moment behind its log."""
+        """Wait until the views have reached a position: those of a service in another process lag shortly."""
         deadline = self.clock.monotonic() + _VIEWS_WITHIN
         while queries.position < position:
             if self.clock.monotonic() >= deadline:
-                raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+                raise views_late(position, _VIEWS_WITHIN)
             threading.Event().wait(_VIEWS_PAUSE)
 
 
 def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -> SchedulerState:
-    """What a Scheduler would know from the log alone; every task that could wait for room stands in the queue.
+    """Fold what a Scheduler knows from the log alone. Every task that could wait for room stands in the queue.
 
-    Raises `LogCorrupt` where a record speaks of a task that is not there.
+    Raises `LogCorrupt` if a record names a task that does not exist.
     """
     state = SchedulerState(limits, grace={})
     for record in records:
@@ -374,9 +377,9 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
 
 
 def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) -> SchedulerState:
-    """The state of a Scheduler that had recorded these, at that moment, without the machine, workers and handlers.
+    """Fold the state of a Scheduler that had recorded these, at that time, without the machine, workers and handlers.
 
-    What the log says to run holds its resources, also if the service had just been killed.
+    Tasks that run by the log hold their resources, even if the service had just been killed.
     """
     started: dict[int, Recorded] = {}
 
@@ -410,9 +413,9 @@ def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) ->
 
 
 def orders_then(log: LogReader, position: int) -> Durable:
-    """What operators had ordered up to a position: a fold of the records of the service alone, so of few.
+    """Fold the orders that operators had given up to a position. Only the service's own records are read: few.
 
-    How often schedules ran is not among it, for tasks tell that.
+    How often schedules ran is not in it: the records of tasks hold that.
     """
     return _orders(log, position).durable
 
@@ -428,11 +431,24 @@ def _orders(log: LogReader, position: int) -> SchedulerState:
 
 
 def refuse_unusable(log: LogReader, position: int) -> None:
-    """Raise `UnusableOrder` if a service that starts here could not follow what is recorded up to a position."""
+    """Raise `UnusableOrder` if a service that starts here could not follow the orders recorded up to a position."""
     _orders(log, position).next_runs.first()
 
 
-def with_orders(found: Verification, log: LogReader) -> Verification:
+def check_folder(
+    log: LogReader, paths: DataPaths, progress: ReportProgress | None = None, seals: SealCheck | None = None
+) -> Verification:
+    """Check what a data folder holds: the log, what a service has to follow in it, the views, and the snapshots."""
+    from ..actors.snapshots import with_snapshots  # it imports much that the rest of a reader does not need
+    from ..backups.evidence import with_missing  # this, too
+
+    with closing(Keys(paths.log)) as keys:
+        found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
+    # A snapshot that knows more than the log is evidence, and nobody should be told to delete it.
+    return with_snapshots(with_missing(_with_orders(found, log), paths), log, paths.snapshots)
+
+
+def _with_orders(found: Verification, log: LogReader) -> Verification:
     """Add the first order that a service which starts here could not follow. A log with faults is not asked."""
     if not found.ok:
         return found
@@ -446,7 +462,7 @@ def with_orders(found: Verification, log: LogReader) -> Verification:
 
 
 def rebuild_beside(log: LogReader, paths: DataPaths, progress: ReportProgress | None = None) -> Rebuilt:
-    """Build the views beside the live ones and drop snapshots that have drifted. Says what differed."""
+    """Build the views beside the live ones, and drop snapshots that differ from the log. Returns what differed."""
     from ..actors.snapshots import drop_drifted  # it imports much that the rest of a reader does not need
 
     built = build_beside(log, paths.views, progress)

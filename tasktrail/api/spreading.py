@@ -23,7 +23,7 @@ _OF_THE_FILM = (
     *("original", "original_folder"),
 )
 OF_THE_PARTS = ("scheduled_for", "held", "deadline", "queue_timeout")
-"""When the work may begin. The film waits for its parts anyway."""
+"""Fields about when the work may begin. Only the parts get them: the film waits for its parts anyway."""
 _FOLDED = re.compile(r"[\s,/\x00-\x1f\x7f-\x9f]+")
 _LONGEST = 150
 _NAME_MAX = 255
@@ -36,15 +36,15 @@ class SpreadFilm(msgspec.Struct, frozen=True, kw_only=True):
     task_id: int
     """The task that joins the parts; its end is the film's."""
     parts: tuple[int, ...] = ()
-    """The tasks of the parts, in their order; none where the film is not spread."""
+    """The tasks of the parts, in their order; empty if the film is not spread."""
     batch: str = ""
     """The name that all of them share: to cancel, retry or list them."""
     not_spread: str = ""
-    """Why one task converts it, in words."""
+    """Why a single task converts the film; empty if it is spread."""
 
 
 class Spreading(NamedTuple):
-    """What is sent, and why it is one task, if it is."""
+    """The command to send, and the reason if it is a single task."""
 
     command: CreateGraph | CreateTask
     not_spread: str = ""
@@ -58,11 +58,11 @@ class Spreading(NamedTuple):
 
 
 def spread_over(film: CreateTask, parts: int) -> Spreading:
-    """The graph that makes the film in so many parts; the command itself where that cannot be, or is of no use.
+    """Make the graph that converts the film in `parts` parts. Where that is impossible or useless, return `film`.
 
     Raises:
-        InvalidOptions: it is no conversion of a film, or names parts itself, or is the only one of a key.
-        InvalidValue: there cannot be so many parts.
+        InvalidOptions: it is no conversion of a film, or has the option `parts` itself, or a `unique` key.
+        InvalidValue: the number of parts is out of range.
     """
     from ..handlers.video.convert.options import MAX_PARTS
 
@@ -115,7 +115,7 @@ def spread_over(film: CreateTask, parts: int) -> Spreading:
 
 
 def spread_film_of(graph: CreateGraph, ids: Mapping[str, int]) -> SpreadFilm:
-    """The tasks that were made of the graph."""
+    """Return the tasks that were created from the graph."""
     *makers, joins = graph.tasks
     return SpreadFilm(task_id=ids[joins.name], parts=tuple(ids[maker.name] for maker in makers), batch=joins.batch)
 
@@ -141,7 +141,7 @@ def _part(film: CreateTask, shared: dict[str, Any], options: dict[str, Any], par
 
 
 def _why_not(film: CreateTask, parts: int) -> str:
-    """Why one task converts it. What is wrong with options is told by whoever knows them with their preset."""
+    """Say why a single task has to convert the film; empty if not. Wrong options are refused later."""
     from ..handlers.video.convert.options import VideoConvertOptions, why_not_spread
     from ..handlers.video.convert.spread import part_file
 

@@ -23,13 +23,13 @@ from ..paths import UnixName
 SERVICE_CONNECT_WITHIN = 5.0
 """Seconds."""
 _KEPT, _KEPT_FOR = 32, 5.0
-"""Connections that are kept for the next request, and seconds. There may be any number: whoever waits for a task, or
-follows, has one to himself, and a command must not wait for it."""
+"""The most idle connections that are kept for the next request, and for how many seconds. Any number may be in use:
+each wait for a task and each stream has one of its own, and a command must not wait for them."""
 _LAST_PORT = 65_535
 
 NOT_CONNECTED = (httpcore.ConnectError, httpcore.ConnectTimeout)
 BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
-"""What a wire raises when there is no answer; the others are among them."""
+"""The errors of a wire when there is no answer. They include those of `NOT_CONNECTED`."""
 
 Params: TypeAlias = Mapping[str, str | int | float | bool]
 
@@ -56,9 +56,9 @@ Opened: TypeAlias = tuple[Answer, AsyncIterator[bytes]]
 
 
 class Wire(ABC):
-    """To a service at `url`, or behind the Unix socket at `socket`.
+    """The way to a service at `url`, or behind the Unix socket at `socket`.
 
-    Raises `ServiceUnreachable` when nobody listens at the socket, and `InvalidValue` for what is no address or token.
+    Raises `ServiceUnreachable` if no service listens at the socket, and `InvalidValue` for a bad address or token.
     """
 
     def __init__(self, url: str, socket: Path | None = None, token: str = "") -> None:
@@ -81,7 +81,7 @@ class Wire(ABC):
             raise InvalidValue(f"{url!r} is no address", field="url")
         self._scheme, self._host, self._port = address.raw_scheme, address.raw_host, address.port
         self._before = address.raw_path.partition(b"?")[0].rstrip(b"/")
-        # Nothing is unpacked here, and without a word about it a proxy may pack what it likes.
+        # Answers are not decompressed here, and without this header a proxy may compress them.
         plain = [] if socket else [(b"accept-encoding", b"identity")]
         self._headers = [(b"host", address.netloc), (b"accept", b"*/*"), *plain, *shown]
         try:
@@ -105,9 +105,9 @@ class Wire(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Make sure that the connections are those of whoever asks: make others after a fork, or in another loop.
+        """Make sure that the connections belong to the caller: make new ones after a fork, or in another event loop.
 
-        Raises `NotReady` in a loop beside the one that uses it.
+        Raises `NotReady` while another event loop uses them.
         """
 
     @abstractmethod
@@ -157,7 +157,7 @@ class BlockingWire(Wire):
         self._pool = httpcore.ConnectionPool(**self._pool_of)
 
     def settle(self) -> None:
-        """Leave the connections of the process that this one was forked from to that: they are its own."""
+        """Make new connections after a fork: the old ones belong to the parent process."""
         if self._process != os.getpid() and not self.closed:
             self._connect()
             self._process = os.getpid()
@@ -195,7 +195,7 @@ class AwaitedWire(Wire):
         self._pool = httpcore.AsyncConnectionPool(**self._pool_of)
 
     def settle(self) -> None:
-        """Belong to the loop that runs, if the one before has ended, or ran in the process before a fork."""
+        """Take the running event loop, if the one before has ended, or ran in the process before a fork."""
         loop = asyncio.get_running_loop()
         if self._loop is loop or self.closed:
             return
@@ -225,7 +225,7 @@ class AwaitedWire(Wire):
                 await self._drop_late(response)
 
     async def _drop_late(self, response: httpcore.Response) -> None:
-        """Close a connection that was being made while all were closed: the library has forgotten it."""
+        """Close a connection that was being made while all others were closed: the library has forgotten it."""
         if self.closed:
             await response.extensions["network_stream"].aclose()
 
@@ -249,7 +249,7 @@ _LONGEST_TOKEN = 4096
 
 
 def token_in(file: Path) -> str:
-    """The token that a file holds, and nothing else. Raises `InvalidPath`."""
+    """Read the token from a file that holds nothing else. Raises `InvalidPath`."""
     try:
         with file.open("rb") as opened:
             token = opened.read(_LONGEST_TOKEN + 1).strip().decode("ascii")
@@ -286,10 +286,10 @@ def _bearer(token: str) -> list[tuple[bytes, bytes]]:
 
 
 def _name_of_living(path: Path) -> UnixName:
-    """The name of a socket at which a service listens."""
+    """Return the name of a socket. Raises `OSError` if no service listens there."""
     name = UnixName(path)
     try:
-        with socket.socket(socket.AF_UNIX) as knock, suppress(BlockingIOError):  # many others knock: it lives
+        with socket.socket(socket.AF_UNIX) as knock, suppress(BlockingIOError):  # many others connect: it lives
             knock.settimeout(0)
             knock.connect(name.text)
     except BaseException:

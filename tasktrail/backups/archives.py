@@ -1,6 +1,6 @@
 """The archives that belong to a copy of a log. They lie in a folder beside it, as they do beside the log.
 
-Their names say what is in them, so copies of several days share those that they have in common.
+An archive's name says what is in it, so copies of several days share the archives that they have in common.
 """
 
 import shutil
@@ -19,13 +19,13 @@ from .evidence import sync_copy
 
 
 def archives_of(log: Path) -> list[KnownArchive]:
-    """The archives of a log, or of a copy of it. Raises `LogCorrupt`, or `OutcomeUnknown` when it cannot be read."""
+    """The archives of a log or a copy. Raises `LogCorrupt`; `BackupFailed` or `OutcomeUnknown` if it cannot be read."""
     with closing(open_log(log)) as conn:
         return Archives(conn).segments()
 
 
 def refuse_missing(copy: Path) -> None:
-    """Raise `InvalidPath` for a backup beside which some of its archives are missing; else as `archives_of`."""
+    """Raise `InvalidPath` if some of a backup's archives are missing beside it. Also raises what `archives_of` does."""
     segments, folder = archives_of(copy), folder_of(copy)
     if missing := [one.name for one in segments if not (folder / one.name).exists()]:
         raise InvalidPath(
@@ -37,10 +37,10 @@ def refuse_missing(copy: Path) -> None:
 
 
 def copy_archives(log: Path, copy: Path) -> list[Path]:
-    """Copy the archives of a log that are not beside a copy of it yet; those that were copied. They are on the disk.
+    """Copy the archives of a log that are not yet beside a copy of it. Returns the new ones, which are on the disk.
 
-    Raises `LogCorrupt` where one is damaged or missing, `LogNotWritable` or `DiskFailed` where one may not be read,
-    `BackupFailed` where one cannot be written.
+    Raises `LogCorrupt` if an archive is damaged or missing, `LogNotWritable` or `DiskFailed` if it cannot be read,
+    `BackupFailed` if it cannot be written.
     """
     segments, added = archives_of(copy), list[Path]()
     folder = folder_of(copy)
@@ -65,7 +65,7 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
 
 
 def remove(added: list[Path], folder: Path) -> None:
-    """Take back what was copied to a folder."""
+    """Delete the files that were copied to a folder, and the folder if it is then empty."""
     for path in added:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # it was never made, or others are in there
@@ -79,7 +79,7 @@ def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
             remedy="If tasks were forgotten just now, repeat it. If not, put the file from a backup in its place.",
         )
     part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)  # somebody may have put a link there, which is not written through
+    part.unlink(missing_ok=True)  # somebody may have put a link there, which must not be written through
     try:
         create_private(part)
         shutil.copyfile(source, part)
@@ -92,7 +92,7 @@ def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
 
 
 def check_archives(copy: Path) -> None:
-    """Whether the archives beside a copy are those that its records name. Raises `LogCorrupt`."""
+    """Raise `LogCorrupt` unless the archives beside a copy are those that its records name."""
     with closing(open_log(copy)) as conn:
         fault = next(archive_faults(conn), None)
     if fault is not None:

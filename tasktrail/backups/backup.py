@@ -1,7 +1,7 @@
-"""A log copied as of one moment into one file, and the copy checked from its first record to its last.
+"""Copies a log, as of one position, into one file, and checks the copy from its first record to its last.
 
-SQLite copies page by page inside one read transaction, so commits go on meanwhile and have no part in the copy. They
-stay in the write-ahead log until the copy is done; that is all the service notices.
+SQLite copies page by page inside one read transaction. So commits go on meanwhile, and are not in the copy. They stay
+in the write-ahead log until the copy is done; the service notices nothing else.
 """
 
 import fcntl
@@ -22,13 +22,11 @@ from ..events.log.address import is_address
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
-from ..events.log.files import refuse_rescued
-from ..events.log.opening import has_no_log
 from ..events.log.schema import TABLES, refuse_masked
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
 from .check import check_copy, head_of, is_log_damage, open_log, silent
-from .evidence import clear_copy, refuse_older_log, sync_copy
+from .evidence import clear_copy, need_log, refuse_older_log, sync_copy
 from .incremental import OtherTables, add_since, bases, refuse_base
 
 _PAGES = 2048
@@ -39,10 +37,11 @@ _THERE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @contextmanager
 def part_file(path: Path) -> Iterator[Path]:
-    """A new file beside `path`, for its owner only. It is removed afterwards unless it was given another name.
+    """Give a new file beside `path`, for its owner only. It is removed afterwards unless it was renamed.
 
-    What a killed process has left under this name, or somebody has put there, is removed first: it is not written to,
-    for a link may lead anywhere, and a file may be open elsewhere. Raises `BackupFailed` when somebody writes to it.
+    A file or link that is already there, left by a killed process or put there by somebody, is removed first. It is not
+    written to: a link may lead anywhere, and a file may be open elsewhere. Raises `BackupFailed` while another process
+    writes to it.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -57,7 +56,7 @@ def part_file(path: Path) -> Iterator[Path]:
             there = part.lstat()
         except OSError as error:
             raise _busy(path) from error
-        if not os.path.samestat(there, os.fstat(held)):  # another took it for left behind before we had locked it
+        if not os.path.samestat(there, os.fstat(held)):  # another process took it for a leftover before it was locked
             raise _busy(path)
         try:
             yield part
@@ -68,11 +67,11 @@ def part_file(path: Path) -> Iterator[Path]:
 
 
 def _made(part: Path) -> int:
-    """Raises `OSError`, and `BlockingIOError` for a file that somebody has locked."""
+    """Make the file. Raises `OSError`, and `BlockingIOError` if another process has locked the one that is there."""
     try:
         return os.open(part, _NEW, 0o600)
     except FileExistsError:
-        with suppress(FileNotFoundError):  # whoever wrote to it has just removed it
+        with suppress(FileNotFoundError):  # its writer has just removed it
             _remove_left(part)
     return os.open(part, _NEW, 0o600)
 
@@ -90,13 +89,13 @@ def _remove_left(part: Path) -> None:
 
 
 def _busy(path: Path) -> BackupFailed:
-    return BackupFailed(f"{path} is being written by somebody else", remedy="Wait until it is done.")
+    return BackupFailed(f"{path} is being written by another process", remedy="Wait until it is done.")
 
 
 def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Head:
-    """Copy the log as of now into an empty file, and return where the copy ends. It is on the disk by then.
+    """Copy the log as it is now into an empty file, bring that to the disk, and return where it ends.
 
-    `progress` gets bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
+    `progress` counts bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
     copy cannot be written.
     """
     with closing(open_log(source)) as log:
@@ -109,7 +108,7 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
             progress((total - remaining) * size, total * size)
 
         try:
-            # Piece by piece: a service whose commit had to wait for all of it to get to the disk would stand still.
+            # Piece by piece: if a commit of the service had to wait for the whole copy, the service would stand still.
             with part.open("rb") as written, closing(sqlite3.connect(part, isolation_level=None)) as copy:
                 copy.execute("PRAGMA synchronous = OFF")
                 copy.execute("PRAGMA journal_mode = OFF")
@@ -129,7 +128,7 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
 
 @contextmanager
 def called(part: Path, name: Path, remedy: str = "") -> Iterator[None]:
-    """Errors inside name the file that the hidden one stands for, and errors about damage say what to do."""
+    """Make errors name the file that the hidden one stands for. Errors about damage get the remedy."""
     try:
         yield
     except TasktrailError as error:
@@ -149,7 +148,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """The last record in it."""
     head: str
-    """The hash of that record, in hex. Kept elsewhere, it shows later that the backup is still this one."""
+    """The hash of that record, in hex. Kept elsewhere, it shows later that the backup is unchanged."""
     size: int
     """Bytes."""
     base: str = ""
@@ -157,15 +156,15 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     records_added: int
     """How many records were copied from the log: those that `base` lacks."""
     bytes_added: int
-    """How much larger it is than `base`."""
+    """How many bytes larger it is than `base`."""
     checked_from: int = 1
-    """The first position that was read back and checked. What is before it stands as it did in `base`."""
+    """The first position that was read back and checked. Everything before it is as it was in `base`."""
     note: str = ""
-    """Why `base` was not what was asked for, or why there is none; empty if all went as asked."""
+    """Why `base` is not the requested one, or is empty; empty if all went as requested."""
     archives: int = 0
     """How many archives belong to it. They are in the folder `archive` beside it; backups there share them."""
     archives_added: int = 0
-    """How many of them were not there yet."""
+    """How many of them are new there."""
 
 
 def back_up(
@@ -181,16 +180,16 @@ def back_up(
     Args:
         data: the data folder.
         destination: a file that does not exist yet; or a folder, in which the file gets a name with time and position.
-        progress: is told how far it is, in bytes; the first half is the copy, the second its check.
-        base: an earlier backup, of which a copy is made that gets only what is new in the log; or a folder, of which
-            the newest backup is taken that fits. If there is none, or the log has other tables since, the whole log is
-            copied, and `note` says why.
+        progress: counts bytes; the first half is the copy, the second its check.
+        base: an earlier backup, which is copied and gets only what is new in the log; or a folder, whose newest backup
+            that fits is taken. If none fits, or the log's tables have changed since, the whole log is copied, and
+            `note` says why.
         check: read all of the file back, also what came from `base`.
 
     Raises:
         InvalidPath: there is no log, no `base`, or the destination exists already or cannot be written to.
-        BaseUnfit: `base` is a file, and the log does not go on from where it ends; or it is damaged.
-        LogCorrupt: the log is damaged. A backup of it would be no backup, so there is none.
+        BaseUnfit: `base` is a file, and is damaged, or the log does not go on from where it ends.
+        LogCorrupt: the log is damaged, so no backup is made.
         HistoryMissing: views, snapshots or the mark beside the log have seen records that it lacks.
         BackupFailed: it could not be written, or another backup with archives is being written to this folder; then
             nothing is left of it.
@@ -205,18 +204,15 @@ def back_up(
             remedy="Back up the database with PostgreSQL's own means (pg_basebackup, pg_dump), or copy the log into a "
             "file with `tasktrail migrate`. Keep the data folder's keys.db and master key, too.",
         )
-    if paths.log.exists():
-        refuse_older_log(paths)  # a backup every night would replace the good ones
-    if has_no_log(paths.log):
-        refuse_rescued(paths.log)
-        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
+    need_log(paths)
+    refuse_older_log(paths)  # else nightly backups of it would replace the good ones
     target, named = _target(wanted)
     with part_file(target) as part, called(part, target), ExitStack() as held:
         taken = _copy(paths.log, part, earlier, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size
         after = 0 if check else taken.before.position
         archives = archives_of(part)
-        if archives:  # one at a time: another backup could find there what this one takes away when it fails
+        if archives:  # one backup at a time: another could rely on archives that this one removes when it fails
             held.enter_context(part_file(folder_of(part)))
         added = copy_archives(paths.log, part)
         try:
@@ -276,7 +272,7 @@ def _copy(log: Path, part: Path, base: Path | None, progress: ReportProgress) ->
 
 
 def _fitting(log: Path, base: Path) -> tuple[Path | None, str]:
-    """The backup to begin with, if there is one; and why it is not the first choice."""
+    """Return the backup to begin with, if one fits, and why it is not the first choice."""
     note = ""
     for earlier in bases(base):
         try:
@@ -291,7 +287,7 @@ def _fitting(log: Path, base: Path) -> tuple[Path | None, str]:
 
 
 def _target(destination: Path) -> tuple[Path, bool]:
-    """The file to make, and whether its name is final."""
+    """Return the file to make, and whether its name is final."""
     named = not destination.is_dir()
     target = destination if named else destination / "tasktrail-backup"
     if named and (target.exists() or target.is_symlink()):
@@ -317,7 +313,7 @@ def _give_name(part: Path, target: Path) -> None:
 
 
 def log_end(path: Path) -> tuple[int, bytes]:
-    """Where a log ends that may be damaged; (0, b"") if it cannot be read."""
+    """Return where a log, perhaps a damaged one, ends; (0, b"") if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as log:
             refuse_masked(log, TABLES)

@@ -1,6 +1,6 @@
-"""A copy of a log read back: its tables and indexes, and the hash of every record.
+"""Checks a copy of a log by reading it back: its tables and indexes, and the hash of every record.
 
-A large one is read by several processes. Each of them starts this module, so it imports little.
+Several processes read a large copy. Each of them starts this module, so it imports little.
 """
 
 import os
@@ -27,13 +27,13 @@ from ..events.ranges import NumberRange, is_within, spans_of
 from ..events.recorded import STUB
 
 _SHARE = 100_000
-"""How many records one process checks at least."""
+"""The fewest records that one process checks."""
 _MOST_PROCESSES = 4
 _PAGE = 250
 """Records that are checked at once: a checkpoint may be large, and they are all in memory."""
 _PAGES_BETWEEN_REPORTS = 20
 _MAPPED = 1 << 31
-"""Bytes; what is behind them is read."""
+"""Bytes of the file that are mapped; the rest is read."""
 # ruff: noqa: S608 - our own names
 _STRETCH = "FROM events WHERE position > ? AND position <= ? ORDER BY position"
 _ROWS = f"SELECT {COVERED}, hash {_STRETCH}"
@@ -42,13 +42,13 @@ _VALUES = f"SELECT {', '.join(COLUMNS)} FROM events WHERE position = ?"
 
 
 def silent(_reached: int, _goal: int) -> None:
-    """No progress is reported."""
+    """Report no progress."""
 
 
 def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
-    """Open a log to read it. Raises `LogCorrupt` when it is none, `BackupFailed` when it cannot be read.
+    """Open a log to read it. Raises `LogCorrupt` if the file is no log, `BackupFailed` if it cannot be read.
 
-    `mapped`: as memory, which takes less time. If the disk then fails, the process is killed.
+    `mapped`: map the file into memory, which is faster. If the disk then fails, the process is killed.
     """
     log = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     if mapped:
@@ -66,14 +66,14 @@ def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
 
 
 def unreadable_log(path: Path, error: sqlite3.Error) -> LogCorrupt | BackupFailed:
-    """What an error while a log is read says about the log."""
+    """Return the error to raise when SQLite cannot read a log: damage, or another obstacle."""
     if is_log_damage(error):
         return LogCorrupt(f"{path} {_what_it_is(path, error)}")
     return BackupFailed(f"{path} cannot be read: {error}")
 
 
 def _what_it_is(path: Path, error: sqlite3.Error) -> str:
-    """In words, why no log can be read from a file."""
+    """Say why no log can be read from a file."""
     if not path.stat().st_size:
         return "is empty"
     if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":  # a sound database, without our tables
@@ -91,7 +91,7 @@ def is_log_damage(error: sqlite3.Error) -> bool:
 
 
 def check_file(path: Path, *, mapped: bool = False) -> None:
-    """Whether SQLite finds its tables and indexes whole. Raises `LogCorrupt`."""
+    """Raise `LogCorrupt` unless SQLite finds the tables and indexes of the file whole."""
     with closing(open_log(path, mapped=mapped)) as log:
         try:
             wrong = log.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -104,9 +104,9 @@ def check_file(path: Path, *, mapped: bool = False) -> None:
 def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, after: int = 0) -> None:
     """Read a copy back: the hash of every record up to `head`, and its tables and indexes.
 
-    `after`: only the records behind that position. Large copies are checked by several processes, as each record's
-    hash needs only the one before it. `progress` gets records. Raises `LogCorrupt`, or `BackupFailed` when one of the
-    processes was killed.
+    `after`: check only the records after this position, and neither tables nor indexes. Several processes can check a
+    large copy, as each record's hash needs only the one before it. `progress` counts records. Raises `LogCorrupt`, or
+    `BackupFailed` when one of the processes was killed.
     """
     with closing(open_log(path)) as copy:
         try:
@@ -134,7 +134,7 @@ def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, aft
         check_chain(path, after, edges[1], lambda reached: progress((reached - after) * number, due))
         for other in others:
             _said, complaint = other.communicate()
-            if other.returncode < 0:  # by the disk, which failed under a mapped file, or for want of memory
+            if other.returncode < 0:  # killed because the disk failed under the mapped file, or memory ran out
                 raise BackupFailed(f"{path} could not be read back: {Signals(-other.returncode).name} ended a process")
             if other.returncode:
                 raise LogCorrupt(complaint.strip().rpartition("\n")[2] or f"{path} could not be checked")
@@ -145,7 +145,7 @@ def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, aft
 
 
 def head_of(log: sqlite3.Connection, path: Path) -> Head:
-    """Where the log in `path` ends. Raises `LogCorrupt`, or `BackupFailed` when it cannot be read."""
+    """Return where the log in `path` ends. Raises `LogCorrupt`, or `BackupFailed` when it cannot be read."""
     try:
         row = log.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()
     except sqlite3.Error as error:
@@ -156,7 +156,7 @@ def head_of(log: sqlite3.Connection, path: Path) -> Head:
 def check_chain(
     path: Path, after: int, last: int, progress: Callable[[int], None] | None = None, *, mapped: bool = False
 ) -> None:
-    """Check the hash of each record behind `after`, up to `last`. Raises `LogCorrupt` for the first that is wrong."""
+    """Check the hash of each record after `after`, up to `last`. Raises `LogCorrupt` for the first wrong one."""
     with closing(open_log(path, mapped=mapped)) as copy:
         try:
             dropped = sorted(span for drop in read_drops(copy) for span in spans_of(drop.event.positions))
@@ -180,7 +180,7 @@ def check_chain(
 
 
 def _all_fit(before: bytes, rows: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the stored hashes are those of the texts that the quick way gives. False says nothing yet."""
+    """Whether the stored hashes are those of the texts that SQLite builds. That is quick, but False proves nothing."""
     texts, stored = zip(*rows, strict=True)
     try:
         return [sha256(text).digest() for text in map(add, (before, *stored), texts)] == [*stored]
@@ -191,7 +191,7 @@ def _all_fit(before: bytes, rows: list[tuple[bytes, bytes]]) -> bool:
 def _check_one_by_one(
     copy: sqlite3.Connection, path: Path, after: int, last: int, before: bytes, dropped: Sequence[NumberRange]
 ) -> None:
-    """The same, record by record: the quick way does not take each, or there is something to find."""
+    """Check record by record what the quick way has not accepted: it does not fit every record, or there is damage."""
     position = after
     try:
         for found, text, stored in copy.execute(_ROWS_WITH_POSITION, (after, last)):
@@ -200,9 +200,9 @@ def _check_one_by_one(
                 raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
             before = stored
     except sqlite3.Error as error:
-        raise LogCorrupt(f"{path} cannot be read behind position {position}: {error}") from error
+        raise LogCorrupt(f"{path} cannot be read after position {position}: {error}") from error
     if position != last:
-        raise LogCorrupt(f"{path} has nothing behind position {position}, but should reach {last}")
+        raise LogCorrupt(f"{path} has nothing after position {position}, but should reach {last}")
 
 
 def _fits(
@@ -210,7 +210,8 @@ def _fits(
 ) -> bool:
     """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values.
 
-    Of a stub that a later record explains, the hash cannot be computed: the record behind it shows whether it fits.
+    The hash of a stub cannot be computed. A stub fits if a later record says that it was dropped; whether its stored
+    hash is right shows in the next record.
     """
     if quick == stored:
         return True

@@ -1,7 +1,7 @@
-"""What a data folder still knows of records that its log lacks: an older log was put in place, or its end was lost.
+"""Evidence in a data folder of records that its log lacks: an older log was put in place, or its end was lost.
 
-Views and snapshots are folds of the log and never ahead of it, whatever is killed or loses power: the log is on the
-disk before anybody folds it. So a log that lacks what they have seen is not the one they were made from.
+Views and snapshots are folds of the log and never ahead of it, even after a kill or a power cut: a record is on the
+disk before it is folded. So a log that lacks what they have seen is not the one they were made from.
 """
 
 import os
@@ -14,11 +14,11 @@ import msgspec
 
 from ..actors.base import logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
-from ..events.errors import BackupFailed, HistoryMissing, LogUnreachable, TasktrailError
-from ..events.log.files import create_private, mark_of, read_mark, rescued_logs
+from ..events.errors import BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
+from ..events.log.files import create_private, mark_of, read_mark, refuse_rescued, rescued_logs
 from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
-from ..events.log.opening import is_begun, read_log
+from ..events.log.opening import has_no_log, is_begun, read_log
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
@@ -50,10 +50,10 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def what_is_missing(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None] | None:
-    """The latest record that the log should have and lacks; where the log ends; and when its last record was made.
+    """Return the latest record that the log should have but lacks, where the log ends, and when that end was recorded.
 
-    None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened. Raises
-    `LogUnreachable`: what a server that does not answer lacks is not known.
+    Returns None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened.
+    Raises `LogUnreachable` if the server does not answer, since it is then not known what the log lacks.
     """
     known = [one for one in _known(paths) if one.position]
     if not known:
@@ -99,15 +99,29 @@ def _holds(log: LogReader, known: KnownRecord) -> bool:
     return record is not None and record.position == known.position and record.hash.hex() == known.hash
 
 
+def need_log(paths: DataPaths) -> None:
+    """Raise an error if the folder has no log.
+
+    Raises:
+        LogGone: a service has saved the log when it was deleted.
+        HistoryMissing: other files know of its records.
+        InvalidPath: there never was a log, as far as is known.
+    """
+    if has_no_log(paths.log):
+        refuse_rescued(paths.log)
+        refuse_older_log(paths)
+        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+
+
 def refuse_older_log(paths: DataPaths) -> None:
-    """Raises `HistoryMissing` if views or snapshots know of records that the log lacks."""
+    """Raise `HistoryMissing` if views or snapshots know of records that the log lacks."""
     found = what_is_missing(paths)
     if found is not None:
         raise _missing(paths, *found)
 
 
 def with_missing(found: Verification, paths: DataPaths) -> Verification:
-    """The result of a check of the log, with a finding for records that other files know and the log lacks."""
+    """Add a finding to the result of a check of the log, if other files know of records that the log lacks."""
     missing = what_is_missing(paths)
     if missing is None:
         return found
@@ -121,10 +135,10 @@ def with_missing(found: Verification, paths: DataPaths) -> Verification:
 
 
 def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance | None:
-    """The loss that a start has to record, if there is one. Raises `HistoryMissing` if nobody has accepted it.
+    """Return the loss that a start has to record, if there is one. Raises `HistoryMissing` if it is not accepted.
 
-    A loss that a restore has noted is accepted; so is one that the log has a record of already, because a start was
-    cut short after that.
+    A loss that a restore has noted is accepted. So is a loss that the log records already, because a start was cut
+    short after that.
     """
     noted = _note(paths)
     if noted is not None and (noted.loss is None or _is_recorded(paths, noted.loss)):
@@ -160,7 +174,7 @@ def _missing(paths: DataPaths, known: KnownRecord, head: int, since: datetime | 
 
 
 def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
-    """Whether the log has a record of the loss, or no loss at all because the restore that noted it failed."""
+    """Whether the log records the loss, or has lost nothing because the restore that noted the loss failed."""
     if not is_begun(paths.log):
         return False
     with closing(read_log(paths.log)) as log:
@@ -219,7 +233,7 @@ def _note_path(paths: DataPaths) -> Path:
 
 
 def clear_copy(path: Path) -> None:
-    """Clear what SQLite leaves of rows in the free room of pages: some may be of what was forgotten since.
+    """Clear the remains of rows that SQLite leaves in the free room of pages: they may be of forgotten tasks.
 
     Raises `BackupFailed`.
     """

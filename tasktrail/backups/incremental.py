@@ -1,8 +1,8 @@
-"""A backup made from an earlier one: a copy of that file, and what the log has had since.
+"""Makes a backup from an earlier one: a copy of that file, plus what is new in the log.
 
-The log only grows, so an earlier backup holds its beginning. What was forgotten or archived since is gone from the copy
-as it is from the log. A backup of this kind is like any other: it needs no other file, and is restored alike. What was
-in the earlier one is not read again.
+The log only grows, so an earlier backup holds its beginning. What was forgotten or archived since is removed from the
+copy, too. A backup of this kind is like any other: it needs no other file, and is restored in the same way. The part
+from the earlier backup is not read again.
 """
 
 import fcntl
@@ -28,11 +28,11 @@ from .check import is_log_damage, open_log, silent, unreadable_log
 from .evidence import clear_copy, sync_copy
 
 _NAME = re.compile(r"tasktrail-(\d{8}T\d{6}Z)-(\d+)\.db")
-"""As a backup is named in a folder."""
+"""The name of a backup in a folder."""
 _STEP = 50_000
 """Records that one statement copies."""
 _CACHE = 64 * 1024
-"""KiB. Answers stand in the order of their command ids, which may come in any."""
+"""KiB. Answers are stored in the order of their command ids, but come in any order."""
 _PIECE = 1 << 23
 """Bytes that are copied at once."""
 _CLONE = getattr(fcntl, "FICLONE", 0x40049409)
@@ -67,11 +67,11 @@ _ARCHIVED_ANSWERS = """
 
 
 class OtherTables(BaseUnfit):
-    """The log has had other tables since: what a new version of tasktrail changes is not only what is new."""
+    """The log's tables have changed since: a new version of tasktrail may also have changed older rows."""
 
 
 def bases(base: Path) -> Iterator[Path]:
-    """The file itself, or the backups in the folder, the newest first. Raises `InvalidPath` if it is neither."""
+    """Yield the file itself, or the backups in the folder, the newest first. Raises `InvalidPath` if it is neither."""
     if base.is_dir():
         named = [(match, path) for path in base.iterdir() if (match := _NAME.fullmatch(path.name))]
         named.sort(key=lambda one: (one[0][1], int(one[0][2])), reverse=True)
@@ -83,7 +83,7 @@ def bases(base: Path) -> Iterator[Path]:
 
 
 def refuse_base(log: Path, base: Path) -> None:
-    """Raises `BaseUnfit` unless the log goes on from where an earlier backup ends. Reads little of either."""
+    """Raise `BaseUnfit` unless the log goes on from where an earlier backup ends. Reads little of either."""
     try:
         if base.samefile(log):
             raise BaseUnfit(f"{base} is the log itself")
@@ -95,11 +95,11 @@ def refuse_base(log: Path, base: Path) -> None:
 
 
 def add_since(log: Path, base: Path, part: Path, progress: ReportProgress = silent) -> tuple[Head, Head]:
-    """Make an empty file a copy of `base` with what the log has had since, as of one moment.
+    """Fill an empty file with a copy of `base` and what is new in the log, as of one position.
 
-    Returns where `base` ends and where the new file does; that is on the disk by then. `progress` gets bytes. Raises
-    `BaseUnfit` as `refuse_base` does, or if `base` turns out to be damaged; `LogCorrupt` if the log is;
-    `BackupFailed` if the file cannot be written.
+    Returns where `base` ends and where the new file does, which is on the disk by then. `progress` counts bytes. Raises
+    `BaseUnfit` as `refuse_base` does, or if `base` turns out to be damaged; `LogCorrupt` if the log is; `BackupFailed`
+    if the file cannot be written.
     """
     try:
         _copy_file(base, part, progress)
@@ -115,7 +115,7 @@ def add_since(log: Path, base: Path, part: Path, progress: ReportProgress = sile
 
 
 def _refuse_file(base: Path) -> None:
-    """Raises `BaseUnfit` if size and header are not as a backup was written, `OSError` if it cannot be read."""
+    """Raise `BaseUnfit` if size and header are not those of a finished backup, `OSError` if it cannot be read."""
     if any(os.path.lexists(f"{base}{end}") for end in ("-wal", "-journal")):
         raise BaseUnfit(f"{base} is in use: there is a file beside it with what is still to be written to it")
     size = base.stat().st_size
@@ -155,26 +155,26 @@ def _copy_piece(source: int, target: int) -> int:
 
 
 class _Drop(NamedTuple):
-    """A record of the log that has dropped others, and the positions of these."""
+    """A record that says which records were dropped, and their positions."""
 
     position: int
     spans: list[NumberRange]
 
 
 class _Pair:
-    """A log, which is read, and an earlier backup, or a copy of it to be written to, on one connection.
+    """A log to read, and an earlier backup (or a copy of it, to write to), on one connection.
 
-    An error that says that a file is damaged says which.
+    An error about damage says which of the files is damaged.
     """
 
     def __init__(self, log: Path, base: Path, part: Path | None = None) -> None:
         self._log = log
         self._base = base
         self._archives = False
-        """Whether they are of a version that has archives."""
+        """Whether both have the tables of archives."""
         self._until = 0
         """How far the log is archived."""
-        self._source = open_log(log)  # if it is none, that is told first
+        self._source = open_log(log)  # first, so that the error is about the log if that is none
         address = f"{(part or base).absolute().as_uri()}?mode={'rw' if part else 'ro'}"
         try:
             self._conn = sqlite3.connect(address, uri=True, isolation_level=None)
@@ -218,7 +218,7 @@ class _Pair:
         return BaseUnfit(found.message) if isinstance(found, LogCorrupt) else found
 
     def compare(self) -> tuple[Head, Head]:
-        """Where the backup ends and where the log does. Raises `BaseUnfit` if the log does not go on from there."""
+        """Return where the backup and the log end. Raises `BaseUnfit` if the log does not go on from the backup."""
         here, there = ({*rows} for rows in self._both(f"{_TABLES} UNION ALL SELECT *, '', '' FROM ({_MIGRATIONS})"))
         if here != there:
             raise OtherTables(f"{self._base} has the tables of another version than {self._log}")
@@ -243,13 +243,13 @@ class _Pair:
         return before, head
 
     def _both(self, statement: str, *values: object) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        """The same question to the backup and to the log."""
+        """Ask the backup and the log the same question."""
         return self._of_base(statement.format(log="main."), *values), self._of_log(
             statement.format(log="log."), *values
         )
 
     def _agree(self, position: int) -> bool:
-        """Whether both have the same record there. Then all records before it are the same."""
+        """Whether both have the same record at a position. If so, all records before it are the same, too."""
         here, there = self._both(_HASH, position)
         return (here or self._archived_hash(self._base, position)) == (
             there or self._archived_hash(self._log, position)
@@ -266,7 +266,7 @@ class _Pair:
         return [] if row is None else [(row[-1],)]
 
     def _shared(self, until: int) -> int:
-        """The last position up to which both have the same records; at `until` they differ."""
+        """Return the last position up to which both have the same records; at `until` they differ."""
         same = 0
         while until - same > 1:
             middle = (same + until) // 2
@@ -274,7 +274,7 @@ class _Pair:
         return same
 
     def add(self, before: Head, head: Head) -> bool:
-        """Copy what the log has had since `before`, and take out what it has no more; whether anything was dropped."""
+        """Add what is new in the log since `before`, and remove what it no longer has; whether anything was dropped."""
         try:
             drops = self._drops(before.position)
             self._forget_answers(drops)
@@ -282,7 +282,7 @@ class _Pair:
                 self._conn.execute(_ARCHIVED_ANSWERS, (before.position, self._until))
             reached = max(before.position, self._until)
             for drop in drops:
-                if drop.position > self._until:  # else all that it has dropped is archived
+                if drop.position > self._until:  # else all that it dropped is in archives
                     self._add_records(reached, drop.position)
                     self._put_stubs(drop, before.position)
                     reached = drop.position
@@ -308,7 +308,7 @@ class _Pair:
             self._conn.execute(f"INSERT INTO main.answers {_ANSWERS.format(log='log.')}", stretch)
 
     def _drops(self, after: int) -> list[_Drop]:
-        """The records behind a position that have dropped others, in order."""
+        """Return the drops after a position, in order."""
         archived = Archives(self._source).of_kind(DROPPING, after) if self._until > after else ()
         found = chain(
             ((row[0], row[13]) for row in archived if row[0] <= self._until),
@@ -317,7 +317,7 @@ class _Pair:
         return [_Drop(position, spans_dropped(position, data)) for position, data in found]
 
     def _forget_answers(self, drops: Sequence[_Drop]) -> None:
-        """Remove the answers to what was dropped: the ids of those commands may have been given again since."""
+        """Remove the answers to commands of dropped records: their ids may have been given again since."""
         spans = sorted(span for drop in drops for span in drop.spans)
         if spans:
             gone = [
@@ -326,7 +326,7 @@ class _Pair:
             self._conn.executemany(_FORGET_ANSWER, gone)
 
     def _put_stubs(self, drop: _Drop, last: int) -> None:
-        """Put stubs in the place of what a drop has dropped, up to a position; it is the last record of the copy."""
+        """Put stubs in place of dropped records, up to a position. The drop has to be the last record of the copy."""
         for span in drop.spans:
             those = max(span.first, self._until + 1), min(span.last, last)
             if those[0] > those[1]:
@@ -341,11 +341,11 @@ class _Pair:
                     f"{self._base} is damaged: at position {those[0]}, or behind it, are not the records that "
                     f"{self._log} has dropped"
                 )
-            self._conn.execute(_TAKE_OUT, those)  # the schema lets it, behind a record that says so
+            self._conn.execute(_TAKE_OUT, those)  # the schema allows it right after a record that says so
             self._conn.execute(_PUT_IN, those)
 
     def _refuse_log(self, before: Head, head: Head) -> None:
-        """Raises `LogCorrupt` if it is the log that cannot be read."""
+        """Raise `LogCorrupt` if it is the log that cannot be read."""
         stretch = {"after": before.position, "last": head.position}
         with closing(open_log(self._log)) as log:
             try:
@@ -356,6 +356,6 @@ class _Pair:
                 raise unreadable_log(self._log, error) from error
 
     def close(self) -> None:
-        """Let go of both files."""
+        """Close both files."""
         self._conn.close()
         self._source.close()

@@ -1,7 +1,7 @@
 """Moves the log of a data folder from its file into a database of PostgreSQL, and back: same positions, same hashes.
 
-The target gets all of it in one commit, or under its name only when it is whole. So a move that was killed is begun
-again, or finished where only the names were left to change.
+A database gets all of it in one commit; a file gets its name only when it is whole. So after a kill the move is begun
+again, or finished if only names were left to change.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class Migrated(msgspec.Struct, frozen=True, kw_only=True):
 def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress) -> Migrated:
     """Move the log. One of the two is a data folder, the other the address of a database.
 
-    The data folder then says where its log is, and keeps all else. What was moved stays: a file under another name.
+    The data folder then says where its log is, and keeps all else. The old log stays, a file under another name.
 
     Raises:
         InvalidPath: these two are not a folder and an address, or there is no log to move.
@@ -89,7 +89,7 @@ def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> 
         head = log.head()
         if _end_of(place, address) != head:
             _refuse_unsound(log, file, progress)
-            mark_of(place).unlink(missing_ok=True)  # of an earlier time there, from which records may be lost
+            mark_of(place).unlink(missing_ok=True)  # it may be of an earlier log there, whose records are gone
             fill(database, _checked(log, head, progress), _answers(log), log.epochs(), now)
     write_address(place, address)
     kept = _set_aside(file, now)
@@ -119,7 +119,7 @@ def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migr
                 with closing(read_log(part)) as copy:
                     _refuse_unsound(copy, part, lambda _reached, _goal: None)
                 mark_of(file).unlink(missing_ok=True)
-                _set_parts_aside(file, _aside(file, "left", now))  # by a move that was killed: of another time
+                _set_parts_aside(file, _aside(file, "left", now))  # left by a killed move, and of another time
                 part.replace(file)
             sync(paths.data)
         else:
@@ -140,7 +140,7 @@ def _end_of(place: Path, address: str) -> Head:
 
 
 def _refuse_unsound(log: LogReader, where: Path, progress: ReportProgress) -> None:
-    """Raises `LogCorrupt` and `LogTooNew`."""
+    """Raise `LogCorrupt` or `LogTooNew` if the log has a fault."""
     head = log.head().position
     progress(0, 2 * head)
     for fault in log.faults():
@@ -149,7 +149,7 @@ def _refuse_unsound(log: LogReader, where: Path, progress: ReportProgress) -> No
 
 
 def _checked(log: LogReader, head: Head, progress: ReportProgress) -> Iterator[tuple[Any, ...]]:
-    """The rows as they are stored, held against the chain once more on their way."""
+    """Yield the rows as they are stored, and check the hash chain once more on the way."""
     previous = GENESIS
     for row in log.rows(0, head.position):
         if row[3] != STUB and link_row(previous, row[:14]) != row[14]:
@@ -166,7 +166,7 @@ def _answers(log: LogReader) -> Iterator[tuple[str, bytes, int, int]]:
 
 
 def _set_aside(path: Path, now: datetime) -> Path:
-    """Give what was moved another name, with its write-ahead log, so that nothing opens it by mistake."""
+    """Rename the log that was moved, with its write-ahead log, so that nothing opens it by mistake."""
     if not path.exists():
         return path
     aside = _aside(path, "moved", now)

@@ -1,4 +1,4 @@
-"""Puts a backup in place. It is checked completely beside that place first, and nothing that was there is deleted."""
+"""Puts a backup in place. A copy is checked completely before it takes the place, and no old file is deleted."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ _OTHER_BACKUP = "Use another backup. Nothing was changed."
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """What was put in place, or would be."""
+    """The log that was put in place, or would be."""
 
     data: str
     position: int
@@ -42,7 +42,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     """Bytes."""
     replaced_position: int
-    """Where the log ended that was there before; 0 if there was none or it cannot be read."""
+    """Where the old log ended; 0 if there was none or it cannot be read."""
     kept: str
     """The folder to which the old files were moved; empty if there were none."""
 
@@ -61,14 +61,14 @@ def restore(
     """Put a backup in place as the log of a data folder that no service works on.
 
     Args:
-        source: a file that `back_up` made, or another data folder, of which the log is taken.
+        source: a file that `back_up` made, or another data folder, whose log is taken.
         data: the data folder; it is made when missing.
-        force: put a log that is there aside. Without it such a folder is refused.
+        force: put an existing log aside. Without it a folder with a log is refused.
         only_check: check the backup as thoroughly, and change nothing.
         temp_dir: where temp files of tasks are, if not in the data folder.
-        actor: who restores, and
-        reason: why; the next start records both when the log that is replaced had records that the backup lacks.
-        progress: is told how far it is; the first half is the copy, the second its check.
+        actor: who restores.
+        reason: why. The next start records both if the replaced log had records that the backup lacks.
+        progress: counts bytes; the first half is the copy, the second its check.
 
     Raises:
         InvalidPath: there is no backup at `source`, or its archives are not beside it.
@@ -193,7 +193,7 @@ def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its
 def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
     """Move files that do not belong to the restored log to a folder of their own. Returns its name, or nothing.
 
-    A process killed in the middle leaves the old log in its place and whole; then this is done again.
+    After a kill in the middle the old log is still in its place and whole; the next try does all of this again.
     """
     moves = [path for path in _of_another_log(paths) if path.exists()]
     rescued = rescued_logs(paths.log)
@@ -215,7 +215,7 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
     for log in rescued:
         _link(log, aside / log.name)
     _put_archives_aside(paths, aside, added)
-    # Together with the restored log it would make a third one, which never existed.
+    # The old write-ahead log together with the restored log would make a third log, which never existed.
     _wal(paths.log).unlink(missing_ok=True)
     Path(f"{paths.log}-shm").unlink(missing_ok=True)
     sync_copy(aside)
@@ -223,7 +223,7 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
 
 
 def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Path]) -> None:
-    """The old log needs its archives, too. The next start removes those that the restored log does not have."""
+    """Keep the old log's archives with it. The next start removes those that the restored log does not have."""
     if not paths.archive.is_dir():
         return
     for path in paths.archive.iterdir():

@@ -1,4 +1,7 @@
-"""The files of a batch: of those that were named, of folders, and of patterns. No link to a folder is followed."""
+"""Finds the files of a batch: named files, those in folders, and those that match patterns.
+
+Links to folders are not followed.
+"""
 
 import os
 import re
@@ -16,34 +19,34 @@ _PATTERN = frozenset("*?[")
 _ANY_DEPTH = "**"
 _OF_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", "@eadir"))
 _OF_EDITORS = "~$"
-"""How Office calls a file that says who edits another."""
+"""The beginning of a name that Office gives to a file that says who is editing another one."""
 _DEEP = 2
-"""`**` in one pattern: with more of them each folder would be looked at very often."""
+"""The most `**` in one pattern: with more of them each folder would be looked at very often."""
 _LONGEST_PART = 255
-"""Bytes between two slashes of a pattern: no file has a longer name."""
+"""The most bytes between two slashes of a pattern: no file has a longer name."""
 _WILDCARDS = 20
-"""`*`, `?` and `[` between two slashes of a pattern."""
+"""The most `*`, `?` and `[` between two slashes of a pattern."""
 _PATTERNS = 100
-"""Patterns in one search. Files and folders that are there under the very name are none."""
+"""The most patterns in one search. The exact name of a file or folder is not a pattern, whatever characters it has."""
 MOST_LOOKED_AT = 1_000_000
-"""Files and folders that are looked at in one search."""
+"""The most files and folders that are looked at in one search."""
 
 
 _LOOK_EVERY = 256
-"""Entries of one folder between two looks at whether to go on."""
+"""Entries of one folder between two checks whether to go on."""
 
 
 class HungUp(Exception):
-    """Nobody waits for the answer any more."""
+    """The caller no longer waits for the answer."""
 
 
 class Patience:
-    """How long somebody waits for the plan of a batch.
+    """How long a caller waits for the plan of a batch.
 
     Args:
         within: seconds that the search for its files may take; None: as many as it needs.
-        hung_up: whether nobody waits any more.
-        clock: gives the seconds since some moment.
+        hung_up: returns whether the caller has gone.
+        clock: a monotonic clock.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Patience:
         self._clock = clock
 
     def begin(self) -> Callable[[], bool]:
-        """Begin to search now. Returns a `stopped` for it, which never says so: it raises `TooCostly` or `HungUp`."""
+        """Begin to search now. Returns the search's `stopped`: it is false, or raises `TooCostly` or `HungUp`."""
         until = None if self._within is None else self._clock() + self._within
 
         def stopped() -> bool:
@@ -74,7 +77,7 @@ class Patience:
         return stopped
 
     def look(self) -> None:
-        """Raises `HungUp` when nobody waits any more."""
+        """Raise `HungUp` if the caller has gone."""
         if self._hung_up():
             raise HungUp
 
@@ -84,7 +87,7 @@ class FoundFile(msgspec.Struct, frozen=True):
 
     path: str
     folder: str = ""
-    """Where it stands below the folder or pattern that it was found by."""
+    """Its folder, relative to the folder or pattern by which it was found."""
     error: TasktrailError | None = None
 
 
@@ -92,11 +95,11 @@ class Search:
     """One search for files.
 
     Args:
-        check: raises the refusal of a path that may not be looked at.
-        avoid: folders that hold outputs or originals; inside a folder that was named nothing in them is found.
+        check: raises an error for a path that may not be looked at.
+        avoid: folders of outputs or originals; if they lie in a named folder, nothing in them is found.
         protected: real paths of folders that no task may use.
         most: more files than this are refused.
-        stopped: whether nobody wants to know any more; then what was found so far is all. It may raise.
+        stopped: returns whether to end the search with the files found so far. It may raise.
     """
 
     def __init__(
@@ -117,9 +120,9 @@ class Search:
         self._patterns = 0
 
     def find(self, inputs: Sequence[str]) -> list[FoundFile]:
-        """All files, each once, in the order of the inputs and of names.
+        """Return all files, each once, in the order of the inputs and of names.
 
-        What is hidden, and what systems keep for themselves, is found only if it is named.
+        Hidden files, and files that systems keep for themselves, are found only if they are named.
 
         Raises:
             InvalidValue: there are more files than one batch may have, or than can be looked at; or there are too many
@@ -155,7 +158,7 @@ class Search:
             yield self._file(text, "", is_link=False)
 
     def _file(self, path: str, inside: str, *, is_link: bool) -> FoundFile:
-        """A file. A link may lead to where nobody may look, and a name may be one that no answer can hold."""
+        """Return the file, or its error: a link may lead to a forbidden place, and an answer can hold only UTF-8."""
         if is_link:
             try:
                 self._check(path)
@@ -202,10 +205,10 @@ class Search:
             )
 
     def _walk(self, top: str, parts: tuple[str, ...]) -> Iterator[FoundFile]:
-        """The files below `top` whose path fits the parts, of which `**` fits any number of folders."""
+        """Yield the files below `top` whose path fits the parts. The part `**` fits any number of folders."""
         inside_top = f"{os.path.realpath(top).rstrip('/')}/"
         avoid = {folder for folder in self._avoid if folder.startswith(inside_top)}
-        # Not by `fnmatch`, which keeps what it compiles: patterns of strangers would stay for the life of the process.
+        # Not by `fnmatch`: it caches what it compiles, so strangers' patterns would stay as long as the process runs.
         fits = {part: re.compile(translate(part)).match for part in parts if part != _ANY_DEPTH}
         waiting: list[tuple[str, str, tuple[str, ...]]] = [(top, "", parts)]
         while waiting and not self._stopped():
@@ -219,7 +222,7 @@ class Search:
                 with os.scandir(folder) as entries:
                     listed = sorted(entries, key=lambda entry: entry.name)
             except OSError as error:
-                if first != _ANY_DEPTH:  # it is looked at once more, by what follows
+                if first != _ANY_DEPTH:  # else the part after `**` looks at the folder once more
                     yield FoundFile(folder, error=_unreadable(folder, error))
                 continue
             self._left -= len(listed)
@@ -248,10 +251,10 @@ class Search:
 
 
 def _refuse_long(pattern: str) -> None:
-    """Raises `InvalidValue` for a pattern that would take long to compile, or to compare with each name."""
+    """Raise `InvalidValue` for a pattern that would take long to compile, or to compare with each name."""
     for part in pattern.split("/"):
         if len(os.fsencode(part)) > _LONGEST_PART:
-            said = f"has more than {_LONGEST_PART} bytes between two slashes, as no name of a file has"
+            said = f"has more than {_LONGEST_PART} bytes between two slashes; no file name is that long"
         elif sum(map(part.count, _PATTERN)) > _WILDCARDS:
             said = f"has more than {_WILDCARDS} of * ? [ between two slashes"
         else:
@@ -269,7 +272,7 @@ def _is_of_a_system(name: str) -> bool:
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """A link that leads to where nobody may look is a file, which then cannot be read."""
+    """Whether the entry is a folder or a link to one. A link to a closed place counts as an unreadable file."""
     try:
         return entry.is_dir()
     except OSError:
@@ -277,14 +280,14 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def top_of(pattern: str) -> str:
-    """The folder that a pattern begins in. One that is there under the very name is meant, whatever is in the name."""
+    """Return the folder in which a pattern begins. A folder with this very name is meant even if it has wildcards."""
     while not (_PATTERN.isdisjoint(pattern) or os.path.isdir(pattern)):  # noqa: PTH112 - it is a text
         pattern = os.path.dirname(pattern)  # noqa: PTH120 - it is a text
     return pattern
 
 
 def _shown(path: str) -> str:
-    """The path as an answer can hold it."""
+    """Return the path as an answer can hold it."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -1,7 +1,6 @@
-"""Plans a batch: which files there are, what each is, what its output is called, and what is done already.
+"""Plans a batch: which files there are, what each is, the name of its output, and what is done already.
 
-Nothing is recorded here, and nothing is written. What the plan creates is one command, so a batch exists whole or not
-at all.
+Planning records and writes nothing. A plan creates its tasks by one command, so a batch exists whole or not at all.
 """
 
 import hashlib
@@ -37,34 +36,34 @@ _OF_EACH = tuple(
     name for name in TaskFields.__struct_fields__ if name not in ("type", "input_file", "output_file", "batch")
 )
 _USUAL = ("convert", "thumbnail", "preview")
-"""Where several types read a file and write the output, the first of these: all of it, or one picture of it. One that
-reads this kind before all others goes first: a film that becomes a png gives a frame, not a curve of its sound."""
+"""If several types can read a file and write the output, the first of these is taken: all of it, or one picture of it.
+But types that name this kind first go before: a film that becomes a png gives a frame, not a curve of its sound."""
 _SHOWN = 3
 _TO_THE_END = 2.0
 """Seconds between the publishing of an output and the recorded end of its task, at most."""
 _OF_ONE = re.compile(r"tasks\[([0-9]+)\]\.?(.*)", re.DOTALL)
-"""The field of a refusal that is of one task of a graph."""
+"""The field of a refusal that concerns one task of a graph."""
 _REJECTED = "Rejected"
-"""The error type of a task whose handler can do nothing with its input."""
+"""The error type of a task whose handler cannot use its input."""
 
 
 class EarlierTasks(msgspec.Struct, frozen=True):
-    """What can be asked about earlier tasks. Each output is asked for by its place, and so are those of the answers."""
+    """Questions about earlier tasks. Outputs are named by their places, in the questions and in the answers."""
 
     writers: Callable[[Sequence[str]], Mapping[str, TaskState]]
     """Output → the latest task of any batch that was to write it."""
     makers: Callable[[Sequence[str]], Mapping[str, TaskState]]
-    """Output → the latest completed one."""
+    """Output → the latest task that was to write it and has completed."""
     origins: Callable[[Sequence[str]], Mapping[str, TaskState]]
-    """Output → the latest that was to write it of another file, and not in place."""
+    """Output → the latest task that was to make it from another file, so not in place."""
     readers: Callable[[str, Sequence[str]], Mapping[str, TaskState]]
-    """Batch and inputs, by their paths → the latest task of the batch that was to read each."""
+    """Batch and paths of inputs → for each input, the latest task of the batch that was to read it."""
     taken: Callable[[Sequence[str]], Mapping[str, OutputTaken]]
-    """Output → the refusal that names the unfinished task which will write it, as whoever asks may read it."""
+    """Output → the refusal that names the unfinished task which will write it, as far as the caller may know it."""
 
 
 class _Wish(msgspec.Struct, frozen=True):
-    """A task that may be created. Its files may have several paths, over links, but each has one place."""
+    """A task that may be created. Because of links its files may have several paths, but each has one place."""
 
     task: CreateTask
     input: str
@@ -79,19 +78,19 @@ class _Wish(msgspec.Struct, frozen=True):
 
     @property
     def in_place(self) -> bool:
-        """Whether the output is to take the place of the input."""
+        """Whether the output is to replace the input."""
         return self.input == self.output
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is to be done."""
+    """The work to do for a batch."""
 
     graph: CreateGraph | None
-    """None where there is nothing to create."""
+    """The command to send; None if there is nothing to create."""
     folders: tuple[str, ...]
     """Folders of outputs, some of which may have to be made."""
     answer: MadeBatch
-    """Without numbers of tasks."""
+    """The answer, still without ids of tasks."""
 
 
 class BatchPlanner:
@@ -101,7 +100,7 @@ class BatchPlanner:
         intake: examines each task.
         registry: the task types.
         paths: where inputs and outputs may be.
-        past: what is known of earlier tasks.
+        past: answers questions about earlier tasks.
     """
 
     def __init__(
@@ -125,11 +124,11 @@ class BatchPlanner:
         once: bool = False,
         patience: Patience | None = None,
     ) -> Plan:
-        """The plan. Raises what is wrong with the request as a whole.
+        """Make the plan. Raises an error if the request as a whole is wrong.
 
-        `found`: these files, instead of a look for those of `inputs`. `once`: a file is done with once an earlier task
-        of the batch has had its content, whatever it was to do, and whatever came of it and of its output. `patience`:
-        that of whoever waits for the plan.
+        `found`: take these files instead of searching for those of `inputs`. `once`: skip a file if an earlier task of
+        the batch has had its content, whatever that task did, and whatever became of it and of its output. `patience`:
+        how long the caller waits for the plan.
 
         Raises:
             InvalidValue: there are too many files, or the pattern cannot be read.
@@ -138,7 +137,7 @@ class BatchPlanner:
             InvalidOptions: they do not fit the type that was named.
             UnknownType: there is no such type.
             TooCostly: the files were not found in time.
-            HungUp: nobody waits any more.
+            HungUp: the caller has gone.
         """
         patience = patience or Patience()
         refuse_odd(wanted)
@@ -154,8 +153,8 @@ class BatchPlanner:
         named = self._registry.get(wanted.type) if wanted.type else None
         wanted = self._intake.with_options_meant(wanted)
         if named is not None:
-            check_options(named, wanted.options)  # what is wrong for every file is told once
-        self._paths.check_written_below(literal_folder(wanted.to))  # before anybody learns whether it is there
+            check_options(named, wanted.options)  # an error that every file would have is raised once
+        self._paths.check_written_below(literal_folder(wanted.to))  # before the caller learns whether it exists
         suffix = (preset and preset.output_suffix) or (named and named.output_suffix) or ""
         naming = Naming(full_pattern(wanted.to, suffix))
         if found is None:
@@ -185,7 +184,7 @@ class BatchPlanner:
         found: Sequence[FoundFile],
         draft: "_Draft",
     ) -> list[_Wish]:
-        """A task for each file that can have one; what becomes of the others goes into the draft."""
+        """Return a task for each file that can have one. The other files go into the draft, with the reason."""
         wishes: list[_Wish] = []
         shared = {field: getattr(wanted, field) for field in _OF_EACH}
         for number, one in enumerate(found, 1):
@@ -201,7 +200,7 @@ class BatchPlanner:
                 options = _meant(task_type, wanted.options)
                 output = naming.output(path, one.folder, number, task_type.name, options)
             except InvalidValue:
-                raise  # of the pattern, which is the same for all
+                raise  # the pattern is wrong, which is the same for all files
             except (TasktrailError, OSError) as error:
                 draft.refuse(one.path, error)
                 continue
@@ -214,9 +213,9 @@ class BatchPlanner:
     def _type_for(
         self, one: FoundFile, number: int, naming: Naming, named: TaskType | None, wanted: NewBatch
     ) -> tuple[TaskType, Path] | str:
-        """The type of the file's task and the path to name its output by, or in words why no type is for it.
+        """Return the type of the file's task and the path to name its output by, or in words why no type fits.
 
-        Raises the refusal of a damaged file.
+        Raises the error of a damaged file.
         """
         path = Path(one.path)
         kind, said = kind_of(path), kind_by_name(path)
@@ -257,7 +256,7 @@ class BatchPlanner:
                 return task_type, path
         usual = path.with_name(path.stem + readers[0].output_suffix)
         if is_folder(wanted.to) and why_not(readers[0], usual, wanted.options) is None:
-            return readers[0], usual  # such as a film in a container that is read and not written
+            return readers[0], usual  # such as a film in a container that can be read but not written
         for task_type in readers if wanted.options else ():
             refusal = why_not(task_type, path, wanted.options)
             if refusal is not None and why_not(task_type, path, {}) is None:
@@ -266,7 +265,10 @@ class BatchPlanner:
         return f"{_a(kind)}, of which no task type makes {output.suffix or 'a file without a suffix'}"
 
     def _without_outputs(self, wishes: Sequence[_Wish], draft: "_Draft") -> list[_Wish]:
-        """Leave out what was made of another file of the batch, or by it: a folder may hold its own outputs."""
+        """Leave out files that were made from another file of the batch, or by the batch.
+
+        A folder may hold the outputs made from its own files.
+        """
         inputs = {wish.input for wish in wishes}
         chains = self._chains(inputs)
         kept = []
@@ -304,7 +306,7 @@ class BatchPlanner:
         return kept
 
     def _chains(self, files: Collection[str]) -> Mapping[str, Sequence[TaskState]]:
-        """File → the task that made it, the one that made the input of that, and so on."""
+        """Map each file to the task that made it, the task that made that one's input, and so on."""
         chains: dict[str, list[TaskState]] = {file: [] for file in files}
         ahead = {file: file for file in files}
         while ahead:
@@ -322,7 +324,7 @@ class BatchPlanner:
         return chains
 
     def _sort_out(self, wanted: NewBatch, wishes: Sequence[_Wish], draft: "_Draft") -> None:
-        """What is done already, what cannot be done, and the rest."""
+        """Sort the wishes into those done already, those that cannot be done, and the rest."""
         outputs = [wish.output for wish in wishes]
         writers, makers, taken = self._past.writers(outputs), self._past.makers(outputs), self._past.taken(outputs)
         for wish in wishes:
@@ -349,10 +351,10 @@ class BatchPlanner:
                 return
         if taken is not None and not wanted.overwrite:
             raise taken
-        # What was made of this very file, and what nobody has changed since, may be replaced.
+        # An output that was made from this very file, and is unchanged since, may be replaced.
         ours = maker is not None and place_of(maker.spec.input_file) == wish.input and _is_untouched(maker)
         if maker is not None and ours and _gave_way(maker) and not wish.in_place:
-            ours = False  # of what had this name then nothing else is left
+            ours = False  # the result is all that is left of the file that had this name then
             if not wanted.overwrite:
                 raise OutputExists(
                     f"{wish.task.output_file!r} is the result of task {maker.id}, whose original has given way to it",
@@ -376,7 +378,7 @@ class _Draft:
         self.refused: list[Refused] = []
 
     def refuse(self, path: str, error: TasktrailError | OSError) -> None:
-        """Nothing can be done with a file."""
+        """Note that a file gets no task, because of an error."""
         if isinstance(error, OSError):
             link = os.path.islink(path)  # noqa: PTH114 - as text, like all of its files
             error = InvalidPath(
@@ -387,7 +389,7 @@ class _Draft:
         self.refused.append(Refused(input_file=path, problem=problem(error)))
 
     def plan(self, wanted: NewBatch) -> Plan:
-        """The plan."""
+        """Make the plan."""
         made = (
             Made(task_id=0, type=task.type, input_file=task.input_file, output_file=task.output_file)
             for task in self.tasks
@@ -423,9 +425,10 @@ async def carry_out(
     send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
     note: Callable[[Refused], None] = lambda _: None,
 ) -> MadeBatch:
-    """Make the folders, send the command, and say what came of it. Raises the refusal.
+    """Make the folders, send the command, and return the outcome. Raises the refusal.
 
-    `note` is told of files that were refused before a command was sent. Whoever gets the command knows of the others.
+    `note` is called for files that were refused before the command was sent. The receiver of the command knows the
+    others.
     """
     if wanted.dry_run:
         return plan.answer
@@ -457,9 +460,9 @@ async def carry_out(
 def _without_refused(
     pairs: Sequence[tuple[Made, GraphTask]], error: TasktrailError
 ) -> tuple[list[tuple[Made, GraphTask]], tuple[Refused, ...]]:
-    """What is left without the task that was refused, and without others whose input has gone since the plan was made.
+    """Take out the task that was refused, and others whose input has gone since the plan was made.
 
-    Raises a refusal that is of no single task.
+    Returns the tasks that are left, and the refused files. Raises a refusal that concerns no single task.
     """
     match = _OF_ONE.fullmatch(error.field)
     if match is None:
@@ -480,7 +483,7 @@ def _without_refused(
 
 
 def _make_folders(folders: Sequence[str]) -> dict[str, InvalidPath]:
-    """Make the folders of outputs; those that cannot be made, and why."""
+    """Make the folders of outputs. Returns those that cannot be made, with the reason."""
     closed: dict[str, InvalidPath] = {}
     for folder in folders:
         try:
@@ -495,7 +498,7 @@ def _make_folders(folders: Sequence[str]) -> dict[str, InvalidPath]:
 
 
 def _why_not(task_type: TaskType, path: Path, output: Path, options: Mapping[str, Any]) -> TasktrailError | None:
-    """Why the type cannot write that of the file, with these options; none where it can."""
+    """Return why the type cannot write this output of the file with these options; None if it can."""
     try:
         job = Job(
             options=convert_options(task_type, _meant(task_type, options)),
@@ -511,13 +514,13 @@ def _why_not(task_type: TaskType, path: Path, output: Path, options: Mapping[str
 
 
 def _meant(task_type: TaskType, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the type's schema means them: 6.0 is 6 there."""
+    """Return the options as the type's schema means them: 6.0 is 6 for a whole number."""
     meant: dict[str, Any] = with_whole_numbers(dict(options), task_type.options)
     return meant
 
 
 def _name(first: str, now: datetime) -> str:
-    """A name that says what and when, for a batch that was given none."""
+    """Make a name from the input and the time, for a batch without one."""
     stem = Path(first.rstrip("/*")).name.split("*")[0].rstrip(".-_ ") or "batch"
     plain = "".join(letter if letter.isprintable() and letter not in ",/" else "_" for letter in stem)[:100].strip()
     return f"{plain or 'batch'}-{now:%Y%m%d-%H%M%S}"
@@ -535,9 +538,10 @@ def _rank(task_type: TaskType) -> tuple[int, str]:
 
 
 def _without_collisions(wishes: Sequence[_Wish], inputs: Collection[str], draft: _Draft) -> list[_Wish]:
-    """Two files may not get one output, nor one the name of another's input. Of a batch nothing is started then.
+    """Refuse two files with the same output, and an output with the name of another file's input.
 
-    The files of a source come one after the other: there the later ones are refused.
+    A batch is then refused as a whole. The files of a source come one after the other: there only the later ones are
+    refused.
     """
     writers: dict[str, _Wish] = {}
     folders = _folders_of(wish.output for wish in wishes)
@@ -564,7 +568,7 @@ def _without_collisions(wishes: Sequence[_Wish], inputs: Collection[str], draft:
 
 
 def _folders_of(paths: Iterable[str]) -> set[str]:
-    """All folders that the paths are in."""
+    """Return all folders that contain the paths, up to the root."""
     folders: set[str] = set()
     for path in paths:
         folder = os.path.dirname(path)  # noqa: PTH120 - a text
@@ -575,29 +579,29 @@ def _folders_of(paths: Iterable[str]) -> set[str]:
 
 
 def _refuse_closed(folders: Sequence[str]) -> None:
-    """A folder that nothing can be written in is wrong for every file below it, and known beforehand."""
+    """Raise an error if a folder of outputs cannot be written to: that would fail for every file below it."""
     for there in dict.fromkeys(map(nearest, folders)):
         if os.path.isdir(there):  # noqa: PTH112 - a text
             check_writable(there, "to")
 
 
 def _asks_the_same(earlier: TaskState, wish: _Wish) -> bool:
-    """Whether it does the same with the same file, whatever becomes of that then."""
+    """Whether the earlier task does the same with the same file. What then happens to the file does not matter."""
     spec, task = earlier.spec, wish.task
     return (spec.type, spec.options) == (task.type, task.options) and place_of(spec.input_file) == wish.input
 
 
 def _skipped(earlier: TaskState, wish: _Wish, *, once: bool = False) -> Skipped | None:
-    """Why nothing is to be done for a file; None where something is.
+    """Return why nothing has to be done for a file; None if something has.
 
-    `once`: also where the task was to do something else, or where nothing stands there of what it made.
+    `once`: skip the file even if the task did something else, or if its output is gone.
     """
     why, failed, task = "", False, wish.task
     leaves = task.original == "keep"
     spec = earlier.spec
     as_wished = once or (spec.original, spec.original_folder) == (task.original, task.original_folder)
     if _gave_way(earlier) and output_of(spec) == wish.input and _is_as_made(earlier):
-        why = f"done by task {earlier.id}"  # what stands there is the result
+        why = f"done by task {earlier.id}"  # the file there is the result
     elif earlier.status == "completed" and (kept := _kept(earlier)) and (once or not leaves) and _is_unchanged(earlier):
         why = f"task {earlier.id}: {kept}"
     elif earlier.finished and once and _is_no_newer(earlier):
@@ -621,24 +625,24 @@ def _skipped(earlier: TaskState, wish: _Wish, *, once: bool = False) -> Skipped 
 
 
 def _gave_way(earlier: TaskState) -> bool:
-    """Whether its result stands for the original."""
+    """Whether the task's result has replaced the original."""
     return earlier.status == "completed" and earlier.spec.original != "keep" and not _kept(earlier)
 
 
 def _kept(earlier: TaskState) -> str:
-    """Why the original has stayed and there is no result; empty otherwise."""
+    """Return why the original was kept and there is no result; empty otherwise."""
     told = earlier.result.get(ORIGINAL)
     return str(told.get("kept", "")) if isinstance(told, dict) else ""
 
 
 def _is_as_made(earlier: TaskState) -> bool:
-    """Whether the output stands there as the completed task has left it, by its size if that is known."""
+    """Whether the output is there as the completed task left it, judged by its size if that is known."""
     if earlier.status != "completed" or _kept(earlier):
         return False
     try:
         found = os.stat(earlier.spec.output_file)  # noqa: PTH116 - for each of thousands of files
         size = found.st_size
-        if stat.S_ISDIR(found.st_mode):  # of pages, say: the size is that of all its files together
+        if stat.S_ISDIR(found.st_mode):  # such as a folder of pages: its size is that of all its files together
             size = _size_of_folder(earlier.spec.output_file, earlier.result.get("files"))
     except OSError:
         return False
@@ -646,14 +650,14 @@ def _is_as_made(earlier: TaskState) -> bool:
 
 
 def _size_of_folder(folder: str, listed: object) -> int:
-    """Bytes of the files that a result lists, or else of all: a system may have put its own beside them."""
+    """Return the bytes of the files that a result lists, else of all files: a system may have added its own."""
     told = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
     names: list[str] = listed if isinstance(listed, list) and told else os.listdir(folder)  # noqa: PTH208 - texts
     return sum(os.lstat(os.path.join(folder, name)).st_size for name in names)  # noqa: PTH118 - texts
 
 
 def _is_untouched(earlier: TaskState) -> bool:
-    """Whether the output is what the completed task has published, and nothing has happened to it since."""
+    """Whether the output is what the completed task has published, unchanged since."""
     if not _is_as_made(earlier) or earlier.completed_at is None:
         return False
     changed = os.stat(earlier.spec.output_file).st_ctime  # noqa: PTH116 - as above
@@ -661,16 +665,16 @@ def _is_untouched(earlier: TaskState) -> bool:
 
 
 def _is_no_newer(earlier: TaskState) -> bool:
-    """Whether the input has the content that the task read, or that it had when the task was created, if none did."""
+    """Whether the input has the content that the task read; if it read none, that from when the task was created."""
     if earlier.input_read is not None:
         return _is_unchanged(earlier)
     return os.stat(earlier.spec.input_file).st_ctime <= earlier.created_at.timestamp()  # noqa: PTH116 - as above
 
 
 def _is_unchanged(earlier: TaskState) -> bool:
-    """Whether the input has the content that the task read: by size and time, and by its bytes where the time differs.
+    """Whether the input has the content that the task read, by size and time; if only the time differs, by its bytes.
 
-    A content that the task did not hash, because it failed, is another one as soon as the time differs.
+    A task that failed did not hash its input. Then another time counts as another content.
     """
     read = earlier.input_read
     if read is None:

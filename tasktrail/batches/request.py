@@ -1,4 +1,4 @@
-"""What is asked of a batch, and what is answered."""
+"""The request for a batch, and the answer."""
 
 from typing import Annotated, Any
 
@@ -8,10 +8,10 @@ from ..events.commands import MAX_GRAPH, FileTask, Text, Traceparent, says
 
 
 class NewBatch(FileTask, frozen=True, kw_only=True, tag_field="command", tag="create_batch", omit_defaults=True):
-    """Ask for a task for each of many files: all that can be are created together, under one name.
+    """Ask for a task for each of many files. All that are possible are created together, under one name.
 
-    The fields of a task are those of every task of the batch; `batch` is its name, made of the first input and the time
-    unless one is given.
+    The fields of a task apply to every task of the batch. `batch` is its name, by default made of the first input and
+    the time.
     """
 
     inputs: Annotated[
@@ -23,12 +23,12 @@ class NewBatch(FileTask, frozen=True, kw_only=True, tag_field="command", tag="cr
         str,
         msgspec.Meta(min_length=1, max_length=4096),
         says(
-            "What the outputs are called: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
+            "The outputs: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
             "option's name in braces."
         ),
     ]
-    again: Annotated[bool, says("Also what an earlier batch has done already.")] = False
-    dry_run: Annotated[bool, says("Only tell what would be done.")] = False
+    again: Annotated[bool, says("Include files that an earlier batch has done.")] = False
+    dry_run: Annotated[bool, says("Only report what would be done.")] = False
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
     actor: Text = ""
     reason: Text = ""
@@ -60,29 +60,29 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of a folder or pattern that no task is for."""
+    """A file of a folder or pattern that gets no task."""
 
     input_file: str
     why: str
     task_id: int = 0
-    """The task whose output it is, where that is why; else 0."""
+    """The task whose output the file is, if that is the reason; else 0."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that nothing can be done with."""
+    """A file for which a task is impossible."""
 
     input_file: str
     problem: dict[str, Any]
-    """As every error is answered: `detail`, `code`, `field`, `remedy` and more."""
+    """The reason, in the form of every error: `detail`, `code`, `field`, `remedy` and more."""
 
 
 class MadeBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the request. Every file that was found stands in one of the lists."""
+    """The outcome of the request. Every file that was found is in one of the lists."""
 
     batch: str
-    """Its name."""
+    """The batch's name."""
     position: int
-    """Of the last event that came of it; 0 where no task was created."""
+    """The position of the last event that it led to; 0 if no task was created."""
     created: tuple[Made, ...]
     skipped: tuple[Skipped, ...]
     left_out: tuple[LeftOut, ...]

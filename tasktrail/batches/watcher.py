@@ -1,7 +1,7 @@
-"""Looks at the watched folders: a file that is new or has changed becomes a task, once nobody writes to it any more.
+"""Looks at the watched folders: a new or changed file becomes a task, once it is no longer being written.
 
-What is noticed here is in memory only. What was done is in the log: after a start everything is looked at again, and
-the planner finds which files have had their task. So no file is done twice, and none is forgotten.
+The watcher keeps what it sees in memory only. The log has what was done. After a start the watcher looks at all files
+again, and the planner finds out which have had their task. So no file is done twice, and none is forgotten.
 """
 
 import os
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 logger = get_logger("tasktrail.sources")
 
 Stamp: TypeAlias = tuple[int, int, int, int]
-"""Inode, size, time of the content, time of the last change of any kind."""
+"""Inode, size, time of the last write, time of the last change of any kind."""
 
 ACTOR = "source"
-"""Who sends the commands of watched folders, and whose are refused."""
+"""The actor of the commands of watched folders, and of their refusals."""
 _AT_ONCE = 1000
-"""Files that are handed over together."""
+"""The most files that are handed over together."""
 _UNFINISHED = (
     ".part",
     ".partial",
@@ -48,14 +48,14 @@ _UNFINISHED = (
     ".temp",
     "~",
 )
-"""How programs that copy or download call what they have not finished, in small letters."""
+"""Endings, in small letters, of the names that programs give to unfinished copies and downloads."""
 _LOOK_EVERY = 0.5
-"""Seconds between two looks at what may have settled, and from a change to the look at it."""
+"""Seconds between two looks at files that may have settled, and from a change to the look at it."""
 _LEAST, _SHARE = 1.0, 10
-"""Seconds between two looks at everything, at least, and how many times as long as the last one took."""
+"""The pause between two looks at everything: at least this many seconds, and this many times the last look's length."""
 MOST_LISTENED = 5000
-"""Folders of a source whose changes are told. The library registers each while it holds Python's lock, and the whole
-service waits: some seconds for all of a disk."""
+"""The most folders of a source whose changes are reported. The library holds Python's lock while it registers them, so
+the whole service waits: some seconds for a whole disk."""
 _REST = 10.0
 """Seconds until a source in trouble is looked at again."""
 
@@ -65,33 +65,33 @@ class _Settling(msgspec.Struct, frozen=True):
 
     stamp: Stamp
     since: float
-    """Since when it has not changed."""
+    """The time since which it has not changed."""
     folder: str
-    """Where it stands below the folder that was named."""
+    """Its folder, relative to the named folder."""
 
 
 class _Looks(msgspec.Struct):
-    """What was seen of one source."""
+    """The watcher's knowledge of one source."""
 
     source: WatchedFolder
     done: dict[str, Stamp] = {}
-    """Files that have been handed over, as they were then."""
+    """Files that have been handed over, with their stamp at that time."""
     settling: dict[str, _Settling] = {}
     """Files that are new or have changed."""
     told: dict[str, str] = {}
-    """Files that make no task, and why, as it was logged."""
+    """Files that make no task → the reason that was logged."""
     listened: tuple[str, ...] = ()
-    """The folders whose changes are told."""
+    """The folders whose changes are reported."""
     changed: bool = False
     """Something has changed since the last look at everything."""
     next_at: float = 0.0
-    """No look at everything comes before, whatever changes: each takes its time."""
+    """The earliest time of the next look at everything, even after changes: each look takes its time."""
     look_at: float = 0.0
-    """When everything is looked at anew."""
+    """The time of the next look at everything if nothing changes."""
     trouble: str = ""
-    """Code of the error for which it rested last."""
+    """The code of the error after which the source rested last."""
     rests_until: float = 0.0
-    """It is in trouble, and not looked at before."""
+    """After an error, the time until which the source is not looked at."""
 
     def due(self) -> float:
         """When to look at it again, if nothing else changes."""
@@ -102,15 +102,15 @@ class _Looks(msgspec.Struct):
 
 
 class Watcher:
-    """All sources of a service, in a thread of its own.
+    """Watches all sources of a service, in a thread of its own.
 
     Args:
-        sources: the sources as they are now.
-        hand_over: makes the tasks of some files, and says what became of each.
+        sources: returns the present sources.
+        hand_over: makes the tasks of some files, and returns the outcome for each.
         paths: where inputs may be.
-        clock: for the time that a file has to stay as it is.
-        changes: tells, for the folders that it is given, when something in them changes, until the event is set.
-        note: is told the error, as it is answered, for which a file, or for now a source, makes no tasks.
+        clock: measures how long a file has stayed unchanged.
+        changes: yields each time something changes in the given folders, until the event is set.
+        note: called with the error, as a problem, when a file makes no task, or a source makes none for now.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Watcher:
         self._looks: dict[str, _Looks] = {}
         self._ended = threading.Event()
         self._news = threading.Event()
-        """Something has changed since the last look: the sources, or what is in their folders."""
+        """Set when something has changed since the last look: the sources, or files in their folders."""
         self._listening: dict[str, threading.Event] = {}
         self._thread = threading.Thread(target=self._run, name="sources", daemon=True)
 
@@ -140,7 +140,7 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._ended.set()
         self._news.set()
         if self._thread.is_alive():
@@ -149,7 +149,7 @@ class Watcher:
             ended.set()
 
     def wake(self) -> None:
-        """There are other sources now."""
+        """Look again, because the sources have changed."""
         self._news.set()
 
     def _run(self) -> None:
@@ -163,13 +163,13 @@ class Watcher:
                 return
             try:
                 pause = self.look()
-            except Exception:  # a fault of ours may not end all watching until the next start
+            except Exception:  # a bug here must not end all watching until the next start
                 logger.exception("the sources could not be looked at")
                 self._ended.wait(_REST)
                 pause = 0.0
 
     def look(self) -> float | None:
-        """One look at what is due. Returns the seconds until something is again; None: not before there is news."""
+        """Look once at what is due. Returns the seconds until the next look is due; None: not before there is news."""
         now = self._clock.monotonic()
         there = {source.source: source for source in self._sources() if not source.paused}
         for name in self._looks.keys() - there.keys():
@@ -204,7 +204,7 @@ class Watcher:
         looks.next_at = after + max(_LEAST, _SHARE * (after - now))
 
     def _listen(self, looks: _Looks) -> None:
-        """Be told of changes in the folders that there are; a folder may come later, and go."""
+        """Listen for changes in the folders that exist now. A folder may appear later, or go."""
         name = looks.source.source
         tops = {one if os.path.isdir(one) else top_of(one) for one in looks.source.inputs}  # noqa: PTH112 - texts
         folders = tuple(sorted(top for top in tops if os.path.isdir(top)))  # noqa: PTH112
@@ -225,7 +225,7 @@ class Watcher:
                 for _change in self._changes(folders, ended):
                     looks.changed = True
                     self._news.set()
-            except Exception as error:  # noqa: BLE001 - there may be too many folders; then only `poll` is left
+            except Exception as error:  # noqa: BLE001 - there may be too many folders; then only `poll` finds changes
                 logger.warning("changes are not told, they are seen after some time", source=name, error=str(error))
             if not ended.is_set():  # a folder has gone
                 looks.listened = ()
@@ -262,7 +262,7 @@ class Watcher:
         looks.told = {path: why for path, why in looks.told.items() if path in there or path in wrong}
 
     def _hand_over_settled(self, looks: _Looks, now: float) -> None:
-        """Make tasks of the files that have stayed as they are for long enough and that nobody writes to."""
+        """Make tasks of the files that have stayed unchanged long enough and are not being written."""
         ready: list[str] = []
         for path, one in list(looks.settling.items()):
             if now - one.since < looks.source.settle:
@@ -300,7 +300,7 @@ class Watcher:
         for left in made.left_out:
             if not left.task_id:
                 _tell(looks, left.input_file, left.why)
-        # What cannot be done now, or is being done with another content, is looked at again.
+        # Files that cannot be done now, or are being done with another content, are looked at again.
         later = {one.input_file for one in made.refused} | {one.input_file for one in made.skipped if one.open}
         for path in some:
             one_file = looks.settling.pop(path)
@@ -311,7 +311,7 @@ class Watcher:
 
 
 def _tell(looks: _Looks, path: str, why: str) -> bool:
-    """Log once why a file or folder makes no task; whether that is new."""
+    """Log once why a file or folder makes no task. Returns whether that is new."""
     if looks.told.get(path) == why:
         return False
     looks.told[path] = why
@@ -320,7 +320,7 @@ def _tell(looks: _Looks, path: str, why: str) -> bool:
 
 
 def _has_few_folders(tops: Sequence[str]) -> bool:
-    """Whether changes in so many can be told. Links are not followed, as in the search for files."""
+    """Whether the folders are few enough to report changes. Links are not followed, as in the search for files."""
     waiting, count = list(tops), 0
     while waiting:
         count += 1
@@ -335,7 +335,7 @@ def _has_few_folders(tops: Sequence[str]) -> bool:
 
 
 def _stamp(path: str) -> Stamp | None:
-    """How the file is now; none if it is gone, or no file."""
+    """Return the file's present stamp; None if it is gone or not a regular file."""
     try:
         status = os.stat(path)  # noqa: PTH116 - for each of very many files
     except OSError:
@@ -346,7 +346,7 @@ def _stamp(path: str) -> Stamp | None:
 
 
 def _is_written(path: str) -> bool:
-    """Whether some process has the file open for writing, as far as the system tells: Linux does, of its own disks."""
+    """Whether some process has the file open for writing. Only Linux tells, and only for local disks; else False."""
     try:
         import fcntl
     except ImportError:
@@ -359,14 +359,14 @@ def _is_written(path: str) -> bool:
     except OSError:
         return False
     try:
-        # Who opens the file for writing while we have the lease is held up, and we get a signal: SIGIO, unless another
-        # one is asked for, and that ends a process which does not expect it. SIGURG is ignored by all who do not.
+        # If another process opens the file for writing while we hold the lease, it has to wait, and we get a signal.
+        # The default, SIGIO, would end this process. SIGURG is ignored by a process that does not handle it.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(fd, lease, read)  # refused while somebody writes
+        fcntl.fcntl(fd, lease, read)  # refused while another process writes
         fcntl.fcntl(fd, lease, unlock)
     except BlockingIOError:
         return True
-    except OSError:  # not our file, or a network share: time alone has to do
+    except OSError:  # not our file, or a network share: only the time without changes counts
         return False
     finally:
         os.close(fd)

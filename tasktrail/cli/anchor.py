@@ -1,4 +1,4 @@
-"""`tasktrail anchor tsa`: has others say when a seal was there."""
+"""`tasktrail anchor tsa`: has a time authority confirm when a seal existed."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""The list of commands and the way in: `run(arguments)` answers the exit code."""
+"""The list of commands and the entry point: `run(arguments)` returns the exit code."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .. import __version__
 from .command import CliCommand, everywhere, write_examples
 from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 
-# Name → module. The module is loaded when the command is called or listed; the function is called NAME_command.
+# Name → module. A module is loaded when its command is called or listed; the function has the name NAME_command.
 SECTIONS: dict[str, dict[str, str]] = {
     "Run and serve": {"run": "run", "batch": "batch", "serve": "serve", "demo": "run"},
     "Send": {"submit": "submit", "start": "change", "cancel": "change", "retry": "change"},
@@ -78,7 +78,7 @@ class App(click.Group):
         return [name for section in SECTIONS.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """The command of that name."""
+        """Return the command of that name."""
         for section in SECTIONS.values():
             if module := section.get(cmd_name):
                 command: click.Command = getattr(import_module(f".{module}", __package__), f"{cmd_name}_command")
@@ -88,7 +88,7 @@ class App(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command as click does. A mistyped name is answered with the nearest one."""
+        """Find the command as click does. For a mistyped name the error suggests the nearest one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -148,7 +148,7 @@ def completion_command(shell: str) -> None:
 
 
 def run(arguments: Sequence[str], environment: Any = None) -> int:
-    """Carry out one command line and return its exit code. Errors are printed on standard error before it returns."""
+    """Carry out one command line and return its exit code. Errors are printed on standard error."""
     as_json = "--json" in arguments
     from ..events.errors import TasktrailError
 

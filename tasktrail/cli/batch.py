@@ -1,4 +1,4 @@
-"""`tasktrail batch`: a task for each of many files, followed to the end. `tasktrail batches`: what became of them."""
+"""`tasktrail batch`: a task for each of many files, followed to the end. `tasktrail batches`: batches and reports."""
 
 import os
 import shlex
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 0.5
 _ALL = "--json lists all"
 _ALIKE = 3
-"""Files that are named of those to which one reason applies."""
+"""Files that are named for one reason; the others are counted."""
 _SHOWN = 20
-"""Files of one sort that a report names."""
+"""Files or reasons of one kind that a report lists."""
 _PAGE = 200
-"""Tasks that are asked for at once."""
+"""Tasks on one page of a query."""
 _BATCHES = (
     Column("BATCH", "name"),
     Column("TASKS", right=True),
@@ -61,14 +61,14 @@ _BATCHES = (
     "--to",
     required=True,
     metavar="PATTERN",
-    help="What the outputs are called: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
+    help="The outputs: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
     "option's name, such as {height}, in it. Folders that are missing are made.",
 )
 @click.option("--type", "task_type", type=TYPE, metavar="TYPE", help="What to do. Default: by what each file and its "
               "output are, e.g. video_convert for a film that becomes an mp4.")  # fmt: skip
 @batch_fields
-@click.option("--again", is_flag=True, help="Also what an earlier batch has done already.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--again", is_flag=True, help="Include files that an earlier batch has done.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @click.option("--detach", is_flag=True, help="Do not wait for the end; a service has to run.")
 @pass_session
 def batch_command(
@@ -110,20 +110,20 @@ def batch_command(
         if detach:
             return _report_start(session, made)
         names = _to_follow(tasks, made)
-        if inside is not None:  # of an earlier batch all, since it is followed to its end
+        if inside is not None:  # all tasks of an earlier batch, since it is followed to its end
             first: dict[tuple[str, bool], int] = {}
             for name in names:
                 for task in _tasks_of(tasks, name):
                     inside.work_on(task.id)
                     if task.status not in ENDED:
                         first.setdefault((name, task.held), task.id)
-            for task_id in first.values():  # the others wait for the same
+            for task_id in first.values():  # the other tasks wait for the same
                 tell_what_stays(inside, task_id, partial(say, err=True))
         return _follow(session, tasks, made, names, embedded=inside is not None)
 
 
 def _listed(inputs: Sequence[str]) -> list[str]:
-    """The inputs, with the list on standard input in the place of a dash."""
+    """Return the inputs, with the list on standard input in place of a dash."""
     from ..events.errors import InvalidValue
 
     found: list[str] = []
@@ -146,7 +146,7 @@ def _listed(inputs: Sequence[str]) -> list[str]:
 
 
 def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
-    """The batches whose tasks are to end: this one, and those that already do what was asked for."""
+    """Return the batches to follow to their end: this one, and earlier ones that already do what was asked for."""
     names = [made.batch] if made.created else []
     left = {one.task_id for one in made.skipped if one.open}
     while left:
@@ -158,7 +158,7 @@ def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
 
 
 def _tasks_of(reading: "Reading", batch: str, as_of: str = "") -> Iterator["Task"]:
-    """The tasks of a batch, by their ids. The pages end where the caller does."""
+    """Yield the tasks of a batch by id. Pages are fetched only as far as the caller reads."""
     from ..api.pages import from_pages
     from ..projections import TaskFilters
 
@@ -185,7 +185,7 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
             if signals.next(_LOOK_EVERY) is not None:
                 left = True
                 break
-    if left:  # said once the line of progress is gone
+    if left:  # printed once the line of progress is gone
         how = "it stops here; the same command again goes on" if embedded else "it goes on in the service"
         for name in names:
             say(
@@ -204,7 +204,7 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
 
 
 def _together(found: Iterable["Batch"]) -> float:
-    """Percent done of all of them."""
+    """Return the percentage done of all batches together."""
     known = list(found)
     return sum(batch.progress * batch.total for batch in known) / sum(batch.total for batch in known)
 
@@ -226,7 +226,7 @@ def _words(found: Sequence["Batch"], left: float | None) -> str:
 
 @contextmanager
 def _line(live: bool) -> Iterator[Callable[[float, str], None]]:  # noqa: FBT001 - private
-    """One line that is drawn again and again on a terminal; else a new line every ten percent."""
+    """Show one line that is redrawn on a terminal; else a new line every ten percent."""
     if not live:
         last = -1
 
@@ -255,11 +255,11 @@ def _code(made: "MadeBatch", found: Iterable["Batch"]) -> int:
 
 
 def _report(reading: "Reading", batch: "Batch", as_of: str = "") -> None:
-    """What became of a batch: numbers, bytes, time, and why what failed has failed. `as_of`: up to when; empty: now."""
+    """Report a batch: numbers, bytes, time, and why tasks failed. `as_of`: the moment; empty: now."""
     counts = ", ".join(f"{number} {status}" for status, number in batch.by_status.items())
     took = (batch.completed_at - batch.created_at).total_seconds() if batch.completed_at else None
     say(f"batch {plain(batch.batch)}: {counts}" + (f", in {duration(took)}" if took is not None else ""))
-    if batch.bytes_before and not batch.bytes_after:  # its type does not say how large the outputs are
+    if batch.bytes_before and not batch.bytes_after:  # its type does not report the size of outputs
         say(f"  {size(batch.bytes_before)} were read")
     elif batch.bytes_after:
         share = f", {100 * batch.bytes_after / batch.bytes_before:.0f} %" if batch.bytes_before else ""
@@ -293,7 +293,7 @@ def _failures(reading: "Reading", batch: "Batch", as_of: str) -> list["Task"]:
 
 
 def _kept(reading: "Reading", batch: "Batch", as_of: str) -> Iterator[tuple["Task", str]]:
-    """Tasks whose originals have stayed, each with the reason. The pages end where the caller does."""
+    """Yield the tasks whose originals were kept, with the reason. Pages are fetched only as far as the caller reads."""
     for task in _tasks_of(reading, batch.batch, as_of):
         told = task.result.get("original")
         if isinstance(told, dict) and told.get("kept"):
@@ -301,7 +301,7 @@ def _kept(reading: "Reading", batch: "Batch", as_of: str) -> Iterator[tuple["Tas
 
 
 def _report_rest(made: "MadeBatch") -> None:
-    """What no task was made for, and why."""
+    """Report the files for which no task was made, and why."""
     done = [one for one in made.skipped if not (one.failed or one.open)]
     going_on = sum(one.open for one in made.skipped)
     bad = [one for one in made.skipped if one.failed]
@@ -319,7 +319,7 @@ def _report_rest(made: "MadeBatch") -> None:
 
 
 def _name_alike(title: str, found: Sequence[tuple[str, str, str]]) -> None:
-    """Files with reasons, and what to do about them; what many have is told once."""
+    """Print files with reasons and remedies. A reason that many files share is printed once."""
     alike: dict[tuple[str, str], list[str]] = {}
     for why, remedy, path in found:
         alike.setdefault((why, remedy), []).append(path)
@@ -360,7 +360,7 @@ def _name_some(title: str, number: int, lines: Iterable[str], more: str) -> None
 
 
 def _report_nothing(session: Session, made: "MadeBatch", wanted: "NewBatch") -> int:
-    """What a batch would have done, or why there is nothing to do."""
+    """Report what a batch would have done, or why there is nothing to do."""
     if session.as_json:
         print_json(made)
     elif not wanted.dry_run:
@@ -404,7 +404,7 @@ def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of:
 
     for name in names:
         shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-        if shown != name:  # such a name cannot be asked for
+        if shown != name:  # a query cannot carry such a name
             raise UnknownBatch(f"No task belongs to a batch '{shown}'", field="batch")
     with session.reading() as reading:
         found = [reading.batch(name, as_of=as_of) for name in names] if names else reading.batches(limit, as_of=as_of)

@@ -1,4 +1,4 @@
-"""`tasktrail start`, `cancel`, `retry`: a command for tasks that ids or filters name, each answered for itself."""
+"""`tasktrail start`, `cancel`, `retry`: a command for tasks named by ids or filters, with an answer for each."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +14,7 @@ from .command import CliCommand, pass_session
 from .completion import STATUS_WORDS, TYPES
 from .failing import DONE, NO_SERVICE, complain
 from .fields import F, default_actor, options_of, reason_and_actor, with_options
-from .parameters import OPEN_ID, WAITING_ID, TaskIdParam
+from .parameters import OPEN, OPEN_ID, WAITING_ID, TaskIdParam
 from .session import Session
 from .terminal import print_json, say
 
@@ -37,13 +37,13 @@ _FILTERS = (
 
 
 def filter_options(statuses: str) -> Callable[[F], F]:
-    """Add an option for each filter; `statuses` says which statuses there are to choose from."""
+    """Add an option for each filter; `statuses`: the help text that lists the possible statuses."""
     status = click.option("--status", type=STATUS_WORDS, default="", metavar="A,B", help=statuses)
     return lambda function: with_options(function, status, *_FILTERS)
 
 
 def many_or_ids(ids: tuple[int, ...], filters: dict[str, str], example: str) -> bool:
-    """Whether filters were given, and not ids. Raises a usage error for both, and for neither."""
+    """Whether filters were given instead of ids. Raises a usage error for both, and for neither."""
     if any(filters.values()):
         if ids:
             raise click.UsageError("Give ids or filters, not both.")
@@ -69,25 +69,22 @@ def retry_filtered(session: Session, filters: dict[str, str], **how: Any) -> int
 def cancel_filtered(
     session: Session, filters: dict[str, str], *, reason: str, actor: str, children: bool, yes: bool
 ) -> int:
-    """Cancel what passes the filters, after a question that says how many there are."""
+    """Cancel the tasks that pass the filters, after a question that says how many there are."""
     from ..api.bulk import bulk_answer, changeable
     from ..projections import TaskFilters
 
     wanted = TaskFilters.parse(filters)
     with session.tasks() as tasks:
-        ids = tasks.find_ids(changeable(wanted, _OPEN, usual=_OPEN))
+        ids = tasks.find_ids(changeable(wanted, OPEN, usual=OPEN))
         if ids and not yes:
             _ask(session, f"Cancel {_tasks(len(ids))}?")
         answers = tasks.send_each(
-            ids[::-1],  # else what waits for others would fail because they were cancelled
+            ids[::-1],  # else tasks that wait for others would fail because those were cancelled
             lambda task_id: CancelTask(task_id=task_id, reason=reason, actor=actor, children=children),
         )
     if session.as_json:
         print_json(bulk_answer(sorted(answers.done), answers.refused, answers.position, name="cancelled"))
     return _report(session, len(answers.done), answers.refused, "cancelled")
-
-
-_OPEN = ("pending", "running", "retrying")
 
 
 def _tasks(number: int) -> str:
@@ -98,13 +95,13 @@ def _ask(session: Session, question: str) -> None:
     """Ask, and raise an error unless the answer is yes."""
     answer = session.environment.ask(question)
     if answer is None:
-        raise click.UsageError(f"{question} Nobody is there to answer: say --yes, or see them with `tasktrail list`.")
+        raise click.UsageError(f"{question} There is no terminal to ask on: give --yes, or see `tasktrail list`.")
     if not answer:
         raise click.Abort
 
 
 def _report(session: Session, done: int, refused: "Mapping[int, TasktrailError]", word: str) -> int:
-    """Print why some were refused, and how many were not; returns the exit code. The same advice is given once."""
+    """Print why tasks were refused, and how many were not. Returns the exit code. Repeated advice is printed once."""
     code = DONE
     following = [error.advice for error in refused.values()][1:]
     for (task_id, error), after in zip_longest(refused.items(), following):
@@ -222,7 +219,7 @@ def retry_command(
 
 
 def _due(session: Session, tasks: "Tasks", task_id: int) -> str:
-    """When the delay that was asked for is over; empty if it is over already, or not known."""
+    """Describe when the requested delay is over; empty if it is over already, or unknown."""
     from ..events.errors import TasktrailError
 
     with suppress(TasktrailError):
@@ -238,7 +235,7 @@ def _each(
     send: Callable[["Tasks", int], "Accepted"],
     more: Callable[["Tasks", int], str] = lambda _tasks, _task_id: "",
 ) -> int:
-    """Send for one task after the other; a refusal does not keep the others from being sent.
+    """Send for one task after the other; if one is refused, the others are still sent.
 
     `more` returns what is printed for people after the position.
     """

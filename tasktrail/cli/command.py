@@ -1,4 +1,4 @@
-"""What all commands share: the options that each of them takes, help with examples, and their session."""
+"""The shared part of all commands: the options that each of them takes, help with examples, and their session."""
 
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
@@ -18,7 +18,7 @@ Example = tuple[str, str]
 
 
 def everywhere(*, root: bool) -> list[click.Option]:
-    """The options accepted before and after the command's name. Only the first place looks at the environment."""
+    """Return the options accepted before and after the command's name. Only the former look at the environment."""
     shared: dict[str, Any] = {"expose_value": False, "callback": _keep, "hidden": not root, "default": None}
 
     def option(flag: str, variable: str | None, text: str, **more: Any) -> click.Option:
@@ -33,19 +33,19 @@ def everywhere(*, root: bool) -> list[click.Option]:
         option(
             "--token",
             "TASKTRAIL_TOKEN",
-            "What --url asks for. Others see a command line: rather name a file.",
+            "The secret or token for --url. Others can see a command line; a file is safer.",
             callback=_keep_token,
         ),
         option(
             "--token-file",
             "TASKTRAIL_TOKEN_FILE",
-            "The file that holds it.",
+            "The file that holds the token.",
             callback=_keep_token,
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
         ),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
-        option("--wide", None, "Lines as long as they need to be, whole times. In a pipe it is so.", is_flag=True),
+        option("--wide", None, "Full lines and whole times, as in a pipe.", is_flag=True),
         option(
             "--config",
             "TASKTRAIL_CONFIG",
@@ -62,7 +62,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def _keep_token(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """What is typed goes before what the environment says, which may name both. Then the token goes before its file."""
+    """Keep the token. A typed one goes before the environment's, which may have both; then a token before a file."""
     if value is not None:
         typed = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
         kept = ctx.meta.setdefault(GIVEN, {}).setdefault(TOKEN, {})
@@ -112,7 +112,7 @@ class CliCommand(click.Command):
 
 
 def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str]) -> click.UsageError:
-    """If the unknown option is one of a task type, the error that shows how such an option is written."""
+    """Return the error; if the unknown option is one of a task type, it shows how to write such an option."""
     name = error.option_name.lstrip("-").replace("-", "_")
     if all(param.name != "task_type" for param in ctx.command.params):
         return error
@@ -143,14 +143,14 @@ class CliGroup(click.Group):
 
 
 class CliCommandGroup(CliCommand, CliGroup):
-    """A command that does something by itself, and has others below it."""
+    """A command that does something by itself and has subcommands."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]…]", **kwargs)
 
 
 def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
-    """A section of command lines, each under the sentence that says what it does."""
+    """Write a section of command lines, each under a sentence that explains it."""
     if not examples:
         return
     with formatter.section("Examples"):

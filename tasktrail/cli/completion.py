@@ -1,6 +1,6 @@
-"""What the shell completes beside commands and options: types, their options and values, statuses, ids, names.
+"""Shell completion besides commands and options: types, their options and values, statuses, ids, names.
 
-The service or the files are asked. When neither can answer, nothing is offered and no error is printed.
+It asks the service or the files. If neither can answer, nothing is offered and no error is printed.
 """
 
 import json
@@ -17,12 +17,12 @@ from .session import Session, session_of
 from .terminal import plain
 
 Completion: TypeAlias = tuple[str, str]
-"""A word, and what it stands for."""
+"""A word and its explanation."""
 ALL_STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
 WORDS = "tasktrail.words"
-"""The key under which a context keeps the words of its command: click hands none to what completes an option."""
+"""The context key for the words of the command: click does not pass them to the completion of an option."""
 _SPECIAL = re.compile(r"[^\w@%+=:,./-]")
-"""What means more to a shell than itself."""
+"""Characters with a special meaning to a shell."""
 _SHOWN = 50
 _SOUGHT = 500
 
@@ -36,7 +36,7 @@ class SuggestedParam(click.ParamType[str]):
         self._commas = commas
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:  # noqa: ARG002 - click's signature
-        """The suggestions that begin with what was typed; after a comma, those that are not yet in the list."""
+        """Return the suggestions that begin with what was typed; after a comma, those not yet in the list."""
         before, comma, word = incomplete.rpartition(",") if self._commas else ("", "", incomplete)
         given = before.split(",")
         offers = ((before + comma + text, what) for text, what in suggestions(ctx, self._find) if text not in given)
@@ -44,42 +44,42 @@ class SuggestedParam(click.ParamType[str]):
 
 
 def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Completion]]) -> list[Completion]:
-    """What is found, or an empty list when nothing can answer."""
+    """Return what `find` finds, or an empty list if nothing can answer."""
     try:
         return list(find(session_of(ctx)))
-    except Exception:  # noqa: BLE001 - a traceback in the middle of a line that is typed helps nobody
+    except Exception:  # noqa: BLE001 - a traceback in the middle of a typed line helps no one
         return []
 
 
 def completion_items(offers: Iterable[Completion], incomplete: str) -> list[CompletionItem[Any]]:
-    """The offers that begin with what was typed, in the form that click wants.
+    """Return the offers that begin with what was typed, as click's items.
 
-    A shell is told them line by line, and some were written by others: none may be more than a line.
+    A shell reads them line by line, and some were written by others, so each has to be on one line.
     """
     fitting = ((text, what) for text, what in offers if text.startswith(incomplete) and text.isprintable())
     return [CompletionItem(text, help=plain(what)) for text, what in fitting]
 
 
 def type_names(session: Session) -> Iterator[Completion]:
-    """The task types."""
+    """Yield the task types."""
     for info in session.environment.types(session)[0]:
         yield info.name, info.summary
 
 
 def preset_names(session: Session) -> Iterator[Completion]:
-    """The presets."""
+    """Yield the presets."""
     for info in session.environment.types(session)[0]:
         for preset in info.presets:
             yield preset.name, f"{preset.type}: {preset.summary}"
 
 
 def status_names(_session: Session) -> Iterator[Completion]:
-    """The six statuses."""
+    """Yield the six statuses."""
     return ((status, "") for status in ALL_STATUSES)
 
 
 def task_ids(session: Session, begun: str, statuses: tuple[str, ...]) -> Iterator[Completion]:
-    """The newest tasks whose number begins so; with statuses, those of the newest that have one of them."""
+    """Yield the newest tasks whose number begins with `begun`; with statuses, only those among the newest."""
     from ..projections import TaskFilters
 
     with session.reading() as reading:
@@ -94,7 +94,7 @@ def task_ids(session: Session, begun: str, statuses: tuple[str, ...]) -> Iterato
 
 
 def _numbers(begun: str, last: int) -> Iterator[int]:
-    """The numbers up to the last that begin so, the greatest first; tasks are numbered without gaps."""
+    """Yield the numbers up to the last that begin with `begun`, the greatest first; ids have no gaps."""
     first = int(begun)
     for digits in range(len(str(last)) - len(begun), -1, -1):
         lowest = first * 10**digits
@@ -102,34 +102,34 @@ def _numbers(begun: str, last: int) -> Iterator[int]:
 
 
 def sort_fields(_session: Session) -> Iterator[Completion]:
-    """What a list can be sorted by, both ways."""
+    """Yield the fields by which a list can be sorted, in both directions."""
     from ..projections.queries.filters import SORTS
 
     return ((f"{way}{field}", "") for field in SORTS for way in ("", "-"))
 
 
 def schedule_names(session: Session) -> Iterator[Completion]:
-    """The names of the schedules."""
+    """Yield the names of the schedules."""
     with session.reading() as reading:
         for board in reading.schedules():
             yield board.schedule, board.spec.task.type
 
 
 def token_names(session: Session) -> Iterator[Completion]:
-    """The names of the tokens."""
+    """Yield the names of the tokens."""
     with session.reading() as reading:
         for board in reading.tokens():
             yield board.token, board.role
 
 
 def witness_names(session: Session) -> Iterator[Completion]:
-    """The names of the witnesses."""
+    """Yield the names of the witnesses."""
     for one, signed in session.environment.witnesses(session):
         yield signed.witness, one.url
 
 
 def disabled_endpoints(session: Session) -> Iterator[Completion]:
-    """The endpoints that are disabled."""
+    """Yield the disabled endpoints."""
     with session.reading() as reading:
         for endpoint in reading.endpoints():
             yield endpoint.target, endpoint.detail
@@ -141,7 +141,7 @@ STATUS_WORDS = SuggestedParam("statuses", status_names, commas=True)
 
 
 def options_of_type(session: Session, task_type: str) -> dict[str, dict[str, Any]]:
-    """The options of a type, by name, each with its JSON schema; empty for a type that nobody knows."""
+    """Return the options of a type by name, each with its JSON schema; empty for an unknown type."""
     for info in session.environment.types(session)[0]:
         if info.name == task_type:
             home = info.options.get("$defs", {}).get(info.options.get("$ref", "").rpartition("/")[2], info.options)
@@ -155,7 +155,7 @@ def _resolved(option: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def values_of_option(option: dict[str, Any]) -> Iterator[str]:
-    """The values that an option can be completed to: those of a list, yes or no, or its default."""
+    """Yield the values that an option can be completed to: its choices, true or false, or its default."""
     for branch in (option, *option.get("anyOf", ())):
         yield from map(_as_typed, branch.get("enum", ()))
         if branch.get("type") == "boolean":
@@ -169,7 +169,7 @@ def _as_typed(value: Any) -> str:
 
 
 def option_pairs(session: Session, words: Iterable[str], incomplete: str) -> Iterator[Completion]:
-    """`key=` for each option of the type that is among the words; behind the `=`, its values."""
+    """Yield `key=` for each option of the type among the words; after the `=`, its values."""
     known = next(filter(None, (options_of_type(session, word) for word in words)), {})
     key, equals, _value = incomplete.partition("=")
     if not equals:
@@ -200,10 +200,10 @@ class Bash(BashComplete):
         return joined[1:-1], joined[-1]
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        """The completion without the part that is on the line before the last word.
+        """Return the completion without the part that is on the line before the last word.
 
-        Bash puts it on the line as it is, where `$(…)` would be a command. Each backslash is doubled, because what
-        reads the completion takes one away.
+        Bash puts it on the line literally, where `$(…)` would be a command. Each backslash is doubled, because reading
+        the completion removes one.
         """
         word = item.value[self._cut :]
         if item.type == "plain":
@@ -212,5 +212,5 @@ class Bash(BashComplete):
 
 
 def register() -> None:
-    """Have bash's completion go through `Bash`."""
+    """Make bash's completion use `Bash`."""
     add_completion_class(Bash)

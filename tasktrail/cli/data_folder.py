@@ -76,7 +76,7 @@ def verify_command(
         from ..projections.verification import RESTORE
 
         if error.advice == LogCorrupt.remedy:
-            error.advice = RESTORE  # the other one is to verify
+            error.advice = RESTORE  # the usual advice is to run `verify`
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
     if session.as_json:
@@ -87,7 +87,7 @@ def verify_command(
 
 
 def _own_witnesses(session: Session) -> list[str]:
-    """The keys of those that are asked here. A damaged list is told, and keeps nobody from checking."""
+    """Return the keys of this folder's witnesses. A damaged list is reported, but does not stop the check."""
     from ..paths import DataPaths
     from ..projections.errors import WitnessesDamaged
     from ..projections.proof.witness_list import read_witnesses
@@ -136,7 +136,7 @@ def _print_verification(found: "Verification") -> None:
 
 
 def _stretches(found: "Verification") -> list[str]:
-    """The versions that have written a log, each once for a stretch of it."""
+    """Return the versions that have written the log, one entry for each stretch of it."""
     each = groupby(found.written_by, key=lambda writer: writer.version)
     return [f"{version} since {next(group).since}" for version, group in each]
 

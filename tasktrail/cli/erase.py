@@ -1,4 +1,4 @@
-"""`tasktrail erase`: what is personal of a user's tasks is gone for ever."""
+"""`tasktrail erase`: erases the personal data of a user's tasks for ever."""
 
 from typing import TYPE_CHECKING
 

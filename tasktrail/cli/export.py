@@ -1,4 +1,4 @@
-"""`tasktrail export`: the tasks or their attempts in a form that other programs read. `log export`, too."""
+"""`tasktrail export`: the tasks or their attempts in a format that other programs read. Also for `log export`."""
 
 import sys
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,7 +28,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def export_options(*forms: str) -> "Callable[[F], F]":
-    """Add the options that say how, where to, and which tasks."""
+    """Add the options for the format, the file, and the tasks."""
 
     def add(function: F) -> F:
         return with_options(
@@ -92,7 +92,7 @@ def write_export(
     sign: bool,
     **texts: str,
 ) -> None:
-    """Write what was asked for, and say what was written."""
+    """Write what was asked for, and print what was written."""
     from ..exports.file import whole_file, write_file, write_rows
     from ..exports.forms import form_of
     from ..exports.parquet import check_parquet
@@ -129,7 +129,7 @@ def write_export(
             sys.stdout.buffer.flush()
             return
         statement = out.with_name(f"{out.name}.intoto.json") if signer else None
-        # Both take their names at the end, or neither: what cannot be signed is no export.
+        # Both files get their names at the end, or neither: what cannot be signed is not exported.
         with whole_file(statement) if statement else nullcontext() as part:
 
             def write_statement(written: "Written") -> None:
@@ -151,13 +151,13 @@ def write_export(
 
 
 def _bar(out: Path | None) -> "AbstractContextManager[Callable[[int, int], None]]":
-    """A bar on standard error, unless rows are on the same screen."""
+    """Show a bar on standard error, unless rows are printed on the same screen."""
     return nullcontext(lambda _reached, _goal: None) if out is None and sys.stdout.isatty() else counting("exporting")
 
 
 @contextmanager
 def _reading(session: Session) -> "Iterator[tuple[Reading, str]]":
-    """Who answers, and how the log is called in CloudEvents."""
+    """Open the service or the files; the second value is the log's name in CloudEvents."""
     if session.url:
         with session.reading() as reading:
             yield reading, session.url

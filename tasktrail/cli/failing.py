@@ -1,4 +1,4 @@
-"""How a command fails: a line or two on standard error, never a traceback, and an exit code that means something."""
+"""How a command fails: a line or two on standard error, never a traceback, and a meaningful exit code."""
 
 import errno
 import json
@@ -22,14 +22,14 @@ INTERRUPTED: Final = 130
 
 
 def exit_code(error: TasktrailError) -> int:
-    """3 when there is no service to talk to, 4 when the log is not as it was sealed, else 1."""
+    """Return 3 if no service answers, 4 if the log is not as it was sealed, else 1."""
     if error.code == "not_as_sealed":
         return CHECK_FAILED
     return NO_SERVICE if isinstance(error, ServiceUnreachable | NotReady) else REFUSED
 
 
 def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **more: Any) -> int:
-    """Say on standard error what happened, where and what to do, and return the exit code.
+    """Print on standard error what happened, where and what to do, and return the exit code.
 
     Args:
         error: what happened.
@@ -50,11 +50,11 @@ def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **mor
 
 
 _LITTLE = frozenset({"after", "from", "out", "to"})
-"""Fields whose names stand in any sentence, and say nothing of the field there."""
+"""Names of fields that occur in any sentence, so that their occurrence does not name the field."""
 
 
 def _is_named(field: str, message: str) -> bool:
-    """Whether the message itself says which field it is about: `There is a token ci already` does, of `token`."""
+    """Whether the message itself names the field: `There is a token ci already` names `token`."""
     if field in _LITTLE:
         return False
     words = "[ _-]".join(map(re.escape, field.rpartition(".")[2].removesuffix("_id").split("_")))
@@ -62,7 +62,7 @@ def _is_named(field: str, message: str) -> bool:
 
 
 def json_bytes(value: Any) -> bytes:
-    """As JSON; file names that are not UTF-8 come out with their odd bytes replaced."""
+    """Encode as JSON; in file names that are not UTF-8, the invalid bytes are replaced."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -70,7 +70,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
-    """A wrong option or argument: what click says, and which command's help to read."""
+    """Print click's message about a wrong option or argument, and which command's help to read."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
     elif as_json:
@@ -84,7 +84,7 @@ def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def usage_problem(error: click.ClickException) -> dict[str, Any]:
-    """A wrong option or argument with the members that every problem has; `field` is its name, empty for none."""
+    """Return a wrong option or argument as a problem; `field` is its name, or empty."""
     near = getattr(error, "possibilities", None) or ()
     detail, _, hint = _in_one_line(error).partition(_HINT)
     if near and not hint:
@@ -112,7 +112,7 @@ def _field(error: click.ClickException) -> str:
 
 
 def _in_one_line(error: click.ClickException) -> str:
-    """What click says; it lists choices on lines of their own."""
+    """Return click's message on one line; it puts choices on lines of their own."""
     return " ".join(error.format_message().split())
 
 
@@ -123,11 +123,11 @@ _NEXT_STEPS = {
     errno.EPERM: "See that you may read and write it, or run the command as the user it belongs to.",
     errno.EROFS: "Name a place on a file system that can be written to.",
 }
-"""What to do about an error of the system → by its number."""
+"""Error number of the system → what to do about it."""
 
 
 def complain_unexpected(error: Exception) -> int:
-    """An error nobody foresaw, in one line. Python's development mode shows where it came from."""
+    """Print an unforeseen error in one line. Python's development mode shows where it came from."""
     if sys.flags.dev_mode:
         raise error
     if isinstance(error, OSError) and error.filename and error.strerror:

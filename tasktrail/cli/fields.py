@@ -1,4 +1,4 @@
-"""Options made of commands: what a command's Struct says of a field is the option's type, bounds, default and help."""
+"""Makes options from commands: a field of a command's Struct gives an option its type, bounds, default and help."""
 
 import os
 import re
@@ -37,7 +37,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def default_actor() -> str:
-    """The actor that is recorded when none is named: the user of the operating system, not of the environment."""
+    """Return the actor that is recorded when none is named: the operating system's user, not the environment's."""
     from ..paths import user_name  # it loads SQLite, which `--help` does not need
 
     return f"cli:{user_name(os.getuid())}"
@@ -56,7 +56,7 @@ def _labels(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, 
 
 
 TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent", "requires": "--require"}
-"""Fields of a task that are called otherwise on the command line."""
+"""Fields of a task that have another name on the command line."""
 _TYPES: dict[str, click.ParamType[Any]] = {
     "on_dependency_failure": PoliciesParam(),
     "original_folder": FolderParam(),
@@ -65,9 +65,9 @@ _TYPES: dict[str, click.ParamType[Any]] = {
     "requires": LabelParam(),
     "type": TYPE,
 }
-"""Fields whose values are read by a type of their own."""
+"""Fields whose values have a parameter type of their own."""
 _UNBOUNDED = 1_000_000
-"""A bound from here on is too far away to be worth telling."""
+"""A bound of at least this is too large to be worth showing."""
 
 
 def options_of(
@@ -80,7 +80,7 @@ def options_of(
     Args:
         kind: the command.
         names: its fields, in the order of the help.
-        ranged: whether a number out of bounds is a wrong usage; if not, the check of the command refuses it.
+        ranged: whether a number out of bounds is a usage error; if not, the check of the command refuses it.
         flags: field → its flag, where that is not the field's name. A flag `--no-…` stands for false.
     """
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
@@ -112,7 +112,7 @@ def _option(field: msgspec.structs.FieldInfo, flag: str, *, ranged: bool) -> Cal
 
 
 def _type_and_metas(annotation: Any) -> tuple[Any, list[msgspec.Meta]]:
-    """The type without its notes, and without None; the notes, the outer ones first."""
+    """Return the type without its notes and without None; and the notes, the outer ones first."""
     metas: list[msgspec.Meta] = []
     while True:
         inner = get_args(annotation)
@@ -125,7 +125,7 @@ def _type_and_metas(annotation: Any) -> tuple[Any, list[msgspec.Meta]]:
 
 
 def _parameter(kind: Any, limits: tuple[Any, Any] | None, extra: Mapping[str, Any]) -> click.ParamType[Any]:
-    """What reads the values of a field of that type; `limits`: the least and the greatest number."""
+    """Return the parameter type for values of a field; `limits`: the least and the greatest number."""
     inner = get_args(kind)
     if extra["in_bytes"]:
         return SizeParam()
@@ -149,9 +149,9 @@ def _parameter(kind: Any, limits: tuple[Any, Any] | None, extra: Mapping[str, An
 
 
 def _help(field: msgspec.structs.FieldInfo, said: msgspec.Meta) -> str:
-    """The meaning, an example and the default. A field that the text names is shown as its option."""
+    """Return the meaning, an example and the default. A field that the text names is shown as its option."""
     extra, text = said.extra or {}, said.description or ""
-    if text.startswith("False: "):  # the option itself says so
+    if text.startswith("False: "):  # the name of the option says so
         text = text.removeprefix("False: ").capitalize()
     text = re.sub(
         r"`(\w+)`", lambda name: f"--{name[1].replace('_', '-')}" if name[1] in (*_FIELDS, *_ONCE) else name[0], text
@@ -207,9 +207,9 @@ _FIELDS = (
     "resumable",
 )
 _ONCE = ("deadline", "scheduled_for", "depends_on", "on_dependency_failure", "parent_task_id", "traceparent")
-"""Of one task only: a schedule has its own times, and its tasks stand alone."""
+"""Fields of a single task only: a schedule has its own times, and its tasks stand alone."""
 _OF_ONE = ("unique", "depends_on", "on_dependency_failure", "parent_task_id")
-"""Of a task that was not made with others for files."""
+"""Fields that tasks of a batch cannot have."""
 _SHARED = (
     click.option("--reason", metavar="TEXT", help="Why; recorded with the event."),
     click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER"),
@@ -256,14 +256,14 @@ def reason_and_actor(function: F) -> F:
 
 
 def with_options(function: F, *options: Callable[[F], F]) -> F:
-    """Add the options, in the order in which the help shall have them."""
+    """Add the options, in the order of the help."""
     for option in reversed(options):
         function = option(function)
     return function
 
 
 def absolute(path: str) -> str:
-    """The path as the service will understand it; empty stays empty, and so does an address of a file elsewhere."""
+    """Return the path as the service understands it. An empty path, or the address of a file elsewhere, stays."""
     if "://" in path:
         from ..handlers.urls import is_url, plain_path
 
@@ -275,7 +275,7 @@ def absolute(path: str) -> str:
 def build_command(
     session: Session, task_type: str, input_file: str, output_file: str, given: dict[str, Any]
 ) -> CreateTask:
-    """The command for a new task, checked. Raises `InvalidValue` naming the field."""
+    """Build and check the command for a new task. Raises `InvalidValue` naming the field."""
     from ..intake.conversion import command_from_fields, new_command_id
 
     fields = {name: value for name, value in given.items() if value is not None}
@@ -293,7 +293,7 @@ def build_command(
 def build_batch(
     inputs: list[str], to: str, task_type: str, given: dict[str, Any], *, again: bool, dry_run: bool
 ) -> "NewBatch":
-    """The batch that is asked for, checked. Raises `InvalidValue` naming the field."""
+    """Build and check the requested batch. Raises `InvalidValue` naming the field."""
     from ..api.commands import absolute_pattern
     from ..batches.request import NewBatch
     from ..intake.conversion import command_from_fields, new_command_id
@@ -309,14 +309,14 @@ def build_batch(
 
 
 def surrounding_trace() -> str:
-    """The trace that the program which has started us names in the environment; empty when it names none."""
+    """Return the trace that the parent program passes in the environment; empty without one."""
     from ..events.values import traceparent_in
 
     return traceparent_in(os.environ.get("TRACEPARENT", ""))
 
 
 def _output(session: Session, task_type: str, input_file: str, output_file: str, suffix: str, *, parents: bool) -> str:
-    """The output's path: in a folder, when that is what was named, under the input's name and the type's suffix."""
+    """Return the output's path. If a folder is named, the file in it gets the input's name and the type's suffix."""
     if "://" in output_file:
         return _output_elsewhere(session, task_type, input_file, output_file, suffix)
     is_folder = bool(output_file) and (os.path.isdir(output_file) or output_file.endswith("/"))  # noqa: PTH112
@@ -331,7 +331,7 @@ def _output(session: Session, task_type: str, input_file: str, output_file: str,
 
 
 def _name_in_folder(session: Session, task_type: str, input_file: str, suffix: str) -> str:
-    """The input's name, with the type's suffix or the one that is given."""
+    """Return the input's name, with the type's suffix or the given one."""
     if not suffix:
         found, _errors = session.environment.types(session)
         suffix = next((info.output_suffix for info in found if info.name == task_type), "")
@@ -340,7 +340,7 @@ def _name_in_folder(session: Session, task_type: str, input_file: str, suffix: s
 
 
 def _output_elsewhere(session: Session, task_type: str, input_file: str, output: str, suffix: str) -> str:
-    """The same for an address: one that ends with a slash is a folder."""
+    """The same for an address, which is a folder if it ends with a slash."""
     if not output.endswith("/") or not input_file:
         if suffix:
             raise click.UsageError("--format names an output in a folder: add a / to OUTPUT.")
@@ -349,7 +349,7 @@ def _output_elsewhere(session: Session, task_type: str, input_file: str, output:
 
 
 def _refuse_broken_text(fields: dict[str, Any]) -> None:
-    """The shell hands over any bytes; what is not UTF-8 cannot be stored or sent."""
+    """Refuse text that is not UTF-8: the shell passes any bytes, but these cannot be stored or sent."""
     from ..events.errors import InvalidValue
 
     for name, value in fields.items():

@@ -79,7 +79,7 @@ def _told(done: "Forgotten", *, dry_run: bool) -> str:
 
 
 def _why_kept(kept: "StillNeeded") -> str:
-    """How many tasks stay for which reason; empty where none does."""
+    """Describe how many tasks stay for which reason; empty if none stays."""
     each = (
         (kept.referred, "that others depend on or have as their parent"),
         (kept.notices, "with a notice that is still to be sent"),

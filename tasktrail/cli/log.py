@@ -1,4 +1,4 @@
-"""`tasktrail log`: the records as they are, and `log export`: in a form that other programs read."""
+"""`tasktrail log`: the records as they are; and `log export`: in a format that other programs read."""
 
 import sys
 from itertools import islice

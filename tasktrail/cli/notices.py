@@ -1,4 +1,4 @@
-"""`tasktrail notices`, `redeliver`, `endpoints`, `enable`: what became of notices, and how to send them again."""
+"""`tasktrail notices`, `redeliver`, `endpoints`, `enable`: the status of notices, and how to send them again."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ def _nobody(reading: "Reading", task_id: int) -> str:
 
     if reading.get_task(task_id).input_file == ERASED:
         return f"whom task {task_id} was to tell was erased, if it was to tell anybody"
-    return "nobody was to be told so far"
+    return "no notices so far"
 
 
 def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:
@@ -87,7 +87,7 @@ def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:
 
 
 def in_short(found: "Sequence[NoticeStatus]") -> str:
-    """How many are in which state: `2 delivered, 1 pending`."""
+    """Describe how many are in which state: `2 delivered, 1 pending`."""
     numbers = Counter(notice.state.replace("_", " ") for notice in found)
     return ", ".join(f"{number} {state}" for state, number in sorted(numbers.items())) or "-"
 

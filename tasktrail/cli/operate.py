@@ -94,7 +94,7 @@ def drain_command(session: Session, reason: str | None, actor: str | None, *, wa
 
 
 def _drain_under_way(session: Session) -> int | None:
-    """The position of a drain that is under way, if there is one: a second `drain --wait` waits for the same."""
+    """Return the position of a drain under way, if any: a second `drain --wait` waits for the same."""
     with session.tasks() as tasks:
         return next((pause.position for pause in tasks.limits().pauses if pause.drain), None)
 
@@ -106,7 +106,7 @@ def _wait_until_drained(session: Session, after: int) -> None:
 
 
 def _drained_at(tasks: "Tasks", after: int, show: "Callable[[str], None]") -> int:
-    """Where it is recorded that nothing runs any more. Until then `show` is told for how many tasks it waits."""
+    """Return the position at which the drain is recorded as done. Until then `show` gets how many tasks still run."""
     from ..events.errors import ServiceUnreachable
     from ..events.system_events import QueueDrained, QueueResumed
     from ..events.task_events import Cancelled, Completed, Failed
@@ -170,12 +170,12 @@ def adjust_command(
 
 
 def who(reason: str | None, actor: str | None) -> dict[str, str]:
-    """The fields that say who and why."""
+    """Return the fields that say who and why."""
     return {"actor": actor or default_actor(), "reason": reason or ""}
 
 
 def send(session: Session, kind: type[Any], fields: dict[str, Any]) -> "Accepted":
-    """Send a command to the running service and tell where it is recorded."""
+    """Send a command to the running service and print the position at which it is recorded."""
     from ..intake.conversion import command_from_fields
 
     given = {name: value for name, value in fields.items() if value is not None}
@@ -186,9 +186,6 @@ def send(session: Session, kind: type[Any], fields: dict[str, Any]) -> "Accepted
     else:
         say(f"accepted at position {accepted.position}")
     return accepted
-
-
-_BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
 
 
 @click.command(
@@ -249,7 +246,7 @@ def limits_command(
 
 
 def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
-    """The limits and the pauses in words."""
+    """Return the limits and the pauses in words."""
     changed = board.changes
     rows = []
     for name in board.limits.__struct_fields__:
@@ -267,6 +264,8 @@ def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
 
 
 def _in_words(name: str, value: Any) -> str:
+    from ..actors.core.limits import BYTE_LIMITS
+
     match value:
         case bool():
             return "yes" if value else "no"
@@ -278,7 +277,7 @@ def _in_words(name: str, value: Any) -> str:
         case 0:
             return unlimited(name) if name.startswith("max") else "-"
         case _:
-            return size(value) if name in _BYTES else f"{value:g} %" if name == "max_cpu" else f"{value:g}"
+            return size(value) if name in BYTE_LIMITS else f"{value:g} %" if name == "max_cpu" else f"{value:g}"
 
 
 _SCHEDULES = (

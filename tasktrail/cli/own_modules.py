@@ -1,4 +1,4 @@
-"""Modules with task types that a command line names: a file, or a module below the current folder."""
+"""Modules with task types that are named on the command line: a file, or a module below the current folder."""
 
 import os
 import sys
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def importable(words: "Sequence[str]") -> tuple[str, ...]:
-    """The names of the modules, which this process and its workers can import from now on.
+    """Return the names of the modules, and make them importable for this process and its workers.
 
-    Raises `click.UsageError` for one that is not there, or whose name another module has.
+    Raises `click.UsageError` if a module does not exist, or another module has its name.
     """
     return tuple(_from_file(Path(word)) if word.endswith(".py") else _from_here(word) for word in words)
 
@@ -50,7 +50,7 @@ def _from_here(name: str) -> str:
 
 
 def _add(folder: Path) -> None:
-    """Put a folder in front, here and in the environment, from which workers have what they import from."""
+    """Put a folder first on the import path, here and in the environment, from which workers take theirs."""
     inherited = os.environ.get("PYTHONPATH", "")
     if str(folder) not in inherited.split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), inherited)))

@@ -1,4 +1,4 @@
-"""The kinds of values that options and arguments take: times, ids, sizes, `key=value`; and what the shell offers."""
+"""The kinds of values of options and arguments: times, ids, sizes, `key=value`; and their completions in the shell."""
 
 import os
 import re
@@ -61,7 +61,7 @@ class PointParam(click.ParamType[int | datetime]):
     def convert(
         self, value: str | int | datetime, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | datetime:
-        """Digits are a position."""
+        """Read digits as a position, anything else as a time."""
         if isinstance(value, int):
             return value
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST:
@@ -75,7 +75,7 @@ as_of_option = click.option(
 
 
 def as_it_was(as_of: int | datetime) -> str:
-    """A sentence under what is told of an earlier moment."""
+    """Return the sentence below the output of an earlier moment."""
     at = moment(as_of) if isinstance(as_of, datetime) else f"position {as_of}"
     return f"So it was as of {at}."
 
@@ -98,7 +98,7 @@ class IdsParam(click.ParamType[tuple[int, ...]]):
 
 
 class PartsParam(click.ParamType[int]):
-    """In how many parts a film is made; 0 stands for `auto`."""
+    """The number of parts of a film; 0 stands for `auto`."""
 
     name = "parts"
 
@@ -147,7 +147,7 @@ class WordsParam(click.ParamType[tuple[str, ...]]):
 
 
 class WholeParam(click.IntRange):
-    """A whole number; click would call what is none "not a valid integer range"."""
+    """A whole number. click would call a wrong value "not a valid integer range"."""
 
     name = "integer"
 
@@ -164,7 +164,7 @@ class SecondsParam(NumberParam):
     name = "duration"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the duration, and hold it against the limits."""
+        """Read the duration, and check it against the limits."""
         from ..config.settings import parse_seconds
 
         try:
@@ -174,12 +174,12 @@ class SecondsParam(NumberParam):
         return float(super().convert(seconds, param, ctx))
 
     def _describe_range(self) -> str:
-        """For the help text; click would write `x<=None` where the command itself knows the limits."""
+        """Describe the range for the help text; click would write `x<=None` if the command itself knows the limits."""
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
 class TaskIdParam(WholeParam):
-    """The number of a task; the shell offers the newest, of some statuses only where a command takes no others."""
+    """The number of a task. The shell offers the newest; with `statuses`, only those that the command accepts."""
 
     name = "task id"
 
@@ -193,7 +193,7 @@ class TaskIdParam(WholeParam):
         param: click.Parameter,  # noqa: ARG002 - click\'s signature
         incomplete: str,
     ) -> "list[CompletionItem[Any]]":
-        """Those that begin so."""
+        """Return the task ids that begin with the incomplete word."""
         from .completion import completion_items, suggestions, task_ids
 
         return completion_items(
@@ -203,7 +203,9 @@ class TaskIdParam(WholeParam):
 
 TASK_ID = TaskIdParam()
 
-OPEN_ID = TaskIdParam("pending", "running", "retrying")
+OPEN = ("pending", "running", "retrying")
+"""The statuses of tasks that have not ended."""
+OPEN_ID = TaskIdParam(*OPEN)
 
 WAITING_ID = TaskIdParam("pending", "retrying")
 
@@ -218,16 +220,16 @@ class FolderParam(click.Path):
     """A folder, as the service will understand it."""
 
     def __init__(self) -> None:
-        """It need not be there."""
+        """Accept folders that do not exist, too."""
         super().__init__(file_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Make it absolute; links stay."""
+        """Make it absolute; symbolic links stay."""
         return os.path.abspath(os.fsdecode(super().convert(value, param, ctx)))  # noqa: PTH100
 
 
 class PairParam(click.ParamType[tuple[str, Any]]):
-    """`key=value`; the value is JSON when it reads as JSON (12, true, [1,2], "text"), otherwise text."""
+    """`key=value`; the value is read as JSON if it is JSON (12, true, [1,2], "text"), else as text."""
 
     name = "key=value"
 
@@ -251,7 +253,7 @@ class PairParam(click.ParamType[tuple[str, Any]]):
         param: click.Parameter,  # noqa: ARG002 - click\'s signature
         incomplete: str,
     ) -> "list[CompletionItem[Any]]":
-        """The options of the type that was typed, and their values."""
+        """Return the options of the type on the command line, and their values."""
         return completion_items(
             suggestions(ctx, lambda session: option_pairs(session, ctx.meta.get(WORDS, ()), incomplete)), incomplete
         )
@@ -273,7 +275,7 @@ class SizeParam(click.ParamType[int]):
 
 
 class AgeParam(click.ParamType[float]):
-    """A text such as `90d`, in seconds."""
+    """An age such as `90d`, in seconds."""
 
     name = "duration"
 
@@ -305,7 +307,7 @@ class LabelParam(click.ParamType[tuple[str, str]]):
 
 
 class RateParam(click.ParamType[tuple[str, str | None]]):
-    """`name=rate`, or `name=none` to take the rate away. What is a name and a rate, the command's Struct checks."""
+    """`name=rate`, or `name=none` to remove the rate. The command's Struct checks the name and the rate."""
 
     name = "name=rate"
 
@@ -322,7 +324,7 @@ class RateParam(click.ParamType[tuple[str, str | None]]):
 
 
 class QuotaParam(click.ParamType[tuple[str, int | None]]):
-    """`name=number`, or `name=none` to take the number away."""
+    """`name=number`, or `name=none` to remove the number."""
 
     name = "name=number"
 

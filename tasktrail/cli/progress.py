@@ -1,4 +1,4 @@
-"""Tasks and long checks while they go on: asking again and again, showing how far they are, stopping at Ctrl-C."""
+"""Progress of tasks and long checks: polling, display, and stopping at Ctrl-C."""
 
 import signal
 import socket
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 class Signals:
     """While it is entered, SIGINT, SIGTERM and `more` are queued. Only the main thread may enter it.
 
-    The system may give a signal to any thread, and Python's part of a handler only runs in the main one when that goes
-    on. So the queue is a socket that Python writes the number to, which wakes the main thread whatever it waits for.
+    The system may deliver a signal to any thread, but Python runs its handler only in the main thread, once that goes
+    on. So the queue is a socket to which Python writes the number, which wakes the main thread from any wait.
     """
 
     def __init__(self, *more: int) -> None:
         self._numbers = (signal.SIGINT, signal.SIGTERM, *more)
         self._before: dict[int, Any] = {}
         self.last: int | None = None
-        """The signal that `next` answered last."""
+        """The signal that `next` returned last."""
 
     def __enter__(self) -> Self:
         self._out, self._in = socket.socketpair()
@@ -56,14 +56,14 @@ class Signals:
         self._out.close()
 
     def wake(self) -> None:
-        """Let `next` return None. From any thread."""
-        with suppress(OSError):  # nobody waits any more, or that is written already
+        """Make `next` return None. Thread-safe."""
+        with suppress(OSError):  # no one waits any more, or the socket is full of such bytes
             self._in.send(b"\0")
 
     def next(self, timeout: float | None = 0.0) -> int | None:
-        """The number of the next signal; None when none comes within so many seconds, or when it is woken before.
+        """Return the number of the next signal; None if none comes within `timeout` seconds, or on `wake`.
 
-        With None it waits for as long as it takes.
+        With None it waits without a limit.
         """
         until = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -80,7 +80,7 @@ class Signals:
 
 
 def _go_on(_number: int, _frame: FrameType | None) -> None:
-    """Without a handler the signal would end the process."""
+    """Do nothing. Without a handler the signal would end the process."""
 
 
 _STEP = 10
@@ -92,21 +92,21 @@ class Display(AbstractContextManager["Display"], Protocol):
     """Where progress is shown."""
 
     def show(self, task: "Task") -> None:
-        """Show the task as it is now. It may be called as often as one likes."""
+        """Show the task as it is now. May be called any number of times."""
 
     def say(self, text: str) -> None:
-        """A line of its own beside the progress."""
+        """Show a line of its own beside the progress."""
 
 
 def display_on(stream: TextIO) -> Display:
-    """Bars when the stream is a terminal that can draw them, else lines."""
+    """Return bars if the stream is a terminal, else lines."""
     if stream.isatty():
         return Bars(stream)
     return Lines(err=stream is sys.stderr)
 
 
 def headline(task: "Task") -> str:
-    """What the task is doing, in a few words."""
+    """Describe what the task is doing, in a few words."""
     match task.status:
         case "pending":
             if task.held:
@@ -124,7 +124,7 @@ def headline(task: "Task") -> str:
 
 
 def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
-    """Say for what the task waits that nothing in this process will end; nobody else can ask the service inside."""
+    """Name the obstacles that will not end by themselves here: no other process can ask the service inside."""
     from ..actors.core.explanation import WaitReason as Reason
 
     staying = (
@@ -143,7 +143,7 @@ def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], No
 
 
 class Lines(Display):
-    """For files and pipes: a line when the state changes, and every ten percent in between."""
+    """For files and pipes: a line for each change of state, and every ten percent in between."""
 
     def __init__(self, *, err: bool) -> None:
         self._err = err
@@ -159,13 +159,13 @@ class Lines(Display):
         self.say(f"task {task.id} {task.type} {percent(task.progress)} {plain(headline(task))}{took}")
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Print the text."""
         click.echo(text, err=self._err)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is left open."""
+        """Nothing to close."""
 
 
 class Bars(Display):
@@ -215,7 +215,7 @@ class Bars(Display):
         self._progress.update(bar, completed=task.progress, description=plain(headline(task)))
 
     def say(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         self._progress.console.print(text, markup=False)
 
 
@@ -226,13 +226,13 @@ def _name(task: "Task") -> str:
 T = TypeVar("T")
 
 LOOK_EVERY = 0.4
-"""Seconds between two looks at a task."""
+"""Seconds between two polls of a task."""
 _PATIENCE = 15.0
-"""Seconds that a service may be away, for a restart, before that is an error."""
+"""Seconds that a service may be away, for example to restart, before that is an error."""
 
 
 class Poller:
-    """Asks again and again. For a while it accepts that the service does not answer, as during a restart."""
+    """Polls a task. For a while it tolerates that the service does not answer, as during a restart."""
 
     def __init__(self, display: Display, clock: Callable[[], float] = time.monotonic) -> None:
         self._display = display
@@ -247,7 +247,7 @@ class Poller:
         return task
 
     def ask(self, question: Callable[[], T]) -> T | None:
-        """The answer, or None while the service does not answer. After `_PATIENCE` seconds the error is raised."""
+        """Return the answer, or None while the service does not answer. Raises the error after `_PATIENCE` seconds."""
         try:
             answer = question()
         except (ServiceUnreachable, NotReady):
@@ -266,17 +266,17 @@ class Poller:
 
 
 class Followed(Protocol):
-    """Where a task is that is waited for."""
+    """Where one can ask for a task and wait for it."""
 
     def get_task(self, task_id: int, /) -> "Task":
-        """The task as it is now."""
+        """Return the task as it is now."""
 
     def wait(self, task_id: int, /, timeout: float | None = None) -> "Task":
-        """The task, once it has ended. Raises `WaitTimeout`."""
+        """Return the task once it has ended. Raises `WaitTimeout`."""
 
 
 def until_ended(tasks: Followed, task_id: int, display: Display, signals: Signals) -> "Task | None":
-    """Wait until the task has ended, and return it; or return None when a signal came first."""
+    """Wait until the task has ended, and return it; return None if a signal comes first."""
     poller = Poller(display)
     while True:
         task = poller.at(tasks, task_id)
@@ -292,7 +292,7 @@ def until_ended(tasks: Followed, task_id: int, display: Display, signals: Signal
 
 
 def _wait_a_little(tasks: Followed, task_id: int) -> None:
-    """Until the task ends, at most `LOOK_EVERY`."""
+    """Wait until the task ends, at most `LOOK_EVERY`."""
     try:
         tasks.wait(task_id, timeout=LOOK_EVERY)
     except (WaitTimeout, ServiceUnreachable, NotReady):
@@ -315,7 +315,7 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def waiting(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Yield a function that says what is waited for: on a terminal in one line that changes, else once."""
+    """Yield a function that shows what is waited for: on a terminal in one changing line, else only once."""
     if quiet:
         yield lambda _words: None
         return

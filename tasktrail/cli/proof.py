@@ -1,4 +1,4 @@
-"""`tasktrail seal`, `prove`, `provenance`: what shows others that the log is whole and as it was."""
+"""`tasktrail seal`, `prove`, `provenance`: signed evidence that the log is complete and unchanged."""
 
 import base64
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..projections.proof.stamps import Authorities
 
 _SHOWN = 10
-"""Tasks that are listed on a line."""
+"""The most tasks that are listed on a line."""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 KEY_OPTION = click.option(
     "--key", metavar="KEY|FILE", help="The public key of the seals, kept elsewhere; else the one that lies with them."
@@ -29,7 +29,7 @@ KEY_OPTION = click.option(
 
 
 def public_key_of(told: str | None) -> "PublicKey | None":
-    """The key that was named, by itself or by its file. Raises `SealUnfit`."""
+    """Return the key that was given, as text or as a file. Raises `SealUnfit`."""
     if told is None:
         return None
     from ..projections.proof.notes import PublicKey
@@ -39,7 +39,7 @@ def public_key_of(told: str | None) -> "PublicKey | None":
 
 
 def authorities_in(path: Path | None) -> "Authorities | None":
-    """The time authorities whose certificates a file has. Raises `SealUnfit`, and where the extra is not installed."""
+    """Return the time authorities whose certificates are in a file. Raises `SealUnfit`, and without the extra, too."""
     if path is None:
         return None
     need_stamps()
@@ -49,7 +49,7 @@ def authorities_in(path: Path | None) -> "Authorities | None":
 
 
 def witness_keys(told: Iterable[str]) -> "list[WitnessKey]":
-    """The keys that were named, by themselves or by their files. Raises `SealUnfit`."""
+    """Return the keys that were given, as texts or as files. Raises `SealUnfit`."""
     from ..projections.proof.notes import WitnessKey
     from ..projections.proof.seals import key_text
 
@@ -57,7 +57,7 @@ def witness_keys(told: Iterable[str]) -> "list[WitnessKey]":
 
 
 def refuse_no_address(told: str, remedy: str) -> None:
-    """Raises `InvalidValue` for what cannot be the address of a witness or a time authority."""
+    """Raise `InvalidValue` for what cannot be the address of a witness or a time authority."""
     from ..config.settings import check_address
     from ..events.errors import InvalidValue
 
@@ -96,7 +96,7 @@ def seal_command(session: Session) -> int:
 
 
 def tell_seal(session: Session, made: Sealing, **more: str) -> int:
-    """Say what was sealed and who has signed it. The exit code: 4 when a witness has signed another log."""
+    """Print what was sealed and who has signed it. Returns the exit code: 4 if a witness has signed another log."""
     said = made.seal.checkpoint
     if session.as_json:
         told = {"size": said.size, "root": said.root.hex(), "tasks": said.tasks, "tasks_root": said.tasks_root.hex()}

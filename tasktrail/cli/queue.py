@@ -1,4 +1,4 @@
-"""`tasktrail queue`, `top`, `why`, `stats`: what runs, what waits and for what, and how many tasks come to an end."""
+"""`tasktrail queue`, `top`, `why`, `stats`: running tasks, waiting tasks and their reasons, and how many tasks end."""
 
 import os
 import shlex
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..projections.queries.stats import Ended, Stats
 
 
-CONFIGURED_NOW = "What the configuration says of limits and windows is that of now: that of then is not recorded."
+CONFIGURED_NOW = "Limits and windows of the configuration are those of today: earlier ones are not recorded."
 WAITING_COLUMNS = (
     Column("PLACE", right=True),
     Column("ID", right=True),
@@ -94,9 +94,9 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
 
 
 def summary(board: "QueueBoard", stats: "Stats") -> str:
-    """How many run and wait, and what is paused."""
+    """Describe how many tasks run and wait, and what is paused."""
     waiting = stats.counts["pending"] + stats.counts["retrying"]
-    later = max(0, waiting - board.ready - board.blocked - board.aside)  # the numbers may be an event apart
+    later = max(0, waiting - board.ready - board.blocked - board.aside)  # the two answers may be an event apart
     too_large = counted(board.aside, "needs", "need")
     aside = f"{too_large} more than there is at best (see why), " if board.aside else ""
     paused = "".join(
@@ -119,7 +119,7 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
 
 
 def rows(board: "QueueBoard", layout: TerminalLayout) -> list[tuple[str, ...]]:
-    """A row for each task of the queue."""
+    """Return a row for each task of the queue."""
     return [
         (
             str(one.place),
@@ -200,7 +200,7 @@ def _live(reading: "Reading", session: Session, every: float) -> int:
 
 
 def ask_again(reading: "Reading", before: str, layout: TerminalLayout) -> tuple[str, str]:
-    """Another look. While no service answers: the screen before under a line that says so, and that screen."""
+    """Ask again. Returns a notice above the last screen if no service answers, else none; and the last good screen."""
     from ..events.errors import NotReady, ServiceUnreachable
 
     try:
@@ -211,7 +211,7 @@ def ask_again(reading: "Reading", before: str, layout: TerminalLayout) -> tuple[
 
 
 def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
-    """All of it as text."""
+    """Return the whole screen as text."""
     lines = (
         summary(board, stats),
         _promised(board.resources, live=board.live),
@@ -301,7 +301,7 @@ def why_command(session: Session, task_id: int, as_of: int | datetime | None) ->
 
 
 def print_why(why: "Why", session: Session) -> None:
-    """The answer in words."""
+    """Print the answer in words."""
     if not why.waiting:
         say(f"task {why.task_id} is {why.status}: it waits for nothing")
     else:
@@ -341,7 +341,7 @@ def _ahead(why: "Why", session: Session) -> None:
 
 
 def as_line(command: "Lifting", session: Session) -> str:
-    """`tasktrail resume --type work`, quoted for a shell; it names the same service as this command line does."""
+    """Return `tasktrail resume --type work`, quoted for a shell, with the options that name the same service."""
     return shlex.join(("tasktrail", *_words(command), *_where(session)))
 
 
@@ -380,7 +380,7 @@ def _limits(command: "SetLimits") -> tuple[str, ...]:
 
 
 def _where(session: Session) -> tuple[str, ...]:
-    """The options that have to be typed again: those that were typed and are not set in the environment."""
+    """Return the options that have to be typed again: those on the command line that the environment does not set."""
     words: tuple[str, ...] = ()
     if str(session.data) != os.environ.get("TASKTRAIL_DATA", str(DEFAULT_DATA)):
         words += ("--data", str(session.data))

@@ -72,7 +72,7 @@ def _preset(preset: "Preset") -> str:
 
 
 def option_lines(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each option with its values, its default and what it is for, from the JSON schema."""
+    """Yield each option with its values, its default and its purpose, from the JSON schema."""
     definitions = schema.get("$defs", {})
     struct = _resolved(schema, definitions)
     for name, option in struct.get("properties", {}).items():
@@ -89,7 +89,7 @@ def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 def allowed(option: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """What values an option takes, in words."""
+    """Describe the values that an option takes."""
     option = {**_resolved(option, definitions), **option}
     if "anyOf" in option:
         branches = [allowed(branch, definitions) for branch in option["anyOf"] if branch.get("type") != "null"]
@@ -187,7 +187,7 @@ def _value(setting: "Setting") -> str:
 
 
 def _shown(value: Any) -> Any:
-    """For printing; a secret only says that it is set."""
+    """Prepare a value for printing; a secret is shown only as being set."""
     from ..actors.secret import Secret
 
     def hidden(one: Any) -> str:

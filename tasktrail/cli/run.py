@@ -1,4 +1,4 @@
-"""`tasktrail run` and `demo`: one task to its end with a progress bar, and the demo of them all."""
+"""`tasktrail run` and `demo`: one task to its end with a progress bar, and the demo of all task types."""
 
 import sys
 from contextlib import suppress
@@ -16,7 +16,7 @@ from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import TASK_FLAGS, build_command, default_actor, task_field_options
-from .parameters import FILE, TYPE
+from .parameters import FILE, OPEN, TYPE
 from .progress import ENDED, Display, Signals, display_on, tell_what_stays, until_ended
 from .session import Session
 from .spread import Whole, failed_parts, parts_of, spread_option, spread_or_told
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 SECOND_CTRL_C = 1.5
-"""Seconds after a first Ctrl-C in which a second one cancels."""
+"""Seconds after a first Ctrl-C within which a second one cancels."""
 _NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id", "actor", "reason", "traceparent"})
 
 
@@ -92,15 +92,15 @@ def run_command(
 
 
 def unfinished_like(tasks: "Tasks", wanted: "CreateTask | GraphTask") -> "Task | None":
-    """The oldest unfinished task of the same type, paths and options."""
+    """Return the oldest unfinished task of the same type, paths and options."""
     from ..api.pages import from_pages
     from ..projections import TaskFilters
 
-    filters = TaskFilters(status=("pending", "running", "retrying"), type=wanted.type, sort="id", limit=500)
-    with suppress(InvalidValue):  # many may wait, few of them for this file; not every path can be searched for
+    filters = TaskFilters(status=OPEN, type=wanted.type, sort="id", limit=500)
+    with suppress(InvalidValue):  # narrows the search to this file; not every path can be searched for
         filters = replace(filters, search=wanted.output_file or wanted.input_file)
     page, total = tasks.list_tasks(filters)
-    if total > len(page):  # those that end meanwhile would move others to a page that was read already
+    if total > len(page):  # a task that ends meanwhile would move others to a page that was already read
         filters = replace(filters, as_of=tasks.stats().position)
         page, total = tasks.list_tasks(filters)
     for task in from_pages(tasks, filters, page, total):
@@ -127,7 +127,7 @@ def _find_or_create(
     if there is None:
         return tasks.send(parts).ids[FILM] if parts else tasks.send(wanted).task_id
     makers = parts_of(tasks, there)
-    first = makers[0] if makers else there  # what is said of the beginning is said to the parts
+    first = makers[0] if makers else there  # options about the start are about the parts
     _refuse_another_time(first, wanted, named, [task.id for task in makers[1:]])
     display.say(f"going on with task {there.id} at {percent(there.progress)}, made {there.created_at:%Y-%m-%d %H:%M}Z")
     left = [
@@ -148,7 +148,7 @@ def _find_or_create(
 
 
 def _set_of(given: dict[str, Any]) -> list[str]:
-    """The fields of a task that the command line names, but for those by which an unfinished one is found."""
+    """Return the task's fields on the command line, without those by which an unfinished task is found."""
     return [name for name, value in given.items() if value is not None and name not in _NOT_THE_TASKS]
 
 
@@ -158,7 +158,7 @@ def _told(name: str, there: "Task", wanted: "CreateTask") -> str:
 
 
 def _refuse_another_time(there: "Task", wanted: "CreateTask", named: list[str], others: list[int]) -> None:
-    """Raises `CannotStartNow` where the unfinished task, and others of its film, would run at another time."""
+    """Raise `CannotStartNow` if the unfinished task, and others of its film, would run at another time."""
     if "scheduled_for" in named and there.scheduled_for != wanted.scheduled_for:
         due = f"is for {moment(there.scheduled_for)}" if there.scheduled_for else "has no time"
         also = f" (and that of {', '.join(map(str, others))})" if others else ""
@@ -170,7 +170,7 @@ def _refuse_another_time(there: "Task", wanted: "CreateTask", named: list[str], 
 
 
 def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> None:
-    """Raises `CannotStartNow` where the task waits for another, which nobody works on while this command runs."""
+    """Raise `CannotStartNow` if the task waits for another, which no process works on while this command runs."""
     from ..events.errors import UnknownTask
     from ..events.state import FINISHED
 
@@ -179,7 +179,7 @@ def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> Non
         try:
             status = tasks.get_task(other).status
         except UnknownTask:
-            continue  # the command is refused for it, by name
+            continue  # the command will be refused for it, by name
         policy = policies if isinstance(policies, str) else policies[number : number + 1]
         if status not in FINISHED or (status != "completed" and policy in ("wait", ("wait",))):
             raise CannotStartNow(
@@ -190,7 +190,7 @@ def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> Non
 
 
 def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signals, *, embedded: bool) -> "Task | None":
-    """Handle the first Ctrl-C: a second one within a moment cancels. Returns the task if it has ended, else None."""
+    """Handle the first Ctrl-C; a second one soon after cancels. Returns the task if it has ended, else None."""
     if signals.last == SIGTERM:
         return None
     what = "interrupting" if embedded else "no longer watching"
@@ -225,7 +225,7 @@ def _how_to_go_on(task_id: int, inside: "TaskService | None") -> str:
 
 
 def report(session: Session, task: "Task") -> int:
-    """Print how the task ended; answers the exit code."""
+    """Print how the task ended. Returns the exit code."""
     if session.as_json:
         print_json(task)
     elif task.status == "completed":

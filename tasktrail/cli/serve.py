@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 
 STOP_WITHIN = 20.0
-"""Seconds for a stop in good order. What takes longer is left to recovery."""
+"""Seconds for an orderly stop. What takes longer is left to recovery."""
 _LOOK_EVERY = 0.5
 _TURN_EVERY = 0.1
 _AFTER_TROUBLE = 1.0
 _SAYS_AFTER, _SAYS_EVERY = 2.0, 10.0
-"""Seconds until a reader says how far it has folded the log, for the first time and again."""
+"""Seconds until a reader first reports how far it has folded the log, and between further reports."""
 _DOES_NOT_RUN = "the service does not run"
 
 
@@ -150,7 +150,7 @@ def serve_command(
 
     config = read_config()
     paths = DataPaths(session.data)
-    made = announce(paths.lock, "serve")  # before the rest is loaded: others may be waiting already
+    made = announce(paths.lock, "serve")  # before the rest is loaded: other commands may be waiting already
     connecting = None if standby or read_only else _connecting(config, paths)
     from ..api.service import TaskService
     from ..events.log.opening import has_no_log
@@ -202,7 +202,7 @@ def serve_command(
     except Exception as error:
         withdraw(paths.lock, made)
         if not reporter.lines:
-            raise  # the command line tells it
+            raise  # the command line prints it
         return reporter.complain(error)
     finally:
         if connecting is not None:
@@ -210,19 +210,19 @@ def serve_command(
 
 
 def _connecting(config: "Config", paths: "DataPaths") -> "ConnectingGateway | None":
-    """The process that reaches the cluster; it takes as long as all that follows, and attempts may be waiting there."""
+    """Start the process that reaches the cluster, first: it takes as long as all the rest, and attempts may wait."""
     if config.executor != "ray" or not config.ray_address or find_spec("ray") is None:
-        return None  # the service says what is wrong with that
+        return None  # the service reports what is wrong with that
     from ..actors.cluster.gateway_process import ConnectingGateway
 
     try:
         return ConnectingGateway(config.ray_address, paths.workers_lock)
-    except OSError:  # no folder, no process: the service says so, too
+    except OSError:  # no folder, no process: the service reports it, too
         return None
 
 
 def _refuse_contradictions(accepted: list[str], reason: str | None, *, standby: bool, read_only: bool) -> None:
-    """Raises `UsageError`. `accepted`: the options that accept a loss."""
+    """Raise `UsageError` for options that contradict each other. `accepted`: the options that accept a loss."""
     if accepted and not (reason or "").strip():
         raise click.UsageError(f"{accepted[0]} needs a --reason: it is recorded with it.")
     others = [*accepted, *(["--standby"] if standby else [])]
@@ -233,10 +233,11 @@ def _refuse_contradictions(accepted: list[str], reason: str | None, *, standby: 
 def _opened(
     open_service: "Callable[[], TaskService]", has_turn: Callable[[], bool] | None, reporter: "Announcer"
 ) -> "TaskService | None":
-    """The service, for a standby once it has its turn; none when a signal has ended the wait.
+    """Open the service, for a standby once it has its turn; None if a signal has ended the wait.
 
-    The database has just changed when it is a standby's turn. What passes does not end it: another standby was quicker,
-    its own thread that has followed still holds the folder, the server does not answer, old sessions hold locks.
+    When it is a standby's turn, the database has just changed hands. Passing faults do not end the wait: another
+    standby was quicker, its own following thread still holds the folder, the server does not answer, old sessions hold
+    locks.
     """
     if has_turn is None:
         return open_service()
@@ -248,7 +249,7 @@ def _opened(
             had_turn = True
             return open_service()
         except (DataInUse, LogUnreachable, LogLocked) as error:
-            if not had_turn:  # it was wrong at the start
+            if not had_turn:  # the fault was there from the start
                 raise
             if error.message != said:
                 said = error.message
@@ -259,14 +260,14 @@ def _opened(
 
 
 def _has_turn(data: Path, config: "Config", reporter: "Announcer") -> bool:
-    """Wait until nobody has the log; false when a signal came first."""
+    """Wait until no service has the log; false when a signal came first."""
     from ..following.standby import Standby
     from ..paths import DataPaths
 
     paths = DataPaths(data, Path(config.temp_dir) if config.temp_dir else None, config.log)
     with closing(Standby(paths, config)) as standby, Signals() as signals:
         if standby.may_take_over():
-            return signals.next() is None  # it may have come while that was looked for
+            return signals.next() is None  # one may have come during the check
         standby.start()
         said = "standby: waits until no other service has the log"
         _tell_systemd("READY=1", f"STATUS={said}")
@@ -281,7 +282,7 @@ def _has_turn(data: Path, config: "Config", reporter: "Announcer") -> bool:
 
 
 def _following(data: Path, config: "Config", reporter: "Announcer") -> "Served | None":
-    """A reader, once it has the whole log; none when a signal has ended the wait."""
+    """Open a reader, and wait until it has the whole log; None if a signal has ended the wait."""
     from ..api.read_only import ReadOnlyService
 
     service = ReadOnlyService.open(data, config)
@@ -331,7 +332,7 @@ def _serve(service: "Served", server: "HttpServer", reporter: "Announcer", read_
         service.watch_end(signals.wake)
         server.start()
         announced = _announce(service, server, reporter)
-        gc.freeze()  # what a start makes is no garbage: the search for that need not pass through it again and again
+        gc.freeze()  # the objects made at the start stay, so the garbage collector need not search them each time
         while service.fatal is None:
             number = signals.next(None if announced else _LOOK_EVERY)
             if number not in (None, signal.SIGHUP):
@@ -363,29 +364,29 @@ def _reload(service: "Served", reporter: "Announcer", read_config: Callable[[], 
 
 
 def _may_show_secrets() -> bool:
-    """Whether only who started this reads standard error. Where systemd's journal keeps it, this variable is set."""
+    """Whether only the user who started this reads standard error. systemd sets this variable if its journal does."""
     return sys.stderr.isatty() or not os.environ.get("JOURNAL_STREAM")
 
 
 class Announcer:
-    """Says on standard error what becomes of the service: for people, or as lines of the log where those are JSON."""
+    """Reports the service's state on standard error: for people, or as lines of the log if these are JSON."""
 
     def __init__(self, *, as_json: bool, lines: bool) -> None:
         self._as_json = as_json
         self.lines = lines
 
     def say(self, level: str, text: str, plain: str | None = None, **fields: Any) -> None:
-        """One line. `plain`: how it reads for people, where that is not the text with our name in front."""
+        """Write one line. `plain`: its text for people, if that is not `text` after our name."""
         if self.lines:
             getattr(_log(), level)(text, **fields)
         else:
             _say(plain or f"tasktrail: {text}")
 
     def ready(self, address: str, socket: str, login: Callable[[], str], takes: str) -> None:
-        """Say that commands are accepted, or what it `takes` otherwise.
+        """Report that commands are accepted, or what else it `takes`.
 
-        `login`: makes an address that logs a browser in as the owner. The journal of systemd, which keeps it for others
-        to read, gets none.
+        `login`: makes an address that logs a browser in as the owner. It is not written to the journal of systemd,
+        which others may read.
         """
         _tell_systemd("READY=1", f"STATUS={takes} at {address}")
         fields = {"address": address, "socket": socket}
@@ -399,7 +400,7 @@ class Announcer:
                 _say(f"open {login()}")
 
     def complain(self, error: Exception) -> int:
-        """Log that the service did not start, or broke. Returns the exit code."""
+        """Log that the service did not start, or failed. Returns the exit code."""
         if isinstance(error, TasktrailError):
             fields = {"error": error.message, "code": error.code, "field": error.field, "remedy": error.advice}
             self.say("error", _DOES_NOT_RUN, **fields)
@@ -421,7 +422,7 @@ def _say(text: str | bytes) -> None:
 
 
 def _announce(service: "Served", server: "HttpServer", reporter: Announcer) -> bool:
-    """Say that commands are accepted, and what was found at the start. If they are not, say why and return False."""
+    """Report that commands are accepted, and the findings of the start. If they are not, say why and return False."""
     from ..intake.refusals import preset_faults
 
     socket = str(service.paths.socket)
@@ -446,7 +447,7 @@ def _announce(service: "Served", server: "HttpServer", reporter: Announcer) -> b
 
 
 def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: Announcer) -> None:
-    """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
+    """Stop in good order. A second signal, or the deadline, ends the process at once, like a crash."""
     _tell_systemd("STOPPING=1")
     reporter.say("info", "stopping", "stopping")
 
@@ -456,7 +457,7 @@ def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: A
         try:
             server.stop()
             service.close()
-        except Exception as error:  # noqa: BLE001 - told below, by the main thread
+        except Exception as error:  # noqa: BLE001 - raised below, by the main thread
             failure.append(error)
 
     stopping = threading.Thread(target=in_order, name="stop", daemon=True)
@@ -474,7 +475,7 @@ def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: A
         raise error
 
 
-# --- What systemd is told where a unit of `Type=notify` or `notify-reload` starts the service; see sd_notify(3) ---
+# --- Messages to systemd, if a unit of `Type=notify` or `notify-reload` starts the service; see sd_notify(3) ---
 
 
 def _tell_systemd(*lines: str) -> None:

@@ -1,4 +1,4 @@
-"""What answers a command: the running service, the files alone, or a service inside the command's own process."""
+"""What a command asks: the running service, the files alone, or a service inside the command's own process."""
 
 import os
 import shlex
@@ -48,26 +48,26 @@ Presence: TypeAlias = Literal["answers", "starting", "held", "absent"]
 STARTING_FOR = 30.0
 """Seconds that a process which has taken the data folder may take to answer."""
 COMING_FOR = 2.0
-"""Seconds that a service may take to appear: the one that was started on the line before."""
+"""Seconds that a service may take to appear, as it may have been started on the line before."""
 _STEP = 0.1
 DEFAULT_DATA = Path("tasktrail-data")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for on the command line, whatever the command."""
+    """The options that every command takes."""
 
     environment: "Environment"
     data: Path = DEFAULT_DATA
     url: str = ""
     token: str = ""
     token_file: Path | None = None
-    """Where the token is, if it was not given itself."""
+    """The file that holds the token, if the token itself was not given."""
     as_json: bool = False
     wide: bool = False
     config: Path | None = None
 
     def refuse_unusable(self) -> None:
-        """Raises `InvalidPath` if the data folder that is meant cannot hold a log, or is closed to this user."""
+        """Raise `InvalidPath` if the data folder cannot hold a log, or is closed to this user."""
         if not self.url:
             from ..paths import DataPaths
 
@@ -75,20 +75,20 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def tasks(self) -> Iterator["Tasks"]:
-        """The running service; one that is just starting is waited for. Raises `ServiceUnreachable`."""
+        """Open the running service; wait for one that is just starting. Raises `ServiceUnreachable`."""
         self._wait_for_start(COMING_FOR)
         with closing(self.environment.service(self)) as tasks:
             yield tasks
 
     @contextmanager
     def reading(self) -> Iterator["Reading"]:
-        """The running service, or the files when none runs on the data folder."""
+        """Open the running service, or the files if none runs on the data folder."""
         with self.reading_and_live() as (reading, _live):
             yield reading
 
     @contextmanager
     def reading_and_live(self) -> Iterator[tuple["Reading", bool]]:
-        """Like `reading`, and whether a service answers; without one nothing changes."""
+        """Like `reading`; the second value is whether a service answers. Without one nothing changes."""
         service = self.service_or_none()
         reading = service or self.environment.files(self)
         try:
@@ -99,17 +99,17 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 close()
 
     def is_log_shared(self) -> bool:
-        """Whether a service elsewhere may have the log that is read here."""
+        """Whether a service on another machine may have the log that is read here."""
         from ..events.log.address import is_address
         from ..paths import DataPaths
 
         return bool(self.url) or is_address(DataPaths(self.data).log)
 
     def batch_that_begins_nothing(self, wanted: "NewBatch", *, detached: bool) -> "MadeBatch | None":
-        """The answer to a batch that makes no task: a dry run, or a first one. None where it is to be sent.
+        """Return the answer to a batch that makes no task (a dry run, or a first one); None if it has to be sent.
 
-        No log is begun for it, and nothing is recorded. Raises what it is refused with, and where it is `detached`,
-        `click.UsageError` if no service runs.
+        No log is begun for it, and nothing is recorded. Raises the batch's refusal. If it is `detached` and no service
+        runs, raises `click.UsageError`.
         """
         self._wait_for_start(0.0)
         service = self.service_or_none()
@@ -133,11 +133,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     def tasks_or_embedded(
         self, first: "CreateTask | None" = None, *, begins: bool = True
     ) -> Iterator[tuple["Tasks", "TaskService | None"]]:
-        """The running service, or a service inside this process. The second value is the inner one, if any.
+        """Open the running service, or a service inside this process, which is then also the second value.
 
         Args:
-            first: what will be asked for first. Where it is refused, and there is no log, none is begun for it.
-            begins: whether the inner service may begin a log; if not, `InvalidPath` is raised where there is none.
+            first: the first command. If it is refused and there is no log, none is begun for it.
+            begins: whether the inner service may begin a log; if not, `InvalidPath` is raised without one.
         """
         self._wait_for_start(0.0)
         service = self.service_or_none()
@@ -150,7 +150,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             yield tasks, inside
 
     def _wait_for_start(self, coming: float) -> None:
-        """Wait until the service answers, or until it is clear that none will. `coming`: seconds for one to appear."""
+        """Wait until a service answers, or none will. `coming`: seconds for one to appear."""
         if self.url:
             return
         waited, told = 0.0, False
@@ -180,7 +180,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             raise click.UsageError(f"{command} works on a data folder (--data), not through --url or TASKTRAIL_URL.")
 
     def service_or_none(self) -> "Tasks | None":
-        """The running service, if there is one; one named by `--url` must be there."""
+        """Return the running service, if there is one. A service named by `--url` has to answer."""
         from ..events.errors import ServiceUnreachable
 
         try:
@@ -191,40 +191,40 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             return None
 
     def layout(self, as_of: int | datetime | None = None) -> TerminalLayout:
-        """How tables and times are printed on standard output, of now or of an earlier moment."""
+        """Return how tables and times are printed on standard output, for now or for an earlier moment."""
         now = as_of if isinstance(as_of, datetime) else self.environment.now()
         return TerminalLayout.on_stdout(now, wide=self.wide, dated=as_of is not None)
 
     def load_config(self) -> "Config":
-        """The configuration of the data folder, or of `--config`."""
+        """Load the configuration of the data folder, or of `--config`."""
         from ..config.load import load_config
 
         return load_config(self.data, file=self.config)
 
 
 class Sealing(NamedTuple):
-    """A seal, and what came of asking the witnesses."""
+    """A seal, and the answers of the witnesses."""
 
     seal: "Seal"
     key: "PublicKey"
     asked: "list[Asked]"
     unread: "TasktrailError | None"
-    """Why nobody could be asked."""
+    """Why no witness could be asked."""
 
 
 class Environment:
-    """Everything outside of the command that it needs: the service, the files, the clock. Tests replace it."""
+    """Everything that a command needs from outside: the service, the files, the clock. Tests replace it."""
 
     def now(self) -> datetime:
-        """The current time."""
+        """Return the current time."""
         return datetime.now(UTC)
 
     def ask(self, question: str) -> bool | None:
-        """The answer to a yes-or-no question, or None when there is no terminal to ask on."""
+        """Return the answer to a yes-or-no question, or None when there is no terminal to ask on."""
         return click.confirm(question, err=True) if sys.stdin.isatty() and sys.stderr.isatty() else None
 
     def login_address(self, session: Session) -> str:
-        """An address of the running service that logs a browser in. Raises `ServiceUnreachable`."""
+        """Return an address of the running service that logs a browser in. Raises `ServiceUnreachable`."""
         from ..api.client import Client
 
         with session.tasks() as tasks:
@@ -232,7 +232,7 @@ class Environment:
             return tasks.login_address()
 
     def browse(self, address: str) -> bool:
-        """Open the address in a browser; whether there is one."""
+        """Open the address in a browser. Returns whether there is one."""
         import webbrowser
 
         return webbrowser.open(address)
@@ -258,10 +258,10 @@ class Environment:
         time.sleep(seconds)
 
     def service(self, session: Session) -> "Tasks":
-        """A client of the running service. Raises `ServiceUnreachable`."""
+        """Return a client of the running service. Raises `ServiceUnreachable`."""
         from ..paths import DataPaths
 
-        # Looked at before the client is loaded: most of the time of a reading command would go there.
+        # Checked before the client is loaded, which would take most of the time of a reading command.
         if not session.url and not DataPaths(session.data).socket.exists():
             raise DataPaths(session.data).no_service()
         from ..api.client import Client
@@ -273,7 +273,7 @@ class Environment:
         return Client(session.url, token=token_in(session.token_file) if session.token_file else session.token)
 
     def files(self, session: Session) -> "Reading":
-        """A reader of the log and the views."""
+        """Return a reader of the log and the views."""
         return self._reader(session)
 
     def _reader(self, session: Session) -> "Reader":
@@ -289,7 +289,7 @@ class Environment:
         )
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
-        """The task types, and what could not be loaded of the handlers. Needs no data folder."""
+        """Return the task types, and the errors of handlers that could not be loaded. Needs no data folder."""
         from ..api.reader import type_infos
 
         service = session.service_or_none()
@@ -304,23 +304,16 @@ class Environment:
         if session.url:
             with session.tasks() as tasks:
                 return tasks.verify()
-        from ..actors.snapshots import with_snapshots
-        from ..api.source import with_orders
-        from ..backups.evidence import with_missing
-        from ..events.log.keys import Keys
+        from ..api.source import check_folder
         from ..events.log.opening import read_log
-        from ..projections.verification import verify
 
-        # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
+        # No `Reader`: it would first bring the views up to date, and fail at the very faults that are to be found.
         paths = _with_log(session)
-        with closing(read_log(paths.log)) as log, closing(Keys(paths.log)) as keys:
-            found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
-            # A snapshot that knows more than the log is evidence, and nobody should be told to delete it.
-            found = with_missing(with_orders(found, log), paths)
-            return with_snapshots(found, log, paths.snapshots)
+        with closing(read_log(paths.log)) as log:
+            return check_folder(log, paths, progress, seals)
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":
-        """What became of the tasks between two points. Reads the file, service or not, or asks `--url`."""
+        """Yield the tasks that changed between two points. Reads the file, service or not, or asks `--url`."""
         from ..events.errors import ChangedMeanwhile
         from ..events.log.opening import read_log
         from ..projections.queries.as_of import refuse_future
@@ -332,7 +325,7 @@ class Environment:
             with session.tasks() as tasks:
                 while told < total:
                     found = tasks.diff(begin, end, limit=MAX_LIMIT, offset=told)
-                    if told and found.total != total:  # the others are on other pages now
+                    if told and found.total != total:  # tasks have moved to other pages
                         raise ChangedMeanwhile("Some of these tasks were forgotten while they were told")
                     yield from found.changes
                     told, total = told + len(found.changes), found.total
@@ -365,7 +358,7 @@ class Environment:
         return Sealing(seal, key, asked, None)
 
     def add_witness(self, session: Session, witness: "Witness") -> None:
-        """Have it asked for its signature from the next seal on, whether a service runs or not."""
+        """Ask the witness for its signature from the next seal on, whether a service runs or not."""
         from ..paths import give_to_owner
         from ..projections.proof.witness_list import add_witness
 
@@ -374,7 +367,7 @@ class Environment:
         give_to_owner(paths)
 
     def remove_witnesses(self, session: Session, told: str) -> "tuple[Witness, ...]":
-        """Ask the witness of this name, or those at this address, no more. Says whom."""
+        """Stop asking the witness of this name, or those at this address. Returns the witnesses removed."""
         from ..paths import give_to_owner
         from ..projections.proof.witness_list import remove_witnesses
 
@@ -384,7 +377,7 @@ class Environment:
         return gone
 
     def witnesses(self, session: Session) -> "list[tuple[Witness, Witnessed]]":
-        """Who is asked to sign seals, and how far each has signed by the newest of them."""
+        """Return the witnesses that are asked to sign seals, and how far each has signed, by the newest seals."""
         from ..projections.proof.notes import WitnessKey
         from ..projections.proof.seals import Witnessed, last_signed, public_key, seal_files
         from ..projections.proof.witness_list import read_witnesses
@@ -398,14 +391,14 @@ class Environment:
         ]
 
     def stamp(self, seal: "Seal", authority: str) -> str:
-        """Have a time authority stamp the seal, and say when. Raises `NoStamp`."""
+        """Have a time authority stamp the seal. Returns the time of the stamp. Raises `NoStamp`."""
         need_stamps()
         from ..actors.stamping import have_stamped
 
         return have_stamped(seal, authority)
 
     def prove(self, session: Session, task_id: int, seals: Path | None, key: "PublicKey | None") -> "Proof":
-        """The proof of a task's history. Reads the files, whether a service runs or not."""
+        """Return the proof of a task's history. Reads the files, whether a service runs or not."""
         from ..events.log.opening import read_log
         from ..projections.proof.bundle import prove
 
@@ -416,7 +409,7 @@ class Environment:
     def prove_growth(
         self, session: Session, old: str, new: str | None, seals: Path | None, key: "PublicKey | None"
     ) -> "Growth":
-        """The proof that the log has grown from one seal to another. Reads the files, whether a service runs or not."""
+        """Return the proof that the log has grown from one seal to another. Reads the files, service or not."""
         from ..events.log.opening import read_log
         from ..projections.proof.growth import prove_growth
 
@@ -434,9 +427,9 @@ class Environment:
             return write_tiles(log, _seals(session, paths), out, progress)
 
     def provenance(self, session: Session, made: int | Path) -> dict[str, Any]:
-        """A signed statement of how a task's output, or a file, was made. Reads the files, service or not.
+        """Return a signed statement of how a task's output, or a file, was made. Reads the files, service or not.
 
-        The service of `--url` is asked by the task's number alone.
+        The service of `--url` can be asked only by the task's number.
         """
         if session.url:
             if isinstance(made, Path):
@@ -462,7 +455,7 @@ class Environment:
 
     @contextmanager
     def export_signer(self, session: Session) -> "Iterator[ExportSigner]":
-        """What signs exports. Reads the files, whether a service runs or not."""
+        """Open a signer of exports. Reads the files, whether a service runs or not."""
         from ..events.log.opening import read_log
         from ..projections.proof.exported import ExportSigner
 
@@ -471,7 +464,7 @@ class Environment:
             yield ExportSigner(log, _seals(session, paths), paths.seal_key)
 
     def whatif(self, session: Session, question: dict[str, Any], progress: "ReportProgress") -> "WhatIf":
-        """Play the log again. Reads the file, whether a service runs or not."""
+        """Replay the log. Reads the file, whether a service runs or not."""
         from ..events.log.opening import read_log
         from ..whatif.ask import what_if
 
@@ -481,9 +474,9 @@ class Environment:
             return what_if(log.read(), session.load_config(), progress=progress, total=total, **question)
 
     def rebuild(self, session: Session, progress: "ReportProgress") -> "Rebuilt":
-        """Build the views anew, or have the service that runs do it, and say what differed.
+        """Build the views anew, or have the running service do it, and return the differences.
 
-        Raises `DataInUse` when the folder is held by a program that no command can reach.
+        Raises `DataInUse` if the folder is held by a program that no command can reach.
         """
         from ..api.source import rebuild_beside
         from ..backups.evidence import refuse_older_log
@@ -497,7 +490,7 @@ class Environment:
             with closing(service):
                 return service.rebuild(progress)
         paths = _with_log(session)
-        refuse_older_log(paths)  # the views may be all that knows of what it lacks
+        refuse_older_log(paths)  # the views may be the only evidence of records that the log lacks
         with DataLock(paths.lock, "rebuild"), closing(read_log(paths.log)) as log:
             built = rebuild_beside(log, paths, progress)
             put_in_place(log, paths.views)
@@ -511,7 +504,7 @@ class Environment:
         return back_up(session.data, destination, progress, **how)
 
     def erasable(self, session: Session, user_id: int) -> "Erasable":
-        """How much an erasure of a user would take. The service says it, or the files when none runs."""
+        """Return how much an erasure of a user would erase, from the service or, without one, from the files."""
         from ..events.log.opening import read_log
 
         service = session.service_or_none()
@@ -522,7 +515,7 @@ class Environment:
             return log.erasable(user_id)
 
     def forgettable(self, session: Session, older_than: float, **narrowed: Any) -> "Forgotten":
-        """How much `forget` would take. The service says it, or the files when none runs."""
+        """Return how much `forget` would forget, from the service or, without one, from the files."""
         from ..projections.queries.filters import TaskFilters
         from ..projections.queries.forgettable import count_forgettable, rule_of
 
@@ -543,9 +536,10 @@ class Environment:
             return reader.source.ask(count)
 
     def archivable(self, session: Session, before: int | datetime | None) -> "Archived":
-        """How much `archive` would take. The service says it, or the files when none runs."""
+        """Return how much `archive` would archive, from the service or, without one, from the files."""
         from ..actors.archiver import Archiver, archivable, refuse_database
         from ..projections.queries.filters import TaskFilters
+        from .parameters import OPEN
 
         service = session.service_or_none()
         if service is not None:
@@ -553,7 +547,7 @@ class Environment:
                 return service.archive(before, dry_run=True)
         refuse_database(_with_log(session).log)
         with self._reader(session) as reader:
-            oldest = TaskFilters(status=("pending", "running", "retrying"), sort="id", limit=1)
+            oldest = TaskFilters(status=OPEN, sort="id", limit=1)
             tasks, _total = reader.list_tasks(oldest)
             return archivable(reader.source.log(), before, tasks[0].id if tasks else 0, Archiver.size)
 
@@ -565,7 +559,7 @@ class Environment:
         return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
     def before_a_log(self, session: Session, first: "CreateTask | None") -> None:
-        """Where there is no log yet: raises what the first task would be refused with; without one, `InvalidPath`."""
+        """If there is no log yet, raise the first task's refusal, if any; without a first task, `InvalidPath`."""
         if first is None:
             if self._has_no_log(session):
                 _with_log(session)
@@ -575,10 +569,10 @@ class Environment:
 
             intake, _registry, _rules = self._examiner(session)
             intake.examine(first)
-            decide(None, first, DecisionContext(now=self.now()))  # with no other task there
+            decide(None, first, DecisionContext(now=self.now()))  # as if there were no other task
 
     def batch_before_a_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":
-        """Where there is no log yet: the answer to a batch that makes no task. Raises what it is refused with."""
+        """Return the answer to a batch if there is no log and it makes no task, else None. Raises its refusal."""
         if not self._has_no_log(session):
             return None
         from ..batches.planner import EarlierTasks
@@ -594,7 +588,7 @@ class Environment:
         return plan.answer if wanted.dry_run or plan.graph is None else None
 
     def plan_batch(self, session: Session, wanted: "NewBatch") -> "MadeBatch":
-        """What a batch would create where no service runs, by the files of a log. Raises what it is refused with."""
+        """Return what a batch would create if no service runs, by the files of a log. Raises its refusal."""
         from ..api.service import earlier_tasks
 
         with self._reader(session) as reader:
@@ -612,7 +606,7 @@ class Environment:
         return not session.load_config().log and has_no_log(DataPaths(session.data).log)
 
     def _examiner(self, session: Session) -> "tuple[CommandIntake, Registry, PathRules]":
-        """What examines commands before there is a log, and so before there are tasks."""
+        """Return the intake for commands before there is a log, and so without any tasks; and what it uses."""
         from ..actors.core.resources import why_it_never_fits
         from ..actors.machine import Machine, disk_size
         from ..config.settings import usable_cpus
@@ -642,7 +636,7 @@ class Environment:
         return intake, registry, rules
 
     def embedded(self, session: Session) -> "TaskService":
-        """A service inside this process, for this command and its own task only."""
+        """Open a service inside this process, which runs only this command's own tasks."""
         from ..api.service import TaskService
         from ..events.log.lock import announce, withdraw
         from ..log_setup import set_up_logging
@@ -663,7 +657,7 @@ def _say_built_anew(why: str) -> None:
 
 
 def _registry(session: Session) -> "Registry":
-    """The task types that the configuration names."""
+    """Load the task types that the configuration names."""
     from ..handlers.registry import Registry
 
     config = session.load_config()
@@ -671,12 +665,12 @@ def _registry(session: Session) -> "Registry":
 
 
 def _seals(session: Session, paths: "DataPaths") -> Path:
-    """The folder that the configuration names for seals."""
+    """Return the folder for seals."""
     return Path(session.load_config().seals_dir or paths.seals)
 
 
 def need_stamps() -> None:
-    """Raises `ConfigurationError` where the extra is not installed."""
+    """Raise `ConfigurationError` if the extra is not installed."""
     from importlib.util import find_spec
 
     from ..events.errors import ConfigurationError
@@ -689,21 +683,12 @@ def need_stamps() -> None:
 
 
 def _with_log(session: Session) -> "DataPaths":
-    """The files of the data folder.
-
-    Raises `InvalidPath` when there is no log in it, `HistoryMissing` if there was, `LogGone` if a service has saved it.
-    """
-    from ..backups.evidence import refuse_older_log
-    from ..events.errors import InvalidPath
-    from ..events.log.files import refuse_rescued
-    from ..events.log.opening import has_no_log
+    """The files of the data folder. Raises as `need_log` does where there is no log in it."""
+    from ..backups.evidence import need_log
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
-    if has_no_log(paths.log):
-        refuse_rescued(paths.log)
-        refuse_older_log(paths)
-        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+    need_log(paths)
     return paths
 
 
@@ -711,11 +696,11 @@ GIVEN, TOKEN = "tasktrail.given", "tasktrail.token"
 
 
 def session_of(ctx: click.Context) -> Session:
-    """The session, from what was typed before and after the command's name; the later word wins."""
+    """Return the session, from the options before and after the command's name; the later one wins."""
     given = dict(ctx.meta.get(GIVEN, {}))
     as_json = bool(given.pop("json", False))
     tokens: dict[tuple[bool, str], Any] = given.pop(TOKEN, {})
-    if tokens:  # what was typed comes first, and a token before a file
+    if tokens:  # the command line comes first, and a token before a file
         first = max(tokens, key=lambda kind: (kind[0], kind[1] == "token"))
         given[first[1]] = tokens[first]
     return Session(environment=ctx.find_root().obj or Environment(), as_json=as_json, **given)

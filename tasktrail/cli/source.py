@@ -37,7 +37,7 @@ _name = click.argument("name", type=SuggestedParam("name", _names))
 
 @click.group("source", cls=CliGroup, params=everywhere(root=False))
 def source_command() -> None:
-    """Watch folders: each file that is new or has changed becomes one task, once nobody writes to it any more."""
+    """Watch folders: each file that is new or has changed becomes one task, once it is no longer being written."""
 
 
 @source_command.command(

@@ -1,4 +1,4 @@
-"""`--spread`: one film on many nodes, shown as one."""
+"""`--spread`: one film, converted on many nodes and shown as one task."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import msgspec
 
 from ..words import percent
 from .fields import F
-from .parameters import PartsParam
+from .parameters import OPEN, PartsParam
 from .progress import Display
 from .terminal import plain
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from ..api.spreading import Spreading
     from ..events import CreateGraph, CreateTask, Task
 
-_OPEN = ("pending", "running", "retrying")
 _JOIN_FROM = 90.0
-"""Percent of the whole at which the parts are there."""
+"""Percentage of the whole at which all parts are done and the join begins."""
 _MOST = 16
-"""Parts that `auto` makes at most: each begins with a look at the whole file."""
+"""The most parts for `auto`, because each part begins by looking through the whole file."""
 
 
 def spread_option(function: F) -> F:
@@ -37,14 +36,14 @@ def spread_option(function: F) -> F:
 
 
 def spread_as_asked(tasks: "Tasks", wanted: "CreateTask", parts: int) -> "Spreading":
-    """What is to be sent; `parts` as the option has it. Raises what `spread_over` raises."""
+    """Return the command to send; `parts` as the option gives it. Raises what `spread_over` raises."""
     from ..api.spreading import spread_over
 
     return spread_over(wanted, parts or _as_many_as_run(tasks))
 
 
 def spread_or_told(tasks: "Tasks", wanted: "CreateTask", parts: int, display: Display) -> "CreateGraph | None":
-    """The parts of the film and the film; none, and why is shown, where one task converts it."""
+    """Return the tasks of the parts and the film; None, with the reason shown, if one task converts it."""
     from ..events import CreateGraph
 
     spreading = spread_as_asked(tasks, wanted, parts)
@@ -59,7 +58,7 @@ def _as_many_as_run(tasks: "Tasks") -> int:
 
 
 def parts_of(tasks: "Tasks", task: "Task") -> list["Task"]:
-    """The tasks of the film's parts, in their order; none where the task is no film that is spread."""
+    """Return the tasks of the film's parts, in order; none if the task is not a film in parts."""
     from ..handlers.video.convert.spread import part_file
 
     parts = task.options.get("parts")
@@ -72,15 +71,15 @@ def parts_of(tasks: "Tasks", task: "Task") -> list["Task"]:
 
 
 class Whole:
-    """A film and its parts, told as one task. It has what `until_ended` asks for."""
+    """Shows a film and its parts as one task. It has the methods that `until_ended` calls."""
 
     def __init__(self, tasks: "Tasks") -> None:
         self._tasks = tasks
 
     def get_task(self, task_id: int) -> "Task":
-        """The film, as far as it is with all of its parts."""
+        """Return the film with the combined progress of its parts."""
         film = self._tasks.get_task(task_id)
-        if film.status not in _OPEN:
+        if film.status not in OPEN:
             return film
         if film.attempt:
             done = _JOIN_FROM + (100 - _JOIN_FROM) * film.progress / 100
@@ -88,12 +87,12 @@ class Whole:
         return as_one(film, parts_of(self._tasks, film))
 
     def wait(self, task_id: int, timeout: float | None = None) -> "Task":
-        """Until the film ends. Raises `WaitTimeout`."""
+        """Wait until the film ends. Raises `WaitTimeout`."""
         return self._tasks.wait(task_id, timeout)
 
 
 def as_one(film: "Task", parts: Sequence["Task"]) -> "Task":
-    """The film before it is joined: how far its parts are, together and each."""
+    """Return the film before it is joined, with the progress of its parts, combined and each."""
     done = sum(100.0 if part.status == "completed" else part.progress for part in parts) / max(1, len(parts))
     said = ", ".join(f"{number} {_how_far(part)}" for number, part in enumerate(parts, 1))
     runs = any(part.attempt for part in parts)
@@ -111,7 +110,7 @@ def _how_far(part: "Task") -> str:
 
 
 def failed_parts(tasks: "Tasks", film: "Task") -> list[str]:
-    """Lines that say which parts have failed, and how to go on without making the others again."""
+    """Return lines that say which parts failed, and how to retry them without making the others again."""
     parts = parts_of(tasks, film)
     failed = [(number, part) for number, part in enumerate(parts, 1) if part.status == "failed"]
     lines = [f"  part {number} of {len(parts)} is task {part.id}: {plain(part.error)}" for number, part in failed]

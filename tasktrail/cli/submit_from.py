@@ -1,7 +1,7 @@
-"""What `tasktrail submit` reads from a file: a stream of commands (`--from`), or one graph of tasks (`--graph`).
+"""The files that `tasktrail submit` reads: a stream of commands (`--from`), or one graph of tasks (`--graph`).
 
-Of a stream, what has arrived is sent together, without waiting for more; while the service makes it durable, the next
-lines gather in the pipe. So a slow producer gets each answer at once, and a quick one shares commits.
+Commands of a stream that have arrived are sent together, without waiting for more; while the service makes them
+durable, the next lines gather in the pipe. So a slow producer gets each answer at once, and a fast one shares commits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from .fields import absolute, default_actor, surrounding_trace
 from .terminal import for_stream
 
 MOST_AT_ONCE = 1000
-"""Commands in one go, at most."""
+"""The most commands that are sent together."""
 _CHUNK = 256 * 1024
 
 _decoder = msgspec.json.Decoder(Command)
@@ -33,17 +33,17 @@ _encoder = msgspec.json.Encoder()
 
 
 class InputLine(msgspec.Struct, frozen=True, gc=False):
-    """A line and what it says: a command, or why it is none."""
+    """A line of input: a command, or the reason why it is none."""
 
     line: int
     says: Command | TasktrailError
 
 
 def send_stream(tasks: Tasks, source: BufferedReader, target: BinaryIO) -> int:
-    """Send every line of `source` as a command and write an answer line for each, in order; answers the exit code.
+    """Send every line of `source` as a command and write an answer line for each, in order. Returns the exit code.
 
-    Empty lines are left out. When the service goes away, what was just sent is answered with a problem that says so,
-    with the command's id; the rest is not sent.
+    Empty lines are skipped. If the service goes away, the commands just sent are answered with a problem that says so
+    and has the command's id; the rest is not sent.
     """
     code = DONE
     for items in batches(source, default_actor()):
@@ -59,7 +59,7 @@ def send_stream(tasks: Tasks, source: BufferedReader, target: BinaryIO) -> int:
 
 
 def batches(source: BufferedReader, actor: str) -> Iterator[list[InputLine]]:
-    """The lines as they arrive, at most `AT_ONCE` together."""
+    """Yield the lines as they arrive, at most `MOST_AT_ONCE` together."""
     number = 0
     for lines in _arriving(source):
         items = []
@@ -72,7 +72,7 @@ def batches(source: BufferedReader, actor: str) -> Iterator[list[InputLine]]:
 
 
 def _arriving(source: BufferedReader) -> Iterator[list[bytes]]:
-    """Whole lines, as many as one read brings. A line too long for a command is cut, and refused later."""
+    """Yield whole lines, as many as one read returns. A line too long for a command is cut, and refused later."""
     rest = b""
     while chunk := source.read1(_CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -128,7 +128,7 @@ def _answer_line(item: InputLine, answer: Accepted | TasktrailError) -> bytes:
 
 
 def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
-    """The command that a file holds: an array of tasks, or an object with `tasks`. Paths count from the current folder.
+    """Read a graph from a file: an array of tasks, or an object with `tasks`. Paths count from the current folder.
 
     Raises `Malformed`, `InvalidValue` or `TooLarge`.
     """

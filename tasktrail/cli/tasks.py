@@ -1,4 +1,4 @@
-"""`tasktrail list`, `show`, `history`, `output`: tasks, what has happened to them, and what they printed."""
+"""`tasktrail list`, `show`, `diff`, `history`, `output`: tasks, their changes, and what they printed."""
 
 import sys
 import threading
@@ -56,7 +56,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def task_filters(function: F) -> F:
-    """Add the options that say which tasks, and as of when."""
+    """Add the options that select tasks, and the moment."""
     return with_options(
         function,
         click.option(
@@ -147,7 +147,7 @@ def _list_row(task: "Task", layout: TerminalLayout) -> tuple[str, ...]:
 
 
 def _message(task: "Task", layout: TerminalLayout) -> str:
-    """What a waiting task waits for, as far as it says so itself; then its error or what it does."""
+    """Return what a waiting task waits for, as far as its own state shows; then its error or what it does."""
     from ..events.state import WAITING
 
     due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
@@ -166,7 +166,7 @@ _SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", 
 _SECONDS |= {"queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"}
 
 _INNER = {"estimate", "life", "version"}
-"""Fields that only help a program, or the search for a fault."""
+"""Fields that help only programs, or the search for a fault."""
 _OF_WAITING = {"effective_priority", "priority_terms"}
 
 
@@ -212,13 +212,14 @@ def show_command(session: Session, task_id: int, as_of: int | datetime | None) -
 
 
 def field_pairs(task: "Task", *, every: bool = True) -> list[tuple[str, str]]:
-    """The task's fields with their values in words, under the names that JSON uses.
+    """Return the task's fields with their values in words, under the names that JSON uses.
 
-    With `every` in one line each; without, those at rest are left out, and what is in the result has lines of its own.
+    With `every`, all fields, one line each. Without it, fields without information are left out, and each entry of
+    the result has its own line.
     """
     told = {name: _in_words(name, getattr(task, name)) for name in task.__struct_fields__}
     if not task.depends_on:
-        told["on_dependency_failure"] = "-"  # what is recorded then is about nothing
+        told["on_dependency_failure"] = "-"  # without dependencies the recorded value means nothing
     if every:
         return list(told.items())
     pairs: list[tuple[str, str]] = []
@@ -247,7 +248,7 @@ def _is_at_rest(task: "Task", name: str, text: str) -> bool:
         or (name in usual and getattr(task, name) == usual[name])
         or name in _INNER
         or (name in _OF_WAITING and not waits)
-        or (name == "checkpoint" and task.status == "completed")  # there is nothing left to go on with
+        or (name == "checkpoint" and task.status == "completed")  # nothing will resume from it
     )
 
 
@@ -282,7 +283,7 @@ def _in_words(name: str, value: object) -> str:
 
 
 _TOLD = 3
-"""Failed attempts of which the last lines are shown, the latest ones."""
+"""The most failed attempts whose last lines are shown; the latest ones."""
 _OFTEN = {"progressed", "checkpointed"}
 _NUMBERS = ("REACHED", "RAN", "WAITED", "CHECKPOINTS", "MEMORY", "CPU")
 _ATTEMPTS = (
@@ -381,7 +382,7 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
 
 
 def _why_gone(reading: "Reading", records: Sequence["Recorded"]) -> str:
-    """Of a task that was forgotten, of which only stubs are left: where, and by which rule; empty of others."""
+    """Return where and by which rule a task was forgotten, if only stubs of it are left; else an empty text."""
     from ..events.errors import TaskForgotten
     from ..events.recorded import Stub
 
@@ -433,9 +434,9 @@ def _print_tree(
 def _print_branches(
     siblings: list[int], below: dict[int, list[int]], lines: dict[int, "Line"], layout: TerminalLayout
 ) -> None:
-    """Depth first. The last thing that a record led to goes on right below it, and others branch off.
+    """Print depth first. The last record that a record led to continues right below it, and the others branch off.
 
-    Each retry would be three levels deeper otherwise.
+    Otherwise each retry would be three levels deeper.
     """
     waiting = [("", siblings)]
     while waiting:
@@ -454,7 +455,7 @@ def _print_branches(
 
 
 def _who(line: "Line") -> str:
-    """In brackets, who did it and why; nothing where nobody is named."""
+    """Return in brackets who did it and why; empty without an actor."""
     reason = f": {plain(localized(line.reason))}" if line.reason else ""
     return f"  ({plain(line.actor)}{reason})" if line.actor else ""
 
@@ -472,7 +473,7 @@ def _print_line(line: "Line", layout: TerminalLayout) -> None:
 
 
 def collapsed(lines: Iterable["Line"]) -> Iterator["Line"]:
-    """The lines, a series of progress and checkpoints given by its last one."""
+    """Yield the lines, replacing each series of progress and checkpoints by its last line."""
     from msgspec.structs import replace
 
     series: list[Line] = []
@@ -504,7 +505,7 @@ def _attempt(attempt: "Attempt") -> tuple[str, ...]:
 
 
 _LINES_SHOWN = 5
-"""How many of its last lines are shown with a failed attempt."""
+"""The number of last lines of a failed attempt's output that are shown."""
 _LAST = 4096
 _LOOK_EVERY = 0.3
 
@@ -554,12 +555,12 @@ def _print_output(session: Session, part: "Output") -> None:
     if session.as_json:
         print_json(part)
     else:
-        text = shown(part.text.encode())  # a service that is asked by its address may be anybody's
+        text = shown(part.text.encode())  # a service at a given address may not be trustworthy
         click.echo(text, nl=not part.running and bool(text) and not text.endswith("\n"))
 
 
 def last_lines(reading: "Reading", task_id: int, attempt: int) -> list[str]:
-    """Where an attempt's output is found, and its last lines; nothing when it printed nothing."""
+    """Return the command that prints an attempt's output, and its last lines; empty if it printed nothing."""
     part = reading.output(task_id, attempt, last=_LAST)
     if not part.size:
         return []

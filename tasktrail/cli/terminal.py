@@ -1,6 +1,6 @@
-"""Output for people: values in words, text and tables that fit the terminal, and JSON for programs.
+"""Output for people: values in words, text and tables that fit the terminal; and JSON for programs.
 
-Nothing is cut, and no word that fits on a line is broken. What handlers and users wrote cannot steer the terminal.
+Nothing is cut off, and no word that fits on a line is broken. Text of handlers and users cannot steer the terminal.
 """
 
 import json
@@ -19,14 +19,14 @@ from ..words import ago, moment
 
 
 def plain(text: str) -> str:
-    """The text with control characters made visible: what handlers and users wrote must not steer a terminal."""
+    """Make control characters of a text visible: text of handlers and users must not steer a terminal."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def localized(text: str) -> str:
-    """The text, with the seed's messages as the seed has them where the locale is Chinese."""
+    """Return the text, with the messages of recovery and resuming in Chinese if the locale is Chinese."""
     if not text or not _is_chinese():
         return text
     from ..events.state import RECOVERING, RESUMING
@@ -44,31 +44,31 @@ def _is_chinese() -> bool:
 
 
 _WORDS = re.compile(r"(\s*)((?:`[^`\s][^`]{0,60}`|\S)+)")
-"""What stands between backticks is for copying, and is one word."""
+"""A word. Text between backticks is for copying, so it counts as one word."""
 _GAP = 2
 _INDENT = 4
 _NARROWEST = 4
 _LEAST = {"name": 16, "text": 24}
-"""Columns that a cell needs to be read well when it has to go over several lines."""
+"""Columns that a cell needs to be readable when it goes over several lines."""
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of a table, and what becomes of it where there is no room."""
+    """A column of a table, and what happens to it if there is too little room."""
 
     heading: str
     kind: Literal["word", "name", "text"] = "word"
-    """A word stays whole; a name and a text may go over several lines, a text needs more room to be read."""
+    """A word stays whole; a name or a text may go over several lines, and a text needs more room to be readable."""
     right: bool = False
     leaves: int = 0
-    """The column with the highest number leaves the line first, and stands on a line below. One with 0 stays."""
+    """The column with the highest number is the first to move to a line below. One with 0 stays."""
     extra: bool = False
-    """Whether the column is left out instead of standing below; `--wide` shows it."""
+    """Whether the column is left out instead of moved below; `--wide` shows it."""
 
 
 def wrapped(text: str, width: int, *, indent: str = "", hang: str = "") -> list[str]:
-    """The text in lines of at most `width` columns, the first behind `indent`, the others behind `hang`.
+    """Break the text into lines of at most `width` columns, the first after `indent`, the others after `hang`.
 
-    Only a word that is longer than a line goes beyond; it is not broken, so that it can still be copied.
+    Only a word that is longer than a line exceeds it: it is not broken, so that it can still be copied.
     """
     from rich.cells import cell_len
 
@@ -86,7 +86,7 @@ def wrapped(text: str, width: int, *, indent: str = "", hang: str = "") -> list[
 
 
 def folded(text: str, width: int) -> list[str]:
-    """The text in pieces of at most `width` columns, broken between words where there are some and anywhere else."""
+    """Break the text into pieces of at most `width` columns, between words if possible, else anywhere."""
     from rich.cells import cell_len, chop_cells
 
     return [
@@ -97,13 +97,13 @@ def folded(text: str, width: int) -> list[str]:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """The lines of a table, headings first. `width`: of the screen; `None` for as long as a line needs to be."""
+    """Yield the lines of a table, headings first. `width`: of the screen; None for lines as long as needed."""
     for lines in table_rows(columns, rows, width):
         yield from lines
 
 
 def table_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[list[str]]:
-    """The same, the lines of the headings and of each row together."""
+    """The same, but with the lines of the headings and of each row together."""
     from rich.cells import cell_len
 
     natural = [
@@ -125,7 +125,7 @@ def _need(column: Column, natural: int) -> int:
 
 
 def _that_stay(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int]:
-    """The places of the columns that stand side by side."""
+    """Return the places of the columns that stay side by side."""
     stay = list(range(len(columns)))
     if width is None:
         return stay
@@ -138,7 +138,7 @@ def _that_stay(columns: Sequence[Column], natural: Sequence[int], width: int | N
 
 
 def _widths(columns: Sequence[Column], natural: Sequence[int], inline: Sequence[int], width: int | None) -> list[int]:
-    """The width of each column: what it needs, and as much of the rest as it can use."""
+    """Return the width of each column: its need, and as much of the remaining room as it can use."""
     if width is None:
         return [natural[place] for place in inline]
     widths = [_need(columns[place], natural[place]) for place in inline]
@@ -170,7 +170,7 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
 
 
 def _below(values: Sequence[tuple[Column, str]], width: int) -> Iterator[str]:
-    """Values that found no room on the row's own line: short ones together, texts on a line each."""
+    """Yield the values that do not fit on the row's own line: short ones together, texts on a line each."""
     short = [f"{column.heading.lower()} {text}" for column, text in values if text and column.kind == "word"]
     if short:
         yield from wrapped(" · ".join(short), width, indent=" " * _INDENT, hang=" " * _INDENT)
@@ -181,7 +181,7 @@ def _below(values: Sequence[tuple[Column, str]], width: int) -> Iterator[str]:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of the terminal behind the stream, or `None` when none is."""
+    """Return the columns of the stream's terminal, or None if it is no terminal."""
     if not stream.isatty():
         return None
     told = os.environ.get("COLUMNS", "")
@@ -197,7 +197,7 @@ _USUAL = 80
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on a line of its own."""
+    """Print a JSON value on a line of its own."""
     click.echo(for_stream(msgspec.json.encode(value), sys.stdout))
 
 
@@ -206,9 +206,9 @@ _unsure, _unsure_bytes = re.compile(_UNSURE), re.compile(_UNSURE.encode())
 
 
 def for_stream(written: bytes, stream: IO[Any]) -> bytes:
-    r"""Lines of JSON or CSV as the stream gets them: on a terminal what is not printable stands there as `\uXXXX`.
+    r"""Prepare lines of JSON or CSV for the stream: on a terminal, unprintable characters are written as `\uXXXX`.
 
-    That is the same JSON. A log may hold any text, such as what a handler has said, and must not steer a terminal.
+    The JSON stays equivalent. A log may hold any text, such as messages of handlers, and must not steer a terminal.
     """
     if not _unsure_bytes.search(written) or not stream.isatty():
         return written
@@ -220,15 +220,15 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def say(text: str, *, err: bool = False, hang: str = "") -> None:
-    """Text for people: on a terminal its lines are wrapped between words, elsewhere they are as long as they are.
+    """Print text for people: on a terminal its lines are wrapped between words, elsewhere they stay as they are.
 
-    `hang` stands before each line that goes on, behind the line's own indent.
+    `hang` is put before each continued line, after the line's own indent.
     """
     click.echo(fitted(text, width_of(sys.stderr if err else sys.stdout), hang), err=err)
 
 
 def fitted(text: str, width: int | None, hang: str = "") -> str:
-    """The text with lines of at most `width` columns. `hang`: see `say`."""
+    """Return the text with lines of at most `width` columns. `hang`: see `say`."""
     lines: list[str] = []
     for line in text.split("\n"):
         if width is None or 2 * len(line) <= width:  # no character takes more than two columns
@@ -240,7 +240,7 @@ def fitted(text: str, width: int | None, hang: str = "") -> str:
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
-    """Names and values, the values aligned; on a terminal long ones go on below their beginning."""
+    """Print names and values, the values aligned; on a terminal, long values continue below their beginning."""
     rows = list(pairs)
     width = width_of(sys.stdout)
     wide = max((len(name) for name, _ in rows), default=0)
@@ -255,34 +255,34 @@ def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
 
 
 class TerminalLayout(msgspec.Struct, frozen=True):
-    """How tables and times are printed: for how wide a terminal, and seen from which moment."""
+    """How tables and times are printed: the terminal's width, and the moment from which ages count."""
 
     now: datetime
     width: int | None
-    """Columns of the terminal; `None` in a pipe and with `--wide`: lines as long as they need to be, whole times."""
+    """Columns of the terminal; None in a pipe and with `--wide`: lines as long as needed, and whole times."""
     dated: bool = False
-    """Whole times in any case: of an earlier moment it would not be clear from when ages count."""
+    """Whether times are always whole: for an earlier moment it would be unclear from when ages count."""
 
     @classmethod
     def on_stdout(cls, now: datetime, *, wide: bool, dated: bool = False) -> Self:
-        """For standard output, as wide as it is; with `wide` lines are as long as they need to be."""
+        """Return the layout for standard output, in its width; with `wide`, lines are as long as needed."""
         return cls(now, None if wide else width_of(sys.stdout), dated)
 
     def when(self, at: datetime | None) -> str:
-        """A time: how long ago where columns count, else to the second."""
+        """Format a time: how long ago on a terminal, else to the second."""
         return moment(at) if self.dated or self.width is None else ago(at, self.now)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-        """A table that fits the screen and cuts nothing; texts are shown as they are, never as markup."""
+        """Print a table that fits the screen and cuts nothing off; texts are printed literally, never as markup."""
         click.echo("\n".join(self.lines(columns, rows)))
 
     def lines(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
-        """The lines of such a table."""
+        """Return the lines of such a table."""
         return list(table(columns, [[plain(cell) for cell in row] for row in rows], self.width))
 
 
 def as_text(value: Any) -> str:
-    """A field's value as a person reads it; JSON for what has an inside."""
+    """Return a field's value in words; JSON for values with parts."""
     match value:
         case None | "":
             return "-"
@@ -297,5 +297,5 @@ def as_text(value: Any) -> str:
         case _ if not value and isinstance(value, dict | list | tuple):
             return "-"
         case _:
-            # With spaces, so that a long one can go on in the next line.
+            # With spaces, so that a long one can continue on the next line.
             return plain(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`tasktrail token add|list|revoke`: who may use the service at its port, and `open`: a browser that is logged in."""
+"""`tasktrail token add|list|revoke`: who may use the service at its port; and `open`: a browser that is logged in."""
 
 from datetime import datetime
 from typing import Any

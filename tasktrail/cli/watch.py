@@ -1,7 +1,7 @@
 """`tasktrail watch`: live progress of tasks until they end.
 
-On a terminal it is one picture: a line of totals, what runs, what waits, what failed. It fits the screen however many
-tasks there are: `picture` is given the size and leaves out rows, with their number.
+On a terminal it draws a picture: a line of totals, and the running, waiting and failed tasks. It fits the screen
+however many tasks there are: `picture` is given the size, leaves rows out, and says how many.
 """
 
 import sys
@@ -22,7 +22,7 @@ from ..expectation import means_of, seconds_left, whole_of
 from ..words import about, duration, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
-from .parameters import TASK_ID
+from .parameters import OPEN, TASK_ID
 from .progress import ENDED, LOOK_EVERY, Display, Lines, Poller, Signals, headline
 from .session import Session
 from .terminal import Column, localized, plain, print_json, say, table_rows, width_of, wrapped
@@ -46,31 +46,31 @@ _COLUMNS = (
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress of all tasks that are watched, together."""
+    """The combined progress of all watched tasks."""
 
     total: int
     completed: int = 0
     failed: int = 0
     cancelled: int = 0
     left: float | None = None
-    """Seconds until all is done: what runs by its own pace, the rest by its type; None when that is unknown."""
+    """Seconds until all are done: of running tasks by their own pace, of others by their type; None if unknown."""
 
 
 class Screen(Protocol):
     """Where the picture is drawn."""
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines."""
+        """Return the columns and lines."""
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Put the lines where the last ones were."""
+        """Replace the lines drawn last."""
 
     def above(self, text: str) -> None:
-        """A line that stays, above the picture."""
+        """Print a line that stays, above the picture."""
 
 
 class Board(Display):
-    """Remembers the tasks that it is shown, and draws them all together."""
+    """Remembers the tasks that it is given, and draws them all together."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -81,18 +81,18 @@ class Board(Display):
         self._tasks[task.id] = task
 
     def say(self, text: str) -> None:
-        """A line above the picture."""
+        """Print a line above the picture."""
         self._screen.above(plain(text))
 
     def draw(self, totals: Totals, means: Mapping[str, float], now: datetime) -> None:
-        """Draw what is known."""
+        """Draw the remembered tasks."""
         width, height = self._screen.size()
         self._screen.draw(picture(self._tasks.values(), totals, means, now, width=width, height=height))
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to close: the screen is closed by the code that opened it."""
+        """Nothing to close: the code that opened the screen closes it."""
 
 
 class Terminal(AbstractContextManager["Terminal"]):
@@ -116,30 +116,30 @@ class Terminal(AbstractContextManager["Terminal"]):
         self._live.stop()
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines; one of those is kept for the cursor."""
+        """Return the columns and lines; one line less, which is for the cursor."""
         return width_of(self._stream) or self._console.width, max(2, self._console.height - 1)
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Put the lines where the last ones were."""
+        """Replace the lines drawn last."""
         from rich.text import Text
 
         self._live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
 
     def above(self, text: str) -> None:
-        """A line that stays, above the picture."""
+        """Print a line that stays, above the picture."""
         self._console.print(text)
 
 
 def picture(
     tasks: Iterable["Task"], totals: Totals, means: Mapping[str, float], now: datetime, *, width: int, height: int
 ) -> list[str]:
-    """At most `height` lines of at most `width` columns.
+    """Return at most `height` lines of at most `width` columns.
 
     Args:
-        tasks: what is known of; there may be more, which `totals` counts.
-        totals: of all that is watched.
-        means: type → seconds that a task of it takes.
-        now: the time, for what runs.
+        tasks: the known tasks; there may be more, which `totals` counts.
+        totals: of all watched tasks.
+        means: type → mean seconds of its tasks.
+        now: the time, for running tasks.
         width: columns of the screen.
         height: lines of the screen.
     """
@@ -153,7 +153,7 @@ def picture(
 
 
 def totals_in_words(totals: Totals) -> str:
-    """The line of totals: `3 of 40 done, 2 failed, about 12 min left`."""
+    """Return the line of totals: `3 of 40 done, 2 failed, about 12 min left`."""
     words = [f"{totals.completed} of {totals.total} done"]
     words += [f"{totals.failed} failed"] if totals.failed else []
     words += [f"{totals.cancelled} cancelled"] if totals.cancelled else []
@@ -163,7 +163,7 @@ def totals_in_words(totals: Totals) -> str:
 
 
 def totals_of(tasks: Iterable["Task"], means: Mapping[str, float], now: datetime) -> Totals:
-    """The totals of named tasks."""
+    """Return the totals of named tasks."""
     known = list(tasks)
     count = {status: sum(task.status == status for task in known) for status in ENDED}
     unfinished = _open(known)
@@ -174,14 +174,14 @@ def totals_of(tasks: Iterable["Task"], means: Mapping[str, float], now: datetime
 
 
 def totals_since(first: "Stats", stats: "Stats", known: Iterable["Task"], now: datetime) -> Totals:
-    """The totals of what was unfinished at the first look, or came since. `known`: what runs, and some that wait."""
+    """Return the totals of tasks unfinished at the first look, or newer. `known`: running tasks, some that wait."""
     ended = {status: max(0, stats.counts[status] - first.counts[status]) for status in ENDED}
-    unfinished = sum(stats.counts[status] for status in ("pending", "running", "retrying"))
+    unfinished = sum(stats.counts[status] for status in OPEN)
     return Totals(total=unfinished + sum(ended.values()), left=_left(stats, list(known), now), **ended)
 
 
 def _left(stats: "Stats", known: Sequence["Task"], now: datetime) -> float | None:
-    """Seconds until all that may start is done. A held task waits until somebody releases it: nobody knows how long."""
+    """Estimate the seconds until all tasks that may start are done. No one knows when held ones will be released."""
     means = means_of(stats)
     running = [task for task in known if task.status == "running"]
     held = Counter(task.type for task in known if _is_held(task))
@@ -196,7 +196,7 @@ def _left(stats: "Stats", known: Sequence["Task"], now: datetime) -> float | Non
 
 
 def _together(running: Sequence[float | None], waiting: float | None, at_once: int) -> float | None:
-    """Seconds until all is done, with so many at once; not before the last one that runs now."""
+    """Estimate the seconds until all is done, with `at_once` tasks at once; at least the longest running one's."""
     spans = [span for span in running if span is not None]
     if waiting is None or len(spans) < len(running):
         return None
@@ -208,14 +208,14 @@ def _is_held(task: "Task") -> bool:
 
 
 def _expected(task: "Task", means: Mapping[str, float], now: datetime) -> float | None:
-    """Seconds of work that the task needs still. A later attempt may have begun at a checkpoint, if there is one."""
+    """Estimate the seconds of work left. A later attempt may have begun at a checkpoint, if there is one."""
     ran = (now - task.started_at).total_seconds() if task.status == "running" and task.started_at else 0.0
     began = 0.0 if task.attempt <= 1 or task.checkpoint is None else None
     return seconds_left(task.progress, ran, whole_of(task, means), began=began)
 
 
 def _open(tasks: Iterable["Task"]) -> list["Task"]:
-    """What has not ended: what runs first, then what waits."""
+    """Return the unfinished tasks: the running ones first, then the waiting ones."""
     unfinished = [task for task in tasks if task.status not in ENDED]
     return sorted(unfinished, key=lambda task: (task.status != "running", task.status == "pending", task.id))
 
@@ -223,14 +223,14 @@ def _open(tasks: Iterable["Task"]) -> list["Task"]:
 def _rows(
     tasks: Sequence["Task"], totals: Totals, means: Mapping[str, float], now: datetime, width: int, room: int
 ) -> list[str]:
-    """The table, with as many tasks as there is room for, and how many are left out."""
+    """Return the table, with as many tasks as there is room for, and how many are left out."""
     more = totals.total - totals.completed - totals.failed - totals.cancelled
     shown = tasks[: max(0, room)]
     if not shown or room < _LEAST:
         return _rest(more, room)
     cells = [_cells(task, means, now) for task in shown]
     found = list(table_rows(_COLUMNS, cells, width))
-    if sum(map(len, found)) + (more > len(shown)) > room:  # the messages are the first to go
+    if sum(map(len, found)) + (more > len(shown)) > room:  # the messages are left out first
         found = list(table_rows(_COLUMNS[:-1], [cell[:-1] for cell in cells], width))
     lines = list(found[0])
     for number, row in enumerate(found[1:]):
@@ -241,7 +241,7 @@ def _rows(
 
 
 _LEAST = 4
-"""Lines of a table with one task, headings and a last line."""
+"""Lines of a table with one task, its headings and a last line."""
 
 
 def _rest(number: int, room: int) -> list[str]:
@@ -271,7 +271,7 @@ def _cells(task: "Task", means: Mapping[str, float], now: datetime) -> tuple[str
 
 
 def _failed(tasks: Sequence["Task"], number: int, width: int, room: int) -> list[str]:
-    """The tasks that failed, newest first, each with its error, as far as there is room."""
+    """List the failed tasks, newest first, each with its error, as far as there is room."""
     lines: list[str] = []
     for shown, task in enumerate(tasks):
         name = PurePath(task.input_file).name
@@ -323,7 +323,7 @@ def watch_command(session: Session, ids: tuple[int, ...]) -> int:
 
 
 def _nothing_moves(session: Session) -> ServiceUnreachable:
-    """Why it is of no use to look on: the files are as they are."""
+    """Return the error that says why watching is useless: without a service the files do not change."""
     from ..paths import DataPaths
 
     if session.is_log_shared():
@@ -340,7 +340,7 @@ def _display(session: Session, stack: ExitStack) -> Display:
 
 
 class Watch:
-    """The tasks that are watched: those named, or all that are unfinished, newcomers included."""
+    """The watched tasks: the named ones, or all unfinished ones, new tasks included."""
 
     def __init__(self, reading: "Reading", display: Display, ids: Sequence[int]) -> None:
         self.tasks: dict[int, Task] = {}
@@ -352,7 +352,7 @@ class Watch:
 
     @property
     def all_completed(self) -> bool:
-        """Whether each has reached its goal."""
+        """Whether all tasks are completed."""
         return all(task.status == "completed" for task in self.tasks.values())
 
     def look(self) -> bool:
@@ -368,7 +368,7 @@ class Watch:
         return not seen_all or any(task.status not in ENDED for task in self.tasks.values())
 
     def draw(self, board: Board, now: datetime) -> None:
-        """Draw what was seen last, with the totals of all."""
+        """Draw the tasks as last seen, with the totals of all."""
         stats = self._poller.ask(self._reading.stats)
         if stats is None:
             return
@@ -378,7 +378,7 @@ class Watch:
         board.draw(totals, means, now)
 
     def _look_at_all(self) -> set[int]:
-        """Show what runs and the first that wait. Returns their ids."""
+        """Show the running and the first waiting tasks. Returns their ids."""
         from ..projections import TaskFilters
 
         seen = set()
@@ -393,7 +393,7 @@ class Watch:
 
 
 class Changes(Lines):
-    """Every change of a task as a line of JSON."""
+    """Prints every change of a task as a line of JSON."""
 
     def __init__(self) -> None:
         super().__init__(err=True)

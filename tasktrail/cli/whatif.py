@@ -1,4 +1,4 @@
-"""`tasktrail whatif`: the recorded history, played again under other limits or another policy."""
+"""`tasktrail whatif`: the recorded history, replayed under other limits or another policy."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any

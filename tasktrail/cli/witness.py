@@ -1,4 +1,4 @@
-"""`tasktrail witness add|list|remove`: who is asked to sign each seal, too."""
+"""`tasktrail witness add|list|remove`: the witnesses that are asked to sign each seal, too."""
 
 import click
 

@@ -15,7 +15,7 @@ from .settings import Config, parse_limits
 
 
 def check_cluster(config: Config) -> None:
-    """Raises ConfigurationError when no attempt could ever run there."""
+    """Raise ConfigurationError if no attempt could ever run on the cluster."""
     if not config.ray_address:
         raise ConfigurationError(
             "`executor` is `ray`, and no cluster is named",
@@ -42,18 +42,18 @@ def cluster_executor(
     claims: Claims | None,
     connecting: ConnectingGateway | None,
 ) -> ClusterExecutor:
-    """An executor that is not open yet.
+    """Make the executor for a cluster. It is not open yet.
 
     Args:
         config: says where the cluster is, and what workers book.
         paths: the data folder's. Nodes have to see what attempts read and write there.
         homes: task type → `module:attribute`.
         cluster: names the service's log among those that use the cluster.
-        epoch: asks for that of this service; 0: its log is not open yet.
-        owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
-        restored: the log was put back to an earlier one.
-        claims: with what manifests of outputs are signed.
-        connecting: the first process with Ray's client, where it was started before.
+        epoch: returns this service's epoch; 0: its log is not open yet.
+        owned: returns how many seconds ago this service surely owned the log; None: it owns the log while it lives.
+        restored: whether the log was put back to an earlier state.
+        claims: the certificate and key that sign manifests of outputs.
+        connecting: the first process with Ray's client, if it was started before.
     """
     cores = max(1, int(config.ray_cpus))
     settings = HostSettings(
@@ -61,7 +61,7 @@ def cluster_executor(
         cluster=cluster,
         lease=config.ray_lease,
         homes=homes,
-        pass_environment=("CUDA_VISIBLE_DEVICES",),  # Ray says there which of them the worker has booked
+        pass_environment=("CUDA_VISIBLE_DEVICES",),  # Ray names in it the GPUs that the worker has booked
         nice=config.worker_nice,
         io=config.worker_io,
         cores=min(cores, config.max_cores or cores),

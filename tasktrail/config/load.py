@@ -23,7 +23,7 @@ ENV_PREFIX = "TASKTRAIL_"
 OTHER_VARIABLES = frozenset({"DATA", "URL", "TOKEN", "TOKEN_FILE", "CONFIG", "WORKER"})
 """Names after the prefix that the command line and the workers use; they are no keys."""
 TARGETS = "apprise."
-"""Table of keys that the operator names."""
+"""Prefix of the table whose keys the operator names."""
 _TARGET_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
@@ -42,7 +42,7 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def keys() -> Iterator[Key]:
-    """All keys with fixed names, in the order of the reference; those of a table follow each other."""
+    """Yield all keys with fixed names in the order of the reference, table by table."""
     for table, struct in (("", Config), ("smtp.", Smtp)):
         for field in msgspec.structs.fields(struct):
             if field.type is Smtp or field.name == TARGETS[:-1]:
@@ -53,7 +53,7 @@ def keys() -> Iterator[Key]:
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a key is set to, and where: `default`, the file, or the variable."""
+    """A key's value and where it is set: `default`, the file, or the variable."""
 
     key: Key
     value: Any
@@ -61,12 +61,12 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def load_config(data_dir: Path, *, file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
-    """The configuration of a data folder. Raises ConfigurationError, which names all that is wrong.
+    """Read the configuration of a data folder. Raises ConfigurationError, which names all that is wrong.
 
     Args:
-        data_dir: where `tasktrail.toml` may lie.
-        file: read this one instead; it must exist.
-        environment: instead of the process's own.
+        data_dir: the data folder, which may hold `tasktrail.toml`.
+        file: read this file instead; it must exist.
+        environment: read these variables instead of the process's own.
     """
     found = _settings(data_dir, file, os.environ if environment is None else environment)
     return _checked(_assembled({name: setting.value for name, setting in found.items()}))
@@ -75,7 +75,10 @@ def load_config(data_dir: Path, *, file: Path | None = None, environment: Mappin
 def settings(
     data_dir: Path, *, file: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> list[Setting]:
-    """Every key with its value, in the order of the reference, then the targets; as `load_config` takes and raises."""
+    """List every key with its value in the order of the reference, then the targets.
+
+    The arguments and errors are those of `load_config`.
+    """
     load_config(data_dir, file=file, environment=environment)
     found = _settings(data_dir, file, os.environ if environment is None else environment)
     fixed = {setting.key.name: setting for setting in defaults()}
@@ -83,7 +86,7 @@ def settings(
 
 
 def defaults() -> list[Setting]:
-    """Every key as it is where nothing is set."""
+    """List every key with its default."""
     return [Setting(key, key.default, "default") for key in keys()]
 
 
@@ -109,7 +112,7 @@ def _settings(data_dir: Path, file: Path | None, environment: Mapping[str, str])
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of reading the configuration again."""
+    """The result of reading the configuration again."""
 
     taken: tuple[str, ...] = ()
     """Keys whose new value holds from now on."""
@@ -118,7 +121,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_live_keys(old: Config, new: Config) -> tuple[Config, Reloaded]:
-    """The running service's configuration once it has taken from another one what it can take while it runs."""
+    """Return the old configuration with the new values of the keys that can change while the service runs."""
     before, after = _values(old), _values(new)
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     fixed = {key.name for key in keys() if not key.rule.live}
@@ -136,9 +139,9 @@ def _values(config: Config) -> dict[str, Any]:
 
 
 def checked(config: object) -> Config:
-    """A configuration that was made in Python, as if it had been read. Raises ConfigurationError, as `load_config`.
+    """Check a configuration that was made in Python as `load_config` would. Raises ConfigurationError.
 
-    Texts such as `4GiB` become numbers, and paths texts.
+    In the result, texts such as `4GiB` have become numbers, and paths texts.
     """
     if not isinstance(config, Config):
         raise ConfigurationError(f"config has to be a Config, not a {type(config).__name__}", field="config")
@@ -176,7 +179,7 @@ def _noted(wrong: list[ConfigurationError]) -> Iterator[None]:
 
 
 def _raise_all(wrong: Sequence[ConfigurationError]) -> None:
-    """Raise the one error, or one that tells them all."""
+    """Raise the only error, or one error that names all of them. Without errors do nothing."""
     if len(wrong) == 1:
         raise wrong[0]
     if wrong:
@@ -185,7 +188,7 @@ def _raise_all(wrong: Sequence[ConfigurationError]) -> None:
 
 
 def _from_file(path: Path, *, needed: bool) -> dict[str, Any]:
-    """The file's keys with their tables' names before them. A missing file is an empty one, unless it was named."""
+    """Return the file's keys, each prefixed with its table. A missing file counts as empty, unless it was named."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -209,7 +212,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _target(name: str, origin: str) -> Key | None:
-    """The key of a target, or None when the name is not in that table."""
+    """Return the key of a notice target; None if the name is not in the table [apprise]."""
     if not name.startswith(TARGETS):
         if name == TARGETS[:-1]:
             raise ConfigurationError(f"{name} {origin} is a table: write its keys below [{name}]", field=name)
@@ -237,7 +240,7 @@ def _find(name: str, known: Mapping[str, Key], origin: str) -> Key:
 
 
 def _value(key: Key, raw: Any, origin: str, *, text: bool) -> Any:
-    """The value of a key. From the environment everything is text; lists are separated by commas."""
+    """Convert and check a key's value. From the environment everything is text; lists are separated by commas."""
     rule = key.rule
     given = raw
     try:
@@ -277,7 +280,7 @@ def _assembled(values: Mapping[str, Any]) -> Config:
 
 
 def _checked(config: Config) -> Config:
-    """What only two keys together can get wrong."""
+    """Check what only two keys together can get wrong, and return the configuration."""
     wrong: list[ConfigurationError] = []
     if config.smtp.host and not config.smtp.sender:
         said = "smtp.host is set, but smtp.sender is not: mail needs a sender"

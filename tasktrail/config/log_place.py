@@ -11,10 +11,10 @@ from .settings import Config
 
 @contextmanager
 def settled_place(paths: DataPaths, config: Config) -> Iterator[None]:
-    """Write the configured address into the data folder, unless that has a log of its own.
+    """Write the configured address of a log on PostgreSQL into the data folder. Do nothing for a log in a file.
 
-    A changed one stays only if what is done with it raises nothing: so the log there is looked at first. Raises
-    `DataNotEmpty` and `ConfigurationError`.
+    If the `with` block, which first uses that log, raises, a changed address is put back. Raises `DataNotEmpty` if the
+    folder has a log of its own, and `ConfigurationError`.
     """
     address, place = config.log, paths.log
     if not is_address(place):

@@ -1,7 +1,7 @@
 """The configuration: what can be set, what it means, what is allowed. `load_config` reads it from file and environment.
 
-Each key carries its description, so docs/reference/configuration.md and every error message are made of what stands
-here. First come the readers and checks of single values; each raises ValueError for a text that it does not understand.
+Each key carries its description, from which docs/reference/configuration.md and the error messages are made. First come
+the readers and checks of single values; each raises ValueError for a text that it does not understand.
 """
 
 import base64
@@ -51,7 +51,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_seconds(text: str) -> float:
-    """A number of seconds, or a duration: what people type for fields that take seconds."""
+    """A number of seconds or a duration → seconds, as people type them into fields."""
     try:
         return float(text)
     except ValueError:
@@ -59,7 +59,7 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_age(text: str) -> float:
-    """The same for what is forgotten for ever, so with a unit: whoever writes `90` may mean days."""
+    """The same for ages in rules that forget or archive. A unit is required: whoever writes `90` may mean days."""
     if _BARE_NUMBER.fullmatch(text.strip()):
         raise ValueError(f"a number without a unit: {text}")
     return parse_duration(text)
@@ -73,7 +73,7 @@ def _scaled(text: str, units: dict[str, float]) -> float:
 
 
 def parse_rules(text: str) -> Any:
-    """A JSON array of retry rules, as the environment holds them."""
+    """Read a JSON array of retry rules or presets, as the environment holds them."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
@@ -81,7 +81,7 @@ def parse_rules(text: str) -> Any:
 
 
 def check_webhook_secrets(text: str) -> None:
-    """One secret, or while it is being changed several with spaces between them, the newest first."""
+    """One webhook secret; while it is being changed several, separated by spaces, the newest first."""
     secrets = text.split()
     if len(secrets) > _MOST_SECRETS:
         raise ValueError(f"at most {_MOST_SECRETS} webhook secrets can be in use")
@@ -90,7 +90,7 @@ def check_webhook_secrets(text: str) -> None:
 
 
 def _check_webhook_secret(text: str) -> None:
-    """`whsec_` and the base64 of 24 to 64 bytes. Anything else would be taken for a key, and a weak one."""
+    """`whsec_` and the base64 of 24 to 64 bytes. Unchecked, any other text would serve as a weak key."""
     if not text.startswith(_WEBHOOK_PREFIX):
         raise ValueError("a webhook secret begins with whsec_")
     try:
@@ -109,7 +109,7 @@ def check_limit(text: str) -> None:
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, int]:
-    """Names with their numbers, of texts that `check_limit` has passed."""
+    """Name → number, from texts that have passed `check_limit`."""
     return {name: int(number) for name, _, number in (text.rpartition("=") for text in texts)}
 
 
@@ -120,7 +120,7 @@ def check_node_label(text: str) -> None:
 
 
 def check_rate(text: str) -> None:
-    """`type:name=10/m`, or the like for a user or a label."""
+    """`type:name=10/m`; also with `user:` or `label:`."""
     name, _, rate = text.rpartition("=")
     try:
         msgspec.convert({name: rate}, dict[RateName, RateText])
@@ -129,7 +129,7 @@ def check_rate(text: str) -> None:
 
 
 def check_window(text: str) -> None:
-    """`type=22-06`, or the like."""
+    """`type=22-06` or `type=mon-fri 8:30-18`."""
     from ..actors.core.windows import window_of
 
     name, _, window = text.rpartition("=")
@@ -142,7 +142,7 @@ def check_window(text: str) -> None:
 
 
 def parse_windows(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Types with their windows, of texts that `check_window` has passed."""
+    """Type → its windows, from texts that have passed `check_window`."""
     pairs = [(name, window) for name, _, window in (text.rpartition("=") for text in texts)]
     return {name: tuple(window for other, window in pairs if other == name) for name, _ in pairs}
 
@@ -179,7 +179,7 @@ def check_retention(text: str) -> None:
 
 
 def check_age(text: str) -> None:
-    """Nothing, or how old something has to be."""
+    """An empty text, or an age with its unit."""
     if text:
         parse_age(text)
 
@@ -201,7 +201,7 @@ def check_absolute(text: str) -> None:
 
 
 def check_place(text: str) -> None:
-    """An absolute path, or an address that begins those of files."""
+    """An absolute path, or an address with which addresses of files begin."""
     from ..events.errors import InvalidPath
     from ..handlers.urls import is_url, parsed
 
@@ -215,7 +215,7 @@ def check_place(text: str) -> None:
 
 
 def check_written_place(text: str) -> None:
-    """The same, for outputs."""
+    """The same for outputs: an address must be writable."""
     from ..handlers.urls import WRITABLE, is_url
 
     check_place(text)
@@ -231,7 +231,7 @@ def check_endpoint(text: str) -> None:
 
 
 def check_address_of_head(text: str) -> None:
-    """Nothing, or `host:port`."""
+    """An empty text, or `host:port`."""
     if text:
         check_endpoint(text)
         if not re.search(r":\d+$", text):
@@ -250,7 +250,7 @@ def check_network(text: str) -> None:
 
 
 def check_target(text: str) -> None:
-    """An address with a scheme. Whether Apprise understands it is looked at before the service starts."""
+    """An address with a scheme. Apprise itself checks it before the service starts."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         raise ValueError("no address")
 
@@ -273,22 +273,22 @@ _EXABYTE = 10**18
 _SIZES = 'bytes, or a text such as `"4GiB"`, `"500MB"`'
 _DISK_SHARE = 100
 _MOST_KEPT_FREE = 1024**3
-"""What the log and other programs get of the disk: a share, so that a small disk works, but no more than they need."""
+"""The most bytes of a disk that are kept free for the log and other programs; of a smaller disk, a hundredth is."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a key beside its type."""
+    """A key's description and checks, in addition to its type."""
 
     says: str
     allowed: str
     default: str = ""
     """The default in words, where the value itself would say nothing."""
     read: Callable[[str], Any] | None = None
-    """Makes the value of a text such as `4GiB`."""
+    """Makes the value from a text such as `4GiB`."""
     check: Callable[[str], None] | None = None
-    """Looks at a text, or at each of a list; raises ValueError."""
+    """Checks a text, or each text of a list; raises ValueError."""
     live: bool = False
-    """Whether a running service takes a new value, when it is asked to read its configuration again."""
+    """Whether a running service takes a new value when it reads its configuration again."""
 
 
 def _key(says: str, allowed: str, *, default: str = "", **bounds: Any) -> msgspec.Meta:
@@ -339,7 +339,7 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, _key("Name of the mail server. Empty: no mail is sent.", "a host name", live=True)] = ""
     port: Annotated[int, _key("Its port.", "1 to 65535", live=True, ge=1, le=65535)] = 587
-    user: Annotated[str, _key("Who logs in. Empty: nobody does.", "a text", live=True)] = ""
+    user: Annotated[str, _key("The name to log in with. Empty: no login.", "a text", live=True)] = ""
     password: Annotated[Secret, _key("The password of `user`. Never shown.", "a text", default="none", live=True)] = (
         Secret("")
     )
@@ -373,11 +373,11 @@ TARGET = Rule(
     check=check_target,
     live=True,
 )
-"""Of each key of the table [apprise], whatever its name."""
+"""The rule of every key of the table [apprise]."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set. Bytes, seconds, percent of the whole machine."""
+    """Everything that can be set. The units are bytes, seconds, and percent of the whole machine."""
 
     handlers: Annotated[
         tuple[str, ...],
@@ -414,7 +414,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ray_lease: Annotated[
         float,
         _key(
-            "How long an attempt on a node goes on when the service is not heard of; so long a lost one is waited for.",
+            "How long an attempt on a node goes on without word from the service; the service waits as long before it "
+            "calls a silent attempt lost.",
             'seconds from 1 to 3600, or a text such as `"30s"`',
             default="`10s`",
             read=parse_duration,
@@ -425,7 +426,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ray_cpus: Annotated[
         float,
         _key(
-            "CPUs that each worker books on its node; its attempt may keep so many busy.",
+            "CPUs that each worker books on its node; its attempt may keep that many busy.",
             "0.1 to 1024",
             ge=0.1,
             le=1024,
@@ -443,7 +444,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ray_gpus: Annotated[
         int,
         _key(
-            "GPUs that a worker books where its node has so many free. Such a worker offers the label `gpu`; 0: none.",
+            "GPUs that a worker books where its node has that many free. Such a worker offers the label `gpu`; "
+            "0: none.",
             "0 to 64",
             ge=0,
             le=64,
@@ -470,7 +472,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     worker_io: Annotated[
         Literal["normal", "low", "idle"],
         _key(
-            "How their disk accesses rank: as those of other programs, after them, or only while nobody else has any. "
+            "How their disk accesses rank: as those of other programs, after them, or only while there are no others. "
             "Linux, and only with an I/O scheduler that knows ranks (BFQ).",
             "normal, low or idle",
         ),
@@ -518,7 +520,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     rates: Annotated[
         tuple[str, ...],
         _key(
-            "So many starts in so much time, of a type, a user or a label; `*` stands for each that has no rate of its "
+            "The most starts in a period, of a type, a user or a label; `*` stands for each that has no rate of its "
             "own.",
             "a list of `type:name=rate`, `user:name=rate`, `label:name=rate`, where a rate is `10/m`, `3/15m`, `100/h`",
             check=check_rate,
@@ -569,7 +571,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_output: Annotated[
         int,
         _bytes(
-            "Kept of what one attempt prints, half of it from the beginning, up to half from the end; 0: nothing is."
+            "The most that is kept of what one attempt prints: half from the beginning, up to half from the end; "
+            "0: nothing."
         ),
     ] = 1024 * 1024
     c2pa_certificate: Annotated[
@@ -595,7 +598,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _bytes(
             "Inputs up to this size are read once more when a task completes, so that their SHA-256 is recorded, and "
-            "so are outputs, whatever their types tell of it; 0: only inputs of batches and watched folders, of any "
+            "so are outputs, even if their types give one; 0: only inputs of batches and watched folders, of any "
             "size."
         ),
     ] = 4 * 1024**3
@@ -829,7 +832,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = "console"
 
     def archives_after(self) -> float | None:
-        """Seconds after which records are archived; none: never."""
+        """Return the seconds after which records are archived; None: never."""
         return parse_age(self.archive_after) if self.archive_after else None
 
     def retention_rules(self) -> tuple[RetentionRule, ...]:
@@ -837,7 +840,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(map(retention_rule, self.retention))
 
     def for_workers(self, protected: tuple[str, ...] = (), owner: str = "") -> "Sandbox":
-        """The limits and roots of the workers.
+        """Return the sandbox of the workers: their limits and roots.
 
         Args:
             protected: real paths that no attempt may reach.
@@ -856,7 +859,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def storage(self, owner: str = "") -> "Storage | None":
-        """How files elsewhere are reached; none: no root is an address. `owner`: what outputs are marked with."""
+        """Return how files elsewhere are reached; None if no root is an address. `owner`: the mark on outputs."""
         from ..handlers.elsewhere import Storage
         from ..handlers.urls import is_url
 
@@ -870,7 +873,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def limits(self, disk: int = 0) -> "Limits":
-        """The limits of the Scheduler. `disk`: the size in bytes of the disk that temp files lie on; 0: unknown."""
+        """Return the Scheduler's limits. `disk`: the bytes of the disk with the temp files; 0: unknown."""
         from ..actors.core.limits import UNLIMITED, Limits
 
         low = self._kept_free(disk) if self.temp_low is None else self.temp_low

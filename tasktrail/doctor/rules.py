@@ -1,6 +1,6 @@
-"""What `doctor` says: one small function for each question, with good news or a remedy, and `examine`, which asks all.
+"""The rules of `doctor`: one small function for each question, with good news or a remedy. `examine` applies them all.
 
-The rules depend on the facts and the configuration alone; `facts.collect_facts` has looked at the machine before.
+The rules depend only on the facts, collected before by `facts.collect_facts`, and on the configuration.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,10 +17,10 @@ from .facts import Facts, Folder, collect_facts
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 37, 0)
-"""The first with STRICT tables."""
+"""The first version with STRICT tables."""
 _WAL_RESET = ((3, 7, 0), (3, 51, 2))
 _WAL_RESET_FIXED = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
-"""Branches that got the repair later: first good version of each."""
+"""Branches with a backported fix → the first good version."""
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "ceph", "glusterfs", "lustre", "afs", "davfs", "webdav"}
@@ -37,7 +37,7 @@ WORKER_MEMORY = 64 * 1024 * 1024
 
 
 def apply_rules(facts: Facts, config: Config) -> Iterator[Finding]:
-    """Every finding, in the order they are shown."""
+    """Yield every finding, in the order in which they are shown."""
     for rule in _RULES:
         yield from rule(facts, config)
 
@@ -277,7 +277,7 @@ def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
         "cluster",
         "ok",
         f"attempts run on the nodes of the Ray cluster at {config.ray_address}: {counted(config.workers, 'worker')} "
-        f"that {booked}; what is not heard of for {config.ray_lease:g} s is ended. What is "
+        f"that {booked}; an attempt that is silent for {config.ray_lease:g} s is ended. What is "
         "said of processes here holds there as far as each node has the means. `tasktrail nodes` lists them",
     )
 
@@ -365,12 +365,12 @@ def _witnesses(facts: Facts, _config: Config) -> Iterator[Finding]:
             yield Finding(
                 "witnesses",
                 "warn",
-                f"nobody answers for the witness {one.name} at {one.url}: {one.trouble}",
+                f"the witness {one.name} at {one.url} does not answer: {one.trouble}",
                 f"It is asked again with each seal. If it is gone for good: tasktrail witness remove {one.name}",
             )
     if facts.witnesses and not any(one.trouble for one in facts.witnesses):
         names = ", ".join(one.name for one in facts.witnesses)
-        yield Finding("witnesses", "ok", f"somebody answers at the address of each witness: {names}")
+        yield Finding("witnesses", "ok", f"each witness answers: {names}")
 
 
 def _manifests(facts: Facts, _config: Config) -> Iterator[Finding]:
@@ -399,13 +399,13 @@ def _certificate(facts: Facts, config: Config) -> Iterator[Finding]:
     begins, ends = facts.certificate.begins, facts.certificate.ends
     renew = f"Renew {config.tls_certificate}: a service that runs reads it again within a minute."
     if facts.now < begins:
-        told = f"nobody trusts the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+        told = f"clients reject the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
         yield Finding("certificate", "fail", told, renew)
     elif facts.now > ends:
-        told = f"nobody trusts the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
+        told = f"clients reject the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
         yield Finding("certificate", "fail", told, renew)
     else:
-        is_late = ends - facts.now < min(RENEW_WITHIN, (ends - begins) / 5)  # what renews it usually does at a third
+        is_late = ends - facts.now < min(RENEW_WITHIN, (ends - begins) / 5)  # renewal usually happens at a third
         message = f"the certificate of the port is valid until {ends:%Y-%m-%d %H:%M} UTC"
         yield Finding("certificate", *(("warn", message, renew) if is_late else ("ok", message)))
 
@@ -450,10 +450,10 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
 
 
 def examine(data_dir: Path, config: Config | None = None, file: Path | None = None) -> list[Finding]:
-    """Check the machine and the data folder; changes nothing. Findings in a fixed order, good news included.
+    """Check the machine and the data folder; changes nothing. Return the findings in a fixed order, good news included.
 
-    Without `config` it is read as the service would, from `file` if one is named; one that cannot be used is a finding,
-    and the rest is then checked with the defaults.
+    Without `config` the configuration is read as the service reads it, from `file` if given. If it cannot be used, that
+    is a finding, and the rest is checked with the defaults.
     """
     findings = []
     usable = True
@@ -470,7 +470,7 @@ def examine(data_dir: Path, config: Config | None = None, file: Path | None = No
 
 
 def _without_modules(finding: Finding) -> Finding:
-    """Which modules the configuration names is not known, so those that were found may not be all."""
+    """Warn that the found modules may not be all: the configuration that names them could not be read."""
     if finding.name != "handlers" or finding.level != "ok":
         return finding
     message = f"{finding.message}; the modules that the configuration names in `handlers` were not looked at"

@@ -1,1 +1,1 @@
-"""The log, the tasks and their attempts in a file, in forms that other programs read."""
+"""Exports of the log, the tasks and their attempts to a file, in forms that other programs read."""

@@ -1,4 +1,4 @@
-"""The columns of rows, for forms that have some: their names, their kinds, and the values in them."""
+"""The columns of rows, for forms with columns: their names, kinds and values."""
 
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
@@ -14,7 +14,7 @@ ColumnKind: TypeAlias = Literal["whole", "number", "truth", "time", "text", "jso
 
 
 class ExportColumn(NamedTuple):
-    """One column. `json` is text that holds a JSON value, for what has an inside."""
+    """One column. The kind `json` is text that holds a JSON value, for lists and objects."""
 
     name: str
     kind: ColumnKind
@@ -62,7 +62,7 @@ EXPORT_COLUMNS: dict[What, tuple[ExportColumn, ...]] = {
 
 
 def row_values(row: Recorded | Task | Attempt) -> list[Any]:
-    """The values of a row, in the order of its columns; what has an inside as JSON."""
+    """Return the values of a row, in the order of its columns; lists and objects as JSON."""
     if isinstance(row, Recorded):
         flat = row.flat()
         return [_cell(flat[name], kind) for name, kind in EXPORT_COLUMNS["log"]]

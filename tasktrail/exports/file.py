@@ -1,4 +1,4 @@
-"""An export in a file, which appears whole under its name, or not at all."""
+"""Writes an export to a file, which appears whole under its name, or not at all."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,21 +15,21 @@ from .parquet import to_parquet
 from .rows import Export, What
 
 _TELL_EVERY = 500
-"""Rows between two times that it is told."""
+"""Rows between two reports of the progress."""
 
 
 class Written(NamedTuple):
-    """What a file holds."""
+    """The content of a file."""
 
     rows: int
     size: int
     """Bytes."""
     sha256: str
-    """Of all of them, in hex."""
+    """The hash of all bytes, in hex."""
 
 
 def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object], tell: ReportProgress) -> int:
-    """Write all rows, one by one; how many there were."""
+    """Write all rows, one by one. Returns their number."""
     number = 0
     write(form.head)
     for turn, (reached, row) in enumerate(export.rows):
@@ -52,7 +52,7 @@ def write_file(
     as_written: bool = False,
     sign: Callable[[Written], object] = lambda _written: None,
 ) -> Written:
-    """Write all rows to a file. What had its name is replaced; only the owner may read the new one.
+    """Write all rows to a file. An older file of this name is replaced; only the owner may read the new one.
 
     Args:
         out: the file.
@@ -60,12 +60,12 @@ def write_file(
         name: the form.
         what: the kind of rows.
         source: which log they are of.
-        tell: is told how far it is.
-        as_written: texts in CSV are, even where a spreadsheet takes them for formulas.
-        sign: is told what was written before it takes its name, which it does not when this raises.
+        tell: called with the progress.
+        as_written: leave texts in CSV as they are, even if a spreadsheet takes them for formulas.
+        sign: called with what was written, before the file gets its name. If this raises, it does not get it.
 
     Raises:
-        InvalidPath: it cannot be written there. Then nothing is.
+        InvalidPath: the file cannot be written there. Then nothing is.
     """
     with whole_file(out) as part:
         if name == "parquet":
@@ -91,7 +91,7 @@ def _in_lines(part: Path, export: Export, form: FileForm, tell: ReportProgress) 
 
 
 def _parquet(part: Path, export: Export, what: What, tell: ReportProgress) -> Written:
-    """By way of JSON Lines in another file, which is gone afterwards."""
+    """Write JSON Lines to another file, convert them to Parquet, and delete that file."""
     with part_file(part.with_name(f"{part.name}.lines")) as lines:
         with lines.open("wb") as file:
             rows = write_rows(export, form_of("jsonl", what, ""), file.write, tell)
@@ -102,9 +102,9 @@ def _parquet(part: Path, export: Export, what: What, tell: ReportProgress) -> Wr
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A hidden file beside it. It takes the name at the end; after an error, or Ctrl-C, it is removed.
+    """Give a hidden file beside `path`. It gets that name at the end; after an error, or Ctrl-C, it is removed.
 
-    What had the name is replaced; only the owner may read the new one. Raises `InvalidPath`.
+    An older file of this name is replaced; only the owner may read the new one. Raises `InvalidPath`.
     """
     if path.exists() and not path.is_file():
         raise InvalidPath(f"{str(path)!r} is there, and is no file", field="out", remedy="Name a file.")

@@ -1,4 +1,4 @@
-"""The forms of an export whose rows are lines: JSON Lines, CSV, CloudEvents."""
+"""The forms of an export that write one line for each row: JSON Lines, CSV, CloudEvents."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -21,22 +21,22 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 class FileForm(NamedTuple):
-    """How rows are written."""
+    """A way to write rows."""
 
     head: bytes
-    """What stands before all of them."""
+    """The bytes before the first row."""
     line: Callable[[Any], bytes]
-    """Makes a line of a row."""
+    """Makes a line from a row."""
 
 
 def form_of(name: FormName, what: What, source: str, *, as_written: bool = False) -> FileForm:
-    """The form of that name, which is one of lines.
+    """Return the form of that name. It has to be one that writes lines.
 
     Args:
         name: the form.
         what: the kind of rows.
         source: which log they are of.
-        as_written: in CSV, texts are as somebody wrote them, even where a spreadsheet takes them for formulas.
+        as_written: leave texts in CSV as they are, even if a spreadsheet takes them for formulas.
     """
     match name:
         case "jsonl":
@@ -51,7 +51,7 @@ def form_of(name: FormName, what: What, source: str, *, as_written: bool = False
 
 
 def _json_line(row: Any) -> bytes:
-    """An object, as the routes answer it."""
+    """Write a row as the object that the HTTP routes answer."""
     return msgspec.json.encode(row.flat() if isinstance(row, Recorded) else row) + b"\n"
 
 
@@ -60,11 +60,11 @@ def _event_line(source: str, row: Recorded) -> bytes:
 
 
 def _cloud_event(record: Recorded, source: str) -> dict[str, Any]:
-    """The record as a CloudEvent 1.0, in the JSON format, structured mode.
+    """Return the record as a CloudEvent 1.0, in the JSON format, structured mode.
 
     Args:
-        record: it stands in `data` as everywhere else.
-        source: which log it is of. Source and id together tell it from all others.
+        record: `data` holds it in its usual flat form.
+        source: which log it is of. Source and id together are unique.
     """
     task_id = task_about(record)
     return {
@@ -85,7 +85,7 @@ def _line_of_values(row: Any) -> bytes:
 
 
 def _safe_line(row: Any) -> bytes:
-    """As OWASP has it: a formula gets an apostrophe in front, and each text stands in quotes."""
+    """Write a row by OWASP's advice: a formula gets an apostrophe in front, and each text stands in quotes."""
     return (",".join(map(_safe_cell, row_values(row))) + "\n").encode()
 
 
@@ -97,7 +97,7 @@ def _safe_cell(value: Any) -> str:
 
 
 def _csv_line(cells: Iterable[str]) -> bytes:
-    """As RFC 4180 has it, but for its end, which is a newline alone."""
+    """Write a line by RFC 4180, except that it ends with a newline alone."""
     return (",".join(_quoted(cell) if _SPECIAL.search(cell) else cell for cell in cells) + "\n").encode()
 
 

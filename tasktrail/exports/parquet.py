@@ -17,11 +17,11 @@ _TYPES: dict[ColumnKind, str] = {
 }
 _MEMORY = "400MB"
 _ROWS = 16_384
-"""Rows of a group, which is held in memory before it is written."""
+"""Rows of a group. Each group is held in memory before it is written."""
 
 
 def check_parquet() -> None:
-    """Raises `InvalidValue` when the package for it is not installed."""
+    """Raise `InvalidValue` if the package for Parquet is not installed."""
     if find_spec("duckdb") is None:
         raise InvalidValue(
             "Parquet needs the package duckdb, which is not installed",
@@ -31,10 +31,10 @@ def check_parquet() -> None:
 
 
 def to_parquet(lines: Path, file: Path, what: What) -> None:
-    """Write the rows that stand in JSON Lines to a file that is there. Raises `OSError`."""
+    """Write rows from JSON Lines as Parquet to an existing file. Raises `OSError`."""
     import duckdb
 
-    # No extension is fetched: what it takes is in the package.
+    # No extension is downloaded: the package has all that is needed.
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
         "memory_limit": _MEMORY,

@@ -1,4 +1,4 @@
-"""What is exported: records, tasks or attempts, one by one, however many there are, as of one position."""
+"""The rows of an export: records, tasks or attempts, read one by one, all as of one position."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -27,26 +27,26 @@ class Export(NamedTuple):
     """Rows that are read when they are asked for."""
 
     position: int
-    """As of which they are."""
+    """The position as of which the rows are."""
     goal: int
-    """What `reached` comes to at the end."""
+    """The progress at the end."""
     rows: Iterator[tuple[int, Any]]
-    """How far it is, and a `Recorded`, a `Task` or an `Attempt`; nothing where there is no row just then."""
+    """The progress, with a `Recorded`, `Task` or `Attempt`; with None if there is progress but no row."""
 
 
 @contextmanager
 def opened(reading: Reading, what: What, filters: TaskFilters, *, folded: bool = False) -> Iterator[Export]:
-    """The rows of an export, in the order of positions or of tasks.
+    """Give the rows of an export, in the order of positions or of tasks.
 
     Args:
-        reading: who answers. A client that is bound to a user sees that user's tasks and records alone.
+        reading: answers the questions. A client that is bound to a user sees only that user's tasks and records.
         what: the kind of rows.
-        filters: which tasks, as of when. Of the log, the records of these tasks; without any, all records.
-        folded: fold the log for it, from files, and do not believe the views, which anybody may have edited.
+        filters: which tasks, as of when. For the log, the records of these tasks; without filters, all records.
+        folded: for files, fold the log instead of trusting the views, which anybody may have edited.
 
     Raises:
         BeyondTheLog: the position is not reached yet.
-        UnknownType: nobody knows a type that the filters name.
+        UnknownType: a type that the filters name does not exist.
     """
     if what == "log" and filters == TaskFilters(as_of=filters.as_of):
         position = _position(reading, filters.as_of)
@@ -67,7 +67,7 @@ def _every_task(reading: Reading, filters: TaskFilters, *, folded: bool) -> Iter
         with _from_files(reading, filters, folded=folded) as every:
             yield every
         return
-    position = _position(reading, filters.as_of)  # so that all pages are of one moment
+    position = _position(reading, filters.as_of)  # so that all pages are as of the same position
     wanted = replace(filters, as_of=position, sort="id", limit=MAX_LIMIT)
     first, total = reading.list_tasks(wanted)
     yield Every(position, total, from_pages(reading, wanted, first, total))
@@ -75,7 +75,7 @@ def _every_task(reading: Reading, filters: TaskFilters, *, folded: bool) -> Iter
 
 @contextmanager
 def _from_files(reading: Questions, filters: TaskFilters, *, folded: bool) -> Iterator[Every]:
-    """One by one, within one transaction of the views; whoever exports as of the same position gets the same."""
+    """Give the tasks one by one, from one transaction of the views. Two exports as of the same position are equal."""
     source = reading.source
     reading.check_types(filters)
     if folded and filters.as_of == "":
@@ -92,13 +92,13 @@ def _from_files(reading: Questions, filters: TaskFilters, *, folded: bool) -> It
         if not folded:
             with suppress(ViewsFailed):
                 past = Past(stack.enter_context(source.views_apart()), source.log(), position)
-        if past is None:  # however many tasks there are, they have room in a file that goes with them
+        if past is None:  # folded into a temporary file, because there may be very many tasks
             past = stack.enter_context(fold_to(source.log(), position, scratch=""))
         yield stack.enter_context(past.every(filters))
 
 
 def _position(reading: Reading, moment: str | int) -> int:
-    """The last position as of then. Of a time, the last that the reader may know of."""
+    """Return the last position as of a position or time; for a time, the last one that the reader may see."""
     head = reading.stats().position
     if moment == "":
         return head
@@ -112,13 +112,13 @@ def _position(reading: Reading, moment: str | int) -> int:
 
 
 def _time_from(reading: Reading, position: int) -> datetime:
-    """When the first record from a position on was made."""
+    """Return when the first record from a position on was made."""
     with closing(reading.log(position - 1, 1)) as records:  # type: ignore[type-var]  # all of them are generators
         return next((record.recorded_at for record in records), _NEVER)
 
 
 class _Chosen:
-    """The ids of tasks, of which there may be a million: a byte for eight."""
+    """A set of task ids that may be a million: a byte holds eight."""
 
     def __init__(self, tasks: Iterator[Task]) -> None:
         self._bits = bytearray()
@@ -131,7 +131,7 @@ class _Chosen:
 
 
 def _records(reading: Reading, position: int, chosen: _Chosen | None) -> Iterator[tuple[int, Recorded | None]]:
-    """The records up to a position; of chosen tasks, also what the service has noted of them."""
+    """Yield the records up to a position; for chosen tasks, their own and the service's records about them."""
     with closing(reading.log()) as records:  # type: ignore[type-var]  # all of them are generators
         for record in records:
             if record.position > position:
@@ -141,7 +141,7 @@ def _records(reading: Reading, position: int, chosen: _Chosen | None) -> Iterato
 
 
 def task_about(record: Recorded) -> int:
-    """The task that a record is about; 0: none."""
+    """Return the task that a record is about; 0: none."""
     return record.task_id or int(getattr(record.event, "task_id", 0))
 
 

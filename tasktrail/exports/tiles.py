@@ -1,4 +1,4 @@
-"""The tree over a log's records in a folder, as of a seal: tiles, and then the seal itself as `checkpoint`."""
+"""Writes the tree over a log's records, as of a seal, to a folder: tiles, and then the seal itself as `checkpoint`."""
 
 import os
 import shutil
@@ -18,41 +18,40 @@ from ..projections.proof.trees import Trees
 
 CHECKPOINT = "checkpoint"
 _TELL_EVERY = 2000
-"""Records between two times that it is told."""
+"""Records between two reports of the progress."""
 
 
 class WrittenTiles(NamedTuple):
-    """What a folder holds."""
+    """The content of a folder, and what was written of it."""
 
     size: int
-    """Records that the tree is over."""
+    """The number of records in the tree."""
     root: str
-    """Of the tree, in hex."""
+    """The root of the tree, in hex."""
     files: int
-    """Tiles and bundles that were written, because they were not there as they are."""
+    """Tiles and bundles that were written. Those that were there unchanged are not counted."""
     bytes: int
-    """Of these."""
+    """Bytes of these files."""
 
 
 def write_tiles(
     log: LogReader, seals: Path, out: Path, tell: ReportProgress, key: PublicKey | None = None
 ) -> WrittenTiles:
-    """Write the tree as of the newest seal. What an earlier export has left in the folder is kept where it is the same.
+    """Write the tree as of the newest seal. Files of an earlier export in the folder are kept if they are the same.
 
-    Whoever may read new files there may read these: nothing in them is secret.
-
-    The checkpoint comes last: whoever reads meanwhile, or after a crash, finds all that the checkpoint there speaks of.
+    The files have the usual permissions of new files, because nothing in them is secret. The checkpoint is written
+    last. So a program that reads meanwhile, or after a crash, finds all tiles of the checkpoint that is there.
 
     Args:
         log: the log.
         seals: the folder of its seals.
         out: the folder; it is made.
-        tell: is told how much work is done, of how much.
-        key: the key of the seals; none: the one that lies with them.
+        tell: called with the work done, and the work in all.
+        key: the key of the seals; None: the one that lies with them.
 
     Raises:
         SealUnfit: there is no seal.
-        NotAsSealed: the log is not as it says.
+        NotAsSealed: the log is not as the seal says.
         InvalidPath: the folder has the tree of another log, or cannot be written to.
     """
     seal = newest_seal(seals, key)
@@ -70,13 +69,13 @@ def write_tiles(
     except OSError as error:
         remedy = "Name a folder with room on its disk."
         raise InvalidPath(f"{out} cannot be written to: {error.strerror}", field="tiles", remedy=remedy) from error
-    for path in full:  # nobody needs what it was before it was full
+    for path in full:  # a tile's partial versions are not needed once it is full
         shutil.rmtree(path.with_name(f"{path.name}.p"), ignore_errors=True)
     return WrittenTiles(size, seal.checkpoint.root.hex(), files, written)
 
 
 def _earlier(out: Path, key: PublicKey) -> LogCheckpoint | None:
-    """What the checkpoint that is there says."""
+    """Read the checkpoint that is already in the folder, if there is one."""
     path = out / CHECKPOINT
     if not path.exists():
         return None
@@ -93,7 +92,7 @@ def _of_another_log(out: Path, why: str) -> InvalidPath:
 def _refuse_others(
     log: LogReader, seal: Seal, earlier: LogCheckpoint | None, out: Path, tell: Callable[[int], None]
 ) -> None:
-    """Go on only if the log is as the seal says, and has grown out of what the folder has."""
+    """Raise an error unless the log is as the seal says, and continues the tree in the folder."""
     size, trees = seal.checkpoint.size, Trees()
     if earlier is not None and earlier.size > size:
         seen_earlier = counted(earlier.size, "record")
@@ -105,9 +104,7 @@ def _refuse_others(
             raise damaged(error) from error
         seen = trees.records.size
         if earlier is not None and seen == earlier.size and trees.records.root() != earlier.root:
-            raise _of_another_log(
-                out, f"its checkpoint speaks of others than the first {counted(seen, 'record')} of this one"
-            )
+            raise _of_another_log(out, f"its checkpoint does not match the first {counted(seen, 'record')} of this one")
         if seen % _TELL_EVERY == 0:
             tell(seen)
     if not seal.fits(trees.records, trees.tasks):
@@ -122,12 +119,12 @@ def _digests(log: LogReader, size: int, tell: Callable[[int], None]) -> Iterator
 
 
 def _put(path: Path, content: bytes) -> bool:
-    """Write it, durably and as a whole, unless it is there as it is; whether it was written."""
+    """Write a file durably and as a whole, unless it is there with this content. Returns whether it was written."""
     if path.exists() and path.read_bytes() == content:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)  # somebody may have put a link there, which is not written through
+    part.unlink(missing_ok=True)  # somebody may have put a link there, which must not be written through
     with part.open("xb") as file:
         file.write(content)
         file.flush()

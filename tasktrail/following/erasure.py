@@ -1,7 +1,7 @@
-"""What a service on another machine has erased or forgotten is gone from this data folder, too.
+"""Removes from this data folder what a service on another machine has erased or forgotten.
 
-The log is on PostgreSQL, and each machine has keys of users, views and snapshots of its own. Who erases does it on its
-own machine, and notes in the same file that it has begun: another one may finish before it goes on.
+The log is on PostgreSQL, and each machine has its own keys of users, views and snapshots. The service that erases does
+so on its own machine, and notes in the same file that it has begun. If it is killed, the next process there finishes.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ from ..projections.views.rebuild import known_end, refuse_other
 
 _ERASING = ("user_erased", "tasks_forgotten")
 _OF_TASKS, _OF_A_USER, _BUILT = "tasks", "user", "built"
-"""What is owed, as the file `erasing` says: tasks to forget, a user to erase, or only what views left on the disk."""
+"""The file `erasing` says what is owed: tasks to forget, a user to erase, or only remains of old views to clear."""
 
 
 def is_erasing(log: LogReader, after: int, until: int) -> bool:
@@ -30,7 +30,7 @@ def is_erasing(log: LogReader, after: int, until: int) -> bool:
 
 
 def owe(paths: DataPaths, *, is_user: bool) -> None:
-    """Note, for good, that views and snapshots have something that was forgotten or is of an erased user."""
+    """Note durably that views and snapshots hold data of forgotten tasks or of an erased user."""
     if is_user or _owed(paths) != _OF_A_USER:
         _write(paths, _OF_A_USER if is_user else _OF_TASKS)
 
@@ -46,7 +46,7 @@ def is_owed(paths: DataPaths) -> bool:
 
 
 def _owed(paths: DataPaths) -> str:
-    """What is owed; empty for nothing. What cannot be read, for an erasure that a power cut has ended, is of a user."""
+    """Return what is owed; empty for nothing. A content cut short by a power cut counts as a user to erase."""
     if not paths.erasing.exists():
         return ""
     said = paths.erasing.read_text(errors="replace")
@@ -68,23 +68,23 @@ def erase_here(
     *,
     looked: int = 0,
 ) -> bool:
-    """Destroy keys of erased users, and fold anew what was folded before; whether there was anything of that.
+    """Destroy keys of erased users, and build the views anew. Returns whether there was anything to erase or forget.
 
-    Nobody may write to views and snapshots meanwhile. What a kill cuts short is done again: a file says that it was
-    begun. Raises `TasktrailError`, `sqlite3.Error` and `OSError`; `HistoryMissing` where the views are of another log.
+    Nothing else may write to views and snapshots meanwhile. After a kill it is done again: a file says that it was
+    begun. Raises `TasktrailError`, `sqlite3.Error` and `OSError`; `HistoryMissing` if the views are of another log.
 
     Args:
-        log: of which it may be.
-        paths: of the data folder.
+        log: the log that is followed.
+        paths: the data folder's.
         begin: called before anything is erased, with whether a user is.
-        progress: of folding anew.
-        looked: keys that were erased up to this position of the log are gone, as is known.
+        progress: reports on the views that are built anew.
+        looked: keys that were erased up to this position of the log are known to be gone.
     """
     owed, head = _owed(paths), log.head()
     views = known_end(paths.views)
     seen = head.position
     if views is not None and views.position:
-        refuse_other(log, views)  # they may be all that knows of what this log lacks
+        refuse_other(log, views)  # they may be the only trace of records that this log lacks
         seen = views.position
     is_behind = is_erasing(log, seen, head.position)
     keys = _erased_keys(paths, log, looked, head.position)
@@ -106,7 +106,7 @@ def erase_here(
 
 
 def _erased_keys(paths: DataPaths, log: LogReader, after: int, until: int) -> set[str]:
-    """The keys of erased users that are still in this folder. It looks through the log, if there are any keys."""
+    """Return the keys of erased users that are still in this folder. Searches the log only if there are any keys."""
     with closing(Keys(paths.log)) as mine:
         if not mine.exist():
             return set()

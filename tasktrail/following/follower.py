@@ -1,6 +1,6 @@
 """Follows the log of a service elsewhere: keeps views and snapshots of a data folder near its end, and appends nothing.
 
-A standby and a reader do. The thread that follows goes on whatever happens to the database, and says what is wrong.
+Standbys and readers use it. Its thread goes on whatever happens to the database, and reports what is wrong.
 """
 
 import sqlite3
@@ -33,36 +33,36 @@ from .erasure import erase_here, is_erasing, owe
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0
 _MOST_AFTER_TROUBLE = 60.0
-"""Seconds. What fails again and again at this machine costs the database a look at the log each time."""
+"""The longest pause in seconds. If something keeps failing here, each try costs the database a look at the log."""
 _STOPS_WITHIN = 10.0
 _MANY = 20_000
-"""Records."""
+"""Records of a log whose views are built in one go."""
 
 
 def _since_boot() -> float:
-    """Seconds, with those in which the machine slept."""
+    """Return seconds that also count while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class _Stopped(Exception):
-    """It is to end in the middle of what takes long."""
+    """Ends the thread in the middle of something long."""
 
 
 class Observer:
-    """Hears what a follower does, in its thread."""
+    """Called by a follower, in its thread."""
 
     def erasing(self) -> None:
-        """What was folded before is not to be shown any more: it was erased, or is of another history."""
+        """Show nothing any more of what was folded before: it was erased, or is of another history."""
 
     def caught_up(self, log: LogReader, position: int, progress: ReportProgress) -> None:
-        """It follows, for the first time or again; its views stand there. `progress` may raise, to end it."""
+        """The follower has caught up, at first or again; its views are at `position`. `progress` may raise, to stop."""
 
     def took(self, records: Sequence[Recorded]) -> None:
-        """These are in the views now, the next ones after what it has heard of last."""
+        """The views have these records now, which come right after those reported last."""
 
 
 class Follower:
-    """Holds the data folder while it follows; `close` lets go of it."""
+    """Holds the data folder while it follows; `close` releases it."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Follower:
         observer: Observer | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """`what`: as what the folder is held. Raises `ConfigurationError` for a log in a file, and `DataInUse`."""
+        """`what`: the role of the folder's holder. Raises `ConfigurationError` for a log in a file, and `DataInUse`."""
         if not is_address(paths.log):
             raise ConfigurationError(
                 "Only a log on PostgreSQL can be followed from elsewhere: a file belongs to one machine, and its "
@@ -93,15 +93,15 @@ class Follower:
         self.position = Watermark()
         """How far the views have come."""
         self.head = 0
-        """Where the log ended when it was looked at last."""
+        """Where the log ended at the last look."""
         self.heard_at: float | None = None
-        """When the log was looked at of which all is folded, by `_since_boot`; none before the first time."""
+        """When, by `_since_boot`, the log was last seen of which everything is folded; None before the first time."""
         self.reached = 0
-        """How far it is while it catches up."""
+        """How far the follower is while it catches up."""
         self.trouble: Exception | None = None
         """Why the log cannot be followed now."""
         self.erases_user = False
-        """Whether the views still have what is of a user who was erased."""
+        """Whether the views still hold data of an erased user."""
         self._settled = False
         self._erased_to = 0
         self._damaged = False
@@ -114,7 +114,7 @@ class Follower:
         try:
             close_to_others(paths)
             known = known_end(paths.views)
-            end = known.position if known is not None else 0  # by which the snapshots are judged until it follows
+            end = known.position if known is not None else 0  # the position for the snapshots until it follows
             self._snapshotter = Snapshotter.start(
                 log_path=paths.log,
                 folder=paths.snapshots,
@@ -138,14 +138,14 @@ class Follower:
         """
         with settled_place(self._paths, self._config):
             refuse_older_log(self._paths)
-        TaskViews(self._paths.views).close()  # from now on whoever reads finds them
+        TaskViews(self._paths.views).close()  # from now on the views exist for those who read them
 
     def look(self) -> None:
-        """Look at the log now: somebody waits for what is in it."""
+        """Look at the log now, because a caller waits for its records."""
         self._wanted.set()
 
     def mend(self, generation: int, seconds: float) -> bool:
-        """Build damaged views anew, unless that was done since `generation`; whether it was done within that time."""
+        """Build damaged views anew, unless that was done since `generation`; whether it was done within `seconds`."""
         if self.views_generation != generation:
             return True
         self._damaged = True
@@ -157,7 +157,7 @@ class Follower:
         return self.views_generation != generation
 
     def silent(self) -> float | None:
-        """Seconds since a look at the log of which all is folded; none where there was no such look."""
+        """Return the seconds since the last look at the log whose records are all folded; None if there was none."""
         return None if self.heard_at is None else _since_boot() - self.heard_at
 
     def _run(self) -> None:
@@ -171,7 +171,7 @@ class Follower:
             self._let_go()
 
     def _try(self) -> bool:
-        """Follow for as long as it is possible; whether to begin again at once."""
+        """Follow as long as possible. Returns whether to begin again at once."""
         try:
             if not self._settled:
                 self.settle()
@@ -188,7 +188,7 @@ class Follower:
             self._pause = _AFTER_TROUBLE
         except (TasktrailError, sqlite3.Error, OSError) as error:
             if isinstance(error, HistoryMissing):
-                self._observer.erasing()  # it is of another history, or of two
+                self._observer.erasing()  # what was folded is of another history, or of two
                 self._erased_to = 0
             self._tell(error)
             self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
@@ -199,7 +199,7 @@ class Follower:
         return False
 
     def _tell(self, trouble: Exception | None) -> None:
-        """Say it once, and that it is over."""
+        """Log each trouble once, and once that it is over."""
         if trouble is not None and str(trouble) != str(self.trouble):
             said = trouble.message if isinstance(trouble, TasktrailError) else str(trouble)
             logger.warning("the log cannot be followed now", error=said)
@@ -208,13 +208,13 @@ class Follower:
         self.trouble = trouble
 
     def _follow(self) -> bool:
-        """Until the log erases something: then all is folded anew that was folded before, at once."""
+        """Follow until the log erases something. Returns True if all has to be folded anew at once."""
         with closing(read_log(self._paths.log)) as log:
             self._look_up()
             looked = log.head().position
             if isinstance(self.trouble, LogUnreachable | NotReady):
                 if (known := known_end(self._paths.views)) is not None:
-                    refuse_other(log, known)  # before questions are let in: it may have come back as another one
+                    refuse_other(log, known)  # before questions are answered: it may have come back as another log
                 self._tell(None)  # there is a log that can be read, however long it takes to fold it
             if erase_here(log, self._paths, self._begin_to_erase, self._reach, looked=self._erased_to):
                 self.views_generation += 1
@@ -237,7 +237,7 @@ class Follower:
                     refuse_other(log, views)  # the server may have become another one while that was folded
                     return self._keep_up(log, views, at)
             except (ViewsDamaged, LogCorrupt, sqlite3.DatabaseError) as error:
-                # A row that is missing looks like an event of an unknown task. If the log is at fault, this fails, too.
+                # A missing row looks like an event of an unknown task. If the log is at fault, the rebuild fails, too.
                 if isinstance(error, sqlite3.Error) and not is_damage(error):
                     raise
                 self._observer.erasing()
@@ -245,7 +245,7 @@ class Follower:
                 return False
 
     def _build_many(self, log: LogReader) -> None:
-        """Views that have nothing of a long log are built in one go, which takes a third of the time."""
+        """Build views that have nothing of a long log in one go, which takes a third of the time."""
         end = known_end(self._paths.views)
         if self.head >= _MANY and (end is None or end.position == 0):
             rebuild_views(log, self._paths.views, self._reach)
@@ -269,17 +269,17 @@ class Follower:
             raise ViewsDamaged("a question has found them damaged")
 
     def _reach(self, position: int, _end: int) -> None:
-        """So far for the views: nobody may rely on it before all is folded that is told with them."""
+        """Note how far the views are. They are not used before all that is reported with them is folded, too."""
         self.reached = position
         self._look_up()
 
     def _look_up(self) -> None:
-        """To connect may take long, and so may a page; it is asked after each whether to go on."""
+        """Raise `_Stopped` if the follower is to stop. Called after each thing that may take long."""
         if self._stopping.is_set():
             raise _Stopped
 
     def _keep_up(self, log: LogReader, views: TaskViews, at: float) -> bool:
-        """Take what comes, until something was erased. `at`: when the log was looked at of which the views have all."""
+        """Take new records until one erases something. `at`: the time of the look whose records the views have."""
         self._tell(None)
         while True:
             self.reached = views.position
@@ -298,13 +298,13 @@ class Follower:
                 continue
             refuse_other(log, views)  # the server may be another one, which lacks what was seen
             if is_erasing(log, views.position, head.position):
-                # From here on: if the database goes away before all is done, it stays so.
+                # It holds from here on, even if the database goes away before all is done.
                 self._begin_to_erase(bool(log.newest_of("user_erased", views.position, head.position, 1)))
                 return True
             pull(log, views, head.position, took=self._observer.took)
 
     def close(self, then: Callable[[], object] = lambda: None) -> None:
-        """Follow no more, do that, and let go of the data folder: as soon as the thread has ended, which may write."""
+        """Stop following, call `then`, and release the data folder once the thread, which may write, has ended."""
         self._stopping.set()
         self._wanted.set()
         if self._thread.is_alive():
@@ -314,7 +314,7 @@ class Follower:
         self._let_go()
 
     def _let_go(self) -> None:
-        """By `close` and by the thread: the last of them frees the folder."""
+        """Called by `close` and by the thread: the last of them releases the folder."""
         with self._letting_go:
             self._holders -= 1
             if self._holders == 0:

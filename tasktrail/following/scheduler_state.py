@@ -1,4 +1,4 @@
-"""The Scheduler's memory as far as the log tells it, kept up to date beside the views of a reader.
+"""The Scheduler's state as folded from the log, kept up to date beside the views of a reader.
 
 It answers why a task waits, what the queue looks like, and which tokens there are, on a machine without a Scheduler.
 """
@@ -33,18 +33,18 @@ _PAGE = 5000
 _ASK_WITHIN = 2.0
 """Seconds that a question waits for a page that is being folded."""
 _OVER = 2000
-"""Finished tasks that are held before those are dropped that nobody waits for."""
+"""Finished tasks that are kept before those for which no task waits are dropped."""
 
 
 class FollowedState(Observer):
-    """Folds what a follower takes. Questions come from any thread, and hold the follower up for as long as they last.
+    """Folds the records that a follower takes. Questions come from any thread, and hold the follower up meanwhile.
 
     Args:
-        snapshot: of the Scheduler, from which the fold goes on if it can be used.
-        limits: those that the reader is configured with; the operators' changes, which the log has, are laid over.
-        clock: what waits for a time waits no more when that has come.
+        snapshot: the Scheduler's snapshot, with which the fold begins if it can be used.
+        limits: the reader's configured limits; the operators' changes in the log go on top.
+        clock: decides when a task that waits for a time may go on.
         on_tokens: called when tokens were added or revoked.
-        on_records: gets what has come since it caught up, once it is folded; nothing when it has just caught up.
+        on_records: called with new records once they are folded; with none when it has just caught up.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FollowedState(Observer):
         self._trim_at = _OVER
         self._grace: dict[str, float] = {}
         self.tokens: Mapping[str, Token] = {}
-        """Digest → token, of all that are recorded; replaced as a whole."""
+        """Digest → recorded token; replaced as a whole."""
         self._tokens_at = -1
         self.service: ServiceStarted | None = None
         """The start of the service that has the log, or had it last."""
@@ -74,9 +74,9 @@ class FollowedState(Observer):
         """Set once it has caught up for the first time."""
 
     def ask(self, function: Callable[[SchedulerState, datetime], T], within: float = _ASK_WITHIN) -> T:
-        """What the function makes of the state and the time. Raises `NotReady` until the log is folded.
+        """Call the function with the state and the time. Raises `NotReady` until the log is folded.
 
-        `within`: seconds that it waits for a page that is being folded.
+        `within`: seconds to wait for a page that is being folded.
         """
         if not self._lock.acquire(timeout=within):
             raise NotReady("The log is being folded", remedy="Ask again in a moment.")
@@ -95,31 +95,31 @@ class FollowedState(Observer):
             self._lock.release()
 
     def configure(self, limits: Limits) -> None:
-        """These limits are configured from now on."""
+        """Take new configured limits."""
         with self._lock:
             self._limits = limits
             if self._state is not None:
                 self._state.configure(limits)
 
     def erasing(self) -> None:
-        """What is in memory may be what was erased, or of another history; tokens stay until the next are known."""
+        """Drop the state, which may hold erased data or be of another history. Tokens stay until new ones are known."""
         with self._lock:
             self._state = None
         self._tokens_at = -1
 
     def caught_up(self, log: LogReader, position: int, progress: ReportProgress = lambda _position, _end: None) -> None:
-        """Fold from the snapshot on, or go on from what is there, up to a position; `progress` is told of each page."""
+        """Fold up to a position, from the snapshot or from the present state. `progress` is called after each page."""
         with self._lock:
             self._log = log
-            state, self._state = self._state, None  # what was left in the middle of a record is not gone on with
-        if state is None or state.position > position:  # without the lock: who asks meanwhile is told so at once
+            state, self._state = self._state, None  # a state left in the middle of a record is never used again
+        if state is None or state.position > position:  # without the lock: callers meanwhile get `NotReady` at once
             with uncollected():
                 state = self._begin(log)
         self._fold(state, log, position, progress)
         if state.position < position:
             raise LogUnreachable(f"The log ended at position {state.position} while it was read up to {position}")
         with self._lock:
-            state.configure(self._limits)  # they may be others by now
+            state.configure(self._limits)  # they may have changed by now
             self._state = state
         writer = log.newest_writer()
         self.service = None if writer is None else _start_at(log, writer.position)
@@ -128,7 +128,7 @@ class FollowedState(Observer):
         self.began.set()
 
     def took(self, records: Sequence[Recorded]) -> None:
-        """Fold these."""
+        """Fold these records."""
         assert self._log is not None
         with self._lock:
             state, self._state = self._state, None

@@ -9,10 +9,10 @@ from .follower import Follower
 
 
 class Standby:
-    """Holds the data folder while it waits; `close` lets go of it, so that a service can have it."""
+    """Holds the data folder while it waits; `close` releases it, so that a service can have it."""
 
     def __init__(self, paths: DataPaths, config: Config) -> None:
-        """Raises `ConfigurationError` for a log in a file, and what a start raises."""
+        """Raises `ConfigurationError` for a log in a file, and the errors of a start."""
         self._follower = Follower(paths, config, "standby")
         from ..events.log.postgresql.watch import OwnerWatch
 
@@ -24,13 +24,13 @@ class Standby:
             raise
 
     def start(self) -> None:
-        """Follow the log while it waits. Not before the first look: who may take over at once has to follow nothing."""
+        """Follow the log while waiting. Call it after the first `may_take_over`: if that is true, it is not needed."""
         self._follower.start()
 
     def may_take_over(self) -> bool:
-        """Whether no service has the log any more. To be asked often."""
+        """Whether no service has the log any more. Ask this often."""
         return self._watch.is_free()
 
     def close(self) -> None:
-        """Follow no more, and let go of the data folder."""
+        """Stop following, and release the data folder."""
         self._follower.close(self._watch.close)

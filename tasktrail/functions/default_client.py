@@ -1,4 +1,4 @@
-"""The service that `.submit` uses when nobody names one: the same that the command line would use."""
+"""The service that `.submit` uses by default: the same that the command line would use."""
 
 import asyncio
 import atexit
@@ -20,17 +20,17 @@ _Key: TypeAlias = tuple[asyncio.AbstractEventLoop, str, str]
 
 _lock = threading.Lock()
 _clients: dict[tuple[str, str], "Client"] = {}
-"""By address and token."""
+"""Address or data folder, and token → client."""
 _async_clients: dict[_Key, tuple["AsyncClient", AsyncGenerator["AsyncClient", None]]] = {}
-"""By event loop, address and token; with what closes it."""
+"""Event loop, address or data folder, and token → client, with the generator that closes it."""
 
 
 def default_client() -> "Client":
-    """The service at TASKTRAIL_URL, with TASKTRAIL_TOKEN or what is in TASKTRAIL_TOKEN_FILE.
+    """Return the client of the service at TASKTRAIL_URL, with TASKTRAIL_TOKEN or the token in TASKTRAIL_TOKEN_FILE.
 
-    Without an address the one on TASKTRAIL_DATA, or ./tasktrail-data.
+    Without a URL it is the service on the data folder TASKTRAIL_DATA, or ./tasktrail-data.
 
-    One client for the whole process, made at the first call. Raises `ServiceUnreachable`.
+    The whole process has one client, made at the first call. Raises `ServiceUnreachable`.
     """
     from ..api.client import Client
 
@@ -44,12 +44,12 @@ def default_client() -> "Client":
 
 
 def default_async_client() -> "AsyncClient":
-    """The same for the event loop that runs. It is closed with the loop."""
+    """Return the default client of the running event loop. It is closed with the loop."""
     from ..api.client import AsyncClient
 
     url, token, data = _where()
     key = (asyncio.get_running_loop(), url or data, token)
-    for other in [other for other in _async_clients if other[0].is_closed()]:  # by something else than `asyncio.run`
+    for other in [other for other in _async_clients if other[0].is_closed()]:  # not by `asyncio.run`
         del _async_clients[other]
     if key not in _async_clients:
         client = AsyncClient(url, token=token) if url else _connected(AsyncClient, data)
@@ -59,7 +59,7 @@ def default_async_client() -> "AsyncClient":
 
 
 async def _until_the_loop_ends(client: "AsyncClient", key: _Key) -> AsyncGenerator["AsyncClient", None]:
-    """The client. `asyncio.run` ends by closing what generators there are, and so this one."""
+    """Yield the client until `asyncio.run` ends: that closes all open generators, and this one closes the client."""
     try:
         async with client:
             yield client
@@ -68,7 +68,7 @@ async def _until_the_loop_ends(client: "AsyncClient", key: _Key) -> AsyncGenerat
 
 
 def _connected(kind: type[_C], data: str) -> _C:
-    """A client of the service on a data folder. Raises `ServiceUnreachable`."""
+    """Make a client of the service on a data folder. Raises `ServiceUnreachable`."""
     try:
         return kind.connect(data)
     except ServiceUnreachable as error:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 _OURS = 500
-"""The status for a web program to answer with: whoever asked it could not have asked better."""
+"""The status that a web program should answer with: its own caller has done nothing wrong."""
 
 
 class TaskHandle(Generic[R_co]):
-    """A task that was submitted. It holds no more than the task's number: nothing is lost when it goes."""
+    """The handle of a submitted task. It holds only the task's id, so nothing is lost when it is dropped."""
 
     def __init__(self, task_id: int, name: str, returns: Any, client: "Callable[[], Tasks]") -> None:
         self.id = task_id
@@ -36,15 +36,15 @@ class TaskHandle(Generic[R_co]):
         return self.task().status
 
     def task(self) -> Task:
-        """All that there is to know about the task."""
+        """The task with all that is known about it."""
         return self._client().get_task(self.id)
 
     def wait(self, timeout: float | None = None) -> Task:
-        """The task, once it has ended in whatever way. Raises `WaitTimeout` after `timeout` seconds."""
+        """Wait until the task has ended in any way, and return it. Raises `WaitTimeout` after `timeout` seconds."""
         return self._client().wait(self.id, timeout)
 
     def result(self, timeout: float | None = None) -> R_co:
-        """What the function returned, once it has, as the type that it says it returns.
+        """Wait for the function's return value, and return it as the type of the function's annotation.
 
         Raises:
             TaskNotCompleted: the task has failed for good or was cancelled; `task` of the error says why.
@@ -62,9 +62,9 @@ class TaskHandle(Generic[R_co]):
 
 
 class AsyncTaskHandle(Generic[R_co]):
-    """The same for a program with an event loop: `await handle` is the result.
+    """A `TaskHandle` for a program with an event loop: `await handle` is the result.
 
-    Its state is `(await handle.task()).status`.
+    The task's status is `(await handle.task()).status`.
     """
 
     def __init__(self, task_id: int, name: str, returns: Any, client: "Callable[[], AsyncClient]") -> None:
@@ -77,15 +77,15 @@ class AsyncTaskHandle(Generic[R_co]):
         return self.result().__await__()
 
     async def task(self) -> Task:
-        """All that there is to know about the task."""
+        """The task with all that is known about it."""
         return await self._client().get_task(self.id)
 
     async def wait(self, timeout: float | None = None) -> Task:  # noqa: ASYNC109 - as `TaskHandle` has it
-        """The task, once it has ended in whatever way. Raises `WaitTimeout` after `timeout` seconds."""
+        """Wait until the task has ended in any way, and return it. Raises `WaitTimeout` after `timeout` seconds."""
         return await self._client().wait(self.id, timeout)
 
     async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109 - as `TaskHandle` has it
-        """See `TaskHandle.result`. Whoever is cancelled while waiting leaves the task as it is."""
+        """See `TaskHandle.result`. Cancelling the wait does not cancel the task."""
         found: R_co = decoded_result(await self.wait(timeout), self._name, self._returns)
         return found
 
@@ -98,12 +98,12 @@ class AsyncTaskHandle(Generic[R_co]):
 
 
 def decoded_result(task: Task, name: str, returns: Any) -> Any:
-    """The value that the task's function returned. Raises `TaskNotCompleted`, `InvalidValue`.
+    """Return the value that the task's function returned. Raises `TaskNotCompleted`, `InvalidValue`.
 
     Args:
         task: the task.
-        name: the type that it was taken for.
-        returns: what the function of that type is annotated with.
+        name: the task type that the caller expects.
+        returns: the return annotation of that type's function.
     """
     if task.status != "completed":
         raise TaskNotCompleted(task)

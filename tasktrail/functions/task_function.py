@@ -1,4 +1,4 @@
-"""`@task` makes a task type of a function; `.submit` has a service run it. `NamedTask` does so by the name alone."""
+"""`@task` makes a function a task type; `.submit` has a service run it. `NamedTask` needs only the type's name."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from ..events.system_events import MissedRuns
 
 P = ParamSpec("P")
-"""What the function takes."""
+"""The parameters of the function."""
 S = ParamSpec("S")
-"""What is given to `submit`: the same without the context."""
+"""The parameters of `submit`: the same without the context."""
 A = TypeVar("A")
-"""What a call answers: of an `async def` function a coroutine."""
+"""The return type of a call; for an `async def` function, a coroutine."""
 R = TypeVar("R")
-"""What becomes the result of the task."""
+"""The type of the task's result."""
 _HANDLES = (TaskHandle, AsyncTaskHandle)
 _OF_SUBMIT = {"type": "The name of the type is what `submit` submits.", "options": "Give them to `submit`."}
-"""Fields of `CreateTask` that are none for `with_fields`, and why."""
+"""Fields of `CreateTask` that `with_fields` does not take → why."""
 
 
 class NamedTask:
@@ -86,7 +86,7 @@ class NamedTask:
         return self._submit(options, {})
 
     async def submit_async(self, **options: Any) -> AsyncTaskHandle[Any]:
-        """The same without blocking the event loop."""
+        """Like `submit`, without blocking the event loop."""
         return await self._submit_async(options, {})
 
     def handle(self, task_id: int) -> TaskHandle[Any]:
@@ -94,7 +94,7 @@ class NamedTask:
         return TaskHandle(task_id, self.name, self._returns, self._tasks)
 
     def handle_async(self, task_id: int) -> AsyncTaskHandle[Any]:
-        """The same for a program with an event loop."""
+        """Like `handle`, for a program with an event loop."""
         return AsyncTaskHandle(task_id, self.name, self._returns, self._async_tasks)
 
     def _submit(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> TaskHandle[Any]:
@@ -126,7 +126,7 @@ class NamedTask:
 
 
 class TaskFunction(NamedTask, Generic[P, S, A, R]):
-    """A function that is a task type, made by `@task`. A call just runs it here, in this process."""
+    """A function that is a task type, made by `@task`. A call just runs it in this process."""
 
     __tasktrail__: TaskType
     __qualname__: str
@@ -141,7 +141,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         self._as_declared = self
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
-        """Run it here and now, without a service."""
+        """Run the function here and now, without a service."""
         return self._function(*args, **kwargs)
 
     def submit(self, *args: S.args, **kwargs: S.kwargs) -> TaskHandle[R]:
@@ -152,7 +152,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         return self._submit(*self._sorted(args, kwargs))
 
     async def submit_async(self, *args: S.args, **kwargs: S.kwargs) -> AsyncTaskHandle[R]:
-        """The same without blocking the event loop."""
+        """Like `submit`, without blocking the event loop."""
         return await self._submit_async(*self._sorted(args, kwargs))
 
     def handle(self, task_id: int) -> TaskHandle[R]:
@@ -164,7 +164,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         return super().handle_async(task_id)
 
     def with_fields(self, **fields: Any) -> Self:
-        """See `NamedTask.with_fields`. Raises `InvalidValue` for what the service would take for a field left out."""
+        """See `NamedTask.with_fields`. Raises `InvalidValue` for a value that would count as a field left out."""
         for name, usual in self.__tasktrail__.defaults.items():
             if name in fields and fields[name] == FIELD_DEFAULTS[name] != usual:
                 raise InvalidValue(
@@ -175,13 +175,13 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         return super().with_fields(**fields)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickled by name, as every function is: with `@task` above it, the module has this object in its place."""
+        """Pickle by name, like any function: under that name the module has this object."""
         if self is self._as_declared:
             return self.__qualname__
         return self._as_declared._changed, ({"_client": self._client, "_fields": self._fields},)  # noqa: SLF001 - its own
 
     def _sorted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The options, and the paths."""
+        """Split the arguments into options and paths."""
         try:
             given = self._shape.arguments(args, kwargs)
         except TypeError as error:
@@ -258,32 +258,32 @@ def task(
 ) -> Any:
     """Make a function a task type, named after it: `@task`, `@task("name")` or `@task(max_retries=5, …)`.
 
-    Its parameters are the options, with their types, bounds and defaults; the docstring says what they mean. One that
-    is annotated with `InputFile` or `OutputFile` gets the task's file, one with `TaskContext` the attempt. What the
-    function returns is the result: JSON of at most 64 KiB. `async def` works.
+    Its parameters are the options, with their types, bounds and defaults; the docstring says what they mean. A
+    parameter annotated with `InputFile` or `OutputFile` gets the task's file, one with `TaskContext` the attempt. The
+    return value is the result: JSON of at most 64 KiB. `async def` works.
 
     Args:
         function: the function; or the name of the type, if it is not to be the function's.
-        every: seconds, or a text such as `"10m"`: the service makes such a task again and again.
-        cron: the same, at the times of a cron expression.
+        every: seconds, or a text such as `"10m"`, between two tasks that the service makes by itself.
+        cron: the times at which the service makes such a task by itself, as a cron expression.
         timezone: the zone of `cron`.
-        missed: which of the runs are made up for that were missed while no service ran: `skip`, `once` or `all`.
-        retry_on: errors after which it is tried again, as far as `max_retries` goes.
+        missed: what to do about runs that were missed while no service ran: `skip`, `once` or `all`.
+        retry_on: errors after which it is tried again, up to `max_retries` times.
         estimate: what an attempt needs, as for `@handler`; so are the arguments below.
         resumable: whether the function goes on from `context.checkpoint`.
         grace: seconds between the wish to stop and the kill.
         limits: whether attempts have the limits that follow from the estimate.
         bounds: tighter limits.
         network: whether attempts may use the network.
-        reads: absolute paths that attempts read, beside their input.
-        writes: absolute paths that attempts write to, beside their output.
+        reads: absolute paths that attempts read, in addition to their input.
+        writes: absolute paths that attempts write to, in addition to their output.
         preload: modules that a worker loads once for all attempts.
         needs_folder: False for a function that works on no file at all: many attempts then share one process.
         short: whether it takes milliseconds and little memory: a worker is then given several at once.
-        output_suffix: what an output is called where only its folder is named.
-        packages: what the function imports and may not be installed.
-        fields: of `CreateTask`, for each task that does not say otherwise: priority, retries, labels and time-outs. The
-            others are given with each task, by `with_fields`.
+        output_suffix: the suffix of an output if only its folder is named.
+        packages: packages that the function imports and that may not be installed.
+        fields: defaults for fields of `CreateTask`: priority, retries, labels and time-outs. Other fields are given
+            with each task, by `with_fields`.
 
     Raises:
         InvalidFunction: no type can be made of it; the error says what to write instead.
@@ -332,7 +332,7 @@ def task(
 
 
 class _Decorator(Protocol):
-    """What `@task(...)` with arguments is."""
+    """The type of `@task(...)` with arguments."""
 
     @overload
     def __call__(
@@ -357,7 +357,7 @@ def _fixed(_job: Job[Any]) -> Estimate:
 def _name_of(function: Callable[..., Any]) -> str:
     if not inspect.isfunction(function):
         raise InvalidFunction(
-            f"@task stands on a {type(function).__name__}, {function!r}",
+            f"@task decorates a {type(function).__name__}, {function!r}",
             remedy="It makes a task type of a function; for a class there is @handler.",
         )
     if not function.__name__.isidentifier():
@@ -417,7 +417,7 @@ def _periodic(
     ]
     if needed:
         raise InvalidFunction(
-            f"{name} is to run by itself, and nobody would give it {', '.join(needed)}",
+            f"{name} is to run by itself, and no one would give it {', '.join(needed)}",
             remedy="Give each parameter a default, or add a schedule with options by `tasktrail schedule add`.",
         )
     try:

@@ -1,1 +1,1 @@
-"""The HTTP face: routes over the service, on a Unix socket in the data folder and on a loopback port."""
+"""The HTTP interface: routes over the service, on a Unix socket in the data folder and on a loopback port."""

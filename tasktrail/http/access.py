@@ -1,9 +1,9 @@
-"""Who may use the port, and from where: programs and people that show something, and no web page of somebody else.
+"""Access control of the port: callers have to show a credential, and no foreign web page may act through a browser.
 
-A port can be reached by others, so a connection says nothing by itself. A request shows the secret of the data folder,
-a token, or the cookie of a session (`Access`). Then it matters what made the program ask (`AccessMiddleware`): a page
-of somebody else can make a browser send requests here. It cannot set `Host` (a rebound name shows itself there) and
-cannot hide `Origin` or `Sec-Fetch-Site`. The Unix socket is guarded by its permissions, and no browser uses it.
+Others can reach a port, so a connection alone proves nothing. A request has to show the secret of the data folder, a
+token, or the cookie of a session (`Access`). Then its origin is checked (`AccessMiddleware`): a foreign page can make a
+browser send requests here, but it cannot set `Host` (which reveals DNS rebinding) and cannot hide `Origin` or
+`Sec-Fetch-Site`. The Unix socket is guarded by its permissions, and no browser uses it.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 _SCHEME = b"bearer"
 CODE_LASTS = 3600.0
-"""Seconds that an address which logs a browser in can be used, once."""
+"""Seconds for which an address that logs a browser in can be used, once."""
 _MOST_CODES, _MOST_OF_ONE = 100, 10
-"""Such addresses at once: of all, and of one secret or token. The oldest is good no more."""
+"""Such addresses that are valid at once: in all, and for one secret or token. A further one invalidates the oldest."""
 
 
 class Access:
-    """What is shown, and who has shown it. Belongs to the thread of the event loop; `holds` may be asked from any."""
+    """Maps credentials to identities. Belongs to the thread of the event loop; `holds` may be called from any."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class Access:
         monotonic: Callable[[], float] = time.monotonic,
         rate_limit: float = 0.0,
     ) -> None:
-        """`secret`: the owner's. `tokens`: digest → token, all there are. `rate_limit`: requests a second of each."""
+        """`secret`: the owner's. `tokens`: returns digest → token. `rate_limit`: requests a second for each token."""
         self.failed = FailedLogins(monotonic)
         self.pace = Pace(rate_limit, monotonic)
         self.sessions = sessions
         self.address = ""
-        """Where the port is, as a browser on this machine would call it."""
+        """The port's URL, as a browser on this machine would call it."""
         self._secret = _hashed(secret)
         self._tokens = tokens
         self._monotonic = monotonic
@@ -66,11 +66,11 @@ class Access:
         """The name of the cookie. Browsers send cookies to all ports of a host, so it differs from folder to folder."""
 
     def owner(self) -> Identity:
-        """Whoever comes through the Unix socket."""
+        """Return the identity of clients of the Unix socket."""
         return Identity(name=OWNER, role="admin", way="socket", credential=self._secret)
 
     def of(self, credential: str) -> Identity | None:
-        """Whose it is, if it is valid. How far a wrong one is right cannot be measured."""
+        """Return the identity of a valid credential, or None. Timing does not show how much of a wrong one is right."""
         if compare_digest(credential, self._secret):
             return Identity(name=OWNER, role="admin", way="secret", credential=credential)
         token = self._tokens().get(credential)
@@ -79,22 +79,22 @@ class Access:
         return Identity(name=token.token, role=token.role, user_id=token.user_id, way="token", credential=credential)
 
     def holds(self, credential: str) -> bool:
-        """Whether it is still valid."""
+        """Whether the credential is still valid."""
         return self.of(credential) is not None
 
     def still_holds(self, who: Identity) -> bool:
-        """Whether what was shown is still valid, and the session it came with, if any, has not ended."""
+        """Whether the credential is still valid, and the session, if any, has not ended."""
         return self.holds(who.credential) and (not who.session or self.sessions.of(who.session) is not None)
 
     def shown(self, secret: bytes) -> Identity:
-        """Who shows a secret or a token. Raises `Unauthorized`."""
+        """Return the identity of a secret or token. Raises `Unauthorized`."""
         who = self.of(sha256(secret).hexdigest())
         if who is None:
-            raise Unauthorized("What is shown is neither the secret of this service nor a token that is valid")
+            raise Unauthorized("The credential is neither the secret of this service nor a valid token")
         return who
 
     def identify(self, headers: dict[bytes, bytes], *, secure: bool) -> Identity | None:
-        """Who sends these headers; None if they show nothing. Raises `Unauthorized` for what is wrong."""
+        """Return the identity that the headers show, or None. Raises `Unauthorized` for a wrong `Authorization`."""
         authorization = headers.get(b"authorization")
         if authorization is not None:
             scheme, _, shown = authorization.partition(b" ")
@@ -107,15 +107,15 @@ class Access:
         return who and msgspec.structs.replace(who, way="session", session=session_digest(value), csrf=csrf_of(value))
 
     def cookie_name(self, *, secure: bool) -> str:
-        """With the prefix `__Host-` no other host, not even one of the same domain, can plant it."""
+        """Return the cookie's name. With the prefix `__Host-` no other host, even of the same domain, can set it."""
         return f"__Host-{self.cookie}" if secure else self.cookie
 
     def session_cookie(self, credential: str, *, secure: bool) -> str:
-        """Begin a session: the header `Set-Cookie`."""
+        """Begin a session. Returns the header `Set-Cookie`."""
         return self._cookie_header(self.sessions.begin(credential), secure=secure)
 
     def end_session(self, headers: dict[bytes, bytes], *, secure: bool) -> str:
-        """Log out: the header `Set-Cookie`, which takes the cookie away."""
+        """Log out. Returns the header `Set-Cookie` that removes the cookie."""
         self.sessions.end(_cookie(headers.get(b"cookie", b""), self.cookie_name(secure=secure)))
         return self._cookie_header("", secure=secure) + "; Max-Age=0"
 
@@ -124,7 +124,7 @@ class Access:
         return f"{self.cookie_name(secure=secure)}={value}; Path=/; HttpOnly; SameSite=Strict{kept}"
 
     def login_path(self, credential: str) -> str:
-        """A path that logs a browser in, once and soon: what is printed may be read by others later."""
+        """Return a path that logs a browser in, once and soon: others may later read where it was printed."""
         now = self._monotonic()
         self._codes = {code: known for code, known in self._codes.items() if known[1] > now}
         make_room(self._codes, lambda known: known[0] == credential, _MOST_CODES, _MOST_OF_ONE)
@@ -133,7 +133,7 @@ class Access:
         return f"/login?code={code}"
 
     def redeem(self, code: str) -> Identity | None:
-        """Whose browser the code logs in. It does so once."""
+        """Return the identity that the code logs in, or None. A code works once."""
         credential, until = self._codes.pop(_hashed(code), ("", 0.0))
         return self.of(credential) if until > self._monotonic() else None
 
@@ -143,14 +143,14 @@ def _hashed(text: str) -> str:
 
 
 def _cookie(header: bytes, name: str) -> str:
-    """The value of a cookie. Of two with the same name neither counts: nobody could say which is ours."""
+    """Return the value of a cookie. Two of the same name do not count: one of them may be foreign."""
     pairs = (pair.strip().partition("=") for pair in header.decode("latin-1").split(";"))
     values = [value for key, _, value in pairs if key == name]
     return values[0] if len(values) == 1 else ""
 
 
 async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the GET of the same address until its answer begins, and go no further."""
+    """Answer HEAD: run the GET of the same address until its answer begins, and no further."""
     begun = asyncio.Event()
 
     async def begin(message: Any) -> None:
@@ -174,7 +174,7 @@ async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _OURS = frozenset({b"none", b"same-origin"})
-"""What `Sec-Fetch-Site` says of an address that somebody typed, and of a page of our own."""
+"""Values of `Sec-Fetch-Site` for a typed address and for a page of our own."""
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     b"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -188,11 +188,11 @@ _PROTECTING = (
     (b"content-security-policy", _POLICY),
     (b"cache-control", b"no-store"),
 )
-"""On every answer: it is what it says, stands in no frame, loads nothing from elsewhere, and is kept by nobody."""
+"""Headers of every answer: no guessing of its type, no frames, nothing loaded from elsewhere, no caching."""
 
 
 class AccessMiddleware:
-    """ASGI middleware that lets requests of those who are known through to the application."""
+    """ASGI middleware that passes authenticated requests, and those for public paths, to the application."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class AccessMiddleware:
         public: tuple[frozenset[str], tuple[str, ...]] = (frozenset(), ()),
         proxies: Proxies | None = None,
     ) -> None:
-        """`public`: paths, and beginnings of paths, that answer everybody."""
+        """`public`: paths, and prefixes of paths, that need no credential."""
         self._proxies = proxies or Proxies(())
         self._app = app
         self._access = access
@@ -212,13 +212,13 @@ class AccessMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through or answer it with a problem."""
         kind: str = scope["type"]
-        if kind != "http":  # the server's own: it starts, it stops
+        if kind != "http":  # lifespan: the server starts or stops
             await self._app(scope, receive, send)
             return
         send = _protected(send)
         headers = dict(scope["headers"])
         asked: Any = scope
-        # As the framework reads it: to every check `//login/` has to be what it is to the route.
+        # Normalized as by the framework, so that every check sees `//login/` as the route does.
         asked["path"] = normalize_path(asked["path"])
         connection: GuardedConnection = scope["state"]["connection"]
         try:
@@ -251,7 +251,7 @@ class AccessMiddleware:
         scope["scheme"], scope["client"] = source.scheme, (source.client, 0)
         if source.plain:
             raise Forbidden(
-                "The service does not answer over the network in clear",
+                "The service does not answer unencrypted requests over the network",
                 remedy="Use https, or the proxy in front of it.",
             )
         if _without_port(source.host) not in self._hosts:
@@ -268,7 +268,7 @@ class AccessMiddleware:
 
 
 class _Elsewhere(Exception):
-    """A link on a page of somebody else was followed."""
+    """A link on a foreign page was followed."""
 
 
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
@@ -280,7 +280,7 @@ _PROXY_SAYS_TOO_LITTLE = (
 
 
 def _refuse_strange_pages(source: RequestOrigin, scope: Any, headers: dict[bytes, bytes]) -> None:
-    """Raises `WrongOrigin`, and `_Elsewhere` for a link that a person has followed."""
+    """Raise `WrongOrigin` for requests of foreign pages, and `_Elsewhere` for a link that a person followed."""
     origin = headers.get(b"origin", b"").decode("latin-1").lower()
     ours = _origin(source)
     if origin and origin != ours:
@@ -294,11 +294,11 @@ def _refuse_strange_pages(source: RequestOrigin, scope: Any, headers: dict[bytes
     followed = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     if followed and scope["method"] == "GET" and scope["path"] != "/login":
         raise _Elsewhere
-    raise WrongOrigin("A page of another site makes the browser ask")
+    raise WrongOrigin("The request comes from a page of another site")
 
 
 async def _come_again(send: Send) -> None:
-    """Have the browser ask once more, by itself: it sends no cookie of ours where a link elsewhere has led it here."""
+    """Have the browser ask again by itself: it sends no cookie of ours when it follows a foreign link."""
     body = b'<!doctype html><html lang="en"><title>tasktrail</title><meta http-equiv="refresh" content="0"></html>'
     headers = [(b"content-type", b"text/html; charset=utf-8")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -306,7 +306,7 @@ async def _come_again(send: Send) -> None:
 
 
 def _protected(send: Send) -> Send:
-    """Add what keeps browsers and proxies from being misled, unless the answer says it by itself."""
+    """Add the protecting headers that the answer does not set itself."""
 
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -319,30 +319,30 @@ def _protected(send: Send) -> Send:
 
 
 def _origin(source: RequestOrigin) -> str:
-    """As a browser writes it: without the port that goes without saying."""
+    """Return the origin as a browser writes it: without the scheme's default port."""
     return f"{source.scheme}://{source.host.removesuffix(_USUAL_PORTS.get(source.scheme, ''))}"
 
 
 def _without_port(host: str) -> str:
-    """The name alone. What is no port stays with it, so that it is no name that is known."""
+    """Return the host without its port. An invalid port stays, so that the result is no known name."""
     name, _, port = host.rpartition(":")
     return name if re.fullmatch("[0-9]{1,5}", port) and int(port) <= _LAST_PORT else host
 
 
 async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:
-    """Send a person to the page where one logs in, and tell a program what is missing."""
+    """Redirect a person to the login page; answer a program with a problem."""
     if b"text/html" not in headers.get(b"accept", b"") or scope["method"] not in ("GET", "POST"):
-        await send_problem(Unauthorized("The request shows neither the secret of this service nor a token"), send)
+        await send_problem(Unauthorized("The request has neither the secret of this service nor a token"), send)
         return
     query = scope["query_string"].decode("latin-1")
     wanted = scope["path"] + (f"?{query}" if query else "")
     said = []
-    if scope["path"] == "/logout":  # somebody is logged out already
+    if scope["path"] == "/logout":  # already logged out
         wanted = "/"
-    elif scope["method"] == "POST":  # a form that stood there for longer than its session lasted
+    elif scope["method"] == "POST":  # a form that was sent after its session had ended
         wanted, said = _page_before(headers), ["unsent=1"]
     elif b"cookie" not in headers and _page_before(headers).partition("?")[0] == "/login":
-        said = ["cookie=off"]  # it has just been given one
+        said = ["cookie=off"]  # the login has just set one
     asked = "&".join([f"next={quote(wanted, safe='/')}"] * (wanted != "/") + said)
     location = f"/login?{asked}" if asked else "/login"
     await send({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
@@ -350,7 +350,7 @@ async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) ->
 
 
 def _page_before(headers: dict[bytes, bytes]) -> str:
-    """The page that a form was sent from, as far as the browser says; whether it is ours, `/login` looks."""
+    """Return the page that a form was sent from, by `Referer`. `/login` checks that it is ours."""
     try:
         said = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The application: the routes put together, and what answers OPTIONS."""
+"""The ASGI application: all routes, and the answers to OPTIONS."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ ROUTES: Sequence[HTTPRouteHandler] = (
     *queries.QUERY_ROUTES,
     login.login_address,
 )
-"""Those for programs; the pages have theirs in `web/`."""
+"""The routes for programs; those of the pages are in `web/`."""
 
 
 def build_app(backend: Backend, access: Access) -> Litestar:
@@ -52,8 +52,8 @@ def build_app(backend: Backend, access: Access) -> Litestar:
     )
 
 
-# Litestar makes what knows nothing of each other at the same time, each in a task of its own, which takes longer than
-# the rest of its work. So each dependency names the one before it.
+# Litestar resolves independent dependencies concurrently, each in an asyncio task, which costs more than the rest of
+# its work. So each dependency names the one before it.
 
 
 def _access(request: Request[Any, Any, Any], backend: NamedDependency[Backend]) -> Access:  # noqa: ARG001 - see above
@@ -67,9 +67,9 @@ def _who(request: Request[Any, Any, Any], access: NamedDependency[Access]) -> Id
 
 
 async def _checked(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """The guard of all routes. It awaits, because Litestar hands those that do not to a thread, and there is but one.
+    """The only guard, for all routes: Litestar copies the handler for each guard.
 
-    Litestar copies the handler for each guard.
+    It is async, because Litestar runs a synchronous guard in a thread.
     """
     permitted(connection, handler)
     await from_own_page(connection, handler)
@@ -78,7 +78,7 @@ async def _checked(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
 
 
 def _options_routes(routes: Sequence[HTTPRouteHandler]) -> Iterator[HTTPRouteHandler]:
-    """What answers OPTIONS, to be registered first. Litestar's own names the methods of one handler of a path only."""
+    """Yield the routes that answer OPTIONS, to be registered first: Litestar's own names one handler's methods only."""
     methods: dict[str, set[str]] = {}
     for route in routes:
         for path in route.paths:

@@ -1,8 +1,8 @@
 """Between the event loop and the service: everything that may block runs in threads of its own.
 
-Commands have theirs, so that no question keeps them waiting, and so has what reads the log for streams. What takes long
-is answered by processes (`api/reader_process.py`), two at once, and few may wait for one. Planning a batch or changing
-many tasks has two threads, and few may wait for them, one request of each token.
+Commands have their own threads, so that no question delays them, and so have reads of the log for streams. Two
+processes (`api/reader_process.py`) answer long questions, and few may wait for one. Planning a batch or changing many
+tasks has two threads, and few may wait for them, one request of each token.
 """
 
 import asyncio
@@ -54,21 +54,21 @@ from .streams import RecordFeed
 _ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
 _COMING = 0.05
-"""Seconds between two looks at how far a reader is."""
+"""Seconds between two checks of the position that a reader has reached."""
 _COMMANDING, _READING, _FOLLOWING, _BULK = 4, 4, 2, 2
-"""Threads for commands, for questions that are answered at once, for streams, and for what may take long."""
+"""Threads for commands, for short questions, for streams, and for calls that may take long."""
 
 _CHANGING, _CHANGES_WAITING = 2, 8
-"""Batches, and changes of many tasks, that are made at once, and those that may wait."""
+"""Batches, and changes of many tasks: how many are made at once, and how many may wait."""
 
 _APART, _WAITING = 2, 8
-"""Long questions that are answered at once, and those that may wait."""
+"""Long questions: how many are answered at once, and how many may wait."""
 _OF_A_TOKEN = 5
-"""Of these, those that one token may have asked, so that others are answered, too."""
+"""The most long questions of one token, so that others are answered, too."""
 
 _TRIM_EVERY = 30.0
 malloc_trim: Callable[[int], object] | None = getattr(CDLL(None), "malloc_trim", None)
-"""Gives the system what Python has freed after a flood, which glibc keeps otherwise."""
+"""Returns memory that Python has freed after a flood to the system; glibc would keep it."""
 
 logger = get_logger("tasktrail.http")
 
@@ -77,14 +77,14 @@ Ts = TypeVarTuple("Ts")
 
 
 class LoopNews:
-    """Calls functions in the event loop, for threads. All that comes until the loop gets round to it wakes it once."""
+    """Calls functions in the event loop, for other threads. Calls that gather until the loop runs wake it once."""
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
 
     def tell(self, loop: asyncio.AbstractEventLoop, function: Callable[[*Ts], object], *args: *Ts) -> None:
-        """Have it called soon; never, once the loop is closed. From any thread; it is always the same loop."""
+        """Have the function called soon; never, once the loop is closed. Thread-safe; `loop` is always the same."""
         self._calls.append(partial(function, *args))
         if not self._woken:
             self._woken = True
@@ -92,7 +92,7 @@ class LoopNews:
                 loop.call_soon_threadsafe(self._call)
 
     def _call(self) -> None:
-        self._woken = False  # before the look: what comes after it wakes the loop again
+        self._woken = False  # first, so that a call which comes after the last look wakes the loop again
         while self._calls:
             try:
                 self._calls.popleft()()
@@ -101,7 +101,7 @@ class LoopNews:
 
 
 class Backend:
-    """What routes ask questions of and send commands to. It belongs to one event loop."""
+    """The service as routes use it, for questions and commands. Belongs to one event loop."""
 
     def __init__(self, service: Served) -> None:
         self.service = service
@@ -123,9 +123,9 @@ class Backend:
             self._free.put(lane)
         self._trim_at = 0.0
         self._asked: Counter[str] = Counter()
-        """Long questions that are being answered, or wait for that."""
+        """Long questions under way or waiting, by token; the owner's under the empty name."""
         self._changes: Counter[str] = Counter()
-        """What changes many tasks and is under way or waits, by the token; under the empty name the owner's."""
+        """Changes of many tasks under way or waiting, by token; the owner's under the empty name."""
         self._apart = ThreadPoolExecutor(_APART, "http-apart")
         self._commanding = ThreadPoolExecutor(_COMMANDING, "http-command")
         self._reading = ThreadPoolExecutor(_READING, "http-read")
@@ -134,28 +134,28 @@ class Backend:
         self._changing = ThreadPoolExecutor(_CHANGING, "http-change")
 
     def seen_by(self, who: Identity) -> Served | OneUser:
-        """What answers the questions of whoever asks, with his own tasks only where he is bound to a user."""
+        """Return the service as `who` sees it: with only one user's tasks, if `who` is bound to that user."""
         return self.service if who.user_id is None else OneUser(self.service, who.user_id)
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call something that may block for a moment and returns little."""
+        """Call a function in a thread: it may block briefly and returns little."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, function, *args)
 
     async def bulk(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call something that may take long. Few run at once, since Python divides its time among all threads."""
+        """Call a function that may take long. Few run at once, since Python divides its time among all threads."""
         return await asyncio.get_running_loop().run_in_executor(self._bulk, function, *args)
 
     async def follow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Read the log for a stream. Nothing else is done there, so no stream waits for anything but other streams."""
+        """Read the log for a stream. Its threads do nothing else, so a stream waits only for other streams."""
         return await asyncio.get_running_loop().run_in_executor(self._following, function, *args)
 
     async def change(self, who: Identity, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call something that changes many tasks. Raises `Busy` beside another of the same token, or of too many."""
+        """Call a function that changes many tasks. Raises `Busy` if the token has one under way, or there are many."""
         number, token = self._changes.total(), token_of(who)
         if number >= _CHANGING + _CHANGES_WAITING:
-            told = f"{number} requests for many tasks are under way already, as many as there may be"
+            told = f"{number} requests for many tasks are under way already, which is the most"
         elif token and self._changes[token]:
-            told = "A request for many tasks is under way already with this token, as many as one may have"
+            told = "A request for many tasks is under way already with this token, and one is the most"
         else:
             self._changes[token] += 1
             try:
@@ -172,15 +172,15 @@ class Backend:
         *,
         who: Identity | None = None,
     ) -> bytes:
-        """Ask something that takes long; the answer is JSON. `within`: seconds. Raises `Busy`, `TooCostly`.
+        """Have a process answer a long question, as JSON. `within`: seconds. Raises `Busy`, `TooCostly`.
 
         `progress` is called in a thread.
         """
         number, token = self._asked.total(), token_of(who)
         if number >= _APART + _WAITING:
-            told = f"{number} questions that take long are asked already, as many as there may be"
+            told = f"{number} long questions are being answered already, which is the most"
         elif token and self._asked[token] >= _OF_A_TOKEN:
-            told = f"{_OF_A_TOKEN} questions that take long are asked already with this token, as many as one may have"
+            told = f"{_OF_A_TOKEN} long questions of this token are being answered already, which is the most of one"
         else:
             self._asked[token] += 1
             try:
@@ -192,7 +192,7 @@ class Backend:
         raise Busy(told, remedy="Ask again in a few seconds, and not so many at once.")
 
     async def past(self, question: PastQuestion, kind: type[T], within: float, who: Identity | None) -> T:
-        """Ask how it was: the views, or where they cannot tell, a process that folds the log, for so many seconds."""
+        """Answer a question about the past from the views; else by a process that folds the log, `within` seconds."""
         try:
             found = await self.ask(self.service.at_once, point_of(question), lambda past: told(past, question))
         except ViewsFailed:
@@ -225,9 +225,9 @@ class Backend:
             self._free.put(lane)
 
     def tidy(self, now: float) -> bool:
-        """Let go of processes that have ended, hang or idle, and of memory. Returns whether any is left to look after.
+        """Release processes that have ended, hang or idle, and memory. Returns whether any process needs further care.
 
-        Called whenever the server looks around, with the loop's time.
+        Called on each tick of the server, with the loop's time.
         """
         busy = [*(lane.tidy() for lane in self._lanes), self.service.pictures.tidy()]
         if malloc_trim is not None and now >= self._trim_at:
@@ -236,7 +236,7 @@ class Backend:
         return any(busy)
 
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Ask the service, which answers with all that is durable, once the log has `min_position`."""
+        """Call a function of the service once the log has `min_position`. It sees everything that is durable."""
         await self._come(min_position)
 
         def reading() -> T:
@@ -253,14 +253,14 @@ class Backend:
             await self.ask(self.service.find, position, field)
 
     async def _come(self, position: int) -> None:
-        """Give a reader the time that it may need to hear of a position. No thread waits meanwhile."""
+        """Wait until the log has the position, at most as long as a reader may need. No thread waits meanwhile."""
         watermark, now = self.service.watermark, asyncio.get_running_loop().time
         until = now() + self.service.patience
         while watermark.position < position and now() < until:  # noqa: ASYNC110 - it comes in another thread
             await asyncio.sleep(_COMING)
 
     async def send(self, who: Identity, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
-        """Decode and submit in a thread, as far as `who` may. An answer for each item, once all are durable or refused.
+        """Decode and submit in a thread, as far as `who` may. Returns an answer for each, once durable or refused.
 
         Every command that comes over HTTP, from whichever route or page, passes here or through `commands_of`.
         """
@@ -280,14 +280,14 @@ class Backend:
                     self.service.submit(commands, reply, checked=True, only_user=who.user_id)
                 else:
                     reply([])
-            except BaseException as error:  # noqa: BLE001 - whoever has asked gets it
+            except BaseException as error:  # noqa: BLE001 - passed on to the caller
                 self._news.tell(loop, _fail, answered, error)
 
         def reply(answers: list[Accepted | TasktrailError]) -> None:
             self._news.tell(loop, _settle, answered, answers)
 
         def look() -> None:
-            """Give up once the time is over, which begins when the commands are handed over."""
+            """Give up when the time is over, which counts from the moment the commands are handed over."""
             nonlocal clock
             left = _ANSWER_WITHIN if since is None else since + _ANSWER_WITHIN - loop.time()
             if since is None or left > 0:
@@ -305,7 +305,7 @@ class Backend:
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
     def commands_of(self, who: Identity, access: Access, patience: Patience | None = None) -> "CommandsOf":
-        """The commands, for work that has a thread of its own and may take long. `patience`: with a batch."""
+        """Return the commands for work that has its own thread and may take long. `patience`: for a batch."""
         return CommandsOf(self.service, self.seen_by(who), who, access, patience)
 
     def close(self) -> None:
@@ -318,7 +318,7 @@ class Backend:
 
 
 class CommandsOf(Commands, Blocking):
-    """All commands as `who` may send them, for as long as what he has shown is valid: revoking it ends them, too."""
+    """All commands as `who` may send them, while the credential is valid: revoking it ends the work, too."""
 
     def __init__(
         self, service: Served, seen: Served | OneUser, who: Identity, access: Access, patience: Patience | None = None
@@ -331,7 +331,7 @@ class CommandsOf(Commands, Blocking):
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         if not self._access.holds(self._who.credential):
-            raise Unauthorized(f"What {self._who.name} has shown is no longer valid, so nothing more is done with it")
+            raise Unauthorized(f"The credential of {self._who.name} is no longer valid, so its work ends here")
         items = [_allowed(self._service, self._who, command) for command in commands]
         allowed = [item for item in items if not isinstance(item, TasktrailError)]
         answered: Future[list[Accepted | TasktrailError]] = Future()

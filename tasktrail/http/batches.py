@@ -1,4 +1,4 @@
-"""Routes of batches: make one of many files, and see how far they are."""
+"""Routes of batches: make one of many files, and see their progress."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from .permissions import SEE, SUBMIT
 from .requests import MAX_BODY, AsOfQuery, MinPositionQuery, decode_batch, moment_text, point
 
 SEARCH_WITHIN = 5.0
-"""Seconds in which the files of a batch have to be found, unless the owner of the data folder asks."""
+"""Seconds in which the files of a batch have to be found; unbounded for the owner of the data folder."""
 
 BatchPath = Annotated[str, PathParameter(description="The batch's name")]
 BatchLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many")]
@@ -36,9 +36,9 @@ BatchLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description=
 async def create_batch(
     request: Json, backend: NamedDependency[Backend], access: NamedDependency[Access], who: NamedDependency[Identity]
 ) -> MadeBatch:
-    """A task for each of many files, all created together. The paths are of the service's machine.
+    """Create a task for each of many files, all together. The paths are on the service's machine.
 
-    Nothing is created for a client that hangs up before it is known which tasks there would be.
+    If the client hangs up before it is known which tasks there would be, nothing is created.
     """
     body, trace = await json_body(request), request_trace(request)
     leaving = asyncio.ensure_future(hung_up(request.receive))
@@ -59,7 +59,7 @@ async def get_batches(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Sequence[Batch]:
-    """The newest batches, and how far they are, now or as of an earlier moment."""
+    """The newest batches and their progress, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         asked = BatchesQuestion(moment_text(moment), most=limit, user_id=who.user_id)
@@ -75,7 +75,7 @@ async def get_batch(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Batch:
-    """One batch, and how far it is, now or as of an earlier moment."""
+    """One batch and its progress, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         asked = BatchesQuestion(moment_text(moment), batch_name, user_id=who.user_id)

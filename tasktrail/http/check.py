@@ -1,4 +1,4 @@
-"""The check of log and views that runs or ran last: one at a time, whoever asks for it."""
+"""The check of log and views: only one runs at a time, whoever asks for it. The last result is kept."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -11,7 +11,7 @@ from ..projections import Verification
 
 
 class LastCheck(msgspec.Struct, frozen=True):
-    """What a check found."""
+    """The result of a check, and when and for whom it was made."""
 
     result: Verification
     at: datetime
@@ -19,14 +19,14 @@ class LastCheck(msgspec.Struct, frozen=True):
 
 
 class Check:
-    """Belongs to the event loop; `tell` is called from a thread."""
+    """Runs checks. Belongs to the event loop; `tell` is called from a thread."""
 
     def __init__(self) -> None:
         self.runs = False
         self.reached = (0, 0)
-        """A position, and the last one: how far it is."""
+        """The progress of the check: a position, and the log's last one."""
         self.last: LastCheck | None = None
-        """Since the service started."""
+        """The last check since the service started."""
 
     async def run(
         self, ask: Callable[[ReportProgress], Awaitable[bytes]], now: Callable[[], datetime], by: str
@@ -43,5 +43,5 @@ class Check:
         return result
 
     def tell(self, position: int, last: int) -> None:
-        """It has come so far."""
+        """Note the progress."""
         self.reached = (position, last)

@@ -73,7 +73,7 @@ from .requests import (
 )
 
 SLACK = 1024
-"""So that a command just over the limit is refused by its own size, with both numbers."""
+"""Bytes above the limit that are still read, so that a command just over it is refused with both numbers."""
 
 Json = Request[Any, Any, Any]
 AcceptedResponse = Response[Accepted]
@@ -85,7 +85,7 @@ SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
 
 async def json_body(request: Json) -> bytes:
-    """The body. Raises `WrongContentType` unless it is declared as JSON or empty."""
+    """Return the body. Raises `WrongContentType` unless it is declared as JSON or empty."""
     try:
         body = await request.body()
     except InternalServerException as error:  # Litestar's word for a client that hung up while it sent
@@ -98,18 +98,18 @@ async def json_body(request: Json) -> bytes:
 
 
 def request_trace(request: Json) -> str:
-    """The trace that the request belongs to; empty without one, and for what is none."""
+    """Return the trace that the request belongs to; empty without one, or if the header is invalid."""
     return traceparent_in(request.headers.get("traceparent", ""))
 
 
 async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> AcceptedResponse:
-    """Send one command for `who`. Raises the refusal."""
+    """Send one command for `who`. Raises the error if it is refused."""
     accepted, headers = await _accepted(backend, who, decode)
     return Response(accepted, headers=headers)
 
 
 async def _accepted(backend: Backend, who: Identity, decode: Callable[[], Item]) -> tuple[Accepted, dict[str, str]]:
-    """The answer, and what its headers say beside: of a new task, where it is."""
+    """Return the answer and its headers: for a new task, its location."""
     sent: list[Item] = []
 
     def decoded() -> list[Item]:
@@ -126,7 +126,7 @@ async def _accepted(backend: Backend, who: Identity, decode: Callable[[], Item])
 async def carry_out(
     backend: Backend, who: Identity, body: bytes, trace: str
 ) -> tuple[Accepted | list[dict[str, Any] | Accepted], dict[str, str]]:
-    """The answer to the commands in a body, and headers of it. `trace`: of the request; empty without one."""
+    """Return the answer to the commands in a body, and its headers. `trace`: of the request; empty without one."""
     if not is_array(body):
         return await _accepted(backend, who, lambda: in_trace(decode_command(body), trace))
     answers = await backend.send(who, lambda: [in_trace(item, trace) for item in decode_array(body)])
@@ -137,7 +137,7 @@ async def carry_out(
 async def send_commands(
     request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
 ) -> AcceptedResponse | list[dict[str, Any] | Accepted]:
-    """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
+    """Send one command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
     answer, headers = await carry_out(backend, who, await json_body(request), request_trace(request))
     return Response(answer, headers=headers) if isinstance(answer, Accepted) else answer
 
@@ -234,7 +234,7 @@ _OTHERWISE_NAMED: dict[type[Command], str] = {RedeliverNotice: "redeliver"}
 
 
 class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which tasks to retry: the filters of the list, and what every command may have."""
+    """Which tasks to retry: the filters of the list, and the fields of every command."""
 
     status: Texts = "failed"
     type: Texts = ()
@@ -261,7 +261,7 @@ _FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label
 async def retry_tasks(
     request: Json, backend: NamedDependency[Backend], access: NamedDependency[Access], who: NamedDependency[Identity]
 ) -> dict[str, Any]:
-    """Give every failed task that passes the filters another life. A refusal of one stops no other."""
+    """Give every failed task that passes the filters another life. If one is refused, the others go on."""
     body = await json_body(request)
 
     def retry() -> dict[str, Any]:
@@ -283,13 +283,13 @@ async def retry_tasks(
 async def rebuild(backend: NamedDependency[Backend]) -> Rebuilt:
     """Build the views anew from the log beside the live ones, compare them, and put them in place.
 
-    Answers with what differed when that is done. Work and questions go on meanwhile; one rebuild at a time.
+    Answers with the differences when that is done. Work and questions go on meanwhile; one rebuild at a time.
     """
     return await backend.rebuild()
 
 
 class ErasureWanted(EraseUser, frozen=True, kw_only=True, tag="erase_user"):
-    """The command, or the question how much it would take."""
+    """The command, or the question how much it would erase."""
 
     dry_run: Annotated[bool, says("Only say how much it would be.")] = False
 
@@ -298,7 +298,7 @@ class ErasureWanted(EraseUser, frozen=True, kw_only=True, tag="erase_user"):
 async def erase_user(
     request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], user_id: UserPath
 ) -> Response[Accepted | Erasable]:
-    """Erase what is personal of a user's tasks for ever, by destroying its keys. Nothing of it may be unfinished."""
+    """Erase the personal data of a user's tasks for ever, by destroying the keys. All these tasks have to be over."""
     wanted = decode_kind(ErasureWanted, await json_body(request), user_id=user_id)
     if wanted.dry_run:
         return Response(await backend.bulk(lambda: backend.service.erasable(user_id)), status_code=200)
@@ -324,7 +324,7 @@ class ForgetTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 async def forget(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Forgotten:
     """Forget tasks that are over, for good: stubs take the place of their records.
 
-    Answers with how many when views, snapshots and folders have nothing of them any more, either.
+    Answers with their number once views, snapshots and folders hold nothing of them any more, either.
     """
     body = await json_body(request)
 
@@ -358,8 +358,8 @@ class ArchiveRecords(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 async def archive(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Archived:
     """Move the beginning of the log into compressed files, from which it is read as before.
 
-    A whole range of records at a time, up to the first one with something that belongs to an unfinished task. Answers
-    with how much when it is done.
+    Whole ranges of records are moved, up to the first range with a record of an unfinished task. Answers with how many
+    when it is done.
     """
     body = await json_body(request)
 

@@ -1,12 +1,12 @@
-"""Connections and the bodies they send: how many there may be, how long each may take, and what one of them may hold.
+"""Bounds of connections and request bodies: their number, their time, and the memory of each.
 
-Each way in has a room of its own, so that a flood at one leaves space at the others: the Unix socket, the port for
-strangers, and the port for those who have shown who they are, to which a connection moves when it does. In a full
-room the connection that has been idle longest is closed for a new one; among strangers the one that came first,
-whatever it does, because a request that never ends costs them nothing.
+Each connection is in one of three rooms, so that a flood in one leaves space in the others: the Unix socket, the port
+for strangers, and the port for authenticated callers, to which a connection moves when it shows a credential. A full
+room closes the connection that has been idle longest to take a new one. The strangers' room closes the one that came
+first, busy or not, because a request that never ends costs a stranger nothing.
 
-Small bodies are bounded by the number of connections. A larger one needs room for all of it before any of it is read,
-so that none waits half read for another; until there is room it waits in the kernel, at the client's cost.
+The number of connections bounds the memory of small bodies. A larger body is read only once there is room for all of
+it, so that none waits half read for another. Until then it waits in the kernel, at the client's cost.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ WANTED_DESCRIPTORS = 65_536
 KEPT_DESCRIPTORS = 384
 """Descriptors that are kept free for the log, the views, the workers' pipes and the inputs that are read."""
 MAX_UNIX, MAX_KNOWN, MAX_STRANGE = 2048, 2048, 256
-"""Connections in each room, where there are descriptors enough."""
+"""Connections in each room, if there are enough descriptors."""
 MAX_UNIX_STREAMS = 256
 HEAD_WITHIN = 20.0
 """Seconds from the first byte of a request, or from the connection, to the end of its headers."""
 BODY_WITHIN = 60.0
-"""Seconds from there to the end of its body."""
+"""Seconds from the end of the headers to the end of the body."""
 TAKEN_WITHIN = 60.0
 """Seconds within which a client has to take some of its answer."""
 KEEP_ALIVE = 75
@@ -51,9 +51,9 @@ MAX_HEAD = 32 * 1024
 """Bytes of a request's line and headers."""
 _READ = 32 * 1024
 _BODY_AHEAD = 16 * 1024
-"""Bytes of a body that are taken before somebody asks for them."""
+"""Bytes of a body that are read before a handler asks for them."""
 _NEXT_AHEAD = 4 * 1024
-"""Bytes that may wait behind a request under way, and reading goes on."""
+"""Bytes of the next request up to which reading goes on while a request is answered."""
 _BUFFER = 32 * 1024
 """Bytes of an answer that wait in this process. The kernel's send buffer has the same size, which Linux doubles."""
 BODY_ROOM = 32 * 1024 * 1024
@@ -61,13 +61,13 @@ BODY_ROOM = 32 * 1024 * 1024
 HELD = 32 * 1024 * 1024
 """Bytes of records that all streams together may hold for their readers."""
 _AT_ONCE = 32
-"""Connections taken before others get their turn."""
+"""Connections accepted before other work gets its turn."""
 MOST_BEGINNING = 256
-"""Connections that agree on TLS at once; they are in no room yet. The oldest makes place for a new one."""
+"""Connections in a TLS handshake at once; they are in no room yet. A new one replaces the oldest."""
 GREETED_WITHIN = 10.0
-"""Seconds that this may take."""
+"""Seconds that a TLS handshake may take."""
 _REST = 0.25
-"""Seconds to wait before taking connections again when descriptors or memory have run out."""
+"""Seconds without accepting connections after descriptors or memory have run out."""
 
 logger = get_logger("tasktrail.http")
 
@@ -86,7 +86,7 @@ def raise_descriptor_limit() -> int:
 
 
 class ConnectionRoom:
-    """Place for a number of connections, for streams among them, and for what they send."""
+    """A bounded number of connections, with bounds of their streams, waiting requests and bodies."""
 
     def __init__(self, size: int, streams: int = 1, *, of_strangers: bool = False) -> None:
         self.size = size
@@ -95,40 +95,40 @@ class ConnectionRoom:
         self.max_of_token = max(1, streams // 4)
         """So that no token takes all the streams of others."""
         self.streams: Counter[str] = Counter()
-        """How many there are, by the token that was shown; under the empty name those of the owner."""
+        """Open streams by token; the owner's under the empty name."""
         self.max_waiters = max(1, size * 3 // 4)
-        """Requests that may wait for a task, so that they leave room for others."""
+        """The most requests that may wait for a task, so that they leave room for others."""
         self.max_waiters_of_token = max(1, self.max_waiters // 4)
         self.waiters: Counter[str] = Counter()
-        """How many there are, as in `streams`."""
+        """Waiting requests, by token as in `streams`."""
         self.bodies = Bodies(BODY_ROOM)
         self.inside: set[GuardedConnection] = set()
         self.yielding: dict[GuardedConnection, None] = {}
-        """The connections that are closed for new ones, the next first: those without a request under way, by how long
-        they have been idle; of strangers all, as they came."""
+        """The connections that a new one may replace, the next first: idle ones, the longest idle first; of strangers
+        all, in order of arrival."""
 
     def refuse_stream(self, who: Identity | None) -> None:
-        """Raises `Busy` when all the streams that there may be are open, or all of one token."""
+        """Raise `Busy` if no further stream may be open, in all or with this token."""
         number, of_token = self.streams.total(), self.streams[token_of(who)]
         if number >= self.max_streams:
-            told = f"{counted(number, 'stream')} {plural(number, 'is', 'are')} open, as many as there may be"
+            told = f"{counted(number, 'stream')} {plural(number, 'is', 'are')} open, which is the most"
         elif token_of(who) and of_token >= self.max_of_token:
             are = plural(of_token, "is", "are")
-            told = f"{counted(of_token, 'stream')} {are} open with this token, as many as one may have"
+            told = f"{counted(of_token, 'stream')} {are} open with this token, which is the most of one"
         else:
             return
         raise Busy(told, remedy="End some of them, or ask again later.")
 
     @contextmanager
     def waiting(self, who: Identity | None) -> Iterator[None]:
-        """While the context lasts, a request waits. Raises `Busy` when too many do, or too many with one token."""
+        """Count a waiting request while the context lasts. Raises `Busy` if too many wait, in all or with the token."""
         number, token = self.waiters.total(), token_of(who)
         if number >= self.max_waiters:
-            told = f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, as many as there may be"
+            told = f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, which is the most"
         elif token and self.waiters[token] >= self.max_waiters_of_token:
             many = self.waiters[token]
             wait = plural(many, "waits", "wait")
-            told = f"{counted(many, 'request')} with this token {wait} for tasks, as many as there may be of one"
+            told = f"{counted(many, 'request')} with this token {wait} for tasks, which is the most of one"
         else:
             self.waiters[token] += 1
             try:
@@ -139,7 +139,7 @@ class ConnectionRoom:
         raise Busy(told, remedy="Follow `GET /v1/events`, which tells of all tasks, or ask again later.")
 
     def enter(self, one: "GuardedConnection") -> bool:
-        """Take a place, if need be that of the connection that yields first. Returns whether there was one."""
+        """Let a connection in, if need be in place of the first that yields. Returns whether there was a place."""
         if len(self.inside) >= self.size:
             first = next(iter(self.yielding), None)
             if first is None:
@@ -150,12 +150,12 @@ class ConnectionRoom:
         return True
 
     def leave(self, one: "GuardedConnection") -> None:
-        """Give its place back."""
+        """Free the connection's place."""
         self.inside.discard(one)
         self.yielding.pop(one, None)
 
     def note(self, one: "GuardedConnection", *, busy: bool) -> None:
-        """Whether the connection has a request under way."""
+        """Note whether the connection has a request under way."""
         if busy and not self.of_strangers:
             self.yielding.pop(one, None)
         elif one in self.inside:
@@ -163,7 +163,7 @@ class ConnectionRoom:
 
 
 def token_of(who: Identity | None) -> str:
-    """By what bounds for each token tell apart who asks; empty for the owner and for those who are not known."""
+    """Return the key of the bounds for each token; empty for the owner and for strangers."""
     return who.credential if who is not None and not who.owner else ""
 
 
@@ -179,14 +179,14 @@ class Rooms:
 
 
 _ONCE = (b"authorization", b"cookie", b"origin")
-"""No client sends two of them in HTTP/1.1. Of `Host`, h11 says so itself."""
+"""Headers of which HTTP/1.1 clients send at most one. h11 itself checks `Host`."""
 
 
 class StrictParser(h11.Connection):
-    """h11's, which lets pass what a proxy in front of the service may understand in another way."""
+    """h11's parser, but refuses requests that a proxy in front of the service may understand differently."""
 
     def next_event(self) -> Any:
-        """What has arrived. Raises `RemoteProtocolError`."""
+        """Return the next event. Raises `RemoteProtocolError`."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             listed = [name for name, _ in event.headers]
@@ -196,7 +196,7 @@ class StrictParser(h11.Connection):
             if {b"content-length", b"transfer-encoding"} <= names:
                 raise h11.RemoteProtocolError("a body with two lengths")
             if len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > MAX_HEAD:
-                raise h11.RemoteProtocolError("the head is too long", 431)  # h11 looks at heads in pieces only
+                raise h11.RemoteProtocolError("the head is too long", 431)  # h11 bounds only heads that come in pieces
         return event
 
 
@@ -208,7 +208,7 @@ class GuardedConnection(H11Protocol):
     def __init__(
         self, config: Config, state: ServerState, room: ConnectionRoom, inner: ConnectionRoom | None = None
     ) -> None:
-        """`inner`: the room for those who have shown who they are. Without one they are known by the way they come."""
+        """`inner`: the room for authenticated connections; without one the room itself identifies the client."""
         super().__init__(config, state, {"connection": self})
         self.conn = StrictParser(h11.SERVER, MAX_HEAD)
         self.room = room
@@ -216,7 +216,7 @@ class GuardedConnection(H11Protocol):
         self.private = inner is None
         """Whether it came through the Unix socket."""
         self.who: Identity | None = None
-        """Who has sent the request under way. When that is valid no more, the connection ends, stream and all."""
+        """Who sent the request under way. When the credential becomes invalid, the connection ends, stream and all."""
         self._seen: tuple[Any, ...] = ()
         self._since = 0.0
 
@@ -235,10 +235,10 @@ class GuardedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Handle what has arrived. A body that no handler reads yet waits in the kernel.
+        """Handle the bytes that have arrived. A body that no handler reads yet waits in the kernel.
 
-        A little of what follows a request is read while that is answered: who does not read does not see the client
-        hang up.
+        While a request is answered, a little of the next one is read: only by reading does the server notice that the
+        client hangs up.
         """
         super().handle_events()
         if self.cycle is not None and len(self.cycle.body) > _BODY_AHEAD and not self.cycle.response_complete:
@@ -248,13 +248,13 @@ class GuardedConnection(H11Protocol):
         self._note()
 
     def on_response_complete(self) -> None:
-        """Note that the connection is idle, unless the next request is there already, which shows anew who asks."""
+        """Note that the connection is idle, unless the next request is there already, which is authenticated anew."""
         self.who = None
         super().on_response_complete()
         self._note()
 
     def known(self, who: Identity) -> None:
-        """Whoever asks has shown who he is. Raises `Busy` when there is no room for those."""
+        """Note the authenticated identity, and move to the inner room. Raises `Busy` when that is full."""
         self.who = who
         if self._inner is not None and self.room is not self._inner:
             if not self._inner.enter(self):
@@ -265,7 +265,7 @@ class GuardedConnection(H11Protocol):
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """While the context lasts, the answer is a stream. One of too many is cut off: it has begun already."""
+        """Count a stream while the context lasts. If it is one too many, it is cut off, as it has begun already."""
         room, token = self.room, token_of(self.who)
         try:
             room.refuse_stream(self.who)
@@ -281,7 +281,7 @@ class GuardedConnection(H11Protocol):
         self.room.note(self, busy=self.cycle is not None and not self.cycle.response_complete)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP with a problem, like every other error."""
+        """Answer a request that is not HTTP with a problem, like every other error."""
         self._refuse(BadRequest(msg))
 
     def _refuse(self, error: TasktrailError) -> None:
@@ -299,7 +299,7 @@ class GuardedConnection(H11Protocol):
             self.transport.close()
 
     def drop(self) -> None:
-        """Close the connection at once. What its reader has not taken is lost."""
+        """Close the connection at once. Data that its reader has not taken is lost."""
         self.room.leave(self)
         self.transport.abort()
 
@@ -313,7 +313,7 @@ class GuardedConnection(H11Protocol):
             self.drop()
 
     def _stage(self) -> tuple[Any, ...]:
-        """What the connection is doing, how long that may take, and a value that changes while it makes progress."""
+        """Return the connection's stage, its time limit, and values that change while it makes progress."""
         unsent = self.transport.get_write_buffer_size()
         if unsent or self.transport.is_closing():
             return "sending", TAKEN_WITHIN, unsent
@@ -323,11 +323,11 @@ class GuardedConnection(H11Protocol):
             case h11.SEND_BODY:
                 return "body", BODY_WITHIN
             case _:
-                return "other", None  # at rest, for which uvicorn has a deadline, or being answered
+                return "other", None  # idle, for which uvicorn has a deadline, or being answered
 
 
 class StreamBuffers:
-    """What streams hold for their readers. Beyond the bound, the reader that has been silent longest is cut off."""
+    """Bounds the bytes that wait for streams' readers. Beyond, the reader whose bytes wait longest is cut off."""
 
     def __init__(self, bound: int = HELD) -> None:
         self._bound = bound
@@ -356,7 +356,7 @@ class StreamBuffers:
 
 
 class Listener:
-    """Takes connections from one socket. It has the methods that uvicorn expects of a server."""
+    """Accepts connections from one socket. It has the methods that uvicorn expects of a server."""
 
     def __init__(
         self,
@@ -365,7 +365,7 @@ class Listener:
         relief: ConnectionRoom,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """`serve` makes the protocol of a connection; the room `relief` gives places up when there are no means.
+        """`serve` makes the protocol of a connection. If descriptors or memory run out, `relief` closes connections.
 
         `context`: for TLS.
         """
@@ -375,7 +375,7 @@ class Listener:
         self._relief = relief
         self._loop = asyncio.get_running_loop()
         self.beginning: dict[asyncio.Task[None], socket.socket] = {}
-        """What takes connections that are accepted and in no room yet, the oldest first: they may agree on TLS."""
+        """Tasks of accepted connections that are in no room yet, perhaps in a TLS handshake; the oldest first."""
         self._resting: asyncio.TimerHandle | None = None
         self._listening.settimeout(0)
         self._begin()
@@ -400,7 +400,7 @@ class Listener:
             task.add_done_callback(lambda task: self.beginning.pop(task, None))
 
     def _end_oldest_beginning(self) -> None:
-        """Let the oldest agreement on TLS fail, for a new one."""
+        """End the oldest TLS handshake to make place for a new one."""
         oldest = self.beginning.pop(next(iter(self.beginning)))
         with suppress(OSError):  # the other end has hung up meanwhile
             oldest.shutdown(socket.SHUT_RDWR)  # its task reads the end and closes it
@@ -424,21 +424,21 @@ class Listener:
         self._resting = self._loop.call_later(_REST, self._begin)
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more connections."""
         if self._resting is not None:
             self._resting.cancel()
         self._loop.remove_reader(self._listening)
 
     async def wait_closed(self) -> None:
-        """Nothing is left to wait for."""
+        """Return at once: nothing is left to wait for."""
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop it runs in."""
+        """Return the event loop that it runs in."""
         return self._loop
 
 
 SMALL = 16 * 1024
-"""Bytes of a body that needs no room."""
+"""Bytes up to which a body needs no room."""
 WAIT = 15.0
 """Seconds that a body may wait for room."""
 STALL = 10.0
@@ -448,16 +448,16 @@ PRESSED = 2.0
 
 
 class Bodies:
-    """The room for bodies; lives in one event loop."""
+    """The room for request bodies. Belongs to one event loop."""
 
     def __init__(self, room: int) -> None:
-        """`room`: bytes. One token may have half of it, or what one request takes at most if that is more."""
+        """`room`: bytes. One token may have half of it, or the size of the largest request if that is more."""
         self.free = room
         self.max_of_token = max(room // 2, MAX_BODY)
         self.taken: Counter[str] = Counter()
-        """Bytes that are taken or waited for, by the token that was shown; under the empty name those of the owner."""
+        """Bytes taken or waited for, by token; the owner's under the empty name."""
         self.waiting = 0
-        """Requests whose share has place for them, and the room has none."""
+        """Requests that fit into their token's share, but not yet into the room."""
         self._freed = asyncio.Condition()
 
     @asynccontextmanager
@@ -480,7 +480,7 @@ class Bodies:
     async def reserve(self, size: int, token: str) -> None:
         """Take room. Raises `Busy` when there is none in time.
 
-        Who waits for its own share presses nobody: others could not give it.
+        A request that waits for its token's share is not counted in `waiting`: hurrying others would not help it.
         """
         try:
             async with asyncio.timeout(WAIT), self._freed:
@@ -490,7 +490,7 @@ class Bodies:
                 try:
                     await self._freed.wait_for(lambda: self.free >= size)
                     self.free -= size
-                except BaseException:  # it is out of time, or has hung up
+                except BaseException:  # out of time, or the client has hung up
                     self._give_back(size, token)
                     raise
                 finally:
@@ -518,10 +518,10 @@ class _Body:
         self.room = 0
         self._arrived = 0
         self._waited = 0.0
-        """Bytes that have arrived since it was last looked whether they come quickly enough, and seconds waited."""
+        """Bytes that have arrived, and seconds waited for them, since the speed was last checked."""
 
     async def receive(self) -> Any:
-        """The next message of the request. Raises `Busy` and `RequestTimeout`."""
+        """Return the next message of the request. Raises `Busy` and `RequestTimeout`."""
         if not self._under_way:
             return await self._receive()
         if self._size > SMALL and not self.room:
@@ -538,7 +538,7 @@ class _Body:
         return message
 
     def _refuse_slow(self) -> None:
-        """Raises `RequestTimeout` if others wait, and at this rate the body would not be here in time."""
+        """Raise `RequestTimeout` if others wait and the body would, at this rate, take longer than `BODY_WITHIN`."""
         if self.room and self._bodies.waiting and self._arrived * BODY_WITHIN < self._size * self._waited:
             raise RequestTimeout(
                 f"{self._arrived:,} bytes of the body have arrived in {self._waited:.0f} s, and others wait for room"
@@ -557,7 +557,7 @@ class _Body:
 
 
 def _announced(headers: dict[bytes, bytes]) -> int:
-    """The size of the body in bytes, by its headers. 0 for none, and for one too large, which is refused unread."""
+    """Return the body's size in bytes by its headers. 0 without a body, and for too large a one, refused unread."""
     if b"transfer-encoding" in headers:
         return MAX_BODY
     length = headers.get(b"content-length", b"")

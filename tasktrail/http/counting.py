@@ -1,6 +1,6 @@
-"""How many requests there were, and how long their answers took to begin: by method, route and class of status.
+"""Counts requests by method, route and class of status, and measures the time until their answers begin.
 
-A route is named by its template, never by its address. What no route answers is `other`, and so is an odd method.
+A route is named by its template, never by the address. Requests without a route, and unknown methods, are `other`.
 """
 
 import time
@@ -17,7 +17,7 @@ from ..telemetry.numbers import ANSWERS, OTHER, Distribution
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CUT_OFF = "cut_off"
-"""In place of a class of status: the connection ended before the answer began."""
+"""Counted in place of a class of status if the connection ended before the answer began."""
 
 
 class RequestCounts(Collector):
@@ -28,11 +28,11 @@ class RequestCounts(Collector):
         self._seconds: dict[tuple[str, ...], Distribution] = {}
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing beforehand."""
+        """Describe nothing beforehand."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """The families. Copies are taken at once, since the event loop goes on."""
+        """Yield the metrics. The counts are copied first, since the event loop goes on."""
         requests, seconds = self._requests.copy(), self._seconds.copy()
         yield counter(
             "http_requests", "Requests, by the class of their status.", ("method", "route", "status"), requests
@@ -42,14 +42,14 @@ class RequestCounts(Collector):
         )
 
     def add(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One more request. `status` 0: its answer never began."""
+        """Count a request. `status` 0: its answer never began."""
         method = method if method in _METHODS else OTHER
         self._requests[method, route, f"{status // 100}xx" if status else _CUT_OFF] += 1
         self._seconds.setdefault((method, route), Distribution(ANSWERS)).add(seconds)
 
 
 class CountingMiddleware:
-    """ASGI middleware around everything, so that what is refused at the door is counted too."""
+    """The outermost ASGI middleware, so that requests refused by inner ones are counted, too."""
 
     def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
         self._app = app

@@ -1,6 +1,6 @@
-"""No page of somebody else can make a logged-in browser change something, even if it gets past the other checks.
+"""CSRF protection: no foreign page can make a logged-in browser change anything, even if it passes the other checks.
 
-A request that changes something in a session carries what only the pages of that session know: in the field `csrf` of a
+A changing request of a session has to carry a token that only the pages of that session know: in the field `csrf` of a
 form, or in the header `X-CSRF-Token`. The cookie alone is not enough, because a browser adds it by itself.
 """
 
@@ -24,7 +24,7 @@ HEADER = "x-csrf-token"
 
 
 async def from_own_page(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """The guard of all routes. Raises `WrongOrigin`."""
+    """Guard of all routes: check the CSRF token of a session's request. Raises `WrongOrigin`."""
     who: Identity | None = connection.scope["state"]["who"]
     if who is None or who.way != "session" or connection.scope.get("method") in _SAFE:
         return
@@ -35,7 +35,7 @@ async def from_own_page(connection: ASGIConnection[Any, Any, Any, Any], _handler
             carried = str((await read_form(connection)).get(FIELD, ""))
     if not compare_digest(carried.encode("utf-8", "replace"), who.csrf.encode()):
         raise WrongOrigin(
-            "The request does not carry what the pages of this session have given it",
+            "The request lacks the CSRF token of this session",
             field=FIELD,
             remedy="Load the page again, and send its form once more.",
         )

@@ -1,8 +1,8 @@
-"""The description at /openapi.json: what a request may hold, as far as a schema can tell it.
+"""The description at /openapi.json: what a request may hold, as far as a schema can express it.
 
-Litestar describes the routes and msgspec the commands. Added here is what is checked later: rules of single fields, and
-what only this service knows, such as its task types. Whoever keeps to all of it is never answered with 400; what is
-refused all the same has a status of its own (`events/errors.py`).
+Litestar describes the routes and msgspec the commands. This module adds what is checked later: rules of single fields,
+and what only this service knows, such as its task types. A request that keeps to the description never gets status 400;
+other refusals have a status of their own (`events/errors.py`).
 """
 
 import re
@@ -60,10 +60,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What the description tells of this service alone."""
+    """The parts of the description that differ from service to service."""
 
     types: tuple[TaskType, ...]
-    """Those whose tasks are accepted."""
+    """The types whose tasks are accepted."""
     presets: Presets
     max_user_level: int
     targets: tuple[str, ...]
@@ -73,7 +73,7 @@ class Known(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, service: Served) -> "Known":
-        """As it is now."""
+        """Return what holds for the service now."""
         config = service.config
         return cls(
             tuple(one for one in service.source.registry if not missing_packages(one)),
@@ -94,14 +94,14 @@ _INPUT = rf"^({_FOLDERS}|{_ELSEWHERE})$"
 _OUTPUT = rf"^({_FOLDERS}/(?!\.\.?$)[^/\x00]+|{_ELSEWHERE})?$"
 _LOCAL_NAME = r"^[\p{L}_][\p{L}\p{N}_.-]*$"
 _PYTHONS: Mapping[str, str] = {get_args(LocalName)[1].pattern: _LOCAL_NAME}
-"""Patterns with signs that mean something else outside of Python."""
+"""Patterns that other regex engines read differently from Python → their replacement."""
 _MOMENT = (
     r"^(197[1-9]|19[89]\d|[2-8]\d{3}|9[0-8]\d\d)-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?"
     r"(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$"
 )
 _FIELD = "[0-9A-Za-z*,/#-]+"
 _CRON = f"^ *({_FIELD}( +{_FIELD}){{4,5}})? *$"
-"""Five or six fields. What may stand in each of them would be a longer pattern than anybody reads."""
+"""Five or six fields. A pattern for what may stand in each would be too long to read."""
 _HOST = r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _BEHIND_HOST = '([/?][!"$-~]*)?'
 
@@ -114,12 +114,12 @@ _TOKEN = rf"^(?!({'|'.join(map(_any_case, sorted(SERVICE_ACTORS)))})$)[A-Za-z0-9
 
 
 def _exactly(text: str) -> str:
-    """Python would escape more, which others do not understand."""
+    """Escape a text for a pattern. `re.escape` would escape more, which other regex engines do not understand."""
     return re.sub(r"[.*+?^$(){}|[\]\\]", r"\\\g<0>", text)
 
 
 def _address(allowed: Sequence[str]) -> str:
-    """An address that notices can be sent to: public, or one that the operator allows."""
+    """Return the pattern of addresses that notices can be sent to: public ones, or those that the operator allows."""
     forms = [rf"https://{_HOST}(:(443|8443))?"]
     for entry in allowed:
         host, colon, port = entry.rpartition(":")
@@ -131,7 +131,7 @@ def _address(allowed: Sequence[str]) -> str:
 
 
 def _texts_of(known: Known) -> dict[str, Schema]:
-    """Field → what its text has to be, beside what msgspec says of it."""
+    """Return field → the rule of its text, besides msgspec's."""
     address: Schema = {"pattern": _address(known.allow_endpoints)}
     return {
         "input_file": {"pattern": _INPUT},
@@ -152,7 +152,7 @@ def _zones() -> list[str]:
 
 
 def _refined(schema: Schema, text: Schema) -> Schema:
-    """A field's schema, in which texts are as `text` says unless they have a rule already."""
+    """Return a field's schema with the rule `text` added to its texts that have no rule yet."""
     for choices in ("anyOf", "oneOf"):
         if choices in schema:
             return {**schema, choices: [_refined(one, text) for one in schema[choices]]}
@@ -172,8 +172,8 @@ def _refined(schema: Schema, text: Schema) -> Schema:
 
 _COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
-# It does not say that what it holds is such a value, too: there is no other, and programs that make clients stop at a
-# part that refers to itself. No schema can tell 1e20, which is a float for us, from the same number written out.
+# It does not say that its parts are such values, too: there are no others, and client generators stop at a schema that
+# refers to itself. No schema can tell 1e20, which is a float for us, from the same number written out.
 _PLAIN_JSON: Schema = {"description": "Anything. Numbers without a dot and an exponent have at most 64 bits."}
 
 
@@ -182,7 +182,7 @@ def _one_of(*names: str) -> Schema:
 
 
 def _components(known: Known) -> dict[str, Schema]:
-    """All commands, what they consist of, and the options of all task types."""
+    """Return the schemas of all commands, of their parts, and of the options of all task types."""
     _, parts = msgspec.json.schema_components(
         (*_COMMANDS, NewBatch, RetryTasks, ErasureWanted, ForgetTasks, ArchiveRecords, Accepted, Problem),
         ref_template=_REF,
@@ -234,24 +234,24 @@ _ABSOLUTE: Schema = {"type": "string", "minLength": 1, "maxLength": 4096, "patte
 _PATTERN_OF_OUTPUTS: Schema = {**_ABSOLUTE, "pattern": r"^/[^\x00-\x1f\x7f-\x9f]*$"}
 _INPUTS: Schema = {"type": "array", "minItems": 1}
 _OF_A_BATCH: Schema = {
-    # A path that cannot be is refused alone, in the answer.
+    # An impossible path is refused by itself, in the answer.
     "inputs": {**_INPUTS, "items": {"type": "string", "maxLength": 4096}, "maxItems": MAX_GRAPH},
     "to": _PATTERN_OF_OUTPUTS,
     "input_file": {"type": "string", "maxLength": 0},
     "output_file": {"type": "string", "maxLength": 0},
     "unique": {"type": "string", "maxLength": 0},
 }
-"""Each of its tasks has its own files."""
+"""Fields of a batch. Each of its tasks has its own files."""
 _OF_A_SOURCE: Schema = {
     **{name: {"type": "string", "maxLength": 0} for name in ("input_file", "output_file", "unique", "batch")},
     "scheduled_for": {"type": "null"},
     "deadline": {"type": "null"},
 }
-"""The tasks of a source come at all times."""
+"""Fields of a source's task. Such tasks come at all times."""
 
 
 def _describe_files(parts: dict[str, Schema], known: Known) -> None:
-    """What is about many files: their tasks share all but the paths, and need not say their type."""
+    """Describe commands about many files: their tasks share all but the paths, and need not name their type."""
     its_type = {
         "type": {"enum": ["", *(one.name for one in known.types)]},
         "preset": {"enum": ["", *(preset.name for preset in known.presets)]},
@@ -272,7 +272,7 @@ def _refine(command: Schema, texts: Mapping[str, Schema]) -> None:
 
 
 def _of_types(types: Sequence[TaskType], presets: Presets) -> dict[str, Schema]:
-    """What a new task of each type needs, and the options that it takes; these may be called as anything here is."""
+    """Return what a new task of each type needs, and its options, whose names get a prefix to keep them apart."""
     refs, parts = msgspec.json.schema_components(
         [one.options for one in types], ref_template=_REF.format(name="options.{name}")
     )
@@ -296,7 +296,7 @@ _SAYS_NOTHING = frozenset({"title", "description", "default", "examples"})
 
 
 def _storable(schema: Schema) -> Schema:
-    """The same with the bounds of what can be recorded, where it has none of its own."""
+    """Return the schema with the bounds of what can be recorded, where it has none of its own."""
     if schema.keys() <= _SAYS_NOTHING:
         return {**schema, **_ref("PlainJson")}
     inner: Schema = {}
@@ -319,7 +319,7 @@ def _storable(schema: Schema) -> Schema:
 
 
 def _as_clients_know_it(schema: Schema) -> Schema:
-    """The same in other words, where programs that make clients stop at what msgspec says."""
+    """Return an equivalent schema where client generators stop at msgspec's."""
     rest = dict(schema)
     if "prefixItems" in schema and schema.get("items") is False:  # a schema that is no object; `maxItems` says the same
         del rest["items"]
@@ -339,11 +339,11 @@ _OF_A_SCHEDULE: Schema = {
         "deadline": {"type": "null"},
     }
 }
-"""Each of its runs makes such a task."""
+"""Fields of a schedule's task. Each run makes such a task."""
 
 
 def _fields_of(command: Schema, named: Collection[str] = ()) -> Schema:
-    """The body of a route of that command. It need not name the command, and has not what the path names."""
+    """Return the body of a command's route: without `named`, the fields in the path; `command` may be left out."""
     fields = {name: part for name, part in command["properties"].items() if name not in named}
     needed = [name for name in command["required"] if name not in ("command", *named)]
     return {**command, "properties": fields, "required": needed}
@@ -371,7 +371,7 @@ def _bodies(parts: Mapping[str, Schema]) -> dict[str, Schema]:
 
 
 def _list_of(entry: str) -> str:
-    """One value, or several with commas; empty ones do not count."""
+    """Return the pattern of one value, or several with commas; empty ones do not count."""
     return f"^ *({entry})?( *, *({entry})?)* *$"
 
 
@@ -415,20 +415,20 @@ _PARAMETERS: dict[str, Schema] = {
     "source": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
     "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
 }
-"""Name → what a parameter has to be, wherever it stands."""
+"""Name → the schema of a parameter, in all routes."""
 _NEEDED = frozenset({"from"})
-"""Those without which a question is none, although Litestar would take it: our refusal of it is typed."""
+"""Required parameters that are optional for Litestar, so that the refusal is our typed error."""
 _IN_PATHS: dict[str, Schema] = {"user_id": {"type": "integer", "minimum": 1, "maximum": LARGEST}}
-"""The same in paths alone: there it names one user, while a filter may list several."""
+"""The same in paths only: there it names one user, while a filter may list several."""
 _OF_LISTS: dict[str, Schema] = {
     "limit": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, _LEFT_OUT]},
     "offset": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST}, _LEFT_OUT]},
 }
-"""The same for `GET /v1/tasks` alone."""
+"""The same for `GET /v1/tasks` only."""
 
 
 def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
-    """The filters in the body of a retry of many."""
+    """Return the schemas of the filters in the body of `/v1/tasks/retry`."""
     number: Schema = {"type": "integer", "minimum": 0, "maximum": LARGEST}
     word = "|".join(RETRYABLE)
     either = {
@@ -446,7 +446,7 @@ def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
 
 
 def _parameter(path: str, parameter: Schema) -> Schema:
-    """A parameter with what its name says of it. Litestar leaves bounds out where a parameter may be missing."""
+    """Return a parameter with its name's schema. Litestar puts the bounds of an optional one in the wrong place."""
     name = parameter["name"]
     rules = _OF_LISTS.get(name) if path == "/v1/tasks" else None
     rules = _IN_PATHS.get(name) if parameter["in"] == "path" else rules
@@ -479,11 +479,11 @@ _STREAMED: dict[str, Schema] = {
 }
 _REFUSALS: Mapping[str, tuple[str, str]] = {
     "400": ("NotAsDescribed", "The request is not as described here"),
-    "401": ("Unauthorized", "Nobody knows who asks"),
-    "403": ("Forbidden", "Who asks may not do this"),
-    "404": ("NotThere", "What it is about is not there, or not for whoever asks"),
+    "401": ("Unauthorized", "The caller is not authenticated"),
+    "403": ("Forbidden", "The caller may not do this"),
+    "404": ("NotThere", "It does not exist, or not for this caller"),
     "408": ("TooSlow", "The request has not arrived in time"),
-    "409": ("Conflict", "Things as they are stand against it; later it may be possible"),
+    "409": ("Conflict", "The current state does not allow it; a later one may"),
     "413": ("TooMuch", "It is more than one request may be, or asks for more than there can be"),
     "415": ("NotJson", "The body is not declared as JSON"),
     "422": ("Contradiction", "It contradicts itself, or what its task type asks for, in a way that no schema can tell"),
@@ -495,7 +495,7 @@ _REFUSALS: Mapping[str, tuple[str, str]] = {
 
 
 def described(document: Schema, known: Known) -> Schema:
-    """The whole description, made from Litestar's."""
+    """Return the whole description, made from Litestar's."""
     parts = _components(known)
     bodies = _bodies(parts)
     document["components"]["schemas"] |= parts
@@ -550,7 +550,7 @@ class Described(OpenAPIRenderPlugin):
         self._made: tuple[Config, bytes] | None = None
 
     def render(self, _request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """The description, made anew when the configuration has been read again."""
+        """Return the description, made anew after the configuration was read again."""
         config = self._service.config
         if self._made is None or self._made[0] is not config:
             plain = msgspec.json.decode(msgspec.json.encode(openapi_schema))
@@ -559,7 +559,7 @@ class Described(OpenAPIRenderPlugin):
 
 
 def openapi_config(version: str, service: Served) -> OpenAPIConfig:
-    """Litestar's settings. The plugin's own root is the address, so no other page of Litestar's appears."""
+    """Return Litestar's settings. The plugin serves the router's root itself, so no other page of Litestar appears."""
     return OpenAPIConfig(
         title="tasktrail",
         version=version,

@@ -1,4 +1,4 @@
-"""Who asks: what the owner of the data folder, a token or the session of a browser is called, and may do."""
+"""The identity of a caller: the owner of the data folder, a token, or a browser's session; and what it may do."""
 
 from typing import Literal, TypeAlias
 
@@ -9,7 +9,7 @@ from ..events.system_events import Role
 Way: TypeAlias = Literal["socket", "secret", "token", "session"]
 
 OWNER = "http"
-"""Who wants what the owner of the data folder has not signed: the history tells by it which way a command came in."""
+"""The actor of the owner's commands that name none: the history shows by it that they came over HTTP."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     """SHA-256 of the cookie of its session, in hex; empty where there is no session."""
     csrf: str = ""
-    """What the forms of its session have to carry, in the field `csrf`; empty where there is no session."""
+    """The token that forms of its session have to send in the field `csrf`; empty where there is no session."""
 
     @property
     def owner(self) -> bool:
@@ -34,5 +34,5 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return self.name == OWNER
 
     def __repr__(self) -> str:
-        """Without what nobody else should see."""
+        """Leave out the secret fields."""
         return f"Identity({self.name!r}, {self.role}, user_id={self.user_id}, way={self.way!r})"

@@ -1,4 +1,4 @@
-"""How a program gets an address that logs a browser in. The page where people do it is in `web/login.py`."""
+"""The route that gives programs an address that logs a browser in. The page for people is in `web/login.py`."""
 
 import msgspec
 from litestar import post
@@ -17,5 +17,5 @@ class LoginAddress(msgspec.Struct, frozen=True):
 
 @post("/v1/login", needs=SEE, status_code=200)
 async def login_address(who: NamedDependency[Identity], access: NamedDependency[Access]) -> LoginAddress:
-    """An address that logs a browser in as whoever asks, once and within an hour."""
+    """An address that logs a browser in as the caller, once and within an hour."""
     return LoginAddress(access.address + access.login_path(who.credential))

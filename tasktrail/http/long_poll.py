@@ -1,4 +1,4 @@
-"""Answers that wait until a task has ended. Whoever waits is an event in the event loop, and takes no thread."""
+"""Answers that wait until a task has ended. Each waiting request is an `asyncio.Event` and takes no thread."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,7 +13,7 @@ from .connections import GuardedConnection
 
 
 class Waiters:
-    """All that wait. The methods are called in the event loop."""
+    """All waiting requests. The methods are called in the event loop."""
 
     def __init__(self, service: Served) -> None:
         self._service = service
@@ -29,10 +29,10 @@ class Waiters:
         connection: GuardedConnection,
         receive: Receive,
     ) -> Task:
-        """The task that `look` finds, once it has ended; after `seconds`, or when the service stops, as it is.
+        """Return the task that `look` finds, once it has ended; after `seconds`, or when the service stops, as it is.
 
-        While `is_open` says that it has not ended, nobody looks: the views would have to catch up with the log first.
-        Nobody is waited for who has hung up. Raises `Busy`.
+        While `is_open` is true, `look` is not called: the views would have to catch up with the log first. The wait
+        ends when the client hangs up. Raises `Busy`.
         """
         room, loop = connection.room, asyncio.get_running_loop()
         if not await is_open() and (task := await look()).status in FINISHED:
@@ -66,7 +66,7 @@ class Waiters:
             self._waiting.discard(woken)
 
     def close(self) -> None:
-        """Let all be answered now."""
+        """Have all waiting requests answered now."""
         self.closed = True
         for woken in self._waiting:
             woken.set()
@@ -82,6 +82,6 @@ def _hanging_up(receive: Receive) -> Iterator[asyncio.Future[None]]:
 
 
 async def hung_up(receive: Receive) -> None:
-    """Return when the client has gone; the request's body is read already."""
+    """Return when the client has gone. The request's body has to be read before."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""What the service is to the network: its names, its certificate, and the proxies that it believes."""
+"""The network settings of the service: its names, its certificate, and the proxies that it trusts."""
 
 import ssl
 from collections.abc import Iterable
@@ -16,22 +16,22 @@ _Range: TypeAlias = IPv4Network | IPv6Network
 
 
 class RequestOrigin(msgspec.Struct, frozen=True):
-    """Where a request comes from, and what for."""
+    """Where a request comes from, and the host that it names."""
 
     client: str
-    """The address of the client, as far as that can be believed."""
+    """The address of the client, as far as it can be trusted."""
     scheme: str
     host: str
-    """What the client calls the service, in lower case, with the port if it says one."""
+    """The host that the client names, in lower case, with the port if given."""
     plain: bool
-    """It has come over the network, and was not encrypted."""
+    """Whether it came over the network without encryption."""
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """What of the configuration is about the network."""
+    """The part of the configuration that is about the network."""
 
     hosts: tuple[str, ...] = ()
-    """Names of the service, beside those of this machine for itself."""
+    """Names of the service, besides those of the loopback."""
     certificate: str = ""
     key: str = ""
     trusted_proxies: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, config: Config) -> "Network":
-        """As it is configured."""
+        """Return the network settings of a configuration."""
         return cls(
             hosts=tuple(name.lower() for name in config.hosts),
             certificate=config.tls_certificate,
@@ -49,7 +49,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def context(self) -> ssl.SSLContext | None:
-        """What TLS needs; None without a certificate. Raises `ListenFailed` for one that cannot be used."""
+        """Return the context for TLS; None without a certificate. Raises `ListenFailed` if it cannot be used."""
         if not self.certificate:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -59,10 +59,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         return context
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Read certificate and key, also anew after they were renewed. Raises `ListenFailed`."""
+        """Read certificate and key; again after they were renewed. Raises `ListenFailed`."""
         try:
             context.load_cert_chain(self.certificate, self.key or None, password=lambda: "")
-        except (OSError, ValueError) as error:  # ssl.SSLError is one of the first
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ListenFailed(
                 f"The certificate {self.certificate} cannot be used: {error}",
                 field="tls_certificate",
@@ -71,13 +71,13 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proxies:
-    """Those whose word about the client is believed."""
+    """The trusted proxies, whose headers about the client count."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self._ranges: tuple[_Range, ...] = tuple(ip_network(text, strict=False) for text in trusted)
 
     def source(self, scheme: str, client: str, headers: list[tuple[bytes, bytes]]) -> RequestOrigin:
-        """Where a request comes from. `X-Forwarded-…` of anybody else is what anybody may write there."""
+        """Return where a request comes from. `X-Forwarded-…` counts only from a trusted proxy: anyone can send it."""
         host = next((value.decode("latin-1").strip() for name, value in headers if name == b"host"), "")
         address = _address(client)
         if not self._trusts(address):
@@ -88,7 +88,7 @@ class Proxies:
         return RequestOrigin(self._client(client, headers), scheme, host.lower(), plain=False)
 
     def _client(self, client: str, headers: list[tuple[bytes, bytes]]) -> str:
-        """From the right, the first that is no proxy of ours: what stands left of it is its own word."""
+        """Return the first address from the right that is no trusted proxy: it may have forged those to its left."""
         told = [text for name, value in headers if name == b"x-forwarded-for" for text in _parts(value)]
         for text in reversed(told):
             address = _address(text) if len(text) <= _LONGEST else None
@@ -108,13 +108,13 @@ def _parts(value: bytes) -> list[str]:
 
 
 def _last(headers: list[tuple[bytes, bytes]], wanted: bytes) -> str:
-    """The last value of a header: the nearest proxy adds its own behind what it was given."""
+    """Return the last value of a header: the nearest proxy appends its own to those it was given."""
     values = [part for name, value in headers if name == wanted for part in _parts(value)]
     return values[-1] if values else ""
 
 
 _LONGEST = 64
-"""Characters of an address that somebody tells; what is kept of them must not fill the memory."""
+"""The most characters of a forwarded address: addresses are cached, and must not fill the memory."""
 
 
 @lru_cache(1024)

@@ -1,4 +1,4 @@
-"""The secret in the data folder: whoever can read it is the owner of the folder, also at the port."""
+"""The secret in the data folder: a client that can read it acts at the port as the owner of the folder."""
 
 import os
 import re
@@ -17,9 +17,9 @@ logger = get_logger("tasktrail.http")
 
 
 def secret_in(path: Path) -> str:
-    """The secret in the file, which is made when there is none. Where that fails, on a full disk say, nobody knows it.
+    """Return the secret in the file; a missing file is made. If it cannot be written, no client knows the secret.
 
-    One that others could read is replaced. Raises `ListenFailed` for a file that holds no secret.
+    A secret that others could read is replaced. Raises `ListenFailed` for a file that holds no secret.
     """
     with suppress(FileNotFoundError):
         secret, private = _secret_and_privacy(path)
@@ -35,7 +35,7 @@ def secret_in(path: Path) -> str:
 
 
 def _secret_and_privacy(path: Path) -> tuple[str, bool]:
-    """The secret, and whether nobody else can have read it."""
+    """Return the secret, and whether no other user could read it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:

@@ -1,4 +1,4 @@
-"""How often somebody may ask, and how long whoever shows something wrong has to wait for the answer."""
+"""The rate limit of tokens, and the delay of answers to wrong credentials."""
 
 import time
 from asyncio import sleep
@@ -23,7 +23,7 @@ class _Bucket(msgspec.Struct):
 
 
 class Pace:
-    """Lets so many requests a second pass for each name, and twice as many after a pause."""
+    """Lets `rate` requests a second pass for each name, and twice as many after a pause (token bucket)."""
 
     def __init__(self, rate: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`rate`: requests a second; 0: any number."""
@@ -32,7 +32,7 @@ class Pace:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take(self, name: str) -> None:
-        """One more request. Raises `TooManyRequests`."""
+        """Count a request. Raises `TooManyRequests`."""
         if not self._rate:
             return
         now, most = self._monotonic(), max(1.0, 2 * self._rate)
@@ -51,12 +51,12 @@ class Pace:
 
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 4.0
-"""Seconds until something wrong is answered: the first, and doubled each time from the third on, up to the second."""
+"""Seconds until a wrong credential is answered: at first, and at most. From the third one on, the wait doubles."""
 _PATIENCE = 2
 FORGOTTEN_AFTER = 60.0
-"""Seconds without anything wrong after which an address begins anew."""
+"""Seconds without a wrong credential after which the count of an address begins anew."""
 MOST_WAITING = 64
-"""Wrong ones that wait at once; more are answered right away, to spare the connections."""
+"""Wrong credentials whose answers wait at once; more are answered right away, to spare the connections."""
 _LOGGED_EVERY = 10.0
 
 
@@ -68,7 +68,7 @@ class _Wrong(msgspec.Struct):
 
 
 class FailedLogins:
-    """Who has shown something wrong, by address. What is right is never slowed, so nobody can shut others out."""
+    """Counts wrong credentials by address. Valid ones are never delayed, so no one can shut others out."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -76,11 +76,11 @@ class FailedLogins:
         self._waiting = 0
 
     async def note(self, client: str, how: str) -> None:
-        """Log it, without what was shown, and wait. Raises `TooManyRequests` when too many wait already.
+        """Log a wrong credential, without its text, and wait. Raises `TooManyRequests` when too many wait already.
 
         Args:
             client: the address it came from.
-            how: what was shown: header, form, address.
+            how: the way it was shown: header, form, address.
         """
         now = self._monotonic()
         wrong = self._known.pop(client, None) or _Wrong()

@@ -1,4 +1,4 @@
-"""What each role may do. Every route names what it needs, as in `@get("/v1/queue", needs=SEE)`; one without is shut.
+"""The permissions of each role. Every route names its need, as in `@get("/v1/queue", needs=SEE)`; else it is closed.
 
 docs/reference/access.md shows the same as a table.
 """
@@ -40,13 +40,13 @@ from .identity import OWNER, Identity
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What a route needs of whoever asks."""
+    """The permission that a route needs."""
 
     roles: frozenset[Role] = frozenset()
     whole: bool = False
-    """It is about more than the tasks of one user, so nobody who is bound to one may ask."""
+    """Whether it concerns more than one user's tasks, so that no one who is bound to a user may ask."""
     nobody: bool = False
-    """It answers whoever asks, also somebody whom nobody knows."""
+    """Whether it answers everyone, without any credential."""
 
 
 def _need(*roles: Role, whole: bool = False) -> Need:
@@ -54,23 +54,23 @@ def _need(*roles: Role, whole: bool = False) -> Need:
 
 
 PUBLIC = Need(nobody=True)
-"""Where one logs in, and what shows nothing."""
+"""The login page, and routes that reveal nothing."""
 SEE = _need("reader", "submitter", "operator", "auditor")
-"""Tasks and what belongs to them: of one's own user only, if one is bound."""
+"""To see tasks and what belongs to them; only one user's, for a caller that is bound to that user."""
 SEE_ALL = _need("reader", "submitter", "operator", "auditor", whole=True)
-"""What belongs to no user."""
+"""To see what belongs to no user."""
 SUBMIT = _need("submitter", "operator")
-"""New tasks, and to start, cancel and retry them."""
+"""To create tasks, and to start, cancel and retry them."""
 STEER = _need("operator")
-"""To change how tasks wait, and who is told of them."""
+"""To change how tasks wait, and to send their notices again."""
 OPERATE = _need("operator", whole=True)
-"""To change how the service works for everybody."""
+"""To change how the service works for everyone."""
 AUDIT = _need("operator", "auditor", whole=True)
 """To check the whole log."""
 ADMINISTER = _need(whole=True)
-"""To say who may do what."""
+"""To define who may do what."""
 LIST_TOKENS = _need("auditor", whole=True)
-"""To know who may do what."""
+"""To see who may do what."""
 COMMAND_NEEDS: dict[type[Command], Need] = {
     CreateTask: SUBMIT,
     CreateGraph: SUBMIT,
@@ -97,40 +97,40 @@ COMMAND_NEEDS: dict[type[Command], Need] = {
     DrainNode: OPERATE,
     UndrainNode: OPERATE,
 }
-"""What it takes to send a command, whichever way it comes."""
+"""The need of each command, whichever way it comes in."""
 
 
 CHANGES = frozenset({SUBMIT, STEER, OPERATE, ADMINISTER})
-"""What a reader of the log refuses to everybody."""
+"""The needs that a reader of the log refuses to everyone."""
 
 
 def allows(who: Identity | None, need: Need) -> bool:
-    """Whether `who` may do what needs this."""
+    """Whether `who` may do what has this need."""
     if need.nobody:
         return True
     return who is not None and who.role in need.roles and not (need.whole and who.user_id is not None)
 
 
 def check_permission(who: Identity | None, need: Need | None, what: str) -> None:
-    """Raises `Forbidden` unless `who` may do `what`."""
-    if need is None:  # forgotten, so nobody may
+    """Raise `Forbidden` unless `who` may do `what`."""
+    if need is None:  # forgotten, so the route is closed
         raise Forbidden(f"Nobody may {what}: the route does not say what it needs")
     if allows(who, need):
         return
     if who is None or who.role not in need.roles:
-        known = f"The role {who.role} of {who.name}" if who else "Whoever nobody knows"
+        known = f"The role {who.role} of {who.name}" if who else "An unknown caller"
         raise Forbidden(f"{known} may not {what}")
     raise Forbidden(f"{who.name} is bound to user {who.user_id} and may not {what}: it is about all tasks")
 
 
 def authorized(who: Identity, command: Command) -> Command:
-    """The command as `who` may send it: under its own name, and about its own user. Raises `Forbidden`, `InvalidValue`.
+    """Return the command as `who` may send it: with its name as the actor, for its own user.
 
-    Whoever bypasses this bypasses all rules: it is called in one place, `Backend.send`.
+    Raises `Forbidden` and `InvalidValue`. Every command over HTTP passes here, through `_allowed` in `backend.py`.
     """
     check_permission(who, COMMAND_NEEDS.get(type(command)), str(type(command).__struct_config__.tag))
     if not who.owner:
-        refuse_control(command.actor, "actor")  # its own name takes the place, and yet it has to be as described
+        refuse_control(command.actor, "actor")  # it is replaced, but still has to be as described
         command = replace(command, actor=who.name)
     elif not command.actor:
         command = replace(command, actor=OWNER)
@@ -146,7 +146,7 @@ def authorized(who: Identity, command: Command) -> Command:
 
 
 def _own(who: Identity, wanted: int) -> int:
-    """The user of a new task. Zero stands for nobody, so it is filled in."""
+    """Return the user of a new task. Zero means no user, so it is replaced by the caller's own."""
     assert who.user_id is not None
     if wanted not in (0, who.user_id):
         raise Forbidden(
@@ -156,13 +156,13 @@ def _own(who: Identity, wanted: int) -> int:
 
 
 def permitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """The guard of all routes."""
+    """Guard of all routes: check the permission that the route needs."""
     who: Identity | None = connection.scope["state"]["who"]
     method = str(connection.scope.get("method", ""))
     try:
         check_permission(who, handler.opt.get("needs"), f"{method} {connection.url.path}")
     except Forbidden as error:
-        if who is not None and method == "POST":  # who reads changes nothing, and whom nobody knows is not recorded
+        if who is not None and method == "POST":  # reading changes nothing, and refusals of strangers are not recorded
             route = f"{method} {connection.scope['path_template']}"
             connection.app.state["backend"].service.note_refused_route(who.name, route, error)
         raise
@@ -180,7 +180,7 @@ def handlers_of(app: Litestar) -> Iterator[tuple[str, str, BaseRouteHandler]]:
 
 
 def public_paths(app: Litestar) -> tuple[frozenset[str], tuple[str, ...]]:
-    """The paths that answer everybody: whole ones, and beginnings of those with a part that varies."""
+    """Return the paths that need no credential: fixed ones, and the prefixes of those with a variable part."""
     paths = {path for path, _method, handler in handlers_of(app) if handler.opt.get("needs") == PUBLIC}
     varied = {path for path in paths if "{" in path}
     return frozenset(paths - varied), tuple(sorted({path.partition("{")[0] for path in varied}))

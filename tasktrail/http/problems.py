@@ -36,7 +36,7 @@ def _answer(error: TasktrailError, headers: dict[str, str] | None = None) -> Res
 
 
 def headers_of(error: TasktrailError) -> dict[str, str]:
-    """What the answer says beside the problem."""
+    """Return the headers of the answer to an error."""
     match error:
         case Unauthorized():
             return {"www-authenticate": 'Bearer realm="tasktrail"', "connection": "close"}
@@ -47,8 +47,8 @@ def headers_of(error: TasktrailError) -> dict[str, str]:
 
 
 def noted(method: str, path: str, error: Exception) -> TasktrailError:
-    """The error as it is answered, once the service's log has what it should know of it."""
-    if isinstance(error, Malformed):  # no command yet, of which the log would tell by itself
+    """Log the error as far as needed. Returns the error to answer with."""
+    if isinstance(error, Malformed):  # not a command yet, whose refusal would be logged elsewhere
         told = first_line(error.message)
         logger.warning("a request could not be read", method=method, path=path, error=told, field=error.field)
     elif not isinstance(error, TasktrailError):
@@ -72,7 +72,7 @@ def _raised(request: Request[Any, Any, Any], error: Exception) -> Response[dict[
 
 
 def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> TasktrailError | None:
-    """What Litestar refuses by itself: routes, methods, parameters, sizes. None for a fault of the service."""
+    """Return the error for a refusal of Litestar's own (route, method, parameter, size); None for a service fault."""
     match error.status_code:
         case 404:
             return UnknownRoute(f"Nothing answers at {request.url.path}")
@@ -96,7 +96,7 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
 
 
 def _with_head(headers: dict[str, str] | None) -> dict[str, str] | None:
-    """Litestar does not know that HEAD is answered wherever GET is."""
+    """Add HEAD to the header `Allow` beside GET: Litestar does not know that it is answered."""
     if not headers or "allow" not in headers:
         return headers
     methods = {method.strip() for method in headers["allow"].split(",")}

@@ -1,6 +1,6 @@
-"""Routes that ask: about tasks, the queue, what is recorded, and the service.
+"""Routes that answer questions about tasks, the queue, the log, and the service.
 
-Answers come with everything that is durable; `min_position` makes them wait for a write of your own.
+Answers include everything that is durable; `min_position` makes them wait for your own write.
 """
 
 import re
@@ -91,7 +91,7 @@ class TaskPage(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a task is."""
+    """The progress of a task."""
 
     task_id: int
     progress: float
@@ -117,8 +117,8 @@ async def list_tasks(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> TaskPage:
-    """Tasks that fit the filters, a page of them."""
-    # The values are checked where filters are at home: their errors are the same from everywhere.
+    """A page of the tasks that fit the filters."""
+    # `TaskFilters` checks the values, so that their errors are the same everywhere.
     filters = TaskFilters.parse(
         {
             "status": _joined("status", status),
@@ -167,7 +167,7 @@ async def diff(
     offset: OffsetQuery = 0,
     min_position: MinPositionQuery = 0,
 ) -> TaskChanges:
-    """What became of the tasks between two moments: each that anything was recorded of, before and after."""
+    """The changes between two moments: each task with a record in between, before and after."""
     if not begin:
         raise Malformed("`from` has to be given", field="from", remedy="Give the moment to begin at: from=120, say.")
     since, until = parse_point(unescaped(begin), "from"), point(end, "to")
@@ -177,7 +177,7 @@ async def diff(
 
 
 async def changes_between(backend: Backend, asked: DiffQuestion, within: float, who: Identity | None) -> TaskChanges:
-    """A page of what became of tasks. All records in between are read, by a process of its own, for so many seconds."""
+    """Return a page of changed tasks. A separate process reads all records in between, `within` seconds at most."""
     await backend.ask(backend.service.source.settle)
     return msgspec.json.decode(await backend.apart(asked, within, who=who), type=TaskChanges)
 
@@ -227,7 +227,7 @@ async def get_progress(
     task_id: TaskIdPath,
     min_position: MinPositionQuery = 0,
 ) -> Progress:
-    """How far a task is."""
+    """The progress of a task."""
     percent, message = await backend.read(min_position, backend.seen_by(who).get_task_progress, task_id)
     return Progress(task_id, percent, message)
 
@@ -255,12 +255,12 @@ async def get_provenance(
     task_id: TaskIdPath,
     min_position: MinPositionQuery = 0,
 ) -> Response[dict[str, Any]]:
-    """From what and how a task's output was made: an in-toto statement, signed, in a DSSE envelope."""
+    """The provenance of a task's output: a signed in-toto statement in a DSSE envelope."""
     if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
     asked = ProvenanceQuestion(task_id, str(backend.service.seals_folder()))
     envelope = msgspec.json.decode(await backend.apart(asked, LIST_WITHIN, who=who))
-    # A browser keeps it as a file, which is what it is for. The name is that of the examples of the command.
+    # Have a browser save it as a file. The name is the one in the examples of the command.
     return Response(envelope, headers={"content-disposition": f'attachment; filename="task-{task_id}.intoto.json"'})
 
 
@@ -275,7 +275,7 @@ async def get_output(
     most: MostQuery = PAGE,
     min_position: MinPositionQuery = 0,
 ) -> Output:
-    """What an attempt printed, the latest unless one is named: a part of at most 256 KiB; `next` is where to go on."""
+    """The printed output of an attempt, by default the latest: at most 256 KiB; `next` is where to go on."""
     return await backend.read(
         min_position, lambda: backend.seen_by(who).output(task_id, attempt, after=after, last=last, most=most)
     )
@@ -315,7 +315,7 @@ async def queue(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> QueueBoard:
-    """What waits for room, in the order in which it will run, and what runs, now or as of an earlier moment."""
+    """The waiting tasks, in the order in which they will run, and the running ones, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         return await _then(backend, who, QueueBoard, "queue", moment, limit=limit)
@@ -326,7 +326,7 @@ async def queue(
 async def get_limits(
     backend: NamedDependency[Backend], who: NamedDependency[Identity], as_of: AsOfQuery = None
 ) -> LimitsBoard:
-    """What may run at once, and the pauses that hold, now or as of an earlier moment."""
+    """The limits, and the pauses that hold, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         return await _then(backend, who, LimitsBoard, "limits", moment)
     return await backend.ask(backend.seen_by(who).limits)
@@ -365,7 +365,7 @@ async def get_sources(backend: NamedDependency[Backend], as_of: AsOfQuery = None
 
 @get("/v1/tokens", needs=LIST_TOKENS)
 async def get_tokens(backend: NamedDependency[Backend], as_of: AsOfQuery = None) -> list[TokenBoard]:
-    """The tokens, by name, now or as of an earlier moment. Their secrets are nowhere, and no hash of them is told."""
+    """The tokens, by name, now or as of an earlier moment; neither their secrets nor hashes of them."""
     if (moment := point(as_of)) is not None:
         return await backend.bulk(lambda: backend.service.tokens(as_of=moment))
     return await backend.ask(backend.service.tokens)
@@ -378,7 +378,7 @@ async def get_notices(
     task_id: TaskIdPath,
     min_position: MinPositionQuery = 0,
 ) -> list[NoticeStatus]:
-    """What became of a task's notices."""
+    """The status of a task's notices."""
     return await backend.read(min_position, backend.seen_by(who).notices, task_id)
 
 
@@ -386,7 +386,7 @@ async def get_notices(
 async def get_endpoints(
     backend: NamedDependency[Backend], min_position: MinPositionQuery = 0
 ) -> list[DisabledEndpoint]:
-    """The receivers that have said that they are gone, to which nothing is sent."""
+    """The receivers that nothing is sent to, because they answered that they are gone."""
     return await backend.read(min_position, backend.service.endpoints)
 
 
@@ -459,7 +459,7 @@ async def get_notes(
     task_id: TaskIdPath,
     min_position: MinPositionQuery = 0,
 ) -> list[dict[str, Any]]:
-    """What the service recorded about a task under task id 0, an array: adjustments by operators, deliveries."""
+    """The records about a task under task id 0, an array: adjustments by operators, deliveries."""
     records = await backend.read(min_position, backend.seen_by(who).notes, task_id)
     return [record.flat() for record in records]
 
@@ -469,7 +469,7 @@ def _wants_events(request: HttpRequest) -> bool:
 
 
 async def _stream(request: HttpRequest, backend: Backend, span: StreamRequest) -> Stream:
-    """Server-sent events always go on, and begin after the last one that a returning browser has seen."""
+    """Answer with a stream. Server-sent events always follow, from the last one that a returning browser has seen."""
     connection = request.scope["state"]["connection"]
     connection.room.refuse_stream(connection.who)
     events = _wants_events(request)
@@ -507,7 +507,7 @@ class Readiness(msgspec.Struct, frozen=True):
     ready: bool
     position: int
     degraded: list[str] = []
-    """What is out of order although commands are accepted, in words."""
+    """Faults despite which commands are accepted, in words."""
 
 
 @get("/v1/stats", needs=SEE)
@@ -517,7 +517,7 @@ async def get_stats(
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Stats:
-    """Numbers over all tasks, now or as of an earlier moment."""
+    """Statistics of all tasks, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         return await backend.past(StatsQuestion(moment_text(moment), who.user_id), Stats, LIST_WITHIN, who)
@@ -557,7 +557,7 @@ async def readyz(backend: NamedDependency[Backend]) -> Readiness:
 
 @get("/metrics", media_type="text/plain", needs=SEE_ALL)
 async def get_metrics(request: HttpRequest, backend: NamedDependency[Backend]) -> Response[bytes]:
-    """Numbers for Prometheus; in the form of OpenMetrics where the client prefers that."""
+    """Metrics for Prometheus; as OpenMetrics if the client prefers that."""
     page, media_type = await backend.ask(backend.metrics.page, request.headers.get("accept", ""))
     return Response(page, headers={"content-type": media_type})
 

@@ -1,7 +1,7 @@
-"""What a request says: its body as commands, its address as parameters, or the typed error that says what is wrong.
+"""Decodes requests: the body into commands, the address into parameters. Bad input raises typed errors.
 
-Every way in which bytes can be bad ends here: broken JSON, bad UTF-8, endless nesting, unknown or missing fields,
-values out of bounds. In an array each command stands for itself.
+Bad bytes end here: broken JSON, bad UTF-8, endless nesting, unknown or missing fields, values out of bounds. In an
+array each command is decoded by itself.
 """
 
 import re
@@ -34,7 +34,7 @@ MAX_COMMAND = 1024 * 1024
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request: an array of commands."""
 MAX_FORM, MAX_LOGIN = 256 * 1024, 16 * 1024
-"""Bytes of a form of a page, and of the one that strangers may send. The event loop reads them, field by field."""
+"""Bytes of a page's form, and of the login form, which strangers may send. The event loop reads them field by field."""
 MAX_COMMANDS = 10_000
 """Commands in one array."""
 
@@ -57,19 +57,19 @@ async def read_form(request: Request[Any, Any, Any]) -> FormMultiDict:
 
 
 def in_trace(item: Item, traceparent: str) -> Item:
-    """The same in the trace of its request, unless it is in one already, or makes no task."""
+    """Return the item in the trace of its request, unless it has a trace already or creates no task."""
     if traceparent and isinstance(item, CreateTask | CreateGraph) and not item.traceparent:
         return replace(item, traceparent=traceparent)
     return item
 
 
 def is_array(body: bytes) -> bool:
-    """Whether the body holds, or wants to hold, an array."""
+    """Whether the body is an array, perhaps a broken one."""
     return body.lstrip(b" \t\r\n")[:1] == b"["
 
 
 def decode_array(body: bytes) -> list[Item]:
-    """An item for each element: the command, or the reason why it is none. Raises what is wrong with the whole."""
+    """Return for each element the command, or the error why it is none. Raises an error that concerns the whole."""
     try:
         raws = _array.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -87,23 +87,23 @@ def _decode_item(raw: bytes) -> Item:
 
 
 def decode_command(body: bytes) -> Command:
-    """One command that names itself in `command`."""
+    """Return one command, which names its kind in `command`."""
     return _decode(body, _command)
 
 
 def decode_create(body: bytes) -> CreateTask:
-    """A new task's fields; `command` may be left out."""
+    """Return a new task's fields; `command` may be left out."""
     return _decode(body, _create)
 
 
 def decode_batch(body: bytes, traceparent: str) -> NewBatch:
-    """A batch that is asked for, in the trace of its request unless it names one. It may name many files."""
+    """Return the requested batch, in the trace of its request unless it has its own. It may name many files."""
     wanted = _of_kind(NewBatch, _fields(body, MAX_BODY) if body else {})
     return replace(wanted, traceparent=wanted.traceparent or traceparent)
 
 
 def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
-    """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
+    """Return a command of one kind. The body may be empty or hold its fields; those in the path may be left out."""
     fields = _fields(body) if body else {}
     for field, value in named.items():
         if fields.setdefault(field, value) != value:
@@ -134,7 +134,7 @@ def _fields(body: bytes, most: int = MAX_COMMAND) -> dict[str, Any]:
 
 
 def decode_as(kind: type[C], body: bytes) -> C:
-    """Any Struct; an empty body is one with nothing in it."""
+    """Return any Struct; an empty body means no fields."""
     wish = _decode(body or b"{}", msgspec.json.Decoder(kind))
     for name in wish.__struct_fields__:
         if isinstance(text := getattr(wish, name), str):
@@ -155,7 +155,7 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T], most: int = MAX_COMMA
 
 
 LARGEST = 2**53
-"""The largest number that every reader of JSON takes for what it is."""
+"""The largest integer that every JSON parser reads exactly."""
 
 TaskIdPath: TypeAlias = Annotated[int, PathParameter(description="The task's number")]
 PositionQuery: TypeAlias = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="A position of the log")]
@@ -179,24 +179,24 @@ EventsQuery: TypeAlias = Annotated[
 
 
 def event_names(given: list[str] | None) -> frozenset[str]:
-    """The events that the parameter `event` names; empty: all. Raises `InvalidValue` for one that does not exist."""
+    """Return the events that the parameter `event` names; empty: all. Raises `InvalidValue` for unknown ones."""
     return event_tags(name for part in given or () for name in part.split(","))
 
 
 def point(text: str | None, field: str = "as_of") -> Point | None:
-    """The moment that a parameter names. Raises `InvalidValue`, which names it."""
+    """Return the moment that a parameter names. Raises `InvalidValue` with the parameter's name."""
     return parse_point(unescaped(text), field) if text else None
 
 
 def moment_text(moment: Point) -> str | int:
-    """The moment as a question to another process has it."""
+    """Return the moment as it stands in questions to another process."""
     return moment.isoformat() if isinstance(moment, datetime) else moment
 
 
 def possible_task(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """Refuse a task's number that no database could hold before one is asked, and any number that is oddly written.
+    """Refuse a task's number that no database can hold, without asking one, and any number in an odd spelling.
 
-    The path is read as Python reads numbers, such as `1_0`, `+10` and digits of other scripts. What stands in front of
+    Litestar reads numbers as Python does, so `1_0`, `+10` and digits of other scripts would pass. A proxy in front of
     the service does not read them so.
     """
     numbers = {name: value for name, value in connection.path_params.items() if isinstance(value, int)}
@@ -211,21 +211,21 @@ def possible_task(connection: ASGIConnection[Any, Any, Any, Any], _handler: Base
 
 
 def task_number(text: str, field: str) -> int:
-    """The number of a task that was typed into a form or an address. Raises `InvalidValue`."""
+    """Return the number of a task typed into a form or an address. Raises `InvalidValue`."""
     if not re.fullmatch(r"\s*[0-9]{1,15}\s*", text) or not int(text):
         raise InvalidValue(f"{field}: {text[:40]!r} is no number of a task", field=field)
     return int(text)
 
 
 def unescaped(moment: str) -> str:
-    """The `+` of a time zone, which arrives as a space when it was not escaped."""
+    """Restore the `+` of a time zone, which arrives as a space if it was not escaped."""
     return moment[:11] + moment[11:].replace(" ", "+")
 
 
 def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Refuse a parameter that the route does not know: a misspelt filter must not answer with everything.
 
-    One that is given twice and takes one value is refused too: nobody could say which of them is meant.
+    A single-valued parameter that is given twice is refused, too: which value is meant is unknown.
     """
     given = connection.query_params
     if not given:
@@ -234,7 +234,7 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
     dependencies = handler.resolve_dependencies()
     for provided in dependencies.values():
         known |= provided.parsed_fn_signature.parameters
-    known = {  # those that the service gives are not asked for
+    known = {  # without the parameters that the service itself provides
         getattr(takes.kwarg_definition, "name", None) or name: takes
         for name, takes in known.items()
         if name not in dependencies

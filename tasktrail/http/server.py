@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 START_WITHIN = 30.0
 GRACE = 0.5
-"""Seconds that answers under way get to end by themselves when the server stops."""
+"""Seconds in which answers under way may end by themselves when the server stops."""
 
 NO_TOKENS = "there are no tokens, so only this machine may connect"
 
@@ -46,13 +46,13 @@ class HttpServer:
     """Serves `service` from `start` to `stop`.
 
     Args:
-        service: what the routes ask.
+        service: the service that the routes ask.
         socket_path: where the Unix socket appears, for the owner only.
-        host: an address; one that other machines can reach only once there are tokens, and with TLS or behind a proxy.
-        port: 0 for any free one; `address` tells which.
-        secret_file: holds the owner's secret for the port, and is made when missing; without it nobody knows it.
+        host: an address. One that other machines can reach requires tokens, and TLS or a trusted proxy.
+        port: 0 for any free one; `address` then has its number.
+        secret_file: holds the owner's secret for the port; made when missing. Without it, no client knows the secret.
         session_file: keeps the sessions of browsers; without it they end with the server.
-        network: what the service is to the network; without it, nothing but a port of this machine.
+        network: the network settings; without them only this machine can connect.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class HttpServer:
             raise ListenFailed("The HTTP server has not started") from self._server.fault
 
     def _why_not_open(self, access: Access, encrypted: bool) -> str:  # noqa: FBT001 - one of two
-        """In words, why the service does not listen on an address that others can reach; empty if it does."""
+        """Return why the service must not listen on an address that others can reach; empty if it may."""
         if not any(map(access.holds, self._service.known_tokens)):
             return NO_TOKENS
         if not encrypted and not self._network.trusted_proxies:
@@ -131,12 +131,12 @@ class HttpServer:
         return ""
 
     def login_address(self) -> str:
-        """An address that logs a browser in as the owner, once and within an hour. For a server that has started."""
+        """Return an address that logs a browser in as the owner, once and within an hour. Call it after `start`."""
         assert self._access is not None
         return self.address + self._access.login_path(self._access.owner().credential)
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """End streams, let answers under way end, and stop; whether that was done within `timeout` seconds."""
+        """End streams, let answers under way end, and stop. Returns whether `timeout` seconds were enough."""
         if self._made is not None:
             remove_unix(self._path, self._made)
             self._made = None
@@ -148,11 +148,11 @@ class HttpServer:
 
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks around."""
+"""Seconds between two ticks, which check everything that has a deadline."""
 _LOOK_IDLE_EVERY = 10.0
-"""The same while there is nothing that could have a deadline."""
+"""The same while nothing can have a deadline."""
 _READ_EVERY = 60.0
-"""Seconds until it is looked again whether the certificate has been renewed."""
+"""Seconds between two checks whether the certificate has been renewed."""
 
 
 class Certificate:
@@ -169,7 +169,7 @@ class Certificate:
         return tuple(os.stat(file).st_mtime_ns for file in files if file)  # noqa: PTH116 - texts
 
     def look(self, now: float) -> None:
-        """Called whenever the server looks around, with the loop's time."""
+        """Read the certificate again if its files have changed. Called on each tick, with the loop's time."""
         if now < self._look_at:
             return
         self._look_at = now + _READ_EVERY
@@ -184,12 +184,12 @@ class Certificate:
 
 
 def end_invalid(access: Access, service: Served) -> None:
-    """End the sessions that began with what is no longer valid; none only because tokens are not known just now."""
+    """End the sessions whose credential is no longer valid. While the tokens are unknown, none ends."""
     access.sessions.keep(lambda credential: access.holds(credential) or not service.knows_tokens)
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn with listeners of ours. It says when it is up, and ends its connections when it stops."""
+    """Uvicorn with our own listeners. It signals when it is up, and ends its connections when it stops."""
 
     def __init__(
         self, app: CountingMiddleware, backend: Backend, access: Access, certificate: Certificate | None
@@ -197,12 +197,12 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                loop="asyncio",  # another, which may happen to be installed, reads as much at once as it likes
+                loop="asyncio",  # another one, if installed, does not bound how much it reads at once
                 log_config=None,
                 log_level=logging.WARNING,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # it believes whoever connects from this machine
+                proxy_headers=False,  # uvicorn's own would trust every client on this machine
                 timeout_keep_alive=KEEP_ALIVE,
                 ws="none",
             )
@@ -217,11 +217,11 @@ class _Server(uvicorn.Server):
         self.fault: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
-        """Set when the next look around is due, or wanted at once."""
+        """Set when the next tick is due, or wanted at once."""
         self._busy = False
-        """Whether the last look around has found processes of the backend that have to be looked after."""
+        """Whether the last tick found processes of the backend that need further ticks."""
         self.rests = False
-        """Whether it has found nothing at all, and the next one comes after `_LOOK_IDLE_EVERY`."""
+        """Whether the last tick found nothing to check, so that the next one comes after `_LOOK_IDLE_EVERY`."""
 
     def leave(self) -> None:
         """Stop serving. May be called in any thread."""
@@ -234,7 +234,7 @@ class _Server(uvicorn.Server):
         """Serve until `leave`; the thread's whole work."""
         try:
             self.run(sockets)
-        except BaseException as error:  # the last frame of the thread: `start` waits for it
+        except BaseException as error:  # the thread ends here: `start` raises it as the cause
             self.fault = error
             logger.exception("the HTTP server has failed")
         finally:
@@ -245,7 +245,7 @@ class _Server(uvicorn.Server):
             self.up.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept. Uvicorn's own way has no bounds, and spins when there are no descriptors left."""
+        """Begin to accept connections. Uvicorn's own listeners have no bounds, and spin without free descriptors."""
         await self.lifespan.startup()
         assert sockets is not None
         unix, tcp = sockets
@@ -265,17 +265,17 @@ class _Server(uvicorn.Server):
                 loop.call_soon_threadsafe(self._cut_invalid)
 
         self._stop_watching = self._backend.service.watch_tokens(changed)
-        self.servers = list[Any](self._listeners)  # they have what uvicorn asks of a server
+        self.servers = list[Any](self._listeners)  # they have the methods that uvicorn calls on a server
         self.started = True
         self.up.set()
 
     def _guarded(self, room: ConnectionRoom, inner: ConnectionRoom | None = None) -> GuardedConnection:
-        if self.rests:  # look around before its first request is read: the last time may be long ago
+        if self.rests:  # tick before its first request is read: the last tick may be long ago
             self._look.set()
         return GuardedConnection(self.config, self.server_state, room, inner)
 
     def _cut_invalid(self) -> None:
-        """End the sessions of tokens that have been revoked or have expired, and the connections of what is over."""
+        """End the sessions of revoked and expired tokens, and the connections whose credential is no longer valid."""
         end_invalid(self._access, self._backend.service)
         for connection in list(self.server_state.connections):
             who = connection.who if isinstance(connection, GuardedConnection) else None
@@ -283,7 +283,7 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
     async def main_loop(self) -> None:
-        """Look around once a second, seldom while nobody is connected. Uvicorn's own loop wakes ten times a second."""
+        """Tick once a second, less often while no one is connected. Uvicorn's own loop wakes ten times a second."""
         loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
             beginning = any(listener.beginning for listener in self._listeners)
@@ -306,7 +306,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Streams end first, and waiting too; a connection that still holds on after the grace is cut off."""
+        """End streams and waiting requests first; connections that are still open after the grace are cut off."""
         self._backend.feed.close()
         self._backend.waiters.close()
         cutting = asyncio.create_task(self._cut_off())
@@ -338,7 +338,7 @@ _WHY_NO_SOCKET = {
 def listen_unix(path: Path) -> socket.socket:
     """Listen at `path`, readable and writable for the owner only; a socket that a dead service left is replaced.
 
-    The socket appears under its name only when it is complete: it is made beside it and moved there.
+    The socket is made under another name and moved, so it appears at `path` only when it is complete.
     """
     if path.exists() and not path.is_socket():
         raise ListenFailed(f"{path} is in the way: it is not a socket", remedy="Move it elsewhere.")
@@ -384,7 +384,7 @@ def listen_tcp(host: str, port: int, why_not_open: str = "") -> socket.socket:
     """
     address = address_of(host, why_not_open)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # asyncio turns delays by Nagle's algorithm off only for sockets that say they are TCP: 40 ms an answer.
+    # asyncio turns Nagle's algorithm off only for sockets that say they are TCP; it would delay each answer by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -398,7 +398,7 @@ def listen_tcp(host: str, port: int, why_not_open: str = "") -> socket.socket:
 
 
 def address_of(host: str, why_not_open: str) -> str:
-    """The numeric address. Raises `ListenFailed` for one that other machines can reach, where they may not."""
+    """Return the numeric address. Raises `ListenFailed` if other machines can reach it but may not."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
     except ValueError:

@@ -19,7 +19,7 @@ from ..actors.logger import get_logger
 
 LASTS = timedelta(days=7)
 MOST, MOST_OF_ONE = 1000, 100
-"""Sessions at once: of all, and of one secret or token. The oldest gives way."""
+"""Sessions at once: in all, and of one secret or token. A further one ends the oldest."""
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ logger = get_logger("tasktrail.http")
 
 
 class BrowserSession(msgspec.Struct, frozen=True):
-    """What is known of one."""
+    """A session, stored under the hash of its cookie."""
 
     credential: str
     """SHA-256 of the secret or token that it began with, in hex."""
@@ -39,7 +39,7 @@ def _now() -> datetime:
 
 
 class Sessions:
-    """All of them. Belongs to the thread of the event loop."""
+    """All sessions. Belongs to the thread of the event loop."""
 
     def __init__(self, path: Path | None = None, now: Callable[[], datetime] = _now) -> None:
         """`path`: the file; without one a session ends with the service."""
@@ -48,7 +48,7 @@ class Sessions:
         self._known = _read(path) if path else {}
 
     def begin(self, credential: str) -> str:
-        """A new session; what its cookie holds. It is always a fresh one, so nobody can plant a known one."""
+        """Begin a session. Returns the value of its cookie, always a fresh one, so that none can be planted."""
         value = secrets.token_urlsafe(32)
         self._tidy()
         make_room(self._known, lambda session: session.credential == credential, MOST, MOST_OF_ONE)
@@ -57,7 +57,7 @@ class Sessions:
         return value
 
     def find(self, value: str) -> BrowserSession | None:
-        """The session that the cookie belongs to."""
+        """Return the session that the cookie belongs to."""
         return self.of(session_digest(value))
 
     def of(self, digest: str) -> BrowserSession | None:
@@ -71,7 +71,7 @@ class Sessions:
             self._write()
 
     def keep(self, holds: Callable[[str], bool]) -> None:
-        """End those that began with what is no longer valid."""
+        """End the sessions whose credential is no longer valid."""
         kept = {digest: session for digest, session in self._known.items() if holds(session.credential)}
         if len(kept) < len(self._known):
             self._known = kept
@@ -85,7 +85,7 @@ class Sessions:
         if self._path is None:
             return
         try:
-            # The event loop waits for this, so not for the disk: one that is lost costs nothing but a log-in.
+            # The event loop waits for this, so it does not wait for the disk: a lost session costs only a log-in.
             write_private(self._path, msgspec.json.encode(self._known), lasting=False)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -93,7 +93,10 @@ class Sessions:
 
 
 def make_room(known: dict[str, T], is_own: Callable[[T], bool], most: int, most_of_one: int) -> None:
-    """For one more. The oldest of whoever asks for it gives way, so that nobody ends what others have; then any."""
+    """Make room for one more: drop the owner's oldest beyond `most_of_one`, then the oldest of all beyond `most`.
+
+    So no one can end the sessions of others as long as there are fewer than `most`.
+    """
     own = [key for key, one in known.items() if is_own(one)]
     for key in own[: max(0, len(own) + 1 - most_of_one)]:
         del known[key]
@@ -102,17 +105,17 @@ def make_room(known: dict[str, T], is_own: Callable[[T], bool], most: int, most_
 
 
 def csrf_of(value: str) -> str:
-    """What the forms of the session have to carry."""
+    """Return the token that the forms of the session have to carry."""
     return sha256(b"csrf:" + value.encode()).hexdigest()
 
 
 def session_digest(value: str) -> str:
-    """By which a session is known."""
+    """Return the hash under which a session is stored."""
     return sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
 def _read(path: Path) -> dict[str, BrowserSession]:
-    """The sessions in the file. One that cannot be read costs nothing but a log-in."""
+    """Return the sessions in the file; none if it cannot be read, which costs only a log-in."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, BrowserSession])
     except FileNotFoundError:
@@ -123,7 +126,7 @@ def _read(path: Path) -> dict[str, BrowserSession]:
 
 
 def write_private(path: Path, content: bytes, *, lasting: bool = True) -> None:
-    """Put a file for the owner only in place, whole or not at all. `lasting`: it outlives a power cut from now on."""
+    """Write a file for the owner only, whole or not at all. `lasting`: afterwards it survives a power cut."""
     making = path.with_name(f".{path.name}.{os.getpid()}")
     making.unlink(missing_ok=True)
     try:

@@ -1,7 +1,7 @@
-"""The straight way of commands: `POST /v1/commands`, past the framework, which takes longer than the command itself.
+"""The fast path of commands: `POST /v1/commands`, past the framework, which takes longer than the command itself.
 
-What is answered is what the route of the same name answers. Only plain requests of programs come this way. Whatever may
-be refused by its head goes through the framework, which knows what is wrong with it.
+The answers are those of the route `send_commands`. Only plain requests of programs take this path. Requests that may be
+refused for their headers go through the framework, which finds out what is wrong.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class StraightCommands:
-    """ASGI application in front of the framework's, behind the check of who asks."""
+    """ASGI application in front of the framework's, after authentication."""
 
     def __init__(self, app: ASGIApp, backend: Backend) -> None:
         self._app = app
@@ -56,7 +56,7 @@ class StraightCommands:
             trace = traceparent_in(headers.get(b"traceparent", b"").decode("latin-1"))
             answer, beside = await carry_out(self._backend, scope["state"]["who"], b"".join(pieces), trace)
             body = _encode(answer)
-        except Exception as error:  # noqa: BLE001 - as the framework has it, whatever goes wrong is answered
+        except Exception as error:  # noqa: BLE001 - as in the framework, every error is answered
             await send_problem(noted("POST", _PATH, error), send)
             return
         said = {"content-type": "application/json", "content-length": str(len(body)), **beside}
@@ -66,7 +66,7 @@ class StraightCommands:
 
 
 def _is_plain(who: Identity | None, headers: dict[bytes, bytes]) -> bool:
-    """Whether nothing in the head can be refused, and no page has sent it."""
+    """Whether nothing in the headers can be refused, and no page has sent the request."""
     length = headers.get(b"content-length", b"")
     return (
         who is not None

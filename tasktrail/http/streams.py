@@ -1,8 +1,8 @@
 """Recorded events as an endless answer: JSON Lines or server-sent events, without gaps, from any position on.
 
-New records are read once and encoded once for all streams, and the latest are kept in a ring. A stream takes from the
-ring what follows its position. One that lags behind the ring reads the log by itself, so a slow reader costs nobody
-else anything and nothing is buffered for it. Nothing is read while nobody follows.
+New records are read and encoded once for all streams, and the latest are kept in a ring. A stream takes from the ring
+the records after its position. A stream that lags behind the ring reads the log by itself, so a slow reader costs the
+others nothing, and nothing is buffered for it. Nothing is read while no stream follows.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ PIECE = 32 * 1024
 REMEMBERED = 100_000
 """Tasks whose users are kept in memory."""
 _LOOK = 0.25
-"""Seconds after which the reading thread looks whether it is still wanted."""
+"""Seconds between two checks of the reading thread whether it is still wanted."""
 _ENCODER = msgspec.json.Encoder()
 _LINE_ENDS = "\x85\u2028\u2029"
 """Unicode's line ends. Control characters are escaped by JSON itself."""
@@ -53,18 +53,18 @@ class EncodedRecord(msgspec.Struct, frozen=True, gc=False):
     event: str
     json: bytes
     user_id: int | None
-    """Whose task it is about; None: nobody's."""
+    """The user of the record's task; None if it is about no task."""
 
 
 class Owners:
-    """Whose task each record is about. Remembers that of many tasks, since a record does not say it itself."""
+    """Finds the user of each record's task. It remembers those of many tasks, since records do not name the user."""
 
     def __init__(self, owner_of: Callable[[int], int | None]) -> None:
         self._owner_of = owner_of
         self._known: dict[int, int | None] = {}
 
     def of(self, record: Recorded) -> int | None:
-        """The user; None for what is about no task. May be called from several threads."""
+        """Return the user; None if the record is about no task. May be called from several threads."""
         event = record.event
         task_id = record.task_id or getattr(event, "task_id", 0)
         if not task_id:
@@ -82,7 +82,7 @@ class Owners:
 
 
 def encode_record(record: Recorded, user_id: int | None) -> EncodedRecord:
-    """The record, encoded. Nothing in it looks like the end of a line, not even to a reader who knows Unicode's."""
+    """Encode the record. Nothing in it looks like a line end, not even one of Unicode's."""
     json = _ENCODER.encode(record.flat())
     if not json.isascii():
         for character in _LINE_ENDS:
@@ -91,21 +91,21 @@ def encode_record(record: Recorded, user_id: int | None) -> EncodedRecord:
 
 
 class BatchReader:
-    """Reads records piece by piece, each bounded in number and in bytes. For one stream."""
+    """Reads records in batches, each bounded in number and in bytes. For one stream."""
 
     def __init__(self, owners: Owners | None = None) -> None:
-        """`owners`: looked at where it matters whose task a record is about."""
+        """`owners`: given if the users of records matter."""
         self._owners = owners
         self._number = max(1, BATCH // 16)
 
     def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[EncodedRecord]:
-        """The next records, encoded; at least one if there is any. `read` takes the largest number of records to read.
+        """Return the next records, encoded; at least one if there is any. `read` is given the most records to read.
 
-        What was read in vain tells how much to ask for the next time.
+        How many fit determines how many to ask for the next time.
         """
         lines: list[EncodedRecord] = []
         size = number = 0
-        for number, record in enumerate(read(self._number), 1):  # noqa: B007 - counts those in vain, too
+        for number, record in enumerate(read(self._number), 1):  # noqa: B007 - counts records that do not fit, too
             one = encode_record(record, self._owners.of(record) if self._owners else None)
             size += len(one.json)
             if lines and size > PIECE:
@@ -154,7 +154,7 @@ class RecordFeed:
         self._size = 0
 
     def _begin(self) -> None:
-        """Start a new thread each time that somebody follows: one that is still ending publishes nothing more."""
+        """Start a new thread for the first stream that follows. An old one that is still ending publishes nothing."""
         self._wanted = threading.Event()
         self._wanted.set()
         loop = asyncio.get_running_loop()
@@ -164,7 +164,7 @@ class RecordFeed:
         self._thread.start()
 
     def after(self, position: int) -> list[EncodedRecord] | None:
-        """A batch of what follows `position`, as far as it has been read, or None if the ring no longer has it."""
+        """Return a batch after `position`, as far as records have been read, or None if the ring no longer has it."""
         if position >= self._end:
             return []
         if not self._ring or self._ring[0].position > position + 1:
@@ -228,14 +228,14 @@ SILENCE = 15.0
 """Seconds of silence after which a sign of life is sent."""
 
 SLICE = 16 * 1024
-"""Bytes handed to a connection at a time: it waits with the next until these have gone."""
+"""Bytes handed to a connection at a time; the next ones wait until these have been sent."""
 
 JSON_LINES = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
 
 
 class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records, and for how long."""
+    """Which records to send, and for how long."""
 
     after: int = 0
     task_id: int | None = None
@@ -248,7 +248,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     named: bool = False
     """Whether server-sent events have the event's name."""
     only_user: int | None = None
-    """Only what is about the tasks of this user. Positions keep their numbers, so there are gaps between them.
+    """Only records about this user's tasks. Positions keep their numbers, so there are gaps between them.
 
     A stream about one task does not need it.
     """
@@ -264,7 +264,7 @@ _ANY = 2**62
 
 
 def as_json_lines(lines: Sequence[EncodedRecord]) -> bytes:
-    """A record a line. A sign of life is a space, which is allowed in front of any JSON."""
+    """One record a line. A sign of life is a space, which is allowed before any JSON."""
     return b"".join([one.json + b"\n" for one in lines]) or b" "
 
 
@@ -274,22 +274,22 @@ def as_server_sent(lines: Sequence[EncodedRecord]) -> bytes:
 
 
 def as_named_events(lines: Sequence[EncodedRecord]) -> bytes:
-    """The same, each under the name of what happened. A browser hands it to the listeners of that name alone."""
+    """The same, each with the event's name. A browser passes it only to listeners of that name."""
     return b"".join(
         [b"id: %d\nevent: %s\ndata: %s\n\n" % (one.position, one.event.encode(), one.json) for one in lines]
     ) or as_server_sent(())
 
 
 def as_json_array(lines: Sequence[EncodedRecord]) -> bytes:
-    """The inside of an array of records, each with a comma behind it."""
+    """The elements of an array, each followed by a comma."""
     return b"".join([one.json + b"," for one in lines])
 
 
 async def array(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The whole array around what `as_json_array` made. One byte is held back, since the last comma has to go."""
+    """Complete the array of elements from `as_json_array`. One byte is held back, to drop the last comma."""
     held = b"["
     async for piece in pieces:
-        if piece:  # a sign of life has nothing in it
+        if piece:  # a sign of life is empty
             yield held + piece[:-1]
             held = piece[-1:]
     yield held.replace(b",", b"") + b"]"
@@ -323,7 +323,7 @@ async def encoded(
 
 
 async def _batches(backend: "Backend", span: StreamRequest) -> AsyncIterator[list[EncodedRecord]]:
-    """What is recorded, and then what comes. An empty batch is a sign of life. The caller may empty the lists."""
+    """Yield the recorded events, then new ones. An empty batch is a sign of life. The caller may empty the lists."""
     position, reading = span.after, _Reading(backend, span)
     if not span.follow:
         # One task is read to the end of the log itself, which may be ahead of what has been announced.
@@ -349,7 +349,7 @@ async def _batches(backend: "Backend", span: StreamRequest) -> AsyncIterator[lis
 
 
 class _Reading:
-    """Reads for one stream from the log: a task's records or everybody's, piece by piece."""
+    """Reads from the log for one stream, in batches: one task's records or all."""
 
     def __init__(self, backend: "Backend", span: StreamRequest) -> None:
         self._backend = backend
@@ -359,7 +359,7 @@ class _Reading:
         """The position at which the last batch ended, and the task's version there."""
 
     async def next(self, position: int, end: int) -> list[EncodedRecord]:
-        """The next records after one position and up to another; empty when there are none."""
+        """Return the next records after `position`, up to `end`; empty if there are none."""
         return await self._backend.follow(self._next, position, end)
 
     def _next(self, position: int, end: int) -> list[EncodedRecord]:

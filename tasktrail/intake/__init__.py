@@ -1,1 +1,1 @@
-"""A command on its way to the Scheduler: made of plain values, examined, or refused with a reason."""
+"""The way of a command to the Scheduler: made from plain values, examined, or refused with a reason."""

@@ -1,4 +1,4 @@
-"""Makes commands of plain values, and checks the values of commands that a program has built."""
+"""Makes commands from plain values, and checks the values of commands that a program has built."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from .refusals import KINDS, refusal
 
 C = TypeVar("C", bound=msgspec.Struct)
 _NESTED = frozenset({"task", "tasks", "checkpoint"})
-"""Fields of commands that hold Structs. Only these are looked into: every command passes here."""
+"""Fields of commands that hold Structs. Only these are searched for Structs, because every command passes here."""
 
 
 def new_command_id() -> str:
@@ -24,7 +24,7 @@ def new_command_id() -> str:
 
 
 def check_commands(commands: object) -> None:
-    """Raise `InvalidValue` unless they are a sequence of commands; then none of them is sent."""
+    """Raise `InvalidValue` unless this is a sequence of commands. Called before any of them is sent."""
     if isinstance(commands, str | bytes) or not isinstance(commands, Sequence):
         raise InvalidValue(f"commands have to be a list of commands, not {in_words(commands)}", field="commands")
     for one in commands:
@@ -37,9 +37,9 @@ def check_commands(commands: object) -> None:
 
 
 def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
-    """A command of `kind` from plain values, checked. Raises `InvalidValue` or `Malformed`, naming the field.
+    """Make a checked command of `kind` from plain values. Raises `InvalidValue` or `Malformed`, naming the field.
 
-    A Struct among the values is taken apart, because the converter believes what a program has put into one.
+    A Struct among the values is taken apart, because the converter does not check the values inside a Struct.
     """
     for name in _NESTED.intersection(fields):
         fields = {**fields, name: _taken_apart(fields[name])}
@@ -62,12 +62,12 @@ def _unwritable(fields: Mapping[str, Any]) -> InvalidValue:
 
 
 def validated(command: Command) -> Command:
-    """The command with every value checked. Raises `InvalidValue` naming the field."""
+    """Return the command with every value checked. Raises `InvalidValue` naming the field."""
     return command_from_fields(type(command), asdict(command))
 
 
 def _taken_apart(value: Any) -> Any:
-    """A Struct as its fields, also within a list; anything else as it is."""
+    """Turn a Struct, also one within a list, into its fields; return anything else as it is."""
     if isinstance(value, msgspec.Struct):
         return {name: _taken_apart(one) for name, one in asdict(value).items()}
     if isinstance(value, list | tuple) and any(isinstance(one, msgspec.Struct) for one in value):

@@ -1,4 +1,4 @@
-"""The events that somebody names, of which alone a stream is to tell."""
+"""The names of events to which a caller restricts a stream."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ from ..events.recorded import EVENT_TAGS
 
 
 def event_tags(names: Iterable[str]) -> frozenset[str]:
-    """The tags of events, as somebody names them. Raises `InvalidValue` for one that does not exist."""
+    """Return the tags of the named events. Raises `InvalidValue` for a name that does not exist."""
     known = sorted(EVENT_TAGS.values())
     given = frozenset([names] if isinstance(names, str) else names)
     for name in sorted(given.difference(known), key=str):

@@ -1,7 +1,7 @@
 """Examines a command before it reaches the Scheduler: its values, its type and options, its paths, its receivers.
 
-This runs in the caller's thread: the disk is touched here, so that the Scheduler never waits for one. Nothing is
-recorded for a command that is refused here.
+This runs in the caller's thread: the disk is read here, so that the Scheduler never waits for it. Nothing is recorded
+for a command that is refused here.
 """
 
 import os
@@ -36,7 +36,6 @@ from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
-_CHECK = "Check its spelling, and that the service may reach it."
 _NOTHING = Intake()
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -50,12 +49,12 @@ class CommandIntake:
         registry: the task types.
         paths: where inputs and outputs may be.
         max_user_level: the highest level that a command may give its user.
-        has_tasks: whether the log has tasks of a type.
-        outputs_to_come: of the tasks with these ids, the outputs of those that have not ended, with their users.
+        has_tasks: returns whether the log has tasks of a type.
+        outputs_to_come: returns the outputs, with their users, of those of the given tasks that have not ended.
         allow_endpoints: hosts that are exempt from the rules for addresses.
         targets: the names of notification targets in the configuration.
         room: what one attempt may take of the machine.
-        why_never: in words, why a task that needs so much memory and temp space could never start; empty if it could.
+        why_never: says why a task that needs this memory and temp space could never start; empty if it could.
     """
 
     def __init__(
@@ -82,9 +81,9 @@ class CommandIntake:
         self._why_never = why_never
 
     def examine_new(self, command: CreateTask) -> CreateTask:
-        """A new task as it will be recorded, whose output's folder is still to be made. Raises the error of a refusal.
+        """Return a new task as it will be recorded. Its output's folder may still have to be made. Raises the refusal.
 
-        Its values were checked.
+        Its values must have been checked.
         """
         refuse_odd(command)
         command = self.with_options_meant(command)
@@ -92,7 +91,7 @@ class CommandIntake:
         return command
 
     def examine(self, command: Command, *, checked: bool = False) -> tuple[Command, Intake]:
-        """The command as it will be recorded, and what was found out about it. Raises the error of a refusal.
+        """Return the command as it will be recorded, and what was found out about it. Raises the refusal.
 
         `checked`: the values were checked when the command was made. Those of a Struct that a program built were not.
         """
@@ -123,14 +122,14 @@ class CommandIntake:
         return command, _NOTHING
 
     def with_options_meant(self, task: T) -> T:
-        """The task with the options of its preset, as their type's schema means them: 6.0 is 6 there."""
+        """Return the task with its preset's options, as the type's schema means them: 6.0 is 6 for a whole number."""
         task = with_plain_paths(self._registry.presets.meant(task))
         if not task.options or task.type not in self._registry:
             return task
         return replace(task, options=with_whole_numbers(task.options, self._registry.get(task.type).options))
 
     def check_shared(self, task: TaskFields) -> None:
-        """Raise what is wrong with the fields that all tasks of a batch share, whatever its files are."""
+        """Raise an error if the fields that all tasks of a batch share are wrong for any file."""
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
@@ -146,9 +145,7 @@ class CommandIntake:
         self._paths.check_written_below(literal_folder(command.to))
         naming = Naming(full_pattern(command.to, ""))
         if "number" in naming.names:
-            raise InvalidValue(
-                "{number} would be another one at each look", field="to", remedy="Use {stem} or {folder}."
-            )
+            raise InvalidValue("{number} would differ at each scan", field="to", remedy="Use {stem} or {folder}.")
         self._paths.check_written_below(naming.fixed)
         with _inside("task"):
             task, task_type = self._task_of_files(command.task)
@@ -157,7 +154,7 @@ class CommandIntake:
             self._paths.check_original_wanted(task, task_type)
 
     def _task_of_files(self, task: FileTask) -> tuple[FileTask, TaskType | None]:
-        """The fields that all tasks of a source have, as they are meant, and their type, if it is the same for all."""
+        """Return the fields that all tasks of a source share, with their preset's, and their type if it is the same."""
         for field in ("input_file", "output_file", "unique", "batch", "scheduled_for", "deadline"):
             if getattr(task, field):
                 raise InvalidValue(f"{field} cannot be the same for all files", field=field, status=CONTRADICTION)
@@ -176,7 +173,7 @@ class CommandIntake:
         return task, task_type
 
     def _check_that_some_type_takes(self, options: dict[str, Any]) -> None:
-        """Where each file's kind decides on the type, there has to be one that takes the options."""
+        """Raise `InvalidOptions` if no type takes the options. Called if each file's kind decides on the type."""
         readers = [task_type for task_type in self._registry if task_type.accepts]
         known = {name for task_type in readers for name in task_type.options.__struct_encode_fields__}
         refused = InvalidOptions("No task type has all of these options", field="options", status=CONTRADICTION)
@@ -203,7 +200,7 @@ class CommandIntake:
                 self._check_type(name)
 
     def _check_type(self, name: str) -> None:
-        """A type without a handler is known too if it has tasks: they wait, and may have to go on waiting."""
+        """Raise `UnknownType` for a type with neither a handler nor tasks. One with tasks alone can still be paused."""
         if name not in self._registry and not self._has_tasks(name):
             known = [task_type.name for task_type in self._registry]
             raise unknown_type(name, known, self._registry.errors, status=NOT_THERE)
@@ -252,7 +249,7 @@ class CommandIntake:
     def _is_to_come(self, command: CreateTask | GraphTask, made: frozenset[str]) -> bool:
         """Whether a task that this one waits for has yet to write the input, so that it need not be there."""
         path = command.input_file
-        if not path or is_url(path):  # of an address only the form is looked at, and that is known
+        if not path or is_url(path):  # only the form of an address is looked at, so the file need not be there
             return False
         if path in made:
             return True
@@ -262,7 +259,7 @@ class CommandIntake:
         return (path, command.user_id) in self._outputs_to_come(others)
 
     def _check_level(self, level: int) -> None:
-        """A user who could give any level would come first for ever, and nobody else's wait would have a bound."""
+        """Refuse a level above the limit: such a user would always come first, and others might wait for ever."""
         if level > self._max_user_level:
             raise InvalidValue(
                 f"user_level is {level}, and at most {self._max_user_level} is allowed here",
@@ -272,7 +269,7 @@ class CommandIntake:
 
 
 def _as_intake(task_type: TaskType, estimate: object) -> Intake:
-    """The type's estimate. Its basis is for people: what cannot be recorded of it is told in its place."""
+    """Return the type's estimate. Its basis is for people: if it cannot be recorded, the reason takes its place."""
     found = as_recorded(estimate, f"The estimate of {task_type.name}")
     basis: Any = getattr(estimate, "basis", None)
     try:
@@ -286,7 +283,7 @@ def _as_intake(task_type: TaskType, estimate: object) -> Intake:
 
 @contextmanager
 def _inside(place: str, about: str = "") -> Iterator[None]:
-    """What is refused in here is about a part of a command: the field begins with its place, the text with `about`."""
+    """Make errors raised inside name a part of a command: `place` goes before the field, `about` before the text."""
     try:
         yield
     except TasktrailError as error:
@@ -328,7 +325,7 @@ def refuse_control(text: str, field: str) -> None:
 
 
 def _check_json(value: Any, field: str, limit: int) -> None:
-    """Plain JSON that every store can hold, and not too big."""
+    """Refuse a value that is too big, or not plain JSON that every store can hold."""
     if not value:
         return
     check_plain(value, field)
@@ -338,7 +335,7 @@ def _check_json(value: Any, field: str, limit: int) -> None:
 
 
 def check_receivers(command: TaskFields, allowed: Collection[str], targets: Collection[str]) -> None:
-    """Raises `InvalidValue` for a field that names a receiver to which nothing could ever be sent.
+    """Raise `InvalidValue` for a field that names a receiver to which nothing could ever be sent.
 
     Only the address itself is read here, long before the first notice. What its name resolves to is checked before
     every delivery.

@@ -1,4 +1,4 @@
-"""What the outputs of a batch are called: a path with parts in braces, such as `out/{folder}/{stem}-{height}p.mp4`."""
+"""The names of a batch's outputs: a path with parts in braces, such as `out/{folder}/{stem}-{height}p.mp4`."""
 
 import os
 import re
@@ -13,18 +13,18 @@ from ..events.errors import CONTRADICTION, InvalidPath, InvalidValue
 
 PLACEHOLDERS = ("stem", "suffix", "folder", "number", "type")
 _FALLBACK = {"width": "max_width", "height": "max_height"}
-"""Option → the one that stands for it where it is not given."""
+"""Option → the option whose value is used if it is not given."""
 _FREE = {"number"}
 """Placeholders that take a format, such as {number:04}."""
 _FORMAT = re.compile("0?[0-9]{0,2}")
 _LONGEST = 4096
-"""Bytes of a path."""
+"""The most bytes of a path."""
 _Part: TypeAlias = tuple[str, str | None, str | None, str | None]
 """Text, and the placeholder after it, if there is one: its name, its format, its conversion."""
 
 
 class Naming:
-    """One pattern."""
+    """One pattern for the names of outputs."""
 
     def __init__(self, to: str) -> None:
         """Raises `InvalidValue` for a pattern that cannot be read."""
@@ -38,18 +38,18 @@ class Naming:
         """The folder that all outputs are below."""
 
     def output(self, path: Path, folder: str, number: int, type_name: str, options: Mapping[str, Any]) -> str:
-        """The output of a file.
+        """Return the path of a file's output.
 
         Args:
             path: the input.
-            folder: where it stands below the folder that was named; empty at its top.
+            folder: the input's folder, relative to the named folder; empty at its top.
             number: its place among all files, from 1.
-            type_name: what is done with it.
-            options: what was asked of the task type.
+            type_name: the task type.
+            options: the options that were given.
 
         Raises:
-            InvalidValue: a placeholder that has no value.
-            InvalidPath: the file's name makes no path, or a longer one than there can be.
+            InvalidValue: a placeholder has no value.
+            InvalidPath: the file's name makes no valid path, or one that is too long.
         """
         values: dict[str, Any] = {
             **{name: value for name, value in options.items() if isinstance(value, str | int | float)},
@@ -68,7 +68,7 @@ class Naming:
         )
         if ".." in text.split("/") or len(os.fsencode(text)) > _LONGEST:
             raise InvalidPath(
-                f"No output can be called as `to` says, of a file named {path.name!r}",
+                f"`to` gives no valid path for a file named {path.name!r}",
                 field="to",
                 remedy="Leave `..` out of it, and make it shorter.",
                 status=CONTRADICTION,
@@ -93,7 +93,7 @@ class Naming:
 
 
 def _parts(to: str) -> list[_Part]:
-    """The pattern in its parts. Raises `InvalidValue` where it has none."""
+    """Split the pattern into its parts. Raises `InvalidValue` if it cannot be read."""
     try:
         return list(Formatter().parse(to))
     except ValueError as error:
@@ -103,7 +103,7 @@ def _parts(to: str) -> list[_Part]:
 
 
 def _literal(to: str) -> tuple[str, bool]:
-    """What stands before the first placeholder, as it is meant, and whether that is all."""
+    """Return the text before the first placeholder, with `{{` as `{`, and whether that is the whole pattern."""
     parts = _parts(to)
     before = list(takewhile(lambda part: part[1] is None, parts))
     following = "".join(text for text, *_ in parts[len(before) :][:1])
@@ -115,7 +115,7 @@ def _is_format(name: str, spec: str | None) -> bool:
 
 
 def is_folder(to: str) -> bool:
-    """Whether a folder alone is meant: one that is there, or a name without a suffix that nothing has."""
+    """Whether the pattern means just a folder: an existing one, or a new name without a suffix."""
     to, is_all = _literal(to)
     if not is_all:
         return False
@@ -123,17 +123,17 @@ def is_folder(to: str) -> bool:
 
 
 def literal_folder(to: str) -> str:
-    """The folder that is certain before anything is looked at: what stands before the first placeholder."""
+    """Return the folder that is known without a look at the disk: the one before the first placeholder."""
     before, is_all = _literal(to)
     return before if is_all else os.path.dirname(before)  # noqa: PTH120 - it may end in a slash
 
 
 def full_pattern(to: str, suffix: str) -> str:
-    """The pattern in full: a folder alone means that each file keeps its place and name below it."""
+    """Complete the pattern: just a folder means that each file keeps its place and name below it."""
     if not to.startswith("/"):
         raise InvalidPath(f"to: {to!r} is not an absolute path", field="to")
     if ".." in to.split("/"):
-        raise InvalidPath(f"to: {to!r} climbs with `..`", field="to", remedy="Write the path out.")
+        raise InvalidPath(f"to: {to!r} contains `..`", field="to", remedy="Write the path out.")
     if is_folder(to):
         return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix or '{suffix}'}"
     return to

@@ -1,4 +1,4 @@
-"""Where the input and the output of a task may be. Every rule raises an error that names the field."""
+"""Rules on where the input and the output of a task may be. Each raises an error that names the field."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ _USUAL_NAME_MAX = 255
 
 
 def with_plain_paths(task: T) -> T:
-    """`file://` addresses are paths, and recorded as such."""
+    """Replace `file://` addresses by the paths that they mean, which are recorded."""
     changes = {}
     for field in PATH_FIELDS:
         if (path := getattr(task, field)).startswith("file://"):
@@ -34,11 +34,11 @@ def with_plain_paths(task: T) -> T:
 
 
 class PathRules:
-    """Looks at the disk for a new task.
+    """Checks the paths of a new task on the disk.
 
     Args:
-        input_roots: inputs have to be below one of these, if there are any. Addresses are accepted below those that are
-            addresses, and nowhere else.
+        input_roots: inputs have to be below one of these, if there are any. An address is accepted only below a root
+            that is an address.
         output_roots: the same for outputs.
         protected: real paths of folders that no task may use.
     """
@@ -54,7 +54,7 @@ class PathRules:
         self.protected = protected
 
     def check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
-        """The size of the input in bytes; 0 where it is elsewhere, which is looked at when the attempt begins."""
+        """Check the input. Returns its bytes; 0 for a file elsewhere, which is looked at when the attempt begins."""
         path = command.input_file
         if not path:
             if task_type.needs_input:
@@ -100,21 +100,21 @@ class PathRules:
         check_only_read(task_type.name, steady_input=task_type.steady_input)
 
     def check_looked_at(self, path: str) -> None:
-        """Whether somebody may be told what is at a path: that it is below a root, and out of our own folders."""
+        """Raise `InvalidPath` unless a caller may learn what is at a path: below a root, and not in our own folders."""
         _check_form(path, "inputs")
         _check_root(path, self._input_roots, "inputs", "input_roots")
         check_apart(path, self.protected, "inputs", followed=True)
 
     def check_written_below(self, folder: str) -> None:
-        """Whether outputs may be anywhere below a folder, as far as that can be told before they are."""
+        """Raise `InvalidPath` unless outputs may be anywhere below a folder, as far as is known beforehand."""
         _check_form(folder, "to")
         _check_root(folder, self._output_roots, "to", "output_roots")
         check_apart(folder, self.protected, "to", followed=True)
 
     def check_output(self, command: CreateTask | GraphTask, task_type: TaskType, *, new_folders: bool = False) -> None:
-        """Whether the output can be written, and nothing is there that must not be replaced.
+        """Raise an error if the output cannot be written, or if something is there that must not be replaced.
 
-        `new_folders`: its folder may be missing, because it will be made. Whether it can be is not looked at here.
+        `new_folders`: its folder may be missing, because it will be made. Whether it can be made is not checked here.
         """
         path = command.output_file
         if not path:
@@ -173,11 +173,11 @@ class PathRules:
         _check_place(path)
         if not command.overwrite and not in_place and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
-        if not new_folders:  # whoever makes folders looks at all of them
+        if not new_folders:  # the caller that makes folders checks all of them
             check_writable(folder, "output_file")
 
     def check_original(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
-        """Whether the input may be removed, or moved to where the command says, when the result is there."""
+        """Raise an error unless the input may be removed, or moved as the command says, once the result is there."""
         folder = command.original_folder
         self.check_original_wanted(command, task_type)
         if command.original == "keep":
@@ -214,7 +214,7 @@ class PathRules:
             self._check_original_folder(folder, path, command.output_file)
 
     def check_original_wanted(self, task: TaskFields, task_type: TaskType | None) -> None:
-        """What is wrong with the wish, for whatever file."""
+        """Raise an error if the wish about the original is wrong for any file."""
         if bool(task.original_folder) != (task.original == "move"):
             raise InvalidPath(
                 "original move needs an original_folder, and nothing else has one",
@@ -272,7 +272,7 @@ def check_writable(folder: str, field: str) -> None:
     """Refuse a folder in which nothing can be written."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidPath(
-            f"Nothing can be written in the folder {folder!r}, nor taken out of it",
+            f"Nothing can be written in the folder {folder!r}, nor removed from it",
             field=field,
             remedy="Check its permissions, and whether it is mounted read-only; or choose another folder.",
             status=CONFLICT,
@@ -280,7 +280,7 @@ def check_writable(folder: str, field: str) -> None:
 
 
 def nearest(folder: str) -> str:
-    """The folder, whose path is absolute, or the first one above it that is there."""
+    """Return the folder, given as an absolute path, or the first one above it that exists."""
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)  # noqa: PTH120 - on the way of every command
     return folder
@@ -308,11 +308,11 @@ def _check_form(path: str, field: str) -> None:
     if not path.startswith("/"):
         raise InvalidPath(f"{path!r} is not an absolute path", field=field)
     if ".." in path.split("/"):
-        raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
+        raise InvalidPath(f"{path!r} contains `..`", field=field, remedy="Write the path out.")
 
 
 def _check_place(path: str) -> None:
-    """A file may be in the output's place, and `overwrite` decides about it; nothing else gives way, not even so."""
+    """Refuse an output if its place holds something other than a file: `overwrite` applies only to files."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - on the way of every command
     except OSError:  # nothing is there, or a link that leads nowhere
@@ -345,7 +345,7 @@ def _check_name(folder: str, name: str) -> None:
 
 
 def resolved(path: str) -> str:
-    """The path with the links of its folder resolved, where that is another one that can be recorded; else empty.
+    """Return the path with its folder's links resolved; empty if that is the same path, or cannot be recorded.
 
     A link at the path itself is not followed: publishing replaces it.
     """
@@ -356,7 +356,7 @@ def resolved(path: str) -> str:
 
 
 def place_of(path: str) -> str:
-    """The path with the links of its folder resolved: the one place that all paths to it lead to."""
+    """Return the path with its folder's links resolved: the one place to which all paths to it lead."""
     if is_url(path):
         return path
     folder, name = os.path.split(path)
@@ -364,7 +364,7 @@ def place_of(path: str) -> str:
 
 
 def _check_root(path: str, roots: list[str], field: str, key: str) -> None:
-    """Refuse a path that leads outside of all roots, if there are any. Asked first: nobody learns what is there."""
+    """Refuse a path outside of all roots, if there are any. This comes first: no caller may learn what is there."""
     if not roots:
         return
     real = Path(os.path.realpath(path))

@@ -1,7 +1,7 @@
-"""Makes typed errors, with the field and in plain words, of the messages of msgspec.
+"""Turns the messages of msgspec into typed errors in plain words, with the field.
 
-msgspec says in English what is wrong with a value, and gives nothing else to read. All that depends on its texts is in
-this file; `tests/tasktrail/test_msgspec_words.py` fails when a release changes one of them.
+msgspec reports what is wrong with a value only as English text. All code that depends on these texts is in this file;
+`tests/tasktrail/test_msgspec_words.py` fails when a release changes one of them.
 """
 
 import json
@@ -31,7 +31,7 @@ _EMPTY = '""'
 
 
 def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "") -> Malformed:
-    """The refusal of a field that `kind` does not have, with the nearest one that it has. `field`: the whole place."""
+    """Make the error for a field that `kind` does not have, with the nearest one that it has. `field`: its place."""
     hint = _nearest(name, kind.__struct_fields__ if kind else ())
     return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
 
@@ -44,7 +44,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 def refusal(
     error: Exception, given: bytes | Mapping[str, Any] = b"", kind: type[msgspec.Struct] | None = None
 ) -> TasktrailError:
-    """The refusal of bytes or values that could not be made a command.
+    """Make the error for bytes or values that could not be made a command.
 
     Args:
         error: an error of msgspec, or of decoding text.
@@ -60,7 +60,7 @@ def refusal(
     if field == "command":
         named = text.removeprefix("Invalid value '").removesuffix("'")
         if named in KNOWN:  # the route takes another one, or it is said twice
-            return Malformed(f"`{named}` is not the command that is meant here", field="command")
+            return Malformed(f"`{named}` is not the command that belongs here", field="command")
         hint = _nearest(named, KNOWN)
         return Malformed(f"{text}{hint or '; the commands are ' + ', '.join(KNOWN)}", field="command")
     if match := _MISSING.fullmatch(text):
@@ -84,7 +84,7 @@ def refusal(
 
 
 def _is_whole(given: bytes) -> bool:
-    """Whether it is JSON to the end. Of half a surrogate pair at the end of a text msgspec says that the input ends."""
+    """Whether the input is complete JSON: msgspec calls it truncated if a text ends in half a surrogate pair."""
     try:
         json.loads(given)
     except (ValueError, RecursionError):
@@ -101,7 +101,7 @@ def _values(given: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_key(field: str, values: Mapping[str, Any], kind: type[msgspec.Struct] | None) -> str:
-    """The field of an object with the first key in it that is wrong, or whose value is."""
+    """Return the field of an object, and in it the first key that is wrong or has a wrong value."""
     kind = kind or _BY_TAG.get(str(values.get("command")))
     types = {known.name: known.type for known in msgspec.structs.fields(kind)} if kind else {}
     inside = values.get(field)
@@ -140,10 +140,10 @@ _KIND = re.compile(r"Expected `([a-z |]+)`(?:, got `(\w+)`)?")
 
 
 def sentence(subject: str, text: str, field: str, *kinds: type[msgspec.Struct]) -> str:
-    """A sentence about `subject`. A text that is not msgspec's, such as one of a handler, stays as it is.
+    """Make a sentence about `subject`. A text that is not msgspec's, such as one of a handler, stays as it is.
 
     Args:
-        subject: what the sentence begins with.
+        subject: the beginning of the sentence.
         text: the message of msgspec, without the place.
         field: that place, such as `tasks[0].notify_on[1]`.
         kinds: Structs that may have the field, to list the words that it takes.
@@ -183,7 +183,7 @@ def _clause(text: str) -> str:
 
 @cache
 def _choices(kinds: tuple[type[msgspec.Struct], ...]) -> dict[str, tuple[str, ...]]:
-    """Field → the words that it takes. Where several Structs have it, the last one counts."""
+    """Map each field to the words that it takes. If several Structs have the field, the last one counts."""
     fields = (field for kind in kinds for field in _fields_of(kind, set()))
     return {field.encode_name: words for field in fields if (words := tuple(dict.fromkeys(_words(field.type))))}
 
@@ -214,7 +214,7 @@ def _words(kind: Any) -> Iterator[str]:
 
 
 def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
-    """The options as the type's handler sees them. Raises InvalidOptions."""
+    """Convert options to what the type's handler sees. Raises InvalidOptions."""
     _refuse_unknown(task_type, options)
     try:
         return task_type.options_from(options)
@@ -230,7 +230,7 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
 
 
 def _lacking(task_type: TaskType, options: dict[str, Any]) -> list[str]:
-    """The options without a default that are not given."""
+    """Return the options without a default that are not given."""
     fields = msgspec.structs.fields(task_type.options)
     return [field.encode_name for field in fields if field.required and field.encode_name not in options]
 
@@ -246,7 +246,7 @@ def _left_out(task_type: TaskType, names: list[str]) -> InvalidOptions:
 
 
 def check_options(task_type: TaskType, options: dict[str, Any]) -> None:
-    """The options of a batch or a source, whose schema does not know which options go with a type.
+    """Check the options of a batch or a source, whose schema does not know which options go with a type.
 
     Raises InvalidOptions.
     """
@@ -258,16 +258,16 @@ def check_options(task_type: TaskType, options: dict[str, Any]) -> None:
 
 
 def preset_faults(registry: Registry) -> list[TasktrailError]:
-    """What is wrong with presets of the configuration: their type, names of options, and values that none can have.
+    """Return the faults of the configured presets: unknown types and options, and values that are never allowed.
 
-    What a type says of several options together is told of the task, which may say others.
+    A type's rules for several options together are checked for each task, which may give other options.
     """
     found: list[TasktrailError] = []
     for preset in registry.presets.own:
         try:
             task_type = registry.get(preset.type)
             _refuse_unknown(task_type, preset.options)
-            if not _lacking(task_type, preset.options):  # else a task has to say the others
+            if not _lacking(task_type, preset.options):  # else a task has to give the others
                 convert_options(task_type, preset.options)
         except (InvalidOptions, UnknownType) as error:
             if error.status != CONTRADICTION:
@@ -277,14 +277,15 @@ def preset_faults(registry: Registry) -> list[TasktrailError]:
 
 
 def _is_of_the_schema(text: str, where: str) -> bool:
-    """Whether the schema of the options says the same. What else a type's own `__post_init__` refuses, it does not."""
+    """Whether the schema of the options forbids the same. It does not know the rules of a type's `__post_init__`."""
     return bool(where) and (bool(_clause(text)) or text.startswith(("Invalid ", "Object ")))
 
 
 def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:
-    """The option that is wrong, because what a type's own rules refuse comes without a name.
+    """Find the wrong option, because the errors of a type's own rules come without a name.
 
-    It is the first that the text names, best one without which the others would do; or such a one that is not named.
+    Best is the first option that the text names and without which the others are valid. Else it is the first one named,
+    or else the first one without which the others are valid.
     """
     named = sorted((name for name in options if name in text), key=text.find)
     cures = [name for name in options if _do(task_type, {key: options[key] for key in options if key != name})]

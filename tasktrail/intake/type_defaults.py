@@ -1,4 +1,4 @@
-"""What a task type says about its tasks, where the command that makes one says nothing."""
+"""The defaults of a task type for fields that the command for a new task leaves out."""
 
 from typing import Any, TypeVar
 
@@ -17,9 +17,9 @@ FIELD_DEFAULTS: dict[str, Any] = {
 
 
 def with_type_defaults(command: Command, registry: Registry) -> Command:
-    """The command with the defaults of its type in the fields that are as they usually are.
+    """Put the type's defaults into the fields that have their usual value.
 
-    A Struct does not tell a field that was left out from one that was given its usual value, so both get the default.
+    In a Struct a field that was left out looks like one that was given its usual value, so both get the default.
     """
     match command:
         case CreateTask():

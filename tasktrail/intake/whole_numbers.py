@@ -1,4 +1,4 @@
-"""Whole numbers that are written as 6.0. JSON and its schemas know one kind of number; the decoder tells two apart."""
+"""Reads whole numbers written as 6.0. JSON and its schemas have one kind of number, but the decoder has two."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
-    """What the decoder reads, whole numbers written as 6.0 among it. Raises what the decoder raises."""
+    """Decode, and also accept whole numbers written as 6.0. Raises what the decoder raises."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
@@ -22,7 +22,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 
 
 def with_whole_numbers(value: Any, kind: Any) -> Any:
-    """The same with 6 for 6.0 wherever a whole number belongs. What may be anything stays as it is.
+    """Replace 6.0 by 6 wherever a whole number belongs. A value that may be of any kind stays as it is.
 
     Args:
         value: as decoded from JSON.
@@ -62,7 +62,7 @@ def _whole(value: Any, kind: kinds.Type) -> Any:
 
 
 def _meant(value: Any, union: kinds.UnionType) -> kinds.Type:
-    """Which of the union's kinds the value is of; any, where it makes no difference."""
+    """Return the kind in the union that the value has; any, if that makes no difference."""
     choices = [one.type if isinstance(one, kinds.Metadata) else one for one in union.types]
     return next((one for one in choices if _may_be(value, one, choices)), kinds.AnyType())
 

@@ -1,6 +1,6 @@
-"""The metrics in the forms that Prometheus reads: text, or OpenMetrics where it is asked for.
+"""The metrics in the formats that Prometheus reads: text, or OpenMetrics if the client asks for it.
 
-Everything is kept elsewhere; here it gets its names. They follow Prometheus: base units, `_total` for what only grows.
+The values are kept elsewhere; this module names them by Prometheus' rules: base units, `_total` for counters.
 """
 
 from collections import Counter
@@ -28,10 +28,10 @@ class Exposition:
     """All metrics of one service, in a registry of their own.
 
     Args:
-        numbers: what has happened since the start; none where somebody else counts it.
+        numbers: the counts since the start; None where another process keeps them.
         look: takes a look at the service.
         more: further collectors.
-        known: says under which type a task is counted, where there are no numbers that do.
+        known: returns the type under which a task is counted; used only without `numbers`.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Exposition:
         GCCollector(registry=self._registry)
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """The metrics now, and their media type, by what the header `Accept` prefers."""
+        """Return the metrics and their media type, chosen by the header `Accept`."""
         encode, media_type = choose_encoder(accept)
         return encode(self._registry), media_type
 
 
 def counter(name: str, says: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], float]) -> Metric:
-    """A family of counters."""
+    """Return a family of counters."""
     family = CounterMetricFamily(f"tasktrail_{name}", says, labels=labels)
     for values, number in sorted(counts.items()):
         family.add_metric(values, number)
@@ -66,7 +66,7 @@ def counter(name: str, says: str, labels: tuple[str, ...], counts: Mapping[tuple
 def histogram(
     name: str, says: str, labels: tuple[str, ...], found: Mapping[tuple[str, ...], Distribution], unit: str = "seconds"
 ) -> Metric:
-    """A family of histograms."""
+    """Return a family of histograms."""
     family = HistogramMetricFamily(f"tasktrail_{name}", says, labels=labels, unit=unit)
     for values, one in sorted(found.items()):
         bounds = (*(f"{float(bound)}" for bound in one.bounds), "+Inf")
@@ -86,7 +86,7 @@ def _gauges(name: str, says: str, label: str, values: Mapping[str, float]) -> Me
 
 
 class _Happened(Collector):
-    """What has happened since the service started."""
+    """Collects the counts since the service started."""
 
     def __init__(self, numbers: ServiceNumbers) -> None:
         self._numbers = numbers
@@ -117,7 +117,7 @@ class _Happened(Collector):
 
 
 class _Now(Collector):
-    """What holds at this moment."""
+    """Collects the current state of the service."""
 
     def __init__(self, look: Callable[[], Readings], known: Callable[[str], str]) -> None:
         self._look = look
@@ -197,7 +197,7 @@ def _resources(found: Resources) -> Iterator[Metric]:
 
 
 def _nodes(nodes: tuple[NodeBoard, ...]) -> Iterator[Metric]:
-    """One number of each node. Nodes that were lost have only the time when they were seen last."""
+    """Yield the gauges of each node. Lost nodes have only their running attempts and the time when last seen."""
     there = [node for node in nodes if node.state != "lost"]
     seen = {node.node: node.last_seen.timestamp() for node in nodes if node.last_seen is not None}
     for name, says, values in (

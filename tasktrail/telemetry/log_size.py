@@ -1,4 +1,4 @@
-"""How large a log on PostgreSQL is, for whoever looks at the metrics: nobody waits long for a server that is away."""
+"""Measures the size of a log on PostgreSQL for the metrics, without waiting long for a server that is away."""
 
 import threading
 from concurrent.futures import Future
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from ..events.log.log_reader import LogReader
 
 _WITHIN = 1.0
-"""Seconds. A server that is away is noticed only after 20."""
+"""Seconds. The connection itself notices only after 20 s that a server is away."""
 
 
 class LogSize:
-    """Measures it, one at a time. Safe to use from many threads."""
+    """Measures the size, one measurement at a time. Thread-safe."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -27,7 +27,7 @@ class LogSize:
         self._closed = False
 
     def bytes(self) -> int | None:
-        """None where the log cannot say it at once."""
+        """Return the size of the log; None if it does not answer at once."""
         with self._lock:
             measured = self._measured
             if measured is None or measured.done():
@@ -52,11 +52,11 @@ class LogSize:
             if self._reader is None:
                 self._reader = read_log(self._place)
             return self._reader.size()
-        except (TasktrailError, OSError):  # whoever measures is told of that elsewhere
+        except (TasktrailError, OSError):  # reported elsewhere
             return None
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         self._closed = True
         if self._reader is not None:
             self._reader.close()

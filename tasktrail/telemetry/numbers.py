@@ -1,9 +1,9 @@
-"""What has happened since the service started, in numbers: counts and distributions, kept from committed records.
+"""Counts and distributions since the service started, computed from committed records.
 
-Counts whose labels are known beforehand begin with 0, so that the first of them is a growth to whoever compares.
+Counts whose labels are known beforehand start at 0, so that a monitoring system sees the first increment.
 
-Nothing waits for it: the Scheduler only hands records over, and a thread of its own counts them. Asking costs the same
-however many tasks there are. Types without a handler here are counted as `other`, so nobody can make up new labels.
+Nothing waits for the counting: the Scheduler only hands records over, and a separate thread counts. A query costs the
+same however many tasks there are. Types without a handler here are counted as `other`, so the set of labels is bounded.
 """
 
 import threading
@@ -32,14 +32,14 @@ _DELIVERED = ("delivered", "failed", "given_up", "postponed")
 _GATHER = timedelta(milliseconds=500)
 
 WAITS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 1800, 3600, 14400, 43200, 86400)
-"""Seconds, as all bounds of times."""
+"""Seconds, like the other bounds of times below."""
 RUNS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
 COMMITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 ANSWERS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Distribution:
-    """How often a value fell between two bounds, and the sum of all."""
+    """A histogram: how many values fell between two bounds, and the sum of all values."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -47,7 +47,7 @@ class Distribution:
         self.total = 0.0
 
     def add(self, value: float) -> None:
-        """One more value."""
+        """Add a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
@@ -64,7 +64,7 @@ class ServiceNumbers:
         self._types = frozenset(types)
         self._counting = threading.Lock()
         self._running: dict[int, tuple[int, datetime]] = {}
-        """Task → its open attempt, and when that began; as many as there are workers."""
+        """Task → its open attempt and when it began; at most one for each worker."""
         self.created: Counter[tuple[str, ...]] = Counter()
         """Type → tasks."""
         self.ended: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(sorted(types), sorted(FINISHED)), 0))
@@ -74,33 +74,33 @@ class ServiceNumbers:
         self.attempts: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(sorted(types), _OUTCOMES), 0))
         """Type and outcome → attempts that are over."""
         self.retries: Counter[tuple[str, ...]] = Counter()
-        """Type and cause."""
+        """Type and cause → retries."""
         self.deliveries: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(_CHANNELS, _DELIVERED), 0))
         """Channel and outcome → tries."""
         self.deaths = 0
         """Worker processes that ended unexpectedly."""
         self.bytes = 0
-        """Of the events of all commits, as JSON."""
+        """Size of the events of all commits, as JSON."""
         self.waits: dict[tuple[str, ...], Distribution] = {}
         """Type → seconds in the queue before an attempt."""
         self.runs: dict[tuple[str, ...], Distribution] = {}
         """Type and outcome → seconds of an attempt."""
         self.commits = Distribution(COMMITS)
-        """Seconds of a commit."""
+        """Seconds that commits took."""
         self.records = 0
-        """Of all commits."""
+        """Records of all commits."""
         self._feed: Feed[Committed] = Feed(self.count, clock, "numbers", _GATHER)
 
     def known(self, kind: str) -> str:
-        """The type, if there is a handler for it, and else `other`."""
+        """Return the type if it has a handler here, else `other`."""
         return kind if kind in self._types else OTHER
 
     def put(self, message: Committed) -> None:
-        """These records are durable."""
+        """Take records that are durable now."""
         self._feed.put((message,))
 
     def count(self) -> None:
-        """Count what has come. Called by the feed, and by whoever wants to know the latest."""
+        """Count what has arrived. Called by the feed, and by callers that need the latest numbers."""
         with self._counting:
             for message in self._feed.take():
                 self._count(message)
@@ -147,7 +147,7 @@ class ServiceNumbers:
     def _end_attempt(self, record: Recorded, kind: str, outcome: str) -> None:
         self.attempts[kind, outcome] += 1
         attempt, began = self._running.pop(record.task_id, (0, record.recorded_at))
-        if attempt == record.attempt:  # else it had begun before this service did
+        if attempt == record.attempt:  # else the attempt began before this service did
             seconds = max(0.0, (record.recorded_at - began).total_seconds())
             self.runs.setdefault((kind, outcome), Distribution(RUNS)).add(seconds)
 

@@ -1,4 +1,4 @@
-"""OTLP over HTTP, by the OpenTelemetry SDK's own exporter. The extra `otel` brings it; without it nothing is loaded."""
+"""OTLP over HTTP, by the OpenTelemetry SDK's exporter. It is loaded only when used; the extra `otel` installs it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ logger = get_logger("tasktrail.traces")
 
 
 def receiver_for(endpoint: str, environ: Mapping[str, str]) -> Receiver | None:
-    """Where spans go, by the key `otel_endpoint` or by OpenTelemetry's own variables; None where neither is set.
+    """Return the receiver set by the key `otel_endpoint` or by OpenTelemetry's own variables; None without either.
 
-    Raises `ConfigurationError` when the key is set and the extra is missing. A variable may be meant for other
-    programs, so there the log says so.
+    If the extra is missing: raises `ConfigurationError` when the key is set. A variable may be meant for other
+    programs, so then only the log says that no traces are made.
     """
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
         return None
@@ -41,7 +41,7 @@ def receiver_for(endpoint: str, environ: Mapping[str, str]) -> Receiver | None:
 
 
 class OtlpReceiver:
-    """Sends spans. Where no address is given, the exporter takes that of the environment; headers it always does."""
+    """Sends spans. Without an address the exporter uses that of the environment; it always uses its headers."""
 
     def __init__(self, address: str | None) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -50,12 +50,12 @@ class OtlpReceiver:
         from opentelemetry.sdk.trace.export import SpanExportResult
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        # It would log each failure, with the address; we say once that there is one. Exporters of others stay heard.
+        # The exporter logs each failure with the address; we log once. Records of other programs' exporters stay.
         logging.getLogger(OTLPSpanExporter.__module__).addFilter(_not_ours)
         self._span: Any = ReadableSpan
         self._success: Any = SpanExportResult.SUCCESS
         ours = Resource.create({"service.version": __version__, "service.name": "tasktrail"})
-        self._resource = ours.merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and its like win
+        self._resource = ours.merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and the other variables win
         self._scope = InstrumentationScope("tasktrail", __version__)
         self._exporter = OTLPSpanExporter(endpoint=address)
 
@@ -63,7 +63,7 @@ class OtlpReceiver:
         """See `Receiver`."""
         try:
             answer: Any = self._exporter.export([self._made(span) for span in spans])
-        except Exception as error:  # noqa: BLE001 - whatever a library may raise, the spans are lost and no more
+        except Exception as error:  # noqa: BLE001 - whatever the library raises, only the spans are lost
             logger.warning("spans could not be sent", error=type(error).__name__)
             return False
         return bool(answer is self._success)

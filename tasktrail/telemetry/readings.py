@@ -1,4 +1,4 @@
-"""What a service looks like at this moment, as far as it can be said at once."""
+"""A look at a running service: the values that can be read without waiting."""
 
 import msgspec
 
@@ -6,26 +6,26 @@ from ..actors.core.load import Load
 
 
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at the service. What does not answer at once is None, and the rest is said all the same."""
+    """One look at the service. A value that is not available at once is None; the others are still filled in."""
 
     tasks: dict[tuple[str, str], int] | None
     """Type and status → tasks; None while the views cannot be read."""
     load: Load | None
     """None while the Scheduler does not answer."""
     position: int
-    """Where the log ends."""
+    """Position of the log's last record."""
     log_bytes: int | None
-    """Of the log's files; None while that is not known."""
+    """Size of the log's files; None while unknown."""
     views_lag: int
     """Records that the views do not have yet."""
     notices_lag: int | None
-    """Records that the Notifier does not know yet; None where there is none."""
+    """Records that the Notifier has not seen yet; None where there is no Notifier."""
     notices_waiting: int | None
     ready: bool
     degraded: int
-    """How many things are out of order although commands are accepted."""
+    """Number of faults despite which commands are accepted."""
     spans_sent: int | None = None
-    """Spans that have arrived since the start; None where none are made."""
+    """Spans that have arrived since the start; None without tracing."""
     log_silent: float | None = None
-    """Seconds since the database of the log answered last; None where that is not looked at."""
+    """Seconds since the log's database last answered; None where this is not measured."""
     spans_dropped: int | None = None

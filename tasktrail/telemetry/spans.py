@@ -1,7 +1,7 @@
-"""Spans, made of committed records: a task's life, its waits, its attempts and deliveries, all in one trace.
+"""Makes spans of committed records: a task's life, its waits, attempts and deliveries, all in one trace.
 
-The ids follow from the log, the task and the attempt, so a handler can be told the id of its attempt's span long before
-that span is over. A trace that the sender of the task did not want recorded is not.
+The ids follow from the log, the task and the attempt, so a handler can be given the id of its attempt's span while
+the attempt runs. If the sender of the task did not sample its trace, no spans are made.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 SpanKind: TypeAlias = Literal["internal", "producer", "consumer", "client"]
 _REMEMBERED = 10_000
-"""Tasks of which is known when an attempt began, or when somebody retried them."""
+"""The most tasks whose last start, and whose last retry by hand, is remembered."""
 _SAMPLED = 1
 
 
@@ -44,7 +44,7 @@ class TraceSpan(msgspec.Struct, frozen=True, kw_only=True):
     ended: datetime
     attributes: dict[str, str | int | bool]
     error: str = ""
-    """The type of the error, where it is the span of something that has failed."""
+    """The type of the error, if the span's work failed."""
 
 
 class Delivery(NamedTuple):
@@ -56,12 +56,12 @@ class Delivery(NamedTuple):
     kind: str
     """The task's type."""
     event: str
-    """What the notice tells of."""
+    """The event that the notice reports."""
     began: datetime
 
 
 class Seen(NamedTuple):
-    """A record, the task after it, and since when that had waited for free resources only."""
+    """A record, the task after it, and since when the task waited only for free resources."""
 
     record: Recorded
     task: TaskState | None
@@ -70,7 +70,7 @@ class Seen(NamedTuple):
 
 
 def trace_of(log: str, task_id: int, traceparent: str) -> Trace:
-    """The trace that the sender began, or one of the task's own."""
+    """Return the trace that the sender began, or the task's own trace."""
     if not traceparent:
         return Trace(_id(32, log, task_id), "", sampled=True)
     _, trace_id, parent, flags = traceparent.split("-")[:4]
@@ -78,17 +78,17 @@ def trace_of(log: str, task_id: int, traceparent: str) -> Trace:
 
 
 def life_id(log: str, task_id: int, life: int) -> str:
-    """The span of a life."""
+    """Return the id of the span of a life."""
     return _id(16, log, task_id, "life", life)
 
 
 def attempt_id(log: str, task_id: int, attempt: int) -> str:
-    """The span of an attempt."""
+    """Return the id of the span of an attempt."""
     return _id(16, log, task_id, "attempt", attempt)
 
 
 def traceparent(trace: Trace, span_id: str) -> str:
-    """The trace context (W3C) for what is called from within a span."""
+    """Return the W3C trace context for calls made within a span."""
     return f"00-{trace.trace_id}-{span_id}-{'01' if trace.sampled else '00'}"
 
 
@@ -97,17 +97,17 @@ def _id(digits: int, *parts: object) -> str:
 
 
 class Spans:
-    """Makes spans of what is seen, in the order of the log. `log`: what sets the log apart from all others."""
+    """Makes spans of records, given in the order of the log. `log`: the log's unique id."""
 
     def __init__(self, log: str) -> None:
         self._log = log
         self._attempts: dict[int, tuple[int, datetime]] = {}
-        """Task → the attempt that began last, and when."""
+        """Task → the attempt that began last, and when it began."""
         self._lives: dict[int, datetime] = {}
-        """Task that somebody has retried → when."""
+        """Task → when it was last retried by hand."""
 
     def of(self, seen: Seen) -> Iterator[TraceSpan]:
-        """The spans that end with the record."""
+        """Yield the spans that end with the record."""
         record, task = seen.record, seen.task
         if isinstance(record.event, DeliveryAttempted):
             if seen.delivery is not None and seen.delivery.trace.sampled:
@@ -146,7 +146,7 @@ class Spans:
 
     def _attempt(self, record: Recorded, task: TaskState, trace: Trace, outcome: str, error: str) -> TraceSpan:
         attempt, began = self._attempts.pop(task.id, (0, record.recorded_at))
-        if attempt != record.attempt:  # it had begun before this service did
+        if attempt != record.attempt:  # the attempt began before this service did
             began = task.started_at if task.started_at and task.attempt == record.attempt else record.recorded_at
         span_id = attempt_id(self._log, task.id, record.attempt)
         return self._span("attempt", "internal", record, task, trace, span_id, began, error=error, outcome=outcome)

@@ -1,7 +1,7 @@
-"""Sends spans of what was committed to a receiver of OpenTelemetry. It can neither slow the service nor stop it.
+"""Makes spans of committed records and sends them to an OpenTelemetry receiver. It never slows or stops the service.
 
-The Scheduler only hands over what it has committed. A thread of its own makes spans and sends them; while the receiver
-is slow or away, a bounded number of commits waits, and what is beyond is dropped and counted.
+The Scheduler only hands over what it has committed. A separate thread makes the spans and sends them. While the
+receiver is slow or away, a bounded number of commits waits; further ones are dropped and counted.
 """
 
 import secrets
@@ -28,19 +28,19 @@ _WAITING = 1000
 """Commits that may wait to be sent."""
 _AT_ONCE = 500
 _LAST_WITHIN = 2.0
-"""Seconds that a service that stops gives the last spans."""
+"""Seconds for sending the last spans when the service stops."""
 
 logger = get_logger("tasktrail.traces")
 
 
 class Receiver(Protocol):
-    """Takes spans to where they are kept."""
+    """Sends spans to the place where they are kept."""
 
     def send(self, spans: Sequence[TraceSpan]) -> bool:
-        """Send them; whether they have arrived. Never raises."""
+        """Send the spans and return whether they have arrived. Never raises."""
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Abandon what is being sent."""
 
 
 class Tracing:
@@ -48,7 +48,7 @@ class Tracing:
 
     Args:
         receiver: where they go.
-        log_id: says what sets this log apart from all others; called once the log is open.
+        log_id: returns the unique id of this log; called once the log is open.
         clock: for when deliveries begin, and for gathering.
     """
 
@@ -60,16 +60,16 @@ class Tracing:
         self._spans: Spans | None = None
         self._sending = threading.Lock()
         self._deliveries: dict[str, Delivery] = {}
-        """By notice; as many as there are sending threads."""
+        """By notice; at most one for each sending thread."""
         self.sent = 0
         """Spans that have arrived."""
         self.dropped = 0
-        """Spans that have not, and records that had to be left out."""
+        """Spans that have not arrived, and records that were left out."""
         self._well = True
         self._feed: Feed[Seen] = Feed(self.send, clock, "traces", _GATHER, most=_WAITING)
 
     def put(self, message: Committed) -> None:
-        """These records are durable."""
+        """Take records that are durable now."""
         seen = [
             Seen(
                 record,
@@ -86,7 +86,7 @@ class Tracing:
             self._feed.put(seen)
 
     def marked(self, orders: Orders) -> Orders:
-        """The same orders; what a handler calls belongs into the span of its attempt."""
+        """Return the orders with the trace context of their attempts, so that a handler's calls join the span."""
         return Orders([self._marked(order) if isinstance(order, Run) else order for order in orders.orders])
 
     def _marked(self, run: Run) -> Run:
@@ -94,7 +94,7 @@ class Tracing:
         return replace(run, traceparent=traceparent(trace, attempt_id(self._log, run.task_id, run.attempt)))
 
     def delivering(self, notice: Notice) -> Notice:
-        """A delivery begins: the notice, with the span that its receiver goes on from."""
+        """Note that a delivery begins; return the notice with the trace context for its receiver."""
         trace = trace_of(self._log, notice.task_id, notice.traceparent)
         delivery = Delivery(
             trace,
@@ -114,7 +114,7 @@ class Tracing:
         return self._log_id
 
     def send(self) -> None:
-        """Send what has gathered. Called by the feed in its own thread."""
+        """Send what has gathered. Called by the feed in its own thread, and by `close`."""
         with self._sending:
             seen = self._feed.take()
             self.dropped += self._feed.dropped()
@@ -140,7 +140,7 @@ class Tracing:
                 logger.warning("spans do not arrive and are dropped; the work goes on", dropped=self.dropped)
 
     def close(self) -> None:
-        """Send the last ones, for a moment only, and stop."""
+        """Send the last spans within `_LAST_WITHIN`, and stop."""
         last = threading.Thread(target=self.send, name="traces-last", daemon=True)
         last.start()
         last.join(_LAST_WITHIN)

@@ -1,1 +1,1 @@
-"""The page: what a browser shows of a running service."""
+"""The web pages that show a running service in a browser."""

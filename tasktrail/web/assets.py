@@ -1,4 +1,4 @@
-"""The page's own style, script and icon, from memory. Their address names their content, so a browser keeps them."""
+"""The pages' style, script and icon, from memory. Their addresses name their content, so browsers can keep them."""
 
 import gzip
 import re
@@ -36,13 +36,13 @@ _ASSETS = {path.name: _read(path) for path in _FOLDER.iterdir() if path.suffix i
 
 
 def asset(name: str) -> str:
-    """The address of a file in `static`."""
+    """Return the address of a file in `static`."""
     return f"/static/{_ASSETS[name].version}/{name}"
 
 
 @get("/static/{version:str}/{name:str}", include_in_schema=False, needs=PUBLIC)
 async def get_asset(request: Request[Any, Any, Any], version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
-    """A file. One that is asked for by an old address, by a page from before an upgrade, is not kept."""
+    """Return a file. Under an old address, which a page from before an upgrade may have, it is not kept."""
     found = _ASSETS.get(name)
     if found is None:
         raise UnknownRoute(f"Nothing answers at {request.url.path}")

@@ -1,4 +1,4 @@
-"""Batches: the newest, and how far each is."""
+"""The page Batches: the newest batches and their progress."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,19 @@ from .page import Page
 
 _SHOWN = 50
 _SHOWN_THEN = 10
-"""As of an earlier moment, where each task of them is looked at."""
+"""Fewer as of an earlier moment, because each of their tasks is looked at."""
 
 
 @get("/batches", include_in_schema=False, needs=SEE)
 async def batches(page: NamedDependency[Page]) -> Response[str]:
-    """How far they are, or were at the moment that is asked for."""
+    """Show the progress of the batches, now or at the moment asked for."""
     found = await (_then(page) if page.past else page.ask(_now, page))
     return page.answer("batches.html", batches=found, most=_SHOWN_THEN if page.past else _SHOWN)
 
 
 @get("/live/batches", include_in_schema=False, needs=SEE)
 async def live_batches(page: NamedDependency[Page]) -> Stream:
-    """The part of it that changes."""
+    """Stream the part of the page that changes."""
     page.present()
     return page.follow(lambda shared: shared.parts("batches.html", ("batches",), batches=_now(shared), most=_SHOWN))
 

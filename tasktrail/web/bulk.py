@@ -1,8 +1,8 @@
-"""One command for each of many tasks, sent in the background: how far it is, and what was refused and why.
+"""One command for each of many tasks, sent in the background: its progress, and what was refused and why.
 
-A bulk change has an id, and each command one that is made from it, so that sending the same form again, also after a
-restart of the service, changes nothing twice. What came of a bulk change is kept in memory only; the log has what it
-did.
+A bulk change has an id, from which the ids of its commands are made. So sending the same form again, even after a
+restart of the service, changes nothing twice. The result of a bulk change is kept only in memory; the log has the
+changes.
 """
 
 from collections import OrderedDict
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from asyncio import Future
 
 _KEPT = 100
-"""Bulk changes whose result is remembered."""
+"""Bulk changes whose results are kept."""
 MOST_TASKS = 100_000
-"""Tasks of one bulk change."""
+"""The most tasks of one bulk change."""
 _AT_ONCE = 500
 _NAMED = 20
-"""Tasks that are named for each reason of a refusal."""
+"""The most tasks that are listed for each reason of a refusal."""
 
 logger = get_logger("tasktrail.web")
 
@@ -38,17 +38,17 @@ class RefusedTasks:
         self.example = error.message
         self.number = 0
         self.ids: list[int] = []
-        """The first of them."""
+        """The ids of the first ones."""
 
     def add(self, task_id: int) -> None:
-        """One more."""
+        """Add a task."""
         self.number += 1
         if len(self.ids) < _NAMED:
             self.ids.append(task_id)
 
 
 class BulkChange:
-    """What was asked for, and how far it is."""
+    """A bulk change and its progress."""
 
     def __init__(self, bulk_id: str, title: str, back: str) -> None:
         self.id = bulk_id
@@ -62,30 +62,30 @@ class BulkChange:
         self.refused: dict[str, RefusedTasks] = {}
         self.over = False
         self.trouble = ""
-        """Why it ended before its end."""
+        """Why it ended early."""
         self.work: Future[None] | None = None
-        """What carries it out; nobody else holds it."""
+        """The future that does the work, kept here so that it is not garbage-collected."""
 
     @property
     def refused_number(self) -> int:
-        """How many were refused."""
+        """How many tasks were refused."""
         return sum(group.number for group in self.refused.values())
 
     @property
     def percent(self) -> float:
-        """How far it is."""
+        """Its progress in percent."""
         return 100.0 if self.over else 100 * (self.done + self.refused_number) / max(1, self.total or 1)
 
 
 class BulkChanges:
-    """All bulk changes that are remembered. Safe to use from many threads."""
+    """All bulk changes whose results are kept. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._kept: OrderedDict[tuple[str, str], BulkChange] = OrderedDict()
 
     def begin(self, owner: str, bulk: BulkChange) -> bool:
-        """Remember it; false when somebody of that name has sent it before."""
+        """Remember a bulk change; false if this owner has sent it before."""
         with self._lock:
             if (owner, bulk.id) in self._kept:
                 return False
@@ -96,12 +96,12 @@ class BulkChanges:
             return True
 
     def take_back(self, owner: str, bulk: BulkChange) -> None:
-        """It was not begun after all."""
+        """Forget a bulk change that was not begun after all."""
         with self._lock:
             self._kept.pop((owner, bulk.id), None)
 
     def get(self, owner: str, bulk_id: str) -> BulkChange | None:
-        """The bulk change that somebody of that name has sent."""
+        """Return the bulk change that this owner has sent."""
         with self._lock:
             return self._kept.get((owner, bulk_id))
 
@@ -112,7 +112,7 @@ def send_all(
     find: Callable[[], Sequence[int]],
     command: Callable[[int], Command],
 ) -> None:
-    """Send each task its command, some hundreds at a time, and write down what comes of it."""
+    """Send each task its command, some hundreds at a time, and note the results."""
     try:
         ids = find()
         bulk.total = len(ids)

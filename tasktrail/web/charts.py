@@ -1,4 +1,4 @@
-"""Charts as numbers: where each bar and line of an SVG stands. `templates/charts.html` draws them, and as a table."""
+"""Lays charts out as numbers for SVG. `templates/charts.html` draws them, and writes them as a table."""
 
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 440, 140
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 4, 8, 22
 _STEPS = (1, 2, 5, 10)
 _ROUND_TOPS = (10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 14400, 28800, 43200, 86400)
-"""Seconds that are round, as are their halves."""
+"""Round numbers of seconds whose halves are round, too."""
 _ROUND_STEPS = (10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 """Seconds whose multiples are round."""
 
@@ -36,21 +36,21 @@ class GridLine(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """What is drawn."""
+    """A chart, laid out."""
 
     rects: tuple[Rect, ...] = ()
     lines: tuple[tuple[str, str], ...] = ()
     """Kind and path."""
     hits: tuple[tuple[float, float, str], ...]
-    """Over each span a field with its numbers in words: x, width, text."""
+    """Fields over each span, with its numbers in words: x, width, text."""
     levels: tuple[GridLine, ...]
     times: tuple[GridLine, ...]
     summary: str
-    """For those who do not see it."""
+    """The chart in words, for people who do not see it."""
 
 
 def rates(spans: Sequence[Span], per: str) -> Chart:
-    """How many tasks ended in each span, by how, and how many came. `per`: the length of a span in words."""
+    """Chart how many tasks ended in each span, by status, and how many came. `per`: the length of a span in words."""
     top = _nice(max((max(one.created, _ended(one)) for one in spans), default=0))
     rects: list[Rect] = []
     wide = _wide(spans)
@@ -80,7 +80,7 @@ def rates(spans: Sequence[Span], per: str) -> Chart:
 
 
 def waits(spans: Sequence[Span]) -> Chart:
-    """How long tasks had waited that started in each span."""
+    """Chart how long the tasks that started in each span had waited."""
     top = _round(max((one.wait_p95 or 0.0 for one in spans), default=0.0), _ROUND_TOPS)
     started = sum(one.started for one in spans)
     longest = max((one.longest_wait or 0.0 for one in spans), default=0.0)
@@ -107,7 +107,7 @@ def short(seconds: float) -> str:
 
 
 def round_step(seconds: float) -> float:
-    """The distance between two marks on a line of time: so long, or the next that is round."""
+    """Return the distance between two marks on a time axis: `seconds`, rounded up to a round number."""
     return _round(seconds, _ROUND_STEPS)
 
 
@@ -136,7 +136,7 @@ def _waits_in_words(one: Span) -> str:
 
 
 def _nice(value: float) -> float:
-    """The next round number."""
+    """Return the next round number."""
     if value <= 0:
         return 1.0
     power = 10.0 ** floor(log10(value))
@@ -156,7 +156,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _path(spans: Sequence[Span], value: Callable[[Span], float | None], top: float) -> str:
-    """A line through the middles of the spans, with a gap where there is no value. One alone is a short stroke."""
+    """Draw a line through the middles of the spans, with gaps for missing values. A lone value is a short stroke."""
     parts: list[str] = []
     pen = "M"
     for place, one in enumerate(spans):

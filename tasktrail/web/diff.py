@@ -1,4 +1,4 @@
-"""What changed: what became of the tasks between two moments, each before and after."""
+"""The page of changes: the tasks that changed between two moments, each before and after."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ PER_PAGE = 50
 async def diff(
     page: NamedDependency[Page], begin: FromQuery = "", end: ToQuery = None, offset: OffsetQuery = 0
 ) -> Response[str]:
-    """What became of the tasks between two moments; without the first one, the form that asks for it."""
+    """Show the changes between two moments; without the first one, the form that asks for it."""
     since, until = await _moment(page, "from", begin), await _moment(page, "to", end or "")
     return page.answer("diff.html", **await _shown(page, since, until, offset))
 
 
 async def _moment(page: Page, field: str, words: str) -> ShownMoment | None:
-    """The moment that a parameter names, if any. Words are answered at the address of what they mean."""
+    """Return the moment that a parameter names, if any. Words redirect to the address of the moment that they mean."""
     if not words.strip():
         return None
     exactly = await page.ask(canonical, page.service, words, page.backend.service.source.clock.now(), field)
@@ -44,7 +44,7 @@ async def _moment(page: Page, field: str, words: str) -> ShownMoment | None:
 
 
 async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | None, offset: int) -> dict[str, Any]:
-    # They count from now, so in the past they may name what comes after the moment that is shown.
+    # The choices count from now, so in the past they may name moments after the one that is shown.
     near = () if page.past else QUICK
     quick = {words: page.here(**{"from": words, "to": None, "offset": None}) for words in near}
     shown = {"since": since, "until": until, "quick_from": quick, "found": None, "given": page.parameters()}

@@ -1,8 +1,7 @@
-"""Fields of a form, made of the JSON schema of a Struct, and the way back from what was typed to its values.
+"""Makes the fields of a form from the JSON schema of a Struct, and values from what was typed into them.
 
-The schema says what control a field has, what may be chosen and what it means. What was typed is held against the
-Struct's own types, so an error has the same words here as over HTTP; it stands beside its field, and what was typed
-stays.
+The schema determines the control of a field, its choices and its meaning. Typed values are checked against the Struct's
+own types, so an error has the same words as over HTTP. It stands beside its field, and what was typed stays.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ JsonSchema: TypeAlias = Mapping[str, Any]
 Control: TypeAlias = Literal["text", "number", "checkbox", "choice", "lines", "pairs", "json", "group"]
 _LEFT_OUT = msgspec.UNSET
 _FAR = 1_000_000
-"""A bound from here on is too far away to be worth telling."""
+"""A bound of at least this is too large to be worth showing."""
 _YES, _NO = "true", "false"
 _NOTHING: Mapping[str, Any] = {}
 
@@ -30,56 +29,56 @@ class Field(msgspec.Struct, kw_only=True):
     """One field as it is shown."""
 
     name: str
-    """Of its control, such as `options.width`."""
+    """The name of its control, such as `options.width`."""
     label: str
     control: Control
     meaning: str = ""
     hint: str = ""
-    """How it is typed: its bounds, its form."""
+    """How to type it: its bounds, its format."""
     required: bool = False
     keyboard: Literal["", "numeric", "decimal"] = ""
-    """That a phone shows, if not the usual one."""
+    """The keyboard that a phone shows; empty for the usual one."""
     longest: int | None = None
     choices: Sequence[tuple[str, str]] = ()
-    """Values, and what is shown for them."""
+    """Values, and the texts shown for them."""
     value: str = ""
-    """What stands in it; of a checkbox, `true` when it is ticked."""
+    """Its current text; of a checkbox, `true` when it is ticked."""
     default: str = ""
-    """What stood in it before somebody typed."""
+    """Its text before anything was typed."""
     error: str = ""
     fields: "Sequence[Field]" = ()
-    """Of a group: what is in it."""
+    """The fields of a group."""
 
     @property
     def id(self) -> str:
-        """Names the control within its page."""
+        """The id of the control within its page."""
         return f"field-{self.name.replace('.', '-')}"
 
     @property
     def touched(self) -> bool:
-        """Whether it, or one within it, is wrong or no longer as it was."""
+        """Whether it, or a field within it, is wrong or was changed."""
         return bool(self.error) or self.value != self.default or any(field.touched for field in self.fields)
 
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What a schema comes to, with its references followed."""
+    """A schema with its references followed, and the control for it."""
 
     schema: JsonSchema
-    """Without null."""
+    """The schema without null."""
     control: Control
     nullable: bool = False
     required: bool = False
     default: Any = _LEFT_OUT
     extra: Mapping[str, Any] = _NOTHING
-    """What `says` has kept with a field of a command."""
+    """The notes that `says` keeps with a field of a command."""
     parts: "Mapping[str, _Shape]" = {}
-    """Of a group."""
+    """The fields of a group."""
     items: "_Shape | None" = None
-    """Of lines and pairs: their values."""
+    """The values of lines and pairs."""
 
 
 class _Wrong(Exception):
-    """What was typed is no value."""
+    """The typed text is not a value."""
 
 
 class FormFields:
@@ -87,9 +86,9 @@ class FormFields:
 
     Args:
         kind: the Struct.
-        names: those of its fields that are asked for, in this order; None: all.
+        names: its fields that the form has, in this order; None: all.
         prefix: stands before the name of each control.
-        within: where in its command the Struct is, such as `options.`: refusals name their field so.
+        within: the path of the Struct in its command, such as `options.`: refusals name their field with it.
         required: names of fields that have to be given here, whatever the Struct says.
     """
 
@@ -120,9 +119,9 @@ class FormFields:
         self._alone = {name: _alone(name, annotation) for name, annotation in self._types.items()}
 
     def shown(self, typed: Mapping[str, str] | None = None, errors: Mapping[str, str] = _NOTHING) -> list[Field]:
-        """The fields with their defaults, or with what was typed and what is wrong with it.
+        """Return the fields with their defaults, or with the typed texts and the errors.
 
-        `errors`: field → sentence, as `read` answers them and as a `TasktrailError` names its field.
+        `errors`: field → sentence, as returned by `read` and `error_of`.
         """
         known = {f"{self._prefix}{name}": error for name, error in errors.items()}
         return [
@@ -130,9 +129,9 @@ class FormFields:
         ]
 
     def read(self, typed: Mapping[str, str], now: datetime) -> tuple[dict[str, Any], dict[str, str]]:
-        """The values of what was typed, without those that are the default; and by field what is wrong.
+        """Return the typed values without defaults, and the errors by field.
 
-        `now`: what `+2h` counts from.
+        `now`: the time from which `+2h` counts.
         """
         values: dict[str, Any] = {}
         errors: dict[str, str] = {}
@@ -149,25 +148,25 @@ class FormFields:
             error = self._refusal(name, value)
             if error is None:
                 values[name] = value
-            elif value != "":  # where nobody has typed anything, the default holds
+            elif value != "":  # an empty text means the default
                 errors[error.field] = error.message
         return values, errors
 
     def typed(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """What somebody would have typed to give these values; what they lack is as by default."""
+        """Return the texts that one would type to give these values; missing values have their default."""
         texts: dict[str, str] = {}
         for name, shape in self._shapes.items():
             texts |= _texts(shape, f"{self._prefix}{name}", values.get(name, shape.default))
         return texts
 
     def error_of(self, error: TasktrailError) -> dict[str, str]:
-        """What a refusal says of a field here, for `shown`; empty when it is about none of them."""
+        """Return a refusal as `errors` for `shown`; empty if it is about none of these fields."""
         name = error.field.removeprefix(self._within)
         top = name.partition(".")[0].partition("[")[0]
         return {name: error.message} if error.field.startswith(self._within) and top in self._shapes else {}
 
     def _refusal(self, name: str, value: Any) -> TasktrailError | None:
-        """Why the Struct does not take the value."""
+        """Return why the Struct does not accept the value; None if it does."""
         try:
             msgspec.convert({name: value}, self._alone[name])
         except msgspec.ValidationError as error:
@@ -176,7 +175,7 @@ class FormFields:
 
 
 def _alone(name: str, annotation: Any) -> type[msgspec.Struct]:
-    """A Struct of one field: each is checked by itself, so that one look shows all that is wrong."""
+    """Return a Struct of one field: each is checked by itself, so that all errors are found at once."""
     return msgspec.defstruct("Alone", [("value", annotation)], rename={"value": name})
 
 
@@ -191,7 +190,7 @@ def _extra(annotation: Any) -> Mapping[str, Any]:
 def _shape(
     schema: JsonSchema, definitions: JsonSchema, above: tuple[str, ...] = (), *, required: bool = False
 ) -> _Shape:
-    """`above`: the definitions that this one is within. One that holds itself has no end, and is typed as JSON."""
+    """`above`: the definitions around this one. One that contains itself would not end, so it is typed as JSON."""
     default = schema.get("default", _LEFT_OUT)
     schema, above = _followed(schema, definitions, above)
     nullable = False
@@ -228,7 +227,7 @@ def _shape(
 def _followed(
     schema: JsonSchema, definitions: JsonSchema, above: tuple[str, ...]
 ) -> tuple[JsonSchema, tuple[str, ...]]:
-    """The schema that a reference leads to, with what stands beside it; a description of the field's own goes first."""
+    """Return the schema that a reference leads to, merged with what stands beside it; its own description wins."""
     reference = str(schema.get("$ref", "")).rpartition("/")[2]
     if not reference:
         return schema, above
@@ -253,14 +252,14 @@ def _control(schema: JsonSchema, *, nullable: bool) -> Control:
 
 
 def _fits_a_line(schema: JsonSchema) -> bool:
-    """Whether it is a plain value, or a list of such, which is typed with commas."""
+    """Whether it is a plain value, or a list of plain values, which is typed with commas."""
     if schema.get("type") == "array":
         return _fits_a_line(schema.get("items", {})) and schema["items"].get("type") != "array"
     return schema.get("type") in ("string", "integer", "number", "boolean") or bool(_words(schema))
 
 
 def _words(schema: JsonSchema) -> Sequence[Any]:
-    """What may be chosen."""
+    """Return the values to choose from."""
     return (schema["const"],) if "const" in schema else schema.get("enum", ())
 
 
@@ -287,7 +286,7 @@ def _field(place: str, name: str, shape: _Shape) -> Field:
 
 
 def _filled(field: Field, typed: Mapping[str, str] | None, errors: Mapping[str, str]) -> Field:
-    """The field with what was typed into it, and with the error that names it or a part that is no field."""
+    """Return the field with the typed text, and with the error that names it or a part that is no field."""
     inside = (f"{field.name}.", f"{field.name}[")
     error = errors.get(field.name, "")
     if field.control != "group":
@@ -330,7 +329,7 @@ def _choices(shape: _Shape) -> Sequence[tuple[str, str]]:
 
 
 def _hint(shape: _Shape) -> str:
-    """How to type it, as far as the control does not show it."""
+    """Return how to type it, as far as the control does not show it."""
     schema, example = shape.schema, str(shape.extra.get("example", ""))
     if shape.extra.get("in_bytes"):
         return "Bytes, or a size like 4GiB."
@@ -379,7 +378,7 @@ def _word(value: Any) -> str:
 
 
 def _as_text(shape: _Shape, value: Any) -> str:
-    """A value as it would be typed."""
+    """Return a value as it would be typed."""
     if value is None or value is _LEFT_OUT:
         return ""
     match shape.control:
@@ -398,7 +397,7 @@ def _as_text(shape: _Shape, value: Any) -> str:
 
 
 def _texts(shape: _Shape, place: str, value: Any) -> dict[str, str]:
-    """The texts of a field, or of all that are in a group; a box that is not ticked has none."""
+    """Return the texts of a field, or of all fields in a group; an unticked box has none."""
     if shape.control == "group":
         inside = value if isinstance(value, Mapping) else {}
         parts = ((f"{place}.{name}", part, inside.get(name, part.default)) for name, part in shape.parts.items())
@@ -411,7 +410,7 @@ def _texts(shape: _Shape, place: str, value: Any) -> dict[str, str]:
 
 
 def _value(shape: _Shape, place: str, typed: Mapping[str, str], now: datetime) -> Any:
-    """The value, or `_LEFT_OUT` where the default holds. Raises `_Wrong` for what cannot be read as one."""
+    """Return the value, or `_LEFT_OUT` for the default. Raises `_Wrong` for a text that is not a value."""
     if shape.control == "group":
         return _group(shape, place, typed, now)
     if shape.control == "checkbox":
@@ -425,7 +424,7 @@ def _value(shape: _Shape, place: str, typed: Mapping[str, str], now: datetime) -
 
 
 def _untouched(shape: _Shape, text: str) -> bool:
-    """Whether the default stands there as it was shown: as a text, `1` may be read as another value."""
+    """Whether the shown default was left unchanged: read as a text, `1` may be another value."""
     return shape.default is not _LEFT_OUT and text.replace("\r\n", "\n") == _as_text(shape, shape.default)
 
 
@@ -442,7 +441,7 @@ def _group(shape: _Shape, place: str, typed: Mapping[str, str], now: datetime) -
 
 
 def _typed(shape: _Shape, text: str, now: datetime) -> Any:
-    """The value of a text that may be empty."""
+    """Return the value of a text that may be empty."""
     is_text = shape.control == "text" and shape.schema.get("type") == "string"
     bare = text if is_text and "format" not in shape.schema else text.strip()
     if bare:
@@ -455,7 +454,7 @@ def _typed(shape: _Shape, text: str, now: datetime) -> Any:
 
 
 def _parsed(shape: _Shape, text: str, now: datetime) -> Any:
-    """The value of a text that is not empty."""
+    """Return the value of a text that is not empty."""
     schema = shape.schema
     if shape.extra.get("in_bytes"):
         return _read(parse_size, text, "a size such as 4GiB")
@@ -494,7 +493,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _pair(values: _Shape, line: str, now: datetime) -> tuple[str, Any]:
-    """Split where the value begins: a number, or a text that may hold more of these signs."""
+    """Split at the last `=` before a number, else at the first, because a text may contain more of them."""
     key, equals, text = line.rpartition("=") if values.control == "number" else line.partition("=")
     if not equals or not key:
         raise _Wrong(f"has to have lines like name=value, not {line!r}")
@@ -504,7 +503,7 @@ def _pair(values: _Shape, line: str, now: datetime) -> tuple[str, Any]:
 
 
 def _of_several(schema: JsonSchema, text: str) -> Any:
-    """Text, unless the schema has other kinds beside it and it is one of those: a number, true, or a list."""
+    """Return the text, unless the schema allows another kind that it is: a number, true, or a list."""
     value = _json_or_text(text)
     kinds = {one.get("type") for one in schema.get("anyOf", ())}
     if "array" in kinds and isinstance(value, str) and "," in text:
@@ -517,7 +516,7 @@ def _of_several(schema: JsonSchema, text: str) -> Any:
 
 
 def _json_or_text(text: str) -> Any:
-    """JSON where it reads as JSON, otherwise the text: as the command line takes the options of a type."""
+    """Return the value of JSON, or the text if it is no JSON, as the command line reads the options of a type."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

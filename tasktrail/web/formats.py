@@ -1,4 +1,4 @@
-"""How the page writes times, durations, bytes and percentages: filters for its templates."""
+"""How pages write times, durations, bytes and percentages: filters for their templates."""
 
 import json
 import re
@@ -28,12 +28,12 @@ _UNSEEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     r"\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-"""What is not seen, or turns round what stands beside it: a name could look like another one. The joiners that scripts
-and emoji need are none of them."""
+"""Characters that are invisible or reverse their neighbours, so that a name could look like another one. The joiners
+that scripts and emoji need are not among them."""
 
 
 def visible(value: object) -> object:
-    """What every `{{ … }}` of a template passes through: text whose unseen characters are written as escapes."""
+    """Escape invisible characters of a text. Every `{{ … }}` of a template passes through this."""
     return _seen(value) if type(value) is str else value
 
 
@@ -42,7 +42,7 @@ def _seen(text: str) -> str:
 
 
 def exactly(value: object) -> Markup:
-    """Text as it is, for the `value` of a field: what a form sends back has to be what it was given."""
+    """Write text unchanged, for the `value` of a field: the form has to send back what it was given."""
     return escape(value)
 
 
@@ -57,11 +57,11 @@ _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
     RetriesExhausted: "Force the retry: a box of the form does. Who forced it is recorded.",
     CannotStartNow: "When the reasons are gone it starts by itself.",
 }
-"""What to do, for somebody who looks at a page, in place of a command line or a route."""
+"""What to do, for people who look at a page, in place of a command line or a route."""
 
 
 def advice(error: TasktrailError) -> str:
-    """What to do about a refusal."""
+    """Return what to do about a refusal."""
     usual = error.advice == type(error).remedy or error.advice.startswith("`tasktrail ")
     return _ON_THE_PAGE.get(type(error), error.advice) if usual else error.advice
 
@@ -84,7 +84,7 @@ def when(at: datetime | None, now: datetime) -> Markup:
 
 
 def at_time(at: datetime | None) -> Markup:
-    """A time to the second, for the places where one is compared with another."""
+    """A time to the second, for places where times are compared."""
     return _time(at, exact(at), at.astimezone(UTC).isoformat(), "") if at else Markup("")
 
 
@@ -95,7 +95,7 @@ def _time(at: datetime, shown: str, title: str, kind: str) -> Markup:
 
 
 def next_try(at: datetime, now: datetime) -> Markup:
-    """When something is tried next. A receiver that rests is not tried at the time that a notice has."""
+    """When something is tried next. While a receiver rests, the time of its notices may pass without a try."""
     return Markup("the next at {}").format(at_time(at)) if at > now else Markup("the next is due")
 
 
@@ -110,7 +110,7 @@ def compact(value: Any) -> str:
 
 
 def wrapping(text: str) -> Markup:
-    """A long path or name that may break behind each of its separators."""
+    """A long path or name that may break after each of its separators."""
     broken = str(escape(_seen(text)))
     for separator in ("/", "_", "-", "."):
         broken = broken.replace(separator, f"{separator}<wbr>")
@@ -118,7 +118,7 @@ def wrapping(text: str) -> Markup:
 
 
 def clip(value: object, most: int) -> str:
-    """Text of at most so many characters; what a page shows may have been written by anybody, and be of any length."""
+    """Text of at most `most` characters; anyone may have written it, at any length."""
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}…"
 
@@ -134,7 +134,7 @@ def pretty(value: Any) -> str:
 
 
 def plainly(value: Any) -> str:
-    """A field of a task in a line."""
+    """A field of a task on one line."""
     match value:
         case None | "" | () | {}:
             return "-"

@@ -1,4 +1,4 @@
-"""A form of several groups of fields: what it shows, what was typed into it, and what is wrong with that."""
+"""A form of several groups of fields: its fields, the typed values, and what is wrong with them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,28 +12,28 @@ from .fields import Field, FormFields
 
 PATHS = ("input_file", "output_file")
 _FIRST = ("priority", "user_id", "label", "held", "overwrite")
-"""What many will want to set; the others are folded."""
+"""Fields that many people set; the others are folded."""
 ONCE = ("scheduled_for", "deadline", "depends_on", "on_dependency_failure", "parent_task_id")
-"""Of one task only: a schedule has its own times, and its tasks stand alone."""
+"""Fields of a single task only: a schedule has its own times, and its tasks stand alone."""
 _REASON = ("reason",)
 _OWN = (*ONCE, "held", "estimated_time", "resumable")
-"""What another task like this one would not have: its time has passed, and estimates are made anew."""
+"""Fields that are not copied to another task like this one: its times have passed, and estimates are made anew."""
 
 Errors = dict[str, dict[str, str]]
 """Section → field → sentence."""
 
 
 class SentForm(msgspec.Struct, frozen=True):
-    """A form that was sent and did not do: what was typed, and what is wrong with it."""
+    """A form that was sent and not accepted: the typed values, and what is wrong with them."""
 
     typed: Mapping[str, str] | None = None
     errors: Errors = {}
     problem: TasktrailError | None = None
-    """What is about no field."""
+    """An error that is about no field."""
 
     @property
     def status(self) -> int:
-        """Of the answer that shows the form again."""
+        """The status of the answer that shows the form again."""
         return self.problem.status if self.problem else 400 if self.errors else 200
 
 
@@ -51,7 +51,7 @@ class Form:
         return {name: fields.shown(tried.typed, tried.errors.get(name, {})) for name, fields in self._sections.items()}
 
     def read(self, typed: Mapping[str, str], now: datetime) -> tuple[dict[str, dict[str, Any]], Errors]:
-        """The values of each section, without those that are the default; and all that is wrong."""
+        """Return the values of each section without defaults, and all errors."""
         values: dict[str, dict[str, Any]] = {}
         errors: Errors = {}
         for name, fields in self._sections.items():
@@ -61,7 +61,7 @@ class Form:
         return values, errors
 
     def typed(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-        """What somebody would have typed to give these values, section by section."""
+        """Return the texts that one would type to give these values, section by section."""
         return {
             name: text
             for section, fields in self._sections.items()
@@ -69,13 +69,13 @@ class Form:
         }
 
     def refused(self, typed: Mapping[str, str], error: TasktrailError) -> SentForm:
-        """The form, with the refusal beside the field that it is about, if it is about one."""
+        """Return the form with the refusal beside the field that it is about, if it is about one."""
         errors = {name: found for name, fields in self._sections.items() if (found := fields.error_of(error))}
         return SentForm(typed, errors, None if errors else error)
 
 
 def wrong_fields(sections: Mapping[str, Sequence[Field]]) -> list[Field]:
-    """The fields with an error, in the order of the form: what stands above it, with links to them."""
+    """Return the fields with an error, in the order of the form: links to them stand above it."""
 
     def wrong(fields: Sequence[Field]) -> list[Field]:
         return [found for field in fields for found in ([field] if field.error else []) + wrong(field.fields)]
@@ -91,8 +91,8 @@ def task_sections(
     Args:
         info: its type.
         options: the Struct of the type's options.
-        once: whether it is one task and not those of a schedule.
-        bound: whether the user is given, because whoever asks is bound to one.
+        once: whether the form is for a single task, not for those of a schedule.
+        bound: whether the user is given, because the caller is bound to one.
     """
     hidden = (*PATHS, *_REASON, *(() if once else ONCE), *(("user_id",) if bound else ()))
     needed = (info.needs_input, info.needs_output)
@@ -110,20 +110,20 @@ def task_sections(
 
 
 def filled_fields(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The fields of a task that the sections come to, without its type."""
+    """Return the fields of a task that the sections give, without its type."""
     plain = {field: value for name in ("paths", "first", "more") for field, value in values[name].items()}
     return plain | ({"options": values["options"]} if values["options"] else {})
 
 
 def task_typed(task: Task, form: Form) -> dict[str, str]:
-    """What somebody would have typed to ask for a task like this one."""
+    """Return the texts that one would type to ask for a task like this one."""
     fields = msgspec.to_builtins(task)
     plain = {name: fields[name] for name in CreateTask.__struct_fields__ if name in fields and name not in _OWN}
     return form.typed({"paths": plain, "first": plain, "more": plain, "options": fields["options"]})
 
 
 def described_fields(kind: type[msgspec.Struct]) -> list[str]:
-    """The fields of a command that say what they mean."""
+    """Return the fields of a command that have a description."""
     return [
         field.name
         for field in msgspec.structs.fields(kind)

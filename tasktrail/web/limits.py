@@ -1,4 +1,4 @@
-"""Limits: what may run at once and where each number comes from, the pauses that hold, and the forms to change both."""
+"""The page Limits: the limits and where each comes from, the pauses that hold, and the forms to change both."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter
 from msgspec.structs import replace
 
-from ..actors.core.limits import LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, laid_over
+from ..actors.core.limits import BYTE_LIMITS, LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, laid_over
 from ..actors.core.state import SchedulerState
 from ..api.served import Served
 from ..api.source import orders_then
@@ -28,9 +28,8 @@ from .forms import UNTRIED, Form, SentForm, described_fields, wrong_fields
 from .page import Page
 
 _TABLES = frozenset({*LIMIT_TABLES.values(), "rates", "windows"})
-_BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high", "max_task_temp"})
 _KEYS = {"types": "type_limits", "users": "user_limits", "labels": "label_limits"}
-"""Limits that are called otherwise in the configuration."""
+"""Limits that have another name in the configuration."""
 _CONFIGURED = {key.name: key for key in keys()}
 _CHANGE = Form(
     {
@@ -52,29 +51,29 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     about: str
-    """The type, user or label that it is about; empty for one that is about all."""
+    """The type, user or label to which it applies; empty if it applies to all."""
     meaning: str
     value: str
     change: Recorded | None
-    """The record by which an operator set it; None: it is configured."""
+    """The record by which an operator set it; None if it is configured."""
     key: str
-    """In the configuration."""
+    """Its name in the configuration."""
     by_default: bool
-    """Nothing is configured."""
+    """Whether the configuration leaves it at its default."""
 
 
 class LimitsNow(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page shows."""
+    """The content of the page."""
 
     rows: list[LimitRow]
     pauses: tuple[Pause, ...]
     changed: bool
-    """Whether operators have changed anything of the configuration."""
+    """Whether operators have changed any configured limit."""
 
 
 @get("/limits", needs=SEE_ALL)
 async def limits(page: NamedDependency[Page]) -> Response[str]:
-    """What may run at once."""
+    """Show the limits."""
     return await _answer(page)
 
 
@@ -82,7 +81,7 @@ async def limits(page: NamedDependency[Page]) -> Response[str]:
 async def change_limits(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity]
 ) -> Response[Any]:
-    """Change what was filled in; what was left empty stays as it is."""
+    """Change the limits that were filled in; those left empty stay as they are."""
     page.present()
     typed = await sent(request)
     values, errors = _CHANGE.read(typed, page.now)
@@ -104,7 +103,7 @@ _NOTHING = Malformed("Nothing was filled in, so nothing was changed", remedy="Fi
 async def reset_limits(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity]
 ) -> Response[Any]:
-    """Forget what operators have changed: the configuration holds again."""
+    """Forget the operators' changes, so that the configuration holds again."""
     page.present()
     typed = await sent(request)
     accepted = await act(page.backend, who, SetLimits, {"reset": True, "reason": typed.get("reason", "")})
@@ -115,7 +114,7 @@ async def reset_limits(
 async def order_queue(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity], order: OrderPath
 ) -> Response[Any]:
-    """Pause, drain or resume: everything, a type or a user."""
+    """Pause, drain or resume everything, a type or a user."""
     page.present()
     if order not in _ORDERS:
         raise UnknownRoute(f"There is no page at {page.path}")
@@ -157,7 +156,7 @@ async def _answer(page: Page, *, change: SentForm = UNTRIED, scope: SentForm = U
 
 
 def _limits(page: Page) -> LimitsNow:
-    """What holds, or held. What was configured at an earlier moment is not recorded: it is shown as it is today."""
+    """Return the limits that hold, or held. The earlier configuration is not recorded, so today's is used."""
 
     def now(state: SchedulerState, _now: datetime) -> tuple[Limits, LimitChanges, tuple[Pause, ...]]:
         changes = state.durable.limit_changes
@@ -195,7 +194,7 @@ def _in_words(name: str, value: Any) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case int() if name in _BYTES:
+        case int() if name in BYTE_LIMITS:
             return unlimited(name) if value in (0, UNLIMITED) else size(value)
         case 0:
             return "no limit"

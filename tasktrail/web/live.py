@@ -1,8 +1,8 @@
-"""Parts of pages that change while somebody looks, as server-sent events.
+"""Streams the changing parts of pages as server-sent events.
 
-All who look at the same thing share a `LiveView`: it is rendered once, and each changed part is encoded once. It is
+All readers of the same content share a `LiveView`: it is rendered once, and each changed part is encoded once. It is
 rendered again when the log has grown, at most about once a second, and less often the more views there are, so that
-looking costs the service a bounded share of a processor. Nothing is queued for a slow reader: when it is ready again it
+views cost the service a bounded share of a processor. Nothing is queued for a slow reader: when it is ready again, it
 gets the newest state of the parts that it has not seen.
 """
 
@@ -19,13 +19,13 @@ from ..http.connections import GuardedConnection
 from ..http.streams import SILENCE, SLICE
 
 PAUSE = 0.8
-"""Seconds between two renderings of a view, at least."""
+"""The least seconds between two renderings of a view."""
 _IDLE = 5.0
-"""Seconds after which a view is rendered again although the log has not grown: ages and the machine go on."""
+"""Seconds after which a view is rendered again although the log has not grown: ages and the machine's load change."""
 REST = 2.0
-"""After a rendering none follows for so many times as long as it took: views get a third of a processor."""
+"""The pause after a rendering, as a multiple of its time: views get a third of a processor."""
 MOST_VIEWS = 256
-"""Different views that are followed at once."""
+"""The most different views at once."""
 _RETRY = b"retry: 1000\n\n"
 _ALIVE = b": still here\n\n"
 
@@ -44,7 +44,7 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 class LiveView:
-    """What is looked at, and by how many."""
+    """Content that is followed, and the number of its readers."""
 
     def __init__(self, render: Render, task_id: int | None) -> None:
         self.render = render
@@ -52,16 +52,16 @@ class LiveView:
         self.parts: dict[str, _Part] = {}
         self.turn = 0
         self.position = -1
-        """How far the log was, at least, when the parts were rendered."""
+        """A position that the log had at least reached when the parts were rendered."""
         self.awaited = 0
-        """The position that somebody who came waits for."""
+        """The position that the last reader to enter waits for."""
         self.readers = 0
         self.stale = asyncio.Event()
         self.changed = asyncio.Event()
         self.worker: asyncio.Task[None] | None = None
 
     def take(self, rendered: dict[str, str], position: int) -> None:
-        """Keep what differs from what was there, and tell everybody."""
+        """Keep the parts that have changed, and wake all readers."""
         awaited = self.position < self.awaited <= position
         self.position = position
         differing = {name: html for name, html in rendered.items() if html != self._html(name)}
@@ -84,35 +84,35 @@ class LiveView:
 
 
 class Hub:
-    """All views that are looked at. Belongs to the event loop."""
+    """All views with readers. Belongs to the event loop."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._views: dict[Hashable, LiveView] = {}
         self._turn = asyncio.Lock()
-        """One view is rendered at a time."""
+        """Held while a view is rendered: one at a time."""
         self._listener: asyncio.Task[None] | None = None
 
     @property
     def views(self) -> int:
-        """How many different ones are looked at."""
+        """The number of different views."""
         return len(self._views)
 
     def refuse_too_many(self, key: Hashable, connection: GuardedConnection) -> None:
-        """Raises `Busy` when there is no place for another reader, or for another view."""
+        """Raise `Busy` if there is no place for another reader, or for another view."""
         connection.room.refuse_stream(connection.who)
         if key not in self._views and self.views >= MOST_VIEWS:
-            raise Busy(f"{MOST_VIEWS} different views are followed, as many as there may be")
+            raise Busy(f"{MOST_VIEWS} different views are followed, which is the most")
 
     async def follow(
         self, key: Hashable, render: Render, connection: GuardedConnection, task_id: int | None = None
     ) -> AsyncGenerator[bytes]:
-        """The parts of a view from now on, first all of them, none older than the reader's page.
+        """Yield the parts of a view from now on, first all of them, none older than the reader's page.
 
         Args:
-            key: the same for what looks the same.
+            key: equal for equal content.
             render: makes the parts.
-            connection: of the reader, who takes the place of a stream there.
+            connection: of the reader; it counts as a stream there.
             task_id: render again only when something is recorded about this task, or by the service.
         """
         with connection.streaming():
@@ -167,7 +167,7 @@ class Hub:
             self._listener = None
 
     async def _keep(self, view: LiveView) -> None:
-        """Render the view again and again, as long as anybody looks."""
+        """Render the view repeatedly, as long as it has readers."""
         loop = asyncio.get_running_loop()
         while not self._backend.feed.closed:
             view.stale.clear()
@@ -175,7 +175,7 @@ class Hub:
                 began, position = loop.time(), self._backend.service.watermark.position
                 try:
                     view.take(await self._backend.ask(view.render), position)
-                except Exception:  # a view must outlive one bad question: the service may be mending something
+                except Exception:  # a view must outlive one bad question: the service may be repairing its views
                     logger.exception("a view could not be rendered")
                 await asyncio.sleep(REST * (loop.time() - began))
             await asyncio.sleep(PAUSE)
@@ -183,7 +183,7 @@ class Hub:
                 await asyncio.wait_for(view.stale.wait(), _IDLE)
 
     async def _listen(self) -> None:
-        """Mark the views that a new record is about."""
+        """Mark the views affected by new records as stale."""
         feed, position = self._backend.feed, self._backend.service.watermark.position
         with feed.following():
             while not feed.closed:

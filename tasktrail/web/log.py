@@ -1,4 +1,4 @@
-"""The log: its newest records or those up to a position, and how far it was verified."""
+"""The page Log: its newest records or those up to a position, and the state of the check."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ from .page import Page
 
 _SHOWN = 50
 _LOOKED_THROUGH = 50_000
-"""Records among which those of a kind are looked for: the log has no index for them."""
+"""The most records that are searched for those of a kind: the log has no index of kinds."""
 OF_A_TASK = 1000
-"""The same of one task, whose records are read for it."""
+"""The same for the records of one task, which are all read."""
 EVENT_KINDS = tuple(EVENT_TAGS.values())
 
 TaskQuery = Annotated[str, QueryParameter(description="Only records of this task")]
@@ -48,14 +48,14 @@ class Excerpt(msgspec.Struct, frozen=True):
 
     lines: list[LogLine]
     earlier: int
-    """The position at which to go on; 0: there is nothing before."""
+    """The position from which to go on; 0: nothing is before."""
 
 
 @get("/log", include_in_schema=False, needs=SEE_ALL)
 async def log(
     page: NamedDependency[Page], task: TaskQuery = "", kind: KindQuery = "", up_to: UpToQuery = None
 ) -> Response[str]:
-    """The records, and the state of the check."""
+    """Show the records, and the state of the check."""
     return page.answer("log.html", **await page.ask(_shown, page, task, kind, up_to))
 
 
@@ -63,7 +63,7 @@ async def log(
 async def live_log(
     page: NamedDependency[Page], task: TaskQuery = "", kind: KindQuery = "", up_to: UpToQuery = None
 ) -> Stream:
-    """The parts of it that change."""
+    """Stream the parts of the page that change."""
     return page.follow(
         lambda shared: shared.parts("log.html", ("verification", "records"), **_shown(shared, task, kind, up_to))
     )
@@ -71,7 +71,7 @@ async def live_log(
 
 @post("/verify", include_in_schema=False, needs=AUDIT)
 async def begin_check(page: NamedDependency[Page], who: NamedDependency[Identity]) -> Response[None]:
-    """Begin to check everything; the page tells how far it is."""
+    """Begin to check everything; the page shows the progress."""
     page.present()
     if page.backend.check.runs:
         return page.redirect("/log", said="A check is running already.", kind="bad")
@@ -108,7 +108,7 @@ def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any
 
 
 def excerpt(page: Page, task_id: int, kind: str, last: int) -> Excerpt:
-    """The newest records of a task, up to a position. Of a kind: as far as one may look."""
+    """Return the newest records of a task, up to a position. Those of a kind are searched for within `OF_A_TASK`."""
     version = page.whole.version_at(task_id, last)
     least = max(0, version - (OF_A_TASK if kind else _SHOWN))
     records = page.whole.events_after(task_id, least, version - least)
@@ -116,7 +116,7 @@ def excerpt(page: Page, task_id: int, kind: str, last: int) -> Excerpt:
 
 
 def newest(page: Page, kind: str, last: int) -> Excerpt:
-    """The newest records of all tasks, up to a position. Of a kind: as far as one may look."""
+    """Return the newest records, up to a position. Those of a kind are searched for within `_LOOKED_THROUGH`."""
     least = max(0, last - (_LOOKED_THROUGH if kind else _SHOWN))
     if not kind:
         return _excerpt(reversed(list(page.whole.log(least, last - least))), "", least)
@@ -125,7 +125,7 @@ def newest(page: Page, kind: str, last: int) -> Excerpt:
 
 
 def _excerpt(newest_first: Iterator[Recorded], kind: str, looked_to: int) -> Excerpt:
-    """The first of the records; one goes on behind the last of them, or where looking has ended."""
+    """Return the first records, and where to go on: before the last of them, or where the search has ended."""
     lines = list(islice(_lines(newest_first, kind), _SHOWN))
     return Excerpt(lines, lines[-1].record.position - 1 if len(lines) == _SHOWN else looked_to)
 

@@ -1,4 +1,4 @@
-"""Logging a browser in and out: by an address that works once, or with the secret or a token in a form."""
+"""Logging a browser in and out: with an address that works once, or with the secret or a token in a form."""
 
 from string import punctuation
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ Browser = Request[Any, Any, Any]
 
 
 def local(path: str) -> str:
-    """A path of this service, whatever somebody has put into the address."""
+    """Return the path if it is one of this service, else `/`: anyone may have put it into the address."""
     plain = path.startswith("/") and path[1:2] != "/" and path.isprintable() and "\\" not in path
     return path if plain else "/"
 
@@ -51,7 +51,7 @@ async def login_page(
     unsent: UnsentQuery = False,  # noqa: FBT002 - of an address
     cookie: CookieQuery = "",
 ) -> Response[Any]:
-    """The page where one logs in. With a code that is still good, go on at once."""
+    """Show the login page. With a valid code, log in at once."""
     if code is None:
         return _form(local(next), told=_UNSENT if unsent else _NOT_KEPT if cookie == "off" else "")
     who = access.redeem(code)
@@ -76,7 +76,7 @@ async def log_in(request: Browser, access: NamedDependency[Access]) -> Response[
 
 @post("/logout", needs=SEE, status_code=303)
 async def log_out(request: Browser, access: NamedDependency[Access]) -> Response[None]:
-    """End the session, and within a second what other windows still follow in it."""
+    """End the session. Other windows that still follow pages in it are cut off within a second."""
     request.scope["state"]["connection"].who = None  # this connection stays until the answer has come
     headers = dict(request.scope["headers"])
     return _to("/login", access.end_session(headers, secure=request.scope["scheme"] == "https"))

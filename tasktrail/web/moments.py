@@ -1,4 +1,4 @@
-"""Earlier moments: what people write for one, the position of the log that it is, and the choices that are offered."""
+"""Earlier moments: the words that people type, the position of the log that they mean, and the choices offered."""
 
 import re
 from datetime import UTC, datetime
@@ -15,21 +15,21 @@ from ..times import read_time
 
 LAST_FAILURE = "before the last failure"
 QUICK = ("5 minutes ago", "1 hour ago", "today 0:00", "yesterday 12:00", "7 days ago", LAST_FAILURE)
-"""The choices that are offered, in words that may be typed as well."""
+"""The choices offered, in words that may also be typed."""
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+", re.ASCII)
-"""A position as the page writes it."""
+"""A position with commas, as the pages show it."""
 
 
 class ShownMoment(msgspec.Struct, frozen=True):
     """A moment of the past, as it is shown."""
 
     position: int
-    """The last record that is known then."""
+    """The last record at that moment."""
     at: datetime
 
 
 def moment_of(service: Served, text: str, field: str = "as_of") -> ShownMoment:
-    """The moment that a parameter of an address names. Raises `InvalidValue` when it names none, and `BeyondTheLog`."""
+    """Return the moment that a parameter of an address names. Raises `InvalidValue` and `BeyondTheLog`."""
     log, point = service.source.log(), parse_point(text, field)
     if isinstance(point, datetime):
         return ShownMoment(position_at(log, point), point)
@@ -37,7 +37,7 @@ def moment_of(service: Served, text: str, field: str = "as_of") -> ShownMoment:
 
 
 def canonical(service: Served | OneUser, words: str, now: datetime, field: str = "as_of") -> str:
-    """What the words of a field mean, as addresses have it: a position, or a time in UTC. Raises `InvalidValue`."""
+    """Turn the words of a field into the form of addresses: a position, or a time in UTC. Raises `InvalidValue`."""
     words = " ".join(words.lower().split())
     if words == LAST_FAILURE:
         return str(_before_last_failure(service, field))

@@ -1,4 +1,4 @@
-"""Now: what runs, what waits and why, what has failed, what of the machine is in use, and how the last day went."""
+"""The page Now: running, waiting and failed tasks, the use of the machine, and charts of the last day."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,14 +33,14 @@ _QUEUE_SHOWN = 8
 FAILURES_SHOWN = 8
 HOUR, DAY = 60, 24 * 60
 THEN_WITHIN = 30.0
-"""Seconds that a fold of the log may take. Nobody looks at an empty page for longer."""
+"""Seconds that a fold of the log may take. No one looks at an empty page for longer."""
 OWN_PARTS = ("running", "queue", "failures")
 WHOLE_PARTS = ("numbers", "resources", "activity")
-"""What is about all tasks: not for a user who sees only his own."""
+"""Parts about all tasks, which callers bound to a user do not get."""
 
 
 class RunningRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that runs, with what is expected of it."""
+    """A running attempt, with its expected remaining time."""
 
     id: int
     type: str
@@ -52,12 +52,12 @@ class RunningRow(msgspec.Struct, frozen=True, kw_only=True):
     left: float | None
     """Seconds."""
     memory: int = 0
-    """Bytes that it has now; 0: not known."""
+    """Bytes that it uses now; 0 if unknown."""
     reserved: int = 0
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A task at the head of the queue, and why it waits there."""
+    """A task at the head of the queue, and why it waits."""
 
     id: int
     type: str
@@ -65,19 +65,19 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     reasons: tuple[str, ...] = ()
     otherwise: str = ""
-    """What is said when there is no reason."""
+    """Shown when there is no reason."""
 
 
 @get("/", include_in_schema=False, needs=SEE)
 async def now(page: NamedDependency[Page]) -> Response[str]:
-    """What stands where, or stood at the moment that is asked for."""
+    """Show the state of the service, now or at the moment asked for."""
     values = await then(page) if page.past else await page.ask(standing, page)
     return page.answer("now.html", **values)
 
 
 @get("/live", include_in_schema=False, needs=SEE)
 async def live_now(page: NamedDependency[Page]) -> Stream:
-    """The parts of it that change."""
+    """Stream the parts of the page that change."""
     names = OWN_PARTS if page.user_id is not None else (*OWN_PARTS, *WHOLE_PARTS)
     return page.follow(lambda shared: shared.parts("now.html", names, **standing(shared)))
 
@@ -96,7 +96,7 @@ async def retry(page: NamedDependency[Page], who: NamedDependency[Identity]) -> 
 
 
 def standing(page: Page) -> dict[str, Any]:
-    """All that the page shows, from kept numbers and the Scheduler's memory, however many tasks there are."""
+    """Return all that the page shows, from kept numbers and the Scheduler's memory, whatever the number of tasks."""
     service, user = page.backend.service, page.user_id
     live = service.source.live
 
@@ -132,9 +132,9 @@ def standing(page: Page) -> dict[str, Any]:
 
 
 async def then(page: Page) -> dict[str, Any]:
-    """All that the page shows of an earlier moment.
+    """Return all that the page shows of an earlier moment.
 
-    Where the views cannot tell, it comes from a fold of the log. One that takes too long is given up, which is said.
+    If the views cannot answer, a fold of the log does. If that takes too long, the page says so instead.
     """
     question = StandingQuestion(page.as_of, FAILURES_SHOWN, page.user_id)
     try:
@@ -160,7 +160,7 @@ async def then(page: Page) -> dict[str, Any]:
 
 
 def _unknown(note: str) -> dict[str, Any]:
-    """What the page shows when it shows nothing."""
+    """Return the values of a page without content, but with a note."""
     empty = {"whole": False, "stats": None, "board": None, "at_once": 0, "running_total": 0, "waiting_in_words": ""}
     lists: dict[str, Any] = {name: [] for name in ("nodes", "running", "queue", "failures")}
     return {**empty, **lists, "note": note, "may_retry": False}
@@ -180,7 +180,7 @@ def _ran(task: Task) -> RunningRow:
 
 
 def _waited(task: Task, at: datetime) -> Waiting:
-    """Why a task waited, as far as its own state tells: what held it back beside that is not recorded."""
+    """Return why a task waited, as far as its own state shows; no other reasons are recorded."""
     reasons = ["It was held until somebody started it."] if task.held else []
     not_before = max((due for due in (task.due_at, task.scheduled_for) if due and due > at), default=None)
     reasons += [f"Not before {exact(not_before)}."] if not_before else []
@@ -214,7 +214,7 @@ def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, i
 
 
 def _waiting(one: Queued, reasons: tuple[Obstacle, ...], *, whole: bool) -> Waiting:
-    """The reasons of a task. Those of the machine and of others are no business of a user who sees only his own."""
+    """Return a task's reasons. A caller bound to a user gets no details about the machine and other tasks."""
     return Waiting(
         id=one.task_id,
         type=one.type,
@@ -226,7 +226,7 @@ def _waiting(one: Queued, reasons: tuple[Obstacle, ...], *, whole: bool) -> Wait
 
 
 def _at_once(found: Resources) -> int:
-    """How many attempts there is room for: no more than workers, whatever the limit says. 0: not known."""
+    """Return how many attempts can run at once: at most the number of workers, whatever the limit. 0: unknown."""
     return min((number for number in (found.max_concurrent, found.slots) if number), default=0)
 
 
@@ -238,12 +238,12 @@ def _waiting_in_words(board: QueueBoard) -> str:
 
 
 def _over(now: datetime) -> datetime:
-    """A time in the last minute that is over."""
+    """Return a time within the last full minute."""
     return now - timedelta(minutes=1)
 
 
 def activity(page: Page) -> dict[str, Any]:
-    """The charts, up to the last minute that is over: they change once a minute."""
+    """Return the charts up to the last full minute: they change once a minute."""
     minute = int(page.now.timestamp() // 60)
     kept: dict[int, dict[str, Any]] = page.request.app.state.activity
     if minute not in kept:

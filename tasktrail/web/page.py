@@ -1,4 +1,4 @@
-"""What every page has: the moment that it shows, its addresses, its frame, and what a browser may do with it.
+"""The common part of all pages: the moment shown, addresses, the frame, and what the caller may do.
 
 A module for one page has route handlers that take `page` as a dependency and end with `page.answer("NAME.html", …)`:
 
@@ -7,7 +7,7 @@ A module for one page has route handlers that take `page` as a dependency and en
         return page.answer("limits.html", board=await page.ask(page.service.limits))
 
 Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same module, which ends with
-`page.redirect("/limits", said="…")`; `page.present()` comes first in it, since the past cannot be acted on.
+`page.redirect("/limits", said="…")`; it begins with `page.present()`, since the past cannot be acted on.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -52,7 +52,7 @@ Ts = TypeVarTuple("Ts")
 TypePath = Annotated[str, PathParameter(description="A task type")]
 
 HEADERS = {"referrer-policy": "same-origin"}
-"""Of every page, beside what is on every answer: without it a browser would not say whose page sends a form."""
+"""Headers of every page, besides those of every answer: without this one a browser would not name a form's origin."""
 NAVIGATION: Sequence[tuple[str, str, Need]] = (
     ("/", "Now", SEE),
     ("/tasks", "Tasks", SEE),
@@ -62,12 +62,12 @@ NAVIGATION: Sequence[tuple[str, str, Need]] = (
     ("/limits", "Limits", SEE_ALL),
     ("/log", "Log", SEE_ALL),
 )
-"""Address, name, and what it takes to see it."""
+"""Address, name, and the permission needed to see it."""
 _PAST = "tasktrail-past"
 _FLASH = "tasktrail-said"
 _FLASH_KEPT = 60
 _LONGEST_FLASH = 1000
-"""Bytes; three times as many when they are escaped. Browsers drop a cookie of more than 4096."""
+"""Bytes; up to three times as many once escaped. Browsers drop cookies of more than 4096."""
 
 logger = get_logger("tasktrail.web")
 
@@ -85,40 +85,40 @@ templates.globals.update(asset=asset, navigation=NAVIGATION, quick=QUICK, tasktr
 
 
 class Page:
-    """One request for a page: what is asked, of which moment, and how it is answered."""
+    """One request for a page: the question, the moment it is about, and the answer."""
 
     def __init__(self, request: Request[Any, Any, Any], backend: Backend, as_of: str, past: ShownMoment | None) -> None:
         self.request = request
         self.backend = backend
         self.who: Identity | None = request.scope["state"]["who"]
-        """Who looks; None on pages that are for everybody."""
+        """The caller; None on public pages."""
         self.service = backend.seen_by(self.who) if self.who else OneUser(backend.service, NOBODY)
-        """What answers his questions. Who is bound to a user gets answers about that user's tasks only."""
+        """Answers the caller's questions; for a caller bound to a user, only about that user's tasks."""
         self.csrf = self.who.csrf if self.who else ""
-        """What forms have to carry: `parts.csrf()` writes it."""
+        """The token that forms have to carry: `parts.csrf()` writes it."""
         self.as_of = as_of
         """The moment as it stands in addresses; empty for now."""
         self.past = past
-        """The moment that is shown; none for now."""
+        """The moment that is shown; None for now."""
         self.now = past.at if past else backend.service.source.clock.now()
-        """What ages are counted from."""
+        """The time from which ages are counted."""
         self.path = f"/{request.url.path.lstrip('/')}"
-        """Two slashes at its beginning would make it an address elsewhere."""
+        """With a single slash at its beginning: two would make it an address on another host."""
 
     @property
     def point(self) -> Point | None:
-        """The moment for questions that take `as_of`."""
+        """The moment, for questions that take `as_of`."""
         return self.past.position if self.past else None
 
     @property
     def whole(self) -> Served:
-        """The service, for pages about all tasks. Raises `Forbidden` for whoever is bound to one user."""
+        """The service, for pages about all tasks. Raises `Forbidden` for a caller bound to one user."""
         if self.who is None or self.who.user_id is not None:
             raise Forbidden("This is about the tasks of all users")
         return self.backend.service
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Ask the service something that is answered at once, with all that is durable."""
+        """Ask the service a question that is answered at once, with everything that is durable."""
         return await self.backend.ask(function, *args)
 
     def url(self, path: str, **query: object) -> str:
@@ -137,16 +137,16 @@ class Page:
         return {name: values if values[1:] else values[0] for name, values in found.items()}
 
     def may(self, need: Need) -> bool:
-        """Whether whoever asks may do what needs this: nobody is shown what is refused anyway."""
+        """Whether the caller may do what needs this. Pages do not show actions that would be refused."""
         return allows(self.who, need) and (self.reader is None or need not in CHANGES)
 
     @property
     def reader(self) -> TasktrailError | None:
-        """What a reader of the log says to whoever wants something changed; none for a service."""
+        """The error with which a reader refuses changes; None for a service."""
         return self.backend.service.refusal
 
     def present(self) -> None:
-        """Raises `InvalidValue` when the past is shown, which cannot be acted on."""
+        """Raise `InvalidValue` when the past is shown, which cannot be acted on."""
         if self.past:
             raise InvalidValue("as_of: the past can be looked at, not acted on", field="as_of")
 
@@ -156,27 +156,27 @@ class Page:
         return self.who.user_id if self.who else None
 
     async def own_task(self, task_id: int) -> Task:
-        """A task that may be seen and touched. Raises `UnknownTask`."""
+        """Return a task that may be seen and acted on. Raises `UnknownTask`."""
         return await self.ask(self.service.get_task, task_id)
 
     # --- live parts -----------------------------------------------------------------------------------------------
 
     def live(self) -> str:
-        """The address of this page's live parts: `/live` in front of its own."""
+        """Return the address of this page's live parts: its own address after `/live`."""
         return _with(f"/live{self.path.rstrip('/')}", self.parameters())
 
     def parts(self, template: str, names: Iterable[str], **values: Any) -> dict[str, str]:
-        """The blocks of a template that stand in `<section id=… data-part>` of the same name."""
+        """Render the blocks of a template that stand in `<section id=… data-part>` of the same name."""
         found = templates.get_template(template)
         context = found.new_context({"page": self, "now": self.now, **values})
         return {name: "".join(found.blocks[name](context)) for name in names}
 
     def follow(self, render: Callable[["Page"], dict[str, str]], *, task_id: int | None = None) -> Stream:
-        """The parts of a page while they change, for everybody who looks at the same.
+        """Stream the parts of a page when they change, shared by all who look at the same page.
 
         Args:
-            render: makes the parts, in a thread, of the page that it is given: one without a session of its own.
-            task_id: they change only when something is recorded about this task, or by the service.
+            render: makes the parts of the page that it is given, which has no session. Called in a thread.
+            task_id: render again only when something is recorded about this task, or by the service.
         """
         shared = copy(self)
         shared.csrf = ""
@@ -199,7 +199,7 @@ class Page:
         return templates.get_template(template).render(page=self, now=self.now, **values)
 
     def answer(self, template: str, *, status: int = 200, **values: Any) -> Response[str]:
-        """The whole page."""
+        """Return the whole page."""
         head = self.backend.service.watermark.position
         said, kind = _flash(self.request)
         text = self.render(template, said=said, said_kind=kind, head=head, zone=zone(), **values)
@@ -209,7 +209,7 @@ class Page:
         return answer
 
     def redirect(self, to: str, *, said: str = "", kind: str = "good") -> Response[None]:
-        """To another page (303), which shows `said` once. `kind`: good, or bad for what was refused."""
+        """Redirect to another page (303), which shows `said` once. `kind`: good, or bad for a refusal."""
         answer: Response[None] = Response(None, status_code=303, headers={**HEADERS, "location": to})
         if said:
             told = said.encode("utf-8", "replace")[:_LONGEST_FLASH].decode("utf-8", "ignore")
@@ -246,7 +246,7 @@ class Elsewhere(Exception):
 async def open_page(
     request: Request[Any, Any, Any], backend: NamedDependency[Backend], as_of: AsOfQuery = None
 ) -> Page:
-    """The dependency `page`. A moment in words is answered at the address of the moment that it means."""
+    """The dependency `page`. If the moment is given in words, redirect to the address of the moment that it means."""
     wanted = (as_of or "").strip()
     if not wanted:
         return Page(request, backend, "", None)
@@ -260,13 +260,13 @@ async def open_page(
 
 
 def _at_fault(request: Request[Any, Any, Any]) -> Page:
-    """What an error is shown on: what the past did not have is told in the past."""
+    """Return the page on which an error is shown: that of the past, if the past was asked for."""
     kept: Page | None = request.scope["state"].get(_PAST)
     return kept or Page(request, request.app.state.backend, "", None)
 
 
 def refused(request: Request[Any, Any, Any], error: TasktrailError) -> Response[str]:
-    """A page that says what was wrong and what to do."""
+    """Return a page that says what was wrong and what to do."""
     answer = _at_fault(request).answer("error.html", status=error.status, error=error)
     answer.headers |= headers_of(error)
     return answer
@@ -283,9 +283,9 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
 
 
 def refused_anywhere(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """An address at which nothing answers: people get a page, programs the problem.
+    """Answer requests for unknown addresses: people get a page, programs the problem.
 
-    A browser comes to that of a form when somebody goes to the address that a refused form has left.
+    A browser asks for a form's POST-only address when a person opens the address left by a refused form.
     """
     of_form = error.status_code == HTTP_405_METHOD_NOT_ALLOWED and not request.url.path.startswith("/v1/")
     if (of_form or error.status_code == HTTP_404_NOT_FOUND) and "text/html" in request.headers.get("accept", ""):

@@ -1,4 +1,4 @@
-"""All pages: where a new one is entered, and what they have in common."""
+"""All pages: the list where a new one is entered, and what they have in common."""
 
 from litestar import Router
 from litestar.di import Provide
@@ -26,7 +26,7 @@ PAGES = (
 
 
 def page_router() -> Router:
-    """The routes of the page."""
+    """Return the router of all pages."""
     bulk_changes, stories = BulkChanges(), Stories()
     return Router(
         path="/",

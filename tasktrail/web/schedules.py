@@ -1,4 +1,4 @@
-"""Schedules: what runs again and again and when next, and the forms to add and to remove one."""
+"""The page Schedules: recurring tasks and their next runs, and the forms to add and to remove a schedule."""
 
 from datetime import datetime
 from itertools import islice
@@ -24,7 +24,7 @@ from .forms import UNTRIED, Form, SentForm, filled_fields, task_sections, wrong_
 from .page import Page, TypePath
 
 _SHOWN = 3
-"""Next runs of each schedule."""
+"""The number of next runs shown for each schedule."""
 _WHEN = ("schedule", "cron", "every", "timezone", "starting_at", "missed", "max_missed")
 
 
@@ -36,13 +36,13 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     position: int
     runs: int | None
-    """None: not known of that moment."""
+    """None: unknown at that moment."""
     next_at: list[datetime]
 
 
 @get("/schedules", needs=SEE_ALL)
 async def schedules(page: NamedDependency[Page]) -> Response[str]:
-    """What runs again and again."""
+    """Show the schedules."""
     look = page.backend.bulk if page.past else page.backend.ask
     types = [task_type.name for task_type in page.whole.source.registry]
     may_change = not page.past and page.may(OPERATE)
@@ -51,7 +51,7 @@ async def schedules(page: NamedDependency[Page]) -> Response[str]:
 
 @get("/schedules/add/{task_type:str}", needs=OPERATE)
 async def schedule_form(page: NamedDependency[Page], task_type: TypePath) -> Response[str]:
-    """The form for a schedule whose tasks are of a type."""
+    """Show the form for a schedule whose tasks are of one type."""
     info, form = await page.ask(_form, page, task_type)
     return await _answer(page, info, form)
 
@@ -80,7 +80,7 @@ async def save_schedule(
 async def delete_schedule(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity]
 ) -> Response[Any]:
-    """End a schedule. Its name is in the form and not in the address, where it may be anything."""
+    """Remove a schedule. Its name is in the form, not in the address, because it may contain anything."""
     page.present()
     typed = await sent(request)
     fields = {"schedule": typed.get("schedule", ""), "reason": typed.get("reason", "")}
@@ -90,7 +90,7 @@ async def delete_schedule(
 
 
 def _form(page: Page, task_type: str) -> tuple[TypeInfo, Form]:
-    """Raises `UnknownType`."""
+    """Return the type and the form for a schedule of its tasks. Raises `UnknownType`."""
     found = page.whole.source.registry.get(task_type)
     info = type_info(found)
     return info, Form({"when": FormFields(AddSchedule, _WHEN), **task_sections(info, found.options, once=False)})

@@ -1,4 +1,4 @@
-"""Tasks as numbers for SVG: attempts along a line of time, and a task among those related to it."""
+"""Lays tasks out as numbers for SVG: attempts on a time axis, and a task among those related to it."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 990, 12, 132
 _THIN = 3.0
 """Width of the shortest attempt."""
 _TICKS = 6
-"""At most so many behind the beginning."""
+"""The most ticks after the beginning."""
 
 
 class Dot(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Dot(msgspec.Struct, frozen=True):
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt on the line of time."""
+    """An attempt on the time axis."""
 
     number: int
     x: float
@@ -39,23 +39,23 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimeMark(msgspec.Struct, frozen=True):
-    """A moment that is named below the line."""
+    """A time named below the axis."""
 
     x: float
     text: str
 
 
 class TimeShape(msgspec.Struct, frozen=True, kw_only=True):
-    """The attempts of a task along a line of time."""
+    """The attempts of a task on a time axis."""
 
     bars: tuple[Bar, ...]
     ticks: tuple[TimeMark, ...]
     levels: tuple[TimeMark, ...]
-    """Lines of 0, 50 and 100 %; `x` is their height."""
+    """Lines at 0, 50 and 100 %; `x` is their height."""
 
 
 def time_shape(attempts: Sequence[Attempt], begin: datetime, end: datetime) -> TimeShape:
-    """The attempts between two moments; what is without an end reaches to the second one."""
+    """Lay out the attempts between two times; an attempt without an end reaches to `end`."""
     span = max((end - begin).total_seconds(), 0.001)
 
     def place(seconds: float) -> float:
@@ -70,7 +70,7 @@ def time_shape(attempts: Sequence[Attempt], begin: datetime, end: datetime) -> T
 
 
 def _mark(seconds: float) -> str:
-    """A moment on the line of time: 0, 20 s, 3 min, 1h 30m."""
+    """Write a time on the axis: 0, 20 s, 3 min, 1h 30m."""
     text = short(seconds) if seconds else "0"
     return duration(seconds) if "." in text and seconds > 1 else text
 
@@ -109,13 +109,13 @@ def _height(progress: float) -> float:
 BOX_WIDTH, BOX_HEIGHT = 178, 44
 _ACROSS, _DOWN = 230, 58
 _BULGE = 24
-"""What is needed beside boxes for arrows that pass others."""
+"""Space beside the boxes for arrows that pass others."""
 SIDE = 8
-"""Tasks that are shown on one side."""
+"""The most tasks that are drawn on one side."""
 
 
 class DrawnTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A task, as far as whoever looks may see it."""
+    """A task, as far as the caller may see it."""
 
     id: int
     type: str = ""
@@ -124,7 +124,7 @@ class DrawnTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks related to one. Of many only the first are there; the numbers tell of how many."""
+    """The tasks related to one task. Of many, only the first are listed; `more_…` tells of the others."""
 
     center: DrawnTask
     parent: DrawnTask | None = None
@@ -142,7 +142,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
-    """A task in the drawing, or words about those that are left out."""
+    """A task in the drawing, or a note about those left out."""
 
     x: int
     y: int
@@ -169,7 +169,7 @@ class GraphShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def graph_shape(around: Around) -> GraphShape:
-    """What it waits for at the left, what waits for it at the right, its parent above and its children below."""
+    """Place dependencies on the left, dependants on the right, the parent above and the children below."""
     left = _listed(around.dependencies, f"and {around.more_dependencies} more" if around.more_dependencies else "")
     right = _listed(around.dependants, "and more" if around.more_dependants else "")
     below = _listed(around.children, "and more" if around.more_children else "")
@@ -218,7 +218,7 @@ def _across(one: Box, other: Box) -> Arrow:
 
 
 def _beside(one: Box, other: Box) -> Arrow:
-    """To a part, past those between."""
+    """Draw an arrow to a child, past the boxes between."""
     x, y, to_y = one.x + BOX_WIDTH, one.y + BOX_HEIGHT // 2, other.y + BOX_HEIGHT // 2
     return Arrow(f"M{x} {y}C{x + _BULGE} {y} {x + _BULGE} {to_y} {x} {to_y}", "part")
 

@@ -23,7 +23,7 @@ PresetQuery = Annotated[str | None, QueryParameter(description="Fill in the opti
 
 @get("/submit", needs=SUBMIT)
 async def submit(page: NamedDependency[Page]) -> Response[str]:
-    """The task types, each with a link to its form."""
+    """Show the task types, each with a link to its form."""
     types = await page.ask(page.service.types)
     errors = await page.ask(page.service.handler_errors)
     return page.answer("submit.html", types=types, handler_errors=errors)
@@ -37,7 +37,7 @@ async def submit_form(
     like: LikeQuery = None,
     preset: PresetQuery = None,
 ) -> Response[str]:
-    """The form for a new task."""
+    """Show the form for a new task."""
     info, form = await page.ask(_form, page, who, task_type)
     typed: dict[str, str] | None = None
     if preset:
@@ -78,7 +78,7 @@ _SENT_BEFORE = CommandIdReused(
 
 
 def _form(page: Page, who: Identity, task_type: str) -> tuple[TypeInfo, Form]:
-    """Raises `UnknownType`."""
+    """Return the type and the form for its tasks. Raises `UnknownType`."""
     registry = page.backend.service.source.registry
     found = registry.get(task_type)
     info = type_info(found, registry.presets.of(task_type))
@@ -86,7 +86,7 @@ def _form(page: Page, who: Identity, task_type: str) -> tuple[TypeInfo, Form]:
 
 
 async def _answer(page: Page, info: TypeInfo, form: Form, tried: SentForm) -> Response[str]:
-    """The form. A command id comes with it, so that sending it twice creates one task."""
+    """Show the form with a command id, so that sending it twice creates one task."""
     sections = form.shown(tried)
     kept = tried.typed is not None and tried.problem is not _SENT_BEFORE
     return page.answer(

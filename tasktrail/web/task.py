@@ -1,4 +1,4 @@
-"""One task: how far it is, what may be done to it, its story, its attempts, its files, and why it is what it is."""
+"""The page of one task: progress, actions, story, attempts, files, and the causes of its state."""
 
 import asyncio
 import os
@@ -63,9 +63,9 @@ from .shapes import SIDE, Around, DrawnTask, GraphShape, TimeShape, graph_shape,
 _FOLDS = 128
 """Tasks whose folded story is remembered."""
 _NOTES = 60
-"""Notes of the service about a task that are shown, the last ones."""
+"""The most notes of the service about a task that are shown; the last ones."""
 _TOLD, _WHOLE, _CUT = 8_000, 600, 60
-"""Characters of the story: in all, of a line, and of a line for which there is no room."""
+"""Characters of the story: in all, of a line, and of a line once the first number is used up."""
 _PRINTED = 8 * 1024
 """Bytes of output that are shown, from its end."""
 _NOTICES = 40
@@ -82,11 +82,11 @@ class FileSeen(msgspec.Struct, frozen=True, kw_only=True):
     side: Side
     path: str
     size: int | None = None
-    """Bytes; none when it is not there."""
+    """Bytes; None if it is not there."""
     elsewhere: bool = False
-    """Whether only the machine of the service has it, so nothing is known of it here."""
+    """Whether it is only on the service's machine, so that nothing is known of it here."""
     picture: str = ""
-    """The address of its picture; empty when none can be made."""
+    """The address of its picture; empty if none can be made."""
 
 
 class CauseStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,18 +102,18 @@ class CauseStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery of a notice that was tried."""
+    """One attempt to deliver a notice."""
 
     at: datetime
     text: str
 
 
 class ShownTask(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the page shows."""
+    """The content of the page."""
 
     task: Task
     left: float | None
-    """Seconds until it has run to its end, as far as that can be guessed."""
+    """Estimated seconds until it ends."""
     story: Story
     lines: tuple[Line, ...]
     notes_left_out: int
@@ -124,7 +124,7 @@ class ShownTask(msgspec.Struct, frozen=True, kw_only=True):
     cause_command: str
     causes_complete: bool
     made: bool = False
-    """Whether it is known what the task has made."""
+    """Whether the output's hash is recorded."""
     files: tuple[FileSeen, ...] = ()
     why: Why | None = None
     output: Output | None = None
@@ -133,7 +133,7 @@ class ShownTask(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[NoticeStatus, ...] = ()
     notices_left_out: int = 0
     tries: dict[str, list[Try]] = {}
-    """Notice → its deliveries, the last ones."""
+    """Notice → its last deliveries."""
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ async def task_page(
 async def live_task(
     page: NamedDependency[Page], stories: NamedDependency["Stories"], task_id: TaskIdPath, attempt: AttemptQuery = None
 ) -> Stream:
-    """The parts of it that change."""
+    """Stream the parts of the page that change."""
     page.present()
     await page.own_task(task_id)
 
@@ -163,7 +163,7 @@ async def live_task(
 
 def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> dict[str, Any]:
     seen = look(page, stories, task_id, attempt)
-    # The same for a press too many, and another one as soon as anything was recorded about the task.
+    # The same if the button is pressed again, and another one as soon as anything was recorded about the task.
     once = f"{sha256(f'{stories.salt}:{task_id}:{seen.task.version}'.encode()).hexdigest()[:32]}:"
     return {
         "seen": seen,
@@ -178,7 +178,7 @@ def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) ->
 
 
 def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> ShownTask:
-    """Ask for everything. Raises `UnknownTask`, also for a task that whoever looks may not see."""
+    """Collect the content. Raises `UnknownTask`, also for a task that the caller may not see."""
     found = page.service.get_task(task_id, as_of=page.point)
     story, last = _story(page, stories, found)
     noted, left_out = _notes(page, task_id)
@@ -202,7 +202,7 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
 
 
 def _with_present(page: Page, seen: ShownTask, noted: list[Recorded], attempt: int) -> ShownTask:
-    """The same with what is not recorded, or not kept for earlier moments."""
+    """Add what is not recorded, or not kept for earlier moments."""
     service, found = page.backend.service, seen.task
     notices = service.source.ask(lambda views: views.notices(found.id))
     return replace(
@@ -218,7 +218,7 @@ def _with_present(page: Page, seen: ShownTask, noted: list[Recorded], attempt: i
 
 
 def _story(page: Page, stories: "Stories", found: Task) -> tuple[Story, Recorded | None]:
-    """What has happened to the task up to the moment that is shown, and its last record."""
+    """Return the task's story up to the moment that is shown, and its last record."""
 
     def read(version: int, limit: int) -> list[Recorded]:
         return page.backend.service.events_after(found.id, version, limit)
@@ -231,25 +231,25 @@ def _story(page: Page, stories: "Stories", found: Task) -> tuple[Story, Recorded
 
 
 def _children(page: Page, task_id: int) -> Census | None:
-    """How many there are of each status, among those that whoever looks may see; none if there are none."""
+    """Count the children by status, among those that the caller may see; None if there are none."""
     filters = TaskFilters(parent_task_id=task_id, user_id=() if page.user_id is None else page.user_id)
     census = page.backend.service.source.ask(lambda views: views.census(filters))
     return census if any(census.by_status.values()) else None
 
 
 class Stories:
-    """Stories that were told lately, so that each new record of a task is read once. Safe to use from many threads."""
+    """Keeps the stories of recent tasks, so that each new record of a task is read once. Thread-safe."""
 
     def __init__(self) -> None:
         self.salt = secrets.token_hex(16)
-        """In the command ids of forms, hashed, so that nobody can use one up who has not seen the form."""
+        """Hashed into the command ids of forms, so that no one can use one up without having seen the form."""
         self._lock = Lock()
         self._folds: OrderedDict[int, tuple[Lock, StoryFold]] = OrderedDict()
 
     def up_to(
         self, task_id: int, version: int, read: Callable[[int, int], list[Recorded]]
     ) -> tuple[Story, Recorded | None]:
-        """The story up to a version of the task at least, and its last record."""
+        """Return the story up to at least `version` of the task, and its last record."""
         with self._lock:
             reading, fold = self._folds.setdefault(task_id, (Lock(), StoryFold()))
             self._folds.move_to_end(task_id)
@@ -261,7 +261,7 @@ class Stories:
 
 
 def _notes(page: Page, task_id: int) -> tuple[list[Recorded], int]:
-    """What the service noted about the task, the last ones; and how many there are before them."""
+    """Return the last notes of the service about the task, and how many there are before them."""
     positions = page.backend.service.source.ask(lambda views: views.notes(task_id))
     positions = [position for position in positions if page.past is None or position <= page.past.position]
     log = page.backend.service.source.log()
@@ -280,7 +280,7 @@ def _tries(noted: list[Recorded]) -> dict[str, list[Try]]:
 
 
 def _merged(lines: tuple[Line, ...], notes: list[Line]) -> tuple[Line, ...]:
-    """All lines in order. The newest are told whole; when they have taken the room there is, the older ones are cut."""
+    """Merge all lines in order. The newest are whole; when they have filled the room, the older ones are cut."""
     told: list[Line] = []
     room = _TOLD
     for line in sorted((*lines, *notes), key=lambda line: line.position, reverse=True):
@@ -302,7 +302,7 @@ def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:
 
 
 def _time_left(found: Task, attempts: tuple[Attempt, ...], now: datetime, means: Mapping[str, float]) -> float | None:
-    """Seconds until the running attempt is done. `means`: what tasks of its type took."""
+    """Estimate the seconds until the running attempt is done. `means`: usual times by type."""
     if found.status != "running" or found.started_at is None or not attempts:
         return None
     curve = attempts[-1].curve
@@ -383,7 +383,7 @@ def _fields(found: Task) -> list[tuple[str, Any]]:
 
 
 def _printed(page: Page, found: Task, attempt: int | None) -> Output | None:
-    """What the attempt printed, its end; none where there is no attempt, or only the service has it."""
+    """Return the end of the attempt's printed output; None without an attempt, or if only the service has it."""
     try:
         return page.backend.service.output(found.id, attempt, last=_PRINTED) if found.attempt else None
     except OnlyAtService:
@@ -391,7 +391,7 @@ def _printed(page: Page, found: Task, attempt: int | None) -> Output | None:
 
 
 def _provenance(page: Page) -> Literal["signed", "no key", ""]:
-    """Whether the service can sign how the output was made; empty where it is not asked here."""
+    """Whether the service can sign the output's provenance; empty if the page does not offer it."""
     if page.past or page.reader:
         return ""
     return "signed" if page.backend.service.paths.seal_key.exists() else "no key"
@@ -422,7 +422,7 @@ _PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox; fra
 async def task_picture(
     page: NamedDependency[Page], task_id: TaskIdPath, side: SidePath, v: Annotated[str | None, "its version"] = None
 ) -> Response[bytes]:
-    """A small picture of the task's input or output as that is now; words in its place where there is none."""
+    """Return a small picture of the input or output as it is now, or a picture of words if there is none."""
     page.present()
     found = await page.own_task(task_id)
     path = found.input_file if side == "input" else found.output_file
@@ -441,7 +441,7 @@ async def task_picture(
 
 
 def _placard(words: str) -> bytes:
-    """A drawing of words: an image that cannot be shown says why, and a browser's console stays empty."""
+    """Draw words: an image that cannot be shown says why, and the browser's console stays empty."""
     words = " ".join(words.split())[:180]
     rows = [words[start : start + 46] for start in range(0, len(words), 46)]
     lines = "".join(f'<tspan x="16" dy="20">{escape(row)}</tspan>' for row in ("No picture:", *rows))
@@ -456,7 +456,7 @@ def _placard(words: str) -> bytes:
 
 
 def _may(page: Page, found: Task) -> frozenset[str]:
-    """The actions that make sense now and that whoever looks may do."""
+    """Return the actions that are possible now and that the caller may do."""
     if page.past:
         return frozenset()
     waits, over = found.status in WAITING, found.status in FINISHED
@@ -475,7 +475,7 @@ def _may(page: Page, found: Task) -> frozenset[str]:
 async def act_on_one(
     page: NamedDependency[Page], who: NamedDependency[Identity], task_id: TaskIdPath
 ) -> Response[None]:
-    """Do it, and show the task with what came of it."""
+    """Do the action, and show the task with the result."""
     page.present()
     fields = await sent(page.request)
     here = f"/tasks/{task_id}"
@@ -502,7 +502,7 @@ _DONE = {
 
 
 def _command(fields: Mapping[str, str], now: datetime) -> tuple[type[Command], dict[str, Any]]:
-    """The kind of command that a form asks for, and its fields but for the task. Raises `InvalidValue`."""
+    """Return the kind of command that a form asks for, and its fields without the task. Raises `InvalidValue`."""
     common = {"reason": fields.get("reason", "").strip(), "command_id": fields.get("command_id", "")}
     match fields.get("action", ""):
         case "start":

@@ -1,8 +1,8 @@
-"""Tasks: the list with its filters, and one command for all that were chosen or that pass.
+"""The page Tasks: the list with its filters, and one command for all tasks that were chosen or pass the filters.
 
-The list goes on from a place, not by page numbers, so that its last page is found as quickly as its first one. What
-changes many tasks takes three steps: choose, confirm, look at what came of it. The first two only read, so they are
-plain addresses; the third is a form that can be sent twice without doing anything twice.
+The list continues from a place instead of using page numbers, so that the last page is as fast as the first. A change
+of many tasks takes three steps: choose, confirm, see the result. The first two only read, so they are plain addresses;
+the third is a form that can be sent twice without doing anything twice.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ PER_PAGE = 50
 MOST_PER_PAGE = 100
 _PARTS = ("found", "rows")
 _WITHIN = 3.0
-"""Seconds that a form waits for its change before it shows how far it is."""
+"""Seconds that a form waits for its change before it shows the progress."""
 FIELDS = ("status", "type", "label", "batch", "user_id", "document_id", "parent_task_id", "search")
 _WHERE = ("sort", "limit", "place")
-"""What else says which stretch of the list is seen."""
+"""The other parameters that determine which part of the list is shown."""
 HEADINGS = (
     ("Task", "created_at"),
     ("Status", ""),
@@ -53,20 +53,20 @@ HEADINGS = (
     ("Priority", "priority"),
     ("Message", ""),
 )
-"""Heading → what a click on it sorts by; empty: nothing."""
+"""Heading → the field by which a click sorts; empty: not sortable."""
 
 PlaceQuery = Annotated[str | None, QueryParameter(description="Where in the list to go on; empty: at its start")]
 IdsQuery = Annotated[list[str] | None, QueryParameter(description="Numbers of tasks that were chosen")]
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be done to many tasks."""
+    """An action on many tasks."""
 
     name: str
     text: str
     verb: str
     of: frozenset[Status]
-    """The statuses in which it means something."""
+    """The statuses in which it is possible."""
     command: type[Command]
     danger: bool = False
 
@@ -89,7 +89,7 @@ ACTIONS = {
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page of the list shows."""
+    """The content of the page with the list."""
 
     filters: TaskFilters
     stretch: Stretch
@@ -109,7 +109,7 @@ async def tasks(
     limit: TextQuery = None,
     place: PlaceQuery = None,
 ) -> Response[str]:
-    """The tasks that pass the filters."""
+    """Show the tasks that pass the filters."""
     filters = _listing(wanted, sort, limit)
     listed = await (_then(page, filters, place or "") if page.past else page.ask(_now, page, filters, place or ""))
     return page.answer("tasks.html", **_shown(page, listed))
@@ -123,7 +123,7 @@ async def live_tasks(
     limit: TextQuery = None,
     place: PlaceQuery = None,
 ) -> Stream:
-    """The parts of it that change."""
+    """Stream the parts of the list that change."""
     page.present()
     filters = _listing(wanted, sort, limit)
     parse_place(place or "")  # a wrong one is refused before the stream begins
@@ -145,7 +145,7 @@ def wanted_filters(
     parent_task_id: ValuesQuery = None,
     search: TextQuery = None,
 ) -> TaskFilters:
-    """The dependency `wanted`: the filters that the address names, of the tasks that whoever looks may see."""
+    """The dependency `wanted`: the filters in the address, restricted to tasks that the caller may see."""
     given = {
         "status": status,
         "type": type,
@@ -160,7 +160,7 @@ def wanted_filters(
 
 
 def _listing(filters: TaskFilters, sort: str | None, limit: str | None) -> TaskFilters:
-    """The filters with an order and a page. Raises `InvalidValue`."""
+    """Return the filters with an order and a page size. Raises `InvalidValue`."""
     how = TaskFilters.parse({"sort": sort or "", "limit": limit or str(PER_PAGE)})
     return replace(filters, sort=how.sort, limit=min(how.limit, MOST_PER_PAGE))
 
@@ -190,7 +190,7 @@ def _shown(page: Page, listed: Listed) -> dict[str, Any]:
 
 
 def _own(page: Page, filters: TaskFilters) -> TaskFilters:
-    """The filters, of the tasks that whoever looks may see."""
+    """Restrict the filters to tasks that the caller may see."""
     return filters if page.user_id is None else replace(filters, user_id=page.user_id)
 
 
@@ -225,7 +225,7 @@ def _types(page: Page) -> list[str]:
 
 
 def _headings(page: Page, filters: TaskFilters) -> list[dict[str, str]]:
-    """The headings with where a click leads, and how the list is sorted by them now."""
+    """Return the headings with the address of a click, and how the list is sorted by them now."""
     found = []
     for text, field in HEADINGS:
         now = "" if filters.sort.removeprefix("-") != field else "descending" if filters.sort[0] == "-" else "ascending"
@@ -236,7 +236,7 @@ def _headings(page: Page, filters: TaskFilters) -> list[dict[str, str]]:
 
 
 def note_of(task: Task, now: Any) -> str:
-    """What stands beside a task in a list: what it waits for, its error, or what it does."""
+    """Return the note beside a task in a list: what it waits for, its error, or what it does."""
     due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
     told = (
         "held" if task.held and task.status in WAITING else "",
@@ -249,7 +249,7 @@ def note_of(task: Task, now: Any) -> str:
 
 
 def _allowed(page: Page) -> list[Action]:
-    """What whoever looks may do."""
+    """Return the actions that the caller may do."""
     if page.past:
         return []
     return [action for action in ACTIONS.values() if page.may(COMMAND_NEEDS[action.command])]
@@ -259,7 +259,7 @@ def _allowed(page: Page) -> list[Action]:
 
 
 class ChosenTasks(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks are meant: those that were chosen, or all that pass the filters."""
+    """The tasks of an action: those that were chosen, or all that pass the filters."""
 
     ids: tuple[int, ...] = ()
     filters: TaskFilters | None = None
@@ -276,7 +276,7 @@ async def confirm(
     limit: TextQuery = None,
     place: PlaceQuery = None,
 ) -> Response[Any]:
-    """How many tasks are meant, and the form that does it."""
+    """Show how many tasks the action is for, and the form that does it."""
     page.present()
     meant = _action(page, action or "")
     choice = ChosenTasks(filters=wanted) if of == "all" else ChosenTasks(ids=_ids(id or ()))
@@ -302,7 +302,7 @@ async def confirm(
 
 
 def _action(page: Page, name: str) -> Action:
-    """The action. Raises `Malformed`, and `Forbidden` where whoever asks may not."""
+    """Return the action. Raises `Malformed`, and `Forbidden` if the caller may not do it."""
     if name not in ACTIONS:
         raise Malformed(f"action: {name[:40]!r} is nothing that can be done", field="action")
     check_permission(page.who, COMMAND_NEEDS[ACTIONS[name].command], f"have tasks {ACTIONS[name].verb}")
@@ -321,7 +321,7 @@ def _ids(ids: Sequence[str]) -> tuple[int, ...]:
 
 
 def _counted(page: Page, choice: ChosenTasks, action: Action) -> tuple[int, int, bool]:
-    """How many tasks are meant, for how many others it means nothing, and whether that is all."""
+    """Return how many tasks the action is for, how many others it cannot change, and whether the count is complete."""
     source = page.backend.service.source
     if choice.filters is not None:
         filters = choice.filters
@@ -339,7 +339,7 @@ def _counted(page: Page, choice: ChosenTasks, action: Action) -> tuple[int, int,
 
 
 def _status_of(page: Page, views: Any, task_id: int) -> str:
-    """The task's status; empty where there is no such task for whoever asks."""
+    """Return the task's status; empty if the caller has no such task."""
     try:
         state = views.state(task_id)
     except UnknownTask:
@@ -348,7 +348,7 @@ def _status_of(page: Page, views: Any, task_id: int) -> str:
 
 
 def _narrowed(filters: TaskFilters, action: Action) -> TaskFilters | None:
-    """The filters, of the tasks that the action means something for; none when it means nothing for any."""
+    """Restrict the filters to tasks that the action can change; None if there are none."""
     statuses = tuple(status for status in values_of(filters.status) or STATUSES if status in action.of)
     return replace(filters, status=statuses) if statuses else None
 
@@ -357,7 +357,7 @@ def _narrowed(filters: TaskFilters, action: Action) -> TaskFilters | None:
 async def act_on_many(
     page: NamedDependency[Page], access: NamedDependency[Access], bulk_changes: NamedDependency[BulkChanges]
 ) -> Response[None]:
-    """Do it, in the background when it takes long, and show what comes of it."""
+    """Do the action, in the background if it takes long, and show the result."""
     page.present()
     form = await read_form(page.request)
     fields = {name: str(form.get(name, "")) for name in form}
@@ -380,7 +380,7 @@ async def act_on_many(
 
         def find() -> Sequence[int]:
             found = _found(page, choice, action)
-            # what waits for others would fail if they were cancelled first
+            # a task that waits for others would fail if they were cancelled first
             return sorted(found, reverse=True) if action.name == "cancel" else found
 
         def command(task_id: int) -> Command:
@@ -407,7 +407,7 @@ def _found(page: Page, choice: ChosenTasks, action: Action) -> Sequence[int]:
 
 
 def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryTask | CancelTask | AdjustTask:
-    """The command for a task that is not named yet. Raises `InvalidValue`."""
+    """Return the command, with a placeholder for the task. Raises `InvalidValue`."""
     common = {"task_id": 1, "reason": fields.get("reason", "").strip(), "actor": actor}
     if not common["reason"]:
         raise InvalidValue("reason: say why, for those who will ask", field="reason")
@@ -424,7 +424,7 @@ def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryT
 async def bulk(
     page: NamedDependency[Page], bulk_changes: NamedDependency[BulkChanges], bulk_id: FromPath[str]
 ) -> Response[str]:
-    """What came of a command for many."""
+    """Show the result of a command for many tasks."""
     assert page.who is not None
     found = bulk_changes.get(f"{page.who.name}/{page.who.user_id}", bulk_id)
     if found is None:

@@ -1,1 +1,1 @@
-"""What-if: the Scheduler's own step, replayed over a log under its own policy or another. Only `ask` is not pure."""
+"""What-if: replays the Scheduler's own step over a log, under its own policy or another. Only `ask` is not pure."""

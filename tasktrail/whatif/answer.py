@@ -1,4 +1,4 @@
-"""The answer: whether a replay gives the recorded history, and what another policy would have given."""
+"""The answer: whether a replay reproduces the recorded history, and what another policy would have led to."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -25,8 +25,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     """How the replay under the recorded policy compares with the log, up to the moment the last service stopped.
 
-    A start is the same when task, attempt, moment (to the microsecond), effective priority, and whether it went on
-    from a checkpoint are the same.
+    Two starts are the same if task, attempt, time (to the microsecond), effective priority, and whether the attempt
+    resumed from a checkpoint are the same.
     """
 
     recorded_starts: int
@@ -57,11 +57,11 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     replayed: datetime | None
     asked: datetime | None
     moved: float | None
-    """Seconds, negative for earlier; None if it starts in one of the two only."""
+    """Seconds, negative for earlier; None if it starts in only one of the two."""
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """How many first starts come earlier, later, at the same moment, or in one of the two replays only."""
+    """How many first starts come earlier, later, at the same time, or in only one of the two replays."""
 
     earlier: int = 0
     later: int = 0
@@ -71,14 +71,14 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay had to do without."""
+    """Counts of a replay: attempts guessed, commands refused, tasks passed over."""
 
     guessed: int
     """Attempts whose length or end is not in the log; they ran as their type usually does."""
     refused: int
     """Commands of the log that were refused in the replay."""
     passed_over: int
-    """Tasks that did not fit while others were started past them."""
+    """Tasks that did not fit while others were started ahead of them."""
 
 
 class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,13 +114,13 @@ def compare_policies(
     """Replay the recording under the recorded policy, and again under the asked one.
 
     Args:
-        recording: what was recorded.
-        recorded: the policy of then.
+        recording: the recorded history.
+        recorded: the policy of that time.
         asked: the policy in question.
-        to_the_end: whether to play on behind the end of the recording until nothing more happens.
-        assumptions: what had to be taken for granted, in words.
+        to_the_end: whether to play on after the end of the recording until nothing more happens.
+        assumptions: the assumptions made, in words.
         new_state: makes the Scheduler's memory.
-        tell: hears which play goes on, 0 or 1, and what share of the recording is over in it.
+        tell: called with the number of the replay, 0 or 1, and the share of the recording that it has played.
     """
     until = None if to_the_end else recording.ended_at
     first = Replay(recording, recorded, listen=True, new_state=new_state)
@@ -152,7 +152,7 @@ def compare_policies(
 
 
 def fidelity_of(recording: Recording, replayed: Timeline) -> Fidelity:
-    """Compare log and replay start by start, up to the moment up to which they can be compared."""
+    """Compare log and replay start by start, up to the time when the last service stopped."""
     end = recording.stopped_at or recording.ended_at
     recorded = [start for start in recording.timeline.starts if end is None or start.at <= end]
     played = [start for start in replayed.starts if end is None or start.at <= end]
@@ -238,7 +238,7 @@ def _count(moves: list[Changed]) -> Moved:
 
 
 def _most(moves: list[Changed], rows: int) -> tuple[Changed, ...]:
-    """Tasks that start in one replay only come first, then those that move furthest."""
+    """Return the tasks that start in only one replay, then those that move furthest; at most `rows`."""
     told = [move for move in moves if move.replayed != move.asked]
     told.sort(key=lambda move: (move.moved is not None, -abs(move.moved or 0.0), move.task_id))
     return tuple(told[:rows])

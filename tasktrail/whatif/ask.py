@@ -1,6 +1,6 @@
 """What-if questions about a log: it is read, and replayed under the recorded policy and under another one.
 
-No service is asked, and none is needed.
+No service is needed or asked.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,12 +40,12 @@ def what_if(
     total: int = 0,
     **asked: Any,
 ) -> WhatIf:
-    """What another policy would have made of a log. Raises `InvalidValue` or `Malformed`, naming the field.
+    """Return what another policy would have made of a log. Raises `InvalidValue` or `Malformed`, naming the field.
 
     Args:
-        records: the whole log, in order; what lies before `begin` is folded, what lies behind `end` tells how long
-            attempts ran.
-        config: the configuration of then. The log holds only what operators have changed of it.
+        records: the whole log, in order. Records before `begin` are folded; records after `end` show how long attempts
+            ran.
+        config: the configuration of that time. The log holds only the changes that operators made to it.
         begin: the first position or time that is replayed; None begins with the first record.
         end: the last one; None goes to the last record, and on until nothing more happens.
         progress: called now and then with the number reached and the number to reach. Reading and each replay count
@@ -91,7 +91,7 @@ def what_if(
 
 
 def _telling(progress: Callable[[int, int], None] | None, total: int, rounds: int) -> Callable[[int, float], None]:
-    """Turns a round (-1 for reading) and the share that is done of it into progress over all rounds."""
+    """Turn a round (-1 for reading) and the share of it that is done into progress over all rounds."""
 
     def tell(play: int, share: float) -> None:
         if progress is not None:
@@ -131,7 +131,7 @@ def _said(point: Point) -> str:
 
 
 def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
-    """A limit for a type that no task has would change nothing, and look as if the limit did not matter."""
+    """Refuse a limit for a type that no task has: it would change nothing and look as if the limit did not matter."""
     for name in question.types:
         if name not in recording.types:
             near = get_close_matches(name, recording.types, n=1)
@@ -140,7 +140,7 @@ def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
 
 
 def _configured(limits: Limits, question: PolicyChange) -> Limits:
-    """What is configured, with the windows that are asked about in place of its own."""
+    """Return the configured limits, with the windows of the question in place of their own."""
     if question.windows is None:
         return limits
     for text in question.windows:
@@ -149,7 +149,7 @@ def _configured(limits: Limits, question: PolicyChange) -> Limits:
 
 
 def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tuple[str, ...]]:
-    """The policy of that time as far as it is known, and in words what had to be assumed."""
+    """Return the policy of that time as far as it is known, and in words the assumptions."""
     limits, workers = config.limits(), config.workers
     there = counted(workers, "worker")
     said = [f"{there}, and the limits that are configured now; what operators have changed is in the log"]
@@ -158,9 +158,9 @@ def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tupl
         workers = recording.peak
     if recording.peak > limits.max_concurrent and not recording.changes_concurrency:
         limits = replace(limits, max_concurrent=recording.peak)
-    said.append("memory, CPU and disk of the machine never stood against a start: samples are not recorded")
+    said.append("memory, CPU and disk never kept a task from starting: samples are not recorded")
     if recording.has_nodes:
-        said.append("nodes are not played: one machine has all workers, and what tasks require of a node counts not")
+        said.append("nodes are not played: one machine has all workers, and what tasks require of a node is ignored")
     if recording.stopped_at is not None:
         said.append("the last service is taken to have gone on; record and replay are compared until it was stopped")
     labels = parse_limits(config.worker_labels)

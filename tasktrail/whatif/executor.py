@@ -13,7 +13,7 @@ from ..events.task_events import Estimated
 from .timeline import LifeKey
 
 _Cut: TypeAlias = Literal["", "timed_out", "cancelled", "interrupted"]
-"""What cut an attempt short; empty if it came to its own end."""
+"""The reason why an attempt was cut short; empty if it came to its own end."""
 
 NOWHERE = 2**62
 """The position of an end that is not recorded: it comes after everything else of the same moment."""
@@ -38,11 +38,11 @@ class RecordedAttempt(msgspec.Struct, gc=False):
     position: int = NOWHERE
     """Where its end is recorded."""
     saves: list[tuple[timedelta, int]] = []
-    """Its checkpoints: how long after the start they were saved, and their positions."""
+    """Its checkpoints: how long after the start each was saved, and its position."""
 
 
 class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
-    """What a replayed attempt will do, unless something ends it first."""
+    """The plan of a replayed attempt, unless something ends it first."""
 
     after: timedelta | None
     """None if it goes on until the core ends it."""
@@ -54,11 +54,11 @@ class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
     position: int = NOWHERE
     saves: tuple[tuple[timedelta, int], ...] = ()
     used: int = 0
-    """How many recorded attempts it stands for."""
+    """How many recorded attempts this one stands for."""
     was_cut: bool = False
     """Whether the recorded attempt was cut short."""
     gone_after: timedelta | None = None
-    """When the recorded attempt was gone, if it was stopped and its end says so."""
+    """How long after its start the recorded attempt was gone, if it was stopped and the record of its end says so."""
     gone_position: int = NOWHERE
     guessed: bool = False
 
@@ -66,8 +66,8 @@ class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
 class RecordedAttempts:
     """The recorded attempts of all lives.
 
-    An attempt that the log has cut short (the service went, somebody cancelled it) and that is not cut when it is
-    played goes on as the next one did; without a next one it is guessed to run as long as its type does.
+    An attempt that was cut short in the log (its service ended, or it was cancelled) but is not cut in the replay goes
+    on as the next attempt did. Without a next one, it is guessed to run as long as its type usually does.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class RecordedAttempts:
         self.by_life.setdefault(key, []).append(attempt)
 
     def learn(self, task_type: str, ran: timedelta) -> None:
-        """Learn from a completed attempt of the type how long they run."""
+        """Learn the usual length of the type's attempts from a completed one."""
         self._completed.setdefault(task_type, []).append(ran)
 
     def usual(self, spec: Created) -> timedelta:
@@ -152,8 +152,8 @@ Scheduled = tuple[datetime, int, int, "AttemptAction"]
 GONE_WITHIN = timedelta(seconds=0.75)
 """An attempt that was asked to stop is gone after this time (a usual grace and more), unless the log shows another."""
 _OWN_END_WITHIN = timedelta(seconds=5)
-"""When a service stops, an attempt whose recorded end is this near still comes to it, because nobody recorded when the
-service was asked to stop."""
+"""When a service stops, an attempt whose recorded end is this near still comes to it, because the log does not show
+when the service was asked to stop."""
 _SAVED = Checkpoint()
 """Stands for every checkpoint; the core only asks whether there is one."""
 
@@ -175,7 +175,7 @@ class ReplayedAttempt(msgspec.Struct, eq=False):
     life: LifeKey
     plan: AttemptPlan
     done_before: timedelta
-    """The part of the work that earlier attempts have done and saved."""
+    """The part of the work that earlier attempts did and saved."""
     began_at: datetime
     ends_at: datetime | None
     saved: timedelta | None = None
@@ -184,12 +184,12 @@ class ReplayedAttempt(msgspec.Struct, eq=False):
 
 
 class ReplayExecutor:
-    """Runs nothing, and reports what the log says that attempts did.
+    """Runs nothing; reports what the log says the attempts did.
 
     Args:
-        attempts: what the log says of them.
-        push: puts a moment into the order of things to come.
-        gone_after: attempt → how long after it was asked to stop it was gone, as far as that is known.
+        attempts: the recorded attempts.
+        push: schedules an action.
+        gone_after: attempt → how long after the request to stop it was gone, as far as known.
     """
 
     def __init__(
@@ -229,14 +229,14 @@ class ReplayExecutor:
                 self._push((began_at + after - before, 2 * position, next(self._numbers), moment))
 
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock was put forward; nothing has lasted longer because of it."""
+        """Put the wall clock forward by `by`; no attempt has lasted longer because of it."""
         for live in {*self.live.values(), *self._stopping.values()}:
             live.began_at += by
             live.ends_at = live.ends_at and live.ends_at + by
             live.stopped_at = live.stopped_at and live.stopped_at + by
 
     def stop(self, order: Stop, now: datetime, *, draining: bool) -> None:
-        """Ask an attempt to stop. It is gone when the recorded one was, if that was stopped too."""
+        """Ask an attempt to stop. It is gone when the recorded one was, if that was stopped, too."""
         live = self.live.get(order.task_id)
         if live is None or live.attempt != order.attempt:
             return
@@ -296,7 +296,7 @@ class ReplayExecutor:
         return [end] if plan.estimate is None else [AttemptProbed(live.task_id, live.attempt, plan.estimate), end]
 
     def cut(self, live: ReplayedAttempt) -> None:
-        """End an attempt before its own end. Unless the recorded one was cut short too, its rest is left to do."""
+        """End an attempt before its own end. Unless the recorded one was cut short, too, its rest is left to do."""
         self._forget(live)
         if live.plan.was_cut:
             self._played[live.life] = self._played.get(live.life, 0) + 1

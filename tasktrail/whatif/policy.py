@@ -16,7 +16,7 @@ from .question import PolicyChange
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything besides the log that decides: the configuration, and the changes of it."""
+    """Everything besides the log on which decisions depend: the configuration, and the changes of it."""
 
     configured: Limits
     workers: int
@@ -34,7 +34,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return self.change.workers or self.workers
 
     def capacity(self, slots: int) -> CapacityChanged:
-        """What the workers report when so many of them are ready."""
+        """Return the workers' report when `slots` of them are ready."""
         return CapacityChanged(slots, offers_of(self.worker_labels | self.change.worker_labels, slots))
 
     def set_up(self, state: SchedulerState) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of the recorded history: which limits are to be otherwise. The command line makes its options of it."""
+"""The question: which limits differ from the recorded ones. The command line makes its options of its fields."""
 
 from typing import Annotated
 
@@ -31,8 +31,8 @@ class PolicyChange(
 ):
     """Changes of the recorded policy. A field that is left out stays as recorded, so an empty change changes nothing.
 
-    The limits mean what they mean in `SetLimits`, and hold from the first record to the last: where the log has a
-    change of the same limit, the one asked for stays.
+    The limits mean the same as in `SetLimits`, and hold from the first record to the last: they override later changes
+    of the same limit in the log.
     """
 
     max_concurrent: MaxConcurrent = None
@@ -46,18 +46,18 @@ class PolicyChange(
     users: Annotated[dict[UserKey, Number], says("A number for a user.", example="7=3")] = {}
     labels: Annotated[dict[Name, Number], says("A number for one label.", example="night=2")] = {}
     worker_labels: Annotated[
-        dict[Name, Number], says("So many of the workers offer a label.", value="LABEL=N", example="gpu=2")
+        dict[Name, Number], says("How many of the workers offer a label.", value="LABEL=N", example="gpu=2")
     ] = {}
     rates: Annotated[
-        dict[RateName, RateText], says("So many starts in so much time.", value="NAME=RATE", example="user:*=100/h")
+        dict[RateName, RateText], says("The most starts in a period.", value="NAME=RATE", example="user:*=100/h")
     ] = {}
     windows: Annotated[
         tuple[str, ...] | None,
         says("When types may start, in place of what is configured.", value="TYPE=WINDOW", example="scan=22-06"),
     ] = None
     fair_share: FairSharing = None
-    user_bonus: Annotated[bool, says("False: users' levels count not.")] = True
-    backfill_bound: Annotated[Count | None, says("So many may start past one that does not fit.", value="N")] = None
+    user_bonus: Annotated[bool, says("False: ignore the levels of users.")] = True
+    backfill_bound: Annotated[Count | None, says("How many may start past one that does not fit.", value="N")] = None
     rows: Annotated[
         int, msgspec.Meta(ge=0, le=MAX_ROWS), says("Tasks listed, those that move most.", default=True, value="N")
     ] = 10

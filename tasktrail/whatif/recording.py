@@ -81,7 +81,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 class Recording:
     """A log, prepared to be replayed.
 
-    Records before its beginning are only folded; records behind its end only show how attempts ended.
+    Records before its beginning are only folded; records after its end only show how attempts ended.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Recording:
         """Whether attempts ran on nodes, or tasks require something of one."""
         self.starts_with_a_service = False
         self.up_at_the_beginning = True
-        """Whether a service ran when the recording begins, if it does not begin with the log."""
+        """Whether a service runs when the recording begins, if it begins later than the log."""
         self.gone_after: dict[tuple[int, int], timedelta] = {}
         """Task and attempt → how long after the request to stop it was gone; the first replay finds this out."""
         self.running_at_the_beginning: set[tuple[int, int]] = set()
@@ -181,7 +181,7 @@ def message_behind(record: Recorded) -> Message | None:
 
 
 def jump_of(record: Recorded, before: Recorded | None) -> ClockJumped | None:
-    """How far the log's time jumps with the record; None if it does not. A clock that is set back makes no jump."""
+    """Return how far the log's time jumps with the record; None if it does not. Setting a clock back is no jump."""
     if not isinstance(record.event, ClockJumped):
         return None
     shown = record.event.shown if before is None else max(record.event.shown, before.recorded_at)
@@ -189,11 +189,11 @@ def jump_of(record: Recorded, before: Recorded | None) -> ClockJumped | None:
 
 
 def _creation(event: Created, position: int) -> Submit:
-    """The command behind a task. Tasks of schedules come as they were recorded; the schedules are not asked again."""
+    """Return the command behind a task. Tasks of schedules come as recorded; the schedules are not evaluated again."""
     event = as_played(event)
     command = CreateTask(**{name: getattr(event, name) for name in _OF_CREATED})
     estimate = Estimated(memory=event.estimated_memory, temp=event.estimated_temp, seconds=event.estimated_time)
-    # Whether the output was free was checked at the time. In the replay its holder may end later.
+    # The check that the output was free was made at the time. In the replay its holder may end later.
     return Submit(
         replace(command, resumable=None, overwrite=True),
         Intake(can_resume=event.resumable, estimate=estimate),
@@ -202,11 +202,11 @@ def _creation(event: Created, position: int) -> Submit:
 
 
 def as_played(event: Created) -> Created:
-    """The same without its limits on silence, its key, and what it requires of a node.
+    """Return the event without limits on silence, key, and requirements of a node.
 
-    Replayed attempts report nothing; what silence ended, ends as recorded. That the key was free was checked at the
-    time; in the replay its holder may end later, and the same tasks are to be compared. What nodes had free is not
-    recorded, so there is one machine with all the workers.
+    Replayed attempts report nothing, so attempts that were ended for silence end as recorded. The check that the key
+    was free was made at the time; in the replay its holder may end later, and the same tasks have to be compared. Free
+    resources of nodes are not recorded, so one machine has all the workers.
     """
     silent = event.heartbeat_timeout is None and event.no_progress_timeout is None
     if silent and not event.unique and not event.requires:
@@ -260,7 +260,7 @@ class CapacityTrace:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._since: tuple[datetime, int] | None = None
-        """When the last worker that is known of became ready; None once all are ready."""
+        """When the last known worker became ready; None once all are ready."""
         self._until: datetime | None = None
         self._slots = 0
         self._together_at: datetime | None = None
@@ -305,7 +305,7 @@ class CapacityTrace:
 DRAINED_WITHIN = timedelta(seconds=2)
 """A service that is asked to stop has stopped an attempt or itself within this time."""
 _SILENCE = frozenset({"HeartbeatTimeout", "NoProgressTimeout"})
-"""Attempts that ended because they were silent end as recorded, for replayed attempts report nothing."""
+"""Error types of attempts that were ended for silence. These end as recorded, as replayed attempts report nothing."""
 Bound = int | datetime | None
 """A position, a time, or no bound."""
 
@@ -372,8 +372,8 @@ class RecordingBuilder:
     def finished(self) -> Recording:
         """The recording of all that was read.
 
-        When the last service stopped in the end, it is taken to have gone on: otherwise whatever would take longer
-        than it did would come to nothing.
+        If the last service was stopped at the end, the replay assumes that it went on. Otherwise everything that takes
+        longer in the replay than recorded would be lost.
         """
         recording = self._recording
         self._capacity.over()
@@ -387,7 +387,7 @@ class RecordingBuilder:
         return recording
 
     def _is_before(self, record: Recorded) -> bool:
-        """A recording begins between two moments, so that the records of one decision stay together."""
+        """Whether the record comes before the beginning, which lies between two times: one decision stays whole."""
         begin, recording = self._begin, self._recording
         if begin is None or recording.began_at is not None:
             return False
@@ -396,7 +396,7 @@ class RecordingBuilder:
         return record.position < begin if isinstance(begin, int) else record.recorded_at < begin
 
     def _is_beyond(self, record: Recorded) -> bool:
-        """A recording also ends between two moments."""
+        """Whether the record comes after the end, which also lies between two times."""
         end, at = self._end, record.recorded_at
         if end is None or at == self._recording.ended_at:
             return False
@@ -472,7 +472,7 @@ class _AttemptReader:
         self._killed_at: datetime | None = None
         self._ended: RecordedAttempt | None = None
         self.running: set[tuple[int, int]] = set()
-        """Task and attempt of everything that is open."""
+        """Task and attempt of all open attempts."""
 
     def read(self, record: Recorded, killed_at: datetime | None) -> None:
         if record.actor != "recovery":
@@ -536,7 +536,7 @@ class _AttemptReader:
         attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(task_id, event)
 
     def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:
-        """A failure that was final although retries were left was a rejection."""
+        """Distinguish a rejection, which was final although retries were left, from a failure."""
         left = self._retries.get(task_id, 0) < self._max_retries.get(task_id, 0)
         return "rejected" if event.final and left else "failed"
 
@@ -561,7 +561,7 @@ def _timed_out(record: Recorded) -> bool:
 
 
 class _Timers:
-    """Knows from when on tasks may start, where that is later than their creation."""
+    """Remembers from when on tasks may start, if that is later than their creation."""
 
     def __init__(self) -> None:
         self._due: dict[int, datetime] = {}

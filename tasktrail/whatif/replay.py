@@ -25,18 +25,18 @@ _GRACE = 0.5
 _TELL = 1000
 """Arrivals between two reports of progress."""
 _ALL_WINDOWS = timedelta(days=8)
-"""So long every window has been open once: they repeat by the week, and clocks are put forward."""
+"""Within this time every window opens at least once: windows repeat weekly, and clocks are put forward."""
 
 
 class Replay:
     """Replays a recording once, under one policy.
 
     Args:
-        recording: what was recorded.
-        policy: what decides.
-        listen: whether the moments at which stopped attempts were gone are found out. Only where the policy is the
-            recorded one does the log show them; other plays of the same recording then go by what was found.
-        new_state: makes the Scheduler's memory from limits and the graces of types.
+        recording: the recorded history.
+        policy: the policy under which decisions are made.
+        listen: whether to find out when stopped attempts were gone. Only under the recorded policy does the log show
+            it; later replays of the same recording use what was found.
+        new_state: makes the Scheduler's memory from limits and the grace times of types.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Replay:
         self.refused = 0
         """Commands of the log that were refused in the replay, because the task had started or was over."""
         self.passed_over: set[int] = set()
-        """Tasks that did not fit while others were started past them."""
+        """Tasks that did not fit while others were started ahead of them."""
         self._order: list[tuple[datetime, int, int, Arrival | AttemptAction]] = [
             (arrival.at, arrival.order, -len(recording.arrivals) + number, arrival)
             for number, arrival in enumerate(recording.arrivals)
@@ -75,7 +75,7 @@ class Replay:
         return self._executor.guessed
 
     def play(self, until: datetime | None = None, tell: Callable[[float], None] | None = None) -> Timeline:
-        """Play to the end, or until a moment; the timeline of it. `tell` is called with the share that is done."""
+        """Play to the end, or until `until`, and return the timeline. `tell` is called with the share that is done."""
         if self._now is None:
             return self.timeline
         self._tell = tell
@@ -85,7 +85,7 @@ class Replay:
             if self._order or self._state.next_wake(windows=False) is not None:
                 busy = at
             elif at > busy + _ALL_WINDOWS:
-                break  # windows turn for ever, and have let nothing start
+                break  # every window has opened since, and nothing has started
             self._go_on()
         if until is not None:
             self.timeline.stop(until)
@@ -213,7 +213,7 @@ class Replay:
         self._step(Jumped(jump))
 
     def _expect(self, task_id: int, attempt: int) -> None:
-        """The log has a start here. Where it needs the end of a stopped attempt, that attempt is gone by now."""
+        """Note a recorded start. If it needs the end of a stopped attempt, that attempt is reported gone."""
         while self._listen and self._now is not None:
             running = self._state.running.get(task_id)
             stopping = self._executor.stopping()
@@ -222,7 +222,7 @@ class Replay:
             self._step(self._executor.report_gone(stopping, self._now))
 
     def _boot(self, boot: Boot) -> None:
-        """Start the next service. It would fold the log, so it keeps this state without what only memory knew."""
+        """Start the next service. It would fold the log; here it keeps this state, less what only memory held."""
         state = self._state
         self._executor.cut_all()
         for running in list(state.running.values()):

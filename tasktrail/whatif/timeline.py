@@ -1,4 +1,4 @@
-"""When each task could start, started and ended, in the log or in a replay of it; and what can be measured by that."""
+"""When each task could start, started and ended, in the log or in a replay of it; and the measures of it."""
 
 from datetime import datetime, timedelta
 from math import ceil
@@ -20,7 +20,7 @@ class Life(msgspec.Struct, gc=False):
     type: str
     opened_at: datetime
     since: datetime
-    """From here on it could have started, as far as its own times are concerned."""
+    """The first time at which its own times allow a start."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
@@ -31,7 +31,7 @@ class Life(msgspec.Struct, gc=False):
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
-    """A start, and what it was decided by."""
+    """A start, and the values that decided it."""
 
     task_id: int
     attempt: int
@@ -54,10 +54,10 @@ class Timeline:
         self._life: dict[int, Life] = {}
         self._last_at: datetime | None = None
         self._killed_at: datetime | None = None
-        """While a new service closes open attempts: when the service before was last seen."""
+        """When the service before was last seen, while a new service closes its open attempts."""
 
     def begin_here(self, at: datetime) -> None:
-        """Count only from here on: what waits and runs now, and what comes."""
+        """Count only from here on: the tasks that wait or run now, and later ones."""
         self.lives = {key: life for key, life in self.lives.items() if life.started_at is None and not life.ended_at}
         self.starts.clear()
         self.busy.clear()
@@ -112,7 +112,7 @@ class Timeline:
             self.last_end = at if self.last_end is None else max(at, self.last_end)
 
     def stop(self, at: datetime) -> None:
-        """Nothing is known beyond `at`, so open attempts count until here."""
+        """Close all open attempts at `at`, because nothing later is known."""
         for task_id in list(self._open):
             self._end(task_id, at)
 
@@ -129,7 +129,7 @@ EVERY_TYPE = ""
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers over the tasks of one type, or of all. Times in seconds."""
+    """Numbers about the tasks of one type, or of all. Times in seconds."""
 
     tasks: int
     """Lives of tasks; a retry by hand opens another one."""
@@ -139,15 +139,15 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     wait_p95: float | None = None
     wait_max: float | None = None
     makespan: float | None = None
-    """From the first task that opened to the last end of an attempt; over all types: from the beginning."""
+    """Of a type: from its first life that opened to its last that ended. Of all: to the last end of an attempt."""
     utilisation: float | None = None
-    """Share of the slots' time, over the makespan of all, in which attempts ran."""
+    """Share of the slots' time in which attempts ran, over the makespan of all types."""
     overtaken: int = 0
-    """Lives that a life opened later has started before."""
+    """Lives overtaken by a life that could start later but started earlier."""
 
 
 def measure(timeline: Timeline, slots: int) -> dict[str, Measures]:
-    """The measures by type, and over all under the empty name."""
+    """Return the measures by type; those of all types have the empty name."""
     groups: dict[str, list[Life]] = {EVERY_TYPE: list(timeline.lives.values())}
     for life in timeline.lives.values():
         groups.setdefault(life.type, []).append(life)
@@ -177,10 +177,10 @@ def _measure(lives: list[Life], overtaken: set[int], makespan: float | None, uti
 
 
 def _overtaken(lives: list[Life]) -> set[int]:
-    """Ids of the lives that a later one started before. A life that never started is overtaken by every later start."""
+    """Return the ids of the lives overtaken by a later one. Every later start overtakes a life that never started."""
     found = set()
     earliest: datetime | None = None
-    """The first start among the lives that could start later."""
+    """The first start among the lives with a later `since`."""
     pending: list[Life] = []
     for life in sorted(lives, key=lambda one: one.since, reverse=True):
         if pending and pending[0].since > life.since:

@@ -1,4 +1,4 @@
-"""Small pictures of files: made in walled-in processes, kept, and refused in words where none can be made."""
+"""Small pictures of files: made in sandboxed processes, kept, and refused in words where none can be made."""
 
 import asyncio
 import os

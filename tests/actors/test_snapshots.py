@@ -222,6 +222,19 @@ def test_other_fields_make_other_code(monkeypatch: pytest.MonkeyPatch, written: 
     assert SCHEDULER_SNAPSHOT.code() != before
 
 
+@pytest.mark.parametrize("written", [Durable, TaskState, AsCreated])
+def test_other_docstrings_make_no_other_code(monkeypatch: pytest.MonkeyPatch, written: type[msgspec.Struct]) -> None:
+    """Better words alone made every data folder fold its whole log once."""
+    codes = []
+    for words in ("Some words.", "Better words."):
+        other = msgspec.defstruct(written.__name__, [], bases=(written,), namespace={"__doc__": words})
+        shapes = [other if one is written else one for one in SCHEDULER_SNAPSHOT.shapes]
+        monkeypatch.setattr(SCHEDULER_SNAPSHOT, "shapes", tuple(shapes))
+        codes.append(SCHEDULER_SNAPSHOT.code())
+        monkeypatch.undo()
+    assert codes[0] == codes[1]
+
+
 # --- writing ----------------------------------------------------------------------------------------------------
 
 

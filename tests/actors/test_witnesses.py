@@ -298,7 +298,7 @@ def test_a_signature_that_was_changed_in_the_seal_is_found_and_replaced(
     body, _, line = file.read_text().rstrip("\n").rpartition("\n")
     file.write_text(f"{body}\n{line[:-8]}AAAAAAA=\n")
     found = log.witnessed(witness.named)
-    assert "is none of this text" in found.findings[0].message
+    assert "does not match this text" in found.findings[0].message
     assert found.sealed == 3
     assert log.show(witness.named)[0].outcome == "signed"
     assert log.witnessed(witness.named).ok
@@ -330,7 +330,7 @@ def test_an_address_that_leads_nowhere_is_told_and_the_others_are_asked(
 def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:
     log.seal()
     for text in ("", "a+b+c", log.key):
-        with pytest.raises(SealUnfit, match="no key of a witness"):
+        with pytest.raises(SealUnfit, match="not the key of a witness"):
             WitnessKey(text)
 
 

@@ -280,7 +280,7 @@ def test_a_file_that_gives_room_back_by_itself_stays_as_it_is(tmp_path: Path) ->
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"\x0d" * 9000)
-    with other.open("r+b") as file, pytest.raises(ValueError, match="no file of SQLite"):
+    with other.open("r+b") as file, pytest.raises(ValueError, match="not a SQLite file"):
         clear_gaps(file.fileno())
     assert other.read_bytes() == b"\x0d" * 9000
 

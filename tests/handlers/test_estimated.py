@@ -66,7 +66,7 @@ def test_what_is_no_time_is_refused(given: Any) -> None:
 
 @pytest.mark.parametrize("given", [None, 5, {"memory": 5}, Estimated()])
 def test_what_is_no_estimate_is_refused(given: Any) -> None:
-    with pytest.raises(BadAnswer, match="It is no Estimate"):
+    with pytest.raises(BadAnswer, match="It has to be an Estimate"):
         as_recorded(given, "It")
 
 

@@ -441,7 +441,7 @@ def test_two_backups_with_archives_are_not_made_in_one_folder_at_once(
         patched.setattr("tasktrail.backups.backup.check_archives", then_fails)
         first = pool.submit(service.backup, tmp_path / "backups" / "first.db")
         assert copied.wait(60)
-        with pytest.raises(BackupFailed, match="archive is being written by somebody else"):
+        with pytest.raises(BackupFailed, match="archive is being written by another process"):
             service.backup(tmp_path / "backups" / "second.db")
         go_on.set()
         with pytest.raises(BackupFailed, match="no room"):

@@ -395,7 +395,7 @@ def test_what_is_damaged_beside_the_records_is_told_as_damage(data: Path, name: 
 
 def test_a_chain_that_ends_too_soon_or_has_a_gap_is_found(data: Path) -> None:
     last = head_of(data / "log.db")[0]
-    with pytest.raises(LogCorrupt, match=f"nothing behind position {last}"):
+    with pytest.raises(LogCorrupt, match=f"nothing after position {last}"):
         check_chain(data / "log.db", 0, last + 1)
     with closing(sqlite3.connect(data / "log.db")) as log:
         log.execute("DROP TRIGGER events_are_not_deleted")

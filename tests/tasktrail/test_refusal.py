@@ -121,11 +121,11 @@ def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any],
     [
         (decode_create, b'{"type": "noop", "option": {}}', "There is no field `option`; did you mean `options`?"),
         (decode_command, b'{"command": "cancle_task"}', "Invalid value 'cancle_task'; did you mean `cancel_task`?"),
-        (decode_create, b'{"command": "cancel_task"}', "`cancel_task` is not the command that is meant here"),
+        (decode_create, b'{"command": "cancel_task"}', "`cancel_task` is not the command that belongs here"),
         (
             decode_command,
             b'{"command": "create_task", "command": "cancel_task"}',
-            "`cancel_task` is not the command that is meant here",
+            "`cancel_task` is not the command that belongs here",
         ),
         (
             decode_command,

@@ -199,7 +199,7 @@ def test_the_tiles_of_another_log_or_of_a_longer_one_are_left_alone(sealed: Seal
     shutil.rmtree(sealed.seals)
     chained_anew(sealed.path, lambda rows: rows[3].__setitem__(COLUMNS.index("reason"), "another"))
     sealed.seal()  # as an insider does, who has the key
-    with pytest.raises(InvalidPath, match="others than the first"):
+    with pytest.raises(InvalidPath, match="does not match the first"):
         written(sealed, out)
     (out / "checkpoint").write_text("nonsense")
     with pytest.raises(InvalidPath, match="tiles of another log"):

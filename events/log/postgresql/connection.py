@@ -1,4 +1,4 @@
-"""Connections to the database of a log, and what its errors mean, as errors of ours with a remedy of their own."""
+"""Connections to the database of a log, and its errors, translated into errors of ours with a remedy."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,7 +30,7 @@ _IN_CARE: dict[str, str] = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
 }
-"""So that a cut cable is noticed, which by default takes hours. The address may say otherwise."""
+"""So that a cut cable is noticed soon; by default that takes hours. The address may override these."""
 _SERVER_IN_CARE = """
     SET statement_timeout = 0;
     SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3;
@@ -39,18 +39,18 @@ _SERVER_IN_CARE = """
     SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN (
         'lock_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
 """
-"""The same on the other side, which holds the locks of whoever is gone; and what a role may have set otherwise.
+"""The same on the server, which holds the locks of a client that is gone; and settings that a role may have changed.
 
-First the limit on statements, by itself: the last one here takes some milliseconds.
+`statement_timeout` comes first and alone, because the last statement here takes some milliseconds.
 """
 _AS_NEEDED = {"client_encoding": "UTF8"}
 _KEEP_SAFE = """
     SELECT current_setting('server_encoding'), pg_backend_pid(), set_config(
         'synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false)
 """
-"""Set for the session, the mode stays although the server's configuration changes."""
+"""Set for the session, so that the mode stays when the server's configuration changes."""
 SAFETY = "current_setting('fsync'), current_setting('full_page_writes'), pg_backend_pid()"
-"""For `refuse_changed`, which is told what this finds."""
+"""The columns whose values `refuse_changed` gets."""
 
 
 class Database:
@@ -58,15 +58,15 @@ class Database:
 
     def __init__(self, address: str) -> None:
         self.name = shown(address)
-        """For messages."""
+        """The address as it is shown in messages."""
         self._address = address
 
     def connect(self, role: str, *, writes: bool = False, patience: int = 10) -> Conn:
         """A connection on which each statement is a transaction of its own, unless it says `BEGIN`.
 
-        `role`: what PostgreSQL's own tools show of who it is; `writes`: so the server has to take writes. One that only
-        follows another never does, whatever the address says: it may lag behind, and whoever reads here has to see what
-        was acknowledged. `patience`: seconds that a server may be silent, unless the address says otherwise.
+        `role`: the name that PostgreSQL's own tools show for it. `writes`: whether the server has to accept writes. A
+        replica is never used, whatever the address says: it may lag, and a reader has to see all acknowledged records.
+        `patience`: seconds that a server may be silent, unless the address says otherwise.
         """
         silence = {"connect_timeout": str(patience), "tcp_user_timeout": str(patience * 1000)}
         try:
@@ -84,7 +84,7 @@ class Database:
         return conn
 
     def explained(self, error: psycopg.Error, what: str) -> TasktrailError:
-        """What an error of PostgreSQL means for the log."""
+        """The error of ours for an error of PostgreSQL."""
         text = f"{self.name} {what}: {told(error)}"
         for kinds, ours, remedy in _MEANINGS:
             if isinstance(error, kinds):
@@ -92,13 +92,13 @@ class Database:
         return OutcomeUnknown(text) if is_refusal(error) else LogUnreachable(text)
 
     def broken_text(self, error: UnicodeDecodeError) -> LogCorrupt:
-        """What it means that the server has sent what is no text: it checks what it is told, and not what it reads."""
+        """The error when the server sends invalid text: it checks texts that it receives, not those that it reads."""
         return LogCorrupt(f"{self.name} cannot be read: a text in it is no UTF-8: {error.reason}", remedy=RESTORE)
 
 
 RESTORE = "Restore the database from its backup."
 _NOT_NOW = ("08", "28", "3D", "53", "57P")
-"""Classes of errors of who cannot be reached: the connection, the login, the database, its resources, a shutdown."""
+"""Classes of errors of an unreachable log: the connection, the login, the database, its resources, a shutdown."""
 _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], str], ...] = (
     ((errors.UniqueViolation,), ConcurrencyError, ""),
     (
@@ -140,12 +140,12 @@ _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], st
 
 
 def told(error: psycopg.Error) -> str:
-    """What it says, without details: values of columns stand in them."""
+    """The error's message without its details, which may hold values of columns."""
     return " ".join((error.diag.message_primary or str(error)).split())
 
 
 def is_refusal(error: psycopg.Error) -> bool:
-    """Whether the server, or the library, refuses what it was told to do, and would do so again."""
+    """Whether the server, or the library, refuses the statement and would do so again."""
     if any(isinstance(error, kinds) for kinds, *_ in _MEANINGS):
         return False
     if error.sqlstate is None:
@@ -154,12 +154,12 @@ def is_refusal(error: psycopg.Error) -> bool:
 
 
 def is_lost(conn: Conn) -> bool:
-    """Whether the server, or the way to it, is gone."""
+    """Whether the server, or the connection to it, is gone."""
     return conn.closed or conn.broken
 
 
 def roll_back(conn: Conn) -> None:
-    """End what was begun. A connection on which that is not possible is closed, which the server takes for the same."""
+    """Roll back an open transaction. If that fails, close the connection, at which the server rolls back."""
     with suppress(psycopg.Error):
         if conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             conn.execute("ROLLBACK")
@@ -169,9 +169,9 @@ def roll_back(conn: Conn) -> None:
 
 
 def refuse_unsafe(conn: Conn, name: str) -> int:
-    """Raises `ConfigurationError` where a commit would not be on the disk when it is acknowledged.
+    """Raise `ConfigurationError` if a commit would not be on the disk when it is acknowledged.
 
-    Answers with the pid of the server's process, for `refuse_changed`.
+    Returns the pid of the server's process, for `refuse_changed`.
     """
     encoding, pid, _ = conn.execute(_KEEP_SAFE).fetchall()[0]
     fsync, full_pages, _ = conn.execute(f"SELECT {SAFETY}").fetchall()[0]
@@ -187,7 +187,7 @@ def refuse_unsafe(conn: Conn, name: str) -> int:
 
 
 def refuse_changed(name: str, pid: int, found: tuple[Any, ...]) -> None:
-    """Raises `LogNotWritable` where what was so at the start is so no more. `found`: what `SAFETY` finds."""
+    """Raise `LogNotWritable` if settings or session have changed since the start. `found`: the values of `SAFETY`."""
     fsync, full_pages, process = found
     if (fsync, full_pages) != ("on", "on"):
         raise LogNotWritable(

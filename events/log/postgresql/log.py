@@ -1,4 +1,4 @@
-"""The log on PostgreSQL: one writer that gives out the positions, and commits that are on the server's disk."""
+"""The log on PostgreSQL: one writer that assigns the positions, and commits that are on the server's disk."""
 
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -58,9 +58,9 @@ _INSERT_ANSWER = (
 _NEWEST = "SELECT version, event = %s FROM tasktrail.events WHERE task_id = %s ORDER BY version DESC LIMIT 1"
 _EPOCH = f"SELECT epoch, {SAFETY} FROM tasktrail.owner"  # noqa: S608 - our own words
 _FENCE = f"{_EPOCH} FOR KEY SHARE"
-"""Who takes over changes the epoch, and waits for those who look at it; who looks waits for who takes over."""
+"""A take-over changes the epoch. It waits for transactions that hold this lock, and they wait for it."""
 _FEW = 8
-"""Rows that are quicker to send one by one than by COPY, which takes more journeys."""
+"""Up to this many rows are sent quicker one by one than by COPY, which takes more round trips."""
 _ANSWER = "SELECT command_id, digest, task_id, position, sum FROM tasktrail.answers WHERE command_id = %s"
 _AT = "SELECT hash FROM tasktrail.events WHERE position = %s"
 _PUT_STUBS = f"""
@@ -72,7 +72,7 @@ _DROP_ANSWERS = """
     WHERE events.position BETWEEN %s AND %s
         AND answers.command_id = events.command_id AND answers.position = events.position
 """
-"""By the id: there is no index of positions, and there may be a million answers."""
+"""By command id: there is no index on positions, and there may be a million answers."""
 _ERASURES = "SELECT data FROM tasktrail.events WHERE event = 'user_erased'"
 _ERASED = msgspec.json.Decoder(UserErased)
 _KEYS = f"""
@@ -84,7 +84,7 @@ _KEYS = f"""
 class PostgresqlEventLog(Reading):
     """The log whose address is in the file `place`, which lies in the data folder. Opening it takes the epoch.
 
-    The keys of users stay in the data folder: a replica or a backup of the database has no key that was destroyed.
+    The keys of users stay in the data folder, so a replica or a backup of the database never has a destroyed key.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class PostgresqlEventLog(Reading):
         self._mark: HeadMark | None = None
         self._head: Head | None = None
         self._durable: Head | None = None
-        """The last end that was known to be on the disk: no later one may lack it."""
+        """The last end known to be on the disk: no later state of the log may lack it."""
         self._sweep: Sweep | None = None
         self._epoch = 0
         try:
@@ -129,7 +129,7 @@ class PostgresqlEventLog(Reading):
             raise
 
     def _check(self) -> None:
-        """Refuse a damaged log, and one of a newer version. A long one is checked whole while the service runs."""
+        """Refuse a damaged log, or one of a newer version. A long log is checked in full while the service runs."""
         reader = PostgresqlLogReader(self._place)
         try:
             is_long = reader.head().position > AT_ONCE
@@ -141,7 +141,7 @@ class PostgresqlEventLog(Reading):
             reader.close()
 
     def _prepare_keys(self, *, encrypted: bool, master: Path | None) -> Encryption | None:
-        """None for a log of which nothing is, or was, encrypted."""
+        """The encryption of new records; None for a log in which nothing is or was encrypted."""
         keys = self._decrypt.keys
         if not encrypted and not keys.exist():
             return None
@@ -149,9 +149,9 @@ class PostgresqlEventLog(Reading):
         return Encryption(self._key_of, keys, new=encrypted)
 
     def _refuse_lost_keys(self) -> None:
-        """Raises `KeysUnreadable` where keys are missing that nobody has destroyed: they would be taken for destroyed.
+        """Raise `KeysUnreadable` if keys are missing that no erasure has destroyed: they would count as destroyed.
 
-        It looks through the log, unless this data folder had it last.
+        It scans the log, unless this data folder had the log last.
         """
         self.refuse_lost_keys()
         keys = self._decrypt.keys
@@ -175,15 +175,15 @@ class PostgresqlEventLog(Reading):
         return self._epoch
 
     def last_owned(self) -> float:
-        """Seconds since the last beat of the heart that found this service's epoch; see `EventLog.last_owned`."""
+        """Seconds since the last heartbeat that found this service's epoch; see `EventLog.last_owned`."""
         return boot_seconds() - self._heart.beaten_at if self._heart is not None else inf
 
     # --- the connection -----------------------------------------------------------------------------------------
 
     def _owned(self) -> Conn:
-        """A connection that owns the log; made again where it was lost, once the old one is surely gone.
+        """A connection that owns the log. A lost one is replaced, once the old session is surely gone.
 
-        Raises `Fenced` when a newer service has the log, and `LogGone` when it lacks what was acknowledged.
+        Raises `Fenced` when a newer service has the log, and `LogGone` when the log lacks acknowledged records.
         """
         if self._conn is not None and not is_lost(self._conn):
             return self._conn
@@ -206,7 +206,7 @@ class PostgresqlEventLog(Reading):
         return conn
 
     def _refuse_older(self, conn: Conn) -> None:
-        """After a fail-over the log may have lost its end: whoever goes on then contradicts what was acknowledged."""
+        """Raise `LogGone` if the log lost its end in a fail-over: going on would contradict acknowledged records."""
         known = self._durable
         if known is None or not known.position:
             return
@@ -232,7 +232,7 @@ class PostgresqlEventLog(Reading):
             self._mark.write(head)
 
     def head(self) -> Head:
-        """Where the log ends. Read anew after a failed commit, which may have happened all the same."""
+        """The end of the log. Read anew after a failed commit, which may have happened all the same."""
         self._owned()
         if self._head is None:
             self._note(super().head())
@@ -270,7 +270,7 @@ class PostgresqlEventLog(Reading):
             self._head = None
             roll_back(conn)
             if isinstance(error, psycopg.Error):
-                if is_refusal(error):  # no trouble that passes
+                if is_refusal(error):  # it would fail again
                     raise type(error)(told(error)) from None
                 raise self._database.explained(error, "could not be written") from error
             raise
@@ -284,7 +284,7 @@ class PostgresqlEventLog(Reading):
         refuse_changed(self._database.name, self._pid, tuple(safety))
 
     def _send_few(self, conn: Conn, rows: Sequence[tuple[Any, ...]], answers: Sequence[tuple[Any, ...]]) -> None:
-        """In two journeys: all that is to be committed, and the commit."""
+        """Send in two round trips: all rows, then the commit."""
         with conn.pipeline():
             conn.execute("BEGIN")
             fence = conn.execute(_FENCE)
@@ -301,7 +301,7 @@ class PostgresqlEventLog(Reading):
         begun = conn.execute(f"BEGIN; {_FENCE}")
         begun.nextset()
         self._refuse_fenced(begun.fetchone())
-        for record in dropping:  # the schema lets a stub take a place only while that record is the last one
+        for record in dropping:  # the schema allows stubs only while the record that drops is the last one
             ahead = record.position - rows[0][0] + 1
             copy_in(conn, COPY_EVENTS, map(kept_row, rows[:ahead]))
             rows = rows[ahead:]
@@ -315,7 +315,7 @@ class PostgresqlEventLog(Reading):
         assert isinstance(event, DROPS)
         if digest_of(self._left_of(event.positions)) != event.stubs:
             raise LogCorrupt(
-                f"{self._database.name}: the records that are to be dropped at {record.position} are other ones"
+                f"{self._database.name}: the records to be dropped at {record.position} do not match its digest"
             )
         for span in spans_of(event.positions):
             conn.execute(_DROP_ANSWERS, span)
@@ -324,7 +324,7 @@ class PostgresqlEventLog(Reading):
     # --- the rest -----------------------------------------------------------------------------------------------
 
     def answer(self, command_id: str) -> Answer | None:
-        """What was answered to a command id, if it was accepted before."""
+        """The answer to a command id, if the command was accepted before."""
         rows = self._fetch(_ANSWER, (kept(command_id),))
         if not rows:
             return None
@@ -338,7 +338,7 @@ class PostgresqlEventLog(Reading):
         return (version, False) in self._fetch(_NEWEST, (STUB, task_id))
 
     def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
-        """What there is of a user; see `EventLog.belongings`."""
+        """The personal data of a user; see `EventLog.belongings`."""
         return self._belongings(user_id, known)
 
     def destroy(self, keys: Collection[str]) -> None:
@@ -350,9 +350,9 @@ class PostgresqlEventLog(Reading):
         return 0
 
     def maintain(self) -> None:
-        """Between appends: see whether the log is ours, and have PostgreSQL let go of what was dropped.
+        """Between appends: check that the log is ours, and have PostgreSQL remove dropped rows.
 
-        So a service that was replaced while it had nothing to record ends as well. Raises `Fenced`.
+        So a service that was replaced while it had nothing to record ends, too. Raises `Fenced`.
         """
         conn = self._owned()
         try:
@@ -382,7 +382,7 @@ def _kept_answer(answer: Answer) -> tuple[Any, ...]:
 
 
 def copy_in(conn: Conn, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Have rows copied. Raises `psycopg.Error`."""
+    """Send rows by COPY. Raises `psycopg.Error`."""
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)

@@ -1,4 +1,4 @@
-"""Moves a whole log into PostgreSQL, row by row as it is stored, and lends one to who moves it out."""
+"""Moves a whole log into PostgreSQL, row by row as it is stored, and holds one while it is moved out."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ _COPY_EPOCHS = "COPY tasktrail.epochs (epoch, pid, host, started_at, sum) FROM S
 
 
 class Held(NamedTuple):
-    """A log that nobody else has."""
+    """A log that this process alone owns."""
 
     conn: Conn
     name: str
@@ -31,10 +31,10 @@ class Held(NamedTuple):
 
 @contextmanager
 def held(address: str, now: datetime, *, begin: bool) -> Iterator[Held]:
-    """The log at an address. An older service can append nothing more.
+    """Take the log at an address and hold it. An older service can append nothing more.
 
-    `begin`: where there is none, one is begun. Raises `DataInUse` when a service works on it, `InvalidPath` where none
-    is there, `LogCorrupt` and `LogTooNew`.
+    `begin`: begin a log if there is none. Raises `DataInUse` if a service works on it, `InvalidPath` if there is none,
+    `LogCorrupt` and `LogTooNew`.
     """
     database = Database(address)
     conn = database.connect("migrate", writes=True)
@@ -61,7 +61,7 @@ def fill(
     epochs: Sequence[Epoch],
     now: datetime,
 ) -> None:
-    """Put a log into an empty one: all of it or nothing. Its last epoch is that of whoever moves it.
+    """Put a whole log into an empty one, all or nothing. Its last epoch is that of the process that moves it.
 
     Raises `DataNotEmpty` and `psycopg.Error`.
     """

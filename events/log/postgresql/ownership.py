@@ -1,9 +1,9 @@
-"""Who may write a log: one service at a time.
+"""The ownership of a log: one service at a time may write it.
 
-Each that takes it gets the next epoch, and every append checks in its own transaction that the epoch still holds. That
-alone keeps an older service from writing. The rest makes taking over quick: locks that go with the sessions of a
-service that has died, and a heartbeat that stops when one hangs or its cable is cut. There are two locks, that of the
-log and that of the heart, because a service that lives may lose one session.
+Each service that takes the log gets the next epoch, and every append checks in its own transaction that its epoch is
+still the current one. That alone keeps an older service from writing. The rest makes taking over quick. Locks vanish
+with the sessions of a dead service, and the heartbeat stops when a service hangs or its cable is cut. There are two
+locks, of the log and of the heart, because a living service may lose one session.
 """
 
 import socket
@@ -54,11 +54,11 @@ _EPOCHS = "SELECT epoch, pid, host, started_at, sum FROM tasktrail.epochs ORDER 
 
 
 def lock(conn: Conn, name: str) -> int:
-    """Lock the log for the session of this connection, once no other service has it; answers with the epoch until now.
+    """Lock the log for the session of this connection, once no other service has it; returns the present epoch.
 
-    The heart of whoever has the lock has to beat from then on.
+    The heart of the service with the lock has to beat from then on.
 
-    Raises `DataInUse` where another one has it whose heart beats, and `psycopg.Error`.
+    Raises `DataInUse` if another service has the log and its heart beats, and `psycopg.Error`.
     """
     pause = threading.Event()
     first = None
@@ -71,7 +71,7 @@ def lock(conn: Conn, name: str) -> int:
         is_silent = silent > LEASE
         if (is_silent or not conn.execute(_HAS_HEART, _HEART).fetchall()[0][0]) and _has_lock(conn):
             return int(conn.execute(_BEAT_ANEW).fetchall()[0][0])
-        if is_silent and was_silent:  # who has just got the lock needs a moment to beat
+        if is_silent and was_silent:  # a service that has just got the lock needs a moment to beat
             conn.execute(_END_HOLDER, _KEY)
         elif first is not None and beat > first:
             raise DataInUse(f"{_who(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first.")
@@ -80,7 +80,7 @@ def lock(conn: Conn, name: str) -> int:
 
 
 def prepare(conn: Conn, name: str) -> int:
-    """See to it that there is a sound schema on a server that keeps what it acknowledges; the pid of its process.
+    """Ensure a sound schema on a server whose commits are durable; returns the pid of the server's process.
 
     Raises `ConfigurationError`, `LogCorrupt`, `LogTooNew` and `psycopg.Error`.
     """
@@ -92,7 +92,7 @@ def prepare(conn: Conn, name: str) -> int:
 
 
 def take(conn: Conn, name: str, pid: int, now: datetime) -> int:
-    """Take the log, and answer with the new epoch. It waits for what is in the middle of an append.
+    """Take the log and return the new epoch. It waits for an append that is under way.
 
     Raises `LogCorrupt` and `psycopg.Error`.
     """
@@ -110,7 +110,7 @@ def _has_lock(conn: Conn) -> bool:
 
 
 def is_free(conn: Conn) -> bool:
-    """Whether no service has the log, or the heart of the one that has it has stopped. Raises `psycopg.Error`."""
+    """Whether no service has the log, or the heart of its service has stopped. Raises `psycopg.Error`."""
     if conn.execute("SELECT to_regclass('tasktrail.owner') IS NULL").fetchall() == [(True,)]:
         return True
     return conn.execute(_IS_FREE, (*_KEY, *_HEART, LEASE)).fetchall() == [(True,)]
@@ -124,8 +124,8 @@ def _who(conn: Conn, epoch: int) -> str:
 def resume(conn: Conn, name: str, epoch: int) -> bool:
     """Own the log on a new connection after the old one was lost; false when a newer service has taken it.
 
-    The lock is free only when the old session is gone, and all that it had begun is committed or is not. So only then
-    the end of the log tells what became of an append. Raises `LogUnreachable`, `LogGone` and `psycopg.Error`.
+    The lock is free only when the old session is gone and its transaction is committed or rolled back. Only then the
+    end of the log shows the outcome of an append. Raises `LogUnreachable`, `LogGone` and `psycopg.Error`.
     """
     pause = threading.Event()
     for _ in range(round(LEASE / _LOOK_EVERY)):
@@ -146,7 +146,7 @@ def resume(conn: Conn, name: str, epoch: int) -> bool:
 
 
 def epoch_faults(conn: Conn) -> list[str]:
-    """What is wrong with the list of services that have had the log. Raises `psycopg.Error`."""
+    """Faults of the list of services that have had the log. Raises `psycopg.Error`."""
     rows = conn.execute(_EPOCHS).fetchall()
     for number, (*row, found) in enumerate(rows, 1):
         if row[0] != number:
@@ -158,14 +158,14 @@ def epoch_faults(conn: Conn) -> list[str]:
 
 
 class Heart:
-    """Beats for who has a log, on a connection and a thread of its own: a long append does not stop it."""
+    """The heartbeat of a log's owner, on its own connection and thread, so that a long append does not stop it."""
 
     def __init__(self, database: Database, epoch: int) -> None:
         self._database = database
         self.epoch = epoch
-        """It beats as long as this is the epoch of the log."""
+        """The heart beats as long as the log has this epoch."""
         self.beaten_at = -inf
-        """When the last beat began that found it so, in `boot_seconds`."""
+        """When the last beat that found this epoch began, in `boot_seconds`."""
         self._stopping = threading.Event()
         self._conn: Conn | None = None
         self._has_lock = False
@@ -185,10 +185,10 @@ class Heart:
     def _beat(self) -> None:
         conn = self._conn = self._conn or self._database.connect("heart", writes=True, patience=2)
         began = boot_seconds()
-        with conn.transaction():  # behind a pooler the session may be that of appends, too
+        with conn.transaction():  # with a pooler in between, the session may serve appends, too
             conn.execute("SET LOCAL synchronous_commit = off")
             beaten = conn.execute(_BEAT, (self.epoch,)).rowcount
-        if not beaten:  # another one has the log, or just this one is taking it
+        if not beaten:  # another service has the log, or this one is just taking it
             self.beaten_at = -inf
             self._let_go()
             return
@@ -204,6 +204,6 @@ class Heart:
             self._conn = None
 
     def stop(self) -> None:
-        """It beats no more."""
+        """Stop beating."""
         self._stopping.set()
         self._thread.join(LEASE)

@@ -1,4 +1,4 @@
-"""Reads a log on PostgreSQL: what proves, seals, verifies and answers questions."""
+"""Reads a log on PostgreSQL, for proofs, seals, verification and queries."""
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -60,7 +60,7 @@ _UNANSWERED = """
         AND NOT EXISTS (SELECT 1 FROM tasktrail.events AS next WHERE next.position = last + 1 AND next.event = 'stub')
     ORDER BY 1
 """
-"""What a schedule causes nobody waits for. An answer goes with the last record of its command."""
+"""Commands of a schedule have no answer, as nobody waits for one. An answer points at its command's last record."""
 _ANSWERED = """
     SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
         events.task_id, events.event, events.data, answers.digest,
@@ -92,7 +92,7 @@ def is_begun(place: Path) -> bool:
 
 
 def _is_behind(position: object, after: int) -> bool:
-    """Whether it is a number that comes later. An index that lies may lead back, for ever."""
+    """Whether it is a number after `after`. A damaged index may lead back, for ever."""
     return type(position) is int and position > after
 
 
@@ -101,7 +101,7 @@ def _astray(after: int, position: object) -> Damage:
 
 
 def _told_as_it_is(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The row of an event that was stored, or of what no log stores."""
+    """The row of a stored event; a row with values that no log stores is returned as it is."""
     try:
         return told_row(row)
     except TypeError:
@@ -109,15 +109,15 @@ def _told_as_it_is(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class PostgresqlLogReader(Reading):
-    """The log whose address is in a file. A connection that was lost is made again with the next question."""
+    """The log whose address is in a file. A lost connection is replaced at the next query."""
 
     def __init__(self, place: Path, address: str = "") -> None:
-        """`address`: instead of that in the file, which need not be there; keys lie beside it in any case."""
+        """`address` is used instead of the one in the file, which then need not exist. Keys lie beside it anyway."""
         self._database = Database(address or read_address(place))
         self._decrypt = Decryption(place)
         self._conn: Conn | None = None
         self._altered = ""
-        """What is wrong with the tables: they may hold what no log holds."""
+        """A fault of the tables, in words: they may hold values that no log holds."""
         try:
             self._refuse_none()
             self._altered = next((fault.message for fault in self._ask(lambda conn: list(table_faults(conn)))), "")
@@ -133,7 +133,7 @@ class PostgresqlLogReader(Reading):
             )
 
     def _ask(self, question: Callable[[Conn], T]) -> T:
-        """What the question finds; asked once more where the connection turns out to be lost."""
+        """Run a query; run it once more if the connection turns out to be lost."""
         for again in (True, False):
             if self._conn is None:
                 self._conn = self._database.connect("reader")
@@ -157,24 +157,24 @@ class PostgresqlLogReader(Reading):
         return self._fetch_as_it_is(statement, values)
 
     def _fetch_as_it_is(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Rows that may hold what no log holds."""
+        """Rows that may hold values that no log holds."""
         return self._ask(lambda conn: conn.execute(statement, values or None, binary=True).fetchall())
 
     def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
-        """The `positions` and `stubs` of an event that drops all records of tasks, and others."""
+        """The `positions` and `stubs` of an event that drops all records of `tasks`, and the positions `others`."""
         found = {*others, *(row[0] for row in self._fetch(_POSITIONS, (list(tasks),)))}
         positions = to_ranges(found)
         return positions, digest_of(self._left_of(positions))
 
     def stub_check(self) -> StubCheck:
-        """Holds stubs against the records that say why they are there."""
+        """Compares stubs with the records that say why they are there."""
 
         def drops(after: int) -> list[Drop]:
             try:
                 return self.drops(after)
             except LogUnreachable:
                 raise
-            except TasktrailError:  # then no stub is explained; what cannot be read is told by others
+            except TasktrailError:  # then no stub is explained; other checks report the unreadable record
                 return []
 
         return StubCheck(drops)
@@ -187,7 +187,7 @@ class PostgresqlLogReader(Reading):
         return rows
 
     def with_result(self, digest: str) -> list[int]:
-        """The tasks that completed with a file of this SHA-256, the newest first. It looks through the log."""
+        """The tasks that completed with a file of this SHA-256, the newest first. It scans the log."""
         found = list[int]()
         for (position,) in self._fetch(_COMPLETED, (digest, BEGINS)):
             (record,) = self.read(position - 1, 1)
@@ -196,14 +196,14 @@ class PostgresqlLogReader(Reading):
         return found
 
     def newest_writer(self) -> Writer | None:
-        """The service that has started last; none when there is none, or its record cannot be read."""
+        """The service that started last; None if there is none, or its record cannot be read."""
         with suppress(TasktrailError):
             rows = self._fetch(_NEWEST_START)
             return writer_of(*rows[0]) if rows else None
         return None
 
     def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
-        """The next records of one task behind a version: a long life is read piece by piece."""
+        """The next records of one task after a version: a long life is read piece by piece."""
         wanted = f"{SELECT} WHERE task_id = %s AND version > %s ORDER BY version LIMIT %s"
         rows = self._fetch(wanted, (task_id, version, limit))
         refuse_gap(task_id, version, rows)
@@ -215,13 +215,13 @@ class PostgresqlLogReader(Reading):
         return self._records(rows)[0] if rows else None
 
     def erasable(self, user_id: int) -> Erasable:
-        """How much an erasure of a user would take. It looks through all records."""
+        """How much an erasure of a user would take. It scans all records."""
         there = self.belongings(user_id)
         records = self._fetch(_ENCRYPTED_WITH, (list(there.keys),))[0][0] if there.keys else 0
         return Erasable(user_id=user_id, tasks=len(there.tasks), records=records, plain=there.plain)
 
     def belongings(self, user_id: int) -> Belongings:
-        """What there is of a user; see `EventLog.belongings`."""
+        """The personal data of a user; see `EventLog.belongings`."""
         return self._belongings(user_id, NOTHING_KNOWN)
 
     def version_at(self, task_id: int, position: int) -> int:
@@ -229,11 +229,11 @@ class PostgresqlLogReader(Reading):
         return int(self._fetch(_VERSION_AT, (task_id, position))[0][0])
 
     def segments(self) -> list[KnownArchive]:
-        """There are none: PostgreSQL has all records in its tables."""
+        """No archives: PostgreSQL has all records in its tables."""
         return []
 
     def has_sums(self) -> bool:
-        """They have, from the first version on."""
+        """True: on PostgreSQL answers have had sums from the first version on."""
         return True
 
     def unanswered(self) -> Iterator[tuple[int, str]]:
@@ -241,7 +241,7 @@ class PostgresqlLogReader(Reading):
         return ((row[0], told(row[1])) for row in self._fetch(_UNANSWERED))
 
     def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
-        """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
+        """Each answer with the record that it points at, undecoded; see `read_answered`. Null where there is none."""
         after = ""
         while page := self._fetch(_ANSWERED, (after, PAGE)):
             for command_id, task_id, position, caused_by, *record, before, total in page:
@@ -258,7 +258,7 @@ class PostgresqlLogReader(Reading):
     def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
         """Task id, event and data of the first of a command's records, the last of which is at `position`.
 
-        They stand in a row. A stub right before them is taken for one of them: it may be.
+        These records are adjacent. A stub right before them counts as one, because it may be.
         """
         first, caused = None, kept(command_id)
         while rows := self._fetch(_BACKWARDS, (position, _FEW)):
@@ -274,7 +274,7 @@ class PostgresqlLogReader(Reading):
         return first
 
     def line_of(self, task_id: int) -> list[int]:
-        """The task, its parent, the parent of that, and so on."""
+        """The task, its parent, that one's parent, and so on."""
         line: list[int] = []
         one: object = task_id
         while isinstance(one, int) and one not in line:
@@ -286,14 +286,14 @@ class PostgresqlLogReader(Reading):
         return line
 
     def status_since(self, task_id: int) -> int:
-        """Position of the record that gave a task the status it has; 0: there is no such task."""
+        """Position of the record that gave a task its present status; 0: there is no such task."""
         rows = self._fetch(_STATUS_SINCE, (task_id,))
         return int(rows[0][0]) if rows else 0
 
     # --- checks -------------------------------------------------------------------------------------------------
 
     def file_faults(self) -> Iterator[Fault]:
-        """What is wrong with the tables, and with the epochs. The pages below them are PostgreSQL's own concern.
+        """Faults of the tables and of the epochs. PostgreSQL itself takes care of its pages.
 
         Raises `LogUnreachable`.
         """
@@ -301,7 +301,7 @@ class PostgresqlLogReader(Reading):
             faults = self._ask(lambda conn: list(schema_faults(conn)))
             epochs = self._ask(ownership.epoch_faults)
             in_front = self._fetch_as_it_is(_IN_FRONT)
-        except LogUnreachable:  # that is no damage
+        except LogUnreachable:  # not damage
             raise
         except TasktrailError as error:
             yield Fault(0, "schema", f"the schema cannot be read: {error.message}")
@@ -312,14 +312,14 @@ class PostgresqlLogReader(Reading):
             yield Fault(0, "file", f"a record stands at position {position}, in front of the first")
 
     def quick_faults(self) -> Iterator[Fault]:
-        """What can be found in no time, however long the log is."""
+        """Faults that are found quickly, however long the log is."""
         yield from self.file_faults()
         writer = self.newest_writer()
         if writer is not None and writer.lacks:
             yield Fault(writer.position, "newer", writer.fault)
 
     def faults(self) -> Iterator[Fault]:
-        """Everything that is wrong with the log and its rows; `verify` looks at the rules and the views as well."""
+        """All faults of the log and its rows; `verify` also checks the rules and the views."""
         yield from self.quick_faults()
         yield from chain_faults(self.raw_rows(), self.stub_check())
         try:
@@ -334,14 +334,14 @@ class PostgresqlLogReader(Reading):
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
         for command_id, task_id, position, caused_by, *_record, digest, _before, total in self.answered():
             if caused_by != command_id:
-                yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
+                yield Fault(position, "answer", f"the answer to {command_id} points at the record of another command")
             if not is_as_written((command_id, digest, task_id, position), total):
                 yield Fault(position, "answer", f"the answer to {command_id} is not as it was written")
 
     def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
         """The raw stored values of each record, undecoded, its hash last: what a verifier works on.
 
-        A page that cannot be read is asked for record by record. Raises `LogUnreachable`.
+        A page that cannot be read is read record by record. Raises `LogUnreachable`.
         """
         wanted = f"{SELECT} WHERE position > %s ORDER BY position LIMIT %s"
         after: int | None = 0
@@ -362,7 +362,7 @@ class PostgresqlLogReader(Reading):
             after = page[-1][0]
 
     def _one_by_one(self, after: int) -> Generator[tuple[Any, ...] | Damage, None, int | None]:
-        """A page of which something cannot be read; answers with the position it ends at, none at the log's end."""
+        """The rows of a page that cannot be read whole; returns the position of its end, None at the log's end."""
         try:
             positions = [row[0] for row in self._fetch_as_it_is(_NEXT_POSITIONS, (after, PAGE))]
         except LogUnreachable:

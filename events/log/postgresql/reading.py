@@ -1,4 +1,4 @@
-"""What `ReadableLog` asks of a log, asked of PostgreSQL; for whoever writes it and who only reads it."""
+"""`ReadableLog` on PostgreSQL: the base of the writer and of the reader."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -30,7 +30,7 @@ _TO_FOLD = """
         actor, reason, command_id, correlation_id, causation_id, attempt, life, encode(hash, 'hex'))::text END
     FROM tasktrail.events
 """
-"""What folds need of system events alone stands in one column: each costs as much as to decode an event does."""
+"""One column has what folds need only of system events, because each column costs as much as decoding an event."""
 _Rest: TypeAlias = tuple[str, str, str, str, str, int, int, str]
 _REST = msgspec.json.Decoder(_Rest)
 _NOTHING: _Rest = ("", "", "", "", "", 0, 0, "")
@@ -71,7 +71,7 @@ _DROP = msgspec.json.Decoder(TasksForgotten)
 
 
 def _told_to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What stands in one column as it was; texts with a NUL are rare."""
+    """The row with the texts in its last column restored; texts with a NUL are rare."""
     *others, known = row
     if MARK_IN_JSON not in known:
         return row
@@ -80,7 +80,7 @@ def _told_to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recorded]:
-    """Records for a fold, of rows that have in one JSON array what only system events need."""
+    """Records for a fold, from rows whose last column has in a JSON array what only system events need."""
     for position, task_id, version, event, at, data, rest in rows:
         if rest is None and not data.startswith(BEGINS):
             yield Recorded(task_id, version, decode(event, data, position), moment(at, position), position=position)
@@ -91,26 +91,26 @@ def _folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recor
 
 
 class Reading:
-    """Asks a log on PostgreSQL; who derives from it has a connection."""
+    """Queries a log on PostgreSQL; a derived class provides the connection."""
 
     _decrypt: Decryption
     _connections = 0
-    """How many it has had; of who may have several, each may lead to another server."""
+    """The number of connections so far, where there can be several: each may lead to another server."""
 
     def _fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """All rows that are asked for. Raises errors of ours."""
+        """All rows of a query. Raises errors of ours."""
         raise NotImplementedError
 
     def head(self) -> Head:
-        """Where the log ends now."""
+        """The end of the log now."""
         rows = self._fetch(_END)
         return Head(*rows[0]) if rows else Head(0, GENESIS)
 
     def _pages(self, after: int, limit: int | None, select: str = SELECT) -> Iterator[tuple[Any, ...]]:
-        """Rows in order of position, which is the first column, in questions of a page each, on one connection.
+        """Rows in order of position, which is the first column, in queries of a page each, on one connection.
 
-        Raises `LogUnreachable` when that is lost: the next may lead to another server, which lacks what was lost in a
-        fail-over, and has other records in its place.
+        Raises `LogUnreachable` when the connection is lost. The next one may lead to another server, which after a
+        fail-over may lack records and have others in their place.
         """
         after = max(after, 0)
         first = 0
@@ -131,7 +131,7 @@ class Reading:
         return map(told_row, self._pages(after, limit))
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
-        """Position, task id, version and hash of each record from `after + 1` on; of rows no more is read."""
+        """Position, task id, version and hash of each record from `after + 1` on; nothing else is read."""
         return ((row[0], row[1], row[2], row[3]) for row in self._pages(after, limit, _HASHES))
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
@@ -149,7 +149,7 @@ class Reading:
         return self.read(limit=until)
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
         rows = self._fetch(_WITH_ADJUSTMENTS if adjusted else _OF_TASK, {"task_id": task_id})
         refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
         return self._records(rows)
@@ -176,11 +176,11 @@ class Reading:
         return [from_row(row[:14], row[14], decrypt) for row in map(told_row, rows)]
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+        """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
         return [int(row[0]) for row in self._fetch(_NEWEST_OF, (after, until, event, limit))]
 
     def drops(self, after: int = 0) -> list[Drop]:
-        """The records behind a position that have dropped others. One that cannot be read is left to other checks."""
+        """The records after a position that have dropped others. Other checks report those that cannot be read."""
         found = list[Drop]()
         for position, data in self._fetch(_DROPS, (after,)):
             with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
@@ -188,11 +188,11 @@ class Reading:
         return found
 
     def _left_of(self, positions: str) -> list[tuple[Any, ...]]:
-        """What will be, or is, left of the records at these positions."""
+        """The columns `LEFT` of the records, or stubs, at these positions."""
         return [row for first, last in spans_of(positions) for row in self._fetch(_LEFT, NumberRange(first, last))]
 
     def refuse_lost_keys(self) -> None:
-        """Raises `KeysUnreadable` where something is encrypted and `keys.db` is not there or cannot be used."""
+        """Raise `KeysUnreadable` if something is encrypted and `keys.db` is missing or cannot be used."""
         keys = self._decrypt.keys
         if not keys.exist() and self._fetch(_ANY_ENCRYPTED):
             raise keys.missing()
@@ -200,14 +200,14 @@ class Reading:
 
     def _belongings(self, user_id: int, known: Belongings) -> Belongings:
         head = self.head().position
-        names = self._decrypt.keys.of_user(user_id)  # a key is there before a record is encrypted with it
+        names = self._decrypt.keys.of_user(user_id)  # a key exists before a record is encrypted with it
         if known.position:
             refuse_change(user_id, known, names, dropped=bool(self.drops(known.position)))
         firsts = ((row[0], row[1]) for row in self._fetch(_FIRSTS, (known.position, head)))
         return found_in(firsts, names, user_id, known, head)
 
     def _first_data(self, task_id: int) -> str:
-        """The payload of a task's first record; empty where there is none."""
+        """The payload of a task's first record; empty if there is none."""
         rows = self._fetch(_FIRST_DATA, (task_id,))
         return str(rows[0][0]) if rows else ""
 

@@ -1,4 +1,4 @@
-"""The tables of a log in the schema `tasktrail`, and whether they are as they were made."""
+"""The tables of a log in the schema `tasktrail`, and the check that they are as they were made."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ from ..faults import Fault
 from .connection import RESTORE, Conn
 
 ADJUSTED_TASK = "(data::json->>'task_id')::bigint"
-"""An index is used where a query says just this."""
+"""PostgreSQL uses the index only if a query has exactly this expression."""
 MIGRATIONS = ("create_log",)
-"""Those there are, in order. Never rename one."""
+"""All migrations, in order. Never rename one."""
 _REFUSE_CHANGE = """
     BEGIN
         IF TG_OP = 'UPDATE' AND (SELECT event FROM tasktrail.events ORDER BY position DESC LIMIT 1) = 'tasks_forgotten'
@@ -101,9 +101,9 @@ _INDEXES = {
     "epochs_pkey": (True, "epochs", "1", False),
     "owner_pkey": (True, "owner", "1", False),
 }
-"""Name → whether it is unique, its table, the numbers of the columns, and whether it is for some rows only."""
+"""Name → whether it is unique, its table, the numbers of its columns, and whether it covers only some rows."""
 _TRIGGERS = {"events_are_not_changed": 1 + 2 + 8 + 16, "events_are_not_cut": 2 + 32}
-"""Name → when it fires, as PostgreSQL has it: each row, before, DELETE, UPDATE, TRUNCATE."""
+"""Name → when it fires, in PostgreSQL's bits: each row 1, before 2, DELETE 8, UPDATE 16, TRUNCATE 32."""
 _FIND_KINDS = """
     SELECT relname, relkind::text FROM pg_class
     WHERE relnamespace = to_regnamespace('tasktrail') AND relname = ANY(%s) ORDER BY relname
@@ -132,18 +132,18 @@ _FIND_UNSAFE = """
 def is_there(conn: Conn) -> bool:
     """Whether the database has a log.
 
-    Raises `LogCorrupt` where something else stands in the place of a table: a view may have no first row, and whoever
-    asks for it waits for ever. Raises `psycopg.Error`.
+    Raises `LogCorrupt` if something else has the name of a table: reading a view may never return its first row.
+    Raises `psycopg.Error`.
     """
     kinds: dict[str, str] = dict(conn.execute(_FIND_KINDS, (list(_TABLES),)).fetchall())
     for name, kind in kinds.items():
         if kind != "r":
-            raise LogCorrupt(f"What stands in the place of the table tasktrail.{name} is no table", remedy=RESTORE)
+            raise LogCorrupt(f"tasktrail.{name} is not a table", remedy=RESTORE)
     return "migrations" in kinds
 
 
 def create(conn: Conn) -> None:
-    """Make the tables where there are none, all of them or none. Raises `psycopg.Error`."""
+    """Make the tables if there are none, all or nothing. Raises `psycopg.Error`."""
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('tasktrail.schema'))")
         if is_there(conn):
@@ -156,7 +156,7 @@ def create(conn: Conn) -> None:
 
 
 def schema_faults(conn: Conn) -> Iterator[Fault]:
-    """What differs from what was made. Raises `psycopg.Error`."""
+    """Differences from the schema that `create` makes. Raises `psycopg.Error`."""
     names = tuple(str(name) for (name,) in conn.execute(_APPLIED))
     if len(names) > len(MIGRATIONS) and names[: len(MIGRATIONS)] == MIGRATIONS:
         yield Fault(
@@ -184,7 +184,7 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
 
 
 def table_faults(conn: Conn) -> Iterator[Fault]:
-    """Tables and columns that are missing, or may hold what no log holds. Raises `psycopg.Error`."""
+    """Tables and columns that are missing, or that may hold values which no log holds. Raises `psycopg.Error`."""
     found = set(conn.execute(_FIND_COLUMNS))
     there = {table for table, *_ in found}
     for table, columns in _TABLES.items():

@@ -1,4 +1,4 @@
-"""Has PostgreSQL let go of rows that were dropped, on a connection and a thread of its own: no append waits for it."""
+"""Makes PostgreSQL remove dropped rows, on its own connection and thread, so that no append waits for it."""
 
 import threading
 from contextlib import closing, suppress
@@ -10,24 +10,24 @@ from .connection import Conn, Database
 
 _STOPS_WITHIN = 5.0
 _SWEEP = ("VACUUM (ANALYZE) tasktrail.events", "VACUUM (ANALYZE) tasktrail.answers")
-"""Samples of the old values are in the statistics, too, until those are made anew."""
+"""With ANALYZE, because the statistics hold samples of old values until they are made anew."""
 
 
 class Sweep:
-    """One at a time. Its methods belong to the thread of whoever has the log."""
+    """The sweeps of a log, one at a time. Its methods belong to the thread that owns the log."""
 
     def __init__(self, database: Database, *, due: bool) -> None:
-        """`due`: rows were dropped before, and nobody knows whether they were swept."""
+        """`due`: rows were dropped before, and it is not known whether they were swept."""
         self._database = database
         self.due = due
-        """Whether the next look has one begin."""
+        """Whether the next `look` begins a sweep."""
         self._trouble: TasktrailError | None = None
         self._conn: Conn | None = None
         self._stopping = False
         self.thread: threading.Thread | None = None
 
     def look(self) -> None:
-        """Begin, if it is due. Raises what kept the last one from its end, which is then due again."""
+        """Begin a sweep if it is due. Raises the error of the last sweep if it failed; then a sweep is due again."""
         if self.thread is not None and self.thread.is_alive():
             return
         trouble, self._trouble = self._trouble, None
@@ -55,7 +55,7 @@ class Sweep:
             self._conn = None
 
     def stop(self) -> None:
-        """Begin no more, and end the one that runs; the next to have the log begins anew."""
+        """Begin no more sweeps and end the running one; the next owner of the log begins anew."""
         self._stopping = True
         conn, thread = self._conn, self.thread
         if thread is not None:

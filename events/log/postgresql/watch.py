@@ -1,4 +1,4 @@
-"""Looks at a log on PostgreSQL from outside, for who waits to take it over."""
+"""Watches a log on PostgreSQL from outside, for a standby that waits to take it over."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from .connection import Conn, Database, is_lost
 from .ownership import is_free
 
 _LOOK_WITHIN = 5.0
-"""Seconds. A server that takes longer, as for its disk, or for somebody's lock, lets nobody take the log either."""
+"""Seconds. A server that takes longer, for its disk or a lock, would not let anyone take the log either."""
 
 
 class OwnerWatch:
-    """Says whether a log can be taken. A connection that was lost is made again with the next look."""
+    """Says whether a log can be taken. A lost connection is replaced at the next look."""
 
     def __init__(self, place: Path) -> None:
         self._database = Database(read_address(place))
         self._conn: Conn | None = None
 
     def is_free(self) -> bool:
-        """Whether no service has it, or its heart has stopped. Not while the server does not answer, or not now."""
+        """Whether no service has the log, or its heart has stopped. False while the server does not answer."""
         try:
             if self._conn is None:
                 self._conn = self._database.connect("standby", writes=True)

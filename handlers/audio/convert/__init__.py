@@ -1,4 +1,4 @@
-"""Convert the sound of any file, to one of the usual formats or to a picture of it."""
+"""Converts the sound of any file to one of the usual formats, or to a picture of it."""
 
 from ...contract import TaskType, media
 from ...video.estimate import VIDEO_BOUNDS

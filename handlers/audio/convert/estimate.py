@@ -1,4 +1,4 @@
-"""The estimate of a conversion of sound. No media library here: the service imports this."""
+"""Estimates the needs of a sound conversion. No media library here: the service imports this."""
 
 from math import sqrt
 from pathlib import Path
@@ -11,36 +11,36 @@ from ...video.estimate import BASE_MEMORY, MEMORY_MARGIN
 from .options import AudioConvertOptions, codec_of, container_of, draws
 
 _SPEED = {"mp3": 35.0, "aac": 25.0, "opus": 35.0, "alac": 150.0, "flac": 150.0, "pcm": 300.0}
-"""Seconds of sound of one channel pair that one CPU encodes in a second."""
+"""Seconds of stereo sound that one CPU encodes per second."""
 _DECODED = 300.0
 _MEASURED = 50.0
-"""The same, decoded; and decoded and measured."""
+"""The same for decoding alone, and for decoding and measuring."""
 _ROUNDS = 3
-"""Times that sound is encoded and measured until it is as loud as asked, at most as a rule."""
+"""Rounds of encoding and measuring until the sound has the requested loudness; rarely more."""
 _FILTERS = 24_000_000
 """Bytes of filters, encoder and container."""
 _INDEX = 40
 """Bytes that the index of an m4a takes in memory for each packet."""
 _PACKETS = 50
-"""Packets a second, in the codecs that have the most."""
+"""Packets per second, in the codecs that have the most."""
 _PICTURE = 8
-"""Bytes a pixel of a png, in memory."""
+"""Bytes per pixel of a png, in memory."""
 _HEADERS = 6_000
-"""Bytes of tags and the like."""
+"""Bytes of tags and headers."""
 _CARRIED = 2_000_000
-"""Bytes of a cover picture, at most as a rule."""
+"""Bytes of a cover picture; rarely more."""
 _PACKED = 0.8
-"""Bytes of flac and alac, as a share of the samples'."""
+"""Size of flac and alac, as a share of the samples' bytes."""
 _COPIED_BITRATE = 160_000
-"""Bits a second of a channel that is copied and of which nothing tells how many it has."""
+"""Bits per second of a copied channel of unknown bit rate."""
 _QUALITY_BITRATES = (245, 225, 190, 175, 165, 130, 115, 100, 85, 65)
-"""Thousands of bits a second of stereo at each quality of mp3."""
+"""Kilobits per second of stereo at each quality of mp3."""
 _RAGGED = 0.31
-"""Bytes of a png for each column, by the root of its rows, where the sound is noise."""
+"""Bytes of a png per column and per square root of its rows, if the sound is noise."""
 
 
 class SoundInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known, or assumed, of the sound."""
+    """The known or assumed facts about the sound."""
 
     duration: float
     """Seconds."""
@@ -48,15 +48,15 @@ class SoundInfo(msgspec.Struct, frozen=True, kw_only=True):
     channels: int = 2
     bits: int = 16
     codec: str = ""
-    """FFmpeg's name of it; empty: unknown."""
+    """FFmpeg's name of the codec; empty: unknown."""
     bitrate: int = 0
-    """Bits a second; 0: unknown."""
+    """Bits per second; 0: unknown."""
     carries: bool = True
-    """Whether there are pictures beside it, as far as is known."""
+    """Whether the file also carries pictures, as far as known."""
     guessed: bool = False
 
     def basis(self) -> dict[str, Any]:
-        """For `Estimate.basis`; empty where the file was not examined."""
+        """The facts for `Estimate.basis`; empty if the file was not examined."""
         if self.guessed:
             return {}
         return {"duration": round(self.duration, 3), "sample_rate": self.rate, "channels": self.channels}
@@ -73,7 +73,7 @@ def estimate(job: Job[AudioConvertOptions]) -> Estimate:
 
 
 def estimate_for(job: Job[AudioConvertOptions], sound: SoundInfo) -> Estimate:
-    """Estimate from what is known of the sound."""
+    """Estimate from the facts about the sound."""
     options = job.options
     seconds = _played(options, sound)
     until = min(sound.duration, options.end or sound.duration)
@@ -107,7 +107,7 @@ def _drawn(options: AudioConvertOptions, sound: SoundInfo) -> int:
 
 
 def _written(options: AudioConvertOptions, output: Path, sound: SoundInfo, input_size: int) -> int:
-    """Bytes of a file of sound; with the picture that the source carries, of which only its size tells."""
+    """Bytes of a sound file, with the source's picture, whose size only the input's size limits."""
     container = container_of(output)
     codec = codec_of(options, container, output)
     channels = {"auto": sound.channels, "stereo": 2, "mono": 1}[options.channels]
@@ -125,7 +125,7 @@ def _written(options: AudioConvertOptions, output: Path, sound: SoundInfo, input
         copied = sound.bitrate or _COPIED_BITRATE * sound.channels
         if sound.codec in container.copied:
             rate = copied
-        elif not sound.codec:  # nobody has looked yet
+        elif not sound.codec:  # not examined yet
             rate = max(rate, copied)
     carried = min(input_size, _CARRIED) if sound.carries and options.cover == "keep" and container.name != "wav" else 0
     return int(1.1 * _played(options, sound) * rate / 8 + carried + _HEADERS)

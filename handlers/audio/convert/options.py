@@ -1,4 +1,4 @@
-"""The options of `audio_convert`, and the container and codec that they ask for.
+"""The options of `audio_convert`, and the container and codec that they select.
 
 No media library here: the service imports this.
 """
@@ -18,7 +18,7 @@ USUAL_TRUE_PEAK = -1.0
 _OF_SOUND = ("codec", "bitrate", "quality", "bits", "loudness", "true_peak", "metadata", "tags", "cover")
 _OF_PICTURES = ("width", "height", "lanes", "color", "background")
 _OF_ENCODING = ("bitrate", "quality", "sample_rate", "channels", "bits", "loudness")
-"""Options that ask for other samples than the source has, or for other packets."""
+"""Options that require other samples or packets than the source's."""
 
 
 class AudioConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,19 +88,19 @@ class AudioConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         """Refuse options that exclude each other.
 
         Raises:
-            ValueError: two options exclude each other; msgspec makes a `ValidationError` of it.
+            ValueError: two options exclude each other; msgspec turns it into a `ValidationError`.
         """
         if self.bitrate is not None and self.quality is not None:
             raise ValueError("bitrate and quality exclude each other: give one of them")
         if self.end is not None and self.end <= (self.start or 0.0):
-            raise ValueError("end has to be behind start")
+            raise ValueError("end has to come after start")
         asked = [name for name in _OF_ENCODING if getattr(self, name) not in (None, "auto")]
         if self.codec == "copy" and asked:
             raise ValueError(f"codec copy cannot be combined with {asked[0]}: leave one of them out")
 
     @property
     def alters(self) -> bool:
-        """Whether the sound has to be encoded for what is asked."""
+        """Whether the options require the sound to be encoded."""
         return any(getattr(self, name) not in (None, "auto") for name in (*_OF_ENCODING, "start", "end"))
 
 
@@ -108,18 +108,18 @@ class AudioConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 
 class Codec(msgspec.Struct, frozen=True, kw_only=True):
-    """A codec that is encoded to."""
+    """A codec that sound is encoded to."""
 
     name: str
     encoder: str
     """FFmpeg's name of the encoder."""
     layouts: dict[int, str]
-    """Number of channels → how they are arranged; FFmpeg's name."""
+    """Number of channels → FFmpeg's name of their layout."""
     rates: tuple[int, ...] = ()
-    """Samples a second; empty: any."""
+    """Samples per second; empty: any."""
     lossless: bool = False
     bitrate: int = 0
-    """Usual bits a second of a channel; 0: there is nothing to choose."""
+    """Usual bits per second of a channel; 0: it has no bit rate to choose."""
 
 
 _MONO_STEREO = {1: "mono", 2: "stereo"}
@@ -155,22 +155,22 @@ CODECS = {
 
 
 class SoundContainer(msgspec.Struct, frozen=True, kw_only=True):
-    """A container and what may stand in it; the first codec is the usual one."""
+    """A container and the codecs that it may hold; the first codec is the usual one."""
 
     name: str
-    """As results call it."""
+    """Its name in results."""
     format: str
     """FFmpeg's name of it."""
     encoded: tuple[str, ...]
     copied: tuple[str, ...]
-    """Codecs, by FFmpeg's names, that are copied as they are."""
+    """Codecs, by FFmpeg's names, that can be copied unchanged."""
     options: dict[str, str]
     comments: bool = False
-    """Whether its tags are Vorbis comments: these hold any tag, and chapters and pictures only as tags."""
+    """Whether its tags are Vorbis comments: these hold any tag, but chapters and pictures only as tags."""
 
 
 _BITEXACT = {"fflags": "+bitexact"}
-"""Without it files have random numbers and the version of the library in them."""
+"""Without it, files contain random numbers and the library's version."""
 _PCM = tuple(f"pcm_{kind}" for kind in ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "alaw", "mulaw"))
 _OGG = SoundContainer(
     name="ogg",
@@ -205,12 +205,12 @@ PICTURE_SUFFIX = ".png"
 
 
 def draws(output: Path) -> bool:
-    """Whether a picture of the sound is asked for."""
+    """Whether the output is a picture of the sound."""
     return output.suffix.lower() == PICTURE_SUFFIX
 
 
 def container_of(output: Path) -> SoundContainer:
-    """The container of a sound file. Raises InvalidPath where the suffix is none of `_CONTAINERS`."""
+    """The container of a sound file. Raises InvalidPath if the suffix is not in `_CONTAINERS`."""
     container = _CONTAINERS.get(output.suffix.lower())
     if container is None:
         raise InvalidPath(
@@ -222,7 +222,7 @@ def container_of(output: Path) -> SoundContainer:
 
 
 def codec_of(options: AudioConvertOptions, container: SoundContainer, output: Path) -> Codec:
-    """The codec that sound is encoded to, if it has to be. Raises InvalidOptions: it does not go into the container."""
+    """The codec to encode to, if encoding is needed. Raises InvalidOptions if the container cannot hold it."""
     wanted = container.encoded[0] if options.codec in ("auto", "copy") else options.codec
     if wanted not in container.encoded:
         raise InvalidOptions(
@@ -234,7 +234,7 @@ def codec_of(options: AudioConvertOptions, container: SoundContainer, output: Pa
 
 
 def check(job: Job[AudioConvertOptions]) -> None:
-    """Check that suffix, codec and options go together. Raises InvalidPath or InvalidOptions."""
+    """Check that suffix, codec and options fit together. Raises InvalidPath or InvalidOptions."""
     options, output = job.options, job.output_file
     if draws(output):
         refuse_unused(options, (*_OF_SOUND, "sample_rate", "channels"), "in a picture of the sound")

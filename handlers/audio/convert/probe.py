@@ -1,4 +1,4 @@
-"""A better estimate of a conversion, from the input's headers."""
+"""Estimates a conversion from the input's headers."""
 
 from ...contract import Estimate, Job
 from .estimate import estimate_for
@@ -7,5 +7,5 @@ from .source import read_sound
 
 
 def probe(job: Job[AudioConvertOptions]) -> Estimate:
-    """Estimate from how long the sound says that it is. Raises Unusable."""
+    """Estimate from the duration that the header states. Raises Unusable."""
     return estimate_for(job, read_sound(job.input_file, job.options.track).info())

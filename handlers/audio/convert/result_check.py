@@ -1,4 +1,4 @@
-"""Whether a converted sound file may take the place of its original."""
+"""Decides whether a converted sound file may take the place of its original."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from .source import open_sound, read_sound
 
 
 def check_result(context: TaskContext[AudioConvertOptions], _result: Mapping[str, Any]) -> str:
-    """Why not, in words; empty where it may. Raises Unusable where the result cannot be decoded."""
+    """Say why not; empty if it may. Raises Unusable if the result cannot be decoded."""
     options = context.options
     source = read_sound(context.input_file, options.track)
     until = source.seconds if options.end is None else min(options.end, source.seconds)

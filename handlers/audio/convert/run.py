@@ -1,6 +1,6 @@
-"""The work of `audio_convert`: copied, encoded, made as loud as asked, or drawn.
+"""The work of `audio_convert`: sound is copied, encoded, brought to a loudness, or drawn.
 
-A file is written in one go. With `loudness`, what was measured of the source and of each try is kept in the checkpoint.
+A file is written in one go. With `loudness`, the checkpoint keeps the measurements of the source and of each try.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _MEASURED_AT = begin_of(0)
 """Percent."""
 
 PercentRange: TypeAlias = tuple[float, float]
-"""From and to which percent of the whole work a part of it goes."""
+"""The percent of the whole work at which a part begins and ends."""
 
 
 class SavedLoudness(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,16 +39,16 @@ class SavedLoudness(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     before: Loudness
     level: Gain
-    """What is to be tried next."""
+    """The level to try next."""
     tries: int = 0
-    """How many were made."""
+    """How many tries were made."""
 
 
 def run(context: TaskContext[AudioConvertOptions]) -> Outcome:
     """Convert the sound of `context.input_file` into `context.output_part`.
 
     Raises:
-        Unusable: the input has no sound, or not what the options ask for, or is too damaged.
+        Unusable: the input has no sound, or not what the options require, or is too damaged.
         OSError: a file cannot be read or written.
     """
     conversion = _Conversion(context, read_sound(context.input_file, context.options.track))
@@ -64,7 +64,7 @@ class _Conversion:
         self._source = source
         self._cut = Cut(self._options.start or 0.0, self._options.end)
         self._heard: list[str] = []
-        """Notes about the sound itself, from when it was last decoded."""
+        """Notes about the sound itself, from its last decoding."""
         self._told_at = float("-inf")
 
     def draw(self) -> Outcome:
@@ -78,7 +78,7 @@ class _Conversion:
         return self._finished(result, source.notes, found.samples / source.rate)
 
     def convert(self) -> Outcome:
-        """Write a file of sound."""
+        """Write a sound file."""
         options, source, part = self._options, self._source, self._context.output_part
         container = container_of(self._context.output_file)
         fits = source.codec in container.copied
@@ -134,7 +134,7 @@ class _Conversion:
     def _level(
         self, target: float, plan: EncodingPlan, container: SoundContainer, sayings: Sayings
     ) -> tuple[WrittenTrack, dict[str, Any], list[str]]:
-        """Encode and measure until it is as loud as asked: what was made, fields of the result, and notes."""
+        """Encode and measure until the loudness is right. Returns the track, fields of the result, and notes."""
         peak = self._options.true_peak
         mark = fingerprint(
             self._source.path,
@@ -163,7 +163,7 @@ class _Conversion:
         return made, fields, level_notes(settled, before, target, peak)
 
     def _measure(self, mark: str, plan: EncodingPlan, target: float) -> SavedLoudness:
-        """Measure the source, in the channels and the rate that the result will have."""
+        """Measure the source, in the channels and at the rate that the result will have."""
         shape = Shape("dbl", plan.shape.layout or self._source.layout, plan.shape.rate)
         before = measured(self._frames(shape, None, "measuring", (0, _MEASURED_AT)))
         level = Gain(0.0, None) if before.integrated is None else first_level(before, target, self._options.true_peak)
@@ -190,7 +190,7 @@ class _Conversion:
         return encode_track(self._source, frames, plan, container, sayings, self._context.output_part)
 
     def _frames(self, shape: Shape, level: Gain | None, what: str, span: PercentRange) -> Iterator[AudioFrame]:
-        """The wanted part of the sound in `shape`. Raises Unusable where there is none, or it is too damaged."""
+        """Yield the wanted part of the sound in `shape`. Raises Unusable if there is none, or it is too damaged."""
         decoding = Decoding(self._source, self._ticker(what, span))
         count = 0
         frames = shaped(decoding.frames(), shape, self._cut, level)
@@ -204,7 +204,7 @@ class _Conversion:
     def _next(self, frames: Iterator[AudioFrame], shape: Shape) -> AudioFrame | None:
         try:
             return next(frames, None)
-        except av.error.ArgumentError as error:  # the filters do not go together
+        except av.error.ArgumentError as error:  # the filters do not fit together
             source = self._source
             raise Unusable(
                 f"{source.path.name}: its {source.channels} channels cannot be mixed into {shape.layout}, because "
@@ -214,12 +214,12 @@ class _Conversion:
     def _nothing(self, seconds: float, rate: int) -> str:
         name, start = self._source.path.name, self._cut.start
         if start and seconds <= start:
-            return f"start {start:g} is behind the end of {name}, which has {seconds:.3f} s of sound"
+            return f"start {start:g} is after the end of {name}, which has {seconds:.3f} s of sound"
         where = " between start and end" if start or self._cut.end is not None else ""
         return f"{name}: there is less sound{where} than one sample, of {rate} in a second"
 
     def _ticker(self, what: str, span: PercentRange) -> Callable[[float], None]:
-        """A function that takes the seconds that are done: it reports them, and ends the attempt when asked to."""
+        """A function that takes the finished seconds: it reports progress, and ends the attempt on request."""
         length = max(0.001, min(self._source.seconds, self._cut.end or self._source.seconds))
 
         def tick(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The sound of a file: which formats are opened, which track is taken, what is known of it, and its decoded frames."""
+"""The sound of a file: the formats that are opened, the chosen track, the facts about it, and its decoded frames."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,65 +33,65 @@ from ...video.opening import (
 from .estimate import SoundInfo
 
 _FORMATS = f"{FILM_FORMATS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,au"
-"""The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
+"""The formats that are opened. Playlists are excluded: they could name other files on this machine."""
 _READ = (
     "mp3, m4a, aac, ogg, opus, flac, wav, aiff, wma, amr, ac3, dts, ape, wv, "
     "mp4, mov, mkv, webm, avi, wmv, ts, mpg, flv"
 )
-"""The same formats, as people know them."""
+"""The same formats, under the names that people use."""
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
-"""Samples a second. With fewer, a small file would be days of sound."""
+"""Samples per second. At a lower rate, a small file would be days of sound."""
 _STATES_LENGTH = ("mov", "flac", "wav", "w64", "aiff", "caf", "wv", "tta", "ape", "au")
-"""Formats whose headers say exactly how long the sound is, as an mp3 may. Others guess, or say how long the film is."""
+"""Formats whose headers give the exact duration, as some mp3 do. Others guess, or give the film's duration."""
 _ID3, _ID3_FOOTER = 10, 0x10
-"""Bytes of the header of a tag in front of an mp3, and its flag for as many at the tag's end."""
+"""Bytes of the header of a tag at the start of an mp3, and its flag for a footer of the same length."""
 _LAYER_3 = 64
-"""Bytes of an mp3's first frame that are looked at."""
+"""Bytes of an mp3's first frame that are read."""
 _PADDING = 4 * 1152
-"""Samples that encoders of mp3 put around the sound, at most."""
+"""Samples that mp3 encoders add around the sound, at most."""
 _SLACK = 0.25
-"""Seconds that a header may be off."""
+"""Seconds by which a header may be off."""
 _ENDLESS = 0x7FFFF000
-"""Bytes. Who gives a wav so many means no number."""
+"""Bytes. A wav that states this size or more states no real size."""
 _FEW_BAD = 50
 _WHOLE = 24
-"""Bits of a sample of 32 that FFmpeg's encoders keep."""
+"""Bits that FFmpeg's encoders keep of a 32-bit sample."""
 
 
 class SoundSource(msgspec.Struct, frozen=True, kw_only=True):
-    """What the headers say of the track that is taken."""
+    """The facts that the headers give about the chosen track."""
 
     path: Path
     index: int
     """Number of the stream in the file."""
     container: str
     codec: str
-    """FFmpeg's name of it."""
+    """FFmpeg's name of the codec."""
     rate: int
     channels: int
     layout: str
     seconds: float
-    """How long the header says that it is; 0: unknown."""
+    """The duration by the header; 0: unknown."""
     stated: bool
-    """Whether the header is to be believed in that."""
+    """Whether that duration is reliable."""
     begin: Fraction
-    """When it begins on the clock of the file, in seconds; chapters count from there."""
+    """When the track begins on the file's clock, in seconds; chapters count from there."""
     bits: int
-    """Of a sample, as far as encoders without loss can keep them: 16 or 24."""
+    """Bits per sample that lossless encoders can keep: 16 or 24."""
     floating: bool
-    """Whether its samples are kept as floating-point numbers in the file."""
+    """Whether the file stores its samples as floating-point numbers."""
     bitrate: int
-    """Bits a second; 0: unknown."""
+    """Bits per second; 0: unknown."""
     pictures: int
     """Number of pictures that the file carries."""
     lacking: int = 0
-    """Bytes at the end, at least, that the container speaks of and that are not there."""
+    """Bytes missing at the end, at least, by what the container states."""
     notes: tuple[str, ...] = ()
-    """What else is in the file and is left out."""
+    """Notes on other content of the file, which is left out."""
 
     def info(self) -> SoundInfo:
-        """What the estimate needs to know."""
+        """The facts that the estimate needs."""
         return SoundInfo(
             duration=self.seconds,
             rate=self.rate,
@@ -105,10 +105,10 @@ class SoundSource(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def open_sound(path: Path) -> Iterator[InputContainer]:
-    """Open a file that may have sound in it, confined to itself.
+    """Open a file that may contain sound, without access to other files.
 
     Raises:
-        Unusable: it is empty, or none of the formats that are opened.
+        Unusable: it is empty, or has none of the formats that are opened.
         OSError: it cannot be read.
     """
     refusal = f"{path.name} is no file with sound in a format that is read here ({_READ})"
@@ -117,10 +117,10 @@ def open_sound(path: Path) -> Iterator[InputContainer]:
 
 
 def read_sound(path: Path, track: int | None) -> SoundSource:
-    """Choose the track, and read what the headers say of it.
+    """Choose the track, and read its facts from the headers.
 
     Raises:
-        Unusable: there is no such track, or its sound is of a kind that cannot be decoded.
+        Unusable: there is no such track, or its sound cannot be decoded.
         OSError: the file cannot be read.
     """
     with open_sound(path) as container:
@@ -146,7 +146,7 @@ def read_sound(path: Path, track: int | None) -> SoundSource:
             layout=context.layout.name,
             seconds=_seconds(container, stream),
             stated=_states_length(container, stream, path),
-            # An mp3 begins, for FFmpeg, where what the encoder put in front ends; its chapters count from zero.
+            # For FFmpeg, an mp3 begins after the encoder's padding; its chapters count from zero.
             begin=as_fraction(stream.time_base) * (0 if container.format.name == "mp3" else stream.start_time or 0),
             bits=_WHOLE if lossless and kind not in ("u8", "s16") else 16,
             floating=lossless and kind in ("flt", "dbl"),
@@ -164,7 +164,7 @@ def _choose(container: InputContainer, name: str, track: int | None) -> AudioStr
     if track is not None and track > len(tracks):
         raise Unusable(f"{name} has {counted(len(tracks), 'sound track')}, not {track}")
     stream = container.streams.best("audio") if track is None else tracks[track - 1]
-    if not isinstance(stream, AudioStream):  # FFmpeg knows the codec of none of them
+    if not isinstance(stream, AudioStream):  # FFmpeg knows none of their codecs
         stream = tracks[0]
     if stream.codec_context is None or not stream.time_base:
         raise Unusable(f"{name}: the codec of its sound is not known here")
@@ -172,9 +172,9 @@ def _choose(container: InputContainer, name: str, track: int | None) -> AudioStr
 
 
 def _lacking(path: Path) -> int:
-    """Raises Unusable where more than a quarter of the file is missing."""
+    """Bytes missing at the end. Raises Unusable if that is more than a quarter of the file."""
     size, missing = path.stat().st_size, lacking_bytes(path)
-    if size + missing >= _ENDLESS:  # a program that writes into a pipe cannot say how long it was
+    if size + missing >= _ENDLESS:  # a program that writes into a pipe cannot know the size
         return 0
     if missing > size / 3:
         raise Unusable(f"{path.name} was cut: {are_missing(missing)} at its end")
@@ -188,12 +188,12 @@ def _states_length(container: InputContainer, stream: AudioStream, path: Path) -
         return any(name in container.format.name.split(",") for name in _STATES_LENGTH)
     with path.open("rb") as file:
         stated = _samples_by_first_frame(file)
-    # FFmpeg leaves the encoder's padding out, and guesses where the file is longer than its first frame says.
+    # FFmpeg excludes the encoder's padding, and guesses if the file is longer than its first frame states.
     return stated > 0 and abs(stated - _seconds(container, stream) * stream.codec_context.sample_rate) < _PADDING
 
 
 def _samples_by_first_frame(file: BinaryIO) -> int:
-    """Most encoders begin an mp3 with a frame that holds no sound but the number of frames. 0: this one does not."""
+    """The number of samples that an mp3's first frame states; most encoders add such a frame. 0: this one has none."""
     head = file.read(_ID3)
     while head.startswith(b"ID3") and len(head) == _ID3:
         length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
@@ -202,7 +202,7 @@ def _samples_by_first_frame(file: BinaryIO) -> int:
     frame = head + file.read(_LAYER_3)
     if len(frame) < _LAYER_3 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # noqa: PLR2004 - its mark, and layer III
         return 0
-    version_1, mono = frame[1] & 0x18 == 0x18, frame[3] >> 6 == 3  # noqa: PLR2004 - as the bits of the header are
+    version_1, mono = frame[1] & 0x18 == 0x18, frame[3] >> 6 == 3  # noqa: PLR2004 - by the bits of the header
     count = frame[4 + ((17 if mono else 32) if version_1 else (9 if mono else 17)) :]
     if count[:4] not in (b"Xing", b"Info") or not count[7] & 1:
         return 0
@@ -224,7 +224,7 @@ def _left_out(container: InputContainer, kept: AudioStream) -> tuple[str, ...]:
     if any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video):
         notes.append("the moving picture is left out")
     kinds = ("subtitle", "attachment") if container.chapters() else ("subtitle", "attachment", "data")
-    if others := sum(stream.type in kinds for stream in container.streams):  # an mp4 has its chapters as data, too
+    if others := sum(stream.type in kinds for stream in container.streams):  # an mp4 also stores its chapters as data
         notes.append(f"{counted(others, 'track')} of subtitles or data {plural(others, 'is', 'are')} left out")
     if container.format.name == "mpegts":
         notes.append(PROGRAM_NOTE)
@@ -232,23 +232,23 @@ def _left_out(container: InputContainer, kept: AudioStream) -> tuple[str, ...]:
 
 
 class Decoding:
-    """The frames of a track, and what went wrong with them.
+    """Decodes the frames of a track, and notes what went wrong.
 
-    `tick` is called with the seconds that were decoded; it may raise.
+    `tick` is called with the number of decoded seconds; it may raise.
     """
 
     def __init__(self, source: SoundSource, tick: Callable[[float], None]) -> None:
         self._source = source
         self._tick = tick
         self.seconds = 0.0
-        """Decoded so far."""
+        """Seconds decoded so far."""
         self.good = 0
         self.bad = 0
         """Packets that cannot be decoded."""
         self._finite = Finite()
 
     def frames(self) -> Iterator[AudioFrame]:
-        """Decode what can be decoded. A bad packet costs only its own piece of sound."""
+        """Yield the frames that can be decoded. A bad packet costs only its own piece of sound."""
         with open_sound(self._source.path) as container:
             stream: Any = container.streams[self._source.index]
             for packet in chain(packets_of(container, stream), [None]):
@@ -268,7 +268,7 @@ class Decoding:
                     self.seconds += frame.samples / frame.sample_rate
 
     def notes(self, *, to_the_end: bool) -> list[str]:
-        """What was lost of the source. Raises Unusable where it is too much.
+        """Notes on what was lost of the source. Raises Unusable if it is too much.
 
         Args:
             to_the_end: whether the track was read to its end.
@@ -289,7 +289,7 @@ class Decoding:
 
 
 def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> list[str]:
-    """A note if the file ends before it says it does. Raises Unusable where too much is missing.
+    """A note if the file ends earlier than its header states. Raises Unusable if too much is missing.
 
     Args:
         source: the track.

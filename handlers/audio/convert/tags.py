@@ -1,4 +1,4 @@
-"""What a sound file says of itself: tags, chapters, cover pictures. They are kept as far as the container can."""
+"""The descriptive data of a sound file: tags, chapters, cover pictures. It is kept if the container can hold it."""
 
 import base64
 import struct
@@ -48,19 +48,19 @@ _TECHNICAL = frozenset(
         "metadata_block_picture",
     )
 )
-"""Tags that are about the file or its encoder and not about what one hears."""
+"""Tags about the file or its encoder rather than about the sound."""
 _MOST_TAGS, _LONGEST_TAG = 200, 64_000
 _COVERS = {"mjpeg": "image/jpeg", "png": "image/png"}
 _MAX_COVER_BYTES, _MAX_COVER_PIXELS = 16_000_000, 100_000_000
 _WANTED = "only jpeg and png of up to 16 MB and 100 megapixels are kept"
 _COLOUR_BITS = 24
 _FRONT = 3
-"""Kind of picture: the cover."""
+"""The kind of picture: front cover."""
 _NAMED = 10
 
 
 class Cover(NamedTuple):
-    """A picture that the source carries."""
+    """A picture in the source."""
 
     stream: int
     """Number of its stream."""
@@ -71,17 +71,17 @@ class Cover(NamedTuple):
 
 
 class Sayings(NamedTuple):
-    """What the result is to say of itself."""
+    """The descriptive data of the result."""
 
     tags: dict[str, str]
     chapters: tuple[Chapter, ...] = ()
-    """On the clock of the result."""
+    """Times are on the result's clock."""
     cover: Cover | None = None
     notes: tuple[str, ...] = ()
 
 
 def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, container: SoundContainer) -> Sayings:
-    """Read what the source says of itself, and what of it is kept."""
+    """Read the source's descriptive data, and select what is kept."""
     notes: list[str] = []
     with open_sound(source.path) as opened:
         tags: dict[str, str] = {}
@@ -103,7 +103,7 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
         tags.pop(name.lower(), None)
         if value:
             tags[name.lower()] = value
-    if container.comments and {"comment", "description"} <= tags.keys():  # one tag there, of both after each other
+    if container.comments and {"comment", "description"} <= tags.keys():  # the container would join them in one tag
         del tags["description"]
         notes.append(f"tags left out, {container.name} has one place for them and the comment: description")
     if cover is not None and container.name == "wav":
@@ -117,7 +117,7 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
 
 
 def tags_of(opened: InputContainer, index: int) -> dict[str, str]:
-    """The tags of the file and of one of its tracks, with names in small letters."""
+    """The tags of the file and of one track, with lower-case names."""
     found: dict[str, str] = {}
     for part in (opened.streams[index], opened):
         for key, value in part.metadata.items():
@@ -130,7 +130,7 @@ def tags_of(opened: InputContainer, index: int) -> dict[str, str]:
 
 
 def _moved(chapters: tuple[Chapter, ...], begin: Fraction, cut: Cut) -> Iterator[Chapter]:
-    """The chapters on the clock of the result, without what lies outside the cut."""
+    """The chapters on the result's clock, without parts outside of the cut."""
     shift = begin + Fraction(cut.start).limit_denominator(1_000_000)
     end = None if cut.end is None else Fraction(cut.end - cut.start).limit_denominator(1_000_000)
     for chapter in chapters:
@@ -141,7 +141,7 @@ def _moved(chapters: tuple[Chapter, ...], begin: Fraction, cut: Cut) -> Iterator
 
 
 def _cover_of(opened: InputContainer) -> tuple[Cover | None, list[str]]:
-    """The first picture that the source carries, and notes about what is lost."""
+    """The first picture in the source that can be kept, and notes on losses."""
     pictures = [stream for stream in opened.streams.video if stream.disposition & Disposition.attached_pic]
     for stream in pictures:
         codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
@@ -162,7 +162,7 @@ def _cover_of(opened: InputContainer) -> tuple[Cover | None, list[str]]:
 
 
 def _size_of(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a picture; none if it is no picture, or too large for any player."""
+    """Width and height of a picture; None if it is not a picture, or is too large for any player."""
     try:
         with pixel_limit(_MAX_COVER_PIXELS), Image.open(BytesIO(data), formats=("JPEG", "PNG")) as picture:
             return picture.size
@@ -171,7 +171,7 @@ def _size_of(data: bytes) -> tuple[int, int] | None:
 
 
 def as_comments(sayings: Sayings) -> dict[str, str]:
-    """All of it as Vorbis comments: chapters and the picture have to be tags there, too."""
+    """All of it as Vorbis comments, in which chapters and the picture are tags, too."""
     tags = dict(sayings.tags)
     for number, chapter in enumerate(sayings.chapters):
         minutes, seconds = divmod(round(chapter.start * 1000) / 1000, 60)
@@ -184,14 +184,14 @@ def as_comments(sayings: Sayings) -> dict[str, str]:
 
 
 def _picture_block(cover: Cover) -> bytes:
-    """A picture as FLAC and Ogg store it."""
+    """A picture in the form that FLAC and Ogg store."""
     mime = cover.mime.encode()
     head = struct.pack(f">II{len(mime)}sI", _FRONT, len(mime), mime, 0)
     return head + struct.pack(">IIIII", *cover.size, _COLOUR_BITS, 0, len(cover.data)) + cover.data
 
 
 def lost_tags(written: Path, sayings: Sayings, container: SoundContainer) -> list[str]:
-    """A note about tags that the container has no place for: what is in the finished file is compared."""
+    """A note about tags that the container could not hold, found by reading the finished file."""
     with av.open(str(written)) as result:
         index = result.streams.audio[0].index if result.streams.audio else 0
         kept = tags_of(result, index)

@@ -11,14 +11,15 @@ from PIL import Image, ImageColor, ImageDraw
 from .options import AudioConvertOptions
 
 Peaks = NDArray[np.float32]
-"""Lowest and highest sample, of each channel and each column; its shape is (2, channels, columns)."""
+"""Lowest and highest sample of each channel and column; its shape is (2, channels, columns)."""
 _BLOCKS_A_COLUMN = 64
 
 
 class Envelope:
     """The extremes of sound of unknown length, in a bounded number of blocks of equal length.
 
-    When there are too many blocks, each two become one; so a block is at most a 32nd of a column, and no peak is lost.
+    When there are too many blocks, each pair becomes one. So a block is at most a 32nd of a column, and no peak is
+    lost.
     """
 
     def __init__(self, channels: int, columns: int) -> None:
@@ -27,9 +28,9 @@ class Envelope:
         self._count = 0
         self._length = 1
         self._begun = 0
-        """Samples of the block that is not full yet."""
+        """Samples in the block that is not full yet."""
         self._rest = np.zeros((2, channels), np.float32)
-        """Their extremes."""
+        """The extremes of these samples."""
         self.samples = 0
 
     def add(self, sound: NDArray[np.float32]) -> None:
@@ -59,7 +60,7 @@ class Envelope:
             self._begun = 0
 
     def _keep(self, blocks: NDArray[np.float32]) -> None:
-        """Add blocks that are full, of shape (2, channels, blocks)."""
+        """Add full blocks, of shape (2, channels, blocks)."""
         self._blocks[:, :, self._count : self._count + blocks.shape[2]] = blocks
         self._count += blocks.shape[2]
 
@@ -88,10 +89,10 @@ class Envelope:
 
 
 def envelope_of(frames: Iterable[AudioFrame], columns: int) -> Envelope | None:
-    """The envelope of frames of floating-point samples that alternate between channels; none if there is no frame."""
+    """The envelope of frames of interleaved floating-point samples; None if there is no frame."""
     found: Envelope | None = None
     for frame in frames:
-        sound = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T  # by planes, PyAV reads past the eighth
+        sound = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T  # PyAV reads past the eighth plane
         found = found or Envelope(len(sound), columns)
         found.add(np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0))
     return found

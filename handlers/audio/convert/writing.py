@@ -1,4 +1,4 @@
-"""Write the result: frames encoded, or packets as they are, with all that the file says of itself."""
+"""Writes the result: encoded frames or copied packets, with the file's descriptive data."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from .tags import Sayings, as_comments
 _MP3_LAMBDA = 118
 """FFmpeg's unit of quality."""
 _WIDE = ("pcm_s32", "pcm_u32", "pcm_s64")
-"""How the names of codecs begin whose whole numbers have more than 24 bits."""
+"""First letters of codecs whose integers have more than 24 bits."""
 _FORMATS = {
     "libmp3lame": "fltp",
     "aac": "fltp",
@@ -36,7 +36,7 @@ _FORMATS = {
     "pcm_s24le": "s32",
     "pcm_f32le": "flt",
 }
-"""How an encoder wants samples to be stored."""
+"""The sample format that each encoder needs."""
 
 
 class EncodingPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,14 +46,14 @@ class EncodingPlan(msgspec.Struct, frozen=True, kw_only=True):
     encoder: str
     shape: Shape
     bits: int
-    """Of a stored sample; 0 for codecs with loss."""
+    """Bits per stored sample; 0 for lossy codecs."""
     bitrate: int
     options: dict[str, str]
     notes: tuple[str, ...] = ()
 
 
 def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) -> EncodingPlan:
-    """Choose rate, channels and bits, and note what of the source is lost by it."""
+    """Choose rate, channels and bits, and note the losses."""
     notes = []
     rate = _rate(codec, options.sample_rate or source.rate)
     if rate < source.rate and options.sample_rate is None:
@@ -91,14 +91,14 @@ def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) ->
 
 
 def _rate(codec: Codec, wanted: int) -> int:
-    """The wanted rate if the codec has it, else the nearest above it, else its highest."""
+    """The wanted rate if the codec has it; otherwise the nearest higher one, or else its highest."""
     if not codec.rates or wanted in codec.rates:
         return wanted
     return min((rate for rate in codec.rates if rate > wanted), default=max(codec.rates))
 
 
 def _stored(codec: Codec, source: SoundSource, asked: str) -> tuple[str, str, int, list[str]]:
-    """Encoder, format of samples, bits and notes, for codecs without loss."""
+    """Encoder, sample format, bits and notes, for lossless codecs."""
     floating = asked == "float" or (asked == "auto" and source.floating and codec.name == "pcm")
     if floating:
         doubles = ["floating-point samples of 64 bits became 32 bits"] if source.codec.startswith("pcm_f64") else []
@@ -115,10 +115,10 @@ def _stored(codec: Codec, source: SoundSource, asked: str) -> tuple[str, str, in
 
 
 class WrittenTrack(NamedTuple):
-    """What was written."""
+    """The facts about a written track."""
 
     seconds: float
-    """How long it plays."""
+    """Seconds that it plays."""
     begin: float = 0.0
     """Seconds of the source that are left out before it."""
 
@@ -134,7 +134,7 @@ def _result(part: Path, container: SoundContainer, sayings: Sayings) -> Iterator
 
 
 def _say_language(track: Any, container: SoundContainer, sayings: Sayings) -> None:
-    """In an m4a the language is that of the track; elsewhere it is a tag like any other."""
+    """Set the track's language in an m4a; in other containers it is an ordinary tag."""
     if container.name == "m4a" and (language := three_letters(sayings.tags.get("language", ""))):
         track.metadata["language"] = language
 
@@ -143,7 +143,7 @@ def _say_language(track: Any, container: SoundContainer, sayings: Sayings) -> No
 def _cover_track(
     source: SoundSource, container: SoundContainer, sayings: Sayings, output: OutputContainer
 ) -> Iterator[Any]:
-    """A function that writes the cover picture, once there are all tracks."""
+    """A function that writes the cover picture, to be called when all tracks exist."""
     if sayings.cover is None or container.comments:
         yield lambda: None
         return
@@ -151,7 +151,7 @@ def _cover_track(
         stream: Any = opened.streams[sayings.cover.stream]
         track: Any = output.add_stream_from_template(stream, opaque=True)
         track.disposition = Disposition.attached_pic
-        track.metadata["comment"] = "Cover (front)"  # how FFmpeg calls the kind of picture
+        track.metadata["comment"] = "Cover (front)"  # FFmpeg's name of this kind of picture
 
         def write() -> None:
             packet: Any = Packet(sayings.cover.data)  # type: ignore[union-attr]  # see above
@@ -202,7 +202,7 @@ def copy(
     part: Path,
     tick: Callable[[float], None],
 ) -> WrittenTrack:
-    """Write the packets as they are, those that begin inside the cut."""
+    """Copy the packets that begin inside the cut, unchanged."""
     count = origin = begin = end = 0
     with open_sound(source.path) as opened, _result(part, container, sayings) as output:
         stream: Any = opened.streams[source.index]
@@ -228,7 +228,7 @@ def copy(
 def _inside(
     opened: InputContainer, stream: AudioStream, cut: Cut, tick: Callable[[float], None]
 ) -> Iterator["tuple[int, Packet[AudioStream]]"]:
-    """Moment and packet, of those that begin inside the cut, each later than the one before."""
+    """Time and packet, for packets that begin inside the cut, each later than the one before."""
     unit, begin, last = as_fraction(stream.time_base), stream.start_time, None
     for packet in lasting(packets_of(opened, stream)):
         moment = packet.dts if packet.pts is None else packet.pts

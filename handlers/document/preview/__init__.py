@@ -1,4 +1,4 @@
-"""Draw pages of a document. The input is not trusted: sizes and counts are limited, nothing outside of it is read."""
+"""Draws pages of a document. The input is untrusted: sizes and counts are limited, and no other file is read."""
 
 from ...contract import Bounds, TaskType, media
 from .estimate import estimate

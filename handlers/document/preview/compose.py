@@ -1,4 +1,4 @@
-"""Write pages: one page by itself, or many as a contact sheet, a tiff, a zip archive or a folder.
+"""Writes pages: one page by itself, or many as a contact sheet, a tiff, a zip archive or a folder.
 
 The same pages give the same bytes.
 """
@@ -22,18 +22,18 @@ from .options import DocumentPreviewOptions, layout_of
 from .sizes import MAX_PAGE_PIXELS, MAX_PAGE_SIDE, sheet_grid
 
 _ALWAYS = (1980, 1, 1, 0, 0, 0)
-"""The date of every part of a zip archive: the oldest that it can hold."""
+"""The date of every part of a zip archive: the oldest possible one."""
 _MODE = 0o100644 << 16
 _TIFF_LIMIT = 4_000_000_000
 """Bytes; offsets in a tiff have 32 bits."""
 _MAX_SHEET_SIDE = 16_000
 """Pixels; webp ends at 16383."""
 _QUICK, _SMALL = 1, 6
-"""How hard a png is compressed."""
+"""Compression levels of a png."""
 
 
 def write_piece(picture: Image.Image, part: Path | BytesIO, options: DocumentPreviewOptions, output_file: Path) -> None:
-    """Write a page as a piece: in its final form for a zip archive, else as a png that is read again soon."""
+    """Write a page as a piece: in its final form for a zip archive or folder, otherwise as a temporary png."""
     if layout_of(output_file) not in ("zip", "folder"):
         save(picture, part, "PNG", compress_level=_QUICK)
     elif options.page_format == "png":
@@ -45,7 +45,7 @@ def write_piece(picture: Image.Image, part: Path | BytesIO, options: DocumentPre
 def write_output(
     picture: Image.Image, part: Path | BytesIO, options: DocumentPreviewOptions, output_file: Path
 ) -> None:
-    """Write the only picture there is, in the format of the output's suffix."""
+    """Write the only picture, in the format of the output's suffix."""
     write_picture(picture, part, format_of(output_file), quality=options.quality)
 
 
@@ -55,11 +55,11 @@ class DrawnPage(NamedTuple):
     number: int
     path: Path
     name: str = ""
-    """What its file is called in the output, where each page has one."""
+    """The name of its file in the output, if each page has one."""
 
 
 def write_folder(pages: Sequence[DrawnPage], folder: Path) -> Generator[int, None, None]:
-    """Put the files into a new folder as they are. Yields how many are done."""
+    """Copy the files into a new folder. Yields the number of finished ones."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for done, page in enumerate(pages, 1):
@@ -70,7 +70,7 @@ def write_folder(pages: Sequence[DrawnPage], folder: Path) -> Generator[int, Non
 
 
 def write_zip(pages: Sequence[DrawnPage], path: Path) -> Generator[int, None, None]:
-    """Put the files into an archive as they are. Yields how many are done."""
+    """Put the files into an archive, unchanged. Yields the number of finished ones."""
     with writing(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for done, page in enumerate(pages, 1):
             entry = zipfile.ZipInfo(page.name, _ALWAYS)
@@ -82,7 +82,7 @@ def write_zip(pages: Sequence[DrawnPage], path: Path) -> Generator[int, None, No
 
 
 class _TiffFile(AppendingTiffWriter):
-    """May be closed twice. `io` closes a collected file once more, and Pillow's writer would seek in a closed file."""
+    """A writer that may be closed twice. `io` closes a collected file again, and Pillow's writer would seek in it."""
 
     def close(self) -> None:
         if not self.f.closed:
@@ -90,7 +90,7 @@ class _TiffFile(AppendingTiffWriter):
 
 
 def write_tiff(pages: Sequence[DrawnPage], path: Path, dpi: float | None) -> Generator[int, None, None]:
-    """Put the pictures into a tiff, a page each. Yields how many are done. Raises Unusable when it gets too large."""
+    """Put the pictures into a tiff, a page each. Yields the number done. Raises Unusable if it gets too large."""
     resolution = {} if dpi is None else {"dpi": (dpi, dpi)}
     with writing(path), _TiffFile(path, new=True) as tiff:
         for done, page in enumerate(pages, 1):
@@ -118,7 +118,7 @@ class Sheet(NamedTuple):
 
 
 def plan_sheet(sizes: Sequence[tuple[int, int]], options: DocumentPreviewOptions) -> Sheet:
-    """Lay out pages of these sizes in pixels. Raises Unusable when the sheet would be too large."""
+    """Lay out pages of these sizes in pixels. Raises Unusable if the sheet would be too large."""
     cell = max(width for width, _ in sizes), max(height for _, height in sizes)
     sheet = Sheet(*sheet_grid(len(sizes), cell, options.columns), cell, options.gap)
     width, height = sheet.size
@@ -136,7 +136,7 @@ def new_sheet(sheet: Sheet, background: str) -> Image.Image:
 
 
 def place_pages(whole: Image.Image, pages: Sequence[DrawnPage], sheet: Sheet) -> Generator[int, None, None]:
-    """Paste the pictures onto the sheet, each in the middle of its cell. Yields how many are done."""
+    """Paste the pictures onto the sheet, each centred in its cell. Yields the number of finished ones."""
     for place, page in enumerate(pages):
         row, column = divmod(place, sheet.columns)
         with Image.open(page.path, formats=("PNG",)) as picture:
@@ -147,6 +147,6 @@ def place_pages(whole: Image.Image, pages: Sequence[DrawnPage], sheet: Sheet) ->
 
 
 def _shade(background: str) -> tuple[int, int, int]:
-    """A colour a little darker than the paper, so that pages stand out from what is between them."""
+    """A colour slightly darker than the paper, so that the pages stand out."""
     red, green, blue = (int(background[start : start + 2], 16) * 7 // 8 for start in (1, 3, 5))
     return red, green, blue

@@ -1,4 +1,4 @@
-"""What `document_preview` needs. No library of pictures here: the service imports this."""
+"""Estimates the needs of `document_preview`. No image library here: the service imports this."""
 
 import math
 from collections.abc import Sequence
@@ -12,38 +12,38 @@ from .options import DocumentPreviewOptions, layout_of, most_pages
 from .sizes import MAX_PAGE_PIXELS, choose_scale, default_box, sheet_grid
 
 _BYTES_A_PAGE = 4_000
-"""Bytes of a page in a PDF of text. The number of pages is guessed by it."""
+"""Bytes per page in a PDF of text, for guessing the number of pages."""
 _ASSUMED_RATE = 0.5
-"""Bytes of a packed picture, a pixel."""
+"""Bytes per pixel of a compressed picture."""
 
 _BASE = 54_000_000
 _OFFICE = 280_000_000
-"""Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
+"""Resident bytes of LibreOffice; measured: 225 to 262 MB."""
 _OFFICE_TEMP = 7_000_000
-"""Bytes of its own files, and of the PDF twice. It was seen with 30 kB to 6.6 MB; nothing in the document tells."""
+"""Bytes of its own files, and of the PDF twice. Measured: 30 kB to 6.6 MB; the document does not show how many."""
 _ONE, _PIECE, _SHEET = 14, 8, 12
-"""Bytes a pixel in memory: a page that is the output (webp needs most), a page that is a piece, a contact sheet."""
+"""Bytes per pixel in memory: a page that is the output (webp needs most), a page that is a piece, a contact sheet."""
 _PIXELS_A_SECOND = 8e6
 
 
 class Workload(NamedTuple):
-    """The pages that are to be drawn."""
+    """The pages to draw."""
 
     pages: int
     area: int
     """Pixels of the largest page."""
     mean_area: int
-    """Pixels of a page, in the mean."""
+    """Mean number of pixels of a page."""
     sheet: int
-    """Pixels of all of them on a contact sheet; 0 where none is made."""
+    """Pixels of the contact sheet; 0 if none is made."""
     kept: bool
-    """Whether drawn pages are kept on the disk until all are there."""
+    """Whether drawn pages stay on the disk until all are finished."""
     page_bytes: int
-    """Bytes of a drawn page of the mean size, encoded as it is kept."""
+    """Bytes of a drawn page of mean size, encoded as it is kept."""
     opening: float = 0.08
     """Seconds before the first page."""
     page_seconds: float = 0.02
-    """Seconds a page, beside those for its pixels."""
+    """Seconds per page, besides those for its pixels."""
 
 
 def estimate(job: Job[DocumentPreviewOptions]) -> Estimate:
@@ -55,19 +55,19 @@ def estimate(job: Job[DocumentPreviewOptions]) -> Estimate:
 
 
 def renderer_of(kind: str, options: DocumentPreviewOptions) -> str:
-    """What draws the pages of a document of this kind: pdfium, text, libreoffice or thumbnail."""
+    """The renderer for a document of this kind: pdfium, text, libreoffice or thumbnail."""
     if kind in OFFICE:
         return "libreoffice" if _libreoffice_draws(options) else "thumbnail"
     return "pdfium" if kind == "pdf" else "text"
 
 
 def _libreoffice_draws(options: DocumentPreviewOptions) -> bool:
-    """Whether LibreOffice draws office documents; else the thumbnail in them is taken."""
+    """Whether LibreOffice draws office documents; otherwise their own thumbnail is used."""
     return options.office == "libreoffice" or (options.office == "auto" and find_libreoffice() is not None)
 
 
 def workload(job: Job[DocumentPreviewOptions], pages: int, sizes: Sequence[tuple[float, float]]) -> Workload:
-    """The workload of `pages` pages whose sizes in points are like these."""
+    """The workload of `pages` pages with sizes like these, in points."""
     options, layout = job.options, layout_of(job.output_file)
     drawn = [_drawn(size, options, default_box(layout, pages)) for size in sizes]
     areas = [math.prod(size) for size in drawn]
@@ -92,8 +92,8 @@ def estimate_for(work: Workload, basis: dict[str, Any], *, office: bool, extra: 
     """Estimate from the workload.
 
     Args:
-        work: what is to be drawn.
-        basis: what it was made from, for people.
+        work: the pages to draw.
+        basis: what the workload was made from, for people.
         office: whether LibreOffice makes a PDF first.
         extra: bytes of memory for the document itself.
     """

@@ -1,4 +1,4 @@
-"""What the files of pages are called: a name with parts in braces, spelled as in the outputs of a batch."""
+"""The names of the pages' files: a pattern with parts in braces, in the syntax of a batch's outputs."""
 
 import re
 from string import Formatter
@@ -6,14 +6,14 @@ from string import Formatter
 _FORMAT = re.compile("0?[0-9]{0,2}")
 _LEAST_DIGITS = 3
 _LONGEST = 240
-"""Bytes of a name, to which the suffix comes."""
+"""Bytes of a name without its suffix."""
 
 
 class PageNames:
     """One pattern, such as `{stem}-{page}`."""
 
     def __init__(self, pattern: str) -> None:
-        """Raises ValueError for a pattern that cannot be read, or gives all pages the same name."""
+        """Raises ValueError for a pattern that is invalid, or gives all pages the same name."""
         if "/" in pattern or "\0" in pattern or pattern.startswith("."):
             raise ValueError(f"page_name is a plain name, without a slash or a dot in front, not {pattern!r}")
         self._parts = list(Formatter().parse(pattern))
@@ -28,7 +28,7 @@ class PageNames:
             raise ValueError(f"page_name needs {{page}}, or all pages would be called {pattern!r}")
 
     def of(self, number: int, last: int, stem: str) -> str:
-        """The name of page `number`, without a suffix, where `last` is the highest number.
+        """The name of page `number`, without a suffix; `last` is the highest number.
 
         Raises ValueError if it would be too long.
         """

@@ -1,4 +1,4 @@
-"""The options of `document_preview`, with its list of pages. No library of pictures here: the service imports this."""
+"""The options of `document_preview`, and its list of pages. No image library here: the service imports this."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ USUAL_PAGE_NAME = "page-{page}"
 _RANGE = re.compile(r"\s*(\d{1,7})\s*(-)?\s*(\d{1,7})?\s*")
 _PART = "[1-9][0-9]{0,6}( *- *([1-9][0-9]{0,6})?)?"
 _TOLD = f"^ *([aA][lL][lL]|{_PART}( *, *{_PART})*) *$"
-"""The same for the schema. That a range goes forward, it cannot tell."""
+"""The same for the schema, which cannot check that a range goes forward."""
 
 
 class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +80,7 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
         """Refuse options that contradict each other.
 
         Raises:
-            ValueError: msgspec makes a `ValidationError` of it.
+            ValueError: msgspec turns it into a `ValidationError`.
         """
         if self.dpi is not None and (self.width is not None or self.height is not None):
             raise ValueError("dpi cannot be combined with width or height: give one of them")
@@ -89,12 +89,12 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
 
     @property
     def page_list(self) -> str:
-        """The pages as text, also where one number was given."""
+        """The pages as text, even if one number was given."""
         return str(self.pages)
 
 
 def format_name(output_file: PurePath) -> str:
-    """The output's format by the name that all types use: `jpeg` and `tiff`, whatever the suffix."""
+    """The output's format, under the name that all types use: `jpeg` and `tiff`, whatever the suffix."""
     suffix = output_file.suffix.lower()
     if suffix in MULTI_PAGE:
         return "tiff"
@@ -102,7 +102,7 @@ def format_name(output_file: PurePath) -> str:
 
 
 def layout_of(output_file: PurePath) -> Layout:
-    """The form that the output's suffix asks for; without one, a folder. Raises InvalidPath when there is none."""
+    """The form that the output's suffix means; without a suffix, a folder. Raises InvalidPath if it means none."""
     suffix = output_file.suffix.lower()
     if "{page" in output_file.name:
         raise InvalidPath(
@@ -127,7 +127,7 @@ def layout_of(output_file: PurePath) -> Layout:
 
 
 def check(job: Job[DocumentPreviewOptions]) -> None:
-    """Raise InvalidPath if the output cannot be written, or if the input needs a LibreOffice that is not installed."""
+    """Raise InvalidPath if the output cannot be written, or the input needs LibreOffice, which is not installed."""
     layout_of(job.output_file)
     if office_suffix(job.input_file) and job.options.office == "libreoffice" and find_libreoffice() is None:
         raise InvalidPath(
@@ -160,10 +160,10 @@ def _parse_range(part: str) -> tuple[int, int | None]:
 
 
 def choose_pages(text: str, count: int, limit: int) -> list[int]:
-    """The page numbers in the order written, each once. A range may end behind the last page, but not begin there.
+    """The page numbers in the given order, each once. A range may end after the last page, but not begin there.
 
     Raises:
-        Unusable: a page is not there, or there are more than `limit`.
+        Unusable: a page does not exist, or there are more than `limit`.
     """
     chosen: dict[int, None] = {}
     for number in _numbers(text, count):
@@ -183,7 +183,7 @@ def _numbers(text: str, count: int) -> Iterator[int]:
 
 
 def most_pages(text: str, limit: int) -> int:
-    """The highest number of pages that the list can mean, while the document's own number is not known."""
+    """The highest possible number of pages in the list, while the document's own number is unknown."""
     total = 0
     for first, last in parse_pages(text):
         total += limit if last is None else last - first + 1

@@ -1,4 +1,4 @@
-"""A better estimate for `document_preview`: the document is opened, and one page is drawn small and measured."""
+"""Estimates `document_preview` by opening the document, and drawing one page at a small size."""
 
 import math
 import time
@@ -19,27 +19,27 @@ from .options import DocumentPreviewOptions, choose_pages, layout_of, most_pages
 from .sizes import choose_scale, default_box
 
 _SAMPLES = 160, 400
-"""Boxes in pixels. They are small, because a sample costs a page's decoding anyway; two show how the bytes grow."""
+"""Boxes in pixels. Small, because a sample costs a page's decoding anyway; two show how the bytes grow."""
 _LEAST_GROWTH, _MOST_GROWTH = 0.4, 1.0
 _MARGIN = 1.4
 _PDF = 6_000_000
-"""Bytes of memory that an open PDF takes."""
+"""Bytes of memory for an open PDF."""
 _MOST_PACKED = 64_000_000
-"""The most bytes of a file that PDFium has in memory, as they stand in the file."""
+"""The most bytes of a file that PDFium keeps in memory unchanged."""
 _LOOKED_AT = 8
 """The number of pages whose pictures are examined."""
 _FONTS = 6_000_000
-"""Bytes of memory that the fonts of a text take."""
+"""Bytes of memory for the fonts of a text."""
 _MARKDOWN = 6_000_000
-"""Bytes of memory that the parser of Markdown takes."""
+"""Bytes of memory for the Markdown parser."""
 _TEXT = 16
-"""Bytes of memory that each byte of a text takes, laid out."""
+"""Bytes of memory for each byte of a text, laid out."""
 _DENSEST = 3.0
-"""The most bytes a pixel of any png."""
+"""The most bytes per pixel of any png."""
 _EMPTIEST = 0.001
-"""Bytes a pixel of empty paper, of which a small sample shows nothing."""
+"""Bytes per pixel of empty paper, which a small sample does not show."""
 _OFFICE_PAGE = 8_000
-"""Bytes a page of an office document that does not say how many pages it has."""
+"""Bytes per page of an office document that does not state its number of pages."""
 _OFFICE_RATE = 0.2
 
 
@@ -47,7 +47,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
     """Estimate from the document itself.
 
     Raises:
-        Unusable: it can never be drawn as asked.
+        Unusable: it can never be drawn as requested.
         OSError: it cannot be read.
     """
     options, path, size = job.options, job.input_file, job.input_size
@@ -105,7 +105,7 @@ def _pictures(job: Job[DocumentPreviewOptions], pages: PdfPages, sizes: dict[int
 
 
 def _measure(job: Job[DocumentPreviewOptions], pages: Pages, number: int, work: Workload) -> tuple[int, float]:
-    """Bytes of the page, encoded as it will be, and the seconds to draw it, from two small samples of it."""
+    """Bytes of the page in its final encoding, and the seconds to draw it, from two small samples."""
     options, measured = job.options, []
     began = time.perf_counter()
     for box in _SAMPLES:

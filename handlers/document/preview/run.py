@@ -1,6 +1,6 @@
-"""Draw a document: open it (LibreOffice may have to make a PDF of it first), draw page by page, put the pages together.
+"""Draws a document: opens it (LibreOffice may first make a PDF of it), draws page by page, puts the pages together.
 
-Each drawn page is a piece: the next attempt takes those that are whole and draws the others.
+Each drawn page is a piece: the next attempt takes the intact ones and draws the others.
 """
 
 import shutil
@@ -40,24 +40,24 @@ from .options import DocumentPreviewOptions, choose_pages, format_name, layout_o
 from .sizes import Scale, choose_scale, default_box, most_side
 
 _PDF_PIECE = 0
-"""The number under which the PDF of an office document is kept. Pages have their own number, from 1."""
+"""The number of the piece that holds the PDF of an office document. Pages have their own number, from 1."""
 _PDF_MADE = 30.0
-"""Percent of the work, when LibreOffice has made its PDF."""
+"""Percent of the work when LibreOffice has made its PDF."""
 _ALL_DRAWN = 90.0
-"""Percent of the work, when all pages are drawn."""
+"""Percent of the work when all pages are drawn."""
 _LISTED = 32 * 1024
 """Bytes of JSON that the names in a result may have. A result has room for twice as many."""
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
 def run(context: TaskContext[DocumentPreviewOptions]) -> Finished:
-    """Draw pages of `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
+    """Draw pages of `context.input_file` into `context.output_part`, continuing from `context.checkpoint`.
 
     Raises:
-        Unusable: the document can never be drawn as asked.
+        Unusable: the document can never be drawn as requested.
         OfficeFailedError: LibreOffice could not read it.
         OSError: a file cannot be read or written.
-        StopAsked: somebody wants the attempt to end.
+        StopAsked: the attempt must end.
     """
     return _Preview(context).run()
 
@@ -85,7 +85,7 @@ class _Preview:
         return fingerprint(self._context.input_file, *decided, versions, fonts, version=version)
 
     def run(self) -> Finished:
-        """Do what is left to do."""
+        """Do the remaining work."""
         with closing(self._open()) as pages:
             numbers = choose_pages(self._options.page_list, pages.count, self._options.max_pages)
             box = default_box(self._layout, len(numbers))
@@ -109,7 +109,7 @@ class _Preview:
         return self._finish(sheet.size if sheet else largest, count, drawn)
 
     def _names(self, numbers: list[int]) -> list[str]:
-        """The files of the pages, where each has one. Raises Unusable."""
+        """The names of the pages' files, if each page has one. Raises Unusable."""
         if self._layout not in ("zip", "folder"):
             return [""] * len(numbers)
         names, stem = PageNames(self._options.page_name), self._context.input_file.stem
@@ -145,7 +145,7 @@ class _Preview:
         pieces.save(_PDF_MADE, "LibreOffice is done")
 
     def _only_page(self, pages: Pages, number: int, scale: Scale) -> Finished:
-        """Draw the only page. No piece of it is kept: drawing it again costs no more than finding it."""
+        """Draw the only page. It is not kept as a piece: drawing it again is as fast as checking the piece."""
         self._context.check_stop()
         self._context.progress(_PDF_MADE, f"page {number} of {pages.count}")
         picture = pages.draw(number, scale.factor, self._options.background)
@@ -153,7 +153,7 @@ class _Preview:
         return self._finish(picture.size, pages.count, [DrawnPage(number, self._context.output_part)])
 
     def _draw(self, pages: Pages, numbers: list[int], scales: list[Scale]) -> None:
-        """Draw every page that is not there yet."""
+        """Draw the missing pages."""
         begun = _PDF_MADE if self._renderer == "libreoffice" else 0.0
         for done, (number, scale) in enumerate(zip(numbers, scales, strict=True), 1):
             if number in self._pieces:

@@ -1,4 +1,4 @@
-"""How many pixels a page gets, and how pages stand on a contact sheet. Lengths of pages are in points."""
+"""The number of pixels of a page, and the layout of pages on a contact sheet. Lengths of pages are in points."""
 
 import math
 from pathlib import Path
@@ -10,21 +10,21 @@ from .options import DocumentPreviewOptions, layout_of
 
 MAX_PAGE_PIXELS = 25_000_000
 MAX_PAGE_SIDE = 20_000
-"""A page that would get more is drawn smaller: the document claims its size, which may be absurd."""
+"""A page that would get more pixels is drawn smaller: the document states its own size, which may be absurd."""
 PAGE_BOX = 1024
 TILE_BOX = 320
-"""The box where neither `dpi` nor a box is asked for, of a single page and of a page on a contact sheet."""
+"""The boxes if neither `dpi` nor a box is given: for a single page, and for a page on a contact sheet."""
 _JUST_BELOW = 1 - 1e-9
 """Sides are rounded up to whole pixels, and a rounding error must not add one."""
 
 
 class Scale(NamedTuple):
-    """How a page is drawn."""
+    """The scale at which a page is drawn."""
 
     factor: float
-    """Pixels a point."""
+    """Pixels per point."""
     reduced: bool
-    """Whether the limits made the page smaller than asked for."""
+    """Whether the limits made the page smaller than requested."""
 
 
 def choose_scale(
@@ -35,11 +35,11 @@ def choose_scale(
     most: float = math.inf,
     side: int = MAX_PAGE_SIDE,
 ) -> Scale:
-    """The scale for a page of this size in points: at most `most`, and no side of more than `side` pixels."""
+    """The scale for a page of this size in points: at most `most`, with no side of more than `side` pixels."""
     width, height = max(width, 1e-3), max(height, 1e-3)
     wanted = min(most, _wanted(width, height, options, box))
     allowed = min(side / width, side / height, math.sqrt(MAX_PAGE_PIXELS / (width * height)))
-    if width * allowed < 1 or height * allowed < 1:  # a thread of a page: its short side gets one pixel anyway
+    if width * allowed < 1 or height * allowed < 1:  # an extremely narrow page: its short side gets one pixel anyway
         allowed = min(side / width, side / height)
     return Scale(min(wanted, allowed) * _JUST_BELOW, reduced=wanted > allowed)
 
@@ -54,7 +54,7 @@ def _wanted(width: float, height: float, options: DocumentPreviewOptions, box: i
 
 
 def default_box(layout: str, pages: int) -> int:
-    """The box for pages of this output, where none is asked for."""
+    """The box for pages of this output, if none is given."""
     return TILE_BOX if layout == "picture" and pages > 1 else PAGE_BOX
 
 

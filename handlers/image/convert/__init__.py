@@ -1,4 +1,4 @@
-"""Turn an image into another one: format, size, colour, metadata; animations and many pages frame by frame."""
+"""Converts images: format, size, colour, metadata; animations and multi-page files frame by frame."""
 
 from ...contract import Bounds, TaskType, media
 from .estimate import estimate

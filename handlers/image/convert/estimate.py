@@ -1,4 +1,4 @@
-"""What `image_convert` needs. No image library here: the service imports this."""
+"""Estimates the needs of `image_convert`. No image library here: the service imports this."""
 
 from math import sqrt
 from typing import Any
@@ -11,37 +11,37 @@ from ..limits import MAX_IMAGE_PIXELS
 from .options import MANY_FRAMES, ImageConvertOptions, bits_written, target_format
 
 NO_BOX = 10_000_000
-"""Pixels; stands for no limit on one side of the box."""
+"""Pixels; stands for an unlimited side of the box."""
 _BASE = 108_000_000
-"""Resident bytes of a worker that has the libraries loaded, and no picture.
+"""Resident bytes of a worker that has loaded the libraries, without a picture.
 
-64 MB where they were installed a while ago. After a new install some 22 MB more of their files are resident, until they
-have left the kernel's cache and were read again.
-"""
+64 MB where they were installed a while ago. After a new install about 22 MB more of their files are resident, until
+they have left the kernel's cache and were read again."""
 _GIF_GROWS = 3
-"""How many times the bytes of a GIF its frames take when each is kept by itself."""
+"""Bytes of a GIF's frames when each is kept separately, as a multiple of the GIF's."""
 _SPEED, _AV1_SPEED = 20e6, 1e6
-"""Pixels that are written in a second."""
+"""Pixels that are written per second."""
 _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
-"""Frames that the encoder holds, and the bytes a pixel of each."""
+"""Frames that the encoder holds, and the bytes per pixel of each."""
 _ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": AVIF_ENCODER, "GIF": 16}
 _USUAL_ENCODER = 5
-"""Bytes a pixel in the encoder of a still: JPEG holds all coefficients, WebP planes and tokens of the whole picture."""
+"""Bytes per pixel in the encoder of a still: JPEG holds all coefficients, WebP planes and tokens of the whole
+picture."""
 _ALPHA, _WEBP_LOSSLESS = 20, 40
-"""The alpha of WebP and AVIF is a picture of its own; without loss WebP has hash chains over all pixels."""
+"""The alpha of WebP and AVIF is a separate picture; lossless WebP has hash chains over all pixels."""
 _DEEP = 8
-"""Bytes a pixel of a picture that is held as a whole and has more than eight bits a channel."""
+"""Bytes per pixel of a picture with more than eight bits per channel that is held as a whole."""
 _DEEP_FILE = 2.3
-"""How many times the bytes of a picture of 8 bits a channel one of 16 takes: its lower bits are noise."""
+"""The size of a picture with 16 bits per channel, as a multiple of one with 8: its lower bits are noise."""
 _BYTE = 8
 _CANVASES = 8
-"""Bytes a pixel beside the frame that is read: an animation's frames lie on those before them."""
+"""Bytes per pixel beside the frame that is read, because an animation's frames build on the earlier ones."""
 _HELD = {"WEBP": 4, "PNG": 4, "AVIF": 4, "GIF": 1, "TIFF": 0}
-"""Bytes a pixel of every frame, which Pillow's writers hold until the last."""
+"""Bytes per pixel of every frame: Pillow's writers hold all frames until the last one."""
 
 
 class ImageHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """What the header of a picture says. Width and height are those of the stored picture."""
+    """The facts in a picture's header. Width and height are those of the stored picture."""
 
     format: str
     width: int
@@ -51,30 +51,30 @@ class ImageHeader(msgspec.Struct, frozen=True, kw_only=True):
     orientation: int = 1
     """The EXIF orientation, unless width and height already follow it."""
     left: int = 1
-    """The orientation that is left for us to turn when libvips has read the picture."""
+    """The orientation that remains to be applied when libvips has read the picture."""
     packing: Packing | None = None
     """How tightly the file packs the pixels."""
     bits: int = 8
-    """Bits a channel; 8 where there are fewer."""
+    """Bits per channel, at least 8."""
     inks: bool = False
     """Whether it is CMYK."""
     grey_profile: bool = False
     """Whether it is grey by a colour profile."""
     cut: bool = False
-    """Whether the file ends too early, at a place where a frame begins."""
+    """Whether the file ends too early, exactly where a frame would begin."""
     beside: int = 0
-    """The number of further pictures in a JPEG: previews, depth, the other eye."""
+    """The number of further pictures in a JPEG: previews, depth maps, the other eye."""
     tells: frozenset[str] = frozenset()
-    """The metadata that the file has: EXIF, GPS, XMP, IPTC, comments."""
+    """The kinds of metadata in the file: EXIF, GPS, XMP, IPTC, comments."""
 
     @property
     def sideways(self) -> bool:
-        """Whether width and height change places."""
+        """Whether width and height swap when it is set upright."""
         return self.orientation > 4  # noqa: PLR2004 - as EXIF counts
 
     @property
     def pixels(self) -> int:
-        """Of one frame."""
+        """Pixels of one frame."""
         return self.width * self.height
 
     def shrunk(self, written: int) -> float:
@@ -83,13 +83,13 @@ class ImageHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def estimate(job: Job[ImageConvertOptions]) -> Estimate:
-    """Guess from the file size alone: an ordinary picture has some 10 pixels a byte."""
+    """Guess from the file size alone: an ordinary picture has about 10 pixels per byte."""
     side = int(sqrt(min(MAX_IMAGE_PIXELS, max(10 * job.input_size, 1_000_000))))
     return estimate_for(job, ImageHeader(format="", width=side, height=side, frames=1), {"size": job.input_size})
 
 
 def estimate_for(job: Job[ImageConvertOptions], header: ImageHeader, basis: dict[str, Any]) -> Estimate:
-    """Estimate from the header: in the worst case the whole picture decoded, and the encoder's copy of the result."""
+    """Estimate from the header. Worst case: the whole picture is decoded, and the encoder copies the result."""
     kind = target_format(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
     written = min(written_pixels(job.options, header), max(MAX_IMAGE_PIXELS, header.pixels))
@@ -137,7 +137,7 @@ def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: ImageHeader,
 
 
 def _kept_bytes(job: Job[ImageConvertOptions], header: ImageHeader, written: int, frames: int) -> int:
-    """Bytes of the frames of an animation, which are PNG until they are put together."""
+    """Bytes of an animation's frames, which are PNG files until they are put together."""
     if frames == 1:
         return 0
     whole = written_bytes("PNG", frames * written, packing=header.packing, shrunk=header.shrunk(written))

@@ -1,4 +1,4 @@
-"""Convert an animation or a file of several pages: each frame becomes a piece, and at the end they are put together."""
+"""Converts animations and multi-page files: each frame becomes a piece, and at the end they are put together."""
 
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
@@ -28,11 +28,11 @@ from .still import WrittenStill, holdable, shaped_by_pillow
 
 _FRAMES_UNTIL = 70.0
 _USUAL_DURATION = 100
-"""Milliseconds that a frame is shown if the source does not say it."""
+"""Milliseconds that a frame is shown if the source gives no time."""
 _DURATION = "duration"
 _MOST_PLAYS = 65_535
 _TIMED = ("GIF", "WEBP", "PNG", "AVIF")
-"""Formats that say how long each frame is shown."""
+"""Formats that store how long each frame is shown."""
 
 
 def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> WrittenStill:
@@ -54,7 +54,7 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header:
 
 
 def _plays(source: ImageFile) -> int:
-    """How many times it plays; 0: for ever. A GIF says how often it is repeated, and plays once if it says nothing."""
+    """How many times it plays; 0: for ever. A GIF stores its number of repeats, and plays once without it."""
     said = source.info.get("loop")
     if source.format == "GIF":
         return 1 if said is None else said and min(said + 1, _MOST_PLAYS)
@@ -62,7 +62,7 @@ def _plays(source: ImageFile) -> int:
 
 
 def _as_repeats(plays: int) -> dict[str, int]:
-    """The same for Pillow's writer of a GIF."""
+    """The same as the `loop` parameter of Pillow's GIF writer."""
     return {} if plays == 1 else {"loop": max(0, plays - 1)}
 
 
@@ -72,7 +72,7 @@ def _frame(source: ImageFile, path: Path, number: int, options: ImageConvertOpti
         refuse_numbers(source, f"{path.name}, page {number + 1}")
         stored = source.copy()
     frame = shaped_by_pillow(stored, options)
-    if frame.mode == "CMYK":  # a PNG cannot hold it, and the pages before it had no inks
+    if frame.mode == "CMYK":  # a PNG cannot hold CMYK; earlier pages had none
         return to_srgb(frame, frame.info.get("icc_profile"))
     return frame
 
@@ -86,7 +86,7 @@ def _keep_frame(frame: Image.Image, pieces: Pieces, number: int, count: int, dur
 
 
 class _Frames:
-    """The finished frames. They are read as the encoder asks for them, so that only one is in memory at a time."""
+    """The finished frames. They are read when the encoder asks for them, so that only one is in memory at a time."""
 
     def __init__(self, context: TaskContext[ImageConvertOptions], pieces: Pieces, count: int) -> None:
         self._context = context
@@ -158,12 +158,12 @@ def _compose(
         first, further = with_palette(first), map(with_palette, frames)
     told = for_pillow(kept, kind)
     if kind == "TIFF":
-        told.pop("exif", None)  # libtiff takes no directories from Pillow
-    if kind == "WEBP" and "icc_profile" in first.info:  # the other writers look for it themselves
+        told.pop("exif", None)  # libtiff accepts no directories from Pillow
+    if kind == "WEBP" and "icc_profile" in first.info:  # the other writers find it themselves
         told["icc_profile"] = first.info["icc_profile"]
     try:
         save(first, context.output_part, kind, save_all=True, append_images=further, **every[kind], **told)
-    except OverflowError as error:  # only Pillow knows how long: it joins frames that are alike
+    except OverflowError as error:  # the durations become known only now: Pillow merges equal frames
         if kind != "GIF":
             raise
         raise Unusable(

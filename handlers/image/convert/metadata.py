@@ -1,4 +1,4 @@
-"""The metadata in a picture's file: which there is, and how it gets into the output where the format can hold it."""
+"""The metadata of a picture: the kinds that the input has, and writing them if the output's format can hold them."""
 
 import re
 import struct
@@ -15,34 +15,34 @@ from ..shaping import BROKEN_TAGS, EXIF_ORIENTATION, exif_of
 
 _GPS, _CAMERA = 0x8825, 0x8769
 _FORMAL = frozenset((0x9000, 0x9101, 0xA000, 0xA001, 0xA002, 0xA003, 0xA005))
-"""Tags of the directory `_CAMERA` that say nothing but what EXIF's own form asks for: versions and sizes."""
+"""Tags of the directory `_CAMERA` that only EXIF's own form requires: versions and sizes."""
 TELLING = (
     *(0x010D, 0x010E, 0x010F, 0x0110),  # name, description, camera
     *(0x0131, 0x0132, 0x013B, 0x013C),  # program, date, artist, computer
     *(0x4746, 0x4749, 0x8298),  # rating, copyright
-    *(_CAMERA, _GPS),  # the directories of EXIF and of the place
+    *(_CAMERA, _GPS),  # the directories of EXIF and GPS
     *range(0x9C9B, 0x9CA0),  # Windows' title, comment, author, keywords, subject
 )
-"""Tags about the picture. All others of a TIFF say how its own pixels are stored, and would be wrong elsewhere."""
+"""Tags about the picture. All others in a TIFF describe how its own pixels are stored, and would be wrong elsewhere."""
 _ACROSS, _DOWN, _UNIT, _CENTIMETRES = 0x011A, 0x011B, 0x0128, 3
 _USUAL = frozenset((1.0, 25.4, 72.0, 96.0))
-"""Pixels an inch that programs write where nobody has measured or asked for any."""
+"""Pixels per inch that programs write by default, without a measurement or a request."""
 _MOST_DPI = 1_000_000
 _HOLDS_DPI = ("JPEG", "PNG", "TIFF", "BMP")
 _XMP_TEXT = "XML:com.adobe.xmp"
 _PACKED_TEXT = "Raw profile type "
-"""How the texts of a PNG begin in which ImageMagick puts EXIF, XMP and IPTC. They are kept in their own places."""
+"""First words of the PNG texts in which ImageMagick puts EXIF, XMP and IPTC. These are kept in their own places."""
 _IPTC_IN_TIFF, _IPTC_IN_JPEG = 0x83BB, 0x0404
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]""")
 _XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
 _LONGEST_SEGMENT = 65_000
-"""Bytes of what stands in one segment of a JPEG."""
+"""Bytes of content in one segment of a JPEG."""
 _ENTRY, _EXIF_HEAD = 12, 14
 """Bytes."""
 
 
 def names_in(image: ImageFile) -> frozenset[str]:
-    """The kinds of metadata that the file has, from its header alone."""
+    """The kinds of metadata in the file, from its header alone."""
     exif = exif_of(image)
     found = {
         "EXIF": any(tag in exif for tag in TELLING if tag not in (_GPS, _CAMERA)) or _says_of_camera(exif),
@@ -56,7 +56,7 @@ def names_in(image: ImageFile) -> frozenset[str]:
 
 
 def _resolution(image: ImageFile, exif: Image.Exif) -> tuple[float, ...]:
-    """Pixels an inch, across and down; empty where the file does not say it, or one that nobody has chosen."""
+    """Pixels per inch, across and down; empty if the file gives none, or a default that no one has chosen."""
     found = image.info.get("dpi") or (exif.get(_ACROSS, 0), exif.get(_DOWN, 0))
     per_cm = "dpi" not in image.info and exif.get(_UNIT) == _CENTIMETRES
     try:
@@ -78,17 +78,17 @@ def _says_of_camera(exif: Image.Exif) -> bool:
 class KeptMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """The metadata of a picture, for an output in which it stands upright; empty where there is none.
 
-    There is no small preview in it: it would still show what was cut away.
+    The small preview is left out: it would still show what was cut away.
     """
 
     exif: bytes = b""
     xmp: bytes = b""
     iptc: bytes = b""
-    """Its records, bare."""
+    """IPTC records, without a wrapper."""
     comments: tuple[tuple[str, str], ...] = ()
     """Keyword and text."""
     resolution: tuple[float, ...] = ()
-    """Pixels an inch, across and down, if somebody has chosen them."""
+    """Pixels per inch, across and down, if someone has chosen them."""
 
 
 NO_METADATA = KeptMetadata()
@@ -144,8 +144,8 @@ def _comments(image: ImageFile) -> tuple[tuple[str, str], ...]:
 
 
 def telling_exif(image: ImageFile) -> bytes:
-    """The tags about the picture, for a file in which it stands upright; empty when there are none."""
-    exif = exif_of(image)  # the picture's own, which is still to be turned by it
+    """The tags about the picture, for an output in which it stands upright; empty when there are none."""
+    exif = exif_of(image)  # the picture's own tags, which later code still needs to turn it
     orientation = exif.get(EXIF_ORIENTATION)
     packed = _packed(exif)
     if orientation is not None:
@@ -154,7 +154,7 @@ def telling_exif(image: ImageFile) -> bytes:
 
 
 def photoshop_block(iptc: bytes) -> bytes:
-    """The records as a JPEG has them; empty where they are too long for it."""
+    """The IPTC records as a JPEG stores them; empty if they are too long for it."""
     if not 0 < len(iptc) <= _LONGEST_SEGMENT:
         return b""
     return (
@@ -163,7 +163,7 @@ def photoshop_block(iptc: bytes) -> bytes:
 
 
 def add_to_jpeg(jpeg: Path, comment: str) -> None:
-    """Add a comment behind the other segments at the start of a JPEG: libvips writes none."""
+    """Add a comment after the first segments of a JPEG, because libvips writes none."""
     text = comment.encode()[:_LONGEST_SEGMENT]
     content = jpeg.read_bytes()
     place = 2
@@ -173,7 +173,7 @@ def add_to_jpeg(jpeg: Path, comment: str) -> None:
 
 
 def _packed(exif: Image.Exif) -> bytes:
-    """The telling tags; empty when there are none, or broken ones, which say nothing about the pixels."""
+    """The `TELLING` tags; empty if there are none, or they are broken, which says nothing about the pixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -186,7 +186,7 @@ def _packed(exif: Image.Exif) -> bytes:
 
 
 def add_to_tiff(tiff: Path, data: bytes, iptc: bytes = b"") -> None:
-    """Add tags to the first page of a TIFF, whose writers know few: a directory at the end takes the first's place."""
+    """Add tags to the first page of a TIFF, whose writers know few. A new directory at the end replaces the first."""
     exif = _loaded(data)
     told = _packed(exif)
     if iptc:
@@ -197,7 +197,7 @@ def add_to_tiff(tiff: Path, data: bytes, iptc: bytes = b"") -> None:
         mark = file.read(8)
         order = "<" if mark.startswith(b"II") else ">"
         version, begin = struct.unpack(f"{order}2xHL", mark)
-        if version != 42:  # noqa: PLR2004 - of more than 4 GB, with directories of another form
+        if version != 42:  # noqa: PLR2004 - BigTIFF, whose directories have another form
             return
         file.seek(begin)
         first = file.read(2 + _ENTRY * 0xFFFF + 4)

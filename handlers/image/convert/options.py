@@ -15,7 +15,7 @@ MAX_IMAGE_FRAMES = 10_000
 CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 """Suffix → Pillow's name of the format."""
 MOST_BITS = {"PNG": 16, "TIFF": 16, "AVIF": 12}
-"""Bits a channel that a format can hold, or its encoder; the others hold 8."""
+"""Bits per channel that a format, or its encoder, can hold; the others hold 8."""
 VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
 PILLOW_WRITES = frozenset({"HEIF", "BMP"})
 """Formats that Pillow writes, which holds the whole picture; libvips writes the others."""
@@ -72,7 +72,7 @@ class ImageConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 
 def target_format(output_file: Path) -> str:
-    """Pillow's name of the format that the suffix asks for. Raises InvalidPath when it cannot be written here."""
+    """Pillow's name of the format that the suffix means. Raises InvalidPath if it cannot be written here."""
     suffix = output_file.suffix.lower()
     if suffix in HEIC_SUFFIXES:
         if has_heic():
@@ -93,7 +93,7 @@ def target_format(output_file: Path) -> str:
 
 
 def check(job: Job[ImageConvertOptions]) -> None:
-    """Raise InvalidOptions or InvalidPath if the options do not fit each other, or not the output's format."""
+    """Raise InvalidOptions or InvalidPath if the options contradict each other, or the output's format."""
     options, kind = job.options, target_format(job.output_file)
     if options.fit != "fit" and (options.width is None or options.height is None):
         raise InvalidOptions(f"fit={options.fit!r} needs width and height", field="options.fit")
@@ -113,5 +113,5 @@ def check(job: Job[ImageConvertOptions]) -> None:
 
 
 def bits_written(options: ImageConvertOptions, kind: str, source: int) -> int:
-    """Bits a channel of the output of one frame; `source` are those of the input."""
+    """Bits per channel of an output with one frame; `source`: bits per channel of the input."""
     return min(MOST_BITS.get(kind, 8), source) if options.depth == "auto" else int(options.depth)

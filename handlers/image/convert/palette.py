@@ -1,4 +1,4 @@
-"""The colours of a GIF: kept as they are where there are at most 256. Its writers choose others that are only near."""
+"""The palette of a GIF: up to 256 colours are kept exactly, because GIF writers would choose only similar ones."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from ....events.counted import counted
 _MOST_COLOURS = 256
 _OPAQUE = 255
 _STRIP = 1_000_000
-"""Pixels that are looked at together, so that little is held beside the picture."""
+"""Pixels that are processed at a time, to hold little beside the picture."""
 
 
 def exact_palette(picture: Image.Image) -> Image.Image | None:
-    """The same picture with a palette of its own colours; none where there are too many, or half transparent ones."""
+    """The same picture with a palette of its own colours; None if it has too many, or half-transparent ones."""
     found: set[int] = set()
     for strip in _strips(picture):
         counted = Image.fromarray(strip).getcolors(_MOST_COLOURS)
@@ -33,18 +33,18 @@ def exact_palette(picture: Image.Image) -> Image.Image | None:
         top += len(numbers)
     exact.putpalette(colours.view(np.uint8).reshape(-1, 4)[:, :3].tobytes())
     if 0 in found:
-        exact.info = {"transparency": 0}  # it is the least of all
+        exact.info = {"transparency": 0}  # it is the smallest number
     return exact
 
 
 def fewer_colours(frames: int = 0) -> str:
-    """The note of a picture that has no such palette, or of so many frames."""
+    """The note for a picture without an exact palette, or for this number of frames."""
     of = f" of {counted(frames, 'frame')}" if frames else ""
     return f"the colours{of} became {_MOST_COLOURS}, opaque or clear: a gif has no others"
 
 
 def _strips(picture: Image.Image) -> Iterator[NDArray[np.uint8]]:
-    """Its rows as RGBA, some at a time. A colour that nobody sees is none."""
+    """Its rows as RGBA, in strips. Fully transparent pixels lose their colour."""
     rows = max(1, _STRIP // picture.width)
     for top in range(0, picture.height, rows):
         strip = np.array(picture.crop((0, top, picture.width, min(top + rows, picture.height))).convert("RGBA"))

@@ -1,4 +1,4 @@
-"""What the headers of the input and of the finished output say, and a better estimate from the input's."""
+"""Reads the headers of the input and of the finished output, and estimates from the input's."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .options import MANY_FRAMES, PILLOW_WRITES, VIPS_READS, ImageConvertOptions
 
 _GREY = ("L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 _HEAD = 65_536
-"""Bytes of an AVIF; what says how it is coded stands before the picture."""
+"""Bytes at the start of an AVIF; they include the coding parameters."""
 _HIGH, _TWELVE = 0x40, 0x20
 
 
@@ -31,7 +31,7 @@ def probe(job: Job[ImageConvertOptions]) -> Estimate:
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Read the header of the input. Raises `Unusable`, or OSError for the disk's faults."""
+    """Read the header of the input. Raises `Unusable`, or OSError if the disk is at fault."""
     with open_picture(path, MAX_IMAGE_PIXELS) as image, blame_picture(path):
         return _header_of(image, path)
 
@@ -78,7 +78,7 @@ def _header_of(image: ImageFile, path: Path) -> ImageHeader:
 
 
 def _bits_in(image: ImageFile, path: Path) -> int:
-    """Bits a channel, at least 8."""
+    """Bits per channel, at least 8."""
     if image.format == "AVIF":
         with path.open("rb") as file:
             _before, found, coding = file.read(_HEAD).partition(b"av1C")
@@ -87,4 +87,4 @@ def _bits_in(image: ImageFile, path: Path) -> int:
         return 12 if coding[2] & _TWELVE else 10
     if any(";16" in str(tile.args) for tile in image.tile):
         return 16
-    return max(8, int(image.info.get("bit_depth", 8)))  # of a HEIC
+    return max(8, int(image.info.get("bit_depth", 8)))  # for a HEIC

@@ -1,4 +1,4 @@
-"""Whether a converted picture may take the place of its original."""
+"""Decides whether a converted picture may take the place of its original."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ _WITHOUT_ALPHA = frozenset({"JPEG", "BMP"})
 
 
 def check_result(context: TaskContext[ImageConvertOptions], result: Mapping[str, Any]) -> str:
-    """Why not, in words; empty where it may. Raises Unusable where the result cannot be decoded.
+    """Say why not; empty if it may. Raises Unusable if the result cannot be decoded.
 
-    Whatever is in its notes is lost, so a picture with notes stays.
+    Notes list what was lost, so a picture with notes stays.
     """
     kind = target_format(context.output_file)
     if int(result["frames"]) == 1 and kind in VIPS_READS:
@@ -43,11 +43,11 @@ def _decode_with_pillow(context: TaskContext[ImageConvertOptions], frames: int) 
 
 
 def _shines_through(context: TaskContext[ImageConvertOptions]) -> bool:
-    """Whether any pixel of the original is transparent: many programs give an alpha channel to each picture."""
+    """Whether any pixel of the original is transparent: many programs add an unused alpha channel."""
     with open_picture(context.input_file, MAX_IMAGE_PIXELS) as image, blame_picture(context.input_file):
         if not image.has_transparency_data:
             return False
-        if image.width * image.height > MAX_PILLOW_PIXELS:  # too large to be looked at as a whole
+        if image.width * image.height > MAX_PILLOW_PIXELS:  # too large to be checked as a whole
             return True
         context.check_stop()
         return image.convert("RGBA").getchannel("A").getextrema() != (_OPAQUE, _OPAQUE)

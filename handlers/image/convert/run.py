@@ -1,4 +1,4 @@
-"""Convert an image: read the header, then convert one picture or all frames, and say what was lost."""
+"""Converts an image: reads the header, converts one picture or all frames, and notes what was lost."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
     """Convert `context.input_file` into `context.output_part`.
 
     Raises:
-        Unusable: the input is no picture that can be read.
-        OSError: a file cannot be read or written for a reason that is not the picture's.
-        StopAsked: somebody wants the attempt to end.
+        Unusable: the input is not a readable picture.
+        OSError: a file cannot be read or written for a reason other than the picture.
+        StopAsked: the attempt must end.
     """
     kind = target_format(context.output_file)
     context.progress(0, f"reading {context.input_file.name}")
@@ -42,7 +42,7 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
     if context.options.metadata == "strip":
         unkept = [one for one in unkept if not one.says]
     if header.beside:
-        unkept = [one for one in unkept if not one.behind]  # those are the further pictures
+        unkept = [one for one in unkept if not one.behind]  # the note about further pictures covers them
     if unkept:
         notes.append(f"not carried over: {', '.join(one.words for one in unkept)}")
     if notes:
@@ -66,7 +66,7 @@ def _check_frames(context: TaskContext[ImageConvertOptions], kind: str, header: 
 
 
 def _source(header: ImageHeader) -> dict[str, Any]:
-    """What the result says of the input. Its size is that of the upright picture."""
+    """Facts about the input for the result. Its size is that of the upright picture."""
     upright = (header.height, header.width) if header.sideways else (header.width, header.height)
     return {
         "source_format": header.format.lower(),
@@ -77,9 +77,9 @@ def _source(header: ImageHeader) -> dict[str, Any]:
 
 
 def _notes(options: ImageConvertOptions, source: ImageHeader, written: ImageHeader, *, several: bool) -> list[str]:
-    """What the output has lost against the input, a line for each, by the headers of both files.
+    """Notes on what the output has lost compared to the input, by the headers of both files.
 
-    What the options ask to drop is no loss, and neither is transparency in a format that has none.
+    Losses that the options ask for do not count, nor does transparency in a format without it.
     """
     kind, notes = written.format.lower(), []
     if source.cut:

@@ -1,4 +1,4 @@
-"""Convert one picture: with libvips where it can, because it holds only the rows it works on; else with Pillow."""
+"""Converts one picture: with libvips where possible, which holds only the rows it works on; otherwise with Pillow."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from .options import PILLOW_WRITES, VIPS_READS, ImageConvertOptions, bits_writte
 from .palette import exact_palette, fewer_colours
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
-pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
+pyvips.cache_set_max(0)  # each task has another picture, and the cache would keep files open
 
 _WITHOUT_PROFILE = frozenset({"GIF", "BMP"})
 HOLDS_INKS = frozenset({"JPEG", "TIFF"})
@@ -32,59 +32,59 @@ _NEVER_GREY = frozenset({"WEBP", "AVIF"})
 _EXIF, _ICC = "exif-data", "icc-profile-data"
 _BYTE = 8
 _PREVIEW = ("exif-ifd1-", "jpeg-thumbnail-data")
-"""How libvips calls what there is of a small preview in EXIF. Without these it writes none."""
+"""Beginnings of libvips' names for the small preview in EXIF. Without these fields it writes none."""
 _REPLACED = ("xmp-data", "iptc-data", "photoshop-data", "png-comment-", "gif-comment")
-"""How it calls what is taken from `KeptMetadata` instead."""
+"""Beginnings of its names for fields that `KeptMetadata` replaces."""
 _MAPPED = (b"\xff\xd8\xff", b"GIF8", b"RIFF")
-"""How files begin that libvips maps into memory: JPEG, GIF, WebP."""
+"""First bytes of files that libvips maps into memory: JPEG, GIF, WebP."""
 _HEAD = 8
 _INTENT = "perceptual"
-"""How colours are treated that sRGB does not have: as for a photo on a screen, and as Pillow does in thumbnails."""
+"""How colours outside of sRGB are treated: as for a photo on a screen, and as Pillow does in thumbnails."""
 _MIRRORED = 2
-"""EXIF orientations up to this one leave the rows in their order, so that they need not be held."""
+"""EXIF orientations up to this one keep the order of rows, so that the rows need not be held."""
 _SHALLOW = {"grey16": "b-w", "cmyk": "cmyk"}
-"""What libvips calls a picture of 16 bits a channel → what it calls it with 8; RGB otherwise."""
+"""libvips' names for pictures of 16 bits per channel → its names with 8 bits; RGB otherwise."""
 _READ_SHARE = 0.5
-"""The share of the progress that reading takes, if the whole picture is read before it is written."""
+"""The share of the progress for reading, if the whole picture is read before it is written."""
 _MM_IN_AN_INCH = 25.4
 _CHECKING = 0.99
-"""The share of the progress that is done when the result is checked."""
+"""The share of the progress that is done before the result is checked."""
 _VIPS_MODES = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
-"""Pillow's modes → what libvips calls them."""
+"""Pillow's modes → libvips' names for them."""
 
 
 class WrittenStill(NamedTuple):
-    """What was written."""
+    """The facts about a written picture."""
 
     size: PixelSize
     """Width and height."""
     seconds: float = 0.0
-    """That it plays."""
+    """Playing time."""
     lost: tuple[str, ...] = ()
-    """What of the pixels or of the animation the format could not hold, in words."""
+    """Notes on what the format could not hold of the pixels or the animation."""
 
 
 Hold: TypeAlias = Callable[[pyvips.Image], pyvips.Image]
-"""Takes a picture that is streamed into memory, so that its pixels can be asked for in any order."""
+"""Loads a streamed picture into memory, so that its pixels can be read in any order."""
 
 
 class VipsCannotError(Exception):
-    """libvips cannot read or write the picture. The text is its own and does not say whose fault that is."""
+    """libvips cannot read or write the picture. The text is libvips' own, and does not say what is at fault."""
 
 
 def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> WrittenStill:
     """Write the first picture of the input to `output_part`.
 
-    Pillow tries again what libvips refuses, and has the last word.
+    If libvips refuses it, Pillow tries again, and its result counts.
 
     Raises:
         Unusable: the picture cannot be read or written.
-        OSError: the disk's fault.
-        StopAsked: somebody wants the attempt to end.
+        OSError: the disk is at fault.
+        StopAsked: the attempt must end.
     """
     options = holdable(context.options, header, kind)
     bits = bits_written(options, kind, header.bits)
-    by_pillow = _BYTE if header.bits > _BYTE else bits  # it decodes no more than 8, and the notes shall say so
+    by_pillow = _BYTE if header.bits > _BYTE else bits  # Pillow decodes at most 8, and the notes must say so
     if header.format not in VIPS_READS or kind in PILLOW_WRITES or _coloured_wrongly(header):
         return _convert_with_pillow(context, options, kind, by_pillow)
     try:
@@ -99,7 +99,7 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: 
 def holdable(
     options: ImageConvertOptions, header: ImageHeader, kind: str, *, several: bool = False
 ) -> ImageConvertOptions:
-    """The options, with `srgb` where the output cannot hold the pixels together with the profile that explains them.
+    """The options, with profile `srgb` if the output cannot hold the pixels together with their own profile.
 
     `several` frames are RGB or grey until they are put together.
     """
@@ -110,7 +110,7 @@ def holdable(
 
 
 def _coloured_wrongly(header: ImageHeader) -> bool:
-    """Whether libvips would give the outer pixels wrong colours: libheif does, of a turned AVIF with an odd side."""
+    """Whether libvips would give the outer pixels wrong colours, as libheif does for a turned AVIF with an odd side."""
     odd = header.width % 2 or header.height % 2
     return header.format == "AVIF" and header.orientation != 1 and bool(odd) and header.pixels <= MAX_PILLOW_PIXELS
 
@@ -140,7 +140,7 @@ def _convert_with_vips(
 def _convert_with_pillow(
     context: TaskContext[ImageConvertOptions], options: ImageConvertOptions, kind: str, bits: int
 ) -> WrittenStill:
-    """Read with Pillow. libvips writes what it can."""
+    """Read with Pillow, and write with libvips if possible."""
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
         image.load()
         kept = metadata_of(image) if options.metadata == "keep" else NO_METADATA
@@ -172,13 +172,13 @@ def shaped_still(
 ) -> pyvips.Image:
     """The picture by libvips: upright, in its new size and colours; as far as possible, not yet decoded.
 
-    libvips is given the orientation, because it looks for it in fewer places than Pillow and would leave some pictures
-    lying. `inks` says that the picture is CMYK, and `deep` that it has more than 8 bits a channel and is to keep them.
+    libvips is given the orientation: it looks in fewer places than Pillow, and would leave some pictures on their side.
+    `inks`: the picture is CMYK. `deep`: it has more than 8 bits per channel, and keeps them.
     """
     resized = options.fit != "crop" and (options.width is not None or options.height is not None)
     profile = {"output_profile": "srgb"} if options.profile == "srgb" else {}
     usual = {"input_profile": "cmyk"} if profile and inks else {}
-    if resized and not deep and not (inks and not profile):  # both would come out as RGB of 8 bits
+    if resized and not deep and not (inks and not profile):  # `thumbnail` would make them RGB of 8 bits
         thumbnail, source = _source(path, "thumbnail")
         box = (options.width or NO_BOX, options.height or NO_BOX)
         width, height = box[::-1] if lies_sideways(orientation) else box
@@ -190,7 +190,7 @@ def shaped_still(
             crop="centre" if options.fit == "fill" else "none",
             no_rotate=True,
             intent=_INTENT,
-            option_string="fail_on=error",  # for the loader, which is not given the parameter of that name
+            option_string="fail_on=error",  # for the loader, which does not get the parameter of that name
             **profile,
             **usual,
         )
@@ -217,7 +217,7 @@ def _resized(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Imag
 
 
 def shaped_by_pillow(picture: Image.Image, options: ImageConvertOptions) -> Image.Image:
-    """A decoded picture, upright, in its new size and colours. Its profile stays in `info` where it is to be kept."""
+    """A decoded picture, upright, in its new size and colours. If its profile is kept, it stays in `info`."""
     orientation = orientation_of(picture)
     profile = picture.info.get("icc_profile")
     plain = plain_mode(picture)
@@ -245,7 +245,7 @@ def _sized(picture: Image.Image, box: PixelSize, options: ImageConvertOptions) -
 
 
 def _for_vips(picture: Image.Image) -> pyvips.Image:
-    """The same picture and its profile as libvips holds them."""
+    """The same picture and profile as a libvips image."""
     bands = len(picture.getbands())
     image = pyvips.Image.new_from_memory(picture.tobytes(), picture.width, picture.height, bands, "uchar")
     image = image.copy(interpretation=_VIPS_MODES[picture.mode])
@@ -255,10 +255,10 @@ def _for_vips(picture: Image.Image) -> pyvips.Image:
 
 
 def _source(path: Path, operation: str) -> tuple[Any, Any]:
-    """The form in which an operation takes a file, and the file in that form.
+    """The variant of an operation that reads a file, and its argument.
 
-    It is never the file's name: libvips would read options out of one that ends in brackets. A file that libvips would
-    map into memory is given as bytes, because the worker would die if a mapped file were cut.
+    The argument is never the file's name: libvips would read options from a name that ends in brackets. A file that
+    libvips would map into memory is passed as bytes, because the worker would die if a mapped file were cut.
     """
     with path.open("rb") as file:
         mapped = file.read(_HEAD).startswith(_MAPPED)
@@ -268,7 +268,7 @@ def _source(path: Path, operation: str) -> tuple[Any, Any]:
 
 
 def _upright(picture: pyvips.Image, orientation: int, hold: Hold) -> pyvips.Image:
-    """The picture turned, without the tag that says so. A streamed picture gives its rows only in their order."""
+    """The picture turned upright, without its orientation tag. A streamed picture gives its rows only in order."""
     if orientation > _MIRRORED:
         picture = hold(picture)
     picture = picture.copy()
@@ -277,7 +277,7 @@ def _upright(picture: pyvips.Image, orientation: int, hold: Hold) -> pyvips.Imag
 
 
 def _with_metadata(picture: pyvips.Image, kept: KeptMetadata, kind: str) -> pyvips.Image:
-    """The picture with the metadata as the format can hold it; what libvips has read of EXIF stays as it is."""
+    """The picture with the metadata that the format can hold; EXIF that libvips has read stays as it is."""
     picture = picture.copy()
     for name in picture.get_fields():
         if name.startswith((*_PREVIEW, *_REPLACED)):
@@ -285,7 +285,7 @@ def _with_metadata(picture: pyvips.Image, kept: KeptMetadata, kind: str) -> pyvi
     if kept.resolution:
         picture = picture.copy(xres=kept.resolution[0] / _MM_IN_AN_INCH, yres=kept.resolution[1] / _MM_IN_AN_INCH)
     blobs = {"xmp-data": kept.xmp, "iptc-data": photoshop_block(kept.iptc) if kind == "JPEG" else b""}
-    if not picture.get_typeof(_EXIF):  # of a TIFF it reads none
+    if not picture.get_typeof(_EXIF):  # it reads none from a TIFF
         blobs[_EXIF] = kept.exif
     for name, data in blobs.items():
         if data:
@@ -296,7 +296,7 @@ def _with_metadata(picture: pyvips.Image, kept: KeptMetadata, kind: str) -> pyvi
 
 
 def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
-    """Converted by the picture's own profile. Inks that no profile describes are taken for the usual ones."""
+    """Convert by the picture's own profile. CMYK without a profile counts as the usual inks."""
     how = {"depth": 16 if picture.format == "ushort" else 8, "intent": _INTENT}
     if picture.get_typeof(_ICC):
         try:
@@ -313,7 +313,7 @@ def _middle(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image
 
 
 def _in_bits(picture: pyvips.Image, bits: int) -> pyvips.Image:
-    """The picture with 8 bits a channel, or with 16 for more: libvips has none between."""
+    """The picture with 8 bits per channel, or with 16 for anything above: libvips has nothing between."""
     if picture.format == "ushort" and bits <= _BYTE:
         return picture.cast("uchar", shift=True).copy(interpretation=_SHALLOW.get(picture.interpretation, "srgb"))
     if picture.format == "uchar" and bits > _BYTE:
@@ -331,9 +331,9 @@ def _write_with_vips(
     kept: KeptMetadata,
     part: tuple[float, float] = (0.0, 1.0),
 ) -> WrittenStill:
-    """Write a picture that is in shape to `output_part`. Raises VipsCannotError, or OSError.
+    """Write a shaped picture to `output_part`. Raises VipsCannotError, or OSError.
 
-    `part` is where writing begins in the whole work, and its share of it.
+    `part`: where writing begins within the whole work, and its share of it.
     """
     check_sides((picture.width, picture.height), kind)
     with _words_of_libvips():
@@ -361,7 +361,7 @@ def _write_gif(
     picture: pyvips.Image,
     part: tuple[float, float],
 ) -> WrittenStill:
-    """Write it with its very colours, if it has few; else libvips chooses some."""
+    """Write it with its exact colours, if they are few; otherwise libvips chooses colours."""
     begin, share = part[0], part[1] / 2
     with _stoppable(context, picture.colourspace("srgb"), "looking at the colours", (begin, share)) as watched:
         held = watched.copy_memory()
@@ -375,7 +375,7 @@ def _write_gif(
 
 
 def decode_still(context: TaskContext[ImageConvertOptions], path: Path) -> None:
-    """Decode a picture to its end, of whatever size. Raises VipsCannotError where that cannot be done."""
+    """Decode a picture of any size to its end. Raises VipsCannotError if that fails."""
     with _words_of_libvips():
         load, source = _source(path, "new_from")
         picture = load(source, "", access="sequential", fail_on="error")
@@ -384,7 +384,7 @@ def decode_still(context: TaskContext[ImageConvertOptions], path: Path) -> None:
 
 
 def _on_paper(picture: pyvips.Image, background: str) -> pyvips.Image:
-    """The picture without transparency. It gets 8 bits first, because the paper's colour is given in 8 bits."""
+    """The picture without transparency. It gets 8 bits first, because the background's colour has 8 bits."""
     paper = list(bytes.fromhex(background[1:]))
     if picture.bands < 3 and len(set(paper)) == 1:  # noqa: PLR2004 - grey on grey stays grey
         return picture.colourspace("b-w").flatten(background=paper[:1])
@@ -400,7 +400,7 @@ def _save_with_vips(
     keep: str,
     part: tuple[float, float],
 ) -> None:
-    if options.profile == "srgb" and picture.get_typeof(_ICC):  # a file without a profile is taken for sRGB
+    if options.profile == "srgb" and picture.get_typeof(_ICC):  # a file without a profile counts as sRGB
         picture = picture.copy()
         picture.remove(_ICC)
     target = pyvips.Target.new_to_file(os.fspath(context.output_part))
@@ -438,11 +438,11 @@ def _saver(kind: str, options: ImageConvertOptions, bits: int) -> tuple[str, dic
 def _stoppable(
     context: TaskContext[ImageConvertOptions], picture: pyvips.Image, words: str, part: tuple[float, float]
 ) -> Iterator[pyvips.Image]:
-    """A copy of the picture that reports progress while it is computed inside, and stops when that is asked for.
+    """A copy of the picture that reports progress while it is computed inside, and stops on request.
 
     Raises StopAsked only after libvips has returned: an exception must not pass through its callback.
     """
-    watched = picture.copy()  # the signal must not be on a picture that others share
+    watched = picture.copy()  # the signal must not be on a shared picture
     watched.set_progress(True)
     asked = False
 
@@ -466,9 +466,9 @@ def _stoppable(
 
 @contextmanager
 def _words_of_libvips() -> Iterator[None]:
-    """Turn libvips' errors into VipsCannotError with the last line that it says."""
+    """Turn libvips' errors into VipsCannotError, with the last line of their text."""
     try:
         yield
     except pyvips.Error as error:
         lines = [line.strip() for line in error_text(error).splitlines() if line.strip()]
-        raise VipsCannotError(lines[-1] if lines else "without a word") from error
+        raise VipsCannotError(lines[-1] if lines else "without an error message") from error

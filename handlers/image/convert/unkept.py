@@ -1,7 +1,7 @@
-"""What a picture's file holds that a conversion does not carry over.
+"""Lists the parts of a picture's file that a conversion does not carry over.
 
-The lists name what is carried over, what only says how the file stores its pixels, and what says nothing of the
-picture. Whatever is on none of them counts as lost: nobody knows what the next camera puts into its files.
+The lists below name the parts that are carried over, that only describe how the file stores its pixels, or that say
+nothing about the picture. Any other part counts as lost, since the next camera may write anything.
 """
 
 import os
@@ -19,19 +19,19 @@ from ...media.damage import TIFF_BEGINNINGS, behind_scan, png_chunks
 from .metadata import TELLING
 
 _MOST = 20
-"""Parts that are told."""
+"""Parts that are listed at most."""
 _MOST_PAGES = 10_000
 _MOST_READ = 1 << 24
-"""Bytes of one part."""
+"""Bytes of one part that are read at most."""
 _PADDING = b"\0\r\n "
 _XMP_IN_JPEG, _MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/"
 _SEGMENTS = (
     *((0xE0, start) for start in (b"JFIF\0", b"JFXX\0")),
     *((0xE1, start) for start in (b"Exif\0", _XMP_IN_JPEG)),
-    *((0xE2, start) for start in (b"ICC_PROFILE\0", b"MPF\0")),  # MPF: further pictures, which stand behind the first
+    *((0xE2, start) for start in (b"ICC_PROFILE\0", b"MPF\0")),  # MPF: further pictures, which stand after the first
     *((0xEC, b"Ducky"), (0xED, b"Photoshop 3.0\0"), (0xEE, b"Adobe")),
 )
-"""Marks of a JPEG's segments that are known, and how these begin."""
+"""Marks of known segments of a JPEG, and the first bytes of these segments."""
 _STORES = range(0xC0, 0xE0)
 """Marks of the segments without which a JPEG cannot be decoded."""
 _COMMENT, _SCAN, _END = 0xFE, 0xDA, 0xD9
@@ -45,11 +45,11 @@ _BLOCKS = frozenset(
     (
         *(0x03E9, 0x03EA, 0x03ED, 0x03F3, 0x03F5, 0x03F8, 0x0426, 0x043A, 0x043B, 0x2710),  # how it is printed
         *(0x0408, 0x040D, 0x0414, 0x0419, 0x041A, 0x041E, 0x0421, 0x0428, 0x0433, 0x0434, 0x0435),  # the program's own
-        *(0x0406, 0x040A, 0x0411, 0x040C, 0x0409, 0x0425),  # quality, marks, small previews, the sum of IPTC
+        *(0x0406, 0x040A, 0x0411, 0x040C, 0x0409, 0x0425),  # quality, marks, small previews, the checksum of IPTC
         *(0x040F, 0x0422, 0x0423, 0x0424),  # profile, EXIF and XMP once more
     )
 )
-"""Photoshop's resources that say nothing of the picture, or what stands elsewhere, too."""
+"""Photoshop's resources that say nothing about the picture, or repeat what stands elsewhere."""
 _CHUNKS = frozenset(
     (
         *("IHDR", "PLTE", "IDAT", "IEND", "tRNS", "acTL", "fcTL", "fdAT"),
@@ -58,7 +58,7 @@ _CHUNKS = frozenset(
     )
 )
 _COLOURS_OF_A_PNG = {"gAMA": (45_455,), "cHRM": (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)}
-"""Chunks that say which colours the numbers mean, with the numbers of sRGB, which is what they mean without."""
+"""Chunks that define the colours, with their values for sRGB, which applies without them."""
 _PARTS_OF_A_WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "))
 _PROGRAMS_OF_A_GIF = frozenset((b"NETSCAPE2.0", b"ANIMEXTS1.0", b"XMP DataXMP", b"ICCRGBG1012", b"ImageMagick"))
 _CONTROL, _COMMENTS, _PROGRAM = 0xF9, 0xFE, 0xFF
@@ -76,7 +76,7 @@ _TAGS = frozenset(
 _BITS, _COLOURS, _SAMPLES = 258, 262, 338
 _INKS = 5
 _ONLY_FIRST = frozenset((*TELLING, _XMP_IN_TIFF, _IPTC_IN_TIFF))
-"""Tags that are carried over from the first page alone."""
+"""Tags that are carried over only from the first page."""
 _ITEMS = frozenset((b"av01", b"hvc1", b"grid", b"iden", b"Exif", b"mime"))
 _BOXES = frozenset((b"ftyp", b"meta", b"mdat", b"free", b"skip", b"moov", b"wide"))
 _PROPERTIES = frozenset(
@@ -89,10 +89,10 @@ _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:a
 _USUAL_COLOURS, _USUAL_CURVES = (1, 2, 5, 6), (1, 2, 6, 13, 14, 15)
 _EMBEDDED_PROFILE = b"DEBM"
 _PLACE_IN_BIG = 8
-"""Bytes of a place in a TIFF of more than 4 GB."""
+"""Bytes of an offset in a BigTIFF."""
 
 _Entry: TypeAlias = tuple[int, int, bytes]
-"""A tag's type, the number of its values, and these or where they stand."""
+"""A tag's type, the number of its values, and the values or their place."""
 
 
 class Unkept(msgspec.Struct, frozen=True):
@@ -100,11 +100,11 @@ class Unkept(msgspec.Struct, frozen=True):
 
     words: str
     says: bool = False
-    """Whether it only says something of the picture, so that `metadata=strip` asks to leave it out."""
+    """Whether it only describes the picture, so that `metadata=strip` asks to leave it out."""
     behind: bool = False
-    """Whether it stands behind the end of the picture."""
+    """Whether it stands after the end of the picture."""
     further: bool = False
-    """Whether it belongs to a page behind the first."""
+    """Whether it belongs to a page after the first."""
 
 
 def unkept_in(path: Path, kind: str, *, pages: bool) -> list[Unkept]:
@@ -113,10 +113,10 @@ def unkept_in(path: Path, kind: str, *, pages: bool) -> list[Unkept]:
     Args:
         path: the input, which has been read as a picture.
         kind: Pillow's name of its format.
-        pages: whether all pages of a TIFF are converted, not the first alone.
+        pages: whether all pages of a TIFF are converted, not only the first.
     """
     found: list[Unkept] = []
-    with path.open("rb") as file, suppress(struct.error, IndexError, KeyError):  # it ends before it should
+    with path.open("rb") as file, suppress(struct.error, IndexError, KeyError):  # the file ends too early
         for one in _LOOKS[kind](file):
             if one not in found and (pages or not one.further):
                 found.append(one)
@@ -126,7 +126,7 @@ def unkept_in(path: Path, kind: str, *, pages: bool) -> list[Unkept]:
 
 
 def _read(file: BinaryIO, place: int, length: int) -> bytes:
-    """The bytes there, as far as there are any: a file may speak of more than fits into memory."""
+    """The bytes there, as far as they exist: a file may claim more than fits into memory."""
     rest = os.fstat(file.fileno()).st_size - place
     if rest < 0:
         raise IndexError
@@ -178,7 +178,7 @@ def _in_xmp(xmp: bytes) -> Iterator[Unkept]:
 
 
 def _in_photoshop(blocks: bytes, *, iptc: bool) -> Iterator[Unkept]:
-    """Of its resources: each has a mark, a number, a name, and its length. `iptc`: whether that is read here."""
+    """Check Photoshop's resources: each has a mark, number, name and length. `iptc`: whether IPTC is read here."""
     place = 0
     while blocks[place : place + 4] == b"8BIM":
         number = int.from_bytes(blocks[place + 4 : place + 6], "big")
@@ -186,7 +186,7 @@ def _in_photoshop(blocks: bytes, *, iptc: bool) -> Iterator[Unkept]:
         place += place % 2
         length = int.from_bytes(blocks[place : place + 4], "big")
         place += 4 + length + length % 2
-        if 2000 <= number < 3000:  # noqa: PLR2004 - so Photoshop numbers them
+        if 2000 <= number < 3000:  # noqa: PLR2004 - Photoshop's numbers for them
             yield Unkept("clipping paths")
         elif number not in _BLOCKS and not (number == _IPTC and iptc):
             yield Unkept(f"Photoshop's resource {number}", says=True)
@@ -258,7 +258,7 @@ def _in_gif(file: BinaryIO) -> Iterator[Unkept]:
 
 
 def _colours_at(content: bytes, flags: int) -> int:
-    """Bytes of the table of colours that the flags speak of."""
+    """Bytes of the colour table that the flags describe."""
     return 3 << ((content[flags] & 7) + 1) if content[flags] & 0x80 else 0
 
 
@@ -290,7 +290,7 @@ def _of_page(file: BinaryIO, order: str, tags: Mapping[int, _Entry]) -> Iterator
 
 
 def _of_further_page(file: BinaryIO, order: str, tags: Mapping[int, _Entry]) -> Iterator[Unkept]:
-    """What of all pages only the first keeps."""
+    """Parts that are kept only of the first page."""
     if _BITS in tags and _first_number(file, order, tags[_BITS]) > 8:  # noqa: PLR2004
         yield Unkept("more than 8 bits a channel of further pages")
     if _COLOURS in tags and _first_number(file, order, tags[_COLOURS]) == _INKS:
@@ -300,7 +300,7 @@ def _of_further_page(file: BinaryIO, order: str, tags: Mapping[int, _Entry]) -> 
 
 
 def _directories(file: BinaryIO) -> Iterator[tuple[str, Mapping[int, _Entry]]]:
-    """Of each page the order of bytes, and its tags: type, number of values, and the value or where it stands."""
+    """The byte order and tags of each page; a tag has its type, number of values, and the value or its place."""
     head = file.read(16)
     order, big = TIFF_BEGINNINGS[head[:4]]
     place_as, entry = ("Q", f"{order}HHQ8s") if big else ("L", f"{order}HHL4s")
@@ -321,7 +321,7 @@ def _first_number(file: BinaryIO, order: str, entry: _Entry) -> int:
 
 
 def _bytes_of(file: BinaryIO, order: str, entry: _Entry) -> bytes:
-    """What the entry holds, or what stands where it says."""
+    """The bytes that the entry holds or points to."""
     _kind, length, value = entry
     if length <= len(value):
         return value[:length]
@@ -329,7 +329,7 @@ def _bytes_of(file: BinaryIO, order: str, entry: _Entry) -> bytes:
 
 
 def _in_boxes(file: BinaryIO) -> Iterator[Unkept]:
-    """Of an avif or a heic."""
+    """Check an avif or heic."""
     size = file.seek(0, 2)
     for name, begin, end in _boxes(file, 0, size):
         if name not in _BOXES:
@@ -350,10 +350,10 @@ def _in_meta(file: BinaryIO, begin: int, end: int) -> Iterator[Unkept]:
 
 def _in_items(file: BinaryIO, begin: int, end: int) -> Iterator[Unkept]:
     file.seek(begin)
-    count = 4 if file.read(1)[0] else 2  # bytes of the number of items, which its version tells
+    count = 4 if file.read(1)[0] else 2  # bytes of the number of items, by the version
     for _name, start, _stop in _boxes(file, begin + 4 + count, end):
         file.seek(start)
-        number = 2 if file.read(1)[0] == 2 else 4  # noqa: PLR2004 - bytes of an item's number, the same way
+        number = 2 if file.read(1)[0] == 2 else 4  # noqa: PLR2004 - bytes of an item's number, by the version
         file.seek(start + 4 + number + 2)
         kind = file.read(4)
         if kind not in _ITEMS:

@@ -1,4 +1,4 @@
-"""Make a small picture of an image. The input is not trusted, and nothing of its metadata is kept."""
+"""Makes a small picture of an image. The input is untrusted, and none of its metadata is kept."""
 
 from ...contract import Bounds, TaskType, media
 from .estimate import estimate

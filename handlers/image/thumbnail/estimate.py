@@ -1,4 +1,4 @@
-"""What `image_thumbnail` needs. No Pillow here: the service imports this."""
+"""Estimates the needs of `image_thumbnail`. No Pillow here: the service imports this."""
 
 from math import sqrt
 from typing import Any
@@ -9,11 +9,11 @@ from ...media.formats import format_of
 from .options import ImageThumbnailOptions
 
 _GUESSED_PIXELS = 90_000_000
-"""The highest guess while only the file's size is known: few pictures have more pixels, and the probe sees those."""
+"""The highest guess while only the file's size is known: few pictures have more pixels, and the probe finds those."""
 
 
 def estimate(job: Job[ImageThumbnailOptions]) -> Estimate:
-    """Guess from the file size alone: a strongly compressed picture has some 20 pixels a byte."""
+    """Guess from the file size alone: a strongly compressed picture has about 20 pixels per byte."""
     pixels = min(_GUESSED_PIXELS, max(20 * job.input_size, 1_000_000))
     written = min(pixels, job.options.width * job.options.height)
     return estimate_for(job, pixels, pixels, written, basis={"size": job.input_size})
@@ -29,7 +29,7 @@ def estimate_for(
     packing: Packing | None = None,
     basis: dict[str, Any],
 ) -> Estimate:
-    """Estimate from counts of pixels.
+    """Estimate from pixel counts.
 
     Args:
         job: the job.

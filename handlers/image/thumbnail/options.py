@@ -29,5 +29,5 @@ class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 
 
 def check(job: Job[ImageThumbnailOptions]) -> None:
-    """Raise `InvalidPath` if the output's suffix is none that can be written."""
+    """Raise `InvalidPath` if the output's suffix cannot be written."""
     format_of(job.output_file)

@@ -1,4 +1,4 @@
-"""A better estimate for `image_thumbnail`, from the picture's header."""
+"""Estimates the needs of `image_thumbnail` from the picture's header."""
 
 from PIL.ImageFile import ImageFile
 
@@ -12,9 +12,9 @@ from .options import ImageThumbnailOptions
 from .run import box_as_stored, draft
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-"""Bytes that a pixel of a mode takes in Pillow's memory; all other modes take 4."""
+"""Bytes per pixel of a mode in Pillow's memory; all other modes take 4."""
 _WEBP_CANVASES = 12
-"""Bytes a pixel beside the picture: WebP's decoder has two canvases and hands out a copy."""
+"""Bytes per pixel beside the picture: WebP's decoder has two canvases and returns a copy."""
 
 
 def probe(job: Job[ImageThumbnailOptions]) -> Estimate:
@@ -34,7 +34,7 @@ def probe(job: Job[ImageThumbnailOptions]) -> Estimate:
 
 
 def _pixel_bytes(image: ImageFile) -> int:
-    """Bytes that a decoded pixel takes in the copies held at once: stored, in a plain mode, with alpha multiplied."""
+    """Bytes of a decoded pixel in the copies held at once: stored, in a plain mode, with alpha multiplied."""
     stored = _STORED.get(image.mode, 4) + (_WEBP_CANVASES if image.format == "WEBP" else 0)
     if image.mode in ("L", "RGB", "CMYK"):
         return stored

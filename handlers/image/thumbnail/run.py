@@ -1,4 +1,4 @@
-"""Make a thumbnail: decode no more than needed, scale, set upright, convert to sRGB, write."""
+"""Makes a thumbnail: decodes no more than needed, scales, sets upright, converts to sRGB, writes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +16,16 @@ from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mo
 from .options import ImageThumbnailOptions
 
 _DRAFT_MARGIN = 2
-"""A JPEG is decoded at least this many times larger than wanted, so that the last step is a good filter."""
+"""A JPEG is decoded at least this many times larger than wanted, so that a good filter does the last step."""
 
 
 def run(context: TaskContext[ImageThumbnailOptions]) -> Finished:
     """Write the thumbnail to `context.output_part`.
 
     Raises:
-        Unusable: the input is no picture that can be read.
-        OSError: a file cannot be read or written for a reason that is not the picture's.
-        StopAsked: somebody wants the attempt to end.
+        Unusable: the input is not a readable picture.
+        OSError: a file cannot be read or written for a reason other than the picture.
+        StopAsked: the attempt must end.
     """
     options = context.options
     kind = format_of(context.output_file)
@@ -42,7 +42,7 @@ def run(context: TaskContext[ImageThumbnailOptions]) -> Finished:
 
 
 def draft(image: ImageFile, box: PixelSize, fit: str, name: str) -> None:
-    """Have a JPEG decoded no larger than needed. Raises Unusable when there is too much to decode all the same."""
+    """Make Pillow decode a JPEG no larger than needed. Raises Unusable if it is still too large."""
     if fit != "crop":
         over_box = scaled(image.size, box, fit)
         image.draft(None, (over_box[0] * _DRAFT_MARGIN, over_box[1] * _DRAFT_MARGIN))
@@ -55,7 +55,7 @@ def box_as_stored(options: ImageThumbnailOptions, orientation: int) -> PixelSize
 
 
 class _Picture(NamedTuple):
-    """A decoded picture, still lying as stored; width and height are those of the whole picture set upright."""
+    """A decoded picture, still in its stored orientation; width and height are those of the whole upright picture."""
 
     image: Image.Image
     width: int

@@ -1,4 +1,4 @@
-"""Draw a 3-D model. The service imports this; trimesh and Embree are loaded by the attempt."""
+"""Draws a 3-D model. The service imports this; the attempt loads trimesh and Embree."""
 
 from ...contract import Bounds, TaskType, media
 from .estimate import estimate

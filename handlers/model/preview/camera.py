@@ -1,4 +1,4 @@
-"""Where a model is seen from, and which ray goes through which sample of the picture."""
+"""The viewpoint of a picture, and the ray through each of its samples."""
 
 import math
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ class Camera(NamedTuple):
     """In samples."""
 
     def rays(self, first: int, last: int) -> tuple[Any, Any]:
-        """Origins and unit directions, float32, of the samples in the rows from `first` up to but not with `last`."""
+        """Origins and unit directions, float32, of the samples in the rows from `first` to before `last`."""
         x = (np.arange(self.width) + 0.5 - self.width / 2) * (2 / self.height)
         y = (self.height / 2 - np.arange(first, last) - 0.5) * (2 / self.height)
         across = (x[None, :, None] * self.right + y[:, None, None] * self.up).reshape(-1, 3)
@@ -57,7 +57,7 @@ class Camera(NamedTuple):
         return origins.astype(np.float32), np.broadcast_to(-self.toward, origins.shape).astype(np.float32)
 
     def project(self, points: Any) -> Any:
-        """Where points lie in the picture, (n, 2) in samples from the upper left corner."""
+        """The places of points in the picture, (n, 2), in samples from the upper left corner."""
         off = points - self.centre
         depth = self.distance - off @ self.toward
         scale = self.height / 2 / (self.slope * depth if self.slope else np.full(len(points), self.half))
@@ -65,7 +65,7 @@ class Camera(NamedTuple):
 
 
 def cameras(options: ModelPreviewOptions, vertices: Any) -> list[Camera]:
-    """One camera for each picture, so near that the model fills the picture."""
+    """One camera for each picture, so near that the model fills it."""
     azimuth, elevation = DIRECTIONS[options.view]
     azimuth = azimuth if options.azimuth is None else options.azimuth
     elevation = elevation if options.elevation is None else options.elevation
@@ -75,7 +75,7 @@ def cameras(options: ModelPreviewOptions, vertices: Any) -> list[Camera]:
         case "sheet":
             return [_framed(options, cell(options), *DIRECTIONS[view], vertices) for view in options.views]
         case "turntable":
-            # One distance for the whole turn, so that the model does not come and go.
+            # One distance for the whole turn, so that the model's size stays the same.
             swept = _swept(vertices)
             still = _framed(options, cell(options), azimuth, elevation, swept)
             return [_turned(still, azimuth + 360 * n / options.frames, elevation) for n in range(options.frames)]
@@ -111,13 +111,13 @@ def _turned(camera: Camera, azimuth: float, elevation: float) -> Camera:
 def _framed(
     options: ModelPreviewOptions, size: tuple[int, int], azimuth: float, elevation: float, points: Any
 ) -> Camera:
-    """Place the camera as near as it can be with all points in the picture, and centre them."""
+    """Place the camera as near as possible with all points in the picture, and centre them."""
     right, up, toward = _basis(azimuth, elevation)
     width, height = size[0] * options.antialias, size[1] * options.antialias
     slope = _SLOPE * max(1.0, height / width)
     perspective = options.projection == "perspective"
     x, y, z = points @ right, points @ up, points @ toward
-    # For an eye at depth d, |x - cx| <= slope_x (d - z): each side gives the cone that touches the points there.
+    # An eye at depth d sees a point if |x - cx| <= slope_x (d - z): each side gives the cone that touches the points.
     across, down = (_middle(x, z, slope * width / height), _middle(y, z, slope)) if perspective else (
         _flat(x, height / width), _flat(y, 1.0)
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How a model becomes pixels: the directions of its faces, the light that falls on them, and the picture."""
+"""Turns a model into pixels: the normals of its faces, the light that falls on them, and the picture."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from .options import ModelPreviewOptions
 from .tracing import Hits, Tracer
 
 _STEP = 120_000
-"""Samples that are worked on together. It decides how much memory is needed, and how soon a stop is noticed."""
+"""Samples that are processed together. This determines the memory needed, and how soon a stop is noticed."""
 
 
 class Painter:
@@ -26,9 +26,9 @@ class Painter:
         self._ends = np.array([part.first_face for part in model.parts[1:]])
 
     def draw(self, camera: Camera, first: int, last: int, tick: Callable[[float], None]) -> Any:
-        """The rows from `first` up to but not with `last`, uint8 (rows, width, 4).
+        """Draw the rows from `first` to before `last`, uint8 (rows, width, 4).
 
-        `tick` is called with the share of the rows that is done; it may raise.
+        `tick` is called with the finished share of the rows; it may raise.
         """
         times = self._options.antialias
         width = camera.width // times
@@ -43,7 +43,7 @@ class Painter:
         return picture
 
     def _samples(self, camera: Camera, first: int, last: int) -> Any:
-        """Linear light and coverage of each sample, the light times the coverage."""
+        """Linear light times coverage, and coverage, of each sample."""
         origins, directions = camera.rays(first, last)
         hits = self._tracer.first(camera, (first, last), origins, directions)
         light = np.zeros((len(origins), 4), dtype=np.float32)
@@ -58,7 +58,7 @@ class Painter:
         return light
 
     def _grain(self, rays: Any, first: int, width: int) -> tuple[Any, Any]:
-        """The pixel of each ray, and which of its samples the ray is."""
+        """The pixel of each ray, and the ray's number among the pixel's samples."""
         times = self._options.antialias
         row, column = rays // width + first, rays % width
         return row // times * (width // times) + column // times, row % times * times + column % times
@@ -83,7 +83,7 @@ class Painter:
         return colours
 
     def _finished(self, light: Any) -> Any:
-        """Lay the light over the background and turn it into sRGB."""
+        """Blend the light with the background and convert it to sRGB."""
         colour, cover = light[..., :3], light[..., 3:]
         if self._options.background == "transparent":
             plain = colour / np.where(cover > 0, cover, 1)
@@ -92,17 +92,17 @@ class Painter:
         return np.concatenate((whole, np.full_like(whole[..., :1], 255)), axis=-1)
 
 
-# --- The directions of faces and corners ---
+# --- The normals of faces and corners ---
 
 _EDGE = 0.766
-"""Cosine of 40 degrees: faces that meet at more are not smoothed into each other."""
+"""Cosine of 40 degrees: faces that meet at a larger angle are not smoothed."""
 _ROUNDS = 4
-"""Groups of faces round a vertex that are distinguished: a corner of a box has three."""
+"""Groups of faces around a vertex that are distinguished: a corner of a box has three."""
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 
 def face_normals(vertices: Any, faces: Any) -> tuple[Any, Any]:
-    """Unit normals and areas, float32; of faces without area the normal is up."""
+    """Unit normals and areas, float32; a face without area has the normal up."""
     first = vertices[faces[:, 0]]
     cross = np.cross(vertices[faces[:, 1]] - first, vertices[faces[:, 2]] - first)
     length = np.sqrt(np.einsum("ij,ij->i", cross, cross))
@@ -112,7 +112,7 @@ def face_normals(vertices: Any, faces: Any) -> tuple[Any, Any]:
 
 
 def corner_normals(vertices: Any, faces: Any, shading: str) -> Any:
-    """float32 (m, 3, 3); none for flat shading, where the face's own normal serves."""
+    """Corner normals, float32 (m, 3, 3); None for flat shading, which uses the faces' own normals."""
     if shading == "flat":
         return None
     normals, areas = face_normals(vertices, faces)
@@ -128,7 +128,7 @@ def corner_normals(vertices: Any, faces: Any, shading: str) -> Any:
 
 
 def _smooth_group(corners: Any, left: Any, normals: Any, areas: Any, welded: Any, edge: float) -> Any:
-    """Smooth, at each vertex, the corners that look about as one of them does; the others are left for later."""
+    """Smooth, at each vertex, the corners with a normal similar to one of them; return the others."""
     places, owners = welded[left], left // 3
     leader = np.zeros(int(welded.max()) + 1, dtype=np.int32)
     leader[places] = owners
@@ -145,7 +145,7 @@ def _smooth_group(corners: Any, left: Any, normals: Any, areas: Any, welded: Any
 
 def _weld(vertices: Any) -> Any:
     """Vertex → number of its place: files repeat vertices for each face, or where colours change."""
-    bits = (vertices + np.float32(0)).view(np.uint32).astype(np.uint64)  # the sum makes +0 of -0
+    bits = (vertices + np.float32(0)).view(np.uint32).astype(np.uint64)  # the sum turns -0 into +0
     mixed = np.zeros(len(vertices), dtype=np.uint64)
     for axis, factor in enumerate(_MIX):
         mixed = (mixed ^ bits[:, axis]) * np.uint64(factor)
@@ -162,11 +162,11 @@ _SHARPNESS = 36
 _SPREAD = 0.10
 """Size of the lamp: the larger, the softer the shadows."""
 _REACH = 0.7
-"""Length of the rays that test how open a place is, where the model has radius 1."""
+"""Length of the rays that test how open a place is; the model has radius 1."""
 _OFF = 2e-4
-"""How far from the face such a ray starts, so that it does not meet the face itself."""
+"""The distance from the face at which such a ray starts, so that it does not meet the face itself."""
 _RAYS = 8
-"""A pixel, shared among its samples."""
+"""Rays per pixel, shared among its samples."""
 _TABLE = 1024
 
 
@@ -175,21 +175,21 @@ class LitPoints(NamedTuple):
 
     points: Any
     normals: Any
-    """Smoothed, towards the eye."""
+    """Smoothed normals, towards the eye."""
     plains: Any
     """Normals of the faces themselves, towards the eye."""
     directions: Any
     """Directions of the rays from the eye."""
     pixels: Any
-    """Numbers of the pixels: they choose the rays, so each picture comes out the same every time."""
+    """Numbers of the pixels: they choose the rays, so that a picture is the same every time."""
     samples: Any
-    """Which of its pixel's samples each place is, from 0."""
+    """The number of each place's sample within its pixel, from 0."""
 
 
 def lit_points(
     hits: Hits, origins: Any, directions: Any, plains: Any, normals: Any, grain: tuple[Any, Any]
 ) -> LitPoints:
-    """Turn all that was hit towards the eye and step a little off the face."""
+    """Turn the normals of all hits towards the eye, and move the places slightly off their faces."""
     along = directions[hits.rays]
     plains = np.where(np.einsum("ij,ij->i", plains, along)[:, None] > 0, -plains, plains)
     if normals is None:
@@ -201,9 +201,9 @@ def lit_points(
 
 
 def lit(place: LitPoints, colours: Any, camera: Camera, tracer: Tracer | None, each: int) -> Any:
-    """Linear light, float32 (n, 3), that comes from places of these colours; no tracer: without shadows.
+    """Linear light, float32 (n, 3), from places of these colours; without a tracer there are no shadows.
 
-    `each` is how many samples a pixel has.
+    `each` is the number of samples per pixel.
     """
     right, up, toward = (np.asarray(each, dtype=np.float32) for each in (camera.right, camera.up, camera.toward))
     lamp = _unit(-0.45 * right + 0.65 * up + 0.75 * toward)
@@ -222,7 +222,7 @@ def lit(place: LitPoints, colours: Any, camera: Camera, tracer: Tracer | None, e
 
 
 def _shadows(place: LitPoints, lamp: Any, tracer: Tracer | None, each: int) -> tuple[Any, Any]:
-    """How much of the sky and of the lamp each place sees, 0 to 1."""
+    """The share of the sky and of the lamp that each place sees, 0 to 1."""
     count = len(place.points)
     if tracer is None or not tracer.shadows:
         return np.ones(count, dtype=np.float32), np.ones(count, dtype=np.float32)
@@ -237,7 +237,7 @@ def _shadows(place: LitPoints, lamp: Any, tracer: Tracer | None, each: int) -> t
 
 
 def _above(place: LitPoints, directions: Any) -> Any:
-    """The directions as unit vectors, those into the face turned out of it."""
+    """The directions as unit vectors; those that point into the face are mirrored out of it."""
     depth = np.einsum("ij,ij->i", directions, place.plains)
     directions = directions - (np.minimum(depth, 0) * 2)[:, None] * place.plains
     length = np.sqrt(np.einsum("ij,ij->i", directions, directions))
@@ -245,7 +245,7 @@ def _above(place: LitPoints, directions: Any) -> Any:
 
 
 def _scattered(seeds: Any) -> Any:
-    """Seeds that lie together come out far apart."""
+    """Numbers that are far apart even for neighbouring seeds."""
     mixed = seeds.astype(np.uint32) * np.uint32(0x9E3779B1)
     mixed ^= mixed >> np.uint32(15)
     mixed *= np.uint32(0x85EBCA77)
@@ -257,7 +257,7 @@ def _unit(vector: Any) -> Any:
 
 
 def _spread_over_a_ball() -> Any:
-    """Points that lie evenly on the unit ball; any few at equal steps do so as well."""
+    """Points spread evenly on the unit sphere; so are any few of them at equal steps."""
     number = np.arange(_TABLE)
     height = 1 - (2 * number + 1) / _TABLE
     work = number * (np.pi * (3 - np.sqrt(5)))

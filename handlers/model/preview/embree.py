@@ -1,4 +1,4 @@
-"""Embree, which finds on the CPU the face that a ray meets first. There is no wheel of it for every machine."""
+"""Embree, which finds the face that a ray meets first, on the CPU. It has no wheel for some machines."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .tracing import Hits
 
 
 class Embree:
-    """Rays against all faces."""
+    """Traces rays against all faces."""
 
     shadows = True
 
@@ -27,6 +27,6 @@ class Embree:
         return Hits(rays, found["primID"][rays], np.stack((1 - u - v, u, v), axis=1), found["tfar"][rays])
 
     def blocked(self, origins: Any, directions: Any, reach: float) -> Any:
-        """Whether each ray meets anything within its reach."""
+        """Whether each ray meets anything within `reach`."""
         limits = np.full(len(origins), reach, dtype=np.float32)
         return self._scene.run(origins, directions, limits, query="OCCLUDED") >= 0

@@ -1,4 +1,4 @@
-"""The estimate of a drawing. The numbers are fitted to measurements, with room to spare."""
+"""Estimates the needs of a drawing. The numbers are fitted to measurements, with a margin."""
 
 import math
 
@@ -13,11 +13,11 @@ class _Cost(msgspec.Struct, frozen=True):
     """The cost of reading one format."""
 
     face: float
-    """Bytes of memory a face."""
+    """Bytes of memory per face."""
     byte: float
-    """Bytes of memory a byte of the file: text is taken apart in memory."""
+    """Bytes of memory per byte of the file: text is parsed in memory."""
     seconds: float
-    """To read and prepare a face."""
+    """Seconds to read and prepare a face."""
 
 
 _COSTS = {
@@ -32,18 +32,19 @@ _COSTS = {
 }
 _UNKNOWN = _Cost(330, 3.0, 3.0e-6)
 _BASE = 115_000_000
-"""Interpreter and libraries, as Python 3.13 has them: more than 3.11."""
+"""Interpreter and libraries with Python 3.13, which takes more than 3.11."""
 _STEP = 40_000_000
-"""For the rays of one step. It does not depend on the size of the picture."""
+"""Bytes for the rays of one step, whatever the picture's size."""
 _BYTES_A_FACE = {"stl": 50, "ply": 19, "off": 28, "obj": 40, "glb": 20, "gltf": 28, "3mf": 9}
-"""The least that a face takes, when nothing but the size is known. Text takes more."""
+"""The least bytes of a face, if only the file's size is known. Text takes more."""
 _ZIPPED = 10
-"""How many times as large a 3mf, which is a zip archive of text, is when it is unpacked."""
+"""The unpacked size of a 3mf, which is a zip archive of text, as a multiple of its file's."""
 _PIECE, _PAINTED_PIECE = 0.6, 1.5
-"""Bytes a pixel of a picture that is kept on the disk until all are there; the second is of a model with textures."""
+"""Bytes per pixel of a picture that stays on the disk until all are finished; the second number is for textured
+models."""
 _WRITTEN = {"PNG": 0.6, "GIF": 0.3, "MP4": 0.1}
 _WRITTEN_LOSSY = 0.2
-"""Bytes a pixel of the output. Much of it is background."""
+"""Bytes per pixel of the output. Much of it is background."""
 _FACES_PREPARED = 0.6e6
 _RAYS = 4.5e6
 _RAYS_WITH_SHADOWS = 2.0e6
@@ -55,7 +56,7 @@ _MOST_AT_ONCE = 16
 
 
 def estimate(job: Job[ModelPreviewOptions]) -> Estimate:
-    """Guess from the suffix and the size of the file."""
+    """Guess from the suffix and the file size."""
     kind, size = job.input_file.suffix.lower().removeprefix("."), job.input_size
     faces = size // _BYTES_A_FACE.get(kind, min(_BYTES_A_FACE.values()))
     size *= _ZIPPED if kind == "3mf" else 1
@@ -63,7 +64,7 @@ def estimate(job: Job[ModelPreviewOptions]) -> Estimate:
 
 
 def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:
-    """Estimate from what is known of the model."""
+    """Estimate from the facts about the model."""
     options = job.options
     cost = _COSTS.get(model.kind, _UNKNOWN)
     pixels = options.width * options.height
@@ -104,6 +105,6 @@ def _memory(job: Job[ModelPreviewOptions], model: Counted, at_once: int) -> int:
 
 
 def _bytes_a_pixel(job: Job[ModelPreviewOptions], model: Counted) -> float:
-    """Temp space for the pieces and the output together."""
+    """Bytes of temp space per pixel, for the pieces and the output together."""
     written = _WRITTEN.get(format_for(job.options, job.output_file), _WRITTEN_LOSSY)
     return (_PAINTED_PIECE if model.pixels else _PIECE) + written

@@ -84,7 +84,7 @@ class ModelPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         """Refuse a turntable with too many pixels.
 
         Raises:
-            ValueError: what is asked for is too much; msgspec makes a `ValidationError` of it.
+            ValueError: there are too many; msgspec turns it into a `ValidationError`.
         """
         if self.kind == "turntable" and self.frames * self.width * self.height > MAX_ANIMATED_PIXELS:
             raise ValueError(
@@ -99,13 +99,13 @@ class ModelPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     @property
     def samples(self) -> int:
-        """Rays from the eye, over all pictures."""
+        """The number of rays from the eye, over all pictures."""
         times = self.frames if self.kind == "turntable" else 1
         return times * self.width * self.height * self.antialias**2
 
 
 def format_for(options: ModelPreviewOptions, output_file: Path) -> str:
-    """The format that the output's suffix asks for. Raises InvalidPath when that kind of preview has no such format."""
+    """The format that the output's suffix means. Raises InvalidPath if this kind of preview has no such format."""
     known = TURNTABLE_FORMATS if options.kind == "turntable" else WRITE_FORMATS
     kind = known.get(output_file.suffix.lower())
     if kind is None:
@@ -118,11 +118,11 @@ def format_for(options: ModelPreviewOptions, output_file: Path) -> str:
 
 
 def check(job: Job[ModelPreviewOptions]) -> None:
-    """Whether input and output have suffixes that are read and written, and can hold what the options ask for.
+    """Check that the suffixes of input and output are supported, and that the output can hold what the options require.
 
     Raises:
         InvalidOptions: some are for another kind of preview.
-        InvalidPath: they have not, or the format has no transparency, or mp4 is to have odd sides.
+        InvalidPath: a suffix is not supported, the format has no transparency, or an mp4 would have odd sides.
     """
     options, output_file = job.options, job.output_file
     if job.input_file.suffix.lower() not in READ_SUFFIXES:

@@ -1,4 +1,4 @@
-"""A better estimate of a drawing, from the number of the model's faces."""
+"""Estimates a drawing from the number of the model's faces."""
 
 from ...contract import Estimate, Job
 from ..counting import count_faces
@@ -7,5 +7,5 @@ from .options import ModelPreviewOptions
 
 
 def probe(job: Job[ModelPreviewOptions]) -> Estimate:
-    """Count the faces from the header or by a cheap look. Raises Unusable for what can never be drawn."""
+    """Count the faces from the header or by a cheap scan. Raises Unusable if the model can never be drawn."""
     return estimate_for(job, count_faces(job.input_file))

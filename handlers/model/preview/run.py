@@ -30,7 +30,7 @@ from .options import ModelPreviewOptions, format_for
 from .tracing import tracer_for
 
 _BEST_CRF, _CRF_STEP = 14, 0.3
-"""x264's quality for 100, and how much it loses with each point below."""
+"""x264's crf for quality 100, and its increase for each point below."""
 
 
 def write_still(picture: Image.Image, path: Path, kind: str, options: ModelPreviewOptions) -> None:
@@ -59,7 +59,7 @@ def write_turntable(frames: Iterator[Image.Image], path: Path, kind: str, option
 
 
 _HEAD = 65_536
-"""Bytes at the beginning, in which exporters name the other file."""
+"""Bytes at the beginning in which exporters name the other file."""
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*[^\s])", re.MULTILINE)
 _TEXTURE = re.compile(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]*[^\s])", re.MULTILINE | re.IGNORECASE)
 _COLOURED_CORNERS = re.compile(rb"\s*(?:ST)?CN?OFF")
@@ -69,11 +69,11 @@ _STL_NAME = 80
 """Bytes at the beginning of a binary stl, where programs say that its faces have colours."""
 _LONGEST = 100
 _PROMISING = ("ply", "off")
-"""Formats of text whose header says how many faces there are, in polygons: as triangles they are as many, or more."""
+"""Text formats whose header states the number of polygons: they have at least as many triangles."""
 
 
 def missing_faces(read: int, counted: Counted) -> list[str]:
-    """A note if a text file has fewer faces than its header promises. Such a binary file is refused."""
+    """A note if a text file has fewer faces than its header states. Such a binary file is refused."""
     if counted.kind not in _PROMISING or read >= counted.faces:
         return []
     faces = f"{counted.faces:,} {plural(counted.faces, 'face')}"
@@ -81,7 +81,7 @@ def missing_faces(read: int, counted: Counted) -> list[str]:
 
 
 def unread_colours(path: Path) -> list[str]:
-    """Notes of materials and textures that are not read. An attempt opens no file but its input."""
+    """Notes on materials and textures that are not read. An attempt opens no file except its input."""
     match path.suffix.lower():
         case ".obj":
             return [f"materials in {name} are not read" for name in _names(path, _LIBRARY)]
@@ -106,7 +106,7 @@ def _off_has_colours(path: Path) -> bool:
 
 
 def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
-    """Names of other files; they come from strangers, in any encoding."""
+    """Names of other files; untrusted, and in any encoding."""
     with path.open("rb") as file:
         found = [name.decode("utf-8", "replace")[:_LONGEST] for name in named.findall(file.read(_HEAD))[:1]]
     return ["".join(sign if sign.isprintable() else "?" for sign in name) for name in found]
@@ -116,7 +116,7 @@ def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
 
 
 _STYLE = 1
-"""Raise this number when the same model would come out in other pixels."""
+"""Raise this number when the same model would give other pixels."""
 _READ, _DRAWN = 50.0, 95.0
 
 
@@ -129,7 +129,7 @@ class Band(NamedTuple):
 
 
 def run(context: TaskContext[ModelPreviewOptions]) -> Outcome:
-    """Draw `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
+    """Draw `context.input_file` into `context.output_part`, continuing from `context.checkpoint`.
 
     Raises:
         Unusable: the model cannot be drawn.
@@ -139,7 +139,7 @@ def run(context: TaskContext[ModelPreviewOptions]) -> Outcome:
 
 
 def bands(options: ModelPreviewOptions) -> list[Band]:
-    """The pieces: whole pictures, or parts of them where stills are large."""
+    """The pieces: whole pictures, or parts of large stills."""
     width, height = cell(options)
     rows = height if options.kind == "turntable" else max(1, BAND // (width * options.antialias**2))
     return [
@@ -159,7 +159,7 @@ class _Drawing:
         self._bands = bands(context.options)
 
     def run(self) -> Outcome:
-        """Do what is left to do."""
+        """Do the remaining work."""
         context = self._context
         context.progress(0, f"looking into {context.input_file.name}")
         counted = count_faces(context.input_file)
@@ -184,7 +184,7 @@ class _Drawing:
         return Finished(result=self._describe(model, counted), message=f"{faces} {plural(faces, 'face')}")
 
     def _draw(self, pieces: Pieces, model: Model, painter: Painter, counted: Counted) -> None:
-        """Draw what is missing, side by side. Only this thread keeps pieces and tells how far it is."""
+        """Draw the missing pieces, side by side. Only this thread keeps pieces and reports progress."""
         self._context.check_stop()
         views = cameras(self._options, model.vertices)
         began, before = time.monotonic(), len(pieces)
@@ -219,7 +219,7 @@ class _Drawing:
         shares: dict[int, float],
         tick: TickFunction,
     ) -> None:
-        """Draw one piece into its file, in whichever thread; `shares` says how far each is."""
+        """Draw one piece into its file, in any thread; `shares` gives each piece's progress."""
         band = self._bands[number]
         shares[number] = 0.0
 

@@ -1,4 +1,4 @@
-"""Which face of a model a ray meets first: by Embree, or by a z-buffer where there is no wheel of Embree."""
+"""Finds the face of a model that a ray meets first: by Embree, or by a z-buffer if there is no wheel of Embree."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +12,7 @@ class Hits(NamedTuple):
     """The rays that meet the model, and where."""
 
     rays: Any
-    """Their numbers."""
+    """Numbers of these rays."""
     faces: Any
     shares: Any
     """Barycentric coordinates within the face, float32 (n, 3)."""
@@ -20,7 +20,7 @@ class Hits(NamedTuple):
 
 
 class Tracer(Protocol):
-    """Finds out which faces rays meet."""
+    """Finds the faces that rays meet."""
 
     shadows: bool
     """Whether it can answer `blocked`."""
@@ -29,7 +29,7 @@ class Tracer(Protocol):
         """The first face that each of the camera's rays in these rows meets."""
 
     def blocked(self, origins: Any, directions: Any, reach: float) -> Any:
-        """Whether each ray meets anything within its reach."""
+        """Whether each ray meets anything within `reach`."""
 
 
 _PAIRS = 500_000
@@ -38,7 +38,7 @@ _TINY = 1e-12
 
 
 class Zbuffer:
-    """Each face is tried against the samples in the box around its place in the picture; the nearest wins."""
+    """Tests each face against the samples in the box around its place in the picture; the nearest wins."""
 
     shadows = False
 
@@ -49,7 +49,7 @@ class Zbuffer:
         self._boxes: Any = None
 
     def first(self, camera: Camera, rows: tuple[int, int], origins: Any, directions: Any) -> Hits:
-        """The first face that each ray meets; the rays are those of the camera in these rows."""
+        """The first face that each ray meets; the rays are the camera's in these rows."""
         nearest = np.full(len(origins), np.inf)
         owner = np.full(len(origins), -1, dtype=np.int64)
         shares = np.zeros((len(origins), 3), dtype=np.float32)
@@ -69,7 +69,7 @@ class Zbuffer:
         return np.zeros(len(origins), dtype=bool)
 
     def _candidates(self, camera: Camera, rows: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
-        """Pairs of a ray, counted from the first row, and a face whose box holds it."""
+        """Yield pairs: a ray, counted from the first row, and a face whose box holds it."""
         left, right, top, bottom = self._boxes_of(camera)
         top, bottom = np.maximum(top, rows[0]), np.minimum(bottom, rows[1])
         faces = np.flatnonzero((top < bottom) & (left < right))
@@ -89,7 +89,7 @@ class Zbuffer:
             start = stop
 
     def _boxes_of(self, camera: Camera) -> Any:
-        """The box of each face in the picture: left, right, top, bottom in whole samples, the second ones beyond."""
+        """Each face's box in the picture: left, right, top, bottom in whole samples; right and bottom are exclusive."""
         if self._seen_by is not camera:
             corners = camera.project(self._vertices)[self._faces]
             low = np.floor(corners.min(axis=1) - 0.5).astype(np.int64)
@@ -101,7 +101,7 @@ class Zbuffer:
         return self._boxes
 
     def _meet(self, faces: Any, origins: Any, directions: Any) -> tuple[Any, Any, Any]:
-        """Whether, where and how far away ray and face meet, pair by pair (Möller and Trumbore's way)."""
+        """Whether, where and at what distance ray and face meet, pair by pair (by Möller and Trumbore)."""
         corners = self._vertices[self._faces[faces]]
         first = corners[:, 0]
         along, beside = corners[:, 1] - first, corners[:, 2] - first
@@ -119,9 +119,9 @@ class Zbuffer:
 
 
 def tracer_for(vertices: Any, faces: Any) -> Tracer:
-    """Embree where its wheel is installed, else the z-buffer."""
+    """Embree if its wheel is installed, otherwise the z-buffer."""
     try:
-        from .embree import Embree  # noqa: PLC0415 - there is no wheel for every machine
+        from .embree import Embree  # noqa: PLC0415 - some machines have no wheel
     except ImportError:
         return Zbuffer(vertices, faces)
     return Embree(vertices, faces)

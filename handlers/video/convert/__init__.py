@@ -1,4 +1,4 @@
-"""Re-encode a video, segment by segment, so that a killed task goes on where it was."""
+"""Re-encodes a video, segment by segment, so that a killed task continues where it was."""
 
 from ...contract import TaskType, media
 from ...errors import PartMissing

@@ -1,4 +1,4 @@
-"""Attachments, such as fonts, and cover pictures: kept where the container has a place for them, else named."""
+"""Attachments, such as fonts, and cover pictures: kept if the container can hold them, otherwise noted."""
 
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,7 @@ from av.stream import Disposition
 from ..opening import is_input_fault, open_input
 
 _COVERS = {"mp4": {"mjpeg": "image/jpeg", "png": "image/png"}}
-"""Container → codecs of the pictures that it can show as a cover. In a Matroska they are attachments."""
+"""Container → codecs of cover pictures that it can show. In a Matroska covers are attachments."""
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/webp": ".webp", "image/bmp": ".bmp"}
 _PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp", "bmp": "image/bmp"}
 _UNKNOWN = "application/octet-stream"
@@ -26,18 +26,18 @@ class Attachment(NamedTuple):
     name: str
     mimetype: str
     picture: bool
-    """Whether it is a cover, which the library hands out as a video of one frame."""
+    """Whether it is a cover, which the library presents as a video of one frame."""
 
 
 class Attachments(NamedTuple):
-    """Those that are kept, and notes about the others."""
+    """The attachments that are kept, and notes about the others."""
 
     kept: tuple[Attachment, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def choose_attachments(opened: InputContainer, container: str) -> Attachments:
-    """Choose which of the attachments and cover pictures of `opened` go into `container`."""
+    """Choose which attachments and cover pictures of `opened` go into `container`."""
     kept: list[Attachment] = []
     notes: list[str] = []
     pictures = [stream for stream in opened.streams.video if stream.disposition & Disposition.attached_pic]
@@ -48,7 +48,7 @@ def choose_attachments(opened: InputContainer, container: str) -> Attachments:
         fits = container == "matroska" or (found.picture and codec in _COVERS.get(container, ()))
         if not fits:
             notes.append(f"{kind} {found.name} dropped: {container} has no place for it")
-        elif _is_empty(stream) and not (found.picture and container == "matroska"):  # there it is any file
+        elif _is_empty(stream) and not (found.picture and container == "matroska"):  # Matroska: any file
             notes.append(f"{kind} {found.name} dropped: damaged")
         else:
             kept.append(found)
@@ -56,7 +56,7 @@ def choose_attachments(opened: InputContainer, container: str) -> Attachments:
 
 
 def _is_empty(stream: Any) -> bool:
-    """Whether nothing can be made of it; mp4 asks for the size of a picture."""
+    """Whether it has no usable content; mp4 needs a picture's size."""
     if stream.type == "video":
         return not (stream.codec_context.width and stream.codec_context.height)
     return not stream.data
@@ -72,7 +72,7 @@ def _describe(stream: Any) -> Attachment:
 
 
 class AttachmentWriter:
-    """Adds the attachments to the result, behind all tracks, before the first packet is written."""
+    """Adds the attachments to the result, after all tracks and before the first packet is written."""
 
     def __init__(self, path: Path, chosen: Attachments, container: str, output: OutputContainer) -> None:
         self._covers: list[Packet[Any]] = []
@@ -108,7 +108,7 @@ class AttachmentWriter:
 
 
 def _picture(opened: InputContainer, stream: Any) -> bytes:
-    """The file that the picture was; empty if it cannot be read. It comes before all packets of tracks."""
+    """The picture's file; empty if it cannot be read. It precedes all packets of tracks."""
     try:
         return next((bytes(packet) for packet in opened.demux(stream) if packet.size), b"")
     except av.error.FFmpegError as error:

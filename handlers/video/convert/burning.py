@@ -1,8 +1,7 @@
-"""A subtitle track that becomes part of the picture: read once, drawn at the moments of its lines.
+"""Draws a subtitle track into the picture: it is read once, and its lines are drawn at their times.
 
-Bitmaps are drawn as they are. Text is drawn in one style: white with a black outline, in the middle of the bottom, as
-many lines as it has. What is drawn depends on the line and the size of the picture alone, so it is the same in whatever
-order frames come.
+Bitmaps are drawn unchanged. Text is drawn in one style: white with a black outline, centred at the bottom, in as many
+rows as it has. The drawing depends only on the line and the picture's size, so it is the same in any order of frames.
 """
 
 import re
@@ -35,14 +34,14 @@ from .picture import PixelFormat, output_size, scaled_size, upright_size
 from .subtitles import TEXT_CODECS, unread_notes
 
 _SIZE, _LEAST_SIZE = 0.052, 8
-"""Of text: a share of the picture's height, and pixels."""
+"""Size of text: a share of the picture's height, and the least number of pixels."""
 _OUTLINE = 0.09
 """As a share of the text's size."""
 _MARGIN, _WIDEST = 0.05, 0.9
 """Shares of the picture's height and width."""
 _SPACING = 1.25
 _LONGEST = 30
-"""Seconds that a line without an end is shown, if no other follows."""
+"""Seconds that a line without an end is shown if no other follows."""
 _MOST_LINES = 50_000
 _MOST_BYTES = 200_000_000
 """Of all bitmaps of a track, compressed."""
@@ -52,7 +51,7 @@ _TOP = ("7", "8", "9")
 _PLAIN_TAGS = re.compile(r"\\(?:[ib][01]|an\d)")
 _KEPT_FRAMES = 4
 _LARGE = (1280, 577)
-"""From one of these sides on, an untagged picture is taken for BT.709; below, for BT.601."""
+"""An untagged picture with a side from these on counts as BT.709, a smaller one as BT.601."""
 
 
 class Styled(NamedTuple):
@@ -63,7 +62,7 @@ class Styled(NamedTuple):
 
 
 class CueText(NamedTuple):
-    """What a line says; each row is made of pieces."""
+    """The text of a line; each row is made of pieces."""
 
     rows: tuple[tuple[Styled, ...], ...]
     top: bool
@@ -82,7 +81,7 @@ class Bitmap(NamedTuple):
 
 
 class Cue(NamedTuple):
-    """Something that is shown for a while; seconds on the source's clock."""
+    """A text or bitmap and its display time; seconds on the source's clock."""
 
     start: Fraction
     end: Fraction
@@ -95,22 +94,22 @@ class BurnedTrack(NamedTuple):
     stream: int
     """Number of the stream in the file."""
     number: int
-    """Among the subtitles, from 1."""
+    """Its number among the subtitles, from 1."""
     lines: tuple[Cue, ...]
     notes: tuple[str, ...]
 
     @property
     def mark(self) -> list[str]:
-        """What its look depends on, beside the source."""
+        """All that its look depends on, besides the source."""
         return [*font_names(), PIL.__version__]
 
 
 def choose_burned(
     container: InputContainer, source: VideoSource, options: VideoConvertOptions, tick: Callable[[], None]
 ) -> BurnedTrack | None:
-    """Read the track that is to be drawn, if one is. `tick` is called for each packet; it may raise.
+    """Read the track that must be drawn, if any. `tick` is called for each packet; it may raise.
 
-    Raises Unusable where it is not there, or cannot be decoded.
+    Raises Unusable if it does not exist, or cannot be decoded.
     """
     number, name = options.burn_subtitles, source.path.name
     if number is None:
@@ -154,12 +153,12 @@ def _characters(text: CueText) -> str:
 class _Found(NamedTuple):
     start: Fraction
     end: Fraction | None
-    """None: until the next one."""
+    """None: until the next line."""
     shown: tuple[CueText | Bitmap, ...]
 
 
 def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tuple[Cue, ...], bool, int]:
-    """All lines, whether some had words about their look that are left out, and how many cannot be read."""
+    """All lines, whether some have formatting that is left out, and how many lines cannot be read."""
     found: list[_Found] = []
     foreign, size, unread = False, 0, 0
     with open_input(source.path) as opened:
@@ -207,7 +206,7 @@ def _end_of(packet: Any, decoded: Any) -> Fraction | None:
 
 
 def _timed(found: Sequence[_Found]) -> Iterator[Cue]:
-    """A bitmap is shown until the next one at most: an empty one ends it."""
+    """Give each line its end. A bitmap is shown at most until the next line: an empty one ends it."""
     ends: list[Fraction] = []
     following: Fraction | None = None
     begun: Fraction | None = None
@@ -225,7 +224,7 @@ def _timed(found: Sequence[_Found]) -> Iterator[Cue]:
 
 
 def _text_of(subtitle: AssSubtitle) -> tuple[CueText, bool]:
-    """The text, and whether it has words about its look that are left out."""
+    """The text, and whether it has formatting that is left out."""
     raw = subtitle.ass.decode("utf-8", "replace")
     raw = raw.split(",", 8)[-1] if raw else subtitle.text.decode("utf-8", "replace")
     italic = top = foreign = drawing = False
@@ -260,20 +259,20 @@ def _bitmap_of(subtitle: BitmapSubtitle, screen: "_Screen") -> Bitmap | None:
 _COLOURS, _SCREEN = 0x14, 0x16
 _NEW_EPOCH = 0x80
 _HIGH_DEFINITION = 577
-"""Rows from which on colours are those of BT.709."""
+"""From this number of rows on, colours are those of BT.709."""
 
 
 class _Screen:
-    """What packets of PGS say of their screen and its colours, which PyAV does not tell."""
+    """The screen and colours that PGS packets state, which PyAV does not pass on."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         self._current = 0
         self._lists: dict[int, Any] = {}
-        """Number of a list of colours → brightness, red and blue difference, opacity of each of 256."""
+        """Number of a palette → brightness, red and blue difference, and opacity of each of 256 colours."""
 
     def read(self, packet: bytes) -> None:
-        """Take what the packet says; lists of colours live until a new epoch."""
+        """Read a packet's segments; palettes are kept until a new epoch."""
         place = 0
         while place + 3 <= len(packet):
             kind, length = packet[place], int.from_bytes(packet[place + 1 : place + 3], "big")
@@ -293,7 +292,7 @@ class _Screen:
             known[entries[:, 0]] = entries[:, 1:]
 
     def colours(self) -> Any:
-        """Red, green, blue and opacity of each of the 256."""
+        """Red, green, blue and opacity of each of the 256 colours."""
         known = self._lists.get(self._current, np.zeros((256, 4)))
         red, blue = _MATRICES[1 if self.size[1] >= _HIGH_DEFINITION else 6]
         light = (known[:, 0] - 16) / 219
@@ -308,7 +307,7 @@ class _Screen:
 
 
 class _Patch(NamedTuple):
-    """A part of the picture: its place, and for each plane the values and their opacity, 0 to 1."""
+    """A part of the picture: its place, and the values and opacity (0 to 1) of each plane."""
 
     x: int
     y: int
@@ -333,7 +332,7 @@ class Burner:
         self._patch_of = lru_cache(_KEPT_FRAMES)(self._drawn)
 
     def burned(self, frame: VideoFrame, moment: int) -> VideoFrame:
-        """The frame with what is shown at its moment; the same frame where that is nothing."""
+        """The frame with the lines shown at its moment; the same frame if there are none."""
         first = bisect_right(self._starts, moment - self._longest)
         begun = bisect_right(self._starts, moment)
         shown = tuple(number for number in range(first, begun) if moment < self._ends[number])
@@ -357,7 +356,7 @@ class Burner:
         return _patch(left, upper, np.asarray(sheet.crop((left, upper, right, lower)), np.float64), self._colours())
 
     def _put(self, sheet: Image.Image, bitmap: Bitmap) -> None:
-        """Scaled and moved with the picture, and moved inside where it would be cut off."""
+        """Draw a bitmap, scaled and moved with the picture, and moved inside if it would be cut off."""
         whole = self._source
         if whole.crop:
             whole = msgspec.structs.replace(whole, width=whole.crop.of_width, height=whole.crop.of_height, crop=None)
@@ -388,7 +387,7 @@ class Burner:
 
 
 def _write(sheet: Image.Image, rows: Sequence[tuple[Styled, ...]], *, top: bool) -> None:
-    """Rows of text in the middle, at the bottom or the top, broken where they are too wide."""
+    """Write rows of text, centred, at the bottom or the top. Rows that are too wide are broken."""
     if not rows:
         return
     size = max(_LEAST_SIZE, round(_SIZE * sheet.height))
@@ -417,7 +416,7 @@ def _width(piece: Styled, size: float) -> float:
 
 
 def _broken(row: tuple[Styled, ...], size: float, most: float) -> list[tuple[Styled, ...]]:
-    """The row in as many rows as it takes, broken between words."""
+    """The row, broken between words into as many rows as needed."""
     if sum(_width(piece, size) for piece in row) <= most:
         return [row]
     made: list[list[Styled]] = [[]]
@@ -445,12 +444,12 @@ class _Colours(NamedTuple):
 
     pixel_format: str
     transfer: int
-    """0: that of plain films."""
+    """0: that of ordinary films."""
     shares: tuple[float, float]
 
 
 def _patch(x: int, y: int, pixels: Any, colours: _Colours) -> _Patch:
-    """Red, green, blue and opacity, 0 to 255, in the planes of the picture."""
+    """Convert red, green, blue and opacity, 0 to 255, into the planes of the picture."""
     opacity, values = pixels[..., 3] / 255, pixels[..., :3] / 255
     if colours.transfer:
         values = paper_white(values, colours.transfer)
@@ -459,7 +458,7 @@ def _patch(x: int, y: int, pixels: Any, colours: _Colours) -> _Patch:
     bluish = (values[..., 2] - brightness) / (2 * (1 - blue))
     reddish = (values[..., 0] - brightness) / (2 * (1 - red))
     unit = 4 if "10" in colours.pixel_format else 1
-    scale = 64 if colours.pixel_format.startswith("p010") else 1  # it keeps its bits at the upper end
+    scale = 64 if colours.pixel_format.startswith("p010") else 1  # p010 keeps its bits at the upper end
     light = unit * scale * (16 + 219 * brightness)
     small = _halved(opacity)
     tint = [
@@ -477,7 +476,7 @@ def _halved(values: Any) -> Any:
 
 
 def _blended(frame: VideoFrame, patch: _Patch) -> VideoFrame:
-    """A new frame; the given one stays as it is, because it may be shown again."""
+    """A new frame; the given one stays unchanged, because it may be shown again."""
     made = VideoFrame(frame.width, frame.height, frame.format.name)
     made.colorspace, made.color_range = frame.colorspace, frame.color_range
     made.color_trc, made.color_primaries = frame.color_trc, frame.color_primaries

@@ -1,4 +1,4 @@
-"""Where the video is cut, and what is finished of a conversion. Times are in the source's unit."""
+"""The cuts of a video into segments, and the finished parts of a conversion. Times are in the source's unit."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -12,28 +12,28 @@ from .quality import Tried
 from .size import Sized
 
 MAX_SEGMENTS = 240
-"""Longer videos get longer segments."""
+"""A long video gets longer segments, not more."""
 
 
 class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the video is cut. It is fixed when the task first starts, so that a resume can never cut elsewhere."""
+    """The places where the video is cut. Fixed when the task first starts, so that a resume cannot cut elsewhere."""
 
     clock: Literal["pts", "dts"]
-    """Which of a frame's two timestamps rises in this source."""
+    """The one of a frame's two timestamps that rises in this source."""
     start: int
     end: int
-    """Where the source says it ends. It may be wrong."""
+    """The end that the source states. It may be wrong."""
     step: int
     """Wanted length of a segment."""
     cuts: tuple[int, ...]
     """First moment of the second, third, … segment."""
     after: int | None = None
-    """Frames are wanted that come later than this; none: all from the beginning of the source."""
+    """Only frames later than this are wanted; None: all from the beginning of the source."""
     until: int | None = None
-    """The last moment at which a frame may be shown; none: up to the end of the source, wherever that is."""
+    """The last moment at which a frame may be shown; None: up to the end of the source, wherever that is."""
 
     def segment_of(self, moment: int) -> int:
-        """The number of the segment a frame belongs to; also past the stated end, in double steps."""
+        """The number of the segment that a frame belongs to; also past the stated end, in double steps."""
         number = bisect_right(self.cuts, moment)
         if number < len(self.cuts):
             return number
@@ -41,14 +41,14 @@ class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
         return number + max(0, (moment - last_cut) // (2 * self.step))
 
     def edges(self, number: int) -> tuple[int, int]:
-        """Where a segment begins and ends; those behind the last cut share its place."""
+        """Begin and end of a segment; segments after the last cut share their place."""
         edges = [self.start, *self.cuts, self.end]
         number = min(number, self.count - 1)
         return edges[number], edges[number + 1]
 
     @property
     def count(self) -> int:
-        """Number of segments that are expected."""
+        """Number of expected segments."""
         return len(self.cuts) + 1
 
     def share(self, moment: int) -> float:
@@ -60,11 +60,11 @@ class Stretch(NamedTuple):
     """Adjacent segments that are read in one go."""
 
     number: int
-    """Of its first segment."""
+    """Number of its first segment."""
     after: int | None
-    """It begins behind this moment; none: at the start of the source."""
+    """It begins after this moment; None: at the start of the source."""
     until: int | None
-    """Its last moment; none: the end of the source, wherever that is."""
+    """Its last moment; None: the end of the source, wherever that is."""
 
 
 def stretches_of(
@@ -75,13 +75,14 @@ def stretches_of(
     apart: bool = True,
     share: range | None = None,
 ) -> list[Stretch]:
-    """The segments that are not done, in as many stretches as can begin at a keyframe or behind one that is done.
+    """Group the unfinished segments into stretches, which begin at a keyframe or after a finished segment.
 
-    Anywhere else a reader would have to decode from the keyframe before. That is worth it for the last one, so that
-    nobody waits for it at the end. What lies behind the last cut belongs to it; it may be more than one segment.
+    Elsewhere a reader would have to decode from the keyframe before. Only the last segment may begin a stretch
+    anywhere, so that no CPU waits for it at the end. All that follows the last cut belongs to it, even several
+    segments.
 
-    Without `apart`, adjacent segments stay together: a reader that is alone need not open and seek again for each.
-    With `share`, only these segments count, which begin and end with a stretch of all.
+    Without `apart`, adjacent segments stay together: a single reader need not open and seek for each. With `share`,
+    only these segments count; they begin and end with a stretch of the whole film.
     """
     keys, finished = set(keyframes), {segment.number for segment in done}
     found: list[Stretch] = []
@@ -103,9 +104,9 @@ def stretches_of(
 
 
 def shares_of(plan: SegmentPlan, keyframes: Sequence[int], parts: int) -> list[range]:
-    """For each of so many parts of a film, the segments that it makes: adjacent ones, the longest as short as can be.
+    """Split the segments into `parts` adjacent groups so that the longest group is as short as possible.
 
-    The last ones may have none.
+    The last groups may be empty.
     """
     begins = [stretch.number for stretch in stretches_of(plan, keyframes)]
     ends = [*begins[1:], plan.count]
@@ -125,7 +126,7 @@ def shares_of(plan: SegmentPlan, keyframes: Sequence[int], parts: int) -> list[r
 
 
 def _within(lengths: Sequence[int], most: int) -> list[int]:
-    """How many of them go together, one after the other, so that no sum is above `most`."""
+    """Lengths are grouped in order so that no sum exceeds `most`: how many are in each group."""
     counts, total = [0], 0
     for length in lengths:
         if counts[-1] and total + length > most:
@@ -137,9 +138,9 @@ def _within(lengths: Sequence[int], most: int) -> list[int]:
 
 
 def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tuple[int, ...]:
-    """Cut about every `step`, on a keyframe if one is near, and leave no short rest at the end.
+    """Cut about every `step`, on a keyframe if one is near, without a short rest at the end.
 
-    The last piece is cut in half: made side by side, a whole one may be alone at the end while the other CPUs wait.
+    The last piece is halved: otherwise it may be encoded alone at the end while the other CPUs wait.
     """
     cuts: list[int] = []
     position = start
@@ -158,7 +159,7 @@ def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tu
 
 
 def _half_way(start: int, end: int, keyframes: Sequence[int]) -> int:
-    """The middle, or the keyframe beside it."""
+    """The middle, or a keyframe near it."""
     middle = (start + end) // 2
     following = bisect_right(keyframes, middle)
     near = min(keyframes[max(0, following - 1) : following + 1], key=lambda key: abs(key - middle), default=middle)
@@ -166,12 +167,12 @@ def _half_way(start: int, end: int, keyframes: Sequence[int]) -> int:
 
 
 def step_for(start: int, end: int, wanted: int) -> int:
-    """The segment length as it is wanted, or longer if that would give too many segments."""
+    """The wanted segment length, or a longer one if that would give too many segments."""
     return max(1, wanted, -(-(end - start) // (MAX_SEGMENTS - 1)))
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):
-    """A finished segment; an array when it is written, because there are many."""
+    """A finished segment; written as an array, because there are many."""
 
     number: int
     first: int
@@ -180,7 +181,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     size: int
     sha256: str
     late: int = 0
-    """Frames that were left out up to the first one of the next segment, because their times jump back."""
+    """Frames left out before the first frame of the next segment, because their times jump back."""
 
     @property
     def name(self) -> str:
@@ -188,12 +189,12 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
         return segment_name(self.number)
 
     def intact(self, folder: Path) -> bool:
-        """Whether the file is still as it was finished."""
+        """Whether the file still is the one that was finished."""
         return intact(folder / self.name, self.size, self.sha256)
 
 
 class SoundLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """How loud a track of sound was and is, for the result."""
+    """The loudness of a sound track before and after, for the result."""
 
     before: dict[str, float | None]
     after: dict[str, float | None]
@@ -214,48 +215,48 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     sha256: str
     level: SoundLevel | None = None
-    """If it was to be made as loud as asked."""
+    """Set if the track was brought to a loudness."""
     notes: tuple[str, ...] = ()
-    """What was done to keep it in step with the picture, and its samples finite."""
+    """Notes on how it was kept in step with the picture, and its samples finite."""
 
     def intact(self, folder: Path) -> bool:
-        """Whether the file is still as it was finished."""
+        """Whether the file still is the one that was finished."""
         return intact(folder / self.name, self.size, self.sha256)
 
 
 class FinishedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became finished: one of these, and what a segment lacks."""
+    """A newly finished part: one of these fields is set, with the packets refused on the way."""
 
     segment: Segment | None = None
     refused: tuple[int, ...] = ()
-    """The moments of packets that the decoder refused while the segment was made, as far as they were not known."""
+    """The moments of packets that the decoder refused meanwhile, if they were not known."""
     sound: AudioTrack | None = None
     silent: int | None = None
-    """The number of a stream of sound in which there is nothing to hear."""
+    """The number of a sound stream that turned out to be empty."""
     tried: Tried | None = None
     sampled: Sized | None = None
     passed: Sized | None = None
-    """A pass over the whole film that did not give the size that is asked for: its segments are worth nothing now."""
+    """A pass over the whole film that missed the wanted size: its segments are worthless now."""
 
 
 class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
-    """What is finished of a conversion."""
+    """The finished parts of a conversion."""
 
     fingerprint: str
     plan: SegmentPlan
     audio: tuple[AudioTrack, ...] = ()
     """In the order of the source."""
     silent: tuple[int, ...] = ()
-    """Numbers of streams of sound in which there was nothing to hear."""
+    """Numbers of sound streams that turned out to be empty."""
     segments: tuple[Segment, ...] = ()
     refused: tuple[int, ...] = ()
-    """The moments of packets of the picture that cannot be decoded."""
+    """The moments of the picture's packets that cannot be decoded."""
     tried: tuple[Tried, ...] = ()
-    """What the search for the rate factor has measured. The one to take follows from it."""
+    """Measurements of the search for the rate factor, which follows from them."""
     sampled: tuple[Sized, ...] = ()
-    """Where a size is asked for: what rate factors gave on samples."""
+    """For a wanted size: the results of rate factors on samples."""
     passes: tuple[Sized, ...] = ()
-    """The passes over the whole film that did not give the size that is asked for. The next one follows from them."""
+    """The passes over the whole film that missed the wanted size. The next one follows from them."""
 
     @property
     def frames(self) -> int:
@@ -264,12 +265,12 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def late(self) -> int:
-        """Frames that were left out, because their times jump back."""
+        """Frames left out because their times jump back."""
         return sum(segment.late for segment in self.segments)
 
     @property
     def last_moment(self) -> int | None:
-        """The last moment before which all is finished; none before the first segment."""
+        """The moment up to which all is finished; None before the first segment."""
         last = None
         for number, segment in enumerate(self.segments):
             if segment.number != number:
@@ -283,15 +284,15 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
         return [*(track.name for track in self.audio), *(segment.name for segment in self.segments)]
 
     def has_sound(self, stream: int) -> bool:
-        """Whether nothing is left to do for this stream of sound."""
+        """Whether this sound stream is done."""
         return stream in self.silent or any(track.stream == stream for track in self.audio)
 
     def unknown_of(self, refused: Iterable[int]) -> tuple[int, ...]:
-        """Those of the moments of refused packets that are not in it yet."""
+        """The moments of refused packets that are not listed here yet."""
         return tuple(sorted(set(refused).difference(self.refused)))
 
     def after(self, change: FinishedPart) -> "SavedConversion":
-        """The same after one more change. A segment or a track that is made anew takes the place of the one before."""
+        """The same with one more change. A segment or track that is made anew replaces the old one."""
         segments, audio, silent = self.segments, self.audio, self.silent
         if change.passed is not None:
             segments = ()
@@ -316,7 +317,7 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def intact(self, folder: Path) -> "SavedConversion":
-        """The same without what is missing or damaged. Behind the last cut, what follows on it goes, too."""
+        """The same without missing or damaged parts. After the last cut, a segment is dropped if the one before is."""
         kept: list[Segment] = []
         for segment in self.segments:
             behind = segment.number >= self.plan.count
@@ -327,5 +328,5 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def segment_name(number: int) -> str:
-    """The file of a segment."""
+    """The file name of a segment."""
     return f"segment-{number:05}.mp4"

@@ -1,4 +1,4 @@
-"""The picture of the source as it is: its packets go into another container, and nothing is encoded."""
+"""The source's picture, copied: its packets go into another container, and nothing is encoded."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _DEEPEST = 16
-"""Pictures at most that are stored before one that is shown earlier, in any codec."""
+"""The most pictures that any codec stores before one that is shown earlier."""
 _OUR_NAMES = {"hevc": "h265"}
 
 
 def refuse_uncopyable(source: VideoSource, target: Target) -> None:
-    """Raise Unusable where the container cannot hold the picture as it is, with what to do."""
+    """Raise Unusable, with a remedy, if the container cannot hold the picture unchanged."""
     form, name = target.container.format, source.path.name
     if source.codec not in target.container.copied_video:
         codec = _OUR_NAMES.get(source.codec, source.codec)
@@ -50,10 +50,10 @@ class _Timed(NamedTuple):
 
 
 class CopiedPicture:
-    """The packets of the source's picture, with the times that they have there.
+    """The packets of the source's picture, with their own times.
 
     It begins at the last keyframe that is shown by the start of the window, since a decoder can begin nowhere else.
-    What an edit list of the source hides before its first picture stays hidden where the result has an edit list, too.
+    Pictures that the source's edit list hides at the beginning stay hidden if the result has an edit list, too.
     """
 
     def __init__(self, source: VideoSource, target: Target, window: WantedPart) -> None:
@@ -64,7 +64,7 @@ class CopiedPicture:
         """Pictures that were written."""
         self.notes: list[str] = []
         self._first, hidden = self._keyframe()
-        """Moment of the first picture that is copied."""
+        """Moment of the first copied picture."""
         self._stays_hidden = hidden and not window.cut_before and target.container.format in ("mp4", "mov")
         early = float((window.start - self._first) * source.time_base)
         if (window.cut_before or (hidden and not self._stays_hidden)) and early > 0:
@@ -77,7 +77,7 @@ class CopiedPicture:
         return (self._source.start if self._stays_hidden else self._first) * self._source.time_base
 
     def _keyframe(self) -> tuple[int, bool]:
-        """The moment of the first keyframe, or of the last one before the window; and whether an edit list hides it."""
+        """The first keyframe's moment, or that of the last one before the window; and whether an edit list hides it."""
         first = self._first_keyframe(by_seek=True) if self._window.cut_before else None
         self._by_seek = first is not None and first[0] <= self._window.start
         if not self._by_seek:
@@ -107,24 +107,24 @@ class CopiedPicture:
         track: Any = result.add_stream_from_template(stream, opaque=True)
         track.time_base = self._source.time_base
         if has_second_picture(stream) and self._target.container.format in ("matroska", "webm"):
-            track.metadata["alpha_mode"] = "1"  # without it nobody shows that picture
+            track.metadata["alpha_mode"] = "1"  # players ignore that picture without it
         if tag := self._tag(stream, container.format.name):
             track.codec_context.codec_tag = tag
-        return track  # type: ignore[no-any-return]  # a stream of its own kind
+        return track  # type: ignore[no-any-return]  # its own type of stream
 
     def _tag(self, stream: Any, form: str) -> str:
-        """What a mov calls the codec, where that tells more than the codec itself; else empty."""
+        """The tag by which a mov names the codec, if it says more than the codec itself; otherwise empty."""
         said = stream.codec_context.codec_tag if "mov" in form else ""
         match self._source.codec:
             case "prores":
                 return str(said)
             case "hevc" if self._target.container.format in ("mp4", "mov"):
-                return str(said) if said == "hev1" else "hvc1"  # the second is what Apple's players ask for
+                return str(said) if said == "hev1" else "hvc1"  # Apple's players need the second
             case _:
                 return ""
 
     def packets(self, track: Stream, begin: Fraction) -> "Iterator[tuple[float, Packet[Stream]]]":
-        """The packets, and when each is decoded, in seconds of the result."""
+        """Yield the packets with their decoding times, in seconds of the result."""
         unit = self._source.time_base
         origin = round(begin / unit)
         for packet, shown, decoded in self._timed():
@@ -135,7 +135,7 @@ class CopiedPicture:
             yield float(decoded * unit - begin), packet
 
     def _timed(self) -> Iterator[_Timed]:
-        """Each packet with both of its times; those of decoding rise, and none is later than that of showing."""
+        """Yield each packet with both times; decoding times rise and never exceed the display time."""
         last: int | None = None
         moved = 0
         for packet, shown, said in self._known():
@@ -154,7 +154,7 @@ class CopiedPicture:
             self.notes.append(f"times of {counted(moved, 'picture')} moved: they did not rise")
 
     def _known(self) -> Iterator[_Timed]:
-        """From the first keyframe on. Some files do not tell when their first pictures are decoded."""
+        """Yield packets from the first keyframe on. Some files do not state when their first pictures are decoded."""
         usual = max(1, round(1 / (self._source.rate * self._source.time_base)))
         waiting: list[Packet[Any]] = []
         untimed = early = 0
@@ -168,7 +168,7 @@ class CopiedPicture:
                 if not begun:
                     early += not self._window.cut_before
                 elif self._window.cut_before and packet.pts is not None and packet.pts < self._first:
-                    continue  # it needs what is left out
+                    continue  # it needs a picture that is left out
                 elif packet.pts is None:
                     untimed += 1
                 elif packet.dts is None:
@@ -188,9 +188,9 @@ class CopiedPicture:
             self.notes.append(f"{counted(untimed, 'picture')} without a time dropped")
 
     def _without_hidden_end(self, packets: "Iterator[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
-        """Leave out what an edit list hides behind the last picture. Raises Unusable if it hides something between.
+        """Leave out what an edit list hides after the last picture. Raises Unusable if it hides something between.
 
-        Those that are only stored before the last pictures are needed to decode these.
+        Hidden packets that are stored before the last pictures stay: those need them for decoding.
         """
         hidden: list[Packet[VideoStream]] = []
         ends: int | None = None
@@ -210,14 +210,14 @@ class CopiedPicture:
 
     @staticmethod
     def _before(waiting: "list[Packet[Any]]", moment: int, usual: int) -> Iterator[_Timed]:
-        """The packets that come before one that is decoded at `moment`."""
+        """The packets before one that is decoded at `moment`, with their times."""
         for back, packet in zip(range(len(waiting), 0, -1), waiting, strict=True):
             assert packet.pts is not None
             yield _Timed(packet, packet.pts, min(packet.pts, moment - back * usual))
 
 
 def lost_picture_notes(source: VideoSource, result: "Path", container: str) -> list[str]:
-    """Read the result, and name what it no longer says of the picture."""
+    """Read the result, and list the facts about the picture that it no longer states."""
     made = read_source(result)
     pairs = {
         "rotation": (source.rotation, made.rotation),

@@ -1,4 +1,4 @@
-"""The estimate of a conversion. No media library here: the service imports this."""
+"""Estimates the needs of a conversion. No media library here: the service imports this."""
 
 from math import ceil, pow, prod, sqrt  # noqa: A004 - always a float, where the operator may be complex
 from typing import Any
@@ -22,7 +22,7 @@ _SPEED = {
     "slower": 12e6,
     "veryslow": 6e6,
 }
-"""Pixels a second that libx264 encodes on two cores."""
+"""Pixels per second that libx264 encodes on two cores."""
 
 _SLOWEST = dict.fromkeys(("slow", "slower", "veryslow"), 220)
 _FRAMES_HELD = {
@@ -34,7 +34,7 @@ _FRAMES_HELD = {
     "medium": 180,
     **_SLOWEST,
 }
-"""Frames in memory at the peak, in encoder and between."""
+"""Frames in memory at the peak, in the encoder and on the way to it."""
 _FRAMES_HELD_EACH = {
     "ultrafast": 16,
     "superfast": 33,
@@ -46,54 +46,54 @@ _FRAMES_HELD_EACH = {
     "slower": 166,
     "veryslow": 255,
 }
-"""The same of libx264 on one thread; the other encoders hold no fewer then."""
+"""The same for libx264 on one thread; the other encoders hold no fewer then."""
 _MOST_AT_ONCE = 64
 _INDEXED, _LISTED = 110, 40
-"""Bytes for each packet of a result while it is written: where the container has an index of all, and elsewhere."""
+"""Bytes per packet of a result that is being written: in a container with an index of all packets, and in others."""
 _SOUND_PACKETS = 50
-"""A second."""
+"""Packets of sound per second."""
 _ROOM = 30
-"""Frames that an encoder reserves memory for, however few come."""
+"""Frames that an encoder reserves memory for, even if fewer come."""
 _SOURCE_FRAMES, _SOURCE_FRAMES_EACH = 12, 6
 _DEINTERLACER_HOLDS = 4
 _JUDGE_BYTES = {"vmaf": 120, "xpsnr": 20, "ssim": 20}
-"""Bytes for each pixel of a frame that a comparison holds. VMAF's are those of the program."""
+"""Bytes per pixel of a frame that a comparison holds. VMAF's are the program's."""
 _JUDGED_LEAST = 1920 * 1080
 """Pixels that smaller pictures are enlarged to for VMAF."""
 
 _SLOWER_THAN_H264 = {"h264": 1.0, "h265": 3.0, "vp9": 3.0, "av1": 3.0}
 _MORE_THAN_H264 = {"h264": 1.0, "h265": 0.8, "vp9": 0.75, "av1": 1.3}
-"""Frames that an encoder holds, as a share of libx264's at the same preset."""
+"""Frames that an encoder holds, as a multiple of libx264's at the same preset."""
 _ENCODER_BASE = {"h265": 35e6, "vp9": 15e6, "av1": 15e6}
 """Bytes that do not depend on the picture's size."""
 _MAPPED = 85e6
-"""Pixels a second whose tones two cores map."""
+"""Pixels per second whose tones two cores map."""
 _DECODED = 500e6
 _AUDIO_SPEED = 70
 _COMPARED = {"vmaf": 25e6, "xpsnr": 150e6, "ssim": 500e6}
-"""Pixels of pairs of frames that are compared in a second on one CPU."""
+"""Pixels of frame pairs that one CPU compares per second."""
 _COPIED = 150e6
-"""Bytes a second that are read and written."""
+"""Bytes that are read and written per second."""
 _PIXEL_BYTES, _AT_PIXELS = 0.02, 300_000
-"""Bytes that libx264 spends on a pixel of a lively film of this many pixels; on smaller pictures more."""
+"""Bytes per pixel that libx264 spends on a lively film with this many pixels; more on smaller pictures."""
 _OF_THE_SOURCE = 1.2
-"""Bytes, as a share of the source's; of smaller pictures by the square root."""
+"""Bytes as a multiple of the source's; for smaller pictures, times the square root of the share of pixels."""
 _BYTES_OF_CODEC = {"h264": 1.0, "h265": 0.7, "vp9": 1.7, "av1": 1.2}
-"""As a share of libx264's, at each one's usual quality and the same preset."""
+"""A multiple of libx264's bytes, at each codec's usual quality and the same preset."""
 _HASTY = {"ultrafast": 2.0, "superfast": 1.4}
-"""Presets that make larger files at the same quality."""
+"""Presets that make larger files at the same quality, with the factor."""
 _CONTAINERS = 100_000
 """Bytes of the indexes of the pieces and the output."""
 _CHANNEL_BITRATE = 64_000
 
 
 def estimate(job: Job[VideoConvertOptions]) -> Estimate:
-    """Guess from the size of the file: full HD of 5 Mbit/s, unless the options say how large the output is."""
+    """Guess from the file size: full HD of 5 Mbit/s, unless the options give the size of the output."""
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
-    """Estimate from what is known of the video. A film that is joined from parts may have to make them all again."""
+    """Estimate from the facts about the video. A film joined from parts may have to make all of them again."""
     basis = video.basis()
     job, video = _part(job, video)
     options = job.options
@@ -107,7 +107,7 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
         encode += wanted / _MAPPED
     return Estimate(
         memory=max(_memory(job, video, segments_at_once(job, video)), _joining_memory(job, video)),
-        # Everything is there twice, in segments and joined.
+        # Everything exists twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + _sound_bytes(options, video) + video.beside)) + _CONTAINERS,
         seconds=0.3 + _search_time(job, video, encode) + _passes(options) * _run_time(job, video, encode),
         basis=basis,
@@ -115,7 +115,7 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
 
 
 def _part(job: Job[VideoConvertOptions], video: VideoInfo) -> tuple[Job[VideoConvertOptions], VideoInfo]:
-    """The same for the part between `start` and `end`: its bytes are taken to be its share of all bytes."""
+    """Reduce the job to the part between `start` and `end`; its bytes count as its share of all bytes."""
     begin = min(job.options.start or 0.0, video.duration)
     end = video.duration if job.options.end is None else min(video.duration, job.options.end)
     if end - begin >= video.duration:
@@ -126,7 +126,7 @@ def _part(job: Job[VideoConvertOptions], video: VideoInfo) -> tuple[Job[VideoCon
 
 
 def _copying(job: Job[VideoConvertOptions], video: VideoInfo, basis: dict[str, Any]) -> Estimate:
-    """Only sound is converted, and what stands in the input is written once, the sound once more."""
+    """Only sound is converted. The input's content is written once, the sound twice."""
     sounds = _sounds(job.options, video)
     return Estimate(
         memory=max(reading_memory(video), _joining_memory(job, video)),
@@ -139,7 +139,7 @@ def _copying(job: Job[VideoConvertOptions], video: VideoInfo, basis: dict[str, A
 
 
 def segments_at_once(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
-    """How many segments are encoded side by side: all that the options ask for, or that there is room for."""
+    """How many segments are encoded side by side: as many as the options say, or as there is room for."""
     pieces = pieces_of(job, video)
     if job.options.segments_at_once is not None:
         return min(job.options.segments_at_once, pieces)
@@ -153,7 +153,7 @@ def segments_at_once(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
 
 
 def pieces_of(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
-    """In how many pieces, about, the video can be read: one where nothing says where its keyframes are."""
+    """About how many pieces the video can be read in: one if the places of its keyframes are unknown."""
     segments = ceil(video.duration / segment_length(job.options, video.duration))
     return max(1, min(segments, round(video.frames / video.gop))) if video.indexed else 1
 
@@ -177,7 +177,7 @@ def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> in
 
 
 def _joining_memory(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
-    """Bytes while all parts are written into one file, whose index lies in memory. It counts in very long films."""
+    """Bytes while all parts are written into one file, whose index is in memory. This matters in very long films."""
     indexed = choose_target(job.options, job.output_file).container.format in ("mp4", "mov")
     packets = _output_frames(job.options, video)
     packets += len(_sounds(job.options, video)) * _SOUND_PACKETS * video.duration
@@ -186,7 +186,7 @@ def _joining_memory(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
 
 def _is_deep(options: VideoConvertOptions, video: VideoInfo, codec: str) -> bool:
     """Whether the result has ten bits."""
-    kept = video.depth > 8 and codec in ("h265", "av1") and options.profile is None  # noqa: PLR2004 - a byte
+    kept = video.depth > 8 and codec in ("h265", "av1") and options.profile is None  # noqa: PLR2004 - more than a byte
     return kept or options.profile == "main10"
 
 
@@ -196,7 +196,7 @@ def _is_mapped(options: VideoConvertOptions, video: VideoInfo, codec: str) -> bo
 
 
 def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
-    """Seconds, where `encode` is what a frame costs two CPUs: an encoder that is alone has threads for them."""
+    """Seconds; `encode`: what a frame costs on two CPUs, because an encoder that runs alone uses both."""
     sound = _ways_of_sound(job.options) * len(_sounds(job.options, video)) * video.duration / _AUDIO_SPEED
     decode = video.pixels / _DECODED
     made = _output_frames(job.options, video)
@@ -207,12 +207,12 @@ def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) ->
 
 
 def _passes(options: VideoConvertOptions) -> int:
-    """How often the film is encoded, about."""
+    """About how often the film is encoded."""
     return USUAL_PASSES if options.passes > 1 or options.target_size is not None else 1
 
 
 def _search_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
-    """Seconds to find the rate factor on samples, where `encode` is as for `_run_time`."""
+    """Seconds to find the rate factor on samples; `encode` as for `_run_time`."""
     options = job.options
     compare = decode = 0.0
     if options.quality is not None:
@@ -232,13 +232,13 @@ def _search_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float)
 
 
 def _judged_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
-    """Pixels of a frame as it is compared."""
+    """Pixels of a frame when it is compared."""
     vmaf = options.quality is not None and quality_of(options.quality).metric == "vmaf"
     return max(_output_pixels(options, video), _JUDGED_LEAST if vmaf else 0)
 
 
 def _ways_of_sound(options: VideoConvertOptions) -> int:
-    """How often sound is gone through, mostly: with a loudness it is measured, encoded and measured again, twice."""
+    """How often the sound is usually read: for a loudness it is measured, and encoded and measured again, twice."""
     return 1 if options.loudness is None else 4
 
 
@@ -257,7 +257,7 @@ def _sounds(options: VideoConvertOptions, video: VideoInfo) -> tuple[TrackInfo, 
 
 
 def _sound_bytes(options: VideoConvertOptions, video: VideoInfo) -> float:
-    """Bytes of all sound tracks. Nobody knows here which of them can be copied: the larger of both counts."""
+    """Bytes of all sound tracks. Which of them can be copied is unknown here, so the larger size counts."""
     encoded_only = options.audio_bitrate is not None or options.audio_channels != "auto" or options.loudness is not None
     bits = 0
     for sound in _sounds(options, video):
@@ -292,7 +292,7 @@ def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
 
 
 def _video_bytes(job: Job[VideoConvertOptions], video: VideoInfo, codec: str) -> float:
-    """Bytes of the encoded picture. A lower crf than usual asks for more than the source ever had."""
+    """Bytes of the encoded picture. A crf below the usual one may need more bytes than the source has."""
     options = job.options
     if options.target_size:
         return 1.1 * options.target_size

@@ -1,4 +1,4 @@
-"""What a film has beside picture and sound: words about itself, chapters, subtitles, attachments."""
+"""The content of a film besides picture and sound: metadata, chapters, subtitles, attachments."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,12 +23,12 @@ from .subtitles import Subtitles, choose_subtitles
 
 
 class Extras(NamedTuple):
-    """What of it is kept, and notes about the rest."""
+    """The parts that are kept, and notes about the rest."""
 
     picture: TrackMetadata
-    """What is said of the picture's track."""
+    """Metadata of the picture's track."""
     tags: Mapping[str, str]
-    """Of the file as a whole."""
+    """Tags of the file as a whole."""
     chapters: tuple[Chapter, ...]
     subtitles: Subtitles
     attachments: Attachments
@@ -38,7 +38,7 @@ class Extras(NamedTuple):
 def choose_extras(
     container: InputContainer, source: VideoSource, options: VideoConvertOptions, target: Target
 ) -> Extras:
-    """Choose what of it goes into the container of the result."""
+    """Choose the parts that go into the result's container."""
     form = target.container.format
     picture = track_metadata(picture_stream(container, source.path.name), options.metadata)
     notes = lost_disposition_notes("picture", picture, form)

@@ -1,7 +1,7 @@
-"""Passes over the whole film until the file has the size that is asked for.
+"""Passes over the whole film until the file has the wanted size.
 
-Each pass encodes all of it at one rate factor. Samples say which one to begin with; what a pass gives says which one is
-next, and two are usually enough. The file is joined and weighed after each, so that nothing is left to a forecast.
+Each pass encodes all of it at one rate factor. Samples give the first rate factor. The result of a pass gives the next
+one, and two passes are usually enough. The file is joined and measured after each pass, so no forecast is needed.
 """
 
 from typing import Any
@@ -22,9 +22,9 @@ from .segments import VideoBackend
 from .size import SAMPLED_TRIES, USUAL_PASSES, FactorRange, Sized, factor_range, first_pass, next_pass, next_sampled
 
 _HOPELESS = 1.25
-"""If the samples need so much more than there is, at the coarsest rate factor, no pass is tried."""
+"""If the samples need this many times the available bytes at the coarsest rate factor, no pass is tried."""
 _OF_A_FRAME, _OF_A_FILE = 16, 2000
-"""Bytes of the container for each frame, and for all else, about."""
+"""Approximate bytes of the container for each frame, and for everything else."""
 
 
 def fitting_for(
@@ -33,7 +33,7 @@ def fitting_for(
     pixels: PixelFormat,
     backend: VideoBackend,
 ) -> "Fitting | None":
-    """The passes that the options ask for, or none."""
+    """The passes that the options require, or None."""
     options = context.options
     wanted = options.target_size is not None or options.passes > 1
     return Fitting(context, source, pixels, backend) if wanted else None
@@ -57,14 +57,14 @@ class Fitting:
         codec = self._codec
         self._bounds: FactorRange = factor_range(codec, USUAL_CRF[codec], FINEST_CRF[codec], MAX_CRF[codec])
         self._made: Sized | None = None
-        """What the last pass gave."""
+        """The result of the last pass."""
 
     def prepare(
         self, source: VideoSource, saved: SavedConversion, journal: Journal, burner: Burner | None
     ) -> SavedConversion:
-        """Find out on samples where to begin, and save each rate factor as it is measured.
+        """Find the first rate factor on samples, and save each measurement.
 
-        The sound has to be there already. Raises Unusable where the samples say that it is hopeless.
+        The sound must be finished. Raises Unusable if the samples show that the size cannot be reached.
         """
         self._source = source
         room = self._room(saved)
@@ -82,7 +82,7 @@ class Fitting:
         return saved
 
     def _sampled(self, crf: float, saved: SavedConversion, sampling: Sampling) -> int:
-        """Bytes of the whole picture, as the samples say."""
+        """Bytes of the whole picture, by the samples."""
 
         def tell(part: float) -> None:
             self._context.progress(self._sampled_percent(saved, part), f"trying crf {crf:g} on samples")
@@ -91,19 +91,19 @@ class Fitting:
         return round(sum(each.size for each in measured) / covered(saved.plan, self._source))
 
     def target(self, saved: SavedConversion) -> Target:
-        """How the film is encoded in the pass that `saved` is in."""
+        """The encoding in the current pass of `saved`."""
         return self._target(self._crf(saved))
 
     def span(self, saved: SavedConversion) -> tuple[float, float]:
-        """Percent at which the pass begins and ends: each takes half of the rest, since their number is not known."""
+        """Percent at which the pass begins and ends: each takes half of the rest, since their number is unknown."""
         begin = self._sampled_until(saved.plan)
         rest = (PICTURE_UNTIL - begin) / 2 ** len(saved.passes)
         return PICTURE_UNTIL - rest, PICTURE_UNTIL - rest / 2
 
     def next(self, saved: SavedConversion, journal: Journal, size: int) -> SavedConversion | None:
-        """What the next pass begins with, when the file of this one has so many bytes; none: that file is the result.
+        """The state for the next pass, if this one's file has `size` bytes; None: that file is the result.
 
-        Raises Unusable where even the coarsest rate factor gives too much.
+        Raises Unusable if even the coarsest rate factor gives too much.
         """
         asked = self._asked(saved.plan)
         picture = sum(segment.size for segment in saved.segments)
@@ -124,7 +124,7 @@ class Fitting:
         return None
 
     def describe(self, saved: SavedConversion) -> dict[str, Any]:
-        """For the result: what was asked, and what each pass gave."""
+        """Facts for the result: the wanted size, and the result of each pass."""
         assert self._made is not None
         asked = self._asked(saved.plan)
         return {
@@ -142,26 +142,26 @@ class Fitting:
         return crf
 
     def _target(self, crf: float) -> Target:
-        """Encoders take rate factors between whole numbers, which no option of ours has."""
+        """The target with this rate factor. Encoders accept fractions, which our options do not have."""
         target = choose_target(with_crf(self._context.options, 0), self._context.output_file)
         return msgspec.structs.replace(target, video_options={**target.video_options, "crf": f"{crf:g}"})
 
     def _asked(self, plan: SegmentPlan) -> int:
-        """Bytes that the file may have; where a rate of bits is asked for, those of the picture."""
+        """Bytes that the file may have; for a bit rate, bytes of the picture."""
         options = self._context.options
         if options.target_size is not None:
             return options.target_size
         return max(1, int((options.video_bitrate or 0) / 8 * self._seconds(plan)))
 
     def _beside(self, saved: SavedConversion) -> int:
-        """Bytes of sound and container, about, where they count. The first pass shows what else there is."""
+        """Approximate bytes of sound and container, where they count. The first pass shows the rest."""
         if self._context.options.target_size is None:
             return 0
         sound = sum(track.size for track in saved.audio)
         return int(sound + _OF_A_FRAME * self._seconds(saved.plan) * float(self._source.shown_rate)) + _OF_A_FILE
 
     def _room(self, saved: SavedConversion) -> int:
-        """Bytes that the picture may have, about."""
+        """Approximate bytes that the picture may have."""
         return max(1, self._asked(saved.plan) - self._beside(saved))
 
     def _seconds(self, plan: SegmentPlan) -> float:
@@ -173,7 +173,7 @@ class Fitting:
         return SOUND_SHARE + (PICTURE_UNTIL - SOUND_SHARE) * work / (work + USUAL_PASSES)
 
     def _sampled_percent(self, saved: SavedConversion, part: float) -> float:
-        """Where the samples are, when `part` of the rate factor at work is done."""
+        """Percent when `part` of the current rate factor's samples is done."""
         done = min(1.0, (len(saved.sampled) + part) / SAMPLED_TRIES)
         return SOUND_SHARE + (self._sampled_until(saved.plan) - SOUND_SHARE) * done
 

@@ -1,6 +1,6 @@
-"""Where the picture of a film stands still, since its source has no frames there.
+"""Finds where the picture of a film stands still because its source has no frames there.
 
-A reader may leap over a damaged part and tell nothing of it; a gap in the times of the frames is all that shows it.
+A reader may silently skip a damaged part; only a gap in the frames' times shows it.
 """
 
 from bisect import bisect_left, bisect_right
@@ -12,24 +12,24 @@ from statistics import median
 from ....events.counted import plural
 
 _SHORTEST = Fraction(1, 4)
-"""Seconds. Cameras leave out a frame now and then."""
+"""Seconds. Cameras drop a frame now and then."""
 _TIMES = 3
-"""A gap is so many times as long as a frame is shown usually."""
+"""A gap is longer than this many usual frame times."""
 _STEADY = 0.9
-"""Share of the frames that are shown as long as usual, in a film of which one can tell that some are missing."""
+"""Share of frames with the usual duration that a film needs before missing frames can be recognised."""
 _FEWEST = 25
-"""Frames after the first. Of fewer nobody can tell how long one is shown usually."""
+"""Frames after the first. With fewer, the usual duration is unknown."""
 _TICK = Fraction(1, 500)
-"""Seconds by which times differ that are rounded."""
+"""Seconds by which rounded times differ."""
 
 
 def gap_notes(pieces: Sequence[Sequence[int]], unit: Fraction, refused: Sequence[int]) -> tuple[str, ...]:
-    """A note about how long there is no frame, where there should be some.
+    """A note on how long frames are missing, if they are.
 
     Args:
         pieces: the moments of all frames, each piece later than the one before.
         unit: of a moment, in seconds.
-        refused: the moments of packets that cannot be decoded, which are told of already.
+        refused: the moments of packets that cannot be decoded, which another note covers.
     """
     moments = list(chain.from_iterable(sorted(piece) for piece in pieces))
     shown = [after - before for before, after in pairwise(moments)]

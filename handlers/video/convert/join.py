@@ -1,4 +1,4 @@
-"""Join picture, sound and all else into one file, and encode nothing again. The same parts give the same bytes."""
+"""Joins picture, sound and all else into one file, without encoding again. The same parts give the same bytes."""
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 _MOST_TICKS = 2**31 - 1
-"""Of an mp4 or mov, from one packet to the next."""
+"""The most ticks that an mp4 or mov can hold from one packet to the next."""
 
 Timed: TypeAlias = "tuple[float, Packet[Stream]]"
 """A packet with its decoding time in seconds."""
 
 
 class Picture(Protocol):
-    """Where the packets of the picture come from."""
+    """The source of the picture's packets."""
 
     @property
     def begin(self) -> Fraction:
-        """When the first one is shown, in seconds on the source's clock."""
+        """When the first picture is shown, in seconds on the source's clock."""
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
-        """Add the track to the result. What is opened for it may stay open until the result is whole."""
+        """Add the track to the result. Files opened for it may stay open until the result is complete."""
 
     def packets(self, track: Stream, begin: Fraction) -> Iterator[Timed]:
-        """The packets, in the order of decoding, with their times in a result that begins at `begin`."""
+        """Yield the packets in decoding order, with their times in a result that begins at `begin`."""
 
 
 class Parts(NamedTuple):
@@ -59,18 +59,18 @@ class Parts(NamedTuple):
     picture: Picture
     audio: Sequence[AudioTrack]
     sound_metadata: Sequence[TrackMetadata]
-    """Of each track of `audio`."""
+    """Of each track in `audio`."""
     extras: Extras
     end: Fraction | None
-    """Where the result ends, in seconds on the source's clock; none: where its tracks do."""
+    """Where the result ends, in seconds on the source's clock; None: where its tracks end."""
     whole: bool
-    """Whether nothing was to be cut off at its beginning."""
+    """Whether nothing is cut off at its beginning."""
 
 
 def join(
     source: VideoSource, container: Container, parts: Parts, output: Path, tick: Callable[[float], None]
 ) -> tuple[str, ...]:
-    """Write `output`; notes about what was left out of subtitles and chapters.
+    """Write `output`. Returns notes about subtitles and chapters that were left out.
 
     `tick` is called with the position in the result, in seconds; it may raise.
     """
@@ -79,7 +79,7 @@ def join(
     with ExitStack() as opened:
         result = opened.enter_context(av.open(str(output), "w", format=container.format, options=container.options))
         picture: Any = parts.picture.add(result, opened)
-        picture.codec_context.framerate = source.shown_rate  # a timecode is counted by it
+        picture.codec_context.framerate = source.shown_rate  # a timecode counts by it
         write_metadata(picture, parts.extras.picture, container.format)
         early = write_chapters(result, parts.extras.chapters, begin, parts.end)
         result.metadata.update(parts.extras.tags)
@@ -108,7 +108,7 @@ def join(
 def _without_long_pauses(
     packets: Iterator[Timed], track: Stream, source: VideoSource, container: Container
 ) -> Iterator[Timed]:
-    """The same. Raises Unusable at a pause that mp4 and mov cannot hold: FFmpeg fails there, or writes other times."""
+    """The same. Raises Unusable at a pause too long for mp4 and mov: FFmpeg fails there, or writes other times."""
     last: float | None = None
     for moment, packet in packets:
         shown = float((packet.duration or 0) * as_fraction(packet.time_base))
@@ -123,28 +123,28 @@ def _without_long_pauses(
 
 
 def duration_of(path: Path) -> float:
-    """Seconds, as a player would show it."""
+    """Seconds, as a player would show them."""
     with open_result(path) as container:
         return (container.duration or 0) / av.time_base
 
 
 def _packets(container: InputContainer) -> Iterator["tuple[int, int, Packet[Stream]]"]:
-    """Presentation time, decoding time and packet of a part; parts have one track."""
+    """Display time, decoding time and packet of a part, which has one track."""
     for packet in container.demux(container.streams[0]):
         if packet.pts is not None and packet.dts is not None:
             yield packet.pts, packet.dts, packet
 
 
 class EncodedPicture:
-    """The picture from segments, one behind the other.
+    """The picture made of segments, one after the other.
 
     Args:
-        source: what was encoded.
-        target: how.
-        folder: where the segments are.
-        segments: all of them, in their order.
+        source: the encoded source.
+        target: how it was encoded.
+        folder: the segments' folder.
+        segments: all of them, in order.
         aspect: width by height of a pixel.
-        end: where the part of the source that is wanted ends; none: where the source does.
+        end: where the wanted part of the source ends; None: where the source does.
         refused: the moments of packets of the source that cannot be decoded.
     """
 
@@ -159,7 +159,7 @@ class EncodedPicture:
         refused: Sequence[int],
     ) -> None:
         self.notes: tuple[str, ...] = ()
-        """Where the source lacks frames, once all packets were given."""
+        """Where the source lacks frames; set once all packets were given."""
         self._refused = refused
         self._source = source
         self._target = target
@@ -170,21 +170,21 @@ class EncodedPicture:
         self.begin = segments[0].first * source.time_base
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
-        """A track like that of the first segment."""
+        """Add a track like that of the first segment."""
         template = opened.enter_context(open_input(self._paths[0]))
         track = result.add_stream_from_template(template.streams.video[0], opaque=True)
         track.time_base = self._source.time_base
         if self._target.video_codec == "h265" and self._target.container.format in ("mp4", "mov"):
-            # what Apple's players ask for; it is not taken over from the segments
+            # Apple's players need it, and it is not copied from the segments
             track.codec_context.codec_tag = "hvc1"
         track.codec_context.sample_aspect_ratio = self._aspect  # the encoder of AV1 loses it
         return track
 
     def packets(self, track: Stream, begin: Fraction) -> Iterator[Timed]:
-        """The packets of all segments, with times for the whole track."""
+        """Yield the packets of all segments, with times for the whole track."""
         unit = self._source.time_base
         moments = self._moments()
-        if self._source.frame_rate is None and self._source.codec != "gif":  # a gif has pauses of its own
+        if self._source.frame_rate is None and self._source.codec != "gif":  # a gif has intended pauses
             self.notes = gap_notes(moments, unit, self._refused)
         times = packet_times(moments, self._last_shown)
         origin, seconds = round(begin / unit), _seconds(unit, begin)
@@ -198,7 +198,7 @@ class EncodedPicture:
                     yield seconds(decoded), packet
 
     def _moments(self) -> list[Sequence[int]]:
-        """For each segment, presentation times of its pictures in the order they are decoded, on the source's clock."""
+        """For each segment, the display times of its pictures in decoding order, on the source's clock."""
         moments: list[Sequence[int]] = []
         for segment, path in zip(self._segments, self._paths, strict=True):
             with open_result(path) as container:
@@ -210,7 +210,7 @@ class EncodedPicture:
 
 
 def _lasting(source: VideoSource, last: int, end: int | None) -> int:
-    """How long the last picture is shown. One that stands still where the wanted part ends is shown up to there."""
+    """How long the last picture is shown. If it stands still at the end of the wanted part, it is shown up to there."""
     usual = round(1 / (source.shown_rate * source.time_base))
     if source.frame_rate is not None:
         return usual
@@ -220,7 +220,7 @@ def _lasting(source: VideoSource, last: int, end: int | None) -> int:
 
 
 def _sound(container: InputContainer, track: Stream, start: Fraction, *, hides: bool) -> Iterator[Timed]:
-    """`hides`: whether the result can hide packets. Otherwise one is kept at most that should be: decoders need it."""
+    """`hides`: whether the result can hide packets. If not, one hidden packet is kept, because decoders need it."""
     unit = _unit(container)
     offset, seconds = round(start / unit), _seconds(unit, Fraction(0))
     for presented, decoded, packet in _packets(container):
@@ -239,7 +239,7 @@ def _unit(container: InputContainer) -> Fraction:
 def _seconds(unit: Fraction, begin: Fraction) -> Callable[[int], float]:
     """A function that converts moments in `unit` to seconds after `begin`.
 
-    It makes one division of integers, so that equal times stay equal.
+    It does one division of integers, so that equal times stay equal.
     """
     up, back = unit.numerator * begin.denominator, begin.numerator * unit.denominator
     down = unit.denominator * begin.denominator

@@ -1,7 +1,7 @@
-"""What an attempt leaves to the next one: an index file, and a checkpoint that says how far it counts.
+"""The state that an attempt leaves to the next one: an index file, and a checkpoint that says how far the file counts.
 
-The first line of the index is all that there was when it was begun, with the plan; each further line is one change. So
-neither log nor index grows with the square of the number of segments.
+The index's first line is the whole state when it was begun, with the plan; each further line is one change. So neither
+log nor index grows with the square of the number of segments.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ class _Reference(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     """Of these bytes."""
     change: FinishedPart
-    """What is new, so that the log tells what was made, and when. What was refused is in the index alone: it may be
-    more than a checkpoint holds."""
+    """The new change, so that the log shows what was made when. Refused packets are only in the index: they could
+    exceed the size of a checkpoint."""
 
 
 class Journal:
@@ -44,11 +44,11 @@ class Journal:
         self._hash = hashlib.sha256()
 
     def recall(self, mark: str) -> SavedConversion | None:
-        """What the last checkpoint refers to; none if it belongs to other work, or if the index is damaged."""
+        """The state that the last checkpoint refers to; None if it belongs to other work, or the index is damaged."""
         checkpoint = self._context.checkpoint
         reference = recalled(checkpoint, mark, _Reference)
         if reference is None:
-            return recalled(checkpoint, mark, SavedConversion)  # as it was before there was an index
+            return recalled(checkpoint, mark, SavedConversion)  # its form before there was an index
         try:
             with self._path.open("rb") as file:
                 content = file.read(reference.length)
@@ -64,9 +64,9 @@ class Journal:
         return saved
 
     def save(self, saved: SavedConversion, change: FinishedPart, progress: float, message: str) -> None:
-        """Make a change durable and tell of it; `saved` is what there is with it.
+        """Make a change durable and report it; `saved` already includes it.
 
-        Raises CheckpointRefused when the attempt is to end.
+        Raises CheckpointRefused when the attempt must end.
         """
         self._append(msgspec.json.encode(change if self._length else saved) + b"\n")
         reference = _Reference(
@@ -86,7 +86,7 @@ class Journal:
         self._context.save_checkpoint(checkpoint, progress=progress, message=message)
 
     def _append(self, line: bytes) -> None:
-        """Write behind what counts. What a crash has left there, which no checkpoint names, goes."""
+        """Append to the part that counts. A crash may have left more, which no checkpoint refers to; it is cut off."""
         with self._path.open("r+b" if self._length else "wb") as file:
             file.truncate(self._length)
             file.seek(self._length)

@@ -1,4 +1,4 @@
-"""Encoding with FFmpeg as a library, through PyAV."""
+"""Encodes with FFmpeg as a library, through PyAV."""
 
 import hashlib
 import os
@@ -36,18 +36,18 @@ from .trial import TRIAL_SIDE, trial_pictures
 if TYPE_CHECKING:
     from av.packet import Packet
 
-os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard error, past every logger
+os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard error, bypassing all loggers
 
 _HANGS = "libsvtav1"
-"""If this encoder is freed before its end it drains itself, and it waits for ever where it has lost its way."""
+"""If this encoder is freed early it drains itself, and may then wait for ever in a bad state."""
 _TOO_QUICK = 11
-"""From this preset of its own on it may write pictures that cannot be decoded: our ultrafast and superfast."""
+"""From this preset of SVT-AV1 on it may write undecodable pictures: our ultrafast and superfast."""
 _HELD = 16
-"""Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
+"""In segments with fewer frames than encoders reorder, their decoding times are wrong."""
 
 
 class LibraryBackend:
-    """The library that PyAV brings."""
+    """The library that PyAV includes."""
 
     build = ""
     notes: list[str] = []  # noqa: RUF012 - empty for all
@@ -56,18 +56,18 @@ class LibraryBackend:
         self._encoder = target.video_encoder
 
     def pixel_formats(self) -> set[str]:
-        """How the encoder can store pixels."""
+        """The names of pixel formats that the encoder supports."""
         return {known.name for known in Codec(self._encoder, "w").video_formats or ()}
 
     @property
     def software(self) -> str:
-        """The library, and what it was built of."""
+        """The library and its build."""
         version = ".".join(map(str, av.library_versions["libavcodec"]))
         built = hash_of({name: meta["configuration"] for name, meta in library_meta.items()}, av.library_versions)
         return f"PyAV {av.__version__} with libavcodec {version}, build {built[:8]}, {platform.machine()}"
 
     def stamp(self, target: Target, pixels: PixelFormat) -> str:
-        """What the encoder makes of some frames, hashed. x264 and x265 also write their own version into it."""
+        """A hash of the encoder's output for some frames. x264 and x265 also write their own version into it."""
         options = on_one_thread(target).video_options
         context = av.CodecContext.create(target.video_encoder, "w")
         assert isinstance(context, VideoCodecContext)
@@ -87,18 +87,18 @@ class LibraryBackend:
         return made.hexdigest()
 
     def segment_encoder(self, encoding: Encoding, number: int, _tick: Callable[[], None]) -> "LibrarySegmentEncoder":
-        """An encoder for one segment."""
+        """Make an encoder for one segment."""
         return LibrarySegmentEncoder(encoding, number)
 
     @contextmanager
     def sound_sink(self, part: Path, plan: SoundPlan, _tick: Callable[[float], None]) -> Iterator["_LibrarySink"]:
-        """An encoder for the sound."""
+        """Make an encoder for the sound."""
         with open_part(part, plan) as output:
             yield _LibrarySink(output, plan)
 
 
 def require_hardware(encoder: str) -> None:
-    """Open the encoder for a moment. Raises Unusable with what to do."""
+    """Open the encoder briefly. Raises Unusable with a remedy."""
     try:
         context = av.CodecContext.create(encoder, "w")
     except UnknownCodecError:
@@ -148,7 +148,7 @@ class LibrarySegmentEncoder:
         context.color_primaries, context.color_trc, context.colorspace = encoding.pixels.colour
         context.color_range = ColorRange.MPEG
         if encoding.target.video_codec == "h265":
-            context.codec_tag = "hvc1"  # what Apple's players ask for
+            context.codec_tag = "hvc1"  # Apple's players need it
         try:
             context.open(strict=False)
         except av.error.ArgumentError as error:
@@ -163,7 +163,7 @@ class LibrarySegmentEncoder:
         self._moments.append(moment)
         frame.pts = moment - self._moments[0]
         frame.time_base = self._encoding.source.time_base
-        frame.pict_type = PictureType.NONE  # else the encoder would copy the source's choice
+        frame.pict_type = PictureType.NONE  # otherwise the encoder would copy the source's choice
         self._take(self._stream.encode(frame))
 
     def finish(self) -> Segment:
@@ -190,14 +190,14 @@ class LibrarySegmentEncoder:
         self._held = []
 
     def _compare(self) -> None:
-        """On a busy machine SVT-AV1 has been seen to return packets that cannot be written."""
+        """Check the packets: on a busy machine SVT-AV1 has returned some that cannot be written."""
         given = [moment - self._moments[0] for moment in self._moments]
         returned = [moment for moment in self._returned if moment is not None]
         if len(self._returned) != len(given) or sorted(returned) != given:
             raise self._failure(f"other moments than those of the {counted(len(given), 'frame')} it got")
 
     def _decode_if_doubtful(self) -> None:
-        """At its quickest presets SVT-AV1 has been seen to write pictures that no decoder takes."""
+        """Decode the segment if needed: at its fastest presets SVT-AV1 has written undecodable pictures."""
         target = self._encoding.target
         if target.video_encoder != _HANGS or int(target.video_options["preset"]) < _TOO_QUICK:
             return
@@ -215,7 +215,7 @@ class LibrarySegmentEncoder:
         return EncoderFailedError(said, self.number)
 
     def _release(self) -> None:
-        """Write the packets of a very short segment, and set their decoding times, because x265 invents some."""
+        """Write the packets of a very short segment with new decoding times, because x265 invents some."""
         presented = [packet.pts for packet in self._held if packet.pts is not None]
         if len(self._moments) <= _HELD:
             for packet, decoded in zip(self._held, decoding_times(presented), strict=True):

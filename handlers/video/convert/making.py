@@ -1,6 +1,6 @@
-"""The sound tracks and the segments of a conversion, made side by side, as far as the machine has room.
+"""Makes the sound tracks and segments of a conversion side by side, as far as the machine has room.
 
-Each leaves a durable file and a checkpoint. The files are the same however many are made at once, in whatever order.
+Each leaves a durable file and a checkpoint. The files are the same however many are made at once, in any order.
 """
 
 import time
@@ -28,45 +28,45 @@ from .spread import film_of
 SOUND_SHARE = 5.0
 PICTURE_UNTIL = 95.0
 COPY_FROM = 50.0
-"""Where the picture is copied, it is written with all else, when the sound is done."""
+"""Percent at which a copied picture begins: it is written with all else when the sound is done."""
 _REPORT_EVERY = 0.1
-"""Seconds between two reports of progress. To word one for each frame would cost more than to report it."""
+"""Seconds between two progress reports. Wording one for each frame would cost more than sending it."""
 _NAMED = 4
 _FAULTS = 3
-"""How often in an attempt a segment is encoded again because its encoder failed."""
+"""How often per attempt a segment is encoded again because its encoder failed."""
 
 Step: TypeAlias = "_SegmentMade | _SoundMade | _Encoded"
 
 
 class _Encoded(msgspec.Struct):
-    """How far the encoding of a segment is."""
+    """The progress of a segment's encoding."""
 
     moment: int
-    """Of its latest frame."""
+    """The moment of its latest frame."""
     frames: int
-    """Since the report before, of this segment or another."""
+    """Frames since the last report, of this segment or another."""
 
 
 class _SegmentMade(msgspec.Struct):
     segment: Segment
     refused: set[int]
-    """Moments of packets that the decoder has refused on the way to its end, and perhaps some behind it."""
+    """Moments of packets that the decoder refused before the segment's end, and perhaps some after it."""
 
 
 class _SoundMade(msgspec.Struct):
     stream: int
     track: AudioTrack | None
-    """None: there is nothing in it to hear."""
+    """None: the track turned out to be empty."""
 
 
 class Throttle:
-    """Lets through one report of many."""
+    """Lets only one report through per interval."""
 
     def __init__(self) -> None:
         self._last = float("-inf")
 
     def due(self) -> bool:
-        """Whether the last one is long enough ago."""
+        """Whether the last report is long enough ago."""
         now = time.monotonic()
         if now - self._last < _REPORT_EVERY:
             return False
@@ -75,7 +75,7 @@ class Throttle:
 
 
 class Making:
-    """Makes what `saved` lacks, in one attempt."""
+    """Makes the parts that `saved` lacks, in one attempt."""
 
     def __init__(
         self,
@@ -94,9 +94,9 @@ class Making:
         burner: Burner | None = None,
         share: range | None = None,
     ) -> None:
-        """Progress goes from the first `percent` to the second. `picture`: whether it is made, unless it is copied.
+        """Progress goes from the first `percent` to the second. `picture`: whether to make it, unless it is copied.
 
-        `share`: only these segments are made; none: all.
+        `share`: only these segments are made; None: all.
         """
         self._percents = percent
         self._saved = saved
@@ -126,34 +126,34 @@ class Making:
         self._read: dict[Stretch, DecodePass] = {}
         self._counting = Lock()
         self._faults: list[tuple[int, str]] = []
-        """Numbers of segments, and what their encoders did."""
+        """Numbers of segments, and the faults of their encoders."""
         self._joined: Stretch | None = None
-        """The last stretch, where it is read with the one before it."""
+        """The last stretch, if it is read together with the one before it."""
         self._pace = Throttle()
         self._began = time.monotonic()
         self._encoded = 0
-        """Frames."""
+        """Frames encoded."""
         self._wanted = plan.end - plan.start
         if share is not None:
             self._wanted = plan.edges(share[-1])[1] - plan.edges(share[0])[0] if share else 0
         self._heard = {sound.stream: 0.0 for sound in sounds}
-        """Number of a stream of sound → how far it is, in seconds on the source's clock."""
+        """Number of a sound stream → how far it is, in seconds on the source's clock."""
         self._reached = {segment.number: segment.last for segment in saved.segments}
         """Number of a segment → the last moment of it that is encoded."""
 
     @property
     def faults(self) -> list[str]:
-        """What encoders did wrong, in words."""
+        """The encoders' faults, in words."""
         return [said for _, said in sorted(self._faults)]
 
     @property
     def read(self) -> tuple[int, int]:
-        """Packets that the decoder refused, and those that it took."""
+        """The numbers of packets that the decoder refused, and accepted."""
         readings = list(self._read.values())
         return sum(reading.bad for reading in readings), sum(reading.good for reading in readings)
 
     def run(self) -> SavedConversion:
-        """Make the sound and the segments that are missing, and save each as it is finished."""
+        """Make the missing sound and segments, and save each when it is finished."""
         works: list[Work[Step]] = []
         works += [self._sound_work(sound) for sound in self._sounds if not self._saved.has_sound(sound.stream)]
         threads = 1 if min(self._at_once, len(self._stretches)) > 1 else 0
@@ -176,10 +176,10 @@ class Making:
                         self._reached[self._saved.plan.segment_of(moment)] = moment
                         self._report()
         refused = {moment for reading in self._read.values() for moment in reading.refused}
-        return self._saved.after(FinishedPart(refused=tuple(refused)))  # some may have no segment to be told with
+        return self._saved.after(FinishedPart(refused=tuple(refused)))  # some may have no segment to be saved with
 
     def _look_after(self) -> None:
-        """What the attempt's own thread does every now and then."""
+        """Called regularly in the attempt's own thread."""
         self._context.check_stop()
         self._report()
 
@@ -232,9 +232,9 @@ class Making:
         return work
 
     def _begun(self, stretch: Stretch) -> Stretch | None:
-        """The stretch that is to be read now, or none: it is read already.
+        """The stretch to read now; None if it has been read already.
 
-        The last one is read on its own only where another CPU would wait for it, because that costs decoding.
+        The last one is read separately only if a CPU would otherwise be idle, because that costs decoding.
         """
         with self._counting:
             if stretch == self._joined:
@@ -249,7 +249,7 @@ class Making:
             return both
 
     def _refuse_if_beyond_use(self) -> None:
-        """Judge what was read from the start on without a gap, so that the order of ends does not matter."""
+        """Judge the stretches read from the start without a gap, so that the order of finishing does not matter."""
         bad = good = 0
         for stretch in self._stretches:
             if (reading := self._read.get(stretch)) is None:
@@ -259,12 +259,12 @@ class Making:
                 raise undecodable(self._source.path.name, self._source.codec, bad, good)
 
     def _frames_before(self, moment: int | None) -> int:
-        """About how many frames lie before a moment, by the rate that the source states."""
+        """Approximate number of frames before a moment, by the source's stated rate."""
         seconds = 0.0 if moment is None else self._source.seconds_at(moment)
         return max(0, int(seconds * self._source.rate))
 
     def _tolerate(self, fault: EncoderFailedError) -> None:
-        """Raise the fault if there were too many of them."""
+        """Raise the fault if there were too many."""
         with self._counting:
             if len(self._faults) == _FAULTS:
                 raise fault
@@ -284,13 +284,13 @@ class Making:
         return self._percents[0] + (self._percents[1] - self._percents[0]) * made_share
 
     def _share_heard(self, stream: int) -> float:
-        """How much of a sound track is done, 0 to 1."""
+        """The finished share of a sound track, 0 to 1."""
         if self._saved.has_sound(stream):
             return 1.0
         return self._saved.plan.share(int(self._heard[stream] / self._source.time_base))
 
     def _where(self) -> str:
-        """What is at work, in words."""
+        """The current work, in words."""
         plan, finished = self._saved.plan, {segment.number for segment in self._saved.segments}
         if not self._encoded:
             return f"sound, {max([0.0, *self._heard.values()]):.0f} s"
@@ -302,12 +302,12 @@ class Making:
 
 
 def _is_finished(step: Step) -> bool:
-    """Whether it is a file, whose work waits until a checkpoint names it: else a kill could cost two of one work."""
+    """Whether the step is a file. Its work waits for a checkpoint: a kill must not cost two files of one work."""
     return not isinstance(step, _Encoded)
 
 
 def job_of(context: TaskContext[VideoConvertOptions]) -> Job[VideoConvertOptions]:
-    """What the estimate was asked about."""
+    """The job that the estimate was made for."""
     return Job(
         options=context.options,
         input_file=context.input_file,

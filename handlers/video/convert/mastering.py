@@ -1,4 +1,4 @@
-"""What an encoder is told about the light of a film whose high dynamic range is kept, as HDR10 has it, and what not."""
+"""The light metadata that an encoder writes for a kept high dynamic range, as in HDR10, and notes on what is lost."""
 
 import msgspec
 
@@ -8,11 +8,11 @@ from .options import Target
 from .picture import PixelFormat
 
 _FINE, _FAINT = 50_000, 10_000
-"""Units of places in the diagram of colours, and of cd/m², that x265 counts in."""
+"""x265's units of colour coordinates, and of cd/m²."""
 
 
 def with_light(target: Target, source: VideoSource, pixels: PixelFormat) -> Target:
-    """The same target, whose encoder also writes the mastering display and the light of the content."""
+    """The target, extended so that the encoder writes the mastering display and the content's light."""
     if not _is_told(target, source, pixels):
         return target
     name = _SWITCHES[target.video_encoder]
@@ -23,12 +23,12 @@ def with_light(target: Target, source: VideoSource, pixels: PixelFormat) -> Targ
 
 
 def light_notes(target: Target, source: VideoSource, pixels: PixelFormat) -> list[str]:
-    """What is no longer said about light, in words."""
+    """Notes on light metadata that is lost."""
     if pixels.standard_range:
         return []
     notes = [f"metadata of {name} dropped" for name in source.light.dynamic]
     if _has_words(source) and not _is_told(target, source, pixels):
-        notes.append(f"mastering metadata of HDR10 dropped: {target.video_encoder} has no word for it")
+        notes.append(f"mastering metadata of HDR10 dropped: {target.video_encoder} cannot write it")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""What a file says of its tracks and parts. It is kept as far as the container of the result has a place for it."""
+"""The metadata of a file's tracks and parts. It is kept as far as the result's container can hold it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _KEPT = (
     | Disposition.hearing_impaired
     | Disposition.visual_impaired
 )
-"""Flags that say what a track is for. The others belong to pictures that are not kept."""
+"""Flags for the purpose of a track. The others belong to pictures that are not kept."""
 _HELD = {
     "mp4": _KEPT & ~Disposition.original,
     "matroska": _KEPT,
@@ -47,34 +47,34 @@ _OF_THE_FILE = {
     *("bps", "number_of_frames", "number_of_bytes", "alpha_mode", "rotate", "filename", "mimetype"),
     *("language", "title", "name", "creation_time"),
 }
-"""Tags of a track that describe how it is stored, or that are kept in another way."""
+"""Tags of a track that describe its storage, or are kept in another way."""
 _TECHNICAL = _OF_THE_FILE - {"language", "title", "name", "creation_time"}
-"""The same of the file as a whole."""
+"""The same for the file as a whole."""
 _STATISTICS = "_statistics_"
 _USUAL_HANDLERS = {"VideoHandler", "SoundHandler", "SubtitleHandler"}
-"""What FFmpeg calls tracks that have no other name."""
+"""FFmpeg's default names of tracks."""
 _TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;.]\d\d")
 _DROP_RATES = {Fraction(30_000, 1001), Fraction(60_000, 1001)}
 _TIMECODE_RATES = {*map(Fraction, (24, 25, 30, 48, 50, 60)), Fraction(24_000, 1001), *_DROP_RATES}
-"""Frames a second for which mp4 and mov can count a timecode."""
+"""Frames per second for which mp4 and mov can count a timecode."""
 _NAMED = 10
 _PLACE = {"matroska": "mkv"}
 
 
 class TrackMetadata(NamedTuple):
-    """What a file says of one track."""
+    """The metadata of one track."""
 
     language: str = ""
     title: str = ""
     disposition: int = 0
     """FFmpeg's flags."""
     tags: Mapping[str, str] = {}
-    """All others, by their names in small letters."""
+    """All other tags, by lower-case names."""
 
 
 def track_metadata(stream: Any, tags: Literal["keep", "strip"] = "keep") -> TrackMetadata:
-    """Read what the source says of a track."""
-    title = stream.metadata.get("title") or stream.metadata.get("name", "")  # mov: the name of a track
+    """Read the source's metadata of a track."""
+    title = stream.metadata.get("title") or stream.metadata.get("name", "")  # in a mov, the name of a track
     kept = _free_tags(stream.metadata, _OF_THE_FILE) if tags == "keep" else {}
     if kept.get("handler_name") in _USUAL_HANDLERS:
         del kept["handler_name"]
@@ -82,7 +82,7 @@ def track_metadata(stream: Any, tags: Literal["keep", "strip"] = "keep") -> Trac
 
 
 def file_tags(container: InputContainer) -> dict[str, str]:
-    """The tags of the file as a whole, such as title, artist and the time of recording, by names in small letters."""
+    """The tags of the file as a whole, such as title, artist and recording time, by lower-case names."""
     return _free_tags(container.metadata, _TECHNICAL)
 
 
@@ -107,7 +107,7 @@ def _is_time(value: str) -> bool:
 
 
 def write_metadata(track: Any, metadata: TrackMetadata, container: str) -> None:
-    """Say the same of a track of the result. It has to be called before any packet is written."""
+    """Write the metadata to a track of the result. Call it before any packet is written."""
     language = three_letters(metadata.language) if container in ("mp4", "mov") else metadata.language
     language = _QUICKTIME.get(language, language) if container == "mov" else language
     for name, value in (*metadata.tags.items(), ("language", language), ("title", metadata.title)):
@@ -124,20 +124,20 @@ def lost_disposition_notes(kind: str, metadata: TrackMetadata, container: str) -
 
 
 def _the(kind: str) -> str:
-    """What has a number has no article."""
+    """The name with an article, unless it has a number."""
     return kind if kind[-1].isdigit() else f"the {kind}"
 
 
 def lost_tag_notes(
     result: Path, container: str, tags: Mapping[str, str], tracks: Sequence[tuple[str, TrackMetadata]]
 ) -> list[str]:
-    """Read the result, and name the tags and languages that it does not have.
+    """Read the result, and list the tags and languages that it lacks.
 
     Args:
         result: the file that was written.
         container: its format.
-        tags: what was to be said of the file as a whole.
-        tracks: for each of its tracks in their order, what it is called in notes, and what was to be said of it.
+        tags: the wanted tags of the file as a whole.
+        tracks: for each of its tracks, in order: its name in notes, and its wanted metadata.
     """
     found = []
     with open_result(result) as opened:
@@ -159,29 +159,29 @@ def lost_tag_notes(
 
 
 def timecode_of(container: InputContainer) -> str:
-    """The timecode of the first picture, such as 01:00:00:00; empty where there is none."""
+    """The timecode of the first picture, such as 01:00:00:00; empty if there is none."""
     tags = ((name, value) for part in (container, *container.streams) for name, value in part.metadata.items())
     return next((str(value) for name, value in tags if name.lower() == "timecode"), "")
 
 
 def can_hold_timecode(code: str, container: str, rate: Fraction) -> bool:
-    """Whether this timecode can stand in the container. In mp4 and mov it is a track that counts frames."""
+    """Whether the container can hold this timecode. In mp4 and mov it is a track that counts frames."""
     if container in ("matroska", "webm"):
         return True
-    drops = ":" not in code[-3:]  # numbers are left out, to keep pace with the clock
+    drops = ":" not in code[-3:]  # numbers are skipped, to keep pace with the clock
     return bool(_TIMECODE.fullmatch(code)) and rate in (_DROP_RATES if drops else _TIMECODE_RATES)
 
 
 # --- Tracks of other kinds ---
 
 PROGRAM_NOTE = "name of the program, if it has one, dropped"
-"""In a transport stream. PyAV does not tell whether there is one."""
+"""For a transport stream. PyAV does not show whether there is one."""
 
 
 def dropped_track_notes(container: InputContainer, *, chapters: bool) -> list[str]:
-    """Notes about further moving pictures and about data tracks, which are left out.
+    """Notes about further moving pictures and data tracks, which are left out.
 
-    In mov and mp4 chapters and a timecode are tracks of data, too. These are kept in their own way.
+    In mov and mp4, chapters and a timecode are data tracks, too. They are kept in their own way.
     """
     moving = sum(not stream.disposition & Disposition.attached_pic for stream in container.streams.video) - 1
     data = [stream for stream in container.streams.data if "timecode" not in stream.metadata]

@@ -1,4 +1,4 @@
-"""How alike two pictures are, in one number: by a filter of the library, or by the ffmpeg program that has libvmaf."""
+"""Measures how similar two pictures are, in one number: by a library filter, or by an ffmpeg program with libvmaf."""
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -23,7 +23,7 @@ from .program_encoder import SILENT, RunningProgram
 from .quality import BEST
 
 Pairs: TypeAlias = Iterable[tuple[VideoFrame, VideoFrame]]
-"""A frame as the encoder got it, and what became of it. Both have the same size and format."""
+"""A frame as the encoder got it, and its decoded result. Both have the same size and format."""
 
 _UNIT = Fraction(1, 25)
 """Frames are compared one by one; their times do not matter."""
@@ -32,14 +32,15 @@ _KEYS = {
     "xpsnr": ("lavfi.xpsnr.xpsnr.y", "lavfi.xpsnr.xpsnr.u", "lavfi.xpsnr.xpsnr.v"),
 }
 _HD, _LARGER_THAN_HD = (1920, 1080), 2560 * 1440
-"""VMAF knows two sizes: pictures are judged at full HD, and those above 2560x1440 by the model for 4K."""
+"""VMAF has two sizes: pictures are judged at full HD, and those above 2560x1440 by the model for 4K."""
 
 
 class Likeness(NamedTuple):
-    """Of one sample. Those of several are combined by `combined`."""
+    """The similarity of one sample. `combined` combines several."""
 
     means: tuple[float, ...]
-    """Over its frames, of what may be averaged: for xpsnr the distances in brightness and in both colours."""
+    """Averages over its frames, of values that may be averaged: for xpsnr the distances in brightness and both
+    colours."""
     frames: int
 
 
@@ -47,16 +48,16 @@ class Meter(Protocol):
     """Measures by one metric."""
 
     by: str
-    """Who measures, with the version, for the result."""
+    """Name and version of what measures, for the result."""
     build: str
-    """Identifies what measures: another one may find another rate factor."""
+    """Identifies the measuring build: another one may find another rate factor."""
 
     def measure(self, pairs: Pairs, report: Path, tick: Callable[[], None]) -> Likeness:
-        """Compare. `report` is a file for its use, which is gone afterwards. `tick` may raise."""
+        """Compare. `report` is a file for its use, which is removed at the end. `tick` may raise."""
 
 
 def open_meter(metric: str, threads: int) -> Meter:
-    """What measures by `metric`, with so many threads for each sample. Raises Unusable where it is missing."""
+    """The meter for `metric`, with this number of threads per sample. Raises Unusable if it is missing."""
     if metric != "vmaf":
         return _LibraryMeter(metric)
     try:
@@ -68,7 +69,7 @@ def open_meter(metric: str, threads: int) -> Meter:
 def combined(metric: str, likenesses: Sequence[Likeness]) -> float:
     """One score for all samples, as if they were one film; higher is better.
 
-    Raises Unusable where what measured gave no number.
+    Raises Unusable if the metric gives no number.
     """
     counted = [each for each in likenesses if each.frames]
     frames = sum(each.frames for each in counted)
@@ -77,13 +78,13 @@ def combined(metric: str, likenesses: Sequence[Likeness]) -> float:
     if not all(map(isfinite, means)):
         raise Unusable(f"these pictures have no {metric}: give crf instead of quality, or another metric")
     score: float = means[0]
-    if metric == "xpsnr":  # as the filter itself sums up a film; and the worst of three, as ab-av1 takes it
+    if metric == "xpsnr":  # averaged as the filter does for a film; the worst of three, as in ab-av1
         score = min(BEST[metric] if mean <= 0 else -20 * log10(mean) for mean in means)
     return round(min(BEST[metric], score), 6)
 
 
 class _LibraryMeter:
-    """A filter of the FFmpeg that PyAV brings."""
+    """A filter of the FFmpeg that PyAV includes."""
 
     def __init__(self, metric: str) -> None:
         if metric not in filters_available:
@@ -125,14 +126,14 @@ class _Comparison:
         self._frames = 0
 
     def take(self, number: int, reference: VideoFrame, made: VideoFrame) -> None:
-        """The next pair."""
+        """Take the next pair."""
         for entry, frame in zip(self._inputs, (made, reference), strict=True):
             frame.pts, frame.time_base = number, _UNIT
             entry.push(frame)
         self._pull()
 
     def end(self) -> Likeness:
-        """The means."""
+        """The means of all pairs."""
         for entry in self._inputs:
             entry.push(None)
         self._pull()
@@ -149,7 +150,7 @@ class _Comparison:
                 self._sums[place] += self._countable(float(said[key]))
 
     def _countable(self, score: float) -> float:
-        """Decibels cannot be averaged, and are infinite for the same picture: the distance that they stand for can."""
+        """A value that can be averaged. Decibels cannot, and are infinite for equal pictures; their distance can."""
         if self._metric != "xpsnr":
             return score
         return pow(10.0, -score / 20) if isfinite(score) else 0.0
@@ -164,7 +165,7 @@ class _Vmaf(msgspec.Struct):
 
 
 class _ProgramMeter:
-    """The ffmpeg program: frames go in by its pipe, two pictures side by side in one stream, and a report comes out."""
+    """The ffmpeg program: it gets both pictures in one stream through a pipe, and writes a report."""
 
     def __init__(self, program: Program, threads: int) -> None:
         self._program = program
@@ -192,7 +193,7 @@ class _ProgramMeter:
             for track in tracks:
                 feed.push(track, None)
             feed.finish()
-        except BaseException:  # whatever ends it: the program must not go on alone
+        except BaseException:  # whatever the error, the program must not keep running
             if feed is not None:
                 feed.discard()
             raise
@@ -201,7 +202,7 @@ class _ProgramMeter:
         return Likeness((said.pooled_metrics["vmaf"].mean,), frames)
 
     def _filters(self, like: VideoFrame, report: str) -> str:
-        """Smaller pictures are enlarged, because VMAF's model was made by people in front of full HD."""
+        """The filters. Smaller pictures are enlarged, because people rated full HD for VMAF's model."""
         model = "vmaf_4k_v0.6.1" if like.width * like.height > _LARGER_THAN_HD else "vmaf_v0.6.1"
         judge = f"libvmaf=log_path={report}:log_fmt=json:n_threads={self._threads}:model=version={model}"
         if like.width >= _HD[0] or like.height >= _HD[1]:

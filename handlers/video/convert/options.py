@@ -1,4 +1,4 @@
-"""The options of `video_convert`, and the container and encoders that they ask for.
+"""The options of `video_convert`, and the container and encoders that they select.
 
 No media library here: the service imports this.
 """
@@ -28,9 +28,9 @@ _LEAST_SIDE, _MOST_SIDE = 16, 8192
 _Side: TypeAlias = Annotated[int, msgspec.Meta(ge=_LEAST_SIDE, le=_MOST_SIDE)]
 
 MAX_PARTS = 100
-"""Of one film."""
+"""Parts of one film."""
 _LONGEST = 1_000_000
-"""Seconds that `start` and `end` may be."""
+"""The largest `start` and `end`, in seconds."""
 MAX_CRF = {"h264": 51, "h265": 51, "vp9": 63, "av1": 63}
 
 
@@ -212,7 +212,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         """Refuse options that exclude each other.
 
         Raises:
-            ValueError: two options exclude each other; msgspec makes a `ValidationError` of it.
+            ValueError: two options exclude each other; msgspec turns it into a `ValidationError`.
         """
         if self.scale is not None and (self.width is not None or self.height is not None):
             raise ValueError("scale cannot be combined with width or height: give one of them")
@@ -226,7 +226,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto" or self.loudness):
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate, audio_channels or loudness")
         if self.end is not None and self.end <= (self.start or 0):
-            raise ValueError("end has to lie behind start")
+            raise ValueError("end has to come after start")
         if self.pad and any(side % 2 or not _LEAST_SIDE <= side <= _MOST_SIDE for side in parse_numbers(self.pad)):
             raise ValueError(f"pad needs even sides of {_LEAST_SIDE} to {_MOST_SIDE}")
         if self.crop and min(parse_numbers(self.crop)[:2]) < _LEAST_SIDE:
@@ -271,7 +271,7 @@ _NEAR = 0.005
 
 
 def exact_rate(rate: float) -> Fraction:
-    """The frame rate that is meant: 29.97 is how people write 30000/1001."""
+    """The exact frame rate: people write 29.97 for 30000/1001."""
     ntsc = Fraction(round(rate * _NTSC / 1000) * 1000, _NTSC)
     if rate % 1 and abs(float(ntsc) - rate) < _NEAR:
         return ntsc
@@ -282,17 +282,17 @@ def exact_rate(rate: float) -> Fraction:
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """A container format and what may stand in it; the first of each is the default."""
+    """A container format and the codecs that it may hold; the first of each is the default."""
 
     format: str
     video: tuple[str, ...]
     audio: tuple[str, ...]
     copied_video: tuple[str, ...]
-    """FFmpeg's names of the codecs of pictures that are copied as they are."""
+    """FFmpeg's names of picture codecs that can be copied unchanged."""
     copied: tuple[str, ...]
-    """Codecs of sound that is copied as it is."""
+    """Sound codecs that can be copied unchanged."""
     subtitles: str
-    """FFmpeg's name of the encoder for text."""
+    """FFmpeg's name of the encoder for text subtitles."""
     copied_subtitles: tuple[str, ...]
     options: dict[str, str]
 
@@ -395,13 +395,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     container: Container
     copied: bool
-    """Whether the picture stays as it is. What is said of its codec and encoder below then means nothing."""
+    """Whether the picture is copied. The codec and encoder below then mean nothing."""
     video_codec: str
     video_encoder: str
     """FFmpeg's name of the encoder."""
     video_options: dict[str, str]
     video_bitrate: int
-    """Bits a second; 0 where quality is asked for."""
+    """Bits per second; 0 if a quality is given instead."""
     audio_codec: str
     """The codec that sound is encoded to. Empty: no sound."""
     audio_encoder: str
@@ -412,8 +412,8 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     """Resolve every `auto` that does not depend on the input.
 
     Raises:
-        InvalidPath: no such container.
-        InvalidOptions: the codec does not go into it.
+        InvalidPath: there is no such container.
+        InvalidOptions: the container cannot hold the codec.
     """
     container = CONTAINERS.get(output.suffix.lower())
     if container is None:
@@ -450,12 +450,12 @@ _USUAL_LENGTH, _SHORTEST, _PARTS = 10.0, 3.0, 12
 
 
 def segment_length(options: VideoConvertOptions, seconds: float) -> float:
-    """Seconds of a segment of a video of so many seconds; short ones are cut finer, to be made side by side."""
+    """Seconds of a segment, for a video of `seconds`; short videos are cut finer, to be encoded side by side."""
     return options.segment_seconds or min(_USUAL_LENGTH, max(_SHORTEST, seconds / _PARTS))
 
 
 def on_one_thread(target: Target) -> Target:
-    """The same, with an encoder that keeps one CPU busy: beside others like it that costs the least."""
+    """The same target with an encoder that keeps one CPU busy, which is cheapest when several run side by side."""
     own = target.video_options
     more = {
         "libx264": {"threads": "1"},
@@ -471,7 +471,7 @@ def _joined(parameters: str | None, more: str) -> str:
 
 
 def holds_aspect(target: Target) -> bool:
-    """Whether the result can say the shape of its pixels. With PyAV, mkv and webm cannot, but h264 and h265 can."""
+    """Whether the result can state its pixels' shape. With PyAV, mkv and webm cannot, but h264 and h265 can."""
     return target.video_codec in ("h264", "h265") or target.container.format in ("mp4", "mov")
 
 
@@ -480,11 +480,11 @@ _OF_ENCODING = (
     *("crf", "quality", "video_bitrate", "passes", "target_size", "preset", "tune", "profile", "encoder", "hdr"),
     *("burn_subtitles", "segment_seconds", "segments_at_once", "parts"),
 )
-"""Options that nothing asks for where the picture is copied."""
+"""Options that have no effect if the picture is copied."""
 
 
 def check(job: Job[VideoConvertOptions]) -> None:
-    """Check that suffix, codecs and options go together, and that the program is there if it is asked for.
+    """Check that suffix, codecs and options fit together, and that a requested program exists.
 
     Raises InvalidPath or InvalidOptions.
     """
@@ -519,7 +519,7 @@ def check(job: Job[VideoConvertOptions]) -> None:
 
 
 def why_not_spread(options: VideoConvertOptions) -> str:
-    """Why a film with these options cannot be made in parts on several nodes, in words; empty where it can."""
+    """Say why a film with these options cannot be made in parts on several nodes; empty if it can."""
     if options.video_codec == "copy":
         return "the picture is copied, not encoded"
     if options.quality is not None:
@@ -543,7 +543,7 @@ def _refuse_of_another_codec(name: str, value: str | None, known: dict[str, tupl
 
 
 def require_program(options: VideoConvertOptions, target: Target) -> Program:
-    """The ffmpeg program with the encoders that are asked for. Raises InvalidOptions with what to do."""
+    """The ffmpeg program with the requested encoders. Raises InvalidOptions with a remedy."""
     path = find_program()
     instead = "or leave the option backend at builtin."
     if path is None:
@@ -570,7 +570,7 @@ def require_program(options: VideoConvertOptions, target: Target) -> Program:
 
 
 def require_vmaf() -> Program:
-    """The ffmpeg program, if it can measure VMAF. Raises InvalidOptions with what to do."""
+    """The ffmpeg program, if it can measure VMAF. Raises InvalidOptions with a remedy."""
     path = find_program()
     program = examine_program(path) if path else None
     if program is None or program.trouble or not program.measures_vmaf:
@@ -584,7 +584,7 @@ def require_vmaf() -> Program:
 
 
 def with_crf(options: VideoConvertOptions, crf: int) -> VideoConvertOptions:
-    """The same with a crf instead of a quality, a size or a rate of bits."""
+    """The same options with a crf instead of a quality, a size or a bit rate."""
     return msgspec.structs.replace(options, quality=None, target_size=None, passes=1, video_bitrate=None, crf=crf)
 
 
@@ -601,7 +601,7 @@ def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> 
 
 
 def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
-    """Quality in the terms of each maker. Presets stay at their defaults, because their names differ by model."""
+    """The quality in each maker's terms. Presets stay at their defaults, because their names differ by model."""
     if options.video_bitrate:
         return {}
     quality = str(USUAL_CRF[codec] if options.crf is None else options.crf)

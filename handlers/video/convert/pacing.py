@@ -1,4 +1,4 @@
-"""The frames of one segment or several: those of the source, or as many a second as are asked for."""
+"""The frames of one or more segments: the source's own, or at a constant rate."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from ..frames import DecodePass, frames_after
 from ..source import VideoSource
 
 LONGEST_STILL = 600
-"""Seconds that one frame is shown again and again. A damaged time may lie days ahead; the gap then stays a gap."""
+"""Seconds for which one frame is repeated. A damaged time may lie days ahead; a longer gap stays a gap."""
 
 
 def wanted_frames(
     source: VideoSource, start: int, after: int | None, until: int | None, reading: DecodePass
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames later than `after` and no later than `until`, with their moments, strictly rising.
+    """Yield frames later than `after` and not later than `until`, with their moments, strictly rising.
 
-    With a frame rate of its own the result has one at each place of a grid that begins at `start`, and the same frame
+    With its own frame rate, the result has a frame at each place of a grid that begins at `start`, and a source frame
     may come twice, or not at all. It is the same wherever reading began, because reading begins at a keyframe.
     """
     paced = source.frame_rate is not None
@@ -30,7 +30,7 @@ def wanted_frames(
 
 
 def _paced(source: VideoSource, start: int, after: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
-    """At each place of the grid the last frame that is shown by then, give or take half a step, as ffmpeg does."""
+    """Yield, at each place of the grid, the last frame shown by then, within half a step, as ffmpeg does."""
     assert source.frame_rate is not None
     step = 1 / (source.frame_rate * source.time_base)
 
@@ -51,13 +51,13 @@ def _paced(source: VideoSource, start: int, after: int | None, reading: DecodePa
             yield place(number), held
             number += 1
         held, since, ends = frame, moment, Fraction(moment + source.last_shown)
-    # A film that ends before the first half step has one frame all the same.
+    # A film that ends before the first half step still has one frame.
     while held is not None and (number == 0 or place(number) + step / 2 <= min(ends, since + still)):
         yield place(number), held
         number += 1
 
 
 def _before_keyframe(source: VideoSource, moment: int) -> int | None:
-    """Behind this moment comes the last keyframe that is shown by `moment`; none: the start of the source is."""
+    """The moment just before the last keyframe shown by `moment`; None: use the start of the source."""
     passed = bisect_right(source.keyframes, moment)
     return source.keyframes[passed - 1] - 1 if passed else None

@@ -1,7 +1,7 @@
-"""A part of a film as a file: a zip archive, not compressed, of the segments that one node has made.
+"""A part of a film as a file: an uncompressed zip archive of the segments that one node has made.
 
-What they were made of and with stands in it. A part is joined with others only where all of that is the same. Sound is
-no part: libraries of the same version make other bytes of it on other processors, and it takes little time.
+It records what the segments were made from and with. Parts are joined only if all of that agrees. Sound is not in a
+part: the same library versions give other bytes on other processors, and encoding sound is fast.
 """
 
 import zipfile
@@ -26,28 +26,28 @@ _DAMAGED = (KeyError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedEr
 
 
 class Unfit(Exception):
-    """A part that cannot be used, and why, in words."""
+    """A part that cannot be used, with the reason."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bytes of a film follow from. Each is a hash, but for `software`."""
+    """All that the bytes of a film depend on. Each is a hash, except `software`."""
 
     film: str
     options: str
-    """Those that the bytes depend on, and the encoders that they mean."""
+    """The options that affect the bytes, and the encoders that they select."""
     cuts: str
     """Where the film is cut."""
     fonts: str
-    """Of subtitles that are drawn into the picture."""
+    """Fonts of subtitles that are drawn into the picture."""
     software: str
     """Libraries and their versions, for people."""
     encoder: str
-    """What the encoder makes of a few frames; empty: it takes none."""
+    """The encoder's output for a few frames; empty: it accepts none."""
 
     def differs(self, other: "Origin") -> str:
-        """In words, in what `other` differs; empty where all is the same."""
+        """Say in what `other` differs; empty if it is the same."""
         if other.film != self.film:
-            return "it was made of another content of the film"
+            return "it was made from another version of the film"
         if other.options != self.options:
             return "it was made with other options, or for another kind of output"
         if other.software != self.software:
@@ -62,7 +62,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in the file beside the segments."""
+    """The record in the file beside the segments."""
 
     layout: int = _LAYOUT
     part: int
@@ -75,11 +75,11 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[int, ...] = ()
     """The moments of the packets that the decoder refused."""
     faults: tuple[str, ...] = ()
-    """What encoders did wrong, in words."""
+    """The encoders' faults, in words."""
 
     @property
     def mark(self) -> str:
-        """A hash of what it holds; the same whenever the part is made."""
+        """A hash of its content; the same whenever the part is made."""
         return hash_of(msgspec.to_builtins(self.made), msgspec.to_builtins(self.segments))
 
 
@@ -107,7 +107,7 @@ class Part:
         self.record = record
 
     def take(self, segment: Segment, folder: Path, tick: Callable[[int], None]) -> bool:
-        """Write a segment into the folder, durably. False where it is not as it was made: nothing is left."""
+        """Write a segment into the folder, durably. False if it was damaged: nothing is left."""
         final = folder / segment.name
         part = folder / f"{segment.name}.taken"
         try:
@@ -130,8 +130,8 @@ def open_part(path: Path, part: int, parts: int) -> Iterator[Part]:
     """Open the file of a part.
 
     Raises:
-        PartMissing: it is not there.
-        Unfit: it is no part, or not this one, or its record is damaged.
+        PartMissing: it does not exist.
+        Unfit: it is not a part, or not this one, or its record is damaged.
     """
     if path.is_symlink() or not path.is_file():
         raise PartMissing(f"part {part} of {parts}, {path.name}, is not in {path.parent}")

@@ -1,4 +1,4 @@
-"""How a decoded frame becomes the wanted picture: upright, scaled, 4:2:0 of 8 or 10 bits."""
+"""Turns a decoded frame into the wanted picture: upright, scaled, 4:2:0 of 8 or 10 bits."""
 
 from collections.abc import Collection
 from fractions import Fraction
@@ -18,16 +18,16 @@ from .options import Target, VideoConvertOptions, parse_numbers
 from .quality import quality_of
 
 _STANDARD = (1, 1, 1)
-"""BT.709 in primaries, transfer and matrix."""
+"""BT.709 as primaries, transfer and matrix."""
 _UNSPECIFIED = 2
 _WIDE = 9
 """BT.2020, as primaries and as matrix."""
 _BYTE = 8
 _SCALING = Interpolation.BICUBIC
 _X265_WIDTH = 50
-"""x265 writes behind its memory where pictures are narrower."""
+"""x265 writes past its memory for narrower pictures."""
 _JUDGED_SIDE = 16
-"""A comparison needs blocks of 8x8 pixels of colour; without one it gives no number."""
+"""A comparison needs blocks of 8x8 colour pixels; without one it gives no number."""
 _XPSNR_PIXELS = 2025
 """The filter divides by zero on smaller pictures."""
 _TURNS = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}
@@ -41,7 +41,7 @@ class PixelFormat(msgspec.Struct, frozen=True, kw_only=True):
     colour: tuple[int, int, int] = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
     """Primaries, transfer, matrix."""
     standard_range: bool = False
-    """Whether high dynamic range is made standard, as asked or because eight bits are too few for it."""
+    """Whether high dynamic range becomes standard, as requested or because eight bits are too few for it."""
 
     @property
     def deep(self) -> bool:
@@ -54,11 +54,11 @@ def choose_pixel_format(
 ) -> PixelFormat:
     """Keep ten bits if encoder, players and profile can, and the colours as they are tagged.
 
-    `formats` are those that the encoder takes. Raises Unusable where high dynamic range is to be kept and cannot be.
+    `formats`: those that the encoder accepts. Raises Unusable if high dynamic range must be kept but cannot be.
     """
     profile = options.profile
     wanted: list[str] = [name for name in ("yuv420p", "nv12") if name in formats] or ["yuv420p"]
-    deep_enough = source.depth > _BYTE and codec != "h264"  # few players decode H.264 of ten bits
+    deep_enough = source.depth > _BYTE and codec != "h264"  # few players decode H.264 with ten bits
     if profile == "main10" or (deep_enough and profile is None):
         wanted = [name for name in ("yuv420p10le", "p010le") if name in formats] + wanted
     deep = "10" in wanted[0]
@@ -71,7 +71,7 @@ def choose_pixel_format(
     if high and (not deep or options.hdr == "sdr"):
         return PixelFormat(name=wanted[0], colour=_STANDARD, standard_range=True)
     primaries, transfer, matrix = source.colour
-    if source.rgb:  # it has no matrix, whatever it says
+    if source.rgb:  # it has no matrix, whatever it states
         matrix = _WIDE if primaries == _WIDE else _STANDARD[2]
     return PixelFormat(name=wanted[0], colour=(primaries, transfer, matrix))
 
@@ -85,7 +85,7 @@ def output_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int,
 
 
 def refuse_if_no_room(source: VideoSource, options: VideoConvertOptions) -> None:
-    """Raise Unusable where the picture is larger than the one it is to be put into."""
+    """Raise Unusable if the picture is larger than the padded size."""
     made, room = scaled_size(source, options), output_size(source, options)
     if made[0] > room[0] or made[1] > room[1]:
         raise Unusable(
@@ -95,7 +95,7 @@ def refuse_if_no_room(source: VideoSource, options: VideoConvertOptions) -> None
 
 
 def refuse_if_too_small(source: VideoSource, options: VideoConvertOptions, target: Target) -> None:
-    """Raise Unusable where the encoder, or what measures the quality, would fall over so small a picture."""
+    """Raise Unusable if the encoder, or the quality's meter, would fail on such a small picture."""
     width, height = output_size(source, options)
     so_small = f"{source.path.name}: a picture of {width}x{height} is too small"
     if target.video_encoder == "libx265" and width < _X265_WIDTH:
@@ -126,7 +126,7 @@ def scaled_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int,
 
 
 def _too_large(size: tuple[int, int], options: VideoConvertOptions) -> bool:
-    """Whether a picture of this size has to be fitted into the box of the options."""
+    """Whether a picture of this size must be shrunk to fit into the box of the options."""
     return any(most is not None and side > most for side, most in zip(size, _box(options), strict=True))
 
 
@@ -142,7 +142,7 @@ def _within(size: tuple[int, int], options: VideoConvertOptions) -> tuple[int, i
 
 
 def upright_size(source: VideoSource) -> tuple[int, int]:
-    """Width and height as seen. If pixels are made square, the shorter of their sides grows."""
+    """Width and height as displayed. If pixels are made square, their shorter side grows."""
     sideways = source.rotation in (90, 270)
     width, height = (source.height, source.width) if sideways else (source.width, source.height)
     if not source.squared:
@@ -159,7 +159,7 @@ def output_aspect(source: VideoSource, options: VideoConvertOptions) -> Fraction
 
 
 def _upright_aspect(source: VideoSource) -> Fraction:
-    """Width by height of a pixel as seen."""
+    """Width by height of a displayed pixel."""
     return 1 / source.pixel_aspect if source.rotation in (90, 270) else source.pixel_aspect
 
 
@@ -171,11 +171,11 @@ class Shaper:
     """Shapes the frames of one source; keeps scaler and filters between frames.
 
     Args:
-        source: whose frames they are.
-        options: what they are to become.
-        pixels: how they are to be stored.
-        folder: where a file without a name may lie for a moment.
-        threads: to map tones with; 0: as many as there are CPUs.
+        source: the frames' source.
+        options: the wanted shape.
+        pixels: the result's pixel format.
+        folder: for a short-lived temporary file.
+        threads: for mapping tones; 0: as many as there are CPUs.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Shaper:
         filters = _turns(source) + _bars(size, output_size(source, options))
         self._finisher = _graph(self._size, pixels.name, source.time_base, filters) if filters else None
         self._matrix = Colorspace(pixels.colour[2]) if source.rgb or pixels.standard_range else None
-        """By which brightness and colour are computed, where the source has none of its own."""
+        """The matrix for computing brightness and colour, if the source has none of its own."""
         self._tones: ToneMapper | None = None
         if pixels.standard_range:
             self._tones = ToneMapper(source, self._size, _SCALING, folder, threads)
@@ -198,7 +198,7 @@ class Shaper:
         self._cropped: tuple[int, int, str] | None = None
 
     def shape(self, frame: VideoFrame) -> VideoFrame:
-        """The frame as the encoder wants it. Range is always limited, as players expect."""
+        """The frame as the encoder needs it. The range is always limited, as players expect."""
         frame = self._crop(frame)
         shaped = self._scaler.reformat(
             self._tones.mapped(frame) if self._tones else frame,
@@ -211,7 +211,7 @@ class Shaper:
         return shaped if self._finisher is None else _through(self._finisher, shaped)
 
     def _crop(self, frame: VideoFrame) -> VideoFrame:
-        """The part that is wanted. Where a source changes its size on the way, the same share of it."""
+        """The wanted part of the frame. If a source changes its size midway, the same share of it."""
         crop = self._source.crop
         if crop is None:
             return frame
@@ -233,13 +233,13 @@ def _through(graph: Graph, frame: VideoFrame) -> VideoFrame:
 
 
 def _turns(source: VideoSource) -> list[tuple[str, str | None]]:
-    # The first moves no pixel but counts rows backwards, which neither what draws on them nor each encoder understands.
+    # `vflip` only counts rows backwards, which drawing and some encoders do not support; `copy` moves the pixels.
     mirror: list[tuple[str, str | None]] = [("vflip", None), ("copy", None)] if source.mirrored else []
     return mirror + [("transpose", direction) for direction in _TURNS[source.rotation]]
 
 
 def _bars(size: tuple[int, int], room: tuple[int, int]) -> list[tuple[str, str | None]]:
-    """Black around the picture, which is in the middle, as nearly as the pixels of colour let it."""
+    """Black bars around the picture, which is centred as far as whole colour pixels allow."""
     left, top = ((whole - part) // 4 * 2 for whole, part in zip(room, size, strict=True))
     return [] if size == room else [("pad", f"{room[0]}:{room[1]}:{left}:{top}:color=black")]
 
@@ -247,7 +247,7 @@ def _bars(size: tuple[int, int], room: tuple[int, int]) -> list[tuple[str, str |
 def _graph(
     size: tuple[int, int], pixel_format: str, time_base: Fraction, filters: list[tuple[str, str | None]]
 ) -> Graph:
-    """Filters, one behind the other, for frames of one size."""
+    """A chain of filters for frames of one size."""
     graph = Graph()
     node = graph.add_buffer(width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=time_base)
     for name, how in filters:
@@ -260,15 +260,15 @@ def _graph(
 
 
 def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConvertOptions) -> list[str]:
-    """What changes in the picture, in words, for the result."""
+    """Notes on changes in the picture, for the result."""
     found = _size_notes(source, options)
     if source.transparent:
         found.append("transparency dropped")
     if source.fine_colours:
         found.append("colours finer than 4:2:0 became 4:2:0")
-    if source.depth > 8 and not pixels.deep:  # noqa: PLR2004 - a byte
+    if source.depth > 8 and not pixels.deep:  # noqa: PLR2004 - more than a byte
         found.append(f"{source.depth} bits a colour became 8")
-    if source.depth > 10 and pixels.deep:  # noqa: PLR2004 - what the encoders can
+    if source.depth > 10 and pixels.deep:  # noqa: PLR2004 - the encoders' limit
         found.append(f"{source.depth} bits a colour became 10")
     if pixels.standard_range:
         peak = source.light.peak(source.colour[1])
@@ -284,14 +284,14 @@ def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConver
 
 
 def _turn_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
-    """What the source itself asks for; `rotate` is asked for by the options, and turns in addition."""
+    """Notes on turns that the source itself requires; those of `rotate` come in addition."""
     found = ["mirrored, as the source says"] if source.mirrored else []
     own = (source.rotation + options.rotate) % 360
     return found + ([f"turned upright by {own} degrees"] if own else [])
 
 
 def _size_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
-    """Notes of sides that became even, if they were asked for or are the source's, and not computed from the other."""
+    """Notes on sides that became even, if they were given or are the source's, not computed from the other side."""
     aspect = source.pixel_aspect
     shape = f"pixels of {aspect.numerator}:{aspect.denominator} became square"
     found = [shape] if source.squared and aspect != 1 else []

@@ -1,4 +1,4 @@
-"""A better estimate of a conversion, from the input's header and first frames."""
+"""Estimates a conversion from the input's header and first frames."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ from .reshaping import reshaped, wanted_part
 
 
 def probe(job: Job[VideoConvertOptions]) -> Estimate:
-    """Estimate from the video's real size and length. Raises Unusable where it cannot be converted as is asked."""
+    """Estimate from the video's real size and length. Raises Unusable if it cannot be converted as requested."""
     source, target = read_source(job.input_file), choose_target(job.options, job.output_file)
     wanted_part(source, job.options)
     if target.copied:

@@ -1,8 +1,7 @@
-"""Encoding with the ffmpeg program: decoded frames go in through a pipe, a finished file comes out.
+"""Encodes with the ffmpeg program: decoded frames go in through a pipe, a finished file comes out.
 
-The program is given no name but that of the file that it writes, and sees no byte of the input, so a hostile input
-cannot reach it. It is in the worker's process group, and ends by itself when the worker is gone, because its pipe then
-ends.
+The program gets only the name of the file that it writes, and sees no byte of the input, so a hostile input cannot
+reach it. It is in the worker's process group, and ends by itself when the worker is gone, because its pipe then ends.
 """
 
 import fcntl
@@ -37,11 +36,11 @@ from .sound import SoundPlan
 from .trial import TRIAL_SIDE, trial_pictures
 
 _POLL = 0.1
-"""Seconds between two looks at whether the attempt has to stop, while the program does not take more."""
+"""Seconds between two checks whether the attempt must stop, while the program accepts no more data."""
 _PIPE_SIZE = 1024 * 1024
-"""Bytes in the pipe, where the system allows it; the usual 64 KiB are a fraction of a frame."""
+"""Bytes in the pipe, if the system allows it; the usual 64 KiB are a fraction of a frame."""
 _EXACT = 65535
-"""Ratios are rounded to what fits below it."""
+"""Numerator and denominator of ratios are rounded to fit below it."""
 _DEVICE_FORMATS = ("nv12", "p010le")
 """Formats that can be uploaded to a device whose encoder lists only its own surfaces."""
 _TRIAL_TIMEOUT = 10.0
@@ -54,7 +53,7 @@ _VAAPI = ("-init_hw_device", "vaapi=device", "-filter_hw_device", "device")
 
 
 class ProgramFailedError(RuntimeError):
-    """The ffmpeg program ended badly, or wrote something else than the frames it was given."""
+    """The ffmpeg program failed, or its output does not match the frames that it was given."""
 
 
 class ProgramBackend:
@@ -67,13 +66,13 @@ class ProgramBackend:
         self.notes = [f"encoded by the program ffmpeg {program.version}"]
 
     def pixel_formats(self) -> set[str]:
-        """How the encoder can store pixels, as the program lists it."""
+        """The names of pixel formats that the encoder supports, as the program lists them."""
         lines = ask_program(self._program.path, "-h", f"encoder={self._target.video_encoder}").splitlines()
         listed = next((line.partition(":")[2].split() for line in lines if "pixel formats:" in line), [])
         return {*listed, *_DEVICE_FORMATS} if "vaapi" in listed else set(listed)
 
     def require_hardware(self) -> None:
-        """Encode one grey picture. Raises Unusable with what to do."""
+        """Encode one grey picture. Raises Unusable with a remedy."""
         raw = ["-f", "rawvideo", "-pix_fmt", "nv12", "-s", f"{TRIAL_SIDE}x{TRIAL_SIDE}", "-i", "pipe:0"]
         how = _picture_arguments(
             self._target, self._target.video_options, PixelFormat(name="nv12"), Fraction(1, 25), Fraction(1)
@@ -93,12 +92,12 @@ class ProgramBackend:
 
     @property
     def software(self) -> str:
-        """The program, how it was built, and the library that reads."""
+        """The program and its build, and the library that reads."""
         built = hash_of(self.build, av.library_versions)
         return f"ffmpeg {self._program.version}, PyAV {av.__version__}, build {built[:8]}, {platform.machine()}"
 
     def stamp(self, target: Target, pixels: PixelFormat) -> str:
-        """What the program's encoder makes of some pictures, hashed by the program. Raises ProgramFailedError."""
+        """A hash, by the program, of its encoder's output for some pictures. Raises ProgramFailedError."""
         raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{TRIAL_SIDE}x{TRIAL_SIDE}", "-i", "pipe:0"]
         how = _picture_arguments(target, on_one_thread(target).video_options, pixels, Fraction(1, 25), Fraction(1))
         command = [*self._command(), *raw, *how, "-pix_fmt", pixels.name, "-f", "hash", "-"]
@@ -119,32 +118,32 @@ class ProgramBackend:
         return done.stdout.decode(errors="replace").strip()
 
     def segment_encoder(self, encoding: Encoding, number: int, tick: Callable[[], None]) -> "_ProgramSegmentEncoder":
-        """A run of the program for one segment."""
+        """Start the program for one segment."""
         return _ProgramSegmentEncoder(encoding, number, self._command(), tick)
 
     @contextmanager
     def sound_sink(self, part: Path, plan: SoundPlan, tick: Callable[[float], None]) -> Iterator["_ProgramSink"]:
-        """A run of the program for the sound."""
+        """Start the program for the sound."""
         sink = _ProgramSink(self._program, part, plan, tick)
         try:
             yield sink
             sink.feed.finish()
-        except BaseException:  # whatever ends it: the program must not go on alone
+        except BaseException:  # whatever the error, the program must not keep running
             sink.feed.discard()
             raise
 
     def _command(self) -> list[str]:
-        """The program, and what stands before the input."""
+        """The program, and the arguments before the input."""
         return [str(self._program.path), *SILENT, *(_VAAPI if _needs_upload(self._target) else ())]
 
 
 def _picture_arguments(
     target: Target, options: Mapping[str, str], pixels: PixelFormat, time_base: Fraction, aspect: Fraction
 ) -> list[str]:
-    """How a picture track is encoded: each frame once, at its own time.
+    """Arguments that encode a picture track: each frame once, at its own time.
 
-    Colours are named twice: old versions take them from the switches, newer ones from the frames. `aspect` is the
-    shape of a pixel.
+    Colours are named twice: old versions take them from the options, newer ones from the frames. `aspect`: the shape of
+    a pixel.
     """
     primaries, transfer, matrix = map(str, pixels.colour)
     filters = [
@@ -159,23 +158,23 @@ def _picture_arguments(
     if target.video_bitrate:
         arguments += ["-b:v", str(target.video_bitrate)]
     if target.video_codec == "h265":
-        arguments += ["-tag:v", "hvc1"]  # what Apple's players ask for
+        arguments += ["-tag:v", "hvc1"]  # Apple's players need it
     arguments += ["-color_range", "tv", "-color_primaries", primaries, "-color_trc", transfer, "-colorspace", matrix]
     return [*arguments, "-fps_mode", "passthrough", "-enc_time_base", f"{time_base.numerator}:{time_base.denominator}"]
 
 
 def _into_piece(how: Sequence[str], part: Path) -> list[str]:
-    """Arguments that write the first track of what comes by the pipe into a piece."""
+    """Arguments that write the first track from the pipe into a piece."""
     return [*_MAPPED, *how, "-fflags", "+bitexact", "-f", "mp4", f"file:{part}"]
 
 
 def _needs_upload(target: Target) -> bool:
-    """Whether frames have to be brought to the device first; other encoders do it themselves."""
+    """Whether frames must be uploaded to the device first; other encoders do that themselves."""
     return target.video_encoder.endswith("_vaapi")
 
 
 def _first_line(said: str) -> str:
-    """The first line, without the part of ffmpeg that speaks; the other lines follow from it."""
+    """The first line, without the name of ffmpeg's component; the other lines are consequences."""
     return re.sub(r"^\[[^]]*\] ", "", said.partition("\n")[0]).rstrip(".")[:_LONGEST_CAUSE]
 
 
@@ -199,7 +198,7 @@ class _ProgramSegmentEncoder:
         self._stream = stream
 
     def encode(self, moment: int, frame: VideoFrame) -> None:
-        """Hand over the next frame. Raises ProgramFailedError."""
+        """Pass on the next frame. Raises ProgramFailedError."""
         self._moments.append(moment)
         frame.pts = moment - self._moments[0]
         frame.time_base = self._encoding.source.time_base
@@ -215,7 +214,7 @@ class _ProgramSegmentEncoder:
         return Segment(self.number, self._moments[0], self._moments[-1], len(self._moments), size, digest)
 
     def _compare(self) -> None:
-        """Check that the file holds each frame at its moment, no more and no less, and begins with a keyframe."""
+        """Check that the file holds exactly the given frames at their moments, and begins with a keyframe."""
         encoder, unit = self._encoding.target.video_encoder, self._encoding.source.time_base
         with av.open(str(self._part)) as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -229,7 +228,7 @@ class _ProgramSegmentEncoder:
             raise ProgramFailedError(f"ffmpeg's {encoder} began segment {self.number + 1} without a keyframe")
 
     def discard(self) -> None:
-        """Kill the program and leave nothing."""
+        """Kill the program and leave no file."""
         self._feed.discard()
 
 
@@ -237,7 +236,7 @@ class _ProgramSink:
     def __init__(self, program: Program, part: Path, plan: SoundPlan, tick: Callable[[float], None]) -> None:
         self._plan = plan
         self._position = 0.0
-        # The pipe carries no names of channels, only their number.
+        # The pipe carries no channel names, only their number.
         command = [str(program.path), *SILENT, "-channel_layout", plan.layout]
         how = ["-c:a", plan.encoder, "-b:a", str(plan.bitrate)]
         self.feed = RunningProgram(command, _into_piece(how, part), part, lambda: tick(self._position))
@@ -255,11 +254,11 @@ class _ProgramSink:
 
 
 class RunningProgram:
-    """The running program. Frames must carry their times; they are kept exactly.
+    """The running program. Frames must carry their times, which are kept exactly.
 
     Args:
-        command: the program, and what stands before the input.
-        arguments: what to do with the input, and where to write.
+        command: the program, and the arguments before the input.
+        arguments: how to process the input, and where to write.
         output: the file that it writes, in the folder that it runs in; must not exist.
         tick: called while it waits; may raise to end the wait.
     """
@@ -284,7 +283,7 @@ class RunningProgram:
         self.container = av.open(self._pipe, "w", format="nut", options={"fflags": "+bitexact"}, buffer_size=_PIPE_SIZE)
 
     def push(self, stream: Any, frame: VideoFrame | AudioFrame | None) -> None:
-        """Hand over one frame, or none after the last. Raises ProgramFailedError."""
+        """Pass on one frame, or None after the last. Raises ProgramFailedError."""
         try:
             self.container.mux(stream.encode(frame))
         except BrokenPipeError:
@@ -292,7 +291,7 @@ class RunningProgram:
         self._pipe.raise_interruption()
 
     def finish(self) -> None:
-        """Wait until the file is whole. Raises ProgramFailedError."""
+        """Wait until the file is complete. Raises ProgramFailedError."""
         assert self._process.stdin is not None
         try:
             self.container.close()
@@ -305,7 +304,7 @@ class RunningProgram:
         self._pass_on()
 
     def discard(self) -> None:
-        """Kill it, and leave nothing of what it wrote."""
+        """Kill it, and leave nothing that it wrote."""
         assert self._process.stdin is not None
         self._process.kill()
         self._process.wait()
@@ -324,14 +323,14 @@ class RunningProgram:
             self._tick()
 
     def _failure(self) -> ProgramFailedError:
-        """The error that describes its end. If the attempt has to stop, `tick` raises that instead."""
+        """The error that describes its end. If the attempt must stop, `tick` raises that instead."""
         self._tick()
         code = self._wait()
         said = self._pass_on()
         return ProgramFailedError(f"ffmpeg ended with {code} at {self._output.stem}: {said or 'it said nothing'}")
 
     def _pass_on(self) -> str:
-        """Print what it said, once, for the attempt's output; return the first line, from which the others follow."""
+        """Print its messages, once, as the attempt's output. Returns the first line, which names the cause."""
         if not self._said.closed:
             with self._said:
                 self._cause = "".join(pass_on(self._said)[:1])
@@ -339,7 +338,7 @@ class RunningProgram:
 
 
 class _Pipe:
-    """The program's standard input, as a file that PyAV writes to. While it waits it looks whether to stop."""
+    """The program's standard input, as a file that PyAV writes to. While it waits, it checks for a stop."""
 
     def __init__(self, fd: int, tick: Callable[[], None]) -> None:
         self._fd = fd
@@ -348,10 +347,10 @@ class _Pipe:
         self._ready.register(fd, select.POLLOUT)
         self._interruption: BaseException | None = None
         self.over = False
-        """Nobody reads any more: what is still written is thrown away."""
+        """No one reads any more: further data is discarded."""
         os.set_blocking(fd, False)
         if hasattr(fcntl, "F_SETPIPE_SZ"):
-            with suppress(OSError):  # a user may have only so much room in pipes
+            with suppress(OSError):  # a user may have a limited total of pipe buffers
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
     def write(self, data: bytes) -> int:
@@ -367,10 +366,10 @@ class _Pipe:
     def _look(self) -> None:
         try:
             self._tick()
-        except BaseException as error:  # noqa: BLE001 - FFmpeg has called `write`: what is raised here would be lost
+        except BaseException as error:  # noqa: BLE001 - FFmpeg calls `write`, and would lose what is raised here
             self._interruption, self.over = error, True
 
     def raise_interruption(self) -> None:
-        """Raise what `tick` has raised while FFmpeg was writing."""
+        """Raise the error that `tick` has raised while FFmpeg was writing."""
         if self._interruption is not None:
             raise self._interruption

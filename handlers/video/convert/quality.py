@@ -1,4 +1,4 @@
-"""The quality that is asked for, where it is measured, and which rate factor (crf) is tried next.
+"""The requested quality, the samples that measure it, and the next rate factor (crf) to try.
 
 No media library here: the service imports this.
 """
@@ -11,20 +11,20 @@ from typing import NamedTuple
 import msgspec
 
 BEST = {"vmaf": 100.0, "xpsnr": 100.0, "ssim": 1.0}
-"""Metric → what a picture has that is the same as the source's; for xpsnr, in dB, where we stop to count."""
+"""Metric → the score of a picture equal to the source's; for xpsnr, in dB, the cap of our scale."""
 QUALITY_PATTERN = r"^(vmaf|xpsnr|ssim):\d{1,3}(\.\d{1,6})?$"
 FINEST_CRF = {"h264": 1, "h265": 1, "vp9": 1, "av1": 5}
-"""0 means lossless to some, in a profile that few players know. SVT-AV1 has been seen to write pictures that cannot be
-decoded below 4."""
+"""0 means lossless to some encoders, in a profile that few players support. Below 4, SVT-AV1 has written undecodable
+pictures."""
 USUAL_TRIES = 5
-"""How many rate factors are tried, about."""
+"""About how many rate factors are tried."""
 _FIRST_STEP = 4
 
 _SAMPLE, _SAMPLE_EVERY = 4.0, 120.0
 """Seconds."""
 _FEWEST, _MOST = 4, 30
 _KEYFRAME_NEAR = 10.0
-"""Seconds that a sample is moved back to begin at a keyframe, which saves the decoding of what lies between."""
+"""Seconds that a sample may move back to begin at a keyframe, which saves decoding up to it."""
 
 
 class Quality(NamedTuple):
@@ -35,7 +35,7 @@ class Quality(NamedTuple):
 
 
 def quality_of(text: str) -> Quality:
-    """What a `quality` that has the right form means."""
+    """Parse a valid `quality`."""
     metric, _, value = text.partition(":")
     return Quality(metric, float(value))
 
@@ -44,17 +44,17 @@ def quality_of(text: str) -> Quality:
 
 
 class Tried(msgspec.Struct, frozen=True, array_like=True):
-    """What a rate factor gives on the samples; an array in the checkpoint."""
+    """The score of a rate factor on the samples; an array in the checkpoint."""
 
     crf: int
     score: float
 
 
 def next_crf(tried: Sequence[Tried], asked: float, usual: int, finest: int, coarsest: int) -> int | None:
-    """The rate factor to try next; none: the search is over. It follows from what was tried, and from nothing else.
+    """The rate factor to try next; None: the search is over. It depends only on the earlier tries.
 
-    The scores are taken to fall as the rate factor rises. Until one has reached what is asked and another one has not,
-    steps become longer; then the next lies where the line between the two meets it.
+    Scores are assumed to fall as the rate factor rises. Steps grow until one score reaches the goal and another misses
+    it. Then the next try is where the line between the two crosses the goal.
     """
     if not tried:
         return usual
@@ -72,7 +72,7 @@ def next_crf(tried: Sequence[Tried], asked: float, usual: int, finest: int, coar
 
 
 def found(tried: Sequence[Tried], asked: float) -> Tried | None:
-    """The highest rate factor that reaches what is asked, below all that do not; none: none reaches it."""
+    """The highest rate factor that reaches the goal and lies below all that miss it; None if there is none."""
     return _good(tried, asked)
 
 
@@ -90,25 +90,25 @@ def _good(tried: Sequence[Tried], asked: float) -> Tried | None:
 
 
 class FilmSample(NamedTuple):
-    """A part of the video, on its own clock: later than `after`, up to and with `until`."""
+    """A part of the video, on its own clock: later than `after`, up to and including `until`."""
 
     after: int
     until: int
 
 
 def sampling_of(seconds: float) -> tuple[int, float]:
-    """How many samples of a video of so many seconds are taken, and how long each is, in seconds."""
+    """The number of samples for a video of this many seconds, and the length of each, in seconds."""
     length = min(_SAMPLE, seconds)
     count = min(_MOST, max(_FEWEST, round(seconds / _SAMPLE_EVERY)), int(seconds / length) if length > 0 else 1)
     return max(1, count), length
 
 
 def samples_of(start: int, end: int, unit: float, keyframes: Sequence[int]) -> list[FilmSample]:
-    """The samples of what lies from `start` on and before `end`, each from the middle of an equal share.
+    """The samples of the part from `start` to before `end`, each from the middle of an equal share.
 
     Args:
-        start: on the video's clock, as all moments.
-        end: see there.
+        start: a moment on the video's clock.
+        end: likewise.
         unit: seconds of a tick.
         keyframes: moments, rising.
     """

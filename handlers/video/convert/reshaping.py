@@ -1,4 +1,4 @@
-"""Which part of a source is wanted, turned, cropped and paced in which way: the source as the encoders see it."""
+"""The source as the encoders see it: the wanted part, turned, cropped and paced."""
 
 from fractions import Fraction
 from math import ceil, lcm
@@ -11,7 +11,7 @@ from ..source import Crop, VideoSource
 from .options import VideoConvertOptions, exact_rate, parse_numbers
 
 _MOST_TICKS = 2**31 - 1
-"""Ticks a second that files can count."""
+"""Most ticks per second that files can count."""
 _FINE = 1_000_000
 _MICRO = 1_000_000
 
@@ -21,29 +21,29 @@ class WantedPart(NamedTuple):
 
     start: int
     end: int
-    """Behind the last frame."""
+    """Just after the last frame."""
     cut_before: bool
-    """Whether something before it is left out."""
+    """Whether something before the part is left out."""
     cut_behind: bool
 
     @property
     def after(self) -> int | None:
-        """Frames are wanted that come later than this; none: all from the beginning of the file."""
+        """Frames must come later than this; None: all from the beginning of the file."""
         return self.start - 1 if self.cut_before else None
 
     @property
     def until(self) -> int | None:
-        """The last moment at which a frame may be shown; none: up to the end of the file, wherever that is."""
+        """The last moment at which a frame may be shown; None: up to the end of the file, wherever that is."""
         return self.end - 1 if self.cut_behind else None
 
 
 def wanted_part(source: VideoSource, options: VideoConvertOptions) -> WantedPart:
-    """Where `start` and `end` lie. Raises Unusable where nothing of the source lies between them."""
+    """The part between `start` and `end`. Raises Unusable if it has nothing of the source."""
     start = source.start + _ticks(options.start or 0.0, source)
     end = source.end if options.end is None else min(source.end, source.start + _ticks(options.end, source))
     if start >= end:
         raise Unusable(
-            f"{source.path.name} is {source.seconds:.3f} s long: nothing of it lies behind start {options.start:g}"
+            f"{source.path.name} is {source.seconds:.3f} s long: nothing of it comes after start {options.start:g}"
         )
     return WantedPart(start, end, bool(options.start), options.end is not None and end < source.end)
 
@@ -53,13 +53,13 @@ def _ticks(seconds: float, source: VideoSource) -> int:
 
 
 def reshaped(source: VideoSource, options: VideoConvertOptions) -> VideoSource:
-    """The source turned, cropped and paced as the options ask. Raises Unusable for a crop that is not within it."""
+    """The source, turned, cropped and paced by the options. Raises Unusable for a crop that exceeds the picture."""
     turned = msgspec.structs.replace(source, rotation=(source.rotation - options.rotate) % 360)
     return _paced(_cropped(turned, options), options)
 
 
 def _cropped(source: VideoSource, options: VideoConvertOptions) -> VideoSource:
-    """The crop is given on the picture as seen, and kept as a place on the stored one."""
+    """Convert the crop, which is given on the displayed picture, to a place on the stored one."""
     if not options.crop:
         return source
     width, height, left, top = parse_numbers(options.crop)
@@ -76,14 +76,14 @@ def _cropped(source: VideoSource, options: VideoConvertOptions) -> VideoSource:
         180: (source.width - left - width, source.height - top - height),
         270: (top, source.height - left - width),
     }[source.rotation]
-    if source.mirrored:  # it is mirrored top to bottom before it is turned
+    if source.mirrored:  # mirroring, top to bottom, comes before turning
         y = source.height - y - down
     crop = Crop(x=x, y=y, width=across, height=down, of_width=source.width, of_height=source.height)
     return msgspec.structs.replace(source, width=across, height=down, crop=crop)
 
 
 def _paced(source: VideoSource, options: VideoConvertOptions) -> VideoSource:
-    """Moments are counted in a unit that the frames of the source and those of the result both fall on, if there is."""
+    """Count moments in a unit that fits both the source's and the result's frames, if there is one."""
     if options.frame_rate is None:
         return source
     rate = exact_rate(options.frame_rate)

@@ -1,4 +1,4 @@
-"""Whether a converted film may take the place of its original."""
+"""Decides whether a converted film may take the place of its original."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from .options import VideoConvertOptions
 
 
 def check_result(context: TaskContext[VideoConvertOptions], _result: Mapping[str, Any]) -> str:
-    """Why not, in words; empty where it may. Raises Unusable where the result cannot be decoded."""
+    """Say why not; empty if it may. Raises Unusable if the result cannot be decoded."""
     options = context.options
     source = read_source(context.input_file)
     if notes := damage_notes(source):
@@ -44,7 +44,7 @@ def check_result(context: TaskContext[VideoConvertOptions], _result: Mapping[str
 
 
 def _beside(options: VideoConvertOptions) -> tuple[Literal["subtitles", "attachments"], ...]:
-    """What has to be kept beside picture and sound; a track that is drawn into the picture is one less."""
+    """The parts that must be kept besides picture and sound; a track drawn into the picture need not be."""
     if options.subtitles == "none":
         return ()
     return ("attachments",) if options.burn_subtitles else ("subtitles", "attachments")

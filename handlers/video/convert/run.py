@@ -1,6 +1,6 @@
 """The work of `video_convert`: plan, sound tracks (5 %), picture by segments (90 %), join (5 %).
 
-Each part leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
+Each part leaves a durable file and a checkpoint, so the next attempt continues where the last one stopped.
 """
 
 from collections.abc import Sequence
@@ -46,28 +46,28 @@ from .sound import SoundPlan, SoundRange, choose_sounds
 from .spread import VideoPartOptions, bytes_depend_on, film_of, part_file
 
 _LAYOUT = 5
-"""Other segments than an earlier version of this module made have another number."""
+"""Changes whenever this module makes other segments than before."""
 _WRITTEN_FROM = 98.0
-"""Percent of a part at which its pieces are there, and are written into one file."""
+"""Percent of a part's task at which all segments exist, and the file is written."""
 _FEWEST = 2
-"""Stretches of a film that is worth spreading."""
+"""Stretches that a film needs to be worth spreading."""
 
 
 def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
-    """Convert `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
+    """Convert `context.input_file` into `context.output_part`, continuing from `context.checkpoint`.
 
     Raises:
-        Unusable: the input is no video, or lacks what the options ask for, or the machine does.
+        Unusable: the input is not a video, or it or the machine lacks what the options require.
         UndecodableError: too much of the picture cannot be decoded, or is missing.
         EncoderFailedError: the encoder failed again and again.
-        PartMissing: a part of a film that was spread is not there.
+        PartMissing: a part of a film that was spread does not exist.
         OSError: a file cannot be read or written.
     """
     return _conversion(context).run()
 
 
 def run_part(context: TaskContext[VideoPartOptions]) -> Outcome:
-    """Make a part of a film, as a file that a node which joins it can read. Raises what `run` raises."""
+    """Make a part of a film, as a file for the node that joins it. Raises what `run` raises."""
     return _conversion(context).run_part(context.options.part, context.options.parts or 1)
 
 
@@ -90,7 +90,7 @@ def _conversion(context: TaskContext[Any]) -> "_Conversion":
 
 
 def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
-    """The library, or the program if it is asked for. Raises Unusable where it, or the hardware, is missing."""
+    """The library, or the program if requested. Raises Unusable if it, or the hardware, is missing."""
     if options.backend == "builtin":
         if options.encoder != "software":
             require_hardware(target.video_encoder)
@@ -105,7 +105,7 @@ def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
 
 
 def _refuse_if_incomplete(source: VideoSource) -> None:
-    """Refuse a file of which too much is missing at its ends, by the same measure as one that is damaged inside."""
+    """Refuse a file that lacks too much at its ends, by the same limit as for damage inside."""
     if beyond_use((source.unshown + source.missing) * source.rate, source.seconds * source.rate):
         raise UndecodableError(f"{source.path.name}: {'; '.join(damage_notes(source))}")
 
@@ -157,7 +157,7 @@ class _Conversion:
         return SavedConversion(fingerprint=mark, plan=_plan(self._source, self._window, length))
 
     def run(self) -> Outcome:
-        """Do what is left to do."""
+        """Do the remaining work."""
         self._saved = self._saved.intact(self._context.work_dir)
         self._clean_up()
         if self._context.options.parts is not None:
@@ -182,8 +182,8 @@ class _Conversion:
         return Finished(result=self._describe(), message=counted(self._frames, "frame"))
 
     def _refuse_if_late(self) -> None:
-        """Refuse a film of which too much would be left out, by the same measure as one that is damaged."""
-        # With a frame rate of its own, the result has more frames than the source, or fewer.
+        """Refuse a film of which too much would be left out, by the same limit as for damage."""
+        # With its own frame rate, the result has more or fewer frames than the source.
         late, frames = self._saved.late, round(self._saved.frames * self._source.rate / self._source.shown_rate)
         if beyond_use(late, frames):
             raise Unusable(
@@ -192,7 +192,7 @@ class _Conversion:
             )
 
     def run_part(self, part: int, parts: int) -> Outcome:
-        """Do what is left to do of a part, and write it for whoever joins it."""
+        """Do the remaining work of a part, and write it for the task that joins the parts."""
         self._saved = self._saved.intact(self._context.work_dir)
         self._clean_up()
         made = self._origin()
@@ -233,7 +233,7 @@ class _Conversion:
         return Finished(result=result, message=f"not spread: {why}" if why else message)
 
     def _why_whole(self) -> str:
-        """Why this film cannot be made in parts, in words; empty where it can."""
+        """Say why this film cannot be made in parts; empty if it can."""
         if not self._source.keyframes:
             return "the file does not say where its keyframes are, so it is read and encoded in one go"
         if len(stretches_of(self._saved.plan, self._source.keyframes)) < _FEWEST:
@@ -241,7 +241,7 @@ class _Conversion:
         return ""
 
     def _origin(self) -> Origin:
-        """What the bytes of the film follow from, on this node."""
+        """All that the film's bytes depend on, on this node."""
         try:
             trial = self._backend.stamp(self._target, self._pixels)
         except (av.error.FFmpegError, ProgramFailedError):
@@ -256,10 +256,10 @@ class _Conversion:
         )
 
     def _take_parts(self, parts: int) -> None:
-        """Take over what the parts hold, each segment with a checkpoint, as if this task had made it.
+        """Take over the segments of the parts, each with a checkpoint, as if this task had made them.
 
-        What does not go with this film, these options or this node's software, and what was damaged since, is left out,
-        and made here. Raises PartMissing.
+        A part that does not match this film, these options or this node's software is skipped, and so are damaged
+        segments: they are made here. Raises PartMissing.
         """
         if why := self._why_whole():
             self._faults.append(f"not spread: {why}")
@@ -281,11 +281,11 @@ class _Conversion:
             else:
                 bad, good = bad + opened.record.bad, good + opened.record.good
         length = float((self._saved.plan.end - self._saved.plan.start) * self._source.time_base)
-        if beyond_use(bad, max(good, length * self._source.rate)):  # of parts that were taken before nothing is known
+        if beyond_use(bad, max(good, length * self._source.rate)):  # nothing is known about parts taken earlier
             raise undecodable(self._source.path.name, self._source.codec, bad, good)
 
     def _take(self, opened: Part, share: range) -> None:
-        """Take the segments of a part over, and say how many cannot be."""
+        """Take over the segments of a part, and note how many are damaged."""
         plan, record, lost = self._saved.plan, opened.record, 0
         self._faults += record.faults
         for segment in record.segments:
@@ -295,20 +295,20 @@ class _Conversion:
             if not opened.take(segment, self._context.work_dir, self._tick):
                 lost += 1
                 if segment.number >= plan.count - 1:
-                    break  # behind the last cut the others follow on this one: all are made again
+                    break  # segments after the last cut build on this one: all are made again
                 continue
             change = FinishedPart(segment=segment, refused=self._saved.unknown_of(record.refused))
             self._saved = self._saved.after(change)
             done = (PICTURE_UNTIL - SOUND_SHARE) * min(1.0, len(self._saved.segments) / plan.count)
             self._journal.save(self._saved, change, done, f"part {record.part} of {record.parts}")
-        self._saved = self._saved.after(FinishedPart(refused=record.refused))  # where no segment was left
+        self._saved = self._saved.after(FinishedPart(refused=record.refused))  # if no segment was left
         if lost:
             self._faults.append(
                 f"part {record.part} of {record.parts} was damaged: {lost} of its pieces were made again"
             )
 
     def _why_not_told(self, record: PartRecord) -> str:
-        """Why the file is not what the task of this part has made, if this one has waited for such a task."""
+        """Say why the file is not its task's result, if this task depends on such a task."""
         results = [result for result in self._context.dependencies.values() if isinstance(result, dict)]
         told = [
             one.get("mark") for one in results if (one.get("part"), one.get("parts")) == (record.part, record.parts)
@@ -317,18 +317,18 @@ class _Conversion:
 
     @property
     def _made(self) -> set[int]:
-        """The numbers of the segments that are there."""
+        """The numbers of the segments that exist."""
         return {segment.number for segment in self._saved.segments}
 
     def _tick(self, _count: int) -> None:
         self._context.check_stop()
 
     def _clean_up(self) -> None:
-        """Leave nothing but what is known to be finished."""
+        """Remove all files that are not known to be finished."""
         remove_others(self._context.work_dir, ("segment-*", "sound-*"), keep=self._saved.files)
 
     def _make(self) -> None:
-        """Make the sound and the segments that are missing."""
+        """Make the missing sound and segments."""
         percent = 0.0, PICTURE_UNTIL
         if self._search is not None:
             percent = self._search.share(self._saved.plan), PICTURE_UNTIL
@@ -340,7 +340,7 @@ class _Conversion:
             raise Unusable(self._nothing_made())
 
     def _nothing_made(self) -> str:
-        """Why there is not one picture. One that begins earlier may be shown there all the same."""
+        """Say why there is no picture. One that begins earlier may still be shown there."""
         name, options = self._source.path.name, self._context.options
         if not self._window.cut_before and not self._window.cut_behind:
             return f"not one picture of {name} can be decoded"
@@ -381,14 +381,14 @@ class _Conversion:
 
     @property
     def _span(self) -> SoundRange:
-        """What of the sound is wanted. A copied picture begins at a keyframe, and its sound with it."""
+        """The wanted part of the sound. If the picture is copied, the sound begins with its keyframe."""
         window, unit = self._window, self._source.time_base
         start = self._copied.begin if self._copied else window.start * unit
         return SoundRange(start if window.cut_before else None, window.end * unit if window.cut_behind else None)
 
     @property
     def _joining(self) -> str:
-        """What the join is called."""
+        """The name of the final step."""
         return "copying" if self._target.copied else "joining"
 
     @property
@@ -404,7 +404,7 @@ class _Conversion:
 
         def tick(seconds: float) -> None:
             self._context.check_stop()
-            if throttle.due() and self._fitting is None:  # nobody knows whether it is the last time
+            if throttle.due() and self._fitting is None:  # no one knows whether this is the last time
                 self._context.progress(before + (100 - before) * min(1.0, max(0.0, seconds) / length), self._joining)
 
         picture = self._picture()
@@ -431,7 +431,7 @@ class _Conversion:
         )
 
     def _heard(self) -> list[SoundPlan]:
-        """The sound tracks that are in the result; in the others there was nothing to hear."""
+        """The sound tracks in the result; the others turned out to be empty."""
         made = {track.stream for track in self._saved.audio}
         return [sound for sound in self._sounds.kept if sound.stream in made]
 
@@ -467,7 +467,7 @@ class _Conversion:
         }
 
     def _levels(self) -> dict[str, Any]:
-        """How loud the sound tracks were and are, if that was asked for."""
+        """The loudness of the sound tracks before and after, if requested."""
         levels = [track.level for track in self._saved.audio if track.level is not None]
         if not levels:
             return {}
@@ -482,7 +482,7 @@ class _Conversion:
         return not self._target.copied or any(not sound.copy for sound in self._heard())
 
     def _notes(self) -> list[str]:
-        """What was changed or left out, in words."""
+        """Notes on all that was changed or left out."""
         form, extras, heard = self._target.container.format, self._extras, self._heard()
         if self._copied:
             picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
@@ -523,7 +523,7 @@ class _Conversion:
         ]
 
     def _left_out(self) -> list[str]:
-        """How much of the picture that is wanted could not be decoded."""
+        """Notes on how much of the wanted picture could not be decoded."""
         after, until = self._saved.plan.after, self._saved.plan.until
         refused = sum(
             (after is None or moment > after) and (until is None or moment <= until) for moment in self._saved.refused

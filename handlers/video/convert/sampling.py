@@ -1,4 +1,4 @@
-"""Samples of the film, encoded as it will be: how large they become, and how much like what the encoder got."""
+"""Encodes samples of the film as the film will be, and measures their size and similarity to the frames."""
 
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -26,11 +26,11 @@ from .quality import FilmSample, samples_of, sampling_of
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
 
 _ENCODED_ANEW = 3
-"""How often a sample is encoded if its encoder fails."""
+"""How often a sample is encoded at most, if its encoder fails."""
 
 
 class Measured(NamedTuple):
-    """Of one sample."""
+    """The measurement of one sample."""
 
     likeness: Likeness
     size: int
@@ -47,15 +47,15 @@ _Step: TypeAlias = "Measured | _FrameDone"
 
 
 class Sampling:
-    """Encodes the samples of a film, as often as it is asked.
+    """Encodes the samples of a film, as often as requested.
 
     Args:
         context: the running attempt.
         source: the film as the encoders see it.
-        pixels: how the result's pixels are stored.
-        backend: what encodes.
-        meter: what compares; none: only sizes are wanted.
-        burner: what draws subtitles into the picture, if any are wanted there.
+        pixels: the result's pixel format.
+        backend: the encoders.
+        meter: compares; None: only sizes are wanted.
+        burner: draws subtitles into the picture, if wanted.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Sampling:
         self._burner = burner
         self._at_once = segments_at_once(job_of(context), info_of(source))
         self._frames = 0
-        """Frames that are done. For progress: threads count, too."""
+        """Frames done. Only for progress: other threads change it, too."""
 
     def measure(self, target: Target, plan: SegmentPlan, tell: Callable[[float], None]) -> list[Measured]:
-        """All samples, in an order that is always the same. `tell` is called with the share that is done, 0 to 1.
+        """Measure all samples, in a fixed order. `tell` is called with the finished share, 0 to 1.
 
-        Raises Unusable where there is no picture in them.
+        Raises Unusable if they hold no picture.
         """
         source = self._source
         samples = samples_of(plan.start, plan.end, float(source.time_base), source.keyframes)
@@ -108,7 +108,7 @@ class Sampling:
                     report()
         if not any(each.frames for each in found):
             raise Unusable(f"no picture that can be decoded begins in the samples of {source.path.name}: give crf")
-        return sorted(found)  # the sum of the same numbers in another order may be another one
+        return sorted(found)  # a sum in another order may differ
 
     def _work(self, number: int, sample: FilmSample, target: Target, plan: SegmentPlan) -> Work[_Step]:
         folder = self._context.work_dir / f"sample-{number:05}"
@@ -131,7 +131,7 @@ class Sampling:
             target=target,
             pixels=self._pixels,
             options=self._context.options,
-            plan=msgspec.structs.replace(plan, cuts=(), step=plan.end - plan.start),  # so that a sample is one segment
+            plan=msgspec.structs.replace(plan, cuts=(), step=plan.end - plan.start),  # makes a sample one segment
             folder=folder,
             burner=self._burner,
         )
@@ -164,7 +164,7 @@ class Sampling:
     def _pairs(
         self, sample: FilmSample, plan: SegmentPlan, made: Path, tick: TickFunction
     ) -> Iterator[tuple[VideoFrame, VideoFrame]]:
-        """Each frame as the encoder got it, beside what became of it."""
+        """Yield each frame as the encoder got it, with its decoded result."""
         reading = self._reading(sample, tick)
         shaper = Shaper(self._source, self._context.options, self._pixels, made.parent, reading.threads)
         references = wanted_frames(self._source, plan.start, *sample, reading)
@@ -175,7 +175,7 @@ class Sampling:
                     result = next(results)
                 except (StopIteration, av.error.FFmpegError) as error:
                     raise EncoderFailedError(
-                        f"the encoder wrote {made.name} so that nobody can decode it", 0
+                        f"the encoder wrote {made.name} in a form that cannot be decoded", 0
                     ) from error
                 self._frames += 1
                 shaped = shaper.shape(frame)
@@ -183,7 +183,7 @@ class Sampling:
 
 
 def covered(plan: SegmentPlan, source: VideoSource) -> float:
-    """Which share of the film the samples are, 0 to 1."""
+    """The share of the film that the samples cover, 0 to 1."""
     seconds = float((plan.end - plan.start) * source.time_base)
     count, length = sampling_of(seconds)
     return min(1.0, count * length / max(0.001, seconds))

@@ -1,7 +1,7 @@
-"""The search for the rate factor that gives the quality that is asked for.
+"""The search for the rate factor that gives the requested quality.
 
-The samples are encoded as the film will be, and compared with the frames that the encoder got. After each rate factor
-there is a checkpoint, from which the next one follows: a resume measures none again, and comes to the same end.
+The samples are encoded as the film will be, and compared with the frames that the encoder got. Each rate factor has a
+checkpoint, which determines the next one. So a resume repeats no measurement, and has the same result.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ from .segments import VideoBackend
 def search_for(
     context: TaskContext[VideoConvertOptions], source: VideoSource, pixels: PixelFormat, backend: VideoBackend
 ) -> "QualitySearch | None":
-    """The search that the options ask for, or none. Raises Unusable where nothing can measure."""
+    """The search that the options require, or None. Raises Unusable if there is no meter."""
     quality = context.options.quality
     return None if quality is None else QualitySearch(context, source, pixels, backend, quality)
 
@@ -51,12 +51,12 @@ class QualitySearch:
         at_once = segments_at_once(job_of(context), info_of(source))
         self._meter: Meter = open_meter(self._asked.metric, max(1, context.room.cores // at_once))
         self.build = self._meter.build
-        """Identifies what measures, beside the library."""
+        """Identifies the meter's build, if it is not the library."""
 
     def run(
         self, source: VideoSource, saved: SavedConversion, journal: Journal, burner: Burner | None
     ) -> SavedConversion:
-        """Measure what `saved` lacks, and save each rate factor as it is measured."""
+        """Measure the missing rate factors, and save each one."""
         self._source = source
         sampling = Sampling(self._context, source, self._pixels, self._backend, self._meter, burner)
         bounds = USUAL_CRF[self._codec], FINEST_CRF[self._codec], MAX_CRF[self._codec]
@@ -68,16 +68,16 @@ class QualitySearch:
         return saved
 
     def share(self, plan: SegmentPlan) -> float:
-        """Percent of the whole work that the search is, about."""
+        """About the percent of the whole work that the search takes."""
         work = USUAL_TRIES * covered(plan, self._source)
         return PICTURE_UNTIL * work / (work + 1)
 
     def target(self, saved: SavedConversion) -> Target:
-        """How the film is to be encoded. Raises Unusable where no rate factor reaches what is asked."""
+        """The encoding of the film. Raises Unusable if no rate factor reaches the quality."""
         return self._target(self._found(saved).crf)
 
     def describe(self, saved: SavedConversion) -> dict[str, Any]:
-        """For the result: what was asked and measured."""
+        """Facts for the result: the requested and the measured quality."""
         count, length = sampling_of(float((saved.plan.end - saved.plan.start) * self._source.time_base))
         best = self._found(saved)
         return {
@@ -92,7 +92,7 @@ class QualitySearch:
         }
 
     def _measure(self, crf: int, saved: SavedConversion, sampling: Sampling) -> float:
-        """The score that the rate factor gives on all samples."""
+        """The rate factor's score on all samples."""
 
         def tell(part: float) -> None:
             self._context.progress(self._percent(saved, part), f"trying crf {crf} on samples")
@@ -101,7 +101,7 @@ class QualitySearch:
         return combined(self._asked.metric, [each.likeness for each in measured])
 
     def _percent(self, saved: SavedConversion, part: float) -> float:
-        """Where the search is, when `part` of the rate factor at work is done."""
+        """Percent when `part` of the current rate factor is done."""
         return self.share(saved.plan) * min(1.0, (len(saved.tried) + part) / USUAL_TRIES)
 
     def _target(self, crf: int) -> Target:

@@ -1,6 +1,6 @@
-"""The picture, segment by segment: each is a file of its own that starts with a keyframe and needs no other.
+"""The picture, segment by segment: each is a separate file that starts with a keyframe and needs no other.
 
-What encodes a segment is a `VideoBackend`: FFmpeg as a library, or the ffmpeg program.
+A `VideoBackend` encodes a segment: FFmpeg as a library, or the ffmpeg program.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ from .sound import SoundBackend
 
 
 class EncoderFailedError(RuntimeError):
-    """The encoder gave back something else than the frames it was given, for the segment of this number."""
+    """The encoder's output for this segment does not match the frames that it was given."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class EncoderFailedError(RuntimeError):
 
 
 class Encoding(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the encoding of a segment depends on, beside the backend."""
+    """All that a segment's encoding depends on, besides the backend."""
 
     source: VideoSource
     target: Target
@@ -50,13 +50,13 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def encoder_options(self) -> dict[str, str]:
-        """What the encoder is told, beside rate and size."""
+        """The encoder's options, besides rate and size."""
         steady = steady_x264(self.size[0]) if self.target.video_encoder == "libx264" else {}
         return {**self.target.video_options, **steady}
 
 
 class SegmentEncoder(Protocol):
-    """Writes one segment file. Its moments are relative to the segment's first frame."""
+    """Writes one segment file. Moments in it are relative to the segment's first frame."""
 
     number: int
 
@@ -71,35 +71,34 @@ class SegmentEncoder(Protocol):
 
 
 class VideoBackend(SoundBackend, Protocol):
-    """What encodes picture and sound."""
+    """The encoders of picture and sound."""
 
     build: str
-    """Identifies the build of the program, because another build encodes differently. Empty for the library."""
+    """Identifies the program's build, because another build encodes differently. Empty for the library."""
     notes: list[str]
     """For the result."""
 
     @property
     def software(self) -> str:
-        """What encodes, with its version, for people. Nodes where it differs do not share a film."""
+        """Name and version of the encoder, for people. Nodes where it differs do not share a film."""
 
     def stamp(self, target: Target, pixels: PixelFormat) -> str:
-        """What the encoder makes of some frames, hashed; for `Origin.encoder`."""
+        """A hash of the encoder's output for some frames; for `Origin.encoder`."""
 
     def pixel_formats(self) -> set[str]:
-        """How the encoder of the picture can store pixels."""
+        """The names of pixel formats that the picture's encoder supports."""
 
     def segment_encoder(self, encoding: Encoding, number: int, tick: Callable[[], None]) -> SegmentEncoder:
-        """A fresh encoder for the segment of this number. `tick` is called while it waits; it may raise."""
+        """Make an encoder for the segment of this number. `tick` is called while it waits; it may raise."""
 
 
 def encode_segments(
     encoding: Encoding, backend: VideoBackend, after: int | None, until: int | None, reading: DecodePass
 ) -> Generator[int | Segment, None, None]:
-    """Encode what lies after `after`, up to and with `until`; none means the start and the end of the source.
+    """Encode the part after `after`, up to and including `until`; None means the source's start or end.
 
-    Yields the moment of each frame as it is encoded, and each finished segment once it is durable. The caller may stop
-    between any two: the unfinished segment is then thrown away. `reading.tick` is called for each decoded frame; it may
-    raise.
+    Yields the moment of each encoded frame, and each finished segment once it is durable. The caller may stop between
+    any two: the unfinished segment is then discarded. `reading.tick` is called for each decoded frame; it may raise.
     """
     shaper = Shaper(encoding.source, encoding.options, encoding.pixels, encoding.folder, reading.threads)
     encoder: SegmentEncoder | None = None
@@ -115,7 +114,7 @@ def encode_segments(
 
     try:
         for moment, frame in wanted_frames(encoding.source, encoding.plan.start, after, until, reading):
-            if not is_begun:  # what was left out up to here was counted with the segment before
+            if not is_begun:  # frames left out up to here count for the segment before
                 late, is_begun = reading.late, True
             number = encoding.plan.segment_of(moment)
             if encoder is not None and number != encoder.number:
@@ -145,14 +144,14 @@ class PacketTimes(NamedTuple):
 
 
 def packet_times(pieces: Sequence[Sequence[int]], last: int) -> Iterator[PacketTimes]:
-    """The times of all packets of a track, where the last one in time is shown for `last`.
+    """Yield the times of all packets of a track; the last one in time is shown for `last`.
 
-    `pieces` are distinct presentation times in decoding order; each piece is later in time than the one before, so that
-    no more than one needs to be sorted at a time. Sorted and moved back by the largest distance a packet is ahead of
-    its place, they serve as decoding times; before the first, the smallest gap is repeated.
+    `pieces` are distinct display times in decoding order. Each piece is later in time than the one before, so that only
+    one needs sorting at a time. Sorted display times serve as decoding times. They are moved back by the most places
+    that a packet is ahead of its turn; before the first, the smallest gap is repeated.
 
-    The encoders' durations are of no use: an encoder cannot know how long its last frame is shown. The last packet in
-    decoding order gets `last`, too: what an mp4 says of it is the only distance to no other packet.
+    The encoders' durations are not used: an encoder cannot know how long its last frame is shown. The last packet in
+    decoding order gets `last`, too: its duration in an mp4 is the only one that is no distance to another packet.
     """
     depth, gap = _reordering(pieces)
     first = min(pieces[0])
@@ -168,7 +167,7 @@ def packet_times(pieces: Sequence[Sequence[int]], last: int) -> Iterator[PacketT
 
 
 def _reordering(pieces: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """By how many places a packet is ahead of its own at most, and the smallest gap between two moments."""
+    """The most places by which a packet is ahead of its turn, and the smallest gap between two moments."""
     depth, gap = 0, 0
     before: int | None = None
     for piece in pieces:
@@ -184,8 +183,8 @@ def _reordering(pieces: Sequence[Sequence[int]]) -> tuple[int, int]:
 
 
 def decoding_times(presented: Sequence[int]) -> list[int]:
-    """One strictly rising decoding time for each packet, never later than its presentation.
+    """Strictly rising decoding times, one per packet, never later than its display time.
 
-    `presented` are distinct presentation times in decoding order.
+    `presented` are distinct display times in decoding order.
     """
     return [times.decoded for times in packet_times([presented], 1)] if presented else []

@@ -1,4 +1,4 @@
-"""Which rate factor (crf) gives a film of the size that is asked for.
+"""Finds the rate factor (crf) that gives a film of the wanted size.
 
 No media library here: the service imports this.
 """
@@ -10,29 +10,29 @@ from typing import NamedTuple
 import msgspec
 
 SAMPLED_TRIES = 3
-"""How many rate factors are tried on samples, before the first pass."""
+"""Rate factors that are tried on samples before the first pass."""
 USUAL_PASSES = 2
 _MOST_PASSES = 4
-"""Whole passes after which a film that is small enough is taken, even where it is smaller than it would have to be."""
+"""Passes after which a film that is small enough is accepted, even if it could be larger."""
 _FULL_ENOUGH = 0.95
-"""A film of this share of the size that is asked for is not made again to use the rest."""
+"""A film with at least this share of the wanted size is not made again to use the rest."""
 _AIM = 0.98
-"""The share that is aimed at, because a forecast may be wrong by a little."""
+"""The share of the size to aim at, because a forecast may be slightly wrong."""
 _NEAR = 0.03
 _HALVED_BY = {"h264": 7.0, "h265": 7.0, "vp9": 13.0, "av1": 9.0}
-"""By how much a rate factor rises for half the size, before anything was measured."""
+"""How much the rate factor must rise to halve the size, before anything was measured."""
 _GRID = {"h264": 0.1, "h265": 0.1, "vp9": 1.0, "av1": 1.0}
-"""Rate factors that an encoder tells apart."""
+"""Smallest differences between rate factors that an encoder distinguishes."""
 _STEEPEST, _FLATTEST = 0.1, 10.0
-"""Of the usual slope; what two measurements say beyond that is chance."""
+"""Factors of the usual slope; a measured slope outside of them is chance."""
 
 
 class Sized(msgspec.Struct, frozen=True, array_like=True):
-    """What a rate factor gives; an array in the checkpoint."""
+    """The result of a rate factor; an array in the checkpoint."""
 
     crf: float
     picture: int
-    """Bytes of the picture; of samples, what they say of all of it."""
+    """Bytes of the picture; for samples, scaled to the whole film."""
     beside: int = 0
     """Bytes of all else in the file: sound, subtitles, attachments, the container's own."""
 
@@ -53,12 +53,12 @@ class FactorRange(NamedTuple):
 
 
 def factor_range(codec: str, usual: float, finest: float, coarsest: float) -> FactorRange:
-    """Those of our name of a codec."""
+    """The range for our name of a codec."""
     return FactorRange(usual, finest, coarsest, _GRID[codec], _HALVED_BY[codec])
 
 
 def next_sampled(sampled: Sequence[Sized], asked: int, bounds: FactorRange) -> float | None:
-    """The rate factor to try next on samples; none: enough is known. `asked`: bytes that the picture may have."""
+    """The rate factor to try next on samples; None: enough is known. `asked`: bytes that the picture may have."""
     if not sampled:
         return bounds.usual
     if len(sampled) == SAMPLED_TRIES or abs(sampled[-1].picture / asked - 1) < _NEAR:
@@ -68,18 +68,18 @@ def next_sampled(sampled: Sequence[Sized], asked: int, bounds: FactorRange) -> f
 
 
 def first_pass(sampled: Sequence[Sized], asked: int, bounds: FactorRange) -> float:
-    """The rate factor of the first pass over the whole film, as the samples say."""
+    """The rate factor of the first pass over the whole film, by the samples."""
     return _forecast(sampled, _AIM * asked, bounds)
 
 
 def next_pass(sampled: Sequence[Sized], passes: Sequence[Sized], asked: int, bounds: FactorRange) -> float | None:
-    """The rate factor of the next pass; none: the last one is the result if it fits, or else nothing is small enough.
+    """The rate factor of the next pass; None: the last pass is the result if it fits, or no film is small enough.
 
     Args:
-        sampled: what the samples said. What they say of the size may be wrong, but hardly how it depends on the crf.
-        passes: those that were made, in their order; one at least.
+        sampled: the samples' results. Their sizes may be wrong, but hardly how the size depends on the crf.
+        passes: those made so far, in order; at least one.
         asked: bytes that the file may have.
-        bounds: those of the codec.
+        bounds: the codec's range.
     """
     last = passes[-1]
     large = max((one for one in passes if one.size > asked), key=_crf, default=None)
@@ -102,13 +102,13 @@ def _crf(made: Sized | None) -> float:
 
 
 def _forecast(known: Sequence[Sized], asked: float, bounds: FactorRange) -> float:
-    """Where the picture has the size that is asked, by what is nearest to it and the slope to the next one."""
+    """The rate factor for the wanted picture size, by the nearest measurement and the slope to the next one."""
     nearest = sorted(known, key=lambda one: (abs(log2(max(1, one.picture) / asked)), one.crf))
     return _met(nearest[0], asked, _halved_by(nearest[:2], bounds), bounds)
 
 
 def _halved_by(known: Sequence[Sized], bounds: FactorRange) -> float:
-    """By how much the crf rises for half the size, as two measurements say, or as is usual."""
+    """How much the crf must rise to halve the size, by two measurements, or the usual amount."""
     if len(known) == 2:  # noqa: PLR2004 - a line takes two
         halvings = log2(max(1, known[0].picture) / max(1, known[1].picture))
         seen = (known[1].crf - known[0].crf) / halvings if halvings else 0.0
@@ -118,11 +118,11 @@ def _halved_by(known: Sequence[Sized], bounds: FactorRange) -> float:
 
 
 def _met(near: Sized, asked: float, halved_by: float, bounds: FactorRange) -> float:
-    """Where a line through a measurement meets the size that is asked."""
+    """The rate factor where a line through a measurement reaches the wanted size."""
     return _on_grid(near.crf + halved_by * log2(max(1, near.picture) / asked), bounds)
 
 
 def _on_grid(crf: float, bounds: FactorRange) -> float:
-    """The next rate factor that the encoder knows, on the side of smaller films."""
+    """The next rate factor that the encoder distinguishes, towards smaller films."""
     on_grid = round(ceil(crf / bounds.grid - 1e-6) * bounds.grid, 3)
     return min(bounds.coarsest, max(bounds.finest, on_grid))

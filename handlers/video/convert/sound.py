@@ -1,6 +1,6 @@
-"""The sound of a video: which tracks are taken, and whether each is copied or encoded.
+"""The sound of a video: the chosen tracks, and whether each is copied or encoded.
 
-A track is converted once and in one piece: encoded per segment it would click at every join.
+A track is converted once and in one piece: encoded per segment, it would click at every join.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -50,40 +50,40 @@ from .options import Target, VideoConvertOptions
 from .sound_times import InStep, part_of
 
 _STEADY = ("mov", "matroska", "mpegts")
-"""Containers whose times of sound can be trusted. From others, sound is copied only if the options say so."""
+"""Containers with reliable sound times. From others, sound is copied only if the options require it."""
 _IN_MP4 = ("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac")
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 5: "5.0", 6: "5.1", 8: "7.1"}
-"""Number of channels → the layout that the encoders for aac and opus know."""
+"""Number of channels → the layout that the aac and opus encoders support."""
 _MOST = {"aac": 8, "opus": 8, "mp3": 2}
 _CHANNEL_BITRATE = 64_000
 
 
 class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A track that is taken, and what is done with it."""
+    """A chosen track, and how it is converted."""
 
     stream: int
     """Number of the stream in the file."""
     called: str
-    """What notes call it."""
+    """Its name in notes."""
     copy: bool
     codec: str
     """The codec in the result."""
     encoder: str = ""
-    """FFmpeg's name of it; empty where sound is copied."""
+    """FFmpeg's name of the encoder; empty if the sound is copied."""
     layout: str = ""
     bitrate: int = 0
     metadata: TrackMetadata = TrackMetadata()
     notes: tuple[str, ...] = ()
     loudness: float | None = None
-    """LUFS that are asked for."""
+    """Requested LUFS."""
     true_peak: float = 0.0
     """dBTP."""
     steady: bool = True
-    """Whether the times of the container can be trusted."""
+    """Whether the container's times are reliable."""
 
     @property
     def file(self) -> str:
-        """Name of the file that is made. MP4 has the finer clock but does not take every codec."""
+        """Name of the file that is made. MP4 has the finer clock but does not hold every codec."""
         return f"sound-{self.stream}.{'mp4' if self.codec in _IN_MP4 else 'mka'}"
 
 
@@ -95,7 +95,7 @@ class Sounds(NamedTuple):
 
 
 def choose_sounds(container: InputContainer, options: VideoConvertOptions, target: Target) -> Sounds:
-    """Plan each sound track that is wanted. Raises Unusable for one that is not there, or that cannot be copied."""
+    """Plan each wanted sound track. Raises Unusable if it does not exist, or cannot be copied."""
     tracks = container.streams.audio
     if not tracks:
         asked = [name for name in ("audio_track", "loudness") if getattr(options, name) is not None]
@@ -176,21 +176,21 @@ class Sink(Protocol):
     """An encoder that takes the frames of one track."""
 
     def track(self, rate: int) -> AudioStream:
-        """Add the track, of `rate` samples a second. Frames must come in its format."""
+        """Add the track, with `rate` samples per second. Frames must come in its format."""
 
     def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
-        """Take the next frame; none after the last."""
+        """Take the next frame; None after the last."""
 
 
 class SoundBackend(Protocol):
-    """What encodes the sound."""
+    """The encoder of the sound."""
 
     def sound_sink(self, part: Path, plan: SoundPlan, tick: Callable[[float], None]) -> AbstractContextManager[Sink]:
-        """A fresh encoder. The file `part` is whole when the context is left without an error."""
+        """Make an encoder. The file `part` is complete when the context is left without an error."""
 
 
 def open_part(part: Path, plan: SoundPlan) -> OutputContainer:
-    """The file that the track is written to."""
+    """Create the file for the track."""
     kind = "mp4" if plan.file.endswith(".mp4") else "matroska"
     return av.open(str(part), "w", format=kind, options={"fflags": "+bitexact"})
 
@@ -199,37 +199,37 @@ _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 4410
 
 
 class SoundRange(NamedTuple):
-    """The part of the sound that is wanted, in seconds on the source's clock; none: from its start, to its end."""
+    """The wanted part of the sound, in seconds on the source's clock; None: from its start, to its end."""
 
     start: Fraction | None = None
     end: Fraction | None = None
 
     def holds(self, moment: Fraction) -> bool:
-        """Whether what begins then is wanted."""
+        """Whether sound that begins then is wanted."""
         return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
 
 
 _LEAD = 1
-"""Seconds before the part that is wanted: decoders need some of them to get going."""
+"""Seconds read before the wanted part: decoders need them to settle."""
 
 
 class _Made(NamedTuple):
-    """A track that was written."""
+    """The facts about a written track."""
 
     begin: float
-    """Where it begins, in seconds on the source's clock."""
+    """Its beginning, in seconds on the source's clock."""
     samples: int
     """Samples, or packets if they were copied."""
     notes: tuple[str, ...] = ()
-    """What of it cannot be decoded, and what was done to keep it in step and its samples finite."""
+    """Notes on what cannot be decoded, and how it was kept in step and its samples finite."""
 
 
 def convert_sound(
     path: Path, plan: SoundPlan, span: SoundRange, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
 ) -> AudioTrack | None:
-    """Copy or encode one sound track of `path` into `folder`; none if there is nothing in it to hear.
+    """Copy or encode one sound track of `path` into `folder`; None if it turns out to be empty.
 
-    What is encoded is exact to the sample, what is copied to the packet, of some 20 ms. `tick` is called with the
+    Encoded sound is cut exactly to the sample, copied sound to the packet, about 20 ms. `tick` is called with the
     position in seconds; it may raise.
     """
     final = folder / plan.file
@@ -243,7 +243,7 @@ def convert_sound(
             made = _encoded(path, plan, span, backend, part, tick)
         else:
             made, told = _levelled(path, plan, plan.loudness, span, backend, part, tick)
-    except BaseException:  # whatever ends it: half a track must not be taken for a whole one
+    except BaseException:  # whatever the error, half a track must not pass for a whole one
         part.unlink(missing_ok=True)
         raise
     if made is None:
@@ -264,7 +264,7 @@ def convert_sound(
 
 @contextmanager
 def _opened(path: Path, plan: SoundPlan, span: SoundRange) -> Iterator[tuple[InputContainer, AudioStream]]:
-    """The track of the source, a little before the part that is wanted."""
+    """Open the source's track, a little before the wanted part."""
     with open_input(path) as container:
         stream = container.streams[plan.stream]
         assert isinstance(stream, AudioStream)
@@ -282,10 +282,10 @@ def _copied(
     part: Path,
     tick: Callable[[float], None],
 ) -> _Made | None:
-    """The packets as they are; none if there is not one.
+    """Copy the packets; None if there are none.
 
-    Packets before the stated start are kept with negative times: decoders need them and players skip them. A file that
-    cannot say so gets none that an edit list of the source hides, and none gets what is hidden behind the end.
+    Packets before the stated start are kept with negative times: decoders need them and players skip them. Packets that
+    the source's edit list hides are left out: in an mp4 those after the first shown packet, in a mka all.
     """
     assert stream.time_base
     count, last, unit = 0, None, float(stream.time_base)
@@ -324,9 +324,9 @@ def _encoded(
     tick: Callable[[float], None],
     level: Gain | None = None,
 ) -> _Made | None:
-    """Decoded and encoded anew, at another level if one is given; none if there is not one sample.
+    """Decode and encode the sound, at another level if one is given; None if there are no samples.
 
-    Moments are counted in samples. Where the container's times can be trusted, samples are made to agree with them.
+    Moments are counted in samples. If the container's times are reliable, samples are made to agree with them.
     """
     with _opened(path, plan, span) as (container, stream):
         finite, refused = Finite(), list[Fraction | None]()
@@ -358,7 +358,7 @@ def _encoded(
 
 
 class _Place(NamedTuple):
-    """Where the wanted part lies in the samples of a track."""
+    """The place of the wanted part in a track's samples."""
 
     begin: Fraction
     """Seconds on the source's clock."""
@@ -384,7 +384,7 @@ def _ticking(frames: Iterable[AudioFrame], tick: Callable[[float], None]) -> Ite
 
 
 class _Laps:
-    """Makes one way of several: what is told goes once from the beginning of the sound to its end."""
+    """Makes one progress of several passes: it runs once from the beginning of the sound to its end."""
 
     def __init__(self, tick: Callable[[float], None]) -> None:
         self._tick = tick
@@ -392,7 +392,7 @@ class _Laps:
         self._end = 0.0
 
     def lap(self, share: float, until: float) -> Callable[[float], None]:
-        """A `tick` for the part of the work that goes from one share to another, 0 to 1."""
+        """A `tick` for the part of the work from one share to another, 0 to 1."""
 
         def told(seconds: float) -> None:
             self._begin = seconds if self._begin is None else self._begin
@@ -412,7 +412,7 @@ def _levelled(
     part: Path,
     tick: Callable[[float], None],
 ) -> tuple[_Made | None, SoundLevel | None]:
-    """Encoded as loud as asked: measured, encoded, and measured as a player hears it, until it is near enough."""
+    """Encode at the requested loudness: measure, encode, and measure the decoded result, until it is near enough."""
     laps = _Laps(tick)
     before = _measured_source(path, plan, span, laps.lap(0.0, begin_of(0) / 100))
     if before.integrated is None:
@@ -439,7 +439,7 @@ def _levelled(
 
 
 def _measured_source(path: Path, plan: SoundPlan, span: SoundRange, tick: Callable[[float], None]) -> Loudness:
-    """The loudness of the wanted part, in the channels and the rate that the result will have."""
+    """The loudness of the wanted part, in the channels and at the rate that the result will have."""
     with _opened(path, plan, span) as (container, stream):
         frames = Finite().frames(_decode(container, stream))
         first = next(frames, None)
@@ -464,7 +464,7 @@ def _measured_result(part: Path, tick: Callable[[float], None]) -> Loudness:
 
 
 def _part_of(frames: Iterator[AudioFrame], skipped: int, kept: int | None) -> Iterator[AudioFrame]:
-    """All but the first samples, and no more than are to be kept."""
+    """Skip the first samples, and yield at most `kept` of the rest."""
     for frame in frames:
         first, last = min(skipped, frame.samples), frame.samples
         skipped -= first
@@ -497,7 +497,7 @@ def _decode(
 
 
 def _resampled(frames: Iterable[AudioFrame], stream: AudioStream) -> Iterator[AudioFrame]:
-    """Frames in the encoder's format. If the source changes its format on the way, a new resampler takes over."""
+    """Frames in the encoder's format. If the source changes its format midway, a new resampler takes over."""
     resampler: AudioResampler | None = None
     kind: tuple[str, str, int] | None = None
     for frame in frames:
@@ -514,5 +514,5 @@ def _resampled(frames: Iterable[AudioFrame], stream: AudioStream) -> Iterator[Au
 
 
 def _rate(codec: str, wanted: int) -> int:
-    """The source's own rate if the codec has it, else its best."""
+    """The source's own rate if the codec supports it; otherwise its best rate."""
     return wanted if wanted in _RATES[codec] else _RATES[codec][0]

@@ -1,7 +1,7 @@
-"""Decoded sound kept in step with the picture: gaps become silence, what comes twice is left out, drift is stretched.
+"""Keeps decoded sound in step with the picture: gaps are filled, repeats are dropped, drift is stretched away.
 
-An encoder counts samples. Where the samples of a source are fewer or more than its times say, the sound would come
-too early or too late from there on.
+An encoder counts samples. If a source has fewer or more samples than its times say, the sound would come too early or
+too late from there on.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,25 +17,25 @@ from ...media.samples import frame_of, sample_values, silence
 from ..opening import as_fraction
 
 _NEAR = Fraction(1, 20)
-"""Seconds that times may be off. Who listens does not notice less."""
+"""Seconds by which times may be off. Listeners do not notice less."""
 _FAR = Fraction(1, 5)
-"""Seconds that are not stretched away: they are made up for at once."""
+"""Seconds. A larger offset is corrected at once, not by stretching."""
 _SETTLING = 2
-"""Seconds in which most of what drift has added up to is stretched away."""
+"""Seconds within which most of the accumulated drift is stretched away."""
 _FARTHEST = 600
-"""Seconds that a time may lie ahead where the file does not say how long it is. A damaged one may lie days ahead."""
+"""Seconds that a time may lie ahead if the file does not state its length. A damaged time may lie days ahead."""
 _PIECE = 4096
-"""Samples of silence in a frame."""
+"""Samples in a frame of silence."""
 _ENDS = Fraction(1)
-"""Seconds that sound may go on behind the end that the file tells."""
+"""Seconds that sound may continue after the file's stated end."""
 
 
 class InStep:
     """Keeps one track of sound in step.
 
     Args:
-        container: the file, opened.
-        span: the part that is wanted, from when to when. Notes are about this part.
+        container: the opened file.
+        span: the wanted part, from when to when. Notes are about this part.
         tick: called for each piece of silence with its moment; it may raise.
     """
 
@@ -52,7 +52,7 @@ class InStep:
         self._filled = self._dropped = self._stretched = Fraction(0)
 
     def notes(self, called: str) -> tuple[str, ...]:
-        """What was done, in words."""
+        """Notes on the corrections."""
         told = {
             f"{float(self._filled):.2f} s of silence fill the gaps of {called}": self._filled,
             f"{float(self._dropped):.2f} s of {called} dropped: their times jump back": self._dropped,
@@ -61,7 +61,7 @@ class InStep:
         return tuple(note for note, seconds in told.items() if abs(seconds) >= Fraction(1, 200))
 
     def frames(self, frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
-        """The frames, each where its time says, give or take what nobody notices."""
+        """Yield the frames, each at its own time, within the tolerance."""
         due: Fraction | None = None  # when the next sample is heard
         told: Fraction | None = None  # when the last frame ends, by its own time
         drifts = skips = False
@@ -82,17 +82,17 @@ class InStep:
                 skips = -missing >= frame.samples
                 if skips:
                     continue
-                frame = part_of(frame, max(0, -missing), frame.samples)  # noqa: PLW2901 - what is left of it
+                frame = part_of(frame, max(0, -missing), frame.samples)  # noqa: PLW2901 - the rest of it
             elif drifts or abs(off) > _NEAR:
                 drifts = True
-                frame = _stretched(frame, round(off * length * frame.sample_rate / _SETTLING))  # noqa: PLW2901 - the same
+                frame = _stretched(frame, round(off * length * frame.sample_rate / _SETTLING))  # noqa: PLW2901 - the same sound
                 change = Fraction(frame.samples, frame.sample_rate) - length
                 self._stretched += change if self._inside(moment, told) else 0
             due += Fraction(frame.samples, frame.sample_rate)
             yield frame
 
     def _believed(self, frame: AudioFrame, following: AudioFrame | None, told: Fraction | None) -> Fraction:
-        """When the frame is heard. One that leaps is believed if the next one goes on from there."""
+        """When the frame is heard. If its time jumps, it counts only if the next frame continues from there."""
         moment = _moment(frame)
         if moment is None or told is None:
             return moment or told or Fraction(0)
@@ -104,7 +104,7 @@ class InStep:
         return moment if goes_on and moment <= ends else told
 
     def _inside(self, begin: Fraction, end: Fraction) -> Fraction:
-        """How much of it lies in the part that is wanted."""
+        """The length of this span inside the wanted part."""
         first, last = self._span
         return max(
             Fraction(0), (end if last is None else min(end, last)) - (begin if first is None else max(begin, first))
@@ -117,7 +117,7 @@ class InStep:
 
 
 def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
-    """The samples from `first` up to `last`, without this one."""
+    """The samples from `first` up to, but not including, `last`."""
     if last - first == frame.samples:
         return frame
     width = 1 if frame.format.is_planar else frame.layout.nb_channels
@@ -125,7 +125,7 @@ def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
 
 
 def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
-    """The same sound in so many samples more, or fewer."""
+    """The same sound with `more` samples; fewer if negative."""
     count = max(1, frame.samples + more)
     if count == frame.samples:
         return frame

@@ -1,4 +1,4 @@
-"""One film on many nodes: what its parts are called, and where they are.
+"""One film on many nodes: the names and places of its parts.
 
 Each part is made by a task `video_part`; then one `video_convert` joins them. No media library here: the service
 imports this.
@@ -21,7 +21,7 @@ class VideoPartOptions(VideoConvertOptions, frozen=True, kw_only=True, forbid_un
     part: Annotated[int, msgspec.Meta(ge=1, description="Which part this is; the output is called after it.")] = 1
 
     def __post_init__(self) -> None:
-        """Refuse a part that there is not, and what the options of a film refuse. Raises ValueError."""
+        """Refuse a part number out of range, and all that the film's options refuse. Raises ValueError."""
         super().__post_init__()
         if self.parts is None:
             raise ValueError("parts has to say how many parts the film has")
@@ -30,18 +30,18 @@ class VideoPartOptions(VideoConvertOptions, frozen=True, kw_only=True, forbid_un
 
 
 def part_file(film: Path, part: int, parts: int) -> Path:
-    """Where a part of the film is written: beside it, under a name of our own."""
+    """The path of a part of the film: beside it, under a name of our own."""
     return film.with_name(f"{film.name}.part-{part}-of-{parts}.tasktrail")
 
 
 def part_files(film: Path, options: VideoConvertOptions) -> tuple[Path, ...]:
-    """The parts that the film is joined from; none where it is converted in one task."""
+    """The parts that the film is joined from; none if it is converted in one task."""
     parts = options.parts or 0
     return tuple(part_file(film, part, parts) for part in range(1, parts + 1))
 
 
 def film_of(path: Path) -> Path:
-    """The film that a part belongs to, by the part's name; any other path as it is."""
+    """The film that a part belongs to, by the part's name; any other path unchanged."""
     found = _NAME.fullmatch(path.name)
     return path.with_name(found[1]) if found else path
 
@@ -52,9 +52,9 @@ def film_options(options: VideoConvertOptions) -> VideoConvertOptions:
 
 
 def bytes_depend_on(options: VideoConvertOptions) -> dict[str, object]:
-    """The options that the bytes of a film depend on: not on how it is spread, nor on how much is made at once."""
+    """The options that affect the bytes of a film: not how it is spread, nor how much is made at once."""
     plain: dict[str, object] = msgspec.to_builtins(
         msgspec.structs.replace(film_options(options), segments_at_once=None)
     )
-    del plain["parts"]  # so that what was begun before there were parts has the same fingerprint
+    del plain["parts"]  # keeps the fingerprint of work begun before parts existed
     return plain

@@ -1,4 +1,4 @@
-"""Subtitles: copied where the container has their codec, rewritten where they are text, else left out and named."""
+"""Subtitles: copied if the container can hold their codec, rewritten if they are text, otherwise left out and noted."""
 
 import struct
 import tempfile
@@ -27,7 +27,7 @@ TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 _MOV_TEXT = "mov_text"
 _CLOCK = Fraction(1, 1000)
 _ENDLESS = 2**32 - 1
-"""Milliseconds that a subtitle lasts, for FFmpeg, if it stays until the next one. An mp4 cannot hold them."""
+"""Milliseconds by which FFmpeg marks a subtitle that stays until the next one. An mp4 cannot hold them."""
 
 
 class Subtitles(NamedTuple):
@@ -36,12 +36,12 @@ class Subtitles(NamedTuple):
     kept: tuple[int, ...] = ()
     """Numbers of the streams in the file."""
     metadata: tuple[TrackMetadata, ...] = ()
-    """Of each of them."""
+    """Metadata of each of them."""
     notes: tuple[str, ...] = ()
 
 
 class SubtitlePacket(NamedTuple):
-    """One packet, ready to be written. Its data lie in a file: pictures of a whole film may fill the memory."""
+    """One packet, ready to be written. Its data is in a file: the bitmaps of a whole film may fill the memory."""
 
     track: int
     """Place in `kept`."""
@@ -49,22 +49,22 @@ class SubtitlePacket(NamedTuple):
     """Seconds on the source's clock."""
     duration: Fraction
     place: int
-    """Where its data begin in the file of all of them."""
+    """Where its data begins in the file with all data."""
     size: int
 
 
 class _Shown(NamedTuple):
-    """What a packet of the result says, in milliseconds of it."""
+    """A packet of the result, in milliseconds of the result."""
 
     track: int
     start: int
     end: int
     data: tuple[tuple[int, int], ...]
-    """Where the data of each line begin in the file of all of them, and their size."""
+    """Place and size of each line's data in the file with all data."""
 
 
 def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, container: Container) -> Subtitles:
-    """Choose which of the tracks of `opened` are kept, and note what happens to the others."""
+    """Choose the tracks of `opened` to keep, and note what happens to the others."""
     burned = options.burn_subtitles or 0
     streams = [stream for number, stream in enumerate(opened.streams.subtitles, 1) if number != burned]
     if options.subtitles == "none":
@@ -99,7 +99,7 @@ def _fits(stream: SubtitleStream, container: Container) -> bool:
 
 
 def _readable(stream: Any, container: Container) -> bool:
-    """Whether the header of a track of text is whole enough to be written in another codec."""
+    """Whether the header of a text track is intact enough for rewriting it in another codec."""
     try:
         stream.codec_context.open(strict=False)
         encoder: Any = av.CodecContext.create(container.subtitles, "w")
@@ -118,10 +118,10 @@ class SubtitleWriter:
 
     Args:
         path: the source.
-        chosen: what is kept of it.
+        chosen: the tracks to keep.
         container: of the result.
         output: the result.
-        folder: where a file without a name may lie meanwhile.
+        folder: for a temporary file.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class SubtitleWriter:
         self._tracks: list[Any] = []
         self._encoders: list[Any] = []
         self._unread: list[tuple[Fraction, Fraction]] = []
-        """From when to when lines are shown that cannot be read."""
+        """Display times of lines that cannot be read."""
         self.notes: tuple[str, ...] = ()
-        """What of them cannot be read, once all packets were given."""
+        """Notes on lines that cannot be read; set once all packets were given."""
         self.early = 0
-        """Lines that are over before the result begins."""
+        """Lines that end before the result begins."""
         self._joins = container.subtitles == _MOV_TEXT
         if not chosen.kept:
             return
@@ -162,12 +162,12 @@ class SubtitleWriter:
     def packets(
         self, begin: Fraction, end: Fraction | None, film_end: Fraction, tick: Callable[[], None]
     ) -> "Iterator[tuple[float, Packet[Stream]]]":
-        """The packets with their times in the result, which begins and ends at these seconds on the source's clock.
+        """Yield the packets with their times in the result, from `begin` to `end` on the source's clock, in seconds.
 
-        `film_end`: where the picture of the source ends; up to there a line is shown of which nothing says how long.
+        `film_end`: where the source's picture ends; a line without a stated duration is shown up to there.
 
-        A line that is shown across one of the two is shown from there, or up to there. All of the source is read for
-        it. `tick` is called for each packet, also of the picture; it may raise.
+        Lines that cross `begin` or `end` are cut there. This reads the whole source. `tick` is called for each packet,
+        also of the picture; it may raise.
         """
         if not self._tracks:
             return
@@ -190,7 +190,7 @@ class SubtitleWriter:
                 yield float(shown.start * _CLOCK), packet
 
     def _lines(self, data: IO[bytes], film_end: Fraction, tick: Callable[[], None]) -> list[SubtitlePacket]:
-        """Write all of them into `data`, in the order of the source; what they are, in the order of time."""
+        """Write all lines into `data`, in the order of the source; return their facts in the order of time."""
         found: list[SubtitlePacket] = []
         with open_input(self._path) as opened:
             picture = picture_stream(opened, self._path.name)
@@ -210,7 +210,7 @@ class SubtitleWriter:
         return _ended(sorted(found, key=lambda line: (line.start, line.track)), film_end)
 
     def _content(self, place: int, packet: Any) -> bytes | None:
-        """The packet as it is, or encoded anew; empty if there is nothing in it, and none if it cannot be read."""
+        """The packet's data, copied or rewritten; empty if it has no content, and None if it cannot be read."""
         encoder = self._encoders[place]
         if encoder is None:
             return bytes(packet)
@@ -224,13 +224,13 @@ class SubtitleWriter:
 
 
 def unread_notes(lines: int, called: str) -> tuple[str, ...]:
-    """A note about lines that cannot be read, where there are some: damaged ones, or such as are not UTF-8."""
+    """A note about lines that cannot be read, if any: damaged ones, or text that is not UTF-8."""
     left = plural(lines, "is", "are")
     return (f"{counted(lines, 'line')} of {called} cannot be read and {left} left out",) if lines else ()
 
 
 def _ended(lines: list[SubtitlePacket], film_end: Fraction) -> list[SubtitlePacket]:
-    """The same; those that stay until the next one of their track, or until the end of the film, say how long."""
+    """The lines with a duration each: those without last until the next of their track, or the film's end."""
     found, following = [], dict[int, Fraction]()
     for line in reversed(lines):
         if line.duration >= _ENDLESS * _CLOCK:
@@ -243,12 +243,12 @@ def _ended(lines: list[SubtitlePacket], film_end: Fraction) -> list[SubtitlePack
 
 
 def _is_early(line: SubtitlePacket, begin: Fraction) -> bool:
-    """Whether it is over when the result begins."""
+    """Whether it ends before the result begins."""
     return line.start + line.duration < begin or (line.start < begin and not line.duration)
 
 
 def _within(lines: Iterable[SubtitlePacket], track: int, begin: Fraction, end: Fraction | None) -> Iterator[_Shown]:
-    """The lines of one track that are shown in the result, which begins and ends at these seconds."""
+    """Yield the lines of one track that are shown in the result, which begins and ends at these seconds."""
     for line in lines:
         until = line.start + line.duration
         if line.track != track or _is_early(line, begin) or (end is not None and line.start >= end):
@@ -259,7 +259,7 @@ def _within(lines: Iterable[SubtitlePacket], track: int, begin: Fraction, end: F
 
 
 def _in_turn(lines: Iterable[_Shown]) -> Iterator[_Shown]:
-    """The lines of a track, where what is shown at the same time is one: an mp4 shows one after the other only."""
+    """Yield a track's lines, with simultaneous lines merged: an mp4 can show only one at a time."""
     now = 0
     at_once: list[_Shown] = []
     for line in chain(lines, [None]):
@@ -284,17 +284,17 @@ def _read(data: IO[bytes], places: Iterable[tuple[int, int]]) -> Iterator[bytes]
         yield data.read(size)
 
 
-# --- Samples of mov_text: the length of the text, the text, and boxes; that of styles counts letters of the text ---
+# --- Samples of mov_text: the text's length, the text, and boxes; the one for styles counts letters of the text ---
 
 _STYLE = 12
-"""Bytes of a style; the first four are where it begins and ends."""
+"""Bytes of a style; the first four are its begin and end."""
 _LONGEST_TEXT = 0xFFFF
 
 
 def _joined(samples: Sequence[bytes]) -> bytes:
-    """The texts of several samples one below the other, each with its styles; what is there twice, once.
+    """The texts of several samples, one below the other, with their styles; duplicates come once.
 
-    Other boxes, which are for karaoke, are left out. One sample alone stays as it is, whatever it is.
+    Other boxes, which are for karaoke, are left out. A single sample stays unchanged.
     """
     samples = list(dict.fromkeys(samples))
     if len(samples) == 1:
@@ -315,8 +315,8 @@ def _joined(samples: Sequence[bytes]) -> bytes:
 
 
 def _styles(boxes: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """First and last letter of each style, and what it says."""
-    while len(boxes) > 10:  # noqa: PLR2004 - the head of a box of styles
+    """First and last letter of each style, and its data."""
+    while len(boxes) > 10:  # noqa: PLR2004 - the header of a box of styles
         size, name, count = struct.unpack_from(">I4sH", boxes)
         if name == b"styl":
             for place in range(10, min(len(boxes), 10 + _STYLE * count, size) - _STYLE + 1, _STYLE):

@@ -1,4 +1,4 @@
-"""What holds between the options of a part, and its name. No media library here: the service imports this."""
+"""Checks the options of a part against each other and its name. No media library here: the service imports this."""
 
 from ....events.errors import InvalidPath
 from ...contract import Job
@@ -8,7 +8,7 @@ from ..convert.spread import VideoPartOptions, film_of, film_options, part_file
 
 
 def film_job(job: Job[VideoPartOptions]) -> Job[VideoConvertOptions]:
-    """The same job, for the film that the part belongs to."""
+    """The same job for the whole film."""
     return Job(
         options=film_options(job.options),
         input_file=job.input_file,
@@ -19,7 +19,7 @@ def film_job(job: Job[VideoPartOptions]) -> Job[VideoConvertOptions]:
 
 
 def check(job: Job[VideoPartOptions]) -> None:
-    """Check that it can be a part of a film, and is called so. Raises InvalidPath or InvalidOptions."""
+    """Check that it can be a part of a film, and has the right name. Raises InvalidPath or InvalidOptions."""
     film = film_of(job.output_file)
     part, parts = job.options.part, job.options.parts or 1
     if film == job.output_file or part_file(film, part, parts) != job.output_file:

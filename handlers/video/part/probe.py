@@ -1,4 +1,4 @@
-"""A better estimate of a part, from the input's header and first frames."""
+"""Estimates a part from the input's header and first frames."""
 
 from ...contract import Estimate, Job
 from ..convert.probe import probe as probe_film
@@ -9,6 +9,6 @@ from .options import film_job
 
 
 def probe(job: Job[VideoPartOptions]) -> Estimate:
-    """Estimate from the video's real size and length. Raises Unusable where it cannot be converted as is asked."""
+    """Estimate from the video's real size and length. Raises Unusable if it cannot be converted as requested."""
     probe_film(film_job(job))
     return estimate_for(job, info_of(read_source(job.input_file)))

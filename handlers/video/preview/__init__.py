@@ -1,4 +1,4 @@
-"""Show what is in a video: a sheet of frames, or a short animation."""
+"""Shows the content of a video: a sheet of frames, or a short animation."""
 
 from ...contract import TaskType, media
 from ..estimate import VIDEO_BOUNDS

@@ -1,4 +1,4 @@
-"""The estimate of a preview. No media library here: the service imports this."""
+"""Estimates the needs of a preview. No media library here: the service imports this."""
 
 from ...contract import Estimate, Job
 from ...media.estimate import written_bytes
@@ -6,24 +6,24 @@ from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds, tone
 from .options import VideoPreviewOptions, preview_kind
 
 _FRAME_BYTES, _FRAME_HEADER = 3, 400
-"""Bytes a pixel of a frame, which is kept on the disk uncompressed until all are there, and of its file's header."""
+"""Bytes per pixel of a frame, which stays on the disk uncompressed until all exist, and bytes of its file's header."""
 _FILM_BYTES = 0.1
-"""Bytes a pixel of an mp4."""
+"""Bytes per pixel of an mp4."""
 _FILM_ENCODER = 6_000_000
 _SPARE = 1.1
 """The size of the frames is known to the byte, that of the output is not."""
 _DECODED = 500e6
 _PACKED, _PACKED_AS_PNG = 8e6, 1e6
-"""Pixels a second."""
+"""Pixels per second."""
 
 
 def estimate(job: Job[VideoPreviewOptions]) -> Estimate:
-    """Guess from the size of the file."""
+    """Guess from the file size."""
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(job: Job[VideoPreviewOptions], video: VideoInfo) -> Estimate:
-    """Estimate from what is known of the video."""
+    """Estimate from the facts about the video."""
     options = job.options
     kind, form = preview_kind(options, job.output_file)
     frames = options.frames_of(kind)

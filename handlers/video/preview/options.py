@@ -18,7 +18,7 @@ _OF_SHEETS = ("columns", "rows", "gap", "timestamps", "header", "background")
 _OF_ANIMATIONS = ("clips", "clip_seconds", "fps")
 MAX_PREVIEW_FRAMES = 1000
 MAX_GIF_FPS = 50
-"""A gif counts in hundredths of a second, and players slow down a frame that is shown for a single one."""
+"""A gif counts hundredths of a second, and players slow down a frame that is shown for only one."""
 MAX_PREVIEW_PIXELS = 134_217_728
 """Pixels of a sheet, or of all frames of an animation together."""
 
@@ -54,7 +54,7 @@ class VideoPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         """Refuse a preview with too many frames or pixels.
 
         Raises:
-            ValueError: msgspec makes a `ValidationError` of it.
+            ValueError: msgspec turns it into a `ValidationError`.
         """
         if self.clips * self.frames_a_clip > MAX_PREVIEW_FRAMES:
             raise ValueError(f"clips x clip_seconds x fps is more than {MAX_PREVIEW_FRAMES} frames: lower one of them")
@@ -76,7 +76,7 @@ def preview_kind(options: VideoPreviewOptions, output_file: Path) -> tuple[Previ
 
     Raises:
         InvalidPath: there is no format for this suffix.
-        InvalidOptions: the kind does not go into this format.
+        InvalidOptions: the format cannot hold this kind.
     """
     suffix = output_file.suffix.lower()
     if suffix not in SHEET_FORMATS and suffix not in ANIMATION_FORMATS:
@@ -99,7 +99,7 @@ def preview_kind(options: VideoPreviewOptions, output_file: Path) -> tuple[Previ
 
 
 def check(job: Job[VideoPreviewOptions]) -> None:
-    """Check that suffix, kind and the other options go together. Raises InvalidPath or InvalidOptions."""
+    """Check that suffix, kind and the other options fit together. Raises InvalidPath or InvalidOptions."""
     kind, form = preview_kind(job.options, job.output_file)
     if kind == "sheet":
         refuse_unused(job.options, _OF_ANIMATIONS, "in a sheet")

@@ -1,4 +1,4 @@
-"""The files of a preview: its frames while it is made, and the sheet or the animation in the end."""
+"""The files of a preview: its frames while it is made, and the final sheet or animation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ _FORMATS = ["TIFF"]
 
 
 def write_frame(picture: Image.Image, moment: int, path: Path) -> None:
-    """Write an RGB picture, and the moment at which it was taken in the source's own ticks. It is not compressed.
+    """Write an RGB picture, and the moment when it was taken, in the source's ticks. Uncompressed.
 
-    To compress the frames took longer than to read the video. The moment is kept because the plan only has those that
-    were wanted, and an attempt that resumes has not seen the frames of the one before.
+    Compressing the frames took longer than reading the video. The moment is stored because the plan has only the wanted
+    moments, and an attempt that resumes has not seen the earlier frames.
     """
     save(picture, path, "TIFF", description=str(moment))
 
@@ -31,7 +31,7 @@ def open_frame(path: Path) -> Image.Image:
 
 
 def tile_moment(path: Path) -> int:
-    """The moment at which the frame was taken."""
+    """The moment when the frame was taken."""
     with Image.open(path, formats=_FORMATS) as picture:
         return int(picture.tag_v2[IMAGEDESCRIPTION])  # type: ignore[attr-defined]  # a TIFF has tags
 
@@ -51,7 +51,7 @@ class PreviewTile(NamedTuple):
 
 
 def size_of(options: VideoPreviewOptions, tile: tuple[int, int], count: int) -> tuple[int, int]:
-    """Width and height of the sheet that `count` tiles make."""
+    """Width and height of a sheet with `count` tiles."""
     width, height = tile
     rows = -(-count // options.columns)
     return (
@@ -63,7 +63,7 @@ def size_of(options: VideoPreviewOptions, tile: tuple[int, int], count: int) -> 
 def draw_sheet(
     source: VideoSource, options: VideoPreviewOptions, tiles: Sequence[PreviewTile], tick: Callable[[int], None]
 ) -> Image.Image:
-    """Lay the tiles out, row by row. `tick` is called with the number of tiles that are laid; it may raise."""
+    """Lay the tiles out, row by row. `tick` is called with the number of tiles laid; it may raise."""
     with open_frame(tiles[0].path) as first:
         width, height = first.size
     font = _font(width)
@@ -104,7 +104,7 @@ def _header_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
 def _write_header(
     sheet: Image.Image, source: VideoSource, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, gap: int
 ) -> None:
-    """Write two lines. The built-in font has ASCII only: other letters become a question mark, line breaks a space."""
+    """Write two lines. The built-in font has only ASCII: other letters become a question mark, line breaks a space."""
     name = " ".join(source.path.name.split()).encode("ascii", "replace").decode()
     facts = f"{clock(source.seconds)}  {source.width}x{source.height}  {float(source.rate):.4g} fps  {source.codec}"
     draw = ImageDraw.Draw(sheet)
@@ -130,7 +130,7 @@ _BEST_CRF, _WORST_CRF = 16, 44
 def write_preview_animation(
     frames: Sequence[Path], path: Path, kind: str, options: VideoPreviewOptions, tick: Callable[[int], None]
 ) -> None:
-    """Write GIF, WEBP or MP4. `tick` is called with the number of frames that are written; it may raise."""
+    """Write GIF, WEBP or MP4. `tick` is called with the number of frames written; it may raise."""
     write_animation(
         _pictures(frames, tick),
         path,
@@ -144,7 +144,7 @@ def write_preview_animation(
 
 
 def _pictures(frames: Sequence[Path], tick: Callable[[int], None]) -> Iterator[Image.Image]:
-    """Open one at a time: the encoders ask for the next when they are done with the one before."""
+    """Open one frame at a time: the encoders request the next one when they are done with the last."""
     for number, path in enumerate(frames):
         tick(number)
         with open_frame(path) as picture:

@@ -1,4 +1,4 @@
-"""Which frames are taken. The plan is kept in the work folder, because finding scenes can take long."""
+"""The moments of the frames to take. The plan is kept in the task's folder, because finding scenes may take long."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _NAME = "plan.json"
 
 
 class _SavedPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The moments of all frames, rising, as the work folder keeps them."""
+    """The moments of all frames, rising, as saved in the task's folder."""
 
     fingerprint: str
     """The fingerprint of input, options and libraries."""
@@ -28,7 +28,7 @@ class _SavedPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """Whether the moments are those that were written."""
+        """Whether the moments are the ones that were saved."""
         return self.seal == _hash(self.moments)
 
 
@@ -40,9 +40,9 @@ def planned_moments(
     folder: Path,
     tick: Callable[[int], None],
 ) -> list[int]:
-    """The moments of the frames, from `folder` if an earlier attempt has left them there.
+    """The moments of the frames, from `folder` if an earlier attempt has saved them there.
 
-    `tick` is called with the moment of each frame that is examined on the way; it may raise.
+    `tick` is called with the moment of each examined frame; it may raise.
     """
     path = folder / _NAME
     try:
@@ -72,7 +72,7 @@ def _choose(
 
 
 def _clips(source: VideoSource, options: VideoPreviewOptions, points: Sequence[int]) -> list[int]:
-    """Each clip lies around its point, within the video and behind the clip before.
+    """Place each clip around its point, within the video and after the clip before.
 
     If the video is too short for them, all are shortened.
     """
@@ -96,7 +96,7 @@ def _hash(moments: list[int]) -> str:
 
 _SIDE = 32
 _JUMP = 22.0
-"""If the brightness changes by this much on average (of 255) from one frame to the next, there is a cut between."""
+"""If the brightness (of 255) changes by more than this on average from one frame to the next, there is a cut."""
 _KEYFRAMES_EACH = 3
 """With fewer keyframes than this for each wanted frame, every frame is examined."""
 
@@ -104,7 +104,7 @@ _KEYFRAMES_EACH = 3
 def scene_starts(source: VideoSource, wanted: int, tick: Callable[[int], None]) -> list[int]:
     """The moments at which scenes begin. The first is the source's start.
 
-    `tick` is called with the moment of each frame that is examined; it may raise.
+    `tick` is called with the moment of each examined frame; it may raise.
     """
     few = len(source.keyframes) < _KEYFRAMES_EACH * wanted
     frames = frames_after(source, None) if few else keyframes_of(source)
@@ -122,7 +122,7 @@ def scene_starts(source: VideoSource, wanted: int, tick: Callable[[int], None]) 
 def spread_over(starts: Sequence[int], end: int, count: int) -> list[int]:
     """Spread `count` moments over the scenes, rising and never at a cut.
 
-    The longest scenes get one each; what is left goes to those that are then the longest for each moment.
+    The longest scenes get one moment each. Each further moment goes to the scene with the most time per moment.
     """
     scenes = [(start, after) for start, after in pairwise([*starts, max(end, starts[-1] + 1)]) if after > start]
     chosen = sorted(sorted(scenes, key=lambda scene: scene[0] - scene[1])[:count])

@@ -1,4 +1,4 @@
-"""A better estimate of a preview, from the input's header and first frames."""
+"""Estimates a preview from the input's header and first frames."""
 
 from ...contract import Estimate, Job
 from ..source import video_info

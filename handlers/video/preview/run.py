@@ -33,10 +33,10 @@ _PLANNED, _TAKEN = 10.0, 85.0
 
 
 def run(context: TaskContext[VideoPreviewOptions]) -> Outcome:
-    """Write the preview to `context.output_part`, going on from the frames an earlier attempt has left.
+    """Write the preview to `context.output_part`, continuing with the frames of an earlier attempt.
 
     Raises:
-        Unusable: there is no frame, the file is no video, or the preview would be too large.
+        Unusable: there is no frame, the file is not a video, or the preview would be too large.
         OSError: a file cannot be read or written.
     """
     context.progress(0, f"reading {context.input_file.name}")
@@ -47,8 +47,8 @@ def run(context: TaskContext[VideoPreviewOptions]) -> Outcome:
 def _mark(context: TaskContext[VideoPreviewOptions]) -> str:
     """The fingerprint of all that the plan and the frames depend on.
 
-    It is made before anything is read. If the file changes meanwhile, what was found in it must not get the fingerprint
-    of what the file became.
+    It is computed before anything is read. If the file changes meanwhile, the old content's results must not get the
+    fingerprint of the new content.
     """
     kind, _ = preview_kind(context.options, context.output_file)
     versions = (av.library_versions, PIL.__version__)
@@ -80,7 +80,7 @@ class _Preview:
         self._pieces = Pieces(context, self._mark, stem="frame", suffix=TILE_SUFFIX)
 
     def run(self) -> Outcome:
-        """Do what is left to do."""
+        """Do the remaining work."""
         moments = planned_moments(
             self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan
         )

@@ -1,4 +1,4 @@
-"""Make one picture of a video: the frame at a position, or the best of several."""
+"""Makes one picture of a video: the frame at a position, or the best of several."""
 
 from ...contract import TaskType, media
 from ..estimate import VIDEO_BOUNDS

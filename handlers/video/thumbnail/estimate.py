@@ -1,4 +1,4 @@
-"""The estimate of a thumbnail. No media library here: the service imports this."""
+"""Estimates the needs of a thumbnail. No media library here: the service imports this."""
 
 from ...contract import Estimate, Job
 from ...media.estimate import AVIF_ENCODER, fitted_pixels, written_bytes
@@ -11,12 +11,12 @@ _SMOOTHNESS = 0.93
 
 
 def estimate(job: Job[VideoThumbnailOptions]) -> Estimate:
-    """Guess from the size of the file."""
+    """Guess from the file size."""
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(job: Job[VideoThumbnailOptions], video: VideoInfo) -> Estimate:
-    """Estimate from what is known of the video."""
+    """Estimate from the facts about the video."""
     options = job.options
     box = fitted_pixels((video.width, video.height), (options.width, options.height), options.fit)
     frames = 1 if options.where else options.candidates

@@ -37,7 +37,7 @@ def parse_position(text: float | str) -> VideoPosition:
     if found := _SHARE.fullmatch(text.strip()):
         share = float(found[1])
         if share > _WHOLE:
-            raise ValueError(f"a position of {share:g}% lies behind the end: give 0% to 100%")
+            raise ValueError(f"a position of {share:g}% is after the end: give 0% to 100%")
         return VideoPosition(share / _WHOLE, relative=True)
     if found := _CLOCK.fullmatch(text.strip()):
         hours, minutes, seconds = (float(part or 0) for part in found.groups())
@@ -68,22 +68,22 @@ class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp and avif.")] = 85
 
     def __post_init__(self) -> None:
-        """Refuse a position that makes no sense.
+        """Refuse an invalid position.
 
         Raises:
-            ValueError: msgspec makes a `ValidationError` of it.
+            ValueError: msgspec turns it into a `ValidationError`.
         """
         if self.position != "best":
             parse_position(self.position)
 
     @property
     def where(self) -> VideoPosition | None:
-        """The wanted position; none for the best frame."""
+        """The wanted position; None for the best frame."""
         return None if self.position == "best" else parse_position(self.position)
 
 
 def check(job: Job[VideoThumbnailOptions]) -> None:
-    """Check that the output's suffix can be written, and that no option is without effect.
+    """Check that the output's suffix can be written, and that every option has an effect.
 
     Raises InvalidPath or InvalidOptions.
     """

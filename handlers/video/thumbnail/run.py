@@ -18,7 +18,7 @@ def run(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     """Write the picture to `context.output_part`.
 
     Raises:
-        Unusable: there is no frame, or the file is no video.
+        Unusable: there is no frame, or the file is not a video.
         OSError: a file cannot be read or written.
     """
     options = context.options
@@ -59,7 +59,7 @@ def _choose(context: TaskContext[VideoThumbnailOptions], source: VideoSource) ->
 
 
 def _scorer() -> Callable[[VideoFrame], float]:
-    from ..scoring import FrameScorer  # noqa: PLC0415 - to load numpy takes longer than to read one frame
+    from ..scoring import FrameScorer  # noqa: PLC0415 - loading numpy takes longer than reading one frame
 
     return FrameScorer().score
 

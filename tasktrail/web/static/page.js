@@ -1,8 +1,8 @@
-// What the page adds where scripts run: parts that change while somebody looks, and ages that stay right.
+// Adds to the page where scripts run: parts that change while it is open, and ages that stay right.
 // Everything works without it, by plain links and forms.
 "use strict";
 
-// --- live parts: the server sends a part whole; only what differs is changed, so focus and selections stay -----------
+// --- live parts: the server sends a whole part; only differences are applied, so focus and selections stay -----------
 
 function sameKind(one, other) {
   return one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "");
@@ -29,7 +29,7 @@ function morphInside(shown, wanted) {
   for (const next of [...wanted.childNodes]) {
     const found = next.id ? [...shown.children].find((one) => one.id === next.id) : null;
     if (found?.contains(document.activeElement)) {
-      // Moved, it would lose the focus. So what stands before it is moved, behind all others.
+      // Moving the focused element would take its focus. So the elements before it are moved to the end.
       while (place && place !== found) {
         const passed = place;
         place = place.nextSibling;
@@ -53,7 +53,7 @@ function morphInside(shown, wanted) {
   }
 }
 
-// While the page is hidden nothing is followed: a browser has few connections to one place, and other pages need them.
+// A hidden page follows nothing: a browser has few connections to one host, and other pages need them.
 function follow(address, state) {
   let source = null;
   const tell = (text, lost) => {
@@ -74,7 +74,7 @@ function follow(address, state) {
       tell("not live: connecting again", true);
       const lost = source;
       if (lost?.readyState !== EventSource.CLOSED) return;
-      // Why it was refused, the browser keeps to itself. Who is not let in any more need not ask for ever.
+      // The browser does not say why the stream was refused. Without permission it should not ask for ever.
       const asked = new AbortController();
       const answer = await fetch(address, { signal: asked.signal }).catch(() => null);
       asked.abort();
@@ -92,7 +92,7 @@ function follow(address, state) {
 function take(part) {
   const shown = document.getElementById(part.id);
   if (!shown) return;
-  const read = new DOMParser().parseFromString(`<body>${part.html}`, "text/html"); // without, spaces at its start go
+  const read = new DOMParser().parseFromString(`<body>${part.html}`, "text/html"); // without <body>, spaces at its start go
   for (const field of read.querySelectorAll('input[name="csrf"]')) field.setAttribute("value", document.body.dataset.csrf);
   morphInside(shown, read.body);
   keepAges();
@@ -110,7 +110,7 @@ function age(seconds) {
   return "";
 }
 
-// How far the clock here is ahead of the service's: times are by that one, and the two may be hours apart.
+// How far this clock is ahead of the service's, which all times come from. The two may be hours apart.
 function clockAhead() {
   const asked = performance.getEntriesByType("navigation")[0]?.requestStart ?? performance.now();
   return Date.now() - (performance.now() - asked) - Date.parse(document.body.dataset.now);
@@ -137,13 +137,13 @@ addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
 
-// The box in the heading of a list chooses all that stand below it.
+// The box in the heading of a list ticks all boxes below it.
 addEventListener("change", (event) => {
   if (!event.target.matches("input[data-choose-all]")) return;
   for (const box of event.target.form.querySelectorAll('input[name="id"]')) box.checked = event.target.checked;
 });
 
-// Escape closes what was opened over the page.
+// Escape closes dialogs that were opened over the page.
 addEventListener("keydown", (event) => {
   const open = event.key === "Escape" && event.target.closest?.("details.moment[open], details.confirm[open]");
   if (open) {

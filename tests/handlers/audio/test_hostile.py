@@ -208,7 +208,7 @@ def test_a_start_behind_the_end_is_refused_with_the_length(
 ) -> None:
     source = write(tmp_path / "in.wav", tone())
     reason = refused(convert(source, "out.wav", start=5, codec=codec)[1])
-    assert reason.startswith("in.wav" if codec == "copy" else "start 5 is behind the end of in.wav, which has 2.000 s")
+    assert reason.startswith("in.wav" if codec == "copy" else "start 5 is after the end of in.wav, which has 2.000 s")
     assert isinstance(convert(source, "out.wav", start=1, end=5, codec=codec)[1], Finished)
 
 

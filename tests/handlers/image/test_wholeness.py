@@ -96,10 +96,10 @@ def test_wrong_checksums_and_packing_in_a_png_are_proof(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    assert "makes no sense" in fault_in(path) or "checksum" in fault_in(path)
+    assert "invalid" in fault_in(path) or "checksum" in fault_in(path)
     head = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
     path.write_bytes(png_of((b"IHDR", head), (b"IDAT", b"no zlib stream"), (b"IEND", b"")))
-    assert "makes no sense" in fault_in(path)
+    assert "invalid" in fault_in(path)
     path.write_bytes(png_of((b"IHDR", head), (b"IDAT", zlib.compress(bytes(72))[:-6]), (b"IEND", b"")))
     assert "end of its pixels is missing" in fault_in(path)
 

@@ -235,7 +235,7 @@ def test_a_gif_that_makes_no_sense_from_somewhere_on_is_told_to_be_damaged(
     (tmp_path / "in.gif").write_bytes(content[:place] + b"x" + content[place + 1 :])
     outcome = convert(prepare(tmp_path / "in.gif"))
     assert outcome.result["frames"] < 60
-    assert f"the source is damaged: from byte {place:,} on it makes no sense" in outcome.result["notes"]
+    assert f"the source is damaged: from byte {place:,} on it is invalid" in outcome.result["notes"]
     (tmp_path / "filled.gif").write_bytes(content[:place] + b"\0" + content[place:])
     outcome = convert(prepare(tmp_path / "filled.gif", "filled.mp4"))
     assert outcome.result["notes"] == ["colours finer than 4:2:0 became 4:2:0"]

@@ -150,8 +150,8 @@ def test_nothing_behind_the_start_is_refused_also_by_the_look_into_the_input(
 ) -> None:
     refused = convert(prepare(film, start=3.5))
     assert isinstance(refused, Rejected)
-    assert refused.reason == "in.mkv is 3.000 s long: nothing of it lies behind start 3.5"
-    with pytest.raises(Unusable, match="behind start"):
+    assert refused.reason == "in.mkv is 3.000 s long: nothing of it comes after start 3.5"
+    with pytest.raises(Unusable, match="after start"):
         video_convert.probe_input(job_for(VideoConvertOptions(start=3.5), film, "/out.mp4"))
 
 

@@ -357,7 +357,7 @@ def test_parts_of_other_options_are_not_mixed_in(clips: Callable[..., Path], tmp
 def test_parts_of_another_film_are_not_mixed_in(clips: Callable[..., Path], tmp_path: Path) -> None:
     Spread(clips(**CLOSE_KEYS), tmp_path).make_parts(2)
     other = clips(options={"g": "25"}, seconds=6)
-    assert "another content of the film" in made_again(Spread(other, tmp_path), 1, 2)
+    assert "another version of the film" in made_again(Spread(other, tmp_path), 1, 2)
 
 
 def changed(change: dict[str, Any], entries: dict[str, bytes]) -> None:

@@ -60,9 +60,9 @@ def test_show_counts_the_notices(cli: Callable[..., Any], told: dict[str, str]) 
 
 def test_a_task_that_told_nobody_says_so(cli: Callable[..., Any], tasks: Any) -> None:
     tasks.create_task(type="noop")
-    assert cli("notices", "1").out == "nobody was to be told so far\n"
+    assert cli("notices", "1").out == "no notices so far\n"
     redelivered = cli("redeliver", "1")
-    assert (redelivered.code, redelivered.out) == (0, "nobody was to be told so far\n")
+    assert (redelivered.code, redelivered.out) == (0, "no notices so far\n")
     tasks.journal.create("noop", input_file=ERASED)
     for command in ("notices", "redeliver"):
         assert cli(command, "2").out == "whom task 2 was to tell was erased, if it was to tell anybody\n"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tasktrail.actors.core.board import QueueBoard
-from tasktrail.actors.core.limits import Pause
+from tasktrail.actors.core.board import LimitsBoard, QueueBoard
+from tasktrail.actors.core.limits import BYTE_LIMITS, Limits, Pause
+from tasktrail.cli.operate import limit_pairs
 from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Environment, Session
 from tasktrail.cli.terminal import TerminalLayout
@@ -29,7 +30,7 @@ from tasktrail.events.commands import (
 )
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded
-from tasktrail.events.system_events import QueueDrained, ServiceStopped
+from tasktrail.events.system_events import LimitsChanged, QueueDrained, ServiceStopped
 from tasktrail.events.task_events import Completed
 from tasktrail.words import rate
 
@@ -133,6 +134,12 @@ def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
     assert "by ops: repair" in shown
     answer = json.loads(cli("limits", "--json").out)
     assert (answer["limits"]["max_concurrent"], answer["changes"]["types"]) == (3, {"noop": 1})
+
+
+@pytest.mark.parametrize("name", sorted(BYTE_LIMITS))
+def test_limits_shows_bytes_in_their_unit(name: str) -> None:
+    board = LimitsBoard(limits=replace(Limits(), **{name: 20 * 2**30}), changes=LimitsChanged(), pauses=(), position=0)
+    assert dict(limit_pairs(board))[name] == "20.0 GiB"
 
 
 @pytest.mark.parametrize("what", ["schedule", "token"])
