@@ -28,7 +28,7 @@ _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
 TEXTURED = "textured"
 """Name of a material with a texture, whether or not the texture can be read."""
 _ATTRIBUTES = frozenset({"POSITION", "TEXCOORD_0", "COLOR_0"})
-"""What is read of a corner."""
+"""The attributes of a vertex that are read."""
 _NO_ARRAY: Document = {"componentType": 5126, "count": 0, "type": "SCALAR"}
 _KEPT = ("asset", "scene", "scenes", "nodes", "meshes", "accessors", "bufferViews", "buffers")
 
@@ -151,7 +151,7 @@ def _picture_sizes(document: Document) -> Iterator[int]:
 
 
 def _read_arrays(document: Document) -> set[int]:
-    """Numbers of the arrays that are read: not those of morph targets, animations, bones and normals."""
+    """Numbers of the accessors that are read, without those of morph targets, animations, bones and normals."""
     primitives = [each for mesh in document.get("meshes", ()) for each in _drawn(mesh)]
     numbers = {
         primitive["attributes"][key] for primitive in primitives for key in _ATTRIBUTES & primitive["attributes"].keys()

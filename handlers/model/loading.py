@@ -215,7 +215,7 @@ _BLANKS = re.compile(rb"[ \t]{2,}")
 """A line may have any number of continuations, and each search would go through all that follow."""
 _FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
 _NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
-"""Corners count from 1. trimesh would take one before the first for one at the end."""
+"""A face with vertex 0. They count from 1, and trimesh would take 0 for the last one."""
 
 
 def open_model(path: Path, kind: str) -> BinaryIO:
@@ -268,7 +268,7 @@ def _corner(from_the_end: int, corners: int) -> int:
     return number
 
 
-# --- Binary PLY: faces with different numbers of corners, which trimesh takes for equal ones ---
+# --- Binary PLY: made into triangles, because trimesh expects all faces to be as long as the first ---
 
 _PLY_KINDS = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
 _PLY_KINDS |= {"float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"}
@@ -280,18 +280,19 @@ _TRIANGLE = 3
 
 
 class _Element(NamedTuple):
-    """What a header says of the corners or of the faces."""
+    """An element of a PLY header."""
 
     name: str
     records: int
     parts: list[tuple[str, str, str]]
-    """Name, type, and type of the length; the last is empty unless it is a list."""
+    """The properties: name, type, and the type of the length, which is empty unless it is a list."""
 
 
 def _triangles_of_ply(head: bytes, whole: bytes) -> bytes | None:
-    """The same model with triangles alone, and the colours of its faces; None if there is nothing else.
+    """The model with triangles only, with the faces' colours; None if it needs no change.
 
-    Raises Unusable if the file has less than its header promises.
+    Raises:
+        Unusable: the file has fewer faces than its header promises, or makes no sense.
     """
     order = ">" if b"format binary_big_endian" in head else "<"
     elements = _elements(head)
@@ -339,7 +340,7 @@ def _elements(head: bytes) -> list[_Element]:
 
 
 def _face_table(whole: bytes, place: int, faces: _Element, order: str) -> Any:
-    """The triangles as they stand in a file; None if all faces are triangles already, or none has corners."""
+    """The triangles as records of a file; None if all faces are triangles already, or have no vertices."""
     corners = next((number for number, (name, *_) in enumerate(faces.parts) if name in _CORNERS), None)
     if corners is None or not faces.parts[corners][2] or not faces.records:
         return None
@@ -380,7 +381,7 @@ def _face_table(whole: bytes, place: int, faces: _Element, order: str) -> Any:
 
 
 def _size_if_all_have(counts: list[int], whole: bytes, place: int, faces: _Element, order: str) -> int:
-    """Bytes of a face, if all faces have so many numbers in each part; else 0."""
+    """Bytes of one face, if all lists are as long as `counts` says; else 0."""
     columns: list[Any] = []
     for number, (count, (_, kind, length)) in enumerate(zip(counts, faces.parts, strict=True)):
         columns += [(f"length{number}", order + length)] if length else []
@@ -394,7 +395,7 @@ def _size_if_all_have(counts: list[int], whole: bytes, place: int, faces: _Eleme
 
 
 def _walk(whole: bytes, place: int, faces: _Element, order: str) -> tuple[list[Any], list[Any]]:
-    """Of each part of a face, where it stands in the file, and how many numbers it has; face by face."""
+    """For each property, its place in the file and its number of values, one entry per face."""
     starts: list[array[int]] = [array("q") for _ in faces.parts]
     lengths: list[array[int]] = [array("q") for _ in faces.parts]
     plan = [

@@ -124,10 +124,13 @@ def _deepest_first(uses: dict[bytes, list[bytes]]) -> Iterator[bytes]:
 
 
 def in_one_file(path: Path) -> BytesIO | None:
-    """A file that has passed `count_threemf`, with all its objects in 3D/3dmodel.model; None if they are there.
+    """The archive with all objects in 3D/3dmodel.model; None if they are there already.
 
-    The ids of an object hold for its own file, but trimesh takes them for those of the whole archive, and all meshes of
-    a file for one object. Only what is drawn is taken over.
+    Ids are unique only within a file of the archive. trimesh expects them to be unique in the whole archive, and takes
+    all meshes of another file for one object. Only what is drawn is copied.
+
+    Args:
+        path: a file that has passed `count_threemf`.
 
     Raises:
         Unusable: it is damaged, or the objects multiply beyond the limit.
@@ -158,10 +161,10 @@ def in_one_file(path: Path) -> BytesIO | None:
 
 
 class _Joined:
-    """One model of the objects in several files."""
+    """The objects of several files, as one model."""
 
     def __init__(self, first: str) -> None:
-        """Begin with nothing. What stands on the plate is said in the file `first`."""
+        """Start empty. The file `first` says what stands on the plate."""
         self._first = first
         self._numbers: dict[tuple[str, str], int] = {}
         self._objects: list[str] = []
