@@ -4,6 +4,7 @@ import codecs
 import re
 import struct
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +25,9 @@ _PLY_SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 
 _PLY_SIZES |= {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
 _BLOCK = 1 << 20
 _COUNT = re.compile(r"[0-9]{1,18}")
+_OFF_HEADER = re.compile(rb"\s*([A-Z0-9]*OFF\s+(\d{1,18})\s+(\d{1,18})(?!\d))")
+_LINE = re.compile(rb"\n[^\n#]")
+_LINE_ENDS = bytes.maketrans(b"\r", b"\n")
 _LONGEST = 60
 """Signs of a header's line that are quoted."""
 
@@ -115,16 +119,45 @@ def _ply(path: Path, size: int) -> Counted:
 
 def _off(path: Path, size: int) -> Counted:
     head = re.sub(rb"#[^\n]*", b"", beginning(path))
-    found = re.match(rb"\s*[A-Z0-9]*OFF\s+(\d{1,18})\s+(\d{1,18})(?!\d)", head)
+    found = _OFF_HEADER.match(head)
     if found is None:
         raise Unusable(f"{path.name} has no OFF header")
-    vertices, faces = int(found[1]), int(found[2])
+    vertices, faces = int(found[2]), int(found[3])
     if 2 * 3 * vertices + 2 * 4 * faces > size:
         raise Unusable(
             f"{path.name} promises {counted(vertices, 'vertex', 'vertices')} and {counted(faces, 'face')}, "
             f"too many for {size} bytes"
         )
     return Counted(kind="off", size=size, faces=faces, vertices=vertices, exact=True)
+
+
+def faces_there(path: Path, counted: Counted) -> int:
+    """How many of its faces a text in PLY or OFF has: each has a line. For other files, all of them. Raises OSError."""
+    head = beginning(path)
+    if counted.kind == "off" and (found := _OFF_HEADER.match(re.sub(rb"#[^\n]*", b"", head))):
+        before = _lines(BytesIO(found[1])) + counted.vertices
+    elif counted.kind == "ply" and b"format ascii" in (header := head.partition(b"end_header")[0]):
+        before = _lines(BytesIO(header + b"end_header"))
+        for line in header.splitlines():
+            match line.split():
+                case [b"element", b"face", _]:
+                    break
+                case [b"element", _, number]:
+                    before += int(number)
+    else:
+        return counted.faces
+    with path.open("rb") as file:
+        return max(0, min(counted.faces, _lines(file) - before))
+
+
+def _lines(file: BinaryIO) -> int:
+    """Lines with anything but a comment."""
+    count, before = 0, b"\n"
+    while block := file.read(_BLOCK):
+        text = before + block.translate(_LINE_ENDS, b" \t")
+        count += len(_LINE.findall(text))
+        before = text[-1:]
+    return count
 
 
 def _obj(path: Path, size: int) -> Counted:

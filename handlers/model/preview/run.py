@@ -20,7 +20,7 @@ from ...media.pictures import save, write_picture
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ...side_by_side import TickFunction, side_by_side
-from ..counting import Counted, beginning, count_faces
+from ..counting import Counted, beginning, count_faces, faces_there
 from ..loading import Model, load_model
 from ..threemf import has_colours
 from .camera import Camera, cameras, cell, view_grid
@@ -68,16 +68,15 @@ _DIGITS = 9
 _STL_NAME = 80
 """Bytes at the beginning of a binary stl, where programs say that its faces have colours."""
 _LONGEST = 100
-_PROMISING = ("ply", "off")
-"""Text formats whose header states the number of polygons: they have at least as many triangles."""
 
 
-def missing_faces(read: int, counted: Counted) -> list[str]:
-    """A note if a text file has fewer faces than its header states. Such a binary file is refused."""
-    if counted.kind not in _PROMISING or read >= counted.faces:
+def missing_faces(path: Path, counted: Counted) -> list[str]:
+    """A note if a text file has fewer faces than its header promises. Such a binary file is refused."""
+    there = faces_there(path, counted)
+    if there >= counted.faces:
         return []
     faces = f"{counted.faces:,} {plural(counted.faces, 'face')}"
-    return [f"the model was cut or is damaged: it has {read:,} of the {faces} that it promises"]
+    return [f"the model was cut or is damaged: it has {there:,} of the {faces} that it promises"]
 
 
 def unread_colours(path: Path) -> list[str]:
@@ -300,7 +299,7 @@ class _Drawing:
             "source_vertices": len(model.vertices),
             "source_bounds": model.bounds,
         }
-        notes = missing_faces(model.read, counted)
+        notes = missing_faces(self._context.input_file, counted)
         if odd := model.read - len(model.faces):
             faces, have = plural(odd, "face is", "faces are"), plural(odd, "it has", "they have")
             notes.append(f"{odd:,} {faces} left out: {have} corners that are no numbers")

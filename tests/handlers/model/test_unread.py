@@ -132,3 +132,22 @@ def test_faces_that_a_text_promises_and_does_not_hold_are_told(
 
     assert result["source_faces"] == 280
     assert result["notes"] == ["the model was cut or is damaged: it has 280 of the 320 faces that it promises"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("ply", "\n"), ("ply", "\r\n"), ("off", "\n"), ("off", "\r\n"), ("off", "\n\n")]
+)
+def test_missing_faces_of_four_corners_are_told(kind: str, end: str, draw: Callable[..., Any], tmp_path: Path) -> None:
+    """As triangles there are as many as are promised, so only the lines tell it."""
+    head = "OFF # a cube\n# of 6 faces\n8 6 12\n"
+    if kind == "ply":
+        head = "ply\nformat ascii 1.0\ncomment a cube\nelement vertex 8\nproperty float x\nproperty float y\n"
+        head += "property float z\nelement face 6\nproperty list uchar int vertex_indices\nend_header\n"
+    corners = [f"{x} {y} {z}" for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    faces = ["4 0 1 3 2", "4 4 6 7 5", "4 0 4 5 1", "4 2 3 7 6", "4 0 2 6 4", "4 1 5 7 3"]
+    path = tmp_path / f"cube.{kind}"
+    for left, notes in ((6, None), (3, ["the model was cut or is damaged: it has 3 of the 6 faces that it promises"])):
+        path.write_bytes((head + "\n".join([*corners, *faces[:left]]) + " " * 200 + "\n").replace("\n", end).encode())
+        result = draw(path, f"{left}.png")[1]
+        assert result["source_faces"] == 2 * left
+        assert result.get("notes") == notes
