@@ -60,7 +60,15 @@ def read_gltf(path: Path) -> Gltf:
         faces, vertices = _sizes(document)
         reduced = _reduced(document)
         pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (
+        msgspec.DecodeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        UnicodeError,
+    ) as error:
         raise Unusable(f"{path.name} is not glTF that makes sense: {type(error).__name__}: {error}") from error
     return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels)
 
