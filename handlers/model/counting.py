@@ -89,6 +89,11 @@ def _stl(path: Path, size: int) -> Counted:
         return Counted(kind="stl", size=size, faces=promised, vertices=3 * promised, exact=True)
     if head.removeprefix(codecs.BOM_UTF8).lstrip()[:5].lower() != b"solid" or b"\0" in head:
         raise Unusable(f"{path.name} promises {counted(promised, 'face')}, which do not fit its {size} bytes")
+    with path.open("rb") as file:
+        file.seek(max(0, size - _HEAD))
+        tail = file.read().lower()
+    if 0 <= tail.rfind(b"endsolid") < tail.rfind(b"endfacet") or b"endsolid" not in tail:
+        raise Unusable(f"{path.name} was cut: its last word, endsolid, is missing")
     faces = _occurrences(path, b"endfacet") + _occurrences(path, b"ENDFACET")
     return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
 

@@ -25,6 +25,9 @@ FORGED_PLY = (
     b"property float z\nelement face 900000000\nproperty list uchar int vertex_indices\nend_header\n"
 )
 STL_OF_A_POINT = b"\0" * 80 + struct.pack("<I", 1) + struct.pack("<12f", 0, 0, 1, *[5.0] * 9) + b"\0\0"
+TEXT_STL = (
+    b"solid\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\nendsolid\n"
+)
 CORE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"'
 TETRAHEDRON = (
     '<mesh><vertices><vertex x="0" y="0" z="0"/><vertex x="1" y="0" z="0"/><vertex x="0" y="1" z="0"/>'
@@ -125,6 +128,9 @@ def test_an_stl_that_promises_more_than_it_holds(refused: Callable[[Path], str],
     [
         ("empty.stl", b"", "is empty"),
         ("none.stl", b"solid nothing\nendsolid\n", "no faces"),
+        ("cut.stl", TEXT_STL[: len(TEXT_STL) // 2], "was cut"),
+        ("last.stl", TEXT_STL[: -len("endsolid\n")], "was cut"),
+        ("second.stl", TEXT_STL + TEXT_STL[:-9], "was cut"),
         ("noise.stl", bytes(range(256)) * 40, "promises"),
         ("noise.ply", b"\x01\x02" * 500, "no PLY header"),
         (
