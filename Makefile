@@ -23,12 +23,13 @@ setup: $(READY) ## Make the environment in .venv (every other target does it by 
 # An environment that works is kept, so a change of a pin takes seconds. The warning that is left out says that folders
 # here shadow the package; that is how it is meant.
 $(READY): pyproject.toml constraints.txt
+	@[ -w . ] || { echo "This checkout cannot be written to, and an installation writes into it. Take a copy of your own." >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { found=; \
 	for python in $(or $(PYTHON),python3.13 python3.14 python3.12 python3.11 python3); do \
 		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-		echo "No Python 3.11 or newer with venv was found. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; \
+		echo "No Python 3.11 or newer with venv was found. Install one (Debian and Ubuntu: apt install python3-venv), or name it: make PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
 	echo "setting up $(VENV) with $$($$found --version); this takes some minutes and 1.3 GB"; \
 	$$found -m venv --clear $(VENV); }

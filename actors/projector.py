@@ -95,6 +95,8 @@ class Projector(Actor):
         self._damage = ""
         """Known damage that is not repaired yet."""
         self._rebuild_at = 0.0
+        self._rebuild_failed: Exception | None = None
+        """Why the last rebuild has failed. It is not tried again before `_rebuild_at`."""
         self._check_begun = False
         self._checking: sqlite3.Connection | None = None
         self._stopping = False
@@ -173,18 +175,22 @@ class Projector(Actor):
             self._view.apply(records)
 
     def _rebuild(self, log_file: LogReader) -> None:
-        """Build damaged views anew. Raises `ViewsFailed` when that is not possible now."""
-        if self._clock.monotonic() < self._rebuild_at:
-            raise ViewsFailed(f"{self._path} is damaged and could not be built anew: {self._damage}")
+        """Build damaged views anew. Raises what keeps it from doing so, for a while without another try."""
+        if self._rebuild_failed is not None and self._clock.monotonic() < self._rebuild_at:
+            raise self._rebuild_failed.with_traceback(None)
         logger.warning("the views are damaged and are built anew", path=str(self._path), damage=self._damage)
         self._rebuild_at = self._clock.monotonic() + REBUILD_AGAIN
         if self._view is not None:
             self._view.close()
             self._view = None
-        rebuild_views(log_file, self._path, self.tell_progress)
-        self._view = self._open_views()
-        catch_up(log_file, self._view, self.tell_progress)
-        self._damage, self._rebuild_at = "", 0.0
+        try:
+            rebuild_views(log_file, self._path, self.tell_progress)
+            self._view = self._open_views()
+            catch_up(log_file, self._view, self.tell_progress)
+        except Exception as error:
+            self._rebuild_failed = error
+            raise
+        self._damage, self._rebuild_failed = "", None
         self._health.vouch()
 
     def _put_in_place(self, beside: Path | None) -> int | TasktrailError:
@@ -203,7 +209,7 @@ class Projector(Actor):
         except TasktrailError as error:
             return error
         else:
-            self._damage, self._rebuild_at = "", 0.0
+            self._damage, self._rebuild_failed = "", None
             self._health.vouch()
             return position
         finally:

@@ -204,7 +204,7 @@ def about_record(record: Recorded) -> _LogLine | None:
             tried = {"notice_id": event.notice_id, "channel": event.channel, "error": first_line(event.detail)}
             return "error" if event.final else "warning", given_up, {**envelope, **tried}
         case WorkerExited() if has_died(event):
-            fields = {"pid": event.pid, "exit_code": event.exit_code, "error": first_line(event.why)}
+            fields = {"pid": event.pid, "exit_code": event.exit_code, "error": _of_a_death(event)}
             return "warning", "worker died", fields
         case Created() if event.schedule:
             about = {"task_id": record.task_id, "type": event.type, "schedule": event.schedule}
@@ -259,6 +259,15 @@ def _fields(record: Recorded) -> dict[str, Any]:
     }
     who = {"actor": record.actor, "reason": first_line(record.reason)} if record.actor else {}
     return {**plain, **who}
+
+
+def _of_a_death(event: WorkerExited) -> str:
+    """A line of what the worker said at its end: of a traceback, which ends with what is wrong, the last one."""
+    first, *more = event.why.rstrip().splitlines()
+    if event.exit_code <= 0 or not more:  # a dump of a crash begins with what is wrong
+        return first[:_LINE]
+    how = first.partition(": ")[0]
+    return f"{how}: {more[-1].strip()}"[:_LINE]
 
 
 def first_line(text: str) -> str:

@@ -60,7 +60,13 @@ class Registry:
         try:
             target = resolve(home)
         except (Exception, SystemExit) as error:
-            raise BrokenHandlers(f"Handlers of {home} cannot be loaded: {type(error).__name__}: {error}") from error
+            lost = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+            raise BrokenHandlers(
+                f"Handlers of {home} cannot be loaded: {type(error).__name__}: {error}",
+                remedy="Install it where tasktrail is, or have the folder that it lies in on PYTHONPATH."
+                if lost
+                else "",
+            ) from error
         found = list(_types_of(target, home))
         if not found:
             raise BrokenHandlers(
@@ -70,7 +76,7 @@ class Registry:
         for task_type, place in found:
             try:
                 self.add(task_type, place)
-            except BrokenHandlers as error:  # does not affect the other types
+            except HandlerFault as error:  # does not affect the other types
                 faults.append(error)
         if faults:
             self.errors += faults[:-1]
@@ -95,7 +101,7 @@ class Registry:
         try:
             return self._types[name]
         except KeyError:
-            raise unknown_type(name, self._types, self.errors) from None
+            raise unknown_type(name, self._types, self.errors, self.presets) from None
 
     def homes(self) -> dict[str, str]:
         """Type → `module:attribute`. A worker finds its handler by this, without loading any other."""
@@ -139,9 +145,18 @@ def _folder_of(module: ModuleType) -> Path | None:
     return Path(places[0]).absolute().parent if places[0] else None
 
 
-def unknown_type(name: str, known: Iterable[str], errors: Sequence[TasktrailError], *, status: int = 0) -> UnknownType:
-    """The error for a missing type, with a likely explanation: a misspelling, or handlers that failed to load."""
-    if near := get_close_matches(name, list(known), n=1):
+def unknown_type(
+    name: str,
+    known: Iterable[str],
+    errors: Sequence[TasktrailError],
+    presets: Iterable[Preset] = (),
+    *,
+    status: int = 0,
+) -> UnknownType:
+    """The error for a missing type, with a likely explanation: a preset, a misspelling, or handlers that failed."""
+    if of := next((preset.type for preset in presets if preset.name == name), ""):
+        hint = f"; it is a preset of {of}: name both, the type and the preset (CLI: {of} --preset {name})"
+    elif near := get_close_matches(name, list(known), n=1):
         hint = f"; did you mean {near[0]!r}?"
     else:
         hint = "".join(f". {error.message}" for error in errors)

@@ -9,7 +9,7 @@ class ViewsGap(TasktrailError):
     code = "views_gap"
     status = 500
     title = "The views have missed records"
-    remedy = "Catch up from the log first; it has every position."
+    remedy = "The service reads them from the log by itself; ask again."
 
 
 class ViewsFailed(TasktrailError):

@@ -58,7 +58,13 @@ class DataPaths:
 
     def __init__(self, data: Path, temp_dir: Path | None = None, address: str = "") -> None:
         """`address`: the log's address, if the configuration says that it is on PostgreSQL."""
-        self.data = data.absolute()
+        try:
+            self.data = data.absolute()
+        except FileNotFoundError as error:
+            raise InvalidPath(
+                f"The current folder is not there any more, in which {in_words(str(data))} would be",
+                remedy="Change into a folder that is there, or name the data folder by its whole path.",
+            ) from error
         on_postgresql = self.data / ADDRESS_FILE
         is_there = os.path.exists(on_postgresql)  # noqa: PTH110 - never raises: the folder may be closed to this user
         self.log = on_postgresql if address or is_there else self.data / "log.db"

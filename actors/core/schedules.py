@@ -154,9 +154,17 @@ def says_the_same(one: ScheduleAdded, other: ScheduleAdded) -> bool:
 def check_schedule(schedule: ScheduleAdded) -> None:
     """Raises `InvalidValue` for a schedule that cannot be read, or that never runs."""
     if bool(schedule.cron) == (schedule.every is not None):
-        raise InvalidValue("A schedule has either a cron expression or an interval", field="cron")
+        raise InvalidValue(
+            "A schedule has either a cron expression or an interval",
+            field="cron",
+            remedy="Give one of the two: `cron` as '30 2 * * *', or `every` in seconds (CLI: --cron, --every).",
+        )
     if not _is_zone(schedule.timezone):
-        raise InvalidValue(f"There is no time zone {schedule.timezone!r}", field="timezone")
+        raise InvalidValue(
+            f"There is no time zone {schedule.timezone!r}",
+            field="timezone",
+            remedy="Give one by its name, such as Europe/Berlin or UTC.",
+        )
     try:
         never = next_after(schedule, schedule.starting_at) is None
     except (CronSimError, AssertionError, ValueError) as error:

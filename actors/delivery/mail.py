@@ -148,6 +148,9 @@ def classify_error(error: Exception) -> Result:
             return Result(ok=False, detail=f"the mail server refused the login ({error.smtp_code})")
         case smtplib.SMTPResponseException():
             return Result(ok=False, detail=_said(error.smtp_code, error.smtp_error))
+        case smtplib.SMTPNotSupportedError() if "STARTTLS" in str(error):
+            detail = "the mail server offers no STARTTLS; smtp.starttls = false sends in clear: for one on this machine"
+            return Result(ok=False, detail=detail)
         case _:
             return Result(ok=False, detail=error_in_words(error))
 

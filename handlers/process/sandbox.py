@@ -7,6 +7,7 @@ write into the roots should not have fewer rights than the service; see docs/exp
 """
 
 import ctypes
+import errno
 import os
 import platform
 import re
@@ -166,6 +167,14 @@ _KEPT = sum(1 << number for number in (0, 1, 2, 3, 4))
 """The capabilities that root needs to own, read, write and change the files of others. All others are dropped."""
 
 
+def _fonts_of_the_user() -> list[str]:
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and a user that the machine does not know: a number that a container was given
+        return []
+    return [str(home / name) for name in _FONTS]
+
+
 class Reach:
     """The paths that every attempt may access. A worker works them out once.
 
@@ -180,7 +189,7 @@ class Reach:
         self._general = list(self._carved(RUN, self._programs()))
         self._general += self._carved(READ, (f"/etc/{name}" for name in _SETTINGS))
         self._general += self._carved(READ, (*_SYSTEM, *_OFFICE))
-        self._general += self._carved(READ, (str(Path.home() / name) for name in _FONTS))
+        self._general += self._carved(READ, _fonts_of_the_user())
         self._general += self._devices()
         self._modules = 0
         self.see_modules()
@@ -358,6 +367,18 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _mode(path: str) -> int:
+    """Return the mode of what is at the path. Raises `FileNotFoundError` also for a loop of links on the way there."""
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116 - before every attempt
+    except NotADirectoryError as error:
+        raise FileNotFoundError(path) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(path) from error
+        raise
+
+
 def recheck_input(run: Run, sandbox: Sandbox) -> None:
     """Refuse an input that is no longer a regular file, is the service's own, or is outside of the roots.
 
@@ -366,8 +387,8 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
     if not run.input_file or run.input_url:  # a fetched copy is the service's own
         return
     try:
-        mode = os.stat(run.input_file).st_mode  # noqa: PTH116 - before every attempt
-    except (FileNotFoundError, NotADirectoryError):
+        mode = _mode(run.input_file)
+    except FileNotFoundError:
         told = f"The input {run.input_file!r} is not there any more. Put it back, then retry the task."
         raise FileNotFoundError(told) from None
     if not stat.S_ISREG(mode):
@@ -386,13 +407,15 @@ def recheck_output(run: Run, sandbox: Sandbox) -> None:
         folder = os.path.dirname(run.output_file)  # noqa: PTH120
         _check(folder, sandbox.output_roots, "output_file", "output_roots")
         try:
-            os.stat(folder)  # noqa: PTH116 - before every attempt
-        except (FileNotFoundError, NotADirectoryError):
+            is_folder = stat.S_ISDIR(_mode(folder))
+        except FileNotFoundError:
+            is_folder = False
+        if not is_folder:
             raise InvalidPath(
                 f"The folder {folder!r} of the output is not there any more",
                 field="output_file",
                 remedy="Create it again, then retry the task.",
-            ) from None
+            )
     if run.original != "keep":
         _check(os.path.dirname(run.input_file), sandbox.output_roots, "input_file", "output_roots")  # noqa: PTH120
     if run.original_folder:

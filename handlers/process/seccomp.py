@@ -71,8 +71,8 @@ what kind of number that is: its place, and its value for a process."""
 _MAY_I = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
 """`access`, `faccessat` and `faccessat2`, and the place of their argument that says which access is asked for."""
 _NEW_NAMESPACES = 0x7E020000
-_OF_FILES = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40806685)
-"""Requests by which `ioctl` changes even a file open for reading: flags, in three forms, version, and verity."""
+_OF_FILES = (0x40086602, 0x40046602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685)
+"""Requests by which `ioctl` changes even a file open for reading: flags in four forms, version in two, and verity."""
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET = 1, 5
 _TYPE_BITS = 0xF

@@ -1,18 +1,16 @@
-"""Batches: sets of tasks that were created together; and the last tasks that wrote or read given files."""
+"""Batches: sets of tasks that were created together, summed up."""
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 
 import msgspec
 
-from ...events import Task, TaskState
+from ...events import Task
 from ...events.state import FINISHED, Status
 from ..views.batches import BatchNumbers, KeptBatch, newest_batches, numbers_of, read_kept
 from ..views.rows import COLUMNS, state_of
-from ..views.schema import INPUT, OUTPUT
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,17 +44,6 @@ GROUP BY batch ORDER BY max(id) DESC LIMIT ?3
 _RUNNING = f"""
 SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_status
 WHERE status = 'running' AND +batch = ? AND (? IS NULL OR user_id = ?)
-"""  # noqa: S608 - our own names
-_LAST_WRITER = f"""
-SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_output
-WHERE batch <> '' AND {OUTPUT} = ? AND (? IS NULL OR +user_id = ?)
-    AND (? IS NULL OR +status = ?) AND (? OR {INPUT} <> json_extract(spec, '$.output_file'))
-ORDER BY id DESC LIMIT 1
-"""  # noqa: S608 - our own names
-_LAST_READER = f"""
-SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_batch_and_input
-WHERE batch = ? AND batch <> '' AND {INPUT} = ?
-ORDER BY id DESC LIMIT 1
 """  # noqa: S608 - our own names
 
 
@@ -103,41 +90,10 @@ def _told(name: str, kept: KeptBatch) -> Batch:
         batch=name,
         total=total.tasks,
         by_status={status: numbers.tasks for status, numbers in by_status.items()},
-        progress=round(min(100.0, total.done / total.weight), 3),
+        progress=min(100_000, total.done * 1000 // total.weight) / 1000,  # rounded down: 100 means all of it
         created_at=kept.created_at,
         completed_at=kept.ended_at if FINISHED.issuperset(by_status) else None,
         bytes_before=total.bytes_before,
         bytes_after=total.bytes_after,
         originals_kept=total.originals_kept,
     )
-
-
-def count_by_status(tasks: Iterable[Task]) -> dict[Status, int]:
-    """The number of tasks in each status; a status without any is left out."""
-    return dict(sorted(Counter(task.status for task in tasks).items()))
-
-
-def last_writers(
-    conn: sqlite3.Connection,
-    outputs: Iterable[str],
-    user_id: int | None,
-    status: Status | None = None,
-    *,
-    in_place: bool = True,
-) -> dict[str, TaskState]:
-    """Output → the latest task in any batch that was to write it; only of a user or in a status if these are given.
-
-    `in_place`: include tasks that were to replace their input by it.
-    """
-    found: dict[str, TaskState] = {}
-    for output in outputs:
-        row = conn.execute(_LAST_WRITER, (output, user_id, user_id, status, status, in_place)).fetchone()
-        if row is not None:
-            found[output] = state_of(row)
-    return found
-
-
-def last_readers(conn: sqlite3.Connection, batch: str, inputs: Iterable[str]) -> dict[str, TaskState]:
-    """Input → the latest task in the batch that was to read it."""
-    rows = ((path, conn.execute(_LAST_READER, (batch, path)).fetchone()) for path in inputs)
-    return {path: state_of(row) for path, row in rows if row is not None}

@@ -1,6 +1,7 @@
 """The past from the views: queries at an earlier position or time, without a walk through the log."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -24,7 +25,7 @@ from ..views.versions import FEW as FEW_VERSIONS
 from ..views.versions import KEPT
 from .activity import Span, read_activity
 from .as_of import Point, not_there_then, parse_point, position_at, time_of
-from .batches import Batch, batch_of, count_by_status, names_then
+from .batches import Batch, batch_of, names_then
 from .filters import Ids, TaskFilters
 from .past_walk import PastWalk
 from .reader import MANY, Every, TaskQueries, TasksAndTotal
@@ -106,7 +107,11 @@ class Past:
         if not tasks:
             return None
         progress = sum(task.progress for task in tasks) / len(tasks)
-        return Children(total=len(tasks), progress=round(progress, 3), by_status=count_by_status(tasks))
+        return Children(
+            total=len(tasks),
+            progress=round(progress, 3),
+            by_status=dict(sorted(Counter(task.status for task in tasks).items())),
+        )
 
     def batch(self, name: str, user_id: int | None = None) -> Batch | None:
         """One batch; None if no task had its name. With a user, only that user's tasks count."""

@@ -26,8 +26,9 @@ from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, 
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import NAMES, identity
 from .activity import Span, read_activity
-from .batches import Batch, last_readers, last_writers, read_batch, read_batches
+from .batches import Batch, read_batch, read_batches
 from .bounded import bounded
+from .by_file import last_readers, last_writers
 from .filters import (
     Counts,
     Fields,
@@ -73,18 +74,29 @@ class Every(NamedTuple):
 class TaskQueries:
     """Answers about tasks at the views' position. Belongs to the thread that makes it."""
 
-    def __init__(self, conn: sqlite3.Connection, path: Path | None = None, *, frozen: bool = False) -> None:
-        """Uses the connection of a `TaskViews` in the same thread; for a file see `open`."""
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        path: Path | None = None,
+        *,
+        opened: tuple[int, int] = (0, 0),
+        frozen: bool = False,
+    ) -> None:
+        """Uses the connection of a `TaskViews` in the same thread; for a file see `open`.
+
+        `opened`: the identity of the file at `path` before the connection was made.
+        """
         self._conn = conn
         self._frozen = frozen
         self._path = path
-        self._identity = identity(path) if path else (0, 0)
+        self._identity = opened
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read-only queries on the file that a `TaskViews` writes, in this or another process."""
+        opened = identity(path)  # before: a file that is put in its place meanwhile is noticed at the first question
         conn, frozen = connect(path)
-        return cls(conn, path, frozen=frozen)
+        return cls(conn, path, opened=opened, frozen=frozen)
 
     @property
     def position(self) -> int:

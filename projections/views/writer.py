@@ -260,9 +260,14 @@ class TaskViews:
             del hot[task_id]
 
     def refresh(self) -> None:
-        """Check that the file is still the one that was opened; open it anew if it was deleted or replaced."""
+        """Check that the file is still the one that was opened; open it anew if it was replaced.
+
+        Raises `ViewsDamaged` if it was deleted: an empty one in its place would answer that there are no tasks.
+        """
         if self._file() == self._identity:
             return
+        if isinstance(self._path, Path) and not self._path.exists():
+            raise ViewsDamaged(f"{self._path} was deleted")
         self._conn.close()
         self._begin(self._open())
 

@@ -72,7 +72,7 @@ class OneUser:
             own = TaskFilters(user_id=self._user_id, type=(name,), limit=1)
             if name not in registry and not self._service.listed(own)[1]:
                 known = [task_type.name for task_type in registry]
-                raise unknown_type(name, known, registry.errors, status=NOT_THERE)
+                raise unknown_type(name, known, registry.errors, registry.presets, status=NOT_THERE)
 
     def list_tasks(self, filters: TaskFilters) -> tuple[list[Task], int]:
         """One page of the user's tasks, and the number of all that match."""

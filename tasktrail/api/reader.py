@@ -109,12 +109,13 @@ class Questions:
 
     def check_types(self, filters: TaskFilters) -> None:
         """Raise `UnknownType` for a type that neither a handler nor the log knows: an empty list would hide it."""
-        strange = [name for name in values_of(filters.type) if name not in self.source.registry]
+        registry = self.source.registry
+        strange = [name for name in values_of(filters.type) if name not in registry]
         used = self.source.ask(lambda views: views.types()) if strange else ()
         for name in strange:
             if name not in used:
-                known = [*used, *(task_type.name for task_type in self.source.registry)]
-                raise unknown_type(name, known, self.source.registry.errors, status=NOT_THERE)
+                known = [*used, *(task_type.name for task_type in registry)]
+                raise unknown_type(name, known, registry.errors, registry.presets, status=NOT_THERE)
 
     def listed(self, filters: TaskFilters) -> tuple[list[Task], int]:
         """`list_tasks` without the check of the types."""
@@ -286,7 +287,11 @@ class Questions:
 
         `progress` is called now and then, with a position and the last one; a `Client` calls it once, at the end.
         """
-        self.source.restore_deleted()
+        if not self.source.paths.views.exists():  # where the log is at fault, they cannot be built anew
+            found = check_folder(self.source.log(), self.source.paths, progress)
+            if not found.ok:
+                return found
+            self.source.restore_deleted()
         self.source.settle()
         return check_folder(self.source.log(), self.source.paths, progress)
 

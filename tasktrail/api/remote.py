@@ -88,7 +88,7 @@ class _Progress(msgspec.Struct):
 
 
 class _Login(msgspec.Struct):
-    address: Annotated[str, msgspec.Meta(pattern="^https?://[!-~]+$")]
+    address: Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]+\Z")]
     """Its form is checked, because a browser is started with it."""
 
 

@@ -41,6 +41,7 @@ from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
+from ..projections.errors import views_behind
 from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
@@ -69,6 +70,8 @@ MENDED_WITHIN = 30.0
 """Seconds that a question waits while the views are checked or built anew."""
 VIEWS_TROUBLE_FOR = 1.0
 """Seconds that a question waits for views that cannot be written at the moment."""
+_LOOK_EVERY = 0.2
+_STILL_MENDED = "The views are still being checked, or built anew because they were damaged"
 
 
 class TaskService(Served, Commands, Blocking):
@@ -610,7 +613,7 @@ class _Running(Source):
             raise NotReady("The service is closed", remedy="Open it again.")
         self._system.wait_for_views(self._end(), within=VIEWS_WITHIN, trouble_for=VIEWS_TROUBLE_FOR)
         if not self._system.views.wait(MENDED_WITHIN):
-            raise NotReady("The views are still being checked, or built anew because they were damaged")
+            raise NotReady(_STILL_MENDED)
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""
@@ -624,9 +627,19 @@ class _Running(Source):
         return self._system.views.generation
 
     def mend(self, generation: int, error: ViewsFailed) -> bool:
-        """Have the Projector build the views anew, unless it has done so since."""
+        """Have the Projector build the views anew, unless it has done so since.
+
+        Raises `ViewsFailed` with the reason if that is not possible, and `NotReady` if it takes long.
+        """
         self._system.doubt_views(generation, error)
-        return self._system.views.wait(MENDED_WITHIN)
+        began = self.clock.monotonic()
+        while not self._system.views.wait(_LOOK_EVERY):
+            waited = self.clock.monotonic() - began
+            if (trouble := self._system.views_trouble) is not None and waited >= VIEWS_TROUBLE_FOR:
+                raise views_behind(self._system.committed.position, trouble) from error
+            if waited >= MENDED_WITHIN:
+                raise NotReady(_STILL_MENDED) from error
+        return True
 
     def _end(self) -> int:
         """Return where the log ends. Records can be read shortly before they are announced."""

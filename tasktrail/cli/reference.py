@@ -37,7 +37,7 @@ def types_command(session: Session, names: tuple[str, ...]) -> int:
     known = [info.name for info in found]
     for name in names:
         if name not in known:
-            raise unknown_type(name, known, errors)
+            raise unknown_type(name, known, errors, (preset for info in found for preset in info.presets))
     chosen = [info for info in found if not names or info.name in names]
     if session.as_json:
         for info in chosen:

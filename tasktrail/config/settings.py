@@ -346,7 +346,7 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     starttls: Annotated[
         bool,
         _key(
-            "Encrypt by STARTTLS and check the certificate; without it a server is not used.",
+            "Encrypt by STARTTLS and check the certificate; a server that does not offer it gets no mail then.",
             "true or false",
             live=True,
         ),

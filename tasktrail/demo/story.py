@@ -4,6 +4,7 @@ It does what a user does, through the same doors: a service process, a client, t
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -155,7 +156,7 @@ class Demo:
     def show(self, *, keep: bool) -> None:
         """Print where the page with the tasks is; with `keep`, run a service for it until Ctrl-C."""
         if not keep:
-            serve = f"{_typed()} --data {self._data} serve"
+            serve = shlex.join([_typed(), "--data", str(self._data), "serve"])
             self._say("The page", f"with these tasks is at the address that this prints: {serve}")
             return
         with ServiceProcess(self._data, self._port) as service:

@@ -203,7 +203,7 @@ class CommandIntake:
         """Raise `UnknownType` for a type with neither a handler nor tasks. One with tasks alone can still be paused."""
         if name not in self._registry and not self._has_tasks(name):
             known = [task_type.name for task_type in self._registry]
-            raise unknown_type(name, known, self._registry.errors, status=NOT_THERE)
+            raise unknown_type(name, known, self._registry.errors, self._registry.presets, status=NOT_THERE)
 
     def _examine_graph(self, command: CreateGraph) -> Intake:
         outputs = {task.name: task.output_file for task in command.tasks}

@@ -22,7 +22,7 @@ from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptP
 from tasktrail.handlers.attempt_output import read
 from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 from tasktrail.handlers.process.channel import FrameBuffer, attempt_order_decoder
-from tasktrail.handlers.process.sandbox import Sandbox, sandbox_support
+from tasktrail.handlers.process.sandbox import Reach, Sandbox, sandbox_support
 from tasktrail.handlers.process.sandboxed import _Child
 from tasktrail.handlers.process.seccomp import available, program
 
@@ -105,6 +105,16 @@ def attempt(reports: Reports, protected: Path) -> Attempt:
         return reports.end(number)
 
     return run
+
+
+def test_a_user_without_a_home_has_attempts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number without an entry, and no HOME: every worker died at its start, and each task waited for ever."""
+    unknown = 2**31 - 7
+    monkeypatch.setattr(os, "getuid", lambda: unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert Reach(())._general
 
 
 def test_a_refusal_names_the_switches_that_lift_it(attempt: Attempt, protected: Path) -> None:
@@ -621,7 +631,8 @@ def test_no_call_changes_the_attributes_of_a_file(machine: str) -> None:
         assert answer(machine, number) == errno.EOPNOTSUPP
     assert answer(machine, 467) == errno.EACCES  # open_tree_attr: 6.15
     ioctl = {"x86_64": 16, "aarch64": 29}[machine]
-    for request in (0x40086602, 0x401C5820, 0x40087602, 0x40806685):  # flags, their newer form, version, verity
+    # Flags, their newer form, those of FAT; version, that of ext4; verity.
+    for request in (0x40086602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685):
         assert answer(machine, ioctl, 3, request) == errno.ENOTTY
         assert answer(machine, ioctl, 3, request | 1 << 32) == errno.ENOTTY  # the kernel reads half of it
     for request in (0x5401, 0x40049409):  # TCGETS, FICLONE

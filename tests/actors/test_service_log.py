@@ -167,6 +167,22 @@ def test_what_operators_and_deliveries_do_is_told_without_addresses(told: Told) 
     assert "canary" not in repr(lines)
 
 
+def test_of_a_worker_that_could_not_begin_the_line_that_says_why_is_told(told: Told) -> None:
+    """Of a traceback it was the first line, which is the same whatever is wrong."""
+    trace = 'it died: Traceback (most recent call last):\n  File "x.py", line 1\nRuntimeError: no home\n'
+    crash = 'it died: Fatal Python error: Segmentation fault\n\nCurrent thread:\n  File "x.py", line 1'
+    lines = told.lines(
+        record(WorkerExited(pid=0, exit_code=1, why=trace), task_id=0),
+        record(WorkerExited(pid=0, exit_code=-11, why=crash), task_id=0),
+        record(WorkerExited(pid=0, exit_code=127, why="it died: too many open files"), task_id=0),
+    )
+    assert [line["error"] for line in lines] == [
+        "it died: RuntimeError: no home",
+        "it died: Fatal Python error: Segmentation fault",
+        "it died: too many open files",
+    ]
+
+
 def test_of_a_flood_there_is_a_sample_and_a_count_and_other_lines_still_come(told: Told) -> None:
     told.service_log.put([record(Started(), task_id=number, attempt=1) for number in range(10_000)])
     lines = told.lines(record(Failed(outcome="failed", error="no", final=True), attempt=1))

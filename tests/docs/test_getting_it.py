@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,3 +71,33 @@ def test_a_wheel_takes_the_place_of_the_checkout(shell: Callable[[str], str]) ->
     shell(make)
     shell(install)
     assert_works(shell, "~/.local/bin/tasktrail")
+
+
+def refused_by_make(folder: Path, *settings: str) -> str:
+    """What `make setup` says in a folder where it cannot begin."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    nobody = 65534 if os.geteuid() == 0 else None  # root may write anywhere
+    done = subprocess.run(
+        ["make", "setup", *settings],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        user=nobody,
+        group=nobody,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_make_says_what_a_python_without_venv_lacks(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert "apt install python3-venv" in refused_by_make(tmp_path, "PYTHON=false")
+
+
+def test_make_says_when_the_checkout_cannot_be_written_to(tmp_path: Path) -> None:
+    """With an environment elsewhere, it was the build that failed, with the name of a folder that nobody knows."""
+    tmp_path.chmod(0o555)
+    said = refused_by_make(tmp_path, f"VENV={tmp_path.parent / 'elsewhere'}")
+    assert "cannot be written to" in said

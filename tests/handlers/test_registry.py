@@ -80,6 +80,24 @@ def test_an_unknown_type_names_the_nearest(registry: Registry) -> None:
         registry.get("")
 
 
+def test_of_a_module_that_is_not_found_it_is_told_where_it_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_there.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry.load(["nowhere_at_all.shout", "half_there"])
+    told = {error.message.split()[2]: error.advice for error in registry.errors}
+    assert "PYTHONPATH" in told["nowhere_at_all.shout"]
+    assert "PYTHONPATH" not in told["half_there"], "it is there, and lacks something itself"
+
+
+def test_a_preset_in_the_place_of_a_type_is_told(registry: Registry) -> None:
+    with pytest.raises(
+        UnknownType, match=r"'web-720p'; it is a preset of video_convert: .*video_convert --preset web-720p"
+    ):
+        registry.get("web-720p")
+
+
 def test_all_three_ways_to_a_type_of_ones_own_are_advised(registry: Registry) -> None:
     """Who has followed the first page has a file, and no service that was given it."""
     with pytest.raises(UnknownType) as refusal:
@@ -235,6 +253,18 @@ def test_a_type_that_cannot_be_described_leaves_the_others_of_its_module(monkeyp
         f"The options of {name} have no JSON schema" for name in ("bb", "dd")
     ]
     assert found.failed == [module.__name__]
+
+
+def test_a_type_of_a_name_that_is_taken_leaves_the_others_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module_name, names in (("first_types", "b"), ("more_types", "abc")):
+        module = ModuleType(module_name)
+        for name in names:
+            options = Chosen if name == "a" else msgspec.Struct
+            setattr(module, name, TaskType(name=name, summary="", run=print, options=options))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = Registry.load(["first_types", "more_types"])
+    assert [name for name in "abc" if name in found] == ["b", "c"]
+    assert [type(error) for error in found.errors] == [BrokenHandlers, DuplicateType]
 
 
 def test_the_options_of_all_built_in_types_can_be_described() -> None:

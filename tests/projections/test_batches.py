@@ -10,6 +10,7 @@ import pytest
 from histories import BEGIN, Journal
 
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
+from tasktrail.events.task_events import ReadInput
 from tasktrail.events.values import MAX_INTEGER
 from tasktrail.projections import Batch, TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.batches import batch_of
@@ -91,6 +92,56 @@ def test_a_batch_has_ended_when_the_last_task_has(journal: Journal, views: TaskV
         views.apply(journal.records)
         ended.append(queries.batch("films"))
     assert [one and one.completed_at for one in ended] == [None, journal.at]
+
+
+def test_a_batch_begins_with_its_first_task_and_ends_with_its_last_however_the_records_come(
+    journal: Journal, views: TaskViews
+) -> None:
+    for _ in range(3):
+        journal.at += timedelta(seconds=1)
+        journal.create(batch="films")
+    for task_id in (3, 1, 2):
+        journal.start(task_id)
+        journal.at += timedelta(seconds=10)
+        journal.send(AttemptEnded(task_id, 1, "completed"))
+    one_by_one = TaskViews(":memory:")
+    for record in journal.records:
+        one_by_one.apply([record])
+    views.apply(journal.records)
+    for each in (views, one_by_one):
+        found = TaskQueries(each.connection).batch("films")
+        assert found is not None
+        assert (found.created_at, found.completed_at) == (BEGIN + timedelta(seconds=1), BEGIN + timedelta(seconds=33))
+    one_by_one.close()
+
+
+@pytest.mark.parametrize(
+    ("done", "waits", "percent"),
+    [(0.0, 0.95, 5.0), (1e9, 1e6, 50.0), (1e6, 0.0, 99.999), (10.0, 20.0, 33.333)],
+)
+def test_a_task_counts_for_a_bounded_time_and_100_percent_means_all(
+    journal: Journal, views: TaskViews, done: float, waits: float, percent: float
+) -> None:
+    first = journal.create(batch="films", estimated_time=done)
+    journal.create(batch="films", estimated_time=waits)
+    journal.start(first)
+    journal.send(AttemptEnded(first, 1, "completed"))
+    views.apply(journal.records)
+    found = TaskQueries(views.connection).batch("films")
+    assert found is not None
+    assert found.progress == percent
+
+
+def test_the_size_after_is_that_of_the_output_or_of_an_input_that_was_kept(journal: Journal, views: TaskViews) -> None:
+    for result in ({"size": 30}, {"size": 70, "original": {"kept": "it is smaller"}}):
+        task_id = journal.create(batch="films")
+        journal.start(task_id)
+        read = ReadInput(size=100, modified=0)
+        journal.send(AttemptEnded(task_id, 1, "completed", result=result, input_read=read))
+    views.apply(journal.records)
+    found = TaskQueries(views.connection).batch("films")
+    assert found is not None
+    assert (found.bytes_before, found.bytes_after, found.originals_kept) == (200, 130, 1)
 
 
 def test_numbers_beyond_64_bits_are_added_and_what_is_no_size_is_none(journal: Journal, views: TaskViews) -> None:

@@ -91,7 +91,10 @@ def dump(path: Path) -> str:
         ("INSERT INTO notes (task_id, position) VALUES (1, 77)", "table notes"),
         ("INSERT INTO dependants (depends_on, task_id) VALUES (1, 2)", "table dependants"),
         ("UPDATE minutes SET created = created + 1", "table minutes"),
-        ("INSERT INTO batches VALUES ('films', 0, 7, '2026-01-01T00:00:00+00:00', NULL, '{}', NULL)", "table batches"),
+        (
+            "INSERT INTO batches VALUES ('more', 0, 7, '2026-01-01T00:00:00+00:00', NULL, '{}', NULL)",
+            "table batches",
+        ),
         ("UPDATE versions SET lane = lane + 2", "table versions"),
         ("DELETE FROM zones WHERE list = 'id pending'", "table zones"),
         ("UPDATE tallies SET base = moves", "table tallies"),

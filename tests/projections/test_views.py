@@ -22,6 +22,7 @@ from tasktrail.projections import (
     TaskFilters,
     TaskQueries,
     TaskViews,
+    ViewsDamaged,
     ViewsFailed,
     ViewsGap,
     catch_up,
@@ -349,15 +350,20 @@ def test_a_rebuild_from_a_log_that_has_become_another_one_meanwhile_leaves_the_o
     assert [file.name for file in tmp_path.iterdir()] == ["views.db"]
 
 
-def test_views_deleted_under_the_writer_are_built_again(history: Journal, tmp_path: Path) -> None:
+def test_views_deleted_under_the_writer_leave_no_empty_ones_and_are_built_again(
+    history: Journal, tmp_path: Path
+) -> None:
+    """An empty file in their place answered that there are no tasks, until all were folded again."""
     path = tmp_path / "views.db"
     views = TaskViews(path)
     views.apply(history.records[:100])
     reader = TaskQueries.open(path)
     for name in ("views.db", "views.db-wal", "views.db-shm"):
         (tmp_path / name).unlink()
-    with pytest.raises(ViewsGap):
+    with pytest.raises(ViewsDamaged, match="was deleted"):
         views.apply(history.records[100:])
+    assert not path.exists()
+    rebuild_views(history.log, path)
     assert catch_up(history.log, views) == len(history.records)
     assert reader.position == len(history.records)
     reader.close()

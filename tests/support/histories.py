@@ -219,6 +219,7 @@ def _some_task(pick: int, number: int, known: int, at: datetime) -> CreateTask:
         user_id=pick % 4,
         user_level=pick % 2,
         label=("", "night", "import-7")[number % 3],
+        batch=("", "films", "letters")[(pick + number) % 3],
         document_id=number % 5,
         estimated_time=float(number * 60),
         parent_task_id=pick % known + 1 if known and number % 4 == 0 else None,

@@ -271,6 +271,21 @@ def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
     assert (finding.code, "task 4" in finding.message) == ("views", True)
 
 
+def test_a_service_without_views_still_finds_what_is_wrong_with_its_log(open_service: Open, data: Path) -> None:
+    """Views cannot be built of such a log. `verify` waited for them, and then advised to free disk space."""
+    service = open_service()
+    with closing(sqlite3.connect(data / "log.db")) as conn:
+        conn.execute("DROP TRIGGER events_are_not_changed")
+        conn.execute("UPDATE events SET data = '{}' WHERE position = 2")
+        conn.commit()
+    (data / "views.db").unlink()
+    found = service.verify()
+    assert not found.ok
+    assert 2 in [one.position for one in found.findings]
+    with pytest.raises(ViewsFailed, match="Position 2"):
+        service.stats()
+
+
 def test_sound_views_have_no_damage(data: Path) -> None:
     with closing(connect(data / "views.db")[0]) as conn:
         assert find_damage(conn) == ""

@@ -1,6 +1,7 @@
 """What the demo draws fits a terminal, and says what it is about."""
 
 import io
+import shlex
 import subprocess
 import threading
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_a_film_that_failed_is_told_with_its_reason(tmp_path: Path, monkeypatch:
     assert "NO  all tasks are completed" in said
     assert "NO  same number of frames as the source" in said
     assert f"Outputs and log are in {tmp_path}" in said
+
+
+def test_the_command_for_the_page_is_one_that_a_shell_takes(tmp_path: Path) -> None:
+    """In a home with a space in its name the shell took it for two, and the command for a wrong one."""
+    screen = io.StringIO()
+    home = tmp_path / "Ben Lee"
+    home.mkdir()
+    Demo(home, Console(file=screen, width=120)).show(keep=False)
+    *_, data, verb = shlex.split(screen.getvalue().rpartition("this prints: ")[2])
+    assert verb == "serve"
+    assert Path(data).parent.parent == home
 
 
 def test_what_is_left_after_a_ctrl_c_is_told(

@@ -482,6 +482,14 @@ def test_examining_gives_back_every_descriptor(tmp_path: Path) -> None:
     assert psutil.Process().num_fds() <= before  # fewer: the garbage collector came by
 
 
+def test_mail_and_signatures_are_not_judged_by_a_configuration_that_nobody_could_read(tmp_path: Path) -> None:
+    """It said that there was no mail server, and that webhooks went unsigned, with both in the file."""
+    (tmp_path / "tasktrail.toml").write_text('workers = "many"\n[smtp]\nhost = "localhost"\nsender = "a@b.example"\n')
+    names = {finding.name for finding in examine(tmp_path)}
+    assert {"configuration", "handlers"} <= names
+    assert not names & {"mail", "webhooks"}
+
+
 def test_handlers_that_were_not_looked_at_are_not_called_good(tmp_path: Path) -> None:
     (tmp_path / "tasktrail.toml").write_text('handlers = ["gone_module"\n')
     (found,) = [finding for finding in examine(tmp_path) if finding.name == "handlers"]

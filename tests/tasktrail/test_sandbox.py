@@ -218,23 +218,29 @@ def test_an_input_that_went_while_the_task_waited_is_named(start: Opener, roots:
     service = rooted(roots, start, sandbox=sandbox)
     folder = roots["inputs"] / "deep"
     folder.mkdir()
-    for number, name in enumerate((folder / "in.txt", folder)):
+    for number, instead in enumerate(("nothing", "a loop of links", "a file for its folder")):
         (folder / "in.txt").write_text("harmless")
         task_id = held(service, folder / "in.txt", roots["outputs"] / f"{number}.txt")
         (folder / "in.txt").unlink()
-        if name == folder:
-            folder.rmdir()
-            folder.write_text("a file in its place")
+        match instead:
+            case "a loop of links":
+                (folder / "in.txt").symlink_to(folder / "in.txt")
+            case "a file for its folder":
+                folder.rmdir()
+                folder.write_text("a file in its place")
         service.start_task(task_id)
         task = service.wait(task_id, WITHIN)
         assert (task.status, task.error_type, task.attempt) == ("failed", "FileNotFoundError", 1)
         told = "is not there any more. Put it back, then retry the task."
         assert task.error == f"The input '{folder / 'in.txt'}' {told}"
+        if instead == "a loop of links":
+            (folder / "in.txt").unlink()
 
 
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
+@pytest.mark.parametrize("instead", ["nothing", "a file", "a loop of links"])
 def test_an_output_folder_that_went_while_the_task_waited_is_named(
-    start: Opener, roots: dict[str, Path], sandbox: str
+    start: Opener, roots: dict[str, Path], sandbox: str, instead: str
 ) -> None:
     service = rooted(roots, start, sandbox=sandbox)
     inside, folder = roots["inputs"] / "in.txt", roots["outputs"] / "deep"
@@ -242,6 +248,11 @@ def test_an_output_folder_that_went_while_the_task_waited_is_named(
     folder.mkdir()
     task_id = held(service, inside, folder / "out.txt")
     folder.rmdir()
+    match instead:
+        case "a file":
+            folder.write_text("in its place")
+        case "a loop of links":
+            folder.symlink_to(folder)
 
     service.start_task(task_id)
     task = service.wait(task_id, WITHIN)

@@ -176,6 +176,13 @@ def test_a_schedule_is_recorded_with_the_whole_task_and_its_estimates(core: Core
     assert event.starting_at == core.now
 
 
+def test_whoever_gives_no_time_or_no_zone_is_told_what_one_looks_like(core: Core) -> None:
+    for fields, said in (({}, "--every"), ({"cron": "0 3 * * *", "timezone": "CEST"}, "Europe/Berlin")):
+        answer = add(core, **fields)
+        assert isinstance(answer, InvalidValue)
+        assert said in answer.advice
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

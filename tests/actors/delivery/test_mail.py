@@ -223,6 +223,7 @@ def test_a_wrong_password_is_tried_again_and_not_told(
 def test_a_server_that_cannot_encrypt_is_not_used(server: MailServer, mailbox: Mailbox, mail_notice: Notice) -> None:
     result = send(msgspec.structs.replace(server, starttls=True), mail_notice)
     assert (result.ok, result.retryable) == (False, True)
+    assert "smtp.starttls = false" in result.detail, "the key that it takes"
     assert mailbox.mail == []
 
 

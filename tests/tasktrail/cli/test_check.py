@@ -73,6 +73,8 @@ def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., A
         ("archive --dry-run", "There is no log in"),
         ("forget --older-than 90d", "There is no log in"),
         ("run nosuch", "There is no task type 'nosuch'"),
+        ("run web-image a.png b.webp", "it is a preset of image_convert"),
+        ("types web-image", "it is a preset of image_convert"),
         ("run image_thumbnail /nowhere.jpg /tmp/out.jpg", "'/nowhere.jpg' cannot be read"),
         ("run image_thumbnail /nowhere.jpg /tmp/out.jpg -o width=x", "option width of image_thumbnail has to be"),
         ("run image_thumbnail /etc/passwd /tmp/out.jpg --depends-on 4", "Task 4 does not exist (field: depends_on)"),
@@ -87,6 +89,19 @@ def test_a_first_command_that_is_refused_begins_no_log(
     shown = cli(*line.split(), "--data", str(tmp_path / "data"))
     assert (shown.code, said in shown.err) == (1, True)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_current_folder_that_was_removed_is_told(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    shown = cli("list", "--data", "tasks")
+    assert shown.code == 1
+    assert "The current folder is not there any more, in which 'tasks' would be" in shown.err
+    assert "Change into a folder that is there" in shown.err
 
 
 def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
@@ -275,6 +290,12 @@ def test_a_type_that_is_not_there_is_told_with_what_may_explain_it(cli: Callable
 
     assert "did you mean 'video_convert'?" in cli("types", "vidoe_convert", *where).err
     assert "Handlers of no_such_module cannot be loaded" in cli("types", "shout", *where).err
+
+
+def test_a_preset_in_the_place_of_a_type_is_told_beside_a_log_too(cli: Callable[..., Any], data: Path) -> None:
+    """`run` first looks for a task like the one that is wanted."""
+    for line in ("list --type web-image", "run web-image a.png b.webp"):
+        assert "it is a preset of image_convert" in cli(*line.split(), "--data", str(data)).err, line
 
 
 def test_a_wrong_configuration_is_told_with_the_nearest_key(cli: Callable[..., Any], tmp_path: Path) -> None:
