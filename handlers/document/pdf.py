@@ -91,6 +91,8 @@ class PdfPages:
             width, height = self._pdf.get_page_size(number - 1)
         except pypdfium2.PdfiumError as error:
             raise Unusable(f"page {number} of {self._name} cannot be read: {error}") from error
+        if not (width > 0 and height > 0):
+            raise Unusable(f"page {number} of {self._name} shows nothing: its crop box lies outside of the page")
         return float(width), float(height)
 
     def picture_bytes(self, number: int, factor: float) -> int:

@@ -12,7 +12,7 @@ import pyvips
 from PIL import Image, ImageChops, ImageCms, ImageColor, ImageSequence, ImageStat, features
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
-from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
+from tasktrail.handlers import Finished, Outcome, Rejected, Stopped, Unusable
 from tasktrail.handlers.image.convert import image_convert
 from tasktrail.handlers.image.convert import options as convert_options
 from tasktrail.handlers.image.convert.metadata import add_to_tiff
@@ -451,6 +451,33 @@ def test_a_picture_too_long_for_the_format_is_refused_with_its_limit(
     assert isinstance(convert(tmp_path / f"in{source}", f"out{suffix}", width=4000, frames="first")[0], Finished)
 
 
+@pytest.mark.parametrize(
+    ("source", "output", "most"),
+    [(".png", "out.png", "512,000,000"), (".png", "out.bmp", "178,956,970"), (".bmp", "out.png", "178,956,970")],
+)
+def test_a_picture_is_made_no_larger_than_one_that_is_read_may_be(
+    convert: Convert, tmp_path: Path, source: str, output: str, most: str
+) -> None:
+    path = tmp_path / f"in{source}"
+    two_halves().save(path)
+    options = ImageConvertOptions(width=40_000, enlarge=True)
+    with pytest.raises(Unusable, match="would be made larger, to 800,000,000 pixels"):
+        probe(job_for(options, path, tmp_path / output))
+    outcome, _ = convert(path, output, width=40_000, enlarge=True)
+    assert isinstance(outcome, Rejected)
+    assert f"at most {most}" in outcome.reason
+
+
+def test_a_long_narrow_picture_fills_its_box_without_being_held_as_a_whole(convert: Convert, tmp_path: Path) -> None:
+    """It would have 2,600 million pixels."""
+    Image.new("RGB", (4, 65_000), RED).save(tmp_path / "in.bmp")
+    outcome, context = convert(tmp_path / "in.bmp", "out.png", width=400, height=300, fit="fill")
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        assert picture.size == (400, 300)
+        assert is_near(picture.getpixel((200, 150)), RED)
+
+
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
 def test_a_tiff_of_numbers_is_no_picture(convert: Convert, tmp_path: Path, mode: str, value: float) -> None:
     Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
@@ -476,6 +503,8 @@ def test_what_cannot_work_is_refused_when_it_is_asked_for(monkeypatch: pytest.Mo
         check("/out.xyz")
     with pytest.raises(InvalidOptions, match="width and height"):
         check("/out.png", fit="fill", width=10)
+    with pytest.raises(InvalidOptions, match="at most 512,000,000"):
+        check("/out.png", fit="fill", width=65_535, height=65_535)
     with pytest.raises(InvalidOptions, match="lossless"):
         check("/out.jpg", lossless=True)
     check("/out.heic")
