@@ -493,7 +493,7 @@ def test_on_the_command_line_no_service_is_needed(
     assert run([*called, "--reason", "house rule", "--json"]) == 0
     nothing, why, would, told = capsys.readouterr().out.splitlines()
     assert why.startswith(f"A range has {SIZE} records. The next one ends at position {SIZE}, ")
-    assert nothing == "nothing to archive; archived already: 0 records"
+    assert nothing == "nothing to archive; already archived: 0 records"
     assert would == f"would be archived: {SIZE} records, up to position {SIZE}"
     assert json.loads(told)["until"] >= 2 * SIZE
     assert run(["--data", str(tmp_path / "data"), "verify"]) == 0

@@ -466,7 +466,7 @@ def test_output_says_when_there_is_nothing(cli: Callable[..., Any], tasks: Any, 
     erased = tasks.journal.create("noop", input_file=ERASED)
     tasks.journal.start(erased)
     tasks.journal.record(erased, Completed())
-    assert cli("output", str(erased)).err == f"what task {erased} printed was erased, if it printed anything\n"
+    assert cli("output", str(erased)).err == f"the output of task {erased}, if any, was erased\n"
 
 
 def test_output_that_is_followed_goes_on_until_the_attempt_has_ended(
