@@ -103,7 +103,7 @@ def test_list_says_when_there_is_more_and_when_there_is_nothing(cli: Callable[..
     for _ in range(3):
         tasks.create_task(type="noop")
     assert "2 of 3" in cli("list", "--limit", "2").err
-    assert cli("list", "--offset", "5").out == "None beyond 5 of 3.\n"
+    assert cli("list", "--offset", "5").out == "All 3 are before --offset 5.\n"
     assert cli("list", "--offset", "5", "--json").out == ""
 
 
