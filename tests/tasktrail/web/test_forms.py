@@ -164,7 +164,7 @@ def test_the_past_shows_no_form_and_takes_none(browser: httpx.Client, service: T
     for path in ("/submit/image_thumbnail", "/schedules/add/image_thumbnail", "/schedules/remove", "/limits/pause"):
         refused = browser.post(path, params={"as_of": "1"}, data={"reason": "to change the past"})
         assert refused.status_code == 400
-        assert "the past can be looked at, not acted on" in refused.text
+        assert "you can look at the past, but not change it" in refused.text
 
 
 @pytest.mark.parametrize("name", [name for name in described_fields(SetLimits) if name != "reset"])
