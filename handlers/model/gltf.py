@@ -69,7 +69,7 @@ def read_gltf(path: Path) -> Gltf:
         RecursionError,
         UnicodeError,
     ) as error:
-        raise Unusable(f"{path.name} is not glTF that makes sense: {type(error).__name__}: {error}") from error
+        raise Unusable(f"{path.name} is not valid glTF: {type(error).__name__}: {error}") from error
     return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels)
 
 

@@ -112,7 +112,7 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
 def _unread(path: Path, error: Exception) -> Unusable:
     """The error for an unreadable file; the reader's message does not say what is at fault."""
     reason = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {error_text(error)})"
-    return Unusable(f"{reason}: save it anew with the program it comes from, as stl or ply for example")
+    return Unusable(f"{reason}: save it again with the program it comes from, as stl or ply for example")
 
 
 def _read(path: Path, kind: str) -> trimesh.Scene:
@@ -198,7 +198,7 @@ def _upright(model: Model, axis: str) -> Model:
     # Halve first: the difference of two huge coordinates may overflow.
     centre, radius = low / 2 + high / 2, float(np.hypot.reduce(high / 2 - low / 2))
     if not np.isfinite(radius) or radius <= 0:
-        raise Unusable("the model has no extent, or one beyond all measure")
+        raise Unusable("the model has no size, or one too large to compute with")
     placed = (((model.vertices - centre) / radius) @ _TURNS[axis].T).astype(np.float32)
     placed[~used] = 0
     return model._replace(vertices=placed, bounds=[low.tolist(), high.tolist()])

@@ -187,9 +187,9 @@ def test_metadata_goes_with_the_picture_from_any_format_to_any(
         add_to_tiff(path, holiday().tobytes())
     outcome, context = convert(path, f"out{suffix}", metadata="keep")
     assert isinstance(outcome, Finished)
-    further = ["not carried over: what is said of further pages"] if source == ".tif" and frames > 1 else []
+    further = ["not carried over: what tags say of further pages"] if source == ".tif" and frames > 1 else []
     if source != ".tif" and suffix == ".tif" and frames > 1:
-        further = ["it does not move any more: tiff does not say how long a frame is shown"]
+        further = ["it no longer moves: tiff cannot hold how long a frame is shown"]
     assert outcome.result.get("notes", []) == further
     with Image.open(context.output_file) as picture:
         assert getattr(picture, "n_frames", 1) == frames
@@ -555,7 +555,7 @@ def test_an_avif_that_cannot_say_how_often_it_plays_is_told(convert: Convert, fi
     frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:], loop=2)
     outcome, _ = convert(tmp_path / "in.gif", "out.avif")
     assert isinstance(outcome, Finished)
-    assert outcome.result["notes"] == ["it plays for ever, and not 3 times: avif does not say it"]
+    assert outcome.result["notes"] == ["it plays for ever, and not 3 times: avif cannot hold the number"]
 
 
 @pytest.mark.parametrize(("suffix", "grid"), [(".gif", 10), (".webp", 1), (".png", 1), (".avif", 1)])
@@ -603,7 +603,7 @@ def test_a_frame_that_is_shown_longer_than_a_gif_can_say_is_refused(convert: Con
 def test_a_tiff_that_cannot_say_how_long_frames_are_shown_is_told(convert: Convert, film: Path) -> None:
     outcome, context = convert(film, "out.tif")
     assert isinstance(outcome, Finished)
-    assert outcome.result["notes"] == ["it does not move any more: tiff does not say how long a frame is shown"]
+    assert outcome.result["notes"] == ["it no longer moves: tiff cannot hold how long a frame is shown"]
     outcome, _ = convert(context.output_file, "again.tif")
     assert isinstance(outcome, Finished)
     assert "notes" not in outcome.result

@@ -170,7 +170,7 @@ def test_what_was_not_there_then_says_when_that_was(cli: Callable[..., Any], sto
     for command in ("show", "why"):
         shown = cli(command, str(story), "--as-of", "2026-01-31T12:59:59+01:00")
         assert (shown.code, f"Task {story} did not exist at 2026-01-31 11:59:59Z" in shown.err) == (1, True), command
-        assert f"`tasktrail history {story}` tells when it was created" in shown.err
+        assert f"`tasktrail history {story}` shows when it was created" in shown.err
     listed = cli("list", "--as-of", "2026-01-31T12:59:59+01:00")
     assert listed.out == "There were no tasks as of 2026-01-31 11:59:59Z.\n"
 
