@@ -158,7 +158,7 @@ def oldest_unfinished(state: SchedulerState) -> int:
 def refuse_database(log: Path) -> None:
     """Raises `OnlyInFiles` for a log on PostgreSQL."""
     if is_address(log):
-        raise OnlyInFiles("Archives are files beside a log in a file, and this one is on PostgreSQL")
+        raise OnlyInFiles("Only a log in a file can have archives, and this one is on PostgreSQL")
 
 
 def archivable(log: LogReader, before: int | datetime | None, oldest: int, size: int) -> Archived:
@@ -216,7 +216,7 @@ def write_and_check(
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
     if not kept or found != root:
-        raise LogCorrupt(f"The archive {path} does not hold what the log has at {span.first} to {span.last}")
+        raise LogCorrupt(f"The archive {path} differs from the log at {span.first} to {span.last}")
     return SegmentArchived(
         first=span.first,
         last=span.last,

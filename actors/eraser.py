@@ -105,7 +105,7 @@ class Eraser(Actor):
         self._destroy_keys(pending.values())
         self._ask_snapshotter(DeleteSnapshots(), _WITHIN)
         if not self._rebuilding.acquire(blocking=False):
-            raise Postponed("Views are being built by somebody else: the erasure goes on when that is done")
+            raise Postponed("The views are being rebuilt: the erasure goes on after that")
         try:
             self._replace_views()
             self._owes(False)  # noqa: FBT003 - of a callback

@@ -49,7 +49,7 @@ class NoPicture(TasktrailError):
     code = "no_picture"
     status = 404
     title = "There is no picture of the file"
-    remedy = "Pictures are made of images, films, documents and models that stand where the task says."
+    remedy = "Pictures are made of images, films, documents and models that are still where the task names them."
 
 
 class _Wish:
@@ -113,7 +113,7 @@ class PictureMaker:
             if key in self._by_key:
                 return self._by_key[key].picture
             if len(self._wishes) >= _WAITING:
-                return _failed(NoPicture("Too many pictures are wanted just now", remedy="Look again in a minute."))
+                return _failed(NoPicture("Too many pictures are requested just now", remedy="Look again in a minute."))
             return self._wish(kind, real, key).picture
 
     def stamp(self, path: str, side: str) -> str:
@@ -286,7 +286,7 @@ def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
     match ended.outcome:
         case "completed":
             data = _read_picture(Path(run.work_dir, PICTURE_NAME))
-            return data, "" if data else "What was made is no picture"
+            return data, "" if data else "The result is no picture"
         case "outgrown":
             return b"", f"It would take more than {MEMORY // 1024**2} MiB of memory to draw it"
         case "stopped":

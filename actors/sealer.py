@@ -147,7 +147,7 @@ class Sealer(Actor):
             if not (self._folder.exists() and seal_files(self._folder)):
                 self._on_trouble("")
                 return
-            why = f"{self._key_file} is missing, beside seals made with it"
+            why = f"{self._key_file} is missing, although there are seals made with it"
         except (OSError, SealUnfit) as error:
             why = str(error)
         logger.warning("the log cannot be sealed", why=why)

@@ -118,7 +118,7 @@ def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tupl
             raise OtherCode("it was written by another version")
         record = next(iter(log.read(after=header.position - 1, limit=1)), None)
         if record is None or record.position != header.position or record.hash.hex() != header.hash:
-            raise Foreign(f"the log does not hold what the snapshot says of position {header.position}")
+            raise Foreign(f"the log's record at position {header.position} is not the one that the snapshot names")
         if position := gone_since(log, header.position):
             raise Outdated(f"it is older than position {position}, where tasks were forgotten or a user was erased")
         try:

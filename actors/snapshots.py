@@ -139,7 +139,7 @@ class SnapshotKind(Generic[_F]):
             yield Finding(position=0, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
             return
         if differs and not gone_since(log, header.position):  # unless records were dropped meanwhile
-            message = f"{path} is not what the log folds to at {header.position}."
+            message = f"{path} differs from what the log folds to at {header.position}."
             yield Finding(position=header.position, code="snapshot", message=message, remedy=REMEDIES["snapshot"])
 
 
@@ -244,7 +244,7 @@ def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
     path = folder / SCHEDULER_SNAPSHOT.name
     state = SCHEDULER_SNAPSHOT.continued(log, path, head)
     if state.durable.erasures:  # the user's keys may still exist, and the log can be read with them
-        raise NotReady("An erasure is not finished, and a snapshot would have what it is to erase")
+        raise NotReady("An erasure is not finished, and a snapshot would still hold what it erases")
     SCHEDULER_SNAPSHOT.keep(state, log, path, head)
     OUTBOX_SNAPSHOT.take(log, folder / OUTBOX_SNAPSHOT.name, head)
     return head.position, len(state.tasks)

@@ -158,7 +158,7 @@ class _Sealed:
         if status == HTTPStatus.FORBIDDEN:
             return "refused", "it does not trust the key of the seal (HTTP 403)", introduce
         if status == HTTPStatus.BAD_REQUEST:
-            message = "it does not take the seal (HTTP 400): a seal has two lines more than some witnesses allow"
+            message = "it does not accept the seal (HTTP 400): a seal has two lines more than some witnesses allow"
             return "refused", message, "Ask its operator to allow extension lines in checkpoints of this log."
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
             return "absent", f"it cannot sign now (HTTP {status})", _LATER.format(name)
@@ -173,7 +173,7 @@ _LATER = (
     "`tasktrail witness remove {}`."
 )
 _COMPARE = (
-    "This is an older copy, or the past was changed. Keep log and seals for whoever looks into it, and run "
+    "This is an older copy, or the past was changed. Keep log and seals as evidence, and run "
     "`tasktrail verify --seals DIR` with seals that were kept elsewhere."
 )
 

@@ -89,35 +89,41 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     output_file: Text = ""
     options: dict[str, Any] = {}
     preset: Annotated[
-        str, msgspec.Meta(max_length=200), says("Options under a name, which `options` may change.", value="NAME")
+        str,
+        msgspec.Meta(max_length=200),
+        says("A named set of options; `options` overrides single ones.", value="NAME"),
     ] = ""
     """The options that it stands for are recorded, not its name."""
     priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY), says("0 to 10, higher runs first.", default=True)] = 0
     user_level: Annotated[
         Count, says("The user's rank, up to `max_user_level`; raises the effective priority.", default=True)
     ] = 0
-    estimated_time: Annotated[Seconds, says("Expected; above an hour it yields.", value="SECONDS")] = 0.0
+    estimated_time: Annotated[Seconds, says("Expected; above an hour lowers the priority.", value="SECONDS")] = 0.0
     max_retries: Annotated[
         int,
         msgspec.Meta(ge=0, le=1_000_000),
-        says("Retries after failures that a rule names, at most.", default=True),
+        says("The most retries; automatic ones follow only failures that a rule names.", default=True),
     ] = 3
     """As in the seed's example. Counts retries by a rule and retries by hand."""
-    retry_delay: Annotated[Seconds, says("Before an automatic retry.", default=True, value="SECONDS")] = 60.0
+    retry_delay: Annotated[Seconds, says("Wait before an automatic retry.", default=True, value="SECONDS")] = 60.0
     retry_backoff: Annotated[
-        float, msgspec.Meta(ge=1, le=1000), says("Each delay so much longer.", default=True, value="FACTOR")
+        float,
+        msgspec.Meta(ge=1, le=1000),
+        says("Each delay is this many times the one before.", default=True, value="FACTOR"),
     ] = 1.0
-    retry_max_delay: Annotated[Within, says("No delay is longer.", default="none", value="SECONDS")] = None
+    retry_max_delay: Annotated[Within, says("The longest delay.", default="none", value="SECONDS")] = None
     retry_jitter: Annotated[
-        float, msgspec.Meta(ge=0, le=1), says("0 to 1: left out by chance.", default=True, value="SHARE")
+        float,
+        msgspec.Meta(ge=0, le=1),
+        says("0 to 1: at most this share of a delay is left out at random.", default=True, value="SHARE"),
     ] = 0.0
-    resumable: Annotated[bool | None, says("False: always begin at 0 %, whatever checkpoint there is.")] = None
+    resumable: Annotated[bool | None, says("False: always begin at 0 %, even if there is a checkpoint.")] = None
     """None: if the handler can."""
     on_dependency_failure: Annotated[
         DependencyPolicies,
         says(
-            "wait, cancel, fail, ignore: what to do when one of them fails or is cancelled; "
-            "one, or one for each of `depends_on`.",
+            "wait, cancel, fail, ignore: what to do when one of them fails or is cancelled; one "
+            "policy for all, or one for each of `depends_on`.",
             default=True,
         ),
     ] = "fail"
@@ -128,7 +134,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         tuple[Told, ...],
         msgspec.Meta(max_length=10),
         says(
-            "What webhook, mail and targets hear of.",
+            "The events that webhook, mail and targets are notified of.",
             default="started and the end",
             value="EVENT,…",
             example="failed,retried",
@@ -137,7 +143,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notify_targets: Annotated[
         tuple[TargetName, ...],
         msgspec.Meta(max_length=10),
-        says("Tell these targets of the configuration.", value="NAME,…"),
+        says("Notify these targets of the configuration.", value="NAME,…"),
     ] = ()
     user_id: Annotated[Count, says("Whose task it is.")] = 0
     document_id: Annotated[Count, says("The document it belongs to.")] = 0
@@ -145,7 +151,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         str, msgspec.Meta(max_length=200), says("A group of your own; a limit may be set for it.", value="NAME")
     ] = ""
     batch: Annotated[
-        BatchName, says("The batch that it belongs to: a set with a name, made for many files at once.", value="NAME")
+        BatchName, says("The batch it belongs to: a named set of tasks, made for many files at once.", value="NAME")
     ] = ""
     worker_label: Annotated[
         str, msgspec.Meta(max_length=200), says("Run on a worker that offers this label.", value="NAME", example="gpu")
@@ -158,26 +164,27 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unique: Annotated[
         str,
         msgspec.Meta(max_length=200),
-        says("While a task of the same user with this key is not over, that one is the answer.", value="KEY"),
+        says("If the same user has an unfinished task with this key, return that one, create none.", value="KEY"),
     ] = ""
     scheduled_for: Annotated[
         Moment, says("Not before this time.", example="+10m, 'tomorrow 9:00' or 2026-08-01T22:00:00Z")
     ] = None
-    held: Annotated[bool, says("Wait until somebody starts it.")] = False
+    held: Annotated[bool, says("Wait until the task is started by hand.")] = False
     timeout: Annotated[Within, says("Longest time for one attempt.", default="none", value="SECONDS")] = None
     queue_timeout: Annotated[Within, says("Longest wait in the queue.", default="none", value="SECONDS")] = None
     total_timeout: Annotated[
-        Within, says("From the first start to the end, retries and all.", default="none", value="SECONDS")
+        Within, says("Longest time from the first start to the end, retries included.", default="none", value="SECONDS")
     ] = None
     heartbeat_timeout: Annotated[Within, says("Longest silence of a worker process.", value="SECONDS")] = None
-    no_progress_timeout: Annotated[Within, says("Longest stand at one percentage.", value="SECONDS")] = None
+    no_progress_timeout: Annotated[Within, says("Longest time at the same percentage.", value="SECONDS")] = None
     deadline: Annotated[Moment, says("Give up if not started by this time.", example="+2h")] = None
     overwrite: Annotated[bool, says("Replace the output if it exists.")] = False
     original: Annotated[
         Original,
         says(
-            "What becomes of the input. When the result decodes whole, lacks nothing and is smaller, it can replace "
-            "the input, or the input can move aside; otherwise the input stays, and the result goes.",
+            "What to do with the input. It is replaced or moved only if the result decodes "
+            "completely, lacks nothing and is smaller; otherwise the input stays and the result is "
+            "removed.",
             default=True,
         ),
     ] = "keep"
@@ -250,14 +257,14 @@ class StartTask(_OnTask, frozen=True, kw_only=True, tag="start_task"):
 class CancelTask(_OnTask, frozen=True, kw_only=True, tag="cancel_task"):
     """Stop a task, whether it waits or runs; with `children`, also its open tasks below."""
 
-    children: Annotated[bool, says("Also all tasks below it that are not over, in the same step.")] = False
+    children: Annotated[bool, says("Also cancel all unfinished tasks below it, in the same step.")] = False
 
 
 class RetryTask(_OnTask, frozen=True, kw_only=True, tag="retry_task"):
     """Give a failed or cancelled task another life, at once or after `delay`; beyond `max_retries` by `force`."""
 
     force: Annotated[bool, says("Also beyond the task's `max_retries`; who forced it is recorded.")] = False
-    delay: Annotated[Seconds, says("Wait so long first.", default="at once", value="SECONDS")] = 0.0
+    delay: Annotated[Seconds, says("Wait this long first.", default="at once", value="SECONDS")] = 0.0
     """`retry_delay` is not used here: it is meant for automatic retries only."""
 
 
@@ -377,7 +384,8 @@ RateText: TypeAlias = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$(?!\n)",  # in Python a line break may follow `$`
-        description="so many starts, at most 9999, in a second, minute, hour or day, or in several: `10/m`, `3/15m`",
+        description="a number of starts, at most 9999, per second, minute, hour or day, or per several of these: "
+        "`10/m`, `3/15m`",
     ),
 ]
 RateName: TypeAlias = Annotated[
@@ -394,10 +402,10 @@ RateTable: TypeAlias = Annotated[
 ]
 MaxConcurrent: TypeAlias = Annotated[Annotated[int, msgspec.Meta(ge=1, le=1024)] | None, says("Tasks at once.")]
 MaxMemory: TypeAlias = Annotated[
-    Count | None, says("Memory that may be promised in all, e.g. 4GiB; 0: no limit.", in_bytes=True)
+    Count | None, says("Memory that running attempts may reserve together, e.g. 4GiB; 0: no limit.", in_bytes=True)
 ]
 MaxTempSize: TypeAlias = Annotated[
-    Count | None, says("Temp space that may be promised in all; 0: no limit.", in_bytes=True)
+    Count | None, says("Temp space that running attempts may reserve together; 0: no limit.", in_bytes=True)
 ]
 MaxPerType: TypeAlias = Annotated[Count | None, says("Tasks of one type at once; 0: any number.")]
 MaxPerUser: TypeAlias = Annotated[Count | None, says("Tasks of one user at once; 0: any number.")]
@@ -417,20 +425,20 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
     max_memory: MaxMemory = None
     max_cpu: Annotated[
         Annotated[float, msgspec.Meta(ge=1, le=100)] | None,
-        says("No start while the CPU use is above, in percent."),
+        says("Start nothing while CPU use is above this percentage."),
     ] = None
     max_temp_size: MaxTempSize = None
     max_per_type: MaxPerType = None
     max_per_user: MaxPerUser = None
     max_per_label: MaxPerLabel = None
-    types: Annotated[dict[Name, Number | None], says("A number for one type.", example="video_convert=1")] = (
+    types: Annotated[dict[Name, Number | None], says("A limit for one type.", example="video_convert=1")] = (
         msgspec.field(default_factory=dict)
     )
     """Null removes the number, here and below."""
-    users: Annotated[dict[UserKey, Number | None], says("A number for one user.", example="7=3")] = msgspec.field(
+    users: Annotated[dict[UserKey, Number | None], says("A limit for one user.", example="7=3")] = msgspec.field(
         default_factory=dict
     )
-    labels: Annotated[dict[Name, Number | None], says("A number for one label.", example="night=2")] = msgspec.field(
+    labels: Annotated[dict[Name, Number | None], says("A limit for one label.", example="night=2")] = msgspec.field(
         default_factory=dict
     )
     rates: RateTable = msgspec.field(default_factory=dict)
@@ -468,7 +476,7 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     """As in Debian's cron; six fields have seconds first."""
     every: Annotated[
         Annotated[float, msgspec.Meta(ge=1, le=_TEN_YEARS)] | None,
-        says("Instead: seconds between runs.", value="SECONDS"),
+        says("Seconds between runs, instead of a cron expression.", value="SECONDS"),
     ] = None
     """Seconds between runs, by elapsed time, counted from `starting_at`."""
     timezone: Annotated[
@@ -477,10 +485,10 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
         says("Zone of the expression, e.g. Europe/Berlin.", default=True, value="ZONE"),
     ] = "UTC"
     starting_at: Annotated[Moment, says("No run before this time.", default="now")] = None
-    missed: Annotated[MissedRuns, says("Runs missed while no service ran.", default=True)] = "once"
+    missed: Annotated[MissedRuns, says("What to do about runs missed while no service ran.", default=True)] = "once"
     """What to do about runs whose time passed while no service ran: `skip`, `once` (the latest), `all`."""
     max_missed: Annotated[
-        int, msgspec.Meta(ge=1, le=MAX_MISSED), says("With `all`: at most so many.", default=True)
+        int, msgspec.Meta(ge=1, le=MAX_MISSED), says("With `all`: at most this many.", default=True)
     ] = 10
     """With `all`: the most runs to make up for, the latest ones."""
     replace: Annotated[bool, says("Change the schedule of this name, if there is one.")] = False
@@ -503,7 +511,7 @@ class AddToken(_OnService, frozen=True, kw_only=True, tag="add_token"):
     """Its name, which will be the actor of everything done with it."""
     role: Annotated[Role, says("What it may do.")]
     user_id: Annotated[Number | None, says("Only the tasks of this user.")] = None
-    expires_at: Annotated[Moment, says("Until then.", default="never", example="+90d")] = None
+    expires_at: Annotated[Moment, says("When it expires.", default="never", example="+90d")] = None
     digest: Annotated[
         str, msgspec.Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of 256 random bits as they are shown, in hex")
     ]
@@ -519,7 +527,7 @@ class EraseUser(_OnService, frozen=True, kw_only=True, tag="erase_user"):
     """Erase a user's personal data for ever, by destroying its keys. The user must have no unfinished work."""
 
     user_id: Number
-    partly: Annotated[bool, says("Although some of its tasks were recorded before anything was encrypted.")] = False
+    partly: Annotated[bool, says("Even if some tasks were recorded before encryption and stay readable.")] = False
 
 
 SourceName: TypeAlias = Annotated[
@@ -548,13 +556,13 @@ class AddSource(_OnService, frozen=True, kw_only=True, tag="add_source"):
     settle: Annotated[
         float,
         msgspec.Meta(ge=0, le=86400),
-        says("A file has to stay as it is for so long.", default=True, value="SECONDS"),
+        says("How long a file must stay unchanged.", default=True, value="SECONDS"),
     ] = 5.0
     poll: Annotated[
         float,
         msgspec.Meta(ge=1, le=86400),
         says(
-            "Look at everything anew after so long; changes on network shares are seen only so.",
+            "Time between full scans, the only way to see changes on network shares.",
             default=True,
             value="SECONDS",
         ),

@@ -91,7 +91,7 @@ def decide(
 
 
 def _illegal(state: TaskState, why: str) -> IllegalTransition:
-    remedy = f"`tasktrail history {state.id}` tells how the task came to this state."
+    remedy = f"`tasktrail history {state.id}` shows how the task came to this state."
     return IllegalTransition(f"Task {state.id} {why}", remedy=remedy)
 
 
@@ -108,7 +108,7 @@ def _adjust(state: TaskState, command: AdjustTask) -> tuple[Event, ...]:
     if command.priority is None and command.scheduled_for is None and command.held is None:
         raise InvalidValue("Nothing to adjust: give priority, scheduled_for or held", field="priority")
     if command.scheduled_for is not None and state.started_at is not None:
-        raise _illegal(state, "has been started before: a time binds the first attempt only")
+        raise _illegal(state, "has been started before: scheduled_for holds for its first attempt only")
     if state.life == 1:  # a deadline is about the first start
         check_start(command.scheduled_for, state.spec.deadline, field="scheduled_for")
     change = Adjusted(
@@ -136,7 +136,7 @@ def _retry(state: TaskState, command: RetryTask, context: DecisionContext) -> tu
         raise OutputTaken.by(
             holder,
             f"the output of task {state.id}, {output_of(state.spec)!r}",
-            remedy=f"Wait for task {holder}, or cancel it, and retry this one then.",
+            remedy=f"Wait for task {holder}, or cancel it, then retry this one.",
         )
     holder = context.open_keys.get(unique_key_of(state.spec), state.id)
     if holder != state.id:
@@ -257,7 +257,7 @@ def _outgrown(state: TaskState, report: AttemptEnded, context: DecisionContext) 
     """The attempt's probe showed that it needs more than was reserved, so it gave its place back."""
     found = context.probed
     if found is None or state.estimate is not None:
-        error = "the worker asked for more room than any estimate speaks of"
+        error = "the worker asked for more room, but gave no estimate"
         return _after_failure(state, _failure(report, "failed", context, error), context)
     if context.never_fits:
         error = str(NeverFits(f"A look into the input has shown: {context.never_fits}"))

@@ -96,8 +96,8 @@ class UnknownType(TasktrailError):
     status = 400
     title = "There is no such task type"
     remedy = (
-        "List the types with `tasktrail types`; a type of your own needs a service that was given its file "
-        "(`tasktrail serve FILE`), an entry point, or the key `handlers`."
+        "List the types with `tasktrail types`; for a type of your own, give the service its file (`tasktrail serve "
+        "FILE`), an entry point, or the key `handlers`."
     )
 
 
@@ -142,7 +142,7 @@ class SourceExists(TasktrailError):
 
     code = "source_exists"
     status = 409
-    title = "There is such a source already"
+    title = "There is already such a source"
     remedy = "Take another name, or set `replace` (CLI: --replace) to change that one."
 
 
@@ -169,7 +169,7 @@ class TokenExists(TasktrailError):
 
     code = "token_exists"
     status = 409
-    title = "There is such a token already"
+    title = "There is already such a token"
     remedy = "Take another name, or revoke the old one first: `tasktrail token revoke NAME`."
 
 
@@ -179,7 +179,7 @@ class UnknownToken(TasktrailError):
     code = "unknown_token"
     status = 404
     title = "There is no such token"
-    remedy = "List them with `tasktrail token list`; one that was revoked is gone."
+    remedy = "List them with `tasktrail token list`; a revoked token is not listed."
 
 
 class OutputExists(TasktrailError):
@@ -215,7 +215,7 @@ class KeyTaken(TasktrailError):
     code = "key_taken"
     status = 409
     title = "Another open task has this key"
-    remedy = "Wait for that task or cancel it, and retry this one then."
+    remedy = "Wait for that task or cancel it, then retry this one."
 
 
 class NeverFits(TasktrailError):
@@ -223,7 +223,7 @@ class NeverFits(TasktrailError):
 
     code = "never_fits"
     status = 413
-    title = "The task needs more than there can ever be"
+    title = "The task needs more than it could ever get"
     remedy = (
         "Raise the limit (`tasktrail limits`), or take a larger machine, and send or retry it; or look at the input."
     )
@@ -244,7 +244,7 @@ class TaskForgotten(UnknownTask):
     code = "task_forgotten"
     title = "The task was forgotten"
     remedy = (
-        "Its history is gone for good; a backup from before may have it. `tasktrail log --event tasks_forgotten` shows "
+        "Its history is gone for good; an earlier backup may have it. `tasktrail log --event tasks_forgotten` shows "
         "who forgot it."
     )
 
@@ -282,7 +282,7 @@ class IllegalTransition(TasktrailError):
     code = "illegal_transition"
     status = 409
     title = "The task's state does not allow this"
-    remedy = "`tasktrail history ID` tells how the task came to this state."
+    remedy = "`tasktrail history ID` shows how the task came to this state."
 
 
 class StaleAttempt(TasktrailError):
@@ -309,7 +309,7 @@ class CannotStartNow(TasktrailError):
     code = "cannot_start_now"
     status = 409
     title = "The task cannot start now"
-    remedy = "`tasktrail why ID` tells what lifts the reasons; when they are gone it starts by itself."
+    remedy = "`tasktrail why ID` shows what lifts the reasons; once they are gone, it starts by itself."
 
 
 class CommandIdReused(TasktrailError):
@@ -339,8 +339,8 @@ class LogFull(OutcomeUnknown):
     code = "log_full"
     title = "The disk is full"
     remedy = (
-        "Free disk space: a service that runs then goes on by itself. Whoever has sent a command repeats it with the "
-        "same command id."
+        "Free disk space: a running service then goes on by itself. If you sent a command, repeat it with the same "
+        "command id."
     )
 
 
@@ -350,9 +350,9 @@ class DiskFailed(OutcomeUnknown):
     code = "disk_failed"
     title = "The disk reports an error"
     remedy = (
-        "Look at the kernel's messages (`dmesg`), the file system and its limits: once the disk works, a service "
-        "that runs goes on by itself, and `tasktrail verify` tells whether anything is damaged. Whoever has sent a "
-        "command repeats it with the same command id."
+        "Look at the kernel's messages (`dmesg`), the file system and its limits: once the disk works, a running "
+        "service goes on by itself, and `tasktrail verify` shows whether anything is damaged. If you sent a command, "
+        "repeat it with the same command id."
     )
 
 
@@ -362,8 +362,8 @@ class LogLocked(OutcomeUnknown):
     code = "log_locked"
     title = "Another program has locked the log"
     remedy = (
-        "End the program that has log.db open for writing (`fuser -v DATA/log.db` names it): a service that runs then "
-        "goes on by itself. Whoever has sent a command repeats it with the same command id."
+        "End the program that has log.db open for writing (`fuser -v DATA/log.db` names it): a running service then "
+        "goes on by itself. If you sent a command, repeat it with the same command id."
     )
 
 
@@ -374,8 +374,8 @@ class LogUnreachable(OutcomeUnknown):
     title = "The database of the log does not answer"
     remedy = (
         "See that PostgreSQL runs, that the address in DATA/log.postgresql leads to it, and that its password is in "
-        "~/.pgpass or PGPASSWORD: a service that runs then goes on by itself. Whoever has sent a command repeats it "
-        "with the same command id."
+        "~/.pgpass or PGPASSWORD: a running service then goes on by itself. If you sent a command, repeat it with the "
+        "same command id."
     )
 
 
@@ -384,10 +384,8 @@ class OnlyInFiles(TasktrailError):
 
     code = "only_in_files"
     status = 409
-    title = "A log on PostgreSQL has other means for that"
-    remedy = (
-        "Use what PostgreSQL has for that; or move the log into a file with `tasktrail migrate`, where it can be done."
-    )
+    title = "Only a log in a file can do this"
+    remedy = "Use PostgreSQL's own means for this, or move the log into a file with `tasktrail migrate`."
 
 
 class LogNotWritable(OutcomeUnknown):
@@ -397,7 +395,7 @@ class LogNotWritable(OutcomeUnknown):
     title = "The log may not be written"
     remedy = (
         "See that DATA and the files in it belong to the user of the service, are writable, and are not on a read-only "
-        "file system. Whoever has sent a command repeats it with the same command id."
+        "file system. If you sent a command, repeat it with the same command id."
     )
 
 
@@ -418,7 +416,7 @@ class ConcurrencyError(TasktrailError):
 
     code = "concurrency"
     status = 503
-    title = "The log has moved on"
+    title = "Another writer has appended to the log"
     remedy = "Repeat the command with the same command id."
 
     def __init__(self, message: str, *, current: int = 0, expected: int = 0) -> None:
@@ -461,8 +459,8 @@ class UnusableOrder(TasktrailError):
     status = 500
     title = "A recorded schedule or rate cannot be followed here"
     remedy = (
-        "Install the newest tasktrail and `tzdata`: a newer one may have recorded it. If it cannot be followed with "
-        "these either, somebody has altered it: restore the newest backup from before."
+        "Install the newest tasktrail and `tzdata`: a newer version may have recorded it. If that does not help, the "
+        "record was altered: restore the newest backup from before that."
     )
 
     def __init__(self, position: int, why: str) -> None:
@@ -522,8 +520,8 @@ class KeysUnreadable(TasktrailError):
 MOUNT_FOR_WRITING = "Mount it for writing, once `dmesg` has shown that no fault of the disk made it read-only."
 """The remedy for a file system that is mounted read-only."""
 LOST_KEYS = (
-    f"{KeysUnreadable.remedy} If they are gone for good, as after an erasure that this log is older than, give up what "
-    "cannot be read: `tasktrail serve --accept-lost-keys --reason TEXT`. It is recorded."
+    f"{KeysUnreadable.remedy} If they are gone for good, for example because this log is older than an erasure, give "
+    "up what cannot be read: `tasktrail serve --accept-lost-keys --reason TEXT`. It is recorded."
 )
 """The remedy if keys are missing that were there once."""
 
@@ -542,7 +540,7 @@ class KeptInPlain(TasktrailError):
 
     code = "kept_in_plain"
     status = CONFLICT
-    title = "Not all of it can be erased by key"
+    title = "Some of the data cannot be erased by key"
     remedy = "`partly` (CLI: --partly) erases the rest, and says in the log how many tasks stay readable."
 
 
@@ -625,12 +623,12 @@ class HandlerFault(TasktrailError):
 
 
 class NothingToChange(TasktrailError):
-    """The command changes nothing: it names nothing to change, or everything is so already."""
+    """The command changes nothing: it names nothing to change, or all of it holds already."""
 
     code = "nothing_to_change"
     status = 409
     title = "There is nothing to change"
-    remedy = "`tasktrail limits` shows the limits and pauses that hold."
+    remedy = "`tasktrail limits` shows the limits and pauses in force."
 
 
 class ChangedMeanwhile(TasktrailError):
@@ -647,7 +645,7 @@ class ScheduleExists(TasktrailError):
 
     code = "schedule_exists"
     status = 409
-    title = "The schedule is there already"
+    title = "There is already such a schedule"
     remedy = "Choose another name, or change it: `replace` (CLI: --replace)."
 
 
@@ -666,7 +664,7 @@ class EndpointDisabled(TasktrailError):
     code = "endpoint_disabled"
     status = 409
     title = "The endpoint is disabled"
-    remedy = "Enable it first: `tasktrail enable URL`; `tasktrail endpoints` lists those that are disabled."
+    remedy = "Enable it first: `tasktrail enable URL`; `tasktrail endpoints` lists the disabled ones."
 
 
 class UnknownEndpoint(TasktrailError):
@@ -675,4 +673,4 @@ class UnknownEndpoint(TasktrailError):
     code = "unknown_endpoint"
     status = 404
     title = "There is no such disabled endpoint"
-    remedy = "List them with `tasktrail endpoints`; the whole address counts."
+    remedy = "List them with `tasktrail endpoints`, and give the whole address."

@@ -25,7 +25,7 @@ def spans_of(ranges: str) -> list[NumberRange]:
         first, _, last = part.partition("-")
         span = NumberRange(int(first), int(last or first))
         if span.first > span.last or (spans and span.first <= spans[-1].last):
-            raise ValueError(f"{part[:40]!r} does not follow on what stands before it")
+            raise ValueError(f"{part[:40]!r} does not come after the part before it")
         spans.append(span)
     return spans
 

@@ -95,8 +95,8 @@ def why_final(failed: Failed, retries: int, most: int) -> str:
         return "Such a failure is never tried again by itself, whatever retry rules say."
     if not failed.rule:
         return (
-            f"No retry rule is for {failed.error_type or 'such an error'}, so it was not tried again: "
-            "`retry_on` of the type, or `retry_rules` of the configuration, may name it."
+            f"No retry rule covers {failed.error_type or 'such an error'}, so it was not tried again: "
+            "`retry_on` of the type, or `retry_rules` of the configuration, can name it."
         )
     if failed.rule.startswith(POISON):
         return f"It was not tried again after {failed.rule.removeprefix(POISON)}."

@@ -189,7 +189,7 @@ def check_moment(value: datetime, field: str) -> None:
         raise InvalidValue(
             f"{field} is {value.isoformat()}, and has to lie between the years {EARLIEST.year} and {LATEST.year}",
             field=field,
-            remedy="For what is never to start by itself, create the task with `held`.",
+            remedy="To keep a task from ever starting by itself, create it with `held`.",
         )
 
 

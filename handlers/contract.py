@@ -593,7 +593,7 @@ def _check_plain(declared: TaskType) -> None:
         msgspec.convert({field: getattr(declared, field) for field in _Plain.__struct_fields__}, _Plain)
     except msgspec.ValidationError as error:
         said, _, where = str(error).partition(" - at `$.")
-        raise ValueError(f"{declared.name}: {where.rstrip('`')} cannot be that: {said}") from error
+        raise ValueError(f"{declared.name}: {where.rstrip('`')} has a bad value: {said}") from error
     if not (isinstance(declared.options, type) and issubclass(declared.options, msgspec.Struct)):
         raise TypeError(f"{declared.name}: options has to be a class made of msgspec.Struct, not {declared.options!r}")
     errors = declared.retry_on
@@ -638,7 +638,7 @@ def _check_paths(name: str, **declared: tuple[str, ...]) -> None:
             raise TypeError(f'{name}: {field} has to be a tuple of paths, such as ("/srv/models",), not {paths!r}')
         for path in paths:
             if not path.startswith("/"):
-                raise ValueError(f"{name}: {field} has to hold absolute paths, and {path!r} is none")
+                raise ValueError(f"{name}: {field} has to hold absolute paths, and {path!r} is not absolute")
 
 
 def refuse_unused(options: msgspec.Struct, names: Iterable[str], here: str) -> None:

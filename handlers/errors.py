@@ -65,7 +65,7 @@ class PartMissing(HandlerFault):
 
     code = "part_missing"
     title = "A part of the film is not there"
-    remedy = "Let all nodes see the output's folder under the same name. What is lost is made by converting it again."
+    remedy = "Let all nodes see the output's folder at the same path. If the part is lost, convert the film again."
 
 
 class InputChanged(HandlerFault):
@@ -73,7 +73,7 @@ class InputChanged(HandlerFault):
 
     code = "input_changed"
     title = "The input changed while it was read"
-    remedy = "Wait until the file is whole and nobody writes to it, then retry the task: it begins from zero."
+    remedy = "Wait until the file is whole and no program writes to it, then retry the task: it begins from zero."
 
 
 class CheckpointRefused(TasktrailError):
@@ -130,7 +130,7 @@ class CertificateOutOfDate(HandlerFault):
 
     code = "certificate_out_of_date"
     title = "Manifests cannot be signed now"
-    remedy = "Put certificates that are valid at c2pa_certificate, start the service again, and retry the task."
+    remedy = "Put valid certificates at c2pa_certificate, start the service again, and retry the task."
 
 
 class StorageMissing(HandlerFault):
@@ -174,4 +174,4 @@ class InputTooLarge(HandlerFault):
     code = "input_too_large"
     status = 413
     title = "The input is too large to be fetched"
-    remedy = "Have the operator raise `max_temp_size`, or bring the file nearer."
+    remedy = "Have the operator raise `max_temp_size`, or copy the file to this machine."

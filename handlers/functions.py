@@ -211,7 +211,7 @@ def _about_paths(hint: Any) -> str:
 
 def _advice_on(hint: Any) -> str:
     if _is_union(hint) and all(_is_carried(part) for part in get_args(hint)):
-        return "Of dataclasses and Structs it takes one, or Structs that each have a `tag` of their own."
+        return "A union takes one dataclass or Struct, or several Structs that each have a `tag` of their own."
     return "Use numbers, text, lists, dicts, dates, enums, dataclasses or msgspec Structs."
 
 

@@ -69,7 +69,7 @@ def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
         return str(said["kept"])
     found = part_path(Path(run.output_file), run.task_id).stat()
     if stat.S_ISDIR(found.st_mode):
-        return "the result is a folder, which takes the place of no file"
+        return "the result is a folder, which cannot replace a file"
     made = found.st_size
     if made >= source.state.size:
         return f"the result is not smaller: {made:,} bytes instead of {source.state.size:,}"
@@ -88,7 +88,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] 
     part, original = part_path(Path(run.output_file), run.task_id), Path(run.input_file)
     if original.is_symlink():
         raise InvalidPath(
-            f"{run.input_file!r} is a link, and cannot give way to a file",
+            f"{run.input_file!r} is a link, and cannot be replaced by a file",
             field="input_file",
             remedy="Name the file that it leads to.",
         )

@@ -82,7 +82,7 @@ def unstage(output_file: Path, task_id: int) -> None:
     except FileNotFoundError:
         raise OutputMissing(f"The handler ended without writing its output {staged.name}") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise OutputMissing(f"The handler left {staged.name}, which is no regular file, for its output")
+        raise OutputMissing(f"The handler left {staged.name}, which is no regular file, as its output")
     staged.replace(part_path(output_file, task_id))
     with contextlib.suppress(OSError):  # the folder is removed, and reported, again later
         remove_folder(staged.parent)
@@ -120,11 +120,11 @@ def settle(part: Path) -> None:
         kind = {errno.ELOOP: "a link", errno.ENXIO: "no regular file"}.get(error.errno or 0)  # ENXIO: a socket
         if kind is None:
             raise
-        raise OutputMissing(f"The handler left {part.name}, which is {kind}, for its output") from None
+        raise OutputMissing(f"The handler left {part.name}, which is {kind}, as its output") from None
     try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise OutputMissing(f"The handler left {part.name}, which is no regular file, for its output")
+            raise OutputMissing(f"The handler left {part.name}, which is no regular file, as its output")
         if stat.S_ISDIR(mode):
             for name in os.listdir(fd):  # noqa: PTH208 - by the descriptor
                 _settle_file_in(fd, name)
@@ -135,7 +135,7 @@ def settle(part: Path) -> None:
 
 def _settle_file_in(folder: int, name: str) -> None:
     if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-        raise OutputMissing(f"The handler left a folder for its output, in which {name!r} is no plain file")
+        raise OutputMissing(f"The handler left a folder as its output, in which {name!r} is no plain file")
     fd = os.open(name, _READ, dir_fd=folder)
     try:
         _settle(fd)

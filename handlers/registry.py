@@ -92,7 +92,7 @@ class Registry:
         known = self._types.setdefault(task_type.name, task_type)
         if known is not task_type:
             raise DuplicateType(
-                f"Task type {task_type.name!r} of {home} is already that of {self._homes[task_type.name]}"
+                f"Task type {task_type.name!r} of {home} is already claimed by {self._homes[task_type.name]}"
             )
         self._homes.setdefault(task_type.name, home)
 

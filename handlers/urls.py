@@ -123,7 +123,7 @@ def _of_web(text: str, scheme: str, field: str) -> Url:
             raise InvalidPath(
                 "An address must not hold what looks like a signature or a token",
                 field=field,
-                remedy="It would stand in the log. Use s3://bucket/key with credentials of the service.",
+                remedy="It would appear in the log. Use s3://bucket/key with credentials of the service.",
                 status=CONTRADICTION,
             )
     if not _HOST.fullmatch(host.removesuffix(f":{port}") if port is not None else host):
@@ -144,7 +144,10 @@ def _refuse_climbing(path: str, text: str, field: str) -> None:
     names = path.split("/")
     if any(name in (".", "..") for name in names) or "" in names[:-1]:
         raise InvalidPath(
-            f"{text!r} has an empty part, or climbs", field=field, remedy="Write the address out.", status=CONTRADICTION
+            f"{text!r} has an empty part, `.` or `..`",
+            field=field,
+            remedy="Write the address out.",
+            status=CONTRADICTION,
         )
 
 

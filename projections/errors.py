@@ -18,7 +18,7 @@ class ViewsFailed(TasktrailError):
     code = "views_failed"
     status = 503
     title = "The views cannot be used"
-    remedy = "Free disk space if there is none; views.db may be deleted, it is built again from the log."
+    remedy = "Free disk space if the disk is full. You may delete views.db: it is built again from the log."
 
 
 def views_behind(position: int, trouble: Exception) -> ViewsFailed:
@@ -39,7 +39,7 @@ class ViewsDamaged(ViewsFailed):
 
     code = "views_damaged"
     title = "The views are damaged"
-    remedy = "The service builds them anew from the log by itself; ask again. Without a service: `tasktrail rebuild`."
+    remedy = "The service rebuilds them from the log by itself; ask again. Without a service: `tasktrail rebuild`."
 
 
 class BeyondTheLog(TasktrailError):
@@ -48,7 +48,7 @@ class BeyondTheLog(TasktrailError):
     code = "beyond_the_log"
     status = 409
     title = "The log does not reach that far"
-    remedy = "Use a position up to the end of the log; `tasktrail stats` tells where that is."
+    remedy = "Use a position up to the end of the log; `tasktrail stats` shows where that is."
 
 
 class UnknownNotice(TasktrailError):
@@ -66,14 +66,14 @@ class SealUnfit(TasktrailError):
     code = "seal_unfit"
     status = 409
     title = "The seal does not hold"
-    remedy = "Take the seal and the key as they were kept, away from the log that they speak of."
+    remedy = "Take the copies of the seal and the key that were kept away from the log."
 
 
 class NothingMade(SealUnfit):
     """There is no provenance, because the task has made no file, or its hash was not recorded."""
 
     code = "nothing_made"
-    title = "The task has made no file that is known by its hash"
+    title = "The task has made no file whose hash is recorded"
     remedy = "See `tasktrail show ID`."
 
 
@@ -90,7 +90,7 @@ class WitnessExists(TasktrailError):
 
     code = "witness_exists"
     status = 409
-    title = "The witness is there"
+    title = "There is already such a witness"
     remedy = "Remove it first, if it has another address or key now: `tasktrail witness remove NAME`."
 
 
@@ -109,7 +109,7 @@ class WitnessesDamaged(TasktrailError):
     code = "witnesses_damaged"
     status = 503
     title = "The witnesses cannot be read"
-    remedy = "Mend the file, or move it away and add the witnesses again with `tasktrail witness add`."
+    remedy = "Repair the file, or move it away and add the witnesses again with `tasktrail witness add`."
 
 
 class NoStamp(TasktrailError):

@@ -73,22 +73,22 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 REMEDIES = {
     "views": "Run `tasktrail rebuild`: views are built from the log, which is the truth. The service may go on.",
-    "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made anew.",
+    "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made again.",
     "archive": PUT_BACK,
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
     "key": "Put the newest copy of `keys.db`, together with its master key, in its place.",
-    "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
+    "seal": "Keep log and seals as evidence, and compare with a backup: the seals are of another log.",
     "index": "Restore a backup, or have the indexes built again on a copy (`REINDEX`) and verify that.",
 }
 _LOST_KEYS = (
-    "the views know what is personal of tasks whose keys are not in keys.db any more, and no erasure is recorded: do "
-    "not build them anew before the keys are back"
+    "the views hold personal data of tasks whose keys are no longer in keys.db, and no erasure is recorded: do not "
+    "rebuild the views before the keys are back"
 )
 _PUT_BACK_OR_LOSE = (
-    f"{REMEDIES['key']} If the keys are gone for good, `tasktrail rebuild`: the views know no more than the log then."
+    f"{REMEDIES['key']} If the keys are gone for good, `tasktrail rebuild`: the views then hold no more than the log."
 )
-RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
+RESTORE = "Keep the file as evidence, and restore the newest backup that `tasktrail verify` finds sound."
 """The remedy for all faults of the log itself."""
 
 
@@ -339,7 +339,9 @@ class _Walk:
             return
         if position <= self.position:  # it belongs to another place
             if not self._astray:
-                self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
+                self._findings.add(
+                    self.position + 1, "gap", f"position {position} comes right after position {self.position}"
+                )
             self._astray = True
             return
         self._astray = False
@@ -349,7 +351,9 @@ class _Walk:
             self.law.lose(row[1])
             return
         if position != self.position + 1:
-            self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
+            self._findings.add(
+                self.position + 1, "gap", f"position {position} comes right after position {self.position}"
+            )
             self.law.lose_retries()
         if (wrong := self.stubs.see(row)) is not None and len(self._wrong_stubs) < LIMIT:
             self._wrong_stubs.append(wrong)
@@ -404,7 +408,7 @@ class _Walk:
                 self.law.lose(row[1])
             return
         if bool(terminal) != is_terminal(record.event):
-            self._findings.add(position, "illegal", f"marked terminal = {terminal}, which its event is not")
+            self._findings.add(position, "illegal", f"marked terminal = {terminal}, which does not match its event")
         for fault in self.law.judge(record):
             self._findings.add(position, "illegal", fault)
 
@@ -496,7 +500,7 @@ def _fault_of(
     command_id, digest, task_id, position = answer
     if caused_by is None:
         behind = position > log.head().position
-        return "points behind the end of the log" if behind else "points at a position where there is no record"
+        return "points beyond the end of the log" if behind else "points at a position where there is no record"
     if caused_by != command_id:
         return f"points at an event of {caused_by!r}"
     first = record if before != command_id else log.first_of(command_id, position)
@@ -597,7 +601,7 @@ def compare(
         if not _stands_in(log, position, digest, findings):
             return None
         if conn.execute("PRAGMA user_version").fetchone()[0] != STAMP:
-            message = f"{path} was built by another version, and is not compared: the next start builds it anew"
+            message = f"{path} was built by another version, and is not compared: the next start rebuilds it"
             findings.add(position, "views", message)
             return None
         gone = tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else []
@@ -617,7 +621,7 @@ def compare(
                 _compare_others(conn, fold.connection, position, findings, gone)
                 return None
             if not findings and (damage := find_damage(conn)):
-                findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
+                findings.add(position, "views", f"{path} is damaged: {damage}. The next start rebuilds it.")
         finally:
             fold.close()
     except (*UNREADABLE, TasktrailError, TypeError, ValueError) as error:  # a page may hold values of another table

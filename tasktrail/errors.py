@@ -192,4 +192,4 @@ class TaskNotCompleted(TasktrailError):
 
 
 _ENDED = {"failed": "failed", "cancelled": "been cancelled"}
-_NEVER_RAN = ("`tasktrail output ID` shows what it printed", "`tasktrail history ID` tells who or what ended it")
+_NEVER_RAN = ("`tasktrail output ID` shows what it printed", "`tasktrail history ID` shows who or what ended it")

@@ -325,7 +325,7 @@ class System:
         if self.config.sandbox == "require" and not sandbox_support().whole:
             raise ConfigurationError(
                 "`sandbox` is `require`, and this machine cannot enforce the whole sandbox",
-                remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` does with what there is.',
+                remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` uses what there is.',
             )
 
     def _outlive_hosts(self) -> None:
@@ -455,7 +455,7 @@ class System:
         if self.views_trouble is not None:
             found.append(f"the views lag behind: {self.views_trouble}")
         elif not self.views.sound:
-            found.append("the views are being checked, or built anew: questions wait for that")
+            found.append("the views are being checked or rebuilt: questions wait for that")
         if self.notices.trouble is not None:
             found.append(f"no notices are sent: {self.notices.trouble}")
         if load is None:

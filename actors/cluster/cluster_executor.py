@@ -81,7 +81,7 @@ _NODES_HOLD = 10.0
 """Seconds for which the list of nodes counts as current."""
 _GONE_WITHIN = 2.0
 """Seconds for which a service that stops in good order waits for the news that its hosts are gone."""
-_CONNECTING = "A node of it has to run on this machine, and both have to know the same token (RAY_AUTH_TOKEN_PATH)."
+_CONNECTING = "Run a node of the cluster on this machine, with the same token (RAY_AUTH_TOKEN_PATH)."
 
 logger = get_logger(__name__)
 
@@ -424,8 +424,8 @@ class ClusterExecutor:
         trouble = "A later service has taken over the workers"
         if epoch > own:
             trouble += (
-                f": they obey epoch {epoch}, and this one has {own}. If that service is gone, because this log "
-                "was restored from a backup, end what it has left with `ray stop` on each node, and start again"
+                f": they follow epoch {epoch}, and this one has {own}. If that service is gone, because this log was "
+                "restored from a backup, run `ray stop` on each node, and start again"
             )
         self._set_trouble(trouble)
         self._capacity_touched = True
@@ -474,7 +474,7 @@ class ClusterExecutor:
         self._set_trouble(trouble)
         if error := self._hosts.add(made):
             self._make_at = self._clock() + _MAKE_AGAIN_AFTER
-            self._set_trouble(f"No worker can be made while their list cannot be written: {error}")
+            self._set_trouble(f"No worker can be started, because the list of workers cannot be written: {error}")
             return
         for host in made:
             needs = self._placement.needs
@@ -568,7 +568,7 @@ class ClusterExecutor:
         self._unlisted_since = now if self._unlisted_since is None else self._unlisted_since
         if now - self._unlisted_since > _LISTED_WITHIN:
             self._unlisted_since = None
-            self._connection.replace(f"it has not told which workers there are for {_LISTED_WITHIN:g} s")
+            self._connection.replace(f"it has not listed the workers for {_LISTED_WITHIN:g} s")
         else:
             self.link.send(Find(f"{self._cluster}-"))
 
@@ -585,7 +585,7 @@ class ClusterExecutor:
         else:
             sought = [host for name in strange if (host := self._hosts.seek(name)) is not None]
             if error := self._hosts.add(sought):
-                self._set_trouble(f"No worker can be used while their list cannot be written: {error}")
+                self._set_trouble(f"No worker can be used, because the list of workers cannot be written: {error}")
                 return  # they are requested again
             for host in sought:
                 self._connection.pump(host)

@@ -241,7 +241,7 @@ class Gateway:
         if busy_since is not None and now - busy_since > _ORDER_WITHIN:
             return f"Ray's client has not taken a call for {now - busy_since:.0f} s"
         if now - self._seen > _LOOK_WITHIN and _answers(address):
-            return f"Ray's client has not told the nodes for {now - self._seen:.0f} s, though the head can be reached"
+            return f"Ray's client has not listed the nodes for {now - self._seen:.0f} s, though the head can be reached"
         return ""
 
     def keep_beating(self, address: str) -> None:

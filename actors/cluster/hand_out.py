@@ -114,7 +114,7 @@ class HandOut:
             if run.node and (run.node, run.offer) not in lasting:
                 del self.waiting[key]
                 labels = f" with {', '.join(run.offer)}" if run.offer else ""
-                why = f"Node {run.node} had no worker{labels} any more before the attempt could begin there"
+                why = f"Node {run.node} had no worker{labels} left when the attempt was to begin there"
                 self.end(AttemptEnded(*key, "interrupted", error=why))
                 continue
             if key[0] in alive:
@@ -228,7 +228,7 @@ class HandOut:
         """End the attempts of a host that has surely ended them. `node` is the name of its node."""
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"
-            error = f"Its worker on node {node} was not heard of any more, and has ended it by now"
+            error = f"The service lost touch with its worker on node {node}, which has ended the attempt by now"
             self.end(AttemptEnded(*key, outcome, error=error, error_type=_LOST))
 
     # --- at the end -------------------------------------------------------------------------------------------------

@@ -298,7 +298,7 @@ class Host:
                 continue
             known.missed = 0 if key in held.attempts else known.missed + 1
             if known.missed > 1:
-                error = "The worker on the node does not know the attempt any more"
+                error = "The worker on the node no longer knows the attempt"
                 self._keep(AttemptEnded(*key, "lost", error=error, error_type=_LOST))
 
     def _keep(self, report: HostReport) -> None:
@@ -353,7 +353,7 @@ class Host:
         for known in running:
             known.lease_is_over = True
         if running:
-            self._executor.end_attempts("nobody has renewed the lease")
+            self._executor.end_attempts("the service has not renewed the lease")
 
     def _keep_looking_at_use(self) -> None:
         for number in count():
@@ -398,7 +398,7 @@ def _lock_path(cluster: str, name: str) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()  # does not follow a link: another folder of ours would be cleared
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{folder} is a link, or belongs to somebody else: remove it")
+        raise PermissionError(f"{folder} is a link, or belongs to another user: remove it")
     for path in folder.glob("*.lock"):
         with suppress(FileNotFoundError, InvalidPath):  # another host that starts here has cleared it away
             is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it

@@ -156,11 +156,11 @@ class Placement:
     def why_nowhere(self, missing: int, slots: int) -> str:
         """Why `missing` of the workers cannot be made."""
         if not self.nodes:
-            return "The cluster has no node that lives"
+            return "The cluster has no live node"
         lacking = f"{missing} of {counted(slots, 'worker')} {plural(missing, 'has', 'have')} no node"
         open_ones = [node for node in self.nodes if not self.is_avoided(node.id)]
         if not open_ones:
-            return f"{lacking}: all that there are are being drained"
+            return f"{lacking}: all nodes are being drained"
         if all(self.needs.missing_in(node.total) for node in open_ones):
             return f"No node of the cluster is large enough for a worker, which needs {self.needs}"
         return f"{lacking}: none has {self.needs} free"

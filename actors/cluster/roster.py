@@ -91,7 +91,7 @@ def _content(text: str) -> tuple[int, frozenset[str]]:
     content = json.loads(text)
     epoch, names = content["epoch"], frozenset(content["hosts"])
     if not isinstance(epoch, int) or not all(isinstance(name, str) and parsed_name(name) for name in names):
-        raise ValueError("it holds something else than an epoch and names of hosts")
+        raise ValueError("it does not hold an epoch and names of hosts")
     return epoch, names
 
 
@@ -103,12 +103,12 @@ def outlive_hosts(path: Path, wait: Callable[[float], object]) -> None:
     epoch, names = Roster(path).read()
     if epoch == _UNREADABLE:
         raise NotReady(
-            f"Attempts of an earlier service may live on a cluster, and {path} does not tell for how long",
-            remedy="Wait until the `ray_lease` of that time is over, and delete the file.",
+            f"Attempts of an earlier service may still run on a cluster, and {path} does not say for how long",
+            remedy="Wait as long as `ray_lease` was when that service ran, then delete the file.",
         )
     leases = [named.lease for name in names if (named := parsed_name(name))]
     if leases:
         seconds = Fence(max(leases), STOPS_WITHIN, 0.0).at
-        logger.warning("cluster_left", waits=seconds, why="attempts on its nodes may live until their lease is over")
+        logger.warning("cluster_left", waits=seconds, why="attempts on its nodes may run until their lease ends")
         wait(seconds)
     path.unlink(missing_ok=True)

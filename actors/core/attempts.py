@@ -156,7 +156,7 @@ def _found(work: UnitOfWork, report: AttemptFound) -> None:
 
 def _all_found(work: UnitOfWork) -> None:
     """End the attempts of the last service that were not found: they are dead."""
-    error = "the service was gone while the attempt ran, and so is the attempt"
+    error = "the service was gone while the attempt ran, and the attempt ended with it"
     for entry in [entry for entry in work.state.running.values() if entry.sought]:
         _ended(work, AttemptEnded(entry.task_id, entry.attempt, "interrupted", error=error))
 
@@ -237,5 +237,5 @@ def reconcile(work: UnitOfWork, report: AttemptsHeld) -> None:
 def _end_as_lost(work: UnitOfWork, key: AttemptId) -> None:
     task_id, attempt = key
     work.order(Stop(task_id, attempt))  # in case it is there all the same
-    error = f"The executor did not hold attempt {attempt} any more: no process of it was left, and no end was reported"
+    error = f"The executor no longer held attempt {attempt}: it left no process and reported no end"
     handle_report(work, AttemptEnded(task_id, attempt, "lost", error=error, error_type=FORGOTTEN))

@@ -233,7 +233,7 @@ def _start(work: UnitOfWork, submit: Submit, command: StartTask) -> int:
     against = why_not_now(work, task)
     if against:
         reasons = "; ".join(f"{obstacle.reason}: {obstacle.detail}" for obstacle in against)
-        remedy = f"`tasktrail why {task.id}` tells what lifts the reasons; when they are gone it starts by itself."
+        remedy = f"`tasktrail why {task.id}` shows what lifts the reasons; once they are gone, it starts by itself."
         raise CannotStartNow(f"Task {task.id} waits for {reasons}", remedy=remedy)
     return start_now(work, task, _origin(submit))
 
@@ -243,8 +243,8 @@ def _adjust(work: UnitOfWork, submit: Submit, command: AdjustTask) -> int:
     events = decide(task, command, work.decision_context())
     wanted = {name: getattr(command, name) for name in ("priority", "scheduled_for", "held")}
     if all(value is None or value == getattr(task, name) for name, value in wanted.items()):
-        remedy = f"`tasktrail show {command.task_id}` shows how it is."
-        raise NothingToChange(f"Task {command.task_id} is so already", remedy=remedy)
+        remedy = f"`tasktrail show {command.task_id}` shows its present values."
+        raise NothingToChange(f"Task {command.task_id} has these values already", remedy=remedy)
     position = work.record_all(command.task_id, events, _origin(submit))
     work.place(work.state.tasks[command.task_id])
     return position
@@ -359,7 +359,7 @@ def _limits(work: UnitOfWork, command: SetLimits) -> LimitsChanged:
         raise NothingToChange("The command names no limit to change")
     changes = work.state.durable.limit_changes
     if changes.with_another(change) == changes.merged:
-        raise NothingToChange("The limits are set so already")
+        raise NothingToChange("The limits have these values already")
     return change
 
 
@@ -379,7 +379,9 @@ def _resume(work: UnitOfWork, command: ResumeQueue) -> QueueResumed:
 
 def _pause_about(work: UnitOfWork, event: QueuePaused | QueueResumed) -> Pause | None:
     if event.type is not None and event.user_id is not None:
-        raise NothingToChange("A pause is about a type or about a user", field="user_id", remedy="Send two commands.")
+        raise NothingToChange(
+            "A pause is for a type or a user, not for both", field="user_id", remedy="Send two commands."
+        )
     return work.state.durable.pauses.about(event)
 
 
@@ -399,7 +401,7 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
             raise InvalidValue(f"The task of a schedule cannot have {field}", field=f"task.{field}")
     if command.task.output_file and FIRE_TIME not in command.task.output_file and not command.task.overwrite:
         raise InvalidValue(
-            "Every run but the first would find its output there already",
+            "Every run after the first would find its output already there",
             field="task.output_file",
             remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
             status=CONTRADICTION,
@@ -423,7 +425,7 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
     check_schedule(event)
     if there is not None and says_the_same(event, there.spec):
         raise NothingToChange(
-            f"The schedule {command.schedule} is so already",
+            f"The schedule {command.schedule} has these values already",
             field="schedule",
             remedy="`tasktrail schedule list` shows the schedules.",
         )
@@ -448,7 +450,7 @@ def carry_out_notice(work: UnitOfWork, command: NoticeCommand, intake: Intake, o
             if wanted is None:
                 raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
             if wanted.target in work.state.durable.disabled:
-                raise EndpointDisabled(f"{wanted.target} has said that it is gone", field="notice_id")
+                raise EndpointDisabled(f"{wanted.target} has answered that it is gone", field="notice_id")
             return work.record(0, wanted, origin), command.task_id
         case EnableEndpoint():
             if command.target not in work.state.durable.disabled:

@@ -82,7 +82,7 @@ def refuse_unreadable(state: SchedulerState) -> None:
     lost += [f"schedule {name}" for name in found.schedules]
     lost += [f"source {name}" for name in found.sources]
     if lost:
-        raise KeysUnreadable(f"The keys are missing of what is to be done: {_some(lost)}", remedy=LOST_KEYS)
+        raise KeysUnreadable(f"Keys are missing for work that is still to be done: {_some(lost)}", remedy=LOST_KEYS)
 
 
 def is_erased_task(state: SchedulerState, task: TaskState) -> bool:

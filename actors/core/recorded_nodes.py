@@ -110,7 +110,7 @@ def what_changed(
             yield NodeChanged(**msgspec.structs.asdict(node))
 
 
-_LOOK = "`tasktrail nodes` shows how each stands."
+_LOOK = "`tasktrail nodes` shows the state of each node."
 
 
 def changed_drain(

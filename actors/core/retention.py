@@ -52,7 +52,7 @@ def archive_range(work: UnitOfWork, message: Archive) -> None:
             )
             return
     if message.event.first != max((one.last for one in work.state.durable.archives.values()), default=0) + 1:
-        changed = ChangedMeanwhile(f"What was recorded from {message.event.first} on was archived meanwhile")
+        changed = ChangedMeanwhile(f"The records from {message.event.first} on have been archived meanwhile")
         work.answer(message.token, changed)
         return
     origin = Origin(actor=message.actor, reason=message.reason, causation_id=_cause(message))
@@ -99,6 +99,8 @@ def _check_archives(state: SchedulerState, message: Forget) -> None:
         if (other is None and overlaps(NumberRange(first, known.last), spans)) or (
             other is not None and other.replaces != known.sha256
         ):
-            raise ChangedMeanwhile(f"The archive from {first} on has changed since tasks in it were to be forgotten")
+            raise ChangedMeanwhile(
+                f"The archive from {first} on has changed since its tasks were chosen to be forgotten"
+            )
     if others:
         raise ChangedMeanwhile(f"There is no archive from {min(others)} on")

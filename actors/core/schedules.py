@@ -195,7 +195,7 @@ def times_after(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
     """All runs after `after`, in order."""
     if schedule.every is not None:
         if schedule.every < 1:  # no accepted command says so
-            raise ValueError(f"{schedule.every:g} s are no interval")
+            raise ValueError(f"{schedule.every:g} s is no interval that can be followed")
         return _intervals(schedule.starting_at, timedelta(seconds=schedule.every), after)
     just_before = schedule.starting_at - timedelta(microseconds=1)
     return _cron_times(schedule, max(after, just_before))

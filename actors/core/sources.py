@@ -101,5 +101,5 @@ def _added(there: WatchedFolder | None, command: AddSource) -> SourceAdded:
     if there is not None and all(
         getattr(event, name) == getattr(there, name) for name in ("inputs", "to", "task", "settle", "poll")
     ):
-        raise NothingToChange(f"The source {command.source} is so already", field="source", remedy=_LOOK)
+        raise NothingToChange(f"The source {command.source} has these values already", field="source", remedy=_LOOK)
     return event

@@ -429,7 +429,7 @@ class SchedulerState:
         try:
             self.rates = Rates(rates_over(self.durable.configured_rates, self.durable.limit_changes.merged))
         except ValueError as error:
-            raise UnusableOrder(self.durable.position, f"the rate {error} is none that can be kept here") from error
+            raise UnusableOrder(self.durable.position, f"the rate {error} cannot be followed here") from error
         self.rates.keep_to(self.durable.starts)
 
     def apply(self, fact: Fact, position: int) -> None:

@@ -36,7 +36,7 @@ class GuardedBackend(httpcore.NetworkBackend):
             raise httpcore.ConnectError(str(error) or "The name cannot be resolved") from error
         if not is_exempt(host.lower(), port, self._allowed) and not all_public(addresses, own_addresses()):
             raise EndpointRefused("The address is not allowed")
-        failure: Exception = httpcore.ConnectError("The name means no address")
+        failure: Exception = httpcore.ConnectError("The name resolves to no address")
         for address in addresses:
             if self._deadline.cut:
                 break

@@ -95,7 +95,7 @@ def check_public(url: "httpx.URL") -> None:
     if port not in _PUBLIC_PORTS:
         raise EndpointRefused("Only the ports 443 and 8443 are allowed")
     if ":" in host or _NUMERIC.fullmatch(host):
-        raise EndpointRefused("Only names are allowed, no numbers")
+        raise EndpointRefused("Only host names are allowed, no IP addresses")
 
 
 def all_public(addresses: Iterable[str], own: Collection[str] = ()) -> bool:

@@ -65,7 +65,7 @@ def classify(answer: _Answer | None, deadline: Deadline) -> Result:
     """The result of a delivery, in our own words: Apprise's may hold parts of the address."""
     if answer is None:
         late = f"not delivered within {deadline.seconds:g} s"
-        return Result(ok=False, detail=late if deadline.cut else "the process that delivers broke")
+        return Result(ok=False, detail=late if deadline.cut else "the process that delivers it has failed")
     if answer.ok:
         return Result(ok=True, detail="taken by the target", answered=True)
     if answer.status is not None:
@@ -89,7 +89,7 @@ def check_targets(targets: Mapping[str, Secret]) -> None:
     if answer.useless:
         name = answer.useless[0]
         raise ConfigurationError(
-            f"apprise.{name} cannot be its value: allowed is one address that Apprise understands",
+            f"apprise.{name} has a bad value: allowed is one address that Apprise understands",
             field=f"apprise.{name}",
             remedy="`apprise --details` lists the forms of addresses.",
         )

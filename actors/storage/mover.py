@@ -131,7 +131,7 @@ class Mover:
             case Look():
                 self._look(wish)
             case Appear():
-                self._say(Refused(kind="failed", message="Nothing is on its way"))
+                self._say(Refused(kind="failed", message="No file is being moved"))
 
     def _client(self) -> Any:
         if self._s3 is None:
@@ -204,7 +204,7 @@ class Mover:
 
     def _refuse_full(self, folder: Path, done: int, size: int, url: Url, storage: Storage) -> None:
         if size and done > size:
-            raise PlaceError("changed", f"{url.text} has more bytes than it said")
+            raise PlaceError("changed", f"{url.text} sent more bytes than it announced")
         if storage.largest and done > storage.largest:
             raise PlaceError("large", f"{url.text} has more than the {storage.largest:,} bytes that are allowed")
         if done % _LOOK_EVERY < CHUNK:  # and at the beginning, for all that is to come
@@ -229,7 +229,7 @@ class Mover:
         try:
             lock = hold(lock_of(note), _LOCKED_WITHIN)
         except LockHeld:
-            raise unreachable(wish.url, "the upload is being called off") from None
+            raise unreachable(wish.url, "the upload is being cancelled") from None
         upload = S3Upload(client, parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
 
         def be_over() -> None:

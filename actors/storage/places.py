@@ -52,7 +52,7 @@ def changed(url: Url) -> PlaceError:
 
 def other_bytes(url: Url, start: int) -> PlaceError:
     """The error for an answer that does not hold the requested part."""
-    return PlaceError("changed", f"{url.text}: the server has sent other bytes than those from {start:,} on")
+    return PlaceError("changed", f"{url.text}: the server has not sent the requested bytes, from {start:,} on")
 
 
 def unreachable(url: Url | str, why: str) -> PlaceError:

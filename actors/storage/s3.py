@@ -191,7 +191,7 @@ class S3Upload:
                     break  # the first answer was lost, and this is the answer to a repetition
                 conflicts += 1
                 if conflicts == _CONFLICTS:
-                    raise unreachable(self._url, "others write there at the same time") from None
+                    raise unreachable(self._url, "another program writes there at the same time") from None
             except PlaceError as error:
                 if error.kind != "unreachable":
                     raise
@@ -352,7 +352,7 @@ _AGAIN = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _WHO = (
     "Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role; "
-    "`tasktrail doctor` tells which are found."
+    "`tasktrail doctor` shows which are found."
 )
 
 
@@ -371,7 +371,7 @@ class _explained(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads
             return
         told = _as_place_error(error, self._place)
         if isinstance(told, _Precondition) and not self._conditional:
-            told = unreachable(self._place, "others write there at the same time")
+            told = unreachable(self._place, "another program writes there at the same time")
         raise told from None
 
 
@@ -388,7 +388,7 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
         if code == "NoSuchBucket":
             return PlaceError("missing", f"There is no bucket for {place}", "Check the bucket's name and region.")
         if code == "NoSuchUpload":
-            return _CalledOff("unreachable", f"{place} cannot be reached: somebody has called the upload off")
+            return _CalledOff("unreachable", f"{place} cannot be reached: the upload was cancelled elsewhere")
         if code in _MISSING or status == 404:  # noqa: PLR2004
             return PlaceError("missing", f"There is nothing at {place}", "Check the address.")
         if code in _DENIED or status in (401, 403):

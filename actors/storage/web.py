@@ -131,7 +131,7 @@ class WebSource:
         if status == wanted:
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
-                raise PlaceError("failed", f"{text} comes packed, which was not asked for")
+                raise PlaceError("failed", f"{text} comes compressed, although that was not requested")
             return
         if status in (200, 206, 412, 416):
             raise changed(self._url)
@@ -142,7 +142,9 @@ class WebSource:
                 "denied", f"Access to {text} is denied (HTTP {status})", "The service has no credentials for the web."
             )
         if status in _REDIRECTS:
-            raise PlaceError("denied", f"{text} points to another address, which is not followed", "Give that address.")
+            raise PlaceError(
+                "denied", f"{text} redirects to another address, and redirects are not followed", "Give that address."
+            )
         if status >= 500 or status == 429:  # noqa: PLR2004
             raise unreachable(text, f"the server answers with HTTP {status}")
         raise PlaceError("failed", f"{text}: the server answers with HTTP {status}")
@@ -158,7 +160,8 @@ class WebSource:
         if not chunked and "Content-Length" not in headers:
             raise PlaceError(
                 "failed",
-                f"{self._url.text}: the server tells neither its length nor its end, so half of it would look whole",
+                f"{self._url.text}: the server gives neither its length nor a mark at its end, so half of it would "
+                "look whole",
                 "Have the server send Content-Length.",
             )
         if not size and not chunked:

@@ -28,11 +28,12 @@ def check_address(text: str) -> None:
     told = parse_qs(rest.partition("?")[2], keep_blank_values=True)
     if "#" in rest or ":" in rest.rpartition("@")[0] or not _SECRETS.isdisjoint(told):
         raise ConfigurationError(
-            "The address of the log holds a password, or a `#`, `:` or `@` that may be part of one; it would stand in "
-            "files and messages",
+            "The address of the log holds a password, or a `#`, `:` or `@` that may be part of one; it would appear "
+            "in files and messages",
             field="log",
             remedy="Leave it out, and put it into ~/.pgpass, a service file (`postgresql://?service=NAME`) or "
-            "PGPASSWORD: PostgreSQL's client library reads them. In what is no password write %23, %3A and %40.",
+            "PGPASSWORD: PostgreSQL's client library reads them. Outside of passwords, write these characters as %23, "
+            "%3A and %40.",
         )
 
 

@@ -16,7 +16,7 @@ from .faults import UNREADABLE, Fault
 _ARCHIVING = EVENT_TAGS[SegmentArchived]
 _ARCHIVINGS = f"SELECT data FROM events WHERE event = '{_ARCHIVING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
 _ARCHIVED = msgspec.json.Decoder(SegmentArchived)
-_NOTE_ANEW = "a start notes them anew where the tables archived_kinds and archived_tasks are empty"
+_NOTE_ANEW = "a start fills the index again if its tables archived_kinds and archived_tasks are empty"
 _AGAIN = 5
 """How often archives are checked anew while a service changes them."""
 
@@ -52,20 +52,20 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
                 event = _ARCHIVED.decode(data)
                 events[event.first] = event
     except UNREADABLE as error:
-        yield Fault(0, "archive", f"which archives there are cannot be read: {error}")
+        yield Fault(0, "archive", f"the list of archives cannot be read: {error}")
         return
     except TasktrailError:  # some of these records are in a damaged archive, which is reported where it is read
         all_known = False
     due, newest = 1, -1
     for *row, found in table:
         if not is_as_noted(row, found):
-            yield Fault(due, "archive", "what the log says of an archive is not as it was written")
+            yield Fault(due, "archive", "the entry of an archive is not as it was written")
             return
         segment = KnownArchive(*row)
         archived = events.pop(segment.first, None)
         known = archived is not None and segment_of(archived) == segment
         if segment.first != due or (all_known and not known):
-            yield Fault(segment.first, "archive", "what is said of the archive is not what the log has recorded of it")
+            yield Fault(segment.first, "archive", "the archive's entry differs from the log's record of it")
         elif fault := _file_fault(Archives(conn), segment):
             yield Fault(segment.first, "archive", fault)
         elif fault := _noted_fault(Archives(conn), segment, newest, kinds[segment.first], tasks[segment.first]):
@@ -73,9 +73,9 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         newest = max(newest, segment.newest_task)
         due = segment.last + 1
     if {*kinds, *tasks} - {row[0] for row in table}:
-        yield Fault(0, "index", f"kinds or tasks are noted of an archive that the log does not have; {_NOTE_ANEW}")
+        yield Fault(0, "index", f"the index has kinds or tasks of an archive that the log does not have; {_NOTE_ANEW}")
     for event in events.values() if all_known else ():
-        yield Fault(event.first, "archive", "the log has recorded an archive from here on, and does not know it")
+        yield Fault(event.first, "archive", "the log has a record of an archive from here on, but no entry for it")
 
 
 def _archivings(conn: sqlite3.Connection) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: 
     if max(there, default=0) != segment.newest_task:
         return f"the newest task in it is {max(there, default=0)}, not {segment.newest_task}"
     if kinds != file.kinds():
-        return f"the kinds of records in the archive from here on are not those that are noted; {_NOTE_ANEW}"
+        return f"the kinds of records in the archive from here on differ from those in the index; {_NOTE_ANEW}"
     if not {0, *also_before(file, newest)} <= tasks <= {0, *there}:
-        return f"the tasks that the archive from here on goes on with are not those that are noted; {_NOTE_ANEW}"
+        return f"the tasks that the archive from here on continues differ from those in the index; {_NOTE_ANEW}"
     return ""

@@ -206,7 +206,7 @@ class ArchiveFile:
         try:
             self.index, _edges = _index(path, self._seen)
             if (self.index.first, self.index.last) != (first, last):
-                raise ValueError(f"it is of {self.index.first} to {self.index.last}")
+                raise ValueError(f"it holds {self.index.first} to {self.index.last}")
             if len(self.index.frames) != -(-(last - first + 1) // FRAME):
                 raise ValueError("frames are missing")
         except _UNREADABLE as error:
@@ -305,7 +305,7 @@ def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]
     rows: list[Row] = []
     try:
         if (size := edges[number + 1] - edges[number]) > _LARGEST_FRAME:
-            raise ValueError("a part of it is larger than any that is written")
+            raise ValueError("a part of it is larger than tasktrail writes")
         with path.open("rb") as file:
             file.seek(edges[number])
             block = file.read(size)
@@ -330,7 +330,7 @@ def _decompressed(block: bytes, most: int) -> bytes:
     decompressor = zstd.ZstdDecompressor()
     found = decompressor.decompress(block, most + 1)
     if len(found) > most:
-        raise ValueError("a part of it is larger than any that is written")
+        raise ValueError("a part of it is larger than tasktrail writes")
     if not decompressor.eof or decompressor.unused_data:
         raise ValueError("it was cut short, or something was put in")
     return found

@@ -24,7 +24,7 @@ from .sqlite_errors import file_of, meaning_of, says_damage, unreadable
 
 ARCHIVE_FOLDER = "archive"
 PUT_BACK = (
-    "Keep the file for whoever looks into it, and put that archive from a backup in its place. If none has it, restore "
+    "Keep the file as evidence, and replace it by that archive from a backup. If no backup has it, restore "
     "the newest backup that `tasktrail verify` finds sound."
 )
 """The remedy for a missing or damaged archive: it alone has to be restored, not the whole folder."""
@@ -218,7 +218,7 @@ class Archives:
         for row in table:
             segment = _known(*row)
             if segment is None or segment.first != due:
-                raise LogCorrupt(f"Position {due}: what the log says of its archive from here on was altered")
+                raise LogCorrupt(f"Position {due}: the entry of the archive from here on was altered")
             known.append(segment)
             due = segment.last + 1
         return known

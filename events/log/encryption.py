@@ -62,7 +62,7 @@ def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belong
 def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, dropped: bool) -> None:
     """Raise `ChangedMeanwhile` if something that was found before is gone. `dropped`: records were dropped since."""
     if dropped or not {*known.keys} <= {*names}:
-        raise ChangedMeanwhile(f"Something of user {user_id} was erased or forgotten while it was looked for")
+        raise ChangedMeanwhile(f"Data of user {user_id} was erased or forgotten while it was searched for")
 
 
 def found_in(

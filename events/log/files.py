@@ -162,7 +162,7 @@ class LogFiles:
                 os.replace(name, f"{name}.foreign")  # noqa: PTH105 - one call each
         if busy or folded != pages:
             return f"Of {counted(pages, 'page')} in the write-ahead log {folded} could be saved into {into}."
-        return f"All that stood in the write-ahead log was saved into {into}."
+        return f"The whole write-ahead log was saved into {into}."
 
     def _moved_to(self) -> str:
         """The place of the log's file if it was only moved; empty if it was deleted or this cannot be told."""

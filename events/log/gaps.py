@@ -102,7 +102,7 @@ def main(path: str, first: str, seconds: str) -> None:
     conn = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_PATIENCE)
     conn.execute("BEGIN IMMEDIATE")
     if Path(f"{path}-wal").stat().st_size:
-        sys.exit("somebody has written to it")
+        sys.exit("another program has written to it")
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     sys.stdout.write(str(clear_gaps(file, int(first), float(seconds))))
     sys.stdout.flush()

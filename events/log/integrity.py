@@ -119,11 +119,9 @@ def faults_in_front(conn: sqlite3.Connection) -> Iterator[Fault]:
     try:
         found = conn.execute(_IN_FRONT).fetchall()
     except UNREADABLE as error:
-        yield Fault(0, "file", f"whether a record stands in front of the first one cannot be read: {error}")
+        yield Fault(0, "file", f"the part before the first record cannot be read: {error}")
         return
-    yield from (
-        Fault(0, "file", f"a record stands at position {position}, in front of the first") for (position,) in found
-    )
+    yield from (Fault(0, "file", f"a record stands at position {position}, before the first") for (position,) in found)
 
 
 def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
@@ -141,7 +139,9 @@ def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
                 for row in page:
                     if archived.get(row[0]) != row and told < _MOST and _is_another(conn, archives, row[0]):
                         told += 1
-                        yield Fault(row[0], "chain", "the record is archived, and in the table is another one")
+                        yield Fault(
+                            row[0], "chain", "the record is archived, but the table has another one at its position"
+                        )
                 if page[-1][0] <= after:
                     raise sqlite3.DatabaseError("the records do not stand in the order of their positions")
                 after = page[-1][0]
@@ -326,7 +326,7 @@ def chain_faults(rows: Iterable[tuple[Any, ...] | Damage], stubs: StubCheck) -> 
         if (fault := stubs.see(row)) is not None and len(wrong) < _MOST:
             wrong.append(Fault(position, "stub", fault.message))
         if position != last + 1:
-            yield Fault(last + 1, "gap", f"position {position} follows on {last}")
+            yield Fault(last + 1, "gap", f"position {position} comes right after position {last}")
         elif row[3] != STUB and digest and link(digest, row[:14]) != row[14]:
             yield Fault(position, "chain", "the record or one before it was changed: its hash does not fit")
         else:
@@ -388,9 +388,7 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         if not any(found == epoch_sum(tuple(row), applied[:known]) for known in range(len(applied), -1, -1)):
             yield Fault(0, "epoch", f"epoch {number}, or the list of migrations, is not as it was written")
     if last is not None and isinstance(last[0], int) and last[0] > len(rows):
-        yield Fault(
-            0, "epoch", f"a service has started in epoch {last[0]}, and the last one that is known is {len(rows)}"
-        )
+        yield Fault(0, "epoch", f"a service has started in epoch {last[0]}, and the last known epoch is {len(rows)}")
 
 
 def _archived_epoch(conn: sqlite3.Connection) -> tuple[Any] | None:

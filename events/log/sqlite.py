@@ -397,7 +397,9 @@ class SqliteEventLog:
         event = record.event
         if isinstance(event, SegmentArchived):
             if not note_archive(self._conn, event):
-                raise LogCorrupt(f"{self._path}: what was archived at {record.position} does not fit what is archived")
+                raise LogCorrupt(
+                    f"{self._path}: the archive recorded at {record.position} does not follow the archives before it"
+                )
             changed.discard(event.first)
             return
         assert isinstance(event, DROPS)
@@ -887,7 +889,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _as_ours(error: BaseException, path: Path) -> BaseException:
     match error:
         case sqlite3.IntegrityError():
-            return ConcurrencyError(f"Somebody else wrote to {path}: {error}")
+            return ConcurrencyError(f"Another program wrote to {path}: {error}")
         case sqlite3.ProgrammingError() | sqlite3.DataError() | sqlite3.InterfaceError():
             return error  # our own fault, which a retry would not cure
         case sqlite3.Error() | OSError():

@@ -54,7 +54,7 @@ def fill(
             )
             for data in archivings:
                 if not put(conn, _ARCHIVED.decode(data)):
-                    raise LogCorrupt(f"{path}: what the log has recorded of its archives does not fit together")
+                    raise LogCorrupt(f"{path}: the log's records of its archives do not fit together")
             conn.execute("COMMIT")
         sync(path)
     except (sqlite3.Error, OSError) as error:

@@ -182,7 +182,7 @@ def spans_dropped(position: int, data: str) -> list[NumberRange]:
     try:
         return spans_of(_DECODER.decode(data).positions)
     except (msgspec.DecodeError, ValueError) as error:
-        raise LogCorrupt(f"Position {position}: what the record says that it has dropped cannot be read") from error
+        raise LogCorrupt(f"Position {position}: the record's list of what it has dropped cannot be read") from error
 
 
 def forgotten(log: _Dropped, task_id: int) -> TaskForgotten | None:
@@ -231,9 +231,9 @@ class _Account:
         """Why the next of these records must not be forgotten, in words; empty if it may."""
         if not task_id:
             spoken_of = self.begun  # no record about a task comes before the task's first one
-            return "" if spoken_of else f"{self._says} forgotten, and none of them is older than this"
+            return "" if spoken_of else f"{self._says} forgotten, but this record is older than all of them"
         if not is_within(task_id, self._tasks):
-            return f"{self._says} forgotten, and this one is of task {task_id}"
+            return f"{self._says} forgotten, but this record is of task {task_id}"
         self.ended_at = recorded_at
         if version == 1:
             self.begun += 1
@@ -263,7 +263,7 @@ class _Account:
             early = passed < timedelta(seconds=age)
         except (ValueError, TypeError, OverflowError):  # other checks report unreadable times
             return ""
-        return f"it forgets what is older than {age:g} s, and one of the tasks is not" if early else ""
+        return f"it forgets what is older than {age:g} s, but one of the tasks is not" if early else ""
 
     @property
     def _says(self) -> str:
@@ -324,12 +324,12 @@ class StubCheck:
             wrong = self._wrong_with(row, account)
         elif account is not None:
             account.excused = True
-            says = f"the record at {account.position} says that this one was dropped, and it is there"
+            says = f"the record at {account.position} says that this one was dropped, but it is still there"
             wrong = "" if account.late else says
         elif (of := _number_of(task_id, self._tasks)) is not None and not self._accounts[of].excused:
             account = self._accounts[of]
             account.excused = True
-            wrong = f"the record at {account.position} says that task {task_id} was forgotten, and this one is there"
+            wrong = f"the record at {account.position} says that task {task_id} was forgotten, but this is still there"
         elif (at := self._at.get(position)) is not None and not self._accounts[at].excused:
             account = self._accounts[at]
             wrong = account.wrong_with_time(row[4])
@@ -355,14 +355,14 @@ class StubCheck:
         mark = b"" if account is None else account.digest.add(row[0], row[1], row[2], row[4], row[14])
         of_other = "" if account is None else account.wrong_with(row[1], row[2], row[4])
         if row[5:14] != STUB_ROW:
-            return "it is a stub, and not as one is made"
+            return "it is a stub of a form that tasktrail does not write"
         if account is None or account.position <= row[0]:
             return "the record is gone, and no later one says why"
         if account.excused:
             return ""
         if mark != account.marks[at : at + _MARK]:
             account.excused = True
-            return f"it is not what the record at {account.position} has left of this one"
+            return f"it is not the stub that the record at {account.position} has left here"
         account.excused = bool(of_other)
         return of_other
 

@@ -48,7 +48,7 @@ def document_kind(path: Path) -> str:
     if head.startswith(b"{\\rtf"):
         return "rtf"
     if not head.strip():
-        raise Unusable(f"{path.name} is blank: nothing is in it but spaces and ends of lines")
+        raise Unusable(f"{path.name} is blank: it holds only spaces and line ends")
     if b"\0" in head and not head.startswith(_WIDE_MARKS):
         raise Unusable(f"{path.name} is neither a PDF, an office document nor text")
     return "markdown" if suffix in MARKDOWN_SUFFIXES else "text"

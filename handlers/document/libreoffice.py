@@ -112,7 +112,10 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             break
     pdf = folder / "out" / "document.pdf"
     if not pdf.is_file() or not pdf.stat().st_size:
-        raise OfficeFailedError(f"LibreOffice made no PDF of {source.name}: {line or 'it said nothing'}")
+        raise OfficeFailedError(
+            f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
+            "save it anew with the program it comes from"
+        )
     return pdf
 
 

@@ -61,10 +61,10 @@ class PdfPages:
             if error.err_code in _LOCKED:
                 raise Unusable(f"{self._name} is encrypted: save it without a password first") from error
             if not whole:
-                raise Unusable(f"{self._name} was cut: it has not the end mark of a PDF") from error
+                raise Unusable(f"{self._name} was cut: it lacks the end mark of a PDF") from error
             raise Unusable(
                 f"{self._name} cannot be opened by PDFium ({error_text(error)}): "
-                "save it as PDF anew with another program"
+                "save it as a PDF again with another program"
             ) from error
         self.count = len(self._pdf)
         if not self.count:
@@ -76,9 +76,7 @@ class PdfPages:
         """A note if PDFium had to search for the file's parts, so that any page may lack something."""
         if FPDF_DocumentHasValidCrossReferenceTable(self._pdf.raw):
             return []
-        table = (
-            "the table that says where the parts of the document stand is missing or wrong, as in a file that was cut"
-        )
+        table = "the table that says where the document's parts are is missing or wrong, as in a file that was cut"
         return [f"{table}: what could be found is drawn, something may be missing"]
 
     def close(self) -> None:
@@ -91,6 +89,8 @@ class PdfPages:
             width, height = self._pdf.get_page_size(number - 1)
         except pypdfium2.PdfiumError as error:
             raise Unusable(f"page {number} of {self._name} cannot be read: {error}") from error
+        if not (width > 0 and height > 0):
+            raise Unusable(f"page {number} of {self._name} shows nothing: its crop box lies outside of the page")
         return float(width), float(height)
 
     def picture_bytes(self, number: int, factor: float) -> int:

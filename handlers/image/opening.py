@@ -85,7 +85,7 @@ def blame_picture(path: Path) -> Iterator[None]:
         raise Unusable(f"{path.name} is too large: a frame claims more pixels than the picture may have") from error
     except UnidentifiedImageError as error:
         if is_picture(path):
-            raise unreadable(path, "Pillow", "it does not know this form of the format") from error
+            raise unreadable(path, "Pillow", "it does not know this variant of the format") from error
         raise Unusable(f"{path.name} is not an image in one of {', '.join(READ_FORMATS)}") from error
     except OSError as error:
         if error.errno is not None:

@@ -47,7 +47,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise Unusable(
                 f"{path.name} is a zip file of a kind that is not read here ({error_text(error)}): "
-                "save it anew with the program it comes from"
+                "save it again with the program it comes from"
             ) from error
         except OSError as error:
             if error.errno != errno.EINVAL:

@@ -17,6 +17,8 @@ _PACKS_AS = {"WEBP": 0.9}
 _USUALLY_PACKS_AS = 1.4
 """Bytes per pixel of a lossless encoder, as a multiple of the source's for the same pixels."""
 _HEADERS = 1_500
+AVIF_ENCODER = 36
+"""Bytes of memory a pixel that the encoder of AVIF takes."""
 _PACKED_TIFFS = ("lzw", "deflate", "group", "packbits", "lzma", "zstd", "ccitt")
 
 _BUSY_JPEG, _LEAST_BUSY = 0.5, 0.4

@@ -27,6 +27,9 @@ _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_mes
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
 TEXTURED = "textured"
 """Name of a material with a texture, whether or not the texture can be read."""
+_ATTRIBUTES = frozenset({"POSITION", "TEXCOORD_0", "COLOR_0"})
+"""The attributes of a vertex that are read."""
+_NO_ARRAY: Document = {"componentType": 5126, "count": 0, "type": "SCALAR"}
 _KEPT = ("asset", "scene", "scenes", "nodes", "meshes", "accessors", "bufferViews", "buffers")
 
 
@@ -57,8 +60,16 @@ def read_gltf(path: Path) -> Gltf:
         faces, vertices = _sizes(document)
         reduced = _reduced(document)
         pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise Unusable(f"{path.name} is not glTF that makes sense: {type(error).__name__}: {error}") from error
+    except (
+        msgspec.DecodeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        UnicodeError,
+    ) as error:
+        raise Unusable(f"{path.name} is not valid glTF: {type(error).__name__}: {error}") from error
     return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels)
 
 
@@ -99,12 +110,16 @@ def _check(document: Document, name: str) -> None:
     if used:
         raise Unusable(f"{name} is compressed with {', '.join(sorted(used))}, which is not read: save it uncompressed")
     views = document.get("bufferViews", ())
-    for accessor in document.get("accessors", ()):
+    for accessor in (document["accessors"][number] for number in sorted(_read_arrays(document))):
+        if "sparse" in accessor:
+            raise Unusable(f"{name} has sparse arrays, which are not read: save it without them")
         stored = views[accessor["bufferView"]]["byteLength"] if "bufferView" in accessor else 0
-        if not 0 <= accessor["count"] <= stored or "sparse" in accessor:
+        if not 0 <= accessor["count"] <= stored:
             raise Unusable(f"{name} claims an array of {accessor['count']} where {stored} bytes are stored")
     nodes = document.get("nodes", ())
     parents = Counter(child for node in nodes for child in node.get("children", ()))
+    if not all(0 <= child < len(nodes) for child in parents):  # Python would count from the end
+        raise Unusable(f"{name} has nodes with children that are not there")
     if any(times > 1 for times in parents.values()) or len(_reached(nodes, parents)) != len(nodes):
         raise Unusable(f"{name} has nodes that contain themselves or stand in two places")
     if len(nodes) > _MAX_INSTANCES:
@@ -143,6 +158,15 @@ def _picture_sizes(document: Document) -> Iterator[int]:
         yield document["bufferViews"][image["bufferView"]]["byteLength"] if stored else len(image.get("uri", ""))
 
 
+def _read_arrays(document: Document) -> set[int]:
+    """Numbers of the accessors that are read, without those of morph targets, animations, bones and normals."""
+    primitives = [each for mesh in document.get("meshes", ()) for each in _drawn(mesh)]
+    numbers = {
+        primitive["attributes"][key] for primitive in primitives for key in _ATTRIBUTES & primitive["attributes"].keys()
+    }
+    return numbers | {primitive["indices"] for primitive in primitives if "indices" in primitive}
+
+
 def _drawn(mesh: Document) -> Iterator[Document]:
     return (each for each in mesh["primitives"] if each.get("mode", _TRIANGLES) in (_TRIANGLES, _STRIP))
 
@@ -150,7 +174,9 @@ def _drawn(mesh: Document) -> Iterator[Document]:
 def _reduced(document: Document) -> Document:
     """The geometry, and the materials' base colours and their textures."""
     reduced = {key: document[key] for key in _KEPT if key in document}
-    reduced.setdefault("accessors", [])
+    read = _read_arrays(document)
+    arrays = enumerate(document.get("accessors", ()))
+    reduced["accessors"] = [array if number in read else _NO_ARRAY for number, array in arrays]
     reduced["meshes"] = [
         {"name": f"mesh{number}", "primitives": [_plain_primitive(each) for each in _drawn(mesh)]}
         for number, mesh in enumerate(document.get("meshes", ()))
@@ -165,8 +191,7 @@ def _reduced(document: Document) -> Document:
 
 def _plain_primitive(primitive: Document) -> Document:
     plain: Document = {key: primitive[key] for key in ("indices", "mode", "material") if key in primitive}
-    wanted = ("POSITION", "TEXCOORD_0", "COLOR_0")
-    plain["attributes"] = {key: at for key, at in primitive["attributes"].items() if key in wanted}
+    plain["attributes"] = {key: at for key, at in primitive["attributes"].items() if key in _ATTRIBUTES}
     return plain
 
 

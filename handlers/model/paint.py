@@ -11,6 +11,8 @@ DEFAULT = "#aeb9c6"
 _MAX_TEXTURE = 67_108_864
 _TEXTURE_SIDE = 4096
 _FORMATS = {"PNG", "JPEG", "WEBP"}
+_QUAD = 4
+"""Corners."""
 
 
 class Paint(Protocol):
@@ -95,7 +97,10 @@ def paint_of(mesh: trimesh.Trimesh, kind: str, colour: str | None, faces: Any) -
     visual = mesh.visual
     if isinstance(visual, trimesh.visual.ColorVisuals):
         if visual.kind == "face":
-            return ByFace(np.asarray(visual.face_colors, dtype=np.uint8)[faces, :3])
+            colours = np.asarray(visual.face_colors, dtype=np.uint8)
+            if len(colours) != len(mesh.faces):
+                colours = colours[_polygons(mesh)]
+            return ByFace(colours[faces, :3])
         if visual.kind == "vertex":
             colours = np.asarray(visual.vertex_colors, dtype=np.uint8)[:, :3]
             return ByVertex(colours, already_linear=kind in ("glb", "gltf"))
@@ -108,6 +113,17 @@ def paint_of(mesh: trimesh.Trimesh, kind: str, colour: str | None, faces: Any) -
     if picture is not None and uv is not None and np.shape(uv) == (len(mesh.vertices), 2):
         return Textured(picture, np.asarray(uv, dtype=np.float32), factor)
     return Plain(factor) if isinstance(material, trimesh.visual.material.PBRMaterial) else Plain(linear_of(DEFAULT))
+
+
+def _polygons(mesh: trimesh.Trimesh) -> Any:
+    """Of each triangle the number of its polygon in a PLY of text.
+
+    trimesh puts triangles first, then the first halves of all quads, then their second halves, then the others' fans.
+    """
+    columns = mesh.metadata["_ply_raw"]["face"]["data"]
+    corners = np.array([len(one) for one in columns["vertex_index" if "vertex_index" in columns else "vertex_indices"]])
+    quads, large = np.flatnonzero(corners == _QUAD), np.flatnonzero(corners > _QUAD)
+    return np.concatenate((np.flatnonzero(corners == _QUAD - 1), quads, quads, np.repeat(large, corners[large] - 2)))
 
 
 def _pixels(image: Any) -> Any:

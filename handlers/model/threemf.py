@@ -3,18 +3,24 @@
 import re
 import zipfile
 from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
+from xml.parsers import expat
 
 from ..contract import Unusable
-from ..media.archives import preflight
+from ..media.archives import open_zip, preflight
 
 _MAX_INSTANCES = 100_000
 _TAG = re.compile(rb"<(?:\w+:)?(object|component|item)\b([^>]*)>")
 _ID = re.compile(rb"""\b(?:objectid|id)\s*=\s*["']([^"']*)["']""")
+_ELSEWHERE = re.compile(rb"""\bpath\s*=\s*["']([^"']*)["']""")
+"""The file of the archive that has the object; where it is not said, the one that names it."""
 _TRIANGLE = re.compile(rb"<(?:\w+:)?triangle\b")
 _VERTEX = re.compile(rb"<(?:\w+:)?vertex\b")
 
+_HOLDERS = frozenset({"mesh", "vertices", "triangles", "components"})
 _COLOURS = re.compile(rb"<(?:\w+:)?(?:base|color|texture2d)\b")
 """Matches the content of a basematerials, a colorgroup or a texture group."""
 
@@ -36,7 +42,7 @@ def count_threemf(path: Path) -> ThreemfCounts:
         Unusable: it is not such an archive, or is harmful.
     """
     names = [name for name in preflight(path) if name.lower().endswith(".model")]
-    if not any(name.lower().lstrip("/").startswith("3d/3dmodel.model") for name in names):
+    if not any(map(_is_first, names)):
         raise Unusable(f"{path.name} has no 3D/3dmodel.model: it is not a 3MF file")
     faces = vertices = unpacked = 0
     with zipfile.ZipFile(path) as archive:
@@ -48,6 +54,10 @@ def count_threemf(path: Path) -> ThreemfCounts:
             if _instances(_uses(text)) > _MAX_INSTANCES:
                 raise Unusable(f"{path.name} repeats its objects more than {_MAX_INSTANCES} times")
     return ThreemfCounts(faces, vertices, unpacked)
+
+
+def _is_first(name: str) -> bool:
+    return name.lower().lstrip("/").startswith("3d/3dmodel.model")
 
 
 def has_colours(path: Path) -> bool:
@@ -74,6 +84,8 @@ def _uses(text: bytes) -> dict[bytes, list[bytes]]:
     for tag in _TAG.finditer(text):
         found = _ID.search(tag[2])
         name = found[1] if found else b""
+        if elsewhere := _ELSEWHERE.search(tag[2]):
+            name = elsewhere[1] + b":" + name
         match tag[1]:
             case b"object":
                 current = name
@@ -106,3 +118,94 @@ def _deepest_first(uses: dict[bytes, list[bytes]]) -> Iterator[bytes]:
                 done.add(name)
                 waiting.append((name, True))
                 waiting += [(used, False) for used in uses[name]]
+
+
+# --- Objects in several files of the archive ---
+
+
+def in_one_file(path: Path) -> BytesIO | None:
+    """The archive with all objects in 3D/3dmodel.model; None if they are there already.
+
+    Ids are unique only within a file of the archive. trimesh expects them to be unique in the whole archive, and takes
+    all meshes of another file for one object. Only what is drawn is copied.
+
+    Args:
+        path: a file that has passed `count_threemf`.
+
+    Raises:
+        Unusable: it is damaged, or the objects multiply beyond the limit.
+    """
+    with open_zip(path) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith(".model")]
+        if len(names) < 2:  # noqa: PLR2004 - there are others
+            return None
+        first = next(name for name in names if _is_first(name))
+        joined = _Joined(first)
+        for name in names:
+            parser = expat.ParserCreate(namespace_separator="}")
+            parser.StartElementHandler = partial(joined.begin, name)
+            parser.EndElementHandler = joined.end
+            with archive.open(name) as file:
+                try:
+                    parser.ParseFile(file)
+                except (expat.ExpatError, KeyError, ValueError) as error:
+                    what = f"{type(error).__name__}: {error}"
+                    raise Unusable(f"{path.name}: {name} is no model that makes sense ({what})") from error
+    text = joined.text()
+    if _instances(_uses(text)) > _MAX_INSTANCES:
+        raise Unusable(f"{path.name} repeats its objects more than {_MAX_INSTANCES} times")
+    whole = BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("3D/3dmodel.model", text)
+    return whole
+
+
+class _Joined:
+    """The objects of several files, as one model."""
+
+    def __init__(self, first: str) -> None:
+        """Start empty. The file `first` says what stands on the plate."""
+        self._first = first
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._objects: list[str] = []
+        self._items: list[str] = []
+
+    def begin(self, file: str, tag: str, values: dict[str, str]) -> None:
+        """An element begins. Raises KeyError or ValueError if it lacks what it must have."""
+        match tag.rpartition("}")[2]:
+            case "object":
+                self._objects.append(f'<object id="{self._number(file, values["id"])}">')
+            case "vertex":
+                self._objects.append(
+                    '<vertex x="{!r}" y="{!r}" z="{!r}"/>'.format(*(float(values[key]) for key in "xyz"))
+                )
+            case "triangle":
+                self._objects.append(
+                    '<triangle v1="{}" v2="{}" v3="{}"/>'.format(*(int(values[f"v{n}"]) for n in (1, 2, 3)))
+                )
+            case "component":
+                self._objects.append(self._use("component", file, values))
+            case "item" if file == self._first:
+                self._items.append(self._use("item", file, values))
+            case name if name in _HOLDERS:
+                self._objects.append(f"<{name}>")
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        if (name := tag.rpartition("}")[2]) in _HOLDERS or name == "object":
+            self._objects.append(f"</{name}>")
+
+    def text(self) -> bytes:
+        """The model."""
+        return "".join(
+            ["<model><resources>", *self._objects, "</resources><build>", *self._items, "</build></model>"]
+        ).encode()
+
+    def _use(self, tag: str, file: str, values: dict[str, str]) -> str:
+        place = next((value for key, value in values.items() if key.rpartition("}")[2] == "path"), file)
+        turn = " ".join(repr(float(each)) for each in values.get("transform", "").split())
+        turned = f' transform="{turn}"' if turn else ""
+        return f'<{tag} objectid="{self._number(place, values["objectid"])}"{turned}/>'
+
+    def _number(self, file: str, name: str) -> int:
+        return self._numbers.setdefault((file.lstrip("/"), name), len(self._numbers) + 1)

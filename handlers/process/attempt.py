@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .away import Away
 
 _HUGE = 2**31
-_BY_SANDBOX = "; attempts are sandboxed: what a type needs beside its input, its type says (reads=, writes=, network=)"
+_BY_SANDBOX = "; attempts are sandboxed: a type declares what it needs besides its input (reads=, writes=, network=)"
 
 
 _NO_BOUNDS = Sandbox()

@@ -186,7 +186,7 @@ class AttemptContext:
     def dependencies(self) -> dict[int, Any]:
         """Task id → the result of that task."""
         if self._run.no_results:
-            raise ResultsMissing(f"The results of the tasks that this one has waited for: {self._run.no_results}")
+            raise ResultsMissing(f"The results of the task's dependencies are missing: {self._run.no_results}")
         return {task_id: value_of(result) for task_id, result in self._run.results.items()}
 
     @property

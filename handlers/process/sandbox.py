@@ -340,7 +340,7 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
     hidden = next((part for part in real.split("/") if _HIDDEN.fullmatch(part)), "")
     if hidden:
         raise InvalidPath(
-            f"{path!r} is not possible: {hidden} is a hidden name that tasktrail gives to unfinished outputs",
+            f"{path!r} cannot be used: {hidden} is a hidden name that tasktrail gives to unfinished outputs",
             field=field,
             remedy="Choose another name.",
             status=CONFLICT,

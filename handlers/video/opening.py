@@ -114,7 +114,7 @@ def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
         return refusal
     if missing := lacking_bytes(path):
         return f"{path.name} was cut: {are_missing(missing)} at its end"
-    return f"{refusal}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
+    return f"{refusal}, or FFmpeg cannot make sense of it; if it should be one, write it again with what made it"
 
 
 def is_input_fault(error: av.error.FFmpegError) -> bool:

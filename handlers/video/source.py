@@ -573,7 +573,7 @@ def _end_notes(source: VideoSource) -> list[str]:
     if source.missing:
         return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
     if source.jumps:
-        return ["the source ends with times that were there already, as files do that were joined or are damaged"]
+        return ["the source ends with times that occurred before, as in files that were joined or are damaged"]
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at the end of its file"]
     if source.codec == "gif" and (place := gif_break(source.path)) is not None:

@@ -91,7 +91,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     if len(gone) == len(rows):
         raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
     if gone:  # a task is forgotten as a whole
-        raise not_as_sealed(seal, f": of the history of task {task_id} the record at {gone[0]} was taken away")
+        raise not_as_sealed(seal, f": the record at {gone[0]}, of task {task_id}, was dropped")
     try:
         records, tasks = _trees(log, size)
     except IndexError as error:

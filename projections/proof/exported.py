@@ -45,7 +45,7 @@ class ExportSigner:
         """
         if (fault := next(self._log.faults(), None)) is not None:
             where = f"position {fault.position}: " if fault.position else ""
-            raise LogCorrupt(f"Nothing is signed of a log that was changed: {where}{fault.message}")
+            raise LogCorrupt(f"A log that was changed is not signed: {where}{fault.message}")
         record = next(self._log.read(position - 1, 1)) if position else None
         said = {
             "_type": "https://in-toto.io/Statement/v1",

@@ -248,6 +248,6 @@ def _bytes_of(text: str) -> bytes:
 def _checkpoint(body: str) -> LogCheckpoint:
     found = _BODY.fullmatch(body)
     if found is None:
-        raise SealUnfit("The note is signed, and is no seal of a tasktrail log")
+        raise SealUnfit("The note is signed, but it is no seal of a tasktrail log")
     origin, size, root, tasks, tasks_root, sealed_at = found.groups()
     return LogCheckpoint(origin, int(size), base64.b64decode(root), int(tasks), base64.b64decode(tasks_root), sealed_at)

@@ -56,7 +56,7 @@ def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
         task_id = next((one for one in found if os.path.realpath(_output_of(log, one)) == place), found[0])
         return Makers(task_id, tuple(sorted(set(found) - {task_id})))
     raise UnknownTask(
-        f"No task of this log has made {str(file)!r}, whose SHA-256 is {digest}, as far as it can tell",
+        f"As far as this log shows, no task has made {str(file)!r}, whose SHA-256 is {digest}",
         field="file",
         remedy=_why_unknown(log, keys),
     )
@@ -97,9 +97,9 @@ def _why_unknown(log: LogReader, keys: Keys | None) -> str:
     }
     maybe = "It was changed since, or made elsewhere"
     if lost := " or ".join(word for word, found in gone.items() if found):
-        maybe += f", or by a task that was {lost}: what those made is gone"
+        maybe += f", or by a task that was {lost}: what is known of their files is gone"
     if keys is not None and _lacks_keys(log, keys):
-        maybe += ", or by a task whose key is missing here: `tasktrail verify` tells of how many records"
+        maybe += ", or by a task whose key is missing here: `tasktrail verify` counts the records that cannot be read"
     return f"{maybe}."
 
 
@@ -190,7 +190,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
         raise NothingMade(
             f"Task {task_id} has made no file, or none whose SHA-256 was recorded",
             field="task_id",
-            remedy="`hash_inputs_up_to` says up to which size it is, where the type does not tell it itself.",
+            remedy="It is recorded up to the size in `hash_inputs_up_to`, and where the type gives it itself.",
         )
     ends = (log.last_of(other) for other in created.depends_on)
     given = tuple(end for end in ends if end is not None and _was_given(end, started))

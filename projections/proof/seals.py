@@ -154,7 +154,7 @@ def _refuse_others(seal: Seal, trees: Trees) -> None:
         raise not_as_sealed(
             seal,
             ", and is not sealed again",
-            " If a backup was restored on purpose, give what is there now another folder for its seals: `seals_dir` in "
+            " If a backup was restored on purpose, give the restored log another folder for its seals: `seals_dir` in "
             "tasktrail.toml.",
         )
 
@@ -260,11 +260,11 @@ def seal_files(folder: Path) -> list[Path]:
 _NO_SEAL = "Name the folder that has the seals, best a copy that was kept elsewhere."
 _NO_STAMP = (
     "See whether the folder has the stamps (`.tsr`) beside the seals, and whether the certificates are those of the "
-    "authority that made them. By this alone the log is not another one."
+    "authority that made them. This alone does not mean that the log was changed."
 )
 _NOT_WITNESSED = (
-    "See whether the folder has the newest seals, and whether the key is the one that the witness had then. By this "
-    "alone the log is not another one; the witness's operator can say what it has signed."
+    "See whether the folder has the newest seals, and whether the key is the one that the witness had then. This "
+    "alone does not mean that the log was changed; the witness's operator can say what it has signed."
 )
 
 
@@ -377,7 +377,7 @@ class SealCheck:
         self._faults.append(
             SealFault(
                 self.sealed + 1,
-                f"the seal of {said.sealed_at} has seen others than those at {self.sealed + 1} to {said.size}",
+                f"the seal of {said.sealed_at} has seen other records at {self.sealed + 1} to {said.size}",
             )
         )
 
@@ -409,10 +409,10 @@ class SealCheck:
         """All mismatches, once the log has ended at a position."""
         yield from self._faults
         if self.stamped is not None and not self.stamped.position:
-            yield SealFault(0, "no seal that fits is stamped by an authority that is believed", _NO_STAMP)
+            yield SealFault(0, "no matching seal is stamped by a trusted authority", _NO_STAMP)
         for found in self.witnessed if self._needed else ():
             if not found.position:
-                yield SealFault(0, f"no seal that fits is signed by the witness {found.witness}", _NOT_WITNESSED)
+                yield SealFault(0, f"no matching seal is signed by the witness {found.witness}", _NOT_WITNESSED)
         missed = [seal.checkpoint for seal in reversed(self._seals) if seal.checkpoint.size <= position]
         if missed:
             which = f"the seal of {missed[0].sealed_at}"
@@ -421,7 +421,7 @@ class SealCheck:
             broken = self._trees.records.size + 1
             why = f"{which} cannot be compared: a record is missing, or cannot be read, at {broken}"
             if broken > self.sealed + 1:
-                why += f"; no seal shows those at {self.sealed + 1} to {broken - 1} to be as they were"
+                why += f"; no seal shows that those at {self.sealed + 1} to {broken - 1} are unchanged"
             yield SealFault(self.sealed + 1, why)
         for seal in reversed(self._seals):
             said = seal.checkpoint

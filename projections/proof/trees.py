@@ -17,7 +17,7 @@ class Trees:
     def apply(self, position: int, task_id: int, version: int, digest: bytes) -> None:
         """Add the next record. Raises `IndexError` if a record or a task before it is missing."""
         if position != self.records.size + 1:
-            raise IndexError(f"position {position} follows on {self.records.size}")
+            raise IndexError(f"position {position} comes right after position {self.records.size}")
         if task_id:
             self.tasks.put(task_id - 1, task_leaf(task_id, version, digest))
         self.records.append(leaf_hash(digest))

@@ -177,7 +177,7 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
 def not_there_then(task_id: int, point: Point) -> UnknownTask:
     """The error for a task that was created later. A time is repeated in UTC, whatever zone it was given in."""
     then = f"at {to_the_second(point)}" if isinstance(point, datetime) else "then"
-    remedy = f"`tasktrail history {task_id}` tells when it was created, if it ever was."
+    remedy = f"`tasktrail history {task_id}` shows when it was created, if it ever was."
     return UnknownTask(f"Task {task_id} did not exist {then}", field="task_id", remedy=remedy)
 
 

@@ -49,8 +49,8 @@ def refuse_other(log: ReadableLog, views: "TaskViews | ViewsEnd") -> None:
 
 def _other(log: ReadableLog, views: "TaskViews | ViewsEnd") -> HistoryMissing:
     return HistoryMissing(
-        f"The views have seen position {views.position}, which the log, that ends at {log.head().position}, "
-        "does not hold or holds otherwise"
+        f"The views have seen position {views.position}, but the log, which ends at {log.head().position}, lacks that "
+        "record or has another one there"
     )
 
 
@@ -104,7 +104,7 @@ def pull(
             raise _other(log, views)
         del page[:before]
         if not page:
-            raise LogCorrupt(f"The log holds nothing behind position {views.position}, but should reach {until}")
+            raise LogCorrupt(f"The log holds nothing after position {views.position}, but should reach {until}")
         views.apply(page)
         if took is not None:
             took(page)
@@ -140,7 +140,7 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
         schema.delete_files(path)
         until = log.head().position
         if until <= before:
-            raise LogCorrupt(f"The log ends at {until}, and a record that has dropped others stands behind it")
+            raise LogCorrupt(f"The log ends at {until}, but a record after that has dropped others")
         before = until
         views = TaskViews(path, bulk=True)
         try:

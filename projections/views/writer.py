@@ -209,7 +209,7 @@ class TaskViews:
             (last.position, last.hash, timestamp(last.recorded_at), self._position),
         )
         if moved.rowcount != 1:
-            raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
+            raise ViewsGap(f"Another writer has moved {self._path} on from {self._position}")
         if fresh[0].position == 1:
             conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
         versions = versions or Versions(conn, self._position)
@@ -276,7 +276,7 @@ class TaskViews:
         try:
             self._begin(self._start_over(self._conn))
         except (sqlite3.Error, OSError) as error:
-            raise ViewsFailed(f"{self._path} cannot be made anew: {error}") from error
+            raise ViewsFailed(f"{self._path} cannot be rebuilt: {error}") from error
 
     @heeding_ctrl_c()
     def finish(self, *, indexes: bool = True) -> None:

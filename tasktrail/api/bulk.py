@@ -42,7 +42,7 @@ def changeable(filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str
         if status not in allowed:
             *others, last = allowed
             raise InvalidValue(
-                f"A task that is {status} cannot be meant here, only {', '.join(others)} or {last}", field="status"
+                f"A task that is {status} cannot be chosen here, only {', '.join(others)} or {last}", field="status"
             )
     if filters.as_of != "":
         raise InvalidValue("The past cannot be changed", field="as_of")

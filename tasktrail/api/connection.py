@@ -21,8 +21,8 @@ SIGN_OF_LIFE_WITHIN = 45.0
 PAUSES = (0.1, 0.4, 1.0)
 """Seconds before each repetition."""
 _TRUST = (
-    "If it speaks no TLS there, its address begins with http://. A certificate that this machine does not trust is "
-    "found through SSL_CERT_FILE."
+    "If the service speaks no TLS there, begin its address with http://. If this machine does not trust its "
+    "certificate, name the certificate's file in SSL_CERT_FILE."
 )
 _SILENT = (
     "Try again. If it stays silent, `tasktrail doctor` on its machine names its process: one that was stopped (state T "
@@ -126,7 +126,7 @@ class Connection:
             if pause is not None:
                 await self.pause(pause)
         if not ids:
-            remedy = "Ask for it again: what was done is not done twice."
+            remedy = "Send it again: nothing is done twice."
             raise OutcomeUnknown(f"No certain answer: {_told(doubt)}", remedy=remedy) from doubt
         more = f" and {len(ids) - 1} more" if ids[1:] else ""
         raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {_told(doubt)}") from doubt

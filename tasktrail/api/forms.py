@@ -131,7 +131,7 @@ def as_answer() -> Iterator[None]:
         yield
     except msgspec.DecodeError as error:
         raise ServiceUnreachable(
-            f"What answers is no service of tasktrail, or one of another version: {error}",
+            f"The answer is not from a tasktrail service, or from one of another version: {error}",
             remedy="Check the address, and use the same version on both sides.",
         ) from error
 

@@ -173,12 +173,12 @@ class ReadOnlyService(Served):
         """The output of an attempt. Raises `OnlyAtService` if the service does not share its folder `output`."""
         found = super().output(task_id, attempt, after=after, last=last, most=most)
         if not found.attempts and self.get_task(task_id).attempt:
-            raise OnlyAtService(f"What attempts of task {task_id} printed lies on the machine of the service")
+            raise OnlyAtService(f"The output of task {task_id}'s attempts is on the machine of the service")
         return found
 
     def seals_folder(self) -> NoReturn:
         """Raise `OnlyAtService`: the seals, and the key that signs them and statements, lie with the service."""
-        raise OnlyAtService("The key that signs statements lies in the data folder of the service")
+        raise OnlyAtService("The key that signs statements is in the data folder of the service")
 
     # --- what changes something -----------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class ReadOnlyService(Served):
         """The reasons why answers may be old."""
         if self._followed.closed:
             return [NotReady("The reader is stopped", remedy="Start it again.")]
-        as_of = f"what is answered is as of position {self._follower.position.position}"
+        as_of = f"answers are as of position {self._follower.position.position}"
         if (trouble := self.trouble) is not None:
             if isinstance(trouble, TasktrailError):
                 return [type(trouble)(f"{trouble.message}; {as_of}", remedy=trouble.advice)]
@@ -251,7 +251,7 @@ class ReadOnlyService(Served):
         silent = self._follower.silent()
         if silent is None or silent > SILENT_FOR:
             for_long = "yet" if silent is None else f"for {silent:.0f} s"
-            why = "the database does not answer, or the views are being built anew"
+            why = "the database does not answer, or the views are being rebuilt"
             return [NotReady(f"The log was not followed {for_long}: {why}; {as_of}", remedy=f"Wait, or {_WORK}.")]
         return []
 
@@ -337,9 +337,9 @@ class ReadOnlyService(Served):
         if position > known:
             self._follower.look()
             raise NotReady(
-                f"{field}: this reader has come to position {known}, and {position} has not come within "
+                f"{field}: this reader has reached position {known}, and {position} did not arrive within "
                 f"{self.patience:g} s{self._why_not()}",
-                remedy="Ask again, or ask the service itself, which has every position that it has told.",
+                remedy="Ask again, or ask the service itself, which has every position that it has reported.",
             )
 
     def _why_not(self) -> str:
@@ -423,7 +423,7 @@ class _Followed(Source):
         self._refuse_other(self._follower.trouble)
         if self._follower.erases_user:
             raise NotReady(
-                "The service has erased a user, and the views are built anew without what was theirs",
+                "The service has erased a user, and the views are being rebuilt without that user's data",
                 remedy="Ask again in a moment, or ask the service.",
             )
         if not self._folded.began.is_set():

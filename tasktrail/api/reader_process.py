@@ -239,7 +239,7 @@ class ReaderProcess:
                     raise NotReady("The service stops") from error
                 if not again or died == -signal.SIGKILL:
                     raise TooCostly(
-                        "The process that reads for it was killed, perhaps because memory ran out"
+                        "The process that was computing the answer was killed, perhaps because memory ran out"
                     ) from error
         raise AssertionError
 

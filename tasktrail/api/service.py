@@ -71,7 +71,7 @@ MENDED_WITHIN = 30.0
 VIEWS_TROUBLE_FOR = 1.0
 """Seconds that a question waits for views that cannot be written at the moment."""
 _LOOK_EVERY = 0.2
-_STILL_MENDED = "The views are still being checked, or built anew because they were damaged"
+_STILL_MENDED = "The views are still being checked, or rebuilt because they were damaged"
 
 
 class TaskService(Served, Commands, Blocking):

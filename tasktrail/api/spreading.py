@@ -79,12 +79,12 @@ def spread_over(film: CreateTask, parts: int) -> Spreading:
         raise InvalidValue(f"A film has 1 to {MAX_PARTS} parts, not {parts}", field="parts")
     film = with_plain_paths(film)
     if is_url(film.input_file) or is_url(film.output_file):
-        return Spreading(film, "its input or output is not at a path, and parts lie beside the film")
+        return Spreading(film, "its input or output is elsewhere, and parts lie beside the film")
     if why := "one part is the whole film" if parts == 1 else _why_not(film, parts):
         return Spreading(film, why)
     if film.unique:
         raise InvalidOptions(
-            "unique holds for one task, and a film that is spread is several",
+            "unique holds for one task, and a spread film is several tasks",
             field="unique",
             remedy="Leave it out, or leave the spreading out.",
             status=CONTRADICTION,

@@ -122,7 +122,7 @@ def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, aft
     with closing(open_log(path)) as copy:
         found = head_of(copy, path)
     if found != head:
-        raise LogCorrupt(f"{path} ends at {found.position}, it should at {head.position}")
+        raise LogCorrupt(f"{path} ends at {found.position}, but should end at {head.position}")
     edges = [after + due * share // number for share in range(number + 1)]
     shares = [(str(begin), str(end)) for begin, end in pairwise(edges[1:])]
     command = [sys.executable, "-P", "-m", __name__, str(path)]

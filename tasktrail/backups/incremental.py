@@ -117,7 +117,7 @@ def add_since(log: Path, base: Path, part: Path, progress: ReportProgress = sile
 def _refuse_file(base: Path) -> None:
     """Raise `BaseUnfit` if size and header are not those of a finished backup, `OSError` if it cannot be read."""
     if any(os.path.lexists(f"{base}{end}") for end in ("-wal", "-journal")):
-        raise BaseUnfit(f"{base} is in use: there is a file beside it with what is still to be written to it")
+        raise BaseUnfit(f"{base} is in use: a file beside it holds changes that are still to be written to it")
     size = base.stat().st_size
     with base.open("rb") as file:
         header = file.read(_HEADER)
@@ -234,8 +234,8 @@ class _Pair:
         if not self._agree(before.position):
             shared = self._shared(before.position)
             raise BaseUnfit(
-                f"{self._base} is of another history: its records are those of {self._log} "
-                f"{f'up to position {shared} only' if shared else 'nowhere'}"
+                f"{self._base} is of another history: it agrees with {self._log} "
+                f"{f'up to position {shared} only' if shared else 'at no position'}"
             )
         known, epochs = self._both(_EPOCHS)
         if epochs[: len(known)] != known:
@@ -333,12 +333,13 @@ class _Pair:
                 continue
             if wrong := self._of_log(_NO_STUB, *those):
                 raise LogCorrupt(
-                    f"Position {wrong[0][0]}: {self._log} has a record that, as it says at {drop.position}, was dropped"
+                    f"Position {wrong[0][0]}: {self._log} still has a record that was dropped at position "
+                    f"{drop.position}"
                 )
             here, there = self._both(_LEFT_IN, *those)
             if here != there:
                 raise BaseUnfit(
-                    f"{self._base} is damaged: at position {those[0]}, or behind it, are not the records that "
+                    f"{self._base} is damaged: at position {those[0]}, or after it, it does not have the records that "
                     f"{self._log} has dropped"
                 )
             self._conn.execute(_TAKE_OUT, those)  # the schema allows it right after a record that says so

@@ -144,7 +144,9 @@ class BatchPlanner:
         for field in ("input_file", "output_file", "unique"):
             if getattr(wanted, field):
                 raise InvalidValue(
-                    f"{field} is of one file", field=field, remedy="Give `inputs` and `to`; each file gets its own."
+                    f"{field} is for a single file",
+                    field=field,
+                    remedy="Give `inputs` and `to`; each file gets its own.",
                 )
         self._intake.check_shared(wanted)
         preset = self._registry.presets.get(wanted.preset) if wanted.preset else None
@@ -229,9 +231,11 @@ class BatchPlanner:
                 )
             empty = status.st_size == 0
             raise InvalidPath(
-                f"{path.name} is empty" if empty else f"{path.name} is called {_a(said)}, and its content is none",
+                f"{path.name} is empty"
+                if empty
+                else f"{path.name} is named like {_a(said)}, but its content is not one",
                 field="inputs",
-                remedy="It may be damaged: copy it anew.",
+                remedy="It may be damaged: copy it again.",
             )
         if named is not None:
             if not named.accepts or kind in named.accepts:
@@ -262,7 +266,7 @@ class BatchPlanner:
             if refusal is not None and why_not(task_type, path, {}) is None:
                 return f"{_a(kind)}; {refusal.message}"
         output = Path(naming.output(path, one.folder, number, readers[0].name, wanted.options))
-        return f"{_a(kind)}, of which no task type makes {output.suffix or 'a file without a suffix'}"
+        return f"{_a(kind)}, which no task type turns into {output.suffix or 'a file without a suffix'}"
 
     def _without_outputs(self, wishes: Sequence[_Wish], draft: "_Draft") -> list[_Wish]:
         """Leave out files that were made from another file of the batch, or by the batch.
@@ -357,7 +361,7 @@ class BatchPlanner:
             ours = False  # the result is all that is left of the file that had this name then
             if not wanted.overwrite:
                 raise OutputExists(
-                    f"{wish.task.output_file!r} is the result of task {maker.id}, whose original has given way to it",
+                    f"{wish.task.output_file!r} is the result of task {maker.id}, which has replaced its original",
                     field="output_file",
                     remedy="Give the new file another name, or move the result away.",
                 )

@@ -11,30 +11,32 @@ from .terminal import plain, say
 
 @click.group("anchor", cls=CliGroup, params=everywhere(root=False))
 def anchor_command() -> None:
-    """Have others say by their own clock that the newest seal was there."""
+    """Have a time authority confirm, by its own clock, that the newest seal exists."""
 
 
 @anchor_command.command(
     "tsa",
     cls=CliCommand,
     examples=[
-        ("tasktrail anchor tsa https://freetsa.example/tsr", "once a day perhaps; public ones want to be asked rarely"),
+        ("tasktrail anchor tsa https://freetsa.example/tsr", "e.g. once a day; public authorities want few requests"),
         ("tasktrail anchor tsa https://freetsa.example/tsr --json", "what was sealed, and when it was stamped"),
     ],
 )
 @click.argument("address", metavar="URL")
 @pass_session
 def tsa(session: Session, address: str) -> int:
-    """Have the time authority at URL stamp the newest seal (RFC 3161). The log is sealed first, if its end is not yet.
+    """Have the time authority at URL stamp the newest seal (RFC 3161).
 
-    The stamp is kept beside the seal, as SIZE.tsr; `tasktrail verify --seals DIR --authority FILE` checks it. Without a
-    stamp the exit code is 1, and the seal is there all the same. Needs the extra `tsa`.
+    If the end of the log is not sealed yet, it is sealed first.
+
+    The stamp is kept beside the seal, as SIZE.tsr; `tasktrail verify --seals DIR --authority FILE` checks it. If there
+    is no stamp, the exit code is 1, and the seal stays. Needs the extra `tsa`.
     """
     from ..projections.errors import NoStamp
 
     session.files_only("anchor")
     need_stamps()
-    refuse_no_address(address, "Give the address of the time authority, as its operator tells it.")
+    refuse_no_address(address, "Give the address of the time authority, from its operator.")
     made = session.environment.seal(session)
     try:
         at = session.environment.stamp(made.seal, address)

@@ -14,8 +14,8 @@ from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 # Name → module. A module is loaded when its command is called or listed; the function has the name NAME_command.
 SECTIONS: dict[str, dict[str, str]] = {
     "Run and serve": {"run": "run", "batch": "batch", "serve": "serve", "demo": "run"},
-    "Send": {"submit": "submit", "start": "change", "cancel": "change", "retry": "change"},
-    "Operate": {
+    "Send and change tasks": {"submit": "submit", "start": "change", "cancel": "change", "retry": "change"},
+    "Operate the service": {
         "pause": "operate",
         "resume": "operate",
         "drain": "operate",
@@ -25,9 +25,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "source": "source",
         "nodes": "nodes",
     },
-    "Let in": {"token": "token", "open": "token"},
-    "Tell": {"notices": "notices", "redeliver": "notices", "endpoints": "notices", "enable": "notices"},
-    "Look": {
+    "Give access": {"token": "token", "open": "token"},
+    "Notices": {"notices": "notices", "redeliver": "notices", "endpoints": "notices", "enable": "notices"},
+    "Look at tasks, queue and log": {
         "list": "tasks",
         "show": "tasks",
         "watch": "watch",
@@ -44,16 +44,16 @@ SECTIONS: dict[str, dict[str, str]] = {
         "whatif": "whatif",
         "types": "reference",
     },
-    "Check": {"verify": "data_folder", "rebuild": "data_folder", "doctor": "data_folder"},
-    "Prove": {
+    "Check for faults": {"verify": "data_folder", "rebuild": "data_folder", "doctor": "data_folder"},
+    "Seal and prove": {
         "seal": "proof",
         "witness": "witness",
         "anchor": "anchor",
         "prove": "proof",
         "provenance": "proof",
     },
-    "Take out": {"export": "export"},
-    "Keep": {
+    "Export": {"export": "export"},
+    "Back up, move and delete data": {
         "backup": "data_folder",
         "restore": "data_folder",
         "migrate": "migrate",
@@ -65,8 +65,8 @@ SECTIONS: dict[str, dict[str, str]] = {
 }
 EXAMPLES = (
     ("tasktrail run image_thumbnail photo.jpg small.jpg", "one task to its end, no service needed"),
-    ("tasktrail serve --data ~/work &", "a service for many tasks, then send it one"),
-    ("tasktrail --data ~/work submit video_convert in.mov out.mp4 --priority 5", "answers the task's number"),
+    ("tasktrail serve --data ~/work &", "start a service for many tasks"),
+    ("tasktrail --data ~/work submit video_convert in.mov out.mp4 --priority 5", "send it a task; prints its number"),
 )
 
 
@@ -119,7 +119,7 @@ class App(click.Group):
 @click.group(cls=App, params=everywhere(root=True), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tasktrail", message="%(prog)s %(version)s")
 def app() -> None:
-    """Run long tasks that survive crashes: created, scheduled, watched, cancelled, retried, resumed.
+    """Run long tasks that survive crashes: create, schedule, watch, cancel, retry and resume them.
 
     What happens is kept in an event log in the data folder. The options below go before or after the command.
     """
@@ -138,7 +138,7 @@ SHELLS = ("bash", "zsh", "fish")
 )
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> None:
-    """Print the script that completes commands, options, types, their options, and task ids in SHELL."""
+    """Print the script with which SHELL completes commands, options, types, their options and task ids."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         ("tasktrail archive --before -90d --reason 'house rule'", "what is older than 90 days"),
     ],
 )
-@click.option("--before", type=PointParam(), help="Only what was recorded before it. Without it: as much as may be.")
-@click.option("--dry-run", is_flag=True, help="Only say how much it would be.")
+@click.option("--before", type=PointParam(), help="Only what was recorded before it. Default: as much as possible")
+@click.option("--dry-run", is_flag=True, help="Only report how much it would be.")
 @reason_and_actor
 @pass_session
 def archive_command(
@@ -37,9 +37,9 @@ def archive_command(
 ) -> None:
     """Move the beginning of the log from log.db into compressed files, from which it is read as before.
 
-    Nothing is lost by it: history, verify, proofs, backups and all questions about the past have those records as they
-    had them. A range of 65,536 records is moved at a time, up to the first one with something of an unfinished task. A
-    service that runs does it, or this command when none does.
+    Nothing is lost: history, verify, proofs, backups and all questions about the past still have those records. It
+    moves ranges of 65,536 records, up to the first range with a record of an unfinished task. A running service does
+    it; without one, this command does.
     """
     if dry_run:
         done = session.environment.archivable(session, before)
@@ -55,9 +55,10 @@ def archive_command(
 def _told(done: "Archived", *, dry_run: bool) -> str:
     if not done.archives:
         return (
-            f"nothing to archive; archived already: {done.until:,} {plural(done.until, 'record')}\n"
-            f"A range has {done.next_until - done.until:,} records. The next one ends at position {done.next_until}, "
-            "and all up to there has to be recorded, before --before, and of tasks that are over."
+            f"nothing to archive; already archived: {done.until:,} {plural(done.until, 'record')}\n"
+            f"Only whole ranges of {done.next_until - done.until:,} records are archived. The next "
+            f"one ends at position {done.next_until}: all its records must exist, lie before --before "
+            f"and belong to finished tasks."
         )
     many = f"{done.records:,} {plural(done.records, 'record')}"
     if dry_run:

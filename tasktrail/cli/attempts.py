@@ -36,8 +36,8 @@ _COLUMNS = (
     cls=CliCommand,
     examples=[
         ("tasktrail attempts 3", "each attempt of task 3 on a line"),
-        ("tasktrail attempts 3 --as-of -1h", "those that there were an hour ago"),
-        ("tasktrail attempts 3 --json", "all of each, with the curve of its progress, for a program"),
+        ("tasktrail attempts 3 --as-of -1h", "as of an hour ago"),
+        ("tasktrail attempts 3 --json", "every detail, with the curves of progress, for a program"),
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")

@@ -51,7 +51,7 @@ _BATCHES = (
     cls=CliCommand,
     examples=[
         ("tasktrail batch photos/ --to 'small/{folder}/{stem}.webp' -o width=1280", "every picture below a folder"),
-        ("tasktrail batch '*.mov' --to '{stem}-{height}p.mp4' -o height=720 --dry-run", "only tell what would be done"),
+        ("tasktrail batch '*.mov' --to '{stem}-{height}p.mp4' -o height=720 --dry-run", "only say what would be done"),
         ("find . -name '*.pdf' | tasktrail batch - --to pages/ --type document_preview", "a list on standard input"),
         ("tasktrail batch films/ --to web/ --preset web-720p --batch films", "by a preset, under a name of your own"),
     ],
@@ -69,7 +69,7 @@ _BATCHES = (
 @batch_fields
 @click.option("--again", is_flag=True, help="Include files that an earlier batch has done.")
 @click.option("--dry-run", is_flag=True, help="Only report what would be done.")
-@click.option("--detach", is_flag=True, help="Do not wait for the end; a service has to run.")
+@click.option("--detach", is_flag=True, help="Do not wait for the end; needs a running service.")
 @pass_session
 def batch_command(
     session: Session,
@@ -86,10 +86,10 @@ def batch_command(
     """Make a task for each of many files, all created together, and show one line of progress until all have ended.
 
     IN is a file, a folder with all below it, a pattern in quotes with * ? [ ] or **, or - for a list of paths on
-    standard input, one a line. What each file is, its content says. Nothing starts if two files would get the same
-    output. A file is skipped when an earlier batch has done the same with the same content, by size, time and hash.
+    standard input, one a line. A file is recognised by its content. Nothing starts if two files would get the same
+    output. A file is skipped if an earlier batch has done the same with the same content (by size, time and hash).
 
-    The running service does the work; without one, this process does. Ctrl-C leaves; the same command again goes on.
+    The running service does the work; without one, this process does. After Ctrl-C, the same command goes on.
 
     Exit code 0: all is done, 1: something failed or was refused, 130: left.
     """
@@ -390,16 +390,16 @@ def _report_start(session: Session, made: "MadeBatch") -> int:
     cls=CliCommand,
     examples=[
         ("tasktrail batches", "the newest, and how far they are"),
-        ("tasktrail batches holiday", "what became of one: numbers, bytes, time, and why some have failed"),
+        ("tasktrail batches holiday", "the results of one: numbers, bytes, time, and why tasks have failed"),
         ("tasktrail batches holiday --as-of 'yesterday 12:00'", "how far it was then"),
     ],
 )
 @click.argument("names", nargs=-1, metavar="[BATCH…]")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, metavar="N", help="At most so many. Default: 20")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, metavar="N", help="At most this many. Default: 20")
 @as_of_option
 @pass_session
 def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of: int | datetime | None) -> int:
-    """List the newest batches, or report what became of some."""
+    """List the newest batches, or report the results of some."""
     from ..events.errors import UnknownBatch
 
     for name in names:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 _FILTERS = (
     click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types."),
-    click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody."),
+    click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0: without a user."),
     click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
     click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
     click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
     click.option("--batch", default="", metavar="A,B", help="Tasks of these batches."),
-    click.option("--search", default="", metavar="WORDS", help="Words that type, paths or error must have."),
+    click.option("--search", default="", metavar="WORDS", help="Words that must occur in type, paths or error."),
 )
 
 
@@ -120,7 +120,7 @@ ended_ids = click.argument("ids", nargs=-1, type=TaskIdParam("failed", "cancelle
     "start",
     cls=CliCommand,
     examples=[
-        ("tasktrail start 3", "task 3 waits or is held: let it run now"),
+        ("tasktrail start 3", "task 3 waits or is held: run it now"),
         ("tasktrail start 3 4 --reason 'needed today'", "two at once, with a reason for the history"),
     ],
 )
@@ -148,7 +148,7 @@ def start_command(session: Session, ids: tuple[int, ...], reason: str | None, ac
 )
 @open_ids
 @filter_options("pending, running, retrying. Default: all three")
-@click.option("--yes", is_flag=True, help="With filters: do not ask first.")
+@click.option("--yes", is_flag=True, help="With filters: cancel without asking.")
 @options_of(CancelTask, "children")
 @reason_and_actor
 @pass_session
@@ -165,8 +165,8 @@ def cancel_command(
 ) -> int:
     """Stop tasks, whether they wait or run; `retry` brings them back.
 
-    Instead of ids there may be filters: then every unfinished task that passes them is cancelled, after a question
-    that says how many there are.
+    With filters instead of ids, every unfinished task that passes them is cancelled, after a question that says how
+    many.
     """
     who, why = actor or default_actor(), reason or ""
     if many_or_ids(ids, filters, "--type video_convert"):
@@ -204,8 +204,8 @@ def retry_command(
 ) -> int:
     """Give failed or cancelled tasks another life, from their last checkpoint where they have one.
 
-    Instead of ids there may be filters: then every failed task that passes them is retried. Each is answered for
-    itself; a refusal does not stop the others.
+    With filters instead of ids, every failed task that passes them is retried. Each gets its own answer; a refusal does
+    not stop the others.
     """
     who, why = actor or default_actor(), reason or ""
     if many_or_ids(ids, filters, "--status failed"):

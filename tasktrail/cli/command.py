@@ -44,8 +44,8 @@ def everywhere(*, root: bool) -> list[click.Option]:
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
         ),
-        option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
-        option("--wide", None, "Full lines and whole times, as in a pipe.", is_flag=True),
+        option("--json", None, "Print JSON, as the HTTP routes answer; lists have one object per line.", is_flag=True),
+        option("--wide", None, "Print full lines and complete times, as in a pipe.", is_flag=True),
         option(
             "--config",
             "TASKTRAIL_CONFIG",

@@ -24,31 +24,32 @@ if TYPE_CHECKING:
     "verify",
     cls=CliCommand,
     examples=[
-        ("tasktrail verify", "the whole log of ./tasktrail-data; exit code 4 when something is wrong"),
+        ("tasktrail verify", "the whole log of ./tasktrail-data; exit code 4 if something is wrong"),
         ("tasktrail verify --data /backup/tasks --json", "a backup, for a program"),
         ("tasktrail verify --seals /mnt/kept/seals --key /mnt/kept/key", "and as it was when it was sealed"),
     ],
 )
-@click.option("--seals", metavar="DIR", type=FOLDER, help="Hold the log against seals, best kept elsewhere.")
+@click.option("--seals", metavar="DIR", type=FOLDER, help="Compare the log with these seals, best kept elsewhere.")
 @KEY_OPTION
 @click.option(
     "--witness",
     "witnesses",
     metavar="KEY|FILE",
     multiple=True,
-    help="A witness that has to have signed; may be repeated. Else those of `tasktrail witness list` are looked at.",
+    help="A witness that must have signed; may be repeated. Without it, those of `tasktrail witness list` "
+    "are reported.",
 )
 @click.option(
     "--authority",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Certificates of the time authority, in PEM: its stamps have to hold.",
+    help="Certificates of the time authority, in PEM: its stamps must be valid.",
 )
 @pass_session
 def verify_command(
     session: Session, seals: Path | None, key: str | None, witnesses: tuple[str, ...], authority: Path | None
 ) -> int:
-    """Check the log, the views and the snapshots: hash chain, gaps, state machine, both equal to the fold.
+    """Check the log (hash chain, gaps, state machine), and that views and snapshots equal its fold.
 
     It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
     """
@@ -120,8 +121,8 @@ def _print_verification(found: "Verification") -> None:
     if found.without_key:
         records = counted(found.without_key, "record")
         say(
-            f"{records} of which nobody can read here what is personal, the first at {found.without_key_since}: their"
-            " keys are not in keys.db, and no erasure is recorded"
+            f"{records} whose personal data cannot be read here, the first at "
+            f"{found.without_key_since}: their keys are not in keys.db, and no erasure is recorded"
         )
     if len(written_by := _stretches(found)) > 1:
         say(f"written by tasktrail {', '.join(written_by)}")
@@ -151,10 +152,10 @@ def _stretches(found: "Verification") -> list[str]:
 )
 @pass_session
 def rebuild_command(session: Session) -> None:
-    """Build the views again from the log beside those there are, compare, and put the new ones in their place.
+    """Build new views from the log, compare them with the present ones, and replace those.
 
-    Nothing is lost by it: the log is the truth. A service that runs does it, and works on meanwhile; nothing is
-    executed or sent again. Snapshots that are not what the log folds to are deleted.
+    Nothing is lost: the log is the truth. A running service does it and goes on working; nothing is executed or sent
+    again. Snapshots that differ from the fold of the log are deleted.
     """
     with counting("building") as progress:
         built = session.environment.rebuild(session, progress)
@@ -183,7 +184,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
 )
 @pass_session
 def doctor_command(session: Session) -> int:
-    """Check the machine and the data folder, and say what is weaker here than it could be. Changes nothing."""
+    """Check the machine and the data folder, and report faults and weaknesses. Changes nothing."""
     session.files_only("doctor")
     from ..doctor.rules import examine, worst
 
@@ -208,7 +209,7 @@ def doctor_command(session: Session) -> int:
     examples=[
         ("tasktrail backup /mnt/backups/", "a new file in that folder, named by time and position"),
         ("tasktrail backup /mnt/backups/ --base /mnt/backups/", "from the newest one there, and only what is new"),
-        ("tasktrail backup --data /srv/tasks tasks.db --json", "to a file that does not exist yet, told to a program"),
+        ("tasktrail backup --data /srv/tasks tasks.db --json", "to a new file, with JSON for a program"),
     ],
 )
 @click.argument("dest", type=click.Path(path_type=Path))
@@ -216,15 +217,15 @@ def doctor_command(session: Session) -> int:
     "--base",
     type=click.Path(path_type=Path),
     metavar="EARLIER",
-    help="An earlier backup: copy that, and add what is new. Of a folder the newest that fits.",
+    help="Copy this earlier backup, and add what is new. From a folder, the newest backup that fits is taken.",
 )
-@click.option("--check", is_flag=True, help="Read all of the new file back, also what comes from --base.")
+@click.option("--check", is_flag=True, help="Read back the whole new file, also what comes from --base.")
 @pass_session
 def backup_command(session: Session, dest: Path, base: Path | None, *, check: bool) -> None:
     """Copy the log to DEST, a new file or a folder, whether a service runs or not, and check the copy.
 
-    All that was acknowledged before the call is in it. Nothing is ever overwritten. The configuration and the temp
-    files of tasks are not in it.
+    The copy has everything that was acknowledged before the call, but not the configuration and the temp files of
+    tasks. Nothing is ever overwritten.
     """
     session.files_only("backup")
     with counting("backing up") as progress:
@@ -255,11 +256,11 @@ def backup_command(session: Session, dest: Path, base: Path | None, *, check: bo
     examples=[
         ("tasktrail restore --data /srv/tasks tasks.db", "into a data folder without a log; then start the service"),
         ("tasktrail restore tasks.db --dry-run", "check a backup, and change nothing"),
-        ("tasktrail restore tasks.db --force", "put a log that is there aside first"),
+        ("tasktrail restore tasks.db --force", "first move an existing log aside"),
     ],
 )
 @click.argument("src", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace a log that is there; it is moved to a folder beside.")
+@click.option("--force", is_flag=True, help="Replace an existing log, which is moved to DATA/replaced-….")
 @click.option("--dry-run", is_flag=True, help="Check the backup only.")
 @reason_and_actor
 @pass_session

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("user_id", type=click.IntRange(1, 2**53), metavar="USER")
-@click.option("--partly", is_flag=True, help="Although some tasks were recorded before anything was encrypted.")
-@click.option("--dry-run", is_flag=True, help="Only say how much it would be.")
+@click.option("--partly", is_flag=True, help="Even if some tasks were recorded before encryption and stay readable.")
+@click.option("--dry-run", is_flag=True, help="Only report how much it would be.")
 @reason_and_actor
 @pass_session
 def erase_command(
     session: Session, user_id: int, reason: str | None, actor: str | None, *, partly: bool, dry_run: bool
 ) -> None:
-    """Erase what is personal of a user's tasks for ever, by destroying the keys that it is encrypted with.
+    """Erase the personal data of a user's tasks for ever, by destroying the keys that encrypt it.
 
     It needs `personal_data = "encrypted"` in the configuration, from before the tasks were created. All tasks of the
     user must be over. Backups hold no keys; bundles, exports and notices that were sent cannot be called back.
@@ -52,8 +52,8 @@ def _tell(session: Session, found: "Erasable") -> None:
     many = ", ".join(counted(number, word) for word, number in numbers)
     say(f"would be erased of user {found.user_id}: {many}")
     if found.plain:
-        say(f"tasks that stay readable, because they were recorded before anything was encrypted: {found.plain}")
-        say("because of these, it is refused without --partly")
+        say(f"tasks that stay readable, because they were recorded before encryption: {found.plain}")
+        say("because of them, `erase` needs --partly")
 
 
 def _wait_until_finished(session: Session, position: int) -> None:
@@ -65,7 +65,7 @@ def _wait_until_finished(session: Session, position: int) -> None:
             match record.event:
                 case UserErased(tasks=erased, plain=plain) if record.position == position:
                     stays = f", while {counted(plain, 'stays', 'stay')} readable" if plain else ""
-                    many = f"erased: what is personal of {counted(len(erased), 'task')}{stays}; "
+                    many = f"erased: the personal data of {counted(len(erased), 'task')}{stays}; "
                 case ErasureFinished(erasure=erasure) if erasure == position:
                     say(f"{many}finished at position {record.position}", err=session.as_json)
                     return

@@ -38,18 +38,18 @@ def export_options(*forms: str) -> "Callable[[F], F]":
                 "form",
                 type=click.Choice(forms),
                 default="jsonl",
-                help="parquet is for --out. Default: jsonl",
+                help="parquet needs --out. Default: jsonl",
             ),
             click.option(
                 "--out",
                 metavar="FILE",
                 type=click.Path(dir_okay=False, path_type=Path),
-                help="Write it there, whole or not at all; what is there is replaced. Default: standard output",
+                help="Write to FILE, whole or not at all, and replace what is there. Default: standard output",
             ),
             click.option(
                 "--as-written",
                 is_flag=True,
-                help="CSV: leave texts as they are, even formulas. Default: an apostrophe before a formula",
+                help="CSV: write formulas as they are. Default: an apostrophe before each",
             ),
             click.option(
                 "--sign", is_flag=True, help="Write FILE.intoto.json, too: a signed statement of what FILE holds."
@@ -72,11 +72,11 @@ def export_options(*forms: str) -> "Callable[[F], F]":
 @export_options("jsonl", "csv", "parquet")
 @pass_session
 def export_command(session: Session, /, what: Any, **how: Any) -> None:
-    """Write the tasks, or the attempts of tasks, however many there are. The records: `tasktrail log export`.
+    """Write the tasks, or their attempts, in a format for other programs. For records: `tasktrail log export`.
 
-    All of it is as of one position, the end of the log unless --as-of names another. With filters it is the tasks that
-    pass, and what belongs to them. It reads the files, whether a service runs or not; with --url it asks the service,
-    which shows a token that is bound to a user the tasks of that user only.
+    All of it is as of one position: the end of the log, or --as-of. With filters: only the tasks that pass, and their
+    attempts. It reads the files, whether a service runs or not. With --url it asks the service; a token bound to a user
+    gets only the tasks of that user.
     """
     write_export(session, what, **how)
 

@@ -215,11 +215,11 @@ _SHARED = (
     click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER"),
 )
 _OUTPUT = (
-    click.option("-p", "--parents", is_flag=True, default=None, help="Make folders of OUTPUT that are missing."),
-    click.option("--format", "suffix", metavar="SUFFIX", help="What the output is, e.g. webp, where OUTPUT is a "
-                 "folder. Default: that of the type"),
+    click.option("-p", "--parents", is_flag=True, default=None, help="Create the missing folders of OUTPUT."),
+    click.option("--format", "suffix", metavar="SUFFIX", help="The output's suffix, e.g. webp, "
+                 "if OUTPUT is a folder. Default: the type's own"),
 )  # fmt: skip
-_COMMAND_ID = click.option("--command-id", metavar="ID", help="Repeating a command with its id has one effect.")
+_COMMAND_ID = click.option("--command-id", metavar="ID", help="A command repeated with the same id has one effect.")
 
 
 def task_field_options(function: F) -> F:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     examples=[
         ("tasktrail forget --older-than 90d --dry-run", "how many tasks that would be"),
         ("tasktrail forget --older-than 90d --status completed --reason 'house rule'", "failures are kept"),
-        ("tasktrail forget --older-than 0s --user-id 7", "all of one user that is over"),
+        ("tasktrail forget --older-than 0s --user-id 7", "all finished tasks of one user"),
     ],
 )
-@click.option("--older-than", type=AgeParam(), required=True, help="Over for at least so long, e.g. 90d, 12h, 1y.")
-@click.option("--status", type=click.Choice(("completed", "failed", "cancelled")), help="Only those that ended so.")
+@click.option("--older-than", type=AgeParam(), required=True, help="Ended at least this long ago, e.g. 90d, 12h, 1y.")
+@click.option("--status", type=click.Choice(("completed", "failed", "cancelled")), help="Only tasks with this status.")
 @click.option("--type", type=TYPE, metavar="TYPE", help="Only this task type.")
 @click.option("--user-id", type=click.IntRange(min=0), metavar="INTEGER", help="Only this user.")
-@click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
+@click.option("--dry-run", is_flag=True, help="Only report how many it would be.")
 @reason_and_actor
 @pass_session
 def forget_command(
@@ -44,11 +44,11 @@ def forget_command(
     *,
     dry_run: bool,
 ) -> None:
-    """Forget tasks that are over, for good: stubs take the place of their records in the log.
+    """Forget finished tasks for good: stubs replace their records in the log.
 
-    All that proves something of other tasks stays valid, and the log says what was forgotten, by whom and why. Tasks
-    that others refer to stay, and those that keep a watched folder from taking a file twice. Nothing is executed: a
-    service that runs does it, or this command when none does.
+    Proofs of other tasks stay valid, and the log says what was forgotten, by whom and why. Tasks that others refer to
+    stay, and so do tasks without which a watched folder would take a file twice. A running service does it; without
+    one, this command does, and executes no task.
     """
     if dry_run:
         done = session.environment.forgettable(session, older_than, status=status, type=type, user_id=user_id)

@@ -37,7 +37,7 @@ _AT_ONCE = 500
     ],
 )
 @click.option("--after", type=WholeParam(min=0), metavar="N", help="Begin after position N. Default: 0")
-@click.option("--limit", type=WholeParam(min=0), metavar="N", help="Stop after so many.")
+@click.option("--limit", type=WholeParam(min=0), metavar="N", help="Stop after this many records.")
 @click.option("--event", metavar="NAME", help="Only these events: a name, or several with commas.")
 @click.option("--follow", is_flag=True, help="Wait for more; Ctrl-C ends it.")
 @pass_session
@@ -74,7 +74,7 @@ def log_command(session: Session, after: int | None, limit: int | None, event: s
         ("tasktrail log export --format cloudevents | gzip > log.gz", "the whole history, for other programs"),
         ("tasktrail log export --batch films --format csv --out films.csv", "what happened to the tasks of a batch"),
         ("tasktrail log export --as-of -1d --out log.jsonl --sign", "for an auditor, signed"),
-        ("tasktrail log export --tiles /srv/www/log", "the tree of hashes, for verifiers of others"),
+        ("tasktrail log export --tiles /srv/www/log", "the tree of hashes, for the verifiers of others"),
     ],
 )
 @export_options("jsonl", "csv", "cloudevents", "parquet")
@@ -82,20 +82,20 @@ def log_command(session: Session, after: int | None, limit: int | None, event: s
     "--tiles",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write the tree that seals speak of there instead, for others who check proofs: hashes only, no record.",
+    help="Instead, write the tree of hashes that seals refer to, for others who check proofs; no records.",
 )
 @pass_session
 def export(session: Session, /, tiles: Path | None, **how: Any) -> None:
-    """Write the records of the log, however many there are, up to its end or to the point that --as-of names.
+    """Write the records of the log, up to --as-of or to its end.
 
-    With filters it is the records of the tasks that pass, with what the service noted of them. It reads the files,
-    whether a service runs or not; with --url it asks the service, which shows a token that is bound to a user the
-    records of that user's tasks only.
+    With filters: only the records of the tasks that pass, and what the service noted about them. It reads the files,
+    whether a service runs or not. With --url it asks the service; a token bound to a user gets only the records of that
+    user's tasks.
 
-    With --tiles it is a tiled transparency log as C2SP lays it out, as of the newest seal: tile/0, tile/1 and so on,
-    tile/entries, whose entries are the hashes of the records, and the seal as `checkpoint`. Stock verifiers and mirrors
-    read it, from the folder or from a web server. Only hashes leave with it, no path, name or address. The same folder
-    again gets what is new.
+    With --tiles it writes a tiled transparency log (C2SP) as of the newest seal: tile/0, tile/1 and so on, tile/entries
+    with the hashes of the records, and the seal as `checkpoint`. Standard verifiers and mirrors read it, from the
+    folder or from a web server. It holds only hashes: no path, name or address. Exporting to the same folder again adds
+    what is new.
     """
     if tiles is None:
         write_export(session, "log", **how)

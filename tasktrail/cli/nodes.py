@@ -58,9 +58,9 @@ _name = click.argument("name", type=SuggestedParam("name", _names))
 def nodes_command(session: Session, as_of: int | datetime | None) -> None:
     """List the machines that attempts run on. Without a cluster that is one, called `local`.
 
-    RUNNING: attempts that run there, of those that can at once. A node is `ready` while no drain holds, even when
-    nobody can reach it: see SEEN. It is `drained` when it is being drained and nothing runs there any more; `lost` when
-    it was there and is not. Why a task runs on none: `tasktrail why ID`.
+    RUNNING: how many attempts run there, and how many can at once. A node is `ready` while it is not being drained,
+    even if it cannot be reached: see SEEN. It is `drained` once a drain has left nothing running there, and `lost` if
+    it was there and is gone. `tasktrail why ID` says why a task runs on none.
     """
     if click.get_current_context().invoked_subcommand is None:
         _list(session, as_of)

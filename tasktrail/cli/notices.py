@@ -44,7 +44,7 @@ _UNSENT = ("given_up", "disabled")
     "notices",
     cls=CliCommand,
     examples=[
-        ("tasktrail notices 3", "who was told about task 3, and what came of it"),
+        ("tasktrail notices 3", "who was notified about task 3, and with what result"),
         ("tasktrail notices 3 --json", "one JSON object a line"),
     ],
 )
@@ -69,7 +69,7 @@ def _nobody(reading: "Reading", task_id: int) -> str:
     from ..events.task_events import ERASED
 
     if reading.get_task(task_id).input_file == ERASED:
-        return f"whom task {task_id} was to tell was erased, if it was to tell anybody"
+        return f"the receivers of the notices of task {task_id}, if any, were erased"
     return "no notices so far"
 
 
@@ -107,7 +107,7 @@ def in_short(found: "Sequence[NoticeStatus]") -> str:
 def redeliver_command(
     session: Session, task_id: int, notice_ids: tuple[str, ...], reason: str | None, actor: str | None
 ) -> int:
-    """Send notices of a task once more, under their old ids: those named, or all that were given up or not sent."""
+    """Send notices of a task again, under their old ids: the named ones, or all that were given up or not sent."""
     from ..events.errors import TasktrailError
 
     code = DONE
@@ -136,7 +136,7 @@ def redeliver_command(
 )
 @pass_session
 def endpoints_command(session: Session) -> None:
-    """List the endpoints that are disabled; `enable` has notices sent to them again."""
+    """List the disabled endpoints; `enable` sends notices there again."""
     with session.reading() as reading:
         found = reading.endpoints()
     if session.as_json:
@@ -159,7 +159,7 @@ def endpoints_command(session: Session) -> None:
 @reason_and_actor
 @pass_session
 def enable_command(session: Session, target: str, reason: str | None, actor: str | None) -> None:
-    """Send notices again to an endpoint that is disabled. What was not sent meanwhile: see `redeliver`."""
+    """Send notices again to a disabled endpoint. `redeliver` sends those that were missed meanwhile."""
     with session.tasks() as tasks:
         accepted = tasks.enable_endpoint(target, reason=reason or "", actor=actor or default_actor())
     if session.as_json:

@@ -43,7 +43,7 @@ def pause_command(
     reason: str | None,
     actor: str | None,
 ) -> None:
-    """Start nothing more: of all tasks, of a type, or of a user. It holds over restarts, until `resume`."""
+    """Start no more tasks: none at all, none of a type, or none of a user. It lasts until `resume`, over restarts."""
     send(session, PauseQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
 
 
@@ -81,7 +81,7 @@ def resume_command(
 @reason_and_actor
 @pass_session
 def drain_command(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> int:
-    """Start nothing more and let what runs end; when it has, that is recorded. `resume` ends it."""
+    """Start nothing more, and record when the last running attempt has ended. `resume` ends the drain."""
     begun = _drain_under_way(session) if wait else None
     position = begun or send(session, DrainQueue, who(reason, actor)).position
     if wait:
@@ -144,8 +144,8 @@ def _show_number(running: "Collection[int]", show: "Callable[[str], None]") -> N
 )
 @click.argument("task_id", type=WAITING_ID, metavar="ID")
 @options_of(AdjustTask, "priority", "scheduled_for")
-@click.option("--hold", is_flag=True, help="Keep it waiting until somebody starts or releases it.")
-@click.option("--release", is_flag=True, help="Let it go.")
+@click.option("--hold", is_flag=True, help="Keep it waiting until it is started or released.")
+@click.option("--release", is_flag=True, help="End the hold.")
 @reason_and_actor
 @pass_session
 def adjust_command(
@@ -242,7 +242,7 @@ def limits_command(
         return
     print_pairs(limit_pairs(board))
     if as_of is not None:
-        say(f"So it was as of position {board.position}. {CONFIGURED_NOW}")
+        say(f"This is the state as of position {board.position}. {CONFIGURED_NOW}")
 
 
 def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
@@ -293,7 +293,7 @@ _SCHEDULES = (
 
 @click.group("schedule", cls=CliGroup, params=everywhere(root=False))
 def schedule_command() -> None:
-    """Create tasks again and again: at the times of a cron expression, or every so many seconds."""
+    """Create tasks regularly: at the times of a cron expression, or at a fixed interval."""
 
 
 @schedule_command.command(
@@ -344,7 +344,7 @@ def add_schedule(
     cls=CliCommand,
     examples=[
         ("tasktrail schedule list", "all of them, and when each runs next"),
-        ("tasktrail schedule list --as-of -7d", "those of a week ago"),
+        ("tasktrail schedule list --as-of -7d", "as of a week ago"),
     ],
 )
 @as_of_option

@@ -70,14 +70,14 @@ class PointParam(click.ParamType[int | datetime]):
 
 
 as_of_option = click.option(
-    "--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h."
+    "--as-of", type=PointParam(), help="Show the state at a position of the log, or at a time, e.g. -2h."
 )
 
 
 def as_it_was(as_of: int | datetime) -> str:
     """Return the sentence below the output of an earlier moment."""
     at = moment(as_of) if isinstance(as_of, datetime) else f"position {as_of}"
-    return f"So it was as of {at}."
+    return f"This is the state as of {at}."
 
 
 class IdsParam(click.ParamType[tuple[int, ...]]):
@@ -109,7 +109,7 @@ class PartsParam(click.ParamType[int]):
         if value == "auto":
             return 0
         if not (value.isascii() and value.isdigit() and 1 <= int(value[:_LONGEST]) <= _MOST_PARTS):
-            self.fail(f"{value!r} is no number of parts: 1 to {_MOST_PARTS}, or auto.", param, ctx)
+            self.fail(f"{value!r} is not a number of parts: give 1 to {_MOST_PARTS}, or auto.", param, ctx)
         return int(value)
 
 
@@ -341,5 +341,5 @@ class QuotaParam(click.ParamType[tuple[str, int | None]]):
         if not equals or not name or not (number == "none" or number.isdecimal()):
             self.fail(f"{value!r} is not name=number or name=none.", param, ctx)
         if self._numbered and not name.isdecimal():
-            self.fail(f"{name!r} is no user: users have numbers, e.g. 7=3.", param, ctx)
+            self.fail(f"{name!r} is not a user: users have numbers, e.g. 7=3.", param, ctx)
         return name, None if number == "none" else int(number)

@@ -24,7 +24,7 @@ _SHOWN = 10
 """The most tasks that are listed on a line."""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 KEY_OPTION = click.option(
-    "--key", metavar="KEY|FILE", help="The public key of the seals, kept elsewhere; else the one that lies with them."
+    "--key", metavar="KEY|FILE", help="The public key of the seals, best kept elsewhere. Default: the one beside them"
 )
 
 
@@ -84,12 +84,12 @@ def _write(path: Path, content: bytes) -> None:
 )
 @pass_session
 def seal_command(session: Session) -> int:
-    """Sign what the log holds now, so that no record of it can be changed, removed or added unseen later.
+    """Sign what the log holds now, so that no record of it can be changed, removed or added unnoticed later.
 
-    The first time a key is made, in the file seal-key of the data folder; from then on a running service seals every
-    hour and when it stops. Copy the seals and the public key to where nobody who can write to the log can reach them:
-    `tasktrail verify --seals DIR` holds the log against them, and `tasktrail prove` needs one. The witnesses that
-    `tasktrail witness` has added are asked to sign it, too. Exit code 4 when one of them has signed another log.
+    The first seal makes a key, in the file seal-key of the data folder; from then on a running service seals every hour
+    and when it stops. Copy the seals and the public key out of reach of everyone who can write to the log: `tasktrail
+    verify --seals DIR` compares the log with them, and `tasktrail prove` needs one. The witnesses of `tasktrail witness
+    list` are asked to sign it, too. Exit code 4: one of them has signed another log.
     """
     session.files_only("seal")
     return tell_seal(session, session.environment.seal(session))
@@ -121,7 +121,7 @@ def tell_seal(session: Session, made: Sealing, **more: str) -> int:
     "prove",
     cls=CliCommand,
     examples=[
-        ("tasktrail prove 7 --out task-7.json", "the whole history of task 7, to be checked by anybody"),
+        ("tasktrail prove 7 --out task-7.json", "the whole history of task 7, which anyone can check"),
         ("tasktrail prove 7 --seals /mnt/kept/seals", "by a seal that was kept elsewhere"),
         ("tasktrail prove --from kept.note --out growth.json", "that the log has only grown since that seal"),
     ],
@@ -130,8 +130,8 @@ def tell_seal(session: Session, made: Sealing, **more: str) -> int:
 @click.option(
     "--from", "begin", metavar="SEAL", help="Prove growth since this seal: its number of records, or its file."
 )
-@click.option("--to", "end", metavar="SEAL", help="Growth up to this seal; else up to the newest.")
-@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@click.option("--to", "end", metavar="SEAL", help="Prove growth up to this seal. Default: the newest")
+@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE.")
 @click.option("--seals", metavar="DIR", type=FOLDER, help="Take the seals of this folder.")
 @KEY_OPTION
 @pass_session
@@ -146,10 +146,10 @@ def prove_command(
 ) -> None:
     """Write a proof of a task's whole history, or of the growth of the log from one seal to another.
 
-    Of task ID: all its records up to the newest seal, none left out, none changed. Of growth, with --from: the records
-    of the earlier seal are the first ones of the later one. To check it, nobody needs the
-    log or tasktrail, only the public key and check_proof.py or check_growth.py from its documentation. Records that
-    came after the seal are not in it: seal again to have them.
+    With ID it proves that these are all records of the task up to the newest seal, unchanged. With --from it proves
+    growth: the records of the earlier seal are the first ones of the later one. Checking it takes neither the log nor
+    tasktrail, only the public key and check_proof.py or check_growth.py from its documentation. Later records than the
+    seal are not in it: seal again to include them.
     """
     import msgspec
 
@@ -178,19 +178,19 @@ def prove_command(
     "provenance",
     cls=CliCommand,
     examples=[
-        ("tasktrail provenance small.jpg", "which task has made this very file, and from what"),
+        ("tasktrail provenance small.jpg", "which task made this file, and from what"),
         ("tasktrail provenance 7 --out task-7.intoto.json", "the statement of task 7, signed, for others"),
     ],
 )
 @click.argument("made", metavar="ID|FILE")
-@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE.")
 @pass_session
 def provenance_command(session: Session, made: str, out: Path | None) -> None:
-    """Say from what and how an output was made: an in-toto statement with SLSA provenance, signed (DSSE).
+    """Show how and from what an output was made: an in-toto statement with SLSA provenance, signed (DSSE).
 
-    A file, or a folder of files, is found by its SHA-256, wherever it lies now. The statement names the task, and the
-    position of the record that says so. It is signed with the key that `tasktrail seal` uses. Where several tasks have
-    made these bytes, the one whose output lies there is named, else the newest, and the others with it.
+    A file, or a folder of files, is found by its SHA-256, wherever it is now. The statement names the task, and the
+    position of the record that says so. It is signed with the key of `tasktrail seal`. If several tasks made the same
+    bytes, it names the task whose output is at this path, else the newest, and lists the others.
     """
     import msgspec
 

@@ -50,13 +50,13 @@ WAITING_COLUMNS = (
         ("tasktrail queue --as-of -2h", "what ran and waited two hours ago"),
     ],
 )
-@click.option("--limit", type=WholeParam(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
+@click.option("--limit", type=WholeParam(0, 10_000), default=50, show_default=True, help="At most this many tasks.")
 @as_of_option
 @pass_session
 def queue_command(session: Session, limit: int, as_of: int | datetime | None) -> None:
     """Show the order of the queue: what runs next, and what each priority is made of.
 
-    As of an earlier moment also what ran then, and what was promised to it.
+    With --as-of it also shows what ran then, and the resources promised to it.
     """
     with session.reading() as reading:
         board = reading.queue(limit, as_of=as_of)
@@ -75,21 +75,22 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
         layout.table(WAITING_COLUMNS, rows(board, layout))
     if board.fair_share:
         say(
-            "Fair share: the user with the least running goes first, then the one whose last start is longest ago. So "
-            "they would start if nothing that runs ended before; the priority decides among the tasks of one user."
+            "Fair share: the user with the fewest running tasks goes first, then the user whose last "
+            "start is longest ago; among the tasks of one user, the priority decides. The order "
+            "assumes that nothing ends meanwhile."
         )
     if as_of is not None:
         at = "" if board.at is None else f", {moment(board.at)}"
         ran = f" No service ran: the last one had stopped at position {board.stopped_at}." if board.stopped_at else ""
         say(
-            f"So it was as of position {board.position}{at}, as far as the log tells.{ran} {CONFIGURED_NOW} Tasks that "
-            "were forgotten since are not told."
+            f"This is the state as of position {board.position}{at}, as far as the log tells.{ran} "
+            f"{CONFIGURED_NOW} Tasks that were forgotten since are left out."
         )
     elif not board.live:
         say(
-            "No service was asked: one on another machine may have the log, which tells this."
+            "No service was asked; this comes from the log, which a service on another machine may have."
             if session.is_log_shared()
-            else "No service runs: this is what would wait for room if one did."
+            else "No service runs: these tasks would wait for room if one did."
         )
 
 
@@ -98,7 +99,7 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
     waiting = stats.counts["pending"] + stats.counts["retrying"]
     later = max(0, waiting - board.ready - board.blocked - board.aside)  # the two answers may be an event apart
     too_large = counted(board.aside, "needs", "need")
-    aside = f"{too_large} more than there is at best (see why), " if board.aside else ""
+    aside = f"{too_large} more than can ever be free (see why), " if board.aside else ""
     paused = "".join(
         f"; {'drained' if pause.drained else 'draining' if pause.drain else 'paused'}: "
         + (
@@ -159,18 +160,18 @@ _RUNNING = (
         ("tasktrail top --json", "once, for a program"),
     ],
 )
-@click.option("--once", is_flag=True, help="Show it once instead of live. So it is in a pipe.")
+@click.option("--once", is_flag=True, help="Show it once instead of live, as in a pipe.")
 @click.option(
     "--every",
     type=SecondsParam(0.2, 3600),
     metavar="SECONDS",
     default=1.0,
     show_default=True,
-    help="Wait so long between looks.",
+    help="Time between updates.",
 )
 @pass_session
 def top_command(session: Session, every: float, *, once: bool) -> int:
-    """Show what runs and what waits, the resources that are promised, and how many tasks end."""
+    """Show what runs, what waits, the promised resources, and how many tasks end."""
     with session.reading() as reading:
         if session.as_json:
             board, stats = ask(reading)
@@ -206,7 +207,7 @@ def ask_again(reading: "Reading", before: str, layout: TerminalLayout) -> tuple[
     try:
         return "", screen(*ask(reading), layout)
     except (ServiceUnreachable, NotReady) as error:
-        told = fitted(f"{plain(error.message)}; it is asked again. So it was last:", layout.width)
+        told = fitted(f"{plain(error.message)}; asking again. The last answer was:", layout.width)
         return f"{told}\n{before}", before
 
 
@@ -278,7 +279,7 @@ _AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=Tru
     "why",
     cls=CliCommand,
     examples=[
-        ("tasktrail why 3", "each reason with its numbers, its evidence and what would lift it"),
+        ("tasktrail why 3", "each reason with its numbers, its evidence and what lifts it"),
         ("tasktrail why 3 --json", "for a program"),
         ("tasktrail why 3 --as-of 'yesterday 12:00'", "what held it then"),
     ],
@@ -287,10 +288,9 @@ _AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=Tru
 @as_of_option
 @pass_session
 def why_command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
-    """Tell why a task is not running. With all the reasons gone it starts; while one is left it waits.
+    """Show why a task is not running. It starts when all the reasons are gone.
 
-    Without a service, and as of an earlier moment, the reasons come from the log alone; handlers and the machine are
-    then unknown.
+    Without a service, and with --as-of, the reasons come from the log alone; handlers and the machine are then unknown.
     """
     with session.reading() as reading:
         why = reading.why(task_id, as_of=as_of)
@@ -303,7 +303,7 @@ def why_command(session: Session, task_id: int, as_of: int | datetime | None) ->
 def print_why(why: "Why", session: Session) -> None:
     """Print the answer in words."""
     if not why.waiting:
-        say(f"task {why.task_id} is {why.status}: it waits for nothing")
+        say(f"task {why.task_id} is {why.status}: it is not waiting")
     else:
         say(
             f"task {why.task_id} is {why.status}, effective priority {why.effective_priority:.1f} = {sum_of(why.terms)}"
@@ -316,7 +316,7 @@ def print_why(why: "Why", session: Session) -> None:
 
 def _reasons(why: "Why", session: Session) -> None:
     if not why.reasons:
-        say("nothing in the log holds it" if not why.live else "nothing holds it: it is about to start")
+        say("nothing in the log holds it" if not why.live else "nothing holds it back: it is about to start")
     for one in why.reasons:
         left = one.numbers.get("seconds", 0.0)
         in_words = f" ({duration(left)})" if left >= 60 else ""  # noqa: PLR2004 - a minute
@@ -401,7 +401,7 @@ def _where(session: Session) -> tuple[str, ...]:
 @as_of_option
 @pass_session
 def stats_command(session: Session, as_of: int | datetime | None) -> None:
-    """Show how many tasks there are, how long they run, and how many come to an end."""
+    """Show how many tasks there are, how long they run, and how many end."""
     with session.reading() as reading:
         stats = reading.stats(as_of=as_of)
     if session.as_json:
@@ -423,7 +423,7 @@ def stats_command(session: Session, as_of: int | datetime | None) -> None:
         click.echo("")
         _print_types(stats, session.layout())
         if any(kind.durations for kind in stats.by_type.values()):
-            say("how long completed tasks ran: kept in classes, so each figure may be up to 10 % too high")
+            say("run times of completed tasks; they are kept in classes, so each figure may be up to 10 % too high")
 
 
 def _ended(ended: "Ended") -> str:

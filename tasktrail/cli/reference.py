@@ -129,7 +129,7 @@ _KEYS = (
 @click.group("config", cls=CliGroup, params=everywhere(root=False), invoke_without_command=True)
 @click.pass_context
 def config_command(ctx: click.Context) -> int:
-    """Show the configuration; without a further word as `config show` does."""
+    """Show the configuration, as `config show` does."""
     return DONE if ctx.invoked_subcommand else ctx.invoke(show_config)
 
 
@@ -145,7 +145,7 @@ def config_command(ctx: click.Context) -> int:
 def show_config(session: Session) -> int:
     """Print every key of the configuration: its value now, where that is set, and what is allowed.
 
-    A configuration that cannot be used is told first; then the keys are shown with their defaults.
+    If the configuration cannot be used, that is reported first; then the keys are shown with their defaults.
     """
     session.files_only("config")
     from ..config.load import defaults, settings
@@ -157,7 +157,7 @@ def show_config(session: Session) -> int:
     except ConfigurationError as error:
         code, found = complain(error, as_json=session.as_json), defaults()
         if not session.as_json:
-            say("These are the keys there are, with their defaults:", err=True)
+            say("These are all keys, with their defaults:", err=True)
     if session.as_json:
         for setting in found:
             print_json(_as_json(setting))

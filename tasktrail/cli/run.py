@@ -54,10 +54,10 @@ def run_command(
 ) -> int:
     """Run one task to its end and show its progress.
 
-    The running service does it when there is one on the data folder; otherwise a service inside this process, which
-    works on this task alone: whatever else waits there stays as it is. The first Ctrl-C interrupts (a running service
-    goes on by itself), a second one cancels. Running the same type, paths and options again goes on with the unfinished
-    task instead of making another.
+    If a service runs on the data folder, it does the work. Otherwise a service inside this process does, for this task
+    alone: other tasks there are left as they are. The first Ctrl-C interrupts the task (a running service goes on with
+    it), a second one cancels it. The same type, paths and options again go on with the unfinished task instead of
+    making another.
 
     With --spread the parts of a film are tasks of their own, shown as one; a second Ctrl-C cancels all of them.
 
@@ -66,7 +66,7 @@ def run_command(
     wanted = build_command(session, task_type, input_file, output_file, given)
     if wanted.held:
         raise CannotStartNow(
-            "`run` works until the task has ended, and a held one would never begin",
+            "`run` works until the task has ended, and a held task would never begin",
             field="held",
             remedy="Send it with `tasktrail submit --held`; `tasktrail start` or `run` without --held begins it.",
         )
@@ -138,7 +138,7 @@ def _find_or_create(
     ]
     if left:
         what = ", ".join(left)
-        display.say(f"not taken over: {what}; `tasktrail adjust {there.id}` changes what can be, `cancel` ends it")
+        display.say(f"not applied: {what}; `tasktrail adjust {there.id}` changes what can be, `cancel` ends it")
     for task in (*makers, there):
         if task.held and not wanted.held:
             tasks.start_task(task.id, reason="run again", actor=wanted.actor)
@@ -183,7 +183,7 @@ def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> Non
         policy = policies if isinstance(policies, str) else policies[number : number + 1]
         if status not in FINISHED or (status != "completed" and policy in ("wait", ("wait",))):
             raise CannotStartNow(
-                f"It would wait for task {other}, which is {status}, and `run` works on its own task alone",
+                f"It would wait for task {other}, which is {status}, but `run` works only on its own task",
                 field="depends_on",
                 remedy="Send it with `tasktrail submit`, and start `tasktrail serve`, which works on all.",
             )
@@ -237,8 +237,8 @@ def report(session: Session, task: "Task") -> int:
     why = f": {plain(task.error)}" if task.status == "failed" and task.error else ""
     if not session.as_json:
         say(f"tasktrail: task {task.id} {task.status}{why}", err=True)
-        again = "once that is mended, run it again." if why else "run it again for another try."
-        say(f"  `tasktrail history {task.id}` tells its story; {again}", err=True)
+        again = "correct the cause and run it again." if why else "run it again for another try."
+        say(f"  `tasktrail history {task.id}` shows what happened; {again}", err=True)
     return REFUSED
 
 

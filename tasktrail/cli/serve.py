@@ -83,13 +83,13 @@ _DOES_NOT_RUN = "the service does not run"
 @click.option(
     "--accept-lost-keys",
     is_flag=True,
-    help="Cancel tasks, and remove schedules and sources, that nobody can read as their keys are gone; needs --reason, "
-    "and is recorded.",
+    help="Cancel tasks, and remove schedules and sources, that are unreadable because their keys are "
+    "gone; needs --reason, and is recorded.",
 )
 @click.option(
     "--standby",
     is_flag=True,
-    help="Wait until no other service has the log, and take over then; for a log on PostgreSQL.",
+    help="Wait until no other service has the log, then take over; for a log on PostgreSQL.",
 )
 @click.option(
     "--read-only",
@@ -118,21 +118,21 @@ def serve_command(
     FILE or MODULE has task types of your own, beside those of the key `handlers`: a file such as app.py, or the name of
     a module below the current folder. If it cannot be loaded, the service does not start.
 
-    It listens on a socket in the data folder and on a port, of this machine only unless --host says otherwise. Once
+    It listens on a socket in the data folder and on a port, for this machine only unless --host says otherwise. Once
     commands are accepted it prints `ready` with its addresses on standard error, and an address that logs a browser in:
-    once, and within an hour. `tasktrail open` makes another. SIGTERM or Ctrl-C stops it in good order, a second one at
-    once.
+    once, and within an hour. `tasktrail open` makes another. SIGTERM or Ctrl-C stops it cleanly, a second one at once.
 
-    With --standby it follows the log of the service that has it, and takes over when that one is gone or hangs. Until
-    then commands that read find all in its data folder, and it takes no others.
+    With --standby it follows the log of the active service, and takes over when that one is gone or hangs. Until then
+    commands that read work on its data folder; it refuses all others.
 
-    With --read-only it keeps views of the log in its data folder, beside any number of others, and answers all
-    questions from them: a fraction of a second after the service has recorded something, and also while the database is
-    away. What changes something it refuses, and says where the service is.
+    With --read-only it keeps views of the log in its data folder and answers all questions from them: a fraction of a
+    second after the service has recorded something, and even while the database is away. Any number of such processes
+    may run. Each refuses commands that change something, and says where the service is.
 
-    SIGHUP makes it read its configuration again. It says which keys hold at once, and which wait for the next start.
+    SIGHUP makes it read its configuration again. It says which keys take effect at once, and which at the next start.
 
-    Everybody on this machine can reach the port. It answers whoever shows the secret in DATA/http-token, or a token.
+    Every user of this machine can reach the port. It answers only requests with a token, or with the secret in
+    DATA/http-token.
     """
     accepted = {"--accept-loss": accept_loss, "--accept-lost-keys": accept_lost_keys}
     chosen = [option for option, is_chosen in accepted.items() if is_chosen]

@@ -122,7 +122,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             from ..events.errors import CannotStartNow
 
             raise CannotStartNow(
-                "No service runs, so `batch` works until its tasks have ended, and held ones would never begin",
+                "No service runs, so `batch` works until its tasks have ended, and held tasks would never begin",
                 field="held",
                 remedy="Start `tasktrail serve`; then `tasktrail start` releases them.",
             )
@@ -326,7 +326,7 @@ class Environment:
                 while told < total:
                     found = tasks.diff(begin, end, limit=MAX_LIMIT, offset=told)
                     if told and found.total != total:  # tasks have moved to other pages
-                        raise ChangedMeanwhile("Some of these tasks were forgotten while they were told")
+                        raise ChangedMeanwhile("Some of these tasks were forgotten while they were written")
                     yield from found.changes
                     told, total = told + len(found.changes), found.total
                     end = found.to_position  # all are of the same two moments

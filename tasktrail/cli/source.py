@@ -71,10 +71,10 @@ def add_source(
 ) -> None:
     """Watch folders, with all below them, and patterns in quotes.
 
-    A file becomes a task when it has stayed as it is for --settle seconds and no program has it open for writing. Each
-    content of a file becomes a task once, also over restarts; one that is changed later becomes another. What is
-    hidden, or called like an unfinished download (.part, .tmp, …), is left alone. What is there already counts as new.
-    The tasks of a source are a batch of its name: `tasktrail batches NAME`, `list --batch NAME`.
+    A file becomes a task when it has been unchanged for --settle seconds and no program has it open for writing. Each
+    content of a file becomes one task, also over restarts; if the file changes later, that is another task. Hidden
+    files and unfinished downloads (.part, .tmp, …) are left alone. Files that are already there count as new. The tasks
+    of a source form a batch with its name: `tasktrail batches NAME`, `list --batch NAME`.
     """
     from ..api.commands import absolute_pattern
 
@@ -104,13 +104,13 @@ def add_source(
     cls=CliCommand,
     examples=[
         ("tasktrail source list", "all of them"),
-        ("tasktrail source list --as-of -7d", "those of a week ago, and which were paused"),
+        ("tasktrail source list --as-of -7d", "as of a week ago, and which were paused"),
     ],
 )
 @as_of_option
 @pass_session
 def list_sources(session: Session, as_of: int | datetime | None) -> None:
-    """List the sources. What became of their files: `tasktrail batches NAME`."""
+    """List the sources. `tasktrail batches NAME` shows the results of one."""
     with session.reading() as reading:
         sources = reading.sources(as_of=as_of)
     if session.as_json:
@@ -146,7 +146,7 @@ def list_sources(session: Session, as_of: int | datetime | None) -> None:
 @reason_and_actor
 @pass_session
 def remove_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
-    """Watch its folders no more; tasks that it has created stay."""
+    """Stop watching its folders; tasks that it has created stay."""
     send(session, RemoveSource, {"source": name, **who(reason, actor)})
 
 
@@ -155,7 +155,7 @@ def remove_source(session: Session, name: str, reason: str | None, actor: str | 
 @reason_and_actor
 @pass_session
 def pause_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
-    """Have it make no tasks for now; those that it has created go on."""
+    """Make it create no tasks for now; those that it has created go on."""
     send(session, PauseSource, {"source": name, **who(reason, actor)})
 
 
@@ -164,5 +164,5 @@ def pause_source(session: Session, name: str, reason: str | None, actor: str | N
 @reason_and_actor
 @pass_session
 def resume_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
-    """Have it go on, also with what came meanwhile."""
+    """Let it create tasks again, also for files that came meanwhile."""
     send(session, ResumeSource, {"source": name, **who(reason, actor)})

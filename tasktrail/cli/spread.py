@@ -30,8 +30,8 @@ def spread_option(function: F) -> F:
         "--spread",
         type=PartsParam(),
         metavar="N|auto",
-        help="Of a video_convert: make the film in N parts, each on any node, and join them; the same bytes. auto: as "
-        "many as attempts may run at once.",
+        help="For video_convert: make the film in N parts, each on any node, and join them; the bytes are "
+        "the same. auto: as many parts as attempts may run at once.",
     )(function)
 
 

@@ -32,10 +32,10 @@ _OF_ALL = ("command_id", "actor", "reason", "traceparent")
 @click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
 @click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
 @click.option(
-    "--from", "source", type=click.File("rb"), metavar="FILE|-", help="Commands as JSON Lines instead; - is stdin."
+    "--from", "source", type=click.File("rb"), metavar="FILE|-", help="Read commands as JSON Lines instead; - is stdin."
 )
 @click.option(
-    "--graph", type=click.File("rb"), metavar="FILE|-", help="Several tasks from a JSON array; each has a `name`."
+    "--graph", type=click.File("rb"), metavar="FILE|-", help="Read several tasks from a JSON array; each has a `name`."
 )
 @spread_option
 @task_field_options
@@ -53,9 +53,9 @@ def submit_command(
 ) -> int:
     """Send a new task to the running service; it is durable when this returns.
 
-    With --from every line is a command such as {"command": "create_task", "type": ...}. Each is answered by a line of
-    JSON, in order and as soon as the command is durable: {"task_id", "position", "command_id"}, or a problem with
-    "code" and "detail". A refused line does not stop the others; the exit code is then 1.
+    With --from every line is a command such as {"command": "create_task", "type": ...}. Each is answered, in order and
+    as soon as it is durable, by a line of JSON: {"task_id", "position", "command_id"}, or a problem with "code" and
+    "detail". A refused line does not stop the others; the exit code is then 1.
     """
     if graph is not None:
         if (

@@ -67,13 +67,13 @@ def task_filters(function: F) -> F:
             help="pending (held ones too), running, completed, failed, cancelled, retrying.",
         ),
         click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types."),
-        click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody."),
+        click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0: without a user."),
         click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
         click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
         click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
         click.option("--batch", default="", metavar="A,B", help="Tasks of these batches."),
         click.option(
-            "--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error."
+            "--search", default="", metavar="WORDS", help="Each of these must begin a word in type, paths or error."
         ),
         as_of_option,
     )
@@ -99,10 +99,10 @@ def as_text_of(as_of: int | datetime | None) -> str:
     type=SORT_FIELDS,
     default="",
     metavar="FIELD",
-    help="created_at, id, updated_at, priority or effective_priority; a - before it turns it round "
+    help="created_at, id, updated_at, priority or effective_priority; a - before it reverses the order "
     "(write --sort=-priority). Default: -created_at",
 )
-@click.option("--limit", default="", metavar="N", help="At most so many, up to 500. Default: 50")
+@click.option("--limit", default="", metavar="N", help="At most this many, up to 500. Default: 50")
 @click.option("--offset", default="", metavar="N", help="Leave out the first N.")
 @pass_session
 def list_command(session: Session, /, as_of: int | datetime | None, **texts: str) -> None:
@@ -118,7 +118,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
         return
     if not tasks:
         narrowed = any(text for name, text in texts.items() if name not in ("sort", "limit", "offset"))
-        say(f"None beyond {filters.offset} of {total}." if total else _says_none(as_of, narrowed=narrowed))
+        say(f"All {total} are before --offset {filters.offset}." if total else _says_none(as_of, narrowed=narrowed))
         return
     layout = session.layout(as_of)
     layout.table(_LIST, (_list_row(task, layout) for task in tasks))
@@ -174,8 +174,8 @@ _OF_WAITING = {"effective_priority", "priority_terms"}
     "show",
     cls=CliCommand,
     examples=[
-        ("tasktrail show 3", "what is to be known of task 3"),
-        ("tasktrail show 3 --wide", "every field, those that are unset as well"),
+        ("tasktrail show 3", "what is worth knowing about task 3"),
+        ("tasktrail show 3 --wide", "every field, even if unset"),
         ("tasktrail show 3 --as-of 120", "as it was when the log ended at position 120"),
         ("tasktrail show 3 --json", "for a program"),
     ],
@@ -186,8 +186,8 @@ _OF_WAITING = {"effective_priority", "priority_terms"}
 def show_command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     """Show one task; times are UTC.
 
-    On a terminal the fields that say something are shown: not what is unset, and not what nobody has asked for. With
-    --wide, with --json and in a pipe all are. As of an earlier time, as_of_position is the last record that counts.
+    On a terminal, fields that are unset or have their default are left out. With --wide, with --json and in a pipe all
+    are shown. With --as-of, as_of_position is the last record that counts.
     """
     with session.reading() as reading:
         task = reading.get_task(task_id, as_of=as_of)
@@ -311,14 +311,14 @@ _CHANGES = (
     examples=[
         ("tasktrail diff --from -1d", "what became of the tasks since yesterday at this time"),
         ("tasktrail diff --from 2026-08-01T12:00:00Z --to 2026-08-02T12:00:00Z", "in a day that is over"),
-        ("tasktrail diff --from 120 --json", "behind a position of the log: each task before and after, for a program"),
+        ("tasktrail diff --from 120 --json", "since a position of the log, for a program"),
     ],
 )
 @click.option("--from", "begin", type=PointParam(), required=True, help="A position of the log, or a time, e.g. -2h.")
 @click.option("--to", "end", type=PointParam(), help="The same. Default: now")
 @pass_session
 def diff_command(session: Session, begin: int | datetime, end: int | datetime | None) -> None:
-    """Show what became of the tasks between two points: all of which anything was recorded, before and after."""
+    """Show every task that has records between two points, before and after."""
     layout, rows = session.layout(), []
     for change in session.environment.changes(session, begin, end):
         if session.as_json:
@@ -332,7 +332,7 @@ def diff_command(session: Session, begin: int | datetime, end: int | datetime | 
     if rows:
         layout.table(_CHANGES, rows)
     else:
-        say("Nothing was recorded of any task in between.")
+        say("No task has a record in between.")
 
 
 @click.command(
@@ -516,7 +516,7 @@ _LOOK_EVERY = 0.3
     examples=[
         ("tasktrail output 3", "what the latest attempt of task 3 and its programs printed"),
         ("tasktrail output 3 --attempt 1", "the same of its first attempt"),
-        ("tasktrail output 3 --follow", "what is there, and what comes until the attempt ends"),
+        ("tasktrail output 3 --follow", "what is there, and what follows until the attempt ends"),
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
@@ -526,8 +526,8 @@ _LOOK_EVERY = 0.3
 def output_command(session: Session, task_id: int, attempt: int | None, *, follow: bool) -> None:
     """Print what an attempt and its child programs have printed, and the traceback of its failure.
 
-    Of long output the beginning and the end are kept (key `max_output`). Colours are left out, and other control
-    characters stand there in letters. With --json and --follow there is an object for each part.
+    Of long output, only the beginning and the end are kept (key `max_output`). Colours are left out, and other control
+    characters are spelled out. With --json and --follow, each part is an object.
     """
     with session.reading() as reading:
         part = reading.output(task_id, attempt)
@@ -545,7 +545,7 @@ def _why_nothing(reading: "Reading", task_id: int, part: "Output") -> str:
     from ..events.task_events import ERASED
 
     if reading.get_task(task_id).input_file == ERASED:
-        return f"what task {task_id} printed was erased, if it printed anything"
+        return f"the output of task {task_id}, if any, was erased"
     return f"task {task_id} has printed nothing{' yet' if part.running or not part.attempt else ''}"
 
 

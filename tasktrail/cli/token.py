@@ -19,7 +19,7 @@ ROLES = ("reader", "submitter", "operator", "auditor", "admin")
 
 @click.group("token", cls=CliGroup, params=everywhere(root=False))
 def token_command() -> None:
-    """Let others use the service at its port, each by a secret of its own that says what it may do."""
+    """Let others use the service at its port, each with a secret and a role of their own."""
 
 
 @token_command.command(
@@ -27,7 +27,7 @@ def token_command() -> None:
     cls=CliCommand,
     examples=[
         ("tasktrail token add ci --role submitter --expires +90d", "a program that sends tasks"),
-        ("tasktrail token add ada --role operator --user 7", "somebody who sees and touches the tasks of user 7"),
+        ("tasktrail token add ada --role operator --user 7", "a person who sees and changes the tasks of user 7"),
         ("tasktrail token add grafana --role reader > grafana.token", "only the secret is on standard output"),
     ],
 )
@@ -51,10 +51,10 @@ def add_token(
     reason: str | None,
     actor: str | None,
 ) -> None:
-    """Add a token, and print its secret: it is shown this once, and kept nowhere.
+    """Add a token, and print its secret, which is shown only once and stored nowhere.
 
-    NAME is what the history will call whoever uses it. The secret is made here; the service is told its hash. Hand it
-    over in a file (--token-file) or in the variable TASKTRAIL_TOKEN: a command line can be seen by others.
+    The history will show NAME as the actor. The secret is made here; the service gets only its hash. Pass it on in a
+    file (--token-file) or in the variable TASKTRAIL_TOKEN: others can see a command line.
     """
     with session.tasks() as tasks:
         secret = tasks.add_token(name, role, user_id=user_id, expires_at=expires_at, **who(reason, actor))
@@ -86,14 +86,14 @@ def _until(expires_at: datetime | None, layout: TerminalLayout) -> str:
     "list",
     cls=CliCommand,
     examples=[
-        ("tasktrail token list", "all that are worth something"),
+        ("tasktrail token list", "all that are not revoked"),
         ("tasktrail token list --as-of -30d", "who had which role a month ago"),
     ],
 )
 @as_of_option
 @pass_session
 def list_tokens(session: Session, as_of: int | datetime | None) -> None:
-    """List the tokens that were added and not revoked. Their secrets are nowhere."""
+    """List the tokens that are not revoked. Their secrets are stored nowhere."""
     with session.reading() as reading:
         boards = reading.tokens(as_of=as_of)
     if session.as_json:
@@ -131,7 +131,7 @@ def list_tokens(session: Session, as_of: int | datetime | None) -> None:
 @reason_and_actor
 @pass_session
 def revoke(session: Session, name: str, reason: str | None, actor: str | None) -> None:
-    """Make a token worthless, at once: sessions and streams that it has opened end."""
+    """Revoke a token at once; sessions and streams that it has opened end."""
     send(session, RevokeToken, {"token": name, **who(reason, actor)})
 
 

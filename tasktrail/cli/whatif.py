@@ -85,8 +85,8 @@ _FLAGS = {
 def whatif_command(session: Session, /, **given: Any) -> None:
     """Compare the recorded history with what another policy would have made of it.
 
-    It reads the log in the data folder, whether a service runs or not, and changes nothing. Attempts run as long as
-    they were recorded to.
+    It reads the log in the data folder, whether a service runs or not, and changes nothing. It assumes that each
+    attempt runs as long as recorded.
     """
     if session.url:
         raise click.UsageError("whatif reads the log in the data folder: give --data, not --url.")
@@ -115,8 +115,8 @@ def _print(found: "WhatIf", layout: TerminalLayout) -> None:
         moved = found.moved
         click.echo("")
         say(
-            f"starts: {moved.earlier} earlier, {moved.later} later, {moved.same} at the same moment, "
-            f"{moved.only_then} only then, {moved.no_more} no more"
+            f"starts: {moved.earlier} earlier, {moved.later} later, {moved.same} at the same time, "
+            f"{moved.only_then} additional, {moved.no_more} missing"
         )
     if found.changed:
         click.echo("")
@@ -162,8 +162,8 @@ def _move(one: "Changed") -> tuple[str, ...]:
 def _notes(found: "WhatIf") -> Iterator[tuple[str, str]]:
     for name, played in (("replayed", found.replayed), ("asked", found.asked)):
         if played is not None:
-            lengths = f"{counted(played.guessed, 'attempt')} of a guessed length"
-            places = f"{counted(played.refused, 'command')} without a place"
+            lengths = f"{counted(played.guessed, 'attempt')} with a guessed run time"
+            places = f"{counted(played.refused, 'command')} refused in the replay"
             it = plural(played.passed_over, "it", "they")
             left = f"{counted(played.passed_over, 'task')} passed over because {it} did not fit"
             yield (name, f"{lengths}, {places}, {left}")

@@ -11,7 +11,7 @@ from .terminal import Column, plain, print_json, say
 
 @click.group("witness", cls=CliGroup, params=everywhere(root=False))
 def witness_command() -> None:
-    """Have others sign each seal, too, who refuse one that does not continue what they have signed before."""
+    """Have other services sign each seal; they refuse a seal that does not continue what they have signed."""
 
 
 @witness_command.command(
@@ -19,23 +19,23 @@ def witness_command() -> None:
     cls=CliCommand,
     examples=[
         ("tasktrail witness add https://witness.example --key witness.key", "asked from the next seal on"),
-        ("tasktrail witness add https://witness.example --key w1+e42b2f2c+BDtq…", "the key itself, as it was told"),
+        ("tasktrail witness add https://witness.example --key w1+e42b2f2c+BDtq…", "the key itself"),
     ],
 )
 @click.argument("address", metavar="URL")
-@click.option("--key", metavar="KEY|FILE", required=True, help="Its public key, as its operator tells it.")
+@click.option("--key", metavar="KEY|FILE", required=True, help="Its public key, from its operator.")
 @pass_session
 def start_asking(session: Session, address: str, key: str) -> None:
     """Have the witness at URL sign each seal, from the next one on.
 
-    URL is the address above `add-checkpoint`, as its operator tells it. Give the operator the name and the public key
-    that `tasktrail seal` prints. A running service need not be started again. Witnesses are kept in the file
+    URL is the part of its address before `/add-checkpoint`; its operator knows it. Give the operator the name and the
+    public key that `tasktrail seal` prints. A running service needs no restart. Witnesses are kept in the file
     witnesses.json of the data folder.
     """
     from ..projections.proof.witness_list import Witness
 
     session.files_only("witness")
-    refuse_no_address(address, "Give the address above `add-checkpoint`.")
+    refuse_no_address(address, "Give the part of the address before `/add-checkpoint`.")
     (checked,) = witness_keys([key])
     session.environment.add_witness(session, Witness(address, checked.text))
     if session.as_json:
@@ -52,7 +52,7 @@ _COLUMNS = (Column("NAME"), Column("SIGNED UP TO"), Column("AT", leaves=2), Colu
 )
 @pass_session
 def list_witnesses(session: Session) -> None:
-    """List the witnesses, and up to which position each has signed, by the 20 newest seals."""
+    """List the witnesses, and up to which position each has signed, in the 20 newest seals."""
     session.files_only("witness")
     found = session.environment.witnesses(session)
     if session.as_json:
@@ -77,7 +77,7 @@ def list_witnesses(session: Session) -> None:
 @click.argument("witness", metavar="URL|NAME", type=SuggestedParam("witness", witness_names))
 @pass_session
 def stop_asking(session: Session, witness: str) -> None:
-    """Ask the witness of this name no more, or all at this address. What they have signed stays with the seals."""
+    """Stop asking the witness of this name, or all at this address. Their signatures stay with the seals."""
     session.files_only("witness")
     for one in session.environment.remove_witnesses(session, witness):
         if session.as_json:

@@ -290,7 +290,7 @@ def _checked(config: Config) -> Config:
     if config.temp_low is not None and config.temp_high is not None and config.temp_high < config.temp_low:
         said = (
             f"temp_high ({config.temp_high:,} bytes) is below temp_low ({config.temp_low:,} bytes): "
-            "there has to be at least as much space for tasks to start again as they stop starting at"
+            "starts stop below temp_low and resume at temp_high, which cannot be lower"
         )
         wrong.append(ConfigurationError(said, field="temp_high"))
     _raise_all(wrong)

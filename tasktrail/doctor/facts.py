@@ -481,5 +481,5 @@ def _findings_of(task_type: TaskType) -> list[Finding]:
     try:
         return list(task_type.findings())
     except Exception as error:  # noqa: BLE001 - foreign code
-        message = f"{task_type.name} cannot tell what it needs of this machine: {type(error).__name__}: {error}"
+        message = f"{task_type.name} cannot say what it needs from this machine: {type(error).__name__}: {error}"
         return [Finding("handlers", "fail", message, "Install the packages of the type again.")]

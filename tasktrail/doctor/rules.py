@@ -67,7 +67,7 @@ def _sqlite(facts: Facts, _config: Config) -> Iterator[Finding]:
             "sqlite",
             "warn",
             f"SQLite {version} can damage a database in WAL mode when two connections write to it at once; "
-            "tasktrail keeps to one, other programs may not",
+            "tasktrail writes through one, other programs may write, too",
             "Never write to log.db or views.db with another program; or use SQLite 3.51.3, 3.50.7, 3.44.6 or later.",
         )
     else:
@@ -95,7 +95,7 @@ def _owner(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding(
             "owner",
             "fail",
-            f"{facts.foreign[0]}{more} does not belong to {facts.owner}, whose the data folder is",
+            f"{facts.foreign[0]}{more} does not belong to {facts.owner}, the owner of the data folder",
             f"With the service stopped: chown -R {facts.owner} {facts.data.path}",
         )
     elif facts.data.exists:
@@ -115,12 +115,12 @@ def _privacy(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding(
             "privacy",
             "warn",
-            f"other users may look into {facts.data.path}, which stays so because other things lie there as well; "
-            "they can read none of tasktrail's files",
+            f"other users may look into {facts.data.path}, which also holds other things and so is "
+            f"left open; they cannot read tasktrail's files",
             "Use a folder of its own (--data), or close this one: chmod 700",
         )
     elif facts.data.exists:
-        yield Finding("privacy", "ok", "nobody but its owner can read the data folder")
+        yield Finding("privacy", "ok", "only its owner can read the data folder")
 
 
 def _file_system(facts: Facts, _config: Config) -> Iterator[Finding]:
@@ -129,7 +129,7 @@ def _file_system(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding(
             "file_system",
             "fail",
-            f"{facts.data.path} lies on {kind}: locks and syncs of a network file system cannot be relied on",
+            f"{facts.data.path} lies on {kind}: locks and syncs are unreliable on a network file system",
             "Put the data folder on a local disk.",
         )
     elif kind.lower() in MEMORY_FILE_SYSTEMS:
@@ -161,7 +161,9 @@ def _lock(facts: Facts, _config: Config) -> Iterator[Finding]:
     if message:
         yield Finding("service", "fail", f"it takes no commands now: {message}", remedy)
     for told in facts.service_degraded:
-        yield Finding("service", "warn", told, "Look at the service's log; it goes on by itself once that is over.")
+        yield Finding(
+            "service", "warn", told, "Look at the service's log. The service recovers by itself once this is over."
+        )
 
 
 def _log(facts: Facts, _config: Config) -> Iterator[Finding]:
@@ -180,7 +182,7 @@ def _history(facts: Facts, _config: Config) -> Iterator[Finding]:
     if message:
         yield Finding("history", "fail", message, remedy)
     else:
-        yield Finding("history", "ok", "the log lacks nothing that views, snapshots or its mark have seen")
+        yield Finding("history", "ok", "the log has every record that views, snapshots or its mark have seen")
 
 
 def _keys(facts: Facts, config: Config) -> Iterator[Finding]:
@@ -199,8 +201,8 @@ def _clock(facts: Facts, _config: Config) -> Iterator[Finding]:
             "warn",
             f"the clock says {facts.now:%Y-%m-%d %H:%M:%S} UTC, but the log's last record is of "
             f"{last:%Y-%m-%d %H:%M:%S}: until then every record gets that same time",
-            "If the clock is right, it was ahead before, and nothing is to be done. "
-            "Otherwise set it, and let a time service keep it.",
+            "If the clock is right now, it was ahead before: do nothing. Otherwise set it, and let a "
+            "time service keep it.",
         )
     else:
         yield Finding("clock", "ok", f"{facts.now:%Y-%m-%d %H:%M:%S} UTC, not before the log's last record")
@@ -233,7 +235,7 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
     yield _wall(
         "sandbox_files",
         level,
-        "an attempt reaches its input, its folder and its output, and of other files only programs and libraries "
+        "an attempt can use its input, its folder and its output, programs and libraries, and no other files "
         f"(Landlock, version {sandbox_support.landlock})"
         if sandbox_support.landlock
         else "",
@@ -243,7 +245,7 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
     yield _wall(
         "sandbox_calls",
         level,
-        "an attempt has no network but where its type says so, and no call that changes the machine (seccomp)"
+        "an attempt has no network unless its type asks for it, and no system call that changes the machine (seccomp)"
         if sandbox_support.seccomp
         else "",
         "an attempt can reach the network: system calls cannot be filtered here",
@@ -252,7 +254,7 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
     yield _wall(
         "sandbox_processes",
         level,
-        "an attempt sees no process but its own, and none of them outlives its reaper (PID namespace)"
+        "an attempt sees only its own processes, and none of them outlives its reaper (PID namespace)"
         if sandbox_support.own_proc
         else "",
         "a process that an attempt hides may outlive a kill of its reaper: there is no PID namespace"
@@ -277,8 +279,9 @@ def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
         "cluster",
         "ok",
         f"attempts run on the nodes of the Ray cluster at {config.ray_address}: {counted(config.workers, 'worker')} "
-        f"that {booked}; an attempt that is silent for {config.ray_lease:g} s is ended. What is "
-        "said of processes here holds there as far as each node has the means. `tasktrail nodes` lists them",
+        f"that {booked}; an attempt that is silent for {config.ray_lease:g} s is ended. What is said "
+        f"of processes here applies to each node as far as it has the means. `tasktrail nodes` lists "
+        f"the nodes",
     )
 
 
@@ -334,7 +337,7 @@ def _types(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
     if not config.smtp.host:
-        message = "no mail server is configured: `notify_email` reaches nobody"
+        message = "no mail server is configured: no mail can be sent to `notify_email`"
         yield Finding("mail", "warn", message, "Set `smtp.host` and `smtp.sender` if mail is wanted.")
     elif not config.smtp.starttls:
         message = f"mail goes to {config.smtp.host} without encryption"
@@ -344,7 +347,7 @@ def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
     if config.webhook_secret:
         yield Finding("webhooks", "ok", "webhooks are signed")
     else:
-        message = "webhooks go unsigned: a receiver cannot tell ours from others"
+        message = "webhooks are unsigned: a receiver cannot verify who sent them"
         yield Finding("webhooks", "warn", message, "Set `webhook_secret` if webhooks are used.")
     trouble, remedy = facts.targets_trouble
     if trouble:
@@ -464,7 +467,7 @@ def examine(data_dir: Path, config: Config | None = None, file: Path | None = No
             findings.append(Finding("configuration", "fail", error.message, error.advice))
             config, usable = Config(), False
         else:
-            findings.append(Finding("configuration", "ok", "every key is known and has a value that is allowed"))
+            findings.append(Finding("configuration", "ok", "all keys are known, and their values are allowed"))
     found = apply_rules(collect_facts(data_dir, config, file), config)
     if usable:
         return [*findings, *found]

@@ -78,7 +78,7 @@ def _connected(kind: type[_C], data: str) -> _C:
             raise
         raise ServiceUnreachable(
             f"From within a task no service is found: {error.message}",
-            remedy="Say beforehand what comes after what (`depends_on`), or submit from the program that waits.",
+            remedy="Declare the order beforehand (`depends_on`), or submit from the program that waits.",
         ) from error
 
 

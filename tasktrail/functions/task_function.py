@@ -170,7 +170,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
                 raise InvalidValue(
                     f"{name}={fields[name]!r} counts as left out, and {self.name} then has {usual!r}",
                     field=name,
-                    remedy="Take another value, or the default out of @task.",
+                    remedy="Take another value, or remove the default from @task.",
                 )
         return super().with_fields(**fields)
 

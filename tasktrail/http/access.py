@@ -274,7 +274,7 @@ class _Elsewhere(Exception):
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
 _LAST_PORT = 65535
 _PROXY_SAYS_TOO_LITTLE = (
-    "If a proxy stands in front of the service, it has to pass `Host` on with its port and to say `X-Forwarded-Proto`, "
+    "If a proxy stands in front of the service, it has to pass on `Host` with its port and to set `X-Forwarded-Proto`, "
     "and `trusted_proxies` has to name it."
 )
 
@@ -286,7 +286,7 @@ def _refuse_strange_pages(source: RequestOrigin, scope: Any, headers: dict[bytes
     if origin and origin != ours:
         same_name = _without_port(origin.rpartition("//")[2]) == _without_port(source.host)
         raise WrongOrigin(
-            f"A page of {origin!r} sends the request, and this service is {ours!r} to it",
+            f"The request comes from a page of {origin!r}, for which this service is {ours!r}",
             remedy=_PROXY_SAYS_TOO_LITTLE if same_name else "",
         )
     if headers.get(b"sec-fetch-site", b"none").lower() in _OURS:

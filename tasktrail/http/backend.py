@@ -153,9 +153,9 @@ class Backend:
         """Call a function that changes many tasks. Raises `Busy` if the token has one under way, or there are many."""
         number, token = self._changes.total(), token_of(who)
         if number >= _CHANGING + _CHANGES_WAITING:
-            told = f"{number} requests for many tasks are under way already, which is the most"
+            told = f"{number} requests for many tasks are under way already, which is the limit"
         elif token and self._changes[token]:
-            told = "A request for many tasks is under way already with this token, and one is the most"
+            told = "A request for many tasks is under way already with this token, and one is the limit"
         else:
             self._changes[token] += 1
             try:
@@ -178,9 +178,9 @@ class Backend:
         """
         number, token = self._asked.total(), token_of(who)
         if number >= _APART + _WAITING:
-            told = f"{number} long questions are being answered already, which is the most"
+            told = f"{number} long questions are being answered already, which is the limit"
         elif token and self._asked[token] >= _OF_A_TOKEN:
-            told = f"{_OF_A_TOKEN} long questions of this token are being answered already, which is the most of one"
+            told = f"{_OF_A_TOKEN} long questions of this token are being answered already, the limit for one token"
         else:
             self._asked[token] += 1
             try:

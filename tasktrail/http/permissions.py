@@ -114,7 +114,7 @@ def allows(who: Identity | None, need: Need) -> bool:
 def check_permission(who: Identity | None, need: Need | None, what: str) -> None:
     """Raise `Forbidden` unless `who` may do `what`."""
     if need is None:  # forgotten, so the route is closed
-        raise Forbidden(f"Nobody may {what}: the route does not say what it needs")
+        raise Forbidden(f"No one may {what}: the route does not say what it needs")
     if allows(who, need):
         return
     if who is None or who.role not in need.roles:

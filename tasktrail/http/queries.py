@@ -207,7 +207,7 @@ async def get_task(
         return await look()
     if moment is not None:
         raise InvalidValue(
-            "wait: nothing ends in the past",
+            "wait: a task does not change in the past",
             field="wait",
             remedy="Leave `wait` or `as_of` out.",
             status=CONTRADICTION,

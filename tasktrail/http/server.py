@@ -127,7 +127,7 @@ class HttpServer:
         if not any(map(access.holds, self._service.known_tokens)):
             return NO_TOKENS
         if not encrypted and not self._network.trusted_proxies:
-            return "tokens would pass the network in clear: there is no tls_certificate, and none of trusted_proxies"
+            return "tokens would cross the network unencrypted: neither tls_certificate nor trusted_proxies is set"
         return ""
 
     def login_address(self) -> str:

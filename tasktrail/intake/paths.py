@@ -90,7 +90,10 @@ class PathRules:
             )
         if not os.access(path, os.R_OK):
             raise InvalidPath(
-                f"{path!r} may not be read", field="input_file", remedy="Check its permissions.", status=CONFLICT
+                f"The service may not read {path!r}",
+                field="input_file",
+                remedy="Check its permissions.",
+                status=CONFLICT,
             )
         check_apart(path, self.protected, "input_file", followed=True)
         return status.st_size
@@ -133,12 +136,12 @@ class PathRules:
                 raise InvalidPath(
                     "Input and output are the same file",
                     field="output_file",
-                    remedy="Choose another output: a file elsewhere does not give way to its result.",
+                    remedy="Choose another output: a file elsewhere cannot be replaced by its result.",
                     status=CONFLICT,
                 )
             if task_type.used_up(path, command.options):
                 raise InvalidPath(
-                    "A film that is joined from parts cannot be stored elsewhere: they lie beside it",
+                    "A film that is joined from parts cannot be stored elsewhere: its parts lie beside it",
                     field="output_file",
                     remedy="Choose a path, or convert it in one task.",
                     status=CONTRADICTION,
@@ -187,7 +190,7 @@ class PathRules:
             raise _no_stand_in(command.type)
         if is_url(path) or is_url(command.output_file):
             raise InvalidPath(
-                "A file elsewhere does not give way to its result",
+                "A file elsewhere cannot be replaced by its result",
                 field="original",
                 remedy="Leave original at keep, and remove the file when the task has completed.",
                 status=CONTRADICTION,
@@ -196,7 +199,7 @@ class PathRules:
         said, made = kind_of(Path(path)) if there else None, kind_by_name(Path(command.output_file))
         if said is not None and made is not None and said != made:
             raise InvalidPath(
-                f"A file of kind {made} cannot stand for one of kind {said}",
+                f"A file of kind {made} cannot replace one of kind {said}",
                 field="original",
                 remedy="Leave original at keep, or choose an output of the same kind.",
                 status=CONFLICT,
@@ -204,7 +207,7 @@ class PathRules:
         _check_root(path, self._output_roots, "input_file", "output_roots")
         if os.path.islink(path):  # noqa: PTH114 - on the way of every command
             raise InvalidPath(
-                f"{path!r} is a link, and cannot give way to a file",
+                f"{path!r} is a link, and cannot be replaced by a file",
                 field="input_file",
                 remedy=f"Name the file that it leads to: {os.path.realpath(path)}",
                 status=CONFLICT,
@@ -217,7 +220,7 @@ class PathRules:
         """Raise an error if the wish about the original is wrong for any file."""
         if bool(task.original_folder) != (task.original == "move"):
             raise InvalidPath(
-                "original move needs an original_folder, and nothing else has one",
+                "original move needs an original_folder, and only move takes one",
                 field="original_folder",
                 remedy="Give both or none.",
                 status=CONTRADICTION,
@@ -261,9 +264,9 @@ def _resolved_roots(roots: Sequence[Path | str]) -> list[str]:
 
 def _no_stand_in(name: str) -> InvalidPath:
     return InvalidPath(
-        f"The result of {name} cannot stand for its input",
+        f"The result of {name} cannot replace its input",
         field="original",
-        remedy="Leave original at keep; others are for types that convert a file.",
+        remedy="Leave original at keep: the other values are for types that convert a file.",
         status=CONTRADICTION,
     )
 
@@ -323,7 +326,7 @@ def _check_place(path: str) -> None:
         raise InvalidPath(
             f"{path!r} is not a regular file, but a device, pipe or socket",
             field="output_file",
-            remedy="Choose another output: a result takes the place of its name, and nothing is written into it.",
+            remedy="Choose another output: a result replaces what has its name, and is never written into it.",
             status=CONFLICT,
         )
 

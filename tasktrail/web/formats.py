@@ -48,13 +48,13 @@ def exactly(value: object) -> Markup:
 
 _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
     UnknownRoute: "The pages are named at the top.",
-    UnknownTask: "The list of tasks has all that there are.",
+    UnknownTask: "The list of tasks shows all of them.",
     TaskForgotten: "Its history is gone for good; a backup from before may have it. The page Log shows who forgot it.",
-    UnknownType: "The page Submit has all types that there are.",
+    UnknownType: "The page Submit lists all types.",
     OutputExists: "Choose another output, remove the file, or tick Overwrite.",
     OutputTaken: "Wait for that task or cancel it, choose another output, or tick Overwrite.",
     IllegalTransition: "Its story tells how it came to this state.",
-    RetriesExhausted: "Force the retry: a box of the form does. Who forced it is recorded.",
+    RetriesExhausted: "Tick the box of the form that forces the retry. Who forced it is recorded.",
     CannotStartNow: "When the reasons are gone it starts by itself.",
 }
 """What to do, for people who look at a page, in place of a command line or a route."""

@@ -20,8 +20,8 @@ UnsentQuery = Annotated[bool, QueryParameter(description="A form was sent when i
 CodeQuery = Annotated[str | None, QueryParameter(description="Of an address that works once")]
 _UNSENT = "Nothing was done: your session had ended. Log in, and send the form again."
 _NOT_KEPT = (
-    "You were logged in, but this browser keeps no cookie of this address, so it is not known here. Allow it one; "
-    "behind a proxy, open the page by https if the proxy says X-Forwarded-Proto: https."
+    "You were logged in, but this browser did not keep the cookie. Allow cookies for this address. "
+    "Behind a proxy that sends X-Forwarded-Proto: https, open the page by https."
 )
 Browser = Request[Any, Any, Any]
 
@@ -57,7 +57,7 @@ async def login_page(
     who = access.redeem(code)
     if who is None:
         await access.failed.note(request.scope["client"][0] if request.scope["client"] else "", "address")
-        return _form(local(next), 401, "This address has been used, or is too old.")
+        return _form(local(next), 401, "This address was already used, or has expired.")
     return _to(local(next), access.session_cookie(who.credential, secure=request.scope["scheme"] == "https"))
 
 
@@ -70,7 +70,7 @@ async def log_in(request: Browser, access: NamedDependency[Access]) -> Response[
         who = access.shown(str(form.get("token", "")).strip().encode("utf-8", "replace"))
     except Unauthorized:
         await access.failed.note(request.scope["client"][0] if request.scope["client"] else "", "form")
-        return _form(next_path, 401, "This is no token that is valid here.")
+        return _form(next_path, 401, "This token is not valid here.")
     return _to(next_path, access.session_cookie(who.credential, secure=request.scope["scheme"] == "https"))
 
 

@@ -50,12 +50,12 @@ def canonical(service: Served | OneUser, words: str, now: datetime, field: str =
         at = read_time(text, now, earlier=True).astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidValue(
-            f"{field}: {words[:40]!r} is no moment that is understood here",
+            f"{field}: {words[:40]!r} is not a position or a time",
             field=field,
             remedy="Write a position of the log, a time such as 2026-01-31 12:00, or a distance such as 3 hours ago.",
         ) from None
     if at > now:
-        raise InvalidValue(f"{field}: {words[:40]!r} is still to come", field=field, remedy="Choose an earlier moment.")
+        raise InvalidValue(f"{field}: {words[:40]!r} is in the future", field=field, remedy="Choose an earlier moment.")
     return at.isoformat().replace("+00:00", "Z")
 
 

@@ -185,7 +185,7 @@ def _waited(task: Task, at: datetime) -> Waiting:
     not_before = max((due for due in (task.due_at, task.scheduled_for) if due and due > at), default=None)
     reasons += [f"Not before {exact(not_before)}."] if not_before else []
     others = ", ".join(f"#{number}" for number in task.depends_on)
-    reasons += [f"It was made to wait for {others}."] if others else []
+    reasons += [f"It waited for {others}."] if others else []
     return Waiting(
         id=task.id,
         type=task.type,

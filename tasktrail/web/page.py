@@ -148,7 +148,7 @@ class Page:
     def present(self) -> None:
         """Raise `InvalidValue` when the past is shown, which cannot be acted on."""
         if self.past:
-            raise InvalidValue("as_of: the past can be looked at, not acted on", field="as_of")
+            raise InvalidValue("as_of: you can look at the past, but not change it", field="as_of")
 
     @property
     def user_id(self) -> int | None:

@@ -519,7 +519,7 @@ def _command(fields: Mapping[str, str], now: datetime) -> tuple[type[Command], d
         case "adjust":
             return AdjustTask, {**common, **_changes(fields, now)}
         case other:
-            raise Malformed(f"action: {other[:40]!r} is nothing that can be done to a task", field="action")
+            raise Malformed(f"action: {other[:40]!r} is not an action on a task", field="action")
 
 
 def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
@@ -531,7 +531,7 @@ def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
             changes["scheduled_for"] = read_time(when, now)
         except (ValueError, OverflowError):
             raise InvalidValue(
-                f"scheduled_for: {when[:40]!r} is no time that is understood",
+                f"scheduled_for: {when[:40]!r} is not a time",
                 field="scheduled_for",
                 remedy="Write a time such as 2026-01-31 12:00, or a distance such as +2h.",
             ) from None

@@ -304,7 +304,7 @@ async def confirm(
 def _action(page: Page, name: str) -> Action:
     """Return the action. Raises `Malformed`, and `Forbidden` if the caller may not do it."""
     if name not in ACTIONS:
-        raise Malformed(f"action: {name[:40]!r} is nothing that can be done", field="action")
+        raise Malformed(f"action: {name[:40]!r} is not an action", field="action")
     check_permission(page.who, COMMAND_NEEDS[ACTIONS[name].command], f"have tasks {ACTIONS[name].verb}")
     return ACTIONS[name]
 
@@ -429,7 +429,7 @@ async def bulk(
     found = bulk_changes.get(f"{page.who.name}/{page.who.user_id}", bulk_id)
     if found is None:
         raise UnknownRoute(
-            "What came of this is not kept any more",
+            "The result of this is no longer kept",
             remedy="The history of each task shows what was done to it, by whom and why.",
         )
     return page.answer("tasks_bulk.html", bulk=found)

@@ -71,9 +71,9 @@ def what_if(
         raise _nothing_recorded(first, last, ends)
     if dropped >= recording.first_position:
         raise InvalidValue(
-            f"Of some tasks from position {recording.first_position} on the records were dropped",
+            f"From position {recording.first_position} on, the records of some tasks were dropped",
             field="from",
-            remedy=f"Begin behind position {dropped}, the last of them, with `--from {dropped + 1}`.",
+            remedy=f"Begin after position {dropped}, the last of them, with `--from {dropped + 1}`.",
             status=CONFLICT,
         )
     _refuse_unknown_types(question, recording)
@@ -154,7 +154,7 @@ def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tupl
     there = counted(workers, "worker")
     said = [f"{there}, and the limits that are configured now; what operators have changed is in the log"]
     if recording.peak > workers:
-        said.append(f"the log shows {recording.peak} attempts at once, so there were at least so many workers")
+        said.append(f"the log shows {recording.peak} attempts at once, so there were at least that many workers")
         workers = recording.peak
     if recording.peak > limits.max_concurrent and not recording.changes_concurrency:
         limits = replace(limits, max_concurrent=recording.peak)

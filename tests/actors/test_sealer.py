@@ -203,7 +203,7 @@ def degraded(tasks: TaskService, words: str) -> list[str]:
 def test_a_service_whose_key_is_gone_says_that_nothing_is_sealed(data: Path) -> None:
     (data / "seal-key").rename(data / "elsewhere")
     with service(data) as tasks:
-        told = f"the log cannot be sealed: {data / 'seal-key'} is missing, beside seals made with it"
+        told = f"the log cannot be sealed: {data / 'seal-key'} is missing, although there are seals made with it"
         assert degraded(tasks, "sealed") == [told]
 
 

@@ -272,6 +272,6 @@ def test_what_was_ordered_before_all_were_ended_is_ended_too(make: MakeExecutor)
     executor, reports = make()
     executor._ordered.append(short("patient", 1))  # as when the executor's thread is at work
 
-    executor.end_attempts("nobody has renewed the lease")
+    executor.end_attempts("the service has not renewed the lease")
 
     assert reports.end(1).outcome == "stopped"

@@ -135,7 +135,7 @@ def test_one_that_was_to_stop_does_not_begin_again_when_its_worker_is_killed_for
     for task_id in (1, 2):
         slot.give(Run(task_id, 1, "echo", "", "", {}, None, "/nowhere", shared_workers=1), b"")
     slot.stop((2, 1))
-    slot.kill("nobody has renewed the lease")
+    slot.kill("the service has not renewed the lease")
     slot._on_frame(AttemptEnded(1, 1, "completed"))
 
     slot._on_exit(Exit(code=-9))

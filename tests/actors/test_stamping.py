@@ -76,7 +76,7 @@ def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log
         kept = stamp.read_bytes()
         (told, missing) = log.stamped(other.root).findings
         assert "does not hold" in told.message
-        assert "no seal that fits is stamped" in missing.message
+        assert "no matching seal is stamped" in missing.message
         assert "another log" not in missing.remedy
         have_stamped(seal._replace(checkpoint=seal.checkpoint._replace(size=1)), authority.url, context=context())
         assert "does not hold" in log.stamped(authority.root).findings[0].message

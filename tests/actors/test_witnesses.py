@@ -232,7 +232,7 @@ def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_fr
     assert "asked again with the next seal" in asked[1].remedy
     assert [one.position for one in log.witnessed(first.named, second.named).witnessed] == [3, 3]
     missing = log.witnessed(first.named, gone.named, needed=True)
-    assert [one.message for one in missing.findings] == ["no seal that fits is signed by the witness w"]
+    assert [one.message for one in missing.findings] == ["no matching seal is signed by the witness w"]
     assert "another log" not in missing.findings[0].remedy
     assert log.witnessed(first.named, gone.named).ok
 

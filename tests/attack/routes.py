@@ -40,7 +40,7 @@ MORE = 120
 """Seconds that schemathesis may take beyond its time: it ends what it has begun."""
 EXPECTED = ("2xx", "403", "404", "409", "413", "422")
 """How a request that is as described may be answered. schemathesis has 401, 429 and 5xx in this list; here each token
-is valid, no rate is set, and nothing fails. It has not 413 and 422: a task may need more than there can ever be, and
+is valid, no rate is set, and nothing fails. It has not 413 and 422: a task may need more than it could ever get, and
 no schema can tell that two fields contradict each other, or what a task type checks by itself."""
 REFUSED = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428")
 """How one may be that is not as described: schemathesis has 5xx in this list, and not 413 for one that is too long."""

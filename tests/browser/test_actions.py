@@ -151,7 +151,7 @@ def test_the_log_is_verified_from_the_page(service: Service, visit: Come) -> Non
     with service.client() as tasks:
         tasks.wait(tasks.create_task("print", options={"title": "Card"}), timeout=30)
     page = visit(service).go("/log")
-    expect(page.get_by_text("Nobody has verified the log")).to_be_visible()
+    expect(page.get_by_text("The log has not been verified")).to_be_visible()
     page.get_by_role("button", name="Verify now").click()
     expect(page.get_by_role("region", name="Verification")).to_contain_text("Verified up to position")
     expect(page.get_by_role("region", name="Records")).to_contain_text("completed")

@@ -197,7 +197,11 @@ def test_the_past_of_a_page_passes_too(house: Service, visit: Come, address: str
 def test_an_error_is_a_page_that_passes_too(house: Service, visit: Come) -> None:
     one = visit(house)
     one.expect("status of 40[04]")
-    for address, text in (("/tasks/999", "does not exist"), ("/?as_of=sometime", "no moment"), ("/nowhere", "no page")):
+    for address, text in (
+        ("/tasks/999", "does not exist"),
+        ("/?as_of=sometime", "not a position or a time"),
+        ("/nowhere", "no page"),
+    ):
         page = one.go(address)
         expect(page.get_by_role("main")).to_contain_text(text)
         assert violations(page) == []

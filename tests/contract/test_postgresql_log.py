@@ -462,7 +462,7 @@ def test_what_is_read_in_one_go_is_of_one_connection_which_the_next_server_may_n
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid != pg_backend_pid()",
         )
-        with pytest.raises(LogUnreachable, match="lost behind position 1, in the middle of reading"):
+        with pytest.raises(LogUnreachable, match="lost after position 1, in the middle of reading"):
             next(records)
         assert [one.position for one in reader.read()] == [1, 2]
 
@@ -491,7 +491,7 @@ def test_a_replica_that_does_not_know_of_the_service_is_not_taken_for_one_with_a
     )
     with suppress(LogUnreachable):
         log.append([created(1)], expected=0)
-    with pytest.raises(LogGone, match="epoch 1, and its last one is 0"):
+    with pytest.raises(LogGone, match="epoch 1, and the last known epoch is 0"):
         log.head()
 
 
@@ -533,7 +533,7 @@ OTHER_INDEX = """
         ),
         ("DROP INDEX tasktrail.one_version_once", "index one_version_once is missing"),
         ("UPDATE tasktrail.epochs SET pid = 9", "epoch 1 is not as it was written"),
-        ("UPDATE tasktrail.owner SET epoch = 7", r"the owner is \[7\], and the last epoch that is known is 1"),
+        ("UPDATE tasktrail.owner SET epoch = 7", r"the owner is \[7\], and the last known epoch is 1"),
         ("UPDATE tasktrail.answers SET task_id = 2", "the answer to c1 is not as it was written"),
         ("DELETE FROM tasktrail.answers", "the answer to c1 is missing"),
         (

@@ -442,7 +442,7 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
             file.unlink()
             (missing,) = verify(reader).findings
             assert (missing.code, missing.position) == ("archive", int(file.name.split("-")[0]))
-            assert "put that archive from a backup in its place. If none has it" in missing.remedy
+            assert "replace it by that archive from a backup. If no backup has it" in missing.remedy
             with pytest.raises(LogCorrupt) as refused:
                 list(reader.read())
             assert refused.value.advice == missing.remedy
@@ -495,7 +495,7 @@ def test_an_archive_that_would_fill_the_memory_is_one_finding(
     with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
         found = verify(reader).findings
     assert [(one.position, one.code) for one in found] == [(event.first, "archive")]
-    assert ("larger than any" in found[0].message) == ("bomb" in kind)
+    assert ("larger than tasktrail writes" in found[0].message) == ("bomb" in kind)
 
 
 def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_what_is_a_sentence_already_gets_no_second_stop() -> None:
 @pytest.mark.parametrize("error", [LogFull, DiskFailed, LogLocked, LogUnreachable])
 def test_what_is_promised_of_a_service_holds_for_a_start_that_has_ended_too(error: type[TasktrailError]) -> None:
     """`serve` leaves with this error where it cannot begin a log: nothing goes on by itself then."""
-    assert "a service that runs" in error("x").advice
+    assert "a running service" in error("x").advice
 
 
 def test_the_same_is_promised_of_a_log_on_postgresql() -> None:
@@ -50,5 +50,5 @@ def test_the_same_is_promised_of_a_log_on_postgresql() -> None:
     with pytest.raises(LogNotWritable) as refused:
         connection.refuse_changed("log", 1, ("off", "on", 1))
     for told in (*advice, refused.value.advice):
-        assert "a service that runs" in told
+        assert "a running service" in told
     assert len(advice) == 2

@@ -81,7 +81,7 @@ def test_a_write_ahead_log_that_is_gone_costs_no_record(
     log: SqliteEventLog, path: Path, tmp_path: Path, attack: Callable[[Path], None]
 ) -> None:
     attack(path)
-    with pytest.raises(LogGone, match=r"while the service ran\. All that stood in the write-ahead log was saved"):
+    with pytest.raises(LogGone, match=r"while the service ran\. The whole write-ahead log was saved"):
         append(log, BEFORE + 1)
     assert tasks_in(copied(path, tmp_path / "killed")) == list(range(1, BEFORE + 1))
     with pytest.raises(LogGone):  # for good

@@ -145,7 +145,7 @@ FAILED = Failed(outcome="failed", error="no route", error_type="OSError", final=
 @pytest.mark.parametrize(
     ("failed", "retries", "most", "told"),
     [
-        (FAILED, 0, 3, "No retry rule is for OSError, so it was not tried again: `retry_on` of the type, or"),
+        (FAILED, 0, 3, "No retry rule covers OSError, so it was not tried again: `retry_on` of the type, or"),
         (replace(FAILED, rule="retry_on:OSError"), 3, 3, "It was not tried again after 3 retries: max_retries is 3."),
         (replace(FAILED, rule="retry_on:OSError"), 1, 1, "It was not tried again after 1 retry: max_retries is 1."),
         (replace(FAILED, rule="retry_on:OSError"), 0, 0, "It was not tried again: max_retries is 0."),

@@ -76,7 +76,7 @@ def test_an_archive_is_called_damaged_only_where_that_is_proved(
     said = told(changed(zipped, change))
     assert words in said
     assert ("damaged" in said) == damaged
-    assert damaged or "save it anew" in said
+    assert damaged or "save it again" in said
 
 
 def test_what_is_no_archive_is_not_called_a_damaged_one(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_pdf_that_pdfium_cannot_open_was_cut_or_is_of_another_kind(tmp_path: P
     path = tmp_path / "in.pdf"
     for content, words in (
         (b"%PDF-1.7\nnothing that makes sense\n%%EOF\n", "cannot be opened by PDFium"),
-        (b"%PDF-1.7\nnothing that makes sense\n", "was cut: it has not the end mark of a PDF"),
+        (b"%PDF-1.7\nnothing that makes sense\n", "was cut: it lacks the end mark of a PDF"),
     ):
         path.write_bytes(content)
         with pytest.raises(Unusable, match=words) as refused:
@@ -102,7 +102,7 @@ def test_a_model_that_its_reader_trips_over_is_not_called_damaged(tmp_path: Path
     with pytest.raises(Unusable, match="cannot be read by trimesh") as refused:
         load_model(path, "auto", None)
     assert "damaged" not in str(refused.value)
-    assert "save it anew" in str(refused.value)
+    assert "save it again" in str(refused.value)
 
 
 def test_a_video_that_cannot_be_opened_was_cut_or_makes_no_sense(tmp_path: Path) -> None:

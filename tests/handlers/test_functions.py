@@ -240,14 +240,18 @@ class OfClass:
         (two_inputs, "Two parameters of two_inputs are its input_file", "`str`, and `@task.reads="),
         (two_contexts, "Two parameters of two_contexts are its context", "Keep one"),
         (many_inputs, r"'files' of many_inputs is list\[InputFile\], which JSON", "one InputFile(.|\n)*`str`"),
-        (two_kinds, r"'what' of two_kinds is Box \| Other, which JSON", "takes one, or Structs(.|\n)*`tag`"),
+        (
+            two_kinds,
+            r"'what' of two_kinds is Box \| Other, which JSON",
+            "takes one dataclass or Struct, or several Structs(.|\n)*`tag`",
+        ),
         (sets, "JSON knows no sets", "sorted list"),
         (returns_path, "result of returns_path is Path", "Return it as a `str`"),
         (unknown_name, "annotations of unknown_name cannot be read", "TYPE_CHECKING"),
         (one_by_one, "one_by_one yields", "list"),
         (mangled, "parameters of mangled make no options", "__count"),
         (awaited_one_by_one, "awaited_one_by_one yields", "list"),
-        (OfClass, "stands on a type", "@handler"),
+        (OfClass, "decorates a type", "@handler"),
         (lambda: None, "A lambda has no name", "name"),
     ],
 )
@@ -296,7 +300,7 @@ def test_a_function_says_which_workers_its_tasks_need_and_what_they_have_in_comm
 
 
 def test_what_runs_by_itself_needs_a_default_for_each_parameter() -> None:
-    with pytest.raises(InvalidFunction, match="nobody would give it number"):
+    with pytest.raises(InvalidFunction, match="no one would give it number"):
 
         @task(every="10m")
         def needy(number: int) -> None:

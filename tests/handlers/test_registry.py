@@ -110,7 +110,7 @@ def test_a_second_claim_on_a_name_is_refused_with_both_homes(registry: Registry,
     def other(_context: object) -> None:
         """Another one."""
 
-    with pytest.raises(DuplicateType, match=rf"'two' of elsewhere:other is already that of {module}:Two"):
+    with pytest.raises(DuplicateType, match=rf"'two' of elsewhere:other is already claimed by {module}:Two"):
         registry.add(other.__tasktrail__, "elsewhere:other")  # type: ignore[attr-defined]
 
     assert registry.get("two").summary == "The second."

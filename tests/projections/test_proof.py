@@ -152,7 +152,7 @@ def test_a_note_that_go_has_signed_is_read() -> None:
         "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n"
         "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
     )
-    with pytest.raises(SealUnfit, match="signed, and is no seal"):
+    with pytest.raises(SealUnfit, match="signed, but it is no seal"):
         PublicKey(key).opened(note)
     with pytest.raises(SealUnfit, match="does not match this text"):
         PublicKey(key).opened(note.replace("answer", "Answer"))
@@ -315,7 +315,7 @@ def test_a_record_that_is_damaged_takes_the_seals_behind_it_with_it(sealed: Seal
     (one,) = (one for one in found.findings if one.code == "seal")
     assert (one.position, found.sealed) == (1, 0)
     assert one.message.startswith("the 4 seals of ")
-    assert one.message.endswith("at 5; no seal shows those at 1 to 4 to be as they were")
+    assert one.message.endswith("at 5; no seal shows that those at 1 to 4 are unchanged")
     assert "gap" in {one.code for one in found.findings}
 
 

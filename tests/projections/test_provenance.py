@@ -171,7 +171,7 @@ def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_chang
     with file.open("r+b") as opened:
         opened.seek(30)
         opened.write(b"x")
-    with pytest.raises(UnknownTask, match="No task of this log has made") as refused:
+    with pytest.raises(UnknownTask, match="As far as this log shows, no task has made") as refused:
         makers_of(log, file)
     assert refused.value.advice == "It was changed since, or made elsewhere."
     with pytest.raises(InvalidPath, match=r"cannot be read.*\n?.*Name a file that you may read"):
@@ -234,7 +234,7 @@ def test_of_a_file_without_a_maker_it_is_said_what_the_log_has_lost(tmp_path: Pa
     (tmp_path / "made.jpg").write_bytes(b"other")
     with closing(SqliteLogReader(tmp_path / "log.db")) as reader, pytest.raises(UnknownTask) as refused:
         makers_of(reader, tmp_path / "made.jpg")
-    told = f", or by a task that was {' or '.join(gone)}: what those made is gone." if gone else "."
+    told = f", or by a task that was {' or '.join(gone)}: what is known of their files is gone." if gone else "."
     assert refused.value.advice == f"It was changed since, or made elsewhere{told}"
     log.close()
 
@@ -261,7 +261,7 @@ def test_of_a_file_whose_makers_key_is_missing_it_is_not_said_that_it_was_made_e
             makers_of(reader, made, keys)
         with pytest.raises(Erased) as unreadable:
             made_by(reader, task_id)
-    told, other = "that was erased: what those made is gone", "whose key is missing here: `tasktrail verify` tells"
+    told, other = "that was erased: what is known", "whose key is missing here: `tasktrail verify` counts"
     assert (told in refused.value.advice, other in refused.value.advice) == (erased, not erased)
     assert "`tasktrail verify`" in unreadable.value.advice
 

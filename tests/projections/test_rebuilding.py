@@ -217,7 +217,7 @@ def test_views_are_not_built_for_ever_where_the_end_of_the_log_is_not_to_be_foun
     forget(journal, journal.over()[0])
     with (
         closing(ReaderWithoutEnd(tmp_path / "log.db")) as log,
-        pytest.raises(LogCorrupt, match="The log ends at 2, and a record that has dropped others stands behind it"),
+        pytest.raises(LogCorrupt, match="The log ends at 2, but a record after that has dropped others"),
     ):
         build_anew(log, tmp_path / "views.db")
 

@@ -177,7 +177,7 @@ def test_a_row_in_front_of_the_first_is_found(folder: Path, position: int) -> No
     found = checked(folder)
     assert [(one.position, one.code) for one in found.findings] == [(0, "file")]
     assert str(position) in found.findings[0].message
-    with pytest.raises(LogCorrupt, match="in front of the first"):
+    with pytest.raises(LogCorrupt, match="before the first"):
         SqliteEventLog(folder / "log.db", now=BEGIN)
 
 
@@ -274,7 +274,7 @@ def test_a_harmless_change_with_the_chain_mended_shows_in_the_head_alone(folder:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ("position = 99999", "behind the end"),
+        ("position = 99999", "beyond the end"),
         ("position = position + 1", "points at an event of"),
         ("task_id = task_id + 1", "names task"),
         ("command_id = 'made up'", "made up"),
@@ -294,7 +294,7 @@ def test_an_answer_to_a_record_that_is_gone_does_not_point_behind_the_end(folder
     by_hand(folder / "log.db", f"DELETE FROM events WHERE position = ({gone})")
     told = [finding.message for finding in checked(folder).findings if finding.code == "answer"]
     assert any("points at a position where there is no record" in message for message in told)
-    assert not any("behind the end" in message for message in told)
+    assert not any("beyond the end" in message for message in told)
 
 
 def test_a_deleted_answer_is_found_where_it_was_due(folder: Path) -> None:
@@ -742,7 +742,7 @@ def test_rows_of_another_table_among_the_records_are_told_where_they_stand(folde
     content[(third - 1) * 4096 : third * 4096] = content[(epochs - 1) * 4096 : epochs * 4096]
     path.write_bytes(content)
     (gap, *_) = [finding for finding in checked(folder, views=False).findings if finding.code == "gap"]
-    assert re.fullmatch(r"position 1 follows on (\d+)", gap.message)
+    assert re.fullmatch(r"position 1 comes right after position (\d+)", gap.message)
     assert gap.message.endswith(f" {gap.position - 1}")
 
 

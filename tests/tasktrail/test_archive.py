@@ -492,8 +492,8 @@ def test_on_the_command_line_no_service_is_needed(
     assert run([*called, "--before", str(SIZE + 1), "--dry-run"]) == 0
     assert run([*called, "--reason", "house rule", "--json"]) == 0
     nothing, why, would, told = capsys.readouterr().out.splitlines()
-    assert why.startswith(f"A range has {SIZE} records. The next one ends at position {SIZE}, ")
-    assert nothing == "nothing to archive; archived already: 0 records"
+    assert why.startswith(f"Only whole ranges of {SIZE} records are archived. The next one ends at position {SIZE}: ")
+    assert nothing == "nothing to archive; already archived: 0 records"
     assert would == f"would be archived: {SIZE} records, up to position {SIZE}"
     assert json.loads(told)["until"] >= 2 * SIZE
     assert run(["--data", str(tmp_path / "data"), "verify"]) == 0

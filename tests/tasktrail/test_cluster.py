@@ -65,7 +65,7 @@ def test_no_task_runs_here_while_it_is_not_known_what_lives_on_a_cluster(tmp_pat
     with TaskService.open(tmp_path):
         pass
     (tmp_path / "hosts.json").write_text("[")
-    with pytest.raises(NotReady, match=r"may live on a cluster.*`ray_lease`"):
+    with pytest.raises(NotReady, match=r"may still run on a cluster.*`ray_lease`"):
         TaskService.open(tmp_path)
 
 

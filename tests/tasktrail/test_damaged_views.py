@@ -334,7 +334,7 @@ def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeyp
     monkeypatch.setattr("tasktrail.api.service.MENDED_WITHIN", 0.01)
     health = service._system.views
     assert health.doubt(health.generation)
-    with pytest.raises(NotReady, match="checked, or built anew"):
+    with pytest.raises(NotReady, match="checked, or rebuilt"):
         service.list_tasks()
     assert service.create_task(type="quick") == 1, "commands do not wait"
     health.vouch()

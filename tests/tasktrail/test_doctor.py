@@ -305,7 +305,7 @@ def test_a_type_that_breaks_when_it_is_asked_takes_nothing_down(
     monkeypatch.syspath_prepend(str(tmp_path))
     findings = examine(tmp_path / "data", Config(handlers=("broken_checkup",)))
     (told,) = [finding for finding in findings if finding.level == "fail"]
-    assert told.message.startswith("mine cannot tell what it needs of this machine: ModuleNotFoundError")
+    assert told.message.startswith("mine cannot say what it needs from this machine: ModuleNotFoundError")
 
 
 def test_a_standby_that_waits_for_its_turn_is_well(tmp_path: Path) -> None:

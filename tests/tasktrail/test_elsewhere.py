@@ -185,7 +185,7 @@ def test_a_page_is_fetched_from_a_host_that_is_allowed(start: Opener, server: S3
         ("s3://else/in/a", "outside of input_roots"),
         ("https://example.org/a", "outside of input_roots"),
         ("ftp://example.org/a", "cannot be reached"),
-        ("s3://films/in/../secret", "climbs"),
+        ("s3://films/in/../secret", "has an empty part"),
         ("s3://films/in//a", "empty part"),
         ("s3://films/in/", "names no file"),
         ("s3://me:canary@films/in/a", "user name or password"),
@@ -266,7 +266,7 @@ def test_a_redirect_is_not_followed(start: Opener, server: S3Server, tmp_path: P
 
     task = failed(service, type="copier", input_file=f"{root}a", output_file=str(tmp_path / "out"), max_retries=0)
 
-    assert "points to another address" in task.error
+    assert "redirects to another address" in task.error
     assert server.count("GET", "/web/secret") == 0
 
 

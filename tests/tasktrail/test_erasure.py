@@ -685,7 +685,7 @@ def test_a_dry_run_says_that_the_erasure_would_be_refused(
     erase._tell(session, Erasable(user_id=ADA, tasks=3, records=9, plain=plain))
     shown = capsys.readouterr().out
     assert "would be erased of user 7: 3 tasks, 9 records" in shown
-    assert ("refused without --partly" in shown) == told
+    assert ("`erase` needs --partly" in shown) == told
 
 
 @pytest.mark.slow
@@ -716,7 +716,7 @@ def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encry
         (refused,) = call("erase", "8")
         assert refused["code"] == "nothing_to_change"
         done = run("--json", "erase", "7", "--reason", "asked for")
-        assert done.stderr.startswith("erased: what is personal of 1 task; finished at position ")
+        assert done.stderr.startswith("erased: the personal data of 1 task; finished at position ")
         (record,) = tasks.log(json.loads(done.stdout)["position"] - 1, 1)
         assert isinstance(record.event, UserErased)
         assert any(isinstance(later.event, ErasureFinished) for later in tasks.log(record.position))

@@ -112,7 +112,7 @@ def test_a_result_that_stands_for_its_original_is_not_replaced_by_that_of_a_name
     assert made.created == ()
     (refused,) = made.refused
     assert (refused.problem["code"], result.read_text()) == ("output_exists", "ab")
-    assert "whose original has given way to it" in refused.problem["detail"]
+    assert "which has replaced its original" in refused.problem["detail"]
     assert service.wait(batch(overwrite=True).created[0].task_id, timeout=60).status == "completed"
     assert result.read_text() == "xyz"
 
@@ -171,10 +171,10 @@ def test_a_watched_folder_does_not_feed_on_itself(open_service: Callable[..., Ta
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"original_folder": "aside"}, "needs an original_folder, and nothing else"),
+        ({"original_folder": "aside"}, "needs an original_folder, and only move"),
         ({"original": "move"}, "needs an original_folder"),
-        ({"original": "replace", "type": "shout"}, "cannot stand for its input"),
-        ({"original": "replace", "output_file": "film.mp4", "input_file": "photo.jpg"}, "cannot stand for one of kind"),
+        ({"original": "replace", "type": "shout"}, "cannot replace its input"),
+        ({"original": "replace", "output_file": "film.mp4", "input_file": "photo.jpg"}, "cannot replace one of kind"),
         ({"original": "replace", "input_file": "link.txt"}, "is a link"),
         ({"original": "move", "original_folder": "."}, "is in .* already"),
         ({"original": "move", "original_folder": "a.txt"}, "is no folder"),

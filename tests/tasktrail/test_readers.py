@@ -227,7 +227,7 @@ def test_the_routes_of_a_reader(tmp_path: Path, where: str, monkeypatch: pytest.
         assert get(server, "/readyz", token).json() == {"ready": True, "position": head, "degraded": []}
         beyond = get(server, f"/v1/tasks?min_position={head + 1}", token)
         assert (beyond.status_code, beyond.json()["code"]) == (503, "not_ready")
-        assert f"come to position {head}, and {head + 1} has not come" in beyond.json()["detail"]
+        assert f"reached position {head}, and {head + 1} did not arrive" in beyond.json()["detail"]
         metrics = get(server, "/metrics", token).text
         assert f"tasktrail_log_position {float(head)}" in metrics
         assert 'tasktrail_lag_records{reader="views"} 0.0' in metrics
@@ -279,7 +279,7 @@ def test_a_reader_goes_on_while_the_database_is_away_and_says_so(tmp_path: Path)
             reader.events(task_id)
         assert reader.readings().position
         assert not reader._followed.catch_up()
-        with pytest.raises(NotReady, match="has not come"):
+        with pytest.raises(NotReady, match="did not arrive"):
             reader.find(10_000, "min_position")
         assert time.monotonic() - began < 5
         server.start_again()
@@ -502,7 +502,7 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
                 erase_here(log, reader.paths)  # its views are all that knows of the other
             reader._follower.look()
             wait_for(lambda: not reader.ready)
-            assert "does not hold or holds otherwise" in str(reader.obstacle)
+            assert "lacks that record or has another one there" in str(reader.obstacle)
             assert reader.watermark.position == 3
             for question in (lambda: reader.get_task(1), lambda: reader.events(1), reader.queue):
                 with pytest.raises(HistoryMissing) as refused:

@@ -142,7 +142,7 @@ def test_views_that_are_checked_and_a_handler_that_is_missing(open_service: Open
     assert service._system.views.wait(30)
     assert any("no_such_module" in told for told in service.degraded)
     service._system.views.doubt(service._system.views.generation)
-    assert "the views are being checked, or built anew: questions wait for that" in service.degraded
+    assert "the views are being checked or rebuilt: questions wait for that" in service.degraded
     service._system.views.vouch()
 
 

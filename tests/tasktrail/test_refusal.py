@@ -35,8 +35,8 @@ WORK = {"type": "noop"}
             {"rates": {"type:work": "2 a minute"}},
             "rates.type:work",
             (
-                "rates.type:work has to be so many starts, at most 9999, in a second, minute, hour or day, "
-                "or in several: `10/m`, `3/15m`"
+                "rates.type:work has to be a number of starts, at most 9999, per second, minute, "
+                "hour or day, or per several of these: `10/m`, `3/15m`"
             ),
         ),
         (SetLimits, {"max_cpu": 101}, "max_cpu", "max_cpu has to be a number, at most 100"),

@@ -270,4 +270,4 @@ def test_a_film_that_is_elsewhere_is_one_task(source: str, target: str) -> None:
     spreading = spread_over(film, 3)
 
     assert spreading.command is film
-    assert "not at a path" in spreading.not_spread
+    assert "its input or output is elsewhere" in spreading.not_spread

@@ -105,8 +105,8 @@ _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], st
         (errors.DiskFull,),
         LogFull,
         (
-            "Free disk space on the database's server: a service that runs then goes on by itself. Whoever has sent a "
-            "command repeats it with the same command id."
+            "Free disk space on the database's server: a running service then goes on by itself. If you sent a "
+            "command, repeat it with the same command id."
         ),
     ),
     ((errors.IoError,), DiskFailed, "Look at the messages of the database's server and at its disk."),
@@ -115,7 +115,7 @@ _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], st
         LogNotWritable,
         (
             "Let the user of the address own the schema `tasktrail`, or create schemas in the database, on a server "
-            "that takes writes. Whoever has sent a command repeats it with the same command id."
+            "that takes writes. If you sent a command, repeat it with the same command id."
         ),
     ),
     (
@@ -123,7 +123,7 @@ _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], st
         LogLocked,
         (
             "See in pg_stat_activity who holds locks on the tables of the schema `tasktrail`: once they are free, a "
-            "service that runs goes on by itself. Whoever has sent a command repeats it with the same command id."
+            "running service goes on by itself. If you sent a command, repeat it with the same command id."
         ),
     ),
     (
@@ -192,8 +192,8 @@ def refuse_changed(name: str, pid: int, found: tuple[Any, ...]) -> None:
     if (fsync, full_pages) != ("on", "on"):
         raise LogNotWritable(
             f"{name} runs with fsync {fsync} and full_page_writes {full_pages} now",
-            remedy="Set both to `on` in postgresql.conf and reload it: a service that runs then goes on by itself. "
-            "Whoever has sent a command repeats it with the same command id.",
+            remedy="Set both to `on` in postgresql.conf and reload it: a running service then goes on by itself. If "
+            "you sent a command, repeat it with the same command id.",
         )
     if process != pid:
         raise LogNotWritable(

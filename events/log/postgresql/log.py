@@ -213,7 +213,7 @@ class PostgresqlEventLog(Reading):
         if conn.execute(_AT, (known.position,)).fetchall() != [(known.hash,)]:
             raise LogGone(
                 f"{self._database.name} lacks position {known.position}, which was acknowledged",
-                remedy="Look whether the server is a replica that had fallen behind; the next start says what is "
+                remedy="Check whether the server is a replica that had fallen behind; the next start says what is "
                 "missing, and how to go on without it.",
             )
 

@@ -132,8 +132,9 @@ def resume(conn: Conn, name: str, epoch: int) -> bool:
         seen = conn.execute(_LOOK).fetchone()
         if seen is not None and seen[0] < epoch:
             raise LogGone(
-                f"{name} does not know of the service that has it: epoch {epoch}, and its last one is {seen[0]}",
-                remedy="Look whether the server is a replica that had fallen behind; the next start says what is "
+                f"{name} does not know of the service that owns it: that one has epoch {epoch}, and the last known "
+                f"epoch is {seen[0]}",
+                remedy="Check whether the server is a replica that had fallen behind; the next start says what is "
                 "missing, and how to go on without it.",
             )
         if seen is None or seen[0] != epoch:
@@ -154,7 +155,7 @@ def epoch_faults(conn: Conn) -> list[str]:
         if tuple(map(type, row)) != (int, int, str, str) or checksum(row) != found:
             return [f"epoch {number} is not as it was written"]
     owners = [int(row[0]) for row in conn.execute(_LOOK)]
-    return [] if owners == [len(rows)] else [f"the owner is {owners}, and the last epoch that is known is {len(rows)}"]
+    return [] if owners == [len(rows)] else [f"the owner is {owners}, and the last known epoch is {len(rows)}"]
 
 
 class Heart:

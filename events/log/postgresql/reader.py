@@ -309,7 +309,7 @@ class PostgresqlLogReader(Reading):
         yield from faults
         yield from (Fault(0, "epoch", wrong) for wrong in epochs)
         for (position,) in in_front:
-            yield Fault(0, "file", f"a record stands at position {position}, in front of the first")
+            yield Fault(0, "file", f"a record stands at position {position}, before the first")
 
     def quick_faults(self) -> Iterator[Fault]:
         """Faults that are found quickly, however long the log is."""

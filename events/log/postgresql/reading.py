@@ -119,7 +119,7 @@ class Reading:
             page = self._fetch(f"{select} {_NEXT}", (after, size))
             first = first or self._connections
             if self._connections != first:
-                raise LogUnreachable(f"The connection was lost behind position {after}, in the middle of reading")
+                raise LogUnreachable(f"The connection was lost after position {after}, in the middle of reading")
             yield from gapless(page, after)
             if len(page) < size:
                 return

@@ -216,7 +216,7 @@ class _Conversion:
         if start and seconds <= start:
             return f"start {start:g} is after the end of {name}, which has {seconds:.3f} s of sound"
         where = " between start and end" if start or self._cut.end is not None else ""
-        return f"{name}: there is less sound{where} than one sample, of {rate} in a second"
+        return f"{name}: there is less than one sample of sound{where}, at {rate} samples a second"
 
     def _ticker(self, what: str, span: PercentRange) -> Callable[[float], None]:
         """A function that takes the finished seconds: it reports progress, and ends the attempt on request."""

@@ -45,6 +45,8 @@ _PDF_MADE = 30.0
 """Percent of the work when LibreOffice has made its PDF."""
 _ALL_DRAWN = 90.0
 """Percent of the work when all pages are drawn."""
+_LISTED = 32 * 1024
+"""Bytes of JSON that the names in a result may have. A result has room for twice as many."""
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
@@ -193,7 +195,9 @@ class _Preview:
             codec=self._options.page_format if self._layout in ("zip", "folder") else "",
         )
         if self._layout in ("zip", "folder"):
-            result["files"] = [page.name for page in pages]
+            result["files"] = _listed([page.name for page in pages])
+            if len(result["files"]) < drawn:
+                self._notes.append(f"files has the first {len(result['files']):,} of {drawn:,} names")
         result |= {
             "pages": drawn,
             "renderer": self._renderer,
@@ -205,3 +209,13 @@ class _Preview:
         if self._notes:
             result["notes"] = self._notes
         return Finished(result=result, message=f"{drawn} of {counted(count, 'page')}")
+
+
+def _listed(names: list[str]) -> list[str]:
+    """The first of the names, as many as a result can hold."""
+    room = _LISTED
+    for place, name in enumerate(names):
+        room -= len(msgspec.json.encode(name)) + 1
+        if room < 0:
+            return names[:place]
+    return names

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
-from ...media.estimate import Packing, fitted_pixels, written_bytes
+from ...media.estimate import AVIF_ENCODER, Packing, fitted_pixels, written_bytes
 from ..limits import MAX_IMAGE_PIXELS
 from .options import MANY_FRAMES, ImageConvertOptions, bits_written, target_format
 
@@ -23,7 +23,7 @@ _SPEED, _AV1_SPEED = 20e6, 1e6
 """Pixels that are written per second."""
 _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
 """Frames that the encoder holds, and the bytes per pixel of each."""
-_ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": 36, "GIF": 16}
+_ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": AVIF_ENCODER, "GIF": 16}
 _USUAL_ENCODER = 5
 """Bytes per pixel in the encoder of a still: JPEG holds all coefficients, WebP planes and tokens of the whole
 picture."""
@@ -92,7 +92,7 @@ def estimate_for(job: Job[ImageConvertOptions], header: ImageHeader, basis: dict
     """Estimate from the header. Worst case: the whole picture is decoded, and the encoder copies the result."""
     kind = target_format(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
-    written = _written_pixels(job.options, header)
+    written = min(written_pixels(job.options, header), max(MAX_IMAGE_PIXELS, header.pixels))
     deep = max(header.bits, bits_written(job.options, kind, header.bits)) > _BYTE
     memory = _BASE + (_DEEP if deep else 4) * header.pixels + _encoder_bytes(job.options, kind, header) * written
     if frames > 1:
@@ -113,7 +113,8 @@ def _encoder_bytes(options: ImageConvertOptions, kind: str, header: ImageHeader)
     return _ENCODER.get(kind, _USUAL_ENCODER) + (_ALPHA if header.alpha and kind in ("WEBP", "AVIF") else 0)
 
 
-def _written_pixels(options: ImageConvertOptions, header: ImageHeader) -> int:
+def written_pixels(options: ImageConvertOptions, header: ImageHeader) -> int:
+    """Pixels of the output, or of each of its frames."""
     if options.width is None and options.height is None:
         return header.pixels
     size = (header.height, header.width) if header.sideways else (header.width, header.height)

@@ -175,7 +175,7 @@ def _compose(
             add_to_tiff(context.output_part, kept.exif, kept.iptc)
     lost = [fewer_colours(reduced)] if reduced else []
     if kind == "AVIF" and plays:
-        lost.append(f"it plays for ever, and not {counted(plays, 'time')}: avif does not say it")
+        lost.append(f"it plays for ever, and not {counted(plays, 'time')}: avif cannot hold the number")
     if kind == "TIFF" and moves:
-        lost.append("it does not move any more: tiff does not say how long a frame is shown")
+        lost.append("it no longer moves: tiff cannot hold how long a frame is shown")
     return WrittenStill(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, tuple(lost))

@@ -8,6 +8,7 @@ import msgspec
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
 from ...media.formats import HEIC_SUFFIXES, WRITE_FORMATS, has_heic
+from ..limits import MAX_IMAGE_PIXELS
 
 MAX_IMAGE_FRAMES = 10_000
 
@@ -15,6 +16,9 @@ CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BM
 """Suffix → Pillow's name of the format."""
 MOST_BITS = {"PNG": 16, "TIFF": 16, "AVIF": 12}
 """Bits per channel that a format, or its encoder, can hold; the others hold 8."""
+VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
+PILLOW_WRITES = frozenset({"HEIF", "BMP"})
+"""Formats that Pillow writes, which holds the whole picture; libvips writes the others."""
 MANY_FRAMES = frozenset({"GIF", "WEBP", "TIFF", "AVIF", "PNG"})
 """Formats that can hold an animation or several pages."""
 _LOSSLESS = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
@@ -93,6 +97,11 @@ def check(job: Job[ImageConvertOptions]) -> None:
     options, kind = job.options, target_format(job.output_file)
     if options.fit != "fit" and (options.width is None or options.height is None):
         raise InvalidOptions(f"fit={options.fit!r} needs width and height", field="options.fit")
+    if options.fit == "fill" and (options.width or 1) * (options.height or 1) > MAX_IMAGE_PIXELS:
+        raise InvalidOptions(
+            f"fit='fill' would make {options.width}x{options.height} pixels; at most {MAX_IMAGE_PIXELS:,} are possible",
+            field="options.width",
+        )
     if options.lossless and kind not in _LOSSLESS:
         raise InvalidOptions(f"{job.output_file.suffix} has no lossless form", field="options.lossless")
     if options.depth == "16" and MOST_BITS.get(kind, 8) < 16:  # noqa: PLR2004

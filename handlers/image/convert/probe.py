@@ -6,15 +6,15 @@ import msgspec
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from ...contract import Estimate, Job
+from ...contract import Estimate, Job, Unusable
 from ...media.damage import gif_is_whole
 from ...media.pictures import pixel_limit
-from ..limits import MAX_IMAGE_PIXELS
+from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from ..opening import blame_picture, format_in, open_picture, packing_in, pages_in
 from ..shaping import orientation_left, orientation_of
-from .estimate import ImageHeader, estimate_for
+from .estimate import ImageHeader, estimate_for, written_pixels
 from .metadata import names_in
-from .options import ImageConvertOptions
+from .options import MANY_FRAMES, PILLOW_WRITES, VIPS_READS, ImageConvertOptions, target_format
 
 _GREY = ("L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 _HEAD = 65_536
@@ -25,6 +25,7 @@ _HIGH, _TWELVE = 0x40, 0x20
 def probe(job: Job[ImageConvertOptions]) -> Estimate:
     """Estimate from the picture's real size and number of frames. Raises Unusable."""
     header = read_header(job.input_file)
+    check_written(job.input_file.name, job.options, header, target_format(job.output_file))
     basis = {"format": header.format, "width": header.width, "height": header.height, "frames": header.frames}
     return estimate_for(job, header, basis)
 
@@ -33,6 +34,19 @@ def read_header(path: Path) -> ImageHeader:
     """Read the header of the input. Raises `Unusable`, or OSError if the disk is at fault."""
     with open_picture(path, MAX_IMAGE_PIXELS) as image, blame_picture(path):
         return _header_of(image, path)
+
+
+def check_written(name: str, options: ImageConvertOptions, header: ImageHeader, kind: str) -> None:
+    """Raise `Unusable` for a picture that would be made larger than one that is read may be."""
+    written = written_pixels(options, header)
+    several = header.frames > 1 and options.frames == "all" and kind in MANY_FRAMES
+    by_pillow = several or kind in PILLOW_WRITES or header.format not in VIPS_READS
+    most = MAX_PILLOW_PIXELS if by_pillow else MAX_IMAGE_PIXELS
+    if written > max(most, header.pixels):
+        raise Unusable(
+            f"{name} would be made larger, to {written:,} pixels; at most {most:,} are possible here: "
+            "give a smaller width or height"
+        )
 
 
 def written_header(path: Path, kind: str, source: ImageHeader) -> ImageHeader:

@@ -7,8 +7,8 @@ from ...contract import TaskContext
 from ...media.damage import unreadable
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
-from .options import ImageConvertOptions, target_format
-from .still import VIPS_READS, VipsCannotError, decode_still
+from .options import VIPS_READS, ImageConvertOptions, target_format
+from .still import VipsCannotError, decode_still
 
 _OPAQUE = 255
 _WITHOUT_ALPHA = frozenset({"JPEG", "BMP"})

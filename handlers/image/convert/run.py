@@ -7,7 +7,7 @@ from ...media.result import output_fields
 from .estimate import ImageHeader
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
-from .probe import read_header, written_header
+from .probe import check_written, read_header, written_header
 from .still import HOLDS_INKS, convert_still
 from .unkept import unkept_in
 
@@ -23,6 +23,7 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
     kind = target_format(context.output_file)
     context.progress(0, f"reading {context.input_file.name}")
     header = read_header(context.input_file)
+    check_written(context.input_file.name, context.options, header, kind)
     context.check_stop()
     several = header.frames > 1 and context.options.frames == "all" and kind in MANY_FRAMES
     if several:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pyvips
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ...contract import StopAsked, TaskContext, Unusable
 from ...io_errors import disk_fault, error_text, writing
@@ -20,14 +20,12 @@ from ..opening import blame_picture, open_picture
 from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
 from .estimate import NO_BOX, ImageHeader
 from .metadata import NO_METADATA, KeptMetadata, add_to_jpeg, add_to_tiff, for_pillow, metadata_of, photoshop_block
-from .options import ImageConvertOptions, bits_written
+from .options import PILLOW_WRITES, VIPS_READS, ImageConvertOptions, bits_written
 from .palette import exact_palette, fewer_colours
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
 pyvips.cache_set_max(0)  # each task has another picture, and the cache would keep files open
 
-VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
-_PILLOW_WRITES = frozenset({"HEIF", "BMP"})
 _WITHOUT_PROFILE = frozenset({"GIF", "BMP"})
 HOLDS_INKS = frozenset({"JPEG", "TIFF"})
 _NEVER_GREY = frozenset({"WEBP", "AVIF"})
@@ -87,7 +85,7 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: 
     options = holdable(context.options, header, kind)
     bits = bits_written(options, kind, header.bits)
     by_pillow = _BYTE if header.bits > _BYTE else bits  # Pillow decodes at most 8, and the notes must say so
-    if header.format not in VIPS_READS or kind in _PILLOW_WRITES or _coloured_wrongly(header):
+    if header.format not in VIPS_READS or kind in PILLOW_WRITES or _coloured_wrongly(header):
         return _convert_with_pillow(context, options, kind, by_pillow)
     try:
         return _convert_with_vips(context, options, kind, header, bits)
@@ -149,7 +147,7 @@ def _convert_with_pillow(
     context.check_stop()
     context.progress(50, f"converting {image.width}x{image.height} to {kind.lower()}")
     picture = shaped_by_pillow(image, options)
-    if kind not in _PILLOW_WRITES:
+    if kind not in PILLOW_WRITES:
         try:
             return _write_with_vips(context, options, _for_vips(picture), kind, bits, kept)
         except VipsCannotError as error:
@@ -238,10 +236,12 @@ def _sized(picture: Image.Image, box: PixelSize, options: ImageConvertOptions) -
         return picture
     if options.fit == "crop":
         return middle(picture, box)
+    if options.fit == "fill":  # cut first: of a long, narrow picture the whole would be many times the box
+        return ImageOps.fit(picture, box, Image.Resampling.LANCZOS)
     whole = scaled(picture.size, box, options.fit, enlarge=options.enlarge)
-    if whole != picture.size:
-        picture = picture.resize(whole, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return middle(picture, box) if options.fit == "fill" else picture
+    if whole == picture.size:
+        return picture
+    return picture.resize(whole, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _for_vips(picture: Image.Image) -> pyvips.Image:

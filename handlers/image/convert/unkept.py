@@ -137,7 +137,7 @@ def _read(file: BinaryIO, place: int, length: int) -> bytes:
 def _behind(rest: bytes) -> Iterator[Unkept]:
     if rest.strip(_PADDING):
         film = ", a film" if rest[4:8] == b"ftyp" or b"ftypmp4" in rest or b"ftypisom" in rest else ""
-        yield Unkept(f"{len(rest):,} {plural(len(rest), 'byte')} behind the picture's end{film}", behind=True)
+        yield Unkept(f"{len(rest):,} {plural(len(rest), 'byte')} after the picture's end{film}", behind=True)
 
 
 def _in_jpeg(file: BinaryIO) -> Iterator[Unkept]:
@@ -296,7 +296,7 @@ def _of_further_page(file: BinaryIO, order: str, tags: Mapping[int, _Entry]) -> 
     if _COLOURS in tags and _first_number(file, order, tags[_COLOURS]) == _INKS:
         yield Unkept("the inks of further pages")
     if _ONLY_FIRST & set(tags):
-        yield Unkept("what is said of further pages", says=True)
+        yield Unkept("what tags say of further pages", says=True)
 
 
 def _directories(file: BinaryIO) -> Iterator[tuple[str, Mapping[int, _Entry]]]:

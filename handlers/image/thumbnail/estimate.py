@@ -4,7 +4,7 @@ from math import sqrt
 from typing import Any
 
 from ...contract import Estimate, Job
-from ...media.estimate import Packing, written_bytes
+from ...media.estimate import AVIF_ENCODER, Packing, written_bytes
 from ...media.formats import format_of
 from .options import ImageThumbnailOptions
 
@@ -40,16 +40,18 @@ def estimate_for(
         packing: how tightly the input's file packs its pixels.
         basis: what the estimate was made from, for people.
     """
-    options = job.options
+    options, kind = job.options, format_of(job.output_file)
     temp = written_bytes(
-        format_of(job.output_file),
+        kind,
         written,
         quality=options.quality,
         packing=packing,
         shrunk=sqrt(pixels / max(1, written)),
     )
+    scaling = 8 * min(options.width * options.height, max(written, decoded))
+    encoder = AVIF_ENCODER * written if kind == "AVIF" else 0
     return Estimate(
-        memory=56_000_000 + pixel_bytes * decoded + 8 * min(options.width * options.height, max(written, decoded)),
+        memory=56_000_000 + pixel_bytes * decoded + scaling + encoder,
         temp=temp,
         seconds=0.1 + pixels / 260e6,
         basis=basis,

@@ -20,7 +20,7 @@ from ...media.pictures import save, write_picture
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ...side_by_side import TickFunction, side_by_side
-from ..counting import Counted, count_faces
+from ..counting import Counted, beginning, count_faces, faces_there
 from ..loading import Model, load_model
 from ..threemf import has_colours
 from .camera import Camera, cameras, cell, view_grid
@@ -62,17 +62,21 @@ _HEAD = 65_536
 """Bytes at the beginning in which exporters name the other file."""
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*[^\s])", re.MULTILINE)
 _TEXTURE = re.compile(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]*[^\s])", re.MULTILINE | re.IGNORECASE)
+_COLOURED_CORNERS = re.compile(rb"\s*(?:ST)?CN?OFF")
+_DIGITS = 9
+"""Of a number of corners that are looked at."""
+_STL_NAME = 80
+"""Bytes at the beginning of a binary stl, where programs say that its faces have colours."""
 _LONGEST = 100
-_PROMISING = ("ply", "off")
-"""Text formats whose header states the number of polygons: they have at least as many triangles."""
 
 
-def missing_faces(read: int, counted: Counted) -> list[str]:
-    """A note if a text file has fewer faces than its header states. Such a binary file is refused."""
-    if counted.kind not in _PROMISING or read >= counted.faces:
+def missing_faces(path: Path, counted: Counted) -> list[str]:
+    """A note if a text file has fewer faces than its header promises. Such a binary file is refused."""
+    there = faces_there(path, counted)
+    if there >= counted.faces:
         return []
     faces = f"{counted.faces:,} {plural(counted.faces, 'face')}"
-    return [f"the model was cut or is damaged: it has {read:,} of the {faces} that it promises"]
+    return [f"the model was cut or is damaged: it has {there:,} of the {faces} that it promises"]
 
 
 def unread_colours(path: Path) -> list[str]:
@@ -84,7 +88,20 @@ def unread_colours(path: Path) -> list[str]:
             return [f"the texture {name} is not read" for name in _names(path, _TEXTURE)]
         case ".3mf" if has_colours(path):
             return ["colours of a 3mf are not read"]
+        case ".off" if _off_has_colours(path):
+            return ["colours of an off are not read"]
+        case ".stl" if b"COLOR=" in beginning(path)[:_STL_NAME]:
+            return ["colours of an stl are not read"]
     return []
+
+
+def _off_has_colours(path: Path) -> bool:
+    """By its first word, which tells of colours of the corners, or by the last face, which has its own behind it."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _HEAD))
+        words = file.read().strip().rpartition(b"\n")[2].partition(b"#")[0].split()
+    coloured = bool(words) and words[0].isdigit() and len(words) > int(words[0][:_DIGITS]) + 1
+    return coloured or _COLOURED_CORNERS.match(beginning(path)) is not None
 
 
 def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
@@ -282,7 +299,7 @@ class _Drawing:
             "source_vertices": len(model.vertices),
             "source_bounds": model.bounds,
         }
-        notes = missing_faces(model.read, counted)
+        notes = missing_faces(self._context.input_file, counted)
         if odd := model.read - len(model.faces):
             faces, have = plural(odd, "face is", "faces are"), plural(odd, "it has", "they have")
             notes.append(f"{odd:,} {faces} left out: {have} corners that are no numbers")

@@ -227,4 +227,4 @@ def lost_picture_notes(source: VideoSource, result: "Path", container: str) -> l
         "colours": (source.colour, made.colour),
     }
     lost = [what for what, (before, after) in pairs.items() if before != after]
-    return [f"{', '.join(lost)} of the picture no longer said: {container} has no place for it"] if lost else []
+    return [f"{', '.join(lost)} of the picture dropped: {container} has no place for it"] if lost else []

@@ -194,7 +194,7 @@ class LibrarySegmentEncoder:
         given = [moment - self._moments[0] for moment in self._moments]
         returned = [moment for moment in self._returned if moment is not None]
         if len(self._returned) != len(given) or sorted(returned) != given:
-            raise self._failure(f"other moments than those of the {counted(len(given), 'frame')} it got")
+            raise self._failure(f"other times than those of the {counted(len(given), 'frame')} it got")
 
     def _decode_if_doubtful(self) -> None:
         """Decode the segment if needed: at its fastest presets SVT-AV1 has written undecodable pictures."""

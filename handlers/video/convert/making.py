@@ -268,7 +268,7 @@ class Making:
         with self._counting:
             if len(self._faults) == _FAULTS:
                 raise fault
-            self._faults.append((fault.number, f"{fault}; it was encoded anew"))
+            self._faults.append((fault.number, f"{fault}; it was encoded again"))
 
     def _percent(self) -> float:
         plan = self._saved.plan

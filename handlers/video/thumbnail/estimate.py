@@ -1,7 +1,7 @@
 """Estimates the needs of a thumbnail. No media library here: the service imports this."""
 
 from ...contract import Estimate, Job
-from ...media.estimate import fitted_pixels, written_bytes
+from ...media.estimate import AVIF_ENCODER, fitted_pixels, written_bytes
 from ...media.formats import format_of
 from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds, tone_memory
 from .options import VideoThumbnailOptions
@@ -20,9 +20,11 @@ def estimate_for(job: Job[VideoThumbnailOptions], video: VideoInfo) -> Estimate:
     options = job.options
     box = fitted_pixels((video.width, video.height), (options.width, options.height), options.fit)
     frames = 1 if options.where else options.candidates
+    kind = format_of(job.output_file)
+    writing = (12 + (AVIF_ENCODER if kind == "AVIF" else 0)) * box
     return Estimate(
-        memory=int(reading_memory(video) + 12 * box + (tone_memory(box) if video.high_range else 0)),
-        temp=written_bytes(format_of(job.output_file), box, quality=options.quality, calm=_SMOOTHNESS),
+        memory=int(reading_memory(video) + writing + (tone_memory(box) if video.high_range else 0)),
+        temp=written_bytes(kind, box, quality=options.quality, calm=_SMOOTHNESS),
         seconds=0.2 + frames * reading_seconds(video) + box / 15e6,
         basis=video.basis(),
     )

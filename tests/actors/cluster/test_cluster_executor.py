@@ -590,7 +590,7 @@ def test_a_gateway_that_does_not_tell_the_hosts_is_replaced(
         InProcessLink, "send", lambda link, order: None if is_deaf[0] and isinstance(order, Find) else send(link, order)
     )
     executor, reports = services.start()
-    reports.until(lambda _: "has not told which workers there are" in executor.trouble)
+    reports.until(lambda _: "has not listed the workers" in executor.trouble)
 
     is_deaf[0] = False
 
@@ -904,7 +904,7 @@ def test_what_waits_for_a_worker_that_is_not_there_any_more_is_given_back(
     ended = reports.end(1)
     assert (ended.outcome, ended.error) == (
         "interrupted",
-        f"Node {node} had no {missing} any more before the attempt could begin there",
+        f"Node {node} had no {missing} left when the attempt was to begin there",
     )
 
 
@@ -924,7 +924,7 @@ def test_a_drained_node_keeps_no_idle_worker_and_another_one_is_made_elsewhere(
 
     reports.until(lambda report: report == CapacityChanged(1, nodes=("node0",)))
     executor.do([Avoid(("node0", "node1"))])
-    reports.until(lambda _: "all that there are are being drained" in executor.trouble)
+    reports.until(lambda _: "all nodes are being drained" in executor.trouble)
     executor.do([Avoid(())])
     reports.until(lambda _: executor.capacity() == 1)
 
@@ -1033,7 +1033,7 @@ def test_no_host_is_made_that_the_next_service_could_not_know_of(
 ) -> None:
     monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._MAKE_AGAIN_AFTER", 0.1)
     executor, reports = services.start(roster=tmp_path / "full" / "hosts.json")
-    reports.until(lambda _: "their list cannot be written" in executor.trouble)
+    reports.until(lambda _: "the list of workers cannot be written" in executor.trouble)
     assert cluster.made == []
 
     (tmp_path / "full").mkdir()
@@ -1093,7 +1093,7 @@ def test_a_log_that_is_older_than_its_hosts_is_told(services: Services) -> None:
     executor, reports = services.start(epoch=5, lease=1.0)
 
     reports.until(lambda _: "restored from a backup" in executor.trouble)
-    assert "they obey epoch 7, and this one has 5" in executor.trouble
+    assert "they follow epoch 7, and this one has 5" in executor.trouble
 
 
 def test_a_restored_log_of_the_same_epoch_is_obeyed_from_its_first_order_on(services: Services) -> None:

@@ -94,7 +94,7 @@ def test_a_retry_by_hand_is_refused_while_another_task_writes_its_output(core: C
     answer = core.retry(first)
     assert isinstance(answer, OutputTaken)
     assert f"Task {second.task_id} is not finished" in answer.message
-    assert "cancel it, and retry this one" in answer.advice
+    assert "cancel it, then retry this one" in answer.advice
     core.cancel(second.task_id)
     assert isinstance(core.retry(first), Accepted)
     refused(ask(core), first)

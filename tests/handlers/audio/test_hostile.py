@@ -77,7 +77,7 @@ def test_one_sample_is_converted_or_refused_by_name(suffix: str, tmp_path: Path,
     source = wav(tmp_path / "one.wav")
     _, outcome = convert(source, f"out{suffix}")
     if not isinstance(outcome, Finished):
-        assert refused(outcome).startswith("one.wav: there is less sound than one sample")
+        assert refused(outcome).startswith("one.wav: there is less than one sample of sound")
     elif suffix in (".flac", ".wav"):
         assert hear(tmp_path / f"out{suffix}").wave.tolist() == [[0.5]]
 

@@ -11,8 +11,10 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers.document.preview import run as preview_run
 from tasktrail.handlers.document.preview.naming import PageNames
 from tasktrail.handlers.document.preview.options import DocumentPreviewOptions, layout_of
+from tasktrail.handlers.process.report_limits import RESULT_LIMIT
 
 Document = Callable[..., Path]
 Prepare = Callable[..., Any]
@@ -44,6 +46,24 @@ def test_an_archive_calls_its_pages_the_same(document: Document, prepare: Prepar
     assert isinstance(outcome, Finished)
     stem = outcome.result["files"][0].partition("_")[0]
     assert outcome.result["files"] == [f"{stem}_01.png", f"{stem}_02.png"]
+
+
+@pytest.mark.parametrize("output", ["pages", "out.zip"])
+def test_a_result_names_as_many_files_as_it_has_room_for(
+    output: str, document: Document, prepare: Prepare, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview_run, "_LISTED", 3 * len('"page-001.png",'))
+    outcome = draw(prepare(document(4), output, pages="all", width=60))
+    assert isinstance(outcome, Finished)
+    assert outcome.result["files"] == [f"page-00{number}.png" for number in (1, 2, 3)]
+    assert outcome.result["pages"] == 4
+    assert outcome.result["notes"] == ["files has the first 3 of 4 names"]
+    assert "notes" not in draw(prepare(document(3), f"three-{output}", pages="all", width=60)).result
+
+
+def test_the_longest_list_of_names_fits_a_result() -> None:
+    names = preview_run._listed(["\n" * 240 + ".png"] * 10_000)
+    assert len(msgspec.json.encode(names)) <= RESULT_LIMIT // 2
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_failure_of_libreoffice_tells_what_it_said_and_may_pass(
 ) -> None:
     pretender("echo out of paper; exit 3")
     context = prepare(odt())
-    with pytest.raises(OfficeFailedError, match="out of paper"):
+    with pytest.raises(OfficeFailedError, match=r"out of paper\): save it anew"):
         draw(context)
     assert not (context.work_dir / "office").exists()
 

@@ -265,3 +265,13 @@ def test_a_document_without_pages_is_told_as_such(tmp_path: Path, prepare: Prepa
         assert isinstance(outcome, Rejected)
         assert outcome.reason == "none.pdf has no pages"
         assert isinstance(draw(prepare(tmp_path / "broken.pdf")), Rejected)  # whose fault PDFium goes on to tell
+
+
+def test_a_page_that_shows_nothing_is_refused(document: Document, prepare: Prepare, draw: Draw) -> None:
+    path = document(1)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"/MediaBox", b"/CropBox[9000 9000 9100 9100]/MediaBox"))
+    assert path.read_bytes() != whole
+    outcome = draw(prepare(path))
+    assert isinstance(outcome, Rejected)
+    assert "shows nothing" in outcome.reason

@@ -12,7 +12,7 @@ import pyvips
 from PIL import Image, ImageChops, ImageCms, ImageColor, ImageSequence, ImageStat, features
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
-from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
+from tasktrail.handlers import Finished, Outcome, Rejected, Stopped, Unusable
 from tasktrail.handlers.image.convert import image_convert
 from tasktrail.handlers.image.convert import options as convert_options
 from tasktrail.handlers.image.convert.metadata import add_to_tiff
@@ -187,9 +187,9 @@ def test_metadata_goes_with_the_picture_from_any_format_to_any(
         add_to_tiff(path, holiday().tobytes())
     outcome, context = convert(path, f"out{suffix}", metadata="keep")
     assert isinstance(outcome, Finished)
-    further = ["not carried over: what is said of further pages"] if source == ".tif" and frames > 1 else []
+    further = ["not carried over: what tags say of further pages"] if source == ".tif" and frames > 1 else []
     if source != ".tif" and suffix == ".tif" and frames > 1:
-        further = ["it does not move any more: tiff does not say how long a frame is shown"]
+        further = ["it no longer moves: tiff cannot hold how long a frame is shown"]
     assert outcome.result.get("notes", []) == further
     with Image.open(context.output_file) as picture:
         assert getattr(picture, "n_frames", 1) == frames
@@ -451,6 +451,33 @@ def test_a_picture_too_long_for_the_format_is_refused_with_its_limit(
     assert isinstance(convert(tmp_path / f"in{source}", f"out{suffix}", width=4000, frames="first")[0], Finished)
 
 
+@pytest.mark.parametrize(
+    ("source", "output", "most"),
+    [(".png", "out.png", "512,000,000"), (".png", "out.bmp", "178,956,970"), (".bmp", "out.png", "178,956,970")],
+)
+def test_a_picture_is_made_no_larger_than_one_that_is_read_may_be(
+    convert: Convert, tmp_path: Path, source: str, output: str, most: str
+) -> None:
+    path = tmp_path / f"in{source}"
+    two_halves().save(path)
+    options = ImageConvertOptions(width=40_000, enlarge=True)
+    with pytest.raises(Unusable, match="would be made larger, to 800,000,000 pixels"):
+        probe(job_for(options, path, tmp_path / output))
+    outcome, _ = convert(path, output, width=40_000, enlarge=True)
+    assert isinstance(outcome, Rejected)
+    assert f"at most {most}" in outcome.reason
+
+
+def test_a_long_narrow_picture_fills_its_box_without_being_held_as_a_whole(convert: Convert, tmp_path: Path) -> None:
+    """It would have 2,600 million pixels."""
+    Image.new("RGB", (4, 65_000), RED).save(tmp_path / "in.bmp")
+    outcome, context = convert(tmp_path / "in.bmp", "out.png", width=400, height=300, fit="fill")
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        assert picture.size == (400, 300)
+        assert is_near(picture.getpixel((200, 150)), RED)
+
+
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
 def test_a_tiff_of_numbers_is_no_picture(convert: Convert, tmp_path: Path, mode: str, value: float) -> None:
     Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
@@ -476,6 +503,8 @@ def test_what_cannot_work_is_refused_when_it_is_asked_for(monkeypatch: pytest.Mo
         check("/out.xyz")
     with pytest.raises(InvalidOptions, match="width and height"):
         check("/out.png", fit="fill", width=10)
+    with pytest.raises(InvalidOptions, match="at most 512,000,000"):
+        check("/out.png", fit="fill", width=65_535, height=65_535)
     with pytest.raises(InvalidOptions, match="lossless"):
         check("/out.jpg", lossless=True)
     check("/out.heic")
@@ -526,7 +555,7 @@ def test_an_avif_that_cannot_say_how_often_it_plays_is_told(convert: Convert, fi
     frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:], loop=2)
     outcome, _ = convert(tmp_path / "in.gif", "out.avif")
     assert isinstance(outcome, Finished)
-    assert outcome.result["notes"] == ["it plays for ever, and not 3 times: avif does not say it"]
+    assert outcome.result["notes"] == ["it plays for ever, and not 3 times: avif cannot hold the number"]
 
 
 @pytest.mark.parametrize(("suffix", "grid"), [(".gif", 10), (".webp", 1), (".png", 1), (".avif", 1)])
@@ -574,7 +603,7 @@ def test_a_frame_that_is_shown_longer_than_a_gif_can_say_is_refused(convert: Con
 def test_a_tiff_that_cannot_say_how_long_frames_are_shown_is_told(convert: Convert, film: Path) -> None:
     outcome, context = convert(film, "out.tif")
     assert isinstance(outcome, Finished)
-    assert outcome.result["notes"] == ["it does not move any more: tiff does not say how long a frame is shown"]
+    assert outcome.result["notes"] == ["it no longer moves: tiff cannot hold how long a frame is shown"]
     outcome, _ = convert(context.output_file, "again.tif")
     assert isinstance(outcome, Finished)
     assert "notes" not in outcome.result

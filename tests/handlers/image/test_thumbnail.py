@@ -317,6 +317,14 @@ def test_the_estimate_grows_with_the_input_up_to_the_pixel_limit() -> None:
     assert small.seconds < large.seconds < huge.seconds
 
 
+def test_the_estimate_counts_what_the_encoder_of_an_avif_takes(tmp_path: Path) -> None:
+    """It fails in its own words where there is less."""
+    Image.new("RGB", (40, 20)).save(tmp_path / "in.png")
+    options = ImageThumbnailOptions(width=8192, height=8192, fit="fill")
+    png, avif = (probe(job_for(options, tmp_path / "in.png", tmp_path / f"out.{kind}")) for kind in ("png", "avif"))
+    assert avif.memory - png.memory >= 30 * 8192**2
+
+
 def test_importing_the_type_does_not_load_pillow() -> None:
     script = "import sys, tasktrail.handlers.image.thumbnail; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -89,9 +89,9 @@ def test_a_film_behind_the_picture_keeps_the_original(why: Why, tmp_path: Path, 
     (tmp_path / name).write_bytes(whole + bytes(9))
     assert why(tmp_path / name, ".png") == "", "this is filling"
     (tmp_path / name).write_bytes(whole + b"x")
-    assert why(tmp_path / name, ".png") == "not carried over: 1 byte behind the picture's end"
+    assert why(tmp_path / name, ".png") == "not carried over: 1 byte after the picture's end"
     (tmp_path / name).write_bytes(whole + FILM)
-    told = f"not carried over: {len(FILM)} bytes behind the picture's end, a film"
+    told = f"not carried over: {len(FILM)} bytes after the picture's end, a film"
     assert why(tmp_path / name, ".png", metadata="strip") == told, "nobody has asked to leave this out"
 
 

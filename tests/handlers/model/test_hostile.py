@@ -25,6 +25,9 @@ FORGED_PLY = (
     b"property float z\nelement face 900000000\nproperty list uchar int vertex_indices\nend_header\n"
 )
 STL_OF_A_POINT = b"\0" * 80 + struct.pack("<I", 1) + struct.pack("<12f", 0, 0, 1, *[5.0] * 9) + b"\0\0"
+TEXT_STL = (
+    b"solid\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\nendsolid\n"
+)
 CORE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"'
 TETRAHEDRON = (
     '<mesh><vertices><vertex x="0" y="0" z="0"/><vertex x="1" y="0" z="0"/><vertex x="0" y="1" z="0"/>'
@@ -125,6 +128,9 @@ def test_an_stl_that_promises_more_than_it_holds(refused: Callable[[Path], str],
     [
         ("empty.stl", b"", "is empty"),
         ("none.stl", b"solid nothing\nendsolid\n", "no faces"),
+        ("cut.stl", TEXT_STL[: len(TEXT_STL) // 2], "was cut"),
+        ("last.stl", TEXT_STL[: -len("endsolid\n")], "was cut"),
+        ("second.stl", TEXT_STL + TEXT_STL[:-9], "was cut"),
         ("noise.stl", bytes(range(256)) * 40, "promises"),
         ("noise.ply", b"\x01\x02" * 500, "no PLY header"),
         (
@@ -132,17 +138,23 @@ def test_an_stl_that_promises_more_than_it_holds(refused: Callable[[Path], str],
             FORGED_PLY,
             "too few",
         ),
+        ("count.ply", b"ply\nformat ascii 1.0\nelement face \xb2\nend_header\n", "makes sense"),
+        ("digits.ply", b"ply\nformat ascii 1.0\nelement face " + b"9" * 5000 + b"\nend_header\n", "makes sense"),
         ("points.ply", b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0\n", "no faces"),
         ("forged.off", b"OFF\n900000000 900000000 0\n0 0 0\n", "too many"),
         ("noise.off", b"hello", "no OFF header"),
+        ("digits.off", b"OFF\n3 " + b"9" * 5000 + b" 0\n0 0 0\n", "no OFF header"),
         ("points.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no faces"),
+        ("zero.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 0 1 2\n", "not there"),
+        ("zeros.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/1 2/1 00/1\n", "not there"),
+        ("before.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf -4 -2 -1\n", "not there"),
         ("beyond.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 900\n", "beyond.obj"),
         ("noise.glb", b"glTF" + b"\xff" * 100, "not a binary glTF"),
         ("cut.glb", b"glTF\2", "ends within"),
-        ("text.gltf", b"hello", "not glTF"),
-        ("list.gltf", b"[]", "not glTF"),
+        ("text.gltf", b"hello", "not valid glTF"),
+        ("list.gltf", b"[]", "not valid glTF"),
         ("none.3mf", b"hello", "no zip file"),
-        ("point.stl", STL_OF_A_POINT, "extent"),
+        ("point.stl", STL_OF_A_POINT, "no size"),
     ],
 )
 def test_what_is_no_model(name: str, content: bytes, word: str, refused: Callable[[Path], str], tmp_path: Path) -> None:
@@ -200,7 +212,10 @@ def test_a_ply_that_names_a_texture_is_drawn_without_it(prepare: Callable[..., A
         ({"nodes": [{"mesh": 0, "children": [0]}]}, "contain themselves"),
         ({"nodes": [{"children": [1, 1]}, {"mesh": 0}]}, "two places"),
         ({"nodes": [{"children": [2]}, {"children": [2]}, {"mesh": 0}]}, "two places"),
-        ({"nodes": [{"mesh": 7}]}, "makes sense"),
+        ({"accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3", "sparse": {}}]}, "sparse"),
+        ({"nodes": [{"mesh": 7}]}, "not valid glTF"),
+        ({"nodes": [{"mesh": 0, "children": [7]}]}, "not there"),
+        ({"nodes": [{"mesh": 0, "children": [-1]}]}, "not there"),
         ({"extensionsUsed": ["KHR_draco_mesh_compression"]}, "compressed"),
         ({"bufferViews": [{"buffer": 0, "byteLength": 36, "byteOffset": 1 << 40}]}, "cannot be read"),
     ],
@@ -209,7 +224,15 @@ def test_a_gltf_that_makes_no_sense(
     changes: dict[str, Any], word: str, refused: Callable[[Path], str], tmp_path: Path
 ) -> None:
     (tmp_path / "a.glb").write_bytes(glb(triangle(**changes), BODY))
-    assert word in refused(tmp_path / "a.glb")
+    reason = refused(tmp_path / "a.glb")
+    assert word in reason
+    assert "Unusable" not in reason
+
+
+def test_a_gltf_whose_names_are_no_utf8(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    text = json.dumps(triangle(asset={"version": "2.0", "generator": "Pi*ce"})).encode()
+    (tmp_path / "a.gltf").write_bytes(text.replace(b"*", b"\xe8"))
+    assert "not valid glTF" in refused(tmp_path / "a.gltf")
 
 
 def test_copies_of_a_mesh_count(
@@ -277,6 +300,43 @@ def test_a_3mf_whose_objects_multiply_or_hold_themselves(refused: Callable[[Path
     assert "repeats its objects" in refused(threemf(tmp_path / "a.3mf", plate(doubled + last)))
     ring = f'<object id="1">{TETRAHEDRON}<components><component objectid="1"/></components></object>'
     assert "repeats its objects" in refused(threemf(tmp_path / "b.3mf", plate(ring)))
+
+
+def test_objects_of_a_3mf_stand_in_several_files(draw: Callable[..., Any], tmp_path: Path) -> None:
+    """As slicers write them: each part of an object is one in another file, where ids begin anew."""
+    production = 'xmlns:p="http://schemas.microsoft.com/3dmanufacturing/production/2015/06"'
+
+    def model(objects: str, items: str = "") -> str:
+        return f"<model {CORE} {production}><resources>{objects}</resources><build>{items}</build></model>"
+
+    def used(file: str, number: int, x: int) -> str:
+        place = f'p:path="/3D/Objects/{file}.model" objectid="{number}"'
+        return f'<component {place} transform="1 0 0 0 1 0 0 0 1 {x} 0 0"/>'
+
+    part = f'<object id="1" p:UUID="a">{TETRAHEDRON}</object><object id="2">{TETRAHEDRON}</object>'
+    whole = f'<object id="1"><components>{used("a", 1, 0)}{used("a", 2, 5)}</components></object>'
+    whole += f'<object id="2"><components>{used("b", 1, 10)}</components></object>'
+    threemf(
+        tmp_path / "parts.3mf",
+        model(
+            whole, '<item objectid="1"/><item objectid="2"/><item objectid="1" transform="1 0 0 0 1 0 0 0 1 0 7 0"/>'
+        ),
+        **{"3D/Objects/a.model": model(part), "3D/Objects/b.model": model(part)},
+    )
+    _, result = draw(tmp_path / "parts.3mf")
+    assert result["source_faces"] == 5 * 4
+    assert result["source_bounds"] == [[0, 0, 0], [11, 8, 1]]
+
+
+def test_objects_of_a_3mf_in_several_files_multiply(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    def doubled(number: int) -> str:
+        twice = f'<component objectid="{number + 1}"/>' * 2
+        return f'<object id="{number}"><components>{twice}</components></object>'
+
+    half = "".join(map(doubled, range(1, 10)))
+    there = '<object id="10"><components><component path="/3D/b.model" objectid="1"/></components></object>'
+    more = {"3D/b.model": plate(half + f'<object id="10">{TETRAHEDRON}</object>', "")}
+    assert "repeats its objects" in refused(threemf(tmp_path / "a.3mf", plate(half + there), **more))
 
 
 def test_a_zip_without_a_model(refused: Callable[[Path], str], tmp_path: Path) -> None:

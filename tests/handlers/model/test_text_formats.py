@@ -1,5 +1,6 @@
 """Texts as other programs write them: counted from the end, in another encoding, with broken lines."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ TWO = corners() + faces() + corners(3.0) + faces(offset=4)
             id="with textures and normals",
         ),
         pytest.param(TWO.replace("\n", "\r\n"), id="windows"),
+        pytest.param("\xef\xbb\xbf" + TWO, id="with a mark of UTF-8"),
         pytest.param(TWO.replace(" 2\n", " \\\n2\n"), id="broken lines"),
         pytest.param(TWO.replace("f ", "f\t").replace("\n", " # so it is\n"), id="with comments"),
         pytest.param("mtllib a.mtl\no Terrain d\xe9j\xe0\n" + TWO + "usemtl Terraind\xfck\n", id="latin-1"),
@@ -74,6 +76,21 @@ def test_a_text_in_another_encoding_is_read(suffix: str, draw: Callable[..., Any
     assert result["source_faces"] == 12
 
 
+@pytest.mark.parametrize(("suffix", "change"), [("stl", "mark"), ("ply", "mark"), ("off", "mark"), ("stl", "capitals")])
+def test_a_text_as_programs_of_windows_write_it_is_read(
+    suffix: str, change: str, draw: Callable[..., Any], tmp_path: Path
+) -> None:
+    how = {"file_type": "stl_ascii"} if suffix == "stl" else {"file_type": suffix}
+    text = trimesh.creation.box().export(**how, **({"encoding": "ascii"} if suffix == "ply" else {}))
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / f"plain.{suffix}").write_bytes(content)
+    changed = content.upper() if change == "capitals" else b"\xef\xbb\xbf" + content
+    (tmp_path / f"other.{suffix}").write_bytes(changed.replace(b"\n", b"\r\n"))
+    plain, other = (draw(tmp_path / f"{name}.{suffix}", f"{name}.png") for name in ("plain", "other"))
+    assert np.array_equal(plain[0], other[0])
+    assert plain[1]["source_faces"] == other[1]["source_faces"] == 12
+
+
 @pytest.mark.parametrize("suffix", ["gltf", "glb"])
 def test_a_gltf_of_the_first_version_is_refused_by_name(
     suffix: str, prepare: Callable[..., Any], tmp_path: Path
@@ -98,3 +115,52 @@ def test_a_face_that_goes_on_over_very_many_lines_is_read_in_one_go(
     _, result = draw(path)
 
     assert result["source_faces"] == 1
+
+
+CUBE = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+BOTTOM: list[tuple[int, ...]] = [(0, 2, 6, 4)]
+TOP: list[tuple[int, ...]] = [(1, 5, 7), (1, 7, 3)]
+SIDES: list[tuple[int, ...]] = [(0, 4, 5, 1), (2, 3, 7, 6), (0, 1, 3, 2), (4, 6, 7, 5)]
+
+
+def polygons(form: str, faces: list[tuple[int, ...]], colours: list[tuple[int, int, int]]) -> bytes:
+    """A PLY whose faces have as many corners as they like, and a colour."""
+    head = f"ply\nformat {form} 1.0\nelement vertex 8\n" + "".join(f"property float {axis}\n" for axis in "xyz")
+    head += f"element face {len(faces)}\nproperty uchar red\nproperty list uchar int vertex_indices\n"
+    head += "property uchar green\nproperty uchar blue\nend_header\n"
+    order = ">" if form == "binary_big_endian" else "<"
+    body = b""
+    for corner in CUBE:
+        body += b"%g %g %g\n" % corner if form == "ascii" else struct.pack(order + "3f", *corner)
+    for face, (red, *others) in zip(faces, colours, strict=True):
+        row = [red, len(face), *face, *others]
+        kinds = f"{order}BB{len(face)}i2B"
+        body += " ".join(map(str, row)).encode() + b"\n" if form == "ascii" else struct.pack(kinds, *row)
+    return head.encode() + body
+
+
+@pytest.mark.parametrize("form", ["ascii", "binary_little_endian", "binary_big_endian"])
+@pytest.mark.parametrize("faces", [SIDES + BOTTOM + TOP, TOP + SIDES + BOTTOM, SIDES + BOTTOM])
+def test_faces_of_a_ply_have_any_number_of_corners(
+    form: str, faces: list[tuple[int, ...]], draw: Callable[..., Any], tmp_path: Path
+) -> None:
+    """trimesh takes those of a binary file for equal ones, and gives each polygon of a text one colour."""
+    path = tmp_path / "cube.ply"
+    path.write_bytes(polygons(form, faces, [(220, 0, 0) if face in SIDES else (0, 0, 220) for face in faces]))
+    side, result = draw(path, "side.png", view="front")
+    bottom, _ = draw(path, "bottom.png", view="bottom")
+    assert result["source_faces"] == sum(len(face) - 2 for face in faces)
+    assert result["source_bounds"] == [[0, 0, 0], [1, 1, 1]]
+    assert "notes" not in result
+    assert side[45, 60, 0] > 2 * side[45, 60, 2]
+    assert bottom[45, 60, 2] > 2 * bottom[45, 60, 0]
+
+
+def test_a_binary_ply_with_fewer_faces_than_it_promises_is_refused(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "cut.ply"
+    whole = polygons("binary_little_endian", SIDES + TOP, [(9, 9, 9)] * 6)
+    for cut in (1, 20, 60):
+        path.write_bytes(whole[:-cut])
+        outcome = run_handler(model_preview, prepare(path))
+        assert isinstance(outcome, Rejected)
+        assert "than the file holds" in outcome.reason

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trimesh
 from PIL import Image
 
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+FACET = "facet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
 SPACE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" unit="millimeter"'
 MESH = (
     '<mesh><vertices><vertex x="0" y="0" z="0"/><vertex x="9" y="0" z="0"/><vertex x="0" y="9" z="0"/>'
@@ -39,6 +41,15 @@ def threemf(path: Path, materials: str) -> None:
         ("a.obj", "mtllib c\x1b[2Jl.mtl \r\n" + TRIANGLE, ["materials in c?[2Jl.mtl are not read"]),
         ("a.ply", PLY.format("comment TextureFile skin.png\n"), ["the texture skin.png is not read"]),
         ("a.ply", PLY.format(""), None),
+        ("a.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", None),
+        ("a.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2 255 0 0\n", ["colours of an off are not read"]),
+        (
+            "a.off",
+            "COFF\n3 1 0\n0 0 0 255 0 0 255\n1 0 0 255 0 0 255\n0 1 0 9 9 9 9\n3 0 1 2\n",
+            ["colours of an off are not read"],
+        ),
+        ("a.stl", "solid COLOR=1\n" + FACET + "endsolid\n", ["colours of an stl are not read"]),
+        ("a.stl", "solid\n" + FACET + "endsolid\n", None),
         ("a.3mf", MATERIALS, ["colours of a 3mf are not read"]),
         ("a.3mf", "", None),
     ],
@@ -78,6 +89,26 @@ def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., An
     assert "notes" not in draw(tmp_path / "a.glb", "plain.png", color="#00ff00")[1]
 
 
+def test_arrays_of_a_gltf_that_are_not_read_may_be_of_any_kind(draw: Callable[..., Any], tmp_path: Path) -> None:
+    """Morph targets are often sparse, which is not read where a shape is made of it."""
+    content = trimesh.creation.box().export(file_type="glb")
+    (length,) = struct.unpack("<I", content[12:16])
+    document, body = json.loads(content[20 : 20 + length]), content[20 + length :]
+    document["accessors"] += [
+        {"componentType": 5126, "count": 8, "type": "VEC3", "sparse": {"count": 1, "indices": {}, "values": {}}},
+        {"componentType": 5126, "count": 2_000_000_000, "type": "VEC3"},
+    ]
+    document["meshes"][0]["primitives"][0]["targets"] = [{"POSITION": len(document["accessors"]) - 2}]
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<5I", 0x46546C67, 2, 20 + len(text) + len(body), len(text), 0x4E4F534A)
+    (tmp_path / "plain.glb").write_bytes(content)
+    (tmp_path / "morph.glb").write_bytes(head + text + body)
+    plain, morph = draw(tmp_path / "plain.glb", "plain.png"), draw(tmp_path / "morph.glb", "morph.png")
+    assert np.array_equal(plain[0], morph[0])
+    assert plain[1]["source_faces"] == morph[1]["source_faces"] == 12
+
+
 def test_nothing_is_told_where_a_colour_was_asked_for(draw: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "a.obj"
     path.write_text("mtllib col.mtl\n" + TRIANGLE)
@@ -101,3 +132,22 @@ def test_faces_that_a_text_promises_and_does_not_hold_are_told(
 
     assert result["source_faces"] == 280
     assert result["notes"] == ["the model was cut or is damaged: it has 280 of the 320 faces that it promises"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("ply", "\n"), ("ply", "\r\n"), ("off", "\n"), ("off", "\r\n"), ("off", "\n\n")]
+)
+def test_missing_faces_of_four_corners_are_told(kind: str, end: str, draw: Callable[..., Any], tmp_path: Path) -> None:
+    """As triangles there are as many as are promised, so only the lines tell it."""
+    head = "OFF # a cube\n# of 6 faces\n8 6 12\n"
+    if kind == "ply":
+        head = "ply\nformat ascii 1.0\ncomment a cube\nelement vertex 8\nproperty float x\nproperty float y\n"
+        head += "property float z\nelement face 6\nproperty list uchar int vertex_indices\nend_header\n"
+    corners = [f"{x} {y} {z}" for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    faces = ["4 0 1 3 2", "4 4 6 7 5", "4 0 4 5 1", "4 2 3 7 6", "4 0 2 6 4", "4 1 5 7 3"]
+    path = tmp_path / f"cube.{kind}"
+    for left, notes in ((6, None), (3, ["the model was cut or is damaged: it has 3 of the 6 faces that it promises"])):
+        path.write_bytes((head + "\n".join([*corners, *faces[:left]]) + " " * 200 + "\n").replace("\n", end).encode())
+        result = draw(path, f"{left}.png")[1]
+        assert result["source_faces"] == 2 * left
+        assert result.get("notes") == notes

@@ -346,6 +346,6 @@ def test_transparency_that_is_a_picture_of_its_own_is_copied_where_it_can_be_sai
     assert any(sides[0])
     assert copied(matroska, "back.webm")[:2] == ([], True)
     assert copied(source, "out.mp4")[:2] == (
-        ["transparency of the picture no longer said: mp4 has no place for it"],
+        ["transparency of the picture dropped: mp4 has no place for it"],
         False,
     )

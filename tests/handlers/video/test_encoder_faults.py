@@ -70,7 +70,7 @@ def test_an_encoder_that_fails_again_and_again_ends_the_attempt_and_keeps_what_w
 ) -> None:
     context = prepare(clips())
     encoder_that(_lose_one, 100)
-    with pytest.raises(EncoderFailedError, match="other moments than those of the 25 frames"):
+    with pytest.raises(EncoderFailedError, match="other times than those of the 25 frames"):
         convert(context)
     assert not context.output_file.exists()
     assert [path.name for path in sorted(context.work_dir.glob("segment-*"))] == ["segment-00000.mp4"]

@@ -458,7 +458,7 @@ def test_a_short_piece_behind_a_long_one_does_not_make_it_a_cut_one(
     assert isinstance(outcome, Finished)
     assert (outcome.result["frames"], outcome.result["source_duration"]) == (200, 8)
     assert outcome.result["notes"][:2] == [
-        "the source ends with times that were there already, as files do that were joined or are damaged",
+        "the source ends with times that occurred before, as in files that were joined or are damaged",
         "25 pictures are left out: their times jump back, as in files that were joined or are damaged",
     ]
 

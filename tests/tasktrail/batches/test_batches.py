@@ -57,7 +57,7 @@ def test_what_is_no_file_and_a_link_to_nothing_are_called_that(make: Callable[..
     made = make(folder, type="", to=f"{folder.parent}/out/", dry_run=True)
     told = {Path(one.input_file).name: (one.problem["detail"], one.problem["remedy"]) for one in made.refused}
     assert told == {
-        "empty.jpg": ("empty.jpg is empty", "It may be damaged: copy it anew."),
+        "empty.jpg": ("empty.jpg is empty", "It may be damaged: copy it again."),
         "gone.jpg": (f"'{folder / 'gone.jpg'}' cannot be read: No such file or directory", "See where the link leads."),
         "pipe.jpg": ("pipe.jpg is not a regular file", "Leave it out, or name the files instead of the folder."),
     }

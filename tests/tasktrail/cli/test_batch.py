@@ -228,7 +228,7 @@ def test_a_reason_that_many_files_have_is_told_once(cli: Callable[..., Said], tm
         f"""left out: 30
   of no kind that is known: {folder}/00.bin, {folder}/01.bin, {folder}/02.bin and 27 more; --json lists all
 refused: 1
-  {folder}/z.jpg: z.jpg is called an image, and its content is none. It may be damaged: copy it anew.
+  {folder}/z.jpg: z.jpg is named like an image, but its content is not one. It may be damaged: copy it again.
 """
         in said.out
     )

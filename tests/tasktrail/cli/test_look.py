@@ -103,7 +103,7 @@ def test_list_says_when_there_is_more_and_when_there_is_nothing(cli: Callable[..
     for _ in range(3):
         tasks.create_task(type="noop")
     assert "2 of 3" in cli("list", "--limit", "2").err
-    assert cli("list", "--offset", "5").out == "None beyond 5 of 3.\n"
+    assert cli("list", "--offset", "5").out == "All 3 are before --offset 5.\n"
     assert cli("list", "--offset", "5", "--json").out == ""
 
 
@@ -170,7 +170,7 @@ def test_what_was_not_there_then_says_when_that_was(cli: Callable[..., Any], sto
     for command in ("show", "why"):
         shown = cli(command, str(story), "--as-of", "2026-01-31T12:59:59+01:00")
         assert (shown.code, f"Task {story} did not exist at 2026-01-31 11:59:59Z" in shown.err) == (1, True), command
-        assert f"`tasktrail history {story}` tells when it was created" in shown.err
+        assert f"`tasktrail history {story}` shows when it was created" in shown.err
     listed = cli("list", "--as-of", "2026-01-31T12:59:59+01:00")
     assert listed.out == "There were no tasks as of 2026-01-31 11:59:59Z.\n"
 
@@ -466,7 +466,7 @@ def test_output_says_when_there_is_nothing(cli: Callable[..., Any], tasks: Any, 
     erased = tasks.journal.create("noop", input_file=ERASED)
     tasks.journal.start(erased)
     tasks.journal.record(erased, Completed())
-    assert cli("output", str(erased)).err == f"what task {erased} printed was erased, if it printed anything\n"
+    assert cli("output", str(erased)).err == f"the output of task {erased}, if any, was erased\n"
 
 
 def test_output_that_is_followed_goes_on_until_the_attempt_has_ended(

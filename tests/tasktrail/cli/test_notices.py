@@ -65,7 +65,7 @@ def test_a_task_that_told_nobody_says_so(cli: Callable[..., Any], tasks: Any) ->
     assert (redelivered.code, redelivered.out) == (0, "no notices so far\n")
     tasks.journal.create("noop", input_file=ERASED)
     for command in ("notices", "redeliver"):
-        assert cli(command, "2").out == "whom task 2 was to tell was erased, if it was to tell anybody\n"
+        assert cli(command, "2").out == "the receivers of the notices of task 2, if any, were erased\n"
     assert cli("endpoints").out == "no endpoint is disabled\n"
 
 

@@ -230,7 +230,7 @@ def test_why_of_a_task_that_has_ended_or_never_was(cli: Cli, tasks: Any) -> None
     task_id = tasks.create_task(type="noop")
     cli("cancel", str(task_id))
     told = cli("why", str(task_id)).out
-    assert "is cancelled: it waits for nothing\nIt ended at position 2, by " in told
+    assert "is cancelled: it is not waiting\nIt ended at position 2, by " in told
     assert told.endswith(": because\n")
     assert cli("why", "99").code == 1
 
@@ -255,7 +255,7 @@ def test_queue_says_that_users_go_first_who_have_fewer_running(cli: Cli, tasks: 
     tasks.create_task(type="noop")
     assert "Fair share" not in cli("queue").out
     cli("limits", "--fair-share")
-    assert "Fair share: the user with the least running goes first" in cli("queue").out
+    assert "Fair share: the user with the fewest running tasks goes first" in cli("queue").out
     assert json.loads(cli("queue", "--json").out)["fair_share"]
 
 
@@ -291,7 +291,7 @@ def test_top_outlives_a_restart_of_the_service(tasks: Any) -> None:
     layout = TerminalLayout(tasks.journal.at, 80)
     first = screen(*ask(service), layout)
     lost, kept = ask_again(service, first, layout)
-    assert "No service answers; it is asked again." in lost.splitlines()[0]
+    assert "No service answers; asking again." in lost.splitlines()[0]
     assert lost.endswith(first)
     assert kept is first
     lost, kept = ask_again(service, kept, layout)
@@ -317,7 +317,7 @@ def test_the_first_line_counts_one_as_one(tasks: Any) -> None:
     tasks.create_task(type="noop")
     board = replace(tasks.queue(10), running=(None,), ready=1, aside=1)
     assert summary(board, tasks.stats()).startswith(
-        "1 runs, 1 waits for room, 0 for another task, 1 needs more than there is at best"
+        "1 runs, 1 waits for room, 0 for another task, 1 needs more than can ever be free"
     )
 
 
@@ -339,7 +339,7 @@ def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) 
         tasks.create_task(type="noop")
     board = replace(tasks.queue(10), ready=1, aside=2, entries=())
     assert summary(board, tasks.stats()) == (
-        "0 run, 1 waits for room, 0 for another task, 2 need more than there is at best (see why), "
+        "0 run, 1 waits for room, 0 for another task, 2 need more than can ever be free (see why), "
         "0 for a time, a release or a handler"
     )
 
@@ -479,7 +479,7 @@ def test_an_earlier_queue_shows_what_ran_and_what_was_promised(cli: Cli, tasks: 
     why = cli("why", "2", "--as-of", str(position)).out
     assert "type noop is paused by anna: new licence" in why
     assert "tasktrail resume" not in why, "nothing of then can be lifted"
-    assert "limits and windows is that of now" in cli("limits", "--as-of", str(position)).out
+    assert "those of today" in cli("limits", "--as-of", str(position)).out
     log, head = tasks.memory_log, tasks.memory_log.head().position
     stop = Fact(0, len(log.read_task(0)) + 1, ServiceStopped(), tasks.journal.at, "service")
     stopped = log.append([stop], expected=head)[-1].position

@@ -111,7 +111,7 @@ def test_submit_prints_the_tasks_by_name(cli: Callable[..., Any], tasks: Any) ->
 def test_a_number_of_parts_that_cannot_be_is_wrong_usage(cli: Callable[..., Any], number: str) -> None:
     shown = cli(*RUN[:-1], number)
     assert shown.code == 2
-    assert "is no number of parts: 1 to 100, or auto" in shown.err
+    assert "is not a number of parts: give 1 to 100, or auto" in shown.err
 
 
 def test_only_a_film_is_spread(cli: Callable[..., Any]) -> None:

@@ -52,7 +52,7 @@ def test_another_policy_is_compared_in_a_table(cli: Callable[..., Any], data: Pa
     shown = cli("whatif", "--data", str(data), "--max-concurrent", "4", "--workers", "4", "--rows", "2")
     lines = [line.split() for line in shown.out.splitlines()]
     assert ["asked", "8", "8", "0.00", "s", "1m", "00s", "1m", "00s", "2m", "00s", "100.0", "%", "0"] in lines
-    assert "starts: 6 earlier, 0 later, 2 at the same moment, 0 only then, 0 no more" in shown.out
+    assert "starts: 6 earlier, 0 later, 2 at the same time, 0 additional, 0 missing" in shown.out
     assert [line[-2:] for line in lines if line and line[0] == "7"] == [["-2m", "00s"]]
     assert (data / "log.db").read_bytes() == before
     assert not (data / "views.db").exists()
@@ -93,7 +93,7 @@ def test_a_part_of_the_log_can_be_asked_about(cli: Callable[..., Any], data: Pat
         (("--backfill-bound", "-1"), "'--backfill-bound': -1 is not in the range"),
         (("--rows", "-1"), "'--rows': -1 is not in the range"),
         (("--type-limit", "long=0"), "A limit is at least 1"),
-        (("--user-limit", "me=1"), "'me' is no user"),
+        (("--user-limit", "me=1"), "'me' is not a user"),
         (("--label-limit", "night=none"), "A limit is at least 1"),
         (("--from", "once"), "'once' is not a time"),
         (("--to", "2026-13-01T00:00:00"), "is not a time"),

@@ -133,7 +133,7 @@ def test_a_token_takes_no_more_than_its_part_of_the_streams_and_the_owner_may_ha
     with pytest.raises(Busy, match="10 streams are open with this token"):
         room.refuse_stream(who("a"))
     room.streams["b"] = 18
-    with pytest.raises(Busy, match="40 streams are open, as many"):
+    with pytest.raises(Busy, match="40 streams are open, which is the limit"):
         room.refuse_stream(who("c", OWNER))
 
 

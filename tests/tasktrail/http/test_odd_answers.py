@@ -167,7 +167,7 @@ def test_another_program_at_the_address_is_no_service(
     connect: Connect, url: str, ask: Callable[[Client], object], answer: bytes
 ) -> None:
     Service.last = answer
-    with connect(url) as client, pytest.raises(ServiceUnreachable, match="no service of tasktrail"):
+    with connect(url) as client, pytest.raises(ServiceUnreachable, match="not from a tasktrail service"):
         ask(client)
 
 
@@ -178,7 +178,7 @@ def test_another_program_at_the_address_is_no_service(
 def test_a_browser_is_given_no_address_that_is_none_of_a_page(connect: Connect, url: str, address: str) -> None:
     """It comes from whoever answers at the address that was named, and goes to a program of this machine."""
     Service.last = {"address": address}
-    with connect(url) as client, pytest.raises(ServiceUnreachable, match="no service of tasktrail"):
+    with connect(url) as client, pytest.raises(ServiceUnreachable, match="not from a tasktrail service"):
         client.login_address()
     Service.last = {"address": "https://tasks.example.org:8443/login?code=-x_9"}
     with connect(url) as client:

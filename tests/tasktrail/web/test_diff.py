@@ -33,7 +33,7 @@ def test_tasks_are_shown_before_and_after(browser: httpx.Client, service: TaskSe
     assert links(found[old]) == [f"/tasks/{old}", f"/tasks/{old}?as_of={begin}"]
     assert re.findall("badge is-([a-z]+)", found[old]) == ["running", "cancelled"]
     assert re.findall("badge is-([a-z]+)", found[new]) == ["running"]
-    assert "not&nbsp;there&nbsp;yet" in found[new]
+    assert "not&nbsp;created&nbsp;yet" in found[new]
     assert "2 tasks between position" in page
     assert browser.get(links(found[old])[1]).status_code == 200
 
@@ -47,7 +47,7 @@ def test_an_end_that_is_named_is_where_links_lead(browser: httpx.Client, failed:
     assert rows(page).keys() == {task_id}
     assert links(rows(page)[task_id]) == [f"/tasks/{task_id}?as_of={end}"]
     assert "in between" in rows(page)[task_id]
-    assert "Nothing was recorded of any task" in browser.get(f"/diff?from={end}&to={end}").text
+    assert "No task has a record in between" in browser.get(f"/diff?from={end}&to={end}").text
 
 
 def test_pages_are_of_the_same_two_moments(
@@ -113,8 +113,8 @@ def test_the_past_ends_where_it_is_looked_at(browser: httpx.Client, failed: Star
 @pytest.mark.parametrize(
     ("query", "status", "told"),
     [
-        ("from=sometime", 400, "no moment"),
-        ("from=0&to=sometime", 400, "no moment"),
+        ("from=sometime", 400, "not a position or a time"),
+        ("from=0&to=sometime", 400, "not a position or a time"),
         ("from=2&to=1", 422, "lies before the beginning"),
         ("from=999999999", 409, "not written yet"),
         ("from=0&to=999999999", 409, "not written yet"),

@@ -134,7 +134,7 @@ def test_a_refusal_stands_beside_its_field(
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [
-        ({"output_file": "/out.jpg"}, {"output_file": "Every run but the first would find its output there already"}),
+        ({"output_file": "/out.jpg"}, {"output_file": "Every run after the first would find its output already there"}),
         ({"input_file": "in.png"}, {"input_file": "'in.png' is not an absolute path"}),
         ({"user_level": "99"}, {"user_level": "user_level is 99, and at most 10 is allowed here"}),
         ({"options.width": "0"}, {"options-width": "width has to be a whole number, at least 1"}),
@@ -164,7 +164,7 @@ def test_the_past_shows_no_form_and_takes_none(browser: httpx.Client, service: T
     for path in ("/submit/image_thumbnail", "/schedules/add/image_thumbnail", "/schedules/remove", "/limits/pause"):
         refused = browser.post(path, params={"as_of": "1"}, data={"reason": "to change the past"})
         assert refused.status_code == 400
-        assert "the past can be looked at, not acted on" in refused.text
+        assert "you can look at the past, but not change it" in refused.text
 
 
 @pytest.mark.parametrize("name", [name for name in described_fields(SetLimits) if name != "reset"])

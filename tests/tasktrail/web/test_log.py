@@ -63,7 +63,7 @@ def test_looking_for_a_rare_kind_stops_and_says_where_to_go_on(
     failed("more records")
     monkeypatch.setattr(log, "_LOOKED_THROUGH", 2)
     page = browser.get("/log", params={"kind": "schedule_removed"}).text
-    assert "Only so many were looked through" in page
+    assert "The search stopped after many records" in page
     assert 'rel="next"' in page
 
 

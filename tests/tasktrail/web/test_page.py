@@ -42,7 +42,7 @@ def test_an_error_of_a_page_is_a_page_that_says_what_to_do(browser: httpx.Client
     answer = browser.get("/", params={"as_of": "<b>sometime</b>"})
     assert answer.status_code == 400
     assert {name: answer.headers[name] for name in HEADERS} == HEADERS
-    assert "is no moment that is understood here" in answer.text
+    assert "is not a position or a time" in answer.text
     assert "Write a position of the log" in answer.text
     assert "<b>sometime" not in answer.text
 
@@ -137,4 +137,4 @@ def test_a_page_tells_what_to_do_on_a_page(browser: httpx.Client, service: TaskS
     assert service.wait(task_id, 10).status == "failed"
     browser.post(f"/tasks/{task_id}/act", data={"action": "retry"})
     told = browser.get(f"/tasks/{task_id}").text
-    assert "has used 0 of 0 retries. Force the retry: a box of the form does." in told
+    assert "has used 0 of 0 retries. Tick the box of the form that forces the retry." in told

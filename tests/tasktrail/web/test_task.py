@@ -232,7 +232,7 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     assert "adjusted: priority 7" in shown(browser, task_id)
     refused = act("adjust", scheduled_for="whenever")
     assert "said is-bad" in refused
-    assert "is no time that is understood" in refused
+    assert "is not a time" in refused
     assert "Nothing was changed" in act("adjust", priority="")
     for wrong in ("11", "-1", "3.5", "nan", "9" * 5000):
         assert "said is-bad" in act("adjust", priority=wrong)
@@ -369,12 +369,12 @@ def test_an_erased_task_says_so_and_shows_no_file_that_is_called_erased(tmp_path
     log.close()
     with served(data) as browser:
         page = shown(browser, 1)
-    assert "Which files it worked on, if any, is erased." in page
+    assert "Its files, if any, were erased." in page
     assert "<figure>" not in page
     assert page.count('<p class="muted">Erased.</p>') == 2, "options and result"
-    assert "Nobody is told of this task." not in page
-    assert "Who was told of this task, if anybody, is erased." in page
-    assert "What it printed, if anything, is erased." in page
+    assert "This task sends no notices." not in page
+    assert "The receivers of its notices, if any, were erased." in page
+    assert "Its output, if any, was erased." in page
 
 
 def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:

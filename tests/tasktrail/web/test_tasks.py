@@ -189,7 +189,7 @@ def test_a_change_of_many_is_counted_before_and_asks_for_a_reason(
     service.cancel_task(ids[0])
     page = browser.get("/tasks/confirm", params={"action": "cancel", "of": "all", "document_id": document})
     assert '<b id="number">3</b>' in page.text
-    assert "For the other 1 it means nothing" in page.text
+    assert "The other 1 " in page.text
     sent = form(page)
     refused = browser.post("/tasks/act", data=sent)
     assert refused.status_code == 400
@@ -284,11 +284,11 @@ def test_many_are_retried_and_given_another_priority(
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("/tasks/confirm?action=burn&of=all", "is nothing that can be done"),
+        ("/tasks/confirm?action=burn&of=all", "is not an action"),
         ("/tasks/confirm?action=retry&of=chosen&id=x", "is no number of a task"),
         ("/tasks/confirm?action=retry&of=chosen&id=" + "9" * 5000, "is no number of a task"),
-        ("/tasks/confirm?action=retry&of=all&as_of=1", "the past can be looked at"),
-        ("/tasks/bulk/0123456789", "is not kept any more"),
+        ("/tasks/confirm?action=retry&of=all&as_of=1", "you can look at the past"),
+        ("/tasks/bulk/0123456789", "is no longer kept"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(browser: httpx.Client, path: str, told: str) -> None:
