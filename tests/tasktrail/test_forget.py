@@ -516,7 +516,7 @@ def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
     service = open_service()
     done(service, 2)
     service.forget(0)
-    with pytest.raises(InvalidValue, match="records were dropped") as refused:
+    with pytest.raises(InvalidValue, match="of some tasks were dropped") as refused:
         service.whatif(max_concurrent=1)
     assert refused.value.field == "from"
     (begin,) = re.findall(r"with `--from (\d+)`", refused.value.advice)

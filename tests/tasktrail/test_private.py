@@ -273,4 +273,4 @@ def test_the_doctor_names_what_is_open(open_service: Opener, data: Path) -> None
     (data / "log.db").chmod(0o600)
     (data / "letter.txt").touch()
     data.chmod(0o755)
-    assert "other things lie there" in finding().message
+    assert "also holds other things" in finding().message

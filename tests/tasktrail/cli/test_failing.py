@@ -236,5 +236,5 @@ def test_a_token_file_that_cannot_be_read_is_nothing_for_the_service(tmp_path: P
 def test_without_a_command_the_help_is_shown_as_it_is(cli: Callable[..., Any]) -> None:
     answer = cli()
     assert answer.code == 2
-    assert "\nSend:\n  submit " in answer.err
+    assert "\nSend and change tasks:\n  submit " in answer.err
     assert "\\n" not in answer.err

@@ -365,7 +365,7 @@ def test_what_the_unfinished_task_does_not_take_over_is_told(cli: Callable[..., 
     shown = cli("run", "noop", "in", "-o", "a=1", "--priority", "3", "--max-retries", "2", "--no-resume")
     assert shown.code == 0
     told = " ".join(shown.err.split())
-    assert "not taken over: --priority (here 3, there 0)" in told
+    assert "not applied: --priority (here 3, there 0)" in told
     assert "--max-retries" not in told
     assert "`tasktrail adjust 1`" in told
 

@@ -164,7 +164,7 @@ def test_a_browser_that_keeps_no_cookie_is_told_why_it_is_not_logged_in(
     browser.cookies.clear()
     back = browser.get("/tasks", headers=came_from)
     assert (back.status_code, back.headers["location"]) == (303, "/login?next=/tasks&cookie=off")
-    assert "keeps no cookie" in browser.get(back.headers["location"], headers=BROWSER).text
+    assert "did not keep the cookie" in browser.get(back.headers["location"], headers=BROWSER).text
     assert "cookie=off" not in browser.get("/tasks", headers=BROWSER).headers["location"]
     browser.cookies["another"] = "1"
     assert "cookie=off" not in browser.get("/tasks", headers=came_from).headers["location"]

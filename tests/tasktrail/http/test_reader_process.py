@@ -245,7 +245,7 @@ def test_a_token_that_asks_much_leaves_room_for_others(
         many = [pool.submit(ask, tokens[0]) for _ in range(8)]
         refused = [one.result() for one in islice(as_completed(many, timeout=60), 3)]
         assert {answer.status_code for answer in refused} == {503}
-        assert "with this token" in refused[0].json()["detail"]
+        assert "of this token" in refused[0].json()["detail"]
         other = pool.submit(ask, tokens[1])
         hold.set()
         assert other.result(60).status_code == 200
