@@ -196,7 +196,7 @@ def test_other_bytes_than_were_asked_for_are_not_put_together(folder: Path, web:
 
     assert isinstance(answer, Refused)
     assert answer.kind == "changed"
-    assert "other bytes" in answer.message
+    assert "the requested bytes" in answer.message
     assert web.asked == ["", "bytes=100000-"]
 
 
