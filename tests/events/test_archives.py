@@ -439,6 +439,7 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
         content = file.read_bytes()
         with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
             assert verify(reader).ok
+            whole = list(reader.read())
             file.unlink()
             (missing,) = verify(reader).findings
             assert (missing.code, missing.position) == ("archive", int(file.name.split("-")[0]))
@@ -449,9 +450,10 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
             place = chance.randrange(len(content))
             file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
             assert [one.code for one in verify(reader).findings] == ["archive"]
-            with pytest.raises(LogCorrupt) as refused:
-                list(reader.read())
-            assert refused.value.advice == missing.remedy
+            try:  # zstd ignores one bit of each frame's header
+                assert list(reader.read()) == whole
+            except LogCorrupt as error:
+                assert error.advice == missing.remedy
         file.write_bytes(content)
 
 
