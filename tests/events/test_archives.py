@@ -17,7 +17,7 @@ from forgery import forging
 from histories import BEGIN, Journal, random_history
 from log_questions import questions
 
-from tasktrail.events import Fact
+from tasktrail.events import Fact, Recorded
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
 from tasktrail.events.log import archive_file, integrity, sqlite
 from tasktrail.events.log.archive_faults import archive_faults
@@ -423,6 +423,13 @@ def test_a_file_that_was_changed_is_found(both: Both, tmp_path: Path, change: st
         assert next(log.read(both.edges[1])).position == both.edges[1] + 1
 
 
+def records_or_advice(reader: SqliteLogReader) -> list[Recorded] | str:
+    try:
+        return list(reader.read())
+    except LogCorrupt as error:
+        return error.advice
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int) -> None:
     chance = Random(seed)
@@ -450,10 +457,7 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
             place = chance.randrange(len(content))
             file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
             assert [one.code for one in verify(reader).findings] == ["archive"]
-            try:  # zstd ignores one bit of each frame's header
-                assert list(reader.read()) == whole
-            except LogCorrupt as error:
-                assert error.advice == missing.remedy
+            assert records_or_advice(reader) in (missing.remedy, whole)  # zstd ignores one bit of a frame's header
         file.write_bytes(content)
 
 
