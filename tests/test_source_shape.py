@@ -103,6 +103,28 @@ def test_another_time_for_everybody_is_found(tmp_path: Path) -> None:
     assert clocks_of_everybody(source) == [f"{source}:3: time", f"{source}:4: 'time.monotonic'"]
 
 
+STUMBLING = re.compile(r"\b(?:of (?:then|now)|but for|dear(?:er|est)?|of which that|as many as there may)\b")
+"""Turns of phrase that have to be read twice."""
+
+
+def turns_of_phrase(path: Path) -> list[str]:
+    return [
+        f"{path}:{number}: {found[0]}"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (found := STUMBLING.search(line))
+    ]
+
+
+def test_sentences_are_plain() -> None:
+    assert [found for path in sources(ROOT, *ROOMS) for found in turns_of_phrase(path)] == []
+
+
+def test_a_sentence_to_stumble_over_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text('"""The files, but for those of then."""\n')
+    assert turns_of_phrase(source) == [f"{source}:1: but for"]
+
+
 COUNTED = re.compile(
     r" (?:(?:more|new|older|other|sound|subtitle) )?(?:archives|attempts|chapters|characters|checkpoints|commands|"
     r"crashes|faces|files|findings|frames|keys|lines|nodes|packets|pages|parts|pictures|records|retries|seals|segments|"

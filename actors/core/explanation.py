@@ -106,23 +106,21 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FROM_THE_LOG = (
-    "What is said comes from the log; slots, limits in use, handlers, the machine's samples and the order among what "
-    "could start are known to a running service only."
+    "The reasons come from the log; only a running service knows the slots, the limits in use, the handlers, the "
+    "machine's samples and the order among tasks that could start."
 )
 NOT_LIVE = f"No service runs. {_FROM_THE_LOG}"
 NOT_ASKED = f"No service was asked: one on another machine may have the log. {_FROM_THE_LOG}"
 THEN = (
-    "So it was then, as far as the log tells. Limits and windows of the configuration are those of now. The machine, "
-    "the workers and the handlers of then are not recorded, and tasks that were forgotten since are not known: these "
-    "may have held it, too."
+    "This is how it was, as far as the log shows. Limits and windows of the configuration are today's. The machine, "
+    "the workers and the handlers of that time are not recorded, and tasks forgotten since are unknown: they may have "
+    "kept it waiting, too."
 )
 STANDS_ASIDE = (
-    "It would not fit even once everything that runs here has ended, so no room is kept for it and others go ahead: it "
-    "starts when others on the machine give back what they hold."
+    "It would not fit even once everything that runs here has ended, so no room is kept for it and others go ahead. It "
+    "starts when other programs on the machine release what they hold."
 )
-NEVER_FITS = (
-    "It would not fit if nothing else ran either: it starts once a limit is raised or the machine has more, not before."
-)
+NEVER_FITS = "It would not fit even if nothing else ran: it starts only once a limit is raised or the machine has more."
 NO_ROOM_KEPT = "No room is kept for it on any node, and others go ahead: it starts once a node has what it needs."
 SHOWN = 10
 """How many tasks ahead are named."""
@@ -283,7 +281,7 @@ def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[O
     evidence = () if adjusted is None else (adjusted,)
     if task.held:
         release = (StartTask(task_id=task.id),)
-        text = "is held until somebody starts it"
+        text = "is held until it is started"
         found.append(Obstacle(WaitReason.HELD, text, "its release", {}, evidence, commands=release))
     scheduled = task.scheduled_for if task.started_at is None else None
     if scheduled is not None and scheduled > now:

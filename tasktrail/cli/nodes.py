@@ -50,7 +50,7 @@ _name = click.argument("name", type=SuggestedParam("name", _names))
         ("tasktrail nodes", "all of them, with what each has free"),
         ("tasktrail nodes drain gpu-1 --reason 'new disk'", "nothing more starts there"),
         ("tasktrail nodes --json", "for a program: one JSON object a line"),
-        ("tasktrail nodes --as-of -2h", "which were there two hours ago, as far as the log tells"),
+        ("tasktrail nodes --as-of -2h", "which were there two hours ago, as far as the log shows"),
     ],
 )
 @as_of_option

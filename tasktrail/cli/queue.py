@@ -83,7 +83,7 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
         at = "" if board.at is None else f", {moment(board.at)}"
         ran = f" No service ran: the last one had stopped at position {board.stopped_at}." if board.stopped_at else ""
         say(
-            f"This is the state as of position {board.position}{at}, as far as the log tells.{ran} "
+            f"This is the state as of position {board.position}{at}, as far as the log shows.{ran} "
             f"{CONFIGURED_NOW} Tasks that were forgotten since are left out."
         )
     elif not board.live:

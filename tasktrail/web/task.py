@@ -496,7 +496,7 @@ _DONE = {
     "cancel": "The task is cancelled.",
     "retry": "The task has another life.",
     "adjust": "The task is adjusted.",
-    "hold": "The task is held until somebody starts it.",
+    "hold": "The task is held until it is started.",
     "redeliver": "The notice is sent again.",
 }
 

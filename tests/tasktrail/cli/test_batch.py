@@ -301,7 +301,7 @@ def test_held_tasks_of_an_earlier_batch_are_told(
     monkeypatch.setattr(Signals, "next", lambda *_: 2)
     said = cli("batch", "in", "--to", "out/{stem}.loud", "--type", "shout")
     (told,) = [line for line in said.err.splitlines() if "waits:" in line]
-    assert told.startswith("task 1 waits: is held until somebody starts it")
+    assert told.startswith("task 1 waits: is held until it is started")
 
 
 def test_only_what_its_tasks_can_share_is_offered() -> None:

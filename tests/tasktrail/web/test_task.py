@@ -215,7 +215,7 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
 ) -> None:
     task_id = create(held=True, priority=2)
     page = shown(browser, task_id)
-    assert "is held until somebody starts it" in page
+    assert "is held until it is started" in page
     assert "(counts as 2.0 = 2 base + 0.0 wait)" in page
     assert set(forms(page)) == {"start", "adjust", "cancel"}
 
@@ -446,7 +446,7 @@ def test_the_page_changes_while_somebody_looks(
         coming = parts(answer.iter_lines())
         first = dict(next(coming) for _ in sections)
         assert set(first) == set(sections)
-        assert "is held until somebody starts it" in first["head"]
+        assert "is held until it is started" in first["head"]
         service.cancel_task(task_id, reason="seen live")
         head = next(text for name, text in coming if name == "head" and "cancelled" in text)
         assert "is-cancelled" in head
