@@ -210,7 +210,7 @@ def test_what_a_type_cannot_be_is_refused_where_it_is_declared(field: str, value
 
 
 def test_relative_paths_of_a_type_are_refused() -> None:
-    with pytest.raises(ValueError, match="'models' is none"):
+    with pytest.raises(ValueError, match="'models' is not absolute"):
         handler("mine", reads=("/srv", "models"))(lambda _context: None)
 
 
