@@ -95,7 +95,7 @@ def test_all_tasks_that_pass_a_filter_are_retried_after_a_count_and_with_a_reaso
     page.get_by_label("all 3 that pass").check()
     page.get_by_role("button", name="Retry…").click()
     heading(page, "Retry: 3 tasks?")
-    page.get_by_label("also those that have been retried").check()
+    page.get_by_label("also tasks whose retries are used up").check()
     page.get_by_label("Reason").fill("paper is here")
     page.get_by_role("button", name="Retry 3").click()
     heading(page, "done")

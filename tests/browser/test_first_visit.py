@@ -116,7 +116,7 @@ def test_a_stranger_finds_what_has_changed_since_then_and_between_two_moments(
     page.get_by_label("To", exact=True).fill("yesterday 12:00")
     page.get_by_role("button", name="Compare").click()
     poster = changes.get_by_role("row").filter(has_text="#1")
-    expect(poster).to_contain_text("not there yet")
+    expect(poster).to_contain_text("not created yet")
     expect(poster).to_contain_text("running")
     poster.get_by_role("link", name="#1").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Task 1 running")

@@ -718,7 +718,7 @@ def test_what_stands_in_the_place_of_a_table_is_not_asked(known: Path, table: st
         SELECT kept.* FROM c, tasktrail.kept WHERE x < 0""",
     )
     for look in (read_log, opened):
-        with pytest.raises(LogCorrupt, match=f"the table tasktrail.{table} is no table"):
+        with pytest.raises(LogCorrupt, match=rf"tasktrail\.{table} is not a table"):
             look(known)
 
 

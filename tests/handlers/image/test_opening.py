@@ -60,7 +60,7 @@ def test_a_file_that_was_cut_between_two_pages_is_refused(tmp_path: Path, last: 
     path = tmp_path / "a.tiff"
     path.write_bytes(directories(3, last=last)[:401])
 
-    with Image.open(path) as image, pytest.raises(Unusable, match="was cut: its page 4 lies behind"):
+    with Image.open(path) as image, pytest.raises(Unusable, match="was cut: its page 4 lies after"):
         pages_in(image, path)
 
 
