@@ -110,7 +110,7 @@ def _ply(path: Path, size: int) -> Counted:
         match line.split():
             case ["element", element, number]:
                 if not _COUNT.fullmatch(number):
-                    raise Unusable(f"{path.name} has no PLY header that makes sense: {line.strip()[:_LONGEST]!r}")
+                    raise Unusable(f"{path.name} has no valid PLY header: {line.strip()[:_LONGEST]!r}")
                 counts[element] = int(number)
             case ["property", "list", length, *_]:
                 least += counts.get(element, 0) * (_PLY_SIZES.get(length, 1) if binary else 2)

@@ -150,7 +150,7 @@ def in_one_file(path: Path) -> BytesIO | None:
                     parser.ParseFile(file)
                 except (expat.ExpatError, KeyError, ValueError) as error:
                     what = f"{type(error).__name__}: {error}"
-                    raise Unusable(f"{path.name}: {name} is no model that makes sense ({what})") from error
+                    raise Unusable(f"{path.name}: {name} is not a valid model ({what})") from error
     text = joined.text()
     if _instances(_uses(text)) > _MAX_INSTANCES:
         raise Unusable(f"{path.name} repeats its objects more than {_MAX_INSTANCES} times")
