@@ -150,8 +150,9 @@ class TaskViews:
     def apply(self, records: Sequence[Recorded]) -> None:
         """Fold a batch in, in one transaction. Records that were applied before are skipped.
 
-        Raises `ViewsGap` if records are missing in between (or the file was deleted, or has another writer), and
-        `ViewsFailed` if it cannot be written. Then nothing has changed, and `catch_up` repairs it.
+        Raises `ViewsGap` if records are missing in between (or the file has another writer), and `ViewsFailed` if it
+        cannot be written. Then nothing has changed, and `catch_up` repairs it. Raises `ViewsDamaged` if the file was
+        deleted or is damaged: then the views have to be built anew.
         """
         self.refresh()
         fresh = [record for record in records if record.position > self._position]

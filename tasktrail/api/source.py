@@ -444,7 +444,7 @@ def check_folder(
 
     with closing(Keys(paths.log)) as keys:
         found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
-    # A snapshot that knows more than the log is evidence, and nobody should be told to delete it.
+    # A snapshot that knows more than the log is evidence, so no one should be advised to delete it.
     return with_snapshots(with_missing(_with_orders(found, log), paths), log, paths.snapshots)
 
 
