@@ -389,8 +389,8 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
     try:
         mode = _mode(run.input_file)
     except FileNotFoundError:
-        told = f"The input {run.input_file!r} is not there any more. Put it back, then retry the task."
-        raise FileNotFoundError(told) from None
+        message = f"The input {run.input_file!r} is not there any more. Put it back, then retry the task."
+        raise FileNotFoundError(message) from None
     if not stat.S_ISREG(mode):
         raise InvalidPath(f"{run.input_file!r} is no longer a regular file", field="input_file")
     check_apart(run.input_file, sandbox.protected, "input_file", followed=True)

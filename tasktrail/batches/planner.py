@@ -151,7 +151,9 @@ class BatchPlanner:
         self._intake.check_shared(wanted)
         preset = self._registry.presets.get(wanted.preset) if wanted.preset else None
         if preset is not None:
-            wanted = self._registry.presets.meant(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
+            wanted = self._registry.presets.with_preset(
+                msgspec.structs.replace(wanted, type=wanted.type or preset.type)
+            )
         named = self._registry.get(wanted.type) if wanted.type else None
         wanted = self._intake.with_options_meant(wanted)
         if named is not None:

@@ -123,7 +123,7 @@ class CommandIntake:
 
     def with_options_meant(self, task: T) -> T:
         """Return the task with its preset's options, as the type's schema means them: 6.0 is 6 for a whole number."""
-        task = with_plain_paths(self._registry.presets.meant(task))
+        task = with_plain_paths(self._registry.presets.with_preset(task))
         if not task.options or task.type not in self._registry:
             return task
         return replace(task, options=with_whole_numbers(task.options, self._registry.get(task.type).options))
@@ -160,7 +160,7 @@ class CommandIntake:
                 raise InvalidValue(f"{field} cannot be the same for all files", field=field, status=CONTRADICTION)
         if task.preset:
             preset = self._registry.presets.get(task.preset)
-            task = self._registry.presets.meant(replace(task, type=task.type or preset.type))
+            task = self._registry.presets.with_preset(replace(task, type=task.type or preset.type))
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
