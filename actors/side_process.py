@@ -98,7 +98,7 @@ class SideProcess:
             self.process.wait()
 
 
-def stay_behind(parent: str) -> bool:
+def follow_parent(parent: str) -> bool:
     """Lower the process's priority, and make it die with the parent. False if the parent is already gone."""
     if not die_with(parent):
         return False

@@ -43,20 +43,20 @@ from .placement import GPU, Home, HostNeeds, Placement
 from .roster import STOPS_WITHIN, HostName, Roster, host_name
 from .wire import (
     LOOKED_AT_EVERY,
-    Answer,
-    Broken,
+    CallFailed,
     Create,
     Find,
-    Found,
     GatewayReport,
-    Given,
-    Gone,
     Greeting,
+    HostAnswer,
+    HostGone,
+    HostReports,
     HostSettings,
+    HostsFound,
     NodeUse,
+    OrdersTaken,
     Pulse,
     Refused,
-    Told,
     fingerprint,
     pack,
 )
@@ -298,7 +298,7 @@ class ClusterExecutor:
 
     # --- with the lock held: hosts ---------------------------------------------------------------------------------
 
-    def _on_answer(self, report: Answer) -> None:
+    def _on_answer(self, report: HostAnswer) -> None:
         answered = self._connection.answered(report)
         if answered is None or self._hosts.by_name.get(answered[0].name) is not answered[0]:
             return
@@ -318,9 +318,9 @@ class ClusterExecutor:
             case Greeting():
                 if not host.greeted:
                     self._on_greeting(host, answer)
-            case Given():
+            case OrdersTaken():
                 self._work.carried_out(host, answer.carried_out)
-            case Told():
+            case HostReports():
                 self._on_told(host, answer)
         touched = {one.name: one for one in (host, *self._newly_given())}
         for one in touched.values():
@@ -345,8 +345,8 @@ class ClusterExecutor:
             self._work.end_all_of(host)
         self._capacity_touched = True
 
-    def _on_told(self, host: KnownHost, told: Told) -> None:
-        self._work.told(host, told.reports, told.last)
+    def _on_told(self, host: KnownHost, told: HostReports) -> None:
+        self._work.take_reports(host, told.reports, told.last)
         if told.node is not None:
             host.use, host.used_at = told.node, self._clock() - LOOKED_AT_EVERY
         host.memory = {(task_id, attempt): used for task_id, attempt, used in told.memory}
@@ -538,18 +538,18 @@ class ClusterExecutor:
         match report:
             case Pulse():
                 self._on_pulse(report)
-            case Found():
+            case HostsFound():
                 self._on_found(report)
-            case Answer():
+            case HostAnswer():
                 self._on_answer(report)
-            case Broken():
+            case CallFailed():
                 self._on_broken(report)
-            case Gone():
+            case HostGone():
                 self._hosts.is_gone(report.host)
 
     def _on_pulse(self, pulse: Pulse) -> None:
         is_new = self._connection.beats(pulse)
-        if (seen := self._placement.told(pulse.nodes)) is not None or is_new:
+        if (seen := self._placement.set_nodes(pulse.nodes)) is not None or is_new:
             self._tell(NodesSeen(self._placement.seen() if seen is None else seen))
             self._capacity_touched = True  # workers are reported with the names of their nodes
         if is_new:
@@ -572,7 +572,7 @@ class ClusterExecutor:
         else:
             self.link.send(Find(f"{self._cluster}-"))
 
-    def _on_found(self, found: Found) -> None:
+    def _on_found(self, found: HostsFound) -> None:
         """Take the list of hosts. A new one is heard to the end, but only after the next service would know of it.
 
         If `AllFound` was already reported, it is too late: its attempts are recorded as interrupted, and it is ended.
@@ -593,7 +593,7 @@ class ClusterExecutor:
         self._perhaps_all_found()
         self._make_missing()
 
-    def _on_broken(self, broken: Broken) -> None:
+    def _on_broken(self, broken: CallFailed) -> None:
         host = self._connection.broken(broken) if broken.number else self._hosts.by_name.get(broken.host)
         if host is None or self._hosts.by_name.get(host.name) is not host:
             return
@@ -676,7 +676,7 @@ class ClusterExecutor:
     def _begin_to_close(self) -> None:
         with self.lock:
             self._closing = True
-            self._work.unbegin_all()
+            self._work.end_all_waiting()
             for host in self._hosts.by_name.values():
                 if host.held:
                     self._work.end_all_of(host)

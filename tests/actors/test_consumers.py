@@ -10,7 +10,7 @@ import pytest
 from clocks import SetBack
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, WAKE, Alarm, Catch
+from tasktrail.actors.base import PING, PONG, WAKE, Alarm, CatchUp
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
@@ -93,7 +93,7 @@ def test_views_that_cannot_be_written_are_caught_up_by_themselves_when_they_can(
     house.shut = error
     for task_id in range(2, 6):
         house.create(task_id)
-        house.ref.tell(Catch(task_id))
+        house.ref.tell(CatchUp(task_id))
         assert house.ref.ask(PING, timeout=WITHIN) == PONG, "it lives"
     assert house.watermark.position <= 1
     assert house.troubles[-1] is error

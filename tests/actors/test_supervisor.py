@@ -226,7 +226,7 @@ def pings_of(child: Child) -> int:
 def handled(child: Child) -> None:
     """It has handled all that it was told. The answer to a question comes a moment before that."""
     pause = threading.Event()
-    while not child.rests():
+    while not child.is_idle():
         pause.wait(0.001)
 
 
