@@ -34,7 +34,8 @@ from tasktrail.events import Fact, Recorded, TaskState
 from tasktrail.events.errors import NotReady, TaskForgotten
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, UserErased
 from tasktrail.projections.history import recall_from
 from tasktrail.projections.outbox import Outbox

@@ -18,7 +18,7 @@ from harness import SUPPORT, Goal, Table, quantile, scratch
 from storage import fill, started
 
 from tasktrail.actors.snapshots import take_snapshots
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 _EVERY = 10**9
 """Records until the next snapshot: none is taken while it is measured."""
@@ -68,7 +68,7 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.proof.growth import tree_of
 from tasktrail.projections.proof.seals import make_seal
 folder = Path(sys.argv[2])

@@ -35,8 +35,9 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.schema import WITH_ADJUSTMENTS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_errors import OPENING, explained
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -289,7 +290,7 @@ def test_adjustments_are_found_without_reading_all_that_the_service_has_recorded
 
 
 def test_raw_rows_and_answers_come_undecoded(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.events.log.sqlite._PAGE", 1)
+    monkeypatch.setattr("tasktrail.events.log.sqlite_reader._PAGE", 1)
     monkeypatch.setattr("tasktrail.events.log.integrity._PAGE", 1)
     facts = [Fact(task_id, 1, Created(type="noop"), NOW, command_id=f"c{task_id}", life=1) for task_id in (1, 2)]
     log.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)

@@ -21,7 +21,8 @@ from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.schema import TABLES
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten, UserErased

@@ -20,7 +20,7 @@ from tasktrail.cli.app import run
 from tasktrail.cli.batch import _report, _report_rest
 from tasktrail.cli.progress import Signals
 from tasktrail.events import CreateTask
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import Batch
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
