@@ -38,7 +38,8 @@ from tasktrail.events.log.files import refuse_rescued
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.paths import DataPaths
-from tasktrail.projections.verification import Finding, verify
+from tasktrail.projections.findings import Finding
+from tasktrail.projections.verification import verify
 
 PAGE = 4096
 OPEN_EACH = 20

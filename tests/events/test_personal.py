@@ -32,7 +32,8 @@ from tasktrail.events.state import fold
 from tasktrail.events.system_events import DeliveryAttempted, ScheduleAdded, SourceAdded, UserErased
 from tasktrail.events.task_events import ERASED, Completed, Estimated
 from tasktrail.projections import rebuild_views
-from tasktrail.projections.verification import REMEDIES, verify
+from tasktrail.projections.findings import REMEDIES
+from tasktrail.projections.verification import verify
 
 KEY = "0123456789abcdef"
 

@@ -852,7 +852,7 @@ def test_a_view_without_end_in_place_of_a_table_of_the_views_is_found(folder: Pa
 
 
 def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.verification.LIMIT", 5)
+    monkeypatch.setattr("tasktrail.projections.findings.LIMIT", 5)
     by_hand(folder / "log.db", "UPDATE events SET reason = 'x', hash = zeroblob(32)")
     found = checked(folder)
     assert len(found.findings) == 5
