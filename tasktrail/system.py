@@ -25,7 +25,6 @@ from .actors.base import PING, WAKE, Catch, Committed, Damaged, Orders, PutInPla
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
-from .actors.core.resources import Ceiling
 from .actors.core.sources import WatchedFolder
 from .actors.core.state import SchedulerState
 from .actors.core.tokens import Token
@@ -58,7 +57,7 @@ from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
 from .config.log_place import settled_place
-from .config.settings import Config, parse_limits, usable_cpus
+from .config.settings import Config, parse_limits
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
@@ -73,7 +72,6 @@ from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
 from .following.erasure import erase_here, owe, settle
-from .handlers.contract import Room
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
@@ -293,16 +291,6 @@ class System:
             self._close_onlookers()
             self._lock.release()
             raise (self.fatal or error) from None
-
-    def ceiling(self) -> Ceiling:
-        """Return what a task could get if nothing else ran, by the configuration and the machine."""
-        limits, disk = self.config.limits(), disk_size(self.paths.temp)
-        memory = UNLIMITED if self._on_cluster else Machine(self.paths.temp).limits().memory
-        return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
-
-    def room(self) -> Room:
-        """Return the room of one attempt, for types that can choose. Half of the memory is left to others."""
-        return Room(self.config.max_cores or usable_cpus(), self.ceiling().memory // 2)
 
     def reload(self, config: Config) -> Reloaded:
         """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
@@ -597,7 +585,7 @@ class System:
             claims=self._claims,
             nice=self.config.worker_nice,
             io=self.config.worker_io,
-            room=self.room(),
+            room=self.config.room(self.paths.temp),
         )
 
     def _machine(self) -> Machine:

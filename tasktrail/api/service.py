@@ -36,8 +36,7 @@ from ..events.log.archives import Archived
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
-from ..intake.examination import CommandIntake
-from ..intake.paths import PathRules
+from ..intake.examination import CommandIntake, configured_intake
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
@@ -100,11 +99,11 @@ class TaskService(Served, Commands, Blocking):
             clock=system.clock,
         )
         """For the page."""
-        self._most = system.ceiling()
+        self._most = system.config.ceiling(system.paths.temp)
         self.watcher = Watcher(
             lambda: system.sources,
             self.make_source_tasks,
-            lambda: self._paths,
+            lambda: self._intake.paths,
             system.clock,
             note=partial(system.refusals.note_problem, ACTOR, _tag_of(NewBatch)),
         )
@@ -112,17 +111,12 @@ class TaskService(Served, Commands, Blocking):
         system.source_callbacks.append(self.watcher.wake)
 
     def _make_intake(self) -> CommandIntake:
-        system, config = self._system, self._system.config
-        self._paths = PathRules(config.input_roots, config.output_roots, system.paths.protected())
-        return CommandIntake(
-            system.registry,
-            self._paths,
-            max_user_level=config.max_user_level,
+        return configured_intake(
+            self._system.config,
+            self._system.paths,
+            self._system.registry,
             has_tasks=lambda name: name in self.source.ask(lambda views: views.types()),
             outputs_to_come=self._outputs_to_come,
-            allow_endpoints=config.allow_endpoints,
-            targets=config.apprise,
-            room=self._system.room(),
             why_never=self._why_it_never_fits,
         )
 
@@ -269,7 +263,7 @@ class TaskService(Served, Commands, Blocking):
         return self._planner(user_id).plan(wanted, self._system.clock.now(), patience=patience)
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
-        return BatchPlanner(self._intake, self._system.registry, self._paths, earlier_tasks(self.source, user_id))
+        return BatchPlanner(self._intake, earlier_tasks(self.source, user_id))
 
     def submit(
         self,
