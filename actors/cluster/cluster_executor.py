@@ -42,16 +42,16 @@ from .placement import GPU, Home, HostNeeds, Placement
 from .roster import STOPS_WITHIN, HostName, Roster, host_name
 from .wire import (
     LOOKED_AT_EVERY,
-    Answer,
     Broken,
     Create,
     Find,
-    Found,
     GatewayReport,
     Given,
     Gone,
     Greeting,
+    HostAnswer,
     HostSettings,
+    HostsFound,
     NodeUse,
     Pulse,
     Refused,
@@ -284,7 +284,7 @@ class ClusterExecutor:
 
     # --- with the lock held: hosts ---------------------------------------------------------------------------------
 
-    def _on_answer(self, report: Answer) -> None:
+    def _on_answer(self, report: HostAnswer) -> None:
         answered = self._connection.answered(report)
         if answered is None or self._hosts.by_name.get(answered[0].name) is not answered[0]:
             return
@@ -524,9 +524,9 @@ class ClusterExecutor:
         match report:
             case Pulse():
                 self._on_pulse(report)
-            case Found():
+            case HostsFound():
                 self._on_found(report)
-            case Answer():
+            case HostAnswer():
                 self._on_answer(report)
             case Broken():
                 self._on_broken(report)
@@ -558,7 +558,7 @@ class ClusterExecutor:
         else:
             self.link.send(Find(f"{self._cluster}-"))
 
-    def _on_found(self, found: Found) -> None:
+    def _on_found(self, found: HostsFound) -> None:
         """Take the list of hosts. A new one is heard to the end, but only after the next service would know of it.
 
         If `AllFound` was already reported, it is too late: its attempts are recorded as interrupted, and it is ended.
