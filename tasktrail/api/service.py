@@ -284,7 +284,7 @@ class TaskService(Served, Commands, Blocking):
                 messages.append(self._admit(command, collector.slot(index), only_user, checked=checked))
             except TasktrailError as error:
                 collector.put(index, error)
-        if self._running.closed or self._system.fatal:
+        if self._running.closed or self._system.health.fatal:
             for message in messages:
                 message.token.reply(NotReady("The service is stopped", remedy="Start it again."))
         elif messages:
@@ -379,7 +379,7 @@ class TaskService(Served, Commands, Blocking):
         """The reasons why commands are refused now, the gravest first."""
         if self._running.closed:
             return [NotReady("The service is stopped", remedy="Start it again.")]
-        return self._system.obstacles()
+        return self._system.health.obstacles()
 
     @property
     def numbers(self) -> ServiceNumbers:
@@ -398,15 +398,15 @@ class TaskService(Served, Commands, Blocking):
         """Measure the service as it is now. Does not wait for views that lag, and hardly for the Scheduler."""
         system = self._system
         position = system.committed.position
-        load = None if system.fatal else system.load()
+        load = None if system.health.fatal else system.load()
         return Readings(
             tasks=self._running.counts(),
             load=load,
             position=position,
             log_bytes=self._log_size(),
             views_lag=max(0, position - system.projected.position),
-            notices_lag=max(0, position - system.notices.position),
-            notices_waiting=system.notices.waiting,
+            notices_lag=max(0, position - system.health.notices.position),
+            notices_waiting=system.health.notices.waiting,
             ready=self.ready,
             degraded=len(system.degraded(load)),
             spans_sent=None if system.tracing is None else system.tracing.sent,
@@ -526,16 +526,16 @@ class TaskService(Served, Commands, Blocking):
     @property
     def failed(self) -> threading.Event:
         """Set when the service cannot go on; `fatal` says why."""
-        return self._system.failed
+        return self._system.health.failed
 
     @property
     def fatal(self) -> BaseException | None:
         """The error that ended the service, if one did."""
-        return self._system.fatal
+        return self._system.health.fatal
 
     def watch_end(self, callback: Callable[[], None]) -> None:
         """Have `callback` called, in another thread and perhaps more than once, when the service cannot go on."""
-        self._system.end_callbacks.append(callback)
+        self._system.health.end_callbacks.append(callback)
 
     def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
         """While the context lasts, `wake` is called when the task ends, from a thread that must not be held up."""
@@ -592,7 +592,7 @@ class _Running(Source):
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """Ask the Scheduler, in its own thread. Its state has all commands that were accepted before."""
-        if self.closed or self._system.fatal:
+        if self.closed or self._system.health.fatal:
             raise NotReady("The service is stopped", remedy="Start it again.")
         now = self.clock.now()
         answer: T = self._system.scheduler.ask(StateQuery(lambda state: function(state, now)), timeout=_COMMIT_WITHIN)
@@ -606,19 +606,19 @@ class _Running(Source):
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
         self._system.wait_for_views(self._end(), within=VIEWS_WITHIN, trouble_for=VIEWS_TROUBLE_FOR)
-        if not self._system.views.wait(MENDED_WITHIN):
+        if not self._system.health.views.wait(MENDED_WITHIN):
             raise NotReady(_STILL_MENDED)
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""
         while not self._system.committed.wait(position, 1.0):
-            if self.closed or self._system.fatal:
+            if self.closed or self._system.health.fatal:
                 return False
         return True
 
     def generation(self) -> int:
         """A number that changes when damaged views have been built anew."""
-        return self._system.views.generation
+        return self._system.health.views.generation
 
     def mend(self, generation: int, error: ViewsFailed) -> bool:
         """Have the Projector build the views anew, unless it has done so since.
@@ -627,9 +627,9 @@ class _Running(Source):
         """
         self._system.doubt_views(generation, error)
         began = self.clock.monotonic()
-        while not self._system.views.wait(_LOOK_EVERY):
+        while not self._system.health.views.wait(_LOOK_EVERY):
             waited = self.clock.monotonic() - began
-            if (trouble := self._system.views_trouble) is not None and waited >= VIEWS_TROUBLE_FOR:
+            if (trouble := self._system.health.views_trouble) is not None and waited >= VIEWS_TROUBLE_FOR:
                 raise views_behind(self._system.committed.position, trouble) from error
             if waited >= MENDED_WITHIN:
                 raise NotReady(_STILL_MENDED) from error

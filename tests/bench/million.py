@@ -109,7 +109,7 @@ config = Config(workers=1, max_cpu=1, handlers=("bench_types",), snapshot_every=
 with TaskService.open(sys.argv[1], config=config) as tasks:
     server = HttpServer(tasks, socket_path=tasks.paths.socket)
     server.start()
-    tasks._system.views.wait(600)  # they are checked after a start
+    tasks._system.health.views.wait(600)  # they are checked after a start
     print(tasks.paths.socket, flush=True)
     sys.stdin.read()
     server.stop()
