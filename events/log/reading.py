@@ -19,12 +19,30 @@ from .encryption import Decryption, belongings
 from .event_log import Head, Part
 from .personal import BEGINS
 from .rows import COLUMNS, Decrypt, from_row
-from .schema import OF_PARTS, WITH_ADJUSTMENTS
+from .schema import ADJUSTED_TASK, IS_ADJUSTMENT
 from .sqlite_errors import explained, file_of, says_damage, unreadable
 from .stubs import Drop, read_drops
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _PAGE = 5000
+_WITH_ADJUSTMENTS = f"""
+    position IN (
+        SELECT position FROM events WHERE task_id = :task_id
+        UNION ALL SELECT position FROM events WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = :task_id
+    ) ORDER BY position
+"""  # noqa: S608 - our own words
+"""The condition of a task's records, and of the service's records that adjust it."""
+_OF_PARTS = f"""
+    position IN (
+        SELECT position FROM json_each(:parts) AS part CROSS JOIN events
+        WHERE task_id = json_extract(part.value, '$[0]') AND version > json_extract(part.value, '$[1]')
+            AND version <= json_extract(part.value, '$[2]') AND position <= :until
+        UNION ALL SELECT position FROM json_each(:parts) AS part CROSS JOIN events
+        WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = json_extract(part.value, '$[0]')
+            AND position > json_extract(part.value, '$[3]') AND position <= :until
+    ) ORDER BY position
+"""  # noqa: S608 - our own words
+"""The condition of the records in parts of tasks' lives, with their adjustments."""
 
 
 def fetch(
@@ -258,7 +276,7 @@ class Reading:
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
-        where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
+        where = _WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
         rows = fetch(self._conn, f"{SELECT} WHERE {where}", {"task_id": task_id})
         if not any(row[1] == task_id and row[2] == 1 for row in rows):
             rows = joined(Archives(self._conn).of_task(task_id, adjusted=adjusted), rows)
@@ -268,7 +286,7 @@ class Reading:
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
         wanted = {"parts": msgspec.json.encode(parts).decode(), "until": until}
-        rows = fetch(self._conn, f"{SELECT} WHERE {OF_PARTS}", wanted)
+        rows = fetch(self._conn, f"{SELECT} WHERE {_OF_PARTS}", wanted)
         reached = {part.task_id: part.after for part in parts}
         archives = Archives(self._conn)
         if archives.until() > min((part.adjusted_after for part in parts), default=0):

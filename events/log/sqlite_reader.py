@@ -19,7 +19,7 @@ from .integrity import epoch_faults, raw_rows, schema_faults, stray_faults, stru
 from .personal import BEGINS
 from .reading import SELECT, Reading, fetch, joined, pages, refuse_gap
 from .rows import from_row
-from .schema import STATUS_SINCE, TABLES
+from .schema import TABLES
 from .sqlite_connection import connect_read_only, is_written
 from .sqlite_errors import explained, file_of, illegible
 from .stubs import StubCheck, to_drop
@@ -31,6 +31,12 @@ _MADE = (
     " AND json_extract(data, '$.result.original.kept') IS NULL"
 )
 """Whether a task made an output with that hash, as `Completed.made_sha256` decides."""
+_STATUS_SINCE = """
+    SELECT coalesce((
+        SELECT position FROM events WHERE task_id = ? AND event NOT IN ('progressed', 'checkpointed')
+        ORDER BY version DESC LIMIT 1
+    ), 0)
+"""
 
 
 def _hashed(row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -198,7 +204,7 @@ class SqliteLogReader(Reading):
 
     def status_since(self, task_id: int) -> int:
         """Position of the record that gave a task its present status; 0: there is no such task."""
-        since = int(fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
+        since = int(fetch(self._conn, _STATUS_SINCE, (task_id,))[0][0])
         if since:
             return since
         archived = Archives(self._conn).of_task_backwards(task_id)

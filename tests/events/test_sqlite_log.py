@@ -34,7 +34,7 @@ from tasktrail.events.errors import (
     TasktrailError,
 )
 from tasktrail.events.log.faults import Damage
-from tasktrail.events.log.schema import WITH_ADJUSTMENTS
+from tasktrail.events.log.reading import _WITH_ADJUSTMENTS
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_errors import OPENING, explained
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
@@ -283,7 +283,7 @@ def test_pages_join_without_gap_or_repetition(log: SqliteEventLog, monkeypatch: 
 
 
 def test_adjustments_are_found_without_reading_all_that_the_service_has_recorded(log: SqliteEventLog) -> None:
-    plan = log._conn.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE {WITH_ADJUSTMENTS}", {"task_id": 1})
+    plan = log._conn.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE {_WITH_ADJUSTMENTS}", {"task_id": 1})
     steps = [step for *_, step in plan.fetchall()]
     assert [step for step in steps if step.startswith("SCAN")] == []
     assert any("adjustments" in step for step in steps)
