@@ -10,7 +10,8 @@ import pytest
 from clocks import SetBack
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, WAKE, Alarm, Catch
+from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import PING, PONG, WAKE, Catch
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
