@@ -16,7 +16,6 @@ from .gateway_process import GatewayLink
 from .known_hosts import Ending, KnownHost
 from .lease import OWNED_FOR
 from .wire import (
-    Answer,
     Broken,
     Call,
     GatewayReport,
@@ -24,6 +23,7 @@ from .wire import (
     Given,
     Greeting,
     Hello,
+    HostAnswer,
     Kill,
     Pulse,
     Refused,
@@ -126,7 +126,7 @@ class Connection:
         if astray:
             self.pump(host)
 
-    def answered(self, report: Answer) -> tuple[KnownHost, Any] | None:
+    def answered(self, report: HostAnswer) -> tuple[KnownHost, Any] | None:
         """The host that has answered, and its answer: `Greeting`, `Given`, `Told` or `Refused`.
 
         The answer is None if it is not understood; otherwise the host counts as heard. Returns None if no answer is
@@ -180,12 +180,12 @@ class Connection:
 
         With it comes the epoch of another service that the host obeys, or None.
         """
-        if not isinstance(report, Answer | Broken):
+        if not isinstance(report, HostAnswer | Broken):
             return None
         name = self._farewells.pop(report.number, None)
         if name is None or (isinstance(report, Broken) and not report.is_dead):
             return None
-        if isinstance(report, Answer):
+        if isinstance(report, HostAnswer):
             try:
                 answer = unpacked_answer(report.payload, Greeting)
             except (msgspec.MsgspecError, RecursionError):

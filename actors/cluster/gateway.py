@@ -22,14 +22,14 @@ from ...handlers.process.channel import FrameBuffer, encode_frame
 from ...handlers.process.sandbox import die_with
 from .wire import (
     LAST_WORDS,
-    Answer,
     Broken,
     Call,
     Create,
     Find,
-    Found,
     GatewayReport,
     Gone,
+    HostAnswer,
+    HostsFound,
     Kill,
     Node,
     Pulse,
@@ -116,7 +116,7 @@ class Gateway:
     def _answered(self, call: Call, future: "Future[bytes]") -> None:
         error = future.exception()
         if error is None:
-            self._tell(Answer(call.number, future.result()))
+            self._tell(HostAnswer(call.number, future.result()))
         else:
             self._tell(self._broken(call.number, call.host, error))
 
@@ -145,7 +145,7 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - as above
             _say(f"the hosts could not be listed: {error}")
         else:
-            self._tell(Found(names))
+            self._tell(HostsFound(names))
 
     def _create(self, order: Create) -> None:
         """Make a host. We choose the node, so Ray queues nothing: a host that does not fit there is never made."""

@@ -235,13 +235,13 @@ class Pulse(Frame, frozen=True, tag="pulse"):
     """How many seconds ago the engine listed these nodes."""
 
 
-class Found(Frame, frozen=True, tag="found_hosts"):
+class HostsFound(Frame, frozen=True, tag="found_hosts"):
     """The answer to `Find`."""
 
     names: tuple[str, ...]
 
 
-class Answer(Frame, frozen=True, tag="answer"):
+class HostAnswer(Frame, frozen=True, tag="answer"):
     """The answer of a host."""
 
     number: int
@@ -268,7 +268,7 @@ class Gone(Frame, frozen=True, tag="host_gone"):
 LAST_WORDS = "gateway: "
 """Prefix of the gateway's own lines on standard error, to which Ray and its crashes write, too."""
 
-GatewayReport: TypeAlias = Pulse | Found | Answer | Broken | Gone
+GatewayReport: TypeAlias = Pulse | HostsFound | HostAnswer | Broken | Gone
 
 gateway_order_decoder = msgspec.msgpack.Decoder(GatewayOrder)
 gateway_report_decoder = msgspec.msgpack.Decoder(GatewayReport)

@@ -328,8 +328,7 @@ def failure(
     text = error_text(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
     ours = isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
-    shown = frames and not ours and frames[-1].filename != recheck_input.__code__.co_filename
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not ours else ""
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     if not text.split()[1:]:  # such as the key of a KeyError, or the number of a SystemExit

@@ -13,7 +13,7 @@ import msgspec
 from ...events import Task, TaskState
 from ...events.counted import counted
 from ...events.errors import InvalidValue, UnknownTask
-from ...events.log.sqlite import connect_read_only, is_written
+from ...events.log.sqlite_connection import connect_read_only, is_written
 from ...events.state import Status
 from ...events.task import Children, view
 from ...events.values import check_plain, check_task_id

@@ -11,7 +11,7 @@ import msgspec
 from ...events import Recorded, TaskState
 from ...events.log.files import create_private
 from ...events.log.inserting import insert_rows
-from ...events.log.sqlite import with_stable_plans
+from ...events.log.sqlite_connection import with_stable_plans
 from ...events.recorded import timestamp
 from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id

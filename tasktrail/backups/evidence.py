@@ -23,7 +23,7 @@ from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
 from ..projections import Verification
-from ..projections.verification import REMEDIES, Finding
+from ..projections.findings import REMEDIES, Finding
 from ..projections.views.rebuild import known_end
 from ..projections.views.schema import delete_files
 

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -26,6 +26,8 @@ from ..handlers.presets import Preset
 
 if TYPE_CHECKING:
     from ..actors.core.limits import Limits
+    from ..actors.core.resources import Ceiling
+    from ..handlers.contract import Room
     from ..handlers.elsewhere import Storage
     from ..handlers.process.sandbox import Sandbox
 
@@ -897,6 +899,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             windows_timezone=self.windows_timezone,
             fair_share=self.fair_share,
         )
+
+    def ceiling(self, temp: Path) -> "Ceiling":
+        """Return what a task could get if nothing else ran. `temp`: the folder of the temp files.
+
+        The memory is that of this machine, or without bound on a cluster: it is not known which node the task gets.
+        """
+        from ..actors.core.limits import UNLIMITED
+        from ..actors.core.resources import Ceiling
+        from ..actors.machine import Machine, disk_size
+
+        limits, disk = self.limits(), disk_size(temp)
+        memory = UNLIMITED if self.executor == "ray" else Machine(temp).limits().memory
+        return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
+
+    def room(self, temp: Path) -> "Room":
+        """Return the room of one attempt, for types that can choose. Half of the memory is left to others."""
+        from ..handlers.contract import Room
+
+        return Room(self.max_cores or usable_cpus(), self.ceiling(temp).memory // 2)
 
     def _kept_free(self, disk: int) -> int:
         share = min(disk // _DISK_SHARE, _MOST_KEPT_FREE)

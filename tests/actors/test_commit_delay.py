@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.base import Alarm, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
+from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
 from tasktrail.actors.commit_delay import SOON, CommitDelay
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit

@@ -10,13 +10,15 @@ import pytest
 from clocks import SetBack
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, WAKE, Alarm, Catch
+from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import PING, PONG, WAKE, Catch
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import DiskFailed
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import TaskViews, ViewsFailed
 
 WITHIN = 10.0

@@ -21,7 +21,7 @@ from tasktrail.actors.sealer import Sealer
 from tasktrail.actors.side_process import ProcessEnded
 from tasktrail.config.settings import Config
 from tasktrail.events.clock import Clock, SystemClock
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
 from tasktrail.projections.proof.witness_list import add_witness

@@ -270,7 +270,7 @@ def _kill_one(dice: random.Random) -> None:
 
 def test_what_was_ordered_before_all_were_ended_is_ended_too(make: MakeExecutor) -> None:
     executor, reports = make()
-    executor._ordered.append(short("patient", 1))  # as when the executor's thread is at work
+    executor._orders._orders.append(short("patient", 1))  # as when the executor's thread is at work
 
     executor.end_attempts("the service has not renewed the lease")
 

@@ -34,7 +34,8 @@ from tasktrail.events import Fact, Recorded, TaskState
 from tasktrail.events.errors import NotReady, TaskForgotten
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, UserErased
 from tasktrail.projections.history import recall_from
 from tasktrail.projections.outbox import Outbox
@@ -321,7 +322,7 @@ def test_an_empty_log_gives_no_snapshot(tmp_path: Path) -> None:
 def test_a_snapshot_is_due_after_so_many_records_and_once() -> None:
     pace = SnapshotPace(100)
     assert not pace.is_due(10**9), "nobody has looked yet what there is"
-    pace.taken(50, tasks=0)
+    pace.count_from(50)
     assert [pace.is_due(position) for position in (149, 150, 151)] == [False, True, False]
 
 
@@ -339,6 +340,7 @@ def test_after_a_failure_the_next_try_waits() -> None:
 
 def test_no_snapshot_is_ever_due_when_none_are_wanted() -> None:
     pace = SnapshotPace(0)
+    pace.count_from(0)
     pace.taken(0, tasks=0)
     assert not pace.is_due(10**9)
 
@@ -350,6 +352,11 @@ class _Pace(SnapshotPace):
         super().__init__(1)
         self.told = Event()
         self.said: list[tuple[str, int]] = []
+
+    def count_from(self, position: int) -> None:
+        self.said.append(("counts from", position))
+        self.told.set()
+        super().count_from(position)
 
     def taken(self, position: int, tasks: int) -> None:
         self.said.append(("taken", position))
@@ -377,7 +384,7 @@ def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
     head = reader.head().position
     pace = _Pace()
     ref = _snapshotter(data, data / "snapshots", pace, head)
-    assert pace.said == [("taken", 0)], "at the start there is none"
+    assert pace.said == [("counts from", 0)], "at the start there is none"
     pace.told.clear()
     assert pace.told.wait(WITHIN)
     assert pace.said[1:] == [("taken", head)]
@@ -386,7 +393,7 @@ def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
     ref.stop(timeout=WITHIN)
     again = _Pace()
     _snapshotter(data, data / "snapshots", again, head).stop(timeout=WITHIN)
-    assert again.said == [("taken", head)], "the next one goes on from there"
+    assert again.said == [("counts from", head)], "the next one goes on from there"
     reader.close()
 
 
@@ -414,7 +421,7 @@ def test_while_an_erasure_goes_on_a_snapshot_is_put_off(data: Path) -> None:
     pace.told.clear()
     assert pace.told.wait(WITHIN)
     ref.stop(timeout=WITHIN)
-    assert pace.said == [("taken", 0), ("taken", head + 1)]
+    assert pace.said == [("counts from", 0), ("counts from", head + 1)]
     assert not (data / "snapshots" / "scheduler").exists()
 
 
@@ -424,7 +431,7 @@ def test_a_snapshot_that_is_deleted_while_it_is_taken_is_due_again_and_waits_for
     pace.told.clear()
     ref.ask(DeleteSnapshots(), timeout=WITHIN)
     assert pace.told.wait(WITHIN)
-    assert [what for what, _ in pace.said] == ["taken", "called off"]
+    assert [what for what, _ in pace.said] == ["counts from", "called off"]
     ref.ask(PING, timeout=WITHIN)
     assert not _children_that_write(data), "a standby still has the keys of whom it erases"
     pace.told.clear()

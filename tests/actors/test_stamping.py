@@ -16,7 +16,8 @@ from sealed_logs import Sealed
 from time_authority import TimeAuthority
 
 from tasktrail.actors.stamping import have_stamped
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import NoStamp, SealUnfit
 from tasktrail.projections.proof.seals import Seal, SealCheck, make_seal, public_key
 from tasktrail.projections.proof.stamps import Authorities

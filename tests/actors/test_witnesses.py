@@ -21,7 +21,8 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.actors.witnesses import Asked, ask_witnesses
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.state import create
 from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit

@@ -31,7 +31,8 @@ import psutil
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.event_log import Answer
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 SUPPORT = Path(__file__).parent.parent / "support"

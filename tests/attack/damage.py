@@ -35,9 +35,11 @@ from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import HistoryMissing, LogCorrupt, LogGone, TasktrailError
 from tasktrail.events.log.files import refuse_rescued
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.paths import DataPaths
-from tasktrail.projections.verification import Finding, verify
+from tasktrail.projections.findings import Finding
+from tasktrail.projections.verification import verify
 
 PAGE = 4096
 OPEN_EACH = 20

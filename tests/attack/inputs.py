@@ -399,7 +399,8 @@ class Campaign:
             return self._judge_output(job, stood, end)
         if end.error_type == "InputChanged":
             return "failed: InputChanged"
-        if end.error_type == "FileNotFoundError" and len(stood) == 1:
+        gone = end.error_type == "FileNotFoundError" or "is not there any more" in task.error
+        if gone and len(stood) == 1:
             return "failed: it was gone before"
         if any(self._undisturbed(job, content)[:2] == end[:2] for content in stood):
             return "failed: as it stood before"

@@ -22,7 +22,8 @@ from tasktrail.events.log.archive_file import RANGE, file_name, write_archive
 from tasktrail.events.log.archives import folder_of, put
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import to_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import SegmentArchived
 
 _TASKS = 20

@@ -18,7 +18,7 @@ from harness import SUPPORT, Goal, Table, quantile, scratch
 from storage import fill, started
 
 from tasktrail.actors.snapshots import take_snapshots
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 _EVERY = 10**9
 """Records until the next snapshot: none is taken while it is measured."""
@@ -68,7 +68,7 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.proof.growth import tree_of
 from tasktrail.projections.proof.seals import make_seal
 folder = Path(sys.argv[2])
@@ -109,7 +109,7 @@ config = Config(workers=1, max_cpu=1, handlers=("bench_types",), snapshot_every=
 with TaskService.open(sys.argv[1], config=config) as tasks:
     server = HttpServer(tasks, socket_path=tasks.paths.socket)
     server.start()
-    tasks._system.views.wait(600)  # they are checked after a start
+    tasks._system.health.views.wait(600)  # they are checked after a start
     print(tasks.paths.socket, flush=True)
     sys.stdin.read()
     server.stop()

@@ -48,7 +48,7 @@ with TaskService.open(sys.argv[1], config=config) as tasks:
     server.start()
     if not tasks.queue(0).pauses:
         tasks.pause()
-    tasks._system.views.wait(600)  # they are checked after a start
+    tasks._system.health.views.wait(600)  # they are checked after a start
     print(tasks.paths.socket, server.address, secret.read_text().strip(), flush=True)
     ended = threading.Event()
     def change():

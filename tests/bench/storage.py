@@ -26,7 +26,8 @@ from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.log.archive_file import RANGE
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.exports.tiles import write_tiles
 from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.video.convert.checkpoint import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import month
 
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 

@@ -39,7 +39,8 @@ from tasktrail.events.errors import (
 from tasktrail.events.log.address import NAME, check_address, read_address, write_address
 from tasktrail.events.log.event_log import EventLog, already_appended
 from tasktrail.events.log.opening import open_log, read_log
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, ServiceStarted, UserErased
 from tasktrail.events.task_events import is_erased
 from tasktrail.projections.verification import verify

@@ -22,7 +22,7 @@ from tasktrail.events import Recorded
 from tasktrail.events.log import sqlite
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.archives import folder_of
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import Stub
 
 GONE = 6

@@ -20,7 +20,7 @@ from tasktrail.actors.archiver import Archiver
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
 from tasktrail.config.settings import Config
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 GONE = 6

@@ -17,7 +17,7 @@ from tasktrail import TaskFilters, TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import TaskForgotten
 from tasktrail.events.log import sqlite
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 GONE, KEPT = 12, 3

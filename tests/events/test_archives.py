@@ -25,7 +25,8 @@ from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, wri
 from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.schema import APPLIED, epoch_sum
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.stubs import digest_of, read_drops
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 from tasktrail.events.task_events import Cancelled, Created, Failed, Progressed, Retried, Started

@@ -17,7 +17,8 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.errors import LogTooNew
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
 from tasktrail.events.log.schema import NAMES, SET
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.writers import added_forms, writer_of
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import ServiceStarted

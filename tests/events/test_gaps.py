@@ -16,7 +16,8 @@ from leftovers import WORD, plant
 from tasktrail.events import Cancelled
 from tasktrail.events.log import gaps
 from tasktrail.events.log.gaps import clear_gaps, clear_gaps_of
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 
 def many_cancelled(journal: Journal, number: int, longest: int, seed: int) -> list[int]:

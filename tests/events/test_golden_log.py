@@ -17,7 +17,8 @@ from tasktrail.events import Recorded
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.rows import from_row, to_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import SegmentArchived
 from tasktrail.events.task_events import TAGS

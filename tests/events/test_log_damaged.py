@@ -17,7 +17,8 @@ from tasktrail.events.log.integrity import can_be_rebuilt, damaged_indexes
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS, from_row
 from tasktrail.events.log.schema import NAMES, SET, TABLES, expected, is_newest
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PAGE = 4096

@@ -13,7 +13,8 @@ from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import ConcurrencyError, LogGone
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.files import LogFiles, mark_of, read_mark, refuse_rescued
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BEFORE = 20

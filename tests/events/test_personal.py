@@ -25,13 +25,15 @@ from tasktrail.events.log.keys import Keys, _masters_in, _write_masters
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, stored, whole
 from tasktrail.events.log.rows import from_row, to_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import DeliveryAttempted, ScheduleAdded, SourceAdded, UserErased
 from tasktrail.events.task_events import ERASED, Completed, Estimated
 from tasktrail.projections import rebuild_views
-from tasktrail.projections.verification import REMEDIES, verify
+from tasktrail.projections.findings import REMEDIES
+from tasktrail.projections.verification import verify
 
 KEY = "0123456789abcdef"
 

@@ -15,7 +15,8 @@ from tasktrail.events import Completed, Created, Fact, Progressed, Recorded, Sta
 from tasktrail.events.errors import LogCorrupt, TasktrailError
 from tasktrail.events.log import reading
 from tasktrail.events.log.rows import Decrypt, StoredRow, from_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import QueuePaused, ServiceStopped
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -34,9 +34,10 @@ from tasktrail.events.errors import (
     TasktrailError,
 )
 from tasktrail.events.log.faults import Damage
-from tasktrail.events.log.schema import WITH_ADJUSTMENTS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.reading import _WITH_ADJUSTMENTS
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_errors import OPENING, explained
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -282,14 +283,14 @@ def test_pages_join_without_gap_or_repetition(log: SqliteEventLog, monkeypatch: 
 
 
 def test_adjustments_are_found_without_reading_all_that_the_service_has_recorded(log: SqliteEventLog) -> None:
-    plan = log._conn.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE {WITH_ADJUSTMENTS}", {"task_id": 1})
+    plan = log._conn.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE {_WITH_ADJUSTMENTS}", {"task_id": 1})
     steps = [step for *_, step in plan.fetchall()]
     assert [step for step in steps if step.startswith("SCAN")] == []
     assert any("adjustments" in step for step in steps)
 
 
 def test_raw_rows_and_answers_come_undecoded(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.events.log.sqlite._PAGE", 1)
+    monkeypatch.setattr("tasktrail.events.log.sqlite_reader._PAGE", 1)
     monkeypatch.setattr("tasktrail.events.log.integrity._PAGE", 1)
     facts = [Fact(task_id, 1, Created(type="noop"), NOW, command_id=f"c{task_id}", life=1) for task_id in (1, 2)]
     log.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)

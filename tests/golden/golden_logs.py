@@ -26,7 +26,8 @@ from msgspec import inspect
 from tasktrail import __version__
 from tasktrail.events import Created, Event, Recorded, TaskState
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.writers import added_forms
 from tasktrail.events.system_events import SYSTEM_TAGS, SegmentArchived, ServiceStarted, TasksForgotten
 from tasktrail.projections.views.fold import Tally, fold_batch

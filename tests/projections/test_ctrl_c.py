@@ -11,7 +11,8 @@ import pytest
 from histories import BEGIN, Journal
 
 from tasktrail.events import Created
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import TaskQueries, TaskViews, ViewsDamaged, catch_up
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views import checksums

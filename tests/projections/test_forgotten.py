@@ -21,7 +21,8 @@ from tasktrail.events import CancelTask, Fact, Retried
 from tasktrail.events.errors import LogCorrupt, TaskForgotten
 from tasktrail.events.log import integrity
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.ranges import to_ranges
 from tasktrail.events.recorded import Stub, timestamp

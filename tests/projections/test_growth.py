@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.merkle import Tree, leaf_hash
 from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey

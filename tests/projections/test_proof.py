@@ -23,7 +23,8 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.errors import LogCorrupt, UnknownTask
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import NotAsSealed, SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash

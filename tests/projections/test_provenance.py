@@ -29,7 +29,8 @@ from tasktrail.events import Completed, Failed
 from tasktrail.events.commands import RetryTask
 from tasktrail.events.errors import Erased, InvalidPath, LogCorrupt, UnknownTask
 from tasktrail.events.log.keys import Keys
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import NothingMade, SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey

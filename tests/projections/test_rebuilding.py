@@ -18,7 +18,8 @@ from histories import BEGIN, Journal, random_history
 from tasktrail.events import Cancelled, Completed, Recorded
 from tasktrail.events.errors import HistoryMissing, LogCorrupt
 from tasktrail.events.log.event_log import Head
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import RetentionRule, TasksForgotten
 from tasktrail.projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up
@@ -392,7 +393,7 @@ def note(event, _args):
     if event.startswith(("socket.", "subprocess", "os.fork")):
         seen.append(event)
 sys.addaudithook(note)
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.rebuilding import build_beside, put_in_place
 seen.clear()
 log = SqliteLogReader(Path(sys.argv[1], "log.db"))

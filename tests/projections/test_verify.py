@@ -21,7 +21,8 @@ from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.schema import TABLES
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten, UserErased
@@ -851,7 +852,7 @@ def test_a_view_without_end_in_place_of_a_table_of_the_views_is_found(folder: Pa
 
 
 def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.verification.LIMIT", 5)
+    monkeypatch.setattr("tasktrail.projections.findings.LIMIT", 5)
     by_hand(folder / "log.db", "UPDATE events SET reason = 'x', hash = zeroblob(32)")
     found = checked(folder)
     assert len(found.findings) == 5

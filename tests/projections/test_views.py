@@ -26,8 +26,8 @@ from tasktrail.projections import (
     ViewsFailed,
     ViewsGap,
     catch_up,
+    comparison,
     rebuild_views,
-    verification,
 )
 from tasktrail.projections.views import writer as module
 from tasktrail.projections.views.checksums import KEYS, WRITTEN
@@ -457,8 +457,8 @@ def test_every_table_has_checksums_and_is_compared_by_verify() -> None:
     tables = {name for (name,) in found if not name.startswith(("search_", "past_search_"))}
     summed = {*KEYS, *WRITTEN, "tasks", "search", "past_search"}
     assert tables == summed, "add the table to KEYS in projections/views/checksums.py"
-    compared = {"tasks", *verification._OF_THE_LOG, *verification._NUMBERS}
-    assert compared >= tables, "add the table to _NUMBERS in projections/verification.py"
+    compared = {"tasks", *comparison._OF_THE_LOG, *comparison._NUMBERS}
+    assert compared >= tables, "add the table to _NUMBERS in projections/comparison.py"
 
 
 def test_what_the_service_notes_about_a_task_is_found_by_the_task() -> None:

@@ -39,7 +39,8 @@ from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, segment_of
 from tasktrail.events.log.chain import GENESIS, checksum, link
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import STUB
 from tasktrail.events.system_events import SegmentArchived, ServiceStopped
 from tasktrail.projections import rebuild_views

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from broken import BrokenInvariantError
 from disk import SimulatedLog
 
-from tasktrail.actors.base import Alarm, Committed, Orders
+from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import Committed, Orders
 from tasktrail.actors.core import tasks
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged

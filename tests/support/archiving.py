@@ -14,7 +14,8 @@ from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, delete_archived, folder_of, put
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.integrity import raw_rows
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import NumberRange, overlaps, spans_of, to_ranges
 from tasktrail.events.system_events import RetentionRule, SegmentArchived, TasksForgotten
 from tasktrail.projections.proof.merkle import GrowingRoot, leaf_hash

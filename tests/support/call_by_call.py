@@ -25,7 +25,7 @@ from typing import NamedTuple, Self
 
 from tasktrail import TaskService
 from tasktrail.events import Recorded
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 CALLS = (

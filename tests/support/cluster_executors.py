@@ -13,7 +13,7 @@ import msgspec
 from tasktrail import __version__
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.gateway_process import GatewayProcess
-from tasktrail.actors.cluster.wire import Answer, Broken, Call, Find, Found, HostSettings, Pulse
+from tasktrail.actors.cluster.wire import Broken, Call, Find, HostAnswer, HostSettings, HostsFound, Pulse
 from tasktrail.actors.workers.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ class SharedGateway:
 
     def _on_report(self, report: GatewayReport) -> None:
         match report:
-            case Found():
+            case HostsFound():
                 self._finds.pop(0).hear(report)
-            case Answer() | Broken() if report.number:
+            case HostAnswer() | Broken() if report.number:
                 share, number = self._calls.pop(report.number)
                 share.hear(msgspec.structs.replace(report, number=number))
             case _:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tasktrail.actors.cluster.host import Host
-from tasktrail.actors.cluster.wire import Answer, Broken, Call, Create, Find, Found, Gone, Kill, Node, Pulse
+from tasktrail.actors.cluster.wire import Broken, Call, Create, Find, Gone, HostAnswer, HostsFound, Kill, Node, Pulse
 from tasktrail.events.clock import boot_seconds
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class InProcessLink:
             case Find() if "find" in cluster.swallowed:
                 cluster.swallowed.discard("find")
             case Find():
-                answer = Found(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
+                answer = HostsFound(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
             case Create() if order.node in cluster.cut_off | self.cut_off:
                 pass
             case Create():
@@ -184,4 +184,4 @@ class InProcessLink:
         if call.method in cluster.swallowed:
             cluster.swallowed.discard(call.method)
             return Broken(call.number, call.host, is_dead=False, why="the answer was lost")
-        return Answer(call.number, payload)
+        return HostAnswer(call.number, payload)

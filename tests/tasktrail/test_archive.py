@@ -38,7 +38,7 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log import archive_file
 from tasktrail.events.log.archive_file import ArchiveFile
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import numbers_of
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived, TasksForgotten
 from tasktrail.http.server import HttpServer

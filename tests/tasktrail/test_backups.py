@@ -36,7 +36,8 @@ from tasktrail.events.log.chain import link
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.migrations import migrations
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import EndpointEnabled, ServiceStarted
 from tasktrail.projections import TaskViews, catch_up
 from tasktrail.projections.verification import verify

@@ -20,7 +20,8 @@ from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
 from tasktrail.events.errors import BaseUnfit, LogCorrupt, TaskForgotten
 from tasktrail.events.log.archives import archived_until
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 Opener = Callable[..., TaskService]

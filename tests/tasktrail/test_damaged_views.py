@@ -225,7 +225,7 @@ def test_whoever_wants_tasks_forgotten_has_damaged_views_built_anew(data: Path, 
     empty_page(data / "views.db", "notices")
     with pytest.raises(ViewsDamaged, match="ask again"):
         service.forget(0)
-    assert service._system.views.wait(30)
+    assert service._system.health.views.wait(30)
     assert service.forget(0).tasks == 6
     assert service.verify().ok
 
@@ -332,7 +332,7 @@ def test_every_table_of_the_views_has_checksums(data: Path) -> None:
 def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
     service.source.settle()
     monkeypatch.setattr("tasktrail.api.service.MENDED_WITHIN", 0.01)
-    health = service._system.views
+    health = service._system.health.views
     assert health.doubt(health.generation)
     with pytest.raises(NotReady, match="checked, or rebuilt"):
         service.list_tasks()

@@ -12,7 +12,7 @@ from tasktrail.actors.dependency_results import DependencyResults
 from tasktrail.config.settings import Config
 from tasktrail.events import Created
 from tasktrail.events.errors import LogLocked
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.reports import Run
 from tasktrail.functions.task_function import NamedTask
 from tasktrail.testing import context_for, inline_service, run_handler

@@ -42,7 +42,8 @@ from tasktrail.events.errors import (
 from tasktrail.events.log.event_log import Erasable
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.personal import BEGINS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, ServiceStarted, UserErased
 from tasktrail.events.task_events import ERASED
 from tasktrail.handlers.workspace import TempFiles

@@ -22,7 +22,7 @@ from tasktrail.config.settings import Config
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.files import mark_of
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
 from tasktrail.paths import DataPaths
 

@@ -1,21 +1,24 @@
 """What is refused of a command before it reaches the Scheduler: where the fault lies in it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import pytest
 
+from tasktrail.actors.machine import Machine
+from tasktrail.config.settings import Config
 from tasktrail.events import Command, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, AddSource, FileTask
 from tasktrail.events.estimates import Correction, recorded
 from tasktrail.events.task_events import Estimated
-from tasktrail.handlers.contract import Estimate, TaskType
+from tasktrail.handlers.contract import Estimate, Job, Room, TaskType
 from tasktrail.handlers.errors import BadAnswer
 from tasktrail.handlers.registry import Registry
-from tasktrail.intake.examination import CommandIntake
+from tasktrail.intake.examination import CommandIntake, configured_intake
 from tasktrail.intake.paths import PathRules
+from tasktrail.paths import DataPaths
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "video_convertt"}, "type"),
@@ -59,6 +62,26 @@ def taken_in(estimate: Any) -> Estimated:
     registry.add(TaskType(name="own", summary="", run=print, estimate=lambda _job: estimate), "own:own")
     intake = CommandIntake(registry, PathRules(), max_user_level=3, has_tasks=lambda _type: False)
     return intake.examine(CreateTask(type="own"))[1].estimate
+
+
+@pytest.mark.parametrize(("executor", "bounded"), [("local", True), ("ray", False)])
+def test_an_attempt_on_a_cluster_is_not_bounded_by_the_memory_of_this_machine(
+    tmp_path: Path, executor: Literal["local", "ray"], *, bounded: bool
+) -> None:
+    registry, rooms = Registry(), list[Room]()
+
+    def estimate(job: Job[Any]) -> Estimate:
+        rooms.append(job.room)
+        return Estimate()
+
+    registry.add(TaskType(name="own", summary="", run=print, estimate=estimate), "own:own")
+    folder, config = DataPaths(tmp_path), Config(executor=executor)
+    asked: dict[str, Any] = {"has_tasks": lambda _type: False, "why_never": lambda _memory, _temp: ""}
+
+    configured_intake(config, folder, registry, **asked).examine(CreateTask(type="own"))
+
+    (room,) = rooms
+    assert (room.memory <= Machine(tmp_path).limits().memory // 2) == bounded
 
 
 CARELESS: list[dict[str, Any]] = [{"memory": 1.3 * 77}, {"temp": np.int64(7)}, {"seconds": 2}]

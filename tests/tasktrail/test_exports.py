@@ -32,7 +32,8 @@ from tasktrail import TaskFilters
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.events.errors import InvalidPath
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import timestamp
 from tasktrail.exports import parquet
 from tasktrail.exports.columns import EXPORT_COLUMNS, row_values

@@ -41,7 +41,7 @@ from tasktrail.events import (
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError, UnknownType
 from tasktrail.events.log import stubs
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
 from tasktrail.exports import rows
 from tasktrail.handlers.workspace import TempFiles

@@ -13,7 +13,7 @@ import pytest
 from tasktrail import TaskService
 from tasktrail.events import Checkpointed, Created, Task
 from tasktrail.events.errors import InvalidPath
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.provenance import made_by, makers_of
 

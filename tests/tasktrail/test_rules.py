@@ -11,7 +11,7 @@ import pytest
 from tasktrail import TaskFilters, TaskService
 from tasktrail.events import CreateGraph, GraphTask
 from tasktrail.events.errors import CommandIdReused, GraphCycle, InvalidValue, OutputExists, RetriesExhausted
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.retry import RetryRule
 from tasktrail.projections.verification import verify
 

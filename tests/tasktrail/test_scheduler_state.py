@@ -20,7 +20,8 @@ from tasktrail.api.source import state_from_log
 from tasktrail.events import CancelTask
 from tasktrail.events.errors import LogCorrupt, LogUnreachable, NotReady
 from tasktrail.events.log.log_reader import LogReader
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueuePaused, TokenAdded, TokenRevoked
 from tasktrail.following import scheduler_state

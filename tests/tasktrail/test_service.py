@@ -45,7 +45,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import Deduplicated
 from tasktrail.handlers.registry import Registry
 

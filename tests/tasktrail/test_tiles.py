@@ -16,7 +16,8 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.exports.tiles import WrittenTiles, write_tiles
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.tiles import tiles_of

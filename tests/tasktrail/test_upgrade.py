@@ -13,7 +13,7 @@ from tasktrail.backups.restore import restore
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import LogTooNew
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ServiceStarted
 from tasktrail.projections.verification import verify
 

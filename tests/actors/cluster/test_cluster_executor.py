@@ -25,9 +25,9 @@ from tasktrail.actors.cluster.wire import (
     LOOKED_AT_EVERY,
     Call,
     Find,
-    Found,
     Greeting,
     HeldAttempt,
+    HostsFound,
     Node,
     NodeUse,
 )
@@ -423,7 +423,7 @@ def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> No
 
     assert not any(isinstance(report, AttemptEnded) for report in [*old_reports.all, *reports.all])
     with old.lock:  # one that the later service has made, as the next gateway tells it
-        old._on_found(Found(("c-7-2000-aaaa",)))
+        old._on_found(HostsFound(("c-7-2000-aaaa",)))
     assert old._hosts.ending == {}
     executor.do([Stop(1, 1)])
     assert reports.end(1).outcome == "stopped"

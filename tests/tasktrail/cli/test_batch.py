@@ -20,7 +20,7 @@ from tasktrail.cli.app import run
 from tasktrail.cli.batch import _report, _report_rest
 from tasktrail.cli.progress import Signals
 from tasktrail.events import CreateTask
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import Batch
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
@@ -165,9 +165,10 @@ def test_a_dry_run_without_a_service_knows_earlier_tasks_and_records_nothing(
         assert log.head() == head
 
 
-def test_what_never_fits_is_told_before_there_is_a_log(cli: Callable[..., Said], tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_what_never_fits_is_told_before_there_is_a_log(cli: Callable[..., Said], tmp_path: Path, executor: str) -> None:
     with (tmp_path / "data" / "tasktrail.toml").open("a") as file:
-        file.write('max_memory = "1KiB"\n')
+        file.write(f'max_memory = "1KiB"\nexecutor = "{executor}"\n')
     said = cli("batch", "in", "--to", "out/", "--type", "shout", "--dry-run")
     assert (said.code, said.out.count("it needs "), said.out.count("max_memory is 1,024")) == (1, 3, 3)
     assert not (tmp_path / "data" / "log.db").exists()

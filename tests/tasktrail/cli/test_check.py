@@ -22,7 +22,8 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import UnusableOrder
 from tasktrail.events.log.lock import DataLock
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import RatesConfigured, ScheduleAdded
 
 

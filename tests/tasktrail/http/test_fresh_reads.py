@@ -179,7 +179,7 @@ def test_views_that_do_not_come_are_told_and_old_ones_not_served(
     lagging.create_task(**wish())
     assert lagging.get_task(1).status == "pending"
     lagging._system._to_projector.close()  # it may still have to ring for the start
-    assert lagging._system.views.wait(30)  # and the check at the start folds, as a ping does
+    assert lagging._system.health.views.wait(30)  # and the check at the start folds, as a ping does
     (watched,) = [child for child in lagging._system._supervisor._children if child.name == "projector"]
     watched.since, watched.asked = lagging.source.clock.monotonic() + 3600, None
     assert lagging._system.projector.ask(PING, timeout=20) == PONG
