@@ -48,7 +48,7 @@ def written(log: Path, last: int) -> SegmentArchived:
 
 
 class ArchivingEventLog(SqliteEventLog):
-    """A log that archives nearly all records after each append, and records no event for it. For tests of reading only."""
+    """A log that archives nearly all records after each append, without recording it. For tests of reading only."""
 
     kept = 1
     """The number of records that stay in the table."""
