@@ -129,7 +129,7 @@ def check_memory(state: SchedulerState, ledger: Ledger) -> None:
 
 
 def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
-    """With nothing staged: slots are held for what runs or ends, and what must not go on was told to stop."""
+    """With nothing staged, check that slots belong to running or ending attempts, and unwanted ones must stop."""
     if isinstance(executor, ClusterExecutor) and not _is_in_order(state, executor):
         return
     held = {(entry.task_id, entry.attempt) for entry in state.running.values()}
@@ -152,7 +152,7 @@ def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
 
 
 def _is_in_order(state: SchedulerState, executor: ClusterExecutor) -> bool:
-    """On a cluster, return whether all is found; then check that exactly the drained nodes have no workers kept."""
+    """On a cluster, return whether all is found; then check that the executor avoids exactly the drained nodes."""
     if any(entry.sought for entry in state.running.values()) or not executor.all_found:
         return False
     drains = frozenset(state.durable.nodes.drains)

@@ -146,7 +146,7 @@ class SimulatedExecutor:
         self.live[key] = Attempt(run)
 
     def _check_may_publish(self, key: Key) -> None:
-        """A newer attempt or a cancel forbids it. A timeout does not: the next attempt waits until this one is gone."""
+        """Check the right to publish: a newer attempt or a cancel takes it, a timeout does not, as the next waits."""
         task = self._ledger.tasks.get(key[0])
         allowed = task is not None and task.attempt == key[1] and task.status not in ("cancelled", "completed")
         must(allowed, f"I7: the output may be published by attempt {key}, which is fenced off")
