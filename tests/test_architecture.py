@@ -125,7 +125,7 @@ def known_as(target: str, modules: Modules) -> str:
 
 
 def home_of(package: str, name: str, modules: Modules) -> str:
-    """Return the module that defines `name` of `package`: a submodule, the one `__init__` imports it from, or itself."""
+    """Return the module that defines `name` of `package`: a submodule, where `__init__` imports it from, or itself."""
     submodule = known_as(f"{package}.{name}", modules)
     if submodule in modules:
         return submodule

@@ -112,7 +112,7 @@ def main() -> int:
 
 
 def attack(service: TaskService, meter: Meter, folder: Path, number: int, one: Costly, size: int) -> list[str]:
-    """Make the file, have it worked on, and say what was promised and not kept."""
+    """Make the file, have it processed, and return the broken promises."""
     path = folder / f"{number}-{one.name}"
     one.make(path, size)
     length = path.stat().st_size
