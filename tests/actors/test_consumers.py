@@ -1,4 +1,4 @@
-"""Consumers whose own files fail them: they say so, go on, and are up to date when it is over."""
+"""Consumers whose own files fail: they report it, continue, and are up to date when it is over."""
 
 import threading
 from collections.abc import Iterator
@@ -122,7 +122,7 @@ def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> No
 
 
 class Rings:
-    """In the place of an alarm: notes when it would ring."""
+    """Notes when an alarm would ring."""
 
     def __init__(self, *_: object) -> None:
         self.after: list[float] = []

@@ -1,4 +1,4 @@
-"""Snapshots on the disk: whatever is wrong with one, the whole log is folded instead, to the same."""
+"""Snapshots on the disk: whatever is wrong with one, the whole log is folded instead, with the same result."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def log() -> MemoryEventLog:
 
 @pytest.fixture
 def snapshots(log: MemoryEventLog, tmp_path: Path) -> Path:
-    """A folder with good snapshots of the first half of the log."""
+    """Make a folder with good snapshots of the first half of the log."""
     half = log.head().position // 2
     (record,) = log.read(after=half - 1, limit=1)
     SCHEDULER_SNAPSHOT.take(log, tmp_path / "scheduler", Head(half, record.hash))
@@ -82,7 +82,7 @@ def cut(to: float) -> Callable[[Path], None]:
 
 
 def with_header(**fields: Any) -> Callable[[Path], None]:
-    """The same lines under another header, and a hash that fits."""
+    """Return the same lines under another header, with a hash that fits."""
 
     def rewrite(path: Path) -> None:
         lines = path.read_bytes().splitlines()
@@ -96,7 +96,7 @@ def bad_lines(path: Path) -> None:
 
 
 def of_earlier_form(path: Path) -> None:
-    """As it was written before the first line held the durable half of the memory as it is."""
+    """Return it in the form used before the first line held the durable half of the memory as it is."""
     book = b'{"position":1,"last_task_id":0,"system_version":1,"last_at":null,"limit_changes":{},"limit_positions":[]}'
     write(path, msgspec.structs.replace(header_of(path), code="54e29966b07b1685"), [book, b"[]"])
 
@@ -152,7 +152,7 @@ def test_a_good_snapshot_is_used(log: MemoryEventLog, snapshots: Path) -> None:
 
 
 class ReadFrom(MemoryEventLog):
-    """Notes from where on it is read."""
+    """Notes the position from which it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ def test_other_fields_make_other_code(monkeypatch: pytest.MonkeyPatch, written: 
 
 @pytest.mark.parametrize("written", [Durable, TaskState, AsCreated])
 def test_other_docstrings_make_no_other_code(monkeypatch: pytest.MonkeyPatch, written: type[msgspec.Struct]) -> None:
-    """Better words alone made every data folder fold its whole log once."""
+    """Changed docstrings alone once made every data folder fold its whole log."""
     codes = []
     for words in ("Some words.", "Better words."):
         other = msgspec.defstruct(written.__name__, [], bases=(written,), namespace={"__doc__": words})
@@ -261,7 +261,7 @@ def test_only_the_owner_may_read_a_snapshot(snapshots: Path) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data folder with a log on the disk."""
+    """Make a data folder with a log on the disk."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     random_history(Journal(log), 300, seed=6)
     log.close()
@@ -346,7 +346,7 @@ def test_no_snapshot_is_ever_due_when_none_are_wanted() -> None:
 
 
 class _Pace(SnapshotPace):
-    """Tells when it was told."""
+    """Records when it was called."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -512,7 +512,7 @@ def test_verify_finds_an_altered_snapshot_beside_an_erasure_that_is_over(data: P
 
 @pytest.mark.parametrize("kind", ["scheduler", "outbox"])
 def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> None:
-    """Its hash fits, but a task in it has another state than the log says."""
+    """Its hash fits, but a task in it has another state than in the log."""
     reader = SqliteLogReader(data / "log.db")
     take_snapshots(reader, data / "snapshots")
     drift(data / "snapshots" / kind)

@@ -1,4 +1,4 @@
-"""The month that the benchmark measures is one that a service could have had."""
+"""The benchmark's month is one that a service could have had."""
 
 from contextlib import closing
 from pathlib import Path

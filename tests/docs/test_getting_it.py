@@ -1,4 +1,4 @@
-"""Each way to get the command that the README names, as it is written there, for a user who has nothing yet."""
+"""Each way to get the command that the README names, as printed there, for a user who has nothing yet."""
 
 import os
 import re
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def shell(checkout: Path, tmp_path: Path) -> Callable[[str], str]:
-    """Runs a line in a checkout; the home is empty, but what was downloaded before is not downloaded again."""
+    """Run a line in a checkout; the home is empty, but earlier downloads are not repeated."""
     home = tmp_path / "home"
     home.mkdir()
     environment = {
@@ -74,7 +74,7 @@ def test_a_wheel_takes_the_place_of_the_checkout(shell: Callable[[str], str]) ->
 
 
 def refused_by_make(folder: Path, *settings: str) -> str:
-    """What `make setup` says in a folder where it cannot begin."""
+    """Return the message of `make setup` in a folder where it cannot begin."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     nobody = 65534 if os.geteuid() == 0 else None  # root may write anywhere
@@ -97,7 +97,7 @@ def test_make_says_what_a_python_without_venv_lacks(tmp_path: Path) -> None:
 
 
 def test_make_says_when_the_checkout_cannot_be_written_to(tmp_path: Path) -> None:
-    """With an environment elsewhere, it was the build that failed, with the name of a folder that nobody knows."""
+    """With an environment elsewhere, the build failed instead, with the name of an unknown folder."""
     tmp_path.chmod(0o555)
     said = refused_by_make(tmp_path, f"VENV={tmp_path.parent / 'elsewhere'}")
     assert "cannot be written to" in said

@@ -1,4 +1,4 @@
-"""The past answers as the present did then."""
+"""Questions about the past get the answers that the present gave then."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

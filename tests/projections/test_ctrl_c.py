@@ -1,4 +1,4 @@
-"""Ctrl-C in a function that SQLite calls, where Python drops what is raised: it is not taken for damage."""
+"""Ctrl-C in a function that SQLite calls, where Python drops exceptions: it is not taken for damage."""
 
 import signal
 import sqlite3
@@ -22,7 +22,7 @@ from tasktrail.projections.views.rebuild import rebuild_views
 
 @pytest.fixture(autouse=True)
 def usual() -> Iterator[None]:
-    """What is started in the background of a script has Ctrl-C ignored."""
+    """Restore the usual Ctrl-C, which programs in the background of a script ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -46,7 +46,7 @@ def views(tmp_path: Path, journal: Journal) -> Path:
 
 @pytest.fixture
 def pressed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Has Ctrl-C come in the middle of the next statement that makes a checksum of such values in SQLite."""
+    """Let Ctrl-C come in the middle of the next statement that makes a checksum of such values in SQLite."""
     own = checksums.row_sum
 
     def press(of: Any) -> None:

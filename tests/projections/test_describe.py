@@ -179,7 +179,7 @@ def test_progress_is_rounded_down_as_everywhere(progress: float, told: str) -> N
 
 
 def test_why_a_task_failed_is_said_once() -> None:
-    """The error of one that failed since another did begins with the rule."""
+    """The error of a task that failed because another did begins with the rule."""
     for error, told in (("DependencyFailed: task 3 has failed", ""), ("no luck", " [DependencyFailed]")):
         event = Failed(outcome="not_started", error=error, rule="DependencyFailed", final=True)
         assert describe(event) == f"not started for good: {error}{told}"

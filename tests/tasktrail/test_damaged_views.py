@@ -1,4 +1,4 @@
-"""A damaged views.db is never believed: it is noticed, built anew, and what is answered is what the log says."""
+"""A damaged views.db is never believed: it is noticed and rebuilt, and all answers agree with the log."""
 
 import re
 import sqlite3
@@ -60,7 +60,7 @@ def by_hand(views: Path, *statements: str) -> None:
 
 
 def an_index_loses_a_row(views: Path) -> None:
-    """Takes a row's entry out of an index by making the index anew over other rows."""
+    """Remove a row's entry from an index by building the index over other rows."""
     with closing(sqlite3.connect(views, isolation_level=None)) as conn:
         conn.execute("PRAGMA writable_schema = ON")
         sql = "CREATE INDEX tasks_by_status ON tasks (status)"
@@ -91,7 +91,7 @@ OF_THE_PAST = [change for change in CHANGES if re.search("versions|zones|tallies
 
 
 def seen(reading: Any) -> Any:
-    """What tells all of the changes apart."""
+    """Return what distinguishes the changes."""
     tasks, total = reading.list_tasks(TaskFilters(limit=50))
     held = [task.id for task in reading.list_tasks(HELD)[0]]
     numbers = reading.stats()
@@ -175,7 +175,7 @@ def test_without_a_service_damage_is_mended_by_whoever_reads(data: Path, due: An
 
 @pytest.mark.parametrize("name", ["forgotten", "tasks", "versions", "progress"])
 def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, name: str) -> None:
-    """The list of forgotten tasks is looked at before any question is."""
+    """The list of forgotten tasks is read before every question."""
     empty_page(data / "views.db", name)
     with Reader(data) as reader:
         assert reader.get_task(4).status == "pending"
@@ -183,7 +183,7 @@ def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, n
 
 
 def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_service: Open) -> None:
-    """SQLite reads it, and it is Python that cannot: such an error has no name of SQLite's."""
+    """SQLite can read it and Python cannot, so the error has no name of SQLite's."""
     content = (data / "views.db").read_bytes()
     made = b"FROM counts WHERE number > 0"
     assert content.count(made) == 1
@@ -198,7 +198,7 @@ def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_servic
 
 
 def empty_page(views: Path, name: str) -> None:
-    """Overwrites the first page of a table or an index."""
+    """Overwrite the first page of a table or an index."""
     with closing(sqlite3.connect(views)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         [[page]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
@@ -219,7 +219,7 @@ def test_how_much_would_be_forgotten_is_told_without_a_service_although_views_ar
 
 
 def test_whoever_wants_tasks_forgotten_has_damaged_views_built_anew(data: Path, open_service: Open) -> None:
-    """No other question looks at the table of notices, so nobody else would find out."""
+    """No other question reads the table of notices, so nothing else would find the damage."""
     service = open_service()
     assert service.forget(0, dry_run=True).tasks == 6
     empty_page(data / "views.db", "notices")
@@ -272,7 +272,7 @@ def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
 
 
 def test_a_service_without_views_still_finds_what_is_wrong_with_its_log(open_service: Open, data: Path) -> None:
-    """Views cannot be built of such a log. `verify` waited for them, and then advised to free disk space."""
+    """Views of such a log cannot be built. `verify` used to wait for them, and then advised to free disk space."""
     service = open_service()
     with closing(sqlite3.connect(data / "log.db")) as conn:
         conn.execute("DROP TRIGGER events_are_not_changed")

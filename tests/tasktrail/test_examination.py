@@ -1,4 +1,4 @@
-"""What is refused of a command before it reaches the Scheduler: where the fault lies in it."""
+"""Commands refused before they reach the Scheduler: the refusal names the faulty part."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 def refused(command: Command) -> str:
-    """The field that a refusal names."""
+    """Return the field that a refusal names."""
     intake = CommandIntake(Registry.load(), PathRules(), max_user_level=3, has_tasks=lambda _type: False)
     with pytest.raises(TasktrailError) as caught:
         intake.examine(command)
@@ -57,7 +57,7 @@ def test_a_place_in_the_pattern_of_a_source_is_not_in_its_task(tmp_path: Path) -
 
 
 def taken_in(estimate: Any) -> Estimated:
-    """What is recorded of what a type of somebody's answers."""
+    """Return what is recorded of the answers of a user's type."""
     registry = Registry()
     registry.add(TaskType(name="own", summary="", run=print, estimate=lambda _job: estimate), "own:own")
     intake = CommandIntake(registry, PathRules(), max_user_level=3, has_tasks=lambda _type: False)
@@ -89,7 +89,7 @@ CARELESS: list[dict[str, Any]] = [{"memory": 1.3 * 77}, {"temp": np.int64(7)}, {
 
 @pytest.mark.parametrize("fields", CARELESS)
 def test_whatever_a_type_estimates_the_record_can_be_read_again(fields: dict[str, Any]) -> None:
-    """One that could not be would keep the service from ever starting again."""
+    """An unreadable record would keep the service from ever starting again."""
     spec = Created(type="own", **recorded(taken_in(Estimate(**fields)), Correction()))
     assert msgspec.json.decode(msgspec.json.encode(spec), type=Created) == spec
 

@@ -1,4 +1,4 @@
-"""/readyz says why not, in words, for each cause; `doctor` says the same; what only helps makes nobody unready."""
+"""/readyz gives the reason in words, for each cause; `doctor` agrees; optional parts make no service unready."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def degraded(web: httpx.Client) -> list[str]:
 
 @pytest.fixture
 def settled(service: TaskService) -> TaskService:
-    """A service whose views are checked and whose workers are there."""
+    """Return a service whose views are checked and whose workers are ready."""
     assert service._system.health.views.wait(30)
     task_id = service.create_task(type="quick")
     service.wait(task_id, 60)
@@ -57,7 +57,7 @@ def settled(service: TaskService) -> TaskService:
 def hang(service: TaskService, name: str) -> Any:
     (child,) = [child for child in service._system._supervisor._children if child.name == name]
     child.since = service._system.clock.monotonic() + 3600  # so that the watch leaves it as it is
-    child.asked = None  # and hears no answer to an earlier ping
+    child.asked = None  # and receives no answer to an earlier ping
     child.unwell = f"{name} has done nothing for 7 s"
     return child
 

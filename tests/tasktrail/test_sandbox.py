@@ -149,7 +149,7 @@ def test_whoever_sends_tasks_does_not_learn_what_there_is_outside_of_the_roots(
 def test_a_name_that_the_folder_cannot_hold_is_refused_when_the_command_comes(
     start: Opener, text: Path, tmp_path: Path, letter: str
 ) -> None:
-    """The handler writes to a shorter hidden name, so it would fail only once all the work is done."""
+    """The handler writes to a shorter hidden name, so it would fail only after all the work is done."""
     service = start()
     longest = os.pathconf(tmp_path, "PC_NAME_MAX") // len(letter.encode()) * letter
 
@@ -280,7 +280,7 @@ OWN = ["log.db", "http-token", "tasktrail.toml", "views.db", "new", "tmp/new", "
 
 
 def own(tmp_path: Path) -> Path:
-    """The data folder of `start`, with a file in each of its folders."""
+    """Return the data folder of `start`, with a file in each of its folders."""
     data = tmp_path / "data"
     for name in ("http-token", "tasktrail.toml", "tmp/kept", "snapshots/kept"):
         (data / name).parent.mkdir(exist_ok=True)
@@ -468,7 +468,7 @@ def test_neither_names_of_batches_nor_filters_have_control_characters(name: str)
 
 
 def cut_behind_a_checkpoint(service: TaskService, source: Path, task_id: int) -> Task:
-    """Cut the task's input when it has saved its first checkpoint; the task at its end."""
+    """Cut the task's input after its first checkpoint; return the task at its end."""
     next(r for r in service.follow() if r.task_id == task_id and isinstance(r.event, Checkpointed | Failed))
     os.truncate(source, 5)
     return service.wait(task_id, WITHIN)

@@ -1,4 +1,4 @@
-"""Mail to a real SMTP server on loopback, and what each of its answers means."""
+"""Mail to a real SMTP server on loopback, and the meaning of each of its answers."""
 
 import asyncio
 import smtplib
@@ -30,7 +30,7 @@ SENDER = "Tasks <tasks@example.org>"
 
 
 class Mailbox:
-    """Accepts mail, or answers as it is told."""
+    """Accepts mail, or answers as told."""
 
     def __init__(self) -> None:
         self.mail: list[tuple[str, list[str], bytes]] = []
@@ -63,7 +63,7 @@ def running(mailbox: Mailbox, **options: Any) -> Controller:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # A loop of our own: the one that the controller makes is closed too late for strict warnings.
+    # Use our own loop: the controller closes its loop too late for strict warnings.
     controller = Controller(mailbox, hostname="127.0.0.1", port=port, loop=asyncio.new_event_loop(), **options)
     controller.start()
     return controller

@@ -1,4 +1,4 @@
-"""A file for each page: what they are called, and what the result says of them."""
+"""A file for each page: the names, and the result's entries about them."""
 
 import hashlib
 from collections.abc import Callable

@@ -337,7 +337,7 @@ def test_every_page_of_a_text_can_be_drawn(write: Callable[..., Path]) -> None:
     ids=["definitions", "underscores", "stars", "brackets", "images", "heading", "table", "quotes", "items"],
 )
 def test_the_work_on_markdown_grows_with_its_length_and_not_faster(text: str) -> None:
-    """Quadratic work would last for many minutes on each of these."""
+    """Quadratic work would take many minutes on each of these."""
 
     assert sum(len(block.text) for block in shown(text)) > 30_000
 

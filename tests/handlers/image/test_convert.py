@@ -1,4 +1,4 @@
-"""`image_convert`: what libvips writes is read by Pillow, and the reverse."""
+"""`image_convert`: files written by libvips are read by Pillow, and the reverse."""
 
 import hashlib
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def halves(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """A GIF of twelve frames, each a little redder, shown for 50 ms."""
+    """Make a GIF of twelve frames, each a little redder, shown for 50 ms."""
     frames = [Image.new("RGB", (120, 60), (20 * number, 0, 255 - 20 * number)) for number in range(FRAMES)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:], duration=50, loop=0)
     return tmp_path / "film.gif"
@@ -178,7 +178,7 @@ SOURCES, OUTPUTS = (".jpg", ".png", ".webp", ".tif", ".heic"), (".jpg", ".png", 
 def test_metadata_goes_with_the_picture_from_any_format_to_any(
     convert: Convert, tmp_path: Path, source: str, suffix: str, frames: int
 ) -> None:
-    """A tiff has its tags among those of its own layout: neither library takes them out of it or writes them to it."""
+    """A tiff mixes its tags with those of its layout: neither library reads them out of it or writes them to it."""
     more: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", (40, 40), RED)]} if frames > 1 else {}
     path = tmp_path / f"in{source}"
     assert "HEIF" in READ_FORMATS
@@ -261,7 +261,7 @@ def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_pa
 def test_every_kind_of_transparent_picture_gets_the_background(
     convert: Convert, tmp_path: Path, kind: str, background: str, options: dict[str, Any]
 ) -> None:
-    """Sixteen bits were laid on a colour of eight, which is black there; grey was laid on black."""
+    """Sixteen bits were blended with an eight-bit colour, which is black there; grey was blended with black."""
     bands, depth = 4 if kind == "rgb16" else 2, "uchar" if kind == "b-w" else "ushort"
     clear = pyvips.Image.black(40, 40, bands=bands).cast(depth)
     clear.copy(interpretation=kind).write_to_file(str(tmp_path / "in.png"))
@@ -469,7 +469,7 @@ def test_a_picture_is_made_no_larger_than_one_that_is_read_may_be(
 
 
 def test_a_long_narrow_picture_fills_its_box_without_being_held_as_a_whole(convert: Convert, tmp_path: Path) -> None:
-    """It would have 2,600 million pixels."""
+    """The whole would have 2,600 million pixels."""
     Image.new("RGB", (4, 65_000), RED).save(tmp_path / "in.bmp")
     outcome, context = convert(tmp_path / "in.bmp", "out.png", width=400, height=300, fit="fill")
     assert isinstance(outcome, Finished)
@@ -527,7 +527,7 @@ def test_a_probe_sees_size_and_frames(halves: Path, film: Path) -> None:
     seen = probe(job_for(options, halves, "/out.png")).basis
     assert seen == {"format": "PNG", "width": 400, "height": 200, "frames": 1}
     assert probe(job_for(options, film, "/out.webp")).basis["frames"] == FRAMES
-    assert features.check("avif")  # what the tests above rely on
+    assert features.check("avif")  # the tests above rely on this
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
@@ -569,7 +569,7 @@ def test_errors_of_rounded_times_do_not_add_up(
     with Image.open(context.output_file) as picture:
         shown: list[float] = []
         for frame in ImageSequence.Iterator(picture):
-            frame.load()  # some formats tell it only then
+            frame.load()  # some formats report it only then
             shown.append(frame.info["duration"])
     assert len(shown) == 12
     assert sum(shown) == pytest.approx(12 * each, abs=grid / 2 + 0.1)
@@ -579,7 +579,7 @@ def test_errors_of_rounded_times_do_not_add_up(
 
 
 def test_frames_that_are_too_short_for_a_gif_do_not_make_it_longer(convert: Convert, tmp_path: Path) -> None:
-    """Each is shown for a hundredth of a second at least; the next longer one makes up for it."""
+    """A frame lasts at least a hundredth of a second; the next longer one makes up for it."""
     frames = [Image.new("RGB", (8, 8), (20 * number, 0, 0)) for number in range(5)]
     times = [3, 3, 3, 100, 50]
     frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], duration=times)
@@ -624,7 +624,7 @@ def test_the_hidden_picture_of_an_animated_png_stays_hidden(convert: Convert, tm
 
 
 def test_a_gif_that_was_cut_between_two_frames_says_so(convert: Convert, film: Path, tmp_path: Path) -> None:
-    """It can be read, and only lacks the other frames."""
+    """It can be read, and only lacks the remaining frames."""
     content = film.read_bytes()
     cuts = [place for place in range(len(content)) if content.startswith(b"\0!\xf9\x04", place)]
     path = tmp_path / "cut.gif"
@@ -652,7 +652,7 @@ def test_a_gif_that_is_whole_is_not_said_to_be_cut(convert: Convert, film: Path,
 def test_an_animation_that_was_cut_anywhere_is_refused_or_says_so(
     convert: Convert, tmp_path: Path, suffix: str
 ) -> None:
-    """Never an error of the library's own, which says nothing to anybody, and never fewer frames without a word."""
+    """Never by a cryptic error of the library, and never silently with fewer frames."""
     frames = [Image.effect_noise((40, 30), 90).convert("RGB") for _ in range(4)]
     path = tmp_path / f"in.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
@@ -668,7 +668,7 @@ def test_an_animation_that_was_cut_anywhere_is_refused_or_says_so(
 def test_a_photo_with_a_preview_or_a_depth_map_behind_it_is_one_picture(
     convert: Convert, tmp_path: Path, suffix: str
 ) -> None:
-    """Many cameras and phones write such files. They were taken for animations, of different sizes, and refused."""
+    """Many cameras and phones write such files. They were taken for animations of different sizes, and refused."""
     two_halves().save(
         tmp_path / "in.jpg", format="MPO", save_all=True, append_images=[Image.new("L", (50, 25))], exif=holiday()
     )
@@ -685,7 +685,7 @@ def test_a_photo_with_a_preview_or_a_depth_map_behind_it_is_one_picture(
 def test_inks_have_the_same_colours_in_a_conversion_and_in_a_thumbnail(
     convert: Convert, tmp_path: Path, profile: str, size: dict[str, int]
 ) -> None:
-    """They had not: by a profile in one and by arithmetic in the other, and with another intent."""
+    """Before, one used a profile and the other arithmetic, with another intent."""
     inks = Image.merge("CMYK", [Image.linear_gradient("L").rotate(90 * turn).resize((80, 80)) for turn in range(4)])
     usual = bytes(pyvips.Operation.call("profile_load", "cmyk"))
     kept: dict[str, Any] = {"none": {}, "broken": {"icc_profile": b"none"}, "inks": {"icc_profile": usual}}[profile]

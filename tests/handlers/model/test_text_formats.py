@@ -1,4 +1,4 @@
-"""Texts as other programs write them: counted from the end, in another encoding, with broken lines."""
+"""Text formats as other programs write them: counted from the end, in another encoding, with broken lines."""
 
 import struct
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def faces(shape: str = "{}", offset: int = 0) -> str:
 
 
 TWO = corners() + faces() + corners(3.0) + faces(offset=4)
-"""Two tetrahedra, in the plainest way."""
+"""Two tetrahedra, in the simplest form."""
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_gltf_of_the_first_version_is_refused_by_name(
 def test_a_face_that_goes_on_over_very_many_lines_is_read_in_one_go(
     draw: Callable[..., tuple[Any, dict[str, Any]]], tmp_path: Path
 ) -> None:
-    """Quadratic work on these blanks would last for hours."""
+    """Quadratic work on these blanks would take hours."""
     path = tmp_path / "continued.obj"
     path.write_bytes(b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3" + b"\\\n" * 1_000_000 + b"\n")
 
@@ -124,7 +124,7 @@ SIDES: list[tuple[int, ...]] = [(0, 4, 5, 1), (2, 3, 7, 6), (0, 1, 3, 2), (4, 6,
 
 
 def polygons(form: str, faces: list[tuple[int, ...]], colours: list[tuple[int, int, int]]) -> bytes:
-    """A PLY whose faces have as many corners as they like, and a colour."""
+    """Make a PLY whose faces have any number of corners, and a colour."""
     head = f"ply\nformat {form} 1.0\nelement vertex 8\n" + "".join(f"property float {axis}\n" for axis in "xyz")
     head += f"element face {len(faces)}\nproperty uchar red\nproperty list uchar int vertex_indices\n"
     head += "property uchar green\nproperty uchar blue\nend_header\n"
@@ -144,7 +144,7 @@ def polygons(form: str, faces: list[tuple[int, ...]], colours: list[tuple[int, i
 def test_faces_of_a_ply_have_any_number_of_corners(
     form: str, faces: list[tuple[int, ...]], draw: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """trimesh takes those of a binary file for equal ones, and gives each polygon of a text one colour."""
+    """trimesh assumes equal numbers in a binary file, and gives each polygon of a text file one colour."""
     path = tmp_path / "cube.ply"
     path.write_bytes(polygons(form, faces, [(220, 0, 0) if face in SIDES else (0, 0, 220) for face in faces]))
     side, result = draw(path, "side.png", view="front")

@@ -27,7 +27,7 @@ SUPPORT = str(Path(__file__).parents[2] / "support")
 
 
 class Said(NamedTuple):
-    """What a command line left."""
+    """The result of a command line."""
 
     code: int
     out: str
@@ -98,7 +98,7 @@ def test_a_folder_is_done_once_and_reported(cli: Callable[..., Said], tmp_path: 
 
 
 def left_open(data: Path, **batches: list[Path]) -> None:
-    """Batches that nothing has been done of yet."""
+    """Return the batches of which nothing has been done yet."""
     with TaskService.open(data) as service:
         service.pause(type="shout")
         for name, inputs in batches.items():
@@ -110,7 +110,7 @@ def left_open(data: Path, **batches: list[Path]) -> None:
 def test_a_batch_that_is_to_do_already_is_done_whole_where_no_service_runs(
     cli: Callable[..., Said], tmp_path: Path
 ) -> None:
-    """It followed the whole batch, and worked on the one file that was named."""
+    """It used to follow the whole batch, and worked only on the one file that was named."""
     left_open(tmp_path / "data", letters=[tmp_path / "in"])
     said = cli("batch", "in/a.txt", "--to", "out/{stem}.loud", "--type", "shout")
     assert said.code == 0
@@ -120,7 +120,7 @@ def test_a_batch_that_is_to_do_already_is_done_whole_where_no_service_runs(
 def test_all_batches_are_followed_that_have_what_was_asked_for(
     cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the first twenty files were, and the others were left open."""
+    """It used to follow those of the first twenty files, and left the others open."""
     monkeypatch.setattr(batch, "_SHOWN", 1)
     left_open(
         tmp_path / "data", first=[tmp_path / "in" / "a.txt", tmp_path / "in" / "b.txt"], second=[tmp_path / "in/sub"]
@@ -246,7 +246,7 @@ def test_what_to_do_about_a_refusal_is_told(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_has_become_of_the_bytes_is_told_where_the_types_say_it(capsys: pytest.CaptureFixture[str]) -> None:
-    nobody: Any = None  # is asked about a batch without failures
+    nobody: Any = None  # asks about a batch without failures
     then = datetime(2026, 8, 1, tzinfo=UTC)
     counts: dict[str, Any] = {"total": 1, "by_status": {"completed": 1}, "progress": 100.0, "originals_kept": 0}
     for before, after in ((1000, 250), (1000, 0), (0, 250), (0, 0)):
@@ -326,7 +326,7 @@ def test_only_what_its_tasks_can_share_is_offered() -> None:
 def test_a_first_batch_that_makes_nothing_begins_no_log(
     cli: Callable[..., Said], tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    """A mistyped command shall leave nothing behind."""
+    """A mistyped command must leave nothing behind."""
     said = cli(*arguments)
     assert (said.code, words in said.err + said.out) == (code, True)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["tasktrail.toml"]

@@ -1,4 +1,4 @@
-"""The picture of `watch`: it fits the screen however many tasks there are, and says what matters first."""
+"""The picture of `watch`: it fits the screen however many tasks there are, and shows the most important first."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ def look(tasks: Any, screen: FakeScreen, *ids: int) -> tuple[Watch, Callable[[],
 
 
 def test_a_day_of_forty_tasks(tasks: Any) -> None:
-    """Names, totals, labelled times; what runs is first, what ended is folded away."""
+    """Names, totals, labelled times; running tasks come first, ended ones are folded away."""
     for number in range(1, 41):
         create(tasks, number)
     screen = FakeScreen()
@@ -139,7 +139,7 @@ def test_messages_stand_below_while_there_is_room(tasks: Any) -> None:
 
 
 def test_held_tasks_do_not_count_in_the_time_left(tasks: Any) -> None:
-    """They wait until somebody releases them, and nobody knows when that will be."""
+    """They wait until somebody releases them, at an unknown time."""
     create(tasks, 1)
     create(tasks, 2, held=True)
     known, now = [tasks.get_task(1), tasks.get_task(2)], tasks.journal.at
@@ -154,7 +154,7 @@ def test_held_tasks_do_not_count_in_the_time_left(tasks: Any) -> None:
 
 
 def test_the_time_left_is_guessed_only_from_what_is_known(tasks: Any) -> None:
-    """By the mean of the type and by how many run at once; with no history by what the sender expects."""
+    """By the mean of the type and the number that run at once; without a history, by what the sender expects."""
     create(tasks, 1)
     create(tasks, 2, estimated_time=600.0)
     known, now = [tasks.get_task(1), tasks.get_task(2)], tasks.journal.at
@@ -170,12 +170,12 @@ def test_the_time_left_is_guessed_only_from_what_is_known(tasks: Any) -> None:
 
 
 def pace(lines: Sequence[str]) -> dict[str, list[str]]:
-    """The id of each task that runs → what is behind its percentage: how long it ran, and has left."""
+    """Map the id of each running task to the text after its percentage: how long it ran, and the time left."""
     return {line.split()[0]: line.split()[4:8] for line in lines if line.split()[1:2] == ["running"]}
 
 
 def test_the_totals_say_of_what_runs_what_its_row_says(tasks: Any) -> None:
-    """By its own pace, whatever was expected of it; and all is not done before the last that runs."""
+    """By its own pace, whatever was expected of it; and the whole is not done before its last running task."""
     for number in (1, 2):
         create(tasks, number, estimated_time=10.0)
     start(tasks, 1)

@@ -21,7 +21,7 @@ from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
-    """What happens between one look of `watch` and the next."""
+    """Set what happens between two looks of `watch`."""
     todo: list[Callable[[], object]] = []
     look = Watch.look
 

@@ -1,4 +1,4 @@
-"""The Now page: what runs, what waits and why, what has failed, and what can be done about it."""
+"""The Now page: what runs, what waits and why, what has failed, and the possible actions."""
 
 import json
 import re
@@ -155,7 +155,7 @@ def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
 
 @pytest.fixture
 def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
-    """A browser of somebody who sees only the tasks of user 7."""
+    """Return a browser of a user who sees only the tasks of user 7."""
     headers = {"authorization": f"Bearer {service.add_token('seven', 'submitter', user_id=7)}", "accept": "text/html"}
     with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as client:
         yield client
