@@ -334,6 +334,9 @@ def _real(roots: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(root if is_url(root) else os.path.realpath(root) for root in roots)
 
 
+_SUBMISSIONS = 465
+
+
 class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     """The mail server that notices by email go through."""
 
@@ -351,6 +354,14 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
             live=True,
         ),
     ] = True
+    tls: Annotated[
+        bool,
+        _key(
+            "Speak TLS from the first byte instead, and check the certificate. With port 465 it is always so.",
+            "true or false",
+            live=True,
+        ),
+    ] = False
     sender: Annotated[
         str,
         _key(
@@ -364,6 +375,11 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Mails that one address gets within an hour; more wait. 0: any number.", "0 to 1000000", ge=0, le=10**6),
     ] = 60
+
+    @property
+    def tls_at_once(self) -> bool:
+        """Whether to speak TLS from the first byte, which is all that port 465 is for (RFC 8314)."""
+        return self.tls or self.port == _SUBMISSIONS
 
 
 TARGET = Rule(
