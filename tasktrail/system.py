@@ -595,9 +595,8 @@ class System:
         from .actors.delivery.webhook import WebhookSender
 
         smtp = config.smtp
-        server = (
-            MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
-        )
+        fields = {name: getattr(smtp, name) for name in MailServer.__struct_fields__} | {"tls": smtp.tls_at_once}
+        server = MailServer(**fields) if smtp.host else None
         webhooks = WebhookSender(config.webhook_secret, Poster(config.allow_endpoints))
         return Senders(webhooks, MailSender(server), TargetSender(config.apprise))
 

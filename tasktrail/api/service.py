@@ -602,12 +602,12 @@ class _Running(Source):
         """Wait until the views have everything that is durable, because the caller may know of any of it.
 
         Wait also while the log cannot be opened: the service before may have reported what these views lack.
+        Raises `ViewsFailed` with the reason if they cannot be brought up or built anew, `NotReady` if it takes long.
         """
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
         self._system.wait_for_views(self._end(), within=VIEWS_WITHIN, trouble_for=VIEWS_TROUBLE_FOR)
-        if not self._system.health.views.wait(MENDED_WITHIN):
-            raise NotReady(_STILL_MENDED)
+        self._wait_until_sound()
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""
@@ -626,14 +626,18 @@ class _Running(Source):
         Raises `ViewsFailed` with the reason if that is not possible, and `NotReady` if it takes long.
         """
         self._system.doubt_views(generation, error)
+        self._wait_until_sound(error)
+        return True
+
+    def _wait_until_sound(self, error: ViewsFailed | None = None) -> None:
+        """Wait while the views are checked or built anew, but not longer than it takes to see that they cannot be."""
         began = self.clock.monotonic()
-        while not self._system.health.views.wait(_LOOK_EVERY):
+        while not self._system.health.views.wait(min(_LOOK_EVERY, MENDED_WITHIN)):
             waited = self.clock.monotonic() - began
             if (trouble := self._system.health.views_trouble) is not None and waited >= VIEWS_TROUBLE_FOR:
                 raise views_behind(self._system.committed.position, trouble) from error
             if waited >= MENDED_WITHIN:
                 raise NotReady(_STILL_MENDED) from error
-        return True
 
     def _end(self) -> int:
         """Return where the log ends. Records can be read shortly before they are announced."""

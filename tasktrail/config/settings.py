@@ -336,6 +336,9 @@ def _real(roots: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(root if is_url(root) else os.path.realpath(root) for root in roots)
 
 
+_SUBMISSIONS = 465
+
+
 class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     """The mail server that notices by email go through."""
 
@@ -353,6 +356,14 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
             live=True,
         ),
     ] = True
+    tls: Annotated[
+        bool,
+        _key(
+            "Speak TLS from the first byte instead, and check the certificate. With port 465 it is always so.",
+            "true or false",
+            live=True,
+        ),
+    ] = False
     sender: Annotated[
         str,
         _key(
@@ -366,6 +377,11 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Mails that one address gets within an hour; more wait. 0: any number.", "0 to 1000000", ge=0, le=10**6),
     ] = 60
+
+    @property
+    def tls_at_once(self) -> bool:
+        """Whether to speak TLS from the first byte, which is all that port 465 is for (RFC 8314)."""
+        return self.tls or self.port == _SUBMISSIONS
 
 
 TARGET = Rule(
@@ -483,7 +499,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", live=True, ge=0, le=1024),
     ] = 0
-    max_memory: Annotated[int, _bytes("Memory that running tasks may be promised in all; 0: no limit.", live=True)] = 0
+    max_memory: Annotated[int, _bytes("Memory reserved for running tasks in all at most; 0: no limit.", live=True)] = 0
     worker_memory_limit: Annotated[
         int,
         _bytes("Address space that one attempt may have at most; 0: as much as follows from its estimate.", live=True),
@@ -497,7 +513,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_temp_size: Annotated[
         int,
         _bytes(
-            "Temp space that running tasks may be promised in all; 0: no limit. It also bounds what ended tasks leave "
+            "Temp space reserved for running tasks in all at most; 0: no limit. It also bounds what ended tasks leave "
             "behind: beyond it their whole folders go before `cleanup_after`, the one untouched longest first.",
             live=True,
         ),

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,11 +74,12 @@ def test_a_wheel_takes_the_place_of_the_checkout(shell: Callable[[str], str]) ->
     assert_works(shell, "~/.local/bin/tasktrail")
 
 
-def refused_by_make(folder: Path, *settings: str) -> str:
+def refused_by_make(folder: Path, *settings: str, env: dict[str, str] | None = None) -> str:
     """Return the message of `make setup` in a folder where it cannot begin."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
-    nobody = 65534 if os.geteuid() == 0 else None  # root may write anywhere
+    locked = not folder.stat().st_mode & stat.S_IWUSR
+    nobody = 65534 if locked and os.geteuid() == 0 else None  # root may write anywhere
     done = subprocess.run(
         ["make", "setup", *settings],
         cwd=folder,
@@ -86,13 +88,13 @@ def refused_by_make(folder: Path, *settings: str) -> str:
         check=False,
         user=nobody,
         group=nobody,
+        env={**os.environ, **(env or {})},
     )
     assert done.returncode != 0
     return done.stderr
 
 
 def test_make_says_what_a_python_without_venv_lacks(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
     assert "apt install python3-venv" in refused_by_make(tmp_path, "PYTHON=false")
 
 
@@ -101,3 +103,14 @@ def test_make_says_when_the_checkout_cannot_be_written_to(tmp_path: Path) -> Non
     tmp_path.chmod(0o555)
     said = refused_by_make(tmp_path, f"VENV={tmp_path.parent / 'elsewhere'}")
     assert "cannot be written to" in said
+
+
+def test_make_says_in_one_line_that_there_is_no_network(tmp_path: Path) -> None:
+    """Nothing listens at port 9. pip says so five times, and then names another reason."""
+    settings = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "PIP_NO_INDEX": "0"}
+    said = refused_by_make(tmp_path, f"PYTHON={sys.executable}", env=settings)
+    first, *rest = said.splitlines()
+    assert first.startswith("The package index cannot be reached (/simple/pip/)")
+    assert "HTTPS_PROXY" in first
+    assert all(line.startswith("make: ") for line in rest)
+    assert "connection broken" in (tmp_path / ".venv" / "pip.log").read_text(encoding="utf-8")

@@ -341,6 +341,24 @@ def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeyp
     assert service.wait(1, 30).status == "completed"
 
 
+def test_who_reads_is_told_at_once_why_the_views_cannot_be_built_anew(
+    data: Path, open_service: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the reader that finds the damage: whoever comes later, too, instead of waiting for nothing."""
+
+    def full(*_args: Any) -> int:
+        raise ViewsFailed("no room")
+
+    service = open_service()
+    service.source.settle()
+    monkeypatch.setattr(projector, "rebuild_views", full)
+    monkeypatch.setattr("tasktrail.api.service.MENDED_WITHIN", 120.0)
+    by_hand(data / "views.db", CHANGES[0])
+    for _ in range(2):
+        with pytest.raises(ViewsFailed, match="no room"):
+            service.list_tasks()
+
+
 def test_damage_is_reported_once_for_each_generation() -> None:
     health = ViewsHealth()
     assert not health.doubt(0), "not sound yet: somebody looks already"

@@ -151,6 +151,8 @@ def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any],
     [
         ({"smtp": Smtp()}, ("mail", "warn")),
         ({"smtp": Smtp(host="m", sender="a@b", starttls=False)}, ("mail", "warn")),
+        ({"smtp": Smtp(host="m", sender="a@b", starttls=False, port=465)}, ("mail", "ok")),
+        ({"smtp": Smtp(host="m", sender="a@b", starttls=False, tls=True)}, ("mail", "ok")),
         ({"webhook_secret": Secret("")}, ("webhooks", "warn")),
         ({"max_memory": 9 * GB}, ("max_memory", "warn")),
         ({"workers": 5}, ("workers", "warn")),

@@ -322,6 +322,14 @@ def as_json(value: Any, kind: str, found: Any) -> Any:
     return json.loads(value) if kind == "json" and value is not None else value
 
 
+def test_the_name_of_the_file_says_its_format_unless_another_is_asked_for(export: Command, tmp_path: Path) -> None:
+    for name, begins in (("a.CSV", b"id,"), ("a.parquet", b"PAR1"), ("a.jsonl", b"{"), ("a.txt", b"{"), ("csv", b"{")):
+        export("tasks", "--out", str(tmp_path / name))
+        assert (tmp_path / name).read_bytes().startswith(begins), name
+    export("tasks", "--out", str(tmp_path / "b.csv"), "--format", "jsonl")
+    assert (tmp_path / "b.csv").read_bytes().startswith(b"{")
+
+
 def test_parquet_needs_a_file_and_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with CliRunner().isolation() as streams:
         assert run(["export", "tasks", "--format", "parquet"]) == 2

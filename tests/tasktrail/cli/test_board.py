@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from tasktrail.actors.core.explanation import Obstacle, WaitReason
 from tasktrail.cli import watch
 from tasktrail.cli.watch import Board, Totals, Watch, picture, totals_in_words, totals_of
 from tasktrail.events import Failed, Retried, Started
@@ -136,6 +137,24 @@ def test_messages_stand_below_while_there_is_room(tasks: Any) -> None:
         screen = FakeScreen(lines=lines)
         _watched, again = look(tasks, screen, 1)
         assert any("segment 1 of 6\\x1b[2J" in line for line in again()) is there
+
+
+def test_a_waiting_task_says_why_while_there_is_room(tasks: Any) -> None:
+    for number in (1, 2):
+        create(tasks, number)
+    start(tasks, 1)
+    tasks.journal.send(
+        AttemptProgressed(task_id=1, attempt=1, progress=12.0, message="segment 1 of 6 at 25.0 frames/s")
+    )
+    full = Obstacle(WaitReason.CONCURRENCY_LIMIT, "1 attempt holds all the slots")
+    for height, shown in ((10, (True, True)), (9, (True, False)), (7, (False, False))):
+        screen = FakeScreen(lines=height)
+        board = Board(screen)
+        for task_id in (1, 2):
+            board.show(tasks.get_task(task_id), [full] if task_id == 2 else ())
+        board.draw(Totals(total=2), {}, tasks.journal.at)
+        told = "\n".join(screen.pictures[-1])
+        assert ("segment 1 of 6" in told, "1 attempt holds all the slots" in told) == shown
 
 
 def test_held_tasks_do_not_count_in_the_time_left(tasks: Any) -> None:

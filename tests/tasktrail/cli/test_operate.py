@@ -464,7 +464,7 @@ def test_the_statuses_that_can_be_meant_are_listed_with_commas(cli: Cli) -> None
     assert "only pending, running or retrying" in cli("cancel", "--status", "failed", "--yes").err
 
 
-def test_an_earlier_queue_shows_what_ran_and_what_was_promised(cli: Cli, tasks: Any) -> None:
+def test_an_earlier_queue_shows_what_ran_and_what_was_reserved(cli: Cli, tasks: Any) -> None:
     tasks.send(CreateTask(type="noop"))
     tasks.journal.record(1, Started(node=""))
     tasks.send(CreateTask(type="noop", priority=4))
@@ -473,7 +473,7 @@ def test_an_earlier_queue_shows_what_ran_and_what_was_promised(cli: Cli, tasks: 
     tasks.send(ResumeQueue(type="noop"))
     tasks.send(StartTask(task_id=2))
     shown = cli("queue", "--as-of", str(position)).out
-    for told in ("1 runs, 1 waits for room", "promised to what runs:", "type noop", f"as of position {position}"):
+    for told in ("1 runs, 1 waits for room", "reserved for what runs:", "type noop", f"as of position {position}"):
         assert told in shown
     assert json.loads(cli("queue", "--as-of", str(position), "--json").out)["running"][0]["task_id"] == 1
     why = cli("why", "2", "--as-of", str(position)).out

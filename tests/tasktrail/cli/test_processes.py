@@ -86,6 +86,14 @@ def line_with(process: "subprocess.Popen[str]", pattern: str) -> str:
     pytest.fail(f"no {pattern!r} in {seen}")
 
 
+def test_in_a_locale_that_knows_only_ascii_any_text_is_taken_and_shown(spawn: Spawn) -> None:
+    """Python takes the locale C for UTF-8 by itself, unless it is told not to."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = spawn("list", "--label", "für", "--as-of", "für", env=ascii_only).communicate(timeout=WITHIN)
+    assert told[1].startswith("Usage: ")
+    assert "'für' is not a time" in told[1]
+
+
 def ended(process: "subprocess.Popen[str]") -> int:
     process.communicate(timeout=WITHIN)
     return process.returncode

@@ -179,6 +179,15 @@ def test_a_value_that_is_not_allowed_is_a_typed_error_naming_the_field(
     assert tasks.sent == []
 
 
+@pytest.mark.parametrize("line", ["submit noop in/f\udcfcr.png out", "list --label f\udcfcr.png"])
+def test_bytes_that_are_not_utf8_are_shown_with_what_to_do(cli: Callable[..., Any], tasks: Any, line: str) -> None:
+    shown = cli(*line.split())
+    assert shown.code == 1
+    assert "f\\xfcr.png' is not UTF-8\n" in shown.err
+    assert "renamed, e.g. with `convmv`" in shown.err
+    assert tasks.sent == []
+
+
 def test_an_unknown_outcome_names_the_id_to_repeat_with(cli: Callable[..., Any], tasks: Any) -> None:
     def lose(_command: object) -> None:
         raise OutcomeUnknown("The answer was lost")
