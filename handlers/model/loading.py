@@ -12,12 +12,13 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 import msgspec
 import numpy as np
 import trimesh
+from trimesh.exchange.gltf.extensions import register_handler
 from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
 from ..io_errors import error_text
 from .counting import MAX_FACES, beginning
-from .gltf import TEXTURED, read_gltf
+from .gltf import ODD, TEXTURED, read_gltf
 from .paint import ByFace, Paint, Plain, paint_of
 from .ply import NOT_THERE, triangles_of_ply
 from .threemf import in_one_file
@@ -136,6 +137,28 @@ def _reduced_gltf(path: Path) -> tuple[io.BytesIO, str]:
         body = file.read()
     head = np.array([0x46546C67, 2, 20 + len(text) + len(body), len(text), 0x4E4F534A], dtype="<u4").tobytes()
     return io.BytesIO(head + text + body), "glb"
+
+
+def _without_oddities(found: dict[str, Any]) -> None:
+    """Rewrite a primitive before trimesh reads it; `gltf` has found out what is odd. Arrays may have other users."""
+    odd, primitive, arrays = found["data"], found["primitive"], found["accessors"]
+    attributes = primitive["attributes"]
+    for key in odd.get("shares", ()):
+        values = arrays[attributes[key]]
+        attributes[key] = len(arrays)
+        arrays.append(np.maximum(values / np.iinfo(values.dtype).max, -1))
+    if "moved" in odd:
+        matrix, places = np.array(odd["moved"]), arrays[attributes["TEXCOORD_0"]]
+        attributes["TEXCOORD_0"] = len(arrays)
+        arrays.append(places @ matrix[:, :2].T + matrix[:, 2])
+    if "fan" in odd:
+        ring = arrays[primitive["indices"]].ravel() if "indices" in primitive else None
+        ring = np.arange(len(arrays[attributes["POSITION"]])) if ring is None else ring
+        primitive |= {"mode": 4, "indices": len(arrays)}
+        arrays.append(np.stack((np.broadcast_to(ring[:1], ring[2:].shape), ring[1:-1], ring[2:]), axis=1))
+
+
+register_handler(ODD, scope="primitive_preprocess")(_without_oddities)
 
 
 def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | None:
