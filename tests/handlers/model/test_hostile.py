@@ -221,6 +221,19 @@ def test_a_ply_that_names_a_texture_is_drawn_without_it(prepare: Callable[..., A
         ({"nodes": [{"mesh": 0, "children": [7]}]}, "not there"),
         ({"nodes": [{"mesh": 0, "children": [-1]}]}, "not there"),
         ({"extensionsUsed": ["KHR_draco_mesh_compression"]}, "compressed"),
+        (
+            {
+                "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "TEXCOORD_0": 0}, "material": 0}]}],
+                "materials": [
+                    {
+                        "pbrMetallicRoughness": {
+                            "baseColorTexture": {"index": 0, "extensions": {"KHR_texture_transform": {"offset": [1]}}}
+                        }
+                    }
+                ],
+            },
+            "not valid glTF",
+        ),
         ({"bufferViews": [{"buffer": 0, "byteLength": 36, "byteOffset": 1 << 40}]}, "cannot be read"),
     ],
 )
