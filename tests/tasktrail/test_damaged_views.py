@@ -182,6 +182,17 @@ def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, n
         assert seen(reader) == due
 
 
+def test_a_position_that_cannot_be_read_is_mended(data: Path, due: Any, open_service: Open) -> None:
+    """The row is counted by the head of its page, which is whole."""
+    damage_rows(data / "views.db", "progress")
+    with Reader(data) as reader:
+        assert seen(reader) == due
+    damage_rows(data / "views.db", "progress")
+    service = open_service()
+    assert seen(service) == due
+    assert service.verify().ok
+
+
 def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_service: Open) -> None:
     """SQLite reads it, and it is Python that cannot: such an error has no name of SQLite's."""
     content = (data / "views.db").read_bytes()
@@ -199,13 +210,27 @@ def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_servic
 
 def empty_page(views: Path, name: str) -> None:
     """Overwrites the first page of a table or an index."""
+    page, size = first_page(views, name)
+    with views.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
+def damage_rows(views: Path, name: str) -> None:
+    """Overwrites the rows in the first page of a table, and leaves the page's head with their number."""
+    page, size = first_page(views, name)
+    with views.open("r+b") as file:
+        file.seek(page * size - size // 2)
+        file.write(b"\xff" * (size // 2))
+
+
+def first_page(views: Path, name: str) -> tuple[int, int]:
+    """The number of the first page of a table or an index, and the size of a page."""
     with closing(sqlite3.connect(views)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         [[page]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
         [[size]] = conn.execute("PRAGMA page_size")
-    with views.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(bytes(size))
+    return page, size
 
 
 @pytest.mark.parametrize("name", ["tasks", "notices", "dependants"])
