@@ -81,7 +81,7 @@ from .handlers.publish import part_path, staging_folder
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsFailed
+from .projections import TaskViews, ViewsDamaged, ViewsFailed
 from .projections.errors import views_behind, views_late
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
@@ -285,7 +285,7 @@ class System:
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)
-            self._supervisor.watch(_WATCH_EVERY, self._look_at_log)
+            self._supervisor.watch(_WATCH_EVERY, self._look_at_files)
             unfinished = self.scheduler.ask(StateQuery(count_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
@@ -424,8 +424,8 @@ class System:
     def _on_seals_trouble(self, trouble: str) -> None:
         self._seals_trouble = trouble
 
-    def _look_at_log(self) -> None:
-        """Notice a log that was deleted or replaced, even if no command comes."""
+    def _look_at_files(self) -> None:
+        """Notice a log that was deleted or replaced, and views that were deleted, even if no command comes."""
         try:
             is_there = _identity(self.paths.log) == self._log_identity
         except (FileNotFoundError, NotADirectoryError):
@@ -435,6 +435,8 @@ class System:
             logger.error("the service cannot go on", error=str(error))
             self._seen_gone = error
             self._on_fatal(error)
+        elif not self.paths.views.exists():
+            self.doubt_views(self.views.generation, ViewsDamaged(f"{self.paths.views} was deleted"))
 
     def obstacles(self) -> list[TasktrailError]:
         """Return the reasons why commands are refused now, the gravest first, as copies that the caller may raise."""

@@ -311,6 +311,17 @@ def test_a_service_without_views_still_finds_what_is_wrong_with_its_log(open_ser
         service.stats()
 
 
+def test_views_that_are_deleted_while_nothing_happens_are_built_anew(open_service: Open, data: Path, due: Any) -> None:
+    """Other programs read the file, too, and none of them tells the service that it is gone."""
+    service = open_service()
+    service.source.settle()
+    (data / "views.db").unlink()
+    service._system._look_at_files()
+    assert service._system.views.wait(30)
+    assert (data / "views.db").exists()
+    assert seen(service) == due
+
+
 def test_sound_views_have_no_damage(data: Path) -> None:
     with closing(connect(data / "views.db")[0]) as conn:
         assert find_damage(conn) == ""
