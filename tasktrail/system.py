@@ -79,7 +79,7 @@ from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .health import LOOK_WITHIN, Health
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsFailed
+from .projections import TaskViews, ViewsDamaged, ViewsFailed
 from .projections.errors import views_behind, views_late
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
@@ -250,7 +250,7 @@ class System:
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)
-            self._supervisor.watch(_WATCH_EVERY, self._look_at_log)
+            self._supervisor.watch(_WATCH_EVERY, self._look_at_files)
             unfinished = self.scheduler.ask(StateQuery(count_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
@@ -363,8 +363,8 @@ class System:
         for callback in list(self.token_callbacks):
             callback()
 
-    def _look_at_log(self) -> None:
-        """Notice a log that was deleted or replaced, even if no command comes."""
+    def _look_at_files(self) -> None:
+        """Notice a log that was deleted or replaced, and views that were deleted, even if no command comes."""
         try:
             is_there = _identity(self.paths.log) == self._log_identity
         except (FileNotFoundError, NotADirectoryError):
@@ -373,6 +373,8 @@ class System:
             error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
             logger.error("the service cannot go on", error=str(error))
             self.health.end_as_gone(error)
+        elif not self.paths.views.exists():
+            self.doubt_views(self.health.views.generation, ViewsDamaged(f"{self.paths.views} was deleted"))
 
     def degraded(self, load: Load | None) -> list[str]:
         """Describe what is out of order although commands are accepted. `load`: the present load; None if unknown."""

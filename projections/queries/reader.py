@@ -311,10 +311,15 @@ class TaskQueries:
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """A read-only connection to views.db, and whether it is frozen. Raises `ViewsFailed`."""
+    """A read-only connection to views.db, and whether it is frozen.
+
+    Raises `ViewsFailed`, and `ViewsDamaged` if the file is damaged or not there.
+    """
     try:
         conn, frozen = connect_read_only(path, "SELECT position FROM progress LIMIT 1", NAMES)
     except (sqlite3.Error, UnicodeError) as error:
+        if not path.exists():
+            raise ViewsDamaged(f"{path} is not there") from error
         kind = ViewsDamaged if isinstance(error, UnicodeError) or is_damage(error) else ViewsFailed
         raise kind(f"{path} cannot be read: {error}") from error
     return teach(conn), frozen

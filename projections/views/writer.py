@@ -128,7 +128,11 @@ class TaskViews:
         beside.replace(path)
 
     def _where(self) -> tuple[int, bytes]:
-        ((_one, position, digest, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
+        try:
+            ((_one, position, digest, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
+        except sqlite3.Error as error:
+            kind = ViewsDamaged if is_damage(error) else ViewsFailed
+            raise kind(f"{self._path} cannot be read: {error}") from error
         return int(position), bytes(digest)
 
     @property

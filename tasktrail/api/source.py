@@ -114,9 +114,8 @@ class Source:
         generation = self.generation()
         try:
             return question(self._views())
-        except ViewsFailed as error:
-            lost = isinstance(error, ViewsDamaged) or not self.paths.views.exists()
-            if not lost or not self.mend(generation, error):
+        except ViewsDamaged as error:
+            if not self.mend(generation, error):
                 raise
         return question(self._views())
 

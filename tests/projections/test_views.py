@@ -371,7 +371,7 @@ def test_views_deleted_under_the_writer_leave_no_empty_ones_and_are_built_again(
 
 
 def test_a_reader_of_views_that_are_not_there_is_a_typed_error(tmp_path: Path) -> None:
-    with pytest.raises(ViewsFailed):
+    with pytest.raises(ViewsDamaged, match="is not there"):
         TaskQueries.open(tmp_path / "views.db")
     assert list(tmp_path.iterdir()) == []
 

@@ -182,6 +182,17 @@ def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, n
         assert seen(reader) == due
 
 
+def test_a_position_that_cannot_be_read_is_mended(data: Path, due: Any, open_service: Open) -> None:
+    """The row is counted by the head of its page, which is whole."""
+    damage_rows(data / "views.db", "progress")
+    with Reader(data) as reader:
+        assert seen(reader) == due
+    damage_rows(data / "views.db", "progress")
+    service = open_service()
+    assert seen(service) == due
+    assert service.verify().ok
+
+
 def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_service: Open) -> None:
     """SQLite can read it and Python cannot, so the error has no name of SQLite's."""
     content = (data / "views.db").read_bytes()
@@ -199,13 +210,27 @@ def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_servic
 
 def empty_page(views: Path, name: str) -> None:
     """Overwrite the first page of a table or an index."""
+    page, size = first_page(views, name)
+    with views.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
+def damage_rows(views: Path, name: str) -> None:
+    """Overwrite the rows in the first page of a table, and leaves the page's head with their number."""
+    page, size = first_page(views, name)
+    with views.open("r+b") as file:
+        file.seek(page * size - size // 2)
+        file.write(b"\xff" * (size // 2))
+
+
+def first_page(views: Path, name: str) -> tuple[int, int]:
+    """Return the number of the first page of a table or an index, and the size of a page."""
     with closing(sqlite3.connect(views)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         [[page]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
         [[size]] = conn.execute("PRAGMA page_size")
-    with views.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(bytes(size))
+    return page, size
 
 
 @pytest.mark.parametrize("name", ["tasks", "notices", "dependants"])
@@ -284,6 +309,17 @@ def test_a_service_without_views_still_finds_what_is_wrong_with_its_log(open_ser
     assert 2 in [one.position for one in found.findings]
     with pytest.raises(ViewsFailed, match="Position 2"):
         service.stats()
+
+
+def test_views_that_are_deleted_while_nothing_happens_are_built_anew(open_service: Open, data: Path, due: Any) -> None:
+    """Other programs read the file, too, and none of them tells the service that it is gone."""
+    service = open_service()
+    service.source.settle()
+    (data / "views.db").unlink()
+    service._system._look_at_files()
+    assert service._system.views.wait(30)
+    assert (data / "views.db").exists()
+    assert seen(service) == due
 
 
 def test_sound_views_have_no_damage(data: Path) -> None:

@@ -324,6 +324,12 @@ def test_damaged_views_are_built_anew_when_a_question_finds_them(
         assert reader.source.mend(generation, None)  # type: ignore[arg-type]  # that was done meanwhile
         assert not reader._follower._damaged
         assert reader.get_task(task_id).status == "pending"
+        leader.create_task(type="noop")
+        follow(reader, leader)  # so it has the file open again
+        generation = reader.source.generation()
+        reader.paths.views.unlink()
+        wait_for(lambda: reader.source.generation() > generation)
+        assert reader.paths.views.exists()
         with closing(sqlite3.connect(reader.paths.views, isolation_level=None)) as conn:
             triggers = conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
             for (name,) in triggers:

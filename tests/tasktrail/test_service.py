@@ -827,7 +827,7 @@ def test_who_sees_first_that_the_log_was_deleted_may_not_know_what_was_saved_and
 ) -> None:
     service.create_task(type="echo", held=True)
     (tmp_path / "data" / "log.db").unlink()
-    service._system._look_at_log()
+    service._system._look_at_files()
     service.close()
     assert "All of it was saved as" in str(service.fatal)
 
