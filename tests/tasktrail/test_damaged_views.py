@@ -317,7 +317,7 @@ def test_views_that_are_deleted_while_nothing_happens_are_built_anew(open_servic
     service.source.settle()
     (data / "views.db").unlink()
     service._system._look_at_files()
-    assert service._system.views.wait(30)
+    assert service._system.health.views.wait(30)
     assert (data / "views.db").exists()
     assert seen(service) == due
 
