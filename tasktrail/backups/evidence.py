@@ -163,7 +163,10 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
 
 def _missing(paths: DataPaths, known: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
     seen = f", recorded at {timestamp(known.recorded_at)}" if known.recorded_at else ""
-    ends = f"ends at position {head}, recorded at {timestamp(since)}" if since else "holds no record"
+    if since:
+        ends = f"ends at position {head}, recorded at {timestamp(since)}"
+    else:
+        ends = "holds no record" if paths.log.exists() else "is not there"
     if known.position <= head:
         said = f"{known.file} has seen another record at position {known.position}{seen} than {paths.log}, which {ends}"
     else:
