@@ -74,9 +74,9 @@ from .following.erasure import erase_here, owe, settle
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
-from .handlers.publish import part_path, staging_folder
+from .handlers.publish import space_before_publishing
 from .handlers.registry import Registry
-from .handlers.workspace import TempFiles, Unlistable, space_taken
+from .handlers.workspace import TempFiles, Unlistable
 from .health import LOOK_WITHIN, Health
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsDamaged, ViewsFailed
@@ -722,9 +722,8 @@ class System:
         return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
 
     def _measure(self, task_id: int, output: Path) -> int:
-        part = [part_path(output, task_id), staging_folder(output, task_id)] if output.name else []
         try:
-            return space_taken(self.paths.temp / str(task_id), *part)
+            return space_before_publishing(self.paths.temp / str(task_id), output, task_id)
         except Unlistable as error:
             self._tell_unseen(task_id, error)
             return -1
