@@ -299,7 +299,7 @@ class _Reasons:
 
     def of(self, reading: "Followed | Reading", task: "Task") -> "Sequence[Obstacle]":
         """Return what was last known to keep the task waiting; nothing while its headline says all."""
-        if task.status not in ("pending", "retrying"):
+        if task.status != "retrying" and headline(task) != "waiting":
             self._asked.pop(task.id, None)
             self._known.pop(task.id, None)
             return ()
@@ -320,7 +320,7 @@ _WHY_EVERY = 1.0
 """Seconds before the service is asked, or asked again, why a task waits."""
 _REST = 20
 """For how many times the length of its last answer the service is not asked why: a long queue makes it long."""
-_IN_THE_HEADLINE = frozenset({"Held", "NotBefore", "RetryDelay"})
+_IN_THE_HEADLINE = frozenset({"NotBefore", "RetryDelay"})
 
 
 class Followed(Protocol):
