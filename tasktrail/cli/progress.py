@@ -137,21 +137,15 @@ def in_short(held_by: "Sequence[Obstacle]") -> str:
     return f"{held_by[0].detail}{others}" if held_by else ""
 
 
+# As texts, because the module of `WaitReason` takes long to import.
+STAYING = frozenset({"Held", "Paused", "Window", "WorkerLabel", "NoNodeFits", "NodeDraining", "NoHandler"})
+"""The reasons to wait that no work that is going on will end."""
+
+
 def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
     """Name the obstacles that will not end by themselves here: no other process can ask the service inside."""
-    from ..actors.core.explanation import WaitReason as Reason
-
-    staying = (
-        Reason.HELD,
-        Reason.PAUSED,
-        Reason.WINDOW,
-        Reason.WORKER_LABEL,
-        Reason.NO_NODE_FITS,
-        Reason.NODE_DRAINING,
-        Reason.NO_HANDLER,
-    )
     for obstacle in inside.why(task_id).reasons:
-        if obstacle.reason in staying:
+        if obstacle.reason in STAYING:
             lifted = f"; lifted by {obstacle.lifts}" if obstacle.lifts else ""
             say(f"task {task_id} waits: {plain(obstacle.detail + lifted)}")
 
@@ -256,7 +250,7 @@ class Poller:
         self._display = display
         self._clock = clock
         self._away_since: float | None = None
-        self._reasons = _Reasons(clock)
+        self._reasons = Reasons(clock)
 
     def at(self, reading: "Followed | Reading", task_id: int) -> "Task | None":
         """Ask for the task and show it. None while the service does not answer."""
@@ -288,10 +282,10 @@ class Poller:
         return now - self._away_since < _PATIENCE
 
 
-class _Reasons:
+class Reasons:
     """Remembers what keeps tasks waiting, and asks again seldom enough that it costs the service little."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._asked: dict[int, float] = {}
         self._known: dict[int, tuple[Obstacle, ...]] = {}
@@ -299,7 +293,7 @@ class _Reasons:
 
     def of(self, reading: "Followed | Reading", task: "Task") -> "Sequence[Obstacle]":
         """Return what was last known to keep the task waiting; nothing while its headline says all."""
-        if task.status not in ("pending", "retrying"):
+        if task.status != "retrying" and headline(task) != "waiting":
             self._asked.pop(task.id, None)
             self._known.pop(task.id, None)
             return ()
@@ -308,9 +302,8 @@ class _Reasons:
         longest_ago = min(self._asked, key=self._asked.__getitem__)
         if task.id == longest_ago and now >= max(asked + _WHY_EVERY, self._rests_until):
             with suppress(TasktrailError):  # the next look at the task says what is wrong
-                self._known[task.id] = tuple(
-                    one for one in reading.why(task.id).reasons if one.reason not in _IN_THE_HEADLINE
-                )
+                found = (one for one in reading.why(task.id).reasons if one.reason not in IN_THE_HEADLINE)
+                self._known[task.id] = tuple(sorted(found, key=lambda one: one.reason not in STAYING))
             self._asked[task.id] = self._clock()
             self._rests_until = self._asked[task.id] + _REST * (self._asked[task.id] - now)
         return self._known.get(task.id, ())
@@ -320,7 +313,7 @@ _WHY_EVERY = 1.0
 """Seconds before the service is asked, or asked again, why a task waits."""
 _REST = 20
 """For how many times the length of its last answer the service is not asked why: a long queue makes it long."""
-_IN_THE_HEADLINE = frozenset({"Held", "NotBefore", "RetryDelay"})
+IN_THE_HEADLINE = frozenset({"NotBefore", "RetryDelay"})
 
 
 class Followed(Protocol):

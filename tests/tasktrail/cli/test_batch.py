@@ -271,8 +271,8 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
     told: list[str] = []
 
     @contextmanager
-    def line(_live: object) -> Iterator[Callable[[float, str], None]]:
-        yield lambda _done, _words: None
+    def line(_live: object) -> Iterator[batch.Show]:
+        yield lambda _done, _words, _held_by: None
         told.append("the line is gone")
 
     monkeypatch.setattr(batch, "_line", line)
@@ -291,6 +291,17 @@ def test_what_nothing_here_will_end_is_told_once(cli: Callable[..., Said], monke
         assert said.code == 130
         assert "task 1 waits: no worker offers gpu; lifted by a start of the service" in said.err
         assert said.err.count("waits:") == 1
+
+
+def test_while_nothing_of_a_batch_runs_its_line_says_why(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.cli.progress._WHY_EVERY", 0.0)
+    looks = iter([None, None, 2])
+    monkeypatch.setattr(Signals, "next", lambda *_: next(looks))
+    said = cli(*ALL, "--worker-label", "gpu")
+    assert said.code == 130
+    assert said.err.count("0.0 % 0 of 3 done; waiting: no worker offers gpu") == 1
 
 
 def test_held_tasks_of_an_earlier_batch_are_told(

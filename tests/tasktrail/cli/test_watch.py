@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why
 from tasktrail.cli import watch
-from tasktrail.cli.progress import Bars, Lines, Poller
+from tasktrail.cli.progress import IN_THE_HEADLINE, STAYING, Bars, Lines, Poller
 from tasktrail.cli.watch import Watch, _expected
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.errors import ServiceUnreachable
@@ -156,7 +156,7 @@ def test_a_task_that_goes_on_waiting_tells_why_each_reason_once(
     tasks.create_task(type="noop")
     now = 0.0
     poller = Poller(Lines(err=False), lambda: now)
-    for reasons in ([], [NO_HANDLER, FULL], [NO_HANDLER], [FULL], [NO_HANDLER, FULL], [SOON]):
+    for reasons in ([], [FULL, NO_HANDLER], [NO_HANDLER], [FULL], [NO_HANDLER, FULL], [SOON]):
         held_by[1] = reasons
         for _ in range(5):
             poller.at(tasks, 1)
@@ -175,6 +175,7 @@ def test_why_is_asked_rarely_and_of_one_task_after_the_other(tasks: Any, held_by
     """One question a second at most, and none for twenty times as long as the last answer took."""
     for _ in range(3):
         tasks.create_task(type="noop")
+    tasks.create_task(type="noop", held=True)
     now, took = 0.0, 0.0
 
     class Slow:
@@ -194,7 +195,7 @@ def test_why_is_asked_rarely_and_of_one_task_after_the_other(tasks: Any, held_by
         until = now + seconds
         while now < until:
             now += 0.5
-            for task_id in (1, 2, 3):
+            for task_id in (4, 1, 2, 3):  # of a held one nobody has to ask
                 poller.at(Slow(), task_id)
         return list(tasks.asked)
 
@@ -229,6 +230,10 @@ def test_a_service_that_cannot_say_why_is_no_reason_to_stop(
     assert tasks.asked == ["gone", "gone"]
     poller.at(tasks, 1)
     assert capsys.readouterr().out.splitlines()[1:] == ["task 1 noop 0.0 % waiting: no worker is ready"]
+
+
+def test_the_reasons_that_are_told_apart_are_reasons() -> None:
+    assert {*WaitReason} >= STAYING | IN_THE_HEADLINE
 
 
 def test_bars_say_what_a_task_waits_for(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
