@@ -1,6 +1,5 @@
 """Loads a model as triangles. trimesh reads the formats; it gets an open file and no access to any other."""
 
-import codecs
 import io
 import re
 import warnings
@@ -17,7 +16,7 @@ from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
 from ..io_errors import error_text
-from .counting import MAX_FACES, beginning
+from .counting import MAX_FACES, in_utf8, ply_header, stl_end
 from .gltf import ODD, TEXTURED, read_gltf
 from .paint import ByFace, Paint, Plain, paint_of
 from .ply import NOT_THERE, triangles_of_ply
@@ -241,26 +240,29 @@ _NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
 
 def open_model(path: Path, kind: str) -> BinaryIO:
     """Open the file in a form that trimesh can read. `kind` is its suffix, without the dot."""
-    if kind == "obj":
-        return BytesIO(_plain_obj(path.read_bytes().removeprefix(codecs.BOM_UTF8)))
     if kind == "3mf" and (joined := in_one_file(path)):
         return joined
-    head, end, _ = beginning(path).partition(b"end_header")
-    if kind == "off" or (kind == "stl" and head.lstrip()[:5].lower() == b"solid" and b"\0" not in head):
-        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-        return BytesIO(text if text.isascii() else text.translate(_PLAIN))
-    if kind == "ply" and end:
-        whole = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-        if b"format ascii" not in head and (triangles := triangles_of_ply(head, whole)):
+    if kind == "obj":
+        return BytesIO(_plain_obj(in_utf8(path.read_bytes())))
+    if kind == "ply":
+        header, whole = ply_header(path), path.read_bytes()
+        text = in_utf8(whole)
+        if header.binary and (triangles := triangles_of_ply(header, text)):
             return BytesIO(triangles)
-        if not head.isascii() or len(whole) < path.stat().st_size:
-            return BytesIO(head.translate(_PLAIN) + whole[len(head) :])
+        if not header.head.isascii() or text is not whole:
+            return BytesIO(header.head.translate(_PLAIN) + text[len(header.head) :])
+    if kind == "off" or (kind == "stl" and not stl_end(path)):
+        text = in_utf8(path.read_bytes())
+        return BytesIO(text if text.isascii() else text.translate(_PLAIN))
+    if kind == "stl" and (end := stl_end(path)) < path.stat().st_size:
+        with path.open("rb") as file:
+            return BytesIO(file.read(end))
     return path.open("rb")
 
 
 def _plain_obj(text: bytes) -> bytes:
     """Keep only the lines of vertices and faces, with numbers that count from the beginning."""
-    text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
+    text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\\\n", b" ")
     text = _BLANKS.sub(b" ", text)
     text = _OTHER_WORDS.sub(b"", _OTHER_LINES.sub(b"", text))
     if _NO_CORNER.search(text):
