@@ -468,14 +468,29 @@ def test_a_picture_is_made_no_larger_than_one_that_is_read_may_be(
     assert f"at most {most}" in outcome.reason
 
 
-def test_a_long_narrow_picture_fills_its_box_without_being_held_as_a_whole(convert: Convert, tmp_path: Path) -> None:
-    """It would have 2,600 million pixels."""
-    Image.new("RGB", (4, 65_000), RED).save(tmp_path / "in.bmp")
-    outcome, context = convert(tmp_path / "in.bmp", "out.png", width=400, height=300, fit="fill")
+@pytest.mark.parametrize(
+    ("name", "mode", "size"),
+    [
+        *((name, "RGB", size) for name in ("in.bmp", "in.png", "in.jpg") for size in ((4, 65_000), (65_000, 4))),
+        ("in.png", "I;16", (4, 65_000)),
+    ],
+)
+def test_a_long_narrow_picture_fills_its_box_without_being_enlarged_as_a_whole(
+    name: str, mode: str, size: tuple[int, int], convert: Convert, tmp_path: Path
+) -> None:
+    """It would have 2,600 million pixels. What is beside its middle is white."""
+    white, colour = ((255,) * 3, RED) if mode == "RGB" else (65_535, 0x4E4E)
+    picture = Image.new(mode, size, white)
+    left, top = size[0] // 2 - 100, size[1] // 2 - 100
+    picture.paste(colour, (left, top, left + 200, top + 200))
+    picture.save(tmp_path / name)
+    outcome, context = convert(tmp_path / name, "out.png", width=400, height=300, fit="fill")
     assert isinstance(outcome, Finished)
-    with Image.open(context.output_file) as picture:
-        assert picture.size == (400, 300)
-        assert is_near(picture.getpixel((200, 150)), RED)
+    with Image.open(context.output_file) as written:
+        assert written.size == (400, 300)
+        for place in ((200, 150), (0, 0), (399, 299)):
+            found = written.getpixel(place)
+            assert is_near(found, RED) if mode == "RGB" else found == colour
 
 
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
