@@ -150,11 +150,13 @@ def _convert_with_pillow(
         image.load()
         kept = metadata_of(image) if options.metadata == "keep" else NO_METADATA
     context.check_stop()
-    context.progress(50, f"converting {image.width}x{image.height} to {kind.lower()}")
+    context.progress(100 * _READ_SHARE, f"converting {image.width}x{image.height} to {kind.lower()}")
     picture = shaped_by_pillow(image, options)
     if kind not in PILLOW_WRITES:
         try:
-            return _write_with_vips(context, options, _for_vips(picture), kind, bits, kept)
+            return _write_with_vips(
+                context, options, _for_vips(picture), kind, bits, kept, (_READ_SHARE, 1 - _READ_SHARE)
+            )
         except VipsCannotError as error:
             raise Unusable(
                 f"{context.input_file.name} can be read, but libvips cannot write it as {kind.lower()} ({error}): "

@@ -493,6 +493,24 @@ def test_a_long_narrow_picture_fills_its_box_without_being_enlarged_as_a_whole(
             assert is_near(found, RED) if mode == "RGB" else found == colour
 
 
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [*product(["anim.gif"], ["png", "webp", "avif", "gif"]), ("still.bmp", "png"), ("still.bmp", "gif")],
+)
+def test_progress_never_goes_back(source: str, output: str, convert: Convert, tmp_path: Path) -> None:
+    """Pillow reads the frames of some formats twice, and libvips counts from the beginning when Pillow has read."""
+    if source == "anim.gif":
+        frames = [Image.new("RGB", (40, 40), (30 * number, 0, 0)) for number in range(6)]
+        frames[0].save(tmp_path / source, save_all=True, append_images=frames[1:])
+    else:
+        Image.linear_gradient("L").resize((1500, 1500)).convert("RGB").save(tmp_path / source)
+    outcome, context = convert(tmp_path / source, f"out.{output}")
+    assert isinstance(outcome, Finished)
+    percents = [percent for percent, _ in context.reports]
+    assert percents == sorted(percents)
+    assert percents[-1] > 70
+
+
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
 def test_a_tiff_of_numbers_is_no_picture(convert: Convert, tmp_path: Path, mode: str, value: float) -> None:
     Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
