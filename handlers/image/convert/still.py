@@ -115,7 +115,9 @@ def holdable(
 
 
 def _coloured_wrongly(header: ImageHeader) -> bool:
-    """Whether libvips would give the outer pixels wrong colours, as libheif does for a turned AVIF with an odd side."""
+    """Whether libvips would give pixels wrong colours, as libheif does outside in a turned odd-sized AVIF."""
+    if header.brightness_apart:
+        return True
     odd = header.width % 2 or header.height % 2
     return header.format == "AVIF" and header.orientation != 1 and bool(odd) and header.pixels <= MAX_PILLOW_PIXELS
 

@@ -511,6 +511,18 @@ def test_progress_never_goes_back(source: str, output: str, convert: Convert, tm
     assert percents[-1] > 70
 
 
+@pytest.mark.parametrize("packing", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_tiff_in_ycbcr_keeps_its_colours(packing: str, convert: Convert, tmp_path: Path) -> None:
+    """libvips takes the bytes for RGB, unless the TIFF holds a JPEG."""
+    mode = "RGB" if packing == "jpeg" else "YCbCr"
+    two_halves().convert(mode).save(tmp_path / "in.tif", compression=packing)
+    outcome, context = convert(tmp_path / "in.tif", "out.png", width=200)
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        assert is_near(picture.getpixel((50, 50)), RED)
+        assert is_near(picture.getpixel((150, 50)), BLUE)
+
+
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
 def test_a_tiff_of_numbers_is_no_picture(convert: Convert, tmp_path: Path, mode: str, value: float) -> None:
     Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
