@@ -115,7 +115,9 @@ def holdable(
 
 
 def _coloured_wrongly(header: ImageHeader) -> bool:
-    """Whether libvips would give the outer pixels wrong colours, as libheif does for a turned AVIF with an odd side."""
+    """Whether libvips would give pixels wrong colours, as libheif does outside in a turned odd-sized AVIF."""
+    if header.brightness_apart:
+        return True
     odd = header.width % 2 or header.height % 2
     return header.format == "AVIF" and header.orientation != 1 and bool(odd) and header.pixels <= MAX_PILLOW_PIXELS
 
@@ -150,11 +152,13 @@ def _convert_with_pillow(
         image.load()
         kept = metadata_of(image) if options.metadata == "keep" else NO_METADATA
     context.check_stop()
-    context.progress(50, f"converting {image.width}x{image.height} to {kind.lower()}")
+    context.progress(100 * _READ_SHARE, f"converting {image.width}x{image.height} to {kind.lower()}")
     picture = shaped_by_pillow(image, options)
     if kind not in PILLOW_WRITES:
         try:
-            return _write_with_vips(context, options, _for_vips(picture), kind, bits, kept)
+            return _write_with_vips(
+                context, options, _for_vips(picture), kind, bits, kept, (_READ_SHARE, 1 - _READ_SHARE)
+            )
         except VipsCannotError as error:
             raise Unusable(
                 f"{context.input_file.name} can be read, but libvips cannot write it as {kind.lower()} ({error}): "

@@ -48,8 +48,10 @@ def test_text_is_read_in_every_encoding_that_shows_itself(data: bytes, write: Ca
     assert read_text(write(data)) == WORDS
 
 
-def test_text_that_is_not_utf_8_is_taken_for_latin_1(write: Callable[..., Path]) -> None:
+def test_text_that_is_not_utf_8_is_taken_for_that_of_windows(write: Callable[..., Path]) -> None:
     assert read_text(write("Ärger".encode("latin-1"))) == "Ärger"
+    assert read_text(write("„Ärger“ – 3 €".encode("cp1252"))) == "„Ärger“ – 3 €"
+    assert read_text(write("Ärger".encode("latin-1") + b"\x81")).startswith("Ärger")
 
 
 def test_control_characters_become_spaces_and_tabs_reach_the_next_stop(write: Callable[..., Path]) -> None:

@@ -481,7 +481,8 @@ def test_a_long_narrow_picture_fills_its_box_without_being_enlarged_as_a_whole(
     """It would have 2,600 million pixels. What is beside its middle is white."""
     white, colour = ((255,) * 3, RED) if mode == "RGB" else (65_535, 0x4E4E)
     picture = Image.new(mode, size, white)
-    picture.paste(colour, (*(side // 2 - 100 for side in size), *(side // 2 + 100 for side in size)))
+    left, top = size[0] // 2 - 100, size[1] // 2 - 100
+    picture.paste(colour, (left, top, left + 200, top + 200))
     picture.save(tmp_path / name)
     outcome, context = convert(tmp_path / name, "out.png", width=400, height=300, fit="fill")
     assert isinstance(outcome, Finished)
@@ -490,6 +491,36 @@ def test_a_long_narrow_picture_fills_its_box_without_being_enlarged_as_a_whole(
         for place in ((200, 150), (0, 0), (399, 299)):
             found = written.getpixel(place)
             assert is_near(found, RED) if mode == "RGB" else found == colour
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [*product(["anim.gif"], ["png", "webp", "avif", "gif"]), ("still.bmp", "png"), ("still.bmp", "gif")],
+)
+def test_progress_never_goes_back(source: str, output: str, convert: Convert, tmp_path: Path) -> None:
+    """Pillow reads the frames of some formats twice, and libvips counts from the beginning when Pillow has read."""
+    if source == "anim.gif":
+        frames = [Image.new("RGB", (40, 40), (30 * number, 0, 0)) for number in range(6)]
+        frames[0].save(tmp_path / source, save_all=True, append_images=frames[1:])
+    else:
+        Image.linear_gradient("L").resize((1500, 1500)).convert("RGB").save(tmp_path / source)
+    outcome, context = convert(tmp_path / source, f"out.{output}")
+    assert isinstance(outcome, Finished)
+    percents = [percent for percent, _ in context.reports]
+    assert percents == sorted(percents)
+    assert percents[-1] > 70
+
+
+@pytest.mark.parametrize("packing", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_tiff_in_ycbcr_keeps_its_colours(packing: str, convert: Convert, tmp_path: Path) -> None:
+    """libvips takes the bytes for RGB, unless the TIFF holds a JPEG."""
+    mode = "RGB" if packing == "jpeg" else "YCbCr"
+    two_halves().convert(mode).save(tmp_path / "in.tif", compression=packing)
+    outcome, context = convert(tmp_path / "in.tif", "out.png", width=200)
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        assert is_near(picture.getpixel((50, 50)), RED)
+        assert is_near(picture.getpixel((150, 50)), BLUE)
 
 
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])

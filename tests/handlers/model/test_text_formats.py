@@ -1,7 +1,7 @@
 """Text formats as other programs write them: counted from the end, in another encoding, with broken lines."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,14 +187,14 @@ TOP: list[tuple[int, ...]] = [(1, 5, 7), (1, 7, 3)]
 SIDES: list[tuple[int, ...]] = [(0, 4, 5, 1), (2, 3, 7, 6), (0, 1, 3, 2), (4, 6, 7, 5)]
 
 
-def ply_of(form: str, points: list[tuple[int, int, int]], faces: list[tuple[int, ...]]) -> bytes:
+def ply_of(form: str, points: Sequence[tuple[int, int, int]], faces: Sequence[tuple[int, ...]]) -> bytes:
     """A PLY of points and faces alone."""
     head = f"ply\nformat {form} 1.0\nelement vertex {len(points)}\n" + "".join(
         f"property float {axis}\n" for axis in "xyz"
     )
     head += f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     if form == "ascii":
-        rows = [*points, *((len(face), *face) for face in faces)]
+        rows: list[tuple[int, ...]] = [*points, *((len(face), *face) for face in faces)]
         return (head + "".join(" ".join(map(str, row)) + "\n" for row in rows)).encode()
     body = b"".join(struct.pack("<3f", *point) for point in points)
     return head.encode() + body + b"".join(struct.pack(f"<B{len(face)}i", len(face), *face) for face in faces)
