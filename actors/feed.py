@@ -15,7 +15,8 @@ from ..events import Recorded
 from ..events.clock import Clock
 from ..events.errors import NotReady
 from ..events.task_events import is_terminal
-from .base import Alarm, logger
+from .alarm import Alarm
+from .base import logger
 
 GATHER = timedelta(milliseconds=50)
 GATHER_MANY = timedelta(milliseconds=500)

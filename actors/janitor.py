@@ -7,7 +7,8 @@ from ..events import Completed, Recorded
 from ..events.clock import Clock
 from ..events.task_events import is_terminal
 from ..handlers.workspace import TempFiles
-from .base import WAKE, Actor, Alarm, Wake
+from .alarm import Alarm
+from .base import WAKE, Actor, Wake
 from .core.messages import Tick
 from .feed import Feed
 from .logger import get_logger

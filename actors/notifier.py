@@ -21,7 +21,8 @@ from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.log.log_reader import LogReader
 from ..projections.outbox import Notice
-from .base import WAKE, Actor, Alarm, log_error, logger
+from .alarm import Alarm
+from .base import WAKE, Actor, log_error, logger
 from .core.messages import Delivered, Tick
 from .delivery.attempt import DELIVER_WITHIN, Deadline, Result
 from .delivery.dispatcher import MAX_DELIVERIES, Dispatcher

@@ -31,8 +31,9 @@ from ..projections.queries.forgettable import Forgettable, Forgotten, count_forg
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
+from .alarm import Alarm
 from .archiver import Archiver, SchedulerReply, discard_archive, rewrite_archive
-from .base import WAKE, Actor, Alarm, Ticket, Wake, logger
+from .base import WAKE, Actor, Ticket, Wake, logger
 from .core.messages import Forget, Tick
 from .feed import REST_AFTER_BUILD, Watermark
 from .side_process import ProcessEnded, SideProcess, follow_parent

@@ -53,7 +53,8 @@ from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, Atte
 from ..events.system_events import ClockJumped, Deduplicated
 from ..events.task_events import is_terminal
 from ..events.values import MAX_INTEGER
-from .base import Actor, Alarm, Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket, logger
+from .alarm import Alarm
+from .base import Actor, Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket, logger
 from .commit_delay import CommitDelay
 from .core.erasure import refuse_unreadable
 from .core.messages import (

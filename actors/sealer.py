@@ -17,7 +17,8 @@ from ..events.log.opening import read_log
 from ..projections.errors import SealUnfit, WitnessesDamaged
 from ..projections.proof.seals import make_seal, seal_files
 from ..projections.proof.witness_list import read_witnesses
-from .base import Actor, Alarm, logger
+from .alarm import Alarm
+from .base import Actor, logger
 from .core.messages import Tick
 from .side_process import ProcessEnded, SideProcess, follow_parent
 

@@ -38,7 +38,7 @@ def reader_environment() -> dict[str, str]:
 
 
 class SideProcess:
-    """Runs `python -m MODULE ARGUMENTS… PID`, one at a time. The module has to call `stay_behind(PID)`.
+    """Runs `python -m MODULE ARGUMENTS… PID`, one at a time. The module has to call `follow_parent(PID)`.
 
     Args:
         module: the module to run.

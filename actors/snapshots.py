@@ -21,10 +21,11 @@ from ..events.log.event_log import Head, ReadableLog
 from ..events.log.stubs import forgotten
 from ..events.recorded import Stub
 from ..events.state import fold
+from ..projections.findings import REMEDIES, Finding
 from ..projections.history import recall_from
 from ..projections.notices import TELLING
 from ..projections.outbox import Outbox
-from ..projections.verification import REMEDIES, Finding, Verification
+from ..projections.verification import Verification
 from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits

@@ -38,11 +38,16 @@ class SnapshotPace:
         self._due: int | None = None
 
     def is_due(self, position: int) -> bool:
-        """Whether to take one now. After True it returns False until `taken` or `failed`."""
+        """Whether to take one now. After True it returns False until it is told what came of it."""
         if self._due is None or position < self._due:
             return False
         self._due = None
         return True
+
+    def count_from(self, position: int) -> None:
+        """Count the records from `position` on, where nothing was written now."""
+        if self._every:
+            self._due = position + self._every
 
     def taken(self, position: int, tasks: int) -> None:
         """Note that there is a new snapshot as of `position`, with this number of tasks."""
@@ -83,7 +88,7 @@ class Snapshotter(Actor):
         self._called_off = False
         done = min(_position_of(self._folder / kind.name) for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT))
         position = self._position()
-        self._pace.taken(done if done <= position else 0, 0)
+        self._pace.count_from(done if done <= position else 0)
         if self._pace.is_due(position):
             self.actor_ref.tell(WAKE)
 
@@ -118,7 +123,7 @@ class Snapshotter(Actor):
         if called_off:  # whoever had it deleted may not yet have removed what no snapshot may hold
             self._pace.called_off()
         elif ended.code == 0 and not ended.output:  # an erasure goes on
-            self._pace.taken(self._position(), 0)
+            self._pace.count_from(self._position())
         elif ended.code == 0:
             position, tasks = map(int, ended.output.split())
             self._pace.taken(position, tasks)

@@ -50,6 +50,7 @@ RULES: tuple[RetryRule, ...] = (
     RetryRule("type:InputTooLarge", retryable=False, error_type="InputTooLarge"),
     RetryRule("type:InputChanged", retryable=True, error_type="InputChanged"),  # a file being copied will be whole
     RetryRule("type:FileNotFoundError", retryable=False, error_type="FileNotFoundError"),
+    RetryRule("type:InvalidPath", retryable=False, error_type="InvalidPath"),
     RetryRule("type:MemoryError", retryable=False, error_type="MemoryError"),
     RetryRule("type:MemoryLimitReached", retryable=False, error_type="MemoryLimitReached"),
     RetryRule("type:CpuLimitReached", retryable=False, error_type="CpuLimitReached"),

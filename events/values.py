@@ -209,7 +209,21 @@ def _check_text(text: str, field: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidValue(f"{field} is not valid text: {error.reason}", field=field) from error
+        raise not_utf8(error, field) from error
+
+
+def not_utf8(error: UnicodeEncodeError, field: str) -> InvalidValue:
+    """The refusal of text that cannot be stored or sent, with the part of it that is wrong.
+
+    A shell passes any bytes, and Python stands a surrogate in for each that is not UTF-8.
+    """
+    part = error.object[max(0, error.start - _SHOWN) : error.end + _SHOWN]
+    try:
+        shown = part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return InvalidValue(f"{field} is not valid text: it holds half of a surrogate pair", field=field)
+    remedy = "Write it in UTF-8. A file or folder with such a name has to be renamed, e.g. with `convmv`."
+    return InvalidValue(f"{field} is not valid text: '{shown}' is not UTF-8", field=field, remedy=remedy)
 
 
 TRACEPARENT = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from ..events.errors import OutputExists
 from .errors import OutputMissing
-from .workspace import make_private_folder, remove_folder
+from .workspace import make_private_folder, remove_folder, space_taken
 
 PUBLISHED_NOTE = ".published"
 _NAME_MAX = 255
@@ -72,6 +72,15 @@ def stage(output_file: Path, task_id: int) -> Path:
     remove_folder(folder)
     folder.mkdir(mode=0o700)
     return folder
+
+
+def space_before_publishing(work_dir: Path, output_file: Path, task_id: int) -> int:
+    """Bytes of disk that a task takes: its work folder, and what it has written for its output, if it has one.
+
+    Raises as `space_taken`.
+    """
+    unpublished = [part_path(output_file, task_id), staging_folder(output_file, task_id)] if output_file.name else []
+    return space_taken(work_dir, *unpublished)
 
 
 def unstage(output_file: Path, task_id: int) -> None:

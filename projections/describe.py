@@ -96,7 +96,7 @@ def _system(event: SystemEvent) -> str:
             return f"task {event.task_id} adjusted: {_adjustment(event)}"
         case Deduplicated():
             asked = event.name or (f"the run of schedule {event.schedule}" if event.schedule else "the task asked for")
-            return f"task {event.task_id} is open and has the key of {asked}: it is the answer"
+            return f"task {event.task_id} is unfinished and has the key of {asked}: no other was created"
         case WorkerExited():
             return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
         case DeliveryAttempted():
@@ -150,7 +150,7 @@ def _system(event: SystemEvent) -> str:
             plain = f", {event.plain} more are in plain text" if event.plain else ""
             return f"the user of {counted(len(event.tasks), 'task')} was erased{plain}"
         case ErasureFinished():
-            return f"the erasure at {event.erasure} is finished"
+            return f"the erasure at position {event.erasure} is finished"
         case RetentionConfigured() | TasksForgotten() | SegmentArchived():
             return _bounded(event)
         case _:

@@ -11,8 +11,9 @@ import msgspec
 
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.log_reader import LogReader
+from .comparison import compare_views
 from .errors import ViewsFailed
-from .verification import Finding, Findings, compare
+from .findings import Finding, Findings
 from .views import schema
 from .views.rebuild import build_views, catch_up, copy_over, progress_at_end
 from .views.writer import TaskViews
@@ -38,7 +39,7 @@ def build_beside(log: LogReader, path: Path, progress: ReportProgress | None = N
     beside = beside_of(path)
     schema.delete_files(beside)
     findings = Findings()
-    position = compare(log, path, findings, progress, beside) if path.exists() else None
+    position = compare_views(log, path, findings, progress, beside) if path.exists() else None
     if position is None or log.drops(position):  # records that were forgotten meanwhile may have been read
         position = build(log, path, progress)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)

@@ -13,6 +13,7 @@ _SOON = 0.01
 
 def main() -> None:
     """Run the command line. Exit with its code, or die of the signal that has ended it."""
+    _speak_utf8()
     _open_what_is_closed()
     came = _heed_like_ctrl_c()
     _repeat_what_is_dropped(came)
@@ -29,6 +30,16 @@ def main() -> None:
     except OSError:  # it cannot be reported; Python would flush again at its end, fail, and exit with 120
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(code)
+
+
+def _speak_utf8() -> None:
+    """Begin again in UTF-8 mode if Python takes all text for ASCII: `für` could be neither recorded nor printed.
+
+    Python does so by itself in the locale C, unless PYTHONUTF8=0 forbids it. Workers inherit the variable.
+    """
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1" and sys.executable:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this program itself
 
 
 def _heed_like_ctrl_c() -> list[int]:

@@ -9,7 +9,6 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from copy import copy
 from datetime import datetime
 from functools import cached_property
 from math import inf
@@ -25,7 +24,6 @@ from .actors.base import PING, WAKE, CatchUp, Committed, Damaged, Orders, PutInP
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
-from .actors.core.resources import Ceiling
 from .actors.core.sources import WatchedFolder
 from .actors.core.state import SchedulerState
 from .actors.core.tokens import Token
@@ -40,8 +38,8 @@ from .actors.handover import Handover
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
 from .actors.machine import Machine, disk_size
-from .actors.notifier import NoticesHealth, Notifier, Senders
-from .actors.projector import Projector, ViewsHealth
+from .actors.notifier import Notifier, Senders
+from .actors.projector import Projector
 from .actors.refusals import Refusals
 from .actors.resource_monitor import ResourceMonitor
 from .actors.retention import Forgetter, Retention
@@ -58,7 +56,7 @@ from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
 from .config.log_place import settled_place
-from .config.settings import Config, parse_limits, usable_cpus
+from .config.settings import Config, parse_limits
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
@@ -73,15 +71,15 @@ from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
 from .following.erasure import erase_here, owe, settle
-from .handlers.contract import Room
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
-from .handlers.publish import part_path, staging_folder
+from .handlers.publish import space_before_publishing
 from .handlers.registry import Registry
-from .handlers.workspace import TempFiles, Unlistable, space_taken
+from .handlers.workspace import TempFiles, Unlistable
+from .health import LOOK_WITHIN, Health
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsFailed
+from .projections import TaskViews, ViewsDamaged, ViewsFailed
 from .projections.errors import views_behind, views_late
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
@@ -98,24 +96,6 @@ _START_WITHIN = 600.0
 """Seconds that folding the log may take."""
 _STOP_WITHIN = 10.0
 _WATCH_EVERY = 0.5
-_NEEDED = {
-    "scheduler": "no command is decided, and nothing starts",
-    "projector": "questions are not answered",
-    "worker_pool": "nothing starts, and nothing that runs is heard",
-}
-"""Actors without which there is no service → the effect while one hangs."""
-_HELPS = {
-    "notifier": "no notices are sent",
-    "janitor": "old temp files stay",
-    "resource_monitor": "memory, CPU and temp space are not looked at",
-    "snapshotter": "no snapshots are taken",
-    "eraser": "what was erased is still in the views",
-    "inspector": "the log is not checked",
-    "sealer": "the log is not sealed",
-    "retention": "nothing is forgotten or archived by the configured rules",
-}
-"""The other actors → the effect while one hangs."""
-_BY_ITSELF = "Look at the service's log; it goes on by itself."
 _VIEWS_WITHIN = 60.0
 """Seconds that forgetting waits for views that lag behind the log."""
 _TROUBLE_FOR = 2.0
@@ -124,8 +104,6 @@ _LOOK_EVERY = 0.2
 """Seconds between two looks at what may keep the views from being written."""
 _ADOPTED_WITHIN = 600.0
 """Seconds that replacing the live views with new ones may take."""
-_LOOK_WITHIN = 2.0
-"""Seconds that `System.load` waits for the Scheduler."""
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,22 +157,9 @@ class System:
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
         self.projected = Watermark()
-        self.views = ViewsHealth()
-        self.notices = NoticesHealth()
+        self.health = Health(lambda: self._supervisor.unwell)
         self.endings = Endings()
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
-        self.fatal: BaseException | None = None
-        self._seen_gone: LogGone | None = None
-        """Set when the log's file is found gone. The Scheduler notices later; its error says what could be saved."""
-        self.failed = threading.Event()
-        self.end_callbacks: list[Callable[[], None]] = []
-        """Called when the service cannot go on, in any thread."""
-        self.log_trouble: TasktrailError | None = None
-        """Why the log cannot be written at the moment; commands are refused meanwhile."""
-        self.views_trouble: Exception | None = None
-        """Why the views cannot be written at the moment."""
-        self._seals_trouble = ""
-        """Why the log cannot be sealed, or which witness contradicts it; empty if all is well."""
         self.sources: tuple[WatchedFolder, ...] = ()
         """The watched folders in their present state."""
         self.source_callbacks: list[Callable[[], None]] = []
@@ -203,7 +168,7 @@ class System:
         """Digest → recorded token. Replaced as a whole, before the command that adds or revokes a token is answered."""
         self.token_callbacks: list[Callable[[], None]] = []
         """Called in the Scheduler's thread whenever `tokens` has changed."""
-        self._supervisor = Supervisor(self.clock, self._on_fatal)
+        self._supervisor = Supervisor(self.clock, self.health.end)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.notifier = Child("notifier", self._start_notifier, restart=True)
@@ -244,7 +209,7 @@ class System:
             views_path=paths.views,
             tell=self.scheduler.tell,
             settle=self._settle_views,
-            on_damage=lambda error: self.doubt_views(self.views.generation, error),
+            on_damage=lambda error: self.doubt_views(self.health.views.generation, error),
             sources=lambda: [source.source for source in self.sources],
             clock=self.clock,
         )
@@ -285,24 +250,14 @@ class System:
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)
-            self._supervisor.watch(_WATCH_EVERY, self._look_at_log)
+            self._supervisor.watch(_WATCH_EVERY, self._look_at_files)
             unfinished = self.scheduler.ask(StateQuery(count_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(_STOP_WITHIN)
             self._close_onlookers()
             self._lock.release()
-            raise (self.fatal or error) from None
-
-    def ceiling(self) -> Ceiling:
-        """Return what a task could get if nothing else ran, by the configuration and the machine."""
-        limits, disk = self.config.limits(), disk_size(self.paths.temp)
-        memory = UNLIMITED if self._on_cluster else Machine(self.paths.temp).limits().memory
-        return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
-
-    def room(self) -> Room:
-        """Return the room of one attempt, for types that can choose. Half of the memory is left to others."""
-        return Room(self.config.max_cores or usable_cpus(), self.ceiling().memory // 2)
+            raise (self.health.fatal or error) from None
 
     def reload(self, config: Config) -> Reloaded:
         """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
@@ -362,10 +317,10 @@ class System:
         deadline = self.clock.monotonic() + within
         self.stopping.set()
         self.cleared.end()  # it rises no more before the next start: end the waits for it
-        if isinstance(self.fatal, Fenced) and self._cluster_executor is not None:
+        if isinstance(self.health.fatal, Fenced) and self._cluster_executor is not None:
             self._cluster_executor.let_go()
         self.scheduler.tell(Drain())
-        if self.log_trouble is None:  # otherwise the stop of an attempt could not be recorded
+        if self.health.log_trouble is None:  # otherwise the stop of an attempt could not be recorded
             self._wait_until_idle(deadline - within / 2)
         self.scheduler.tell(Close())
         self._settle_scheduler()
@@ -398,16 +353,6 @@ class System:
         except NotReady as error:
             logger.warning("the Scheduler did not settle before the stop", error=str(error))
 
-    def _on_fatal(self, error: BaseException) -> None:
-        if self.fatal is None or (isinstance(error, LogGone) and self.fatal is self._seen_gone):
-            self.fatal = error
-        self.failed.set()
-        for callback in self.end_callbacks:
-            callback()
-
-    def _on_trouble(self, error: TasktrailError | None) -> None:
-        self.log_trouble = error
-
     def _on_sources(self, sources: tuple[WatchedFolder, ...]) -> None:
         self.sources = sources
         for callback in self.source_callbacks:
@@ -418,64 +363,30 @@ class System:
         for callback in list(self.token_callbacks):
             callback()
 
-    def _on_views_trouble(self, error: Exception | None) -> None:
-        self.views_trouble = error
-
-    def _on_seals_trouble(self, trouble: str) -> None:
-        self._seals_trouble = trouble
-
-    def _look_at_log(self) -> None:
-        """Notice a log that was deleted or replaced, even if no command comes."""
+    def _look_at_files(self) -> None:
+        """Notice a log that was deleted or replaced, and views that were deleted, even if no command comes."""
         try:
             is_there = _identity(self.paths.log) == self._log_identity
         except (FileNotFoundError, NotADirectoryError):
             is_there = False
-        if not is_there and self.fatal is None:
+        if not is_there and self.health.fatal is None:
             error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
             logger.error("the service cannot go on", error=str(error))
-            self._seen_gone = error
-            self._on_fatal(error)
-
-    def obstacles(self) -> list[TasktrailError]:
-        """Return the reasons why commands are refused now, the gravest first, as copies that the caller may raise."""
-        found: list[TasktrailError] = []
-        if self.fatal is not None and not isinstance(self.fatal, TasktrailError):
-            found.append(
-                NotReady(f"The service cannot go on: {self.fatal}", remedy="Look at its log and start it again.")
-            )
-        found += [copy(one) for one in (self.fatal, self.log_trouble) if isinstance(one, TasktrailError)]
-        for name, unwell in self._supervisor.unwell.items():
-            if name in _NEEDED:
-                found.append(NotReady(f"{unwell}: {_NEEDED[name]}", remedy=_BY_ITSELF))
-        return found
+            self.health.end_as_gone(error)
+        elif not self.paths.views.exists():
+            self.doubt_views(self.health.views.generation, ViewsDamaged(f"{self.paths.views} was deleted"))
 
     def degraded(self, load: Load | None) -> list[str]:
         """Describe what is out of order although commands are accepted. `load`: the present load; None if unknown."""
-        found = [f"{unwell}: {_HELPS[name]}" for name, unwell in self._supervisor.unwell.items() if name in _HELPS]
-        if self.views_trouble is not None:
-            found.append(f"the views lag behind: {self.views_trouble}")
-        elif not self.views.sound:
-            found.append("the views are being checked or rebuilt: questions wait for that")
-        if self.notices.trouble is not None:
-            found.append(f"no notices are sent: {self.notices.trouble}")
-        if load is None:
-            found.append(f"the Scheduler has not answered within {_LOOK_WITHIN:g} s")
-        elif not load.resources.slots:
-            found.append("no worker process is ready: nothing starts")
-        if self._handover is not None and (trouble := self._handover.executor.trouble):
-            found.append(trouble)
-        if load is not None and load.resources.sample.disk_low:
-            found.append("temp space has run low: nothing starts until there is more")
-        if self._claims is not None and (trouble := self._claims.trouble(self.clock.now())):
-            found.append(f"no manifests can be signed: {trouble}")
-        if self._seals_trouble:
-            found.append(self._seals_trouble)
+        executor = "" if self._handover is None else self._handover.executor.trouble
+        manifests = "" if self._claims is None else self._claims.trouble(self.clock.now())
+        found = self.health.degraded(load, executor=executor, manifests=manifests)
         return found + [error.message for error in self.registry.errors]
 
     def load(self) -> Load | None:
         """Return what waits and runs; None if the Scheduler does not answer soon."""
         try:
-            load: Load = self.scheduler.ask(StateQuery(load_of), timeout=_LOOK_WITHIN)
+            load: Load = self.scheduler.ask(StateQuery(load_of), timeout=LOOK_WITHIN)
         except NotReady:
             return None
         return load
@@ -490,8 +401,8 @@ class System:
             clock=self.clock,
             order=self._order,
             publish=self._publish,
-            on_fatal=self._on_fatal,
-            on_trouble=self._on_trouble,
+            on_fatal=self.health.end,
+            on_trouble=self.health.set_log_trouble,
             on_tokens=self._on_tokens,
             on_sources=self._on_sources,
             read_log=lambda: read_log(self.paths.log),
@@ -564,7 +475,7 @@ class System:
         )
 
     def _start_inspector(self) -> "Inspector.ref":  # type: ignore[name-defined]
-        return Inspector.start(log_path=self.paths.log, on_damage=self._on_fatal, wanted=lambda: self._is_long)
+        return Inspector.start(log_path=self.paths.log, on_damage=self.health.end, wanted=lambda: self._is_long)
 
     def _start_projector(self) -> "Projector.ref":  # type: ignore[name-defined]
         if self._accepted is not None:  # by now the Scheduler has recorded it, if that was possible
@@ -577,8 +488,8 @@ class System:
             open_log=lambda: read_log(self.paths.log),
             watermark=self.projected,
             clock=self.clock,
-            on_trouble=self._on_views_trouble,
-            health=self.views,
+            on_trouble=self.health.set_views_trouble,
+            health=self.health.views,
         )
 
     def _worker_processes(self) -> Executor:
@@ -597,7 +508,7 @@ class System:
             claims=self._claims,
             nice=self.config.worker_nice,
             io=self.config.worker_io,
-            room=self.room(),
+            room=self.config.room(self.paths.temp),
         )
 
     def _machine(self) -> Machine:
@@ -669,7 +580,7 @@ class System:
             clock=self.clock,
             snapshot=self._snapshot(OUTBOX_SNAPSHOT.name),
             mail_limit=self.config.smtp.max_per_hour,
-            health=self.notices,
+            health=self.health.notices,
         )
 
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
@@ -686,9 +597,8 @@ class System:
         from .actors.delivery.webhook import WebhookSender
 
         smtp = config.smtp
-        server = (
-            MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
-        )
+        fields = {name: getattr(smtp, name) for name in MailServer.__struct_fields__} | {"tls": smtp.tls_at_once}
+        server = MailServer(**fields) if smtp.host else None
         webhooks = WebhookSender(config.webhook_secret, Poster(config.allow_endpoints))
         return Senders(webhooks, MailSender(server), TargetSender(config.apprise))
 
@@ -765,7 +675,7 @@ class System:
         began = self.clock.monotonic()
         while not self.projected.wait(position, min(within, _LOOK_EVERY)):
             waited = self.clock.monotonic() - began
-            if (trouble := self.views_trouble) is not None and waited >= min(within, trouble_for):
+            if (trouble := self.health.views_trouble) is not None and waited >= min(within, trouble_for):
                 raise views_behind(position, trouble)
             if self.stopping.is_set():
                 raise NotReady(f"The service stops before the views have reached position {position}")
@@ -774,7 +684,7 @@ class System:
 
     def doubt_views(self, generation: int, error: ViewsFailed) -> None:
         """Have the views of this generation built anew, unless that has been done or is being done."""
-        if self.views.doubt(generation):
+        if self.health.views.doubt(generation):
             self.projector.tell(Damaged(error.message))
 
     def adopt_views(self) -> None:
@@ -794,7 +704,7 @@ class System:
             every=self.config.seal_every,
             clock=self.clock,
             position=lambda: self.committed.position,
-            on_trouble=self._on_seals_trouble,
+            on_trouble=self.health.set_seals_trouble,
         )
 
     def _snapshot(self, kind: str) -> Path | None:
@@ -812,9 +722,8 @@ class System:
         return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
 
     def _measure(self, task_id: int, output: Path) -> int:
-        part = [part_path(output, task_id), staging_folder(output, task_id)] if output.name else []
         try:
-            return space_taken(self.paths.temp / str(task_id), *part)
+            return space_before_publishing(self.paths.temp / str(task_id), output, task_id)
         except Unlistable as error:
             self._tell_unseen(task_id, error)
             return -1

@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Fixtures and rules for all tests."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import stay_home
 import structlog
 from hypothesis import settings
 
-# A shared machine stands still at times: how long one example takes says nothing. The suite's own timeout remains.
+# A shared machine stalls at times, so the time of one example says nothing. The suite's own timeout remains.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 stay_home.watch()
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Every test goes to whoever is free, but those of the hostile corpus to one: it is worked through once, for long.
+    """Give each test to a free worker, but those of the hostile corpus to one: it is worked through once, for long.
 
     Groups of pytest-xdist 3.8 would do that, but pytest 9.2 ignores them.
     """
@@ -51,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """The address of a Ray cluster on this machine, one for all tests."""
+    """Return the address of a Ray cluster on this machine, one for all tests."""
     pytest.importorskip("ray", reason="Ray is not installed; `make test-ray` has it")
     from ray_head import RayHead  # noqa: PLC0415 - most tests need none
 
@@ -72,7 +72,7 @@ def ray_gateway(ray_address: str) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def _in_ordinary_time() -> Iterator[None]:
-    """As root, the AV1 encoder makes its caller a real-time process, and whatever that starts starves all others."""
+    """As root, the AV1 encoder makes its caller a real-time process, whose children then starve all other processes."""
     yield
     if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -1,6 +1,6 @@
 """The import graph is the one in docs/explanation/architecture.md, and the pure files are pure.
 
-Each checker takes the folder to look at, so that a test can plant a fault in a tree of its own and see it found.
+Each checker takes the folder to check, so that a test can plant a fault in a tree of its own and see it found.
 """
 
 import ast
@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "events": {"events"},
 }
 
-# Files and folders whose code depends on its arguments and on nothing else.
+# Files and folders whose code depends only on its arguments.
 PURE = (
     "tasktrail.events.task_events",
     "tasktrail.events.system_events",
@@ -68,7 +68,7 @@ PURE = (
     "tasktrail.whatif.answer",
 )
 
-# A list of what is allowed, not of what is not: a module nobody thought of is refused until somebody has looked at it.
+# A list of the allowed, not of the forbidden: an unknown module is refused until somebody has looked at it.
 PURE_IMPORTS = {
     "bisect",
     "collections",
@@ -99,7 +99,7 @@ Modules = Mapping[str, ast.Module]
 
 
 def read_modules(root: Path) -> dict[str, ast.Module]:
-    """Every module of the five rooms under its installed name; packages carry the name of their folder."""
+    """Read every module of the five rooms under its installed name; packages have the name of their folder."""
     modules = {}
     for room in MAY_IMPORT:
         for folder, _, files in os.walk(root / room):  # does not follow the links inside tasktrail/
@@ -113,7 +113,7 @@ def read_modules(root: Path) -> dict[str, ast.Module]:
 
 
 def room_of(module: str) -> str:
-    """`tasktrail.events.log.event_log` → events; what is in no other room is the face, `tasktrail`."""
+    """Map `tasktrail.events.log.event_log` to events; modules of no other room belong to the face, `tasktrail`."""
     rooms = MAY_IMPORT.keys() & module.split(".")[1:2]
     return rooms.pop() if rooms else "tasktrail"
 
@@ -125,7 +125,7 @@ def known_as(target: str, modules: Modules) -> str:
 
 
 def home_of(package: str, name: str, modules: Modules) -> str:
-    """The module that defines `name` as imported from `package`: a submodule, where `__init__` got it, or itself."""
+    """Return the module that defines `name` of `package`: a submodule, where `__init__` imports it from, or itself."""
     submodule = known_as(f"{package}.{name}", modules)
     if submodule in modules:
         return submodule
@@ -137,7 +137,7 @@ def home_of(package: str, name: str, modules: Modules) -> str:
 
 
 def imports(module: str, modules: Modules, nodes: Iterator[ast.AST] | None = None) -> Iterator[tuple[str, str]]:
-    """What a module imports, wherever the import stands in it: (module, name taken from it or "")."""
+    """Return the imports of a module, wherever they stand in it: (module, name taken from it or "")."""
     package = module.rpartition(".")[0]
     for node in nodes or ast.walk(modules[module]):
         if isinstance(node, ast.Import):
@@ -152,7 +152,7 @@ def imports(module: str, modules: Modules, nodes: Iterator[ast.AST] | None = Non
 
 
 def wrong_directions(modules: Modules) -> list[str]:
-    """Imports that go up or sideways, and imports between rooms that are not relative."""
+    """Return imports that go up or sideways, and imports between rooms that are not relative."""
     wrong = []
     for module, tree in modules.items():
         room = room_of(module)
@@ -167,12 +167,12 @@ def wrong_directions(modules: Modules) -> list[str]:
 
 
 def is_pure(module: str) -> bool:
-    """Whether the module is on the list, by itself or by its folder."""
+    """Return whether the module is on the list, by itself or by its folder."""
     return any(module == pure or module.startswith(f"{pure}.") for pure in PURE)
 
 
 def impurities(modules: Modules) -> list[str]:
-    """What the pure files import, call or read that is neither pure itself nor on the list."""
+    """Return the impure things that pure files import, call or read and that are not on the list."""
     found = []
     for module in filter(is_pure, modules):
         for target, name in imports(module, modules):
@@ -191,7 +191,7 @@ def _is_a_clock(node: ast.expr) -> bool:
 
 
 def at_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """The statements that run when a module is imported; not function bodies, not what is for type checkers only."""
+    """Return the statements that run when a module is imported; not function bodies or code for type checkers only."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -206,7 +206,7 @@ def at_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
 
 
 def cycle(modules: Modules) -> list[str]:
-    """One chain of modules that import each other at import time, or nothing."""
+    """Return one chain of modules that import each other at import time, or nothing."""
     graph = {
         module: {target for target, _ in imports(module, modules, at_import(tree.body)) if target in modules} - {module}
         for module, tree in modules.items()
@@ -219,14 +219,14 @@ def cycle(modules: Modules) -> list[str]:
 
 
 def unit_of(module: str, modules: Modules) -> str:
-    """What a reader of a room sees first: the module itself, or the folder of the room that it stands in."""
+    """Return what a reader of a room sees first: the module itself, or its folder in the room."""
     depth = 2 if room_of(module) == "tasktrail" else 3
     folder = ".".join(module.split(".")[:depth])
     return folder if f"{folder}.__init__" in modules else module
 
 
 def folder_cycle(modules: Modules) -> list[str]:
-    """One chain of folders or modules of a room that import each other, or nothing; faces only hand on."""
+    """Return one chain of folders or modules of a room that import each other, or nothing; faces only re-export."""
     graph: dict[str, set[str]] = {}
     for module, tree in modules.items():
         if not module.endswith(".__init__"):
@@ -267,7 +267,7 @@ def test_pure_files_depend_on_nothing_but_their_arguments(house: Modules) -> Non
 
 
 def test_whatever_builds_views_asks_no_clock_no_network_and_no_chance(house: Modules) -> None:
-    """A view that was built anew would be another view."""
+    """Otherwise rebuilt views would differ from the first ones."""
     builders = {
         module: tree
         for module, tree in house.items()

@@ -26,7 +26,7 @@ def setuptools_table(root: Path) -> dict[str, Any]:
 
 
 def folder_of(package: str, table: dict[str, Any]) -> str:
-    """`tasktrail.handlers.video.convert` → handlers/video/convert, by the longest mapped prefix."""
+    """Map `tasktrail.handlers.video.convert` to handlers/video/convert, by the longest mapped prefix."""
     head, tail = package, ""
     while head not in table["package-dir"] and "." in head:
         head, _, last = head.rpartition(".")
@@ -41,7 +41,7 @@ def files(root: Path, folder: str) -> Iterator[Path]:
 
 
 def disagreements(root: Path) -> list[str]:
-    """Source files no listed package takes along, listed packages without a folder, rooms without their link."""
+    """Return source files in no listed package, listed packages without a folder, and rooms without their link."""
     table = setuptools_table(root)
     listed = {folder_of(package, table): package for package in table["packages"]}
     data = [
@@ -67,7 +67,7 @@ def disagreements(root: Path) -> list[str]:
 
 
 def ships(path: Path, root: Path, table: dict[str, Any], listed: dict[str, str]) -> bool:
-    """Whether the package that the file stands in or below takes it along."""
+    """Return whether the package in or above the file's folder contains it."""
     folder = next((folder for folder in path.parents if folder.relative_to(root).as_posix() in listed), root)
     package = listed.get(folder.relative_to(root).as_posix(), "")
     patterns = table.get("package-data", {}).get(package, [])
@@ -83,7 +83,7 @@ def test_nothing_makes_the_tests_a_package() -> None:
 
 
 def loaded_by(folder: str) -> Iterator[tuple[str, str]]:
-    """Each module of another package that files of a folder import at their own import: file, top-level name."""
+    """Return modules of other packages that a folder's files import at their own import: file, top-level name."""
     for path in files(ROOT, folder):
         for node in ast.parse(path.read_bytes()).body if path.suffix == ".py" else ():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -93,7 +93,7 @@ def loaded_by(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def installed_with(requirements: list[str]) -> set[str]:
-    """The names of all distributions that these bring, in lower case."""
+    """Return the names of all distributions that these bring, in lower case."""
     found: set[str] = set()
     wanted = [line for line in requirements if "extra ==" not in line]
     while wanted:
@@ -116,7 +116,7 @@ MEDIA_ROOMS = (
 )
 ON_POSTGRESQL = "events/log/postgresql/"
 AFTER_A_LOOK = {"actors/delivery/apprise_process.py", "projections/proof/stamps.py"}
-"""Loaded only where the package is."""
+"""Loaded only where the package is installed."""
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_the_plain_install_has_all_that_is_loaded_outside_of_the_media_types() -
 
 
 def test_no_pyav_comes_with_the_media_types_that_nothing_here_has_run_with() -> None:
-    """Each major release tells other things of a film, and whoever installs without our constraints gets the newest."""
+    """Each major release reports other facts about a film, and an install without our constraints gets the newest."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         media = tomllib.load(file)["project"]["optional-dependencies"]["media"]
     (wanted,) = (line for line in media if re.match(r"av\b", line))

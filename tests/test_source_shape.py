@@ -14,14 +14,14 @@ ROOMS = ("actors", "events", "handlers", "projections", "tasktrail")
 
 
 def sources(root: Path, *folders: str) -> Iterator[Path]:
-    """Python files below the folders; the links inside tasktrail/ are not followed."""
+    """Return Python files below the folders; the links inside tasktrail/ are not followed."""
     for folder in folders:
         for where, _, files in os.walk(root / folder):
             yield from (Path(where, file) for file in sorted(files) if file.endswith(".py"))
 
 
 def structs_with_text_annotations(paths: list[Path]) -> list[str]:
-    """Files that define a Struct, directly or through a base in another file, and postpone their annotations."""
+    """Return files that define a Struct, directly or through a base in another file, and postpone their annotations."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
     bases = {
         node.name: {ast.unparse(base).split(".")[-1].split("[")[0] for base in node.bases}
@@ -54,7 +54,7 @@ def test_postponed_annotations_are_found_through_a_base_in_another_file(tmp_path
 
 
 def ids_of_their_own(path: Path) -> list[str]:
-    """Parametrized tests whose names differ from one process to the next; two that share the work then find no test."""
+    """Return parametrized tests whose names differ between processes; two that share the work then find no test."""
     return [
         f"{path}:{node.lineno}: {called}"
         for node in ast.walk(ast.parse(path.read_bytes()))
@@ -78,7 +78,7 @@ def test_a_name_that_differs_is_found(tmp_path: Path) -> None:
 
 
 def clocks_of_everybody(path: Path) -> list[str]:
-    """Tests that give the whole process another time. A service that a session of tests shares would believe it."""
+    """Return tests that change the whole process's time. A service that a session of tests shares would believe it."""
     return [
         f"{path}:{node.lineno}: {ast.unparse(node.args[0])}"
         for node in ast.walk(ast.parse(path.read_bytes()))
@@ -104,7 +104,7 @@ def test_another_time_for_everybody_is_found(tmp_path: Path) -> None:
 
 
 STUMBLING = re.compile(r"\b(?:of (?:then|now)|but for|dear(?:er|est)?|of which that|as many as there may)\b")
-"""Turns of phrase that have to be read twice."""
+"""Phrases that have to be read twice."""
 
 
 def turns_of_phrase(path: Path) -> list[str]:
@@ -148,11 +148,11 @@ NEVER_ONE = {
     "tasktrail/http/requests.py": {"len(raws)"},
     "tasktrail/whatif/ask.py": {"recording.peak"},
 }
-"""Numbers of which something else has said that they are more than 1."""
+"""Numbers that are known from elsewhere to be more than 1."""
 
 
 def always_many(path: Path, never_one: set[str]) -> list[str]:
-    """Numbers before a word in the plural, whatever the number is. A choice by the number is none of them."""
+    """Return numbers before a plural, whatever their value, except where the word is chosen by the number."""
     tree = ast.parse(path.read_bytes())
     chosen = {inner for node in ast.walk(tree) if isinstance(node, ast.IfExp) for inner in ast.walk(node)}
     return [
@@ -183,7 +183,7 @@ def test_a_plural_that_does_not_look_at_its_number_is_found(tmp_path: Path) -> N
 
 
 def joinable(path: Path) -> list[str]:
-    """Where EXISTS is a term of its own: SQLite makes a join of it from 3.51 on, and begins with what was to be tried.
+    """Return EXISTS terms of their own: from 3.51 on SQLite joins them, and begins with what should be tried last.
 
     A list of a label took 25 times as long. `+EXISTS` is left as it is.
     """

@@ -1,4 +1,4 @@
-"""The guard of all tests: whoever tries to reach another machine fails."""
+"""The guard of all tests: an attempt to reach another machine fails."""
 
 import socket
 

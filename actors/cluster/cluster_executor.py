@@ -12,7 +12,6 @@ retries either, and knows no priorities.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from ...events.reports import (
     TellHeld,
 )
 from ..core.routing import Offer, offers_of
-from ..executor import Capabilities, Reporter
+from ..executor import Capabilities, PendingOrders, Reporter
 from ..logger import get_logger
 from ..workers.reactor import Reactor
 from .connection import Connection
@@ -145,7 +144,9 @@ class ClusterExecutor:
         self._make_at = 0.0
         self._unlisted_since: float | None = None
         """Since when a connected gateway has not reported which hosts there are."""
-        self._ordered: deque[Order] = deque()
+        self._orders = PendingOrders(self.lock, self.reactor.post, self._carry_out, self._pump_touched)
+        self._touched: dict[str, KnownHost] = {}
+        """The hosts that have got orders which are not sent yet, by name."""
         self._reports: list[Report] = []
         self._told_capacity = CapacityChanged(-1)
         self._capacity_touched = True
@@ -199,44 +200,29 @@ class ClusterExecutor:
 
     def do(self, orders: Sequence[Order]) -> None:
         """See `Executor`. While the executor's thread is at work, that thread carries the orders out itself."""
-        self._ordered.extend(orders)
-        if self.lock.acquire(blocking=False):
-            try:
-                self._carry_out()
-            finally:
-                self.lock.release()
-        else:
-            self.reactor.post(self._catch_up)
+        self._orders.add(orders)
 
-    def _catch_up(self) -> None:
-        with self.lock:
-            self._carry_out()
-
-    def _carry_out(self) -> None:
-        touched = dict[str, KnownHost]()
-        while self._ordered:
-            order = self._ordered.popleft()
-            try:
-                for host in self._do(order):
-                    touched[host.name] = host
-            except Exception:  # an order that fails must not affect the others; `TellHeld` finds what it has lost
-                logger.exception("order_failed", order=type(order).__name__)
-        for host in touched.values():
-            self._connection.pump(host)
-
-    def _do(self, order: Order) -> Iterable[KnownHost]:
-        """Note the order. Returns the hosts that now have orders to carry out."""
+    def _carry_out(self, order: Order) -> None:
+        """Note the order, and the hosts that now have orders to carry out."""
         if isinstance(order, TellHeld):
             self._tell(AttemptsHeld(order.number, (*self._work.attempts, *self._work.waiting)))
-            return ()
-        if isinstance(order, Avoid):
+        elif isinstance(order, Avoid):
             self._placement.avoided = frozenset(order.nodes)
             self.reactor.post(self._move_away)
-            return ()
-        if isinstance(order, Run):
+        elif isinstance(order, Run):
             self._work.take(order, closing=self._closing)
-            return self._newly_given()
-        return self._work.pass_order(order)
+            self._touch(self._newly_given())
+        else:
+            self._touch(self._work.pass_order(order))
+
+    def _touch(self, hosts: Iterable[KnownHost]) -> None:
+        for host in hosts:
+            self._touched[host.name] = host
+
+    def _pump_touched(self) -> None:
+        touched, self._touched = self._touched, {}
+        for host in touched.values():
+            self._connection.pump(host)
 
     def _newly_given(self) -> list[KnownHost]:
         """Give waiting runs to hosts, if runs may begin now. Returns the hosts that have got some."""

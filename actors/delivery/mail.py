@@ -31,6 +31,8 @@ class MailServer(msgspec.Struct, frozen=True, kw_only=True):
     password: Secret = Secret("")
     starttls: bool = True
     """Whether to encrypt and check the certificate. Then a server without STARTTLS is not used."""
+    tls: bool = False
+    """Whether to speak TLS from the first byte instead (RFC 8314), and check the certificate."""
     sender: str
 
 
@@ -68,20 +70,33 @@ def notice_text(notice: Notice, longest: int = 4096) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+class _OtherEncryption(smtplib.SMTPException):
+    """The server does not begin as it is expected to: it speaks TLS at once and is not asked to, or the reverse."""
+
+
 class _Watched(smtplib.SMTP):
     """An SMTP client under the deadline from the first byte on: a server could already delay its greeting."""
 
-    def __init__(self, deadline: Deadline, timeout: float) -> None:
+    def __init__(self, deadline: Deadline, timeout: float, tls: ssl.SSLContext | None = None) -> None:
         # Without a name smtplib looks up this machine's own. If no resolver answers, that hangs without a time limit.
         super().__init__(local_hostname=_own_name(), timeout=timeout)
         self._deadline = deadline
+        self._tls = tls
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         # smtplib's own hook for another kind of socket; `SMTP_SSL` uses it, too.
         self._host = host  # the name that STARTTLS checks the certificate against, as the constructor got none
         connection = socket.create_connection((host, port), timeout, self.source_address)
         self._deadline.watch(connection)
-        return connection
+        if self._tls is None:
+            return connection
+        try:
+            return self._tls.wrap_socket(connection, server_hostname=host)
+        except ssl.SSLCertVerificationError:
+            raise
+        except ssl.SSLError as error:
+            detail = f"the mail server does not speak TLS from the first byte at port {port}"
+            raise _OtherEncryption(f"{detail}; for STARTTLS leave smtp.tls out, and see smtp.port") from error
 
 
 def _own_name() -> str:
@@ -117,14 +132,22 @@ class MailSender:
         return Result(ok=True, detail="accepted by the mail server")
 
     def _hand_in(self, message: EmailMessage, server: MailServer, deadline: Deadline) -> None:
-        smtp = _Watched(deadline, min(CONNECT_WITHIN, self._within))
+        smtp = _Watched(deadline, min(CONNECT_WITHIN, self._within), self._context if server.tls else None)
         try:
-            code, said = smtp.connect(server.host, server.port)
+            try:
+                code, said = smtp.connect(server.host, server.port)
+            except smtplib.SMTPServerDisconnected as error:
+                if server.tls or deadline.cut:
+                    raise
+                detail = f"the mail server says nothing at port {server.port}"
+                raise _OtherEncryption(
+                    f"{detail}; if it speaks TLS from the first byte, set smtp.tls = true"
+                ) from error
             if code != _READY:
                 raise smtplib.SMTPConnectError(code, said)
             if smtp.sock is not None:
                 smtp.sock.settimeout(self._within)
-            if server.starttls:
+            if server.starttls and not server.tls:
                 smtp.starttls(context=self._context)
             if server.user:
                 smtp.login(server.user, server.password.reveal())
@@ -151,6 +174,8 @@ def classify_error(error: Exception) -> Result:
         case smtplib.SMTPNotSupportedError() if "STARTTLS" in str(error):
             detail = "the mail server offers no STARTTLS; smtp.starttls = false sends in clear: for one on this machine"
             return Result(ok=False, detail=detail)
+        case _OtherEncryption():
+            return Result(ok=False, detail=brief(str(error)))
         case _:
             return Result(ok=False, detail=error_in_words(error))
 

@@ -27,7 +27,7 @@ from ...handlers.manifests import Claims
 from ...handlers.process.channel import IoRank, Setup, Unencodable, encode_frame
 from ...handlers.process.sandbox import Sandbox, sandbox_support
 from ..core.routing import Offer, offers_of
-from ..executor import Capabilities, Reporter, unbegun, unencodable
+from ..executor import Capabilities, PendingOrders, Reporter, unbegun, unencodable
 from ..logger import get_logger
 from .reactor import Reactor
 from .slot import Given, Slot, SlotRules
@@ -123,8 +123,7 @@ class LocalExecutor:
         """Runs that no worker has yet, with their encoded frames."""
         self._attempts: dict[tuple[int, int], Slot] = {}
         self._ended: dict[tuple[int, int], None] = {}
-        self._ordered: deque[Order] = deque()
-        """The orders still to be carried out, in sequence."""
+        self._orders = PendingOrders(self.lock, self.reactor.post, self._carry_out)
         self._reports: list[Report] = []
         self._told_capacity = CapacityChanged(-1)
         self._capacity_touched = True
@@ -184,28 +183,9 @@ class LocalExecutor:
 
     def do(self, orders: Sequence[Order]) -> None:
         """See `Executor`. While the executor's thread is at work, that thread carries the orders out itself."""
-        self._ordered.extend(orders)
-        if self.lock.acquire(blocking=False):
-            try:
-                self._carry_out()
-            finally:
-                self.lock.release()
-        else:
-            self.reactor.post(self._catch_up)
+        self._orders.add(orders)
 
-    def _catch_up(self) -> None:
-        with self.lock:
-            self._carry_out()
-
-    def _carry_out(self) -> None:
-        while self._ordered:
-            order = self._ordered.popleft()
-            try:
-                self._do(order)
-            except Exception:  # an order that fails must not affect the others; `TellHeld` finds what it has lost
-                logger.exception("order_failed", order=type(order).__name__)
-
-    def _do(self, order: Order) -> None:
+    def _carry_out(self, order: Order) -> None:
         match order:
             case Run():
                 self._run(order)
@@ -230,7 +210,7 @@ class LocalExecutor:
     def end_attempts(self, why: str) -> None:
         """Kill all attempts now, without a grace; they end as stopped. Any thread may call it."""
         with self.lock:
-            self._carry_out()  # runs that were ordered before are ended, too
+            self._orders.work_off()  # runs that were ordered before are ended, too
             for key in (*self._waiting, *self._attempts):
                 self._stop(Stop(*key))
             for slot in self._slots:

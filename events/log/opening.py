@@ -8,8 +8,9 @@ from ..errors import ConfigurationError
 from .address import is_address
 from .event_log import EventLog
 from .log_reader import LogReader
-from .sqlite import SqliteEventLog, SqliteLogReader
-from .sqlite import is_begun as is_begun_in_file
+from .sqlite import SqliteEventLog
+from .sqlite_connection import is_begun as is_begun_in_file
+from .sqlite_reader import SqliteLogReader
 
 
 def open_log(

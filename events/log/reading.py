@@ -1,4 +1,4 @@
-"""Reads records by position or by task: from the table, and from archives where the table lacks them."""
+"""`ReadableLog` on SQLite, the base of the writer and of the reader: from the table, and from archives."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,20 +8,41 @@ from typing import Any, Union
 import msgspec
 from msgspec.structs import astuple
 
+from ..context import NOTHING_KNOWN, Belongings
 from ..errors import LogCorrupt
 from ..recorded import STUB, Recorded, Stub
 from ..task_events import TAGS
 from ..values import MAX_INTEGER
 from .archives import Archives
 from .chain import GENESIS
+from .encryption import Decryption, belongings
 from .event_log import Head, Part
 from .personal import BEGINS
 from .rows import COLUMNS, Decrypt, from_row
-from .schema import OF_PARTS, WITH_ADJUSTMENTS
+from .schema import ADJUSTED_TASK, IS_ADJUSTMENT
 from .sqlite_errors import explained, file_of, says_damage, unreadable
+from .stubs import Drop, read_drops
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _PAGE = 5000
+_WITH_ADJUSTMENTS = f"""
+    position IN (
+        SELECT position FROM events WHERE task_id = :task_id
+        UNION ALL SELECT position FROM events WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = :task_id
+    ) ORDER BY position
+"""  # noqa: S608 - our own words
+"""The condition of a task's records, and of the service's records that adjust it."""
+_OF_PARTS = f"""
+    position IN (
+        SELECT position FROM json_each(:parts) AS part CROSS JOIN events
+        WHERE task_id = json_extract(part.value, '$[0]') AND version > json_extract(part.value, '$[1]')
+            AND version <= json_extract(part.value, '$[2]') AND position <= :until
+        UNION ALL SELECT position FROM json_each(:parts) AS part CROSS JOIN events
+        WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = json_extract(part.value, '$[0]')
+            AND position > json_extract(part.value, '$[3]') AND position <= :until
+    ) ORDER BY position
+"""  # noqa: S608 - our own words
+"""The condition of the records in parts of tasks' lives, with their adjustments."""
 
 
 def fetch(
@@ -36,12 +57,6 @@ def fetch(
         if says_damage(error):
             raise unreadable(error, file_of(conn)) from error
         raise
-
-
-def read_head(conn: sqlite3.Connection) -> Head:
-    """The end of this connection's log."""
-    rows = fetch(conn, "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
-    return Head(*rows[0]) if rows else Head(0, GENESIS)
 
 
 def pages(
@@ -81,12 +96,6 @@ def gapless(page: Iterable[tuple[Any, ...]], after: int) -> Iterator[tuple[Any, 
         if row[0] != position:  # never skip a missing record
             raise LogCorrupt(f"Position {position} of the log is missing: position {row[0]} stands in its place")
         yield row
-
-
-def read_records(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
-    """Decoded records in order of position."""
-    for row in pages(conn, after, limit):
-        yield from_row(row[:14], row[14], decrypt)
 
 
 class _Whole(msgspec.Struct, array_like=True, tag="", forbid_unknown_fields=True, gc=False):
@@ -144,40 +153,6 @@ def _record_of(tag: str, cls: type[Any]) -> type[Any]:
 _TOLD = msgspec.json.Decoder(Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))])
 
 
-def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
-    """Decoded records in order of position: see `ReadableLog.read_to_fold`.
-
-    Archived records are read whole. So are all records from the first unexpected row on: that read says what is wrong.
-    """
-    archives, decode_told = Archives(conn), _TOLD.decode
-    after = max(after, 0)
-    until = MAX_INTEGER if limit is None else after + limit
-    as_expected = True
-    while as_expected and after < until:
-        archived = min(archives.until(), until)
-        if after < archived:
-            for record in read_records(conn, after, archived - after, decrypt):
-                after = record.position
-                yield record
-            continue
-        try:
-            page = fetch(conn, _TO_FOLD, (after, min(_PAGE, until - after)))
-        except LogCorrupt:  # such as a text that is not UTF-8
-            break
-        as_expected = bool(page)
-        for (text,) in page:
-            try:
-                told = decode_told(text)
-            except (msgspec.MsgspecError, UnicodeError, RecursionError):
-                told = None
-            if told is None or told.position != after + 1:
-                as_expected = False
-                break
-            after += 1
-            yield _whole(told, decrypt) if type(told) is _Whole else told
-    yield from read_records(conn, after, until - after, decrypt)
-
-
 def _whole(row: _Whole, decrypt: Decrypt) -> Recorded:
     return from_row(astuple(row)[:14], bytes.fromhex(row.hash), decrypt)
 
@@ -189,65 +164,8 @@ _MANY = 5_000
 """Tasks. If more have such fields, reading all records is quicker than looking theirs up."""
 
 
-def read_what_may_concern(
-    conn: sqlite3.Connection, prefixes: Sequence[str], until: int, decrypt: Decrypt
-) -> Iterator[Recorded]:
-    """Decoded records: see `ReadableLog.read_what_may_concern`.
-
-    SQLite finds them without holding Python's interpreter, which other threads need.
-    """
-    has_field = " OR ".join("instr(data, ?)" for _ in prefixes)
-    # With `+` SQLite scans only these positions. By an index it would search each range among all records of a task.
-    statement = f"""
-        {SELECT} WHERE position > ? AND position <= ? AND (
-            position = 1 OR +task_id = 0 OR +task_id IN (SELECT value FROM json_each(?))
-            OR event = 'created' AND ({_ENCRYPTED} OR {has_field})
-        ) ORDER BY position
-    """  # noqa: S608 - our own names
-    marks = tuple(f'"{prefix}' for prefix in prefixes)
-    archives, tasks, after = Archives(conn), list[int](), 0
-    while after < until:
-        last = min(after + _STRETCH, until)
-        rows = fetch(conn, statement, (after, last, _as_json(tasks), *marks))
-        begun = [row[1] for row in rows if row[3] == "created"]
-        tasks += begun
-        if len(tasks) > _MANY:
-            break
-        rows += fetch(conn, _LATER_ONES, (_as_json(begun), last))
-        if after < archives.until():  # maybe only now: archives are noted before rows are deleted
-            break
-        yield from (from_row(row[:14], row[14], decrypt) for row in sorted(rows))
-        after = last
-    yield from read_records(conn, after, until - after, decrypt)
-
-
 def _as_json(tasks: Sequence[int]) -> str:
     return msgspec.json.encode(tasks).decode()
-
-
-def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjusted: bool = False) -> list[Recorded]:
-    """Decoded records of one task in order of position; with `adjusted`, also the service's adjustments of it."""
-    where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
-    rows = fetch(conn, f"{SELECT} WHERE {where}", {"task_id": task_id})
-    if not any(row[1] == task_id and row[2] == 1 for row in rows):
-        rows = joined(Archives(conn).of_task(task_id, adjusted=adjusted), rows)
-    refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
-    return [from_row(row[:14], row[14], decrypt) for row in rows]
-
-
-def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int, decrypt: Decrypt) -> list[Recorded]:
-    """Decoded records of parts of tasks' lives in order of position."""
-    wanted = {"parts": msgspec.json.encode(parts).decode(), "until": until}
-    rows = fetch(conn, f"{SELECT} WHERE {OF_PARTS}", wanted)
-    reached = {part.task_id: part.after for part in parts}
-    archives = Archives(conn)
-    if archives.until() > min((part.adjusted_after for part in parts), default=0):
-        rows = joined(_archived_parts(archives, parts, until), rows)
-    for row in rows:
-        if row[1]:
-            refuse_gap(row[1], reached[row[1]], [row])
-            reached[row[1]] = row[2]
-    return [from_row(row[:14], row[14], decrypt) for row in rows]
 
 
 def _archived_parts(archives: Archives, parts: Sequence[Part], until: int) -> list[tuple[Any, ...]]:
@@ -258,31 +176,6 @@ def _archived_parts(archives: Archives, parts: Sequence[Part], until: int) -> li
         if (part.after < row[2] <= part.last if row[1] else row[0] > part.adjusted_after)
     ]
     return sorted(found)
-
-
-def version_at(conn: sqlite3.Connection, task_id: int, position: int = MAX_INTEGER) -> int:
-    """The last version of a task up to a position; 0 when there was none."""
-    wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"
-    rows = fetch(conn, wanted, (task_id, position))
-    if rows:
-        return int(rows[0][0])
-    return next((row[2] for row in Archives(conn).of_task_backwards(task_id) if row[0] <= position), 0)
-
-
-def newest_of(conn: sqlite3.Connection, event: str, after: int, until: int, limit: int) -> list[int]:
-    """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
-    wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
-    rows = fetch(conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
-    found = [int(row[0]) for row in rows]
-    archives = Archives(conn)
-    if len(found) < limit and after < archives.until():
-        least = min(found, default=until + 1)
-        for row in archives.of_kind_backwards(event):
-            if row[0] <= after or len(found) == limit:
-                break
-            if row[0] < least:
-                found.append(row[0])
-    return found
 
 
 def joined(archived: Iterable[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -297,3 +190,150 @@ def refuse_gap(task_id: int, after: int, rows: list[tuple[Any, ...]]) -> None:
     for expected, row in enumerate(rows, after + 1):
         if row[2] != expected:
             raise LogCorrupt(f"The records of task {task_id} cannot all be found: version {expected} is missing")
+
+
+class Reading:
+    """Queries a log on SQLite; a derived class provides the connection."""
+
+    _conn: sqlite3.Connection
+    _decrypt: Decryption
+
+    def head(self) -> Head:
+        """The end of the log now."""
+        rows = fetch(self._conn, "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
+        return Head(*rows[0]) if rows else Head(0, GENESIS)
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on, in pages: no reader holds the file open for long."""
+        decrypt = self._decrypt.anew()
+        return (from_row(row[:14], row[14], decrypt) for row in pages(self._conn, after, limit))
+
+    def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`.
+
+        Archived records are read whole. So are all records from the first unexpected row on: that read says what is
+        wrong.
+        """
+        conn, decrypt = self._conn, self._decrypt.anew()
+        archives, decode_told = Archives(conn), _TOLD.decode
+        after = max(after, 0)
+        until = MAX_INTEGER if limit is None else after + limit
+        as_expected = True
+        while as_expected and after < until:
+            archived = min(archives.until(), until)
+            if after < archived:
+                for record in self.read(after, archived - after):
+                    after = record.position
+                    yield record
+                continue
+            try:
+                page = fetch(conn, _TO_FOLD, (after, min(_PAGE, until - after)))
+            except LogCorrupt:  # such as a text that is not UTF-8
+                break
+            as_expected = bool(page)
+            for (text,) in page:
+                try:
+                    told = decode_told(text)
+                except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                    told = None
+                if told is None or told.position != after + 1:
+                    as_expected = False
+                    break
+                after += 1
+                yield _whole(told, decrypt) if type(told) is _Whole else told
+        yield from self.read(after, until - after)
+
+    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:
+        """Records that may concern tasks with certain fields; see `ReadableLog.read_what_may_concern`.
+
+        SQLite finds them without holding Python's interpreter, which other threads need.
+        """
+        conn, decrypt = self._conn, self._decrypt.anew()
+        has_field = " OR ".join("instr(data, ?)" for _ in prefixes)
+        # With `+` SQLite scans only these positions. By an index it would search each range among all records of a
+        # task.
+        statement = f"""
+            {SELECT} WHERE position > ? AND position <= ? AND (
+                position = 1 OR +task_id = 0 OR +task_id IN (SELECT value FROM json_each(?))
+                OR event = 'created' AND ({_ENCRYPTED} OR {has_field})
+            ) ORDER BY position
+        """  # noqa: S608 - our own names
+        marks = tuple(f'"{prefix}' for prefix in prefixes)
+        archives, tasks, after = Archives(conn), list[int](), 0
+        while after < until:
+            last = min(after + _STRETCH, until)
+            rows = fetch(conn, statement, (after, last, _as_json(tasks), *marks))
+            begun = [row[1] for row in rows if row[3] == "created"]
+            tasks += begun
+            if len(tasks) > _MANY:
+                break
+            rows += fetch(conn, _LATER_ONES, (_as_json(begun), last))
+            if after < archives.until():  # maybe only now: archives are noted before rows are deleted
+                break
+            yield from (from_row(row[:14], row[14], decrypt) for row in sorted(rows))
+            after = last
+        yield from self.read(after, until - after)
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
+        where = _WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
+        rows = fetch(self._conn, f"{SELECT} WHERE {where}", {"task_id": task_id})
+        if not any(row[1] == task_id and row[2] == 1 for row in rows):
+            rows = joined(Archives(self._conn).of_task(task_id, adjusted=adjusted), rows)
+        refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
+        return self._records(rows)
+
+    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
+        """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
+        wanted = {"parts": msgspec.json.encode(parts).decode(), "until": until}
+        rows = fetch(self._conn, f"{SELECT} WHERE {_OF_PARTS}", wanted)
+        reached = {part.task_id: part.after for part in parts}
+        archives = Archives(self._conn)
+        if archives.until() > min((part.adjusted_after for part in parts), default=0):
+            rows = joined(_archived_parts(archives, parts, until), rows)
+        for row in rows:
+            if row[1]:
+                refuse_gap(row[1], reached[row[1]], [row])
+                reached[row[1]] = row[2]
+        return self._records(rows)
+
+    def _records(self, rows: Iterable[tuple[Any, ...]]) -> list[Recorded]:
+        decrypt = self._decrypt.anew()
+        return [from_row(row[:14], row[14], decrypt) for row in rows]
+
+    def version_at(self, task_id: int, position: int = MAX_INTEGER) -> int:
+        """The last version of a task up to a position; 0 when there was none."""
+        wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"
+        rows = fetch(self._conn, wanted, (task_id, position))
+        if rows:
+            return int(rows[0][0])
+        return next((row[2] for row in Archives(self._conn).of_task_backwards(task_id) if row[0] <= position), 0)
+
+    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
+        """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
+        wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
+        rows = fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
+        found = [int(row[0]) for row in rows]
+        archives = Archives(self._conn)
+        if len(found) < limit and after < archives.until():
+            least = min(found, default=until + 1)
+            for row in archives.of_kind_backwards(event):
+                if row[0] <= after or len(found) == limit:
+                    break
+                if row[0] < least:
+                    found.append(row[0])
+        return found
+
+    def drops(self, after: int = 0) -> list[Drop]:
+        """The records after a position that have dropped others."""
+        try:
+            return list(read_drops(self._conn, after))
+        except sqlite3.Error as error:
+            raise explained(error, file_of(self._conn), "cannot be read") from error
+
+    def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
+        """The personal data of a user; see `EventLog.belongings`."""
+        try:
+            return belongings(self._conn, self._decrypt.keys, user_id, known)
+        except sqlite3.Error as error:
+            raise explained(error, file_of(self._conn), "cannot be read") from error

@@ -13,30 +13,6 @@ from .chain import checksum
 IS_ADJUSTMENT = "event = 'adjusted'"
 ADJUSTED_TASK = "CASE WHEN json_valid(data) THEN json_extract(data, '$.task_id') END"
 """SQLite uses the index only if a query has exactly this text."""
-WITH_ADJUSTMENTS = f"""
-    position IN (
-        SELECT position FROM events WHERE task_id = :task_id
-        UNION ALL SELECT position FROM events WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = :task_id
-    ) ORDER BY position
-"""  # noqa: S608 - our own words
-"""The condition of a task's records, and of the service's records that adjust it."""
-OF_PARTS = f"""
-    position IN (
-        SELECT position FROM json_each(:parts) AS part CROSS JOIN events
-        WHERE task_id = json_extract(part.value, '$[0]') AND version > json_extract(part.value, '$[1]')
-            AND version <= json_extract(part.value, '$[2]') AND position <= :until
-        UNION ALL SELECT position FROM json_each(:parts) AS part CROSS JOIN events
-        WHERE {IS_ADJUSTMENT} AND {ADJUSTED_TASK} = json_extract(part.value, '$[0]')
-            AND position > json_extract(part.value, '$[3]') AND position <= :until
-    ) ORDER BY position
-"""  # noqa: S608 - our own words
-"""The condition of the records in parts of tasks' lives, with their adjustments."""
-STATUS_SINCE = """
-    SELECT coalesce((
-        SELECT position FROM events WHERE task_id = ? AND event NOT IN ('progressed', 'checkpointed')
-        ORDER BY version DESC LIMIT 1
-    ), 0)
-"""
 
 SET = "tasktrail.log"
 APPLIED = 'SELECT "id", "migration_set", "name", "applied_at" FROM "_sqlite_migrations" ORDER BY "id"'

@@ -3,18 +3,15 @@
 import os
 import socket
 import sqlite3
-import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Any, NoReturn
 
 from msgspec.structs import astuple
 
-from ..context import NOTHING_KNOWN, Belongings
 from ..counted import counted
 from ..errors import (
     ConcurrencyError,
@@ -27,15 +24,13 @@ from ..errors import (
 from ..ranges import spans_of
 from ..recorded import STUB, Fact, Recorded, timestamp
 from ..system_events import SegmentArchived
-from ..task_events import Completed
-from .answers import answer_faults, first_of, has_sums, is_as_written, line_of, read_answered, unanswered
-from .archive_faults import archive_faults
-from .archives import PUT_BACK, Archives, KnownArchive, delete_archived, note_contents
+from .answers import answer_faults, is_as_written
+from .archives import PUT_BACK, Archives, delete_archived, note_contents
 from .archives import put as note_archive
 from .chain import checksum
-from .encryption import Decryption, Encryption, belongings, erasable, key_of, opened_digest, refuse_lost_keys
-from .event_log import Answer, Epoch, Erasable, Head, Part
-from .faults import UNREADABLE, Damage, Fault
+from .encryption import Decryption, Encryption, key_of, opened_digest, refuse_lost_keys
+from .event_log import Answer, Head
+from .faults import Fault
 from .files import HeadMark, LogFiles, create_private, refuse_pipes
 from .inserting import insert_rows
 from .integrity import (
@@ -48,42 +43,24 @@ from .integrity import (
     newer_faults,
     raw_rows,
     schema_faults,
-    stray_faults,
     structure_faults,
     stub_check,
-    whole_faults,
 )
 from .linking import linked
-from .personal import BEGINS
-from .reading import (
-    SELECT,
-    fetch,
-    joined,
-    newest_of,
-    pages,
-    read_head,
-    read_parts,
-    read_records,
-    read_task,
-    read_to_fold,
-    read_what_may_concern,
-    refuse_gap,
-    version_at,
-)
-from .rows import COLUMNS, from_row
-from .schema import APPLIED, STATUS_SINCE, TABLES, epoch_sum, migrate, refuse_masked
-from .sqlite_errors import OPENING, explained, file_of, header_fault, illegible
-from .stubs import DROPS, Drop, StubCheck, put_stubs, read_drops, to_drop
-from .writers import Writer, newest_writer
+from .reading import Reading
+from .rows import COLUMNS
+from .schema import APPLIED, TABLES, epoch_sum, migrate
+from .sqlite_connection import connect_read_only, with_stable_plans
+from .sqlite_errors import OPENING, explained, header_fault, illegible
+from .sqlite_reader import SqliteLogReader
+from .stubs import DROPS, put_stubs, read_drops
 
 _INTO_EVENTS = f"INSERT INTO events ({', '.join(COLUMNS)}, hash)"
 _INTO_ANSWERS = "INSERT INTO answers (command_id, digest, task_id, position, sum)"
-_PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # More pages than SQLite's default: fewer checkpoints. `_grow_write_ahead_log` makes room for them at the start.
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
-_PAGES_UNBEGUN = 3  # the schema, the list of migrations and its index
 _WORTH_GIVING = 16 << 20
 """Bytes of free pages from which on copying the rest is worth it."""
 _LAST_EPOCH = 2**63 - 1
@@ -91,18 +68,13 @@ _LOCK_PATIENCE = 1.0
 """Seconds that a commit waits for a foreign lock. Meanwhile its thread cannot answer questions."""
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
-_MADE = (
-    "? = coalesce(json_extract(data, '$.output_sha256'), json_extract(data, '$.result.sha256'))"
-    " AND json_extract(data, '$.result.original.kept') IS NULL"
-)
-"""Whether a task made an output with that hash, as `Completed.made_sha256` decides."""
 _GAPS_WITHIN = 0.25
 """Seconds of one maintenance to clear the free space in pages; the thread waits for them, …"""
 _GAPS_AT_CLOSE = 1.5
 """… and the same at the end, when nothing else has to be waited for."""
 
 
-class SqliteEventLog:
+class SqliteEventLog(Reading):
     """The log in `path`. Opening it to write takes the epoch: an older service's next append is refused.
 
     Belongs to the thread that uses it first (SQLite checks); `reader()` gives other threads their own.
@@ -308,7 +280,7 @@ class SqliteEventLog:
     def head(self) -> Head:
         """The end of the log. Read anew after a failed commit, which may have happened all the same."""
         if self._head is None:
-            self._head = read_head(self._conn)
+            self._head = super().head()
         return self._head
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
@@ -380,7 +352,7 @@ class SqliteEventLog:
             if task_id > newest:
                 continue
             if task_id not in known:
-                known[task_id] = version_at(self._conn, task_id)
+                known[task_id] = self.version_at(task_id)
             if version != known[task_id] + 1:
                 raise ConcurrencyError(
                     f"Task {task_id} is at version {known[task_id]}", current=known[task_id], expected=version - 1
@@ -486,34 +458,6 @@ class SqliteEventLog:
             except sqlite3.Error:
                 self._conn.close()
 
-    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Records in order of position, from `after + 1` on, in pages: no reader holds the file open for long."""
-        return read_records(self._conn, after, limit, self._decrypt.anew())
-
-    def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
-        return read_to_fold(self._conn, after, limit, self._decrypt.anew())
-
-    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:
-        """Records that may concern tasks with certain fields; see `ReadableLog.read_what_may_concern`."""
-        return read_what_may_concern(self._conn, prefixes, until, self._decrypt.anew())
-
-    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
-        return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
-
-    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
-        """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
-        return read_parts(self._conn, parts, until, self._decrypt.anew())
-
-    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind after `after`, up to `until`, newest first."""
-        return newest_of(self._conn, event, after, until, limit)
-
-    def drops(self, after: int = 0) -> list[Drop]:
-        """The records after a position that have dropped others."""
-        return list(read_drops(self._conn, after))
-
     def delete_archived(self, limit: int) -> int:
         """Delete at most `limit` rows of archived records; returns how many are left."""
         try:
@@ -548,18 +492,11 @@ class SqliteEventLog:
         ).fetchone()
         return last is None or (last[0] == version and last[1] != STUB)
 
-    def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
-        """The personal data of a user; see `EventLog.belongings`."""
-        try:
-            return belongings(self._conn, self._decrypt.keys, user_id, known)
-        except sqlite3.Error as error:
-            raise explained(error, file_of(self._conn), "cannot be read") from error
-
     def destroy(self, keys: Collection[str]) -> None:
         """Destroy these keys of users for ever."""
         self._decrypt.keys.destroy(keys)
 
-    def reader(self) -> "SqliteLogReader":
+    def reader(self) -> SqliteLogReader:
         """A read-only view of the same file for another thread."""
         return SqliteLogReader(self._path)
 
@@ -579,298 +516,6 @@ class SqliteEventLog:
             return bool(self._lost or self._files.fault())
         except OSError:
             return True
-
-
-def _hashed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The columns of `SqliteLogReader.hashes` from a whole row."""
-    return *row[:3], row[14]
-
-
-class SqliteLogReader:
-    """The log, read-only. Never blocks the writer; every page is a short transaction of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._decrypt = Decryption(path)
-        self._retired: list[sqlite3.Connection] = []
-        self._open()
-
-    def _open(self) -> None:
-        try:
-            self._connected, self._frozen = connect_read_only(self._path, "SELECT 1 FROM events LIMIT 1", TABLES)
-        except sqlite3.Error as error:
-            raise explained(error, self._path, "cannot be read") from error
-        except UnicodeDecodeError as error:
-            raise illegible(self._path) from error
-
-    @property
-    def _conn(self) -> sqlite3.Connection:
-        if self._frozen and is_written(self._path):
-            self._retired.append(self._connected)
-            self._open()
-        return self._connected
-
-    def head(self) -> Head:
-        """The end of the log now."""
-        return read_head(self._conn)
-
-    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Records in order of position, from `after + 1` on."""
-        return read_records(self._conn, after, limit, self._decrypt.anew())
-
-    def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
-        return read_to_fold(self._conn, after, limit, self._decrypt.anew())
-
-    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:
-        """Records that may concern tasks with certain fields; see `ReadableLog.read_what_may_concern`."""
-        return read_what_may_concern(self._conn, prefixes, until, self._decrypt.anew())
-
-    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; with `adjusted`, also the service's adjustments of it."""
-        return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
-
-    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
-        """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
-        return read_parts(self._conn, parts, until, self._decrypt.anew())
-
-    def drops(self, after: int = 0) -> list[Drop]:
-        """The records after a position that have dropped others."""
-        try:
-            return list(read_drops(self._conn, after))
-        except sqlite3.Error as error:
-            raise explained(error, self._path, "cannot be read") from error
-
-    def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
-        """The `positions` and `stubs` of an event that drops all records of `tasks`, and the positions `others`."""
-        try:
-            return to_drop(self._conn, tasks, others)
-        except sqlite3.Error as error:
-            raise explained(error, self._path, "cannot be read") from error
-
-    def stub_check(self) -> StubCheck:
-        """Compares stubs with the records that say why they are there."""
-        return stub_check(self._conn)
-
-    def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
-        """Position, task id, version and hash of each record from `after + 1` on; nothing else is read."""
-        for row in pages(self._conn, after, limit, "position, task_id, version, hash", _hashed):
-            if (type(row[1]), type(row[2]), type(row[3])) != (int, int, bytes):
-                raise LogCorrupt(f"Position {row[0]} of the log has no task, version or hash that can be read")
-            yield row
-
-    def rows(self, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
-        """The raw stored values of `limit` records from `after + 1` on, each with its hash last."""
-        return pages(self._conn, after, limit)
-
-    def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
-        """The raw stored values of a task's records up to a position, each with its hash last."""
-        rows = fetch(self._conn, f"{SELECT} WHERE task_id = ? AND position <= ? ORDER BY version", (task_id, until))
-        if not rows or rows[0][2] > 1:
-            rows = joined(Archives(self._conn).of_task(task_id, until=until), rows)
-        refuse_gap(task_id, 0, rows)
-        return rows
-
-    def with_result(self, digest: str) -> list[int]:
-        """The tasks that completed with a file of this SHA-256, the newest first. It scans the log."""
-        wanted = "SELECT position, task_id FROM events WHERE event = 'completed' AND"
-        found = {
-            **self._archived_with_result(digest),
-            **dict(fetch(self._conn, f"{wanted} {_MADE}", (digest,))),
-        }
-        for position, task_id in fetch(self._conn, f"{wanted} substr(data, 1, ?) = ?", (len(BEGINS), BEGINS)):
-            (record,) = self.read(position - 1, 1)
-            if isinstance(record.event, Completed) and record.event.made_sha256 == digest:
-                found[position] = task_id
-        return [found[position] for position in sorted(found, reverse=True)]
-
-    def _archived_with_result(self, digest: str) -> dict[int, int]:
-        decrypt, found = self._decrypt.anew(), dict[int, int]()
-        for row in Archives(self._conn).of_kind("completed"):
-            if digest in row[13] or row[13].startswith(BEGINS):
-                event = from_row(row[:14], row[14], decrypt).event
-                if isinstance(event, Completed) and event.made_sha256 == digest:
-                    found[row[0]] = row[1]
-        return found
-
-    def file_faults(self) -> Iterator[Fault]:
-        """Faults beside the records: in the file's schema, structure and indexes, epochs, archives, stray rows."""
-        yield from schema_faults(self._conn)
-        yield from structure_faults(self._conn)
-        yield from epoch_faults(self._conn)
-        yield from archive_faults(self._conn)
-        yield from stray_faults(self._conn)
-
-    def newest_writer(self) -> Writer | None:
-        """The service that started last; None if there is none, or its record cannot be read."""
-        try:
-            return newest_writer(self._conn)
-        except (*UNREADABLE, TypeError, LogCorrupt):
-            return None
-
-    def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
-        """The next records of one task after a version: a long life is read piece by piece."""
-        wanted = f"{SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
-        rows = fetch(self._conn, wanted, (task_id, version, limit))
-        if not rows or rows[0][2] > version + 1:
-            rows = joined(islice(Archives(self._conn).of_task(task_id, after=version), limit), rows)[:limit]
-        refuse_gap(task_id, version, rows)
-        decrypt = self._decrypt.anew()
-        return [from_row(row[:14], row[14], decrypt) for row in rows]
-
-    def refuse_lost_keys(self) -> None:
-        """Raise `KeysUnreadable` if something is encrypted and `keys.db` is missing or cannot be used."""
-        try:
-            refuse_lost_keys(self._conn, self._decrypt.keys)
-        except sqlite3.Error as error:
-            raise explained(error, self._path, "cannot be read") from error
-        self._decrypt.keys.check()
-
-    def last_of(self, task_id: int) -> Recorded | None:
-        """The latest event of a task."""
-        rows = fetch(self._conn, f"{SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))
-        row = rows[0] if rows else next(Archives(self._conn).of_task_backwards(task_id), None)
-        return from_row(row[:14], row[14], self._decrypt.anew()) if row else None
-
-    def erasable(self, user_id: int) -> Erasable:
-        """How much an erasure of a user would take. It scans all records."""
-        try:
-            return erasable(self._conn, self._decrypt.keys, user_id)
-        except sqlite3.Error as error:
-            raise explained(error, file_of(self._conn), "cannot be read") from error
-
-    def belongings(self, user_id: int) -> Belongings:
-        """The personal data of a user; see `EventLog.belongings`."""
-        try:
-            return belongings(self._conn, self._decrypt.keys, user_id, NOTHING_KNOWN)
-        except sqlite3.Error as error:
-            raise explained(error, file_of(self._conn), "cannot be read") from error
-
-    def version_at(self, task_id: int, position: int) -> int:
-        """The last version of a task up to a position; 0 when there was none."""
-        return version_at(self._conn, task_id, position)
-
-    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
-        """The positions of the newest records of a kind after `after`, up to `until`, newest first."""
-        return newest_of(self._conn, event, after, until, limit)
-
-    def faults(self) -> Iterator[Fault]:
-        """All faults of the file and its rows; `verify` also checks the rules and the views."""
-        return whole_faults(self._conn)
-
-    def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
-        """The raw stored values of each record, undecoded, its hash last, for a verifier."""
-        return raw_rows(self._conn)
-
-    def segments(self) -> list[KnownArchive]:
-        """The archives that hold the beginning of the log."""
-        return Archives(self._conn).segments()
-
-    def has_sums(self) -> bool:
-        """Whether answers have sums, which older versions did not write."""
-        return has_sums(self._conn)
-
-    def unanswered(self) -> Iterator[tuple[int, str]]:
-        """The last position and the id of each command that led to records and has no answer."""
-        return unanswered(self._conn)
-
-    def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
-        """Each answer with the record that it points at, undecoded; see `read_answered`. Null where there is none."""
-        return read_answered(self._conn, _PAGE, sums=sums)
-
-    def epochs(self) -> list[Epoch]:
-        """The services that have had the log."""
-        rows = fetch(self._conn, "SELECT epoch, pid, host, started_at FROM epochs ORDER BY epoch")
-        return [Epoch(*row) for row in rows]
-
-    def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
-        """Task id, event and data of a command's first record; its last one is at `position`."""
-        return first_of(self._conn, command_id, position)
-
-    def line_of(self, task_id: int) -> list[int]:
-        """The task, its parent, that one's parent, and so on."""
-        return line_of(self._conn, task_id)
-
-    def status_since(self, task_id: int) -> int:
-        """Position of the record that gave a task its present status; 0: there is no such task."""
-        since = int(fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
-        if since:
-            return since
-        archived = Archives(self._conn).of_task_backwards(task_id)
-        return next((row[0] for row in archived if row[3] not in ("progressed", "checkpointed")), 0)
-
-    def size(self) -> int:
-        """Bytes of the file and its write-ahead log."""
-        return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._decrypt.close()
-        for conn in (*self._retired, self._connected):
-            conn.close()
-
-
-def connect_read_only(path: Path, probe: str, tables: Collection[str] = ()) -> tuple[sqlite3.Connection, bool]:
-    """A connection that cannot write, on which `probe` succeeded; and whether it is frozen.
-
-    A full disk or a read-only folder has no room for the index file that SQLite makes beside a database in WAL mode.
-    If there is no write-ahead log, nobody writes and the file alone is complete. Then it is read as it is, frozen,
-    until `is_written`. `tables`: the tables to be read, none of which may be a view. Raises `sqlite3.Error`.
-    """
-    refuse_pipes(path)
-    try:
-        return _connect_read_only(path, "mode=ro", probe, tables), False
-    except sqlite3.OperationalError:
-        if not path.exists() or is_written(path):
-            raise
-        return _connect_read_only(path, "mode=ro&immutable=1", probe, tables), True
-
-
-def is_begun(path: Path) -> bool:
-    """Whether a log was begun in that file; an unreadable file counts as begun.
-
-    A first start on a full disk leaves an empty file, a database without tables, or one with only an empty list of
-    migrations. A file with more pages had tables once.
-    """
-    if not path.exists() or not path.stat().st_size:
-        return False
-    try:
-        with closing(connect_read_only(path, "SELECT 1 FROM sqlite_schema LIMIT 1")[0]) as conn:
-            tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-            if tables - {"_sqlite_migrations"} or conn.execute("PRAGMA page_count").fetchone()[0] > _PAGES_UNBEGUN:
-                return True
-            return bool(tables and conn.execute(APPLIED).fetchone())
-    except (sqlite3.Error, UnicodeDecodeError):
-        return True
-
-
-def is_written(path: Path) -> bool:
-    """Whether a database in WAL mode is open, or was left with a write-ahead log."""
-    return os.path.exists(f"{path}-wal")  # noqa: PTH110 - asked before every look at a frozen file
-
-
-def _connect_read_only(path: Path, how: str, probe: str, tables: Collection[str]) -> sqlite3.Connection:
-    # Used by one thread at a time, but maybe closed by another when the first is gone.
-    address = f"{path.absolute().as_uri()}?{how}"
-    conn = with_stable_plans(sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False))
-    try:
-        refuse_masked(conn, tables)
-        conn.execute(probe).fetchall()
-    except BaseException:
-        conn.close()
-        raise
-    return conn
-
-
-def with_stable_plans(conn: sqlite3.Connection) -> sqlite3.Connection:
-    """Make SQLite plan a statement without the values of its parameters, so that it compiles the statement only once.
-
-    SQLite 3.53, unlike 3.46, looks at the number after LIMIT and compiles the statement anew for each. Before Python
-    3.12 this cannot be prevented.
-    """
-    if sys.version_info >= (3, 12):
-        conn.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_QPSG)
-    return conn
 
 
 def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -31,7 +31,7 @@ _TAB = 4
 def read_text(path: Path) -> str:
     """The text of a file, with plain line ends, and with spaces for control characters.
 
-    UTF-8, UTF-16 and UTF-32 are recognised by their mark, UTF-8 also without; anything else is read as Latin-1.
+    UTF-8, UTF-16 and UTF-32 are recognised by their mark, UTF-8 also without; anything else is read as Windows-1252.
 
     Raises:
         Unusable: it is too long, or not text.
@@ -60,7 +60,8 @@ def _decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        # Latin-1 with signs such as € where that has none but controls, which are no text. Five bytes have no meaning.
+        return data.decode("cp1252", "replace")
 
 
 def text_lines(text: str) -> list[str]:

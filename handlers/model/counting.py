@@ -3,10 +3,10 @@
 import codecs
 import re
 import struct
-from collections.abc import Callable, Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,15 +21,23 @@ MAX_MODEL_BYTES = 4_000_000_000
 _STL_HEADER = 84
 _STL_FACE = 50
 _HEAD = 65_536
-_PLY_SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8}
-_PLY_SIZES |= {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
+PLY_KINDS = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
+PLY_KINDS |= {"float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"}
+PLY_KINDS |= {"int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8"}
+PLY_KINDS |= {"int64": "i8", "uint64": "u8", "float16": "f2"}
+"""Types of a PLY, as numpy names them. Those of the last line are in no specification, but trimesh reads them."""
+_TRIANGLE = 3
+"""Corners."""
 _BLOCK = 1 << 20
 _COUNT = re.compile(r"[0-9]{1,18}")
 _OFF_HEADER = re.compile(rb"\s*([A-Z0-9]*OFF\s+(\d{1,18})\s+(\d{1,18})(?!\d))")
 _LINE = re.compile(rb"\n[^\n#]")
-_LINE_ENDS = bytes.maketrans(b"\r", b"\n")
+_ALIKE = bytes.maketrans(b"\r\t", b"\n ")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST = 60
 """Signs of a header's line that are quoted."""
+_DIGITS = 9
+"""Of a number of corners that are looked at."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +51,12 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     vertices: int
     pixels: int = 0
     """Pixels of the textures, guessed from their file sizes."""
+    triangles: int = 0
+    """Triangles of all faces; 0: as many as faces."""
+    left: int = 0
+    """Bytes behind the last face of a binary stl, which are not read."""
     exact: bool = False
-    """Whether the numbers are counted, not guessed from the size."""
+    """Whether faces and vertices are counted, not guessed from the size."""
 
     @property
     def basis(self) -> dict[str, Any]:
@@ -76,50 +88,143 @@ def count_faces(path: Path) -> Counted:
 
 
 def beginning(path: Path) -> bytes:
-    """The first bytes of a model, without the mark that some programs put before UTF-8."""
+    """The first bytes of a model, as `in_utf8` gives them."""
     with path.open("rb") as file:
-        return file.read(_HEAD).removeprefix(codecs.BOM_UTF8)
+        return in_utf8(file.read(_HEAD))
+
+
+def in_utf8(text: bytes) -> bytes:
+    """A text without the mark that programs of Windows put before it, and from UTF-16 if the mark says so."""
+    if text.startswith(_UTF16):
+        return text.decode("utf-16", "replace").encode()
+    return text.removeprefix(codecs.BOM_UTF8)
+
+
+def stl_end(path: Path) -> int:
+    """The byte at which the faces of a binary stl end, by its header. 0 if it is a text or nothing of the kind."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    end = _STL_HEADER + _STL_FACE * _stl_promise(head)
+    return end if size >= _STL_HEADER and (end == size or (_STL_HEADER < end < size and not _is_solid(head))) else 0
+
+
+def _stl_promise(head: bytes) -> int:
+    return int(struct.unpack_from("<I", head, 80)[0]) if len(head) >= _STL_HEADER else 0
+
+
+def _is_solid(head: bytes) -> bool:
+    """Whether this is how a text stl begins; a binary one may have its first word."""
+    text = in_utf8(head)
+    return text.lstrip()[:5].lower() == b"solid" and b"\0" not in text
 
 
 def _stl(path: Path, size: int) -> Counted:
+    if end := stl_end(path):
+        faces = (end - _STL_HEADER) // _STL_FACE
+        return Counted(kind="stl", size=size, faces=faces, vertices=3 * faces, left=size - end, exact=True)
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    promised = struct.unpack_from("<I", head, 80)[0] if len(head) >= _STL_HEADER else 0
-    if len(head) >= _STL_HEADER and size == _STL_HEADER + _STL_FACE * promised:
-        return Counted(kind="stl", size=size, faces=promised, vertices=3 * promised, exact=True)
-    if head.removeprefix(codecs.BOM_UTF8).lstrip()[:5].lower() != b"solid" or b"\0" in head:
-        raise Unusable(f"{path.name} promises {counted(promised, 'face')}, which do not fit its {size} bytes")
-    with path.open("rb") as file:
-        file.seek(max(0, size - _HEAD))
-        tail = file.read().lower()
+    if not _is_solid(head):
+        promised = counted(_stl_promise(head), "face")
+        raise Unusable(f"{path.name} promises {promised}, which do not fit its {size} bytes")
+    tail = _tail(path).lower()
     if 0 <= tail.rfind(b"endsolid") < tail.rfind(b"endfacet") or b"endsolid" not in tail:
         raise Unusable(f"{path.name} was cut: its last word, endsolid, is missing")
-    faces = _occurrences(path, b"endfacet") + _occurrences(path, b"ENDFACET")
+    (faces,) = _occurrences(path, b"endfacet")
     return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
 
 
-def _ply(path: Path, size: int) -> Counted:
+class PlyElement(NamedTuple):
+    """An element of a PLY header."""
+
+    name: str
+    records: int
+    parts: list[tuple[str, str, str]]
+    """The properties: name, numpy's name of the type, and that of the length's, which is empty unless it is a list."""
+
+    @property
+    def least(self) -> int:
+        """Bytes of a record whose lists are empty."""
+        return sum(int((length or kind)[1]) for _, kind, length in self.parts)
+
+
+class PlyHeader(NamedTuple):
+    """The header of a PLY."""
+
+    head: bytes
+    """All of it up to its last word, `end_header`."""
+    elements: list[PlyElement]
+
+    @property
+    def binary(self) -> bool:
+        """Whether numbers are stored in binary."""
+        return b"format ascii" not in self.head
+
+    def records(self, name: str) -> int:
+        """How many records of this name it promises."""
+        return sum(element.records for element in self.elements if element.name == name)
+
+
+def ply_header(path: Path) -> PlyHeader:
+    """Read the header of a PLY. Raises Unusable, OSError."""
     head, end, _ = beginning(path).partition(b"end_header")
     if not head.startswith(b"ply") or not end:
         raise Unusable(f"{path.name} has no PLY header")
-    binary = b"format ascii" not in head
-    counts: dict[str, int] = {}
-    least = 0
-    element = ""
+    elements: list[PlyElement] = []
     for line in head.decode("latin-1").splitlines():
         match line.split():
-            case ["element", element, number]:
-                if not _COUNT.fullmatch(number):
-                    raise Unusable(f"{path.name} has no valid PLY header: {line.strip()[:_LONGEST]!r}")
-                counts[element] = int(number)
-            case ["property", "list", length, *_]:
-                least += counts.get(element, 0) * (_PLY_SIZES.get(length, 1) if binary else 2)
-            case ["property", kind, _]:
-                least += counts.get(element, 0) * (_PLY_SIZES.get(kind, 1) if binary else 2)
-    if least > size:
-        raise Unusable(f"{path.name} promises {counts}, for which {size} bytes are too few")
-    faces, vertices = counts.get("face", 0), counts.get("vertex", 0)
-    return Counted(kind="ply", size=size, faces=faces, vertices=vertices, exact=True)
+            case ["element", name, number] if _COUNT.fullmatch(number):
+                elements.append(PlyElement(name, int(number), []))
+            case ["property", "list", length, kind, name] if elements and {length, kind} <= PLY_KINDS.keys():
+                elements[-1].parts.append((name, PLY_KINDS[kind], PLY_KINDS[length]))
+            case ["property", kind, name] if elements and kind in PLY_KINDS:
+                elements[-1].parts.append((name, PLY_KINDS[kind], ""))
+            case ["element" | "property", *_]:
+                raise Unusable(f"{path.name} has no valid PLY header: {line.strip()[:_LONGEST]!r}")
+    return PlyHeader(head, elements)
+
+
+def _ply(path: Path, size: int) -> Counted:
+    header = ply_header(path)
+    needs = [(each.least if header.binary else 2 * len(each.parts)) * each.records for each in header.elements]
+    if sum(needs) > size:
+        promised = {element.name: element.records for element in header.elements}
+        raise Unusable(f"{path.name} promises {promised}, for which {size} bytes are too few")
+    faces, vertices = header.records("face"), header.records("vertex")
+    corners = _binary_corners(header, size - sum(needs)) if header.binary else _last_corners(path)
+    triangles = max(faces, round(faces * (corners - 2)))
+    return Counted(kind="ply", size=size, faces=faces, vertices=vertices, triangles=triangles, exact=True)
+
+
+def _binary_corners(header: PlyHeader, rest: int) -> float:
+    """Corners of a face on average, if its lists hold `rest` bytes. If others hold some of them, it has fewer."""
+    for element in header.elements:
+        # Beside the corners there may be places in a texture, of two numbers each.
+        sizes = [int(kind[1]) * (1 if "vert" in name else 2) for name, kind, length in element.parts if length]
+        if element.name == "face" and element.records and sizes:
+            return rest / sum(sizes) / element.records
+    return _TRIANGLE
+
+
+def _last_corners(path: Path) -> float:
+    """Corners of the last faces of a text, on average; a triangle's, if the last lines are no faces."""
+    lines = (line.split() for line in _tail(path).splitlines()[1:])
+    counts = [
+        int(words[0]) if words[0].isdigit() else len(words) - 1
+        for words in lines
+        if words and (words[0] == b"f" or (words[0].isdigit() and len(words) > int(words[0][:_DIGITS]) >= _TRIANGLE))
+    ]
+    return sum(counts) / len(counts) if counts else _TRIANGLE
+
+
+def _tail(path: Path) -> bytes:
+    """The last bytes of a text."""
+    with path.open("rb") as file:
+        sixteen = file.read(2) in _UTF16
+        file.seek(max(0, path.stat().st_size - _HEAD))
+        tail = file.read()
+    return tail.replace(b"\0", b"") if sixteen else tail
 
 
 def _off(path: Path, size: int) -> Counted:
@@ -133,42 +238,36 @@ def _off(path: Path, size: int) -> Counted:
             f"{path.name} promises {counted(vertices, 'vertex', 'vertices')} and {counted(faces, 'face')}, "
             f"too many for {size} bytes"
         )
-    return Counted(kind="off", size=size, faces=faces, vertices=vertices, exact=True)
+    triangles = max(faces, round(faces * (_last_corners(path) - 2)))
+    return Counted(kind="off", size=size, faces=faces, vertices=vertices, triangles=triangles, exact=True)
 
 
 def faces_there(path: Path, counted: Counted) -> int:
     """How many of its faces a text in PLY or OFF has: each has a line. For other files, all of them. Raises OSError."""
-    head = beginning(path)
-    if counted.kind == "off" and (found := _OFF_HEADER.match(re.sub(rb"#[^\n]*", b"", head))):
-        before = _lines(BytesIO(found[1])) + counted.vertices
-    elif counted.kind == "ply" and b"format ascii" in (header := head.partition(b"end_header")[0]):
-        before = _lines(BytesIO(header + b"end_header"))
-        for line in header.splitlines():
-            match line.split():
-                case [b"element", b"face", _]:
-                    break
-                case [b"element", _, number]:
-                    before += int(number)
+    if counted.kind == "off" and (found := _OFF_HEADER.match(re.sub(rb"#[^\n]*", b"", beginning(path)))):
+        before = _lines([found[1]]) + counted.vertices
+    elif counted.kind == "ply" and not (header := ply_header(path)).binary:
+        before = _lines([header.head + b"end_header"])
+        before += sum(element.records for element in takewhile(lambda each: each.name != "face", header.elements))
     else:
         return counted.faces
-    with path.open("rb") as file:
-        return max(0, min(counted.faces, _lines(file) - before))
+    return max(0, min(counted.faces, _lines(_blocks(path)) - before))
 
 
-def _lines(file: BinaryIO) -> int:
+def _lines(blocks: Iterable[bytes]) -> int:
     """Lines with anything but a comment."""
     count, before = 0, b"\n"
-    while block := file.read(_BLOCK):
-        text = before + block.translate(_LINE_ENDS, b" \t")
+    for block in blocks:
+        text = before + block.replace(b"\r", b"\n").translate(None, b" \t")
         count += len(_LINE.findall(text))
         before = text[-1:]
     return count
 
 
 def _obj(path: Path, size: int) -> Counted:
-    faces = _occurrences(path, b"\nf ") + _occurrences(path, b"\nf\t")
-    vertices = _occurrences(path, b"\nv ") + _occurrences(path, b"\nv\t")
-    return Counted(kind="obj", size=size, faces=faces, vertices=vertices)
+    faces, vertices = _occurrences(path, b"\nf ", b"\nv ")
+    triangles = max(faces, round(faces * (_last_corners(path) - 2)))
+    return Counted(kind="obj", size=size, faces=faces, vertices=vertices, triangles=triangles)
 
 
 def _gltf(path: Path, size: int) -> Counted:
@@ -183,17 +282,24 @@ def _threemf(path: Path, _size: int) -> Counted:
     return Counted(kind="3mf", size=found.unpacked, faces=found.faces, vertices=found.vertices, exact=True)
 
 
-def _occurrences(path: Path, word: bytes) -> int:
-    """The number of occurrences of the word in the file, which is read in blocks."""
+def _occurrences(path: Path, *words: bytes) -> list[int]:
+    """How often each word is in the text, in small letters and with one kind of blanks and of line ends."""
+    counts, tail = [0] * len(words), b"\n"
+    for block in _blocks(path):
+        text = tail + block.translate(_ALIKE).lower()
+        for number, word in enumerate(words):
+            counts[number] += text.count(word)
+        tail = text[1 - len(words[0]) :]
+    return counts
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a text in blocks; those of UTF-16 as UTF-8."""
     with path.open("rb") as file:
-        return sum(block.count(word) for block in _overlapping(file, len(word) - 1))
-
-
-def _overlapping(file: BinaryIO, overlap: int) -> Iterator[bytes]:
-    tail = b""
-    while block := file.read(_BLOCK):
-        yield tail + block
-        tail = block[-overlap:]
+        decoder = codecs.getincrementaldecoder("utf-16")("replace") if file.read(2) in _UTF16 else None
+        file.seek(0)
+        while block := file.read(_BLOCK):
+            yield block if decoder is None else decoder.decode(block).encode()
 
 
 _SCANS: dict[str, Callable[[Path, int], Counted]] = {

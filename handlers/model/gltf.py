@@ -3,9 +3,10 @@
 A glTF file may name other files and addresses, nest its nodes without end, and claim arrays of any size.
 """
 
+import math
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -22,14 +23,17 @@ _MAX_JSON = 300_000_000
 _MAX_INSTANCES = 100_000
 _MAX_TEXTURE = 67_108_864
 _PIXELS_A_BYTE = 12
-_TRIANGLES, _STRIP = 4, 5
+_TRIANGLES, _STRIP, _FAN = 4, 5, 6
+_FLOAT = 5126
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
 TEXTURED = "textured"
 """Name of a material with a texture, whether or not the texture can be read."""
-_ATTRIBUTES = frozenset({"POSITION", "TEXCOORD_0", "COLOR_0"})
-"""The attributes of a vertex that are read."""
-_NO_ARRAY: Document = {"componentType": 5126, "count": 0, "type": "SCALAR"}
+ODD = "TASKTRAIL_odd"
+"""Extension of a primitive that the loader has to rewrite: `fan`, `shares` and `moved`, as `_oddities` gives them."""
+_PLACES = "TEXCOORD_0"
+_MOVED = "KHR_texture_transform"
+_NO_ARRAY: Document = {"componentType": _FLOAT, "count": 0, "type": "SCALAR"}
 _KEPT = ("asset", "scene", "scenes", "nodes", "meshes", "accessors", "bufferViews", "buffers")
 
 
@@ -60,6 +64,8 @@ def read_gltf(path: Path) -> Gltf:
         faces, vertices = _sizes(document)
         reduced = _reduced(document)
         pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
+    except Unusable:
+        raise
     except (
         msgspec.DecodeError,
         KeyError,
@@ -67,7 +73,7 @@ def read_gltf(path: Path) -> Gltf:
         TypeError,
         AttributeError,
         RecursionError,
-        UnicodeError,
+        ValueError,
     ) as error:
         raise Unusable(f"{path.name} is not valid glTF: {type(error).__name__}: {error}") from error
     return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels)
@@ -161,14 +167,44 @@ def _picture_sizes(document: Document) -> Iterator[int]:
 def _read_arrays(document: Document) -> set[int]:
     """Numbers of the accessors that are read, without those of morph targets, animations, bones and normals."""
     primitives = [each for mesh in document.get("meshes", ()) for each in _drawn(mesh)]
-    numbers = {
-        primitive["attributes"][key] for primitive in primitives for key in _ATTRIBUTES & primitive["attributes"].keys()
-    }
+    numbers = {number for primitive in primitives for number in _attributes(document, primitive).values()}
     return numbers | {primitive["indices"] for primitive in primitives if "indices" in primitive}
 
 
 def _drawn(mesh: Document) -> Iterator[Document]:
-    return (each for each in mesh["primitives"] if each.get("mode", _TRIANGLES) in (_TRIANGLES, _STRIP))
+    return (each for each in mesh["primitives"] if each.get("mode", _TRIANGLES) in (_TRIANGLES, _STRIP, _FAN))
+
+
+def _attributes(document: Document, primitive: Document) -> dict[str, int]:
+    """The arrays of the vertices that are read. The texture's places have one name, whichever the material takes."""
+    stored, _, info = primitive["attributes"], *_base_texture(_material(document, primitive))
+    number = info.get("extensions", {}).get(_MOVED, {}).get("texCoord", info.get("texCoord", 0)) if info else 0
+    names = {"POSITION": "POSITION", f"TEXCOORD_{number}": _PLACES, "COLOR_0": "COLOR_0"}
+    return {name: stored[key] for key, name in names.items() if key in stored}
+
+
+def _material(document: Document, primitive: Document) -> Document:
+    material: Document = document["materials"][primitive["material"]] if "material" in primitive else {}
+    return material
+
+
+def _oddities(document: Document, primitive: Document, attributes: dict[str, int]) -> Document:
+    """What trimesh does not do by itself. Empty if there is nothing."""
+    accessors, info = document["accessors"], _base_texture(_material(document, primitive))[1]
+    whole = [key for key, number in attributes.items() if accessors[number]["componentType"] != _FLOAT]
+    shares = [key for key in whole if accessors[attributes[key]].get("normalized") and key != "COLOR_0"]
+    odd: Document = {"shares": shares} if shares else {}
+    if info and _PLACES in attributes and (moved := info.get("extensions", {}).get(_MOVED)):
+        odd["moved"] = _moved(**{key: moved[key] for key in ("offset", "rotation", "scale") if key in moved})
+    return odd | ({"fan": True} if primitive.get("mode") == _FAN else {})
+
+
+def _moved(
+    offset: Sequence[float] = (0, 0), rotation: float = 0, scale: Sequence[float] = (1, 1)
+) -> list[tuple[float, float, float]]:
+    """The matrix for places in a texture: scaled, then turned as the examples of the extension are, then moved."""
+    (x, y), (across, down), cosine, sine = offset, scale, math.cos(rotation), math.sin(rotation)
+    return [(cosine * across, sine * down, x), (-sine * across, cosine * down, y)]
 
 
 def _reduced(document: Document) -> Document:
@@ -178,7 +214,7 @@ def _reduced(document: Document) -> Document:
     arrays = enumerate(document.get("accessors", ()))
     reduced["accessors"] = [array if number in read else _NO_ARRAY for number, array in arrays]
     reduced["meshes"] = [
-        {"name": f"mesh{number}", "primitives": [_plain_primitive(each) for each in _drawn(mesh)]}
+        {"name": f"mesh{number}", "primitives": [_plain_primitive(document, each) for each in _drawn(mesh)]}
         for number, mesh in enumerate(document.get("meshes", ()))
     ]
     keys = ("mesh", "children", "matrix", "translation", "rotation", "scale")
@@ -189,10 +225,11 @@ def _reduced(document: Document) -> Document:
     return reduced
 
 
-def _plain_primitive(primitive: Document) -> Document:
+def _plain_primitive(document: Document, primitive: Document) -> Document:
     plain: Document = {key: primitive[key] for key in ("indices", "mode", "material") if key in primitive}
-    plain["attributes"] = {key: at for key, at in primitive["attributes"].items() if key in _ATTRIBUTES}
-    return plain
+    plain["attributes"] = _attributes(document, primitive)
+    odd = _oddities(document, primitive, plain["attributes"])
+    return plain | ({"extensions": {ODD: odd}} if odd else {})
 
 
 def _plain_texture(texture: Document) -> Document:
@@ -201,13 +238,18 @@ def _plain_texture(texture: Document) -> Document:
 
 
 def _base_colour(material: Document) -> Document:
-    metal = material.get("pbrMetallicRoughness", {})
-    gloss = material.get("extensions", {}).get(_SPECULAR, {})
-    factor = metal.get("baseColorFactor", gloss.get("diffuseFactor"))
-    texture = metal.get("baseColorTexture", gloss.get("diffuseTexture"))
+    factor, texture = _base_texture(material)
     base: Document = {}
     if factor is not None:
         base["baseColorFactor"] = factor
     if texture is not None:
         base["baseColorTexture"] = {"index": texture["index"]}
     return {"pbrMetallicRoughness": base, "name": "" if texture is None else TEXTURED}
+
+
+def _base_texture(material: Document) -> tuple[Any, Any]:
+    """The base colour's factor and texture; None where there is none."""
+    metal = material.get("pbrMetallicRoughness", {})
+    gloss = material.get("extensions", {}).get(_SPECULAR, {})
+    factor = metal.get("baseColorFactor", gloss.get("diffuseFactor"))
+    return factor, metal.get("baseColorTexture", gloss.get("diffuseTexture"))

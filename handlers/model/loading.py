@@ -1,6 +1,5 @@
 """Loads a model as triangles. trimesh reads the formats; it gets an open file and no access to any other."""
 
-import codecs
 import io
 import re
 import warnings
@@ -12,12 +11,13 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 import msgspec
 import numpy as np
 import trimesh
+from trimesh.exchange.gltf.extensions import register_handler
 from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
 from ..io_errors import error_text
-from .counting import MAX_FACES, beginning
-from .gltf import TEXTURED, read_gltf
+from .counting import MAX_FACES, in_utf8, ply_header, stl_end
+from .gltf import ODD, TEXTURED, read_gltf
 from .paint import ByFace, Paint, Plain, paint_of
 from .ply import NOT_THERE, triangles_of_ply
 from .threemf import in_one_file
@@ -138,6 +138,28 @@ def _reduced_gltf(path: Path) -> tuple[io.BytesIO, str]:
     return io.BytesIO(head + text + body), "glb"
 
 
+def _without_oddities(found: dict[str, Any]) -> None:
+    """Rewrite a primitive before trimesh reads it; `gltf` has found out what is odd. Arrays may have other users."""
+    odd, primitive, arrays = found["data"], found["primitive"], found["accessors"]
+    attributes = primitive["attributes"]
+    for key in odd.get("shares", ()):
+        values = arrays[attributes[key]]
+        attributes[key] = len(arrays)
+        arrays.append(np.maximum(values / np.iinfo(values.dtype).max, -1))
+    if "moved" in odd:
+        matrix, places = np.array(odd["moved"]), arrays[attributes["TEXCOORD_0"]]
+        attributes["TEXCOORD_0"] = len(arrays)
+        arrays.append(places @ matrix[:, :2].T + matrix[:, 2])
+    if "fan" in odd:
+        ring = arrays[primitive["indices"]].ravel() if "indices" in primitive else None
+        ring = np.arange(len(arrays[attributes["POSITION"]])) if ring is None else ring
+        primitive |= {"mode": 4, "indices": len(arrays)}
+        arrays.append(np.stack((np.broadcast_to(ring[:1], ring[2:].shape), ring[1:-1], ring[2:]), axis=1))
+
+
+register_handler(ODD, scope="primitive_preprocess")(_without_oddities)
+
+
 def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | None:
     """All meshes of the scene as one list of triangles."""
     vertices, faces, parts = [], [], []
@@ -218,26 +240,29 @@ _NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
 
 def open_model(path: Path, kind: str) -> BinaryIO:
     """Open the file in a form that trimesh can read. `kind` is its suffix, without the dot."""
-    if kind == "obj":
-        return BytesIO(_plain_obj(path.read_bytes().removeprefix(codecs.BOM_UTF8)))
     if kind == "3mf" and (joined := in_one_file(path)):
         return joined
-    head, end, _ = beginning(path).partition(b"end_header")
-    if kind == "off" or (kind == "stl" and head.lstrip()[:5].lower() == b"solid" and b"\0" not in head):
-        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-        return BytesIO(text if text.isascii() else text.translate(_PLAIN))
-    if kind == "ply" and end:
-        whole = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-        if b"format ascii" not in head and (triangles := triangles_of_ply(head, whole)):
+    if kind == "obj":
+        return BytesIO(_plain_obj(in_utf8(path.read_bytes())))
+    if kind == "ply":
+        header, whole = ply_header(path), path.read_bytes()
+        text = in_utf8(whole)
+        if header.binary and (triangles := triangles_of_ply(header, text)):
             return BytesIO(triangles)
-        if not head.isascii() or len(whole) < path.stat().st_size:
-            return BytesIO(head.translate(_PLAIN) + whole[len(head) :])
+        if not header.head.isascii() or text is not whole:
+            return BytesIO(header.head.translate(_PLAIN) + text[len(header.head) :])
+    if kind == "off" or (kind == "stl" and not stl_end(path)):
+        text = in_utf8(path.read_bytes())
+        return BytesIO(text if text.isascii() else text.translate(_PLAIN))
+    if kind == "stl" and (end := stl_end(path)) < path.stat().st_size:
+        with path.open("rb") as file:
+            return BytesIO(file.read(end))
     return path.open("rb")
 
 
 def _plain_obj(text: bytes) -> bytes:
     """Keep only the lines of vertices and faces, with numbers that count from the beginning."""
-    text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
+    text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\\\n", b" ")
     text = _BLANKS.sub(b" ", text)
     text = _OTHER_WORDS.sub(b"", _OTHER_LINES.sub(b"", text))
     if _NO_CORNER.search(text):

@@ -2,45 +2,34 @@
 
 from array import array
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..contract import Unusable
+from .counting import PLY_KINDS, PlyElement, PlyHeader
 
 NOT_THERE = "faces of the model have corners that are not there"
-_PLY_KINDS = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
-_PLY_KINDS |= {"float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"}
-_PLY_KINDS |= {"int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8"}
-_PLY_NAMES = {kind: name for name, kind in reversed(_PLY_KINDS.items())}
+_PLY_NAMES = {kind: name for name, kind in reversed(PLY_KINDS.items())}
 _CORNERS = ("vertex_indices", "vertex_index")
 _COLOURS = ("red", "green", "blue", "alpha")
 _TRIANGLE = 3
 
 
-class _Element(NamedTuple):
-    """An element of a PLY header."""
-
-    name: str
-    records: int
-    parts: list[tuple[str, str, str]]
-    """The properties: name, type, and the type of the length, which is empty unless it is a list."""
-
-
-def triangles_of_ply(head: bytes, whole: bytes) -> bytes | None:
-    """The model with triangles only, with the faces' colours; None if it needs no change.
+def triangles_of_ply(header: PlyHeader, whole: bytes) -> bytes | None:
+    """The binary model with triangles only, with the faces' colours; None if it needs no change.
 
     Raises:
         Unusable: the file has fewer faces than its header claims, or is invalid.
     """
-    order = ">" if b"format binary_big_endian" in head else "<"
-    elements = _elements(head)
+    order = ">" if b"format binary_big_endian" in header.head else "<"
+    elements = header.elements
     names = [element.name for element in elements]
     if "face" not in names or any(
         length for element in elements[: names.index("face")] for *_, length in element.parts
     ):
         return None
-    place = whole.index(b"\n", len(head)) + 1
+    place = whole.index(b"\n", len(header.head)) + 1
     before = b""
     for element in elements[: names.index("face")]:
         size = element.records * sum(np.dtype(kind).itemsize for _, kind, _ in element.parts)
@@ -54,7 +43,7 @@ def triangles_of_ply(head: bytes, whole: bytes) -> bytes | None:
     return _header(elements, table, order).encode("latin-1") + before + triangles
 
 
-def _header(elements: list[_Element], table: Any, order: str) -> str:
+def _header(elements: list[PlyElement], table: Any, order: str) -> str:
     lines = ["ply", f"format binary_{'big' if order == '>' else 'little'}_endian 1.0"]
     for element in elements:
         if element.name == "vertex":
@@ -65,20 +54,7 @@ def _header(elements: list[_Element], table: Any, order: str) -> str:
     return "\n".join([*lines, "end_header\n"])
 
 
-def _elements(head: bytes) -> list[_Element]:
-    elements: list[_Element] = []
-    for line in head.decode("latin-1").splitlines():
-        match line.split():
-            case ["element", name, count]:
-                elements.append(_Element(name, int(count), []))
-            case ["property", "list", length, kind, name] if elements:
-                elements[-1].parts.append((name, _PLY_KINDS[kind], _PLY_KINDS[length]))
-            case ["property", kind, name] if elements:
-                elements[-1].parts.append((name, _PLY_KINDS[kind], ""))
-    return elements
-
-
-def _face_table(whole: bytes, place: int, faces: _Element, order: str) -> Any:
+def _face_table(whole: bytes, place: int, faces: PlyElement, order: str) -> Any:
     """The triangles as records of a file; None if all faces are triangles already, or have no vertices."""
     corners = next((number for number, (name, *_) in enumerate(faces.parts) if name in _CORNERS), None)
     if corners is None or not faces.parts[corners][2] or not faces.records:
@@ -119,7 +95,7 @@ def _face_table(whole: bytes, place: int, faces: _Element, order: str) -> Any:
     return table
 
 
-def _size_if_all_have(counts: list[int], whole: bytes, place: int, faces: _Element, order: str) -> int:
+def _size_if_all_have(counts: list[int], whole: bytes, place: int, faces: PlyElement, order: str) -> int:
     """Bytes of one face, if all lists are as long as `counts` says; else 0."""
     columns: list[Any] = []
     for number, (count, (_, kind, length)) in enumerate(zip(counts, faces.parts, strict=True)):
@@ -133,7 +109,7 @@ def _size_if_all_have(counts: list[int], whole: bytes, place: int, faces: _Eleme
     return record.itemsize if all((table[f"length{number}"] == counts[number]).all() for number in lists) else 0
 
 
-def _walk(whole: bytes, place: int, faces: _Element, order: str) -> tuple[list[Any], list[Any]]:
+def _walk(whole: bytes, place: int, faces: PlyElement, order: str) -> tuple[list[Any], list[Any]]:
     """For each property, its place in the file and its number of values, one entry per face."""
     starts: list[array[int]] = [array("q") for _ in faces.parts]
     lengths: list[array[int]] = [array("q") for _ in faces.parts]

@@ -37,8 +37,8 @@ from ..io_errors import error_text
 from ..manifests import Signing
 from ..originals import exchange, finish, kept, published_note, remove_used, use_up, why_kept
 from ..pieces import settled, size_of
-from ..publish import part_path, publish, remove_part, settle, staged_path, staging_folder, unstage
-from ..workspace import make_private_folder, space_taken
+from ..publish import part_path, publish, remove_part, settle, space_before_publishing, staged_path, unstage
+from ..workspace import make_private_folder
 from .context import AttemptContext, Link, enough_for, plain_json, plain_text
 from .output_pipe import flush, print_causes, print_trace
 from .report_limits import BASIS_LIMIT, ERROR_LIMIT, MESSAGE_LIMIT, RESULT_LIMIT
@@ -329,8 +329,7 @@ def failure(
     text = error_text(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
     ours = isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
-    shown = frames and not ours and frames[-1].filename != recheck_input.__code__.co_filename
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not ours else ""
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     if not text.split()[1:]:  # such as the key of a KeyError, or the number of a SystemExit
@@ -433,9 +432,7 @@ def _granted(run: Run, link: Link) -> bool:
 
 def _space_taken(run: Run) -> int:
     try:
-        output = Path(run.output_file)
-        part = [part_path(output, run.task_id), staging_folder(output, run.task_id)] if run.output_file else []
-        return space_taken(Path(run.work_dir), *part)
+        return space_before_publishing(Path(run.work_dir), Path(run.output_file), run.task_id)
     except (OSError, ValueError):
         return 0  # an impossible name: the attempt's own error says more
 

@@ -368,29 +368,31 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _mode(path: str) -> int:
-    """Return the mode of what is at the path. Raises `FileNotFoundError` also for a loop of links on the way there."""
+    """Return the mode of what is at the path; 0 if nothing is, or a loop of links on the way there."""
     try:
         return os.stat(path).st_mode  # noqa: PTH116 - before every attempt
-    except NotADirectoryError as error:
-        raise FileNotFoundError(path) from error
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise FileNotFoundError(path) from error
+            return 0
         raise
 
 
 def recheck_input(run: Run, sandbox: Sandbox) -> None:
-    """Refuse an input that is no longer a regular file, is the service's own, or is outside of the roots.
+    """Refuse an input that is gone or no file any more, is the service's own, or is outside of the roots.
 
-    Raises InvalidPath or FileNotFoundError.
+    Raises InvalidPath.
     """
     if not run.input_file or run.input_url:  # a fetched copy is the service's own
         return
-    try:
-        mode = _mode(run.input_file)
-    except FileNotFoundError:
-        message = f"The input {run.input_file!r} is not there any more. Put it back, then retry the task."
-        raise FileNotFoundError(message) from None
+    mode = _mode(run.input_file)
+    if not mode:
+        raise InvalidPath(
+            f"The input {run.input_file!r} is not there any more",
+            field="input_file",
+            remedy="Put it back, then retry the task.",
+        )
     if not stat.S_ISREG(mode):
         raise InvalidPath(f"{run.input_file!r} is no longer a regular file", field="input_file")
     check_apart(run.input_file, sandbox.protected, "input_file", followed=True)
@@ -406,11 +408,7 @@ def recheck_output(run: Run, sandbox: Sandbox) -> None:
         check_apart(run.output_file, sandbox.protected, "output_file", followed=False)
         folder = os.path.dirname(run.output_file)  # noqa: PTH120
         _check(folder, sandbox.output_roots, "output_file", "output_roots")
-        try:
-            is_folder = stat.S_ISDIR(_mode(folder))
-        except FileNotFoundError:
-            is_folder = False
-        if not is_folder:
+        if not stat.S_ISDIR(_mode(folder)):
             raise InvalidPath(
                 f"The folder {folder!r} of the output is not there any more",
                 field="output_file",

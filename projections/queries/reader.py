@@ -13,7 +13,7 @@ import msgspec
 from ...events import Task, TaskState
 from ...events.counted import counted
 from ...events.errors import InvalidValue, UnknownTask
-from ...events.log.sqlite import connect_read_only, is_written
+from ...events.log.sqlite_connection import connect_read_only, is_written
 from ...events.state import Status
 from ...events.task import Children, view
 from ...events.values import check_plain, check_task_id
@@ -311,10 +311,15 @@ class TaskQueries:
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """A read-only connection to views.db, and whether it is frozen. Raises `ViewsFailed`."""
+    """A read-only connection to views.db, and whether it is frozen.
+
+    Raises `ViewsFailed`, and `ViewsDamaged` if the file is damaged or not there.
+    """
     try:
         conn, frozen = connect_read_only(path, "SELECT position FROM progress LIMIT 1", NAMES)
     except (sqlite3.Error, UnicodeError) as error:
+        if not path.exists():
+            raise ViewsDamaged(f"{path} is not there") from error
         kind = ViewsDamaged if isinstance(error, UnicodeError) or is_damage(error) else ViewsFailed
         raise kind(f"{path} cannot be read: {error}") from error
     return teach(conn), frozen

@@ -47,11 +47,11 @@ ByStatus: TypeAlias = dict[Status, BatchNumbers]
 _NUMBERS = msgspec.json.Decoder(dict[str, BatchNumbers])
 
 
-def numbers_of(task: Task | TaskState, *, running: bool = True) -> BatchNumbers:
-    """The numbers of one task. `running`: include the progress of a running task."""
+def numbers_of(task: Task | TaskState) -> BatchNumbers:
+    """The numbers of one task."""
     spec = task.spec if isinstance(task, TaskState) else task
     weight = round(1000 * min(max(_LEAST, spec.estimated_time), _MOST))
-    share = 100.0 if task.status in FINISHED else task.progress if running or task.status != "running" else 0.0
+    share = 100.0 if task.status in FINISHED else task.progress
     numbers = BatchNumbers(tasks=1, weight=weight, done=round(weight * share))
     if task.status == "completed":
         original, size = task.result.get("original"), task.result.get("size")
@@ -60,6 +60,14 @@ def numbers_of(task: Task | TaskState, *, running: bool = True) -> BatchNumbers:
         made = int(size) if isinstance(size, int | float) and 0 <= size <= MAX_INTEGER else 0  # it may be anything
         numbers.bytes_before, numbers.bytes_after = read, read if stayed else made
         numbers.originals_kept = int(stayed)
+    return numbers
+
+
+def _kept_numbers_of(task: TaskState) -> BatchNumbers:
+    """The numbers of one task as they are kept: without the progress of a running task."""
+    numbers = numbers_of(task)
+    if task.status == "running":
+        numbers.done = 0
     return numbers
 
 
@@ -109,9 +117,9 @@ class Batches:
         if not after.spec.batch or (before is not None and before.status == after.status == "running"):
             return
         found = self._of(after)
-        found.of(after.status).add(numbers_of(after, running=False))
+        found.of(after.status).add(_kept_numbers_of(after))
         if before is not None:
-            found.of(before.status).add(numbers_of(before, running=False), -1)
+            found.of(before.status).add(_kept_numbers_of(before), -1)
 
     def ended(self, state: TaskState, at: datetime) -> None:
         """Count the end of a life."""

@@ -11,7 +11,7 @@ import msgspec
 from ...events import Recorded, TaskState
 from ...events.log.files import create_private
 from ...events.log.inserting import insert_rows
-from ...events.log.sqlite import with_stable_plans
+from ...events.log.sqlite_connection import with_stable_plans
 from ...events.recorded import timestamp
 from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id
@@ -128,7 +128,11 @@ class TaskViews:
         beside.replace(path)
 
     def _where(self) -> tuple[int, bytes]:
-        ((_one, position, digest, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
+        try:
+            ((_one, position, digest, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
+        except sqlite3.Error as error:
+            kind = ViewsDamaged if is_damage(error) else ViewsFailed
+            raise kind(f"{self._path} cannot be read: {error}") from error
         return int(position), bytes(digest)
 
     @property

@@ -9,8 +9,9 @@ from os import PathLike
 from pathlib import Path
 from secrets import token_urlsafe
 from types import MappingProxyType
-from typing import Any, Never, TypeVar
+from typing import Any, Never, TypeGuard, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ..batches.request import MadeBatch, NewBatch
@@ -45,7 +46,6 @@ from ..events.commands import (
     ResumeSource,
     RevokeToken,
     SetLimits,
-    TaskFields,
     UndrainNode,
 )
 from ..events.system_events import MissedRuns, Role
@@ -60,7 +60,6 @@ from .either_way import either_way
 from .spreading import SpreadFilm, spread_film_of, spread_over
 
 C = TypeVar("C", bound=Command)
-T = TypeVar("T")
 
 BEGINS_WITH = "tt_"
 """The beginning of each token's secret, by which secret scanners recognise it."""
@@ -97,13 +96,13 @@ class Commands(ABC):
         Paths in it may be relative to the current folder.
         """
         check_commands([command])
-        return _accepted(await self._send_all([_with_absolute_paths(command)], checked=False))
+        return _accepted(await self._send_all([with_absolute_paths(command)], checked=False))
 
     @either_way
     async def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """Send commands; return an answer to each, in order. They share commits: much quicker than one by one."""
         check_commands(commands)
-        return await self._send_all([_with_absolute_paths(command) for command in commands], checked=False)
+        return await self._send_all([with_absolute_paths(command) for command in commands], checked=False)
 
     @either_way
     async def send_each(self, ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
@@ -193,8 +192,7 @@ class Commands(ABC):
 
         Each has a `name` and the fields of `CreateTask`. In `depends_on` and `parent` stand ids or names of others.
         """
-        listed = list(map(with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
-        return (await self._send(CreateGraph, reason, actor, command_id, tasks=listed, traceparent=traceparent)).ids
+        return (await self._send(CreateGraph, reason, actor, command_id, tasks=tasks, traceparent=traceparent)).ids
 
     @either_way
     async def spread_film(
@@ -265,8 +263,8 @@ class Commands(ABC):
             OutputsCollide: two files would get the same output.
         """
         given = {name: value for name, value in locals().items() if name not in ("self", "inputs", "to", "task")}
-        given |= {"inputs": _absolute(inputs), "to": absolute_pattern(to), **with_absolute_paths(task)}
-        return await self._make_batch(command_from_fields(NewBatch, given))
+        given |= {"inputs": inputs, "to": to, **task}
+        return await self._make_batch(command_from_fields(NewBatch, with_absolute_paths(given)))
 
     @either_way
     async def start_task(
@@ -467,7 +465,7 @@ class Commands(ABC):
             actor,
             command_id,
             schedule=schedule,
-            task=with_absolute_paths(task),
+            task=task,
             cron=cron,
             every=every,
             timezone=timezone,
@@ -505,12 +503,7 @@ class Commands(ABC):
         options. `settle`: seconds that a file must stay unchanged; `poll`: seconds between two scans of all folders.
         """
         fields = {"source": source, "settle": settle, "poll": poll, "replace": replace}
-        fields |= {
-            "task": with_absolute_paths(task),
-            "inputs": _absolute(inputs),
-            "to": absolute_pattern(to),
-        }
-        return await self._change(AddSource, reason, actor, command_id, **fields)
+        return await self._change(AddSource, reason, actor, command_id, task=task, inputs=inputs, to=to, **fields)
 
     @either_way
     async def remove_source(
@@ -629,30 +622,7 @@ class Commands(ABC):
 
 def _command(kind: type[C], reason: str, actor: str | None, command_id: str | None, **fields: Any) -> C:
     who = {"reason": reason, "actor": actor or "python", "command_id": command_id or ""}
-    return command_from_fields(kind, {**fields, **who})
-
-
-def _with_absolute_paths(command: Command) -> Command:
-    """Make the paths in a command that a program has built absolute. Its values may still be of wrong types."""
-    if isinstance(command, CreateTask):
-        return _with_absolute_fields(command)
-    if isinstance(command, AddSchedule) and isinstance(command.task, CreateTask):
-        return replace(command, task=_with_absolute_fields(command.task))
-    if isinstance(command, CreateGraph) and isinstance(command.tasks, tuple | list):
-        return replace(command, tasks=tuple(map(_with_absolute_fields, command.tasks)))
-    if isinstance(command, AddSource):
-        inputs, to = _absolute(command.inputs), absolute_pattern(command.to)
-        inputs = tuple(inputs) if isinstance(inputs, list) else inputs
-        return replace(command, inputs=inputs, to=to, task=_with_absolute_fields(command.task))
-    return command
-
-
-def _with_absolute_fields(task: T) -> T:
-    if not isinstance(task, TaskFields):
-        return task
-    given = {name: getattr(task, name) for name in PATH_FIELDS}
-    changed = {name: path for name, path in with_absolute_paths(given).items() if path != given[name]}
-    return replace(task, **changed) if changed else task
+    return command_from_fields(kind, with_absolute_paths({**fields, **who}))
 
 
 def _accepted(answers: Sequence[Accepted | TasktrailError]) -> Accepted:
@@ -662,21 +632,43 @@ def _accepted(answers: Sequence[Accepted | TasktrailError]) -> Accepted:
     return answer
 
 
-def _is_a_list(value: object) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+def with_absolute_paths(given: Any) -> Any:
+    """Make all paths absolute in a command or a task, whether a program has built it or only its fields.
+
+    Its values may still be of wrong types. Those stay as they are, for the conversion to refuse.
+    """
+    if isinstance(given, Mapping):
+        fields: Mapping[str, Any] = given
+    elif isinstance(given, Struct):
+        fields = {name: getattr(given, name) for name in given.__struct_fields__ if name in _WITH_PATHS}
+    else:
+        return given
+    changed = {
+        name: made
+        for name, absolute in _WITH_PATHS.items()
+        if name in fields and (made := absolute(fields[name])) != fields[name]
+    }
+    if isinstance(given, Mapping):
+        return {**given, **changed}
+    return replace(given, **changed) if changed else given
 
 
-def _absolute(paths: object) -> object:
-    """Make paths and patterns absolute. Empty ones and other values are left for the conversion to refuse."""
-    if not _is_a_list(paths):
-        return paths
-    return [_absolute_one(one) for one in paths]  # type: ignore[attr-defined]
+def _each(absolute: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def each(values: object) -> object:
+        if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping):
+            return values
+        return tuple(map(absolute, values))
+
+    return each
 
 
-def _absolute_one(path: object) -> object:
-    if not isinstance(path, str | PathLike) or not str(path) or is_url(str(path)):
-        return path
-    return os.path.abspath(path)  # noqa: PTH100 - it may be a pattern
+def _absolute_file(path: object) -> object:
+    """`..` stays and is refused later: a program may have made the path of somebody else's words."""
+    return str(Path(path).absolute()) if _is_local(path) else path
+
+
+def _absolute_input(path: object) -> object:
+    return os.path.abspath(path) if _is_local(path) else path  # noqa: PTH100 - it may be a pattern
 
 
 def absolute_pattern(to: object) -> object:
@@ -684,18 +676,20 @@ def absolute_pattern(to: object) -> object:
 
     An address stays as it is, and so does an empty value or no path, which the conversion refuses.
     """
-    if not isinstance(to, str | PathLike) or not str(to) or is_url(str(to)):
+    if not _is_local(to):
         return to
     return os.path.abspath(to) + ("/" if str(to).endswith("/") else "")  # noqa: PTH100 - it may hold braces
 
 
-def with_absolute_paths(fields: Mapping[str, Any]) -> Any:
-    """Make the paths in the fields absolute. A value that holds no fields is left for the conversion to refuse."""
-    if not isinstance(fields, Mapping):
-        return fields
-    found = dict(fields)
-    for name in PATH_FIELDS:
-        path = found.get(name)
-        if isinstance(path, str | PathLike) and str(path):
-            found[name] = str(path) if is_url(str(path)) else str(Path(path).absolute())
-    return found
+def _is_local(path: object) -> TypeGuard[str | PathLike[str]]:
+    return isinstance(path, str | PathLike) and bool(str(path)) and not is_url(str(path))
+
+
+_WITH_PATHS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(PATH_FIELDS, _absolute_file),
+    "inputs": _each(_absolute_input),
+    "to": absolute_pattern,
+    "task": with_absolute_paths,
+    "tasks": _each(with_absolute_paths),
+}
+"""The fields of commands that hold paths, or tasks with paths → what makes these absolute."""

@@ -12,7 +12,7 @@ import msgspec
 from ..events import TasktrailError
 from ..events.errors import NotReady, OutcomeUnknown, ServiceUnreachable
 from .forms import error_of, is_doubtful
-from .wire import BROKEN, NOT_CONNECTED, Answer, Params, Wire
+from .wire import BROKEN, NOT_CONNECTED, Params, Response, Wire
 
 REPLY_WITHIN = 40.0
 """Seconds to wait for an answer by default; the service itself gives up a command after 30."""
@@ -187,7 +187,7 @@ def _told(doubt: Exception | None) -> str:
     return str(doubt or "") or "the connection was lost"
 
 
-def _error_in(answer: Answer, body: bytes, where: str) -> TasktrailError:
+def _error_in(answer: Response, body: bytes, where: str) -> TasktrailError:
     if answer.header(b"content-type").startswith("application/problem+json"):
         try:
             return error_of(msgspec.json.decode(body, type=dict[str, Any]), answer.header(b"retry-after"))

@@ -135,7 +135,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     stats: Stats
     running: list[Task]
     reserved_memory: int
-    """Bytes promised to all running tasks, also those that are not shown."""
+    """Bytes reserved for all running tasks, also those that are not shown."""
     reserved_temp: int
     waiting: list[Task]
     """The head of the queue."""

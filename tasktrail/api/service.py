@@ -36,8 +36,7 @@ from ..events.log.archives import Archived
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
-from ..intake.examination import CommandIntake
-from ..intake.paths import PathRules
+from ..intake.examination import CommandIntake, configured_intake
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
@@ -100,11 +99,11 @@ class TaskService(Served, Commands, Blocking):
             clock=system.clock,
         )
         """For the page."""
-        self._most = system.ceiling()
+        self._most = system.config.ceiling(system.paths.temp)
         self.watcher = Watcher(
             lambda: system.sources,
             self.make_source_tasks,
-            lambda: self._paths,
+            lambda: self._intake.paths,
             system.clock,
             note=partial(system.refusals.note_problem, ACTOR, _tag_of(NewBatch)),
         )
@@ -112,17 +111,12 @@ class TaskService(Served, Commands, Blocking):
         system.source_callbacks.append(self.watcher.wake)
 
     def _make_intake(self) -> CommandIntake:
-        system, config = self._system, self._system.config
-        self._paths = PathRules(config.input_roots, config.output_roots, system.paths.protected())
-        return CommandIntake(
-            system.registry,
-            self._paths,
-            max_user_level=config.max_user_level,
+        return configured_intake(
+            self._system.config,
+            self._system.paths,
+            self._system.registry,
             has_tasks=lambda name: name in self.source.ask(lambda views: views.types()),
             outputs_to_come=self._outputs_to_come,
-            allow_endpoints=config.allow_endpoints,
-            targets=config.apprise,
-            room=self._system.room(),
             why_never=self._why_it_never_fits,
         )
 
@@ -269,7 +263,7 @@ class TaskService(Served, Commands, Blocking):
         return self._planner(user_id).plan(wanted, self._system.clock.now(), patience=patience)
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
-        return BatchPlanner(self._intake, self._system.registry, self._paths, earlier_tasks(self.source, user_id))
+        return BatchPlanner(self._intake, earlier_tasks(self.source, user_id))
 
     def submit(
         self,
@@ -290,7 +284,7 @@ class TaskService(Served, Commands, Blocking):
                 messages.append(self._admit(command, collector.slot(index), only_user, checked=checked))
             except TasktrailError as error:
                 collector.put(index, error)
-        if self._running.closed or self._system.fatal:
+        if self._running.closed or self._system.health.fatal:
             for message in messages:
                 message.token.reply(NotReady("The service is stopped", remedy="Start it again."))
         elif messages:
@@ -385,7 +379,7 @@ class TaskService(Served, Commands, Blocking):
         """The reasons why commands are refused now, the gravest first."""
         if self._running.closed:
             return [NotReady("The service is stopped", remedy="Start it again.")]
-        return self._system.obstacles()
+        return self._system.health.obstacles()
 
     @property
     def numbers(self) -> ServiceNumbers:
@@ -404,15 +398,15 @@ class TaskService(Served, Commands, Blocking):
         """Measure the service as it is now. Does not wait for views that lag, and hardly for the Scheduler."""
         system = self._system
         position = system.committed.position
-        load = None if system.fatal else system.load()
+        load = None if system.health.fatal else system.load()
         return Readings(
             tasks=self._running.counts(),
             load=load,
             position=position,
             log_bytes=self._log_size(),
             views_lag=max(0, position - system.projected.position),
-            notices_lag=max(0, position - system.notices.position),
-            notices_waiting=system.notices.waiting,
+            notices_lag=max(0, position - system.health.notices.position),
+            notices_waiting=system.health.notices.waiting,
             ready=self.ready,
             degraded=len(system.degraded(load)),
             spans_sent=None if system.tracing is None else system.tracing.sent,
@@ -532,16 +526,16 @@ class TaskService(Served, Commands, Blocking):
     @property
     def failed(self) -> threading.Event:
         """Set when the service cannot go on; `fatal` says why."""
-        return self._system.failed
+        return self._system.health.failed
 
     @property
     def fatal(self) -> BaseException | None:
         """The error that ended the service, if one did."""
-        return self._system.fatal
+        return self._system.health.fatal
 
     def watch_end(self, callback: Callable[[], None]) -> None:
         """Have `callback` called, in another thread and perhaps more than once, when the service cannot go on."""
-        self._system.end_callbacks.append(callback)
+        self._system.health.end_callbacks.append(callback)
 
     def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
         """While the context lasts, `wake` is called when the task ends, from a thread that must not be held up."""
@@ -598,7 +592,7 @@ class _Running(Source):
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """Ask the Scheduler, in its own thread. Its state has all commands that were accepted before."""
-        if self.closed or self._system.fatal:
+        if self.closed or self._system.health.fatal:
             raise NotReady("The service is stopped", remedy="Start it again.")
         now = self.clock.now()
         answer: T = self._system.scheduler.ask(StateQuery(lambda state: function(state, now)), timeout=_COMMIT_WITHIN)
@@ -608,23 +602,23 @@ class _Running(Source):
         """Wait until the views have everything that is durable, because the caller may know of any of it.
 
         Wait also while the log cannot be opened: the service before may have reported what these views lack.
+        Raises `ViewsFailed` with the reason if they cannot be brought up or built anew, `NotReady` if it takes long.
         """
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
         self._system.wait_for_views(self._end(), within=VIEWS_WITHIN, trouble_for=VIEWS_TROUBLE_FOR)
-        if not self._system.views.wait(MENDED_WITHIN):
-            raise NotReady(_STILL_MENDED)
+        self._wait_until_sound()
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""
         while not self._system.committed.wait(position, 1.0):
-            if self.closed or self._system.fatal:
+            if self.closed or self._system.health.fatal:
                 return False
         return True
 
     def generation(self) -> int:
         """A number that changes when damaged views have been built anew."""
-        return self._system.views.generation
+        return self._system.health.views.generation
 
     def mend(self, generation: int, error: ViewsFailed) -> bool:
         """Have the Projector build the views anew, unless it has done so since.
@@ -632,14 +626,18 @@ class _Running(Source):
         Raises `ViewsFailed` with the reason if that is not possible, and `NotReady` if it takes long.
         """
         self._system.doubt_views(generation, error)
+        self._wait_until_sound(error)
+        return True
+
+    def _wait_until_sound(self, error: ViewsFailed | None = None) -> None:
+        """Wait while the views are checked or built anew, but not longer than it takes to see that they cannot be."""
         began = self.clock.monotonic()
-        while not self._system.views.wait(_LOOK_EVERY):
+        while not self._system.health.views.wait(min(_LOOK_EVERY, MENDED_WITHIN)):
             waited = self.clock.monotonic() - began
-            if (trouble := self._system.views_trouble) is not None and waited >= VIEWS_TROUBLE_FOR:
+            if (trouble := self._system.health.views_trouble) is not None and waited >= VIEWS_TROUBLE_FOR:
                 raise views_behind(self._system.committed.position, trouble) from error
             if waited >= MENDED_WITHIN:
                 raise NotReady(_STILL_MENDED) from error
-        return True
 
     def _end(self) -> int:
         """Return where the log ends. Records can be read shortly before they are announced."""

@@ -33,10 +33,11 @@ from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from ..projections.errors import views_late
+from ..projections.findings import Finding
 from ..projections.proof.seals import SealCheck
 from ..projections.queries.as_of import Point, parse_point, position_of, refuse_future, time_of
 from ..projections.rebuilding import Rebuilt, build_beside
-from ..projections.verification import Finding, Verification, verify
+from ..projections.verification import Verification, verify
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
@@ -113,9 +114,8 @@ class Source:
         generation = self.generation()
         try:
             return question(self._views())
-        except ViewsFailed as error:
-            lost = isinstance(error, ViewsDamaged) or not self.paths.views.exists()
-            if not lost or not self.mend(generation, error):
+        except ViewsDamaged as error:
+            if not self.mend(generation, error):
                 raise
         return question(self._views())
 

@@ -34,7 +34,7 @@ BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolErr
 Params: TypeAlias = Mapping[str, str | int | float | bool]
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A response, whole or only its head."""
 
     status: int
@@ -51,7 +51,7 @@ class Answer(NamedTuple):
         return next((value.decode("latin-1") for name, value in self.headers if name.lower() == wanted), "")
 
 
-Opened: TypeAlias = tuple[Answer, AsyncIterator[bytes]]
+Opened: TypeAlias = tuple[Response, AsyncIterator[bytes]]
 """The head of a response, and the pieces of its body."""
 
 
@@ -113,7 +113,7 @@ class Wire(ABC):
     @abstractmethod
     async def request(
         self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
-    ) -> Answer:
+    ) -> Response:
         """The whole response. `within`: seconds for each wait; `json`: a body. Raises what `BROKEN` names."""
 
     @abstractmethod
@@ -164,16 +164,16 @@ class BlockingWire(Wire):
 
     async def request(
         self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
-    ) -> Answer:
+    ) -> Response:
         """The whole response."""
         response = self._pool.request(**self._asked(method, path, within, params, json))
-        return Answer(response.status, response.headers, response.content)
+        return Response(response.status, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, path: str, within: float, params: Params) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
         with self._pool.stream(**self._asked("GET", path, within, params, None)) as response:
-            yield Answer(response.status, response.headers), _one_by_one(response.iter_stream())
+            yield Response(response.status, response.headers), _one_by_one(response.iter_stream())
 
     async def pause(self, seconds: float) -> None:
         """Let time go by."""
@@ -209,18 +209,18 @@ class AwaitedWire(Wire):
 
     async def request(
         self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
-    ) -> Answer:
+    ) -> Response:
         """The whole response."""
         response = await self._pool.request(**self._asked(method, path, within, params, json))
         await self._drop_late(response)
-        return Answer(response.status, response.headers, response.content)
+        return Response(response.status, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, path: str, within: float, params: Params) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
         async with self._pool.stream(**self._asked("GET", path, within, params, None)) as response:
             try:
-                yield Answer(response.status, response.headers), response.aiter_stream()
+                yield Response(response.status, response.headers), response.aiter_stream()
             finally:
                 await self._drop_late(response)
 

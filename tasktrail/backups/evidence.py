@@ -23,7 +23,7 @@ from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
 from ..projections import Verification
-from ..projections.verification import REMEDIES, Finding
+from ..projections.findings import REMEDIES, Finding
 from ..projections.views.rebuild import known_end
 from ..projections.views.schema import delete_files
 
@@ -163,7 +163,10 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
 
 def _missing(paths: DataPaths, known: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
     seen = f", recorded at {timestamp(known.recorded_at)}" if known.recorded_at else ""
-    ends = f"ends at position {head}, recorded at {timestamp(since)}" if since else "holds no record"
+    if since:
+        ends = f"ends at position {head}, recorded at {timestamp(since)}"
+    else:
+        ends = "holds no record" if paths.log.exists() else "is not there"
     if known.position <= head:
         said = f"{known.file} has seen another record at position {known.position}{seen} than {paths.log}, which {ends}"
     else:

@@ -23,10 +23,9 @@ from ..events.values import recordable
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.originals import ORIGINAL_FIELD as ORIGINAL
-from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
-from ..intake.paths import PathRules, check_writable, nearest, place_of
+from ..intake.paths import check_writable, nearest, place_of
 from ..intake.refusals import check_options, convert_options
 from ..intake.whole_numbers import with_whole_numbers
 from .files import FoundFile, Patience, Search
@@ -98,21 +97,11 @@ class BatchPlanner:
 
     Args:
         intake: examines each task.
-        registry: the task types.
-        paths: where inputs and outputs may be.
         past: answers questions about earlier tasks.
     """
 
-    def __init__(
-        self,
-        intake: CommandIntake,
-        registry: Registry,
-        paths: PathRules,
-        past: EarlierTasks,
-    ) -> None:
+    def __init__(self, intake: CommandIntake, past: EarlierTasks) -> None:
         self._intake = intake
-        self._registry = registry
-        self._paths = paths
         self._past = past
 
     def plan(
@@ -149,23 +138,21 @@ class BatchPlanner:
                     remedy="Give `inputs` and `to`; each file gets its own.",
                 )
         self._intake.check_shared(wanted)
-        preset = self._registry.presets.get(wanted.preset) if wanted.preset else None
+        registry, paths = self._intake.registry, self._intake.paths
+        preset = registry.presets.get(wanted.preset) if wanted.preset else None
         if preset is not None:
-            wanted = self._registry.presets.with_preset(
-                msgspec.structs.replace(wanted, type=wanted.type or preset.type)
-            )
-        named = self._registry.get(wanted.type) if wanted.type else None
+            wanted = registry.presets.with_preset(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
+        named = registry.get(wanted.type) if wanted.type else None
         wanted = self._intake.with_options_meant(wanted)
         if named is not None:
             check_options(named, wanted.options)  # an error that every file would have is raised once
-        self._paths.check_written_below(literal_folder(wanted.to))  # before the caller learns whether it exists
+        paths.check_written_below(literal_folder(wanted.to))  # before the caller learns whether it exists
         suffix = (preset and preset.output_suffix) or (named and named.output_suffix) or ""
         naming = Naming(full_pattern(wanted.to, suffix))
         if found is None:
-            rules = self._paths
             avoid = (naming.fixed, wanted.original_folder)
             stopped = patience.begin()
-            search = Search(rules.check_looked_at, avoid=avoid, protected=rules.protected, stopped=stopped)
+            search = Search(paths.check_looked_at, avoid=avoid, protected=paths.protected, stopped=stopped)
             found = search.find(wanted.inputs)
         name = wanted.batch or _name(wanted.inputs[0], now)
         draft = _Draft(name, patience, once=once)
@@ -246,7 +233,7 @@ class BatchPlanner:
         if kind is None:
             return "of no kind that is known"
         readers = sorted(
-            (task_type for task_type in self._registry if kind in task_type.accepts),
+            (task_type for task_type in self._intake.registry if kind in task_type.accepts),
             key=lambda task_type: (task_type.accepts[0] != kind, _rank(task_type)),
         )
         if not readers:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -17,12 +17,13 @@ from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
 from .parameters import FILE, TYPE, as_of_option
-from .progress import ENDED, Lines, Poller, Signals, tell_what_stays
+from .progress import ENDED, Lines, Poller, Reasons, Signals, in_short, tell_what_stays
 from .session import Session
 from .tasks import as_text_of
 from .terminal import Column, TerminalLayout, plain, print_json, say
 
 if TYPE_CHECKING:
+    from ..actors.core.explanation import Obstacle
     from ..api.protocol import Reading, Tasks
     from ..batches.request import MadeBatch, NewBatch
     from ..events import Task
@@ -171,7 +172,7 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
     found: list[Batch] = []
     left = False
     with Signals() as signals, _line(sys.stderr.isatty()) as show:
-        poller = Poller(Lines(err=True))
+        poller, waiting = Poller(Lines(err=True)), _FirstWaiting(tasks, names)
         first: float | None = None
         while names:
             seen = poller.ask(lambda: [tasks.batch(name) for name in names])
@@ -179,7 +180,8 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
                 found = seen
                 done = _together(found)
                 first = done if first is None else first
-                show(done, _words(found, _left(done - first, 100 - done, time.monotonic() - began)))
+                held_by = () if _runs(found) else poller.ask(waiting.held_by) or ()
+                show(done, _words(found, _left(done - first, 100 - done, time.monotonic() - began)), held_by)
                 if all(batch.completed_at for batch in found):
                     break
             if signals.next(_LOOK_EVERY) is not None:
@@ -224,17 +226,48 @@ def _words(found: Sequence["Batch"], left: float | None) -> str:
     return ", ".join(words)
 
 
-@contextmanager
-def _line(live: bool) -> Iterator[Callable[[float, str], None]]:  # noqa: FBT001 - private
-    """Show one line that is redrawn on a terminal; else a new line every ten percent."""
-    if not live:
-        last = -1
+def _runs(found: Iterable["Batch"]) -> bool:
+    return any(batch.by_status.get("running") for batch in found)
 
-        def print_step(done: float, words: str) -> None:
+
+class _FirstWaiting:
+    """Says what keeps the first waiting task of some batches from starting."""
+
+    def __init__(self, tasks: "Tasks", names: Sequence[str]) -> None:
+        from ..projections import TaskFilters
+
+        self._tasks = tasks
+        self._asked = TaskFilters(batch=tuple(names), status=("pending", "retrying"), sort="id", limit=1)
+        self._reasons = Reasons()
+        self._task_id = 0
+
+    def held_by(self) -> "Sequence[Obstacle]":
+        """Return the obstacles, as far as they are known."""
+        page, _total = self._tasks.list_tasks(self._asked)
+        if not page:
+            return ()
+        if page[0].id != self._task_id:
+            self._task_id, self._reasons = page[0].id, Reasons()
+        return self._reasons.of(self._tasks, page[0])
+
+
+Show: TypeAlias = "Callable[[float, str, Sequence[Obstacle]], None]"
+"""Shows how much is done in percent and in words, and what keeps the rest waiting."""
+
+
+@contextmanager
+def _line(live: bool) -> Iterator[Show]:  # noqa: FBT001 - private
+    """Show one line that is redrawn on a terminal; else a new line every ten percent, and for a new reason to wait."""
+    if not live:
+        last, told = -1, set[str]()
+
+        def print_step(done: float, words: str, held_by: "Sequence[Obstacle]") -> None:
             nonlocal last
-            if int(done // 10) != last:
+            new = {one.reason for one in held_by[:1]} - told
+            if int(done // 10) != last or new:
                 last = int(done // 10)
-                say(f"{percent(done)} {words}", err=True)
+                told.update(new)
+                say(f"{percent(done)} {_and_waits(words, held_by)}", err=True)
 
         yield print_step
         return
@@ -245,7 +278,11 @@ def _line(live: bool) -> Iterator[Callable[[float, str], None]]:  # noqa: FBT001
     progress: AbstractContextManager[Progress] = Progress(*columns, console=Console(stderr=True), transient=True)
     with progress as drawn:
         bar = drawn.add_task("", total=100)
-        yield lambda done, words: drawn.update(bar, completed=done, description=words)
+        yield lambda done, words, held_by: drawn.update(bar, completed=done, description=_and_waits(words, held_by))
+
+
+def _and_waits(words: str, held_by: "Sequence[Obstacle]") -> str:
+    return f"{words}; waiting: {plain(in_short(held_by))}" if held_by else words
 
 
 def _code(made: "MadeBatch", found: Iterable["Batch"]) -> int:

@@ -32,7 +32,9 @@ _FILTERS = (
     click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
     click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
     click.option("--batch", default="", metavar="A,B", help="Tasks of these batches."),
-    click.option("--search", default="", metavar="WORDS", help="Words that must occur in type, paths or error."),
+    click.option(
+        "--search", default="", metavar="WORDS", help="Each of these must begin a word in type, paths or error."
+    ),
 )
 
 

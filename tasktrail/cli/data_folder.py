@@ -74,7 +74,7 @@ def verify_command(
         with counting("checking") as progress:
             found = session.environment.verify(session, progress, check)
     except (LogCorrupt, HistoryMissing) as error:
-        from ..projections.verification import RESTORE
+        from ..projections.findings import RESTORE
 
         if error.advice == LogCorrupt.remedy:
             error.advice = RESTORE  # the usual advice is to run `verify`

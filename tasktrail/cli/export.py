@@ -37,8 +37,7 @@ def export_options(*forms: str) -> "Callable[[F], F]":
                 "--format",
                 "form",
                 type=click.Choice(forms),
-                default="jsonl",
-                help="parquet needs --out. Default: jsonl",
+                help="parquet needs --out. Default: as FILE is named, .csv or .parquet; else jsonl",
             ),
             click.option(
                 "--out",
@@ -64,7 +63,7 @@ def export_options(*forms: str) -> "Callable[[F], F]":
     cls=CliCommand,
     examples=[
         ("tasktrail export tasks --out tasks.jsonl", "all tasks as they are now, an object a line"),
-        ("tasktrail export attempts --type video_convert --format csv --out films.csv", "each try at a film"),
+        ("tasktrail export attempts --type video_convert --out films.csv", "each try at a film"),
         ("tasktrail export tasks --as-of -1d --status failed --out failed.jsonl --sign", "for an auditor, signed"),
     ],
 )
@@ -92,13 +91,15 @@ def write_export(
     sign: bool,
     **texts: str,
 ) -> None:
-    """Write what was asked for, and print what was written."""
+    """Write what was asked for, and print what was written. Without a `form`, the file's name decides."""
     from ..exports.file import whole_file, write_file, write_rows
     from ..exports.forms import form_of
     from ..exports.parquet import check_parquet
     from ..exports.rows import opened
     from ..projections import TaskFilters
 
+    named = out.suffix.lower().removeprefix(".") if out is not None else ""
+    form = form or (named if named in ("csv", "parquet") else "jsonl")
     if sign:
         session.files_only("export --sign")
         if out is None:

@@ -350,10 +350,10 @@ def _output_elsewhere(session: Session, task_type: str, input_file: str, output:
 
 def _refuse_broken_text(fields: dict[str, Any]) -> None:
     """Refuse text that is not UTF-8: the shell passes any bytes, but these cannot be stored or sent."""
-    from ..events.errors import InvalidValue
+    from ..events.values import not_utf8
 
     for name, value in fields.items():
         try:
             msgspec.json.encode(value)
         except UnicodeEncodeError as error:
-            raise InvalidValue(f"{name} is not valid UTF-8 text", field=name) from error
+            raise not_utf8(error, name) from error

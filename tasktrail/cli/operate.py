@@ -300,7 +300,7 @@ def schedule_command() -> None:
     "add",
     cls=CliCommand,
     examples=[
-        ("tasktrail schedule add nightly backup --cron '30 2 * * *'", "a task every night"),
+        ("tasktrail schedule add nightly report --cron '30 2 * * *'", "a task of your own type `report` every night"),
         ("tasktrail schedule add t image_thumbnail a.png 'a-{fire_time}.jpg' --every 1m", "every minute"),
     ],
 )

@@ -4,7 +4,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, TypeVar
 
 import click
 
-from ..events.errors import NotReady, ServiceUnreachable, WaitTimeout
+from ..events.counted import counted
+from ..events.errors import NotReady, ServiceUnreachable, TasktrailError, WaitTimeout
 from ..words import duration, moment, percent
 from .terminal import localized, plain
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from ..actors.core.explanation import Obstacle, Why
     from ..api.protocol import Reading
     from ..api.service import TaskService
     from ..events import Task
@@ -91,8 +93,8 @@ ENDED = ("completed", "failed", "cancelled")
 class Display(AbstractContextManager["Display"], Protocol):
     """Where progress is shown."""
 
-    def show(self, task: "Task") -> None:
-        """Show the task as it is now. May be called any number of times."""
+    def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:
+        """Show the task as it is now, and what keeps it waiting if that is known. May be called any number of times."""
 
     def say(self, text: str) -> None:
         """Show a line of its own beside the progress."""
@@ -123,21 +125,27 @@ def headline(task: "Task") -> str:
             return status
 
 
+def waits(task: "Task", held_by: "Sequence[Obstacle]") -> str:
+    """Describe what the task is doing; of a waiting one also what keeps it waiting, in a few words."""
+    told = headline(task)
+    return f"{told}{':' if told == 'waiting' else ';'} {in_short(held_by)}" if held_by else told
+
+
+def in_short(held_by: "Sequence[Obstacle]") -> str:
+    """Describe the first reason to wait, and how many others there are."""
+    others = f" (and {counted(len(held_by) - 1, 'other reason')})" if len(held_by) > 1 else ""
+    return f"{held_by[0].detail}{others}" if held_by else ""
+
+
+# As texts, because the module of `WaitReason` takes long to import.
+STAYING = frozenset({"Held", "Paused", "Window", "WorkerLabel", "NoNodeFits", "NodeDraining", "NoHandler"})
+"""The reasons to wait that no work that is going on will end."""
+
+
 def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
     """Name the obstacles that will not end by themselves here: no other process can ask the service inside."""
-    from ..actors.core.explanation import WaitReason as Reason
-
-    staying = (
-        Reason.HELD,
-        Reason.PAUSED,
-        Reason.WINDOW,
-        Reason.WORKER_LABEL,
-        Reason.NO_NODE_FITS,
-        Reason.NODE_DRAINING,
-        Reason.NO_HANDLER,
-    )
     for obstacle in inside.why(task_id).reasons:
-        if obstacle.reason in staying:
+        if obstacle.reason in STAYING:
             lifted = f"; lifted by {obstacle.lifts}" if obstacle.lifts else ""
             say(f"task {task_id} waits: {plain(obstacle.detail + lifted)}")
 
@@ -148,15 +156,19 @@ class Lines(Display):
     def __init__(self, *, err: bool) -> None:
         self._err = err
         self._shown: dict[int, tuple[str, int, int]] = {}
+        self._reasons: dict[int, set[str]] = {}
 
-    def show(self, task: "Task") -> None:
-        """Print a line if there is something new."""
+    def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:
+        """Print a line if there is something new. Each reason to wait is printed once, since reasons come and go."""
         step = (task.status, task.attempt, int(task.progress // _STEP))
-        if self._shown.get(task.id) == step:
+        if self._shown.get(task.id) != step:
+            self._reasons[task.id] = set()
+        elif not held_by or held_by[0].reason in self._reasons[task.id]:
             return
         self._shown[task.id] = step
+        self._reasons[task.id].update(one.reason for one in held_by[:1])
         took = f" after {duration(task.duration)}" if task.status in ENDED and task.duration else ""
-        self.say(f"task {task.id} {task.type} {percent(task.progress)} {plain(headline(task))}{took}")
+        self.say(f"task {task.id} {task.type} {percent(task.progress)} {plain(waits(task, held_by))}{took}")
 
     def say(self, text: str) -> None:
         """Print the text."""
@@ -202,7 +214,7 @@ class Bars(Display):
     ) -> None:
         self._progress.stop()
 
-    def show(self, task: "Task") -> None:
+    def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:
         """Move the task's bar."""
         bar, status = self._bars.get(task.id, (None, ""))
         if bar is None:
@@ -212,7 +224,7 @@ class Bars(Display):
         if task.status != "running" and status == "running":
             self._progress.stop_task(bar)
         self._bars[task.id] = (bar, task.status)
-        self._progress.update(bar, completed=task.progress, description=plain(headline(task)))
+        self._progress.update(bar, completed=task.progress, description=plain(waits(task, held_by)))
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
@@ -232,19 +244,24 @@ _PATIENCE = 15.0
 
 
 class Poller:
-    """Polls a task. For a while it tolerates that the service does not answer, as during a restart."""
+    """Polls tasks. For a while it tolerates that the service does not answer, as during a restart."""
 
     def __init__(self, display: Display, clock: Callable[[], float] = time.monotonic) -> None:
         self._display = display
         self._clock = clock
         self._away_since: float | None = None
+        self._reasons = Reasons(clock)
 
     def at(self, reading: "Followed | Reading", task_id: int) -> "Task | None":
         """Ask for the task and show it. None while the service does not answer."""
         task = self.ask(lambda: reading.get_task(task_id))
         if task is not None:
-            self._display.show(task)
+            self.show(reading, task)
         return task
+
+    def show(self, reading: "Followed | Reading", task: "Task") -> None:
+        """Show the task, with what keeps it waiting."""
+        self._display.show(task, self._reasons.of(reading, task))
 
     def ask(self, question: Callable[[], T]) -> T | None:
         """Return the answer, or None while the service does not answer. Raises the error after `_PATIENCE` seconds."""
@@ -265,11 +282,48 @@ class Poller:
         return now - self._away_since < _PATIENCE
 
 
+class Reasons:
+    """Remembers what keeps tasks waiting, and asks again seldom enough that it costs the service little."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked: dict[int, float] = {}
+        self._known: dict[int, tuple[Obstacle, ...]] = {}
+        self._rests_until = 0.0
+
+    def of(self, reading: "Followed | Reading", task: "Task") -> "Sequence[Obstacle]":
+        """Return what was last known to keep the task waiting; nothing while its headline says all."""
+        if task.status != "retrying" and headline(task) != "waiting":
+            self._asked.pop(task.id, None)
+            self._known.pop(task.id, None)
+            return ()
+        now = self._clock()
+        asked = self._asked.setdefault(task.id, now)  # most tasks start before there is anything to ask
+        longest_ago = min(self._asked, key=self._asked.__getitem__)
+        if task.id == longest_ago and now >= max(asked + _WHY_EVERY, self._rests_until):
+            with suppress(TasktrailError):  # the next look at the task says what is wrong
+                found = (one for one in reading.why(task.id).reasons if one.reason not in IN_THE_HEADLINE)
+                self._known[task.id] = tuple(sorted(found, key=lambda one: one.reason not in STAYING))
+            self._asked[task.id] = self._clock()
+            self._rests_until = self._asked[task.id] + _REST * (self._asked[task.id] - now)
+        return self._known.get(task.id, ())
+
+
+_WHY_EVERY = 1.0
+"""Seconds before the service is asked, or asked again, why a task waits."""
+_REST = 20
+"""For how many times the length of its last answer the service is not asked why: a long queue makes it long."""
+IN_THE_HEADLINE = frozenset({"NotBefore", "RetryDelay"})
+
+
 class Followed(Protocol):
     """Where one can ask for a task and wait for it."""
 
     def get_task(self, task_id: int, /) -> "Task":
         """Return the task as it is now."""
+
+    def why(self, task_id: int, /) -> "Why":
+        """Return all that keeps the task waiting."""
 
     def wait(self, task_id: int, /, timeout: float | None = None) -> "Task":
         """Return the task once it has ended. Raises `WaitTimeout`."""

@@ -56,7 +56,7 @@ WAITING_COLUMNS = (
 def queue_command(session: Session, limit: int, as_of: int | datetime | None) -> None:
     """Show the order of the queue: what runs next, and what each priority is made of.
 
-    With --as-of it also shows what ran then, and the resources promised to it.
+    With --as-of it also shows what ran then, and the resources reserved for it.
     """
     with session.reading() as reading:
         board = reading.queue(limit, as_of=as_of)
@@ -68,7 +68,7 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
     say(summary(board, stats))
     if as_of is not None and board.running:
         memory, temp = size(board.resources.reserved_memory), size(board.resources.reserved_temp)
-        say(f"promised to what runs: {memory} memory, {temp} temp")
+        say(f"reserved for what runs: {memory} memory, {temp} temp")
         layout.table(_RUNNING, _running(board, layout))
         click.echo("")
     if board.entries:
@@ -171,7 +171,7 @@ _RUNNING = (
 )
 @pass_session
 def top_command(session: Session, every: float, *, once: bool) -> int:
-    """Show what runs, what waits, the promised resources, and how many tasks end."""
+    """Show what runs, what waits, the reserved resources, and how many tasks end."""
     with session.reading() as reading:
         if session.as_json:
             board, stats = ask(reading)
@@ -215,7 +215,7 @@ def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
     """Return the whole screen as text."""
     lines = (
         summary(board, stats),
-        _promised(board.resources, live=board.live),
+        _reserved(board.resources, live=board.live),
         _rates(stats),
         "",
         *layout.lines(_RUNNING, _running(board, layout)),
@@ -225,7 +225,7 @@ def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
     return fitted("\n".join(lines), layout.width)
 
 
-def _promised(resources: "Resources", *, live: bool) -> str:
+def _reserved(resources: "Resources", *, live: bool) -> str:
     if not live:
         return "no service answers here: slots and the machine are unknown"
     sample = resources.sample
@@ -235,8 +235,8 @@ def _promised(resources: "Resources", *, live: bool) -> str:
     free += " (LOW)" if sample.disk_low else ""
     cpu = "unknown" if sample.cpu_percent is None else f"{sample.cpu_percent:.0f} %"
     slots = min(resources.slots, resources.max_concurrent)
-    promised = f"{resources.held} of {counted(slots, 'slot')} · promised memory {memory}, temp {temp}"
-    return f"{promised} · CPU {cpu}, free {free}"
+    reserved = f"{resources.held} of {counted(slots, 'slot')} · reserved memory {memory}, temp {temp}"
+    return f"{reserved} · CPU {cpu}, free {free}"
 
 
 def _free(count: int | None) -> str:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
     from ..intake.examination import CommandIntake
-    from ..intake.paths import PathRules
     from ..paths import DataPaths
     from ..projections import Forgotten, Rebuilt, TaskQueries, Verification
     from ..projections.proof.bundle import Proof
@@ -567,8 +566,7 @@ class Environment:
             from ..events.context import DecisionContext
             from ..events.decide import decide
 
-            intake, _registry, _rules = self._examiner(session)
-            intake.examine(first)
+            self._intake(session).examine(first)
             decide(None, first, DecisionContext(now=self.now()))  # as if there were no other task
 
     def batch_before_a_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":
@@ -597,7 +595,7 @@ class Environment:
     def _plan(self, session: Session, wanted: "NewBatch", past: "EarlierTasks") -> "Plan":
         from ..batches.planner import BatchPlanner
 
-        return BatchPlanner(*self._examiner(session), past).plan(wanted, self.now())
+        return BatchPlanner(self._intake(session), past).plan(wanted, self.now())
 
     def _has_no_log(self, session: Session) -> bool:
         from ..events.log.opening import has_no_log
@@ -605,35 +603,24 @@ class Environment:
 
         return not session.load_config().log and has_no_log(DataPaths(session.data).log)
 
-    def _examiner(self, session: Session) -> "tuple[CommandIntake, Registry, PathRules]":
-        """Return the intake for commands before there is a log, and so without any tasks; and what it uses."""
-        from ..actors.core.resources import why_it_never_fits
+    def _intake(self, session: Session) -> "CommandIntake":
+        """Return the intake for commands before there is a log, and so without any tasks."""
+        from ..actors.core.resources import MachineSample, why_it_never_fits
         from ..actors.machine import Machine, disk_size
-        from ..config.settings import usable_cpus
-        from ..handlers.contract import Room
-        from ..intake.examination import CommandIntake
-        from ..intake.paths import PathRules
+        from ..intake.examination import configured_intake
         from ..paths import DataPaths
 
         config = session.load_config()
         paths = DataPaths(session.data, Path(config.temp_dir) if config.temp_dir else None)
-        registry = _registry(session)
-        rules = PathRules(config.input_roots, config.output_roots, paths.protected())
-        limits, there = config.limits(disk_size(paths.temp)), Machine(paths.temp).sample()
-        room = Room(config.max_cores or usable_cpus(), min(limits.max_memory, there.memory_total) // 2)
-        intake = CommandIntake(
-            registry,
-            rules,
-            max_user_level=config.max_user_level,
+        limits = config.limits(disk_size(paths.temp))
+        there = MachineSample() if config.executor == "ray" else Machine(paths.temp).sample()
+        return configured_intake(
+            config,
+            paths,
+            _registry(session),
             has_tasks=lambda _type: False,
-            allow_endpoints=config.allow_endpoints,
-            targets=config.apprise,
-            room=room,
-            why_never=lambda memory, temp: (
-                why_it_never_fits(memory, temp, limits, there) if config.executor == "local" else ""
-            ),
+            why_never=lambda memory, temp: why_it_never_fits(memory, temp, limits, there),
         )
-        return intake, registry, rules
 
     def embedded(self, session: Session) -> "TaskService":
         """Open a service inside this process, which runs only this command's own tasks."""

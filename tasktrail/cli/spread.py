@@ -14,6 +14,7 @@ from .progress import Display
 from .terminal import plain
 
 if TYPE_CHECKING:
+    from ..actors.core.explanation import Why
     from ..api.protocol import Tasks
     from ..api.spreading import Spreading
     from ..events import CreateGraph, CreateTask, Task
@@ -85,6 +86,12 @@ class Whole:
             done = _JOIN_FROM + (100 - _JOIN_FROM) * film.progress / 100
             return msgspec.structs.replace(film, progress=done)
         return as_one(film, parts_of(self._tasks, film))
+
+    def why(self, task_id: int) -> "Why":
+        """Return what keeps the first waiting part from starting, or the film if no part waits."""
+        parts = parts_of(self._tasks, self._tasks.get_task(task_id))
+        waiting = (part.id for part in parts if part.status in ("pending", "retrying"))
+        return self._tasks.why(next(waiting, task_id))
 
     def wait(self, task_id: int, timeout: float | None = None) -> "Task":
         """Wait until the film ends. Raises `WaitTimeout`."""

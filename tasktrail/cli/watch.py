@@ -23,11 +23,12 @@ from ..words import about, duration, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .parameters import OPEN, TASK_ID
-from .progress import ENDED, LOOK_EVERY, Display, Lines, Poller, Signals, headline
+from .progress import ENDED, LOOK_EVERY, Display, Lines, Poller, Signals, headline, in_short
 from .session import Session
 from .terminal import Column, localized, plain, print_json, say, table_rows, width_of, wrapped
 
 if TYPE_CHECKING:
+    from ..actors.core.explanation import Obstacle
     from ..api.protocol import Reading
     from ..events import Task
     from ..projections import Stats
@@ -75,10 +76,12 @@ class Board(Display):
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._tasks: dict[int, Task] = {}
+        self._held_by: dict[int, Sequence[Obstacle]] = {}
 
-    def show(self, task: "Task") -> None:
+    def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:
         """Remember the task as it is now."""
         self._tasks[task.id] = task
+        self._held_by[task.id] = held_by
 
     def say(self, text: str) -> None:
         """Print a line above the picture."""
@@ -87,7 +90,8 @@ class Board(Display):
     def draw(self, totals: Totals, means: Mapping[str, float], now: datetime) -> None:
         """Draw the remembered tasks."""
         width, height = self._screen.size()
-        self._screen.draw(picture(self._tasks.values(), totals, means, now, width=width, height=height))
+        tasks = self._tasks.values()
+        self._screen.draw(picture(tasks, totals, means, now, width=width, height=height, held_by=self._held_by))
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -131,7 +135,14 @@ class Terminal(AbstractContextManager["Terminal"]):
 
 
 def picture(
-    tasks: Iterable["Task"], totals: Totals, means: Mapping[str, float], now: datetime, *, width: int, height: int
+    tasks: Iterable["Task"],
+    totals: Totals,
+    means: Mapping[str, float],
+    now: datetime,
+    *,
+    width: int,
+    height: int,
+    held_by: "Mapping[int, Sequence[Obstacle]]" = {},  # noqa: B006 - never changed
 ) -> list[str]:
     """Return at most `height` lines of at most `width` columns.
 
@@ -142,13 +153,16 @@ def picture(
         now: the time, for running tasks.
         width: columns of the screen.
         height: lines of the screen.
+        held_by: id → what keeps the task waiting, as far as it is known.
     """
     known = list(tasks)
     lines = wrapped(totals_in_words(totals), width)[: max(1, height)]
     failed = sorted((task for task in known if task.status == "failed"), key=lambda task: task.id, reverse=True)
     room = height - len(lines) - 1
     ends = _failed(failed, totals.failed, width, min(room // 3 if _open(known) else room, room))
-    rows = _rows(_open(known), totals, means, now, width, room - len(ends))
+    shown = _open(known)[: max(0, room - len(ends))]
+    cells = [_cells(task, means, now, in_short(held_by.get(task.id, ()))) for task in shown]
+    rows = _rows(cells, totals, width, room - len(ends))
     return [*lines, *([""] if rows or ends else []), *rows, *ends]
 
 
@@ -220,24 +234,22 @@ def _open(tasks: Iterable["Task"]) -> list["Task"]:
     return sorted(unfinished, key=lambda task: (task.status != "running", task.status == "pending", task.id))
 
 
-def _rows(
-    tasks: Sequence["Task"], totals: Totals, means: Mapping[str, float], now: datetime, width: int, room: int
-) -> list[str]:
+def _rows(cells: Sequence[tuple[str, ...]], totals: Totals, width: int, room: int) -> list[str]:
     """Return the table, with as many tasks as there is room for, and how many are left out."""
     more = totals.total - totals.completed - totals.failed - totals.cancelled
-    shown = tasks[: max(0, room)]
-    if not shown or room < _LEAST:
+    if not cells or room < _LEAST:
         return _rest(more, room)
-    cells = [_cells(task, means, now) for task in shown]
-    found = list(table_rows(_COLUMNS, cells, width))
-    if sum(map(len, found)) + (more > len(shown)) > room:  # the messages are left out first
-        found = list(table_rows(_COLUMNS[:-1], [cell[:-1] for cell in cells], width))
+    waiting = [cell if cell[1] == "running" else (*cell[:-1], "") for cell in cells]
+    for columns, shown in ((_COLUMNS, cells), (_COLUMNS, waiting), (_COLUMNS[:-1], [cell[:-1] for cell in cells])):
+        found = list(table_rows(columns, shown, width))
+        if sum(map(len, found)) + (more > len(cells)) <= room:
+            break  # else the reasons to wait are left out first, then all messages
     lines = list(found[0])
     for number, row in enumerate(found[1:]):
         if len(lines) + len(row) + (more > number + 1) > room:
             return [*lines, *_rest(more - number, room - len(lines))]
         lines += row
-    return [*lines, *_rest(more - len(shown), room - len(lines))]
+    return [*lines, *_rest(more - len(cells), room - len(lines))]
 
 
 _LEAST = 4
@@ -248,7 +260,7 @@ def _rest(number: int, room: int) -> list[str]:
     return [f"and {number} more"] if number > 0 and room > 0 else []
 
 
-def _cells(task: "Task", means: Mapping[str, float], now: datetime) -> tuple[str, ...]:
+def _cells(task: "Task", means: Mapping[str, float], now: datetime, reason: str) -> tuple[str, ...]:
     ran = left = ""
     runs = task.status == "running"
     if runs and task.started_at:
@@ -265,7 +277,7 @@ def _cells(task: "Task", means: Mapping[str, float], now: datetime) -> tuple[str
         left,
         PurePath(task.input_file).name,
         task.type,
-        localized(task.message) if runs else "",
+        localized(task.message) if runs else reason,
     )
     return tuple(map(plain, cells))
 
@@ -387,7 +399,7 @@ class Watch:
             page = self._poller.ask(partial(self._reading.list_tasks, filters))
             for task in page[0] if page else ():
                 self.tasks[task.id] = task
-                self._display.show(task)
+                self._poller.show(self._reading, task)
                 seen.add(task.id)
         return seen
 
@@ -399,7 +411,7 @@ class Changes(Lines):
         super().__init__(err=True)
         self._versions: dict[int, int] = {}
 
-    def show(self, task: "Task") -> None:
+    def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:  # noqa: ARG002 - not part of the task
         """Print the task if it has changed."""
         if self._versions.get(task.id) != task.version:
             self._versions[task.id] = task.version

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -26,6 +26,8 @@ from ..handlers.presets import Preset
 
 if TYPE_CHECKING:
     from ..actors.core.limits import Limits
+    from ..actors.core.resources import Ceiling
+    from ..handlers.contract import Room
     from ..handlers.elsewhere import Storage
     from ..handlers.process.sandbox import Sandbox
 
@@ -334,6 +336,9 @@ def _real(roots: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(root if is_url(root) else os.path.realpath(root) for root in roots)
 
 
+_SUBMISSIONS = 465
+
+
 class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     """The mail server that notices by email go through."""
 
@@ -351,6 +356,14 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
             live=True,
         ),
     ] = True
+    tls: Annotated[
+        bool,
+        _key(
+            "Speak TLS from the first byte instead, and check the certificate. With port 465 it is always so.",
+            "true or false",
+            live=True,
+        ),
+    ] = False
     sender: Annotated[
         str,
         _key(
@@ -364,6 +377,11 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Mails that one address gets within an hour; more wait. 0: any number.", "0 to 1000000", ge=0, le=10**6),
     ] = 60
+
+    @property
+    def tls_at_once(self) -> bool:
+        """Whether to speak TLS from the first byte, which is all that port 465 is for (RFC 8314)."""
+        return self.tls or self.port == _SUBMISSIONS
 
 
 TARGET = Rule(
@@ -481,7 +499,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", live=True, ge=0, le=1024),
     ] = 0
-    max_memory: Annotated[int, _bytes("Memory that running tasks may be promised in all; 0: no limit.", live=True)] = 0
+    max_memory: Annotated[int, _bytes("Memory reserved for running tasks in all at most; 0: no limit.", live=True)] = 0
     worker_memory_limit: Annotated[
         int,
         _bytes("Address space that one attempt may have at most; 0: as much as follows from its estimate.", live=True),
@@ -495,7 +513,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_temp_size: Annotated[
         int,
         _bytes(
-            "Temp space that running tasks may be promised in all; 0: no limit. It also bounds what ended tasks leave "
+            "Temp space reserved for running tasks in all at most; 0: no limit. It also bounds what ended tasks leave "
             "behind: beyond it their whole folders go before `cleanup_after`, the one untouched longest first.",
             live=True,
         ),
@@ -897,6 +915,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             windows_timezone=self.windows_timezone,
             fair_share=self.fair_share,
         )
+
+    def ceiling(self, temp: Path) -> "Ceiling":
+        """Return what a task could get if nothing else ran. `temp`: the folder of the temp files.
+
+        The memory is that of this machine, or without bound on a cluster: it is not known which node the task gets.
+        """
+        from ..actors.core.limits import UNLIMITED
+        from ..actors.core.resources import Ceiling
+        from ..actors.machine import Machine, disk_size
+
+        limits, disk = self.limits(), disk_size(temp)
+        memory = UNLIMITED if self.executor == "ray" else Machine(temp).limits().memory
+        return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
+
+    def room(self, temp: Path) -> "Room":
+        """Return the room of one attempt, for types that can choose. Half of the memory is left to others."""
+        from ..handlers.contract import Room
+
+        return Room(self.max_cores or usable_cpus(), self.ceiling(temp).memory // 2)
 
     def _kept_free(self, disk: int) -> int:
         share = min(disk // _DISK_SHARE, _MOST_KEPT_FREE)

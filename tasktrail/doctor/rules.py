@@ -339,11 +339,13 @@ def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
     if not config.smtp.host:
         message = "no mail server is configured: no mail can be sent to `notify_email`"
         yield Finding("mail", "warn", message, "Set `smtp.host` and `smtp.sender` if mail is wanted.")
-    elif not config.smtp.starttls:
+    elif not config.smtp.starttls and not config.smtp.tls_at_once:
         message = f"mail goes to {config.smtp.host} without encryption"
-        yield Finding("mail", "warn", message, "Set `smtp.starttls` unless the server is on this machine.")
+        remedy = "Set `smtp.starttls` or `smtp.tls` unless the server is on this machine."
+        yield Finding("mail", "warn", message, remedy)
     else:
-        yield Finding("mail", "ok", f"mail goes through {config.smtp.host}:{config.smtp.port}, encrypted")
+        how = "by TLS from the first byte" if config.smtp.tls_at_once else "by STARTTLS"
+        yield Finding("mail", "ok", f"mail goes through {config.smtp.host}:{config.smtp.port}, encrypted {how}")
     if config.webhook_secret:
         yield Finding("webhooks", "ok", "webhooks are signed")
     else:

@@ -292,6 +292,7 @@ class Follower:
             self._wanted.clear()
             self._look_up()
             self._refuse_damaged()
+            views.refresh()  # raises, too, if they were deleted
             at, head = _since_boot(), log.head()
             self.head = head.position
             if (head.position, head.hash) == (views.position, views.hash):

@@ -19,6 +19,7 @@ from ..actors.core.limits import EACH
 from ..actors.core.messages import Intake
 from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
+from ..config.settings import Config
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
@@ -27,6 +28,7 @@ from ..handlers.contract import ONE_CORE, Job, Room, TaskType, require_packages
 from ..handlers.estimated import as_recorded
 from ..handlers.registry import Registry, unknown_type
 from ..handlers.urls import is_url
+from ..paths import DataPaths
 from ..projections.notices import ENDS
 from .conversion import validated
 from .naming import Naming, full_pattern, literal_folder
@@ -70,8 +72,8 @@ class CommandIntake:
         room: Room = ONE_CORE,
         why_never: Callable[[int, int], str] = lambda _memory, _temp: "",
     ) -> None:
-        self._registry = registry
-        self._paths = paths
+        self.registry = registry
+        self.paths = paths
         self._max_user_level = max_user_level
         self._has_tasks = has_tasks
         self._outputs_to_come = outputs_to_come
@@ -123,35 +125,35 @@ class CommandIntake:
 
     def with_options_meant(self, task: T) -> T:
         """Return the task with its preset's options, as the type's schema means them: 6.0 is 6 for a whole number."""
-        task = with_plain_paths(self._registry.presets.with_preset(task))
-        if not task.options or task.type not in self._registry:
+        task = with_plain_paths(self.registry.presets.with_preset(task))
+        if not task.options or task.type not in self.registry:
             return task
-        return replace(task, options=with_whole_numbers(task.options, self._registry.get(task.type).options))
+        return replace(task, options=with_whole_numbers(task.options, self.registry.get(task.type).options))
 
     def check_shared(self, task: TaskFields) -> None:
         """Raise an error if the fields that all tasks of a batch share are wrong for any file."""
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
-        self._paths.check_original_wanted(task, None)
+        self.paths.check_original_wanted(task, None)
 
     def _examine_source(self, command: AddSource) -> None:
         for place, path in enumerate(command.inputs):
             try:
-                self._paths.check_looked_at(path)
+                self.paths.check_looked_at(path)
             except InvalidPath as error:
                 error.field = f"inputs[{place}]"
                 raise
-        self._paths.check_written_below(literal_folder(command.to))
+        self.paths.check_written_below(literal_folder(command.to))
         naming = Naming(full_pattern(command.to, ""))
         if "number" in naming.names:
             raise InvalidValue("{number} would differ at each scan", field="to", remedy="Use {stem} or {folder}.")
-        self._paths.check_written_below(naming.fixed)
+        self.paths.check_written_below(naming.fixed)
         with _inside("task"):
             task, task_type = self._task_of_files(command.task)
         naming.output(Path("name.suffix"), "", 1, task.type, task.options)  # a placeholder may have no value
         with _inside("task"):
-            self._paths.check_original_wanted(task, task_type)
+            self.paths.check_original_wanted(task, task_type)
 
     def _task_of_files(self, task: FileTask) -> tuple[FileTask, TaskType | None]:
         """Return the fields that all tasks of a source share, with their preset's, and their type if it is the same."""
@@ -159,12 +161,12 @@ class CommandIntake:
             if getattr(task, field):
                 raise InvalidValue(f"{field} cannot be the same for all files", field=field, status=CONTRADICTION)
         if task.preset:
-            preset = self._registry.presets.get(task.preset)
-            task = self._registry.presets.with_preset(replace(task, type=task.type or preset.type))
+            preset = self.registry.presets.get(task.preset)
+            task = self.registry.presets.with_preset(replace(task, type=task.type or preset.type))
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
-        task_type = self._registry.get(task.type) if task.type else None
+        task_type = self.registry.get(task.type) if task.type else None
         task = self.with_options_meant(task)
         if task_type is not None:
             check_options(task_type, task.options)
@@ -174,7 +176,7 @@ class CommandIntake:
 
     def _check_that_some_type_takes(self, options: dict[str, Any]) -> None:
         """Raise `InvalidOptions` if no type takes the options. Called if each file's kind decides on the type."""
-        readers = [task_type for task_type in self._registry if task_type.accepts]
+        readers = [task_type for task_type in self.registry if task_type.accepts]
         known = {name for task_type in readers for name in task_type.options.__struct_encode_fields__}
         refused = InvalidOptions("No task type has all of these options", field="options", status=CONTRADICTION)
         for task_type in readers:
@@ -201,9 +203,9 @@ class CommandIntake:
 
     def _check_type(self, name: str) -> None:
         """Raise `UnknownType` for a type with neither a handler nor tasks. One with tasks alone can still be paused."""
-        if name not in self._registry and not self._has_tasks(name):
-            known = [task_type.name for task_type in self._registry]
-            raise unknown_type(name, known, self._registry.errors, self._registry.presets, status=NOT_THERE)
+        if name not in self.registry and not self._has_tasks(name):
+            known = [task_type.name for task_type in self.registry]
+            raise unknown_type(name, known, self.registry.errors, self.registry.presets, status=NOT_THERE)
 
     def _examine_graph(self, command: CreateGraph) -> Intake:
         outputs = {task.name: task.output_file for task in command.tasks}
@@ -219,15 +221,15 @@ class CommandIntake:
     def _examine_create(
         self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset(), *, new_folders: bool = False
     ) -> Intake:
-        task_type = self._registry.get(command.type)
+        task_type = self.registry.get(command.type)
         require_packages(task_type)
         self._check_level(command.user_level)
         _check_json(command.options, "options", MAX_OPTIONS)
         check_receivers(command, self._allow_endpoints, self._targets)
         options = convert_options(task_type, command.options)
-        size = 0 if self._is_to_come(command, made) else self._paths.check_input(command, task_type)
-        self._paths.check_output(command, task_type, new_folders=new_folders)
-        self._paths.check_original(command, task_type)
+        size = 0 if self._is_to_come(command, made) else self.paths.check_input(command, task_type)
+        self.paths.check_output(command, task_type, new_folders=new_folders)
+        self.paths.check_original(command, task_type)
         job = Job(
             options=options,
             input_file=Path(command.input_file),
@@ -266,6 +268,29 @@ class CommandIntake:
                 field="user_level",
                 remedy="Give a lower level, or have the operator raise `max_user_level` in the configuration.",
             )
+
+
+def configured_intake(
+    config: Config,
+    folder: DataPaths,
+    registry: Registry,
+    *,
+    has_tasks: Callable[[str], bool],
+    why_never: Callable[[int, int], str],
+    outputs_to_come: Callable[[Collection[int]], Collection[tuple[str, int]]] = lambda _task_ids: (),
+) -> CommandIntake:
+    """Make the intake that the configuration of a data folder asks for. The other arguments are those of the class."""
+    return CommandIntake(
+        registry,
+        PathRules(config.input_roots, config.output_roots, folder.protected()),
+        max_user_level=config.max_user_level,
+        has_tasks=has_tasks,
+        outputs_to_come=outputs_to_come,
+        allow_endpoints=config.allow_endpoints,
+        targets=config.apprise,
+        room=config.room(folder.temp),
+        why_never=why_never,
+    )
 
 
 def _as_intake(task_type: TaskType, estimate: object) -> Intake:

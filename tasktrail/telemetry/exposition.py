@@ -180,12 +180,12 @@ def _resources(found: Resources) -> Iterator[Metric]:
     yield _gauge("concurrency_limit", "Attempts that may run at once.", found.max_concurrent)
     sample = found.sample
     for name, says, value in (
-        ("memory_reserved_bytes", "Memory promised to running attempts.", found.reserved_memory),
-        ("memory_limit_bytes", "Memory that may be promised; absent without a limit.", found.max_memory or None),
+        ("memory_reserved_bytes", "Memory reserved for running attempts.", found.reserved_memory),
+        ("memory_limit_bytes", "Memory that may be reserved; absent without a limit.", found.max_memory or None),
         ("memory_available_bytes", "Memory that the machine has free.", sample.memory_available),
         ("memory_machine_bytes", "Memory that the machine has.", sample.memory_total),
-        ("temp_reserved_bytes", "Temp space promised to running attempts.", found.reserved_temp),
-        ("temp_limit_bytes", "Temp space that may be promised; absent without a limit.", found.max_temp_size or None),
+        ("temp_reserved_bytes", "Temp space reserved for running attempts.", found.reserved_temp),
+        ("temp_limit_bytes", "Temp space that may be reserved; absent without a limit.", found.max_temp_size or None),
         ("temp_free_bytes", "Temp space that the disk has free.", sample.temp_free),
         ("temp_machine_bytes", "Size of the disk that temp files lie on.", sample.temp_total),
         ("temp_low", "Whether temp space has run low, so that nothing starts.", sample.disk_low),

@@ -50,7 +50,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rates(spans: Sequence[Span], per: str) -> Chart:
-    """Chart how many tasks ended in each span, by status, and how many came. `per`: the length of a span in words."""
+    """Chart how many tasks ended in each span, by status, and how many were created. `per`: the span in words."""
     top = _nice(max((max(one.created, _ended(one)) for one in spans), default=0))
     rects: list[Rect] = []
     wide = _wide(spans)
@@ -65,7 +65,7 @@ def rates(spans: Sequence[Span], per: str) -> Chart:
     ended, failed = sum(map(_ended, spans)), sum(one.failed for one in spans)
     return Chart(
         rects=tuple(rects),
-        lines=(("came", _path(spans, lambda one: one.created, top)),),
+        lines=(("created", _path(spans, lambda one: one.created, top)),),
         hits=_hits(spans, _rates_in_words),
         levels=(
             GridLine(_y(top, top), f"{top:g}"),
@@ -74,7 +74,7 @@ def rates(spans: Sequence[Span], per: str) -> Chart:
         ),
         times=_times(spans),
         summary=f"{ended:,} {plural(ended, 'task')} ended, {failed:,} of them failed, and "
-        f"{sum(one.created for one in spans):,} came; "
+        f"{sum(one.created for one in spans):,} were created; "
         f"at most {max(map(_ended, spans), default=0):,} ended {per}.",
     )
 
@@ -123,7 +123,7 @@ def _ended(one: Span) -> int:
 
 def _rates_in_words(one: Span) -> str:
     parts = (f"{getattr(one, kind):,} {kind}" for kind in ("completed", "failed", "cancelled") if getattr(one, kind))
-    return ", ".join([*parts, f"{one.created:,} came"])
+    return ", ".join([*parts, f"{one.created:,} created"])
 
 
 def _waits_in_words(one: Span) -> str:

@@ -49,7 +49,7 @@ def exactly(value: object) -> Markup:
 _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
     UnknownRoute: "The pages are named at the top.",
     UnknownTask: "The list of tasks shows all of them.",
-    TaskForgotten: "Its history is gone for good; a backup from before may have it. The page Log shows who forgot it.",
+    TaskForgotten: "Its history is gone for good; an earlier backup may have it. The page Log shows who forgot it.",
     UnknownType: "The page Submit lists all types.",
     OutputExists: "Choose another output, remove the file, or tick Overwrite.",
     OutputTaken: "Wait for that task or cancel it, choose another output, or tick Overwrite.",

@@ -144,7 +144,7 @@ async def then(page: Page) -> dict[str, Any]:
     whole = page.user_id is None
     charted = _charted(found.hour, found.day) if whole else {}
     memory, temp = size(found.reserved_memory), size(found.reserved_temp)
-    note = f"What ran was promised {memory} of memory and {temp} of temp space. " if found.running else ""
+    note = f"For what ran, {memory} of memory and {temp} of temp space were reserved. " if found.running else ""
     note += "What the machine had is not recorded, so it is not shown."
     return {
         **_unknown(note),

@@ -1,4 +1,4 @@
-"""An attempt that reaches a limit fails by name, and neither its worker nor the next attempt pays for it."""
+"""An attempt that reaches a limit fails by name, without cost to its worker or to the next attempt."""
 
 import resource
 import zlib
@@ -74,7 +74,7 @@ def attempts(opened: Pair, folder: Path) -> Attempt:
 
 
 def begin_long_after(path: Path) -> None:
-    """Wait until the clock that stamps files is well beyond the file's last change."""
+    """Wait until the clock that stamps files is well past the file's last change."""
     probe = path.with_name("clock")
     while True:
         probe.touch()
@@ -211,7 +211,7 @@ def test_a_refusal_of_memory_that_was_taken_for_damage_is_told_as_what_it_is(att
 
 @pytest.mark.slow
 def test_pdfium_that_is_refused_memory_is_told_in_plain_words_and_tried_once(tmp_path: Path) -> None:
-    """Its own end is an abort without a word, long before so much memory is taken that anybody could see it."""
+    """PDFium itself aborts without a message, long before it has visibly taken that much memory."""
     registry = Registry.load()
     executor = LocalExecutor(slots=1, homes=registry.homes(), sandbox=Sandbox(memory_limit=GIB))
     reports = Reports(executor)

@@ -1,4 +1,4 @@
-"""Control groups as files: fake trees of both versions, nested, half shown, and odd."""
+"""Control groups as files: fake trees of both versions, nested, partly visible, and odd."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A commit that nobody waits for is put off while commands come soon after each other, and no longer."""
+"""A commit that no one waits for is put off while commands follow each other closely, and no longer."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.base import Alarm, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
+from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
 from tasktrail.actors.commit_delay import SOON, CommitDelay
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit
@@ -22,7 +23,7 @@ from tasktrail.events.reports import AttemptEnded, CapacityChanged, Run
 
 
 class HandClock:
-    """Time goes by when it is told to."""
+    """A clock that moves when it is told to."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -35,7 +36,7 @@ class HandClock:
 
 
 class HandAlarm(Alarm):
-    """Rings nobody."""
+    """An alarm that never rings."""
 
     def __init__(self) -> None:
         pass
@@ -48,7 +49,7 @@ class HandAlarm(Alarm):
 
 
 class HandInbox:
-    """Nothing is there. Whether something comes in time is said beforehand."""
+    """An empty inbox. The test says beforehand whether a message comes in time."""
 
     def __init__(self) -> None:
         self.comes = True
@@ -63,7 +64,7 @@ class HandInbox:
 
 
 class CountingLog(MemoryEventLog):
-    """Keeps apart what each commit brought."""
+    """A log that keeps the content of each commit apart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +181,7 @@ def test_a_command_is_answered_at_once() -> None:
     house = House()
     house.submit_two_soon()
     house.end(1)
-    house.submit(2)  # a repetition: nothing is recorded for it
+    house.submit(2)  # a repetition records nothing
     assert house.log.commits == [["completed"]]
     assert len(house.answers) == 3
 
@@ -216,7 +217,7 @@ def test_what_is_put_off_is_recorded_at_the_stop() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 3 * SOON))))
 def test_nothing_is_put_off_beyond_the_bound(happens: list[tuple[bool, float]]) -> None:
-    """Whatever comes when: the wait ends by the moment at which the latest command is `SOON` ago."""
+    """Whatever comes when, the wait ends once the latest command is `SOON` ago."""
     delay, now, came = CommitDelay(), 0.0, float("-inf")
     for is_command, after in happens:
         now += after

@@ -1,4 +1,4 @@
-"""Consumers whose own files fail them: they say so, go on, and are up to date when it is over."""
+"""Consumers whose own files fail: they report it, continue, and are up to date when it is over."""
 
 import threading
 from collections.abc import Iterator
@@ -10,13 +10,15 @@ import pytest
 from clocks import SetBack
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, WAKE, Alarm, CatchUp
+from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import PING, PONG, WAKE, CatchUp
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import DiskFailed
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import TaskViews, ViewsFailed
 
 WITHIN = 10.0
@@ -120,7 +122,7 @@ def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> No
 
 
 class Rings:
-    """In the place of an alarm: notes when it would ring."""
+    """Notes when an alarm would ring."""
 
     def __init__(self, *_: object) -> None:
         self.after: list[float] = []

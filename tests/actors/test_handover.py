@@ -1,4 +1,4 @@
-"""Orders reach the executor in their order, in the Scheduler's thread unless something has to be read first."""
+"""Orders reach the executor in sequence, in the Scheduler's thread unless something has to be read first."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from tasktrail.handlers.publish import part_path
 
 
 class Told:
-    """An executor that only remembers, and breaks at tasks that it is told to break at."""
+    """An executor that only remembers its orders, and breaks at the given tasks."""
 
     def __init__(self) -> None:
         self.orders: list[Order] = []
@@ -56,7 +56,7 @@ class House:
         self.told = Told()
         self.deferred: list[Orders] = []
         self.reports: list[Report] = []
-        executor: Any = self.told  # nothing else of it is used
+        executor: Any = self.told  # the test uses nothing else of it
         self.log = Answering()
         self.handover = Handover(
             executor,
@@ -107,7 +107,7 @@ def test_what_several_attempts_wait_for_is_read_once() -> None:
 
 
 def test_nothing_passes_an_order_that_waits() -> None:
-    """A stop that came before its run would be ignored."""
+    """Otherwise a stop that came before its run would be ignored."""
     house = House()
     house.order(run(2, 1))
     house.order(Stop(2, 1))
@@ -146,7 +146,7 @@ def test_what_an_attempt_leaves_of_its_output_is_gone_when_its_end_is_reported(
 
 
 def test_the_late_end_of_an_attempt_leaves_the_output_of_the_next_alone(tmp_path: Path) -> None:
-    """The Scheduler may have ended it by itself, when its host was not heard of."""
+    """The Scheduler may have ended it by itself, when its host was silent."""
     house = House()
     output = tmp_path / "out.bin"
     part = part_path(output, 1)

@@ -1,4 +1,4 @@
-"""A long log is checked behind the start, by a process of its own."""
+"""A long log is checked after the start, by a separate process."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Told:
-    """Waits for what the Inspector says."""
+    """Waits for the Inspector's report."""
 
     def __init__(self) -> None:
         self.errors: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Who clears up after which end, and who is left alone."""
+"""Which ends the janitor cleans up after, and which files it leaves alone."""
 
 import os
 import time
@@ -25,13 +25,13 @@ def files(tmp_path: Path) -> TempFiles:
 
 @pytest.fixture
 def told(files: TempFiles) -> Iterator[Callable[..., None]]:
-    """Tell a new janitor that these tasks have had these events, and wait until it is done."""
+    """Send a new janitor these events of tasks, and wait until it is done."""
     for task_id in (1, 2, 9, 50):
         create_temp_file(files.folder(task_id), "x").write_bytes(b"x" * SIZE)
     clock = SystemClock()
     feed: Feed[Recorded] = Feed(lambda: janitor.tell(WAKE), clock, "janitor")
     janitor = Janitor.start(feed=feed, files=files, clock=clock, last_task_id=lambda: 10)
-    janitor.ask(PING)  # what it tells itself at the start is in its inbox now …
+    janitor.ask(PING)  # its own first message is in its inbox now …
     janitor.ask(PING)  # … and handled
 
     def tell(**events: Event) -> None:

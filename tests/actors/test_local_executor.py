@@ -1,4 +1,4 @@
-"""What the executor on processes does beyond the common contract."""
+"""The executor on processes, beyond the common contract."""
 
 import gc
 import os
@@ -51,7 +51,7 @@ MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
 
 TEMP = Path()
-"""Where attempts get their temp folders: of each test its own."""
+"""The place for the temp folders of attempts, separate for each test."""
 
 
 @pytest.fixture(autouse=True)
@@ -131,8 +131,8 @@ def test_an_attempt_is_told_how_many_cpus_it_may_keep_busy_beside_the_others(mak
 
 @pytest.mark.skipif(not sandbox_support().landlock, reason="attempts have no processes of their own here")
 def test_the_memory_of_an_attempt_is_that_of_its_own_processes(make: MakeExecutor) -> None:
-    """It is shown beside the estimate, which knows nothing of the worker and its reapers."""
-    before = psutil.Process().children(recursive=True)  # those of tests before may end just now
+    """It is shown beside the estimate, which excludes the worker and its reapers."""
+    before = psutil.Process().children(recursive=True)  # processes of earlier tests may end just now
     executor = make(sandbox=Sandbox(mode="auto"))
     reports = Reports(executor)
     executor.do([run("patient")])
@@ -229,7 +229,7 @@ def test_memory_and_cpu_are_those_of_the_attempt(make: MakeExecutor) -> None:
 
 
 def test_what_other_types_have_loaded_is_not_charged_to_an_attempt(make: MakeExecutor) -> None:
-    """A worker serves all types, and keeps their libraries; an estimate is of one type alone."""
+    """A worker serves all types and keeps their libraries; an estimate is for one type alone."""
     executor = make()
     reports = Reports(executor)
     size = 100 * 1024 * 1024
@@ -474,7 +474,7 @@ def test_a_report_that_cannot_be_recorded_replaces_the_worker_and_ends_the_attem
 
 
 def test_whoever_gives_orders_never_waits_for_the_executors_thread(make: MakeExecutor) -> None:
-    """It may be starting a process just then. It carries them out itself afterwards, in their order."""
+    """The thread may be starting a process just then. It carries the orders out itself afterwards, in sequence."""
     executor = make()
     reports = Reports(executor)
     reports.capacity(1)

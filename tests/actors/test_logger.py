@@ -1,4 +1,4 @@
-"""Where our lines go, and that what wants to say something goes on, whatever becomes of the line."""
+"""Where our log lines go, and that the code continues whatever happens to a line."""
 
 import logging
 import subprocess

@@ -132,7 +132,7 @@ def test_one_picture_is_made_for_all_who_want_it_at_once(maker: PictureMaker, tm
 
 
 def test_who_goes_away_takes_the_picture_from_nobody_else(maker: PictureMaker, tmp_path: Path) -> None:
-    """A browser that closes the page cancels what waits for it."""
+    """A browser that closes the page cancels its own waiting requests."""
     (tmp_path / "c.png").write_bytes(_png(size=(50, 61)))
 
     async def program() -> None:
@@ -221,7 +221,7 @@ def test_what_is_kept_is_bounded(
 
 
 class Hurried(SystemClock):
-    """A clock that somebody puts forward."""
+    """A clock that is set forward."""
 
     ahead = 0.0
 

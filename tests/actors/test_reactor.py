@@ -1,4 +1,4 @@
-"""One thread for all pipes and moments."""
+"""One thread for all pipes and timers."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from tasktrail.actors.workers.reactor import PipeWriter, Reactor
 
 @pytest.fixture
 def reactor() -> Iterator[Reactor]:
-    """A running one."""
+    """A running reactor."""
     made = Reactor(lambda: None)
     thread = threading.Thread(target=made.run)
     thread.start()
@@ -60,7 +60,7 @@ def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor: Reactor) -
 
 
 def test_a_call_that_fails_does_not_keep_its_turn_from_its_end() -> None:
-    """What was told in the same turn goes out now, not when something else happens to come."""
+    """Messages of the same turn go out now, not when something else happens to come."""
     ends: list[str] = []
     reactor = Reactor(lambda: ends.append("turn"))
 

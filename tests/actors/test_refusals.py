@@ -1,4 +1,4 @@
-"""Refused commands: recorded with who and why, and never at a cost that whoever is refused can choose."""
+"""Refused commands: recorded with sender and reason, at a cost that the refused sender cannot choose."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ from tasktrail.events.system_events import CommandRefused
 
 
 class SteadyClock:
-    """Moves when it is told to."""
+    """A clock that moves when it is told to."""
 
     def __init__(self) -> None:
         self.at = 100.0
@@ -84,7 +84,7 @@ def test_a_flood_of_one_hides_nobody_else(refusals: Refusals) -> None:
 
 
 def test_names_are_no_way_round_the_bound(refusals: Refusals, clock: SteadyClock) -> None:
-    """The owner of the socket may call himself anything, a new name each time."""
+    """The owner of the socket may use any name, and a new one each time."""
     told: list[Refusal] = []
     for number in range(300):
         flood(refusals, [f"name-{number}-{one}" for one in range(20)], 1)

@@ -1,4 +1,4 @@
-"""Samples of a fake machine, and the actor that tells them."""
+"""Samples of a fake machine, and the actor that reports them."""
 
 import queue
 from pathlib import Path
@@ -19,7 +19,7 @@ MEMINFO += "Shmem: 1 kB\nActive: 1 kB\nInactive: 1 kB\nSReclaimable: 1 kB\nSlab:
 
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fake /proc that psutil reads."""
+    """Make a fake /proc that psutil reads."""
     folder = tmp_path / "proc"
     folder.mkdir()
     (folder / "meminfo").write_text(MEMINFO)
@@ -65,7 +65,7 @@ def test_a_container_with_room_does_not_hide_that_the_machine_is_full(proc: Path
 
 
 def test_cpu_use_is_measured_against_the_containers_quota(proc: Path, tmp_path: Path) -> None:
-    """Half a CPU is allowed and 0.4 of one was used: the machine is nearly idle, the container nearly at its end."""
+    """Half a CPU is allowed and 0.4 of one was used: the machine is nearly idle, the container nearly at its limit."""
     set_cpu(proc, busy=10, idle=90)
     groups = container(tmp_path / "box", cpu__max="50000 100000", cpu__stat="usage_usec 1000000")
     moments = iter([10.0, 20.0])

@@ -1,4 +1,4 @@
-"""When the rules of retention are applied. What they do is in tests/tasktrail/test_forget.py."""
+"""When the rules of retention are applied. Their effects are in tests/tasktrail/test_forget.py."""
 
 import threading
 from pathlib import Path
@@ -19,14 +19,14 @@ class Idle:
     """Has nothing to archive."""
 
     def finish(self) -> None:
-        """Nothing was begun."""
+        """Find nothing begun."""
 
 
 class NotOpen:
-    """Cannot say yet whether something was begun."""
+    """Does not know yet whether something was begun."""
 
     def finish(self) -> None:
-        """The log waits for room."""
+        """Fail, because the log waits for room."""
         raise NotReady("The log is not open yet")
 
 
@@ -65,4 +65,4 @@ def test_the_rules_are_applied_again_although_the_wall_clock_was_put_back(
             assert looked.acquire(timeout=WITHIN)
     finally:
         actor.stop()
-    assert "could not be archived" not in caplog.text  # nobody has asked for that
+    assert "could not be archived" not in caplog.text  # no one has asked for that

@@ -1,4 +1,4 @@
-"""Attempts in processes of their own, behind what the kernel offers. tests/attack/hostile_handler.py tries far more."""
+"""Attempts in separate processes, with the kernel's sandboxes. tests/attack/hostile_handler.py tries far more."""
 
 import errno
 import os
@@ -67,7 +67,7 @@ WORD = {
     "word/document.xml": f'<w:document xmlns:w="{_WORD}"><w:body><w:p><w:r><w:t>Hello</w:t></w:r></w:p></w:body>'
     "</w:document>",
 }
-"""The smallest document of Word."""
+"""The smallest Word document."""
 Attempt: TypeAlias = Callable[..., AttemptEnded]
 
 
@@ -108,7 +108,7 @@ def attempt(reports: Reports, protected: Path) -> Attempt:
 
 
 def test_a_user_without_a_home_has_attempts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number without an entry, and no HOME: every worker died at its start, and each task waited for ever."""
+    """For a user id without an entry and without HOME, every worker died at its start, and each task waited."""
     unknown = 2**31 - 7
     monkeypatch.setattr(os, "getuid", lambda: unknown)
     monkeypatch.delenv("HOME", raising=False)
@@ -233,7 +233,7 @@ def test_the_use_of_an_attempt_that_died_is_its_own_and_the_worker_is_known_by_i
 
 @pytest.mark.parametrize("shape", ["noise", "huge", "wrong"])
 def test_an_attempt_cannot_play_the_worker(attempt: Attempt, shape: str) -> None:
-    """Its `sys.argv` names the pipes of the worker, and those are closed in its process."""
+    """Its `sys.argv` names the pipes of the worker, but those are closed in its process."""
     ended = attempt("garbage", shape=shape)
 
     assert (ended.outcome, "Bad file descriptor" in ended.error) == ("failed", True)
@@ -277,7 +277,7 @@ def kept(protected: Path) -> Iterator[Reports]:
 
 
 def begin(reports: Reports, number: int, kind: str, folder: Path = Path("/nowhere"), **options: Any) -> None:
-    """`folder`: where an attempt of a type that needs one has its temp folder."""
+    """`folder` holds the temp folders of attempts whose type needs one."""
     reports._executor.do([Run(number, 1, kind, "", "", options, None, str(folder / str(number)))])
 
 
@@ -289,7 +289,7 @@ def run_to_its_end(
 
 
 def worker_and_kept(reports: Reports) -> tuple[psutil.Process, psutil.Process]:
-    """The second one waits for its next attempt."""
+    """Return the worker and its kept process, which waits for its next attempt."""
     executor = reports._executor
     assert isinstance(executor, LocalExecutor)
     (slot,) = executor._slots
@@ -583,7 +583,8 @@ os.waitpid(child, 0)
 other.kill()
 other.wait()
 """
-"""What an attempt tries with another process of its user, and last with itself, by no number and by its own."""
+"""System calls that an attempt tries on another process of its user, and then on itself, by the numbers 0 and its
+own."""
 
 
 def test_an_attempt_says_how_itself_is_scheduled_and_nothing_else() -> None:
@@ -598,9 +599,9 @@ BOTH = pytest.mark.parametrize("machine", list(_ARCHITECTURES))
 
 
 def answer(machine: str, number: int, *arguments: int, network: bool = False) -> int:
-    """What the filter answers to a system call, as the kernel runs it: an error's number, or 0 for one that passes.
+    """Evaluate the filter's answer to a system call, as the kernel does: an error number, or 0 if it passes.
 
-    Tells that of calls that this kernel does not have yet, too.
+    This also works for calls that this kernel does not have yet.
     """
     call = struct.pack("=IIQ6Q", number, _ARCHITECTURES[machine], 0, *arguments, *(6 - len(arguments)) * [0])
     code = program(machine, network=network)
@@ -634,7 +635,7 @@ def test_no_call_changes_the_attributes_of_a_file(machine: str) -> None:
     # Flags, their newer form, those of FAT; version, that of ext4; verity.
     for request in (0x40086602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685):
         assert answer(machine, ioctl, 3, request) == errno.ENOTTY
-        assert answer(machine, ioctl, 3, request | 1 << 32) == errno.ENOTTY  # the kernel reads half of it
+        assert answer(machine, ioctl, 3, request | 1 << 32) == errno.ENOTTY  # the kernel reads only the lower half
     for request in (0x5401, 0x40049409):  # TCGETS, FICLONE
         assert answer(machine, ioctl, 3, request) == 0
 

@@ -1,4 +1,4 @@
-"""The Scheduler actor: what is told is durable before, and what cannot be committed is unknown, never lost."""
+"""The Scheduler actor: everything reported is durable before, and a failed commit is unknown, never lost."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +79,7 @@ WITHIN = 10
 
 
 class TroubledLog(MemoryEventLog):
-    """A log whose next appends can be made to fail, before or after the fact, and which counts its commits."""
+    """A log that counts its commits, and whose next appends can fail, before or after they were written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class TroubledLog(MemoryEventLog):
 
 
 class House:
-    """A Scheduler with what it talks to."""
+    """A Scheduler and the actors that it talks to."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class House:
         assert self.ref.ask(PING, timeout=WITHIN) == PONG
 
     def send(self, *commands: Command) -> list["Promise"]:
-        """Tell commands as one message."""
+        """Send commands as one message."""
         promises = [Promise() for _ in commands]
         self.ref.tell(
             [
@@ -178,7 +178,7 @@ class House:
         return promises
 
     def settled(self, condition: Callable[[], bool]) -> bool:
-        """Whether a condition comes true while the Scheduler goes on."""
+        """Return whether a condition comes true while the Scheduler continues."""
         pause = threading.Event()
         for _ in range(1000):
             self.settle()
@@ -225,7 +225,7 @@ def create(command_id: str, **fields: Any) -> CreateTask:
 
 
 def test_consumers_are_told_of_a_commit_before_those_who_waited_for_it(house: House) -> None:
-    """Whoever was answered may ask for that position at once."""
+    """The answered caller may ask for that position at once."""
     told: list[bool] = []
 
     def reply(answer: Accepted | TasktrailError) -> None:
@@ -372,7 +372,7 @@ def test_a_first_commit_that_breaks_interrupts_no_attempt_that_may_live() -> Non
 
 
 class ShiftedClock(SystemClock):
-    """A wall clock that can be set, and time that can be let pass."""
+    """A wall clock that can be set, and time that can pass."""
 
     shift = timedelta(0)
     passed = 0.0
@@ -399,14 +399,14 @@ LIMITED = {"timeout": 1800.0, "heartbeat_timeout": 600.0, "total_timeout": 1800.
 
 
 def _run_with_limits(house: House) -> None:
-    """Task 1 runs, and each of its limits is shorter than the jumps to come."""
+    """Run task 1, with each of its limits shorter than the coming jumps."""
     house.ref.tell(CapacityChanged(1))
     house.send(create("limited", **LIMITED))[0].get()
     house.settle()
 
 
 def _ends(house: House) -> list[str]:
-    """The errors of task 1 after a look at the timers."""
+    """Return the errors of task 1 after a check of the timers."""
     house.ref.tell(Tick())
     house.settle()
     return [record.event.error for record in house.log.read_task(1) if isinstance(record.event, Failed)]
@@ -432,7 +432,7 @@ def test_time_that_really_passes_ends_an_attempt_however_the_wall_clock_is_set()
     assert _ends(house) == []
     clock.passed = 601.0
     assert _ends(house) == []
-    clock.passed += 1.0  # whoever is silent is looked at twice
+    clock.passed += 1.0  # a silent attempt is looked at twice
     assert len(_ends(house)) == 1
     house.ref.stop(timeout=WITHIN)
 
@@ -452,7 +452,7 @@ def test_a_jump_that_could_not_be_recorded_at_once_ends_no_attempt_either(*, hap
 
 
 def test_a_sign_of_life_that_comes_while_the_log_cannot_be_written_counts() -> None:
-    """A disk that is full for longer than an attempt may be silent ends none that beats."""
+    """A disk that is full for longer than an attempt may be silent ends no attempt that sends heartbeats."""
     clock = ShiftedClock()
     house = House(clock)
     _run_with_limits(house)
@@ -479,7 +479,7 @@ def test_a_small_difference_of_the_clocks_is_recorded_nowhere() -> None:
 
 
 def test_reports_of_the_executor_survive_a_full_disk(house: House) -> None:
-    """What a worker finished while the log could not be written is recorded once it can."""
+    """An end that a worker reports while the log cannot be written is recorded once it can."""
     house.ref.tell(CapacityChanged(1))
     house.send(create("c"))[0].get()
     house.log.trouble += [(LogFull("no room"), False)] * 2
@@ -492,7 +492,7 @@ def test_reports_of_the_executor_survive_a_full_disk(house: House) -> None:
 
 
 def test_who_wants_an_archive_recorded_is_answered_at_once_while_the_log_cannot_be_written(house: House) -> None:
-    """Kept for later it would be recorded when its sender has given up, and has perhaps begun anew."""
+    """If it were kept, it would be recorded after its sender has given up, and has perhaps begun anew."""
     house.log.trouble += [(LogFull("no room"), False)] * 2
     assert isinstance(house.send(create("c"))[0].get(), OutcomeUnknown)
     promise = Promise()
@@ -515,7 +515,7 @@ def _to_forget(house: House, *tasks: int) -> tuple[Forget, Promise]:
 
 
 def test_what_comes_right_behind_what_was_forgotten_finds_it_gone(house: House) -> None:
-    """In one message, so that nothing else decides where a commit comes."""
+    """The commands are in one message, so that no other decision is involved in the commit."""
     house.send(create("c", held=True), CancelTask(task_id=1, command_id="x"))[1].get()
     forget, _ = _to_forget(house, 1)
     promises = [Promise() for _ in range(4)]
@@ -535,7 +535,7 @@ def test_what_comes_right_behind_what_was_forgotten_finds_it_gone(house: House) 
 
 
 def test_what_was_read_of_tasks_that_are_forgotten_is_not_read_once_more(house: House) -> None:
-    """In archives that takes seconds for hundreds, and everybody waits for it."""
+    """In archives that takes seconds for hundreds, and everything waits for it."""
     for task_id in (1, 2):
         house.send(create(f"c{task_id}", held=True), CancelTask(task_id=task_id, command_id=f"x{task_id}"))[1].get()
     forget, promise = _to_forget(house, 1, 2)
@@ -583,7 +583,7 @@ def test_a_refusal_that_rests_on_what_was_not_written_is_unknown_too(house: Hous
 
 @pytest.fixture
 def stuck(house: House) -> House:
-    """A task runs, another was just created, and that cannot be recorded until `room`."""
+    """Run a task, and create another one that cannot be recorded until `room`."""
     house.ref.tell(CapacityChanged(1))
     house.send(create("runs"))[0].get()
     house.log.full = LogFull("no room")
@@ -592,7 +592,7 @@ def stuck(house: House) -> House:
 
 
 def room(house: House) -> None:
-    """There is room again, and the next try finds it."""
+    """Make room again, which the next try finds."""
     house.log.full = None
     assert isinstance(_repeat_until_accepted(house, create("after")), Accepted)
     house.settle()
@@ -680,7 +680,7 @@ def test_trouble_and_its_end_are_told(stuck: House) -> None:
 
 
 def test_a_fault_that_trying_again_would_not_cure_is_dropped_with_its_batch(house: House) -> None:
-    """What cannot be encoded, say. Held, it would keep everything else out for ever."""
+    """Such as a value that cannot be encoded. Held, it would keep everything else out for ever."""
     house.log.trouble.append((OverflowError("too large an integer"), False))
     assert isinstance(house.send(create("poison"))[0].get(), OutcomeUnknown)
     assert _repeat_until_accepted(house, create("c")).task_id == 1
@@ -720,7 +720,7 @@ def test_a_service_that_stops_while_the_log_cannot_be_written_stops(stuck: House
 
 
 class ShutLog(TroubledLog):
-    """Cannot be opened for writing at first."""
+    """A log that at first cannot be opened for writing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -782,7 +782,7 @@ def test_a_message_that_breaks_a_rule_does_not_end_the_scheduler(house: House) -
 
 
 def test_a_message_at_fault_takes_nothing_of_its_list_along(house: House) -> None:
-    """Reports come in lists. One that cannot be handled must not lose the ends before and behind it."""
+    """Reports come in lists. One that cannot be handled must not lose the ends before and after it."""
     house.ref.tell(CapacityChanged(3))
     for number in range(3):
         house.send(create(f"c{number}"))[0].get()
@@ -808,7 +808,7 @@ def test_a_fenced_scheduler_gives_up(house: House) -> None:
 
 
 def test_a_fenced_scheduler_orders_nothing_although_it_has_nothing_to_record(house: House) -> None:
-    """The wish to publish leads to an order and to no record."""
+    """A request to publish leads to an order and to no record."""
     house.ref.tell(CapacityChanged(1))
     house.send(create("a"))[0].get()
     house.settle()
@@ -837,7 +837,7 @@ def test_after_close_nothing_is_recorded(house: House) -> None:
 
 
 def test_a_report_that_cannot_be_written_costs_no_other_one() -> None:
-    """It is left out; the attempt that it ended is found missing when slots are compared with processes."""
+    """It is dropped; the attempt that it ended is found missing when slots are compared with processes."""
     clock = ShiftedClock()
     house = House(clock)
     house.ref.tell(CapacityChanged(2))
@@ -875,7 +875,7 @@ def test_why_the_log_cannot_be_looked_after_is_said_once(monkeypatch: pytest.Mon
 
 
 def test_a_listener_that_breaks_costs_no_other_what_it_waits_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records, orders and answers of one commit reach everybody else."""
+    """All others get the records, orders and answers of the commit."""
     house.ref.tell(CapacityChanged(2))
     monkeypatch.setattr(house, "publish", lambda _: 1 / 0)
     broken = Promise()

@@ -1,4 +1,4 @@
-"""A service seals its log by itself once there is a key: what was left, by the clock, and what it ends with."""
+"""A service seals its log by itself once there is a key: what was left unsealed, then at intervals, and at its end."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ from tasktrail.actors.sealer import Sealer
 from tasktrail.actors.side_process import ProcessEnded
 from tasktrail.config.settings import Config
 from tasktrail.events.clock import Clock, SystemClock
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
 from tasktrail.projections.proof.witness_list import add_witness
@@ -45,7 +45,7 @@ def head(data: Path) -> int:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Of a service that has run and was sealed by hand."""
+    """Make the data of a service that has run and was sealed by hand."""
     with service(tmp_path / "data") as tasks:
         tasks.create_task(type="noop", held=True)
     assert not (tmp_path / "data" / "seals").exists(), "nothing is sealed before there is a key"
@@ -72,13 +72,13 @@ def test_seals_may_be_kept_elsewhere(data: Path, tmp_path: Path) -> None:
 
 
 class Told:
-    """Counts starts of the process, which is not started."""
+    """Counts starts of the process, which is not really started."""
 
     def __init__(self) -> None:
         self.started = threading.Semaphore(0)
         self.running = False
         self.runs = False
-        """Whether a start is one."""
+        """Whether a start succeeds."""
         self.end: ProcessEnded | None = None
         """How it ends while a stop waits."""
 
@@ -90,10 +90,10 @@ class Told:
         return self.end
 
     def kill(self) -> None:
-        """Nothing runs."""
+        """Kill nothing."""
 
     def forget(self) -> None:
-        """Nothing ran."""
+        """Forget nothing."""
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_log_that_was_changed_is_not_sealed_again_and_the_log_of_the_service_s
 
 
 def said(lines: list[MutableMapping[str, Any]], words: str) -> MutableMapping[str, Any]:
-    """What the log of the service has with these words; it is waited for."""
+    """Wait for the lines with these words in the service's log, and return them."""
     for _ in range(300):
         if found := [line for line in lines if words in line["event"]]:
             return found[0]
@@ -192,7 +192,7 @@ def said(lines: list[MutableMapping[str, Any]], words: str) -> MutableMapping[st
 
 
 def degraded(tasks: TaskService, words: str) -> list[str]:
-    """What the service says with these words to be out of order; it is waited for."""
+    """Wait for the service's problems with these words, and return them."""
     for _ in range(300):
         if found := [each for each in tasks.degraded if words in each]:
             return found

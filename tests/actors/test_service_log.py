@@ -1,4 +1,4 @@
-"""What the service's log says of what was recorded and answered, and that it costs little whatever comes."""
+"""The service's log lines about records and answers, which cost little whatever comes."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -168,7 +168,7 @@ def test_what_operators_and_deliveries_do_is_told_without_addresses(told: Told) 
 
 
 def test_of_a_worker_that_could_not_begin_the_line_that_says_why_is_told(told: Told) -> None:
-    """Of a traceback it was the first line, which is the same whatever is wrong."""
+    """It used to be the first line of a traceback, which is the same whatever is wrong."""
     trace = 'it died: Traceback (most recent call last):\n  File "x.py", line 1\nRuntimeError: no home\n'
     crash = 'it died: Fatal Python error: Segmentation fault\n\nCurrent thread:\n  File "x.py", line 1'
     lines = told.lines(

@@ -1,4 +1,4 @@
-"""Short attempts are given to a worker several at once: what becomes of those that wait there."""
+"""Short attempts are given to a worker several at once: what happens to those that wait there."""
 
 import random
 import signal
@@ -26,7 +26,7 @@ MakeExecutor: TypeAlias = Callable[..., tuple[LocalExecutor, Reports]]
 
 
 TEMP = Path()
-"""Where attempts get their temp folders: of each test its own."""
+"""The place for the temp folders of attempts, separate for each test."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def _temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=[FREE, SANDBOXED, KEPT], ids=["free", "sandboxed", "kept"])
 def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
-    """Make an executor and open it; it is closed afterwards, and has told the end of each attempt once then."""
+    """Make an executor and open it. It is closed afterwards, and has reported the end of each attempt once by then."""
     made: list[tuple[LocalExecutor, Reports]] = []
     sandbox, module = request.param
     homes = {name: f"{module}:{name}" for name in TYPES}
@@ -183,7 +183,7 @@ def test_a_sandboxed_attempt_cannot_speak_for_its_worker_or_its_neighbour(make: 
 
 @pytest.mark.parametrize("make", [FREE], indirect=True)
 def test_those_behind_garbage_do_not_run_twice(make: MakeExecutor, tmp_path: Path) -> None:
-    """The worker goes on until it is killed, and nobody understands what it says."""
+    """The worker continues until it is killed, and its messages cannot be understood."""
     executor, reports = make()
     notes = tmp_path / "notes"
     for begin in range(1, 61, 10):
@@ -261,7 +261,7 @@ def test_each_has_one_end_whoever_is_killed_or_stopped(make: MakeExecutor, seed:
 
 
 def _kill_one(dice: random.Random) -> None:
-    """SIGKILL to any process of the executor."""
+    """Send SIGKILL to any process of the executor."""
     try:
         dice.choice(psutil.Process().children(recursive=True)).send_signal(signal.SIGKILL)
     except (IndexError, psutil.NoSuchProcess):
@@ -270,7 +270,7 @@ def _kill_one(dice: random.Random) -> None:
 
 def test_what_was_ordered_before_all_were_ended_is_ended_too(make: MakeExecutor) -> None:
     executor, reports = make()
-    executor._ordered.append(short("patient", 1))  # as when the executor's thread is at work
+    executor._orders._orders.append(short("patient", 1))  # as when the executor's thread is at work
 
     executor.end_attempts("the service has not renewed the lease")
 

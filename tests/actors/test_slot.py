@@ -1,4 +1,4 @@
-"""When a dead worker is replaced: at once the first time, ever later in a row."""
+"""When a dead worker is replaced: at once the first time, and later and later if it dies repeatedly."""
 
 import os
 import threading
@@ -35,7 +35,7 @@ from tasktrail.handlers.process.report_limits import (
 
 
 class FakeHub:
-    """Records what the slot wants."""
+    """Records the slot's requests."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -113,7 +113,7 @@ def test_wishes_to_an_empty_slot_do_nothing() -> None:
 
 
 class FakeProcess:
-    """A worker that hears everything and says nothing."""
+    """A worker that receives everything and sends nothing."""
 
     reaper = 0
 
@@ -128,7 +128,7 @@ class FakeProcess:
 
 
 def test_one_that_was_to_stop_does_not_begin_again_when_its_worker_is_killed_for_another() -> None:
-    """The end of the other was on its way when the worker was killed; so the slot comes to the next one."""
+    """The end of the other was on its way when the worker was killed, so the slot comes to the next one."""
     hub = FakeHub()
     slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
     slot._process = FakeProcess()  # type: ignore[assignment]
@@ -152,7 +152,7 @@ def test_where_a_handler_can_speak_for_the_worker_no_process_is_kept() -> None:
 
 
 def test_no_worker_says_that_it_was_interrupted() -> None:
-    """That is for a service that was gone: such an attempt is tried again without end, and costs no crash."""
+    """That outcome is for a service that was gone: such an attempt is tried again without end, and costs no crash."""
     hub = FakeHub()
     slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
     slot._process = FakeProcess()  # type: ignore[assignment]
@@ -168,7 +168,7 @@ def test_no_worker_says_that_it_was_interrupted() -> None:
 
 
 class RestingHub(FakeHub):
-    """Gives nothing more to a slot that is idle."""
+    """A hub that gives nothing more to an idle slot."""
 
     def idle(self, slot: Slot) -> None: ...
 
@@ -316,7 +316,7 @@ def test_what_can_be_is_told_as_it_was_said() -> None:
 
 @pytest.mark.parametrize("probed", [False, True], ids=["twice", "after an earlier attempt"])
 def test_an_input_is_looked_into_once(*, probed: bool) -> None:
-    """Before the handler is called: whoever has taken that over cannot lift its bound on CPU time."""
+    """The look comes before the handler, so a hijacked handler cannot raise its bound on CPU time."""
     slot, hub = running(Run(1, 1, "echo", "", "", {}, None, "/nowhere", probed=probed))
     if not probed:
         slot._on_frame(AttemptProbed(1, 1, Estimated(seconds=5.0)))

@@ -1,4 +1,4 @@
-"""Snapshots on the disk: whatever is wrong with one, the whole log is folded instead, to the same."""
+"""Snapshots on the disk: whatever is wrong with one, the whole log is folded instead, with the same result."""
 
 import os
 import signal
@@ -34,7 +34,8 @@ from tasktrail.events import Fact, Recorded, TaskState
 from tasktrail.events.errors import NotReady, TaskForgotten
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, UserErased
 from tasktrail.projections.history import recall_from
 from tasktrail.projections.outbox import Outbox
@@ -56,7 +57,7 @@ def log() -> MemoryEventLog:
 
 @pytest.fixture
 def snapshots(log: MemoryEventLog, tmp_path: Path) -> Path:
-    """A folder with good snapshots of the first half of the log."""
+    """Make a folder with good snapshots of the first half of the log."""
     half = log.head().position // 2
     (record,) = log.read(after=half - 1, limit=1)
     SCHEDULER_SNAPSHOT.take(log, tmp_path / "scheduler", Head(half, record.hash))
@@ -81,7 +82,7 @@ def cut(to: float) -> Callable[[Path], None]:
 
 
 def with_header(**fields: Any) -> Callable[[Path], None]:
-    """The same lines under another header, and a hash that fits."""
+    """Return the same lines under another header, with a hash that fits."""
 
     def rewrite(path: Path) -> None:
         lines = path.read_bytes().splitlines()
@@ -95,7 +96,7 @@ def bad_lines(path: Path) -> None:
 
 
 def of_earlier_form(path: Path) -> None:
-    """As it was written before the first line held the durable half of the memory as it is."""
+    """Return it in the form used before the first line held the durable half of the memory as it is."""
     book = b'{"position":1,"last_task_id":0,"system_version":1,"last_at":null,"limit_changes":{},"limit_positions":[]}'
     write(path, msgspec.structs.replace(header_of(path), code="54e29966b07b1685"), [book, b"[]"])
 
@@ -151,7 +152,7 @@ def test_a_good_snapshot_is_used(log: MemoryEventLog, snapshots: Path) -> None:
 
 
 class ReadFrom(MemoryEventLog):
-    """Notes from where on it is read."""
+    """Notes the position from which it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,7 +225,7 @@ def test_other_fields_make_other_code(monkeypatch: pytest.MonkeyPatch, written: 
 
 @pytest.mark.parametrize("written", [Durable, TaskState, AsCreated])
 def test_other_docstrings_make_no_other_code(monkeypatch: pytest.MonkeyPatch, written: type[msgspec.Struct]) -> None:
-    """Better words alone made every data folder fold its whole log once."""
+    """Changed docstrings alone once made every data folder fold its whole log."""
     codes = []
     for words in ("Some words.", "Better words."):
         other = msgspec.defstruct(written.__name__, [], bases=(written,), namespace={"__doc__": words})
@@ -260,7 +261,7 @@ def test_only_the_owner_may_read_a_snapshot(snapshots: Path) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data folder with a log on the disk."""
+    """Make a data folder with a log on the disk."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     random_history(Journal(log), 300, seed=6)
     log.close()
@@ -321,7 +322,7 @@ def test_an_empty_log_gives_no_snapshot(tmp_path: Path) -> None:
 def test_a_snapshot_is_due_after_so_many_records_and_once() -> None:
     pace = SnapshotPace(100)
     assert not pace.is_due(10**9), "nobody has looked yet what there is"
-    pace.taken(50, tasks=0)
+    pace.count_from(50)
     assert [pace.is_due(position) for position in (149, 150, 151)] == [False, True, False]
 
 
@@ -339,17 +340,23 @@ def test_after_a_failure_the_next_try_waits() -> None:
 
 def test_no_snapshot_is_ever_due_when_none_are_wanted() -> None:
     pace = SnapshotPace(0)
+    pace.count_from(0)
     pace.taken(0, tasks=0)
     assert not pace.is_due(10**9)
 
 
 class _Pace(SnapshotPace):
-    """Tells when it was told."""
+    """Records when it was called."""
 
     def __init__(self) -> None:
         super().__init__(1)
         self.told = Event()
         self.said: list[tuple[str, int]] = []
+
+    def count_from(self, position: int) -> None:
+        self.said.append(("counts from", position))
+        self.told.set()
+        super().count_from(position)
 
     def taken(self, position: int, tasks: int) -> None:
         self.said.append(("taken", position))
@@ -377,7 +384,7 @@ def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
     head = reader.head().position
     pace = _Pace()
     ref = _snapshotter(data, data / "snapshots", pace, head)
-    assert pace.said == [("taken", 0)], "at the start there is none"
+    assert pace.said == [("counts from", 0)], "at the start there is none"
     pace.told.clear()
     assert pace.told.wait(WITHIN)
     assert pace.said[1:] == [("taken", head)]
@@ -386,7 +393,7 @@ def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
     ref.stop(timeout=WITHIN)
     again = _Pace()
     _snapshotter(data, data / "snapshots", again, head).stop(timeout=WITHIN)
-    assert again.said == [("taken", head)], "the next one goes on from there"
+    assert again.said == [("counts from", head)], "the next one goes on from there"
     reader.close()
 
 
@@ -414,7 +421,7 @@ def test_while_an_erasure_goes_on_a_snapshot_is_put_off(data: Path) -> None:
     pace.told.clear()
     assert pace.told.wait(WITHIN)
     ref.stop(timeout=WITHIN)
-    assert pace.said == [("taken", 0), ("taken", head + 1)]
+    assert pace.said == [("counts from", 0), ("counts from", head + 1)]
     assert not (data / "snapshots" / "scheduler").exists()
 
 
@@ -424,7 +431,7 @@ def test_a_snapshot_that_is_deleted_while_it_is_taken_is_due_again_and_waits_for
     pace.told.clear()
     ref.ask(DeleteSnapshots(), timeout=WITHIN)
     assert pace.told.wait(WITHIN)
-    assert [what for what, _ in pace.said] == ["taken", "called off"]
+    assert [what for what, _ in pace.said] == ["counts from", "called off"]
     ref.ask(PING, timeout=WITHIN)
     assert not _children_that_write(data), "a standby still has the keys of whom it erases"
     pace.told.clear()
@@ -505,7 +512,7 @@ def test_verify_finds_an_altered_snapshot_beside_an_erasure_that_is_over(data: P
 
 @pytest.mark.parametrize("kind", ["scheduler", "outbox"])
 def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> None:
-    """Its hash fits, but a task in it has another state than the log says."""
+    """Its hash fits, but a task in it has another state than in the log."""
     reader = SqliteLogReader(data / "log.db")
     take_snapshots(reader, data / "snapshots")
     drift(data / "snapshots" / kind)

@@ -1,4 +1,4 @@
-"""A seal is stamped by a time authority that was not written here, and a stamp of something else does not hold."""
+"""A time authority that was not written here stamps a seal, and a stamp of something else is not accepted."""
 
 import shutil
 import ssl
@@ -16,7 +16,8 @@ from sealed_logs import Sealed
 from time_authority import TimeAuthority
 
 from tasktrail.actors.stamping import have_stamped
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import NoStamp, SealUnfit
 from tasktrail.projections.proof.seals import Seal, SealCheck, make_seal, public_key
 from tasktrail.projections.proof.stamps import Authorities
@@ -51,7 +52,7 @@ def log(tmp_path: Path) -> Log:
     return Log(tmp_path)
 
 
-# The certificate of a signer with a long name is longer than that of the root, and stands before it all the same.
+# The certificate of a signer with a long name is longer than that of the root, and still stands before it.
 @pytest.mark.parametrize("clock", ["clock", "a clock with a long name, which makes its certificate longer"])
 def test_a_stamp_holds_and_tells_the_time(log: Log, tmp_path: Path, clock: str) -> None:
     with TimeAuthority(tmp_path / "tsa", clock=clock) as authority:

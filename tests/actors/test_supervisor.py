@@ -1,4 +1,4 @@
-"""Actors that break, die or hang: what survives, what is started anew, and when the service gives up."""
+"""Actors that break, die or hang: what survives, what is restarted, and when the service gives up."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ SOON = 10.0
 
 
 class Hold(threading.Event):
-    """A message that keeps whoever handles it until it is set."""
+    """A message that keeps its actor busy until it is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Long:
 
 
 class Breaking(Actor):
-    """Raises what it is told, answers anything else, and can be made to hang or to refuse to start."""
+    """Raises what it is told to, answers everything else, and can be made to hang or to refuse to start."""
 
     def __init__(self, *, stillborn: bool = False, start: Hold | None = None) -> None:
         super().__init__()
@@ -71,11 +71,11 @@ class Breaking(Actor):
         assert message is error
         self.faults.append(error)
         if isinstance(error, MemoryError):
-            raise error  # it cannot even put itself right
+            raise error  # it cannot even repair itself
 
 
 class PassingClock(SystemClock):
-    """Time that can be let pass."""
+    """A clock whose time can pass."""
 
     passed = 0.0
 
@@ -84,7 +84,7 @@ class PassingClock(SystemClock):
 
 
 class House:
-    """A supervisor and what it has given up for."""
+    """A supervisor, and its reasons to give up."""
 
     def __init__(self, patience: float = SOON) -> None:
         self.fatal: list[BaseException] = []
@@ -127,7 +127,7 @@ def test_whatever_a_message_raises_the_actor_lives_on(house: House, error: BaseE
 def test_an_actor_that_has_died_is_started_anew_behind_the_same_name(house: House) -> None:
     child = house.child()
     die(child)
-    child.tell("lost")  # what counts is in the log
+    child.tell("lost")  # only the log counts
     with pytest.raises(NotReady, match="is not running"):
         child.ask("anybody?", SOON)
     house.supervisor.examine(child)
@@ -179,7 +179,7 @@ def test_an_actor_that_must_not_start_anew_is_given_up_at_once(house: House) -> 
 
 
 def test_an_actor_with_much_to_do_does_not_hang(house: House) -> None:
-    """Its answer waits behind what came before; a ping that is late says nothing while messages are handled."""
+    """Its answer waits behind earlier messages; while messages are handled, a late ping means nothing."""
     child = house.child(restart=False)
     for _ in range(4):
         busy = Hold()
@@ -192,7 +192,7 @@ def test_an_actor_with_much_to_do_does_not_hang(house: House) -> None:
 
 
 def ask_after(house: House, child: Child, seconds: float) -> None:
-    """Send the ping that is due, and look for its answer so many seconds later."""
+    """Send the ping that is due, and look for its answer some seconds later."""
     house.clock.passed += PING_EVERY
     house.supervisor.examine(child)
     house.clock.passed += seconds
@@ -219,12 +219,12 @@ def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops
 
 
 def pings_of(child: Child) -> int:
-    """How many pings it has had. It takes them in order, so all that was sent before has arrived."""
+    """Return how many pings it has had. It takes them in order, so all that were sent before have arrived."""
     return int(child.ask("how many pings?", SOON))
 
 
 def handled(child: Child) -> None:
-    """It has handled all that it was told. The answer to a question comes a moment before that."""
+    """Wait until it has handled all its messages. The answer to a question comes a little earlier."""
     pause = threading.Event()
     while not child.is_idle():
         pause.wait(0.001)
@@ -274,7 +274,7 @@ def test_an_actor_that_hangs_before_its_first_message_is_noticed(house: House) -
 
 
 def test_an_answer_that_comes_before_other_work_does_not_count_as_rest(house: House) -> None:
-    """What it has begun since may hang."""
+    """The work that it has begun since may hang."""
     child, holding, after = house.child(), Hold(), Hold()
     handled(child)
     child.tell(holding)

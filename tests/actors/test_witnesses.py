@@ -1,4 +1,4 @@
-"""A witness signs what grows and nothing else; whatever it answers, the seal is there and the answer is told."""
+"""A witness signs growing logs and nothing else; whatever it answers, the seal exists and the answer is reported."""
 
 import shutil
 import ssl
@@ -21,7 +21,8 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.actors.witnesses import WitnessResult, ask_witnesses
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.state import create
 from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit
@@ -37,7 +38,7 @@ def context() -> ssl.SSLContext:
 
 
 class Log(Sealed):
-    """A log that grows by a record at a time, and is shown to witnesses."""
+    """A log that grows by one record at a time, and is shown to witnesses."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -83,7 +84,7 @@ needs_witness = pytest.mark.skipif(sys.version_info < (3, 12), reason="aics-witn
 
 
 class Independent:
-    """aics-witness, on loopback."""
+    """Runs aics-witness, on loopback."""
 
     def __init__(self, folder: Path) -> None:
         tools = import_module("aics_witness.service"), import_module("aics_witness.store")
@@ -161,7 +162,7 @@ def test_a_fork_a_changed_past_and_a_cut_tail_are_refused_by_it(
     (asked,) = fork.show(independent.named)
     assert (asked.outcome, asked.message[:14]) == ("contradicted", "it has signed ")
 
-    shutil.rmtree(changed.seals)  # as an insider does, who has the key
+    shutil.rmtree(changed.seals)  # as an insider with the key does
     chained_anew(changed.path, lambda rows: rows[1].__setitem__(COLUMNS.index("reason"), "another"))
     for grown in (0, 3):
         if grown:

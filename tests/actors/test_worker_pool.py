@@ -28,7 +28,7 @@ TYPES = {name: getattr(sample_handlers, name).__tasktrail__ for name in ("noop",
 
 
 class Faulty(InlineExecutor):
-    """Goes wrong once, at the first attempt of task 1, in the way that `fault` says."""
+    """An executor that fails once, at the first attempt of task 1, in the way that `fault` says."""
 
     def __init__(self, fault: str) -> None:
         super().__init__(TYPES, slots=2)
@@ -59,7 +59,7 @@ class Faulty(InlineExecutor):
 
 
 class House:
-    """A Scheduler and a WorkerPool on an executor that goes wrong."""
+    """A Scheduler and a WorkerPool on an executor that fails."""
 
     def __init__(self, executor: InlineExecutor) -> None:
         self.records: list[Recorded] = []
@@ -126,7 +126,7 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
 
 @pytest.mark.parametrize("house", ["forgets", "raises", "swallows", "deaf"], indirect=True)
 def test_an_attempt_that_got_lost_is_found_and_its_slot_works_on(house: House) -> None:
-    with capture_logs():  # what is raised is logged
+    with capture_logs():  # the exception is logged
         for number in range(1, 4):
             house.create(number)
         lost = house.until(lambda record: record.task_id == 1 and isinstance(record.event, Failed))
@@ -140,7 +140,7 @@ def test_an_attempt_that_got_lost_is_found_and_its_slot_works_on(house: House) -
 
 @pytest.mark.parametrize("house", ["nothing"], indirect=True)
 def test_an_attempt_that_nobody_wants_is_stopped(house: House) -> None:
-    """One beside a running one, which goes on: somebody has given the executor an order behind the Scheduler's back."""
+    """It runs beside a wanted one, which continues: somebody has ordered it without the Scheduler."""
     house.create(1, "patient")
     house.until(lambda record: isinstance(record.event, Started))
     house.handover.order(Orders([Run(99, 4, "patient", "", "", {}, None, "/nowhere")]))

@@ -1,4 +1,4 @@
-"""What a worker starts with, and how those of a killed reaper are found again."""
+"""What a worker starts with, and how the processes of a killed reaper are found again."""
 
 import errno
 import os
@@ -51,7 +51,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 @pytest.fixture
 def strays() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Processes marked `12:a`, `123:a` and not at all. Each has answered: an exec that goes on shows no mark yet."""
+    """Start processes marked `12:a`, `123:a` and not at all; return when each has answered and shows its mark."""
     marks: list[dict[str, str]] = [{MARK: "12:a"}, {MARK: "123:a"}, {}]
     pipe = subprocess.PIPE
     started = [subprocess.Popen(["/bin/cat"], env=mark, stdin=pipe, stdout=pipe, bufsize=0) for mark in marks]

@@ -1,7 +1,7 @@
 """Runs the attacks, one after the other: `make attack`, or `make attack ARGS=--short` for what CI has time for.
 
-Each is a script of its own beside this one, with `--short` and `--seed`. It prints what it did and found, and ends with
-1 when a promise was broken. docs/explanation/faults.md says which promise is shown by which.
+Each is a script of its own beside this one, with `--short` and `--seed`. It prints what it did and found, and exits
+with 1 when a promise was broken. docs/explanation/faults.md says which attack checks which promise.
 """
 
 import argparse
@@ -15,7 +15,7 @@ ATTACKS = sorted(path.stem for path in HERE.glob("*.py") if path.stem != Path(__
 
 
 def main() -> int:
-    """The number of attacks that found something, as far as an exit code can say it."""
+    """Return the number of attacks that found something, as far as an exit code can express it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a small size of each")
     parser.add_argument("--seed", type=int, help="repeat the run of this seed")

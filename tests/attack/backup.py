@@ -1,13 +1,13 @@
 """Back up a service under load, restore every copy, kill both half-way: nothing acknowledged is missing anywhere.
 
-    PYTHONPATH=tests/support python tests/attack/backup.py --backups 100 --megabytes 1000 --rate 1000 --seed 7
+PYTHONPATH=tests/support python tests/attack/backup.py --backups 100 --megabytes 1000 --rate 1000 --seed 7
 
-A log of some size is written first. A service is started on it, and when it has come to rest, commands are sent at a
-rate. Most backups are made from the one before (`--base`). Each has to hold every command that was acknowledged before
-it was asked for, and to verify when it is restored. Some backups and restores are killed with -9 at a random moment: a
-killed backup leaves no file with a backup's name and the one before as it was, a killed restore the old log or the new
-one, whole, and either starts. The time a backup takes is told for each GB; more than 10 s is a broken promise once the
-log has 100 MB.
+A log of some size is written first. A service is started on it, and when it is idle, commands are sent at a rate. Most
+backups are made from the one before (`--base`). Each has to hold every command that was acknowledged before the backup
+was requested, and to verify when it is restored. Some backups and restores are killed with -9 at a random moment. A
+killed backup leaves no file with a backup's name, and leaves the one before as it was; a killed restore leaves the old
+log or the new one, whole, and either starts. The time of a backup is printed for each GB; more than 10 s is a broken
+promise once the log has 100 MB.
 """
 
 import argparse
@@ -31,7 +31,8 @@ import psutil
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.event_log import Answer
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -39,11 +40,11 @@ GB = 1_000_000_000
 SECONDS_A_GB = 10.0
 WORTH_TIMING = 100_000_000
 IDLE = 0.1
-"""Seconds of CPU in a second, below which a service rests."""
+"""Seconds of CPU in a second, below which a service is idle."""
 
 
 def write_log(data: Path, size: int) -> None:
-    """A log of about so many bytes: tasks that are held, with paths and options as people have them."""
+    """Write a log of about that many bytes: held tasks, with realistic paths and options."""
     data.mkdir(parents=True)
     log = SqliteEventLog(data / "log.db", now=SystemClock().now())
     task_id = 0
@@ -68,7 +69,7 @@ def write_log(data: Path, size: int) -> None:
 
 
 class Load:
-    """A service in a process of its own, and a stream of commands at a rate."""
+    """A service in a separate process, and a stream of commands at a rate."""
 
     def __init__(self, data: Path, rate: int) -> None:
         self.acknowledged: dict[str, int] = {}
@@ -118,7 +119,7 @@ class Load:
                 self.acknowledged[said[0]] = said[3]
 
     def reached(self, number: int) -> None:
-        """Wait until so many are acknowledged."""
+        """Wait until that many are acknowledged."""
         until = time.monotonic() + 120
         while len(self.acknowledged) < number:
             if time.monotonic() > until:
@@ -126,7 +127,7 @@ class Load:
             time.sleep(0.01)
 
     def end(self) -> None:
-        """In good order."""
+        """Stop normally."""
         self._stop.set()
         self._threads[0].join()
         assert self._process.stdin
@@ -136,7 +137,7 @@ class Load:
 
 
 def _until_idle(service: psutil.Process) -> None:
-    """Wait until a service that has just begun has folded its views and saved its first snapshot."""
+    """Wait until a service that has just started has folded its views and saved its first snapshot."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         processes = [service, *service.children(recursive=True)]
@@ -154,27 +155,27 @@ def tasktrail(*words: object) -> "subprocess.Popen[str]":
 
 
 def told(process: "subprocess.Popen[str]") -> dict[str, Any] | None:
-    """What a command says; none when it failed or was killed."""
+    """Return a command's output; None when it failed or was killed."""
     out, _err = process.communicate()
     answer: dict[str, Any] | None = json.loads(out) if process.returncode == 0 else None
     return answer
 
 
 def digest_of(path: Path) -> str:
-    """What is in a file, in short."""
+    """Return a short digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def missing_in(log: Path, acknowledged: dict[str, int]) -> list[str]:
-    """Commands that a log does not have where they were acknowledged."""
+    """Return the commands that a log lacks at the place of their acknowledgement."""
     with closing(SqliteLogReader(log)) as reader:
         have = {record.command_id: record.position for record in reader.read() if record.command_id.startswith("now-")}
     return [one for one, position in acknowledged.items() if have.get(one) != position]
 
 
 class Attack:
-    """One run. `found` is what was wrong."""
+    """One run. `found` lists what was wrong."""
 
     def __init__(self, work: Path, rng: random.Random) -> None:
         self.work = work
@@ -187,7 +188,7 @@ class Attack:
         self._earlier: Path | None = None
 
     def back_up(self, load: Load, number: int) -> None:
-        """One backup under load, restored and verified. The first of five is whole, each other from the one before."""
+        """Make one backup under load, restore and verify it. The first of five is full, the others have a base."""
         copy, new = self.work / f"{number}.db", self.work / "restored"
         kind = "whole" if self._earlier is None or number % 5 == 1 else "incremental"
         load.reached(len(load.acknowledged) + 10)
@@ -222,7 +223,7 @@ class Attack:
         return tasktrail("--data", self.work / "data", "backup", copy, *base)
 
     def kill_a_backup(self, number: int, kind: str) -> None:
-        """Half a backup has no name, and the one that it comes from is whole."""
+        """Kill a backup: half a backup has no name, and the one it is based on is whole."""
         assert self._earlier is not None
         copy, before = self.work / f"killed-{number}.db", digest_of(self._earlier)
         part = self.work / f".{copy.name}.part"
@@ -244,7 +245,7 @@ class Attack:
             self.found.append(f"a killed {kind} backup has changed the one before it")
 
     def kill_a_restore(self, old: Path, copy: Path) -> None:
-        """The old log or the new one is in its place, whole."""
+        """Kill a restore: the old log or the new one is in its place, whole."""
         data = self.work / "half"
         shutil.copytree(old, data)
         due = {_head(data / "log.db"), _head(copy)}

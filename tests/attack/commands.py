@@ -1,12 +1,12 @@
-"""A million commands with the full ranges of numbers and texts in options, checkpoints and results.
+"""Send a million commands with the full ranges of numbers and texts in options, checkpoints and results.
 
-    python tests/attack/commands.py --commands 1000000 --seed 1
+python tests/attack/commands.py --commands 1000000 --seed 1
 
 They go to a real service over its socket, in arrays, one by one where the JSON itself is broken, and as Structs through
-`Client`. Many are refused; what is accepted runs in real workers and says anything at all. Somebody else looks on, at
-`log.db` with plain SQLite and at the processes. Broken promises: an answer of 500 or 503, a traceback on standard
-error, a task that is `running` for more than 5 s without a process, a slot that does not come back, also after a start
-on the same log, and a log that does not verify.
+`Client`. Many are refused; accepted ones run in real workers and return anything at all. An observer reads `log.db`
+with plain SQLite and watches the processes. Broken promises: an answer of 500 or 503, a traceback on standard error, a
+task that is `running` for more than 5 s without a process, a slot that does not come back, also after a start on the
+same log, and a log that does not verify.
 """
 
 import argparse
@@ -43,13 +43,13 @@ BATCH = 250
 SENDERS = 2
 OUR_SPACE = str(Path("/proc/self/ns/pid").readlink())
 AHEAD = 100_000
-"""A user level that goes before whatever waits."""
+"""A user level that goes before all waiting tasks."""
 NOBODY = 987_654_321_012
-"""A user of no other task."""
+"""A user without other tasks."""
 RUNS_FOR = 5.0
-"""Seconds that a task may be running and have no process."""
+"""Seconds that a task may be running without a process."""
 NEVER_LONGER = 30.0
-"""The same although nothing at all is recorded just now, because the disk or the machine stands still."""
+"""The same while nothing at all is recorded, because the disk or the machine stands still."""
 COMMON = ("absorb", "absorb", "absorb", "produce", "produce")
 ON_TASK = ("start_task", "cancel_task", "retry_task", "adjust_task", "save_checkpoint", "redeliver_notice")
 ENDS = ("completed", "failed", "cancelled", "retried")
@@ -69,12 +69,12 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Service:
-    """`tasktrail serve` on a folder, and what it prints."""
+    """`tasktrail serve` on a folder, and its output."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
         self.complaints: list[str] = []
-        """Each traceback, and what follows it."""
+        """Each traceback, and the lines after it."""
         self._follow = 0
         self.ready = threading.Event()
         self._process = subprocess.Popen(
@@ -118,16 +118,16 @@ class Service:
 
 
 class Watcher(threading.Thread):
-    """Follows `log.db` with plain SQLite: which task runs for how long, and whether there is a process for it."""
+    """Follows `log.db` with plain SQLite: how long each task runs, and whether it has a process."""
 
     def __init__(self, log: Path, alive: Path) -> None:
         super().__init__(name="watcher", daemon=True)
         self._log, self._alive = log, alive
         self._over = threading.Event()
         self._running: dict[int, tuple[int, float, float]] = {}
-        """Task → attempt, since when, and how long things had been recorded by then."""
+        """Task → attempt, since when, and how many seconds things had been recorded by then."""
         self._moved = 0.0
-        """Seconds in which anything was recorded."""
+        """The number of seconds in which anything was recorded."""
         self._looked = time.monotonic()
         self._suspects: set[tuple[int, int]] = set()
         self._position = 0
@@ -175,7 +175,7 @@ class Watcher(threading.Thread):
     def _has_process(self, task_id: int, attempt: int) -> bool:
         try:
             pid, space = (self._alive / str(task_id) / f"alive-{attempt}").read_text().split()
-            # In a space of its own the number means nothing here; then the file has to do.
+            # In another PID namespace the number means nothing here; then the file has to be enough.
             return space != OUR_SPACE or "tasktrail" in Path(f"/proc/{pid}/cmdline").read_text()
         except (OSError, ValueError):
             return False
@@ -187,7 +187,7 @@ class Watcher(threading.Thread):
 
 
 class Sender(threading.Thread):
-    """Sends so many commands, and counts how they are answered."""
+    """Sends a number of commands, and counts their answers."""
 
     def __init__(self, number: int, *, seed: int, commands: int, socket_path: Path) -> None:
         super().__init__(name=f"sender-{number}", daemon=True)
@@ -345,9 +345,9 @@ class Sender(threading.Thread):
 
 
 def lost_slots(client: Client, alive: Path, within: float = 90.0) -> int:
-    """Slots that a task which stays cannot be started in, ahead of all that waits.
+    """Return the slots that a task ahead of all others cannot be started in.
 
-    Its user is nobody whom a drawn limit can have named.
+    Its user is one that no drawn limit can have named.
     """
     ids = [client.create_task(type="linger", user_level=AHEAD, user_id=NOBODY) for _ in range(WORKERS)]
     deadline = time.monotonic() + within
@@ -362,7 +362,7 @@ def lost_slots(client: Client, alive: Path, within: float = 90.0) -> int:
 
 
 def play(folder: Path, commands: int, seed: int) -> list[str]:
-    """What went wrong."""
+    """Return what went wrong."""
     data = folder / "data"
     alive = data / "tmp"
     data.mkdir(mode=0o700)
@@ -436,7 +436,7 @@ def _look_after(service: Service, data: Path, alive: Path, when: str) -> list[st
 
 
 def main() -> int:
-    """0 when every promise was kept."""
+    """Return 0 when every promise was kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commands", type=int, default=1_000_000)
     parser.add_argument("--short", action="store_true", help="20,000 commands")

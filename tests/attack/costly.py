@@ -1,8 +1,9 @@
-"""Gives small files that are expensive to work on to a real service, and measures from outside what each costs.
+"""Gives a real service small files that are expensive to process, and measures the cost of each from outside.
 
-Promised: an attempt at an image, a document or a model uses at most 20 s of CPU time and 5 s for each MB of input
-(films 60 s, or what their probe says), its memory stays within what follows from its reservation, it ends by a name of
-its own, and it is tried once. What can never fit fails within seconds. `--short`: small sizes, expensive enough.
+Promised: an attempt on an image, a document or a model uses at most 20 s of CPU time and 5 s for each MB of input
+(films 60 s, or what their probe says), its memory stays within the bound that follows from its reservation, it ends by
+a name of its own, and it is tried once. A task that can never fit fails within seconds. `--short`: small sizes,
+expensive enough.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from tasktrail.events import Task, TasktrailError
 from tasktrail.events.errors import WaitTimeout
 
 CPU_LATE = 3.0
-"""Seconds: a look every half second, on a few processors, and what the worker had to import."""
+"""Seconds: the look comes every half second, on a few CPUs, and the worker had to import."""
 WORKER = 250_000_000
 """Bytes of a worker with its libraries."""
 OVERSHOOT = 512 * 1024 * 1024
-"""What the kernel's limit lets through between two looks."""
+"""The bytes that can exceed the kernel's limit between two looks."""
 FLOOR = 512 * 1024 * 1024
 PATIENCE = 400.0
 AT_ONCE = 5.0
@@ -37,7 +38,7 @@ NAMES = frozenset({"", "Rejected", "CpuLimitReached", "MemoryLimitReached", "Nev
 
 
 class Spent(NamedTuple):
-    """By the service's child processes, seen from outside."""
+    """The use of the service's child processes, seen from outside."""
 
     cpu: float
     peak: int
@@ -70,7 +71,7 @@ class Meter:
         self._peak = max(self._peak, resident)
 
     def mark(self) -> float:
-        """CPU seconds up to now; the peak counts anew."""
+        """Return CPU seconds up to now; the peak counts anew."""
         self._look()
         self._peak = 0
         return sum(self._known.values())
@@ -111,7 +112,7 @@ def main() -> int:
 
 
 def attack(service: TaskService, meter: Meter, folder: Path, number: int, one: Costly, size: int) -> list[str]:
-    """Make the file, have it worked on, and say what was promised and not kept."""
+    """Make the file, have it processed, and return the broken promises."""
     path = folder / f"{number}-{one.name}"
     one.make(path, size)
     length = path.stat().st_size
@@ -152,7 +153,7 @@ def attack(service: TaskService, meter: Meter, folder: Path, number: int, one: C
 
 
 def tries_of(service: TaskService, task_id: int) -> int:
-    """Attempts that came to an end of their own; one that goes back for more room is none."""
+    """Return the attempts that ended by themselves, without those that go back for more room."""
     ends = [one.event for one in service.events(task_id)]
     return sum(1 for event in ends if getattr(event, "outcome", "completed") != "interrupted" and is_end(event))
 
@@ -162,14 +163,14 @@ def is_end(event: Any) -> bool:
 
 
 def reserved(service: TaskService, task: Task) -> int:
-    """Bytes of memory that were reserved for the last attempt."""
+    """Return the bytes of memory that were reserved for the last attempt."""
     found = [getattr(one.event, "estimate", None) for one in service.events(task.id)]
     probed: list[int] = [estimate.memory for estimate in found if estimate is not None]
     return max([task.estimated_memory, *probed])
 
 
 def what_never_fits(service: TaskService, folder: Path) -> list[str]:
-    """A file of a terabyte, all of it a hole, and an animation whose frames together need terabytes of memory."""
+    """Make a terabyte file that is one hole, and an animation whose frames together need terabytes of memory."""
     sparse, frames = folder / "sparse.mp4", folder / "frames.gif"
     with sparse.open("wb") as file:
         file.truncate(10**12)

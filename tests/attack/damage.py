@@ -1,15 +1,14 @@
 """Damages logs: single bits of log.db, and its files and folder under a writer that works on them.
 
-Flips: `verify` finds every bit that changes anything that can be read, and names the record. A bit that it does not
-find is held against the whole: every row of every table, every index from end to end, schema and marks must be the
-same. With each twentieth a log is opened as a start does: refused with a typed error, or its index rebuilt, or nothing
-was changed.
+Flips: `verify` finds every bit that changes anything readable, and names the record. If it does not find a bit, every
+row of every table, every index from end to end, schema and marks must be unchanged. Each twentieth log is opened as a
+start does: it is refused with a typed error, or its index is rebuilt, or nothing was changed.
 
-Swaps: a process appends, one commit each, and says what was acknowledged. Its files are deleted, moved, replaced, cut
-or written to at a random moment; then it goes on until it notices, or is killed at once. Nothing that was begun after
-that may be acknowledged, and the next start has every acknowledged record or refuses. Only bytes written into a file in
-the very tick of the file system's clock in which the writer wrote, too, may pass unseen: then the start has to tell.
-Of a folder that is removed as a whole nothing is left to start on: the writer has to notice before it dies.
+Swaps: a process appends, one commit each, and reports what was acknowledged. Its files are deleted, moved, replaced,
+cut or written to at a random moment; then it continues until it notices, or is killed at once. Nothing begun after that
+may be acknowledged, and the next start has every acknowledged record or refuses. Only bytes written into a file in the
+same tick of the file system's clock as a write of the writer may go unnoticed: then the start has to report them. When
+the whole folder is removed, nothing is left to start on: the writer has to notice before it dies.
 """
 
 import argparse
@@ -35,16 +34,18 @@ from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import HistoryMissing, LogCorrupt, LogGone, TasktrailError
 from tasktrail.events.log.files import refuse_rescued
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.paths import DataPaths
-from tasktrail.projections.verification import Finding, verify
+from tasktrail.projections.findings import Finding
+from tasktrail.projections.verification import verify
 
 PAGE = 4096
 OPEN_EACH = 20
 RECORDS = 150
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PATIENCE = 20.0
-"""Seconds that a writer gets to notice, on a machine that does much else."""
+"""Seconds that a writer gets to notice, on a busy machine."""
 EVERY = 1000
 LATE = 50
 """Records after which a writer that has not noticed is killed."""
@@ -63,11 +64,11 @@ class Place(NamedTuple):
     what: str
     """The table or index, or nothing."""
     position: int
-    """Of the record, where it belongs to one."""
+    """The record's position, where it belongs to one."""
 
 
 def places(path: Path) -> dict[int, Place]:
-    """Every byte of the file but for the free room in its pages."""
+    """Return every byte of the file except the free space in its pages."""
     content = path.read_bytes()
     with closing(sqlite3.connect(path)) as conn:
         roots = dict(conn.execute("SELECT rootpage, name FROM sqlite_schema WHERE rootpage"))
@@ -111,7 +112,7 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
 
 
 def everything(path: Path) -> list[Any]:
-    """All that can be read: schema, marks, rows with their types, indexes from end to end."""
+    """Return everything readable: schema, marks, rows with their types, indexes from end to end."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as conn:
         read = [conn.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2").fetchall()]
         read += [conn.execute(f"PRAGMA {name}").fetchall() for name in ("user_version", "application_id", "encoding")]
@@ -130,7 +131,7 @@ def everything(path: Path) -> list[Any]:
 
 
 def flips(folder: Path, number: int, chance: random.Random) -> Counter[str]:
-    """Flip single bits, each in a whole log."""
+    """Flip single bits, each in a copy of a sound log."""
     path = folder / "log.db"
     log = SqliteEventLog(path, now=BEGIN)
     journal = Journal(log)
@@ -180,7 +181,7 @@ def _flipped(path: Path, place: Place, whole: list[Any]) -> str:
 
 
 def _names(findings: tuple[Finding, ...], position: int) -> bool:
-    """Whether the record is named; or the page it stands on cannot be read at all, from an earlier one on."""
+    """Return whether the finding names the record; or its page cannot be read at all, from an earlier one on."""
     return any(one.position == position or (one.code == "unreadable" and one.position <= position) for one in findings)
 
 
@@ -207,7 +208,7 @@ def _opened(path: Path, outcome: str, whole: list[Any]) -> str:
 
 
 class Hands:
-    """What somebody does to the files of a running log. `older` is a copy of the folder, made a moment earlier."""
+    """What somebody does to the files of a running log. `older` is a slightly earlier copy of the folder."""
 
     def __init__(self, data: Path, older: Path, chance: random.Random) -> None:
         self.data, self.older, self.chance = data, older, chance
@@ -258,7 +259,7 @@ class Hands:
 
 
 def deeds() -> list[tuple[str, Callable[[Hands], None], bool]]:
-    """Name, deed, and whether a kill right behind it leaves anything in the folder that could tell."""
+    """Return name, deed, and whether a kill right after it leaves any evidence in the folder."""
     found: list[tuple[str, Callable[[Hands], None], bool]] = []
     for part, names in (
         ("", ("delete", "move", "swap", "empty", "cut", "overwrite")),
@@ -275,7 +276,7 @@ def _deed(name: str, part: str | None) -> Callable[[Hands], None]:
 
 
 def write_on(data: Path, out: int) -> None:
-    """The writer: append, and say what is acknowledged, with the moment it was begun. Ends as if killed."""
+    """Append as the writer, and report each acknowledgement with the time it was begun. End as if killed."""
     log = SqliteEventLog(data / "log.db", now=NOW)
     maintained = position = 0
     try:
@@ -294,7 +295,7 @@ def write_on(data: Path, out: int) -> None:
 
 
 def swap_once(folder: Path, name: str, deed: Callable[[Hands], None], *, kill: bool, chance: random.Random) -> str:
-    """One round; what came of it. Raises `Broken`."""
+    """Play one round; return its result. Raises `Broken`."""
     in_place = name.startswith("overwrite")
     data = folder / "data"
     data.mkdir(parents=True)
@@ -339,7 +340,7 @@ def swap_once(folder: Path, name: str, deed: Callable[[Hands], None], *, kill: b
 
 
 def _read(said: Any, acknowledged: list[tuple[int, int]], until: int | None) -> bool:
-    """Read what was acknowledged, up to a number, or to the end; whether the writer has noticed."""
+    """Read what was acknowledged, up to a number, or to the end; return whether the writer has noticed."""
     deadline = time.monotonic() + PATIENCE
     while until is None or len(acknowledged) < until:
         if time.monotonic() > deadline:
@@ -357,8 +358,8 @@ def _read(said: Any, acknowledged: list[tuple[int, int]], until: int | None) -> 
 
 
 def _start_again(hands: Hands, last: int, *, killed: bool) -> str:
-    """What the next start makes of it: it has all records up to `last`, or it refuses."""
-    if not hands.data.exists():  # nobody starts there; but what was moved is whole
+    """Check the next start: it has all records up to `last`, or it refuses."""
+    if not hands.data.exists():  # no service starts there; but the moved folder is whole
         hands.moved.rename(hands.data)
     paths = DataPaths(hands.data)
     try:
@@ -384,7 +385,7 @@ def _ends(path: Path) -> int:
 
 
 def swaps(folder: Path, number: int, chance: random.Random) -> Counter[str]:
-    """Rounds of hands on the files of a running writer."""
+    """Play rounds on the files of a running writer."""
     counts: Counter[str] = Counter()
     for done, (name, deed, tells) in zip(range(1, number + 1), _again(deeds()), strict=False):
         kill = tells and chance.random() < 0.4
@@ -406,7 +407,7 @@ def _again(items: list[Any]) -> Iterator[Any]:
 
 
 def main() -> int:
-    """1 when a promise was broken."""
+    """Return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="300 flips, 42 swaps")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))

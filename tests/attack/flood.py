@@ -1,8 +1,8 @@
-"""Floods a service's port: idle connections, streams that nobody reads, bodies that do not end, long questions.
+"""Floods a service's port: idle connections, unread streams, bodies that do not end, long questions.
 
 Meanwhile two clients submit tasks, one through the Unix socket and one through the port, and the command line is used.
-Promised: 99 of 100 submits are answered within 250 ms, the service and the processes that read for it stay below
-512 MiB, standard error grows by less than 1 MB a minute, nothing acknowledged is missing, and the memory is given back.
+Promised: 99 of 100 submits are answered within 250 ms, the service and the processes that read for it stay below 512
+MiB, standard error grows by less than 1 MB a minute, nothing acknowledged is missing, and the memory is given back.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from tasktrail.projections import TaskFilters
 MIB = 1024 * 1024
 BODY = 14 * MIB
 CHECKPOINT = 200_000
-"""Bytes of each of the large records that streams are made to carry."""
+"""Bytes of each of the large records in the streams."""
 MAX_RSS = 512 * MIB
 MAX_ERRORS = 1_000_000
 """Bytes of standard error a minute."""
@@ -48,7 +48,7 @@ HEAD = "Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
 class Size(msgspec.Struct, frozen=True):
-    """How much of each, and for how long."""
+    """How much of each kind, and for how long."""
 
     records: int
     idle: int
@@ -57,7 +57,7 @@ class Size(msgspec.Struct, frozen=True):
     questions: int
     seconds: float
     p99: float
-    """Seconds. The promise is 0.25; a short run has too few submits to be held to it."""
+    """Seconds. The promise is 0.25; a short run has too few submits for it."""
 
 
 FULL = Size(150_000, 10_000, 1_000, 500, 50, 60.0, 0.25)
@@ -65,7 +65,7 @@ SHORT = Size(6_000, 600, 60, 40, 12, 6.0, 2.0)
 
 
 def fill(path: Path, records: int) -> int:
-    """A log of tasks that are done, and one that has saved large checkpoints; its last position."""
+    """Write a log of completed tasks, and one that has saved large checkpoints; return its last position."""
     moment = datetime.now(UTC) - timedelta(days=1)
     log = SqliteEventLog(path, now=moment)
     position = 0
@@ -96,7 +96,7 @@ def fill(path: Path, records: int) -> int:
 
 @contextmanager
 def serving(data: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A service on the folder, and the address of its port, of which all that is asked comes from somebody known."""
+    """Run a service on the folder; return its port's address, which recognises all requests."""
     with served(data, errors) as running:
         os.environ["TASKTRAIL_TOKEN"] = (data / "http-token").read_text().strip()
         yield running
@@ -128,7 +128,7 @@ class Flood:
         return one
 
     async def idle(self) -> None:
-        """A connection that says nothing; when it is closed, another a while later."""
+        """Hold a silent connection; when it is closed, open another a while later."""
         while True:
             with suppress(OSError):
                 with await self._connect() as one:
@@ -138,7 +138,7 @@ class Flood:
             await asyncio.sleep(self._random.uniform(20, 60))
 
     async def stream(self) -> None:
-        """A stream that nobody reads, from a place where records are small or large."""
+        """Open a stream without reading it, from a place where records are small or large."""
         while True:
             with suppress(OSError), await self._connect(buffer=4096) as one:
                 after = self._random.choice((0, self._head - 110, self._head - 60))
@@ -153,7 +153,7 @@ class Flood:
             await asyncio.sleep(self._random.uniform(1, 5))
 
     async def body(self) -> None:
-        """A request that sends all of its body but the last byte."""
+        """Send a request without the last byte of its body."""
         while True:
             with suppress(OSError), await self._connect() as one:
                 loop = asyncio.get_running_loop()
@@ -170,7 +170,7 @@ class Flood:
             await asyncio.sleep(self._random.uniform(1, 5))
 
     async def question(self) -> None:
-        """A list as of an earlier moment, again and again."""
+        """Ask for a list as of an earlier time, again and again."""
         while True:
             with suppress(OSError), await self._connect() as one:
                 loop = asyncio.get_running_loop()
@@ -181,7 +181,7 @@ class Flood:
             await asyncio.sleep(1)
 
     async def run(self, ready: threading.Event, over: threading.Event) -> None:
-        """All of it, until it is over."""
+        """Run everything, until it is over."""
         kinds = [(self.question, self._size.questions), (self.stream, self._size.streams)]
         kinds += [(self.body, self._size.bodies), (self.idle, self._size.idle)]
         tasks = []
@@ -189,7 +189,7 @@ class Flood:
             for begun in range(number):
                 tasks.append(asyncio.create_task(kind()))
                 if begun % 50 == 49:
-                    await asyncio.sleep(0.02)  # the backlog is not what is attacked
+                    await asyncio.sleep(0.02)  # the backlog is not the target
         ready.set()
         await asyncio.to_thread(over.wait)
         for task in tasks:
@@ -220,7 +220,7 @@ print(json.dumps([took, refused]))
 
 
 def submitters(data: Path, address: str, seconds: float) -> list[subprocess.Popen[bytes]]:
-    """Two processes that submit, 25 a second each; each prints how long the answers took, and the refusals."""
+    """Start two processes that submit, 25 a second each; each prints how long the answers took, and the refusals."""
     picture = data.parent / "in.png"
     places = (str(data / "tasktrail.sock"), address)
     return [
@@ -242,9 +242,9 @@ def submitters(data: Path, address: str, seconds: float) -> list[subprocess.Pope
 
 
 def memory_of(service: psutil.Process) -> tuple[int, int]:
-    """Resident bytes of the service with the processes that read for it, and how many of these there are.
+    """Return resident bytes of the service with the processes that read for it, and how many of these there are.
 
-    Pages that they share are counted in each. Workers and reapers are not counted: they do no work here.
+    Shared pages are counted in each. Workers and reapers are not counted: they do no work here.
     """
     total, readers = service.memory_info().rss, 0
     for child in service.children():
@@ -256,12 +256,12 @@ def memory_of(service: psutil.Process) -> tuple[int, int]:
 
 
 def p(values: list[float], share: float) -> float:
-    """A percentile, in seconds."""
+    """Return a percentile, in seconds."""
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
 def attack(folder: Path, size: Size, seed: int) -> list[str]:
-    """Everything; the promises that were broken."""
+    """Run everything; return the broken promises."""
     data, errors = folder / "data", folder / "stderr"
     data.mkdir(mode=0o700)
     Image.new("RGB", (64, 48), "teal").save(folder / "in.png")
@@ -276,7 +276,7 @@ def attack(folder: Path, size: Size, seed: int) -> list[str]:
         ready, over = threading.Event(), threading.Event()
 
         def strike() -> None:
-            os.nice(5)  # of this thread: the attacker's own arithmetic must not be what the service waits for
+            os.nice(5)  # of this thread: the service must not wait for the attacker's own arithmetic
             asyncio.run(flood.run(ready, over))
 
         attacker = threading.Thread(target=strike)
@@ -303,7 +303,7 @@ def attack(folder: Path, size: Size, seed: int) -> list[str]:
 
 
 def watch(service: psutil.Process, data: Path, clients: list[subprocess.Popen[bytes]]) -> tuple[int, int, list[int]]:
-    """Most resident bytes and most readers while the clients run, and the exit codes of the command line."""
+    """Return the most resident bytes and readers while the clients run, and the exit codes of the command line."""
     most = readers = 0
     codes: list[int] = []
     command = [sys.executable, "-m", "tasktrail", "--data", str(data), "stats"]
@@ -321,7 +321,7 @@ def watch(service: psutil.Process, data: Path, clients: list[subprocess.Popen[by
 
 
 def calmed(service: psutil.Process, before: int) -> int:
-    """Resident bytes once it has given back what it will, at most 45 s later."""
+    """Return resident bytes once memory was given back, at most 45 s later."""
     deadline = time.monotonic() + 45
     now = memory_of(service)
     while time.monotonic() < deadline and (now[1] or now[0] > before + 32 * MIB):
@@ -341,7 +341,7 @@ def judged(
     readers: int,
     commands: list[int],
 ) -> list[str]:
-    """Prints the figures; the promises that were broken."""
+    """Print the figures; return the broken promises."""
     broken = []
     for where, answers in zip(("Unix socket", "port"), took, strict=True):
         if not answers:
@@ -376,7 +376,7 @@ def judged(
 
 
 def main() -> int:
-    """1 when a promise was broken."""
+    """Return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a small flood of a few seconds")
     parser.add_argument("--seed", type=int, default=0)

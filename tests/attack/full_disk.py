@@ -1,11 +1,11 @@
-"""A disk that fills up and is freed, under load, with attempts that run, views that follow and notices that go out.
+"""A disk fills up and is freed, under load, with running attempts, views that follow and notices that go out.
 
-Each cycle writes a file until nothing fits any more, waits until the service refuses a command, looks at it for a
-while, and removes the file. Promised: the service never ends and interrupts nothing; it says that it is not ready
-within a second of its first refusal, and takes commands again within two seconds of there being room; whatever it has
-acknowledged is in the log, which holds together, and the views are its fold. In the end it is started on a full disk.
+Each cycle writes a file until nothing fits any more, waits until the service refuses a command, watches it for a while,
+and removes the file. Promised: the service never ends and interrupts nothing; it reports that it is not ready within a
+second of its first refusal, and takes commands again within two seconds after there is space; everything acknowledged
+is in the log, which verifies, and the views are its fold. At the end it is started on a full disk.
 
-The disk is a tmpfs, which only root may mount: without that nothing is run. Sizes: 100 cycles, with --short 3.
+The disk is a tmpfs, which only root may mount: otherwise nothing is run. Sizes: 100 cycles, with --short 3.
 """
 
 import argparse
@@ -30,25 +30,25 @@ import httpx
 
 HERE = Path(__file__).parent
 SIZE, MORE = 64, 4
-"""MiB of the disk, and for each cycle: its history stays."""
+"""MiB of the disk, at first and for each cycle, whose history stays."""
 LONG = 3
 """Attempts that run all the time."""
 SENDERS = 3
 PATIENCE = 90.0
-"""Seconds for anything that has no bound of its own."""
+"""Seconds for anything without a bound of its own."""
 READY_WITHIN = 2.0
 TOLD_WITHIN = 1.0
 
 
 class Disk:
-    """A small file system of our own, and the file that fills it."""
+    """A small separate file system, and the file that fills it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._filler = root / "filler"
 
     def fill(self, rng: random.Random) -> None:
-        """Until nothing fits, or only a few pages."""
+        """Fill it until nothing fits, or only a few pages."""
         spare = rng.choice((0, 0, 0, 4096, 16384, 65536))
         with self._filler.open("wb", buffering=0) as file:
             with contextlib.suppress(OSError):
@@ -61,13 +61,13 @@ class Disk:
                 file.truncate(max(0, file.tell() - spare))
 
     def free(self) -> None:
-        """There is room again."""
+        """Make room again."""
         self._filler.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def mounted(size: int) -> Iterator[Disk]:
-    """A tmpfs of so many MiB. Raises `OSError` when it cannot be mounted."""
+    """Mount a tmpfs of that many MiB. Raises `OSError` when it cannot be mounted."""
     root = Path(tempfile.mkdtemp(prefix="full-disk-"))
     try:
         done = subprocess.run(
@@ -128,7 +128,7 @@ class Service:
         )
 
     def web(self) -> httpx.Client:
-        """A client of its own for each thread."""
+        """Return a separate client for each thread."""
         transport = httpx.HTTPTransport(uds=str(self.data / "tasktrail.sock"))
         return httpx.Client(transport=transport, base_url="http://localhost", timeout=40.0)
 
@@ -142,7 +142,7 @@ class Service:
 
 
 class Campaign:
-    """One service, those who send to it, and what is found out about it."""
+    """One service, its senders, and the findings."""
 
     def __init__(self, disk: Disk, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -172,7 +172,7 @@ class Campaign:
     # --- load -------------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Wait until the service is ready, start the attempts that go on for ever, and the senders."""
+        """Wait until the service is ready; start the attempts that never end, and the senders."""
         self.until(self._is_ready, "the service to get ready")
         with self.service.web() as web:
             for number in range(LONG):
@@ -230,7 +230,7 @@ class Campaign:
             self._over.wait(0.1)
 
     def _watch(self) -> None:
-        """Looks at readiness all the time."""
+        """Check readiness all the time."""
         while not self._over.wait(0.02):
             ready = self._is_ready()
             with self._lock:
@@ -252,7 +252,7 @@ class Campaign:
     # --- cycles -----------------------------------------------------------------------------------------------------
 
     def cycle(self, number: int) -> str:
-        """Fill, look, free, look."""
+        """Fill, watch, free, watch."""
         with self._lock:
             self.refused_at = self.not_ready_at = 0.0
         self.disk.fill(self.rng)
@@ -284,7 +284,7 @@ class Campaign:
                     self.fault(f"cycle {number}: {path} answers {answer.status_code} after {took:.1f} s: {answer.text}")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait for something. Raises when it does not come, or the service ends."""
+        """Wait for a condition. Raises when it does not come, or the service ends."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if self.service.process.poll() is not None:
@@ -294,7 +294,7 @@ class Campaign:
             time.sleep(0.01)
 
     def fault(self, what: str) -> None:
-        """A promise is broken."""
+        """Record a broken promise."""
         with self._lock:
             self.broken.append(what)
         print(f"  BROKEN: {what}", flush=True)
@@ -302,7 +302,7 @@ class Campaign:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Everything acknowledged is there, nothing was interrupted, notices arrive, and the whole verifies."""
+        """Check that everything acknowledged is there, nothing was interrupted, notices arrive, and all verifies."""
         self._over.set()
         for thread in self._threads:
             thread.join(PATIENCE)
@@ -336,7 +336,7 @@ class Campaign:
             self.fault(f"verify: {verified.stdout[-500:]} {verified.stderr[-500:]}")
 
     def _await_notices(self) -> None:
-        """One receiver gets one at a time, so many may be under way; they have to go on arriving until none is left."""
+        """Wait for the notices. One receiver gets one at a time, so many may be under way; they must keep arriving."""
         while missing := self._missing():
             with contextlib.suppress(AssertionError):
                 self.until(partial(self._fewer_than, missing), "another notice")
@@ -363,13 +363,13 @@ class Campaign:
 
 
 def log_size(data: Path, event: str) -> int:
-    """How many such events there are."""
+    """Return the number of such events."""
     with contextlib.closing(sqlite3.connect(data / "log.db")) as log:
         return int(log.execute("SELECT count(*) FROM events WHERE event = ?", (event,)).fetchone()[0])
 
 
 def start_without_room(disk: Disk, said: Path) -> list[str]:
-    """A service that is started on the full disk answers reads, and takes commands by itself when there is room."""
+    """Start a service on the full disk: it answers reads, and takes commands by itself when there is room."""
     disk.fill(random.Random(0))
     service = Service(disk.root / "data", said)
     broken: list[str] = []
@@ -397,7 +397,7 @@ def start_without_room(disk: Disk, said: Path) -> list[str]:
 
 
 def wait_for(service: Service, ask: Callable[[httpx.Client], int]) -> int:
-    """The status of an answer, once there is one; 0: the service has ended."""
+    """Return the status of an answer, once there is one; 0: the service has ended."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and service.process.poll() is None:
         try:
@@ -409,7 +409,7 @@ def wait_for(service: Service, ask: Callable[[httpx.Client], int]) -> int:
 
 
 def main() -> int:
-    """1 when a promise was broken."""
+    """Return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="3 cycles")
     parser.add_argument("--seed", type=int, default=0)
@@ -425,7 +425,7 @@ def main() -> int:
 
 
 def attack(disk: Disk, cycles: int, seed: int) -> int:
-    """Play so many cycles."""
+    """Play that many cycles."""
     print(f"seed {seed}", flush=True)
     campaign = Campaign(disk, seed)
     done = 0

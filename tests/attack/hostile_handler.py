@@ -1,9 +1,9 @@
-"""Handlers that are out for harm, and daemons that are out to survive.
+"""Hostile handlers, and daemons that try to survive.
 
-First a handler tries everything it can think of to reach the data folder, the service, other tasks, the network and the
-rest of the machine; then handlers leave their processes as dirty as can be. All of that happens as root and as a plain
-user, where the script may choose. Then reapers and services are killed with -9 at random moments while handlers start
-daemons without a mark, a session or an environment of ours: none may be there 5 s later.
+First a handler tries everything it can to reach the data folder, the service, other tasks, the network and the rest of
+the machine; then handlers leave their processes as dirty as possible. All of that happens as root and as a plain user,
+where the script may choose. Then reapers and services are killed with -9 at random moments while handlers start daemons
+without a mark, a session or an environment of ours: none may exist 5 s later.
 
 Every try is first proven able to succeed, without the sandbox; one that cannot, on this machine, shows nothing.
 """
@@ -47,7 +47,7 @@ WITHIN = 120.0
 
 @contextmanager
 def planted(folder: Path) -> Iterator[dict[str, Any]]:
-    """What there is to get at: files, folders, sockets."""
+    """Plant the targets: files, folders, sockets."""
     outside, out = folder / "outside", folder / "out"
     for path in (outside, out, folder / "in"):
         path.mkdir(parents=True)
@@ -65,7 +65,7 @@ def planted(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def attack_files(folder: Path, *, sandbox: str) -> dict[str, Any]:
-    """Run the hostile handler in a service of its own; what it tells of its tries."""
+    """Run the hostile handler in a service of its own; return the results of its tries."""
     data = folder / "data"
     with planted(folder) as found:
         config = Config(workers=1, handlers=("hostile_handlers",), sandbox=sandbox, port=0)  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def _listener(path: Path) -> Iterator[None]:
 
 
 def attack_state(folder: Path) -> list[str]:
-    """What a later attempt finds of an earlier one's dirt."""
+    """Return what a later attempt finds of an earlier one's changes."""
     found = []
     with TaskService.open(folder / "state", config=Config(workers=1, handlers=("hostile_handlers",))) as service:
 
@@ -139,7 +139,7 @@ def attack_state(folder: Path) -> list[str]:
 
 
 def as_user(what: str, folder: Path, user: int) -> Any:
-    """Run a part in a process of its own, as a user; what it says."""
+    """Run a part in a separate process, as a user; return its output."""
     folder.mkdir(parents=True)
     os.chown(folder, user, user)
     switch = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user != os.getuid() else []
@@ -157,7 +157,7 @@ def as_user(what: str, folder: Path, user: int) -> Any:
 
 
 def do_part(what: str, folder: Path) -> Any:
-    """In that process."""
+    """Run the part in that process."""
     match what:
         case "open" | "walled":
             return attack_files(folder, sandbox="off" if what == "open" else "auto")
@@ -170,7 +170,7 @@ def do_part(what: str, folder: Path) -> Any:
 
 
 def kept_service(folder: Path, lifetime: str) -> None:
-    """A service that runs handlers which start daemons, until it is killed."""
+    """Run a service with handlers that start daemons, until it is killed."""
     executor = LocalExecutor(
         slots=2,
         homes={"daemons": "hostile_handlers:daemons"},
@@ -198,7 +198,7 @@ def kept_service(folder: Path, lifetime: str) -> None:
 
 
 def daemons_alive(lifetime: str) -> list[int]:
-    """Processes with this campaign's argument, wherever they hide; zombies are none."""
+    """Return the processes with this campaign's argument, wherever they hide, without zombies."""
     needle, found = f"sleep\0{lifetime}\0".encode(), []
     for entry in Path("/proc").glob("[1-9]*"):
         try:
@@ -210,7 +210,7 @@ def daemons_alive(lifetime: str) -> list[int]:
 
 
 class Campaign:
-    """Kills reapers, services or both, and counts who survives.
+    """Kills reapers, services or both, and counts the survivors.
 
     Args:
         folder: for locks and task folders.
@@ -227,7 +227,7 @@ class Campaign:
         self.survivors: list[str] = []
 
     def run(self, kills: int) -> None:
-        """So many kills."""
+        """Make that many kills."""
         for number in range(1, kills + 1):
             victim = self._rng.choices(["reaper", "service", "both"], [5, 3, 2])[0]
             self._kill(victim)
@@ -265,7 +265,7 @@ class Campaign:
                 os.kill(pid, signal.SIGKILL)
 
     def _running(self) -> "subprocess.Popen[str]":
-        """The service, with some daemons."""
+        """Return the running service, with some daemons."""
         if self._service is None:
             self._service = subprocess.Popen(
                 [sys.executable, __file__, "--part", self._lifetime, str(self._folder)],
@@ -283,7 +283,7 @@ class Campaign:
 
 
 def main() -> int:
-    """1 when anything got out or survived."""
+    """Return 1 when anything got out or survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="20 kills")
     parser.add_argument("--kills", type=int, default=KILLS)
@@ -320,7 +320,7 @@ def main() -> int:
 
 
 def users() -> tuple[int, ...]:
-    """As whom the parts are run: as we are, and, when that is root, as somebody else too."""
+    """Return the users of the parts: the present one, and if that is root, another one too."""
     if os.getuid() != 0 or not shutil.which("setpriv"):
         return (os.getuid(),)
     switch = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]

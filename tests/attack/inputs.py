@@ -1,13 +1,13 @@
 """Cut, grow, overwrite, replace and remove inputs at random moments while each type reads them.
 
-    PYTHONPATH=tests/support python tests/attack/inputs.py [--moments 1000] [--seed 7] [--jobs video_convert,…]
+PYTHONPATH=tests/support python tests/attack/inputs.py [--moments 1000] [--seed 7] [--jobs video_convert,…]
 
 Each round writes an input, submits one task to a real service with a real worker process, changes the input at a random
 moment of the time that an undisturbed task takes, and waits for the end. Now and then the worker is killed as well, so
-that the next attempt has a checkpoint, and some tasks may be tried again. What comes out must be, file and result, what
-an undisturbed task makes of one content that stood there as a whole: the original, the replacement, or, if the change
-came before the attempt had opened it, the cut file as it is. Otherwise the task has failed by name and nothing stands
-at the output's path. A change that came after the end counts for nothing and is made again.
+that the next attempt has a checkpoint, and some tasks may be tried again. The file and the result must be what an
+undisturbed task makes of one content that was there as a whole: the original, the replacement, or, if the change came
+before the attempt had opened it, the cut file as it is. Otherwise the task must have failed by name, with nothing at
+the output's path. A change that came after the end does not count and is made again.
 """
 
 import argparse
@@ -41,9 +41,9 @@ from tasktrail.events.errors import WaitTimeout
 SHORT, FULL = 24, 1000
 WITHIN = 120.0
 AGAIN = 8
-"""Further undisturbed tasks on a damaged film, which may come out in several ways."""
+"""The number of further undisturbed tasks on a damaged film, which may have several results."""
 TRIES = 20
-"""Of a change that comes too late again and again."""
+"""The number of tries of a change that comes too late each time."""
 KILLED = 0.2
 """Share of the rounds in which the worker is killed, too."""
 
@@ -57,7 +57,7 @@ class Job(NamedTuple):
     """Suffix of the input."""
     made: str
     contents: list[bytes]
-    """The input, and another one to replace it with."""
+    """The input, and another one to replace it."""
     options: Mapping[str, Any] = MappingProxyType({})
     tells: bool = True
     """Whether the format says how much there should be, so that the result of a cut input says what is missing."""
@@ -69,24 +69,24 @@ class Job(NamedTuple):
 
     @property
     def other(self) -> bytes:
-        """What takes its place."""
+        """What replaces it."""
         return self.contents[1]
 
 
 class End(NamedTuple):
-    """What came of a task."""
+    """The end of a task."""
 
     status: str
     error_type: str
     result: str
-    """Of a completed task, with the hash of its output in it."""
+    """The result of a completed task, with the hash of its output in it."""
 
 
 # --- inputs --------------------------------------------------------------------------------------------------------
 
 
 def film(path: Path, pattern: str, seconds: float) -> bytes:
-    """A small film with a tone."""
+    """Make a small film with a tone."""
     with av.open(str(path), "w") as output:
         picture = output.add_stream("libx264", rate=25, options={"g": "12", "preset": "ultrafast"})
         sound = output.add_stream("aac", rate=48000)
@@ -105,7 +105,7 @@ def film(path: Path, pattern: str, seconds: float) -> bytes:
 
 
 def pictures(count: int, side: int, seed: int) -> list[Image.Image]:
-    """Noise over colours that differ from picture to picture."""
+    """Make noise over colours that differ from picture to picture."""
     noise = np.random.default_rng(seed)
     found = []
     for number in range(count):
@@ -116,14 +116,14 @@ def pictures(count: int, side: int, seed: int) -> list[Image.Image]:
 
 
 def written(path: Path, images: list[Image.Image], **how: Any) -> bytes:
-    """The pictures as a file."""
+    """Write the pictures as a file."""
     more: dict[str, Any] = {"save_all": True, "append_images": images[1:]} if len(images) > 1 else {}
     images[0].save(path, **more, **how)
     return path.read_bytes()
 
 
 def ball(rings: int, squeezed: float) -> bytes:
-    """A binary STL."""
+    """Make a binary STL."""
     around = np.linspace(0, 2 * np.pi, rings)
     down = np.linspace(0, np.pi, rings)
     points = np.array(
@@ -139,14 +139,14 @@ def ball(rings: int, squeezed: float) -> bytes:
 
 
 def prose(seed: int) -> bytes:
-    """A text of some pages."""
+    """Make a text of some pages."""
     chance = random.Random(seed)
     words = ["amber", "birch", "cedar", "delta", "ember", "frost", "grain", "heath"]
     return "\n".join(" ".join(chance.choices(words, k=9)) for _ in range(400)).encode()
 
 
 def make_jobs(folder: Path) -> list[Job]:
-    """All eight types, some in several ways."""
+    """Make jobs of all eight types, some in several variants."""
     films = [film(folder / f"{name}.mkv", name, length) for name, length in (("testsrc2", 4), ("testsrc", 3))]
     quick = [film(folder / f"{name}.mp4", name, length) for name, length in (("testsrc2", 4), ("testsrc", 3))]
     still = [written(folder / "still.jpg", pictures(1, 900, seed), quality=90) for seed in (1, 2)]
@@ -180,7 +180,7 @@ def make_jobs(folder: Path) -> list[Job]:
 # --- changes -------------------------------------------------------------------------------------------------------
 
 Change: TypeAlias = Callable[[Path, Job, random.Random], list[bytes]]
-"""Changes the file; answers the contents that stood there, one after the other, from then on."""
+"""Changes the file; returns the contents that were there from then on, one after the other."""
 
 
 def set_back(path: Path, before: os.stat_result) -> None:
@@ -189,14 +189,14 @@ def set_back(path: Path, before: os.stat_result) -> None:
 
 
 def cut(path: Path, job: Job, chance: random.Random) -> list[bytes]:
-    """To some part of it."""
+    """Cut it to some part."""
     length = chance.randrange(len(job.original))
     os.truncate(path, length)
     return [job.original[:length]]
 
 
 def cut_and_set_back(path: Path, job: Job, chance: random.Random) -> list[bytes]:
-    """The same, with the old times."""
+    """Cut it, with the old times."""
     before = path.stat()
     contents = cut(path, job, chance)
     set_back(path, before)
@@ -204,13 +204,13 @@ def cut_and_set_back(path: Path, job: Job, chance: random.Random) -> list[bytes]
 
 
 def empty(path: Path, _job: Job, _chance: random.Random) -> list[bytes]:
-    """No byte is left."""
+    """Remove every byte."""
     os.truncate(path, 0)
     return [b""]
 
 
 def cut_and_mend(path: Path, job: Job, chance: random.Random) -> list[bytes]:
-    """Cut, and a moment later whole again, with the old times."""
+    """Cut it, and restore it a little later, with the old times."""
     before = path.stat()
     contents = cut(path, job, chance)
     time.sleep(chance.uniform(0, 0.02))
@@ -220,14 +220,14 @@ def cut_and_mend(path: Path, job: Job, chance: random.Random) -> list[bytes]:
 
 
 def grow(path: Path, _job: Job, chance: random.Random) -> list[bytes]:
-    """Something is added at the end."""
+    """Add something at the end."""
     with path.open("ab") as file:
         file.write(chance.randbytes(5000))
     return [path.read_bytes()]
 
 
 def overwrite(path: Path, job: Job, chance: random.Random) -> list[bytes]:
-    """Some bytes in the middle, as many as before."""
+    """Overwrite some bytes in the middle, without changing the length."""
     start = chance.randrange(len(job.original) // 2)
     with path.open("r+b") as file:
         file.seek(start)
@@ -236,7 +236,7 @@ def overwrite(path: Path, job: Job, chance: random.Random) -> list[bytes]:
 
 
 def overwrite_and_set_back(path: Path, job: Job, chance: random.Random) -> list[bytes]:
-    """The same, with the old times."""
+    """Overwrite, with the old times."""
     before = path.stat()
     contents = overwrite(path, job, chance)
     set_back(path, before)
@@ -244,7 +244,7 @@ def overwrite_and_set_back(path: Path, job: Job, chance: random.Random) -> list[
 
 
 def copy_over(path: Path, job: Job, chance: random.Random) -> list[bytes]:
-    """Another file is copied over it, slowly, in place."""
+    """Copy another file over it, slowly, in place."""
     cuts = sorted(chance.randrange(len(job.other)) for _ in range(3))
     contents = [b""]
     with path.open("wb", buffering=0) as file:
@@ -256,7 +256,7 @@ def copy_over(path: Path, job: Job, chance: random.Random) -> list[bytes]:
 
 
 def replace(path: Path, job: Job, _chance: random.Random) -> list[bytes]:
-    """Another file takes its name, with the old times."""
+    """Let another file take its name, with the old times."""
     before = path.stat()
     other = path.with_name("other")
     other.write_bytes(job.other)
@@ -266,7 +266,7 @@ def replace(path: Path, job: Job, _chance: random.Random) -> list[bytes]:
 
 
 def replace_there_and_back(path: Path, job: Job, chance: random.Random) -> list[bytes]:
-    """Another file takes its name for a moment."""
+    """Let another file take its name for a short time."""
     aside = path.with_name("aside")
     aside.hardlink_to(path)
     replace(path, job, chance)
@@ -276,7 +276,7 @@ def replace_there_and_back(path: Path, job: Job, chance: random.Random) -> list[
 
 
 def remove(path: Path, _job: Job, _chance: random.Random) -> list[bytes]:
-    """It is gone."""
+    """Remove it."""
     path.unlink()
     return []
 
@@ -300,7 +300,7 @@ CHANGES: tuple[Change, ...] = (
 
 
 class Campaign:
-    """Rounds of one job after another, in one service with one worker."""
+    """Plays rounds of one job after another, in one service with one worker."""
 
     def __init__(self, service: TaskService, folder: Path, chance: random.Random) -> None:
         self._service = service
@@ -312,7 +312,7 @@ class Campaign:
         self.late = 0
 
     def run(self, job: Job, moments: int, changes: "itertools.cycle[Change]") -> Counter[str]:
-        """So many changes that met a task before its end; what came of them."""
+        """Make that many changes that meet a task before its end; return their results."""
         self._length(job)  # the worker loads the libraries
         length = min(self._length(job) for _ in range(2))
         tally: Counter[str] = Counter()
@@ -330,7 +330,7 @@ class Campaign:
         return tally
 
     def _length(self, job: Job) -> float:
-        """Seconds that an undisturbed task takes."""
+        """Return the seconds that an undisturbed task takes."""
         self._quiet.pop((job.name, job.original), None)
         begun = time.monotonic()
         end = self._undisturbed(job, job.original)
@@ -339,7 +339,7 @@ class Campaign:
         return time.monotonic() - begun
 
     def _undisturbed(self, job: Job, content: bytes) -> End:
-        """What a task makes of this content when nobody disturbs it."""
+        """Return what an undisturbed task makes of this content."""
         key = (job.name, content)
         if key not in self._quiet:
             source, output = self._place(job, content)
@@ -364,7 +364,7 @@ class Campaign:
         )
 
     def _round(self, job: Job, change: Change, length: float) -> str:
-        """One change: what came of it; empty if it came too late."""
+        """Make one change; return its result, empty if it came too late."""
         chance = self._chance
         source, output = self._place(job, job.original)
         task_id = self._submit(job, source, output, chance.choice((0, 0, 2)))
@@ -399,7 +399,8 @@ class Campaign:
             return self._judge_output(job, stood, end)
         if end.error_type == "InputChanged":
             return "failed: InputChanged"
-        if end.error_type == "FileNotFoundError" and len(stood) == 1:
+        gone = end.error_type == "FileNotFoundError" or "is not there any more" in task.error
+        if gone and len(stood) == 1:
             return "failed: it was gone before"
         if any(self._undisturbed(job, content)[:2] == end[:2] for content in stood):
             return "failed: as it stood before"
@@ -422,8 +423,10 @@ class Campaign:
         return "BROKEN: it is made of no content that ever stood there"
 
     def _has_several_ends(self, job: Job, content: bytes, end: End) -> bool:
-        """Whether the content gives another end each time, and such a one: threads that decode a damaged film patch it
-        up with what the others have just then."""
+        """Return whether repeated runs give different ends, among them this one.
+
+        Threads that decode a damaged film patch it with what the other threads have just then.
+        """
         found = {self._undisturbed(job, content)}
         for _ in range(AGAIN):
             del self._quiet[job.name, content]
@@ -448,7 +451,7 @@ class Campaign:
 
 
 def _but_the_bytes(end: End) -> str:
-    """The end without what follows from the bytes of the output: its hash and its size."""
+    """Return the end without what depends on the output's bytes: its hash and its size."""
     return re.sub(r"^\w+ |\('(sha256|size)', [^)]*\)", "", end.result)
 
 

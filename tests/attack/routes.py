@@ -1,11 +1,11 @@
 """Hold the service to its own description: every route, every role, by schemathesis with all of its checks.
 
-    PYTHONPATH=tests/support python tests/attack/routes.py --seconds 1800 --seed 7
+PYTHONPATH=tests/support python tests/attack/routes.py --seconds 1800 --seed 7
 
-A real service with a token of each role is asked what /openapi.json says that it can be asked, and what it says that it
-cannot. Broken promises: an answer of 5xx to anything at all; 400 to what is as described; success for what is not; an
-answer that is not as described; somebody who is let in without a token; a task of one user that another one is shown; a
-traceback on standard error; a log that does not verify. All checks count, none is left out.
+A real service with a token of each role gets requests that /openapi.json allows, and requests that it forbids. Broken
+promises: an answer of 5xx to anything at all; 400 to a valid request; success for an invalid one; an answer that
+differs from the description; access without a token; a task of one user shown to another; a traceback on standard
+error; a log that does not verify. All checks count, none is left out.
 """
 
 import argparse
@@ -37,26 +37,28 @@ SUPPORT = Path(__file__).parent.parent / "support"
 FULL, SHORT = 1800, 20
 """Seconds, for all roles together."""
 MORE = 120
-"""Seconds that schemathesis may take beyond its time: it ends what it has begun."""
+"""Seconds that schemathesis may take beyond its time to finish what it has begun."""
 EXPECTED = ("2xx", "403", "404", "409", "413", "422")
-"""How a request that is as described may be answered. schemathesis has 401, 429 and 5xx in this list; here each token
-is valid, no rate is set, and nothing fails. It has not 413 and 422: a task may need more than it could ever get, and
-no schema can tell that two fields contradict each other, or what a task type checks by itself."""
+"""The possible answers to a valid request.
+
+schemathesis has 401, 429 and 5xx in this list; here each token is valid, no rate is set, and nothing fails. It lacks
+413 and 422: a task may need more than it could ever get, and no schema can express that two fields contradict each
+other, or what a task type checks by itself."""
 REFUSED = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428")
-"""How one may be that is not as described: schemathesis has 5xx in this list, and not 413 for one that is too long."""
+"""The possible answers to an invalid one: schemathesis has 5xx in this list, and lacks 413 for one that is too long."""
 WHOLE_LOG, LONGEST = ("GET /v1/verify", "POST /v1/rebuild"), 60
-"""What reads the whole log, which grows by thousands of records a minute here, may take so many seconds."""
+"""Questions that read the whole log, which grows by thousands of records a minute here, may take that many seconds."""
 UNSLOWED = "from tasktrail.http import pace; pace.LONGEST_WAIT = 0.0; from tasktrail.__main__ import main; main()"
-"""The service, but for what slows down whoever shows something wrong: on each route that is tried, twice."""
+"""The service without its delay after wrong credentials, which are tried on each route, twice."""
 
 
 class Asks(msgspec.Struct, frozen=True):
-    """Somebody who asks: a role, or two users who must not see each other's tasks."""
+    """The asker: a role, or two users who must not see each other's tasks."""
 
     role: Role
     users: tuple[int | None, ...] = (None,)
     share: float = 0.15
-    """Of the time."""
+    """The share of the time."""
 
 
 WHO = (
@@ -70,7 +72,7 @@ WHO = (
 
 @contextmanager
 def serving(folder: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A service with task types that need no files, and the address of its port."""
+    """Run a service with task types that need no files; return the address of its port."""
     config = folder / "serve.toml"
     config.write_text(
         'workers = 2\nhandlers = ["wild_handlers"]\nmax_memory = "512MiB"\nrate_limit = 0\n'
@@ -83,7 +85,7 @@ def serving(folder: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[bytes
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What one run of schemathesis has found."""
+    """The findings of one run of schemathesis."""
 
     answers: Counter[str]
     """`GET /v1/tasks 200` → how often."""
@@ -91,12 +93,12 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def routes(self) -> set[str]:
-        """Those that were asked."""
+        """Return the routes that were asked."""
         return {one.rpartition(" ")[0] for one in self.answers}
 
     @property
     def agreed(self) -> set[str]:
-        """Those that said yes at least once."""
+        """Return the routes that accepted at least one request."""
         return {one.rpartition(" ")[0] for one in self.answers if one.rpartition(" ")[2].startswith("2")}
 
 
@@ -152,7 +154,7 @@ def ask(who: Asks, tokens: dict[str, str], address: str, folder: Path, *, second
 
 
 def names_of(who: Asks) -> list[str]:
-    """What the tokens of a role are called."""
+    """Return the names of a role's tokens."""
     return [who.role if user is None else f"{who.role}-{user}" for user in who.users]
 
 
@@ -167,12 +169,12 @@ def add_tokens(client: Client) -> dict[str, str]:
 
 
 def _shortened(text: str) -> str:
-    """What was said; of a long line, as a generated body is, its beginning."""
+    """Return the text; a long line, as a generated body is, is cut to its beginning."""
     return "\n".join(line[:1000] for line in text.splitlines())[-40_000:]
 
 
 def told(who: Asks, run: Run, seconds: float) -> str:
-    """One line."""
+    """Print one line."""
     statuses = Counter[str]()
     for one, number in run.answers.items():
         statuses[one.rpartition(" ")[2]] += number
@@ -182,7 +184,7 @@ def told(who: Asks, run: Run, seconds: float) -> str:
 
 
 def main() -> int:
-    """1 when a promise was broken."""
+    """Return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help=f"{SHORT} seconds for all roles together")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))

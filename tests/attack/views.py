@@ -1,12 +1,12 @@
-"""Flip bits in views.db, before a start and under a running service, and hold every answer against the log.
+"""Flip bits in views.db, before a start and under a running service, and compare every answer with the log.
 
-    PYTHONPATH=tests/support python tests/attack/views.py --flips 300 --seed 7
+PYTHONPATH=tests/support python tests/attack/views.py --flips 300 --seed 7
 
 A folder with tasks of every state is made once. For each flip a copy of it gets one changed bit somewhere in views.db;
-then a service is started on it and asked for everything. Whatever it answers has to be what the log says. The same
-again with the bit changed under the running service: there a task's values have to be right or refused, and a list
-that leaves a task out is counted apart, because a damaged index is found only at the next start. Words in the index of
-the search are found by `verify` alone: that is counted apart as well, and the rebuild that it names has to help.
+then a service is started on it and asked for everything. Every answer has to agree with the log. The same again with
+the bit changed under the running service: there a task's values have to be right or refused, and a list that leaves a
+task out is counted apart, because a damaged index is found only at the next start. Only `verify` finds changed words in
+the search index: that is counted apart as well, and the rebuild that it recommends has to help.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Answers = dict[str, Any]
 
 
 def make(data: Path) -> None:
-    """Tasks of many states, with notices and notes."""
+    """Make tasks of many states, with notices and notes."""
     with TaskService.open(data, config=CONFIG) as service:
         for number in range(TASKS):
             kind = ("quick", "timeout", "quick", "quick")[number % 4]
@@ -56,7 +56,7 @@ def make(data: Path) -> None:
 
 
 def answers(service: TaskService) -> Answers:
-    """Everything that the views answer; a refusal stands for itself."""
+    """Return everything that the views answer; a refusal stands for itself."""
     names = [f"task {number}" for number in range(1, TASKS + 1)]
     names += [f"list {number}" for number in range(len(FILTERS))]
     said: Answers = {}
@@ -69,7 +69,7 @@ def answers(service: TaskService) -> Answers:
 
 
 def ask(service: TaskService, name: str) -> Any:
-    """One answer."""
+    """Return one answer."""
     kind, _, number = name.partition(" ")
     match kind:
         case "task":
@@ -83,13 +83,13 @@ def ask(service: TaskService, name: str) -> Any:
 
 
 def _plain(task: Any) -> tuple[Any, ...]:
-    """A task without what grows with the time of asking."""
+    """Return a task without the values that grow with the time of asking."""
     left_out = {"effective_priority", "priority_terms"}
     return tuple(getattr(task, name) for name in task.__struct_fields__ if name not in left_out)
 
 
 def compare(said: Answers, due: Answers, *, running: bool) -> Counter[str]:
-    """How many answers are wrong, refused, or leave something out."""
+    """Return how many answers are wrong, refused, or incomplete."""
     found: Counter[str] = Counter()
     for name, answer in said.items():
         if isinstance(answer, TasktrailError):
@@ -103,7 +103,7 @@ def compare(said: Answers, due: Answers, *, running: bool) -> Counter[str]:
 
 
 def flip(path: Path, rng: random.Random) -> str:
-    """Change one bit; where."""
+    """Change one bit; return where."""
     at, bit = rng.randrange(path.stat().st_size), rng.randrange(8)
     handle = os.open(path, os.O_RDWR)
     try:
@@ -115,14 +115,14 @@ def flip(path: Path, rng: random.Random) -> str:
 
 
 def before_start(whole: Path, work: Path, rng: random.Random, due: Answers) -> Counter[str]:
-    """A flip that the next start meets."""
+    """Flip before a start, which then meets it."""
     data = work / "data"
     shutil.copytree(whole, data)
     where = flip(data / "views.db", rng)
     print(f"  before a start: {where}", flush=True)
     with TaskService.open(data, config=CONFIG) as service:
         found = compare(answers(service), due, running=False)
-        if not service.verify().ok:  # words of the search, which a start does not read; the remedy has to help
+        if not service.verify().ok:  # words of the search, which a start does not read; the rebuild has to help
             service.rebuild()
             found["found by verify" if service.verify().ok else "not sound afterwards"] += 1
     shutil.rmtree(data)
@@ -130,14 +130,14 @@ def before_start(whole: Path, work: Path, rng: random.Random, due: Answers) -> C
 
 
 def under_way(whole: Path, work: Path, rng: random.Random, due: Answers) -> Counter[str]:
-    """A flip under a running service that has been checked already."""
+    """Flip under a running service that has finished its checks."""
     data = work / "data"
     shutil.copytree(whole, data)
     with TaskService.open(data, config=CONFIG) as service:
         service.source.settle()
         print(f"  under way: {flip_in_another_process(data / 'views.db', rng)}", flush=True)
         found: list[Counter[str]] = []
-        # A thread of its own has a connection of its own, with nothing remembered.
+        # A separate thread has its own connection, with nothing cached.
         asking = threading.Thread(target=lambda: found.append(compare(answers(service), due, running=True)))
         asking.start()
         asking.join()
@@ -148,7 +148,7 @@ def under_way(whole: Path, work: Path, rng: random.Random, due: Answers) -> Coun
 
 
 def flip_in_another_process(path: Path, rng: random.Random) -> str:
-    """To open and close the file here would drop SQLite's locks."""
+    """Flip in another process, because opening and closing the file here would drop SQLite's locks."""
     seed = rng.randrange(2**32)
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""The task types that are measured: one that does nothing, one that says when it began."""
+"""The measured task types: one that does nothing, one that reports when it began."""
 
 import time
 
@@ -12,5 +12,5 @@ def noop(_context: TaskContext[object]) -> None:
 
 @handler("stamp", needs_input=False, needs_output=False, needs_folder=False)
 def stamp(_context: TaskContext[object]) -> Finished:
-    """Say when the handler's first line ran, on the clock that all processes of a machine share."""
+    """Report when the handler's first line ran, by the clock that all processes of a machine share."""
     return Finished(result={"began": time.clock_gettime(time.CLOCK_MONOTONIC)})

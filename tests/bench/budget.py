@@ -1,10 +1,10 @@
-"""What one short task costs the service, by who does it: the figures of "The budget of a task" in the benchmarks.
+"""What one short task costs the service, by thread: the figures of "The budget of a task" in the benchmarks.
 
-    PYTHONPATH=tests/support python tests/bench/budget.py [--tasks 6000] [--workers 2] [--calls]
+PYTHONPATH=tests/support python tests/bench/budget.py [--tasks 6000] [--workers 2] [--calls]
 
 Twice: while one caller submits no-op tasks one at a time and workers run them, and while tasks drain that were all
-submitted before. CPU is what the kernel counts for each thread; the rest is counted by the kernel as well, but for
-commits. `--calls` counts system calls with strace, which makes everything slow, so the CPU of that run says nothing.
+submitted before. The kernel counts the CPU of each thread and everything else except commits. `--calls` counts system
+calls with strace, which makes everything slow, so the CPU of that run says nothing.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.cpu = Counter[str]()
-        """Who → microseconds."""
+        """Thread or process → microseconds."""
         self.switches = 0
         """How often a thread of the service waited."""
         for thread in threading.enumerate():
@@ -67,7 +67,7 @@ class Counts:
 
 
 def submit_and_drain(tasks: TaskService, number: int) -> Callable[[], None]:
-    """They all wait for one task; the rest of the work is to run them."""
+    """Submit tasks that all wait for one task; the rest of the work is running them."""
     gate = tasks.create_task(type="noop", held=True)
     waiting = [CreateTask(type="noop", depends_on=(gate,))] * number
     for begin in range(0, number, _AT_ONCE):
@@ -81,7 +81,7 @@ def submit_and_drain(tasks: TaskService, number: int) -> Callable[[], None]:
 
 
 def submit_live(tasks: TaskService, number: int) -> Callable[[], None]:
-    """One caller sends one after the other."""
+    """Let one caller send one after the other."""
 
     def live() -> None:
         for _ in range(number):
@@ -93,7 +93,7 @@ def submit_live(tasks: TaskService, number: int) -> Callable[[], None]:
 
 @contextmanager
 def counted_commits() -> Iterator[Counter[str]]:
-    """Appends of the log meanwhile."""
+    """Count appends of the log meanwhile."""
     counts, append = Counter[str](), SqliteEventLog.append
 
     def counting(log: SqliteEventLog, *arguments: object, **named: object) -> object:
@@ -109,7 +109,7 @@ def counted_commits() -> Iterator[Counter[str]]:
 
 @contextmanager
 def traced_calls(wanted: bool) -> Iterator[dict[str, int]]:  # noqa: FBT001 - an option passed on
-    """System calls of this process meanwhile, if they are wanted."""
+    """Count system calls of this process meanwhile, if they are wanted."""
     calls: dict[str, int] = {}
     if not wanted:
         yield calls
@@ -132,7 +132,7 @@ Prepare: TypeAlias = Callable[[TaskService, int], Callable[[], None]]
 
 
 def measure(prepare: Prepare, number: int, workers: int, *, calls: bool) -> Table:
-    """One case, a row for each figure."""
+    """Measure one case; return a row for each figure."""
     with scratch() as folder, service(folder, workers) as tasks:
         work = prepare(tasks, number)
         before, began = Counts(), time.perf_counter()

@@ -9,7 +9,7 @@ from ray_head import RayHead
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """Rate and start, each beside that of local workers in the same round."""
+    """Make tables of rate and start, each beside that of local workers in the same round."""
     number, tasks = (200, 50) if quick else (3000, 200)
     rate = Table("V1", "No-op tasks end to end through Ray, 2 workers", "tasks/s", yardstick="local workers")
     rate.add("local workers", lambda: drained(number, 2))

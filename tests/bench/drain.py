@@ -21,7 +21,7 @@ _GAP = 0.015
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """Drain beside huey's; latency by itself, for nothing here is its like."""
+    """Compare drain with huey's; latency stands alone, since nothing here is comparable."""
     number, most = (200, 4) if quick else (3000, 16)
     two = Table("B1", "No-op tasks end to end, 2 workers", "tasks/s", yardstick="huey, SQLite FULL, 2 processes")
     two.add("huey, SQLite FULL, 2 processes", lambda: _huey(number))
@@ -36,7 +36,7 @@ def tables(*, quick: bool) -> list[Table]:
 
 
 def drained(number: int, workers: int, **settings: Any) -> float:
-    """The rate from the first tenth to the last end, by the recorded times of the ends."""
+    """Return the rate from the first tenth to the last end, by the recorded times of the ends."""
     with scratch() as folder, service(folder, workers, **settings) as tasks:
         gate = tasks.create_task(type="noop", held=True)
         head = tasks.stats().position
@@ -62,7 +62,7 @@ def _rate(tasks: TaskService, head: int, number: int) -> float:
 
 
 def latency_of(number: int, share: float, **settings: Any) -> float:
-    """Milliseconds; that share of the starts took no longer."""
+    """Return milliseconds; that share of the starts took no longer."""
     with scratch() as folder, service(folder, 2, **settings) as tasks:
         begun: dict[int, float] = {}
         due = time.monotonic()
@@ -86,7 +86,7 @@ def nothing():
 
 
 def _huey(number: int) -> float:
-    """Queued first, then two consumer processes; the rate from the first tenth to the end, by results stored."""
+    """Queue first, then start two consumer processes; return the rate from the first tenth on, by stored results."""
     with scratch() as folder:
         run_huey(folder, f"for _ in range({number}): bench_huey.nothing()")
         with huey_consumer(folder):
@@ -94,14 +94,14 @@ def _huey(number: int) -> float:
 
 
 def run_huey(folder: Path, program: str, *arguments: str) -> str:
-    """What a client of huey prints; its task is `bench_huey.nothing`."""
+    """Return the output of a client of huey; its task is `bench_huey.nothing`."""
     command = [sys.executable, "-c", f"import bench_huey\n{program}", *arguments]
     return subprocess.run(command, env=_environment(folder), check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
 def huey_consumer(folder: Path) -> Iterator[None]:
-    """Two worker processes of huey."""
+    """Run two worker processes of huey."""
     program = str(Path(sys.executable).parent / "huey_consumer")
     process = subprocess.Popen(
         [program, "bench_huey.huey", "-k", "process", "-w", "2", "-d", "0.001", "-m", "0.01", "-n"],

@@ -33,7 +33,7 @@ from tasktrail.handlers.process.sandbox import Sandbox
 BENCH = Path(__file__).parent
 SUPPORT = Path(__file__).parent.parent / "support"
 _RESERVED = Estimated(memory=64 * 1024 * 1024)
-"""What the service has for an attempt of a type that does not say what it needs."""
+"""The reservation of an attempt whose type declares no need."""
 _GAP = 0.02
 """Seconds."""
 HOMES = {name: f"sample_handlers:{name}" for name in ("noop", "hog", "parent")}
@@ -47,12 +47,12 @@ while data := os.read(0, 65536):
 
 
 def run(task_type: str, task_id: int, **options: object) -> Run:
-    """A run in a folder that is never made."""
+    """Make a run in a folder that is never created."""
     return Run(task_id, 1, task_type, "", "", options, None, f"/nowhere/{task_id}", grace=0.2)
 
 
 class Drain:
-    """Keeps one no-op attempt in flight per worker until so many have ended."""
+    """Keeps one no-op attempt in flight per worker until a number of them have ended."""
 
     def __init__(self, executor: LocalExecutor, workers: int) -> None:
         self._executor = executor
@@ -67,7 +67,7 @@ class Drain:
         self.start_up = time.perf_counter() - begun
 
     def rate(self, attempts: int) -> float:
-        """Attempts a second."""
+        """Return attempts a second."""
         self._left = attempts
         self._done.clear()
         begun = time.perf_counter()
@@ -96,7 +96,7 @@ class Drain:
 
 @contextmanager
 def echoes(count: int) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """The floor's children."""
+    """Start the floor's children."""
     children = [
         subprocess.Popen([sys.executable, "-c", _ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         for _ in range(count)
@@ -108,7 +108,7 @@ def echoes(count: int) -> Iterator[list["subprocess.Popen[bytes]"]]:
 
 
 def floor_rate(children: list["subprocess.Popen[bytes]"], jobs: int) -> float:
-    """Round trips a second with one job in flight per child."""
+    """Return round trips a second with one job in flight per child."""
     selector = selectors.DefaultSelector()
     encode, decoder = msgspec.msgpack.encode, msgspec.msgpack.Decoder()
 
@@ -121,7 +121,7 @@ def floor_rate(children: list["subprocess.Popen[bytes]"], jobs: int) -> float:
         assert child.stdout is not None
         selector.register(child.stdout.fileno(), selectors.EVENT_READ, child)
         send(child, number)
-        decoder.decode(os.read(child.stdout.fileno(), 65536)[4:])  # wait until it is up
+        decoder.decode(os.read(child.stdout.fileno(), 65536)[4:])  # wait until it is ready
     begun, sent, ended = time.perf_counter(), 0, 0
     for child in children:
         send(child, sent)
@@ -138,7 +138,7 @@ def floor_rate(children: list["subprocess.Popen[bytes]"], jobs: int) -> float:
 
 
 def memory(reports: Reports, executor: LocalExecutor) -> dict[str, int]:
-    """Resident and private bytes of a reaper and its idle worker."""
+    """Return resident and private bytes of a reaper and its idle worker."""
     executor.do([run("hog", 1)])
     result = reports.end(1).result
     return {
@@ -154,14 +154,14 @@ def _bytes_of(pid: int, kind: str) -> int:
 
 
 def first_words(reports: Reports, task_id: int) -> str:
-    """The message of the attempt's first progress report."""
+    """Return the message of the attempt's first progress report."""
     said = reports.until(lambda report: isinstance(report, AttemptProgressed) and report.task_id == task_id)
     assert isinstance(said, AttemptProgressed)
     return said.message
 
 
 def kill_latencies(reports: Reports, executor: LocalExecutor, times: int) -> dict[str, list[float]]:
-    """Milliseconds from the kill (or the end of a grace of 200 ms) to the told end, a detached child included."""
+    """Return ms from the kill (or the end of a 200 ms grace) to the reported end, including a detached child."""
     taken: dict[str, list[float]] = {"stop_ignored": [], "worker_killed": [], "reaper_killed": []}
     task_id = 1
     for _ in range(times):
@@ -180,12 +180,12 @@ def kill_latencies(reports: Reports, executor: LocalExecutor, times: int) -> dic
 
 
 def tell(figure: str, **values: object) -> None:
-    """One line."""
+    """Print one line."""
     print(json.dumps({"figure": figure, **values}), flush=True)
 
 
 def measure_rates(workers: int, attempts: int, rounds: int) -> None:
-    """No-op attempts and the floor, in turn."""
+    """Measure no-op attempts and the floor, in turn."""
     executor = LocalExecutor(slots=workers, homes=HOMES, pythonpath=[str(SUPPORT)])
     drain = Drain(executor, workers)
     tell("start_up", workers=workers, ms=round(drain.start_up * 1000))
@@ -203,7 +203,7 @@ def measure_rates(workers: int, attempts: int, rounds: int) -> None:
 
 
 def measure_kills(times: int) -> None:
-    """Memory and kill latencies on one slot."""
+    """Measure memory and kill latencies on one slot."""
     executor = LocalExecutor(slots=1, homes=HOMES, pythonpath=[str(SUPPORT)])
     reports = Reports(executor)
     tell("memory", **memory(reports, executor))
@@ -213,7 +213,7 @@ def measure_kills(times: int) -> None:
 
 
 def measure_starts(times: int) -> None:
-    """From the order to the handler's first line, an idle machine between two of them."""
+    """Measure from the order to the handler's first line, with the machine idle between two of them."""
     homes = {"stamp": "bench_types:stamp"}
     executor = LocalExecutor(slots=1, homes=homes, pythonpath=[str(BENCH)], sandbox=Sandbox(mode="auto"))
     reports, taken = Reports(executor), []
@@ -223,7 +223,7 @@ def measure_starts(times: int) -> None:
         executor.do([msgspec.structs.replace(run("stamp", task_id), estimate=_RESERVED)])
         taken.append((reports.end(task_id).result["began"] - begun) * 1e6)
     executor.close(10)
-    taken = sorted(taken[2:])  # the first has the type loaded and the process made
+    taken = sorted(taken[2:])  # the first one loads the type and makes the process
     tell("start", p50_us=round(statistics.median(taken)), p99_us=round(taken[times * 99 // 100]), n=times)
 
 

@@ -1,4 +1,4 @@
-"""What the hardware and SQLite allow when nothing else is in the way."""
+"""The limits of the hardware and SQLite when nothing else is in the way."""
 
 import queue
 import sqlite3
@@ -10,13 +10,13 @@ _INSERT = "INSERT INTO event (task, version, data) VALUES (?, ?, ?)"
 
 
 def raw_log(folder: Path) -> sqlite3.Connection:
-    """One table in WAL mode with synchronous FULL, as the log has."""
+    """Open one table in WAL mode with synchronous FULL, as the log has."""
     conn = sqlite3.connect(folder / "raw.db", isolation_level=None, check_same_thread=False)
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")
     conn.execute("CREATE TABLE event (position INTEGER PRIMARY KEY, task INTEGER, version INTEGER, data BLOB)")
     conn.execute("CREATE UNIQUE INDEX one ON event (task, version)")
-    # The same room in the write-ahead log as ours has: otherwise the floor pays for the growth of a file.
+    # It has the same room in the write-ahead log as ours: otherwise the floor would pay for the growth of a file.
     conn.execute("PRAGMA wal_autocheckpoint = 2000")
     conn.execute("BEGIN")
     conn.execute("CREATE TABLE room (filler BLOB)")
@@ -26,13 +26,13 @@ def raw_log(folder: Path) -> sqlite3.Connection:
 
 
 def one_by_one(conn: sqlite3.Connection, number: int) -> None:
-    """One insert a commit."""
+    """Make one insert a commit."""
     for task in range(number):
         conn.execute(_INSERT, (task, 1, BLOB))
 
 
 def in_batches(conn: sqlite3.Connection, number: int, size: int) -> None:
-    """`size` inserts a commit."""
+    """Make `size` inserts a commit."""
     for start in range(0, number, size):
         conn.execute("BEGIN IMMEDIATE")
         conn.executemany(_INSERT, [(task, 1, BLOB) for task in range(start, start + size)])
@@ -40,7 +40,7 @@ def in_batches(conn: sqlite3.Connection, number: int, size: int) -> None:
 
 
 def many_callers(conn: sqlite3.Connection, callers: int, each: int) -> None:
-    """A writer thread commits whatever has queued up; each caller waits for its own commit."""
+    """Commit by a writer thread what has queued up; each caller waits for its own commit."""
     inbox: queue.SimpleQueue[tuple[int, threading.Lock] | None] = queue.SimpleQueue()
 
     def write() -> None:

@@ -1,7 +1,7 @@
-"""How everything here is measured: variants in turn, round by round, so that a drift of the machine reaches all alike.
+"""How everything here is measured: variants in turn, round by round, so that a drift of the machine affects all alike.
 
-A variant does its own set-up, times only the part it is about, and returns one figure. What is quoted is the median,
-with the smallest and largest, and the median of the round-by-round ratios to the floor or peer of the same table.
+A variant does its own set-up, times only the relevant part, and returns one figure. Reported are the median, the
+smallest and largest, and the median of the round-by-round ratios to the floor or peer of the same table.
 """
 
 import gc
@@ -24,7 +24,7 @@ SUPPORT = Path(__file__).parent
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first milestone asks of a variant: a figure, or a ratio to the yardstick."""
+    """The first milestone's goal for a variant: a figure, or a ratio to the yardstick."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -54,12 +54,12 @@ class Table:
         self.unit = unit
         self.yardstick = yardstick
         self.seldom = seldom
-        """Whether it takes so long that it is run only where it is named."""
+        """Whether it takes so long that it runs only when it is named."""
         self.variants: dict[str, Callable[[], float]] = {}
         self.goals: dict[str, Goal] = {}
 
     def add(self, name: str, variant: Callable[[], float], goal: Goal | None = None) -> None:
-        """One more variant."""
+        """Add a variant."""
         self.variants[name] = variant
         if goal is not None:
             self.goals[name] = goal
@@ -121,7 +121,7 @@ def show(table: Table, rows: Sequence[Row]) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder on a real disk: on tmpfs a figure about fsync means nothing."""
+    """Make a folder on a real disk: on tmpfs a figure about fsync means nothing."""
     path = Path(tempfile.mkdtemp(prefix="tasktrail-bench-"))
     try:
         yield path
@@ -130,19 +130,19 @@ def scratch() -> Iterator[Path]:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """How long it takes."""
+    """Return how long it takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which that share lies."""
+    """Return the value below which that share lies."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Describe the machine of the figures."""
     model = next(
         (
             line.split(":", 1)[1].strip()

@@ -1,9 +1,9 @@
-"""Ask a service for no-op tasks over sixteen connections at once, and print how many commands were answered a second.
+"""Sends no-op tasks to a service over sixteen connections at once, and prints how many commands were answered a second.
 
-    python http_load.py ADDRESS SECRET COMMANDS COMMANDS_A_REQUEST
+python http_load.py ADDRESS SECRET COMMANDS COMMANDS_A_REQUEST
 
-Each connection sends its next request when the last was answered. Nothing of HTTP is made anew for a request, since a
-client that needs as much of a processor as the service would measure itself.
+Each connection sends its next request when the last was answered. The HTTP of each request is prepared beforehand,
+since a client that needs as much CPU as the service would measure itself.
 """
 
 import json
@@ -18,7 +18,7 @@ _ACCEPTED = b"HTTP/1.1 202"
 
 
 def main() -> None:
-    """Commands a second."""
+    """Print commands a second."""
     address, secret, commands, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     place = urlsplit(address)
     assert place.hostname is not None
@@ -51,7 +51,7 @@ def _ask(connection: socket.socket, request: bytes, times: int, wrong: list[byte
 
 
 def _answer(connection: socket.socket) -> bytes:
-    """One answer, whole: its head says how long it is."""
+    """Read one whole answer: its head gives the length."""
     got = bytearray()
     while (end := got.find(b"\r\n\r\n")) < 0:
         got += _more(connection)

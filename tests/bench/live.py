@@ -1,6 +1,6 @@
-"""N. Short tasks while they are sent: how many a second run to their end, through each way in, and what one costs.
+"""N. Short tasks while they are sent: how many a second run to their end, through each entrance, and the cost of one.
 
-Unlike B the workers are warm and everybody is at work at once: whoever submits, the service, two or sixteen workers.
+Unlike in B, the workers are warm and everything works at once: the sender, the service, two or sixteen workers.
 """
 
 import os
@@ -62,11 +62,11 @@ for handle in handles: handle.get_result()
 print(callers * each / (time.perf_counter() - begun), flush=True)
 DBOS.destroy()
 """
-"""Its queue has no bound of tasks at once, which is its best here; a table of its own is its only worker."""
+"""Its queue has no bound of concurrent tasks, which is its best here; a table of its own is its only worker."""
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """The rate from the first command to the last end; then what a task costs the service and leaves on the disk."""
+    """Make tables of the rate from the first command to the last end, and of a task's cost in CPU and disk."""
     number, most = (100, 4) if quick else (2000, 16)
     one = Table("N1", "Live: one caller, one at a time, no-op tasks to their end", "tasks/s", yardstick=_PEER)
     one.add(_PEER, lambda: _huey(1, number))
@@ -135,14 +135,14 @@ def _call(callers: int, work: Callable[[], object]) -> None:
 
 
 def _last_end(completed: Iterable[Recorded], number: int) -> float:
-    """When the last of them completed, in seconds of the clock on the wall; once all have."""
+    """Wait until all have completed; return when the last of them did, in seconds of the wall clock."""
     *_, last = islice(completed, number)
     return last.recorded_at.timestamp()
 
 
 @contextmanager
 def _served(folder: Path) -> Iterator[tuple[psutil.Process, Client, str]]:
-    """The process of a service with two warm workers, a client of it, and the address of its port."""
+    """Start a service with two warm workers; return its process, a client, and the address of its port."""
     config = folder / "serve.toml"
     config.write_text('workers = 2\nhandlers = ["bench_types"]\nrate_limit = 0\nlog_level = "error"\n')
     environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
@@ -157,7 +157,7 @@ def _served(folder: Path) -> Iterator[tuple[psutil.Process, Client, str]]:
 
 
 def _client(number: int) -> dict[str, float]:
-    """The rate with the service in a process of its own, and the milliseconds of CPU of that process for each task."""
+    """Return the rate with the service in a separate process, and that process's milliseconds of CPU for each task."""
     with scratch() as folder, _served(folder) as (process, client, _address):
         head = client.stats().position
         begun, used = time.time(), process.cpu_times()
@@ -170,7 +170,7 @@ def _client(number: int) -> dict[str, float]:
 
 
 def _from_lines(number: int) -> float:
-    """The rate from the start of the command to the last end."""
+    """Return the rate from the start of the command to the last end."""
     with scratch() as folder, _served(folder) as (_process, client, _address):
         lines = folder / "commands.jsonl"
         lines.write_text('{"command": "create_task", "type": "noop"}\n' * number)
@@ -182,9 +182,9 @@ def _from_lines(number: int) -> float:
 
 
 def _through_http(number: int, size: int) -> float:
-    """Commands answered in a second, `size` in a request, over connections that stay open, while two workers work.
+    """Return commands answered in a second, `size` in a request, over lasting connections, while two workers work.
 
-    The asking is a process of its own that only writes bytes it has made before and reads answers.
+    A separate process sends requests prepared beforehand and reads the answers.
     """
     with scratch() as folder, _served(folder) as (_process, _client, address):
         secret = (folder / "data" / "http-token").read_text().strip()
@@ -194,7 +194,7 @@ def _through_http(number: int, size: int) -> float:
 
 
 def _left(number: int) -> dict[str, float]:
-    """Bytes for each task: the files of a service that has ended, over those that it had begun with."""
+    """Return bytes for each task: the growth of the files of a service that has ended."""
     with scratch() as folder:
         with service(folder, 2):
             pass
@@ -210,7 +210,7 @@ def _left(number: int) -> dict[str, float]:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """`log` and `views`, each with its write-ahead log."""
+    """Return the sizes of `log` and `views`, each with its write-ahead log."""
     return {
         name: sum(path.stat().st_size for path in folder.glob(f"{name}.db*") if not path.name.endswith("-shm"))
         for name in ("log", "views")
@@ -218,7 +218,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _huey(callers: int, each: int) -> float:
-    """Two consumer processes are warm; a client of its own sends, and the results are counted as they are stored."""
+    """Warm two consumer processes; a separate client sends, and the results are counted as they are stored."""
     number = callers * each
     with scratch() as folder:
         run_huey(folder, "for result in [bench_huey.nothing() for _ in range(4)]: pass")
@@ -235,7 +235,7 @@ def _huey(callers: int, each: int) -> float:
 
 
 def _until_stored(conn: sqlite3.Connection, number: int) -> float:
-    """When so many results were there, in seconds of the clock on the wall."""
+    """Return when that many results were stored, in seconds of the wall clock."""
     deadline = time.monotonic() + _WITHIN
     while conn.execute("SELECT count(*) FROM kv").fetchone()[0] < number:
         if time.monotonic() > deadline:

@@ -1,9 +1,9 @@
 """How long the history of a task takes among many archives of the usual size.
 
-    PYTHONPATH=tests/support python tests/bench/many_archives.py --archives 200
+PYTHONPATH=tests/support python tests/bench/many_archives.py --archives 200
 
 One range of a busy month is written again and again, with other numbers: 65,536 records each time, which takes some two
-seconds. The records are not in log.db first, and nothing but the archives is there to be read.
+seconds. The records are never in log.db, so only the archives can be read.
 """
 
 import argparse
@@ -22,14 +22,15 @@ from tasktrail.events.log.archive_file import RANGE, file_name, write_archive
 from tasktrail.events.log.archives import folder_of, put
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import to_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import SegmentArchived
 
 _TASKS = 20
 
 
 class Month:
-    """The rows of a range, and of the ranges behind it."""
+    """The rows of a range, and of the ranges after it."""
 
     def __init__(self) -> None:
         self._rows = [to_row(fact, position) for position, fact in enumerate(facts(RANGE), 1)]
@@ -37,7 +38,7 @@ class Month:
         self.digest = GENESIS
 
     def rows(self, number: int) -> Iterator[tuple[Any, ...]]:
-        """Those of one range, with their hashes."""
+        """Return the rows of one range, with their hashes."""
         for position, task_id, *rest in self._rows:
             row: tuple[Any, ...] = (position + number * RANGE, task_id + number * self.tasks * bool(task_id), *rest)
             self.digest = link(self.digest, row)
@@ -45,7 +46,7 @@ class Month:
 
 
 def write(path: Path, archives: int) -> int:
-    """A log of which all is archived; how many tasks each archive has."""
+    """Write a log that is completely archived; return how many tasks each archive has."""
     month = Month()
     folder_of(path).mkdir()
     with closing(SqliteEventLog(path, now=BEGIN)) as log:

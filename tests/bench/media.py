@@ -1,4 +1,4 @@
-"""K, L. The CPU of media tasks beside the plain tool on the same input; how soon a cancelled one is gone."""
+"""K, L. The CPU of media tasks beside the plain tool on the same input, and how soon a cancelled task is gone."""
 
 import os
 import random
@@ -29,7 +29,7 @@ SEGMENTS, ONE_SEGMENT = 10, 600
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """A table for each kind of job, and one for cancelling."""
+    """Make a table for each kind of job, and one for cancelling."""
     inputs = Path(mkdtemp(prefix="tasktrail-bench-inputs-"))
     jobs = make_jobs(SAMPLES, inputs, repeats=1 if quick else 8)
     found = [_beside_the_tool(job) for job in jobs]
@@ -54,7 +54,7 @@ def _beside_the_tool(job: LongJob) -> Table:
 
 
 def _plain(command: list[str]) -> float:
-    """CPU seconds of the whole process, its start included."""
+    """Return CPU seconds of the whole process, including its start."""
     with scratch() as folder:
         before = getrusage(RUSAGE_CHILDREN)
         subprocess.run([word.replace("{out}", str(folder)) for word in command], check=True, capture_output=True)
@@ -63,7 +63,7 @@ def _plain(command: list[str]) -> float:
 
 
 def _ours(job: LongJob, options: dict[str, Any]) -> float:
-    """CPU seconds of the attempt, the loading of its libraries included, and of the service meanwhile."""
+    """Return CPU seconds of the attempt, including the loading of its libraries, and of the service meanwhile."""
     with scratch() as folder, service(folder / "data", 1) as tasks:
         before = getrusage(RUSAGE_SELF)
         task = tasks.wait(_submit(tasks, job, options, folder), timeout=600)
@@ -74,19 +74,19 @@ def _ours(job: LongJob, options: dict[str, Any]) -> float:
 
 
 def _cancel(job: LongJob) -> float:
-    """The longest of several, at moments spread over the whole of the work. The slowest step may be the last one."""
+    """Return the longest of several cancels, spread over the whole work. The slowest step may be the last one."""
     chance = random.Random(job.name)
     with scratch() as folder, service(folder / "data", 1) as tasks:
-        tasks.wait(_submit(tasks, job, job.options, folder), timeout=600)  # the libraries are loaded from now on
+        tasks.wait(_submit(tasks, job, job.options, folder), timeout=600)  # the libraries stay loaded from here on
         quiet = tasks.wait(_submit(tasks, job, job.options, folder), timeout=600)
         shares = [(number + chance.random()) / CANCELS for number in range(CANCELS)]
         return max(_cancel_at(tasks, job, folder, share, quiet.duration or 0.0) for share in shares)
 
 
 def _cancel_at(tasks: TaskService, job: LongJob, folder: Path, share: float, length: float) -> float:
-    """From the wish, at this share of the time, until the only worker is free of the attempt and of all it started.
+    """Measure from the request, at this share of the time, until the worker is free of the attempt and its processes.
 
-    A task that was over before the wish tells how long it takes now, and the next one is cancelled in its place.
+    If a task was over before the request, it shows how long it takes now, and the next one is cancelled instead.
     """
     for _ in range(10):
         task_id = _submit(tasks, job, job.options, folder)

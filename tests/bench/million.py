@@ -18,14 +18,14 @@ from harness import SUPPORT, Goal, Table, quantile, scratch
 from storage import fill, started
 
 from tasktrail.actors.snapshots import take_snapshots
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 _EVERY = 10**9
-"""Records until the next snapshot: none is taken while it is measured."""
+"""Records until the next snapshot, so that none is taken during the measurement."""
 
 
 def tables(*, quick: bool) -> Iterator[Table]:
-    """Seconds from exec until ready, and bytes of memory for each task that waits."""
+    """Make tables of seconds from exec until ready, and bytes of memory for each waiting task."""
     number = 2_000 if quick else 1_000_000
     start = Table("S1", f"Process start until ready, {number:,} waiting tasks", "s")
     start.add("from the snapshot", lambda: started(million_tasks(number), snapshot_every=_EVERY)[0], Goal(at_most=3))
@@ -68,7 +68,7 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.proof.growth import tree_of
 from tasktrail.projections.proof.seals import make_seal
 folder = Path(sys.argv[2])
@@ -88,7 +88,7 @@ def _log(number: int) -> Path:
 
 
 def _sealed(number: int, *, grown: bool = False) -> _Cost:
-    """What a process costs that seals the log for the first time; `grown`: and proves growth, as a witness needs it."""
+    """Return the cost of a process that seals the log for the first time; `grown`: and proves growth, for a witness."""
     with scratch() as folder:
         command = [sys.executable, "-c", _SEAL, str(_log(number)), str(folder), *["grown"] * grown]
         begun = time.perf_counter()
@@ -109,7 +109,7 @@ config = Config(workers=1, max_cpu=1, handlers=("bench_types",), snapshot_every=
 with TaskService.open(sys.argv[1], config=config) as tasks:
     server = HttpServer(tasks, socket_path=tasks.paths.socket)
     server.start()
-    tasks._system.views.wait(600)  # they are checked after a start
+    tasks._system.health.views.wait(600)  # they are checked after a start
     print(tasks.paths.socket, flush=True)
     sys.stdin.read()
     server.stop()
@@ -117,7 +117,7 @@ with TaskService.open(sys.argv[1], config=config) as tasks:
 
 
 def _scrapes(folder: Path) -> dict[str, float]:
-    """Milliseconds of a scrape over the Unix socket, from the request to the last byte, and of CPU."""
+    """Return milliseconds of a scrape over the Unix socket, from the request to the last byte, and of CPU."""
     service = subprocess.Popen(
         [sys.executable, "-c", _SERVE, str(folder)],
         stdin=subprocess.PIPE,
@@ -140,14 +140,14 @@ def _scrapes(folder: Path) -> dict[str, float]:
 
 
 def _memory(number: int) -> float:
-    """What a service with so many tasks has more than one with a single task."""
+    """Return how much more memory a service with that many tasks has than one with a single task."""
     full = started(million_tasks(number), snapshot_every=_EVERY)[1]
     return (full - started(million_tasks(1), snapshot_every=_EVERY)[1]) / number
 
 
 @cache
 def million_tasks(number: int) -> Path:
-    """A data folder with so many waiting tasks, its views brought up, its snapshots taken."""
+    """Make a data folder with that many waiting tasks, its views up to date, its snapshots taken."""
     folder = Path(mkdtemp(prefix="tasktrail-bench-"))
     atexit.register(rmtree, folder, ignore_errors=True)
     fill(folder / "log.db", number, ended=False)

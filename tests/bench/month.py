@@ -1,7 +1,7 @@
-"""A month of a busy service, as facts: for measures of what its history costs.
+"""Makes a month of a busy service, as events: for measurements of what its history costs.
 
-Tasks come in, several at once run, and their records stand between each other's, as in a real log. The same seed makes
-the same month.
+Tasks come in, several run at once, and their records are interleaved, as in a real log. The same seed makes the same
+month.
 """
 
 from collections.abc import Iterator
@@ -40,11 +40,11 @@ _TYPES = ("image_thumbnail", "video_convert", "document_preview", "audio_convert
 _WORDS = ("holiday", "meeting", "interview", "lecture", "concert", "garden", "product", "drone", "wedding", "archive")
 
 _Step: TypeAlias = tuple[tuple[Event, str], ...]
-"""Events that come together, with the actor of each."""
+"""Events of one append, with the actor of each."""
 
 
 def facts(records: int, seed: int = 1) -> Iterator[Fact]:
-    """So many facts, in order of time."""
+    """Return that many events, in order of time."""
     chance = Random(seed)
     pace = DAYS * 86400 / records
     at, task_id, system, made = BEGIN, 0, 0, 0
@@ -132,7 +132,7 @@ def _life(chance: Random, task_id: int) -> Iterator[_Step]:
 
 
 def write_log(path: Path, records: int, kind: type[SqliteEventLog] = SqliteEventLog) -> None:
-    """A log of such a month, with answers to its commands."""
+    """Write a log of such a month, with answers to its commands."""
     log = kind(path, now=BEGIN)
     begin = ServiceStarted(version="0", epoch=1, pid=1, host="here")
     position = len(log.append([Fact(0, 1, begin, BEGIN)], expected=0))

@@ -1,12 +1,12 @@
 """How long one film would take with more CPUs: a model fed with times measured here, and true times where they exist.
 
-    PYTHONPATH=tests/support python tests/bench/more_cores.py --minutes 1 --cores 1,2,4,16,64
+PYTHONPATH=tests/support python tests/bench/more_cores.py --minutes 1 --cores 1,2,4,16,64
 
-The film is converted once on one CPU: how long each piece of work took goes into the model, which gives the pieces to
-as many CPUs as are asked for, in their order, as `video_convert` does. The start and the join are done by one CPU
-whatever there are; and since Python lets one thread run at a time, no film is done before all its frames have passed
-through it: how long one frame takes there is measured on pictures of 32 x 18 pixels, which cost hardly anything else.
-Where this machine has the CPUs, the conversion is then run on that many, and ffmpeg beside it.
+The film is converted once on one CPU. The time of each piece of work goes into the model, which gives the pieces to the
+given number of CPUs, in their order, as `video_convert` does. The start and the join always take one CPU. Python lets
+one thread run at a time, so no film is done before all its frames have passed through it: the time of one frame there
+is measured on pictures of 32 x 18 pixels, which cost hardly anything else. Where this machine has the CPUs, the
+conversion is then run on that many, and ffmpeg beside it.
 """
 
 import argparse
@@ -37,23 +37,23 @@ from tasktrail.testing import RecordingContext, job_for, run_handler
 
 HEIGHT = 720
 REPEATED = 10
-"""Minutes; the times of longer films are those of a film of this length, again and again."""
+"""Minutes; longer films are modelled by repeating the times of a film of this length."""
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured on one CPU, in seconds."""
+    """The measurements on one CPU, in seconds."""
 
     start: float
-    """Until the first piece of work is begun."""
+    """Until the first piece of work begins."""
     pieces: tuple[float, ...]
-    """Of each piece, in their order: sound, then segments."""
+    """The time of each piece, in order: sound, then segments."""
     join: float
     frames: int
     frame_in_python: float = 0.0
     """How long a frame keeps all other threads waiting."""
 
     def repeated(self, times: int) -> "Times":
-        """The same of a film that is so many times as long. Its start reads an index that is longer, too."""
+        """Return the times of a film that is that many times as long. Its start reads a longer index, too."""
         return Times(
             start=self.start * times,
             pieces=self.pieces * times,
@@ -64,7 +64,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def model(times: Times, at_once: int) -> float:
-    """How long it takes with so many pieces at once, each on a CPU of its own."""
+    """Return how long it takes with that many pieces at once, each on a CPU of its own."""
     free = [0.0] * at_once
     for piece in times.pieces:
         heapreplace(free, free[0] + piece)
@@ -76,7 +76,7 @@ class _Watch(RecordingContext[VideoConvertOptions]):
 
     began = 0.0
     worked = 0.0
-    """When work was begun."""
+    """When each piece of work was begun."""
 
     def check_stop(self) -> None:
         self.worked = self.worked or time.perf_counter()
@@ -93,7 +93,7 @@ class _Watch(RecordingContext[VideoConvertOptions]):
 
 @contextmanager
 def cpus(count: int) -> Iterator[None]:
-    """This process and its children have so many CPUs meanwhile."""
+    """Limit this process and its children to that many CPUs meanwhile."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:count])
     try:
@@ -103,7 +103,7 @@ def cpus(count: int) -> Iterator[None]:
 
 
 def convert(film: Path, at_once: int, **options: Any) -> _Watch:
-    """The conversion, in this process. Raises RuntimeError where it fails."""
+    """Convert in this process. Raises RuntimeError where it fails."""
     with tempfile.TemporaryDirectory(prefix="tasktrail-cores-") as folder:
         context = _Watch(
             VideoConvertOptions(segments_at_once=at_once, **options),
@@ -135,7 +135,7 @@ def measure(film: Path, **options: Any) -> Times:
 
 
 def frame_in_python(folder: Path) -> float:
-    """Seconds that a frame takes where its picture is so small that it costs nothing."""
+    """Return the seconds of a frame whose picture is so small that it costs nothing."""
     film = folder / "small.mp4"
     small = ["-f", "lavfi", "-i", "testsrc2=size=64x36:rate=25:duration=40", "-c:v", "libx264", "-g", "50"]
     subprocess.run([*FFMPEG, *small, "-preset", "ultrafast", str(film)], check=True)
@@ -144,14 +144,14 @@ def frame_in_python(folder: Path) -> float:
 
 
 def ffmpeg(film: Path) -> float:
-    """The same by ffmpeg, which takes as many threads as it likes."""
+    """Do the same by ffmpeg, which chooses its number of threads."""
     with tempfile.TemporaryDirectory(prefix="tasktrail-cores-") as folder:
         line = [*FFMPEG, "-i", str(film), *HOW, str(Path(folder, "out.mp4"))]
         return seconds(partial(subprocess.run, line, check=True))
 
 
 def reserved(film: Path, cores: int) -> tuple[int, float]:
-    """Segments at once on so many CPUs, and the memory that is reserved for them, in GB."""
+    """Return the segments at once on that many CPUs, and the memory that is reserved for them, in GB."""
     job = job_for(VideoConvertOptions(height=HEIGHT), film, "out.mp4", room=Room(cores))
     video = video_info(film)
     return segments_at_once(job, video), (estimate_for(job, video).memory or 0) / 1e9
@@ -182,7 +182,7 @@ def tell(films: Films, minutes: int, cores: Sequence[int], in_python: float) -> 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the arguments, measure, tell."""
+    """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", default="1", help="lengths of films: 1,10,60")
     parser.add_argument("--cores", default="1,2,4,16,64")

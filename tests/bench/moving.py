@@ -1,8 +1,9 @@
 """Move a log of N tasks from its file into PostgreSQL and back: hashes, answers and views must be equal at each end.
 
-    PYTHONPATH=tests/support python tests/bench/moving.py --tasks 1000000
+PYTHONPATH=tests/support python tests/bench/moving.py --tasks 1000000
 
-Prints what each step took. Every tenth task has run to its end; the others wait. It exits 1 where anything differs.
+Prints how long each step took. Every tenth task has run to its end; the others wait. It exits with 1 if anything
+differs.
 """
 
 import argparse
@@ -30,20 +31,20 @@ from tasktrail.projections import rebuild_views
 T = TypeVar("T")
 _AT_ONCE = 1000
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
-"""Text indexes are virtual; what they keep is in tables beside them."""
+"""Text indexes are virtual; tables beside them hold their content."""
 
 
 class Content(NamedTuple):
-    """What a log holds, and what its views hold."""
+    """The content of a log and of its views."""
 
     records: int
     head: str
     hashes: str
     """SHA-256 of position, task, version and hash of all records."""
     answers: str
-    """The same of what commands were answered."""
+    """SHA-256 of the answers to commands."""
     views: str
-    """The same of all rows of all tables of the views."""
+    """SHA-256 of all rows of all tables of the views."""
 
 
 def timed(what: str, function: Callable[[], T]) -> T:
@@ -55,7 +56,7 @@ def timed(what: str, function: Callable[[], T]) -> T:
 
 
 def fill(path: Path, tasks: int) -> int:
-    """A log of so many tasks; its last position."""
+    """Write a log of that many tasks; return its last position."""
     position = 0
     with closing(SqliteEventLog(path, now=NOW)) as log:
         for start in range(0, tasks, _AT_ONCE):
@@ -97,7 +98,7 @@ def _rows(views: Path) -> str:
 
 
 def quiet(_reached: int, _goal: int) -> None:
-    """Say nothing of how far it is."""
+    """Report no progress."""
 
 
 def main(tasks: int) -> int:

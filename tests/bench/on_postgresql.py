@@ -25,7 +25,7 @@ _GROUP = 100
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """Ours beside the same with a file."""
+    """Make tables of ours on PostgreSQL and with a file."""
     total, few, records = (1000, 100, 2000) if quick else (20_000, 1000, 50_000)
     bulk = Table("G1", "Durable submit in groups of 100, log on PostgreSQL", "commands/s", yardstick="SQLite")
     bulk.add("SQLite", lambda: ours(lambda tasks: send_in_bulk(tasks, total), total))
@@ -58,7 +58,7 @@ class _Used(NamedTuple):
 
 
 def _cpu(number: int, readers: int) -> _Used:
-    """What a service, and the server of its log, use for no-op tasks, beside so many readers that keep up with them."""
+    """Return the CPU that a service and its log's server use for no-op tasks, with that many readers that keep up."""
     with scratch() as folder, new_database() as where, ExitStack() as stack:
 
         def serve(name: str, *arguments: str) -> Served:
@@ -96,7 +96,7 @@ def _has_seen(data: Path, number: int) -> bool:
 def _seconds(process: psutil.Process) -> float:
     try:
         times = process.cpu_times()
-    except psutil.NoSuchProcess:  # of the server's there are some that come and go
+    except psutil.NoSuchProcess:  # some of the server's processes come and go
         return 0.0
     return float(times.user + times.system)
 

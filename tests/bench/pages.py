@@ -1,4 +1,4 @@
-"""Axis P: the page at a million tasks: how long each page takes and how large it is, and what 200 who look on cost."""
+"""Axis P: the page at a million tasks: time and size of each page, and the cost of 200 watching readers."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ with TaskService.open(sys.argv[1], config=config) as tasks:
     server.start()
     if not tasks.queue(0).pauses:
         tasks.pause()
-    tasks._system.views.wait(600)  # they are checked after a start
+    tasks._system.health.views.wait(600)  # they are checked after a start
     print(tasks.paths.socket, server.address, secret.read_text().strip(), flush=True)
     ended = threading.Event()
     def change():
@@ -72,7 +72,7 @@ with TaskService.open(sys.argv[1], config=config) as tasks:
 
 
 def tables(*, quick: bool) -> Iterator[Table]:
-    """Milliseconds and bytes of each page; share of a processor and growth for those who look on."""
+    """Make tables of milliseconds and bytes of each page, and of the CPU and growth for watching readers."""
     number = 2_000 if quick else 1_000_000
     loads, followers = (5, 20) if quick else (200, 200)
     found: dict[str, tuple[float, float]] = {}
@@ -122,7 +122,7 @@ def tables(*, quick: bool) -> Iterator[Table]:
 
 
 class House(NamedTuple):
-    """A service, and ways to it."""
+    """A service, and clients of it."""
 
     web: httpx.Client
     """Over its socket."""
@@ -133,7 +133,7 @@ class House(NamedTuple):
 
 @contextmanager
 def served(number: int, rate: int = 0) -> Iterator[House]:
-    """A service with so many tasks in a process of its own, which changes `rate` of them a second."""
+    """Run a service with that many tasks in a separate process, which changes `rate` of them a second."""
     service = subprocess.Popen(
         [sys.executable, "-c", _SERVE, str(million_tasks(number)), str(rate)],
         stdin=subprocess.PIPE,
@@ -168,7 +168,7 @@ _FIRST_PAINT = """() => new Promise(say => {
 
 
 def _painted(house: House, visits: int) -> dict[str, float]:
-    """Page → milliseconds from asking for it to its first picture, the slowest. Each visit is a browser's first."""
+    """Map each page to the slowest milliseconds from the request to its first picture, each in a new browser."""
     from playwright.sync_api import sync_playwright
 
     for path in SEEN:
@@ -183,7 +183,7 @@ def _painted(house: House, visits: int) -> dict[str, float]:
                 page.goto(f"{house.address}{path}")
                 return float(page.evaluate(_FIRST_PAINT))
 
-        visit(SEEN[0])  # Chromium's own processes are there from now on
+        visit(SEEN[0])  # Chromium's own processes exist from here on
         found = {path: max(visit(path) for _ in range(visits)) for path in SEEN}
         browser.close()
     return found
@@ -206,12 +206,12 @@ def _cpu_over(process: psutil.Process, seconds: float) -> float:
 
 
 def _followed_at(place: int) -> str:
-    """Half of those who look on share what they look at; each of the others looks at something of its own."""
+    """Half of the readers share one view; each of the others watches a view of its own."""
     return f"/live/log?task={place}" if place % 2 else SHARED[place // 2 % len(SHARED)]
 
 
 async def _followed(socket: str, process: psutil.Process, followers: int, seconds: float) -> dict[str, float]:
-    """All but the last few read what comes; those read nothing after the first bytes."""
+    """Measure while all but the last few read everything; those stop after the first bytes."""
     got = [0] * followers
     first = asyncio.Event()
     transport = httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits(max_connections=None))
@@ -224,7 +224,7 @@ async def _followed(socket: str, process: psutil.Process, followers: int, second
                     if min(got):
                         first.set()
                     if place >= followers - 5 and got[place]:
-                        await asyncio.sleep(1000)  # it reads no more
+                        await asyncio.sleep(1000)  # it stops reading
 
         lookers = [asyncio.create_task(look(place)) for place in range(followers)]
         async with asyncio.timeout(60):

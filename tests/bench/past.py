@@ -1,7 +1,7 @@
-"""Axis T: answers as of an earlier position, beside the same answers now; and what it costs to keep them.
+"""Axis T: answers as of an earlier position, beside the same answers now, and the cost of keeping them.
 
-The log is that of a service which was flooded and caught up: tasks of twenty types and a hundred users come faster
-than they run, later slower; some fail and are retried, some are cancelled or get another priority.
+The log is that of a service which was flooded and caught up: tasks of twenty types and a hundred users come faster than
+they run, later slower; some fail and are retried, some are cancelled or get another priority.
 """
 
 import atexit
@@ -37,7 +37,8 @@ from tasktrail.events import (
     Retried,
     Started,
 )
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import Adjusted
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import SORTS, STATUSES
@@ -103,13 +104,13 @@ class _Folder(NamedTuple):
     head: int
     created: int
     rate: float
-    """Events a second of CPU that the views were built with, in one go."""
+    """Events a CPU second when the views were built in one go."""
     followed: float
     """The same for views that have their indexes, and catch up page by page."""
 
 
 def tables(*, quick: bool) -> Iterator[Table]:
-    """Milliseconds of CPU of each list, then and now; what the views cost."""
+    """Make tables of milliseconds of CPU of each list, past and present, and of the cost of the views."""
     tasks = 2_000 if quick else 320_000
     asked = 4 if quick else 40
     lists = Table("T1", f"Page of 50 and total as of random positions, the slowest of {len(_ORDERS)} orders", "ms, p99")
@@ -171,7 +172,7 @@ def tables(*, quick: bool) -> Iterator[Table]:
 
 
 class _Service:
-    """Makes the events of a service that does what it can, until few wait."""
+    """Makes the events of a service that does what it can, until few tasks wait."""
 
     def __init__(self, tasks: int) -> None:
         self._chance = Random(5)
@@ -185,7 +186,7 @@ class _Service:
         self._gone: set[int] = set()
 
     def facts(self) -> Iterator[Fact]:
-        """All of them. For the first half of the tasks, nine come while one is worked on; then there is time."""
+        """Return all. In the first half, nine tasks arrive while one is worked on; then the service catches up."""
         chance = self._chance
         while len(self._attempts) < self._tasks or len(self._queue) > self._tasks * 0.02:
             self._at += _TICK
@@ -295,7 +296,7 @@ def _past(tasks: int) -> _Folder:
 
 
 def _followed(log: SqliteLogReader, path: Path, until: int) -> float:
-    """Events a CPU second of views that get some records at a time. Reading the log is not counted."""
+    """Return events a CPU second of views that get some records at a time. Reading the log is not counted."""
     views = TaskViews(path)
     spent = 0.0
     while views.position < until:
@@ -308,7 +309,7 @@ def _followed(log: SqliteLogReader, path: Path, until: int) -> float:
 
 
 def _share(tasks: int) -> float:
-    """Bytes of the views, packed, over those without what is kept of the past."""
+    """Return the bytes of the views, packed, divided by those without the past."""
     folder = _past(tasks)
     sizes = []
     for without in ((), ("versions", "zones", "tallies", "shares", "texts", "past_search")):
@@ -338,7 +339,7 @@ class _Asked(NamedTuple):
     now: float
     then: float
     early: float
-    """The one in the middle of those near a tenth of the log."""
+    """The median of those near a tenth of the log."""
     late: float
     """The same near nine tenths."""
     alike: bool
@@ -410,7 +411,7 @@ def _others(tasks: int, asked: int, ask: Callable[[Past, int], object]) -> float
 
 @cache
 def _archive(tasks: int) -> _Folder:
-    """A log of which nine tenths are in archives, and its views."""
+    """Make a log of which nine tenths are in archives, and its views."""
     folder = _past(tasks)
     with closing(ArchivingEventLog(folder.path / "log.db", now=_NOW)) as log:
         for last in range(_IN_ARCHIVE, folder.head * 9 // 10, _IN_ARCHIVE):
@@ -419,7 +420,7 @@ def _archive(tasks: int) -> _Folder:
 
 
 def _archived(tasks: int, asked: int, filters: TaskFilters | None) -> float:
-    """The same where the records of then are in archives: one task, or a list."""
+    """Measure where the past records are in archives: one task, or a list."""
     head, chance = _archive(tasks).head, Random(2)
     took = []
     with _opened(tasks) as (queries, log):
@@ -450,7 +451,7 @@ class _NoPast(Versions):
 
 
 def _submitted(send: Callable[[TaskService, int], None], number: int, *, bare: bool) -> float:
-    """Commands a second; until the views have followed, nothing else is measured."""
+    """Return commands a second; nothing else is measured until the views have followed."""
     with patch.object(writer, "Versions", _NoPast) if bare else nullcontext():
         return submit.ours(lambda tasks: send(tasks, number), number)
 

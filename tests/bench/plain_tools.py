@@ -1,4 +1,4 @@
-"""What somebody would run without tasktrail: the ffmpeg program, libvips, Pillow, PDFium and Embree directly."""
+"""What a user would run without tasktrail: the ffmpeg program, libvips, Pillow, PDFium and Embree directly."""
 
 import sys
 from textwrap import dedent
@@ -82,13 +82,13 @@ _EMBREE = """
     how = {"duration": 83, "loop": 0, "quality": 85, "method": 2}
     frames[0].save(sys.argv[2] + "/out.webp", save_all=True, append_images=frames[1:], **how)
 """
-"""As many rays as ours for each sample: one from the eye, two to the sky, one to the lamp. One colour, faces flat."""
+"""As many rays as ours for each sample: one from the eye, two to the sky, one to the lamp. One colour, flat faces."""
 _FILM_CRF = 22
-"""What `video_preview` makes of its usual quality."""
+"""The rate factor that `video_preview` uses at its usual quality."""
 
 
 def plain_command(job: LongJob) -> list[str] | None:
-    """The command line, with `{out}` for the folder of its output; none where there is no like tool."""
+    """Return the command line, with `{out}` for the folder of its output; None if there is no comparable tool."""
     source = str(job.input_file)
     match job.name:
         case "image_thumbnail":
@@ -106,7 +106,7 @@ def plain_command(job: LongJob) -> list[str] | None:
         case "model_preview":
             return _python(_EMBREE, source)
         case "video_convert":
-            sound = ["-c:a", "copy"]  # what ours does with sound that fits: else the ratio would be flattered
+            sound = ["-c:a", "copy"]  # as ours treats sound that fits: otherwise the ratio would be flattered
             picture = ["-vf", "scale=-2:360", "-c:v", "libx264", "-preset", str(job.options["preset"]), "-crf", "23"]
             return [*_ffmpeg(source), *picture, *sound, "-movflags", "+faststart", "{out}/out.mp4"]
         case "document_preview":
@@ -116,7 +116,7 @@ def plain_command(job: LongJob) -> list[str] | None:
 
 
 def _clips(source: str, options: dict[str, Any]) -> list[str]:
-    """The same seconds of the video, each found by a seek, as one film."""
+    """Make the same seconds of the video, each found by a seek, into one film."""
     with av.open(source) as video:
         length = (video.duration or 0) / av.time_base
     count = options["clips"]

@@ -17,7 +17,7 @@ _MICRO = 1e6
 
 
 def tables(*, quick: bool) -> Iterator[Table]:
-    """Microseconds for each push and pop."""
+    """Make a table of microseconds for each push and pop."""
     number = 2_000 if quick else 1_000_000
     table = Table("Q", f"push and pop, {number:,} waiting tasks", "us each")
     for users in (1, 1000):

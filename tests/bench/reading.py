@@ -1,4 +1,4 @@
-"""I, J. A page of 50 with its total over many tasks; and what the whole service costs when it has nothing to do."""
+"""I, J. A page of 50 with its total over many tasks, and the cost of the whole service when it is idle."""
 
 import os
 import sqlite3
@@ -27,7 +27,7 @@ _FILTERS = (
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """The page's figures come from one build of the views; the idle cost from a real service process."""
+    """Make tables: the page's figures come from one build of the views; the idle cost from a real service process."""
     rows = 5_000 if quick else 1_000_000
     cache: dict[float, float] = {}
 
@@ -97,7 +97,7 @@ def _idle(span: float) -> float:
 
 
 def _cpu(pid: int) -> dict[str, float]:
-    """Seconds of each thread of a process, and of those below it. A whole process is told of in hundredths only."""
+    """Return the seconds of each thread of a process and its children. Of whole processes only hundredths are known."""
     top, found = psutil.Process(pid), {}
     for one in (top, *top.children(recursive=True)):
         for file in Path(f"/proc/{one.pid}/task").glob("*/schedstat"):

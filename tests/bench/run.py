@@ -35,7 +35,7 @@ ON_RAY = (cluster,) if find_spec("ray") else ()
 ON_POSTGRESQL = (on_postgresql,) if IS_INSTALLED else ()
 SCRIPTS = (submit, drain, live, storage, reading, queueing, million, pages, past, *ON_POSTGRESQL, *ON_RAY)
 FETCHING = (media, whole_films)
-"""These fetch and make their inputs, so they are not asked without need."""
+"""These fetch and make their inputs, so they run only on request."""
 
 
 def _names_one(wanted: tuple[str, ...], axes: tuple[str, ...]) -> bool:

@@ -15,7 +15,7 @@ from tasktrail.config.settings import Config
 
 @contextmanager
 def service(folder: Path, workers: int, **settings: Any) -> Iterator[TaskService]:
-    """Open, with all workers ready; closed afterwards."""
+    """Open a service with all workers ready; it is closed afterwards."""
     os.environ["PYTHONPATH"] = str(SUPPORT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode; workers would compile it anew
     if str(SUPPORT) not in sys.path:

@@ -1,4 +1,4 @@
-"""D, E, H. Append, replay, disk and memory of a task, restart with much unfinished."""
+"""D, E, H. Append, replay, disk and memory of a task, restart with many unfinished tasks."""
 
 import os
 import sqlite3
@@ -26,7 +26,8 @@ from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.log.archive_file import RANGE
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.exports.tiles import write_tiles
 from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.video.convert.checkpoint import (
@@ -48,7 +49,7 @@ _SMALL = 1024
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """The log beside raw SQLite; the whole service for the rest."""
+    """Compare the log with raw SQLite, and measure the whole service for the rest."""
     number = 500 if quick else 5000
     append = []
     for size in (1, 10, 100):
@@ -95,7 +96,7 @@ def tables(*, quick: bool) -> list[Table]:
 
 
 def _tables_of_a_month(records: int, size: int) -> list[Table]:
-    """What a history of so many records costs, and what is gained by archives of this size."""
+    """Make tables of the cost of a history of that many records, and of the gain from archives of this size."""
     disk = Table("D10", f"Disk of a record of a busy month, of {records:,} (`tests/bench/month.py`)", "bytes")
     disk.add("log.db, before it is archived", lambda: _month(records, size)["log.db"])
     disk.add("archive", lambda: _month(records, size)["archive"], Goal(at_most=60))
@@ -166,7 +167,7 @@ _RESULT: dict[str, Any] = {
 
 @cache
 def _disk(number: int, *, records: int) -> tuple[float, float]:
-    """Bytes of log and of views for each of so many completed tasks with so many records."""
+    """Return bytes of log and views for each of a number of completed tasks with a number of records."""
     with scratch() as folder:
         _completed(folder / "log.db", number, records)
         started(folder)
@@ -175,7 +176,7 @@ def _disk(number: int, *, records: int) -> tuple[float, float]:
 
 @cache
 def _forgotten(number: int) -> tuple[float, float]:
-    """Bytes of the log that are in use for each of so many tasks that were forgotten, and how many were in a second."""
+    """Return the used bytes of the log for each of a number of forgotten tasks, and the rate of forgetting."""
     with scratch() as folder:
         _completed(folder / "log.db", number, 3)
         with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
@@ -185,7 +186,7 @@ def _forgotten(number: int) -> tuple[float, float]:
 
 @cache
 def _month(number: int, size: int) -> dict[str, float]:
-    """What a record of a month takes in bytes, and how many milliseconds it takes to move and to read records."""
+    """Return the bytes of a record in a month, and the milliseconds to move and to read records."""
     with scratch() as folder:
         path = folder / "log.db"
         month.write_log(path, number)
@@ -197,7 +198,7 @@ def _month(number: int, size: int) -> dict[str, float]:
             "seal before": _sealed(path, folder / "a"),
         }
         with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
-            service.stats()  # the views are there by then
+            service.stats()  # the views exist by then
             service._system.archiver.size = size
             began = time.perf_counter()
             done = service.archive()
@@ -218,7 +219,7 @@ def _month(number: int, size: int) -> dict[str, float]:
 
 
 def _archived_at_once(number: int, in_archive: int) -> float:
-    """Bytes of log.db for each record where no more are in there than one archive takes."""
+    """Return bytes of log.db for each record where it holds no more than one archive takes."""
 
     class Archiving(ArchivingEventLog):
         size = in_archive
@@ -229,7 +230,7 @@ def _archived_at_once(number: int, in_archive: int) -> float:
 
 
 def _of_many(number: int) -> float:
-    """Milliseconds for a history where the month is in many archives, each of fewer records than there are usually."""
+    """Return milliseconds for a history where the month is in many archives, each with fewer records than usual."""
     with scratch() as folder:
         month.write_log(folder / "log.db", number)
         with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
@@ -252,7 +253,7 @@ def _sealed(path: Path, folder: Path) -> float:
 
 
 def _in_use(path: Path) -> float:
-    """Bytes of its pages that are not free."""
+    """Return the bytes of its pages that are not free."""
     with closing(sqlite3.connect(path)) as conn:
         pages, free, size = (
             conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
@@ -274,7 +275,7 @@ def _completed(path: Path, number: int, records: int) -> None:
 
 
 def _life(task_id: int, records: int) -> Iterator[Fact]:
-    """Created, started, progress, completed."""
+    """Make Created, Started, progress and Completed of a task."""
     place = f"/srv/media/films/{task_id:08d}"
     events: list[Event] = [
         Created(
@@ -293,7 +294,7 @@ def _life(task_id: int, records: int) -> Iterator[Fact]:
 
 
 def _checkpoints(*, whole: bool) -> float:
-    """Bytes that the log grows by when a long film is converted."""
+    """Return the growth of the log in bytes when a long film is converted."""
     with scratch() as folder:
         log = SqliteEventLog(folder / "log.db", now=NOW)
         first = created(1)
@@ -309,7 +310,7 @@ def _checkpoints(*, whole: bool) -> float:
 
 
 def film_checkpoints(folder: Path, *, whole: bool = False) -> list[Checkpoint]:
-    """Those of `video_convert` for a film of two hours that is never read: only its plan and its pieces are made up."""
+    """Make `video_convert`'s checkpoints of a film of two hours that is never read: plan and pieces are made up."""
     unit, seconds = Fraction(1, 90_000), 7200
     end = int(seconds / unit)
     keyframes = range(0, end, int(2 / unit))
@@ -339,7 +340,7 @@ def film_checkpoints(folder: Path, *, whole: bool = False) -> list[Checkpoint]:
 
 
 def _hashed(size: int) -> float:
-    """CPU seconds for what an attempt does with its input at the end."""
+    """Return the CPU seconds of what an attempt does with its input at the end."""
     with scratch() as folder:
         path = folder / "input"
         with path.open("wb") as file:
@@ -375,13 +376,13 @@ def _append(number: int, size: int) -> float:
 
 
 def created(task_id: int) -> Fact:
-    """A task that waits."""
+    """Make a waiting task."""
     event = Created(type="noop", options={"number": task_id}, priority=5)
     return Fact(task_id, 1, event, NOW, "bench", "", f"{task_id:032x}", life=1)
 
 
 def fill(path: Path, tasks: int, *, ended: bool) -> int:
-    """A log of so many tasks, completed or waiting; its last position."""
+    """Write a log of that many tasks, completed or waiting; return its last position."""
     log = SqliteEventLog(path, now=NOW)
     position = 0
     for start in range(0, tasks, 1000):
@@ -400,7 +401,7 @@ def fill(path: Path, tasks: int, *, ended: bool) -> int:
 
 
 def _replay(events: int) -> float:
-    """Events in a second, from the file to the state of every task, as a start without a snapshot folds them."""
+    """Return events in a second, from the file to the state of every task, as a start without a snapshot folds them."""
     with scratch() as folder:
         number = fill(folder / "log.db", events // 3, ended=True)
         log = SqliteEventLog(folder / "log.db", now=NOW)
@@ -423,21 +424,21 @@ with TaskService.open(sys.argv[1], config=config) as tasks:
 
 
 def _restart(number: int) -> tuple[float, float]:
-    """Seconds from exec to ready, and the growth of resident memory over a service with nothing to do, per task."""
+    """Return seconds from exec to ready, and the growth of resident memory over an idle service, per task."""
     with scratch() as folder:
         for name, tasks in (("empty", 1), ("full", number)):
             (folder / name).mkdir()
             fill(folder / name / "log.db", tasks, ended=False)
             started(
                 folder / name
-            )  # the views are brought up once: a service that was killed lags by moments, not by all
+            )  # the views are brought up once: a service that was killed lags by little, not by everything
         _seconds, empty = started(folder / "empty")
         took, full = started(folder / "full")
         return took, (full - empty) / number
 
 
 def started(data: Path, *, snapshot_every: int = 0) -> tuple[float, int]:
-    """Seconds from exec to ready, and resident bytes then."""
+    """Return seconds from exec to ready, and resident bytes then."""
     begun = time.clock_gettime(time.CLOCK_MONOTONIC)
     done = subprocess.run(
         [sys.executable, "-c", _START, str(data), str(snapshot_every)],

@@ -11,11 +11,11 @@ from services import service
 from tasktrail.api.service import TaskService
 from tasktrail.events import CreateTask
 
-_HELD = CreateTask(type="noop", held=True)  # held: what is measured is the submit, not the run
+_HELD = CreateTask(type="noop", held=True)  # held, because the submit is measured and not the run
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """The three ways to submit, each beside its floor and a peer."""
+    """Make tables of the three ways to submit, each beside its floor and a peer."""
     number = 100 if quick else 1000
     single = Table("A1", "Durable submit, one caller, one at a time", "commands/s", yardstick="raw SQLite, WAL FULL")
     single.add("raw SQLite, WAL FULL", lambda: _raw(lambda conn: one_by_one(conn, number), number))

@@ -1,11 +1,11 @@
-"""The month that the benchmark measures is one that a service could have had."""
+"""The benchmark's month is one that a service could have had."""
 
 from contextlib import closing
 from pathlib import Path
 
 import month
 
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 

@@ -1,4 +1,4 @@
-"""The model of films on more CPUs. What it says of a real film is the benchmark's business."""
+"""The model of films on more CPUs. Its results for a real film belong to the benchmark."""
 
 import pytest
 from more_cores import Times, model

@@ -1,4 +1,4 @@
-"""The benchmarks run at all, on tiny sizes; what they measure is nobody's business here."""
+"""The benchmarks run at all, on tiny sizes; their figures do not matter here."""
 
 import subprocess
 import sys

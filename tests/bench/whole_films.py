@@ -22,14 +22,14 @@ _SAMPLE_SECONDS = 5.3
 
 
 class Films:
-    """The same film in several lengths, each made when it is first asked for: the longest is large."""
+    """The same film in several lengths, each made on first use, because the longest is large."""
 
     def __init__(self) -> None:
         self._folder = Path(mkdtemp(prefix="tasktrail-bench-films-"))
         self._sample = fetch([BUNNY], SAMPLES)[BUNNY]
 
     def of(self, length: float) -> Path:
-        """One of about so many seconds."""
+        """Return a film of about that many seconds."""
         path = self._folder / f"{length:.0f}.mp4"
         if not path.exists():
             repeat(self._sample, path, max(1, round(length / _SAMPLE_SECONDS)))
@@ -37,7 +37,7 @@ class Films:
 
 
 def tables(*, quick: bool) -> list[Table]:
-    """One film of 1, 10 and 60 minutes, and several shorter ones."""
+    """Make tables of one film of 1, 10 and 60 minutes, and several shorter ones."""
     films = Films()
     found = [
         _table(f"R{number}", f"One film of {minutes} min", films, 5 if quick else 60 * minutes, 1, seldom=minutes > 1)
@@ -54,7 +54,7 @@ def _table(axis: str, title: str, films: Films, length: float, count: int, *, se
 
 
 def _plain(films: Films, length: float, count: int) -> float:
-    """Of several, as many at once as there are CPUs: the best line of a shell."""
+    """Convert several, as many at once as there are CPUs: the best a shell can do."""
     film, numbers = films.of(length), "\n".join(map(str, range(count)))
     with scratch() as folder:
         line = ["xargs", "-P", str(usable_cpus()), "-I", "@", *FFMPEG, "-i", str(film), *HOW, str(folder / "@.mp4")]
@@ -62,7 +62,7 @@ def _plain(films: Films, length: float, count: int) -> float:
 
 
 def _ours(films: Films, length: float, count: int) -> float:
-    """From the submit to the end of the last, in a service that has worked before."""
+    """Measure from the submit to the end of the last, in a service that has worked before."""
     film = films.of(length)
     with scratch() as folder, service(folder / "data", usable_cpus()) as tasks:
 
@@ -77,5 +77,5 @@ def _ours(films: Films, length: float, count: int) -> float:
                 if (task := tasks.wait(task_id, timeout=7200)).status != "completed":
                     sys.exit(f"{film.name}: {task.error}")
 
-        tasks.wait(convert(0, films.of(_SAMPLE_SECONDS)), timeout=600)  # the libraries are loaded from now on
+        tasks.wait(convert(0, films.of(_SAMPLE_SECONDS)), timeout=600)  # the libraries stay loaded from here on
         return seconds(work)

@@ -1,4 +1,4 @@
-"""A real browser in front of real services. Whatever a page does wrong fails the test that shows it."""
+"""A real browser on real services. Every fault of a page fails the test that shows it."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
-    """Chromium, which finds nobody but this machine."""
+    """Start Chromium, which can reach only this machine."""
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"there is no {CHROMIUM}; the environment variable CHROMIUM may name another browser")
     from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415 - only where it is installed
@@ -43,7 +43,7 @@ def service_of(
     browser: "Browser",  # noqa: ARG001 - without a browser none is needed
     tmp_path: Path,
 ) -> Iterator[Callable[[Callable[[Path], None]], Service]]:
-    """Start a service on a data folder that something has been written into."""
+    """Start a service on a prepared data folder."""
     with ExitStack() as stack:
 
         def make(write: Callable[[Path], None]) -> Service:
@@ -62,7 +62,7 @@ def service(service_of: Callable[[Callable[[Path], None]], Service]) -> Service:
 
 @pytest.fixture(scope="session")
 def house(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:  # noqa: ARG001 - as above
-    """A service with some of everything, to be looked at only."""
+    """A service with an example of everything, for reading only."""
     found = Service(tmp_path_factory.mktemp("house"))
     furnish(found)
     yield found
@@ -70,7 +70,7 @@ def house(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def _leave(context: "BrowserContext") -> None:
-    """Close what somebody has looked at. Closing a page that still loads has hung in the driver."""
+    """Close the pages. Closing a page that still loads has hung in the driver."""
     for page in context.pages:
         page.goto("about:blank")
     context.close()
@@ -78,7 +78,7 @@ def _leave(context: "BrowserContext") -> None:
 
 @pytest.fixture
 def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
-    """Log in to a service. At the end of the test there may be no fault in any session."""
+    """Log in to a service. No session may have a fault at the end of the test."""
     visits: list[Visit] = []
     with ExitStack() as stack:
 

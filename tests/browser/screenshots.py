@@ -21,14 +21,14 @@ ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "images"
 SAMPLES = ROOT / ".demo" / "samples"
 MOST = 150_000
-"""Bytes of a picture: it is kept in the repository for ever."""
+"""Bytes of a picture, because the repository keeps it for ever."""
 WIDTHS = {360: 780, 1280: 800, 2560: 1200}
 """Width → height of the window."""
 COLOURS = 256
 
 
 def jobs(tasks: Client, folder: Path, files: dict[Sample, Path]) -> int:
-    """Tasks of all types, done, failed, running and waiting. Returns the one that runs."""
+    """Create tasks of all types, completed, failed, running and waiting. Return the running one."""
     broken = folder / "holiday.jpg"
     broken.write_text("this is no picture\n")
     small = [
@@ -87,7 +87,7 @@ def furnished() -> Iterator[tuple[Service, int]]:
         service = Service(Path(scratch) / "service", "workers = 2\n")
         try:
             found = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), SAMPLES)
-            # No picture is to show where this checkout lies.
+            # No picture should show the path of this checkout.
             files = {sample: Path(shutil.copy(path, folder)) for sample, path in found.items()}
             with service.client() as tasks:
                 yield service, jobs(tasks, folder, files)
@@ -96,7 +96,7 @@ def furnished() -> Iterator[tuple[Service, int]]:
 
 
 def take(page: Page, name: str) -> None:
-    """Keep what the window shows, in few colours."""
+    """Save the window's content, in few colours."""
     path = PICTURES / f"{name}.png"
     for image in page.locator("img").all():
         expect(image).to_have_js_property(name="complete", value=True, timeout=30_000)

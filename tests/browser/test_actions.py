@@ -1,4 +1,4 @@
-"""What can be done to tasks, to one and to many, and what the page says of it."""
+"""Actions on tasks, on one and on many, and the page's messages about them."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Come = Callable[..., Visit]
 
 
 def confirm(page: Page, action: str, reason: str, button: str = "") -> None:
-    """Open what an action asks first, give a reason, and do it."""
+    """Open the question before an action, give a reason, and do it."""
     page.locator("summary").filter(has_text=action).first.click()
     form = page.locator("details[open] form").filter(has=page.get_by_role("button", name=button or action))
     form.get_by_label("Reason").fill(reason)
@@ -19,7 +19,7 @@ def confirm(page: Page, action: str, reason: str, button: str = "") -> None:
 
 
 def heading(page: Page, text: str) -> None:
-    """What the page is about."""
+    """Return the page's main heading."""
     expect(page.get_by_role("heading", level=1)).to_contain_text(text)
 
 

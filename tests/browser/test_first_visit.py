@@ -1,4 +1,4 @@
-"""Somebody who has never seen tasktrail finds on the page what they want to know. They see words and roles, no ids."""
+"""A first-time user finds the wanted answers on the page, by words and roles, without ids."""
 
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
@@ -19,7 +19,7 @@ Come = Callable[..., Visit]
 
 
 def write_yesterday(log_file: Path) -> None:
-    """A poster was being printed at noon, a book waited for it; both were done by three."""
+    """Write yesterday: a poster was being printed at noon, a book waited for it; both were done by three."""
     noon = datetime.combine(datetime.now().astimezone() - timedelta(days=1), time(12)).astimezone()
     log = SqliteEventLog(log_file, now=noon - timedelta(hours=2))
     journal = Journal(log, at=noon - timedelta(hours=2))
@@ -53,7 +53,7 @@ def test_a_stranger_finds_what_runs_why_one_waits_why_one_failed_and_what_was_ye
         tasks.wait(fails.id, timeout=30)
     page = visit(service).go("/")
 
-    # What runs, and how long still.
+    # What runs, and its remaining time.
     running = page.get_by_role("region", name="Running").get_by_role("row").filter(has_text="staged")
     expect(running).to_contain_text("second coat of paint")
     expect(running).to_contain_text("40")
@@ -65,7 +65,7 @@ def test_a_stranger_finds_what_runs_why_one_waits_why_one_failed_and_what_was_ye
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"Task {waits}")
     expect(page.get_by_role("group", name="Why it waits")).to_contain_text(f"task {ran.id}")
 
-    # Why this one has failed; and it is retried.
+    # Why this one has failed; and a retry.
     page.get_by_role("link", name="Now").click()
     failures = page.get_by_role("region", name="Last failures")
     expect(failures).to_contain_text("the paper is torn")
@@ -79,7 +79,7 @@ def test_a_stranger_finds_what_runs_why_one_waits_why_one_failed_and_what_was_ye
         again = [record for record in tasks.events(fails.id) if record.reason == "new paper"]
     assert (task.life, [record.actor for record in again]) == (2, ["http"])
 
-    # What it was like yesterday at noon.
+    # The state of yesterday at noon.
     page.get_by_role("link", name="Now").click()
     page.get_by_text("As of now").click()
     page.get_by_role("link", name="yesterday 12:00").click()

@@ -1,4 +1,4 @@
-"""Submitting, schedules, limits and pauses, as somebody does it who only sees the page."""
+"""Submitting, schedules, limits and pauses, as a user does it who sees only the page."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Come = Callable[..., Visit]
 
 
 def said(page: Page, text: str) -> None:
-    """The page says that of the last action."""
+    """Check the page's message about the last action."""
     expect(page.get_by_role("status").filter(has_text=text)).to_be_visible()
 
 

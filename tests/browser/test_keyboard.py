@@ -1,4 +1,4 @@
-"""Everything can be reached and done without a mouse, and one sees where one is."""
+"""Everything can be reached and done without a mouse, and the focus is visible."""
 
 from collections.abc import Callable
 
@@ -44,11 +44,11 @@ _MOVES = """() => {
     list.remove();
     return wrong;
 }"""
-"""A part of a page becomes another one, in every order of its rows. What has the focus keeps it."""
+"""Replaces a part of a page by another, in every order of its rows. The focused element keeps the focus."""
 
 
 def walk(page: Page, most: int = 400) -> list[str]:
-    """The names of all that Tab reaches, in order. Each shows that it has the focus."""
+    """Return the names of all that Tab reaches, in order. Each shows that it has the focus."""
     names: list[str] = []
     for _ in range(most):
         page.keyboard.press("Tab")
@@ -61,7 +61,7 @@ def walk(page: Page, most: int = 400) -> list[str]:
 
 
 def reach(page: Page, name: str) -> None:
-    """Press Tab until the focus is on what has that name."""
+    """Press Tab until the element with that name has the focus."""
     for _ in range(400):
         page.keyboard.press("Tab")
         if page.evaluate(_FOCUSED)["name"].strip().startswith(name):

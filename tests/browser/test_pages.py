@@ -35,13 +35,13 @@ ADDRESSES = {
 """The pages of each route. Those of one task show a task in each state."""
 NO_PAGES = {"/static/{version:str}/{name:str}", "/tasks/{task_id:int}/picture/{side:str}"}
 IN_ACTIONS = {"/tasks/bulk/{bulk_id:str}"}
-"""What only an action leads to; its test looks at it."""
+"""Pages that only an action leads to; its test checks them."""
 LOOKS = [address for addresses in ADDRESSES.values() for address in addresses]
 WIDTHS = (360, 1280, 2560)
 LARGER_PHONE = 390
-"""What most phones have. Too little for the largest letters that a reader may choose."""
+"""The width of most phones. Too little for the largest letters that a reader may choose."""
 BETWEEN = (430, 600, 700, 768, 800, 900, 1024, 1100)
-"""The largest phones, a tablet, half a screen, or a page that is magnified."""
+"""The largest phones, a tablet, half a screen, or a magnified page."""
 PAPER = 718
 """Pixels of a sheet of A4 within the margins that browsers leave."""
 
@@ -53,12 +53,12 @@ def test_no_page_is_forgotten() -> None:
 
 
 def unfold(page: Page) -> None:
-    """Open what is folded within the page."""
+    """Open the folded parts of the page."""
     page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
 
 
 def overflowing(page: Page) -> list[str]:
-    """What sticks out at the side, or whose text does, if the page is wider than the window."""
+    """If the page is wider than the window, return the elements whose box or text exceeds it."""
     found: list[str] = page.evaluate(
         """() => document.documentElement.scrollWidth <= innerWidth ? [] :
             ['the page', ...[...document.querySelectorAll('body *')].filter((one) =>
@@ -69,7 +69,7 @@ def overflowing(page: Page) -> list[str]:
 
 
 def cut_off(page: Page) -> list[str]:
-    """What does not fit into its card, or is in a region that would have to be scrolled."""
+    """Return elements that do not fit into their card, or are in a region that would have to be scrolled."""
     found: list[str] = page.evaluate(
         """() => [...document.querySelectorAll('.card, .scroll')]
             .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.outerHTML.slice(0, 150))"""
@@ -78,7 +78,7 @@ def cut_off(page: Page) -> list[str]:
 
 
 CHECKED = {("light", WIDTHS[0]), ("dark", WIDTHS[1])}
-"""Where the checker looks: each scheme once, as it has colours of its own, and each arrangement once."""
+"""The places of the check: each colour scheme once, and each arrangement once."""
 
 
 @pytest.mark.parametrize("address", LOOKS)
@@ -222,7 +222,7 @@ def test_a_page_says_as_much_without_scripts(house: Service, visit: Come, addres
         expect(page.get_by_role("heading", level=1)).to_be_visible()
 
     def words(page: Page) -> list[str]:
-        """Without numbers and lengths of time, which go on while somebody looks."""
+        """Return the words without numbers and durations, which change while somebody looks."""
         text = page.get_by_role("main").inner_text()
         return re.sub(r"(?:[\d.,:]+(?:\s?(?:ms|s|min|m|h|d)\b)?\s?)+", "0 ", text).split()
 

@@ -1,4 +1,4 @@
-"""What changes while somebody looks: live, without loading the page again, through a death of the service."""
+"""Live changes while somebody looks: without reloading the page, and even if the service dies."""
 
 import re
 from collections.abc import Callable
@@ -23,12 +23,12 @@ _GONE = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_R
 
 
 def mark(page: Page) -> None:
-    """Leave something in the page that is gone when it is loaded again."""
+    """Leave something in the page that a reload removes."""
     page.evaluate("document.seenBefore = true")
 
 
 def still_there(page: Page) -> bool:
-    """Whether it is the page that was marked."""
+    """Return whether it is still the marked page."""
     return bool(page.evaluate("document.seenBefore === true"))
 
 

@@ -1,12 +1,12 @@
-"""Cut cables and kill machines of a Ray cluster under load, then hold the log and the work itself against the promises.
+"""Cut cables and kill machines of a Ray cluster under load, then check the log and the work itself.
 
-    .venv-ray/bin/python tests/cluster/campaign.py --times 20 --seed 7
+.venv-ray/bin/python tests/cluster/campaign.py --times 20 --seed 7
 
-Needs root: each machine is a set of namespaces of Linux, with a network of its own and a cable to a switch. A head, on
-whose machine the service runs, and three nodes that share nine workers. Each round gives them 20 tasks, whose work is a
-real program that stamps when it lives; some start more, in sessions of their own. While eight or nine run there is one
-fault. When all tasks have ended, each must have been completed once, no two attempts of one task may have lived at any
-instant, and no process may be left.
+Needs root: each machine is a set of namespaces of Linux, with a network of its own and a cable to a switch. There are a
+head, on whose machine the service runs, and three nodes that share nine workers. Each round gives them 20 tasks, whose
+work is a real program that stamps when it lives; some start further programs, in sessions of their own. While eight or
+nine run there is one fault. When all tasks have ended, each must have been completed once, no two attempts of one task
+may have lived at the same instant, and no process may be left.
 
 Prints one line a round and a summary; a failure names the seed that repeats the choices.
 """
@@ -47,26 +47,26 @@ from tasktrail.events.system_events import ServiceStarted  # noqa: E402
 NODES, CPUS, WORKERS = 3, 5, 9
 """The cluster: two nodes have room for all workers."""
 TASKS, RUNNING = 20, 8
-"""Of a round, and how many of them have to run when the fault comes."""
+"""The tasks of a round, and how many of them must be running when the fault comes."""
 RECORDED_WITHIN = 15.0
 """Seconds from a fault to the last failure that it leads to, in the log."""
 DIES_WITHIN = 1.0
-"""Seconds after its lease in which what runs on a node that was cut off has to be dead."""
+"""Seconds after its lease within which everything on a node that was cut off must be dead."""
 WHOLE_WITHIN, SETTLED_WITHIN = 90.0, 180.0
 """Seconds until all workers are there again, and until all tasks of a round have ended."""
 SHORT = (0.1, 0.5)
-"""Shares of the lease for which a cable is cut without any harm."""
+"""Shares of the lease for which a cut cable does no harm."""
 _ROUNDING = 0.002
 """Seconds by which a time in the log may be too early."""
 _LOOK_EVERY = 0.02
 
 
 class Trouble(Exception):
-    """The campaign cannot go on."""
+    """The campaign cannot continue."""
 
 
 class Rig:
-    """The cluster, its service, and what was found."""
+    """The cluster, its service, and the findings."""
 
     def __init__(self, network: Network, lease: float, rng: random.Random) -> None:
         self.lease = lease
@@ -86,7 +86,7 @@ class Rig:
         self.until_whole()
 
     def until_whole(self) -> float:
-        """Wait until all workers are there; the seconds that it took."""
+        """Wait until all workers are there; return the seconds that it took."""
         return until(lambda: self._slots() == WORKERS, WHOLE_WITHIN, self._why_not_whole)
 
     def _slots(self) -> int:
@@ -96,7 +96,7 @@ class Rig:
         return f"{WORKERS} workers, but {self._slots()}: {'; '.join(self.service.client.check_ready())}"
 
     def until_clean(self) -> float:
-        """Wait until there are no more hosts than workers: one that was given up books what others could have."""
+        """Wait until there are no more hosts than workers: an abandoned host books what others could have."""
         return until(lambda: self._hosts() == WORKERS, WHOLE_WITHIN, lambda: f"{WORKERS} hosts, but {self._hosts()}")
 
     def _hosts(self) -> int:
@@ -105,7 +105,7 @@ class Rig:
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Stops the service at the end, and looks whether anything of it is left on a node."""
+        """Stop the service at the end, and check that nothing of it is left on a node."""
         yield
         if not self.service.client.verify().ok:
             raise Trouble("`verify` finds the log unsound")
@@ -115,7 +115,7 @@ class Rig:
             raise Trouble(f"{tracebacks} tracebacks in what the service said")
 
     def _left(self) -> Iterator[str]:
-        """Hosts, reapers, workers and their programs."""
+        """Return hosts, reapers, workers and their programs."""
         names = ("ray::Host", "reaper.py", "handlers.process.worker", "stamping.py", "cluster.gateway")
         for machine in self.network.machines:
             for pid in machine.pids():
@@ -131,16 +131,16 @@ class Round:
         self.folder = rig.network.folder / f"stamps-{time.monotonic_ns()}"
         self.folder.mkdir()
         self.figures: dict[str, float] = {}
-        """What was measured, in seconds: the worst of this round."""
+        """The measurements, in seconds: the worst of this round."""
         self.found: list[str] = []
         """What was wrong."""
         self.name = name
         self.hit: set[str] = set()
         """Machines whose attempts may be lost."""
         self.outcomes: set[str] = set()
-        """How an attempt may fail."""
+        """The allowed failures of an attempt."""
         self.at = 0.0
-        """When the fault came."""
+        """The time of the fault."""
         self.tasks = [self._task() for _ in range(TASKS)]
 
     def _task(self) -> int:
@@ -157,23 +157,23 @@ class Round:
         self.figures[name] = max(self.figures.get(name, 0.0), seconds)
 
     def check(self, is_right: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
-        """Note what is wrong."""
+        """Note a fault."""
         if not is_right:
             self.found.append(what)
 
     def alive(self) -> list[Life]:
-        """Processes that have begun and not ended, as far as they have stamped."""
+        """Return processes that have begun and not ended, by their stamps."""
         now = time.monotonic()
         lives = (life for those in read_stamps(self.folder).values() for life in those)
         return [life for life in lives if not life.is_done and now - life.last < 1.0]
 
     def node_at_work(self) -> Machine:
-        """A node on which attempts run."""
+        """Return a node on which attempts run."""
         names = {life.machine for life in self.alive()}
         return self.rig.rng.choice([node for node in self.rig.cluster.nodes if node.name in names])
 
     def run(self, fault: Callable[[Round], None]) -> None:
-        """Load, fault, and what came of it."""
+        """Run load and fault, and check the result."""
         until(lambda: self._running() >= RUNNING, 60.0, lambda: f"{RUNNING} tasks run")
         time.sleep(self.rig.rng.uniform(0, self.rig.lease / 2))
         fault(self)
@@ -191,7 +191,7 @@ class Round:
             self.rig.service.client.wait(task, timeout=max(1.0, deadline - time.monotonic()))
 
     def events(self, task: int) -> list[Recorded]:
-        """What the log says of a task."""
+        """Return the log's events of a task."""
         return list(self.rig.service.client.events(task))
 
     def _judge(self) -> None:
@@ -239,13 +239,13 @@ class Round:
     # --- what faults have in common --------------------------------------------------------------------------------
 
     def strikes(self, *machines: Machine, outcomes: tuple[str, ...] = ()) -> None:
-        """The fault comes now; attempts there may fail so."""
+        """Note that the fault comes now, and how attempts there may fail."""
         self.hit = {machine.name for machine in machines}
         self.outcomes = set(outcomes)
         self.at = time.monotonic()
 
     def replace(self, victim: Machine) -> None:
-        """The workers of a lost node are made elsewhere; when all has ended another machine takes its place."""
+        """Check that a lost node's workers are made elsewhere; at the end another machine replaces it."""
         self.rig.until_whole()
         self.measure("all workers after", time.monotonic() - self.at)
         self.settle()
@@ -253,7 +253,7 @@ class Round:
         self.rig.cluster.add_node(CPUS)
 
     def dies_by_lease(self, of: set[str]) -> None:
-        """What runs on these machines has to be dead when its lease is over, and a second later at the latest."""
+        """Check that everything on these machines is dead a second after its lease is over, at the latest."""
         while (now := time.monotonic()) < self.at + self.rig.lease + DIES_WITHIN:
             time.sleep(min(_LOOK_EVERY, self.at + self.rig.lease + DIES_WITHIN - now))
         machines = [machine for machine in self.rig.network.machines if machine.name in of]
@@ -266,7 +266,7 @@ class Round:
 
 
 def node_killed(this: Round) -> None:
-    """All processes of a node are killed at once."""
+    """Kill all processes of a node at once."""
     victim = this.node_at_work()
     this.strikes(victim, outcomes=("lost",))
     victim.kill()
@@ -275,7 +275,7 @@ def node_killed(this: Round) -> None:
 
 
 def ray_killed(this: Round) -> None:
-    """Ray's processes on a node are killed, and nothing else; later they are started again."""
+    """Kill Ray's processes on a node, and nothing else; start them again later."""
     victim = this.node_at_work()
     this.strikes(victim, outcomes=("lost",))
     this.rig.cluster.kill_ray(victim)
@@ -284,7 +284,7 @@ def ray_killed(this: Round) -> None:
 
 
 def cut_for_good(this: Round) -> None:
-    """The cable of a node is cut and stays so."""
+    """Cut the cable of a node for good."""
     victim = this.node_at_work()
     this.strikes(victim, outcomes=("lost",))
     victim.cut()
@@ -293,9 +293,9 @@ def cut_for_good(this: Round) -> None:
 
 
 def cut_long(this: Round) -> None:
-    """The cable of a node is cut for longer than the lease, and mended."""
+    """Cut the cable of a node for longer than the lease, then repair it."""
     victim = this.node_at_work()
-    this.strikes(victim, outcomes=("lost", "interrupted"))  # who is heard of in the last moment says so by itself
+    this.strikes(victim, outcomes=("lost", "interrupted"))  # a host heard at the last moment reports it by itself
     victim.cut()
     this.dies_by_lease({victim.name})
     time.sleep(this.rig.rng.uniform(0, this.rig.lease))
@@ -303,7 +303,7 @@ def cut_long(this: Round) -> None:
 
 
 def cut_short(this: Round) -> None:
-    """The cable of a node is cut for less than half of the lease. Nothing may come of it."""
+    """Cut the cable of a node for less than half of the lease. Nothing may be lost."""
     victim = this.node_at_work()
     before = {life[:2] for life in this.alive() if life.machine == victim.name}
     this.strikes()
@@ -321,7 +321,7 @@ def cut_short(this: Round) -> None:
 
 
 def service_killed(this: Round) -> None:
-    """The service is killed and started again, within the lease. All goes on, with the same processes."""
+    """Kill the service and start it again, within the lease. Everything continues, with the same processes."""
     this.strikes()
     this.rig.service.kill()
     this.rig.service.start()
@@ -333,7 +333,7 @@ def service_killed(this: Round) -> None:
 
 
 def service_away(this: Round) -> None:
-    """The service is killed, and started again when all leases are over."""
+    """Kill the service, and start it again when all leases are over."""
     alive = {(life.attempt, life.pid, life.machine) for life in this.alive()}
     this.strikes(*this.rig.cluster.nodes, outcomes=("interrupted",))
     this.rig.service.kill()
@@ -344,7 +344,7 @@ def service_away(this: Round) -> None:
 
 
 def gateway_killed(this: Round) -> None:
-    """The process that holds Ray's client is killed. Nothing comes of it."""
+    """Kill the process that holds Ray's client. Nothing may be lost."""
     service, gateway = this.rig.service.process.pid, this.rig.service.gateway()
     if gateway is None:
         raise Trouble("there is no gateway")
@@ -357,7 +357,7 @@ def gateway_killed(this: Round) -> None:
 
 
 def head_killed(this: Round) -> None:
-    """Ray's head is killed, and started again without its state; the nodes have to join anew."""
+    """Kill Ray's head, and start it again without its state; the nodes have to join anew."""
     this.strikes(*this.rig.cluster.nodes, outcomes=("lost",))
     this.rig.cluster.kill_ray(this.rig.cluster.head)
     time.sleep(this.rig.rng.uniform(0, 2 * this.rig.lease))
@@ -383,14 +383,14 @@ FAULTS: dict[str, Callable[[Round], None]] = {
 
 
 LOSSES = {"node-killed", "ray-killed", "cut-for-good", "cut-long", "service-away"}
-"""Those that have to cost an attempt."""
+"""The faults that must cost an attempt."""
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
 def until(condition: Callable[[], Any], within: float, what: Callable[[], str]) -> float:
-    """Wait for it; the seconds that it took. Raises Trouble."""
+    """Wait for a condition; return the seconds that it took. Raises Trouble."""
     begun = time.monotonic()
     while not condition():
         if time.monotonic() - begun > within:
@@ -400,12 +400,12 @@ def until(condition: Callable[[], Any], within: float, what: Callable[[], str]) 
 
 
 def monotonic(record: Recorded) -> float:
-    """When it was recorded, by the clock of the stamps."""
+    """Return when it was recorded, by the clock of the stamps."""
     return record.recorded_at.timestamp() - time.time() + time.monotonic()
 
 
 def run(faults: list[str], times: int, *, lease: float, seed: int, say: Callable[[str], None] = print) -> list[str]:
-    """A whole campaign; what was wrong."""
+    """Run a whole campaign; return what was wrong."""
     rng = random.Random(seed)
     rounds = faults * times
     rng.shuffle(rounds)

@@ -1,10 +1,10 @@
 """From one machine to a cluster, rehearsed on this one: a film over three nodes, a node lost, the service lost.
 
-Machines are namespaces of Linux, which takes root: each with a network, processes and temp files of its own, joined by
-cables. A database, Ray's head, two that may run the service, a reader, and three nodes. First one machine converts the
-film alone. Then three nodes share it; one of them is killed at work, and after it the machine of the service. Each
-claim is looked at, and printed with what was found; the exit code is 1 if one does not hold. `make cluster-demo` runs
-it.
+Machines are namespaces of Linux, which needs root: each has a network, processes and temp files of its own, joined by
+cables. There are a database, Ray's head, two that may run the service, a reader, and three nodes. First one machine
+converts the film alone. Then three nodes share it; one of them is killed at work, and after it the machine of the
+service. Each claim is checked, and printed with the finding; the exit code is 1 if one does not hold. `make
+cluster-demo` runs it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from tasktrail.events import Checkpointed, Completed, Started  # noqa: E402
 from tasktrail.events.system_events import ServiceStarted  # noqa: E402
 
 NODES, CPUS = 3, 2
-"""The nodes, and what each has to book: with one node less there is still room for all workers."""
+"""The nodes, and what each can book: with one node less there is still room for all workers."""
 OPTIONS: dict[str, Any] = {"height": 360, "segment_seconds": 2}
 _PORT = 8731
 _STARTS_WITHIN, _DONE_WITHIN = 120.0, 300.0
@@ -63,7 +63,7 @@ print(urllib.request.urlopen(asked, timeout=20).read().decode())
 
 
 class Trouble(Exception):
-    """The rehearsal cannot go on."""
+    """The rehearsal cannot continue."""
 
 
 class Database(DatabaseServer):
@@ -74,7 +74,7 @@ class Database(DatabaseServer):
         self._machine = machine
 
     def ask(self, statement: str) -> Any:
-        """The first value of the answer, asked on its machine: this process is not on that network."""
+        """Return the first value of the answer, asked on its machine: this process is not on that network."""
         program = (
             "import psycopg, sys; conn = psycopg.connect(sys.argv[1], autocommit=True); "
             "cursor = conn.execute(sys.argv[2]); print(cursor.fetchone()[0])"
@@ -98,7 +98,7 @@ class Service:
         self._process: Process | None = None
 
     def start(self, until: str, *arguments: str) -> None:
-        """Start it; returns when it has said this."""
+        """Start it; return when it has printed this."""
         self._process = self.machine.start(
             [sys.executable, "-m", "tasktrail", "--data", str(self.data), "serve", "--port", str(_PORT), *arguments],
             environment=self._cluster.environment,
@@ -107,7 +107,7 @@ class Service:
         self.until(until)
 
     def until(self, said: str) -> None:
-        """Wait until it has said this."""
+        """Wait until it has printed this."""
         process = self._process
         assert process is not None
         wait_until(
@@ -118,26 +118,26 @@ class Service:
             raise Trouble(f"{self.machine.name} has ended:\n{self.output.read_text()[-2000:]}")
 
     def stop(self) -> None:
-        """In good order."""
+        """Stop it normally."""
         if self._process is not None and self._process.is_alive():
             self._process.send(signal.SIGTERM)
             self._process.wait(60.0)
 
     def command(self, *words: str) -> str:
-        """What `tasktrail` says there."""
+        """Return the output of a `tasktrail` command there."""
         return self.machine.run(
             [sys.executable, "-m", "tasktrail", "--data", str(self.data), *words],
             environment={**self._cluster.environment, "COLUMNS": "120"},
         )
 
     def ask(self, path: str) -> Any:
-        """What its port answers on its own machine."""
+        """Return its port's answer on its own machine."""
         secret = (self.data / "http-token").read_text().strip()
         return json.loads(self.machine.run([sys.executable, "-c", _ASK, f"http://127.0.0.1:{_PORT}{path}", secret]))
 
 
 class Film(NamedTuple):
-    """What is converted, and what one machine has made of it."""
+    """The film, and the result of one machine."""
 
     source: Path
     alone: Path
@@ -170,7 +170,7 @@ class Rehearsal:
         """When the service was lost."""
 
     def run(self, *, keep: bool) -> int:
-        """All of it; how many claims did not hold."""
+        """Run everything; return how many claims did not hold."""
         film = self._one_machine()
         with ExitStack() as stack:
             network = stack.enter_context(Network())
@@ -218,7 +218,7 @@ class Rehearsal:
         cluster = RayMachines(network)
         ones = [network.machine(name) for name in ("service-1", "service-2")]
         with self._waiting("Ray: head and nodes"), ThreadPoolExecutor(len(ones) + NODES) as threads:
-            # The service has to be on a node, too. It gives no CPUs, so that no attempt comes there.
+            # The service must be on a node, too. It gives no CPUs, so that no attempt comes there.
             joining: list[Future[Any]] = [threads.submit(cluster.start_node, one, 0) for one in ones]
             joining += [threads.submit(cluster.add_node, CPUS) for _ in range(NODES)]
             try:
@@ -281,7 +281,7 @@ class Rehearsal:
             self._tell(f"from the first command to the proof, with both losses: {took:.0f} s")
 
     def _lose_node(self, tasks: Client, made: SpreadFilm, rig: Rig, victim: str) -> dict[int, int]:
-        """Which attempts the parts have afterwards."""
+        """Return the parts' attempts afterwards."""
         hit = made.parts[1]
         self._step("A node is lost", f"{victim}, with part 2 at work: all of its processes at once, as a power cut")
         node = next((one for one in rig.cluster.nodes if one.name == victim), None)
@@ -355,7 +355,7 @@ class Rehearsal:
     # --- what is looked at ----------------------------------------------------------------------------------------
 
     def _watch(self, tasks: Client, made: SpreadFilm, rig: Rig, done: Callable[[], bool]) -> None:
-        """Progress of the parts and the film, and where they are at work, until `done`."""
+        """Record the progress of the parts and the film, and where they are at work, until `done`."""
         ids = {**{part: f"part {number}" for number, part in enumerate(made.parts, start=1)}, made.task_id: "film"}
         columns = (TextColumn("  {task.description:<7}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         deadline = time.monotonic() + _DONE_WITHIN
@@ -375,7 +375,7 @@ class Rehearsal:
                 time.sleep(_LOOK_EVERY)
 
     def _place(self, task: Task, rig: Rig) -> str:
-        """The node on which somebody works on it."""
+        """Return the node that works on it."""
         if task.status != "running":
             return ""
         if found := node_of(rig.cluster.nodes, task.id):
@@ -383,7 +383,7 @@ class Rehearsal:
         return self._where.get((task.id, task.attempt), "")
 
     def _segments(self, tasks: Client, task: int) -> dict[str, list[int]]:
-        """Node → the segments that it has made."""
+        """Return node → the segments that it has made."""
         made = defaultdict[str, list[int]](list)
         for record in tasks.events(task):
             if isinstance(record.event, Checkpointed) and is_segment(record.event):
@@ -414,17 +414,17 @@ class Rehearsal:
 
 
 def is_segment(event: object) -> bool:
-    """Whether it says that a segment is finished."""
+    """Return whether it says that a segment is finished."""
     return isinstance(event, Checkpointed) and "segment" in event.checkpoint.data["change"]
 
 
 def has_made(tasks: Client, task: int, attempt: int = 1) -> bool:
-    """Whether this attempt, or a later one, has finished a segment."""
+    """Return whether this attempt, or a later one, has finished a segment."""
     return any(record.attempt >= attempt and is_segment(record.event) for record in tasks.events(task))
 
 
 def started_at(tasks: Client, task: int, attempt: int) -> float:
-    """When the attempt began, by the clock of the log."""
+    """Return when the attempt began, by the clock of the log."""
     return next(
         one.recorded_at.timestamp()
         for one in tasks.events(task)
@@ -433,7 +433,7 @@ def started_at(tasks: Client, task: int, attempt: int) -> float:
 
 
 def node_of(nodes: Sequence[Machine], task: int) -> str:
-    """The node on which somebody works in the task's folder; empty: nobody does."""
+    """Return the node that works in the task's folder; empty: none does."""
     for node in nodes:
         for pid in node.pids():
             with suppress(OSError):
@@ -443,7 +443,7 @@ def node_of(nodes: Sequence[Machine], task: int) -> str:
 
 
 def ours_on(machine: Machine) -> list[str]:
-    """What runs there of tasktrail."""
+    """Return tasktrail's processes there."""
     said = (command_of(pid) for pid in machine.pids())
     return [one[:120] for one in said if any(name in one for name in _OURS)]
 
@@ -454,7 +454,7 @@ def digest_of(path: Path) -> str:
 
 
 def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
-    """Wait for it. Raises Trouble."""
+    """Wait for a condition. Raises Trouble."""
     deadline = time.monotonic() + _STARTS_WITHIN
     while not condition():
         if time.monotonic() > deadline:
@@ -463,7 +463,7 @@ def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None
 
 
 def main() -> int:
-    """Run it; the exit code."""
+    """Run it; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the cluster up at the end, until Ctrl-C")
     parser.add_argument("--work", type=Path, default=Path(".demo"), help="folder for films and data (%(default)s)")

@@ -1,9 +1,9 @@
 """How long one film takes over several nodes: predicted from one node's run, and measured beside it.
 
-Each node is a Ray node of its own on this machine, with a temp folder of its own and a bounded share of the CPU, so
-that as many nodes as are asked for have as much as one has alone. First each node converts the whole film, all at once;
-what that takes is what the prediction is made of. Then they share one film. Needs root, for the bounds. Run it on a
-quiet machine, with `make spread-model`.
+Each node is a Ray node on this machine, with its own temp folder and a bounded share of the CPU, so that each of
+several nodes has as much as a single one. First each node converts the whole film, all at once; the prediction is made
+from these times. Then they share one film. Needs root, for the bounds. Run it on a quiet machine, with `make
+spread-model`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _TOLERATED = 0.15
 
 
 class OneNode(NamedTuple):
-    """What a conversion by one task took, in seconds."""
+    """The duration of a conversion by one task, in seconds."""
 
     start: float
     """From the start of its attempt to its first report."""
@@ -48,16 +48,16 @@ class OneNode(NamedTuple):
 
 
 def predicted(one: OneNode, share: float) -> float:
-    """Seconds of the film over nodes like this one, of which the busiest makes this share of the picture, 0 to 1.
+    """Return the seconds of the film over such nodes, the busiest of which makes this share of the picture, 0 to 1.
 
-    The parts start at once, and end with the one that has the longest share. Then the task that joins them starts,
-    takes over what they have made, and does what a single task does at its end.
+    The parts start at once, and end with the longest share. Then the joining task starts, takes over their pieces, and
+    does what a single task does at its end.
     """
     return one.start + share * one.picture + one.start + TAKEN * one.segments + one.join
 
 
 def longest_share(source: Path, options: dict[str, Any], parts: int, folder: Path) -> float:
-    """The longest share of the picture, as the tasks themselves will cut it."""
+    """Return the longest share of the picture, as the tasks themselves will cut it."""
     given = VideoConvertOptions(**options)
     context = RecordingContext(given, work_dir=folder / "look", input_file=source, output_file=folder / "look.mp4")
     looked = conversion._conversion(context)
@@ -67,7 +67,7 @@ def longest_share(source: Path, options: dict[str, Any], parts: int, folder: Pat
 
 
 def make_film(path: Path, seconds: int, size: str) -> None:
-    """A film with a keyframe every 2 s."""
+    """Make a film with a keyframe every 2 s."""
     width, height = map(int, size.split("x"))
     with (
         av.open(f"testsrc2=size={size}:rate=25:duration={seconds}", format="lavfi") as test,
@@ -88,7 +88,7 @@ def make_film(path: Path, seconds: int, size: str) -> None:
 
 
 def phases(service: TaskService, task_id: int) -> OneNode:
-    """By the times in the log."""
+    """Return the phases, by the times in the log."""
     records = list(service.events(task_id))
 
     def at(kind: type, *, last: bool = False) -> float:
@@ -106,12 +106,12 @@ def phases(service: TaskService, task_id: int) -> OneNode:
 
 
 def slowest(each: list[OneNode]) -> OneNode:
-    """What the film will wait for. All nodes have worked at once, as they do on parts: here they share one machine."""
+    """Return what the film will wait for. All nodes have worked at once, as on parts, since they share a machine."""
     return max(each, key=lambda one: one.whole)
 
 
 def measured(service: TaskService, ids: tuple[int, ...]) -> float:
-    """Seconds from the creation of the tasks to the end of the last."""
+    """Return the seconds from the creation of the tasks to the end of the last."""
     times = [
         record.recorded_at.timestamp()
         for task_id in ids
@@ -122,7 +122,7 @@ def measured(service: TaskService, ids: tuple[int, ...]) -> float:
 
 
 def main() -> int:
-    """Measure, print, and say whether the prediction holds."""
+    """Measure, print, and return whether the prediction holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--quota", type=float, default=0.5, help="CPUs that each node has (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""Machines of a test are apart, are silent when they are cut off, and leave nothing."""
+"""Machines of a test are separate, are silent when they are cut off, and leave nothing."""
 
 import os
 import shutil
@@ -93,7 +93,7 @@ def test_all_processes_of_a_machine_end_with_it(network: Network) -> None:
 def test_an_orphan_vanishes_when_it_ends(network: Network) -> None:
     one = network.machine("one")
     one.run(["sh", "-c", "sleep 0.1 & exec true"])
-    wait_until(lambda: not one.pids())  # a zombie would stay
+    wait_until(lambda: not one.pids())  # a zombie would remain
 
 
 @pytest.mark.usefixtures("network")

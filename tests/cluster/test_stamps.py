@@ -1,4 +1,4 @@
-"""Two attempts of one task that live at one instant are found, by what they have stamped and by their locks."""
+"""Two attempts of one task that live at the same instant are found, by their stamps and by their locks."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def test_an_attempt_that_begins_while_another_lives_says_so(tmp_path: Path) -> N
 
     found = overlaps(read_stamps(tmp_path))
     assert "task 1: attempt 1 was alive when attempt 2 began" in found
-    assert len(found) == 2  # its stamps tell it, too
+    assert len(found) == 2  # its stamps show it, too
 
 
 def test_the_killed_are_known_by_their_last_stamp(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every `EventLog` promises, whatever it stores its records in."""
+"""The contract of every `EventLog`, wherever it stores its records."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -56,14 +56,14 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
 
 @pytest.fixture(params=["memory", "sqlite", "encrypted", POSTGRESQL, POSTGRESQL_ENCRYPTED])
 def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    """One that has all of its records itself."""
+    """A log that has all of its records itself."""
     with opened(request.param, tmp_path) as log:
         yield log
 
 
 @pytest.fixture(params=["memory", "sqlite", POSTGRESQL])
 def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    """One that stores its records as they are."""
+    """A log that stores its records as they are."""
     with opened(request.param, tmp_path) as log:
         yield log
 

@@ -1,4 +1,4 @@
-"""What every executor promises. Each test runs on processes, on threads, on a cluster without an engine, and on Ray."""
+"""The contract of every executor, tested on processes, on threads, on a cluster without an engine, and on Ray."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_the_memory_of_an_attempt_is_known_while_it_runs_in_a_process_of_its_own
     if isinstance(executor, InlineExecutor) or not Path("/proc/self/stat").exists():
         seen = executor.memory()
         assert seen == {}
-    else:  # another node tells it every now and then
+    else:  # another node reports it now and then
         reports.until(lambda _: bool(executor.memory()))
         seen = executor.memory()
         assert set(seen) == {(1, 1)}
@@ -337,7 +337,7 @@ def test_close_ends_open_and_waiting_attempts_as_stopped(executor: Executor, rep
 def test_a_part_left_by_an_earlier_attempt_is_not_written_into(
     executor: Executor, reports: Reports, run: MakeRun, tmp_path: Path
 ) -> None:
-    """After a crash in the middle of publishing, part and output are two names of one file."""
+    """After a crash during publishing, part and output are two names of one file."""
     executor.do([run("write", output="out.txt", value="first run")])
     reports.end(1)
     (tmp_path / ".out.tasktrail-1.txt").hardlink_to(tmp_path / "out.txt")

@@ -1,4 +1,4 @@
-"""What a log on PostgreSQL promises beyond the contract: the same bytes as a file, and one writer whatever happens."""
+"""The promises of a log on PostgreSQL beyond the contract: the same bytes as a file, and always one writer."""
 
 import json
 import math
@@ -39,7 +39,8 @@ from tasktrail.events.errors import (
 from tasktrail.events.log.address import NAME, check_address, read_address, write_address
 from tasktrail.events.log.event_log import EventLog, already_appended
 from tasktrail.events.log.opening import open_log, read_log
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, ServiceStarted, UserErased
 from tasktrail.events.task_events import is_erased
 from tasktrail.projections.verification import verify
@@ -73,14 +74,14 @@ def database(place: Path) -> str:
 
 
 def run(place: Path, statement: str) -> list[Any]:
-    """Do it in the log's database, as somebody else."""
+    """Run it in the log's database, as another user."""
     with connect(database(place)) as conn:
         cursor = conn.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
 
 def silence(place: Path) -> None:
-    """As if the heart of whoever has the log had not beaten for long."""
+    """Act as if the log's owner had sent no heartbeat for long."""
     run(place, "UPDATE tasktrail.owner SET beat = clock_timestamp() - interval '1 minute'")
 
 
@@ -210,7 +211,7 @@ def test_a_service_whose_heart_has_stopped_is_replaced_and_appends_nothing_more(
     silence(place)
     with closing(opened(place)) as newer:
         assert newer.epoch == log.epoch + 1
-        with pytest.raises(LogUnreachable):  # its session was ended; whether it appended is not known at first
+        with pytest.raises(LogUnreachable):  # its session was ended; at first it is unknown whether it appended
             log.append([created(2)], expected=1)
         with pytest.raises(Fenced):
             log.append([created(2)], expected=1)
@@ -568,7 +569,7 @@ NO_NUMBER = """
 
 
 def put_broken_text(place: Path, statement: str) -> None:
-    """Do what has `{0}` for a text that is no UTF-8, which the server does not look at again."""
+    """Use `{0}` for a text that is not UTF-8, which the server does not check again."""
     run(
         place,
         f"""SET session_replication_role = replica; CREATE CAST (bytea AS text) WITHOUT FUNCTION;
@@ -577,7 +578,7 @@ def put_broken_text(place: Path, statement: str) -> None:
 
 
 def behind_the_index(place: Path, table: str, statement: str) -> None:
-    """Change rows so that no index hears of it: whoever goes by one finds other values than it says."""
+    """Change rows without changing an index: a reader that uses an index finds other values than it says."""
     hears = f"UPDATE pg_index SET indislive = {{0}}, indisready = {{0}} WHERE indrelid = 'tasktrail.{table}'::regclass"
     with connect(database(place)) as conn:
         conn.execute("SET session_replication_role = replica")
@@ -590,7 +591,7 @@ def behind_the_index(place: Path, table: str, statement: str) -> None:
 
 @pytest.fixture
 def known(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A log with some records and answers, read in pages of two."""
+    """Make a log with some records and answers, read in pages of two."""
     for module in ("reader", "reading"):
         monkeypatch.setattr(f"tasktrail.events.log.postgresql.{module}.PAGE", 2)
     monkeypatch.setattr("tasktrail.events.log.postgresql.reader._FEW", 2)
@@ -604,7 +605,7 @@ def known(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def found_in(place: Path) -> list[tuple[int, str, str]]:
-    """What `verify` finds, and what looks through the log at a start finds as well."""
+    """Return the findings of `verify`, which the check of the log at a start finds as well."""
     with closing(read_log(place)) as reader:
         findings = verify(reader).findings
         assert bool(findings) == bool(list(reader.faults()))
@@ -980,7 +981,7 @@ def test_a_run_deletes_what_a_dead_one_left_and_not_what_another_deletes_just_th
 
 
 def followed(place: Path, until: int, seen: list[int]) -> None:
-    """Read the tail until so many records have come, each once and in order."""
+    """Read the tail until that many records have come, each once and in order."""
     with closing(read_log(place)) as reader:
         while len(seen) < until:
             seen += [record.position for record in reader.read(seen[-1] if seen else 0)]
@@ -1005,7 +1006,7 @@ def test_who_follows_the_tail_misses_nothing_of_four_who_append_at_once(place: P
 
 
 def test_positions_from_a_sequence_would_be_missed_which_is_why_the_writer_gives_them_out(place: Path) -> None:
-    """The control of the test above: what comes late under an earlier number is never seen by who has passed it."""
+    """The control of the test above: a reader that has passed a number never sees it if it commits late."""
     name = database(place)
     with connect(name) as setup:
         setup.execute("CREATE TABLE naive (position bigserial PRIMARY KEY, who text)")

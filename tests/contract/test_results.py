@@ -1,4 +1,4 @@
-"""The result of every type describes the output in the same words, and another look at the output says the same."""
+"""The result of every type describes the output in the same words, and an independent look confirms it."""
 
 import hashlib
 import zipfile
@@ -37,7 +37,7 @@ OWN = {
     "document_preview": {"pages", "files", "renderer"},
     "model_preview": {"notes"},
 }
-"""What a type says of its output beyond what all say."""
+"""What a type reports about its output beyond the common fields."""
 SOUNDS = {"mp3", "m4a", "opus", "ogg", "flac", "wav"}
 FILMS = {"mp4": "h264", "mkv": "hevc", "webm": "vp9"}
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "types.md"
@@ -96,7 +96,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     frames = [_picture(number) for number in range(6)]
     frames[0].save(folder / "still.png")
-    # Two frames are alike: encoders make one of them, and the result has to know.
+    # Two frames are equal: encoders merge them, and the result has to know.
     film = [frames[0], frames[1], frames[1], *frames[2:]]
     film[0].save(folder / "moving.gif", save_all=True, append_images=film[1:], duration=130)
     write(folder / "tone.wav", tone(2.0, rate=48000), rate=48000)
@@ -135,7 +135,7 @@ def _look(path: Path) -> Seen:
         return Seen(form, str(pages[0].format).lower(), pages[0].size, len(pages), 0.0)
     with Image.open(path) as picture:
         times = [frame.info.get("duration", 0) for frame in _loaded(picture)]
-        times = times if len(times) > 1 else [0]  # Pillow has a still avif last for a second
+        times = times if len(times) > 1 else [0]  # Pillow gives a still avif a duration of one second
         return Seen(
             str(picture.format).lower(), str(picture.format).lower(), picture.size, len(times), sum(times) / 1000
         )
@@ -173,7 +173,7 @@ def test_the_result_says_of_the_output_what_a_decoder_finds_in_it(case: Case, so
 
 
 def _check_names(kind: str, result: dict[str, Any]) -> None:
-    """What is about the input says so, and the reference has every name."""
+    """Check that entries about the input say so, and that the reference has every name."""
     assert {name for name in result if not name.startswith("source_")} - COMMON <= OWN[kind]
     section = REFERENCE.read_text().partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     told = section.partition("Result: ")[2]

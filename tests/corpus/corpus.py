@@ -1,10 +1,10 @@
-"""Convert a corpus with ten presets, and hold every property that ffprobe tells against what was asked or noted.
+"""Convert a corpus with ten presets, and check every property that ffprobe reports against the request and the notes.
 
-    PYTHONPATH=tests/support python tests/corpus/corpus.py --films 100 --sounds 24 --seed 1
+PYTHONPATH=tests/support python tests/corpus/corpus.py --films 100 --sounds 24 --seed 1
 
 Each film is made by the ffmpeg program, converted with each preset, and compared (see kept.py). A difference that was
-not asked for, and of which no note of the result tells, is a fault; so is a refusal that is not one of those below.
-Prints how many values were compared and why which differ; the seed repeats the corpus.
+not requested, and that no note of the result mentions, is a fault; so is a refusal that is not listed below. Prints how
+many values were compared and why which differ; the seed repeats the corpus.
 """
 
 import argparse
@@ -40,13 +40,13 @@ OWN = (
 )
 PRESETS = (*(preset for preset in BUILT_IN if preset.type in TYPES), *OWN)
 QUICK = ("copy-mkv", "copy-mp4", "sound-m4a")
-"""Those of the short form."""
+"""The presets of the short form."""
 RIGHTLY = (
     (r"has no sound$", "there is no sound"),
     (r"a picture of \w+ cannot be copied into \w+:", "copying: the container cannot hold it"),
     (r"does not say when its pictures are shown.*so they cannot be copied", "copying: without times"),
 )
-"""Words of a refusal that is right, and what it is about."""
+"""Words of a justified refusal, and its subject."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -104,7 +104,7 @@ def _judge(case: Case, result: Result) -> None:
 
 
 class Work(msgspec.Struct, frozen=True):
-    """One file, and all that is made of it."""
+    """One file, and everything made from it."""
 
     recipe: Recipe
     presets: tuple[Preset, ...]
@@ -112,7 +112,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 def work_on(work: Work) -> list[Result]:
-    """Make the file, convert it with each preset, and take it away."""
+    """Make the file, convert it with each preset, and delete it."""
     folder = work.folder / f"{work.recipe.number:03}"
     folder.mkdir(parents=True)
     path = make(work.recipe, folder)
@@ -124,7 +124,7 @@ def work_on(work: Work) -> list[Result]:
 
 
 def run(works: list[Work], jobs: int) -> Iterator[Result]:
-    """All of it, so many files at once."""
+    """Run everything, with that many files at once."""
     if jobs == 1:
         for work in works:
             yield from work_on(work)
@@ -135,7 +135,7 @@ def run(works: list[Work], jobs: int) -> Iterator[Result]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 when a difference is not explained."""
+    """Return 1 when a difference is not explained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=int, default=100)
     parser.add_argument("--sounds", type=int, default=24)
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def tell(found: list[Result], files: int) -> int:
-    """Print what came out; the exit code."""
+    """Print the result; return the exit code."""
     for result in found:
         for fault in result.faults:
             print(f"FAULT {result.name}, {result.preset}: {fault}")

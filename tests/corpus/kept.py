@@ -1,8 +1,7 @@
-"""What ffprobe says of a film before and after, value by value, and why a value may differ.
+"""Ffprobe's values of a film before and after, one by one, and why a value may differ.
 
-`TABLE` has a line for each key of which something may differ: for which tracks, which key, why in words, and what has
-to hold. A difference that meets none of its lines is a fault: nobody asked for it, and no note of the result tells of
-it.
+`TABLE` has a line for each key that may differ: for which tracks, which key, why in words, and the condition. A
+difference that matches none of its lines is a fault: it was not requested, and no note of the result mentions it.
 """
 
 import json
@@ -25,7 +24,7 @@ _EMPTY = 2
 
 
 def probe(path: Path) -> Said:
-    """All that ffprobe says of a file. Raises CalledProcessError."""
+    """Return all that ffprobe reports about a file. Raises CalledProcessError."""
     show = ("-show_format", "-show_streams", "-show_chapters", "-show_programs", "-count_packets")
     command = ["ffprobe", "-v", "error", *show, "-of", "json", str(path)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout)
@@ -47,7 +46,7 @@ def probe(path: Path) -> Said:
 
 
 def _first_shown(path: Path) -> dict[int, str]:
-    """Number of each track of subtitles → when its first line is shown. Ffprobe says when the file begins."""
+    """Map each subtitle track's number to the time of its first line. Ffprobe gives the start of the file."""
     command = ["ffprobe", "-v", "error", "-select_streams", "s", "-show_entries", "packet=stream_index,pts_time,size"]
     said = subprocess.run([*command, "-of", "json", str(path)], check=True, capture_output=True, timeout=120).stdout
     first: dict[int, str] = {}
@@ -79,7 +78,7 @@ def _flat(parts: dict[str, Any], before: str = "") -> dict[str, str]:
 
 
 def set_distances(said: Said, counted: str = "audio|video") -> None:
-    """When each track begins after the first of those that count: ffprobe counts from a clock of the file's own."""
+    """Set each track's start relative to the first one that counts: ffprobe counts from the file's own clock."""
     begins = {
         name: float(keys["start_time"]) for name, keys in said.items() if name[0] in "avs" and "start_time" in keys
     }
@@ -113,28 +112,28 @@ class Case(msgspec.Struct, kw_only=True):
                 self._compare_last(
                     "subtitle", [n for n, keys in self.before.items() if keys.get("codec_name") == codec]
                 )
-        if self.type == "audio_convert":  # where the picture begins is of no matter then
+        if self.type == "audio_convert":  # the start of the picture does not matter then
             set_distances(self.before, "audio 1")
             set_distances(self.after, "audio 1")
 
     def _compare_last(self, kind: str, dropped: Sequence[str]) -> None:
-        """Renumber the tracks of the source: those that were dropped come behind those that went into the result."""
+        """Renumber the tracks of the source: dropped ones come after those that are in the result."""
         names = [name for name in self.before if name.startswith(f"{kind} ")]
         ordered = [self.before[name] for name in sorted(names, key=lambda name: name in dropped)]
         self.before |= dict(zip(names, ordered, strict=True))
 
     @property
     def encodes(self) -> bool:
-        """Whether the picture was."""
+        """Return whether the picture was encoded."""
         return self.options.get("video_codec") != "copy"
 
     def noted(self, pattern: str) -> bool:
-        """Whether a note tells it."""
+        """Return whether a note mentions it."""
         return any(re.search(pattern, note) for note in self.notes)
 
 
 class Difference(NamedTuple):
-    """A value that is not the same."""
+    """A value that differs."""
 
     case: Case
     track: str
@@ -145,7 +144,7 @@ class Difference(NamedTuple):
 
     @property
     def numbers(self) -> tuple[float, float] | None:
-        """Both, where they are numbers or ratios."""
+        """Return both values, if they are numbers or ratios."""
         try:
             before, after = (Fraction(each.replace(":", "/")) for each in (self.before, self.after))
         except (ValueError, ZeroDivisionError):
@@ -153,7 +152,7 @@ class Difference(NamedTuple):
         return float(before), float(after)
 
     def of(self, key: str, *, after: bool = False) -> str:
-        """Another value of the same track."""
+        """Return another value of the same track."""
         said = self.case.after if after else self.case.before
         return said.get(self.track, {}).get(key, "")
 
@@ -162,7 +161,7 @@ Holds: TypeAlias = Callable[[Difference], bool]
 
 
 def differences(case: Case) -> Iterator[Difference]:
-    """All of them, of all tracks."""
+    """Return all differences, of all tracks."""
     for track in {**case.before, **case.after}:
         before, after = case.before.get(track, {}), case.after.get(track, {})
         if not before or not after:  # a track that is not there is one difference
@@ -178,7 +177,7 @@ def _called(keys: dict[str, str]) -> str:
 
 
 def reason(difference: Difference) -> str:
-    """Why it may be; empty: nothing tells."""
+    """Return why it may differ; empty: no reason is known."""
     for tracks, keys, why, holds in TABLE:
         if _matches(difference.track.split(" ")[0], tracks) and _matches(difference.key, keys) and holds(difference):
             return why
@@ -190,7 +189,7 @@ def _matches(name: str, patterns: str) -> bool:
 
 
 def compared(case: Case) -> int:
-    """How many values were."""
+    """Return how many values were compared."""
     return sum(len({**case.before.get(track, {}), **keys}) for track, keys in {**case.before, **case.after}.items())
 
 
@@ -220,7 +219,7 @@ def _shown_later(difference: Difference) -> bool:
 
 
 def _noted(pattern: str) -> Holds:
-    """`{}` stands for the key without what is before its last word, or for the track."""
+    """Check for a note. `{}` stands for the key from its last word on, or for the track."""
 
     def holds(difference: Difference) -> bool:
         name = difference.key.partition(" ")[2] or difference.key
@@ -285,7 +284,7 @@ def _codec_differs(difference: Difference) -> bool:
 
 
 def _asked_codec(difference: Difference) -> bool:
-    """For the picture: that of the options, or the usual one of the container."""
+    """Return the codec of the options, or the usual one of the container. For the picture."""
     usual = {".webm": "vp9"}.get(difference.case.suffix, "h264")
     return difference.case.encodes and difference.after == difference.case.options.get("video_codec", usual)
 
@@ -301,11 +300,11 @@ _SOUND = {
 }
 """Suffix → the codec that sound is encoded to, and those that are left as they are."""
 _UNSTEADY = ("avi", "flv", "ogg", "mpeg")
-"""Containers whose times of sound cannot be trusted: it is encoded."""
+"""Containers with unreliable sound times: their sound is encoded."""
 
 
 def _sound_encoded(difference: Difference) -> bool:
-    """Whether the docs say that the sound of a track is encoded."""
+    """Return whether the docs say that the sound of a track is encoded."""
     case, codec = difference.case, difference.of("codec_name")
     usual, copied = _SOUND[case.suffix]
     if difference.of("codec_name", after=True) != case.options.get("audio_codec", usual):
@@ -316,13 +315,13 @@ def _sound_encoded(difference: Difference) -> bool:
 
 
 def _fits_box(difference: Difference) -> bool:
-    """A side that was made smaller, and not below what the box of the preset asks for."""
+    """Check that a side was made smaller, and not below the box of the preset."""
     most: int = difference.case.options.get(f"max_{difference.key}", 0)
     return difference.case.encodes and int(difference.after) <= most < int(difference.before)
 
 
 def _smaller(difference: Difference) -> bool:
-    """The other side was made smaller."""
+    """Check that the other side was made smaller."""
     wide, high = (f"max_{side}" in difference.case.options for side in ("width", "height"))
     shrunk = int(difference.of("width", after=True)) * int(difference.of("height", after=True))
     whole = int(difference.of("width")) * int(difference.of("height"))
@@ -351,7 +350,7 @@ def _share(most: float) -> Holds:
 
 
 def _found_elsewhere(*keys: str) -> Holds:
-    """Whether the value stands under another key of the same track."""
+    """Return whether the value is under another key of the same track."""
     return lambda difference: any(difference.of(key, after=True) == difference.before for key in keys)
 
 
@@ -364,7 +363,7 @@ def _no_picture(difference: Difference) -> bool:
 
 
 def _less_what_was_before(difference: Difference) -> bool:
-    """Whether it is shorter by what lies before the first track, which some containers count."""
+    """Check that it is shorter by what lies before the first track, which some containers count."""
     pair, case = difference.numbers, difference.case
     begins = [float(keys["start_time"]) for name, keys in case.before.items() if name[0] in "av" and "begins" in keys]
     sound = case.before.get("audio 1", {}).get("begins", "0") if _no_picture(difference) else "0"
@@ -377,7 +376,7 @@ def _same_packets(difference: Difference) -> bool:
 
 
 def _of_the_film(difference: Difference) -> bool:
-    """The same time of recording as that of the whole film, which is compared."""
+    """Check for the recording time of the whole film, which is compared."""
     said = (
         difference.case.before["format"].get(difference.key, ""),
         difference.case.after["format"].get(difference.key, ""),
@@ -393,7 +392,7 @@ def _spaces_became_lines(difference: Difference) -> bool:
 
 
 def _moved(difference: Difference) -> bool:
-    """Whether a tag of the sound is now one of the file, or the other way round."""
+    """Check that a tag of the sound is now one of the file, or the reverse."""
     after, before = difference.case.after, difference.case.before
     wanted, found = (difference.before, after) if difference.before else (difference.after, before)
     return any(found.get(name, {}).get(difference.key) == wanted for name in ("format", "audio 1"))
@@ -404,7 +403,7 @@ def _zero(difference: Difference) -> bool:
 
 
 SYNC = 0.07
-"""Seconds that a track may move against another: two packets of sound, or a tick of a coarse clock and one of them."""
+"""Seconds that a track may move against another: two packets of sound, or a tick of a coarse clock and one packet."""
 TABLE: tuple[tuple[str, str, str, Holds], ...] = (
     # --- what ffprobe says of the file and its reading, not of the film ---
     ("format", "filename", "the result has a path of its own", _always),

@@ -1,7 +1,7 @@
-"""A hundred films and some sound files, each with properties of its own, made by the ffmpeg program.
+"""A hundred films and some sound files, each with its own properties, made by the ffmpeg program.
 
-A file has a kind, which is container and codecs, and traits, which are what else a film may have. The first trait is
-the rarest so far, so that all of them are there whatever the seed; two more are drawn.
+A file has a kind, which is container and codecs, and traits, which are other properties of a film. The first trait is
+the rarest so far, so that all of them occur whatever the seed; two more are drawn.
 """
 
 import os
@@ -65,14 +65,14 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def form(self) -> str:
-        """The container, without the names that are the same."""
+        """Return the container, without the names that are the same."""
         return {"m4v": "mp4", "m4a": "mp4", "3gp": "mp4", "webm": "mkv", "mka": "mkv", "m2ts": "ts"}.get(
             self.suffix, self.suffix
         )
 
     @property
     def webm(self) -> bool:
-        """Whether it is the smaller kind of a mkv."""
+        """Return whether it is the restricted form of an mkv."""
         return self.suffix == "webm"
 
 
@@ -103,11 +103,11 @@ class Recipe(msgspec.Struct, kw_only=True):
     data: bool = False
     container: list[str] = []
     turned: list[str] = []
-    """How the picture is to be shown; written in a second go."""
+    """How the picture has to be turned for display; written in a second pass."""
 
     @property
     def name(self) -> str:
-        """What the file is called; it tells what is in it."""
+        """Return the file's name, which describes its content."""
         return f"{self.number:03} {' '.join(self.traits)}.{self.kind.suffix}"
 
 
@@ -397,13 +397,13 @@ _EXCLUDE: tuple[set[Trait], ...] = (
     {uneven, interlaced, quick},
     {quick, ntsc},
 )
-"""Of each of these a file has one at most: they would say different things of the same."""
+"""A file has at most one of each of these, because they would contradict each other."""
 MORE = 2
-"""Traits that are drawn beside the first."""
+"""The number of traits drawn besides the first."""
 
 
 def recipes(films: int, sounds: int, seed: int) -> Iterator[Recipe]:
-    """So many films, then so many sound files."""
+    """Return that many films, then that many sound files."""
     for first, count, kinds, traits in ((0, films, FILMS, TRAITS), (films, sounds, SOUNDS, _OF_SOUND)):
         seen = dict.fromkeys(traits, 0)
         for place in range(count):
@@ -411,7 +411,7 @@ def recipes(films: int, sounds: int, seed: int) -> Iterator[Recipe]:
 
 
 def _recipe(number: int, kind: Kind, seen: dict[Trait, int], chance: random.Random) -> Recipe:
-    """`seen`: how often there was each trait so far."""
+    """Draw a recipe. `seen`: how often each trait has occurred so far."""
     recipe = Recipe(number=number, kind=kind, size=kind.size, pixels=kind.pixels)
     if kind.sound:
         recipe.sounds.append(Sound())
@@ -436,7 +436,7 @@ def _recipe(number: int, kind: Kind, seen: dict[Trait, int], chance: random.Rand
 
 
 def make(recipe: Recipe, folder: Path) -> Path:
-    """Write the file; what it is made of is left beside it, in a folder. Raises RuntimeError."""
+    """Write the file; its ingredients are left beside it, in a folder. Raises RuntimeError."""
     path, parts = folder / recipe.name, folder / f"{recipe.number:03}.parts"
     parts.mkdir(parents=True)
     made = parts / f"made.{recipe.kind.suffix}" if recipe.turned else path
@@ -444,7 +444,7 @@ def make(recipe: Recipe, folder: Path) -> Path:
     if recipe.turned:
         tracks = ("v", "a?", "s?", "t?")
         maps = [word for kind in tracks for word in ("-map", f"0:{kind}")]
-        # What is shown first has to be said again: it would be taken from the tracks.
+        # The display rotation has to be repeated: it would be taken from the tracks.
         _run([*recipe.turned, "-i", str(made), *maps, "-c", "copy", *recipe.container, str(path)])
     return path
 
@@ -558,7 +558,7 @@ LINES = "1\n00:00:00,200 --> 00:00:00,900\nHello <i>you</i>\nthere\n\n2\n00:00:0
 
 
 def bitmap_subtitles() -> bytes:
-    """One picture of 8 x 2 pixels, shown from 0.2 to 0.9 s, as a Blu-ray keeps it."""
+    """Write one picture of 8 x 2 pixels, shown from 0.2 to 0.9 s, as a Blu-ray stores it."""
     width, height = 8, 2
     row = bytes([1] * width) + b"\0\0"
     pixels = row * height

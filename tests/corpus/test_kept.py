@@ -1,4 +1,4 @@
-"""The short form of `make corpus`, and what it would say of a difference that nobody asked for."""
+"""The short form of `make corpus`, and its report of an unexplained difference."""
 
 import shutil
 

@@ -1,11 +1,11 @@
-"""Kill whoever archives the log at each of its calls of the system that change a file, and look what is left.
+"""Kill a process that archives the log at each system call that changes a file, and check what is left.
 
-    PYTHONPATH=tests/support python tests/crash/archive_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
+PYTHONPATH=tests/support python tests/crash/archive_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
 
-The child archives what it can, and then forgets tasks of which archives have records. After the kill the log has to
-verify, with every record that was in it before, each once; what was acknowledged is in it. The next start has to finish
-what was begun: no row is there that is archived, no file that no record names, and nothing in any file of what was
-forgotten. Then the rest is archived and forgotten.
+The child archives what it can, and then forgets tasks with archived records. After the kill the log has to verify, with
+every earlier record, each once; everything acknowledged is in it. The next start has to finish what was begun: no
+archived row is left in the table, no file that no record names, and nothing in any file of what was forgotten. Then the
+rest is archived and forgotten.
 """
 
 import sys
@@ -22,7 +22,7 @@ from tasktrail.events import Recorded
 from tasktrail.events.log import sqlite
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.archives import folder_of
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import Stub
 
 GONE = 6
@@ -31,13 +31,13 @@ CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 
 
 def prepare(data: Path) -> None:
-    """Tasks that have completed: of nobody, which are to be forgotten, between those of a user."""
+    """Complete tasks: those of no user, which are to be forgotten, between those of a user."""
     with TaskService.open(data, config=CONFIG) as service:
         complete_tasks(service, GONE * (0, 7))
 
 
 def archive(data: Path, begin: Begin) -> None:
-    """What the child does."""
+    """Do the child's work."""
     Archiver.size = SIZE
     sqlite._CHECKPOINT_PAGES = 40  # or nearly all of its calls would only make room in the write-ahead log
     with TaskService.open(data, config=CONFIG, own_only=True) as service:
@@ -49,7 +49,7 @@ def archive(data: Path, begin: Begin) -> None:
 
 
 def check(data: Path, said: str) -> str:
-    """How far it had come, in words, after a kill and after the start behind it. Raises AssertionError."""
+    """Return how far it had come, in words, after a kill and the start after it. Raises AssertionError."""
     Archiver.size = SIZE
     before, records = records_of(data.parent / "origin"), records_of(data)
     until, forgotten = _archived_until(data), any(record.name == "tasks_forgotten" for record in records)
@@ -79,7 +79,7 @@ def check(data: Path, said: str) -> str:
 
 
 def _same(before: list[Recorded], after: list[Recorded], *, dropped: bool) -> None:
-    """All that was there is there, but for stubs in the place of what was forgotten."""
+    """Check that everything is still there, except for stubs in place of what was forgotten."""
     stubs = 0
     for one, other in zip(before, after, strict=False):
         assert one.hash == other.hash

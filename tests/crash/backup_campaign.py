@@ -1,9 +1,9 @@
-"""Kill whoever takes a backup from an earlier one at each of its calls that change a file, and look what is left.
+"""Kill a process that takes an incremental backup at each call that changes a file, and check what is left.
 
-    PYTHONPATH=tests/support python tests/crash/backup_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
+PYTHONPATH=tests/support python tests/crash/backup_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
 
 Since the earlier backup tasks were forgotten, and records archived, some of them forgotten afterwards. After the kill
-the log is as it was, the earlier backup can be restored as before, and there is the new one, whole, or no file with a
+the log is as it was, the earlier backup can be restored as before, and the new one is there, whole, or no file has a
 backup's name. Then it is taken once more: it has nothing of what was forgotten, and is restored and verified.
 """
 
@@ -20,7 +20,7 @@ from tasktrail.actors.archiver import Archiver
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
 from tasktrail.config.settings import Config
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 GONE = 6
@@ -29,7 +29,7 @@ CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 
 
 def prepare(data: Path) -> None:
-    """A log with an earlier backup, and what was forgotten and archived since."""
+    """Make a log with an earlier backup, and forget and archive since."""
     Archiver.size = SIZE
     with TaskService.open(data, config=CONFIG) as service:
         complete_tasks(service, GONE * (0, 7))
@@ -42,7 +42,7 @@ def prepare(data: Path) -> None:
 
 
 def take(data: Path, begin: Begin) -> None:
-    """What the child does."""
+    """Do the child's work."""
     begin()
     taken = back_up(data, data / "backups" / "second.db", base=data / "backups" / "first.db")
     assert taken.base
@@ -51,7 +51,7 @@ def take(data: Path, begin: Begin) -> None:
 
 
 def check(data: Path, said: str) -> str:
-    """Whether it was taken, in words. Raises AssertionError."""
+    """Return whether it was taken, in words. Raises AssertionError."""
     origin, backups = data.parent / "origin", data / "backups"
     assert records_of(data) == records_of(origin)
     assert _digest(backups / "first.db") == _digest(origin / "backups" / "first.db")
@@ -70,7 +70,7 @@ def check(data: Path, said: str) -> str:
 
 
 def _restored(backup: Path) -> int:
-    """How many records a backup has, of which a log was made."""
+    """Return how many records a backup has, after restoring it."""
     again = backup.parent.parent / "again"
     shutil.rmtree(again, ignore_errors=True)
     restore(backup, again)

@@ -1,11 +1,11 @@
-"""Kill a batch in the middle: every good file must be done once, every bad one told of, nothing half-written.
+"""Kill a batch in the middle: every good file must be done once, every bad one reported, nothing half-written.
 
-    python tests/crash/batch_campaign.py --files 1000 --kills 3 --seed 7
+python tests/crash/batch_campaign.py --files 1000 --kills 3 --seed 7
 
 The folder holds pictures, films, documents and models, one in twenty of them broken: cut, empty, or no such file at
-all. `tasktrail batch` works on it in a process of its own, which is killed with -9 once a share of the files is done,
-and the same command goes on. Then it is run once more, and has to find that all is done. Prints what it found; the seed
-repeats the folder and the moments.
+all. `tasktrail batch` works on it in a separate process, which is killed with -9 once a share of the files is done;
+then the same command continues. A last run has to find that everything is done. Prints what it found; the seed repeats
+the folder and the moments.
 """
 
 import argparse
@@ -33,14 +33,14 @@ from tasktrail.events import Completed, Created
 from tasktrail.events.errors import TasktrailError
 
 BROKEN = 20
-"""One in so many files."""
+"""One file in this many is broken."""
 WITHIN = 900.0
 PATTERN = "{folder}/{stem}.jpg"
 SUFFIXES = (".png", ".jpg", ".webp", ".mp4", ".md", ".stl")
 
 
 def make_folder(folder: Path, number: int, chance: random.Random) -> dict[Path, str]:
-    """So many files of mixed kinds; each with how it was broken, or nothing."""
+    """Make that many files of mixed kinds; return how each was broken, or nothing."""
     made: dict[Path, str] = {}
     film = _film(folder.parent / "film.mp4")
     for place in range(number):
@@ -49,7 +49,7 @@ def make_folder(folder: Path, number: int, chance: random.Random) -> dict[Path, 
         path.write_bytes(_content(path.suffix, place, film))
         made[path] = ""
     for path in chance.sample(sorted(made), number // BROKEN):
-        # A text or a bare model that is cut is still one; what is empty never is.
+        # A text or a bare model that is cut is still valid; an empty one never is.
         how = chance.choice(("cut", "empty", "garbage")) if path.suffix not in (".md", ".stl") else "empty"
         content = path.read_bytes()
         path.write_bytes({"cut": content[: len(content) // 3], "empty": b"", "garbage": b"\0garbage" * 50}[how])
@@ -81,7 +81,7 @@ def _content(suffix: str, place: int, film: bytes) -> bytes:
 
 
 class Campaign:
-    """One folder, killed and gone on with."""
+    """One folder, killed and continued."""
 
     def __init__(self, work: Path, files: int, kills: int, chance: random.Random) -> None:
         self._work = work
@@ -112,7 +112,7 @@ class Campaign:
         return subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def _killed(self, done: int) -> None:
-        """Run until so many outputs are there, then kill it with all its workers."""
+        """Run until that many outputs exist, then kill it with all its workers."""
         wanted = done
         process = self._start(subprocess.DEVNULL)
         deadline = time.monotonic() + WITHIN
@@ -171,7 +171,7 @@ class Campaign:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 when a promise was broken."""
+    """Return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=3)

@@ -1,6 +1,6 @@
-"""Kill the service over and over under a stream of commands, then hold its log against its promises.
+"""Kill the service again and again under a stream of commands, then check its log.
 
-    python tests/crash/campaign.py --kills 200 --seed 7
+python tests/crash/campaign.py --kills 200 --seed 7
 
 Each round starts the service, sends commands (some of them repetitions under an old command id), and kills it with -9
 at a random moment, sometimes before it is ready. After the last kill the service runs until everything has settled.
@@ -29,26 +29,26 @@ from tasktrail.projections import TaskFilters
 
 SUPPORT = Path(__file__).parent.parent / "support"
 MAX_A_ROUND = 40
-"""Commands between two kills, so that the backlog at the end is worked off in a minute or two."""
+"""Commands between two kills, few enough that the final backlog takes only a minute or two."""
 COMPARE_EVERY = 5
-"""After so many kills one round ends in good order, to hold the Scheduler's memory against the log."""
+"""After this many kills one round ends normally, to compare the Scheduler's memory with the log."""
 STALLED_AFTER = 30.0
-"""Seconds without a new record after which what is still open counts as stuck."""
+"""Seconds without a new record after which open tasks count as stuck."""
 
 
 def said_by(data: Path) -> Path:
-    """What all the services on a data folder have written to standard error."""
+    """Return what all the services on a data folder have written to standard error."""
     return data.with_name(f"{data.name}.err")
 
 
 class Service:
-    """The service process, and the answers it gives."""
+    """The service process, and its answers."""
 
     def __init__(self, data: Path, on_answer: Any) -> None:
         environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
         self.ready = threading.Event()
         self.comparison = ""
-        """What came of comparing memory with the log; only after a good end."""
+        """The result of comparing memory with the log; only after a normal end."""
         self._on_answer = on_answer
         with said_by(data).open("ab") as errors:
             self._process = subprocess.Popen(
@@ -75,7 +75,7 @@ class Service:
                 self._on_answer(*said)
 
     def send(self, command: dict[str, Any]) -> bool:
-        """Pass a command on; false when the service is gone."""
+        """Send a command; return False when the service is gone."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
@@ -90,7 +90,7 @@ class Service:
         self._thread.join()
 
     def finish(self) -> int:
-        """End in good order."""
+        """End normally."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         code = self._process.wait(timeout=60)
@@ -121,7 +121,7 @@ class Client:
         self._last_task = max(self._last_task, task_id)
 
     def command(self) -> dict[str, Any]:
-        """The next command: a new one, or one sent before."""
+        """Return the next command: a new one, or one sent before."""
         rng = self.rng
         if self.sent and rng.random() < 0.15:
             return self.sent[rng.choice(list(self.sent))]
@@ -149,7 +149,7 @@ class Client:
 
 
 def one_round(data: Path, client: Client, *, kill: bool = True) -> int:
-    """Start, send, kill at a random moment or end in good order; the number of commands sent."""
+    """Start, send, then kill at a random moment or end normally; return the number of commands sent."""
     rng = client.rng
     service = Service(data, client.on_answer)
     sent = 0
@@ -171,7 +171,7 @@ def one_round(data: Path, client: Client, *, kill: bool = True) -> int:
 
 
 def _end_well(service: Service, client: Client) -> None:
-    """In good order, with work still open: memory must be what the log says."""
+    """End normally, with tasks still open: memory must equal the log."""
     if service.finish() != 0:
         client.complaints.append("the service did not stop in good order")
     if service.comparison != "same":
@@ -179,13 +179,13 @@ def _end_well(service: Service, client: Client) -> None:
 
 
 def settle(data: Path, client: Client) -> None:
-    """Let the service run until nothing is open that could still end; then stop it in good order."""
+    """Let the service run until no open task can still end; then stop it normally."""
     service = Service(data, client.on_answer)
     if not service.ready.wait(60):
         raise SystemExit("the service did not come up within 60 s")
     for command in list(client.sent.values()):
         if command["command_id"] not in client.refused:
-            service.send(command)  # what was never answered is repeated, what was is asked again
+            service.send(command)  # unanswered commands are repeated, answered ones are sent again
     with Reader(data) as reader:
         if left := _work_off(reader):
             client.complaints.append(f"nothing was recorded for {STALLED_AFTER} s, still open: {left[:5]}")
@@ -194,7 +194,7 @@ def settle(data: Path, client: Client) -> None:
 
 
 def _wait_for_snapshot(data: Path) -> None:
-    """One is due by now. A process of its own takes it, which a stop ends; in a short campaign there is no other."""
+    """Wait for a snapshot, which is due by now. A separate process takes it, and a stop ends that process."""
     until = time.monotonic() + STALLED_AFTER
     while not _snapshot(data).exists() and time.monotonic() < until:
         time.sleep(0.1)
@@ -205,7 +205,7 @@ def _snapshot(data: Path) -> Path:
 
 
 def _work_off(reader: Reader) -> list[str]:
-    """Wait until nothing is open, or nothing moves any more; what is open then."""
+    """Wait until nothing is open, or nothing moves any more; return what is open then."""
     position, moved_at = 0, time.monotonic()
     while (left := _open_tasks(reader)) and time.monotonic() - moved_at < STALLED_AFTER:
         time.sleep(0.2)
@@ -215,7 +215,7 @@ def _work_off(reader: Reader) -> list[str]:
 
 
 def _open_tasks(reader: Reader) -> list[str]:
-    """Tasks that are not finished, but for those behind a dependency that did not complete."""
+    """Return the unfinished tasks, except those whose dependency did not complete."""
     open_tasks, _total = reader.list_tasks(TaskFilters(status=("pending", "running", "retrying"), limit=500))
     return [
         f"{task.id} {task.type} {task.status}"
@@ -225,7 +225,7 @@ def _open_tasks(reader: Reader) -> list[str]:
 
 
 def inspect(data: Path, client: Client) -> list[str]:
-    """What the log shows to be wrong."""
+    """Return the faults that the log shows."""
     found = list(client.complaints)
     with Reader(data) as reader:
         seen: dict[str, int] = {}
@@ -248,7 +248,7 @@ def inspect(data: Path, client: Client) -> list[str]:
 
 
 def left_processes(data: Path) -> list[int]:
-    """Processes that carry the mark of this data folder's workers."""
+    """Return the processes that carry the mark of this data folder's workers."""
     mark = f"TASKTRAIL_WORKER={family(data / 'workers.lock')}".encode()
     left = []
     for entry in Path("/proc").glob("[1-9]*"):
@@ -261,7 +261,7 @@ def left_processes(data: Path) -> list[int]:
 
 
 def run(kills: int, seed: int, *, loud: bool = True, backend: str = "sqlite") -> list[str]:
-    """A whole campaign; what was wrong."""
+    """Run a whole campaign; return what was wrong."""
     data = Path(tempfile.mkdtemp(prefix="tasktrail-crash-"))
     with ExitStack() as stack:
         if backend == "postgresql":

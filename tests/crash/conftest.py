@@ -1,4 +1,4 @@
-"""Executors on real processes, and a look at which of them are still there."""
+"""Executors on real processes, and checks of which processes still exist."""
 
 import json
 import time
@@ -35,7 +35,7 @@ TYPES = (
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process still has memory, without which it runs no code.
+    """Return whether the process still has memory, without which it runs no code.
 
     A process that ends gives up its memory first, then its locks, and only later becomes a zombie.
     """
@@ -47,14 +47,14 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def wait_gone() -> Callable[[list[int], float], float]:
-    """Wait until none of the processes is alive; gives the seconds it took, fails after the limit."""
+    """Wait until none of the processes is alive; return the seconds it took, or fail after the limit."""
 
     def wait(pids: list[int], limit: float) -> float:
         begun = time.monotonic()
         while left := [pid for pid in pids if is_alive(pid)]:
             if time.monotonic() - begun > limit:
                 pytest.fail(f"still there after {limit} s: {left}")
-            Event().wait(0.005)  # not a busy loop: the service needs the processor
+            Event().wait(0.005)  # not a busy loop: the service needs the CPU
         return time.monotonic() - begun
 
     return wait
@@ -72,7 +72,7 @@ def run(tmp_path: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def executor(tmp_path: Path) -> Iterator[LocalExecutor]:
-    """One slot, quick to come back."""
+    """An executor with one slot, which recovers quickly."""
     made = LocalExecutor(
         slots=1,
         homes={name: f"sample_handlers:{name}" for name in TYPES},
@@ -92,7 +92,7 @@ def reports(executor: LocalExecutor) -> Reports:
 
 @pytest.fixture
 def pids(reports: Reports) -> Callable[[], list[int]]:
-    """What the attempt `parent` says first: worker, reaper, children."""
+    """Return the first report of the attempt `parent`: worker, reaper, children."""
 
     def said() -> list[int]:
         report = reports.until(lambda report: isinstance(report, AttemptProgressed))

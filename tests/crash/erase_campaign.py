@@ -1,11 +1,11 @@
-"""Kill whoever erases a user at each of its calls of the system that change a file, and look what is left.
+"""Kill a process that erases a user at each system call that changes a file, and check what is left.
 
-    PYTHONPATH=tests/support python tests/crash/erase_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
+PYTHONPATH=tests/support python tests/crash/erase_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
 
-The child erases one of two users. After the kill the log has to verify, with all that was in it before; what was
-acknowledged is in it. The next start has to finish what was promised: no file holds a word of the user, nor the key nor
-the master key that opened what was said; the tasks of the other user, log and views are as they were. Where nothing was
-promised all of the user is still there, and the user is erased then.
+The child erases one of two users. After the kill the log has to verify, with everything that was in it before;
+everything acknowledged is in it. The next start has to finish what was promised: no file holds a word of the user, nor
+the key nor the master key that opened the data; the tasks of the other user, log and views are as they were. If nothing
+was promised, all data of the user is still there, and the user is erased then.
 """
 
 import sqlite3
@@ -34,12 +34,12 @@ WORDS = ("printed", "told", "saved", "returned", "drawn")
 
 
 def canary(user: int, place: str) -> str:
-    """A word that stands nowhere else."""
+    """Return a unique word."""
     return f"qzxcanary{user}{place}"
 
 
 def live(service: TaskService, folder: Path, user: int) -> None:
-    """Three tasks of a user, which leave words wherever something can be left."""
+    """Create three tasks of a user that leave words in every possible place."""
 
     def word(place: str) -> str:
         return canary(user, place)
@@ -66,7 +66,7 @@ def live(service: TaskService, folder: Path, user: int) -> None:
 
 
 def prepare(data: Path) -> None:
-    """The tasks of two users, what they have read and written beside the folder, and what opens their secrets."""
+    """Make the tasks of two users, the files they have read and written, and the keys of their data."""
     files = data.parent / "files"
     files.mkdir()
     with TaskService.open(data, config=CONFIG) as service:
@@ -77,7 +77,7 @@ def prepare(data: Path) -> None:
 
 
 def erase(data: Path, begin: Begin) -> None:
-    """What the child does."""
+    """Do the child's work."""
     with TaskService.open(data, config=CONFIG, own_only=True) as service:
         begin()
         position = service.erase_user(ADA).position
@@ -93,7 +93,7 @@ def _wait_until_finished(service: TaskService, position: int) -> None:
 
 
 def check(data: Path, said: str) -> str:
-    """How far it had come, in words, after a kill and after the start behind it. Raises AssertionError."""
+    """Return how far it had come, in words, after a kill and the start after it. Raises AssertionError."""
     origin = data.parent / "origin"
     before = records_of(origin)
     records = records_of(data)
@@ -129,7 +129,7 @@ def _is_of(user: int, record: Recorded) -> bool:
 
 
 def _nothing_left(data: Path) -> None:
-    """Words, key and master key are in no file."""
+    """Check that words, key and master key are in no file."""
     left = _holding(data, canary(ADA, "").encode())
     assert not left, left
     for secret in _secrets(data.parent / "origin"):
@@ -141,7 +141,7 @@ def _nothing_left(data: Path) -> None:
 
 
 def _holding(data: Path, word: bytes) -> list[str]:
-    """The files that hold a word, or have it in their name."""
+    """Return the files with a word in their content or name."""
     return [
         path.name
         for path in data.rglob("*")
@@ -150,7 +150,7 @@ def _holding(data: Path, word: bytes) -> list[str]:
 
 
 def _secrets(data: Path) -> list[bytes]:
-    """The master key, as it is written, and the user's key as it was stored under it."""
+    """Return the master key, as it is written, and the user's key as it was stored under it."""
     with closing(sqlite3.connect(data / "keys.db")) as conn:
         ((wrapped,),) = conn.execute("SELECT wrapped FROM keys WHERE user_id = ?", (ADA,))
     return [(data / "master-key").read_text().split()[1].encode(), wrapped]

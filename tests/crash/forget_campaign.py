@@ -1,10 +1,10 @@
-"""Kill whoever forgets tasks at each of its calls of the system that change a file, and look what is left.
+"""Kill a process that forgets tasks at each system call that changes a file, and check what is left.
 
-    PYTHONPATH=tests/support python tests/crash/forget_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
+PYTHONPATH=tests/support python tests/crash/forget_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
 
 The child forgets most of the tasks of a folder. After the kill the log has to verify, and has either all of the tasks
-or none of them. The next start has to clear up what was left: nothing of a forgotten task in any file, log and views
-sound, and every other task as it was. What was acknowledged is done.
+or none of them. The next start has to clean up: nothing of a forgotten task in any file, log and views sound, and every
+other task as it was. Everything acknowledged is done.
 """
 
 import sys
@@ -17,7 +17,7 @@ from tasktrail import TaskFilters, TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import TaskForgotten
 from tasktrail.events.log import sqlite
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 GONE, KEPT = 12, 3
@@ -25,7 +25,7 @@ CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 
 
 def prepare(data: Path) -> None:
-    """Tasks that have completed, with something printed, snapshots and views."""
+    """Complete tasks that have printed something, with snapshots and views."""
     with TaskService.open(data, config=CONFIG) as service:
         complete_tasks(service, [*GONE * [0], *KEPT * [7]])
     (data / "output" / "1").mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def prepare(data: Path) -> None:
 
 
 def forget(data: Path, begin: Begin) -> None:
-    """What the child does."""
+    """Do the child's work."""
     sqlite._CHECKPOINT_PAGES = 40  # or nearly all of its calls would only make room in the write-ahead log
     with TaskService.open(data, config=CONFIG, own_only=True) as service:
         begin()
@@ -42,7 +42,7 @@ def forget(data: Path, begin: Begin) -> None:
 
 
 def check(data: Path, said: str) -> str:
-    """Whether it was forgotten, in words, after a kill and after the start behind it. Raises AssertionError."""
+    """Return whether it was forgotten, in words, after a kill and the start after it. Raises AssertionError."""
     with closing(SqliteLogReader(data / "log.db")) as log:
         found = verify(log)
         assert not found.findings, found.findings

@@ -1,16 +1,16 @@
-"""Cut the power, on paper: every disk that a service could leave behind, held against what it had acknowledged.
+"""Cut the power, in simulation: every disk that a service could leave is checked against its acknowledgements.
 
-    python tests/crash/power_loss.py --images 1000 --seed 7
+python tests/crash/power_loss.py --images 1000 --seed 7
 
 One run of the service is recorded with strace: each write, truncation, fsync and unlink of log and views, and each
-acknowledgement on standard output, in one order. A power cut may come between any two of them. What was fsynced by then
-is on the disk; of the rest, a disk may have kept nothing, some writes, or some 512-byte sectors of them, in any
-combination, and a name in a folder that was not fsynced may be there or not. For random cuts and combinations the files
-are rebuilt and opened as a start would: all that was acknowledged before the cut is in the log, the log verifies, and
-the views are not ahead of it.
+acknowledgement on standard output, in one order. A power cut may come between any two of them. Everything fsynced by
+then is on the disk; of the rest, a disk may have kept nothing, some writes, or some 512-byte sectors of them, in any
+combination, and a name in a folder that was not fsynced may exist or not. For random cuts and combinations the files
+are rebuilt and opened as a start would: everything acknowledged before the cut is in the log, the log verifies, and the
+views are not ahead of it.
 
-The same is done first with a service whose log does not fsync: if nothing were lost there, this would see nothing.
-Without strace it says so and ends well.
+The same is done first with a service whose log does not fsync: if nothing were lost there, this check would be blind.
+Without strace it says so and exits with success.
 """
 
 import argparse
@@ -49,7 +49,7 @@ _FILE = re.compile(r"^(?P<fd>\d+)<(?P<path>[^>]*)>")
 
 
 class Step(NamedTuple):
-    """One thing that happened, in the order of the trace."""
+    """One operation, in the order of the trace."""
 
     kind: str
     """write, cut (a truncation), sync, make, drop, names (the folder was synced), ack."""
@@ -57,7 +57,7 @@ class Step(NamedTuple):
     data: bytes = b""
     at: int = 0
     began: int = 0
-    """Of a sync: how many steps had happened when it began; later ones it need not cover."""
+    """For a sync: how many steps had happened when it began; it need not cover later ones."""
     ack: tuple[str, int] = ("", 0)
 
 
@@ -66,7 +66,7 @@ def _bytes(text: str) -> bytes:
 
 
 def read_trace(trace: Path, data: Path) -> list[Step]:
-    """The steps of a recorded run, as far as they concern log, views and acknowledgements."""
+    """Return the steps of a recorded run that concern log, views and acknowledgements."""
     steps: list[Step] = []
     waiting: dict[str, tuple[str, int]] = {}
     voice = ""
@@ -95,7 +95,7 @@ def read_trace(trace: Path, data: Path) -> list[Step]:
 
 
 def _place(rest: str, data: Path) -> str:
-    """The file's name in the data folder, `.` for the folder itself; empty for any other file."""
+    """Return the file's name in the data folder, `.` for the folder itself; empty for any other file."""
     found = _FILE.match(rest)
     path = Path(os.fsdecode(_bytes(found["path"]))) if found and "\\x" in found["path"] else Path()
     if path == data:
@@ -140,7 +140,7 @@ def _acknowledged(said: bytes) -> Iterator[Step]:
 
 
 class Disk:
-    """What may be on the disk after some steps. Each file is a list of writes, of which a number is surely there."""
+    """The possible content of a disk after some steps. Each file is a list of writes, some of them surely there."""
 
     def __init__(self) -> None:
         self.files: dict[int, list[tuple[int, Step]]] = {}
@@ -149,13 +149,13 @@ class Disk:
         self.names: dict[str, int] = {}
         """As the running system sees them."""
         self.kept_names: dict[str, int] = {}
-        """As they surely are on the disk."""
+        """As they are on the disk for sure."""
         self.changes: list[tuple[str, int | None]] = []
         """Of names, since the folder was last synced."""
         self.acknowledged: dict[str, int] = {}
 
     def do(self, number: int, step: Step) -> None:
-        """Take a step."""
+        """Apply a step."""
         match step.kind:
             case "make" if step.file not in self.names:
                 self.names[step.file] = number
@@ -178,7 +178,7 @@ class Disk:
     def image(self, folder: Path, rng: random.Random, mode: str) -> None:
         """Write one of the possible disks to a folder."""
         names = dict(self.kept_names)
-        # A file system keeps changes of names in order: some first part of them is there.
+        # A file system keeps changes of names in order: an initial part of them is there.
         for name, file in self.changes[: rng.randint(0, len(self.changes))]:
             if file is None:
                 names.pop(name, None)
@@ -207,7 +207,7 @@ class Disk:
 
 
 def record(data: Path, trace: Path, *, fsync: bool) -> None:
-    """Run a service under strace, with commands, to its end in good order."""
+    """Run a service under strace, with commands, to its normal end."""
     child = [sys.executable, str(Path(__file__)), "--serve", str(data), *([] if fsync else ["--no-fsync"])]
     strace = ["strace", "-f", "-y", "-xx", "-s", "200000", "--seccomp-bpf", "-e", f"trace={CALLS}", "-o", str(trace)]
     environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
@@ -229,7 +229,7 @@ def record(data: Path, trace: Path, *, fsync: bool) -> None:
 
 
 def look(folder: Path, acknowledged: dict[str, int]) -> list[str]:
-    """What is wrong with an image."""
+    """Return what is wrong with an image."""
     paths = DataPaths(folder)
     if not paths.log.exists():
         return ["there is no log"] if acknowledged else []
@@ -251,7 +251,7 @@ def look(folder: Path, acknowledged: dict[str, int]) -> list[str]:
 
 
 def images(work: Path, number: int, rng: random.Random, *, fsync: bool) -> tuple[Counter[str], list[str]]:
-    """Record a run and look at so many images of it; what was counted, and what was wrong."""
+    """Record a run and check that many images of it; return the counts, and what was wrong."""
     data, trace = work / "data", work / "trace"
     data.mkdir()
     record(data, trace, fsync=fsync)
@@ -276,7 +276,7 @@ def images(work: Path, number: int, rng: random.Random, *, fsync: bool) -> tuple
 
 
 def serve(data: str, *, fsync: bool) -> None:
-    """The service of tests/support, with a log that fsyncs or, to see whether that is noticed, does not."""
+    """Run the service of tests/support, with a log that fsyncs or, as a control, does not."""
     if not fsync:
         begin = SqliteEventLog.append
 

@@ -1,9 +1,9 @@
-"""Kill a start that gives back the room of what is archived at each of its calls of the system that change a file.
+"""Kill a start that gives back the space of archived records at each system call that changes a file.
 
-    PYTHONPATH=tests/support python tests/crash/room_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
+PYTHONPATH=tests/support python tests/crash/room_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
 
-After the kill the log has to verify, with every record that was in it before. The next start gives the room back, if
-that has not happened.
+After the kill the log has to verify, with every record that was in it before. The next start gives the space back, if
+that has not happened yet.
 """
 
 import sys
@@ -21,7 +21,7 @@ KEPT = 40
 
 
 def prepare(data: Path) -> None:
-    """A log of which nearly all is archived."""
+    """Make a log of which nearly all is archived."""
     data.mkdir()
     log = SqliteEventLog(data / "log.db", now=BEGIN)
     journal = Journal(log)
@@ -31,7 +31,7 @@ def prepare(data: Path) -> None:
 
 
 def start(data: Path, begin: Begin) -> None:
-    """What the child does."""
+    """Do the child's work."""
     sqlite._WORTH_GIVING = 4096
     sqlite._CHECKPOINT_PAGES = 40  # or nearly all of its calls would only make room in the write-ahead log
     begin()
@@ -41,7 +41,7 @@ def start(data: Path, begin: Begin) -> None:
 
 
 def check(data: Path, said: str) -> str:
-    """Whether the room was given back, in words, after a kill and after the start behind it. Raises AssertionError."""
+    """Return whether the space was given back, in words, after a kill and the start after it. Raises AssertionError."""
     before, path = records_of(data.parent / "origin"), data / "log.db"
     large, small = (data.parent / "origin" / "log.db").stat().st_size, path.stat().st_size
     assert records_of(data) == before

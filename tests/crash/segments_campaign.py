@@ -1,13 +1,13 @@
-"""Segments side by side: the same bytes however many at once, and what a kill costs of them.
+"""Segments side by side: the same bytes however many at once, and the cost of a kill.
 
-    python tests/crash/segments_campaign.py --kills 200 --at-once 4 --seed 7
+python tests/crash/segments_campaign.py --kills 200 --at-once 4 --seed 7
 
 A film of many segments is converted with 1, 2, 3 and 8 at once, by every encoder: the results must be the same file.
-Then tasks with many at once are killed again and again, the worker in one half of the kills and the service in the
-other, at random moments. Before each kill the worker is stopped for as long as it takes to list its folder. What lies
-there, or was said to be at work, and is not in the checkpoint with which the next attempt begins, has to be made again:
-that may be one segment for each of those at once, and no more. Each result must be the file that a quiet run gives. The
-seed repeats the moments.
+Then tasks with many at once are killed again and again, half of the times the worker and half the service, at random
+moments. Before each kill the worker is stopped while its folder is listed. Files that lie there, or were reported as at
+work, and are missing from the checkpoint with which the next attempt begins, have to be made again: that may be one
+segment for each of those at once, and no more. Each result must be the file of a quiet run. The seed repeats the
+moments.
 """
 
 import argparse
@@ -42,20 +42,20 @@ WORKER = "tasktrail.handlers.process.worker"
 
 
 class Tally(msgspec.Struct):
-    """What the kills came to."""
+    """The results of the kills."""
 
     kills: int = 0
-    """That ended an attempt."""
+    """The kills that ended an attempt."""
     met: int = 0
-    """Of these, how many came when something was at work."""
+    """The number of these that came when something was at work."""
     redone: list[int] = []
-    """Files that each of them cost."""
+    """The number of files that each of them cost."""
     tasks: int = 0
     problems: list[str] = []
 
 
 def make_film(path: Path, seconds: int) -> Path:
-    """A moving picture and a tone, with a keyframe each second."""
+    """Make a moving picture and a tone, with a keyframe each second."""
     pattern = f"testsrc2=size=320x180:rate=25:duration={seconds}"
     with av.open(pattern, format="lavfi") as source, av.open(str(path), "w") as target:
         stream = target.add_stream("libx264", rate=25, options={"g": "25", "preset": "ultrafast"})
@@ -67,13 +67,13 @@ def make_film(path: Path, seconds: int) -> Path:
 
 
 def at_work(message: str) -> set[str]:
-    """Names of the segments that a report of progress names."""
+    """Return the names of the segments in a report of progress."""
     found = re.search(r"encoding segments? ([\d, ]+) of", message)
     return {f"segment-{int(number) - 1:05}" for number in found[1].split(",")} if found else set()
 
 
 class Campaign:
-    """A service, a film, and who disturbs them."""
+    """A service, a film, and the kills."""
 
     def __init__(self, work: Path, film: Path, at_once: int, chance: random.Random) -> None:
         self._work = work
@@ -82,11 +82,11 @@ class Campaign:
         self._chance = chance
         self._data = work / "data"
         self._data.mkdir()
-        # So that one worker has the whole machine, and nothing but the end of the film ends a task.
+        # One worker gets the whole machine, and only the end of the film ends a task.
         (self._data / "tasktrail.toml").write_text("workers = 1\nmax_crashes = 1000\n")
         self._service = ServiceProcess(self._data)
         self._usual = 1.0
-        """Seconds that the film takes when nobody disturbs it."""
+        """Seconds of an undisturbed film."""
         self.tally = Tally()
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class Campaign:
     # --- kills ---
 
     def kill(self, wanted: int) -> None:
-        """Until so many kills have ended an attempt."""
+        """Kill until that many kills have ended an attempt."""
         # With this tune packets are written at once, so that a segment at work has a file.
         options = {"preset": "slower", "tune": "zerolatency", "segments_at_once": self._at_once}
         expected = self._quiet("quiet.mp4", **options).result["sha256"]
@@ -143,7 +143,7 @@ class Campaign:
             print(f"{self.tally.kills} kills, at most {max(self.tally.redone, default=0)} made again", flush=True)
 
     def _disturbed(self, task_id: int, seen: list[set[str]], wanted: int) -> bool:
-        """Kill after a while; false where the task was over before, or there were enough kills."""
+        """Kill after a while; return False where the task was over before, or there were enough kills."""
         if self.tally.kills + len(seen) >= wanted:
             return False
         moment = time.monotonic() + self._chance.uniform(0.02, 0.5) * self._usual
@@ -173,7 +173,7 @@ class Campaign:
             return True
         with Client.connect(self._data) as client:
             if client.get_task(task_id).attempt == attempt:
-                seen.pop()  # the attempt had told of its end when the kill came
+                seen.pop()  # the attempt had reported its end when the kill came
         return False
 
     def _workers(self) -> Iterator[psutil.Process]:
@@ -183,7 +183,7 @@ class Campaign:
                     yield process
 
     def _again(self, task_id: int, attempt: int) -> bool:
-        """Wait for the attempt after this one; false if the task ended instead."""
+        """Wait for the attempt after this one; return False if the task ended instead."""
         deadline = time.monotonic() + WITHIN
         with Client.connect(self._data) as client:
             while time.monotonic() < deadline:
@@ -192,19 +192,19 @@ class Campaign:
                     return False
                 if task.attempt > attempt and task.status == "running":
                     return True
-                if task.status == "retrying":  # crashes in a row are made to wait longer and longer
+                if task.status == "retrying":  # after repeated crashes the wait grows
                     with suppress(TasktrailError):
                         client.start_task(task_id, actor="campaign")
                 time.sleep(0.01)
         raise TimeoutError(f"task {task_id} was not taken up again in {WITHIN:.0f} s")
 
     def _files(self, task_id: int) -> set[str]:
-        """Segments and sound in the task's folder, finished or not; a `.part` by the name that it will have."""
+        """Return segments and sound in the task's folder, finished or not; a `.part` under its final name."""
         paths = (self._data / "tmp" / str(task_id)).glob("s*-*")
         return {path.name.partition(".")[0] for path in paths}
 
     def _judge(self, task: Task, seen: list[set[str]], expected: str) -> None:
-        """What each kill cost, by the checkpoints that the attempts after it began with."""
+        """Determine the cost of each kill, by the checkpoints with which the next attempts began."""
         self.tally.tasks += 1
         digest = hashlib.sha256(Path(task.output_file).read_bytes()).hexdigest() if task.status == "completed" else ""
         if digest != expected:
@@ -221,7 +221,7 @@ class Campaign:
                 self.tally.problems.append(f"task {task.id}: a kill cost {len(lost)} files: {sorted(lost)}")
 
     def _beginnings(self, task_id: int) -> Iterator[set[str]]:
-        """For each attempt: the files that the checkpoints name, up to the one with which it began."""
+        """Return for each attempt the files that the checkpoints name, up to the one with which it began."""
         kept: set[str] = set()
         with Client.connect(self._data) as client:
             for record in client.events(task_id):
@@ -232,14 +232,14 @@ class Campaign:
 
 
 def _named(change: dict[str, Any]) -> set[str]:
-    """The file that a checkpoint has added, without its suffix."""
+    """Return the file that a checkpoint has added, without its suffix."""
     if "segment" in change:
         return {Segment(*change["segment"]).name.partition(".")[0]}
     return {change["sound"]["name"].partition(".")[0]} if "sound" in change else set()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 when a promise was broken."""
+    """Return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=4, help="segments, while it is killed")

@@ -1,12 +1,11 @@
 """A watched folder under a writer who copies, renames, appends and deletes, while the service is killed at times.
 
-    python tests/crash/source_campaign.py --files 300 --kills 10 --seed 7 --crowd 100000
+python tests/crash/source_campaign.py --files 300 --kills 10 --seed 7 --crowd 100000
 
-Each file comes in one of the ways in which files come: written at once, copied slowly, under another name first, by
-rename from elsewhere, appended to with pauses, written and deleted before it was whole, and changed after it was done.
-A crowd of files comes all at once, in a folder that is moved in.
-Every content that stood there finished must have become a task once, and nothing else may have. Prints what came; the
-seed repeats the writer.
+Each file comes in one of the usual ways: written at once, copied slowly, under another name first, by rename from
+elsewhere, appended to with pauses, written and deleted before it was whole, and changed after it was done. A crowd of
+files comes all at once, in a folder that is moved in. Every finished content must have become a task once, and nothing
+else may have. Prints what came; the seed repeats the writer.
 """
 
 import argparse
@@ -29,16 +28,16 @@ from tasktrail.events import Completed, Created, TasktrailError
 SETTLE = 1.5
 WAIT = 120.0
 SLOWEST = 5
-"""Files a second of a crowd, on a busy machine. They all stand before those of the writers."""
+"""Files of a crowd a second, on a busy machine. They all come before those of the writers."""
 WAYS = ("at once", "slowly", "under another name", "moved in", "appended", "deleted", "changed")
 
 
 Content: TypeAlias = tuple[str, int]
-"""A file, and the number of its bytes, which differs from content to content of the same file."""
+"""A file, and the number of its bytes, which differs between contents of the same file."""
 
 
 class Writer(threading.Thread):
-    """Brings the files, one after the other, in several threads of the same kind."""
+    """Writes the files, one after the other, in several threads of the same kind."""
 
     def __init__(self, folder: Path, aside: Path, numbers: range, chance: random.Random, patience: float) -> None:
         super().__init__()
@@ -48,11 +47,11 @@ class Writer(threading.Thread):
         self._numbers = numbers
         self._chance = chance
         self.wanted: Counter[Content] = Counter()
-        """Finished contents, and how often each is to become a task."""
+        """Finished contents, and how often each must become a task."""
         self.ways: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Bring all of them."""
+        """Write all of them."""
         for number in self._numbers:
             way = self._chance.choice(WAYS)
             self.ways[way] += 1
@@ -86,8 +85,7 @@ class Writer(threading.Thread):
             self.wanted[str(path), len(f"{text} changed")] += 1
 
     def _write_in_pieces(self, path: Path, text: str, *, closing: bool) -> None:
-        """A writer that keeps the file open, or one that opens it anew for each piece and pauses for less than is
-        waited for."""
+        """Keep the file open, or open it anew for each piece and pause for less than `settle`."""
         cut = self._chance.randrange(len(text))
         with path.open("w") as file:
             file.write(text[:cut])
@@ -102,9 +100,9 @@ class Writer(threading.Thread):
                 file.write(text[cut:])
 
     def _wait_for(self, path: Path, text: str) -> None:
-        """Until the task of this content has completed: one that is replaced before need not become a task of its own.
+        """Wait until the task of this content has completed: a content replaced earlier need not become a task.
 
-        An output that is there is not enough: killed before the end is recorded, the task reads the file once more.
+        An existing output is not enough: if it is killed before the end is recorded, the task reads the file once more.
         """
         deadline = time.monotonic() + self._patience
         while time.monotonic() < deadline and not self._is_done(path, len(text)):
@@ -122,7 +120,7 @@ class Writer(threading.Thread):
 
 
 def main() -> int:
-    """1 when a promise was broken."""
+    """Return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
@@ -161,7 +159,7 @@ def main() -> int:
             before, done = done, tasks.stats().counts["completed"]
             deadline = deadline if done == before else time.monotonic() + WAIT
             time.sleep(0.2)
-        time.sleep(3 * SETTLE + 6)  # whatever more there would be comes now
+        time.sleep(3 * SETTLE + 6)  # any further record comes now
     service.stop()
     problems = check(work, wanted)
     print(f"{wanted.total()} contents of {given.files} files and a crowd of {given.crowd}, {given.kills} kills; "
@@ -176,7 +174,7 @@ def main() -> int:
 
 
 def bring_crowd(work: Path, count: int) -> Counter[Content]:
-    """So many files, of which none was there a moment ago."""
+    """Move in that many files, none of which was there before."""
     outside, inside = work / "crowd", work / "in" / "crowd"
     wanted: Counter[Content] = Counter()
     for number in range(count):
@@ -189,7 +187,7 @@ def bring_crowd(work: Path, count: int) -> Counter[Content]:
 
 
 def check(work: Path, wanted: Counter[Content]) -> list[str]:
-    """What is not as promised."""
+    """Return the broken promises."""
     reader = Reader(work / "data")
     sizes: Counter[Content] = Counter()
     made: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""A killed batch goes on with the same command, and a watched folder by itself: short forms of the two campaigns."""
+"""A killed batch continues with the same command, and a watched folder by itself: short forms of the two campaigns."""
 
 import subprocess
 import sys

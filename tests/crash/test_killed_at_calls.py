@@ -1,4 +1,4 @@
-"""Whoever forgets, erases, archives, gives room back or backs up is killed at some calls: the campaigns in short."""
+"""Processes that forget, erase, archive, free space or back up are killed at some calls: the campaigns in short."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Whatever a handler starts, and whoever is killed: nothing is left."""
+"""Whatever a handler starts, and whichever process is killed: nothing is left."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def test_the_reaper_holds_the_lock_and_its_worker_does_not(
     worker, reaper, child = pids()
 
     def holds_lock(pid: int) -> bool:
-        # `resolve` bears a descriptor that is closed while we look.
+        # `resolve` tolerates a descriptor that is closed while we look.
         lock = (tmp_path / "workers.lock").resolve()
         return any(fd.resolve() == lock for fd in Path(f"/proc/{pid}/fd").iterdir())
 
@@ -194,7 +194,7 @@ def test_a_worker_that_was_told_to_end_is_shown_with_the_reason(
 
 
 def kill_service(lock: Path, shape: str, *extra: str, reaper_too: bool = False) -> list[int]:
-    """Start the little service, kill -9 it in mid-attempt, and tell which processes its attempt had."""
+    """Start the little service, kill -9 it in mid-attempt, and return the processes that its attempt had."""
     with start_service(lock, shape, *extra) as service:
         tree = read_tree(service)
         service.send_signal(signal.SIGSTOP)
@@ -205,7 +205,7 @@ def kill_service(lock: Path, shape: str, *extra: str, reaper_too: bool = False) 
 
 @contextmanager
 def start_service(lock: Path, shape: str, *extra: str) -> Iterator["subprocess.Popen[str]"]:
-    """The little service; killed at the end, whatever its state."""
+    """Start the little service; it is killed at the end, whatever its state."""
     command = [sys.executable, str(SERVICE), str(lock), shape, *extra]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
         try:
@@ -215,7 +215,7 @@ def start_service(lock: Path, shape: str, *extra: str) -> Iterator["subprocess.P
 
 
 def read_tree(service: "subprocess.Popen[str]") -> list[int]:
-    """Worker, reaper and children of the service's attempt."""
+    """Return worker, reaper and children of the service's attempt."""
     assert service.stdout is not None
     tree: list[int] = json.loads(service.stdout.readline())
     return tree

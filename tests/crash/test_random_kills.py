@@ -55,7 +55,7 @@ def test_every_attempt_ends_once_whoever_is_killed(tmp_path: Path, seed: int) ->
 
 
 def kill_one_of(dice: random.Random, lock: Path) -> None:
-    """SIGKILL to any reaper, worker or child of this executor."""
+    """Send SIGKILL to any reaper, worker or child of this executor."""
     mark = f"TASKTRAIL_WORKER={lock.stat().st_dev:x}-{lock.stat().st_ino:x}:".encode()
     marked = []
     for entry in Path("/proc").glob("[1-9]*"):

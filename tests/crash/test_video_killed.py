@@ -1,4 +1,4 @@
-"""The main promise, through the whole house: a service killed three times in the middle of a video loses little."""
+"""The main promise, through all components: a service killed three times in the middle of a video loses little."""
 
 import json
 import os
@@ -28,7 +28,7 @@ OPTIONS = {"segment_seconds": 1, "preset": "slower"}
 
 
 def make_video(path: Path, seconds: int) -> None:
-    """A moving picture, made by the library's own source."""
+    """Make a moving picture, by the library's own source."""
     pattern = f"testsrc2=size=480x270:rate=25:duration={seconds}"
     with av.open(pattern, format="lavfi") as source, av.open(str(path), "w") as target:
         stream = target.add_stream("libx264", rate=25, options={"g": "25", "preset": "ultrafast"})
@@ -41,7 +41,7 @@ def make_video(path: Path, seconds: int) -> None:
 
 
 def times(path: Path) -> list[float]:
-    """When each decoded frame is shown."""
+    """Return when each decoded frame is shown."""
     with av.open(str(path)) as container:
         return [float(frame.time) for frame in container.decode(video=0) if frame.time is not None]
 
@@ -114,7 +114,7 @@ def test_a_conversion_killed_three_times_is_whole_and_redoes_no_durable_segment(
 
 
 def uninterrupted(source: Path, folder: Path) -> Path:
-    """The same conversion in one go, without a service."""
+    """Do the same conversion in one go, without a service."""
     work = folder / "work"
     work.mkdir()
     context = RecordingContext(

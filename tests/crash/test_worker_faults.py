@@ -1,4 +1,4 @@
-"""Handlers that break their worker: the attempt is told lost, and the executor goes on."""
+"""Handlers that break their worker: the attempt is reported lost, and the executor continues."""
 
 import os
 import signal

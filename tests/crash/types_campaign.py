@@ -1,11 +1,11 @@
 """Kill the worker, and the whole service, in the middle of every task type; the result must be that of a quiet run.
 
-    PYTHONPATH=tests/support python tests/crash/types_campaign.py --kills 10 --seed 7 [--types video_convert,…]
+PYTHONPATH=tests/support python tests/crash/types_campaign.py --kills 10 --seed 7 [--types video_convert,…]
 
-Each round submits one task, kills at a random moment, and compares the files. The time that the undisturbed task took
-is cut in as many parts as there are kills, and each part has its moment, so that early and late ones are among them. A
-kill counts only if the log says that it ended an attempt; one that came too late is made again. Where a type has
-pieces, a kill may cost one finished piece at most. Prints a line for each job; the seed repeats the moments.
+Each round submits one task, kills at a random moment, and compares the files. The time of the undisturbed task is cut
+into as many parts as there are kills, and each part has its moment, so that early and late ones are among them. A kill
+counts only if the log says that it ended an attempt; one that came too late is repeated. Where a type has pieces, a
+kill may cost one finished piece at most. Prints a line for each job; the seed repeats the moments.
 """
 
 import argparse
@@ -31,22 +31,22 @@ Victim: TypeAlias = Literal["worker", "service"]
 VICTIMS: tuple[Victim, ...] = ("worker", "service")
 WITHIN = 300.0
 TRIES = 10
-"""Of a kill that comes too late again and again."""
+"""The number of tries of a kill that comes too late each time."""
 
 
 class Tally(msgspec.Struct):
-    """What the kills of one type came to."""
+    """The results of one type's kills."""
 
     moments: list[float] = []
-    """When the kills came that ended an attempt, as a share of the undisturbed time."""
+    """The moments of the kills that ended an attempt, as a share of the undisturbed time."""
     too_late: int = 0
-    """Kills that met nothing, and were made again."""
+    """Kills that met nothing, and were repeated."""
     pieces: int = 0
     """Finished pieces of an undisturbed task."""
     met_pieces: int = 0
     """Kills that came when there were finished pieces."""
     most_redone: int = 0
-    """Finished pieces that were made twice because of one kill, at most."""
+    """The most finished pieces that were made twice because of one kill."""
     problems: list[str] = []
 
 
@@ -59,7 +59,7 @@ class Campaign:
         self._chance = chance
         self._data = folder / "data"
         self._data.mkdir()
-        (self._data / "tasktrail.toml").write_text("workers = 1\n")  # so that the one that is killed is the warm one
+        (self._data / "tasktrail.toml").write_text("workers = 1\n")  # so that the killed worker is the warm one
         self._service = ServiceProcess(self._data)
         self.tally = Tally()
         self._seen: dict[str, set[int]] = {}
@@ -84,7 +84,7 @@ class Campaign:
             self._service.stop()
 
     def _kill_once(self, victim: Victim, number: int, kills: int) -> None:
-        """In part `number` of so many of the task's time; again, if the task was over by then."""
+        """Kill in part `number` of the task's time; repeat it if the task was over by then."""
         where = f"{victim} kill {number}"
         for _ in range(TRIES):
             share = (number + self._chance.random()) / kills
@@ -94,7 +94,7 @@ class Campaign:
                 self._count(share, where)
                 return
             self.tally.too_late += 1
-            self._length = task.duration or self._length  # nobody disturbed it, so that is how long it takes now
+            self._length = task.duration or self._length  # it was not disturbed, so this is how long it takes now
         self.tally.problems.append(f"{where}: the task was over before it, {TRIES} times")
 
     def _was_killed(self, task_id: int) -> bool:
@@ -111,12 +111,12 @@ class Campaign:
             self.tally.problems.append(f"{where}: {redone} finished pieces were made again")
 
     def _judge(self) -> None:
-        """Whether the rounds could show what they are to show."""
+        """Judge whether the rounds could show what they should."""
         if self._job.resumes and not self.tally.met_pieces:
             self.tally.problems.append("no kill came when there was a finished piece")
 
     def _perform(self, name: str, victim: Victim | None = None, moment: float = 0.0) -> Task:
-        """One task to its end; with a victim, killed so many seconds after it was sent."""
+        """Run one task to its end; with a victim, kill it that many seconds after it was sent."""
         output = self._folder / name
         self._seen = {}
         with Client.connect(self._data) as client:

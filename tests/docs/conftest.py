@@ -1,4 +1,4 @@
-"""A fresh checkout, and an environment of its own, for those who try what the pages say."""
+"""A fresh checkout with its own environment, for tests of the pages' instructions."""
 
 import shutil
 import site
@@ -21,9 +21,9 @@ COMMANDS = (
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
-    """An environment of its own, which sees what is installed in ours; a page may install more."""
+    """A separate environment that sees what is installed in ours; a page may install more."""
     folder = tmp_path / "environment"
-    venv.create(folder)  # pip is ours, too: to unpack it anew takes seconds
+    venv.create(folder)  # pip is ours, too, because unpacking it anew takes seconds
     (packages,) = folder.glob("lib/python*/site-packages")
     ours = [path for path in site.getsitepackages() if path.startswith(sys.prefix)]
     (packages / "ours.pth").write_text(f"import site; list(map(site.addsitedir, {ours}))\n")
@@ -39,7 +39,7 @@ def environment(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path, environment: Path) -> Path:
-    """A copy of what this is a checkout of, after `make`, with a photo and a film in it."""
+    """A copy of this checkout, after `make`, with a photo and a film in it."""
     folder = tmp_path / "tasktrail"
     junk = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "gallery")
     shutil.copytree(ROOT, folder, symlinks=True, ignore=junk)

@@ -1,4 +1,4 @@
-"""The table of docs/reference/access.md is what the routes and commands ask for."""
+"""The table of docs/reference/access.md agrees with the checks of routes and commands."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 
 def row(name: str, need: Need) -> str:
-    """A line of the table: a cross for each role that may, and whether somebody bound to a user may."""
+    """Return a line of the table: a cross for each permitted role, and whether a token bound to a user is permitted."""
     marks = ["×" if need.nobody or role in need.roles else "" for role in ROLES]
     bound = "yes" if need.nobody else "no" if need.whole else "own tasks"
     return f"| `{name}` | {' | '.join(marks)} | {bound} |"

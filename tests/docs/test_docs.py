@@ -1,4 +1,4 @@
-"""The documentation is whole: links lead somewhere, pages say their kind, the reference leaves nothing out."""
+"""The documentation is whole: links lead somewhere, pages name their kind, the reference leaves nothing out."""
 
 import ast
 import re
@@ -23,18 +23,18 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def prose(page: Path) -> str:
-    """The page without its code blocks, which may hold brackets that are no links."""
+    """Return the page without its code blocks, which may hold brackets that are not links."""
     return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """The names under which the headings of a page can be linked to."""
+    """Return the names under which the headings of a page can be linked to."""
     titles = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def broken_links(page: Path) -> Iterator[str]:
-    """Links to files that are not there, or to headings that the file does not have."""
+    """Return links to files that do not exist, or to headings that the file does not have."""
     for link in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", link):
             continue
@@ -45,26 +45,26 @@ def broken_links(page: Path) -> Iterator[str]:
 
 
 def front_matter(page: Path) -> dict[str, str]:
-    """The `key: value` lines between the first two `---` lines."""
+    """Return the `key: value` lines between the first two `---` lines."""
     head = re.match(r"---\n(.*?)\n---\n", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return dict(line.split(": ", 1) for line in head[1].splitlines()) if head else {}
 
 
 def section(page: Path, title: str) -> str:
-    """The text under a heading, up to the next one."""
+    """Return the text under a heading, up to the next one."""
     pattern = rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)"
     found = re.search(pattern, page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return found[1] if found else ""
 
 
 def unnamed(names: Iterator[str] | tuple[str, ...], text: str) -> list[str]:
-    """Those of the names that do not stand in the text as code."""
+    """Return the names that do not stand in the text as code."""
     code = set(re.findall(r"`([^`\n]+)`", text))
     return [name for name in names if name not in code]
 
 
 def every_error(root: type[errors.TasktrailError]) -> Iterator[type[errors.TasktrailError]]:
-    """All below the root that stand in a room's `errors.py`; what other tests have loaded must not matter."""
+    """Return the error classes in the rooms' `errors.py`, independent of what other tests have loaded."""
     for room in ("actors", "handlers", "projections"):
         if (ROOT / room / "errors.py").exists():
             import_module(f"tasktrail.{room}.errors")
@@ -75,7 +75,7 @@ def every_error(root: type[errors.TasktrailError]) -> Iterator[type[errors.Taskt
 
 
 def said(module: Path) -> Iterator[str]:
-    """The texts in a module but its docstrings; those of commands are their help, which `cli/test_help.py` looks at."""
+    """Return a module's texts without docstrings; `cli/test_help.py` checks those of commands, which are their help."""
     tree = ast.parse(module.read_text(encoding="utf-8"))
     notes = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -84,7 +84,7 @@ def said(module: Path) -> Iterator[str]:
 
 
 def test_no_message_sends_anybody_to_a_page_that_only_a_checkout_has() -> None:
-    """Whoever has installed a wheel has no folder `docs`."""
+    """An installation from a wheel has no folder `docs`."""
     modules = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     assert [(path.name, text) for path in modules for text in said(path) if "docs/" in text] == []
 
@@ -151,7 +151,7 @@ def test_the_limits_are_explained_in_the_reference_as_their_options_are() -> Non
 
 
 def test_every_error_is_in_the_reference_with_its_code_and_status() -> None:
-    """All modules are loaded first: only then are all the classes known, whatever ran before."""
+    """All modules are loaded first: only then are all classes known, whatever ran before."""
     for module in walk_packages(tasktrail.__path__, "tasktrail."):
         if not module.name.endswith(("__main__", ".reaper", ".worker")):
             import_module(module.name)
@@ -161,7 +161,7 @@ def test_every_error_is_in_the_reference_with_its_code_and_status() -> None:
 
 
 def seed_rows() -> list[list[str]]:
-    """The rows of the table of the seed's names: seed, ours, state, test."""
+    """Return the rows of the table of the seed's names: seed, ours, state, test."""
     lines = (DOCS / "reference" / "seed-table.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     return [row for row in rows if row[0] != "seed"]
@@ -186,7 +186,7 @@ def is_a_test(name: str) -> bool:
 
 
 def fault_rows() -> list[list[str]]:
-    """Number, fault, promise and proof of each row of the fault matrix."""
+    """Return number, fault, promise and proof of each row of the fault matrix."""
     text = (ROOT / "docs/explanation/faults.md").read_text(encoding="utf-8")
     return [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| F")

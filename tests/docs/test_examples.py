@@ -1,4 +1,4 @@
-"""The Python in README and how-to runs as it stands there."""
+"""The Python in README and how-to runs as it is printed there."""
 
 import base64
 import re
@@ -20,14 +20,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def python_block(page: str) -> str:
-    """The first Python example of a page."""
+    """Return the first Python example of a page."""
     found = re.search(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert found, f"{page} has no Python example"
     return found[1]
 
 
 def write_clip(path: Path) -> None:
-    """Half a second of a test picture."""
+    """Write half a second of a test picture."""
     with av.open("testsrc=size=160x120:rate=20:duration=0.5", format="lavfi") as source, av.open(path, "w") as target:
         stream = target.add_stream("mpeg4", rate=20)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"

@@ -1,8 +1,9 @@
-"""Each way to get the command that the README names, as it is written there, for a user who has nothing yet."""
+"""Each way to get the command that the README names, as printed there, for a user who has nothing yet."""
 
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def shell(checkout: Path, tmp_path: Path) -> Callable[[str], str]:
-    """Runs a line in a checkout; the home is empty, but what was downloaded before is not downloaded again."""
+    """Run a line in a checkout; the home is empty, but earlier downloads are not repeated."""
     home = tmp_path / "home"
     home.mkdir()
     environment = {
@@ -73,11 +74,12 @@ def test_a_wheel_takes_the_place_of_the_checkout(shell: Callable[[str], str]) ->
     assert_works(shell, "~/.local/bin/tasktrail")
 
 
-def refused_by_make(folder: Path, *settings: str) -> str:
-    """What `make setup` says in a folder where it cannot begin."""
+def refused_by_make(folder: Path, *settings: str, env: dict[str, str] | None = None) -> str:
+    """Return the message of `make setup` in a folder where it cannot begin."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
-    nobody = 65534 if os.geteuid() == 0 else None  # root may write anywhere
+    locked = not folder.stat().st_mode & stat.S_IWUSR
+    nobody = 65534 if locked and os.geteuid() == 0 else None  # root may write anywhere
     done = subprocess.run(
         ["make", "setup", *settings],
         cwd=folder,
@@ -86,18 +88,29 @@ def refused_by_make(folder: Path, *settings: str) -> str:
         check=False,
         user=nobody,
         group=nobody,
+        env={**os.environ, **(env or {})},
     )
     assert done.returncode != 0
     return done.stderr
 
 
 def test_make_says_what_a_python_without_venv_lacks(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
     assert "apt install python3-venv" in refused_by_make(tmp_path, "PYTHON=false")
 
 
 def test_make_says_when_the_checkout_cannot_be_written_to(tmp_path: Path) -> None:
-    """With an environment elsewhere, it was the build that failed, with the name of a folder that nobody knows."""
+    """With an environment elsewhere, the build failed instead, with the name of an unknown folder."""
     tmp_path.chmod(0o555)
     said = refused_by_make(tmp_path, f"VENV={tmp_path.parent / 'elsewhere'}")
     assert "cannot be written to" in said
+
+
+def test_make_says_in_one_line_that_there_is_no_network(tmp_path: Path) -> None:
+    """Nothing listens at port 9. pip says so five times, and then names another reason."""
+    settings = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "PIP_NO_INDEX": "0"}
+    said = refused_by_make(tmp_path, f"PYTHON={sys.executable}", env=settings)
+    first, *rest = said.splitlines()
+    assert first.startswith("The package index cannot be reached (/simple/pip/)")
+    assert "HTTPS_PROXY" in first
+    assert all(line.startswith("make: ") for line in rest)
+    assert "connection broken" in (tmp_path / ".venv" / "pip.log").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The lines of the page run, and give what the line of the other program gives, where that program is there."""
+"""The lines of the page run, and give the result of the other program's line, where that program is installed."""
 
 import re
 import shlex
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Iterator[dict[str, Path]]:
-    """Output → the file that our line makes."""
+    """Map each output to the file that our line makes."""
     with TaskService.open(folder / "data", config=Config(workers=2)) as tasks:
         ids = {}
         for _, line in PAIRS:
@@ -73,7 +73,7 @@ def _value(text: str) -> Any:
 
 
 def look(path: Path) -> dict[str, Any]:
-    """What counts: size, length, codec, sound."""
+    """Return the relevant properties: size, length, codec, sound."""
     if path.suffix in (".mp4", ".mkv"):
         with av.open(str(path)) as film:
             picture = film.streams.video[0]

@@ -1,4 +1,4 @@
-"""The dashboard, the alert rules and the page of metrics name metrics and labels that there are."""
+"""The dashboard, the alert rules and the page of metrics name only existing metrics and labels."""
 
 import json
 import re
@@ -28,7 +28,7 @@ NAME = re.compile(r"\b(?:tasktrail|process)_[a-z_]+")
 
 @pytest.fixture(scope="module")
 def families() -> dict[str, Metric]:
-    """All that a service with limits shows, by name."""
+    """Return all metrics of a service with limits, by name."""
     sample = MachineNow(cpu_percent=1.0, memory_available=1, temp_free=1, memory_total=1, temp_total=1, disk_low=False)
     resources = Resources(
         slots=1,
@@ -63,7 +63,7 @@ def families() -> dict[str, Metric]:
 
 
 def base(name: str, families: dict[str, Metric]) -> str:
-    """The family that a name belongs to, or the name itself."""
+    """Return the family of a name, or the name itself."""
     for suffix in SUFFIXES:
         if name.removesuffix(suffix) in families:
             return name.removesuffix(suffix)
@@ -71,7 +71,7 @@ def base(name: str, families: dict[str, Metric]) -> str:
 
 
 def unknown(text: str, families: dict[str, Metric]) -> set[str]:
-    """Names in a text that no family has."""
+    """Return the names in a text that no family has."""
     return {name for name in NAME.findall(text) if base(name, families) not in families}
 
 

@@ -1,4 +1,4 @@
-"""A task type from a package of its own: installed, found through its entry point, killed, and resumed."""
+"""A task type from a separate package: installed, found through its entry point, killed, and resumed."""
 
 import os
 import subprocess
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the package is installed into, built by the setuptools that is here."""
+    """A folder with the installed package, built by the local setuptools."""
     target = tmp_path_factory.mktemp("site")
     source = tmp_path_factory.mktemp("source") / "word-count"
     source.mkdir()
-    for file in PACKAGE.iterdir():  # a build leaves litter beside the source
+    for file in PACKAGE.iterdir():  # a build leaves files beside the source
         if file.is_file():
             (source / file.name).write_bytes(file.read_bytes())
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

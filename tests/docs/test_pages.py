@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/[th]*/*.md"))]
 WITHIN = 120
 KINDS = {"console", "python", "toml", "text", ""}
-"""What a block may be: commands stand in `console` blocks, so that none escapes the tests."""
+"""The kinds of blocks: commands stand in `console` blocks, so that none escapes the tests."""
 IN_A_CHECKOUT = {
     "README.md",
     "docs/tutorial/own-task-type.md",
@@ -31,13 +31,13 @@ _LOOK_EVERY = 0.02
 
 
 def blocks(page: str) -> Iterator[tuple[str, str]]:
-    """Kind and text of each block."""
+    """Return kind and text of each block."""
     for found in re.finditer(r"^ *```(\w*)\n(.*?)^ *```$", page, flags=re.MULTILINE | re.DOTALL):
         yield found[1], found[2]
 
 
 def steps(page: str) -> Iterator[tuple[str, str]]:
-    """Each command of the console blocks, with its `> ` lines, and what it should print."""
+    """Return each command of the console blocks, with its `> ` lines, and its expected output."""
     for kind, block in blocks(page):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:] if kind == "console" else ():
             first, *lines = step.splitlines()
@@ -56,7 +56,7 @@ def write_files(page: str, folder: Path) -> None:
 
 
 def fits(printed: str, expected: str) -> bool:
-    """Whether the text is the expected one, apart from a missing end of its last line.
+    """Return whether the text is the expected one, apart from a missing end of its last line.
 
     `…` stands for anything in a line; alone, for any number of lines.
     """
@@ -89,20 +89,20 @@ class Shell:
         self._answer("set -m")  # jobs have numbers, as at a prompt
 
     def run(self, command: str) -> str:
-        """What the command prints; of one in the background, its first line on standard error. It must succeed."""
+        """Return the command's output; for one in the background, its first line on standard error. It must succeed."""
         line = command.partition("  #")[0].rstrip()
         printed, code = self._answer(line)
         assert code == 0, f"$ {command}\n{printed}{self.told()}\n--- ended with {code}"
         if line.endswith("&"):
             return self._first_line_told()
-        if line.startswith("kill ") and "-HUP" not in line:  # that one ends nothing
+        if line.startswith("kill ") and "-HUP" not in line:  # it ends no other process
             *hard, job = line.split()[1:]
             ended = self._answer(f"wait {job}")[1]
             assert hard or ended == 0, f"{job} ended with {ended}\n{self.told()}"
         return printed
 
     def told(self) -> str:
-        """What came on standard error since this was last asked."""
+        """Return the lines on standard error since the last call."""
         with self._told.open(errors="replace") as file:
             file.seek(self._read)
             text = file.read()
@@ -110,7 +110,7 @@ class Shell:
         return text
 
     def close(self) -> None:
-        """End the shell and all that it started."""
+        """End the shell and everything that it started."""
         assert self._bash.stdin
         assert self._bash.stdout
         self._bash.stdin.write("trap '' TERM; kill $(jobs -p) 2>/dev/null; wait; exit\n")
@@ -185,7 +185,7 @@ def test_a_service_that_is_stopped_has_ended_before_the_next_command(page: str) 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_home_folder_stands_in_quotes(page: str) -> None:
-    """A shell leaves `~` alone there, and the command makes a folder of that name."""
+    """In quotes a shell leaves `~` alone, and the command makes a folder of that name."""
     assert re.findall(r"""['"]~/.*""", (ROOT / page).read_text()) == []
 
 
@@ -223,7 +223,7 @@ def test_the_shell_keeps_what_it_was_told_and_fails_with_a_command(tmp_path: Pat
 
 
 def program(page: str, name: str) -> str:
-    """The block of a page that begins with `# name`."""
+    """Return the block of a page that begins with `# name`."""
     found = [text for kind, text in blocks((ROOT / page).read_text(encoding="utf-8")) if kind == "python"]
     return next(text for text in found if text.startswith(f"# {name}\n"))
 

@@ -1,4 +1,4 @@
-"""The files in docs/production hold: systemd reads the units, and what they and the image start exists."""
+"""The files in docs/production are valid: systemd reads the units, and what they and the image start exists."""
 
 import re
 import shlex
@@ -48,7 +48,7 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 @pytest.fixture
 def port() -> Callable[[], int]:
-    """A port that nobody listens on just now."""
+    """Return a port on which nothing listens just now."""
 
     def free() -> int:
         with socket.socket() as probe:
@@ -59,7 +59,7 @@ def port() -> Callable[[], int]:
 
 
 def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Until somebody listens there. Fails when the process ends first, or time is up."""
+    """Wait until the port is open. Fails when the process ends first, or time is up."""
     deadline = time.monotonic() + WITHIN
     while time.monotonic() < deadline:
         assert process.poll() is None, process.args
@@ -72,7 +72,7 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def started(command: list[str], port: int, folder: Path) -> Iterator[None]:
-    """A program that serves at the port, until the end."""
+    """Start a program that serves at the port, until the end."""
     with (folder / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={"PATH": PATH, "HOME": str(folder)})
         try:
@@ -88,7 +88,7 @@ def started(command: list[str], port: int, folder: Path) -> Iterator[None]:
 
 
 def nginx(folder: Path, port: int, behind: int) -> list[str]:
-    """Our file, with the port and the certificate of this test."""
+    """Write our file, with the port and the certificate of this test."""
     text = (FILES / "nginx.conf").read_text()
     text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl").replace(
         "127.0.0.1:8080", f"127.0.0.1:{behind}"
@@ -103,7 +103,7 @@ def nginx(folder: Path, port: int, behind: int) -> list[str]:
 
 
 def caddy(folder: Path, port: int, behind: int) -> list[str]:
-    """Our file, with the port and the certificate of this test."""
+    """Write our file, with the port and the certificate of this test."""
     text = (FILES / "Caddyfile").read_text().replace("127.0.0.1:8080", f"127.0.0.1:{behind}")
     text = text.replace(f"{NAME} {{", f"https://{NAME}:{port} {{\n\ttls {folder}/fullchain.pem {folder}/privkey.pem")
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{text}")

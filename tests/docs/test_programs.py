@@ -1,4 +1,4 @@
-"""The programs of the how-to pages run as they stand there, as processes beside a real service."""
+"""The programs of the how-to pages run as they are printed there, as processes beside a real service."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Iterator[Program]:
 
 
 def serve(folder: Path, example: str, run: Program) -> subprocess.Popen[str]:
-    """The example's files in a folder of their own, and a service on `data` that has its task type."""
+    """Put the example's files into a folder, and run a service on `data` that has its task type."""
     for file in (EXAMPLES / example).iterdir():
         if file.is_file():
             shutil.copy(file, folder)
@@ -58,7 +58,7 @@ def serve(folder: Path, example: str, run: Program) -> subprocess.Popen[str]:
 
 
 def ready(program: subprocess.Popen[str], word: str = "ready") -> subprocess.Popen[str]:
-    """Wait until the program has said so; what it says later is read as well, so that it never waits for a reader."""
+    """Wait until the program has printed this; later output is read as well, so that it never waits for a reader."""
     assert program.stderr is not None
     for line in program.stderr:
         if word in line:
@@ -166,7 +166,7 @@ shop.main(*words)
 
 
 def steps(*functions: str) -> list[int]:
-    """The lines inside of these functions."""
+    """Return the lines inside of these functions."""
     source = (EXAMPLES / "outbox" / "shop.py").read_text()
     found: list[int] = []
     for function in functions:

@@ -1,4 +1,4 @@
-"""The page of the Python interface is what the docstrings say, and whoever types is helped to complete it."""
+"""The page of the Python interface agrees with the docstrings, and editors can complete its calls."""
 
 import inspect
 from typing import Never
@@ -72,7 +72,7 @@ def test_arguments_of_a_docstring_become_a_list() -> None:
 
 
 def test_no_command_takes_just_anything() -> None:
-    """What a signature does not name, an editor cannot complete."""
+    """An editor cannot complete what a signature does not name."""
     loose = [
         name
         for name in vars(Commands)

@@ -1,4 +1,4 @@
-"""What docs/query/ gives to Datasette speaks of the views as they are, and its questions have answers."""
+"""The files of docs/query/ for Datasette fit the present views, and their questions have answers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tests that the page on testing shows are tests, and pass."""
+"""The tests shown on the page about testing are real tests, and pass."""
 
 import os
 import re

@@ -1,16 +1,16 @@
-"""`make estimates`: how good the estimates are. Each type on real files, what it took beside what was expected.
+"""`make estimates`: how good the estimates are. Each type on real files, its actual need beside the expected one.
 
-    python tests/estimates/estimates.py [--type NAME] [--set fitted|held-out] [--json FILE]
+python tests/estimates/estimates.py [--type NAME] [--set fitted|held-out] [--json FILE]
 
 For each type: in how many runs the true peak of memory, and of temp space, stayed within the estimate that the attempt
-ran with (the look into the input, where the type takes one), and how far the estimate of the run in the middle is off.
-The formulas were fitted to the files of the first set; those of the second, the held-out one, nobody has fitted
-anything to. The peak is what the worker tells or what was seen from outside, whichever is more.
+ran with (the probe's, where the type has one), and how far the estimate of the median run is off. The formulas were
+fitted to the files of the first set; nothing was fitted to those of the second, the held-out one. The peak is the
+larger of what the worker reports and what was seen from outside.
 
 Each type of the first set gets a service of its own; the second set goes through one service, in any order, as tasks
-do. Both have one worker. The goal is that 95 % of the runs stay within, and that the one in the middle is within a
-factor of 2. Exit code 1 when a run fails or the goal is missed: by a type of the first set, or by all runs together.
-Seconds are told, but depend on what else the machine does.
+do. Both have one worker. The goal is that 95 % of the runs stay within, and that the median is within a factor of 2.
+Exit code 1 when a run fails or the goal is missed: by a type of the first set, or by all runs together. Seconds are
+printed, but depend on the machine's other load.
 """
 
 import json
@@ -72,7 +72,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write every run there, for tuning.")
 @click.option("--samples", default=".demo/samples", type=click.Path(path_type=Path), help="Where samples are kept.")
 def main(only: str | None, chosen: str | None, target: Path | None, samples: Path) -> None:
-    """Measure and tell."""
+    """Measure and print."""
     console = Console(width=110)
     wanted = [run for run in runs() if only in (None, run.type) and chosen in (None, _SETS[run.held_out])]
     files = fetch(list({run.sample for run in wanted}), samples.resolve())
@@ -87,7 +87,7 @@ def main(only: str | None, chosen: str | None, target: Path | None, samples: Pat
 
 
 def _services(wanted: list[Run]) -> Iterator[tuple[str, list[Run]]]:
-    """What goes through one service, and what that is called."""
+    """Return the runs of each service, and its name."""
     for task_type, group in groupby((run for run in wanted if not run.held_out), lambda run: run.type):
         yield f"{task_type}, fitted", list(group)
     mixed = [run for run in wanted if run.held_out]
@@ -108,7 +108,7 @@ def _measure(group: Iterable[Run], files: dict[Sample, Path]) -> list[Measured]:
 
 
 def _run(service: TaskService, run: Run, source: Path, folder: Path, past: Past) -> Measured:
-    """One after the other, so that what is seen belongs to this one."""
+    """Run one after the other, so that the observations belong to this one."""
     folder.mkdir()
     with Watch() as watch:
         task_id = service.create_task(
@@ -145,7 +145,7 @@ def _measured(run: Run, task: Task, watch: Watch, memory_seen: int) -> Measured:
 
 
 def _judge(measured: list[Measured], console: Console) -> bool:
-    """Whether the goal is met, with the figures of all runs together."""
+    """Return whether the goal is met, with the figures of all runs together."""
     done = [one for one in measured if not one.error]
     if not done:
         return False
@@ -212,17 +212,17 @@ Pair = Callable[[Measured], tuple[float, float]]
 
 
 def _share(group: list[Measured], pair: Pair) -> float:
-    """How many runs took no more than was expected, of 1. One of which nothing was measured did not."""
+    """Return the share of runs that took no more than expected, from 0 to 1. A run without a measurement did not."""
     return sum(0 < used <= expected for expected, used in map(pair, group)) / len(group)
 
 
 def _factor(group: list[Measured], pair: Pair) -> float:
-    """Expected over used, of the run in the middle."""
+    """Return expected over used, of the median run."""
     return median([expected / used for expected, used in map(pair, group) if used] or [0.0])
 
 
 def _off(group: list[Measured], pair: Pair) -> float:
-    """How far that is off, in either direction: 1 and more."""
+    """Return how far that is off, in either direction: 1 and more."""
     factor = _factor(group, pair)
     return max(factor, 1 / factor) if factor else float("inf")
 

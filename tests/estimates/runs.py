@@ -1,7 +1,7 @@
-"""What the estimates are held against: every type on real files, with options that change what it needs.
+"""The runs that the estimates are tested on: every type on real files, with options that change its need.
 
 The formulas were fitted to the first set. The second has other files, of other packages, and other options; nothing is
-fitted to it, so it says how good the estimates are on files that come along.
+fitted to it, so it shows how good the estimates are on new files.
 """
 
 from collections.abc import Iterator
@@ -139,7 +139,7 @@ _HELD_OUT: Ways = {
 
 
 def runs() -> Iterator[Run]:
-    """All of them: by type, and of each type first those that its formula was fitted to."""
+    """Return all of them, by type; of each type first the runs that its formula was fitted to."""
     for task_type, fitted in _FITTED.items():
         for held_out, (samples, ways) in ((False, fitted), (True, _HELD_OUT[task_type])):
             for sample in samples:

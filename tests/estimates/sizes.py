@@ -1,4 +1,4 @@
-"""How near films come to the size that was asked for, and in how many passes.
+"""How close films come to the requested size, and in how many passes.
 
 PYTHONPATH=tests/support python tests/estimates/sizes.py [--seconds 24]
 """
@@ -25,11 +25,11 @@ FILMS = {
 }
 CODECS = {"h264": ".mp4", "h265": ".mp4", "vp9": ".webm", "av1": ".mkv"}
 KILOBITS = (150, 400)
-"""Of picture and sound together."""
+"""The bit rate of picture and sound together."""
 
 
 def make(path: Path, source: str, seconds: float) -> Path:
-    """A film of three parts: the picture, the same with a quarter of the detail, and the picture again."""
+    """Make a film of three parts: the picture, the same with a quarter of the detail, and the picture again."""
     with av.open(source, format="lavfi") as pictures, av.open(str(path), "w") as film:
         track = film.add_stream("libx264", rate=25, options={"crf": "12", "preset": "veryfast", "g": "125"})
         assert isinstance(track, VideoStream)
@@ -47,7 +47,7 @@ def make(path: Path, source: str, seconds: float) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Print a line for each conversion. 1 if a file is too large."""
+    """Print a line for each conversion; return 1 if a file is too large."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=24)
     seconds = parser.parse_args(arguments).seconds

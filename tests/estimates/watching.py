@@ -1,4 +1,4 @@
-"""Looks at a running task from outside, so that what the task says of itself need not be believed."""
+"""Watches a running task from outside, so that its own reports need not be believed."""
 
 import os
 import threading
@@ -16,16 +16,17 @@ _EVERY = 0.05
 class Watch:
     """The most memory and temp space that were seen while the block ran. Bytes.
 
-    Memory is what the worker has resident, and its children as far as they do not share it among themselves; the
-    process that keeps the worker is not part of the task. Temp space is what `folders` hold, from when they are set: a
-    file that has two names counts once.
+    Memory is what the worker has resident, and its children without what they share; the process that keeps the worker
+    is not part of the task. Temp space is the content of `folders`, from when they are set: a file that has two names
+    counts once.
     """
 
     def __init__(self) -> None:
         self.worker = 0
-        """Process id of the worker that was there when the block began; 0: none was."""
+        """The pid of the worker that existed when the block began; 0: there was none."""
         self.before = self.after = 0
-        """What it had resident then, and when the block ended. Of one that came later, `before` is the first look."""
+        """Its resident bytes at the beginning and the end of the block. For a later worker, `before` is the first
+        look."""
         self.memory = 0
         self.temp = 0
         self.folders: tuple[Path, ...] = ()
@@ -56,7 +57,7 @@ class Watch:
 
 
 class Past:
-    """What the types have left in the only worker, seen from outside: it is not the memory of another one's attempt.
+    """The memory that earlier types have left in the only worker, seen from outside: it does not belong to an attempt.
 
     The same sum as in `handlers/process/worker_state.py`.
     """
@@ -67,7 +68,7 @@ class Past:
         self._loaded: dict[str, int] = {}
 
     def own(self, task_type: str, watch: Watch) -> int:
-        """Of the memory that was seen, what is the attempt's."""
+        """Return the attempt's part of the memory that was seen."""
         if watch.worker != self._worker:
             self._worker, self._bare, self._loaded = watch.worker, watch.before, {}
         of_others = max(0, watch.before - self._bare - self._loaded.get(task_type, 0))
@@ -76,7 +77,7 @@ class Past:
 
 
 def _workers() -> list[psutil.Process]:
-    """Children of the reapers, which are our children."""
+    """Return the children of the reapers, which are our children."""
     return [worker for reaper in psutil.Process().children() for worker in _children(reaper)]
 
 
@@ -93,7 +94,7 @@ def _resident(worker: psutil.Process) -> int:
         for child in _children(worker, recursive=True):
             total += child.memory_full_info().pss
     except psutil.NoSuchProcess:
-        return 0  # in the middle of a change; the next look tells
+        return 0  # in the middle of a change; the next look shows it
     return total
 
 

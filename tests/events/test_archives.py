@@ -1,4 +1,4 @@
-"""A log of which a part is archived is read like one of which nothing is."""
+"""A partly archived log is read like one without archives."""
 
 import shutil
 import sqlite3
@@ -25,7 +25,8 @@ from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, wri
 from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.schema import APPLIED, epoch_sum
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.stubs import digest_of, read_drops
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 from tasktrail.events.task_events import Cancelled, Created, Failed, Progressed, Retried, Started
@@ -94,7 +95,7 @@ def test_verify_finds_nothing(readers: Readers) -> None:
 
 
 def test_a_row_that_stayed_behind_and_is_another_than_in_its_archive_is_found(tmp_path: Path) -> None:
-    """A crash leaves some, and the history of a task is read from them."""
+    """A crash leaves such rows, and the history of a task is read from them."""
     path = tmp_path / "log.db"
     log = SqliteEventLog(path, now=BEGIN)
     journal = Journal(log)
@@ -221,7 +222,7 @@ def test_versions_and_ends_of_archived_records_are_taken(tmp_path: Path) -> None
 
 @pytest.fixture
 def many(tmp_path: Path) -> Iterator[Journal]:
-    """A history in many archives, in the last of which a task of the first one goes on."""
+    """A history in many archives, in the last of which a task of the first one continues."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
     chance = Random(5)
@@ -237,7 +238,7 @@ def many(tmp_path: Path) -> Iterator[Journal]:
 
 
 def holding(path: Path, wanted: Callable[[ArchiveFile], object]) -> set[int]:
-    """The archives of which something is true, by their first positions; each is looked into."""
+    """Return the archives for which a condition holds, by their first positions; each is looked into."""
     with closing(SqliteLogReader(path)) as log:
         archives = Archives(log._conn)
         return {one.first for one in log.segments() if wanted(archives.file(one))}
@@ -325,7 +326,7 @@ def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(LogCorrupt, match="does not follow"):
             journal.record(0, wrong)
-    journal.record(0, event)  # the same once more is harmless
+    journal.record(0, event)  # a repetition is harmless
     journal.record(0, later)
     assert [one.last for one in log._archives.segments()] == [20, 40]
     log.close()
@@ -462,7 +463,7 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
 
 
 def rebuilt(path: Path, frames: list[bytes], index: bytes) -> None:
-    """Put an archive with other frames in the place of one; `index` is what its index decompresses to."""
+    """Replace an archive by one with other frames; `index` is the content of its decompressed index."""
     index = zstd.compress(index)
     begin = (0x184D2A50).to_bytes(4, "little") + (len(index) + 8).to_bytes(4, "little")
     path.write_bytes(b"".join(frames) + begin + index + sum(map(len, frames)).to_bytes(8, "little"))
@@ -546,7 +547,7 @@ def test_what_a_record_that_cannot_be_read_had_to_say_is_not_missed_in_front_of_
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A history of which nothing is archived yet; its first record is that of a start."""
+    """A history without archives yet; its first record is that of a start."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
     journal.record(0, ServiceStarted(version="0", epoch=1, pid=1, host="here"))
@@ -585,7 +586,7 @@ def three_archives(tmp_path: Path) -> Iterator[Journal]:
 def test_a_check_takes_nothing_for_damage_of_archives_that_are_written_again_one_after_another(
     three_archives: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A drop that was recorded meanwhile: some archives were read before, and some after they were replaced."""
+    """After a drop recorded meanwhile, some archives were read before they were replaced, and some after."""
     path = tmp_path / "log.db"
     old = max(folder_of(path).iterdir())
     content = old.read_bytes()

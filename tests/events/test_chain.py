@@ -1,4 +1,4 @@
-"""The hash of a record: the same by the quick way and by the general one, which verifies it."""
+"""The hash of a record: the quick implementation equals the general one, which verifies it."""
 
 from enum import Enum
 
@@ -17,13 +17,13 @@ def test_a_row_has_one_hash(row: list[int | str]) -> None:
 
 
 def test_lengths_count_bytes() -> None:
-    """Or what stands in one column could stand in another."""
+    """Otherwise the content of one column could move to another."""
     assert link_row(GENESIS, ["é", "a"]) == link(GENESIS, ["é".encode(), b"a"])
     assert link_row(GENESIS, ["ab", "c"]) != link_row(GENESIS, ["a", "bc"])
 
 
 class Role(str, Enum):  # noqa: UP042 - a StrEnum shows its value
-    """A text that is shown as another one."""
+    """A text that is displayed as another one."""
 
     ADMIN = "admin"
 

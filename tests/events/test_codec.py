@@ -1,4 +1,4 @@
-"""The stored form: tags that never change, JSON that anybody can read, errors that say what is wrong."""
+"""The stored form: tags that never change, JSON that anyone can read, errors that say what is wrong."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from tasktrail.events.values import MAX_INTEGER, MIN_INTEGER
 
 
 def test_the_stored_tags_are_frozen() -> None:
-    """A tag is written into every log there is. Renaming a class is free; a tag here may be added, never changed."""
+    """Every log contains the tags. Renaming a class is free; a tag here may be added, never changed."""
     assert {cls.__name__: tag for cls, tag in EVENT_TAGS.items()} == {
         "Created": "created",
         "Started": "started",
@@ -123,7 +123,7 @@ def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: typ
     ],
 )
 def test_a_field_of_a_later_version_is_refused_with_its_position(tag: str, data: str) -> None:
-    """It may change what the others mean: an older version would fold the log to something else."""
+    """It may change the meaning of the others: an older version would fold the log to something else."""
     with pytest.raises(LogTooNew, match=rf"Position 41 holds a `{tag}` .*unknown field"):
         decode(tag, data, 41)
 
@@ -148,7 +148,7 @@ def test_no_part_of_an_event_passes_over_what_it_does_not_know() -> None:
 
 
 def test_times_in_events_have_a_zone_and_numbers_fit_into_views() -> None:
-    """Others could be neither compared nor kept."""
+    """Other values could be neither compared nor stored."""
     without = []
 
     def look(at: Any, path: str) -> None:
@@ -165,7 +165,7 @@ def test_times_in_events_have_a_zone_and_numbers_fit_into_views() -> None:
 
     for event, tag in EVENT_TAGS.items():
         look(msgspec.inspect.type_info(event), tag)
-    # Of these there are larger ones in older logs, and no view has a column of them.
+    # Older logs have larger values of these, and no view has a column for them.
     assert {path.rpartition(".")[2] for path in without} == {"estimated_memory", "estimated_temp", "named_task"}
     with pytest.raises(LogCorrupt, match=r"Position 7 .*timezone"):
         decode("clock_jumped", '{"shown":"2026-01-01T00:00:00","shows":"2026-01-01T00:00:00Z"}', 7)

@@ -1,4 +1,4 @@
-"""The word that goes with a number."""
+"""The noun that goes with a number."""
 
 import pytest
 

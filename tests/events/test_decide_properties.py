@@ -1,4 +1,4 @@
-"""Any sequence of commands: what is recorded keeps the rules, and folding it gives the state that was lived through."""
+"""Any sequence of commands: the records keep the rules, and folding them gives the state that was lived through."""
 
 from collections import Counter, defaultdict
 from datetime import UTC
@@ -144,7 +144,7 @@ FREE_FIELDS = {
 
 
 def commands() -> st.SearchStrategy[Any]:
-    """Any command at all, of whatever values its fields may have."""
+    """Draw any command, with any values that its fields may have."""
     kinds: tuple[type[Any], ...] = (
         *get_args(LifeCommand),
         *get_args(SchedulerCommand),

@@ -1,4 +1,4 @@
-"""What all errors have in common."""
+"""The common behaviour of all errors."""
 
 import copy
 import pickle
@@ -40,7 +40,7 @@ def test_what_is_a_sentence_already_gets_no_second_stop() -> None:
 
 @pytest.mark.parametrize("error", [LogFull, DiskFailed, LogLocked, LogUnreachable])
 def test_what_is_promised_of_a_service_holds_for_a_start_that_has_ended_too(error: type[TasktrailError]) -> None:
-    """`serve` leaves with this error where it cannot begin a log: nothing goes on by itself then."""
+    """`serve` ends with this error where it cannot begin a log: nothing continues by itself then."""
     assert "a running service" in error("x").advice
 
 

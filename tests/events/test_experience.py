@@ -1,4 +1,4 @@
-"""What the past of a type teaches: bounded, the same at every replay, and with no say in itself."""
+"""The lessons from the past of a type: bounded, the same at every replay, and without a decision of their own."""
 
 from datetime import UTC, datetime
 

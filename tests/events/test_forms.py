@@ -17,7 +17,8 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.errors import LogTooNew
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
 from tasktrail.events.log.schema import NAMES, SET
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.writers import added_forms, writer_of
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import ServiceStarted
@@ -33,7 +34,7 @@ def test_the_forms_are_pinned_and_have_only_grown() -> None:
 
 
 def test_every_version_knows_the_forms_that_are_not_recorded() -> None:
-    """What is left out of `ServiceStarted` is known to all versions: the file of the first forms never changes."""
+    """Forms that `ServiceStarted` leaves out are known to all versions: the file of the first forms never changes."""
     first = Path(__file__).parents[2] / "events" / "log" / "first_forms.json"
     assert lacking(msgspec.json.decode(first.read_bytes(), type=Forms), known_forms()) == []
 
@@ -159,7 +160,7 @@ def test_a_log_of_the_same_or_an_earlier_version_is_opened(tmp_path: Path, forms
 
 
 def test_only_the_service_that_started_last_decides(tmp_path: Path) -> None:
-    """An older version has gone on with the log since, which it could only do where nothing stood in its way."""
+    """An older version has continued the log since, which it could only do where nothing stood in its way."""
     log_of(tmp_path / "log.db", started(NEWER), started({}, version="0.1", epoch=2))
     SqliteEventLog(tmp_path / "log.db", now=NOW).close()
 
@@ -187,7 +188,7 @@ def test_a_record_of_a_later_version_is_not_called_damage_when_a_log_is_opened(
 
 
 def digest_of(folder: Path, position: int) -> bytes:
-    """The stored hash: stands in for a chain that a later version has made."""
+    """Return the stored hash, in place of a chain that a later version has made."""
     with closing(sqlite3.connect(folder / "log.db")) as conn:
         return bytes(conn.execute("SELECT hash FROM events WHERE position = ?", (position,)).fetchone()[0])
 
@@ -212,7 +213,7 @@ def test_verify_tells_what_is_newer_from_what_is_damaged_and_who_wrote(tmp_path:
 
 
 def test_verify_takes_nothing_that_a_newer_version_wrote_for_damage(tmp_path: Path) -> None:
-    """The field is known; what stands in it is not. Only who wrote it tells that from damage."""
+    """The field is known; its value is not. Only the recorded forms of the writer distinguish that from damage."""
     forms = {"failed": {"outcome": '"evaporated"|"failed"'}}
     path = tmp_path / "log.db"
     log_of(path, started(forms))

@@ -1,4 +1,4 @@
-"""What SQLite leaves of rows that it has moved is cleared from the file once tasks were forgotten."""
+"""The copies that SQLite leaves of moved rows are cleared from the file once tasks were forgotten."""
 
 import re
 import sqlite3
@@ -16,11 +16,12 @@ from leftovers import WORD, plant
 from tasktrail.events import Cancelled
 from tasktrail.events.log import gaps
 from tasktrail.events.log.gaps import clear_gaps, clear_gaps_of
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 
 def many_cancelled(journal: Journal, number: int, longest: int, seed: int) -> list[int]:
-    """Tasks of many sizes with their numbers all over them, which are over."""
+    """Create and cancel tasks of many sizes, with their numbers all over them."""
     chance = Random(seed)
     found = []
     for task_id in range(1, number + 1):
@@ -32,13 +33,13 @@ def many_cancelled(journal: Journal, number: int, longest: int, seed: int) -> li
 
 
 def told_of(folder: Path) -> set[int]:
-    """The tasks of which anything is in a file."""
+    """Return the tasks of which anything is in a file."""
     files = (path.read_bytes() for path in folder.rglob("*") if path.is_file())
     return {int(number) for content in files for number in re.findall(rb"qzx(\d{5})y", content)}
 
 
 def content(path: Path) -> bytes:
-    """Read by another process: to close the file here would take the locks away that SQLite has on it."""
+    """Read by another process, because closing the file here would drop the locks that SQLite has on it."""
     return subprocess.run(["cat", path], check=True, capture_output=True).stdout
 
 
@@ -65,7 +66,7 @@ def test_what_is_forgotten_is_nowhere_however_rows_were_moved(
     longest: int,
     seed: int,
 ) -> None:
-    """With these SQLite 3.46 leaves some of one task."""
+    """With these SQLite 3.46 leaves copies of one task."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     log._conn.execute("PRAGMA synchronous = OFF")
     journal, chance = Journal(log), Random(seed)
@@ -93,7 +94,7 @@ def test_a_log_clears_up_while_it_is_open_and_what_it_has_in_memory_does_not_com
     journal.log.close()
     assert plant(path) > 10
     log = again(path, journal)
-    monkeypatch.setattr(log, "_grow_write_ahead_log", lambda: None)  # for which there is no room: it takes much memory
+    monkeypatch.setattr(log, "_grow_write_ahead_log", lambda: None)  # there is no room for it: it takes much memory
     assert len(list(log.read())) == 80  # now all pages are in memory
     journal.forget(3, 4, 20)
     log.maintain()
@@ -131,7 +132,7 @@ def test_the_end_does_what_is_left_and_so_does_the_next_start_where_somebody_rea
 
 
 def test_whoever_merely_has_the_log_open_keeps_nothing_of_it(tmp_path: Path) -> None:
-    """SQLite folds a write-ahead log at the end only where nobody else has the file open."""
+    """SQLite folds a write-ahead log at the end only where no other process has the file open."""
     path = tmp_path / "log.db"
     journal = log_of(tmp_path)
     assert isinstance(journal.log, SqliteEventLog)
@@ -231,7 +232,7 @@ def test_nothing_is_written_to_a_file_that_somebody_else_may_write_to(tmp_path: 
 
 @pytest.mark.parametrize("size", [512, 4096, 65536])
 def test_every_row_stays_as_it_was_whatever_is_in_the_file(tmp_path: Path, size: int) -> None:
-    """Tables of both kinds, an index, values of many pages, free pages: of each page SQLite reads the same."""
+    """Tables of both kinds, an index, values of many pages, free pages: SQLite reads the same from each page."""
     path, chance = tmp_path / "any.db", Random(size)
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute(f"PRAGMA page_size = {size}")
@@ -263,7 +264,7 @@ def test_a_file_that_gives_room_back_by_itself_stays_as_it_is(tmp_path: Path) ->
     """Some of its pages are maps of others, and begin like pages with rows."""
     path = tmp_path / "any.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
-        conn.execute("PRAGMA page_size = 512")  # so a map is for few pages
+        conn.execute("PRAGMA page_size = 512")  # so that a map covers few pages
         conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
         conn.execute("PRAGMA synchronous = OFF")
         conn.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, words TEXT)")

@@ -1,4 +1,4 @@
-"""Logs that earlier versions wrote: their rows, their chain and the states that they led to stay what they were."""
+"""Logs that earlier versions wrote: their rows, their chain and the resulting states stay what they were."""
 
 import json
 from collections import Counter
@@ -17,7 +17,8 @@ from tasktrail.events import Recorded
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.rows import from_row, to_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import SegmentArchived
 from tasktrail.events.task_events import TAGS
@@ -75,7 +76,7 @@ def test_every_event_of_the_release_is_in_its_log(release: str) -> None:
 
 @each_release
 def test_what_is_read_is_written_again_byte_for_byte(release: str) -> None:
-    """True as long as no shape has changed; with the first upcast this test ends for the releases before."""
+    """True as long as no form has changed; with the first upcast this test ends for the earlier releases."""
     for row, record in zip(rows(release), records(release), strict=True):
         assert list(to_row(record, record.position)) == row[:14]
 
@@ -88,7 +89,7 @@ each_log = pytest.mark.parametrize("name", GOLDEN_LOGS)
 
 @pytest.fixture
 def old(tmp_path: Path, name: str) -> Path:
-    """A data folder with nothing but the log of an earlier version."""
+    """A data folder with only the log of an earlier version."""
     unpack(name, tmp_path)
     return tmp_path
 
@@ -106,13 +107,13 @@ def test_an_old_file_opens_verifies_and_folds_to_the_states_it_led_to(old: Path,
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Log and archives."""
+    """Return log and archives."""
     return {path.name: path.read_bytes() for path in (folder / "log.db", *folder.glob("archive/*"))}
 
 
 @each_log
 def test_an_old_file_answers_questions_without_being_opened_for_writing(old: Path, name: str) -> None:
-    """What an auditor does with a copy: the log is read, and not brought up to date first."""
+    """As an auditor does with a copy: the log is read, and not brought up to date first."""
     before = files_of(old)
     with closing(Reader(old)) as reader:
         tasks, total = reader.list_tasks(TaskFilters(limit=500))
@@ -137,7 +138,7 @@ def test_a_record_of_an_old_file_is_written_again_byte_for_byte(old: Path, name:
 
 
 def test_the_golden_logs_have_every_event_of_a_task_and_stay_small() -> None:
-    """Each but one: that of a service with workers has what the service did."""
+    """Each except one: the log of a service with workers has the service's own events."""
     whole = [golden for name, golden in GOLDEN_LOGS.items() if not name.endswith(ARCHIVES)]
     lacking = [golden for golden in whole if not {*golden.events} >= {*TAGS.values()}]
     assert len(whole) > len(lacking) + 5

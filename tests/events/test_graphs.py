@@ -1,4 +1,4 @@
-"""Tasks that name each other: in which order they are created, and what is refused."""
+"""Tasks that name each other: the order of their creation, and the refusals."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def graph(*tasks: tuple[str, Any], **fields: Any) -> CreateGraph:
-    """A graph of names and what each depends on."""
+    """Make a graph of names and their dependencies."""
     return CreateGraph(tasks=tuple(GraphTask(name=name, type="t", depends_on=on, **fields) for name, on in tasks))
 
 
@@ -30,7 +30,7 @@ def created(command: CreateGraph, last: int = 0) -> dict[int, Created]:
 
 @st.composite
 def acyclic(draw: st.DrawFn) -> CreateGraph:
-    """Any graph without a circle, its tasks in any order, now and then with a parent."""
+    """Draw any graph without a circle, its tasks in any order, now and then with a parent."""
     number = draw(st.integers(1, 12))
     tasks = []
     for place in range(number):
@@ -61,7 +61,7 @@ def test_a_graph_that_needs_no_other_order_keeps_its_own(command: CreateGraph) -
 
 @given(acyclic(), st.data())
 def test_a_circle_is_refused_and_named(command: CreateGraph, data: st.DataObject) -> None:
-    """One more edge, from any task to one that already comes after it or to itself."""
+    """One more edge, from any task to itself or to one that already comes after it."""
     order = list(ids_by_name(command, 1))
     later = data.draw(st.sampled_from(order))
     earlier = data.draw(st.sampled_from(sorted(_before(command, later))))
@@ -81,7 +81,7 @@ def test_a_circle_is_refused_and_named(command: CreateGraph, data: st.DataObject
 
 
 def _before(command: CreateGraph, name: str) -> set[str]:
-    """The task and all that it needs."""
+    """Return the task and everything that it needs."""
     by_name = {task.name: task for task in command.tasks}
     found, todo = set(), [name]
     while todo:

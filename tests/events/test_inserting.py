@@ -1,4 +1,4 @@
-"""Rows go into a table by few statements, and all the same."""
+"""Rows go into a table by few statements, with the same result."""
 
 import sqlite3
 from contextlib import closing
@@ -23,7 +23,7 @@ def test_all_rows_are_inserted_in_their_order_by_few_statements(number: int) -> 
 
 @pytest.mark.parametrize(("variables", "statements"), [(128, 3), (127, 4), (20, 13), (2, 100)])
 def test_where_sqlite_takes_fewer_variables_a_statement_has_fewer_rows(variables: int, statements: int) -> None:
-    """Else nothing could be written there. 999 was SQLite's own number for long, and a task has 16 columns in views."""
+    """Otherwise nothing could be written there. SQLite's limit was 999 for long, and a task has 16 columns in views."""
     rows = [(number, None) for number in range(100)]
     ran: list[str] = []
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:

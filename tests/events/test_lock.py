@@ -119,12 +119,12 @@ def test_what_somebody_else_has_or_needs_meanwhile_stays(tmp_path: Path) -> None
     assert path.exists()
 
     (path.parent / "log.db").unlink()
-    withdraw(path, announce(path, "serve"))  # the folder was there before
+    withdraw(path, announce(path, "serve"))  # the folder existed before
     assert path.exists()
 
 
 def test_a_lock_on_a_file_that_was_taken_away_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its file was opened before another process has taken it away: somebody who comes later would have a lock, too."""
+    """It was opened before another process removed it: a process that comes later would get a lock, too."""
     path = tmp_path / "lock"
     flock = fcntl.flock
 

@@ -1,4 +1,4 @@
-"""A damaged log is refused when it is opened, with the position, or its index is rebuilt; never is it served."""
+"""A damaged log is refused when it is opened, with the position, or its index is rebuilt; it is never served."""
 
 import shutil
 import sqlite3
@@ -17,7 +17,8 @@ from tasktrail.events.log.integrity import can_be_rebuilt, damaged_indexes
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS, from_row
 from tasktrail.events.log.schema import NAMES, SET, TABLES, expected, is_newest
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PAGE = 4096
@@ -25,7 +26,7 @@ PAGE = 4096
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of some pages, closed."""
+    """A closed log of some pages."""
     path = tmp_path_factory.mktemp("whole") / "log.db"
     log = SqliteEventLog(path, now=NOW)
     for number in range(200):
@@ -118,7 +119,7 @@ def test_a_schema_with_illegible_names_is_a_typed_error(whole: Path, path: Path)
 
 @pytest.mark.slow
 def test_whatever_stands_in_the_head_of_a_page_reading_comes_to_an_end(whole: Path, path: Path) -> None:
-    """A page that leads back would be read for ever: by `verify`, and by a start."""
+    """A page that leads back would be read for ever, by `verify` and by a start."""
     content = whole.read_bytes()
     for page in range(1, len(content) // PAGE):
         if content[page * PAGE] != 13:  # a leaf of a table
@@ -133,7 +134,7 @@ def test_whatever_stands_in_the_head_of_a_page_reading_comes_to_an_end(whole: Pa
 
 
 def test_records_that_all_stand_at_position_0_are_no_endless_page(path: Path) -> None:
-    """Whoever asks for those behind 0 is answered with one at 0."""
+    """A reader that asks for those after 0 gets one at 0."""
     with closing(sqlite3.connect(path)) as conn:
         [[root]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'events'")
     content = bytearray(path.read_bytes())
@@ -156,7 +157,7 @@ def test_records_that_all_stand_at_position_0_are_no_endless_page(path: Path) ->
 
 
 def flip_in_index(path: Path, name: str) -> None:
-    """The last bit of the smallest key's last byte: another position."""
+    """Flip the last bit of the smallest key's last byte, which makes another position."""
     with closing(sqlite3.connect(path)) as conn:
         [[root]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
     content = bytearray(path.read_bytes())
@@ -233,7 +234,7 @@ def test_the_names_of_the_migrations_are_all_there_is() -> None:
 
 
 def test_every_table_of_the_log_is_named() -> None:
-    """Where a view is in the place of one, that is told before it is read."""
+    """If a view stands in the place of one, that is reported before it is read."""
     tables = {name for kind, name in expected(len(NAMES)) if kind == "table" and not name.startswith("sqlite_")}
     assert tables == set(TABLES)
 
@@ -263,7 +264,7 @@ def test_a_changed_version_in_the_header_is_damage_and_no_matter_of_permissions(
 @pytest.mark.parametrize("column", ["recorded_at", "data"])
 @pytest.mark.parametrize("value", [7, 0.5, None])
 def test_a_number_in_the_place_of_a_text_is_damage(whole: Path, column: str, value: object) -> None:
-    """A single bit in front of a record says of which type its values are."""
+    """A single bit in the header of a record says which type a value has."""
     with closing(SqliteLogReader(whole)) as reader:
         (row,) = reader.rows(301, 1)
     place = COLUMNS.index(column)

@@ -1,4 +1,4 @@
-"""Hands on the files of an open log: nothing is acknowledged into a ghost, and what can be saved is saved."""
+"""Interference with the files of an open log: nothing is acknowledged into a lost file, and the rest is saved."""
 
 import shutil
 import sqlite3
@@ -13,7 +13,8 @@ from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import ConcurrencyError, LogGone
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.files import LogFiles, mark_of, read_mark, refuse_rescued
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BEFORE = 20
@@ -27,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(path: Path) -> Iterator[SqliteEventLog]:
-    """A log with acknowledged records, all of which stand in the write-ahead log only."""
+    """A log with acknowledged records, all of which are only in the write-ahead log."""
     log = SqliteEventLog(path, now=NOW)
     for task_id in range(1, BEFORE + 1):
         append(log, task_id)
@@ -47,7 +48,7 @@ def tasks_in(path: Path) -> list[int]:
 
 
 def copied(path: Path, folder: Path) -> Path:
-    """The file alone as the next start would find it after a kill: without any write-ahead log that is there now."""
+    """Copy the file as the next start would find it after a kill: without the present write-ahead log."""
     folder.mkdir()
     return Path(shutil.copy(path, folder / "log.db"))
 

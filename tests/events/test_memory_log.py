@@ -1,4 +1,4 @@
-"""What the log in memory has beside the contract."""
+"""The log in memory, beyond the contract."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What is personal of a record is encrypted on its way into a log, and comes out as it was, or as fixed values."""
+"""Personal data of a record is encrypted on its way into a log, and comes out as it was, or as fixed values."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -25,13 +25,15 @@ from tasktrail.events.log.keys import Keys, _masters_in, _write_masters
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, stored, whole
 from tasktrail.events.log.rows import from_row, to_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import DeliveryAttempted, ScheduleAdded, SourceAdded, UserErased
 from tasktrail.events.task_events import ERASED, Completed, Estimated
 from tasktrail.projections import rebuild_views
-from tasktrail.projections.verification import REMEDIES, verify
+from tasktrail.projections.findings import REMEDIES
+from tasktrail.projections.verification import verify
 
 KEY = "0123456789abcdef"
 
@@ -41,7 +43,7 @@ def opened(path: Path, **how: Any) -> SqliteEventLog:
 
 
 def history(path: Path, user: int = 7, **how: Any) -> list[Fact]:
-    """A random history in which every task is one user's; as it was handed in."""
+    """A random history, as it was handed in, in which every task belongs to one user."""
     plain = MemoryEventLog()
     random_history(Journal(plain), 150, seed=3)
     facts = [_of(user, record) for record in plain.read()]
@@ -61,7 +63,7 @@ def _of(user: int, record: Fact) -> Fact:
 
 
 def findings(log: SqliteLogReader) -> list[str]:
-    """But for the epochs, which are those of the history's own services."""
+    """Return the findings, except for the epochs, which belong to the history's own services."""
     return [one.message for one in verify(log).findings if one.code != "epoch"]
 
 
@@ -133,7 +135,7 @@ def test_every_erased_event_is_one_that_can_be_read(tag: str) -> None:
     known = known_forms()[tag]
     of_tasks = known_forms()["created"]
     assert all(path in known or path.removeprefix("task.") in of_tasks for path in PERSONAL[tag])
-    assert "personal" not in known  # the name that the encrypted text has
+    assert "personal" not in known  # the name of the encrypted text
     event = next(cls for cls, name in EVENT_TAGS.items() if name == tag)
     examples: dict[type[Any], dict[str, Any]] = {
         ScheduleAdded: {"schedule": "s", "task": Created(type="noop", options={"a": 1}), "starting_at": BEGIN},
@@ -228,7 +230,7 @@ def test_nothing_new_is_encrypted_with_a_key_that_is_to_be_destroyed(tmp_path: P
 
 
 def test_what_belongs_to_a_user_is_found_in_one_look_or_in_two(tmp_path: Path) -> None:
-    """Wherever the first one ends, and whatever is archived between them."""
+    """Wherever the first look ends, and whatever is archived between them."""
     chance = Random(3)
     with closing(opened(tmp_path / "log.db")) as log:
         journal = Journal(log)
@@ -268,7 +270,7 @@ def test_keys_that_cannot_be_reached_are_not_taken_for_lost(tmp_path: Path, name
     with closing(opened(path)) as log:
         log.append([created(1)], expected=0)
     (tmp_path / name).rename(aside)
-    (tmp_path / name).mkdir()  # which nobody can read as a file, root neither
+    (tmp_path / name).mkdir()  # a folder, which not even root can read as a file
     with closing(Keys(path)) as keys, pytest.raises(KeysUnreadable) as refused:
         keys.check()
     with pytest.raises(KeysUnreadable) as not_started:
@@ -311,7 +313,7 @@ def test_a_reader_goes_on_with_the_other_keys_when_one_is_destroyed_under_its_ha
         log.append([created(1), created(2, user=8), created(3, user=9, label="seen")], expected=0)
         log.destroy(log.belongings(7).keys)
         records = reader.read()
-        assert isinstance(event := next(records).event, Created)  # of a key that is not there: only the file is open
+        assert isinstance(event := next(records).event, Created)  # of a key that does not exist: only the file is open
         assert event.user_id == 0
         log.destroy(log.belongings(8).keys)
         users = [record.event.user_id for record in records if isinstance(record.event, Created)]
@@ -319,7 +321,7 @@ def test_a_reader_goes_on_with_the_other_keys_when_one_is_destroyed_under_its_ha
 
 
 def test_whoever_reads_on_finds_the_key_of_a_new_user_though_another_was_destroyed_meanwhile(tmp_path: Path) -> None:
-    """Else that user's tasks were shown as erased."""
+    """Otherwise that user's tasks were shown as erased."""
     path = tmp_path / "log.db"
     with closing(opened(path)) as log, closing(Keys(path)) as keys:
         log.append([created(1), created(2, user=8)], expected=0)
@@ -332,7 +334,7 @@ def test_whoever_reads_on_finds_the_key_of_a_new_user_though_another_was_destroy
 def test_master_keys_that_are_overwritten_while_they_are_read_are_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another file is in their place then. The old one is overwritten, as it may have one that is to be destroyed."""
+    """Another file is in their place then. The old one is overwritten, because it may hold a key to be destroyed."""
     path, read = tmp_path / "log.db", list[bytes]()
 
     def late(file: Path) -> bytes:

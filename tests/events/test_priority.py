@@ -1,4 +1,4 @@
-"""A heap with a fixed key gives the order of the effective priority at any time, so no queue is ever sorted anew."""
+"""A heap with a fixed key gives the order of the effective priority at any time, so no queue is ever sorted again."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,7 +16,7 @@ seconds = st.integers(0, 10**7)
 
 @st.composite
 def tasks(draw: st.DrawFn) -> list[TaskState]:
-    """Tasks that wait at `NOW`, be it since their creation or since the time they were scheduled for."""
+    """Draw tasks that wait at `NOW`, since their creation or since the time they were scheduled for."""
     states = []
     for task_id in range(1, draw(st.integers(2, 12))):
         created_at = NOW - timedelta(seconds=draw(seconds))

@@ -1,4 +1,4 @@
-"""Numbers as ranges: short, and the same numbers again."""
+"""Numbers as ranges: short, and the same numbers when they are read back."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Reading for folds: less is read of each record, or of fewer, and what is told of them is the same."""
+"""Reading for folds: less of each record, or fewer records, with the same result."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from tasktrail.events import Completed, Created, Fact, Progressed, Recorded, Sta
 from tasktrail.events.errors import LogCorrupt, TasktrailError
 from tasktrail.events.log import reading
 from tasktrail.events.log.rows import Decrypt, StoredRow, from_row
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import QueuePaused, ServiceStopped
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -29,7 +30,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteEventL
 
 
 def told(record: Recorded) -> tuple[Any, ...]:
-    """What a fold is promised of a record."""
+    """Return the part of a record that a fold can rely on."""
     if not record.task_id:
         return (record,)
     return record.position, record.task_id, record.version, type(record.event), record.event, record.recorded_at
@@ -69,7 +70,7 @@ AWKWARD = {
 
 @pytest.fixture(params=["here", "an older SQLite"])
 def joined(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However one text is made of a row."""
+    """Whatever text is made of a row."""
     if request.param != "here":
         monkeypatch.setattr(reading, "_TO_FOLD", reading._TO_FOLD.replace(reading._JOINED, reading._IN_ONE))
 
@@ -93,7 +94,7 @@ def test_what_is_not_as_expected_is_told_as_by_whoever_reads_it_whole(tmp_path: 
 def test_only_what_is_archived_or_of_the_service_is_read_whole_for_a_fold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archived: int
 ) -> None:
-    """Where what is told did not fit the fields of `Recorded`, all would be read whole, to the same."""
+    """If the parts did not fit the fields of `Recorded`, all records would be read whole, with the same result."""
     whole: list[int] = []
 
     def noted(row: StoredRow, digest: bytes, decrypt: Decrypt) -> Recorded:
@@ -123,7 +124,7 @@ def test_a_fold_does_not_read_over_a_gap(tmp_path: Path) -> None:
 
 
 def outcome(records: Iterator[Recorded]) -> tuple[list[Any], str]:
-    """What was told until the end, and the error that was the end."""
+    """Return what was read until the end, and the error at the end."""
     found: list[Any] = []
     try:
         found.extend(map(told, records))
@@ -175,13 +176,13 @@ def test_whoever_folds_for_a_few_tasks_misses_nothing_of_them(
 def test_the_work_of_reading_for_a_few_tasks_grows_with_the_log_and_no_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No stretch looks once more through all records of the service, or of a task that tells somebody."""
+    """No page goes once more through all records of the service, or of a task with notices."""
     monkeypatch.setattr(reading, "_STRETCH", 20)
     with closing(SqliteEventLog(tmp_path / "log.db", now=NOW)) as log:
         log.append([Fact(1, 1, Created(type="noop", callback_url="https://a.example"), NOW, life=1)], expected=0)
 
         def work() -> int:
-            """Steps of SQLite, with 400 records more of the service and as many of the task."""
+            """Count steps of SQLite, with 400 more records of the service and as many of the task."""
             head = log.head().position
             versions = range(head // 2 + 1, head // 2 + 401)
             own = [Fact(0, version, QueuePaused(), NOW) for version in versions]

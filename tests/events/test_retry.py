@@ -1,4 +1,4 @@
-"""Retry is arithmetic: bounds, order, and which rule speaks first."""
+"""Retry is arithmetic: bounds, order, and which rule applies first."""
 
 from datetime import UTC, datetime
 

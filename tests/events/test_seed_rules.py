@@ -54,7 +54,7 @@ def failed(**fields: Any) -> TaskState:
 
 
 def after(state: TaskState, command: Any) -> TaskState:
-    """The state after what `command` leads to."""
+    """Return the state after the events of `command`."""
     for event in decide(state, command, DecisionContext(now=NOW)):
         state = evolve(state, event, NOW)  # type: ignore[arg-type]  # task events
     return state

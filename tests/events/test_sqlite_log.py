@@ -1,4 +1,4 @@
-"""What only the log on disk can go wrong with: owners, disks, hands on the file, versions."""
+"""Faults that only a log on disk can have: owners, disks, changes to the file, versions."""
 
 import errno
 import os
@@ -34,9 +34,10 @@ from tasktrail.events.errors import (
     TasktrailError,
 )
 from tasktrail.events.log.faults import Damage
-from tasktrail.events.log.schema import WITH_ADJUSTMENTS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.reading import _WITH_ADJUSTMENTS
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_errors import OPENING, explained
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -58,7 +59,7 @@ def created(task_id: int, text: str = "") -> Fact:
 
 
 def by_hand(path: Path, *statements: str) -> None:
-    """What somebody with a SQLite shell does."""
+    """Change the log as somebody with a SQLite shell does."""
     conn = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
         conn.execute(statement)
@@ -255,7 +256,7 @@ def test_a_reader_sees_what_is_committed_and_cannot_write(log: SqliteEventLog) -
 
 
 def test_a_reader_finds_where_a_task_got_the_status_it_has(log: SqliteEventLog) -> None:
-    """What a task is doing is no change of it, however much of that is recorded."""
+    """Progress is not a change of the status, however much of it is recorded."""
     events: tuple[Event, ...] = (Started(), Progressed(progress=1), Checkpointed(checkpoint=Checkpoint()))
     facts = [Fact(1, version, event, NOW, attempt=1, life=1) for version, event in enumerate(events, 2)]
     log.append([created(1), *facts, created(2)], expected=0)
@@ -282,14 +283,14 @@ def test_pages_join_without_gap_or_repetition(log: SqliteEventLog, monkeypatch: 
 
 
 def test_adjustments_are_found_without_reading_all_that_the_service_has_recorded(log: SqliteEventLog) -> None:
-    plan = log._conn.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE {WITH_ADJUSTMENTS}", {"task_id": 1})
+    plan = log._conn.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE {_WITH_ADJUSTMENTS}", {"task_id": 1})
     steps = [step for *_, step in plan.fetchall()]
     assert [step for step in steps if step.startswith("SCAN")] == []
     assert any("adjustments" in step for step in steps)
 
 
 def test_raw_rows_and_answers_come_undecoded(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.events.log.sqlite._PAGE", 1)
+    monkeypatch.setattr("tasktrail.events.log.sqlite_reader._PAGE", 1)
     monkeypatch.setattr("tasktrail.events.log.integrity._PAGE", 1)
     facts = [Fact(task_id, 1, Created(type="noop"), NOW, command_id=f"c{task_id}", life=1) for task_id in (1, 2)]
     log.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)
@@ -317,7 +318,7 @@ def test_the_log_belongs_to_one_thread(log: SqliteEventLog) -> None:
 
 
 class _Complaint(sqlite3.OperationalError):
-    """What SQLite would say."""
+    """An error of SQLite."""
 
     def __init__(self, name: str) -> None:
         super().__init__("something is the matter")
@@ -422,7 +423,7 @@ def test_a_log_is_read_as_it_stands_where_sqlite_can_make_no_index_file_and_foll
 
 
 def test_what_a_commit_keeps_to_undo_itself_lies_in_no_file_elsewhere(log: SqliteEventLog) -> None:
-    """It is pages of the log, and also of what is forgotten."""
+    """It holds pages of the log, and also of forgotten tasks."""
 
     def commit(first: int) -> None:
         tasks = range(first, first + 1000)
@@ -443,7 +444,7 @@ def test_what_a_commit_keeps_to_undo_itself_lies_in_no_file_elsewhere(log: Sqlit
 
 
 def test_a_start_waits_for_who_writes_to_the_log_for_a_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed service had begun may still clear up."""
+    """Work that a killed service had begun may still be finishing."""
     SqliteEventLog(path, now=NOW).close()
     asked = threading.Event()
 
@@ -483,7 +484,7 @@ conn.close()
 def test_whoever_looks_why_the_log_cannot_be_opened_leaves_this_process_its_locks(
     path: Path, log: SqliteEventLog, error: sqlite3.Error
 ) -> None:
-    """Else a program that has it open as well takes itself for the last one, and deletes the write-ahead log."""
+    """Otherwise another program with the log open takes itself for the last one, and deletes the write-ahead log."""
     command = [sys.executable, "-c", OTHER, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdin is not None

@@ -70,7 +70,7 @@ COMMANDS: dict[str, Callable[[TaskState], LifeCommand | SchedulerCommand | Attem
     "interrupted": lambda task: AbortAttempt(task_id=task.id, outcome="interrupted", error="interrupted"),
 }
 
-# What each command leads to, by status; every cell that is not here is a refusal.
+# The result of each command, by status; every cell that is not here is a refusal.
 LEADS_TO: dict[tuple[Status, str], tuple[str, ...]] = {
     ("pending", "start"): (),
     ("retrying", "start"): (),

@@ -1,4 +1,4 @@
-"""What is let in can be recorded, sent and read back unchanged; what is not is refused by name."""
+"""Accepted values can be recorded, sent and read back unchanged; others are refused by name."""
 
 import sqlite3
 from math import inf, nan

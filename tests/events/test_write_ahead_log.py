@@ -1,4 +1,4 @@
-"""The log's write-ahead file has its size from the start, and what gives it that size leaves no trace."""
+"""The log's write-ahead file has its size from the start, and the way it gets that size leaves no trace."""
 
 import shutil
 from datetime import UTC, datetime

@@ -8,7 +8,7 @@ _ODD_WORDS = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """The content after one to eight injuries, most of them near the head, where the sizes and counts are."""
+    """Return the content after one to eight changes, most of them near the head, where the sizes and counts are."""
     data = bytearray(content)
     for _ in range(chance.randint(1, 8)):
         chance.choice(_INJURIES)(data, chance)

@@ -1,9 +1,9 @@
 """`make fuzz`: real files, damaged at random, through every type and the real service.
 
-    PYTHONPATH=tests/support python tests/fuzz/fuzz.py [--seconds 60] [--seed N]
+PYTHONPATH=tests/support python tests/fuzz/fuzz.py [--seconds 60] [--seed N]
 
-Each damaged file must end its task: completed, rejected, or failed by name. Of all but the first two, and of a file of
-which a worker died (a fault of a media library), the number is told, and the seed repeats it; the service and the other
+Each damaged file must end its task: completed, rejected, or failed by name. Printed are the numbers of the failures,
+and of the files that killed a worker (a fault of a media library); the seed repeats them. The service and the other
 tasks must not notice. Exit code 1 when a task did not end or the log does not verify.
 """
 
@@ -66,7 +66,7 @@ class Fuzzer:
         self.stuck: list[str] = []
 
     def batch(self) -> None:
-        """A few damaged files at once, to their ends."""
+        """Submit a few damaged files at once, and wait for their ends."""
         tasks = {}
         for _ in range(AT_ONCE):
             self._number += 1
@@ -111,7 +111,7 @@ class Fuzzer:
 
 
 def main() -> int:
-    """Parse the arguments, run, tell."""
+    """Parse the arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))

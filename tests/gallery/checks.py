@@ -1,4 +1,4 @@
-"""Is a result what it says it is? Decided by other decoders than the one that wrote it."""
+"""Checks whether a result is what it claims, with other decoders than the one that wrote it."""
 
 import zipfile
 from io import BytesIO
@@ -29,11 +29,11 @@ _BLANK = 1.0
 _ALIKE = 3.0
 """Mean difference of two decoders' pixels, of 255, that rounding explains."""
 _STILL = 1.0
-"""The same, of the first frame and the one that is farthest from it, where nothing moves but an encoder's noise."""
+"""The same for the first frame and the one farthest from it, where nothing moves except an encoder's noise."""
 
 
 def check(path: Path, result: dict[str, Any]) -> list[str]:
-    """What is wrong with the file; empty when nothing is."""
+    """Return what is wrong with the file; empty when nothing is."""
     if path.suffix in VIDEOS:
         return _check_video(path, result)
     if path.suffix in SOUNDS:
@@ -62,7 +62,7 @@ def _check_picture(path: Path, result: dict[str, Any]) -> list[str]:
 
 
 def _agree(one: Image.Image, other: Image.Image, size: tuple[int, int]) -> list[str]:
-    """Whether Pillow and libvips see the same picture, and of the size that was told."""
+    """Check that Pillow and libvips see the same picture, with the reported size."""
     if not one.size == other.size == size:
         return [f"Pillow sees {one.size}, libvips {other.size}, the result says {size}"]
     apart = difference(one, other)
@@ -98,7 +98,7 @@ def _check_sound(path: Path, result: dict[str, Any]) -> list[str]:
 
 
 def _check_video(path: Path, result: dict[str, Any]) -> list[str]:
-    """Decode every frame with the ffmpeg program, another build than the one that the product brings."""
+    """Decode every frame with the ffmpeg program, another build than the one in the product."""
     film = film_by_ffmpeg(path)
     problems = [f"ffmpeg says: {line}" for line in film.complaints[:3]]
     if len(film.frames) != result["frames"]:

@@ -1,4 +1,4 @@
-"""The decoders that results are looked at with: Pillow, libvips, and an ffmpeg program of another build."""
+"""The decoders that results are checked with: Pillow, libvips, and an ffmpeg program of another build."""
 
 import re
 import subprocess
@@ -10,18 +10,18 @@ import pyvips
 from PIL import Image
 
 _MANY = (".gif", ".webp", ".tif", ".tiff")
-"""What libvips reads frame by frame."""
+"""The formats that libvips reads frame by frame."""
 
 
 def by_pillow(path: Path, frame: int = 0) -> Image.Image:
-    """One frame in RGB."""
+    """Return one frame in RGB."""
     with Image.open(path) as opened:
         opened.seek(frame)
         return opened.convert("RGB")
 
 
 def by_vips(source: Path | bytes, frame: int = 0) -> Image.Image:
-    """One frame in RGB; of a file, or of one in memory."""
+    """Return one frame in RGB, from a file or from memory."""
     if isinstance(source, bytes):
         image = pyvips.Image.new_from_buffer(source, "")
     else:
@@ -30,7 +30,7 @@ def by_vips(source: Path | bytes, frame: int = 0) -> Image.Image:
 
 
 def from_vips(image: pyvips.Image) -> Image.Image:
-    """The same as Pillow has it, without transparency."""
+    """Convert to Pillow's form, without transparency."""
     image = image.colourspace("srgb")
     if image.hasalpha():
         image = image.extract_band(0, n=3)
@@ -38,19 +38,19 @@ def from_vips(image: pyvips.Image) -> Image.Image:
 
 
 def frames_by_pillow(path: Path) -> int:
-    """How many there are."""
+    """Return the number of frames."""
     with Image.open(path) as opened:
         return int(getattr(opened, "n_frames", 1))
 
 
 def frames_by_vips(path: Path) -> int:
-    """How many there are."""
+    """Return the number of frames."""
     image = pyvips.Image.new_from_file(str(path))
     return int(image.get("n-pages")) if "n-pages" in image.get_fields() else 1
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """Mean difference of the values of two pictures of one size, of 255."""
+    """Return the mean difference of the values of two pictures of one size, of 255."""
     pairs = zip(one.tobytes(), other.tobytes(), strict=True)
     return sum(abs(a - b) for a, b in pairs) / (3 * one.width * one.height)
 
@@ -59,13 +59,13 @@ class Film(NamedTuple):
     """What the ffmpeg program sees."""
 
     frames: list[str]
-    """A hash of each."""
+    """A hash of each frame."""
     sizes: list[str]
     complaints: list[str]
 
 
 def film_by_ffmpeg(path: Path) -> Film:
-    """Every frame, decoded."""
+    """Decode every frame."""
     done = run_ffmpeg("-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-")
     lines = done.stdout.decode().splitlines()
     return Film(
@@ -85,7 +85,7 @@ class Sound(NamedTuple):
 
 
 def sound_by_ffmpeg(path: Path) -> Sound:
-    """Every sample, decoded and measured."""
+    """Decode and measure every sample."""
     done = run_ffmpeg("-i", str(path), "-map", "0:a:0", "-ar", "48000", "-ac", "1", "-f", "s16le", "-")
     told = run_ffmpeg("-i", str(path), "-map", "0:a:0", "-af", "ebur128", "-f", "null", "-", level="info").stderr
     found = re.findall(rb"I: +(-?[0-9.]+) LUFS", told)
@@ -94,7 +94,7 @@ def sound_by_ffmpeg(path: Path) -> Sound:
 
 
 def motion_by_ffmpeg(path: Path) -> float:
-    """How far the picture ever gets from the first one: mean difference of small grey frames, of 255."""
+    """Return how far the picture ever gets from the first one: mean difference of small grey frames, of 255."""
     size = 64 * 48
     raw = run_ffmpeg("-i", str(path), "-vf", "scale=64:48", "-f", "rawvideo", "-pix_fmt", "gray", "-").stdout
     first = raw[:size]
@@ -103,6 +103,6 @@ def motion_by_ffmpeg(path: Path) -> float:
 
 
 def run_ffmpeg(*arguments: str, level: str = "error") -> subprocess.CompletedProcess[bytes]:
-    """Let it say what it thinks."""
+    """Run it and return its messages."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", level, "-nostdin", *arguments]
     return subprocess.run(command, capture_output=True, check=False)

@@ -1,8 +1,9 @@
-"""`make gallery`: every task type on real files, each result decoded by somebody else, and a page to look at.
+"""`make gallery`: every task type on real files, each result decoded by another program, and a page to look at.
 
-    python tests/gallery/gallery.py [FOLDER]
+python tests/gallery/gallery.py [FOLDER]
 
-Exit code 1 when a task failed, a result is not what it says, or a type is shown on files of fewer than three packages.
+Exit code 1 when a task failed, a result is not what it claims, or a type is shown on files of fewer than three
+packages.
 """
 
 import sys

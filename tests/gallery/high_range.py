@@ -1,6 +1,6 @@
-"""High dynamic range on the page: the same film clipped, as we map its tones, and as an ffmpeg with zimg does.
+"""High dynamic range on the page: the same film clipped, with our tone mapping, and with that of an ffmpeg with zimg.
 
-python tests/gallery/high_range.py      makes the pictures anew that tests compare with
+python tests/gallery/high_range.py makes the pictures anew that tests compare with
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ from tasktrail import TaskService
 
 _LARGE = 960, 576
 _ALIKE = 4.5
-"""Mean difference from the other tone mapper, in dE; clipped, the films are 4.9 to 5.5 apart from it."""
+"""Mean difference from the other tone mapper, in dE; clipped films are 4.9 to 5.5 away from it."""
 
 
 def show(service: TaskService, folder: Path) -> list[Shown]:
-    """Convert a film of each kind, and set its first frame beside those of others."""
+    """Convert a film of each kind, and show its first frame beside the others."""
     shown = []
     for film in FILMS:
         source = make(folder / "samples" / f"{film.name}.mp4", film, light=scene(*_LARGE, film.peak))

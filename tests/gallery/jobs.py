@@ -1,4 +1,4 @@
-"""What the gallery shows: each task type on real files of at least three sources."""
+"""The gallery's jobs: each task type on real files of at least three sources."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Does a result show what its source shows? Where one can tell by pixels: pictures, a frame of a film, a whole film."""
+"""Checks whether a result shows what its source shows, where pixels can decide: pictures, a frame, a whole film."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ _SSIM = 0.9
 
 
 def compare(task_type: str, source: Path, output: Path, result: dict[str, Any], options: dict[str, Any]) -> list[str]:
-    """What of the source is not in the result. Empty also where the type, or the options, leave nothing to compare."""
+    """Return what the result lacks of the source. Empty also where type or options leave nothing to compare."""
     if task_type in ("image_thumbnail", "image_convert") and options.get("fit", "fit") == "fit":
         return _apart(output, _scaled(source, result))
     if task_type == "video_thumbnail":
@@ -34,7 +34,7 @@ def _apart(output: Path, wanted: Image.Image) -> list[str]:
 
 
 def _scaled(source: Path, result: dict[str, Any]) -> Image.Image:
-    """By libvips, upright."""
+    """Scale by libvips, upright."""
     return from_vips(
         pyvips.Image.thumbnail(
             str(source), result["width"], height=result["height"], size="force", output_profile="srgb"
@@ -43,9 +43,9 @@ def _scaled(source: Path, result: dict[str, Any]) -> Image.Image:
 
 
 def _frame_at(source: Path, result: dict[str, Any]) -> Image.Image:
-    """By the ffmpeg program, which reads up to it: its seeking is a frame off in MPEG program streams.
+    """Return the frame by the ffmpeg program, which reads up to it: its seeking is a frame off in MPEG program streams.
 
-    The position is told in milliseconds, so the frame may begin a little earlier.
+    The position is given in milliseconds, so the frame may begin a little earlier.
     """
     size = result["width"], result["height"]
     moment = max(0.0, result["source_position"] - 0.002)

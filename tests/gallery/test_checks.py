@@ -1,4 +1,4 @@
-"""The gallery's checks see a planted fault; without one they see nothing."""
+"""The gallery's checks find a planted fault, and nothing without one."""
 
 import zipfile
 from collections.abc import Callable
@@ -17,13 +17,13 @@ SIZE = 160, 120
 
 
 def picture(number: int = 0) -> Image.Image:
-    """Something to see; another for each number."""
+    """Make something to see, another picture for each number."""
     first, second = Image.radial_gradient("L"), Image.linear_gradient("L").rotate(20 * number)
     return Image.merge("RGB", (first, second, ImageChops.invert(first))).resize(SIZE)
 
 
 def saved(path: Path, *frames: Image.Image) -> dict[str, Any]:
-    """Write them, and what a true result would say of them."""
+    """Write them, and return the entries of a true result."""
     frames[0].save(path, save_all=len(frames) > 1, append_images=frames[1:])
     return {"width": SIZE[0], "height": SIZE[1], "frames": len(frames)}
 
@@ -38,7 +38,7 @@ def test_a_sound_is_decoded_and_measured_by_another(tmp_path: Path) -> None:
 
 
 def film(path: Path, numbers: list[int]) -> dict[str, Any]:
-    """A film of these pictures, lossless, and its true result."""
+    """Make a film of these pictures, lossless, and its true result."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=10, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"

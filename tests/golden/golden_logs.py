@@ -1,9 +1,9 @@
-"""Logs as each version wrote them, and the forms that events have now.
+"""Logs as each version wrote them, and the present forms of events.
 
 `make golden` pins the forms, where they have only grown. `make golden ARGS=--log`, before a release, keeps two logs of
-this version as well: one with nearly every event, and one with archives. `logs.json` says of each log what it has to
-lead to: its head, the hash of its states, how many tasks there are of each status, and the kinds of its events. A log
-that is there is never written again.
+this version as well: one with nearly every event, and one with archives. `logs.json` has the expected result of each
+log: its head, the hash of its states, the number of tasks of each status, and the kinds of its events. An existing log
+is never written again.
 """
 
 import gzip
@@ -26,7 +26,8 @@ from msgspec import inspect
 from tasktrail import __version__
 from tasktrail.events import Created, Event, Recorded, TaskState
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.writers import added_forms
 from tasktrail.events.system_events import SYSTEM_TAGS, SegmentArchived, ServiceStarted, TasksForgotten
 from tasktrail.projections.views.fold import Tally, fold_batch
@@ -36,13 +37,13 @@ FORMS = FOLDER / "forms.json"
 LOGS = FOLDER / "logs.json"
 STEPS = 250
 ARCHIVES = "archives"
-"""Ends the name of a log that has some. It is kept as a folder, packed."""
+"""The ending of the name of a log with archives. It is kept as a packed folder."""
 BY_THEMSELVES = (TasksForgotten, SegmentArchived)
-"""The events by which records leave the table. They have to tell the truth."""
+"""The events by which records leave the table. Their content has to be true."""
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log of an earlier version has to lead to."""
+    """The expected result of an earlier version's log."""
 
     version: str
     written: str
@@ -54,11 +55,11 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
     statuses: dict[str, int]
     events: tuple[str, ...]
     otherwise: str = ""
-    """What that version itself folded to something else, in words: the hash is that of the fold of today."""
+    """What that version itself folded differently, in words: the hash is that of today's fold."""
 
 
 def hash_of(states: Iterable[TaskState]) -> str:
-    """The same for equal states, whichever fields with defaults a task has beside."""
+    """Return the same hash for equal states, whichever fields with defaults a task also has."""
     return sha256(b"\n".join(msgspec.json.encode(_told(state), order="deterministic") for state in states)).hexdigest()
 
 
@@ -70,7 +71,7 @@ def _told(value: Any) -> Any:
 
 
 def unfit(before: Forms, after: Forms) -> str:
-    """What was done to the forms that makes records of before unreadable, and what to do instead; empty if nothing."""
+    """Return the changes of forms that make earlier records unreadable, and the remedy; empty if there are none."""
     wrong = [f"{lack} cannot be read any more" for lack in lacking(before, after)]
     for tag in before.keys() & after.keys():
         new = {path: form for path, form in after[tag].items() if path not in before[tag]}
@@ -85,7 +86,7 @@ def unfit(before: Forms, after: Forms) -> str:
 
 
 def _is_missed(path: str, new: dict[str, str]) -> bool:
-    """Whether records of before lack a field that must be there: it is no content, and not a part of what is new."""
+    """Return whether earlier records lack a required field that is neither content nor part of something new."""
     return " = " not in new[path] and not path.endswith(("[]", "{}")) and path.rpartition(".")[0] not in new
 
 
@@ -93,7 +94,7 @@ def _is_missed(path: str, new: dict[str, str]) -> bool:
 
 
 def write_log(path: Path) -> Golden:
-    """A history that the rules allow, with every event and, once, every field of a created task."""
+    """Write a history that the rules allow, with every event and, once, every field of a created task."""
     with closing(SqliteEventLog(path, now=BEGIN)) as log:
         journal = Journal(log)
         journal.record(0, _start())
@@ -109,7 +110,7 @@ def write_log(path: Path) -> Golden:
 
 
 def write_archived_log(path: Path) -> Golden:
-    """A history whose first records are in archives, of which one has taken the place of another since."""
+    """Write a history whose first records are in archives, one of which has replaced another since."""
     with closing(SqliteEventLog(path, now=BEGIN)) as log:
         journal = Journal(log)
         journal.record(0, _start())
@@ -125,7 +126,7 @@ def write_archived_log(path: Path) -> Golden:
 
 
 def unpack(name: str, folder: Path) -> None:
-    """Put a log that is kept into an empty folder."""
+    """Unpack a kept log into an empty folder."""
     if name.endswith(ARCHIVES):
         with tarfile.open(FOLDER / f"{name}.tar.gz") as packed:
             packed.extractall(folder, filter="data")
@@ -156,7 +157,7 @@ def _of_nobody(info: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def golden_of(records: list[Recorded]) -> Golden:
-    """What these records lead to."""
+    """Return the result of these records."""
     folded = fold_batch(records, {}, Tally())
     states = [folded[task_id] for task_id in sorted(folded)]
     return Golden(
@@ -176,7 +177,7 @@ def _start() -> ServiceStarted:
 
 
 def _sample(event: type[Any], **given: object) -> Event:
-    """The event with something in every field."""
+    """Return the event with something in every field."""
     fields = inspect.type_info(event).fields  # type: ignore[attr-defined]  # an event is a Struct
     values = {field.name: given.get(field.name, _value(field.type, field.name)) for field in fields}
     return event(**values)  # type: ignore[no-any-return]  # built by its own fields

@@ -1,4 +1,4 @@
-"""Runs one attempt of any type in a process of its own, with the checkpoint in a file. Started by `run_attempt`."""
+"""Runs one attempt of any type in a separate process, with the checkpoint in a file. `run_attempt` starts it."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from tasktrail.testing import run_handler, task_type_of
 
 
 def peak() -> int:
-    """Bytes of resident memory at the peak. Not getrusage: its figure begins with that of the parent."""
+    """Return the peak of resident memory in bytes. Not from getrusage, whose figure begins with that of the parent."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -20,7 +20,7 @@ def peak() -> int:
 
 
 def main() -> None:
-    """Arguments: the handler as `module:name`, its options as JSON, input, output, work folder."""
+    """Run it. Arguments: the handler as `module:name`, its options as JSON, input, output, work folder."""
     home, given = sys.argv[1:3]
     source, output, folder = map(Path, sys.argv[3:])
     handler = resolve(home)

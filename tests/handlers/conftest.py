@@ -16,16 +16,16 @@ SUPPORT = Path(__file__).parent.parent / "support"
 
 
 class Attempt(NamedTuple):
-    """What a child said before it ended."""
+    """What a child reported before it ended."""
 
     saved: list[int]
     """`processed_frames` of each checkpoint."""
     steps: int
-    """How often it asked whether to stop."""
+    """The number of times it asked whether to stop."""
     ended: str
-    """The outcome's class; empty: it was killed."""
+    """The outcome's class; empty if it was killed."""
     peak: int = 0
-    """Bytes of resident memory at the peak; 0: it was killed. On Linux."""
+    """The peak of resident memory in bytes, on Linux; 0 if it was killed."""
 
 
 def attempt(
@@ -35,7 +35,7 @@ def attempt(
     options: Mapping[str, Any] = MappingProxyType({}),
     kill_at: int | None = None,
 ) -> Attempt:
-    """Run a handler in a process of its own; its work folder lies beside `output`.
+    """Run a handler in a separate process; its work folder lies beside `output`.
 
     It waits at each step, and is killed within a step or so of step `kill_at`.
     """
@@ -47,7 +47,7 @@ def attempt(
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it takes memory
     plain["PYTHONPATH"] = str(SUPPORT)
     plain["MALLOC_MMAP_THRESHOLD_"] = str(16 * 1024 * 1024)
-    plain["MALLOC_ARENA_MAX"] = "2"  # as the executor sets it: without it, memory goes with the load of the machine
+    plain["MALLOC_ARENA_MAX"] = "2"  # as the executor sets it: otherwise memory depends on the load of the machine
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain) as child:
         assert child.stdin is not None
         assert child.stdout is not None

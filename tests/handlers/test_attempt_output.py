@@ -1,4 +1,4 @@
-"""What attempts print, on the disk: bounded, in order, with gaps that show, and harmless on a terminal."""
+"""The printed output of attempts, on the disk: bounded, in order, with visible gaps, and harmless on a terminal."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A library's error is told as what it is: only proof makes a file damaged. Of pictures: `image/test_wholeness.py`."""
+"""A library's error is reported as what it is: only proof makes a file damaged. Pictures: `image/test_wholeness.py`."""
 
 import struct
 import zipfile
@@ -42,7 +42,7 @@ def changed(path: Path, change: Callable[[bytearray], None]) -> Path:
 
 
 def pack_otherwise(content: bytearray) -> None:
-    """As some programs do, by a method that Python does not know."""
+    """Compress it by a method that Python does not know, as some programs do."""
     content[8:10] = struct.pack("<H", 97)
     place = content.index(b"PK\x01\x02")
     content[place + 10 : place + 12] = struct.pack("<H", 97)

@@ -1,4 +1,4 @@
-"""Frames travel whole through a worker's pipes, and what is no frame is noticed."""
+"""Frames travel whole through a worker's pipes, and other bytes are noticed."""
 
 import os
 import threading
@@ -136,7 +136,7 @@ RUN = Run(1, 2, "t", "", "", {}, None, "", grace=0.02)
 
 
 class Service:
-    """The other ends."""
+    """The other ends of the pipes."""
 
     def __init__(self, on_stop: Callable[[], None] = lambda: None, *, listens: bool = True) -> None:
         job, self.job = os.pipe()
@@ -155,7 +155,7 @@ class Service:
         os.write(self.control, encode_frame(Stop(*key)))
         self.order(Stop(*key))
         while not heard():
-            Event().wait(0.005)  # not a busy loop: the service needs the processor
+            Event().wait(0.005)  # not a busy loop: the service needs the CPU
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture
 def channel(service: Service) -> WorkerChannel:
-    """In the middle of attempt (1, 2)."""
+    """A channel in the middle of attempt (1, 2)."""
     service.order(RUN)
     assert service.channel.next_run() == RUN
     return service.channel
@@ -397,7 +397,7 @@ def test_the_end_of_the_service_is_noticed(service: Service, channel: WorkerChan
 
 
 def test_a_beat_is_the_last_thing_nobody_hears_after_the_end(service: Service) -> None:
-    """Beats come from a thread of their own; the end stops them before it is sent."""
+    """Heartbeats come from a separate thread; the end stops them before it is sent."""
     frames, buffer = [], FrameBuffer(worker_report_decoder)
     for attempt in range(1, 30):
         service.order(Run(1, attempt, "t", "", "", {}, None, "", beat=0.0005))

@@ -1,4 +1,4 @@
-"""What the families say to `doctor` about a machine that lacks something."""
+"""The families' findings for `doctor` on a machine that lacks something."""
 
 from pathlib import Path
 

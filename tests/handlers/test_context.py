@@ -1,4 +1,4 @@
-"""What a handler says is thinned, cut and cleaned before it travels."""
+"""A handler's messages are thinned out, cut and cleaned before they travel."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ RUN = Run(7, 2, "t", "", "", {}, None, "/nowhere/7")
 
 
 class FakeLine:
-    """Records; answers as it is told."""
+    """Records messages; answers as it is told."""
 
     def __init__(self, *, is_saved: bool = True) -> None:
         self.sent: list[Any] = []

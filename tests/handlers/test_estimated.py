@@ -1,4 +1,4 @@
-"""Whatever a type estimates, what is recorded of it can be read again."""
+"""Whatever a type estimates, the record of it can be read again."""
 
 from decimal import Decimal
 from fractions import Fraction

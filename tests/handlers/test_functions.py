@@ -1,4 +1,4 @@
-"""What a function's signature says about a task type, and what becomes of what it returns."""
+"""What a function's signature says about a task type, and what happens to its return value."""
 
 import asyncio
 import enum
@@ -48,7 +48,7 @@ USUAL = Box()
 
 
 class Listening:
-    """Takes what is sent in the place of a service."""
+    """Receives commands in place of a service."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -379,7 +379,7 @@ def test_outcomes_with_a_name_stay_what_they_are() -> None:
 def test_a_result_that_is_not_what_the_annotation_says_is_told() -> None:
     with pytest.raises(InvalidValue, match="not what t says it returns") as caught:
         decoded_result(finished("text"), "t", int)
-    assert caught.value.status == 500  # a web program that answers with it has not been asked wrongly
+    assert caught.value.status == 500  # a web program that answers with it got a valid question
 
 
 def test_a_task_that_was_taken_for_one_of_another_type_is_told() -> None:
@@ -460,7 +460,7 @@ def test_the_arguments_of_submit_are_no_fields() -> None:
 
 @task
 def squared(number: int) -> int:
-    """For whoever hands it to another process."""
+    """Square it; it is passed to another process."""
     return number * number
 
 
@@ -483,7 +483,7 @@ def test_what_with_fields_has_set_goes_with_it() -> None:
 
 
 def test_type_checkers_know_what_is_submitted_and_what_comes_back() -> None:
-    """The type checker looks at it: `assert_type` does nothing when it is called."""
+    """Only the type checker uses it: `assert_type` does nothing when it is called."""
 
     @task
     def with_context(context: TaskContext[None], number: int) -> int:

@@ -31,7 +31,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the clock that stamp
 
 
 class Line:
-    """Says yes to everything, and may do something before it grants."""
+    """Agrees to everything, and may do something before it grants."""
 
     def __init__(self, before_grant: Callable[[], None] = lambda: None) -> None:
         self.sent: list[Any] = []
@@ -81,7 +81,7 @@ def grow(path: Path) -> None:
 
 
 def overwrite(path: Path) -> None:
-    """In place, as many bytes."""
+    """Overwrite in place, with as many bytes."""
     with path.open("r+b") as file:
         file.seek(5000)
         file.write(b"other")
@@ -93,7 +93,7 @@ def overwrite_and_set_back(path: Path) -> None:
 
 
 def cut_and_restore(path: Path) -> None:
-    """The same bytes again at the end, and the same times: what was read between is gone."""
+    """Cut the file and restore the same bytes and times: bytes read in between are gone."""
     with times_kept(path):
         path.write_bytes(WHOLE)
 
@@ -145,7 +145,7 @@ def run(source: Path, tmp_path: Path) -> Run:
 
 
 def copying(between: Callable[[TaskContext[Any]], object]) -> Any:
-    """A type that reads the first half, does something, and reads the second half."""
+    """Make a type that reads the first half, does something, and reads the second half."""
 
     @handler("copy", needs_input=True, needs_output=True)
     def copy(context: TaskContext[Any]) -> None:
@@ -158,7 +158,7 @@ def copying(between: Callable[[TaskContext[Any]], object]) -> Any:
 
 
 def left(run: Run) -> list[str]:
-    """What stands in the folder of the output, beside the input."""
+    """Return the content of the output's folder, beside the input."""
     folder = Path(run.output_file).parent
     return sorted(path.name for path in folder.iterdir() if "out" in path.name)
 
@@ -193,7 +193,7 @@ def test_an_input_that_is_only_read_is_published(run: Run, source: Path) -> None
 
 
 def test_what_a_library_calls_damaged_because_it_changed_is_told_as_changed(source: Path, run: Run) -> None:
-    """A rejection would be final: the file is whole a moment later."""
+    """A rejection would be final, although the file is whole a little later."""
 
     def damaged(context: TaskContext[Any]) -> NoReturn:
         cut(source)
@@ -235,7 +235,7 @@ def test_a_change_ends_the_attempt_at_its_next_checkpoint(source: Path, run: Run
 
 @pytest.mark.parametrize("url", ["", "s3://bucket/in.txt"])
 def test_pieces_of_a_fetched_copy_that_changed_are_not_believed_the_next_time(source: Path, run: Run, url: str) -> None:
-    """Another copy of the same version is what they would belong to. A path is another file then, as its times say."""
+    """They belong to another copy of the same version. A changed file at a path has other times."""
     fetched = replaced(run, input_url=url, input_version="v1" if url else "")
 
     def keep(context: TaskContext[Any]) -> None:
@@ -273,7 +273,7 @@ def resumed(run: Run, checkpoint: Checkpoint) -> Run:
 
 
 def seen_by(run: Run) -> Checkpoint | None:
-    """The checkpoint that the handler is given."""
+    """Return the checkpoint that the handler is given."""
     seen = []
     assert perform(run, copying(lambda context: seen.append(context.checkpoint)), Line()).outcome == "completed"
     Path(run.output_file).unlink()
@@ -299,7 +299,7 @@ def test_a_checkpoint_of_somebody_who_knows_no_input_is_used(run: Run) -> None:
 
 
 def test_a_write_in_the_very_tick_of_the_opening_shows(tmp_path: Path) -> None:
-    """The clock that stamps files stands still for milliseconds; so what has just been written is looked at again."""
+    """The clock that stamps files stands still for milliseconds, so fresh writes are looked at again."""
     path = tmp_path / "fresh"
     for number in range(50):
         path.write_bytes(b"a%d" % (number % 10))
@@ -310,7 +310,7 @@ def test_a_write_in_the_very_tick_of_the_opening_shows(tmp_path: Path) -> None:
 
 
 def give_time(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
-    """Another time for inputs alone: services of other tests run in this process, too."""
+    """Let time pass faster for inputs alone: services of other tests run in this process, too."""
     monkeypatch.setattr(inputs, "time", SimpleNamespace(**{**vars(time), **functions}))
 
 
@@ -342,7 +342,7 @@ def test_a_file_that_is_written_all_the_time_is_told_at_once(tmp_path: Path, mon
 
 
 def test_a_time_that_no_record_can_hold_is_told_as_the_nearest_that_one_can(source: Path) -> None:
-    """Files may be of the year 1 or 2400, by a broken clock; the worker was taken for one that sends garbage."""
+    """Files may be of the year 1 or 2400, by a broken clock; the worker's report was taken for garbage."""
     opened = Input(str(source))
     for told, recorded in ((2**63 + 10**9, 2**63 - 1), (-(2**63) - 10**9, -(2**63))):
         opened.state = opened.state._replace(modified=told)
@@ -358,7 +358,7 @@ def test_a_pipe_does_not_hold_the_opening_up(tmp_path: Path) -> None:
 
 
 def test_what_may_not_be_opened_any_more_is_told_from_outside(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a sandbox, the file that has taken the input's name may not be read."""
+    """In a sandbox, the file that now has the input's name may be unreadable."""
     opened = Input(str(source))
     replace(source)
 
@@ -373,7 +373,7 @@ def test_what_may_not_be_opened_any_more_is_told_from_outside(source: Path, monk
 
 
 def test_a_failure_in_a_sandbox_is_told_as_the_change_that_it_came_from(source: Path, run: Run) -> None:
-    """They were put up for the file that was there before."""
+    """The walls were put up for the earlier file."""
     opened = Input(str(source))
     replace(source)
     failed = AttemptEnded(1, 1, "failed", error="Permission denied", error_type="PermissionError")
@@ -418,7 +418,7 @@ def test_an_output_that_the_result_does_not_tell_of_is_hashed_up_to_a_size(run: 
     made = sha256(b"made").hexdigest()
     assert [of({}, 4), of({"width": 1}, 3), of({"sha256": made}, 4)] == [made, "", ""]
     assert [of({"sha256": told}, 4) for told in ("told", made.upper(), None, [made])] == [made] * 4
-    # A type of one's own may mean something else by it, and one in a sandbox may say anything.
+    # A user's type may mean something else by it, and one in a sandbox may send anything.
     assert [of({"sha256": "f" * 64}, up_to) for up_to in (4, 3)] == [made, ""]
 
 
@@ -436,7 +436,7 @@ def test_an_output_is_brought_to_the_disk_once(run: Run, monkeypatch: pytest.Mon
 
 
 def test_the_hash_of_an_output_is_not_taken_from_the_attempt(source: Path, run: Run) -> None:
-    """One in a sandbox may say anything."""
+    """An attempt in a sandbox may send anything."""
     staged = staged_path(Path(run.output_file), run.task_id)
     stage(Path(run.output_file), run.task_id)
     staged.write_bytes(b"made")

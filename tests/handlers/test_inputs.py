@@ -1,4 +1,4 @@
-"""What every type says of any input."""
+"""Rules for every type and any input."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What cannot be written is the disk's fault, whichever library finds out."""
+"""A failed write is the disk's fault, whichever library notices it."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def little_room() -> Iterator[None]:
-    """No file may grow beyond `ROOM` bytes: a full disk that needs no disk."""
+    """Limit every file to `ROOM` bytes, which acts like a full disk without one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, before[1]))
     yield
@@ -50,7 +50,7 @@ def noise(path: Path, frames: int = 1) -> Path:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Path]:
-    """One that libvips reads, one that Pillow reads, one frame by frame, and one of several pages."""
+    """Make sources: one for libvips, one for Pillow, one read frame by frame, and one of several pages."""
     (tmp_path / "in.txt").write_text("many words, and more of them\n" * 500)
     found = {"vips": noise(tmp_path / "in.png"), "pillow": noise(tmp_path / "in.bmp")}
     return found | {"frames": noise(tmp_path / "in.gif", 3), "pages": tmp_path / "in.txt"}
@@ -70,7 +70,7 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 def test_a_disk_without_room_is_told_with_the_file_that_does_not_fit(
     run: Run, sources: dict[str, Path], tmp_path: Path, handler: Any, source: str, suffixes: Any
 ) -> None:
-    """Libraries say "unable to write to target", stumble over their own half file, or take no notice at all."""
+    """Libraries say "unable to write to target", fail on their own partial file, or do not notice at all."""
     options = {"pages": "all"} if source == "pages" else {"quality": 100}
     for suffix in suffixes:
         with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:

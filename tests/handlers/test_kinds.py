@@ -1,4 +1,4 @@
-"""What kind a file is, its first bytes say."""
+"""The first bytes of a file say what kind it is."""
 
 import os
 from pathlib import Path

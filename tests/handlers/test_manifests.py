@@ -1,4 +1,4 @@
-"""A converted file says in itself, signed, what it was made from; what the input said of itself is kept."""
+"""A converted file states, signed, what it was made from; the input's own statements are kept."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ WITHIN = 60.0
 
 
 def named(name: str) -> x509.Name:
-    """C2PA wants an organization in it."""
+    """C2PA requires an organization in it."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "tests"),
@@ -43,7 +43,7 @@ def named(name: str) -> x509.Name:
 
 
 def certificates(key: Key, begins: int, ends: int) -> bytes:
-    """That of a signer, valid from one day to another, and of an authority of our own above it, which nobody trusts."""
+    """Make a signer's certificate, valid between two days, under an authority of our own that no one trusts."""
     now, above = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
 
     def begun(name: str, public: Any, first: int = -100, last: int = 100) -> x509.CertificateBuilder:
@@ -89,7 +89,7 @@ def certificates(key: Key, begins: int, ends: int) -> bytes:
 
 
 def written(folder: Path, key: Key, begins: int = -1, ends: int = 30) -> tuple[str, str]:
-    """The paths of certificates and key."""
+    """Write certificates and key, and return their paths."""
     (folder / "chain.pem").write_bytes(certificates(key, begins, ends))
     (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return str(folder / "chain.pem"), str(folder / "key.pem")
@@ -107,7 +107,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> tuple[str, Any]:
-    """What an independent look at the file says: valid or not, and the manifest."""
+    """Return an independent view of the file: valid or not, and the manifest."""
     with path.open("rb") as file, c2pa.Reader(FORMATS[path.suffix], file) as reader:
         said = json.loads(reader.json())
         return reader.get_validation_state() or "", said["manifests"][said["active_manifest"]]
@@ -128,7 +128,7 @@ def convert(source: Path, output: Path) -> None:
 
 @pytest.fixture
 def give(identity: tuple[str, str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Give a file, as an attempt has just made it, a manifest in the name of a run."""
+    """Give a file, as if an attempt had just made it, a manifest in the name of a run."""
     claims = read_claims(*identity)
 
     def given(source: Path, output: Path, **options: Any) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def test_the_manifest_of_the_input_is_kept_whatever_the_input_is_called(
 def test_an_input_that_the_library_cannot_read_is_told_by_its_hash(
     begin: bytes, give: Callable[..., dict[str, Any]], photo: Path, tmp_path: Path
 ) -> None:
-    """Others may read it: a film with some bytes behind its end, or a recording that was cut, can be converted."""
+    """Other programs may read it: a film with some bytes after its end, or a truncated recording, can be converted."""
     source, output = tmp_path / "in.mov", tmp_path / "out.jpg"
     source.write_bytes(begin + b"something" * 20)
     convert(photo, output)

@@ -1,4 +1,4 @@
-"""The original gives way to a result that is there, whatever is killed in between."""
+"""The original is replaced by a result that exists, whatever is killed in between."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ STEPS = ("write_note", "publish", "_link", "sync_folder", "unlink")
 
 
 class Killed(BaseException):
-    """What a kill is to the code that it stops."""
+    """Acts like a kill on the running code."""
 
 
 def run_for(folder: Path, way: str, output: str, attempt: int = 1) -> Run:
@@ -45,7 +45,7 @@ def run_for(folder: Path, way: str, output: str, attempt: int = 1) -> Run:
 
 
 def attempt(run: Run) -> AttemptEnded:
-    """What a worker does with the run; its handler makes a small file of a large one."""
+    """Do a worker's part of the run; its handler makes a small file from a large one."""
     note = published_note(run)
     if note is not None:
         return finish(run, note)
@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def originals_there(folder: Path) -> int:
-    """How many names the original has."""
+    """Return how many names the original has."""
     found = [folder / "film.avi", *(folder / "aside").glob("*")]
     return sum(path.exists() and path.read_text().startswith("large") for path in found)
 
@@ -251,7 +251,7 @@ def test_the_original_never_gets_the_name_of_the_result(folder: Path) -> None:
 
 
 def test_a_note_of_the_handler_is_not_believed(folder: Path) -> None:
-    """Its folder is the one place where a confined handler may write what it likes."""
+    """Its folder is the one place where a sandboxed handler may write anything."""
     run = run_for(folder, "move", "film.mp4")
     (folder / "film.mp4").write_text("another")
     forged = Note(
@@ -299,7 +299,7 @@ def test_a_disk_without_hard_links_is_told(folder: Path, monkeypatch: pytest.Mon
 
 
 def join(run: Run, parts: list[Path]) -> AttemptEnded:
-    """What a worker does with a run that joins parts."""
+    """Do a worker's part of a run that joins parts."""
     note = published_note(run)
     if note is not None:
         return finish(run, note, parts)

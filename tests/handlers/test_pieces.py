@@ -22,7 +22,7 @@ def make(pieces: Pieces, *numbers: int) -> None:
 
 def test_a_crash_costs_only_the_piece_that_was_being_made(context: RecordingContext[NoOptions]) -> None:
     pieces = Pieces(context, "mark")
-    make(pieces, 0, 1, 2)  # the checkpoint tells of the first only
+    make(pieces, 0, 1, 2)  # the checkpoint names only the first
     pieces.part(3).write_bytes(b"half")
     again = Pieces(context.resumed(), "mark")
     assert list(again.missing(5)) == [3, 4]

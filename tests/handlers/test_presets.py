@@ -1,4 +1,4 @@
-"""Presets: options under a name, recorded as what they meant."""
+"""Presets: named options, recorded with their meaning."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An output appears whole or not at all, and never over a file that is not the task's own."""
+"""An output appears whole or not at all, and never replaces a file that is not the task's own."""
 
 import contextlib
 import errno
@@ -84,7 +84,7 @@ def test_overwrite_replaces_a_foreign_file(output: Path, work_dir: Path) -> None
 
 
 def test_overwrite_replaces_no_device_pipe_or_socket(output: Path, work_dir: Path) -> None:
-    """As root a rename would put a plain file in the place of /dev/null, for all programs of the machine."""
+    """As root a rename would replace /dev/null by a plain file, for all programs of the machine."""
     part = write_part(output, "new")
     os.mkfifo(output)
 
@@ -165,7 +165,7 @@ def mode(path: Path) -> int:
 
 
 def write_with_mode(path: Path, made_with: int) -> None:
-    """As a handler can, whatever its sandbox says to chmod: the mode is given when the file is made."""
+    """Create a file with that mode, which works even where the sandbox ignores chmod."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, made_with))
 
 
@@ -215,7 +215,7 @@ def access_list(*entries: tuple[int, int, int]) -> bytes:
 
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="this system has no access lists")
 def test_where_the_folder_says_who_may_change_what_is_in_it_the_umask_takes_nothing_of_that(output: Path) -> None:
-    """As for every file that is made there. The mode's bits of the group are a bound on all whom the list names."""
+    """As for every file made there. The mode's group bits limit everyone on the list."""
     rights = [(_OWNER, 7, _ANYBODY), (_USER, 7, 1001), (_GROUP, 5, _ANYBODY), (_MASK, 7, _ANYBODY)]
     try:
         os.setxattr(output.parent, "system.posix_acl_default", access_list(*rights, (_OTHERS, 5, _ANYBODY)))

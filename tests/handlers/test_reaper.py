@@ -21,7 +21,7 @@ CHROOT = r"""
 
 
 def probe_in_chroot(folder: Path) -> str:
-    """What the reaper finds in a root that is a plain folder, with all that is mounted here below it."""
+    """Run the reaper's probe with a plain folder as root, and everything mounted here below it."""
     python, script = Path(sys.executable).resolve(), Path(reaper.__file__).resolve()
     command = ["unshare", "--mount", "sh", "-euc", CHROOT, "sh", str(folder), str(python), str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -40,6 +40,6 @@ def test_a_worker_has_a_proc_of_its_own_in_a_chroot_too(tmp_path: Path) -> None:
 
 
 def reaper_says() -> str:
-    """What it finds here, asked in a process of its own."""
+    """Run the probe here in a separate process, and return its result."""
     command = [sys.executable, "-I", "-S", str(Path(reaper.__file__).resolve()), "probe"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Task types are found where users put them, and a broken module takes nobody down."""
+"""Task types are found where users put them, and a broken module stops nothing else."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ NOWHERE = "tasktrail.no.such.group"
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """A module with two types: a function and a class; gives its name."""
+    """Make a module with two types, a function and a class; return its name."""
     name = f"types_{abs(hash(request.node.name))}"
     (tmp_path / f"{name}.py").write_text(
         dedent("""
@@ -99,7 +99,7 @@ def test_a_preset_in_the_place_of_a_type_is_told(registry: Registry) -> None:
 
 
 def test_all_three_ways_to_a_type_of_ones_own_are_advised(registry: Registry) -> None:
-    """Who has followed the first page has a file, and no service that was given it."""
+    """A user who has followed the first page has a file, and no service that was given it."""
     with pytest.raises(UnknownType) as refusal:
         registry.get("add")
     assert all(way in refusal.value.advice for way in ("`tasktrail serve FILE`", "entry point", "`handlers`"))
@@ -108,7 +108,7 @@ def test_all_three_ways_to_a_type_of_ones_own_are_advised(registry: Registry) ->
 def test_a_second_claim_on_a_name_is_refused_with_both_homes(registry: Registry, module: str) -> None:
     @handler("two")
     def other(_context: object) -> None:
-        """Another one."""
+        """Do nothing."""
 
     with pytest.raises(DuplicateType, match=rf"'two' of elsewhere:other is already claimed by {module}:Two"):
         registry.add(other.__tasktrail__, "elsewhere:other")  # type: ignore[attr-defined]
@@ -175,7 +175,7 @@ def test_a_type_that_could_not_be_loaded_is_told_with_the_reason() -> None:
 
 
 def test_no_built_in_type_takes_more_time_to_stop_than_the_configuration_gives() -> None:
-    """A cancel has to be over within a second, whatever the type does just then."""
+    """A cancel must end within a second, whatever the type is doing."""
     registry = Registry.load()
     assert len(registry.homes()) >= 7
     assert [name for name in registry.homes() if registry.get(name).grace is not None] == []
@@ -183,7 +183,7 @@ def test_no_built_in_type_takes_more_time_to_stop_than_the_configuration_gives()
 
 @pytest.mark.parametrize("paths", ["/srv/models", ["/srv/models"], (1,)])
 def test_paths_of_a_type_that_are_no_tuple_of_texts_are_refused(paths: Any) -> None:
-    """A text is a sequence of texts too, and its first letter would open everything."""
+    """A text is also a sequence of texts, and its first letter would open everything."""
     for field in ("reads", "writes"):
         with pytest.raises(TypeError, match=rf"mine: {field} has to be a tuple of paths"):
             handler("mine", **{field: paths})(lambda _context: None)
@@ -191,7 +191,7 @@ def test_paths_of_a_type_that_are_no_tuple_of_texts_are_refused(paths: Any) -> N
 
 @pytest.mark.parametrize("errors", [OSError, [OSError], (OSError(),), ("OSError",), "OSError"])
 def test_errors_of_a_type_that_are_no_tuple_of_classes_are_refused(errors: Any) -> None:
-    """Each attempt that fails would be lost with its worker, instead of being tried again."""
+    """Each failed attempt would be lost with its worker, instead of being tried again."""
     with pytest.raises(TypeError, match=r"mine: retry_on has to be a tuple of exception classes, such as \(OSError,\)"):
         TaskType(name="mine", summary="", run=lambda _context: None, retry_on=errors)
 

@@ -1,4 +1,4 @@
-"""A type may be declared with the names of its functions; the common part of every handler is done by the runtime."""
+"""A type may be declared with the names of its functions; the runtime does the common part of every handler."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ from tasktrail.testing import context_for, job_for, run_handler, task_type_of
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """A module that declares a type whose work stands in another one; gives its name."""
+    """Make a module that declares a type whose work is in another module; return its name."""
     name = f"declared_{abs(hash(request.node.name))}"
     work = f"{name}_work"
     (tmp_path / f"{work}.py").write_text(
@@ -92,7 +92,7 @@ def test_every_place_that_a_built_in_type_names_is_there() -> None:
 
 @handler("deep")
 def deep(context: TaskContext[Any]) -> None:
-    """Ask deep inside, behind an `except` that lets nothing pass."""
+    """Ask deep inside, within an `except` that catches everything."""
     while True:
         try:
             context.progress(1, "waiting")

@@ -1,4 +1,4 @@
-"""Addresses of files: what they name, and below which places they lie."""
+"""Addresses of files: what they name, and which places contain them."""
 
 import pytest
 

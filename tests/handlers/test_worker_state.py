@@ -17,13 +17,13 @@ from tasktrail.handlers.process.worker_state import Baseline
 
 @pytest.fixture
 def baseline() -> Iterator[Baseline]:
-    """Of this very process, which is put back by the test's own hand where the baseline fails to."""
+    """The baseline of this process, which the test restores itself where the baseline fails to."""
     folder, mask, path = Path.cwd(), os.umask(0o022), list(sys.path)
     os.umask(mask)
     environment, recursion = dict(os.environ), sys.getrecursionlimit()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGALRM)}
     limit, place = resource.getrlimit(resource.RLIMIT_NOFILE), locale.setlocale(locale.LC_ALL)
-    gc.collect()  # an open file of an earlier test would make room for ours under a number that was seen before
+    gc.collect()  # an open file of an earlier test would free a number that was seen before
     yield Baseline()
     os.chdir(folder)
     os.umask(mask)
@@ -71,7 +71,7 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_an_attempt_changes_is_put_back(baseline: Baseline, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Services that other tests share open files meanwhile, in this very process.
+    # Services that other tests share open files meanwhile, in this same process.
     monkeypatch.setattr("tasktrail.handlers.process.worker_state._open_files", frozenset)
     change, look = CHANGES[name]
     before = look()

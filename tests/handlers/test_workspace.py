@@ -36,7 +36,7 @@ def files(make: Callable[..., TempFiles]) -> TempFiles:
 
 
 def fill(path: Path, size: int, age: float) -> Path:
-    """The file was written, and its folder touched, that many seconds ago."""
+    """Write the file, and touch its folder, as of that many seconds ago."""
     path.write_bytes(b"x" * size)
     for touched in (path, path.parent):
         os.utime(touched, (NOW - age, NOW - age))
@@ -103,7 +103,7 @@ def test_a_folder_is_as_old_as_the_newest_write_below_it_and_stays_or_goes_whole
 
 @pytest.mark.parametrize("touched", ["deep/piece", "deep", "."])
 def test_a_write_counts_at_any_depth_and_so_does_a_change_of_a_folder(files: TempFiles, touched: str) -> None:
-    """A file that is moved into place keeps its old time; only the folder tells that it is new."""
+    """A file that is moved into place keeps its old time; only the folder shows that it is new."""
     folder = files.folder(1)
     (folder / "deep").mkdir(parents=True)
     fill(folder / "deep" / "piece", 10, age=9999)
@@ -180,7 +180,7 @@ def test_a_task_that_is_retried_meanwhile_keeps_its_folder_and_the_next_goes_ins
 
 
 def test_every_folder_is_asked_for_right_before_it_goes(make: Callable[..., TempFiles]) -> None:
-    """Removing one may take long: the answer that was good for the first is old for the last."""
+    """Removing one may take long, so an answer for the first may be outdated for the last."""
 
     def ask() -> set[int]:
         return set() if all_files.folder(1).exists() else {2}
@@ -217,7 +217,7 @@ def test_folders_of_tasks_that_were_never_created_are_swept(files: TempFiles) ->
 
 def test_a_task_that_is_created_while_orphans_are_swept_keeps_its_folder(files: TempFiles) -> None:
     def last_task_id() -> int:
-        create_temp_file(files.folder(7), "x")  # the Scheduler has said 6, and goes on
+        create_temp_file(files.folder(7), "x")  # the Scheduler has reported 6, and continues
         return 6
 
     assert files.sweep_orphans(last_task_id) == []
@@ -225,7 +225,7 @@ def test_a_task_that_is_created_while_orphans_are_swept_keeps_its_folder(files: 
 
 
 def test_an_orphan_whose_number_is_given_to_a_task_meanwhile_stays(files: TempFiles) -> None:
-    """As with a log that was put back to an earlier state: the folders have higher numbers than its tasks."""
+    """As with a log that was restored to an earlier state: the folders have higher numbers than its tasks."""
     for task_id in (6, 7, 8):
         create_temp_file(files.folder(task_id), "x")
     answers = iter([5, 6, 7, 7])
@@ -272,7 +272,7 @@ def hide(folder: Path) -> None:
 
 
 def hide_below(folder: Path) -> None:
-    """As `ls` may list it, and nobody may look at what it lists, or remove it."""
+    """Make a folder that `ls` may list, but whose content cannot be inspected or removed."""
     hide(folder / "some" / "where")
     (folder / "some").chmod(0o400)
 
@@ -282,7 +282,7 @@ TREES = pytest.mark.parametrize("make_tree", [dig_deep, dig_to_the_longest_path,
 
 @pytest.fixture(params=["as we are", "as a plain user"])
 def place(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A folder of our own. Root may list what it likes; only others can be kept out."""
+    """Make a folder of our own. Root may list everything; only other users can be kept out."""
     folder, changes = Path(tempfile.mkdtemp()), request.param == "as a plain user" and not os.geteuid()
     if changes:
         os.chown(folder, 65534, -1)
@@ -366,7 +366,7 @@ def test_what_somebody_else_who_removes_moves_up_meanwhile_is_removed_too(
 
 
 def test_what_cannot_be_moved_is_removed_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a container's disk what lies in a lower layer: no attempt has made that, so it is not deep."""
+    """Such as files in a lower layer of a container's disk: no attempt has made them, so they are not deep."""
     (tmp_path / "top" / "a" / "lower" / "b").mkdir(parents=True)
     (tmp_path / "top" / "a" / "lower" / "b" / "file").touch()
     (tmp_path / "top" / "a" / "upper" / "c").mkdir(parents=True)

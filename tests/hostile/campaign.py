@@ -1,7 +1,7 @@
 """Give every crafted file to every type that may take it, in one service, with harmless work among it.
 
-A program of its own, so that it can be run under a system-call trace: `campaign.py FOLDER`, where FOLDER/in holds the
-files. What became of each is written to FOLDER/results.json.
+A separate program, so that it can run under a system-call trace: `campaign.py FOLDER`, where FOLDER/in holds the files.
+The result of each is written to FOLDER/results.json.
 """
 
 import json
@@ -35,11 +35,11 @@ TAKERS = {
 HARMLESS = "harmless.png"
 WITHIN = 300.0
 EVERY = 15
-"""So many crafted files, then one that is in order."""
+"""After this many crafted files comes a valid one."""
 
 
 def main(folder: Path) -> None:
-    # Without a limit of its own a file that claims 41 GB waits until the disk of the machine has them.
+    # Without its own limit a file that claims 41 GB waits until the machine's disk has them.
     config = Config(
         workers=2, max_temp_size=8 * 1024**3, input_roots=(str(folder / "in"),), output_roots=(str(folder / "out"),)
     )
@@ -59,7 +59,7 @@ def main(folder: Path) -> None:
 
 
 def work(families: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """File and type, with harmless work in between."""
+    """Yield file and type, with harmless work in between."""
     for number, (name, family) in enumerate(families.items()):
         if number % EVERY == 0:
             yield HARMLESS, "image_thumbnail"
@@ -68,7 +68,7 @@ def work(families: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def submit(service: TaskService, folder: Path, name: str, task_type: str, number: int) -> int | dict[str, Any]:
-    """The task's id, or how the command was refused."""
+    """Return the task's id, or how the command was refused."""
     output = folder / "out" / f"{number}-{task_type}{OUTPUTS[task_type]}"
     try:
         return service.create_task(type=task_type, input_file=str(folder / "in" / name), output_file=str(output))

@@ -1,4 +1,4 @@
-"""Small files that are expensive to work on. Each maker takes a size, so that a campaign can vary it."""
+"""Small files that are expensive to process. Each maker takes a size, so that a campaign can vary it."""
 
 import random
 import struct
@@ -16,19 +16,19 @@ MakeOfSize: TypeAlias = Callable[[Path, int], None]
 
 
 class Costly(NamedTuple):
-    """A kind of file. Its name's suffix decides how it is read."""
+    """A kind of file. The suffix of its name decides how it is read."""
 
     name: str
     task_type: str
     make: MakeOfSize
     short: int
-    """A size that is quickly made and was already expensive."""
+    """A size that is quickly made and already expensive."""
     full: int
     output: str = ".png"
 
 
 def _tiling(path: Path, fineness: int) -> None:
-    """A page filled with a pattern whose tile is a fraction of a point."""
+    """Make a page filled with a pattern whose tile is a fraction of a point."""
     step = 1 / fineness
     tile = b"0 0 9 9 re f " * 3
     pattern = (
@@ -40,7 +40,7 @@ def _tiling(path: Path, fineness: int) -> None:
 
 
 def _deflated(path: Path, megabytes: int) -> None:
-    """A page whose content unpacks to so many megabytes of operators that draw nothing."""
+    """Make a page whose content unpacks to that many megabytes of operators that draw nothing."""
     packer = zlib.compressobj(9)
     block = b"q Q " * 250_000
     body = b"".join(packer.compress(block) for _ in range(megabytes)) + packer.flush()
@@ -51,7 +51,7 @@ def _deflated(path: Path, megabytes: int) -> None:
 
 
 def _deflated_picture(path: Path, side: int) -> None:
-    """A picture on a page, of so many pixels a side, all of them nothing."""
+    """Make an empty picture on a page, with that many pixels a side."""
     packer = zlib.compressobj(9)
     row = bytes(side * 3)
     body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -62,7 +62,7 @@ def _deflated_picture(path: Path, side: int) -> None:
 
 
 def _forms(path: Path, width: int) -> None:
-    """Forms within forms, each drawn several times by the one above: `width` to the power of 9 drawings."""
+    """Make forms within forms, each drawn several times by the one above: `width` to the power of 9 drawings."""
     levels = 9
     objects = page_of(b"0 0 99 99", b"/F Do " * width, b"/Resources<</XObject<</F 5 0 R>>>>")
     for level in range(levels):
@@ -76,7 +76,7 @@ def _forms(path: Path, width: int) -> None:
 
 
 def _directories(path: Path, count: int) -> None:
-    """A tiff of so many pages of one pixel."""
+    """Make a tiff of that many pages of one pixel."""
     tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}
     entries = [(tag, 3, 1, value) for tag, value in tags.items()]
     body = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
@@ -89,7 +89,7 @@ def _directories(path: Path, count: int) -> None:
 
 
 def _continued(path: Path, lines: int) -> None:
-    """An obj whose only face goes on over so many lines that add nothing."""
+    """Make an obj whose only face continues over that many empty lines."""
     path.write_bytes(b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3" + b"\\\n" * lines + b"\n")
 
 
@@ -116,19 +116,19 @@ def _polygon_obj(path: Path, corners: int) -> None:
 
 
 def _many_polygons_obj(path: Path, most: int) -> None:
-    """A face of every number of corners, from 3 on."""
+    """Make a face of every number of corners, from 3 on."""
     points = b"".join(b"v " + line + b"\n" for line in _ring(most).splitlines())
     faces = (b"f " + b" ".join(b"%d" % at for at in range(1, count + 1)) for count in range(3, most))
     path.write_bytes(points + b"\n".join(faces) + b"\n")
 
 
 def _references(path: Path, lines: int) -> None:
-    """Markdown of one paragraph of so many definitions of links."""
+    """Make Markdown of one paragraph of that many link definitions."""
     path.write_bytes(b"".join(b"[%d]: <b>\n" % number for number in range(lines)))
 
 
 def _open_marks(path: Path, count: int) -> None:
-    """Markdown of marks that are opened and never closed."""
+    """Make Markdown with marks that are opened and never closed."""
     path.write_bytes(b"__a " * count)
 
 
@@ -137,12 +137,12 @@ def _brackets(path: Path, count: int) -> None:
 
 
 def _columns(path: Path, rows: int) -> None:
-    """Markdown of a table with a mark opened in each cell."""
+    """Make Markdown of a table with a mark opened in each cell."""
     path.write_bytes(b"| __a | `b | *c |\n" * rows)
 
 
 def _references_held(path: Path, side: int) -> None:
-    """A film whose decoder has to keep as many large pictures as its codec allows."""
+    """Make a film whose decoder has to keep as many large pictures as its codec allows."""
     with av.open(str(path), "w") as container:
         options = {"preset": "ultrafast", "x264-params": "ref=16:bframes=0:keyint=60:scenecut=0", "crf": "51"}
         stream = container.add_stream("libx264", rate=25, options=options)
@@ -159,7 +159,7 @@ def _references_held(path: Path, side: int) -> None:
 
 
 def _noise_gif(path: Path, frames: int) -> None:
-    """A gif of so many frames of one pixel on a large canvas."""
+    """Make a gif of that many frames of one pixel on a large canvas."""
     side = 4000
     out = bytearray(b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6))
     for _ in range(frames):
@@ -189,6 +189,6 @@ COSTLY = [
 
 
 def sibling(one: Costly, seed: int, *, full: bool) -> int:
-    """Another size of it, by chance."""
+    """Return another random size of it."""
     most = one.full if full else one.short
     return max(2, int(most * random.Random(f"{one.name}{seed}").uniform(0.1, 1.0)))

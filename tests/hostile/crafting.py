@@ -1,4 +1,4 @@
-"""What a crafted file is, and a trap for whoever follows an address in one."""
+"""What a crafted file is, and a trap for programs that follow an address in one."""
 
 import socket
 import threading
@@ -11,12 +11,12 @@ SECRET_TEXT = "the-planted-secret-7f3a"
 
 
 class Bait(NamedTuple):
-    """What crafted files name in the hope that somebody follows."""
+    """What crafted files name in the hope that a program follows."""
 
     secret: Path
     """A file outside of the inputs."""
     trap: str
-    """http://127.0.0.1:PORT of a server that nobody must ever reach."""
+    """http://127.0.0.1:PORT of a server that no program must ever reach."""
 
 
 Make: TypeAlias = Callable[[Path, Bait], None]
@@ -32,7 +32,7 @@ class Crafted(NamedTuple):
 
 
 class Trap:
-    """A server on loopback that counts who comes."""
+    """A server on loopback that counts its visitors."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -81,7 +81,7 @@ def data(content: bytes) -> Make:
 
 
 def cut(make_whole: Make, share: float) -> Make:
-    """The first part of a file that is in order."""
+    """The first part of a valid file."""
 
     def make(path: Path, bait: Bait) -> None:
         make_whole(path, bait)

@@ -1,4 +1,4 @@
-"""Films that are lists of other files, claim to be endless, or are none."""
+"""Films that are lists of other files, claim to be endless, or are not films at all."""
 
 import struct
 from pathlib import Path
@@ -31,7 +31,7 @@ def _clip(path: Path, _bait: Bait) -> None:
 
 
 def _film_elsewhere(path: Path, bait: Bait) -> None:
-    """A film whose data reference says that its frames lie in another file, or on another machine."""
+    """Make a film whose data reference says that its frames are in another file, or on another machine."""
     _clip(path, bait)
     whole = path.read_bytes()
     mark = b"url \x00\x00\x00\x01"  # "in this very file"
@@ -46,7 +46,7 @@ def _reference_film(path: Path, bait: Bait) -> None:
 
 
 def _endless_table(path: Path, bait: Bait) -> None:
-    """A film whose tables claim four thousand million entries."""
+    """Make a film whose tables claim four thousand million entries."""
     _clip(path, bait)
     whole = bytearray(path.read_bytes())
     for kind in (b"stts", b"stsz", b"stco"):

@@ -1,4 +1,4 @@
-"""Files of sound that are lists of other files, claim to be endless, or carry more than sound."""
+"""Sound files that are lists of other files, claim to be endless, or carry more than sound."""
 
 import struct
 import zlib
@@ -9,14 +9,14 @@ from sounds import tone, write
 
 
 def _wav(channels: int, rate: int, size: int, bits: int = 16) -> bytes:
-    """A wav whose header says what it wants."""
+    """Make a wav with any header."""
     head = struct.pack("<HHIIHH", 1, channels, rate, 0xFFFFFFFF, (channels * bits // 8) & 0xFFFF, bits)
     told = struct.pack("<I", size & 0xFFFFFFFF)
     return b"RIFF" + told + b"WAVEfmt " + struct.pack("<I", 16) + head + b"data" + told + bytes(100_000)
 
 
 def _bomb() -> bytes:
-    """A PNG of 60,000 pixels a side, all of one colour."""
+    """Make a PNG of 60,000 pixels a side, all of one colour."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -28,7 +28,7 @@ def _bomb() -> bytes:
 
 
 def _with_bomb(path: Path, _bait: Bait) -> None:
-    """An mp3 whose cover is such a picture."""
+    """Make an mp3 whose cover is such a picture."""
     sound = write(path, tone(1.0), codec="libmp3lame").read_bytes()
     body = b"\0image/png\0\x03\0" + _bomb()
     frame = b"APIC" + struct.pack(">I", len(body)) + b"\0\0" + body
@@ -46,7 +46,7 @@ def _long_tags(path: Path, _bait: Bait) -> None:
 
 
 def _endless_flac(path: Path, bait: Bait) -> None:
-    """Its header says that it has 2 ** 36 samples."""
+    """Make a flac whose header claims 2 ** 36 samples."""
     _flac(path, bait)
     whole = bytearray(path.read_bytes())
     whole[21] |= 0x0F

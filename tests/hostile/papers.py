@@ -124,7 +124,7 @@ def _pdf_that_points_out(path: Path, bait: Bait) -> None:
 
 
 def _stream_bomb(path: Path, _bait: Bait) -> None:
-    """Compressed twice: some hundred bytes that become three hundred million."""
+    """Compress twice: some hundred bytes become three hundred million."""
     body = zlib.compress(zlib.compress(bytes(300_000_000), 9), 9)
     pages = page_of(b"0 0 99 99")
     pages[3] = b"<</Length %d/Filter[/FlateDecode/FlateDecode]>>stream\n%s\nendstream" % (len(body), body)
@@ -164,7 +164,7 @@ PAPERS = [
     Crafted("xxe.odt", "paper", _odt(XXE + _ODF % "&x;&y;")),
     Crafted("laughs.odt", "paper", _odt(LAUGHS + _ODF % "&a10;")),
     Crafted("linked.odt", "paper", _odt(_ODF % _LINKED)),
-    # What LibreOffice follows although its profile says that it should not.
+    # LibreOffice follows this although its profile forbids it.
     Crafted("bullet.odt", "paper", _odt(_BULLET % "file://{secret}")),
     Crafted("bullet-elsewhere.odt", "paper", _odt(_BULLET % "{trap}/a.png")),
     Crafted("linked.rtf", "paper", text(r"{\rtf1 x {\field{\*\fldinst INCLUDEPICTURE {secret} \\d}{\fldrslt y}}}")),

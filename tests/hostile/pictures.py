@@ -1,4 +1,4 @@
-"""Pictures that are larger than they look, lead elsewhere, or are none."""
+"""Pictures that are larger than they look, lead elsewhere, or are not pictures at all."""
 
 import struct
 import zlib
@@ -36,12 +36,12 @@ def _png(width: int, height: int, depth: int, colour: int, *more: bytes, rows: b
 
 
 def _bomb(path: Path, _bait: Bait) -> None:
-    """900 million pixels of one bit in a hundred kilobytes."""
+    """Make 900 million pixels of one bit in a hundred kilobytes."""
     path.write_bytes(_png(30000, 30000, 1, 0, rows=zlib.compress(bytes(30000 * (1 + 30000 // 8)), 9)))
 
 
 def _text_bomb(path: Path, _bait: Bait) -> None:
-    """Sixteen comments of 16 MB each."""
+    """Make sixteen comments of 16 MB each."""
     note = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(16_000_000), 9))
     path.write_bytes(_png(1, 1, 8, 0, *[note] * 16, rows=zlib.compress(b"\0\0")))
 

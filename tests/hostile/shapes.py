@@ -1,4 +1,4 @@
-"""Meshes with forged counts, numbers that are none, and addresses in them."""
+"""Meshes with forged counts, invalid numbers, and addresses in them."""
 
 import json
 import struct

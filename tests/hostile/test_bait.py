@@ -1,4 +1,4 @@
-"""The crafted files harm whoever reads them without care; else it would say little that nobody came to the trap."""
+"""The crafted files harm a careless reader; otherwise an untouched trap would prove little."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ def crafted(files: list[Crafted], name: str) -> Crafted:
 
 
 def decode(path: Path, reader: list[str], *before: str) -> None:
-    """By an ffmpeg program that may do everything, and is told which of its readers to take."""
+    """Decode by an ffmpeg program without restrictions, which is told which of its readers to use."""
     program = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *CARELESS]
     subprocess.run([*before, *program, *reader, "-i", str(path), "-f", "null", "-"], capture_output=True, check=False)
 

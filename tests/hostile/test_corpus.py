@@ -72,7 +72,7 @@ class Campaign(NamedTuple):
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
-    """The whole corpus, worked through once."""
+    """The whole corpus, processed once."""
     base = tmp_path_factory.mktemp("hostile")
     folder, secret, trace = base / "house", base / "secret.txt", base / "trace.txt"
     (folder / "in").mkdir(parents=True)
@@ -149,7 +149,7 @@ def test_the_trap_counts_a_visit() -> None:
 
 
 def whole_calls(trace: str) -> Iterator[str]:
-    """The lines, with what strace tells in two parts because other processes went on meanwhile put together."""
+    """Return the lines, with calls joined that strace prints in two parts because other processes ran meanwhile."""
     begun: dict[str, str] = {}
     for line in trace.splitlines():
         process = line.split(" ", 1)[0]
@@ -187,9 +187,9 @@ traced = pytest.mark.skipif(STRACE is None, reason="strace, which shows the syst
 
 
 def touched(campaign: Campaign, *, changed: bool) -> set[str]:
-    """Paths of successful calls: of those that write, make, move or remove, or of those that only open.
+    """Return paths of successful calls: of those that write, make, move or remove, or of those that only open.
 
-    What is opened as a place only (O_PATH) cannot be read: so the sandbox names what an attempt may reach.
+    A path opened with O_PATH cannot be read: the sandbox uses it to name what an attempt may reach.
     """
     lines = [line for line in campaign.trace if " = -1 " not in line and "O_PATH" not in line]
     calls = [line for line in lines if not _TALK.search(line)]
@@ -203,8 +203,8 @@ def touched(campaign: Campaign, *, changed: bool) -> set[str]:
 
 @traced
 def test_nothing_outside_of_the_work_and_output_folders_was_changed(campaign: Campaign) -> None:
-    # LibreOffice marks its own installation and lists its fonts when it may, which root may, and makes a socket in the
-    # folder it is in.
+    # If it may, which root may, LibreOffice marks its own installation, lists its fonts, and makes a socket in its
+    # folder.
     tools = (
         *("/dev/null", "/proc/", "/usr/lib/libreoffice/share/uno_packages/cache", "/var/cache/fontconfig"),
         "OSL_PIPE_0_SingleOffice",

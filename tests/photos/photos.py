@@ -1,11 +1,11 @@
-"""`make photos`: real photos, in every form that cameras and programs store them in, through both types of images.
+"""`make photos`: real photos, in every form that cameras and programs use, through both types for images.
 
-    PYTHONPATH=tests/support python tests/photos/photos.py [--count 1000] [--seed 1]
+PYTHONPATH=tests/support python tests/photos/photos.py [--count 1000] [--seed 1]
 
-Each photo is a part of a real one, stored as one of `photo_kinds.KINDS`, lying in one of eight ways. Its conversion and
-its thumbnail are compared with what Pillow alone sees in the file. One in five is then cut, and has to be called
+Each photo is a part of a real one, stored as one of `photo_kinds.KINDS`, in one of eight orientations. Its conversion
+and its thumbnail are compared with what Pillow alone sees in the file. One in five is then cut, and has to be called
 damaged, unless all of the picture is still there. Exit code 1 when a result is wrong, a whole file is refused, or a cut
-one is not told.
+one is not reported.
 """
 
 import argparse
@@ -37,14 +37,14 @@ PHOTOS = (ASTRONAUT, CHINA, CITY_STILL, RETINA, EARTH, *[photo for photo in HELD
 SIZES = ((320, 240), (513, 511), (640, 427), (427, 1025), (801, 1201), (1600, 1200), (1200, 1601))
 LARGE = (4000, 3000)
 OUTPUTS = {".png": 0.0, ".tif": 0.0, ".jpg": 4.0, ".webp": 4.0, ".avif": 5.0, ".heic": 5.0, ".gif": 14.0}
-"""Suffix → how much an encoder may add to the difference, in the mean, of 255."""
+"""Suffix → how much an encoder may add to the mean difference, of 255."""
 THUMBNAIL = 256
 _SMALLER = 4.0
-"""What another filter may make of it."""
+"""The difference that another filter may cause."""
 
 
 class Shot(NamedTuple):
-    """One photo that is to be made and tried."""
+    """One photo to be made and tested."""
 
     number: int
     kind: str
@@ -57,17 +57,17 @@ class Shot(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What has become of it."""
+    """The result of a photo."""
 
     shot: Shot
     lines: list[str]
     """What was wrong."""
     told: bool = False
-    """Whether what was left of it was called damaged, by both types."""
+    """Whether both types called the rest of it damaged."""
 
 
 def shots(count: int, seed: int, sources: list[Path]) -> Iterator[Shot]:
-    """So many, each kind and orientation as often as any other."""
+    """Return that many, each kind and orientation as often as any other."""
     chance = random.Random(seed)
     names = list(KINDS)
     for number in range(count):
@@ -76,13 +76,13 @@ def shots(count: int, seed: int, sources: list[Path]) -> Iterator[Shot]:
         size = LARGE if number % 97 == 0 else chance.choice(SIZES)
         cut = chance.uniform(0.1, 0.9) if number % 5 == 0 else 0.0
         output = ".png" if chance.random() < 0.5 else chance.choice(list(OUTPUTS))
-        if output == ".gif" and "alpha" in kind:  # where a pixel is there or not
+        if output == ".gif" and "alpha" in kind:  # the pixel exists or not
             output = ".png"
         yield Shot(number, kind, orientation, size, chance.choice(sources), output, cut)
 
 
 def run(shot: Shot) -> Result:
-    """Make the photo, try it, compare."""
+    """Make the photo, test it, compare."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         kind = KINDS[shot.kind]
@@ -96,13 +96,13 @@ def run(shot: Shot) -> Result:
         path.write_bytes(content[: int(len(content) * shot.cut)])
         outcomes = [_convert(path, ".png"), _small(path)]
         untold = [str(outcome) for outcome in outcomes if not _is_called_cut(outcome)]
-        if untold and not _converted(shot, path, wanted, kind.slack):  # it was cut behind the picture: nothing is lost
+        if untold and not _converted(shot, path, wanted, kind.slack):  # it was cut after the picture: nothing is lost
             return Result(shot, lines)
         return Result(shot, lines + [f"cut to {shot.cut:.0%}: {line}" for line in untold], told=not untold)
 
 
 def _part(shot: Shot) -> Image.Image:
-    """Of the real photo, another for each number."""
+    """Return a part of the real photo, another for each number."""
     chance = random.Random(shot.number)
     with Image.open(shot.source) as opened:
         photo = opened.convert("RGB")
@@ -163,7 +163,7 @@ def _is_called_cut(outcome: Outcome) -> bool:
 
 
 def main() -> int:
-    """Parse the arguments, run, tell."""
+    """Parse the arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
@@ -183,7 +183,7 @@ def main() -> int:
 
 
 def tell(found: list[Result], console: Console) -> int:
-    """Print what came out; the exit code."""
+    """Print the result; return the exit code."""
     bad = [result for result in found if result.lines]
     cut = [result for result in found if result.shot.cut]
     lying = Counter(result.shot.orientation for result in found)

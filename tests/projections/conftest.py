@@ -1,4 +1,4 @@
-"""Logs with a history, for tests of what reads them."""
+"""Logs with a history, for tests of code that reads them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tasktrail.projections import TaskViews
 
 @pytest.fixture(autouse=True)
 def _views_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Newer Pythons complain about connections that nobody closed; tests need not think of it."""
+    """Newer Pythons complain about unclosed connections; tests need not think of it."""
     made: list[TaskViews] = []
     begin = TaskViews.__init__
 
@@ -36,7 +36,7 @@ def journal() -> Journal:
 
 @pytest.fixture
 def history() -> Journal:
-    """A log in memory in which much has happened."""
+    """A log in memory with a rich history."""
     journal = Journal(MemoryEventLog())
     random_history(journal, 900, seed=7)
     return journal

@@ -1,4 +1,4 @@
-"""What is kept for each minute: how much began and ended, and how long it had waited."""
+"""The numbers of each minute: how much began and ended, and how long it had waited."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The past answers as the present did then."""
+"""Questions about the past get the answers that the present gave then."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasktrail.events.errors import InvalidValue, UnknownTask
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import BeyondTheLog, TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.as_of import fold_to, parse_point, task_as_of
 

@@ -1,4 +1,4 @@
-"""The attempts of a task: what was reserved and used, how it went on, and what followed."""
+"""The attempts of a task: what was reserved and used, how it continued, and what followed."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def attempts_of(journal: Journal, task_id: int) -> list[Attempt]:
 
 
 def needed(records: list[Recorded]) -> tuple[int, int]:
-    """What the Scheduler would reserve after these records."""
+    """Return what the Scheduler would reserve after these records."""
     state = fold(1, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
     assert state is not None
     return state.memory_needed, state.temp_needed

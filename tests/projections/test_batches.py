@@ -1,4 +1,4 @@
-"""What the views keep of batches: told without a look at each task, whoever asks and however large the numbers."""
+"""The views' numbers of batches: given without a look at each task, for any reader and for any size."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def views() -> Iterator[TaskViews]:
 
 
 def looked_at(conn: sqlite3.Connection, queries: TaskQueries, name: str) -> tuple[Batch | None, int]:
-    """A batch, and how many steps of SQLite's machine it took to tell."""
+    """Return a batch, and the number of steps of SQLite's virtual machine for it."""
     steps = 0
 
     def step() -> None:

@@ -40,7 +40,7 @@ def test_what_is_too_long_is_given_up_and_the_moment_goes_on(conn: sqlite3.Conne
 
 
 def test_a_ctrl_c_is_not_taken_for_a_question_that_was_given_up(conn: sqlite3.Connection) -> None:
-    """It comes up in what SQLite calls now and then, and is dropped there."""
+    """It is raised in a function that SQLite calls now and then, and is dropped there."""
     conn.create_function("stop", 0, conn.interrupt)
     with pytest.raises(KeyboardInterrupt):
         bounded(conn, 10_000, lambda: conn.execute(f"SELECT stop(), * FROM ({_COUNT})", (10,)).fetchall())

@@ -1,4 +1,4 @@
-"""From what was recorded back to the command that it came from."""
+"""From a record back to the command that caused it."""
 
 from dataclasses import dataclass
 

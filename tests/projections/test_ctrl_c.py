@@ -1,4 +1,4 @@
-"""Ctrl-C in a function that SQLite calls, where Python drops what is raised: it is not taken for damage."""
+"""Ctrl-C in a function that SQLite calls, where Python drops exceptions: it is not taken for damage."""
 
 import signal
 import sqlite3
@@ -11,7 +11,8 @@ import pytest
 from histories import BEGIN, Journal
 
 from tasktrail.events import Created
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import TaskQueries, TaskViews, ViewsDamaged, catch_up
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views import checksums
@@ -21,7 +22,7 @@ from tasktrail.projections.views.rebuild import rebuild_views
 
 @pytest.fixture(autouse=True)
 def usual() -> Iterator[None]:
-    """What is started in the background of a script has Ctrl-C ignored."""
+    """Restore the usual Ctrl-C, which programs in the background of a script ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -45,7 +46,7 @@ def views(tmp_path: Path, journal: Journal) -> Path:
 
 @pytest.fixture
 def pressed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Has Ctrl-C come in the middle of the next statement that makes a checksum of such values in SQLite."""
+    """Let Ctrl-C come in the middle of the next statement that makes a checksum of such values in SQLite."""
     own = checksums.row_sum
 
     def press(of: Any) -> None:

@@ -67,11 +67,11 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
     (ServiceStopped(), "service stopped"),
     (RatesConfigured(), "rates configured: none"),
     (RatesConfigured(rates={"user:*": "1/s", "type:a": "9/m"}), "rates configured: user:* 1/s, type:a 9/m"),
-    (Deduplicated(task_id=3), "task 3 is open and has the key of the task asked for: it is the answer"),
-    (Deduplicated(task_id=3, name="a"), "task 3 is open and has the key of a: it is the answer"),
+    (Deduplicated(task_id=3), "task 3 is unfinished and has the key of the task asked for: no other was created"),
+    (Deduplicated(task_id=3, name="a"), "task 3 is unfinished and has the key of a: no other was created"),
     (
         Deduplicated(task_id=3, schedule="nightly", fire_time=NOON),
-        "task 3 is open and has the key of the run of schedule nightly: it is the answer",
+        "task 3 is unfinished and has the key of the run of schedule nightly: no other was created",
     ),
     (
         ClockJumped(shown=NOON, shows=NOON.replace(hour=13)),
@@ -139,7 +139,7 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
     (NodeDrainEnded(node="a"), "node a is not drained any more"),
     (UserErased(keys=("k",), tasks=(1, 2)), "the user of 2 tasks was erased"),
     (UserErased(keys=("k",), tasks=(1, 2), plain=3), "the user of 2 tasks was erased, 3 more are in plain text"),
-    (ErasureFinished(erasure=41), "the erasure at 41 is finished"),
+    (ErasureFinished(erasure=41), "the erasure at position 41 is finished"),
     (RetentionConfigured(), "retention configured: everything is kept"),
     (
         RetentionConfigured(
@@ -179,7 +179,7 @@ def test_progress_is_rounded_down_as_everywhere(progress: float, told: str) -> N
 
 
 def test_why_a_task_failed_is_said_once() -> None:
-    """The error of one that failed since another did begins with the rule."""
+    """The error of a task that failed because another did begins with the rule."""
     for error, told in (("DependencyFailed: task 3 has failed", ""), ("no luck", " [DependencyFailed]")):
         event = Failed(outcome="not_started", error=error, rule="DependencyFailed", final=True)
         assert describe(event) == f"not started for good: {error}{told}"

@@ -1,4 +1,4 @@
-"""What became of the tasks between two points is what a list of then and one of now differ in."""
+"""The changes of tasks between two points equal the differences between the two lists."""
 
 import pytest
 from histories import Journal

@@ -1,4 +1,4 @@
-"""What a list may be asked for, and how a wrong wish is told."""
+"""The filters of a list, and the errors for wrong ones."""
 
 from typing import Any
 

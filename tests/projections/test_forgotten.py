@@ -1,4 +1,4 @@
-"""A log in which tasks were forgotten is as sound as before, and every fold of it is a fold of what is left."""
+"""A log with forgotten tasks is as sound as before, and every fold of it is a fold of the remaining records."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ from tasktrail.events import CancelTask, Fact, Retried
 from tasktrail.events.errors import LogCorrupt, TaskForgotten
 from tasktrail.events.log import integrity
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.ranges import to_ranges
 from tasktrail.events.recorded import Stub, timestamp
@@ -48,11 +49,11 @@ steps = st.lists(
 )
 seeds = st.integers(0, 2**32)
 _LATER = tuple(name for name in OPERATIONS if name != "create")
-"""A new task may refer to any, and a service would not let it refer to one that was forgotten."""
+"""A new task may refer to any task, but a service would not let it refer to a forgotten one."""
 
 
 def forget_some(journal: Journal, chance: Random) -> list[int]:
-    """Forget most of what is over, then go on a little."""
+    """Forget most of the ended tasks, then continue a little."""
     gone = [task_id for task_id in journal.over() if chance.random() < 0.7]
     if gone:
         journal.forget(*gone)
@@ -116,7 +117,7 @@ def test_a_scheduler_and_an_outbox_start_from_the_first_record(moves: list[tuple
     state = folded_state(journal.log, lambda: SchedulerState(Limits(), grace={}))
     assert state.durable.last_task_id == max(
         (record.task_id for record in journal.log.read()), default=0
-    )  # no number is given twice
+    )  # no number is used twice
     assert state.position == journal.log.head().position
     for task in journal.states.values():
         if not task.finished:
@@ -144,7 +145,7 @@ def test_no_rule_is_broken_and_the_trees_stay_as_they_were(moves: list[tuple[str
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A history in which tasks 1 and 3 are over, and were forgotten; tasks 2 and 4 were not."""
+    """A history in which tasks 1 and 3 have ended and were forgotten; tasks 2 and 4 were not."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
     journal.record(0, ServiceStarted(version="0", epoch=1, pid=1, host="here"))
@@ -167,7 +168,7 @@ def check(journal: Journal) -> Verification:
 
 
 def change(journal: Journal, *statements: str) -> None:
-    """As an intruder does it, who takes the triggers away and puts them back."""
+    """Change it as an intruder does, who removes the triggers and restores them."""
     path = journal.log._path  # type: ignore[attr-defined]  # it is on disk
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         triggers = conn.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
@@ -347,7 +348,7 @@ def test_a_check_beside_a_service_takes_nothing_for_damage_that_is_forgotten_mea
             found = verify(reader, tmp_path / "views.db")
         assert found.findings == ()
         assert (found.views_position, found.records, found.stubs) == (None, 7, 4)
-        for _ in range(2):  # views that are behind, then such that know what was forgotten and still have it
+        for _ in range(2):  # views that are behind, then views that know what was forgotten and still have it
             with closing(log.reader()) as reader:
                 found = verify(reader, tmp_path / "views.db")
             assert (found.findings, found.views_position, found.stubs) == ((), None, 6)
@@ -386,7 +387,7 @@ def test_the_room_of_dropped_records_is_used_again(tmp_path: Path) -> None:
 
 
 def forged(journal: Journal, positions: list[int], tasks: str, cause: str = "", older_than: float | None = 0.0) -> None:
-    """As the log drops them, whoever appends such an event. `cause`: of the drop."""
+    """Drop records as the log does, whoever appends such an event. `cause`: of the drop."""
     gone = [one for one in journal.log.read() if one.position in positions]
     left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
     event = TasksForgotten(
@@ -402,7 +403,7 @@ def forged(journal: Journal, positions: list[int], tasks: str, cause: str = "", 
 
 
 def cancelled(journal: Journal) -> tuple[int, list[int]]:
-    """A task that is over, and where its records stand."""
+    """Create an ended task; return it and the positions of its records."""
     task_id = journal.create(input_file="/in", output_file="/out")
     journal.play("cancel", task_id - 1, 0)
     return task_id, [one.position for one in journal.records if one.task_id == task_id]

@@ -1,4 +1,4 @@
-"""A proof of growth shows that a log has kept all that an earlier seal had seen, or it shows nothing."""
+"""A proof of growth shows that a log has kept everything that an earlier seal had seen, or it shows nothing."""
 
 import json
 import runpy
@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.merkle import Tree, leaf_hash
 from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey
@@ -34,7 +35,7 @@ KEY = PrivateKey.made(NAMED)
 
 
 def told(growth: Any, kept: str, key: str) -> Any:
-    """What the checker finds proven, or nothing."""
+    """Return what the checker finds proven, or nothing."""
     try:
         return CHECKER["check"](growth, kept, key)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
@@ -128,7 +129,7 @@ def test_a_log_that_was_changed_has_not_grown_out_of_its_seals(grown: Sealed, ma
         grown.growth(Path(aside))
     for file in grown.seals.glob("*.note"):
         file.unlink()
-    grown.seal()  # as an insider does, who has the key
+    grown.seal()  # as an insider with the key does
     with pytest.raises(SealUnfit, match=r"kept\.note says"):
         grown.growth(Path(aside))
     newest = grown.seal().size

@@ -1,4 +1,4 @@
-"""What the view says of notices is what the outbox does with them, however the records come."""
+"""The view's notices are those of the outbox, however the records come."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -53,7 +53,7 @@ def postponed(notice: NoticeStatus, until: datetime) -> DeliveryPostponed:
 
 
 def deliver(journal: Journal, what: str, number: int) -> None:
-    """Something happens to one of the notices there are; to which, and so to what end, is random."""
+    """Let something happen to a random one of the notices, and so to its end."""
     views = views_of(journal)
     notices = all_notices(views, journal)
     if not notices:

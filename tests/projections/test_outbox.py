@@ -235,7 +235,7 @@ def test_ids_are_the_same_after_every_restart_and_all_different(steps: list[tupl
 
 
 def expected_notices(journal: Journal) -> Counter[tuple[int, str]]:
-    """(position, channel), by the rule as it is written down."""
+    """Return (position, channel), by the rule as it is documented."""
     expected: Counter[tuple[int, str]] = Counter()
     for record in journal.records:
         if not record.task_id:
@@ -279,7 +279,7 @@ def test_each_target_gets_a_notice_of_its_own_at_the_end_or_of_what_the_task_nam
 
 @given(steps, st.randoms(use_true_random=False))
 def test_every_notice_is_delivered_or_given_up_exactly_once(steps: list[tuple[str, int, int]], chance: Any) -> None:
-    """A sender that fails at random, and a fold that is thrown away at random and made anew from the log."""
+    """A sender that fails at random, and a fold that is discarded at random and made anew from the log."""
     journal = Journal(MemoryEventLog())
     for step in steps:
         journal.play(*step)

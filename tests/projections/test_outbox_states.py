@@ -1,4 +1,4 @@
-"""A notice holds the task as it was right then, whether its state was kept or is read from the log."""
+"""A notice holds the task as it was at that moment, whether its state was kept or is read from the log."""
 
 import tracemalloc
 from datetime import datetime, timedelta
@@ -45,7 +45,7 @@ def test_only_so_many_pending_notices_keep_their_state_in_memory(journal: Journa
 
 
 def test_ten_thousand_notices_for_a_dead_endpoint_take_a_few_megabytes(journal: Journal) -> None:
-    """Whatever their tasks hold: here 4 KB of options each."""
+    """Here each task has 4 KB of options."""
     facts = []
     for task in range(1, 10_001):
         created = Created(type="noop", options={"x": f"{task:4096}"}, callback_url="https://dead.test/")
@@ -77,7 +77,7 @@ def test_a_notice_holds_the_task_as_it_was_right_then(journal: Journal) -> None:
 
 
 def adjusted_and_retried(journal: Journal) -> int:
-    """A task of two lives whose priority and time were changed before its first one."""
+    """Create a task of two lives whose priority and time were changed before its first one."""
     task_id = journal.create(priority=2, **HOOK)
     journal.record(0, Adjusted(task_id=task_id, priority=9, scheduled_for=BEGIN))
     journal.start(task_id)
@@ -94,7 +94,7 @@ def test_a_task_that_is_retried_by_hand_is_told_with_its_adjustments(journal: Jo
 
 
 def test_a_notice_that_is_wanted_again_is_the_same_whatever_the_task_was_adjusted_to(journal: Journal) -> None:
-    """Before its event, which it shows, and after it, which it does not."""
+    """Adjustments before its event show, later ones do not."""
     task_id = adjusted_and_retried(journal)
     first = all_due(outbox_of(journal), journal)
     for notice in first:

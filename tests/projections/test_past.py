@@ -1,4 +1,4 @@
-"""What the views tell of the past is what a fold of the log up to there would tell."""
+"""The views' answers about the past equal those of a fold of the log up to there."""
 
 import sqlite3
 import sys
@@ -46,7 +46,7 @@ seeds = st.integers(0, 2**32)
 
 
 def some_filters(chance: Random) -> TaskFilters:
-    """Any filter, most of them with few fields."""
+    """Draw any filter, most of them with few fields."""
 
     def some(values: tuple[object, ...], share: float) -> tuple[object, ...]:
         return tuple(chance.sample(values, chance.randint(1, 2))) if chance.random() < share else ()
@@ -68,7 +68,7 @@ def some_filters(chance: Random) -> TaskFilters:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, no walk ends before its end."""
+    """Let no walk give up early, however busy the machine is."""
     for function in (walk.walk, walk.census, collect, tell):
         monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
 
@@ -77,7 +77,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     params=[(0, 10**9, 0), (walk.FEW, 0, 0), (0, 10**9, 10**30)], ids=["along the order", "sorted", "given up"]
 )
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to an order, however short the list, and the one after the other."""
+    """Use both ways to an order, one after the other, however short the list."""
     few, to_sort, after_all = request.param
     monkeypatch.setattr(past_walk, "FEW", few)
     monkeypatch.setattr(past_walk, "_TO_SORT", to_sort)
@@ -90,7 +90,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks so small that short histories have many."""
+    """Use blocks so small that short histories have many."""
     for name, power in (("TASKS", 2), ("KINDS", 3), ("LANES", 2), ("TIMES", 3)):
         monkeypatch.setattr(zones, name, power)
     monkeypatch.setattr(zones, "GAP", 5)
@@ -119,7 +119,7 @@ def test_places_beyond_everything_find_nothing_then(sort: str, few: None) -> Non
 
 
 def busy_history(steps: int, seed: int, log: EventLog | None = None) -> Journal:
-    """A random history in which tasks are put off as well, and commits hold several records at one time."""
+    """Make a random history in which tasks are also put off, and commits hold several records at one time."""
     journal = Journal(log or MemoryEventLog())
     chance = Random(seed)
     for step in range(steps // 10):
@@ -135,7 +135,7 @@ def busy_history(steps: int, seed: int, log: EventLog | None = None) -> Journal:
 
 
 def _batch_step(journal: Journal, chance: Random) -> None:
-    """A task of a batch, and with luck the end of one, of every kind that a batch tells apart."""
+    """Record a task of a batch, and by chance its end, of every kind that a batch distinguishes."""
     parent = chance.randint(1, len(journal.states))
     name = chance.choice(("", "films", "letters"))
     task_id = journal.create(
@@ -167,7 +167,7 @@ def test_every_answer_is_that_of_the_fold_on_both_sides_of_an_archive(tmp_path: 
 
 
 def compare_at_every_position(journal: Journal, seed: int) -> None:
-    """Whatever is asked as of a record is answered as by a fold up to there."""
+    """Compare every question as of each record with a fold up to there."""
     chance = Random(seed)
     views, fold = TaskViews(":memory:"), TaskViews(":memory:")
     views.apply(journal.records)
@@ -324,7 +324,7 @@ def test_views_that_are_behind_do_not_tell(history: Journal) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_no_walk_sorts_before_it_tells_of_the_first(history: Journal) -> None:
-    """A block is passed task by task: SQLite must see that what is behind comes in order."""
+    """A block is passed task by task: SQLite must see that the tasks come in order."""
     views, asked = TaskViews(":memory:"), set[str]()
     views.apply(history.records)
     views.connection.set_trace_callback(asked.add)
@@ -367,7 +367,7 @@ def test_sqlite_learns_the_statements_of_a_list_once(
         views.connection.set_authorizer(learn)
         for sign, sort in product(("", "-"), SORTS):
             filters = TaskFilters.parse({"status": status, "sort": sign + sort, "limit": "3"})
-            pasts = (then, then if sort == "effective_priority" else earlier)  # there more lanes are begun
+            pasts = (then, then if sort == "effective_priority" else earlier)  # more lanes are begun there
             for asked in (
                 [lambda past=past, filters=filters: past.list(filters) for past in pasts],
                 [lambda past=past, filters=filters: past.stretch(filters, START) for past in pasts],
@@ -385,7 +385,7 @@ def test_sqlite_learns_the_statements_of_a_list_once(
 def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be_sorted(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The latest thousand tasks have no label: it passes more than four times as many as it was expected to."""
+    """The latest thousand tasks have no label: it passes more than four times as many as expected."""
     for name in ("FEW", "_MOST", "_TO_BEGIN"):
         monkeypatch.setattr(past_walk, name, 0)
     monkeypatch.setattr("tasktrail.projections.queries.bounded._EVERY", 1)
@@ -413,7 +413,7 @@ def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be
 def test_the_numbers_of_a_user_a_label_and_a_batch_are_told_at_every_position(
     monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    """Within blocks and between them, and behind the last row."""
+    """Within blocks and between them, and after the last row."""
     monkeypatch.setattr(shares, "EVERY", 2)
     monkeypatch.setattr(shares, "SPAN", 20)
     journal = busy_history(240, 4)
@@ -457,7 +457,7 @@ def test_a_row_of_moves_that_is_missing_is_damage() -> None:
 
 
 def test_moves_are_walked_where_few_of_them_are_stale(journal: Journal) -> None:
-    """An import: all is created first, and nearly all of it ends then."""
+    """An import: all tasks are created first, and nearly all of them end then."""
     ids = [journal.create(label="night", user_id=7) for _ in range(60)]
     others = [journal.create(user_id=1) for _ in range(60)]
     for task_id in (*ids[:57], *others[:30]):
@@ -558,7 +558,7 @@ def test_however_records_are_cut_into_batches_the_past_is_the_same() -> None:
     while begin < len(journal.records):
         end = begin + chance.randint(1, 7)
         pieces.apply(journal.records[begin:end])
-        pieces._versions = chance.choice((None, pieces._versions))  # a service that starts anew has nothing in memory
+        pieces._versions = chance.choice((None, pieces._versions))  # a service that starts has nothing in memory
         begin = end
     for table in (*WRITTEN, "batches"):
         rows = [

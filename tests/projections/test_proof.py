@@ -1,4 +1,4 @@
-"""What was sealed cannot be changed unseen, and a proof shows the whole history of a task or nothing."""
+"""Sealed records cannot be changed unnoticed, and a proof shows the whole history of a task or nothing."""
 
 import json
 import os
@@ -23,7 +23,8 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.errors import LogCorrupt, UnknownTask
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import NotAsSealed, SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
@@ -31,7 +32,7 @@ from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey, PublicK
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, read_key
 
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"))
-"""The program for auditors: it shares no line with what it checks."""
+"""The program for auditors: it shares no line with the code that it checks."""
 
 
 # --- the tree ---
@@ -107,7 +108,7 @@ def test_a_note_opens_with_its_key_and_says_what_was_signed() -> None:
 
 @pytest.mark.parametrize("behind", ["", "— witness.example/1 AAAAAGZvcmVpZ24=\n"])
 def test_a_note_is_written_in_one_way_only(behind: str) -> None:
-    """As other verifiers of such notes want it; whoever compares two by their bytes sees all that differs."""
+    """Other verifiers of such notes require it, and a comparison of bytes then finds every difference."""
     key = PrivateKey.made(NAMED)
     note = key.signed(SAID) + behind
     begin = note.index("— ")
@@ -173,7 +174,7 @@ def test_what_is_no_key_is_refused(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int], int]:
-    """Seals after some hundred records each, and a few records behind the last."""
+    """Seals after some hundred records each, and a few records after the last."""
     house = Sealed(tmp_path_factory.mktemp("sealed"))
     log = SqliteEventLog(house.path, now=BEGIN)
     journal = Journal(log)
@@ -261,7 +262,7 @@ def test_a_tail_that_is_cut_and_an_older_copy_are_found(sealed: Sealed, made: tu
 def test_a_log_that_was_rewritten_and_is_shorter_is_told_from_where_it_may_differ(
     sealed: Sealed, made: tuple[Path, list[int], int]
 ) -> None:
-    """Where it ends says nothing of what stands in front."""
+    """The place where it ends says nothing about earlier records."""
     _, sizes, _ = made
 
     def change(rows: list[list[Any]]) -> None:
@@ -299,7 +300,7 @@ def test_a_seal_whose_line_ends_were_changed_is_told(sealed: Sealed, made: tuple
 
 
 def test_a_folder_without_any_seal_shows_nothing(sealed: Sealed) -> None:
-    """A folder that is not there yet, or is no longer there, must not look like a log that fits its seals."""
+    """A folder that does not exist yet, or no longer exists, must not look like a log that fits its seals."""
     for seal in sealed.seals.glob("*.note"):
         seal.unlink()
     found = sealed.checked()
@@ -353,7 +354,7 @@ def test_a_log_with_a_damaged_hash_is_neither_sealed_nor_proven(sealed: Sealed) 
 
 
 def test_a_record_that_does_not_match_its_hash_is_not_given_out_as_proven(sealed: Sealed) -> None:
-    """All hashes are those that were sealed; whoever checks the proof would find it false."""
+    """All hashes are those that were sealed; anyone who checks the proof would find it false."""
     with forging(sealed.path) as conn:
         conn.execute("UPDATE events SET actor = 'carl' WHERE position = 2")
         ((task_id,),) = conn.execute("SELECT task_id FROM events WHERE position = 2")
@@ -382,7 +383,7 @@ def test_a_log_without_records_or_seals_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_log_whose_key_is_lost_is_not_sealed_with_another_beside_its_seals(tmp_path: Path, sealed: Sealed) -> None:
-    """A restored backup has no key. With a new one, nobody who has kept the public key could check another seal."""
+    """A restored backup has no key. With a new one, holders of the public key could not check another seal."""
     sealed.key_file.unlink()
     with pytest.raises(SealUnfit, match=r"signed with is missing.*seal-key") as told_so:
         sealed.seal()
@@ -398,7 +399,7 @@ def test_a_log_whose_key_is_lost_is_not_sealed_with_another_beside_its_seals(tmp
 
 
 def told(proof: Any, key: str) -> Any:
-    """What the checker finds proven, or nothing."""
+    """Return what the checker finds proven, or nothing."""
     try:
         return CHECKER["check"](proof, key)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
@@ -432,7 +433,7 @@ def test_paths_share_their_hashes(sealed: Sealed) -> None:
 
 
 def left_out(proof: Any, number: int) -> Any:
-    """Without one of its records; the versions behind it as they are, and as they would have to be."""
+    """Leave out one of its records, with the later versions as they are, and as they would have to be."""
     return proof | {"records": proof["records"][:number] + proof["records"][number + 1 :]}
 
 
@@ -461,7 +462,7 @@ def test_another_task_log_or_key_proves_nothing(sealed: Sealed, tmp_path: Path) 
 
 
 def test_a_proof_by_an_older_seal_says_so(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
-    """What came later is not in it, and nothing makes it look newer than its seal."""
+    """Later records are not in it, and nothing makes it look newer than its seal."""
     proof = sealed.proof(1)
     for size in made[1][1:]:
         (sealed.seals / f"{size}.note").unlink()
@@ -495,7 +496,7 @@ def test_of_many_forged_proofs_none_says_anything_else(sealed: Sealed, seed: int
 
 
 def test_text_of_users_is_only_text(tmp_path: Path) -> None:
-    """A reason or a message may hold whatever a proof is made of."""
+    """A reason or a message may hold any text that a proof is made of."""
     house = Sealed(tmp_path)
     log = SqliteEventLog(house.path, now=BEGIN)
     journal = Journal(log)
@@ -510,19 +511,19 @@ def test_text_of_users_is_only_text(tmp_path: Path) -> None:
 
 
 def covered(row: Sequence[str | int]) -> bytes:
-    """What a hash covers of a row, besides the hash before it."""
+    """Return the bytes of a row that a hash covers, besides the hash before it."""
     values = [str(value).encode() for value in row]
     return b"".join(b"%d:%b" % (len(value), value) for value in values)
 
 
 def test_bytes_that_a_user_has_chosen_are_no_record_of_their_own(tmp_path: Path) -> None:
-    """Each hash covers one string of bytes; what comes before the row in it has a length that is fixed."""
+    """Each hash covers one string of bytes; the part before the row has a fixed length."""
     house = Sealed(tmp_path)
     log = SqliteEventLog(house.path, now=BEGIN)
     journal = Journal(log)
     journal.create("image_thumbnail", input_file="HERE")
     house.seal()
-    # Anybody can learn this of a task of their own.
+    # Anyone can learn this about their own task.
     behind = house.proof(1)["records"][0]["row"][13].partition("HERE")[2]
     said = [2, 2, 1, "completed", "2026-11-27T12:00:00.000000Z", "root", "paid", *[""] * 3, *[1] * 3, "all" + behind]
     crafted = covered(said).removesuffix(behind.encode()).decode()
@@ -539,12 +540,12 @@ def test_bytes_that_a_user_has_chosen_are_no_record_of_their_own(tmp_path: Path)
 
 
 def test_a_proof_is_written_in_one_way_only(sealed: Sealed) -> None:
-    """So whoever compares two proofs by their bytes sees all that differs."""
+    """So a comparison of the bytes of two proofs finds every difference."""
     proof = max(map(sealed.proof, range(1, 20)), key=lambda proof: len(proof["records"]))
     first, *others = proof["records"]
     hashes, path = proof["hashes"], first["path"]
     number = proof["task"]["id"]
-    last_bits = hashes[0][:-2] + chr(ord(hashes[0][-2]) + 1) + "="  # they stand for nothing
+    last_bits = hashes[0][:-2] + chr(ord(hashes[0][-2]) + 1) + "="  # they have no meaning
     for forged in (
         {"hashes": [last_bits, *hashes[1:]]},
         {"hashes": [*hashes, hashes[0]]},
@@ -570,7 +571,7 @@ def test_a_proof_is_written_in_one_way_only(sealed: Sealed) -> None:
 def test_a_proof_with_a_name_twice_or_a_name_of_its_own_proves_nothing(
     sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, added: str
 ) -> None:
-    """Of two that have one name, another reader may take the other; and what nothing proves has no place in a proof."""
+    """Of two equal names, another reader may take the other; and unproven content has no place in a proof."""
     file, text = tmp_path / "proof.json", json.dumps(sealed.proof(3))
     monkeypatch.setattr("sys.argv", ["check_proof.py", str(file), sealed.key])
     file.write_text(text)
@@ -581,7 +582,7 @@ def test_a_proof_with_a_name_twice_or_a_name_of_its_own_proves_nothing(
 
 
 def test_a_text_of_digits_is_no_number(sealed: Sealed) -> None:
-    """Both have the same hash; what is shown of them is not the same."""
+    """Both have the same hash, but are shown differently."""
     proof = sealed.proof(1)
     first = proof["records"][0]
     for column, value in enumerate(first["row"]):

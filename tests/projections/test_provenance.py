@@ -1,4 +1,4 @@
-"""From what a file was made: what the log says, in the form that others read, signed so that they can check it."""
+"""What a file was made from: the log's content, in the form that others read, signed so that they can check it."""
 
 import base64
 import json
@@ -29,7 +29,8 @@ from tasktrail.events import Completed, Failed
 from tasktrail.events.commands import RetryTask
 from tasktrail.events.errors import Erased, InvalidPath, LogCorrupt, UnknownTask
 from tasktrail.events.log.keys import Keys
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import NothingMade, SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
@@ -44,8 +45,8 @@ CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A service has made small.jpg of in.png, by a batch, and other.jpg by itself; a third task was cancelled.
 
-    Then it was told to hash small inputs only, and made two more, one of them by a batch. Of a file that it could make
-    no smaller it made nothing in its place, and then another file. The last task made a folder of two pages.
+    Then it was told to hash small inputs only, and made two more, one of them by a batch. One file could not be made
+    smaller, so it made nothing in its place, and then another file. The last task made a folder of two pages.
     """
     folder = tmp_path_factory.mktemp("house")
     Image.linear_gradient("L").save(folder / "in.png")
@@ -179,7 +180,7 @@ def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_chang
 
 
 def complete(journal: Journal, output: Path, **fields: Any) -> int:
-    """The number of a task that has made a file."""
+    """Return the number of a task that has made a file."""
     output.write_bytes(b"made")
     task_id = journal.create(output_file=str(output), **fields)
     journal.start(task_id)
@@ -307,7 +308,7 @@ def test_what_the_task_was_given_by_those_it_depends_on_is_a_source_too(tmp_path
         records = {task_id: reader.last_of(task_id) for task_id in (part, number)}
     source, *given = built["resolvedDependencies"]
     assert source["uri"] == "file:///in.mov"
-    # What ended before the attempt began was handed to it; what failed then had nothing to give.
+    # Dependencies that ended before the attempt began were handed to it; failed ones had nothing to give.
     at = {
         task_id: {"position": record.position, "hash": record.hash.hex()}
         for task_id, record in records.items()
@@ -360,7 +361,7 @@ def test_a_key_is_made_only_once_there_is_something_to_sign(log: SqliteLogReader
 
 
 def test_what_was_not_published_was_not_made(house: Path, log: SqliteLogReader) -> None:
-    """The result tells of bytes that are gone, as the original has stayed."""
+    """The result is about bytes that are gone, since the original has stayed."""
     done = log.read_task(6)[-1].event
     assert isinstance(done, Completed)
     assert done.result["sha256"] == digest(house / "7.jpg")

@@ -1,4 +1,4 @@
-"""Lists, totals and search, compared with the plainest code that gives the same answers."""
+"""Lists, totals and search, compared with the simplest code that gives the same answers."""
 
 import re
 from collections.abc import Iterator
@@ -57,12 +57,12 @@ def queries(journal: Journal) -> Iterator[TaskQueries]:
 
 
 def words_of(text: str) -> list[str]:
-    """Words as the text index sees them: runs of letters and digits, and each Chinese character by itself."""
+    """Return words as the text index sees them: runs of letters and digits, and each Chinese character by itself."""
     return re.findall("[\u4e00-\u9fff]|[a-z0-9]+", text.lower())
 
 
 def found_by(state: TaskState, search: str) -> bool:
-    """Whether each part of the search stands in one field, as whole words but for the end of the last."""
+    """Return whether each part of the search stands in one field, as whole words except for the end of the last."""
     fields = [state.spec.type, state.spec.input_file, state.spec.output_file, state.error or state.last_error]
     for part in search.split():
         wanted = words_of(part)
@@ -92,7 +92,7 @@ def sort_key(state: TaskState, field: str) -> tuple[Any, ...]:
         case "created_at" | "id":
             return (state.id,)
         case "effective_priority":
-            # Turned round: the greatest first is the head of the queue; what does not wait is least.
+            # Reversed: the greatest comes first in the queue; tasks that do not wait are least.
             return (not state.waiting, queue_key(state)[0] if state.waiting else 0, state.id)
         case _:
             return (getattr(state, field), state.id)
@@ -127,7 +127,7 @@ wishes = st.builds(
 
 @pytest.fixture(params=[0, 10**9], ids=["look up", "walk"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to an order, however many tasks there are."""
+    """Use both ways to an order, however many tasks there are."""
     for name in ("_TO_SORT", "_TO_SORT_OVER"):
         monkeypatch.setattr(selection_module, name, request.param)
 
@@ -282,7 +282,7 @@ def test_the_field_with_the_fewest_tasks_leads() -> None:
     "other", ["status", "type", "status type", "user_id", "document_id", "parent_task_id", "batch"]
 )
 def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) -> None:
-    """A row is long: of a label that many have, no row is read of what has another user or status."""
+    """A row is long: for a common label, no row of another user or status is read."""
     asked = {"label": "a", **{field: "failed" if field == "status" else "1" for field in other.split()}}
     filters = TaskFilters.parse(asked)
     for lead in selection_module.leads(filters):
@@ -292,7 +292,7 @@ def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) ->
 
 
 def test_of_many_values_the_row_is_read(queries: TaskQueries) -> None:
-    """Each value would be looked for by itself, for each task that leads."""
+    """Otherwise each value would be looked up by itself, for each task of the leading index."""
     filters = TaskFilters(label="a", user_id=tuple(range(100)))
     assert " own " in selection_module.count(filters, ("user_id",))[0]
     statement, values = selection_module.count(filters, ("label",))

@@ -1,4 +1,4 @@
-"""Views are built beside the live ones while those are written: what has drifted is found, and gone afterwards."""
+"""Views are built beside the live ones while those are written: deviations are found, and gone afterwards."""
 
 import os
 import sqlite3
@@ -18,7 +18,8 @@ from histories import BEGIN, Journal, random_history
 from tasktrail.events import Cancelled, Completed, Recorded
 from tasktrail.events.errors import HistoryMissing, LogCorrupt
 from tasktrail.events.log.event_log import Head
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import RetentionRule, TasksForgotten
 from tasktrail.projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up
@@ -72,7 +73,7 @@ def rebuilt(folder: Path) -> Rebuilt:
 
 
 def dump(path: Path) -> str:
-    """The hash of all that stands in the views, in order."""
+    """Return the hash of everything in the views, in order."""
     digest = sha256()
     with closing(teach(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))) as conn:
         tables = [row[0] for row in conn.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE%'")]
@@ -141,7 +142,7 @@ def test_what_is_forgotten_while_it_is_built_is_no_difference(tmp_path: Path, jo
 
     class ForgetfulReader(SqliteLogReader):
         def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-            if limit != 1 and not journal.forgotten:  # what is folded
+            if limit != 1 and not journal.forgotten:  # the fold's input
                 forget(journal, over)
             return super().read(after, limit)
 
@@ -160,7 +161,7 @@ def test_a_record_that_says_that_every_number_was_forgotten_hides_nothing(
 
 
 class ReaderOfWhatGoes(SqliteLogReader):
-    """Once it has read the creation of a task, that is forgotten."""
+    """A reader of a log in which a task is forgotten once its creation was read."""
 
     journal: Journal
     task_id = 0
@@ -205,7 +206,7 @@ def test_views_that_are_built_in_place_have_nothing_of_it_either(
 
 
 class ReaderWithoutEnd(SqliteLogReader):
-    """A log whose last record is not where its end is looked for, as where damaged pages lie."""
+    """A log whose last record is missing at its end, as in damaged pages."""
 
     def head(self) -> Head:
         return Head(2, super().head().hash)
@@ -268,7 +269,7 @@ def test_views_that_cannot_be_compared_are_built_all_the_same(
 
 
 def test_views_of_another_log_stay_what_they_are(tmp_path: Path, journal: Journal, views: Path) -> None:
-    """They may be all that knows of records that this log lacks."""
+    """They may be the only trace of records that this log lacks."""
     with closing(SqliteEventLog(tmp_path / "other.db", now=BEGIN)) as log:
         random_history(Journal(log), 20, seed=9)
         with closing(SqliteLogReader(tmp_path / "other.db")) as other:
@@ -348,7 +349,7 @@ def test_indexes_and_the_copy_into_place_tell_that_they_go_on(
 def test_what_comes_up_while_indexes_are_made_is_not_lost(
     journal: Journal, views: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
-    """SQLite would only say that it was interrupted, and Ctrl-C would look like a fault."""
+    """SQLite would only report an interruption, and Ctrl-C would look like a fault."""
     monkeypatch.setattr(rebuild, "_STEPS", 100)
     finish, begun = TaskViews.finish, threading.Event()
 
@@ -392,7 +393,7 @@ def note(event, _args):
     if event.startswith(("socket.", "subprocess", "os.fork")):
         seen.append(event)
 sys.addaudithook(note)
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.rebuilding import build_beside, put_in_place
 seen.clear()
 log = SqliteLogReader(Path(sys.argv[1], "log.db"))
@@ -404,7 +405,7 @@ print(seen)
 
 
 def test_two_processes_build_the_same_and_reach_no_network(tmp_path: Path, journal: Journal, views: Path) -> None:
-    """With other seeds of hashing, other zones and other languages; with notices that would have to be sent."""
+    """With other seeds of hashing, other zones and other languages, and with notices that would have to be sent."""
     assert any(state.spec.notify_webhook for state in journal.states.values())
     hashes = {dump(views)}
     for seed, zone, language in (("1", "Asia/Kathmandu", "C"), ("2", "America/Caracas", "C.UTF-8")):

@@ -1,4 +1,4 @@
-"""The SQL views: what is promised of them is on their page, and they say what the queries say."""
+"""The SQL views: they keep the promises of their page, and agree with the queries."""
 
 import re
 import sqlite3
@@ -21,7 +21,7 @@ from tasktrail.projections.views.contract import VIEWS
 
 PAGE = Path(__file__).parents[2] / "docs/reference/sql.md"
 
-# Frozen: a column may be added at the end. If anything else has to change, make a view with the next number.
+# Frozen: a column may be added at the end. For any other change, make a view with the next number.
 COLUMNS = {
     "tasks_v1": (
         "id type status priority user_id document_id parent_task_id label batch schedule input_file output_file options"
@@ -56,7 +56,7 @@ def rows(conn: sqlite3.Connection, view: str) -> list[dict[str, Any]]:
 
 
 def promised() -> dict[str, list[tuple[str, str]]]:
-    """View → its columns and their types, as the page has them."""
+    """Return view → its columns and their types, as on the page."""
     text = PAGE.read_text(encoding="utf-8")
     found = re.findall(r"^## (\w+_v\d+)\n(.*?)(?=^## )", text, flags=re.MULTILINE | re.DOTALL)
     return {name: re.findall(r"^\| `(\w+)` \| ([A-Z][A-Za-z ]+?) \|", part, re.MULTILINE) for name, part in found}

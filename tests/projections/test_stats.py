@@ -1,4 +1,4 @@
-"""The kept numbers equal what counting gives."""
+"""The kept numbers equal those of a count."""
 
 from collections import Counter
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The story of a task is bounded, and tells what its whole history tells."""
+"""The story of a task is bounded, and agrees with its whole history."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Whoever changes a log is found: by the chain, and where he mends the chain, by the rules."""
+"""A change of a log is found by the chain, or, if the chain was repaired, by the rules."""
 
 import re
 import shutil
@@ -21,7 +21,8 @@ from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.schema import TABLES
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten, UserErased
@@ -66,14 +67,14 @@ def checked(folder: Path, *, views: bool = True) -> Verification:
 
 
 def by_hand(path: Path, *statements: str) -> None:
-    """Statements of such a person."""
+    """Run such a person's statements."""
     with forging(path) as conn:
         for statement in statements:
             conn.execute(statement)
 
 
 def rehashed(path: Path) -> None:
-    """Make the chain fit whatever stands there, as a forger does who knows how it is made."""
+    """Make the chain fit the present rows, as a forger does who knows how it is made."""
     with forging(path) as conn:
         digest = GENESIS
         for row in conn.execute(f"SELECT {', '.join(COLUMNS)} FROM events ORDER BY position").fetchall():
@@ -169,7 +170,7 @@ def test_an_inserted_row_is_found(folder: Path) -> None:
 
 @pytest.mark.parametrize("position", [0, -7, -(2**63)])
 def test_a_row_in_front_of_the_first_is_found(folder: Path, position: int) -> None:
-    """No walk through the log comes by there, and whoever asks for a task's history gets it from an index."""
+    """No walk through the log passes there, but a question for a task's history gets it from an index."""
     with forging(folder / "log.db") as conn:
         row = conn.execute("SELECT * FROM events WHERE task_id = 1 ORDER BY version DESC LIMIT 1").fetchone()
         ghost = (position, 1, row[2] + 1, *row[3:12], 0, *row[13:])
@@ -192,11 +193,11 @@ def test_rows_cut_off_at_the_end_are_found_by_the_views_and_the_answers(folder: 
     found = checked(folder)
     assert codes(found) <= {"views", "illegal"}
     assert not found.ok
-    # They may be all that knows of what was cut off: to build them anew is no advice.
+    # They may be the only trace of the lost records, so rebuilding them is bad advice.
     assert not [one for one in found.findings if "rebuild" in one.remedy]
 
 
-# What a forger does who mends the chain: what is set, in the first record that fits, and a word of the finding.
+# Changes by a forger who repairs the chain: the new value, in the first record that fits, and a word of the finding.
 FORGERIES = {
     "completed without having run": ("event = 'completed', data = '{}', terminal = 1", STARTED, "cannot be completed"),
     "started twice": ("event = 'started', data = '{}', terminal = 0", COMPLETED, "cannot be started"),
@@ -262,7 +263,7 @@ def test_a_whole_task_taken_out_with_the_chain_mended_is_found(folder: Path) -> 
 
 
 def test_a_harmless_change_with_the_chain_mended_shows_in_the_head_alone(folder: Path) -> None:
-    """The honest limit of a chain without a key: who owns the file can write another sound history."""
+    """The honest limit of a chain without a key: the owner of the file can write another sound history."""
     before = checked(folder, views=False).head
     by_hand(folder / "log.db", "UPDATE events SET reason = 'another' WHERE position = 5")
     rehashed(folder / "log.db")
@@ -426,12 +427,12 @@ def test_damage_of_a_page_is_told_at_its_first_position_and_what_lies_behind_is_
 
 
 def has_dbstat(conn: sqlite3.Connection) -> bool:
-    """Whether this SQLite was built with the table that tells what each page is for."""
+    """Return whether this SQLite was built with the table that shows the use of each page."""
     return ("ENABLE_DBSTAT_VTAB",) in conn.execute("PRAGMA compile_options").fetchall()
 
 
 def judged(*events: tuple[int, Event]) -> list[str]:
-    """What a history of tasks in their first life, and of the service (0), is found to break."""
+    """Return the rules that a history of tasks in their first life, and of the service (0), breaks."""
     law = Lawbook()
     found: list[str] = []
     for position, (task_id, event) in enumerate(events, 1):
@@ -447,7 +448,7 @@ def test_every_event_of_a_task_has_its_row_in_the_law() -> None:
 
 
 def test_a_run_beyond_the_calendar_is_found() -> None:
-    """No schedule could go on behind it."""
+    """No schedule could continue after it."""
     never = datetime.max.replace(tzinfo=UTC)
     told = "it is the run of a time that is not between the years 1970 and 9900"
     assert [judged((1, Created(type="noop", schedule="s", fire_time=at))) for at in (BEGIN, never)] == [[], [told]]
@@ -491,7 +492,7 @@ def test_what_is_forgotten_is_not_compared_with_all_that_wait(monkeypatch: pytes
 
 
 class OneByOne(dict[Any, Any]):
-    """Tells what is asked for by its number, and does not let itself be looked through."""
+    """Answers by number only, and refuses to be iterated."""
 
     def values(self) -> Any:
         raise AssertionError("all tasks are looked at")
@@ -500,7 +501,7 @@ class OneByOne(dict[Any, Any]):
 
 
 def test_all_tasks_are_not_looked_at_for_each_record_that_is_missing() -> None:
-    """Somebody may have deleted each third of a million records."""
+    """Somebody may have deleted every third of a million records."""
     law = Lawbook()
     law._tracks = OneByOne()
     to_be_retried = Failed(outcome="failed", error="no", error_type="OSError", final=False)
@@ -618,7 +619,7 @@ def test_a_record_of_an_erasure_does_not_hide_views_of_tasks_that_can_be_read(fo
 
 
 def test_a_forgotten_task_does_not_hide_what_views_say_of_others(tmp_path: Path) -> None:
-    """Views that are older than a record that forgets are built anew, and until then not compared as a whole."""
+    """Views older than a record of forgetting are rebuilt, and until then not compared as a whole."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
     random_history(journal, 80, seed=5)
@@ -650,7 +651,7 @@ def test_views_that_know_what_was_forgotten_are_compared_as_a_whole(tmp_path: Pa
 
 
 def test_views_do_not_say_by_themselves_that_they_have_what_was_forgotten(tmp_path: Path) -> None:
-    """What the log does not say was forgotten is there, and what views say of it is compared."""
+    """Records that the log does not call forgotten exist, and the views are compared with them."""
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
     random_history(journal, 80, seed=5)
@@ -699,7 +700,7 @@ def test_a_word_that_stands_at_another_place_of_its_text_is_found(folder: Path) 
     conn.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, instance)")
     before = conn.execute("SELECT * FROM temp.words").fetchall()
     ((number, block),) = conn.execute("SELECT id, block FROM search_data WHERE id > 10 ORDER BY id LIMIT 1").fetchall()
-    for at in range(10, len(block)):  # a byte that says where in a text a word stands, and not which or in which text
+    for at in range(10, len(block)):  # a byte for the place of a word in a text, and not for the word or the text
         changed = block[:at] + bytes([block[at] ^ 4]) + block[at + 1 :]
         conn.execute("UPDATE search_data SET block = ? WHERE id = ?", (changed, number))
         with suppress(sqlite3.Error):
@@ -715,7 +716,7 @@ def test_a_word_that_stands_at_another_place_of_its_text_is_found(folder: Path) 
 
 
 def test_rows_that_stand_out_of_order_are_told_where_they_stand(folder: Path) -> None:
-    """What they say is right where else they stand: nothing is wrong there."""
+    """Elsewhere their content is right: nothing is wrong there."""
     path = folder / "log.db"
     with closing(opened(path)) as conn:
         conn.execute("CREATE VIRTUAL TABLE temp.pages USING dbstat (main)") if has_dbstat(conn) else pytest.skip()
@@ -802,7 +803,7 @@ def test_a_flipped_byte_anywhere_is_a_finding_or_of_no_effect_but_never_an_excep
 
 @pytest.mark.slow
 def test_wherever_the_answers_page_points_verify_tells_and_does_not_break(folder: Path) -> None:
-    """A row that begins in the middle of others may have no value at all, a position neither."""
+    """A row that begins in the middle of others may have no value at all, and no position either."""
     path = folder / "log.db"
     with closing(opened(path)) as conn:
         [[root]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'answers'")
@@ -817,7 +818,7 @@ def test_wherever_the_answers_page_points_verify_tells_and_does_not_break(folder
 
 
 def test_a_table_of_another_shape_is_found(folder: Path) -> None:
-    """STRICT keeps wrong types out; who swaps the table is not kept by it."""
+    """STRICT keeps wrong types out, but not somebody who replaces the table."""
     by_hand(
         folder / "log.db",
         "CREATE TABLE other AS SELECT * FROM events",
@@ -851,7 +852,7 @@ def test_a_view_without_end_in_place_of_a_table_of_the_views_is_found(folder: Pa
 
 
 def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.verification.LIMIT", 5)
+    monkeypatch.setattr("tasktrail.projections.findings.LIMIT", 5)
     by_hand(folder / "log.db", "UPDATE events SET reason = 'x', hash = zeroblob(32)")
     found = checked(folder)
     assert len(found.findings) == 5

@@ -1,4 +1,4 @@
-"""The writing side: what a batch costs, that nothing is counted twice, and that views can always be built again."""
+"""The writing side: the cost of a batch, no double counting, and views that can always be rebuilt."""
 
 import sqlite3
 from collections.abc import Callable
@@ -26,8 +26,8 @@ from tasktrail.projections import (
     ViewsFailed,
     ViewsGap,
     catch_up,
+    comparison,
     rebuild_views,
-    verification,
 )
 from tasktrail.projections.views import writer as module
 from tasktrail.projections.views.checksums import KEYS, WRITTEN
@@ -39,7 +39,7 @@ steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.i
 
 
 def content(views: TaskViews) -> dict[str, Any]:
-    """All that views hold, but numbers that have sunk to nothing."""
+    """Return everything in the views, except numbers that have dropped to nothing."""
     conn = views.connection
     tables: dict[str, Any] = {
         table: conn.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES
@@ -52,7 +52,7 @@ def content(views: TaskViews) -> dict[str, Any]:
 
 
 def writes(views: TaskViews, do: Callable[[], None]) -> list[str]:
-    """The statements that wrote rows of tasks."""
+    """Return the statements that wrote rows of tasks."""
     statements: list[str] = []
     views.connection.set_trace_callback(statements.append)
     do()
@@ -353,7 +353,7 @@ def test_a_rebuild_from_a_log_that_has_become_another_one_meanwhile_leaves_the_o
 def test_views_deleted_under_the_writer_leave_no_empty_ones_and_are_built_again(
     history: Journal, tmp_path: Path
 ) -> None:
-    """An empty file in their place answered that there are no tasks, until all were folded again."""
+    """An empty file in their place answered that there are no tasks, until everything was folded again."""
     path = tmp_path / "views.db"
     views = TaskViews(path)
     views.apply(history.records[:100])
@@ -371,7 +371,7 @@ def test_views_deleted_under_the_writer_leave_no_empty_ones_and_are_built_again(
 
 
 def test_a_reader_of_views_that_are_not_there_is_a_typed_error(tmp_path: Path) -> None:
-    with pytest.raises(ViewsFailed):
+    with pytest.raises(ViewsDamaged, match="is not there"):
         TaskQueries.open(tmp_path / "views.db")
     assert list(tmp_path.iterdir()) == []
 
@@ -379,7 +379,7 @@ def test_a_reader_of_views_that_are_not_there_is_a_typed_error(tmp_path: Path) -
 def test_a_reader_that_asks_while_the_file_is_gone_goes_on_with_the_next_one_even_of_the_same_number(
     history: Journal, tmp_path: Path
 ) -> None:
-    """A file system gives the number of a deleted file away again, so the next file may look like the last one."""
+    """A file system reuses the number of a deleted file, so the next file may look like the last one."""
     path, aside = tmp_path / "views.db", tmp_path / "aside"
     rebuild_views(history.log, path)
     reader = TaskQueries.open(path)
@@ -424,7 +424,7 @@ def test_two_writers_notice_each_other(history: Journal, tmp_path: Path) -> None
 
 
 def test_a_kill_while_views_are_begun_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file without tables looks damaged to whoever verifies."""
+    """A file without tables looks damaged to `verify`."""
 
     def killed(*_arguments: object, **_options: object) -> None:
         raise SystemExit
@@ -457,8 +457,8 @@ def test_every_table_has_checksums_and_is_compared_by_verify() -> None:
     tables = {name for (name,) in found if not name.startswith(("search_", "past_search_"))}
     summed = {*KEYS, *WRITTEN, "tasks", "search", "past_search"}
     assert tables == summed, "add the table to KEYS in projections/views/checksums.py"
-    compared = {"tasks", *verification._OF_THE_LOG, *verification._NUMBERS}
-    assert compared >= tables, "add the table to _NUMBERS in projections/verification.py"
+    compared = {"tasks", *comparison._OF_THE_LOG, *comparison._NUMBERS}
+    assert compared >= tables, "add the table to _NUMBERS in projections/comparison.py"
 
 
 def test_what_the_service_notes_about_a_task_is_found_by_the_task() -> None:

@@ -1,4 +1,4 @@
-"""A walk through a list finds what the list has, in its order, from any place and in both directions."""
+"""A walk through a list finds the list's tasks, in its order, from any place and in both directions."""
 
 import random
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ LISTS = (
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, no walk ends before its end."""
+    """Let no walk give up early, however busy the machine is."""
     for function in (walk, census):
         monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
 

@@ -1,16 +1,17 @@
-"""Changes sealed logs in every way there is, and holds each against seals that were kept elsewhere.
+"""Changes sealed logs in every possible way, and compares each with seals that were kept elsewhere.
 
 A world is a log with views, seals of some of its lengths, and copies from when they were made. A mutation changes one
 thing in a copy of its folder: rows with a SQLite shell; rows as an insider does, who makes the whole chain anew; bits,
-pages and lengths of log.db and its write-ahead log; older and other files in their place; the seals; the views. What
-changes nothing that can be read is not counted. In some worlds a part is archived, and it is the archives that are
-changed, also by an insider who makes everything anew that names them. All else has to be found, and the first position
-that is told has to be right: not behind the first record that differs, and not before the end of the last seal that
+pages and lengths of log.db and its write-ahead log; older and other files in their place; the seals; the views.
+Mutations without a readable change are not counted. In some worlds a part is archived, and the archives are changed,
+also by an insider who makes anew everything that names them. Every other mutation has to be found, and the first
+reported position has to be right: not after the first record that differs, and not before the end of the last seal that
 fits.
 
-Clean logs, and those that a crash leaves (the write-ahead log cut anywhere behind what was sealed), must not be found.
+Clean logs, and those that a crash leaves (the write-ahead log cut anywhere after the sealed part), must not be
+reported.
 
-    make mutations N=5000 SEED=1
+make mutations N=5000 SEED=1
 """
 
 import argparse
@@ -39,7 +40,8 @@ from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, segment_of
 from tasktrail.events.log.chain import GENESIS, checksum, link
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import STUB
 from tasktrail.events.system_events import SegmentArchived, ServiceStopped
 from tasktrail.projections import rebuild_views
@@ -52,9 +54,9 @@ from tasktrail.projections.verification import verify
 RECORDS = 120
 SEALS = 4
 ARCHIVED = 0.3
-"""How many of the worlds have archives."""
+"""The share of the worlds that have archives."""
 EACH = 100
-"""Mutations of one world."""
+"""The number of mutations of one world."""
 PATIENCE = 120
 """Seconds that a mutation may take. It takes some hundredths."""
 PAGE = 4096
@@ -67,17 +69,17 @@ class Broken(Exception):
 
 
 class Told(NamedTuple):
-    """What a check said."""
+    """The report of a check."""
 
     found: bool
     positions: tuple[int, ...] = ()
-    """Of what was found, without 0."""
+    """The positions of the findings, without 0."""
     words: str = ""
     sealed: int = 0
 
 
 class World:
-    """A log as it was when it was sealed to its end. `seed` makes it, and whether all of it is in log.db already."""
+    """A log as it was when it was sealed to its end. `seed` makes it, and decides whether log.db has all of it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.kept, self.olds = folder / "data", folder / "kept", folder / "olds"
@@ -102,7 +104,7 @@ class World:
             if chance.random() < 0.1:
                 log.maintain()
         self.archives = _archive(journal, chance) if chance.random() < ARCHIVED else []
-        """What is archived, in order; nothing in most worlds."""
+        """The archives, in order; none in most worlds."""
         self.private = PrivateKey((folder / "seal-key").read_text())
         if not self.open:
             log.close()
@@ -146,7 +148,7 @@ def _archive(journal: Journal, chance: random.Random) -> list[SegmentArchived]:
 
 
 def rows_of(path: Path) -> Rows | None:
-    """The records that can be read one after the other; none: the file cannot be opened."""
+    """Return the records that can be read one after the other; None: the file cannot be opened."""
     names = ", ".join((*COLUMNS, "hash"))
     found: Rows = []
     try:
@@ -154,7 +156,7 @@ def rows_of(path: Path) -> Rows | None:
             conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
             try:
                 found.extend(list(row) for row in conn.execute(f"SELECT {names} FROM events ORDER BY position"))
-            except (sqlite3.Error, UnicodeDecodeError):  # the row before the one that cannot be read is lost with it
+            except (sqlite3.Error, UnicodeDecodeError):  # the row before an unreadable one is lost with it
                 next_one = f"SELECT {names} FROM events WHERE position = ?"
                 while row := conn.execute(next_one, (len(found) + 1,)).fetchone():
                     found.append(list(row))
@@ -164,7 +166,7 @@ def rows_of(path: Path) -> Rows | None:
 
 
 def found_by_position(path: Path, last: int) -> int:
-    """How many of the first records are found by their positions, one after the other."""
+    """Return how many of the first records are found by their positions, one after the other."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as conn:
         for position in range(1, last + 1):
             try:
@@ -177,7 +179,7 @@ def found_by_position(path: Path, last: int) -> int:
 
 
 def everything(path: Path) -> object:
-    """All that can be read of a database, to be compared."""
+    """Return everything readable of a database, to be compared."""
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as conn:
             conn.text_factory = bytes
@@ -185,7 +187,7 @@ def everything(path: Path) -> object:
             tables = [name.decode() for kind, name, _, _ in found[0] if kind == b"table"]
             rows = (conn.execute(f'SELECT * FROM "{name}"') for name in tables if not name.startswith("search"))
             found += [sorted(each, key=repr) for each in rows]
-            if "search" in tables:  # how it is kept may differ: what is found by which word counts
+            if "search" in tables:  # the storage may differ: only which word finds which rows counts
                 conn.execute("CREATE VIRTUAL TABLE temp.places USING fts5vocab (main, search, instance)")
                 conn.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)")
                 found.append(conn.execute("SELECT term, doc, col, offset FROM temp.places").fetchall())
@@ -202,7 +204,7 @@ def everything(path: Path) -> object:
 
 
 class Change(NamedTuple):
-    """A world, the copy that is to be changed, and chance."""
+    """A world, the copy to be changed, and a source of randomness."""
 
     world: World
     folder: Path
@@ -263,7 +265,7 @@ def last_records_of_a_task_removed(change: Change, rows: Rows) -> None:
 
 def one_put_in(change: Change, rows: Rows) -> None:
     copied = list(change.chance.choice(rows))
-    copied[1] = len({row[1] for row in rows}) + 1  # a task that was not there
+    copied[1] = len({row[1] for row in rows}) + 1  # a task that did not exist
     copied[2] = 1
     rows.insert(change.any_row(), copied)
 
@@ -306,21 +308,21 @@ def by_insider(how: Callable[[Change, Rows], None]) -> Mutation:
     """Rows are changed, and the whole chain is made anew."""
 
     def mutate(change: Change) -> None:
-        with suppress(sqlite3.IntegrityError):  # what two unique indexes keep even from him; half of it is there then
+        with suppress(sqlite3.IntegrityError):  # two unique indexes stop even the insider, half-way
             chained_anew(change.log, lambda rows: how(change, rows))
 
     return mutate
 
 
 def sealed_anew(change: Change) -> None:
-    """As an insider with the key: the seals are made anew, too. Those that were kept are elsewhere."""
+    """An insider with the key makes the seals anew, too. The kept ones are elsewhere."""
     by_insider(change.chance.choice(INSIDER))(change)
     with closing(SqliteLogReader(change.log)) as log, suppress(TasktrailError):
         make_seal(log, change.folder / "seals", change.world.kept.parent / "seal-key", BEGIN)
 
 
 def with_a_shell(change: Change) -> None:
-    """A statement, and the chain stays as it is."""
+    """A statement runs, and the chain stays as it is."""
     position, other = change.any_row() + 1, change.any_row() + 1
     column = change.chance.choice(COLUMNS[1:])
     old = change.world.rows[position - 1][COLUMNS.index(column)]
@@ -357,7 +359,7 @@ def bits_of(name: str) -> Mutation:
 
 
 def a_page_of(name: str) -> Mutation:
-    """Zeros, or another page of the file, where one was."""
+    """A page is replaced by zeros, or by another page of the file."""
 
     def mutate(change: Change) -> None:
         path = change.folder / name
@@ -386,7 +388,7 @@ def wal_removed(change: Change) -> None:
 
 
 def older_copy(change: Change) -> None:
-    """Of the log alone, or with its write-ahead log."""
+    """Copy the log alone, or with its write-ahead log."""
     old = change.world.olds / str(change.chance.randrange(SEALS))
     names = change.chance.choice((("log.db", "log.db-wal"), ("log.db",), ("log.db-wal",)))
     for name in names:
@@ -417,7 +419,7 @@ def seal_cut(change: Change) -> None:
 
 
 def seal_of_another_key(change: Change) -> None:
-    """And the key beside it, as somebody has it who can write to the folder."""
+    """The key is replaced, too, by somebody who can write to the folder."""
     forger = PrivateKey.made(change.world.key.name)
     path = change.chance.choice(seal_files(change.seals))
     path.write_text(forger.signed(change.world.key.opened(path.read_text())))
@@ -425,7 +427,7 @@ def seal_of_another_key(change: Change) -> None:
 
 
 def seal_of_other_records(change: Change) -> None:
-    """With the right key, of a log that never was."""
+    """It has the right key, and is of a log that never existed."""
     trees = Trees()
     size = change.chance.randrange(1, len(change.world.rows) + 30)
     for position in range(1, size + 1):
@@ -540,7 +542,7 @@ def archive_not_known(change: Change) -> Range:
 
 
 def contents_of_an_archive(change: Change) -> Range:
-    """What is noted of it leads past some of its records, or to it for none."""
+    """Its notes lead past some of its records, or to it for none."""
     event, _path = any_archive(change)
     table, column = change.chance.choice((("archived_kinds", "event"), ("archived_tasks", "task_id")))
     with forging(change.log) as conn:
@@ -556,14 +558,15 @@ def contents_of_an_archive(change: Change) -> Range:
 
 
 def record_in_an_archive(change: Change) -> Range:
-    """Its line alone; everybody else's stay as they are.
+    """Only its line changes; the hashes of all others stay as they are.
 
-    Of its hash an archive has four digits: of 65,536 changes one leaves them as they are, and the next record tells it.
+    An archive keeps four digits of its hash: of 65,536 changes one leaves them as they are, and the next record reveals
+    it.
     """
     event, path = any_archive(change)
     rows = [tuple(row) for row in change.world.rows[event.first - 1 : event.last]]
     place = change.chance.randrange(len(rows))
-    stub = rows[place][3] == STUB  # its hash cannot show it: that of the file does
+    stub = rows[place][3] == STUB  # its hash cannot show it, but that of the file does
     before, digest = rows[place - 1][14] if place else _before(change, event), rows[place][14]
     actor = f"{rows[place][5]}x"
     while not stub and link(before, (*rows[place][:5], actor, *rows[place][6:14]))[:2] == digest[:2]:
@@ -574,7 +577,7 @@ def record_in_an_archive(change: Change) -> Range:
 
 
 def archive_by_insider(change: Change) -> Range:
-    """A record is another one, and all hashes are made anew behind it, with all that names the file."""
+    """A record is replaced, and all later hashes are made anew, with everything that names the file."""
     event, path = any_archive(change)
     rows = [tuple(row) for row in change.world.rows[event.first - 1 : event.last]]
     place = change.chance.randrange(len(rows))
@@ -585,7 +588,7 @@ def archive_by_insider(change: Change) -> Range:
     before = rows[place - 1][14] if place else _before(change, event)
     rows[place:] = _anew([(*rows[place][:5], "x", *rows[place][6:]), *rows[place + 1 :]], before)
     position = rows[place][0]
-    if event is not change.world.archives[-1]:  # of the next one he would have to make the hashes anew as well
+    if event is not change.world.archives[-1]:  # the hashes of the next one would have to be made anew as well
         write_archive(path, rows, _before(change, event))
         return event.first, position
     _named_anew(change, event, path, rows)
@@ -618,7 +621,7 @@ def _before(change: Change, event: SegmentArchived) -> bytes:
 
 
 def _anew(rows: list[tuple[Any, ...]], before: bytes, column: str = "", more: str = "") -> list[tuple[Any, ...]]:
-    """The rows with hashes that follow on another one."""
+    """Return the rows with hashes that follow another one."""
     made = []
     for row in rows:
         values = list(row[:14])
@@ -649,7 +652,7 @@ ABOUT_SEALS = frozenset(name for name in MUTATIONS if name.startswith(("byte of 
 
 
 def told_of(folder: Path, seals: Path, key: PublicKey, *, views: bool, apart: tuple[str, ...] = ("views",)) -> Told:
-    """What `tasktrail verify --seals` says. `apart`: codes of findings whose positions are not told."""
+    """Return the report of `tasktrail verify --seals`. `apart`: codes of findings whose positions are left out."""
     try:
         with closing(SqliteLogReader(folder / "log.db")) as log:
             found = verify(log, folder / "views.db" if views else None, seals=SealCheck(seals, key))
@@ -662,12 +665,12 @@ def told_of(folder: Path, seals: Path, key: PublicKey, *, views: bool, apart: tu
 
 
 def contents(seals: Path) -> object:
-    """The notes as they stand there: each is written in one way only."""
+    """Return the notes as they are: each is written in one way only."""
     return {path.name: path.read_bytes() for path in seal_files(seals)}
 
 
 def first_that_differs(world: World, path: Path) -> int | None:
-    """The first position at which another record stands, or none is found; nothing: they are the same."""
+    """Return the first position at which another record stands, or none is found; None: they are the same."""
     rows = rows_of(path)
     if rows is None:
         return 1
@@ -679,7 +682,7 @@ def first_that_differs(world: World, path: Path) -> int | None:
 
 
 def _is_left_of(stub: list[Any], record: list[Any], before: bytes) -> bool:
-    """Whether it is what was left of this very record, which an older copy still has."""
+    """Return whether it is the stub of this very record, which an older copy still has."""
     kept = (0, 1, 2, 4, 14)
     if stub[3] != STUB or [stub[place] for place in kept] != [record[place] for place in kept]:
         return False
@@ -687,7 +690,7 @@ def _is_left_of(stub: list[Any], record: list[Any], before: bytes) -> bool:
 
 
 def mutate_archive(world: World, name: str, scratch: Path, chance: random.Random) -> str:
-    """Change an archive in a copy. Raises `Broken` where that is not found, or told at a wrong position."""
+    """Change an archive in a copy. Raises `Broken` if that is not found, or reported at a wrong position."""
     folder = scratch / "copy"
     world.copy_to(folder)
     least, most = OF_ARCHIVES[name](Change(world, folder, world.kept, chance))
@@ -702,7 +705,7 @@ def mutate_archive(world: World, name: str, scratch: Path, chance: random.Random
 
 
 def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str:
-    """Do it to a copy, and say what came of it: found, or harmless. Raises `Broken`."""
+    """Change a copy, and return the result: found, or harmless. Raises `Broken`."""
     folder, seals, looked_at = scratch / "copy", scratch / "seals", scratch / "looked-at"
     world.copy_to(folder)
     shutil.rmtree(seals, ignore_errors=True)
@@ -711,8 +714,8 @@ def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str
     for path in folder.glob("*-shm"):
         path.unlink()
     shutil.rmtree(looked_at, ignore_errors=True)
-    shutil.copytree(folder, looked_at)  # looking may change the files
-    # What damages the file may hit the answers and the indexes, too, which belong to other positions.
+    shutil.copytree(folder, looked_at)  # reading may change the files
+    # A damaged file may also affect the answers and the indexes, which belong to other positions.
     apart = ("views", "answer", "index") if name in ABOUT_FILES else ("views",)
     said = told_of(folder, seals, world.key, views=name in ABOUT_VIEWS, apart=apart)
     if name in ABOUT_SEALS:
@@ -740,7 +743,7 @@ def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str
 
 @contextmanager
 def coming_to_an_end() -> Iterator[None]:
-    """Raise `Broken` where that takes longer than anything does: what is read of a damaged file may have no end."""
+    """Raise `Broken` if that takes longer than anything should: reading a damaged file may never end."""
 
     def give_up(*_: object) -> None:
         raise Broken(f"it came to no end within {PATIENCE} s")
@@ -755,7 +758,7 @@ def coming_to_an_end() -> Iterator[None]:
 
 
 def mutations(number: int, seed: int, *, show: Callable[[str], None] = print) -> tuple[Counter[str], list[str]]:
-    """As many as are asked for that changed something: how many of each kind were found, and what was not."""
+    """Make that many mutations with an effect; return how many of each kind were found, and what was not."""
     chance = random.Random(seed)
     counts: Counter[str] = Counter()
     broken: list[str] = []
@@ -787,7 +790,7 @@ def mutations(number: int, seed: int, *, show: Callable[[str], None] = print) ->
 
 
 def clean(number: int, seed: int, *, show: Callable[[str], None] = print) -> tuple[Counter[str], list[str]]:
-    """So many logs that nobody has changed, a quarter of them whole and the rest as a crash leaves them."""
+    """Check that many logs without a change, a quarter of them whole and the rest as a crash leaves them."""
     chance = random.Random(seed)
     counts: Counter[str] = Counter()
     alarms: list[str] = []
@@ -805,7 +808,7 @@ def clean(number: int, seed: int, *, show: Callable[[str], None] = print) -> tup
 
 
 def images(scratch: Path, chance: random.Random) -> list[tuple[str, Path, Path, int]]:
-    """A log, closed; and its files as a power cut may leave them while it is open: what, where, seals, sealed size."""
+    """Return a closed log, and its files as a power cut may leave an open one: what, where, seals, sealed size."""
     shutil.rmtree(scratch / "clean", ignore_errors=True)
     folder = scratch / "clean" / "data"
     folder.mkdir(parents=True)

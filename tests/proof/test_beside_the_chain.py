@@ -1,6 +1,6 @@
-"""What an insider can change beside the chain, who makes the checksums anew: answers to command ids, and epochs.
+"""What an insider who makes the checksums anew can change beside the chain: answers to command ids, and epochs.
 
-No seal covers these two tables. What is in them stands in records as well, which seals cover, but for some of it.
+No seal covers these two tables. Nearly all of their content stands in records as well, which seals cover.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def sealed(tmp_path: Path) -> Sealed:
 
 
 def change(path: Path, table: str, how: Change) -> None:
-    """Change the rows of a table, and put the sums right."""
+    """Change the rows of a table, and correct the checksums."""
     with forging(path) as conn:
         rows = [list(row[:-1]) for row in conn.execute(f"SELECT * FROM {table}")]
         before = [list(row) for row in rows]
@@ -55,7 +55,7 @@ def put(row: int, column: int, value: Any) -> Change:
 
 
 def exchange(rows: list[list[Any]]) -> None:
-    """Give two commands each other's answers."""
+    """Exchange the answers of two commands."""
     rows[3][1:], rows[4][1:] = rows[4][1:], rows[3][1:]
 
 
@@ -88,7 +88,7 @@ def test_what_records_say_as_well_is_found(name: str, sealed: Sealed) -> None:
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_only_these_tables_say_is_not_found_and_no_record_is_any_other_for_it(name: str, sealed: Sealed) -> None:
-    """If this finds something one day, `docs/how-to/audit.md` and F103 of the faults promise too little."""
+    """If this is found one day, `docs/how-to/audit.md` and F103 of the faults promise too little."""
     before = sealed.checked()
     change(sealed.path, *UNSEEN[name])
     assert sealed.checked() == before

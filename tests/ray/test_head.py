@@ -1,4 +1,4 @@
-"""The head that tests start: a second one beside it leaves the first one to be found."""
+"""The head that tests start: a second one beside it leaves the first one reachable."""
 
 import os
 

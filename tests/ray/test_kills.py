@@ -1,4 +1,4 @@
-"""On a real cluster of Ray: whoever is killed, nothing is left, nothing is lost, and nothing runs twice."""
+"""On a real Ray cluster, whichever process is killed, nothing is left, nothing is lost, and nothing runs twice."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 @pytest.fixture
 def executor(ray_gateway: Any, registry: Registry) -> Iterator[ClusterExecutor]:
-    """One slot, through the gateway of all tests."""
+    """An executor with one slot, through the gateway of all tests."""
     made = on_cluster(ray_gateway.link, registry, lease=5.0)
     yield made
     made.close(5.0)
@@ -80,7 +80,7 @@ def run(tmp_path: Path) -> Callable[..., Run]:
 
 
 def pids_of(reports: Reports) -> list[int]:
-    """The processes of the attempt: the worker, its reaper, and what it has started."""
+    """Return the processes of the attempt: the worker, its reaper, and what it has started."""
     said = reports.until(lambda report: isinstance(report, AttemptProgressed))
     assert isinstance(said, AttemptProgressed)
     return [int(pid) for pid in json.loads(said.message)]

@@ -75,7 +75,7 @@ def segments_made(service: TaskService, task_id: int) -> list[int]:
 
 
 def node_of(nodes: list[RayNode], task_id: int) -> RayNode:
-    """The node on which somebody works on the task."""
+    """Return the node that works on the task."""
     deadline = time.monotonic() + WITHIN
     while time.monotonic() < deadline:
         for node in nodes:

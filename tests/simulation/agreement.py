@@ -1,4 +1,4 @@
-"""The Scheduler's memory against what is durable and what the executor really has."""
+"""Compares the Scheduler's memory with durable records and with what the executor really has."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,7 +18,7 @@ from tasktrail.events.reports import Avoid, Run, Stop
 
 
 def check_folded(house: House, ledger: Ledger) -> None:
-    """With nothing staged: a memory made anew from the whole log is the memory that is there."""
+    """With nothing staged, check that the memory equals a new fold of the whole log."""
     live, folded = house.state, house.folded()
     must(folded.tasks == ledger.tasks, "I4: the fold of the log is not what was recorded")
     in_memory = live.tasks.keys()
@@ -36,7 +36,7 @@ def _as_recorded(schedules: Schedules) -> list[tuple[object, ...]]:
 
 
 def check_orders(state: SchedulerState, ledger: Ledger, configured: Limits, disabled: set[str]) -> None:
-    """With nothing staged: the orders of operators that stand are those of the log, after a restart as before it."""
+    """With nothing staged, check that the standing orders of operators are those of the log, as after a restart."""
     standing = ledger.standing
     pauses = sorted(pause.position for pause in state.durable.pauses.all())
     must(pauses == sorted(standing.since.values()), f"I4: pauses {pauses} hold, the log has {standing.since}")
@@ -56,10 +56,10 @@ def check_orders(state: SchedulerState, ledger: Ledger, configured: Limits, disa
 
 
 def check_reservations(state: SchedulerState, started: list[int], *, drained: bool = False) -> None:
-    """What is promised is the sum over running attempts, and nothing was started beyond the limits.
+    """Check that reservations are the sum over running attempts, and that no start exceeded the limits.
 
-    `drained`: whether the service drained before the message, which may come after a jump of the clock that was noticed
-    with it, and so after a step of its own.
+    `drained`: whether the service drained before the message. A noticed jump of the clock may come before the message,
+    as a step of its own.
     """
     memory = temp = 0
     for entry in state.running.values():
@@ -76,7 +76,7 @@ def check_reservations(state: SchedulerState, started: list[int], *, drained: bo
 
 
 def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetime) -> None:
-    """Each waiting task is in exactly the one place where its state says it waits."""
+    """Check that each waiting task is in exactly the one place where its state says it waits."""
     asleep: list[TaskState] = []
     for task in tasks:
         queued, blocked = task.id in state.queue, state.blocked.get(task.id)
@@ -96,7 +96,7 @@ def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetim
 
 
 def _check_wakes(state: SchedulerState, asleep: list[TaskState], now: datetime) -> None:
-    """What waits for nothing but a time is woken then."""
+    """Check that a task that waits only for a time is woken then."""
     wakes: dict[int, datetime] = {}
     for timer in state.timers:
         if not timer.attempt:
@@ -108,7 +108,7 @@ def _check_wakes(state: SchedulerState, asleep: list[TaskState], now: datetime) 
 
 
 def check_blocked(state: SchedulerState, ledger: Ledger, task_ids: Iterable[int]) -> None:
-    """With nothing staged: who waits for others is blocked, and will hear of them."""
+    """With nothing staged, check that a task that waits for others is blocked, and will be notified of them."""
     for task_id in task_ids:
         task = ledger.tasks[task_id]
         unmet = ledger.unmet(task) if task.waiting else set()
@@ -120,7 +120,7 @@ def check_blocked(state: SchedulerState, ledger: Ledger, task_ids: Iterable[int]
 
 
 def check_memory(state: SchedulerState, ledger: Ledger) -> None:
-    """With nothing staged: what is open or holds a slot is in memory, and nothing else."""
+    """With nothing staged, check that memory holds exactly the tasks that are open or hold a slot."""
     in_memory = ledger.open | state.running.keys()
     if state.tasks.keys() != in_memory:
         broken(f"I11: in memory {sorted(state.tasks.keys() ^ in_memory)} should not be, or should")
@@ -129,7 +129,7 @@ def check_memory(state: SchedulerState, ledger: Ledger) -> None:
 
 
 def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
-    """With nothing staged: slots are held for what runs or ends, and what must not go on was told to stop."""
+    """With nothing staged, check that slots belong to running or ending attempts, and unwanted ones must stop."""
     if isinstance(executor, ClusterExecutor) and not _is_in_order(state, executor):
         return
     held = {(entry.task_id, entry.attempt) for entry in state.running.values()}
@@ -152,7 +152,7 @@ def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
 
 
 def _is_in_order(state: SchedulerState, executor: ClusterExecutor) -> bool:
-    """On a cluster, whether all has been found; then what the executor keeps no workers on is what is drained."""
+    """On a cluster, return whether all is found; then check that the executor avoids exactly the drained nodes."""
     if any(entry.sought for entry in state.running.values()) or not executor.all_found:
         return False
     drains = frozenset(state.durable.nodes.drains)

@@ -1,4 +1,4 @@
-"""`why` against what the next look at the queue really does."""
+"""Compares `why` with what the next look at the queue really does."""
 
 from broken import broken
 from world import World
@@ -8,17 +8,17 @@ from tasktrail.actors.core.messages import Tick
 from tasktrail.events import Created, Started
 
 ASKED = 4
-"""Waiting tasks that are asked about at once."""
+"""The waiting tasks that are asked about at once."""
 
 
 def check_why(world: World) -> None:
-    """Who still waits after the Scheduler has looked has a reason; who was started by that look alone had none."""
+    """Check that a task still waiting after a look has a reason, and one started by that look alone had none."""
     world.pass_time(world.rng.choice((0, 1, 100)))
     if world.house.in_trouble:
         return  # nothing is looked at until the log can be written
     wake = world.house.wake_at
     if world.cluster is not None and wake is not None and wake <= world.time:
-        world.tell(Tick())  # `why` counts what a rate leaves as of the last look, and many wait here for one rate
+        world.tell(Tick())  # `why` counts a rate's rest as of the last look, and many tasks wait here for one rate
         if world.house.in_trouble:
             return
     state = world.house.state
@@ -28,7 +28,7 @@ def check_why(world: World) -> None:
     before = {task_id: _reasons(world, task_id) for task_id in sorted(asked)}
     world.tell(Tick())
     if world.house.state is not state:
-        return  # the commit has failed, and memory is another one
+        return  # the commit has failed, and memory was replaced
     started = {fact.task_id for fact in world.staged_last if isinstance(fact.event, Started)}
     only_starts = all(isinstance(fact.event, Started | Created) for fact in world.staged_last)
     for task_id, reasons in before.items():

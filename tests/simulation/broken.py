@@ -1,4 +1,4 @@
-"""How the checks say that the core did what it must never do."""
+"""How the checks report that the core did what it must never do."""
 
 from typing import NoReturn
 
@@ -8,7 +8,7 @@ class BrokenInvariantError(AssertionError):
 
 
 def broken(what: str) -> NoReturn:
-    """Raise. For checks made so often that even their text must not be built in vain."""
+    """Raise. For checks made so often that their text must not be built in vain."""
     raise BrokenInvariantError(what)
 
 

@@ -1,4 +1,4 @@
-"""What somebody may have configured for a simulated service."""
+"""Possible configurations of a simulated service."""
 
 from random import Random
 
@@ -22,7 +22,7 @@ WINDOWS: list[dict[str, tuple[str, ...]]] = [
 
 
 def some_limits(rng: Random) -> Limits:
-    """Limits on everything, and now and then on nothing but memory and slots."""
+    """Draw limits on everything, and now and then only on memory and slots."""
     low, more = rng.choice((0, 0, 5)), Random(str(rng.getstate()))
     return Limits(
         max_concurrent=rng.randint(1, 4),
@@ -45,7 +45,7 @@ def some_limits(rng: Random) -> Limits:
 
 
 def of_a_cluster(limits: Limits) -> Limits:
-    """More at once in all, and half of the time nothing else: it is the nodes that set bounds."""
+    """Allow more in all, and half of the time nothing else: the nodes set the bounds."""
     if limits.max_concurrent > 2:
         return Limits(max_concurrent=8, fair_share=limits.fair_share)
     return replace(limits, max_concurrent=2 * limits.max_concurrent, max_memory=UNLIMITED, max_temp_size=UNLIMITED)

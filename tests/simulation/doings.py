@@ -1,4 +1,4 @@
-"""What may happen in a step. A new kind of event in the world is one function under `@doing`."""
+"""The possible happenings of a step. A new one is one function under `@doing`."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,18 +15,18 @@ from tasktrail.events.errors import Fenced
 from tasktrail.events.reports import AttemptEnded
 
 RUSHED = 20
-"""Tasks that may wait when more come at once."""
+"""The number of tasks that may wait when a rush comes."""
 Doing: TypeAlias = Callable[[World], None]
 
 DOINGS: dict[Doing, float] = {}
 """Function → how often it usually happens."""
 
 ALWAYS = ("deliver", "work", "ask", "commit", "pass_time")
-"""Without these nothing goes on in a world; each other one is missing in some."""
+"""Without these a world stands still; each other one is missing in some worlds."""
 
 
 def doing(often: float) -> Callable[[Doing], Doing]:
-    """Let it happen, so often."""
+    """Register a happening, with its frequency."""
 
     def enlist(function: Doing) -> Doing:
         DOINGS[function] = often
@@ -37,7 +37,7 @@ def doing(often: float) -> Callable[[Doing], Doing]:
 
 @doing(25)
 def deliver(world: World) -> None:
-    """A report of the executor, or what became of a notice, reaches the Scheduler."""
+    """Deliver a report of the executor, or the result of a notice, to the Scheduler."""
     if world.executor.channel:
         hand_over(world)
     elif world.deliveries:
@@ -45,28 +45,28 @@ def deliver(world: World) -> None:
 
 
 def hand_over(world: World) -> None:
-    """The next report reaches the Scheduler."""
+    """Deliver the next report to the Scheduler."""
     report = world.executor.channel.popleft()
     tell(world, report)
     world.executor.received(report)
 
 
 def tell(world: World, message: Any) -> None:
-    """The Scheduler gets a message."""
+    """Send the Scheduler a message."""
     world.note(f"→ {message}")
     world.tell(message)
 
 
 @doing(25)
 def work(world: World) -> None:
-    """The executor obeys, and an attempt does something."""
+    """Let the executor obey, and an attempt do something."""
     world.executor.obey(2)
     world.executor.act()
 
 
 @doing(12)
 def ask(world: World) -> None:
-    """Somebody sends a command. It may get lost on the way."""
+    """Let somebody send a command, which may get lost on the way."""
     submit = world.people.send(world.time, world.failing)
     _send(world, submit)
 
@@ -84,31 +84,31 @@ def _send(world: World, submit: Submit | None) -> None:
 
 @doing(2)
 def ask_again(world: World) -> None:
-    """Somebody repeats a command."""
+    """Let somebody repeat a command."""
     _send(world, world.people.repeat(world.failing))
 
 
 @doing(0.5)
 def reuse_an_id(world: World) -> None:
-    """Somebody sends another command under an old id."""
+    """Let somebody send another command under an old id."""
     _send(world, world.people.reuse_an_id(world.failing))
 
 
 @doing(15)
 def commit(world: World) -> None:
-    """The inbox runs dry."""
+    """Let the inbox run dry."""
     world.commit()
 
 
 @doing(8)
 def pass_time(world: World) -> None:
-    """Some time goes by; the alarm rings when it is due."""
+    """Let some time pass; the alarm rings when it is due."""
     world.pass_time(world.rng.choice((0.1, 1, 1, 10, 100)) * world.rng.random())
     ring(world)
 
 
 def ring(world: World) -> None:
-    """The alarm, if it is due."""
+    """Ring the alarm, if it is due."""
     wake = world.house.wake_at
     if (wake is not None and wake <= world.time) or world.clock_was_set:
         tell(world, Tick())
@@ -117,7 +117,7 @@ def ring(world: World) -> None:
 
 @doing(3)
 def notify(world: World) -> None:
-    """Notices go out, and a receiver answers."""
+    """Send notices, and let a receiver answer."""
     world.notifier.send(world.time)
     world.notifier.hear(world.time)
     world.notifier.tell_again(world.time)
@@ -125,13 +125,13 @@ def notify(world: World) -> None:
 
 @doing(1)
 def ask_why(world: World) -> None:
-    """Somebody asks why tasks wait, before and after the next look at the queue."""
+    """Let somebody ask why tasks wait, before and after the next look at the queue."""
     check_why(world)
 
 
 @doing(1)
 def sample(world: World) -> None:
-    """The machine is more or less busy, and short of this or that; or nodes are looked at."""
+    """Make the machine more or less busy and short of something, or sample the nodes."""
     if isinstance(world.executor, ClusterExecutor):
         tell(world, Sampled(MachineSample(), nodes=world.executor.samples()))
         return
@@ -142,7 +142,7 @@ def sample(world: World) -> None:
 
 @doing(1)
 def tune(world: World) -> None:
-    """Somebody changes the limits, or workers come and go."""
+    """Let somebody change the limits, or let workers come and go."""
     if world.rng.random() < 0.5:
         world.executor.change_capacity(world.rng.randint(0, 4))
     world.configure()
@@ -151,7 +151,7 @@ def tune(world: World) -> None:
 
 @doing(3)
 def look_at_nodes(world: World) -> None:
-    """Samples of nodes come."""
+    """Let samples of nodes come."""
     sample(world)
 
 
@@ -160,43 +160,43 @@ def look_at_nodes(world: World) -> None:
 
 @doing(1)
 def old_report(world: World) -> None:
-    """A report arrives late, or twice."""
+    """Deliver a report late, or twice."""
     world.executor.repeat_an_old_report()
 
 
 @doing(0.5)
 def lost_report(world: World) -> None:
-    """A report never arrives."""
+    """Lose a report."""
     world.executor.lose_a_report()
 
 
 @doing(0.7)
 def worker_dies(world: World) -> None:
-    """A worker is killed."""
+    """Kill a worker."""
     world.executor.kill_a_worker()
 
 
 @doing(0.4)
 def failed_commit(world: World) -> None:
-    """The next commit fails: whether it was written nobody knows, or the log will not have it."""
+    """Let the next commit fail: either it is unknown whether it was written, or the log refuses it."""
     world.disk.next_commit = world.rng.choice(("written", "not written", "refused", "refused"))
 
 
 @doing(0.15)
 def full_disk(world: World) -> None:
-    """Nothing more can be written, until somebody makes room."""
+    """Let no write succeed until there is room again."""
     world.disk.full = True
 
 
 @doing(1)
 def room_on_disk(world: World) -> None:
-    """Somebody makes room."""
+    """Make room."""
     world.disk.full = False
 
 
 @doing(0.3)
 def crash(world: World) -> None:
-    """The service is killed: what was staged is lost, all attempts die with it."""
+    """Kill the service: staged records are lost, all attempts die with it."""
     world.executor.close()
     world.pass_time(world.rng.randint(0, 100))
     world.log = world.log.taken_over()
@@ -205,7 +205,7 @@ def crash(world: World) -> None:
 
 @doing(0.1)
 def second_owner(world: World) -> None:
-    """A newer service takes the log while the old one lives on and knows nothing of it."""
+    """Let a newer service take the log while the old one lives on without knowing."""
     old, executor = world.house, world.executor
     crash(world)
     if not world.disk.well or old.in_trouble:
@@ -223,7 +223,7 @@ def second_owner(world: World) -> None:
 
 @doing(0.2)
 def drain(world: World) -> None:
-    """The service is asked to stop; some time later it does, in good order, and is started again."""
+    """Ask the service to stop; some time later it stops normally, and is started again."""
     if not world.house.state.draining:
         tell(world, Drain())
     elif world.disk.well and not world.house.in_trouble:
@@ -233,7 +233,7 @@ def drain(world: World) -> None:
 
 
 def close(world: World) -> None:
-    """The service stops in good order; the executor kills what runs, so that orders come too late."""
+    """Stop the service normally; the executor kills running attempts, so orders come too late."""
     world.executor.close()
     world.executor.channel.clear()
     if world.cluster is not None:
@@ -246,7 +246,7 @@ def close(world: World) -> None:
 
 @doing(0.3)
 def jump(world: World) -> None:
-    """The wall clock is set: by up to an hour back or forward, or a day forward."""
+    """Set the wall clock, by up to an hour back or forward, or a day forward."""
     hours = world.rng.choice((1, 1, 1, 24))
     seconds = world.rng.randint(-3600, 3600) if hours == 1 else timedelta(hours=hours).total_seconds()
     world.set_clock(seconds)
@@ -254,30 +254,30 @@ def jump(world: World) -> None:
 
 @doing(0.2)
 def forgotten_attempt(world: World) -> None:
-    """The executor loses an attempt and says nothing."""
+    """Let the executor silently lose an attempt."""
     world.executor.forget()
 
 
 @doing(1)
 def reconcile(world: World) -> None:
-    """What is believed to run is compared with what the executor holds."""
+    """Compare the attempts that should run with those that the executor holds."""
     tell(world, Reconcile())
 
 
 @doing(0.7)
 def node_comes_or_goes(world: World) -> None:
-    """A machine of the cluster is lost, or comes back."""
+    """Lose a machine of the cluster, or bring it back."""
     assert isinstance(world.executor, ClusterExecutor)
     world.executor.lose_or_gain_a_node()
 
 
 @doing(1.5)
 def rush(world: World) -> None:
-    """Many tasks come at once, where not too many wait already."""
+    """Create many tasks at once, if not too many wait already."""
     if len(world.house.state.queue) < RUSHED:
         for submit in world.people.rush(world.failing):
             tell(world, submit)
 
 
 ON_CLUSTERS = ("node_comes_or_goes", "look_at_nodes", "rush")
-"""What happens only where there are nodes."""
+"""The happenings for clusters only."""

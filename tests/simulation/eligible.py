@@ -1,4 +1,4 @@
-"""Who is overtaken by a start: what the bound of docs/explanation/scheduling.md is about, for whoever checks it.
+"""Which tasks a start overtakes, for checks of the bound of docs/explanation/scheduling.md.
 
 An eligible task is overtaken at most `dispatch.BACKFILL_BOUND` times while something runs; starts by hand do not count.
 """
@@ -13,7 +13,7 @@ from tasktrail.events.priority import queue_key
 
 
 def is_eligible(state: SchedulerState, task: TaskState) -> bool:
-    """Whether the task waits for room only: it stands in the queue, and no limit and no pause is against it."""
+    """Return whether the task waits only for room: it is in the queue, and no limit and no pause holds it."""
     if task.id not in state.queue or state.durable.pauses.everything is not None:
         return False
     if task.spec.worker_label and pick(state.workers.free(), task.spec.worker_label) is None:
@@ -27,7 +27,7 @@ def is_eligible(state: SchedulerState, task: TaskState) -> bool:
 
 
 def overtaken_by(state: SchedulerState, started: TaskState) -> Iterator[int]:
-    """The eligible tasks that had come before `started` by the order; with fair share, those of the same user."""
+    """Return the eligible tasks that came before `started` in the order; with fair share, those of the same user."""
     key = queue_key(started)
     for task_id in state.queue:
         task = state.tasks[task_id]

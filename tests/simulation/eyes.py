@@ -1,4 +1,4 @@
-"""What people see when they make up their minds, and the list of what they may wish."""
+"""What people see when they decide, and the list of their possible wishes."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ WISHES: dict[Wish, float] = {}
 
 
 NODE_WISHES: dict[Wish, float] = {}
-"""The same of nodes, where there are any."""
+"""The same for nodes, where there are any."""
 
 
 def wish(often: float, wishes: dict[Wish, float] = WISHES) -> Callable[[Wish], Wish]:
-    """Let people send what the function makes: it gets what they see, and the command id."""
+    """Register a command that people send: the function gets what they see, and the command id."""
 
     def enlist(function: Wish) -> Wish:
         wishes[function] = often
@@ -33,7 +33,7 @@ def wish(often: float, wishes: dict[Wish, float] = WISHES) -> Callable[[Wish], W
 
 
 class Eyes:
-    """What people see: the tasks and the orders that stand, as the log has them; the notices; and the time."""
+    """What people see: the tasks and standing orders of the log; the notices; and the time."""
 
     def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers, *, nodes: bool) -> None:
         self.rng = rng
@@ -41,16 +41,16 @@ class Eyes:
         self.standing = ledger.standing
         self.receivers = receivers
         self.nodes = nodes
-        """Whether there are nodes that may be asked for."""
+        """Whether people may ask for nodes."""
         self.now = datetime.min.replace(tzinfo=UTC)
 
     @property
     def last(self) -> int:
-        """The newest task."""
+        """Return the newest task."""
         return len(self.tasks)
 
     def task(self, *wanted: str) -> int:
-        """Mostly a task of late in one of these states, now and then any, or one that is not there."""
+        """Return mostly a recent task in one of these states, now and then any task, or one that does not exist."""
         if self.rng.random() < 0.3:
             return max(0, self.last + 2 - int(self.rng.expovariate(0.15)))
         recent = range(max(1, self.last - 20), self.last + 1)

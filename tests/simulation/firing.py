@@ -1,4 +1,4 @@
-"""When the simulator's schedules run, reckoned without a cron library: each run has a number, later ones a higher."""
+"""Computes the runs of the simulator's schedules without a cron library: each has a number, in order of time."""
 
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ _NIGHTLY = (time(2, 30), time(3, 0))
 
 
 def number(spec: ScheduleAdded, at: datetime) -> int | None:
-    """Which of its runs this is; none when it is no time of the schedule."""
+    """Return the number of its run at that time; None if the schedule has none."""
     if spec.every is not None:
         count, rest = divmod(at - spec.starting_at, timedelta(seconds=spec.every))
         return None if rest else count
@@ -24,7 +24,7 @@ def number(spec: ScheduleAdded, at: datetime) -> int | None:
 
 
 def latest(spec: ScheduleAdded, after: datetime, now: datetime) -> int | None:
-    """The number of the last run behind `after`, up to `now`; none when there is none, or it is too close to tell."""
+    """Return the number of the last run after `after`, up to `now`; None if there is none or it is too close."""
     if spec.every is not None:
         every, start = timedelta(seconds=spec.every), spec.starting_at
     elif spec.cron.startswith("*/2"):

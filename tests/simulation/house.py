@@ -1,4 +1,4 @@
-"""One life of the service: the real Scheduler, without its thread. Clock, inbox and alarm are turned by hand."""
+"""One life of the service: the real Scheduler, without its thread. The simulator moves clock, inbox and alarm."""
 
 from datetime import datetime
 from functools import partial
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from broken import BrokenInvariantError
 from disk import SimulatedLog
 
-from tasktrail.actors.base import Alarm, Committed, Orders
+from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import Committed, Orders
 from tasktrail.actors.core import tasks
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged
@@ -18,39 +19,39 @@ from tasktrail.events import Recorded, TaskState, TasktrailError
 from tasktrail.events.clock import Clock
 from tasktrail.events.reports import Order
 
-tasks.FRESH = 3  # so that all but a few are held as bytes, as those of a long queue are
+tasks.FRESH = 3  # so that most are held as bytes, like those of a long queue
 
 
 class Watcher(Protocol):
-    """Who sees everything that the service does."""
+    """Sees everything that the service does."""
 
     def before(self, house: "House", message: Message) -> None:
-        """A message is about to be stepped."""
+        """Note that a message is about to be stepped."""
 
     def after(self, house: "House", message: Message) -> None:
-        """It was stepped, or put by."""
+        """Note that it was stepped, or put off."""
 
     def staged(self, house: "House", staged: Staged) -> None:
-        """A message was stepped."""
+        """Note that a message was stepped."""
 
     def published(self, house: "House", records: list[Recorded]) -> None:
-        """Consumers are told that these records are durable."""
+        """Note that consumers were told that these records are durable."""
 
     def ordered(self, house: "House", orders: list[Order]) -> None:
-        """The executor is told what to do."""
+        """Note the orders to the executor."""
 
     def loaded(self, house: "House", task: TaskState) -> None:
-        """A task was read back from the log."""
+        """Note that a task was read back from the log."""
 
 
 class HandAlarm(Alarm):
-    """Holds the moment. The simulator looks at it when it turns the clock; it rings nobody."""
+    """Holds the time, which the simulator looks at when it moves the clock. It rings for no one."""
 
     def __init__(self) -> None:
         self.at: datetime | None = None
 
     def set(self, at: datetime | None) -> None:
-        """Remember."""
+        """Remember the time."""
         self.at = at
 
     def close(self) -> None:
@@ -58,22 +59,22 @@ class HandAlarm(Alarm):
 
 
 class HandInbox:
-    """The Scheduler commits when it sees its inbox empty; here somebody else says what it sees."""
+    """The Scheduler commits when it sees its inbox empty; here the simulator decides what it sees."""
 
     def __init__(self) -> None:
         self.dry = True
 
     def empty(self) -> bool:
-        """Whether this batch is over."""
+        """Return whether this batch is over."""
         return self.dry
 
     def fills_within(self, _seconds: float) -> bool:
-        """Nothing comes to a batch that is over."""
+        """Return whether more comes: nothing does once a batch is over."""
         return False
 
 
 class SimulatedTypes(NamedTuple):
-    """The task types that a service has."""
+    """The task types of a service."""
 
     grace: dict[str, float]
     short: tuple[str, ...]
@@ -83,7 +84,7 @@ class SimulatedTypes(NamedTuple):
     """Whether attempts outlive the service, on a cluster."""
 
     def state(self, limits: Limits) -> SchedulerState:
-        """An empty memory."""
+        """Return an empty memory."""
         made = SchedulerState(limits, grace=self.grace, short=self.short, work_root="/work", outlived=self.outlived)
         if not self.outlived:  # nodes have the default
             made.workers.at_once = self.at_once
@@ -91,7 +92,7 @@ class SimulatedTypes(NamedTuple):
 
 
 class House(SchedulerWatch):
-    """A service from its start to its crash or its end. A fault that it would survive is let out, to be found."""
+    """A service from its start to its crash or its end. A fault that it would survive is raised, to be found."""
 
     def __init__(
         self, log: SimulatedLog, clock: Clock, limits: Limits, types: SimulatedTypes, watcher: Watcher
@@ -100,11 +101,11 @@ class House(SchedulerWatch):
         self.epoch = log.epoch
         self.inbox = HandInbox()
         self.quiet = False
-        """Whether a batch is over and the next has not begun: memory must be as the log has it."""
+        """Whether a batch is over and the next has not begun: memory must then equal the log."""
         self.fatal: BaseException | None = None
         """Why the service gave up, if it did."""
         self.staged_facts = 0
-        """How many are not durable yet."""
+        """The number of events that are not durable yet."""
         self._log = log
         self._new_state = partial(types.state, limits)
         self._alarm = HandAlarm()
@@ -120,7 +121,7 @@ class House(SchedulerWatch):
             watch=self,
         )
         self.quiet = False
-        inbox: Any = self.inbox  # all that the Scheduler does with it is ask whether more is there, or comes
+        inbox: Any = self.inbox  # the Scheduler only asks it whether more is there, or comes
         self._scheduler.actor_inbox = inbox
 
     # --- what the Scheduler does (see `SchedulerWatch`) ---------------------------------------------------------
@@ -154,37 +155,37 @@ class House(SchedulerWatch):
         self._scheduler.on_start()
 
     def tell(self, message: Any, *, dry: bool) -> None:
-        """One message reaches the Scheduler; `dry`: it is the last of its batch."""
+        """Give the Scheduler one message; `dry`: it is the last of its batch."""
         self.inbox.dry = dry
         self.quiet = False
         self._scheduler.receive(message)
 
     def commit(self) -> None:
-        """The batch is over."""
+        """End the batch."""
         self._scheduler.settle()
 
     def close(self) -> None:
-        """Stop in good order."""
+        """Stop normally."""
         self.tell(Close(), dry=True)
         self._scheduler.on_stop()
 
     @property
     def state(self) -> SchedulerState:
-        """The Scheduler's memory, as it is just now."""
+        """Return the Scheduler's present memory."""
         return self._scheduler.state
 
     @property
     def in_trouble(self) -> bool:
-        """Whether the log could not be written, and commands are refused until it can."""
+        """Return whether the log could not be written, and commands are refused until it can."""
         return self._scheduler.trouble is not None
 
     def folded(self) -> SchedulerState:
-        """A memory made anew from the log."""
+        """Return a memory folded anew from the log."""
         return folded_state(self._log, self._new_state)
 
     @property
     def wake_at(self) -> datetime | None:
-        """What the alarm is set to, or the next timer if that is earlier: it may not be committed yet."""
+        """Return the time of the alarm, or of the next timer if that is earlier: it may not be committed yet."""
         return min((at for at in (self._alarm.at, self.state.next_wake()) if at is not None), default=None)
 
     def _order(self, message: Orders) -> None:

@@ -1,4 +1,4 @@
-"""What the log says, followed record by record. It shares `evolve` with the core; what must hold is written anew."""
+"""Follows the log record by record. It shares `evolve` with the core; the rules are written a second time."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
@@ -38,11 +38,11 @@ MAY_RECEIVE = {
     "failed": {"pending", "retrying", "running"},
     "retried": {"retrying", "failed", "cancelled"},
 }
-"""The table of states in the design: event → the states it is allowed in."""
+"""The table of states in the design: event → the states in which it is allowed."""
 
 
 class Ledger:
-    """All that is durable, each record checked against those before it."""
+    """The durable state, each record checked against those before it."""
 
     def __init__(self, max_crashes: int) -> None:
         self.max_crashes = max_crashes
@@ -51,13 +51,13 @@ class Ledger:
         self.open: set[int] = set()
         self.position = 0
         self.latest = datetime.min.replace(tzinfo=UTC)
-        """The latest that the wall clock has ever shown: what was due then stays due when it is set back."""
+        """The latest time that the wall clock has shown: what was due then stays due when it is set back."""
         self.epoch = 0
         self.checkpoints: dict[int, Checkpoint] = {}
         self.resumes_from: dict[int, tuple[int, Checkpoint | None]] = {}
-        """Task → its latest attempt, and the checkpoint there was when it started."""
+        """Task → its latest attempt, and the checkpoint at its start."""
         self.recorded: dict[str, tuple[int, list[int]]] = {}
-        """Command id → the append it is in, and the positions of what it led to."""
+        """Command id → its append, and the positions of the records that it led to."""
         self._appends = 0
         self._hash = GENESIS
         self._versions: Counter[int] = Counter()
@@ -65,17 +65,17 @@ class Ledger:
         self._writers: defaultdict[str, set[int]] = defaultdict(set)
         """Output → open tasks that write it."""
         self._holders: dict[tuple[int, str], int] = {}
-        """User and key → the open task that has it."""
+        """User and key → the open task that holds it."""
         self._crashes: Counter[int] = Counter()
         self._saved_at: dict[int, float] = {}
         """Task → the progress of its last checkpoint."""
         self._priorities: dict[int, int] = {}
-        """Task that was adjusted → the priority it was given last."""
+        """Task that was adjusted → its latest priority."""
         self._last_at: datetime | None = None
         self._retry_must_follow = 0
 
     def follow(self, records: list[Recorded]) -> None:
-        """One append is durable: all of it."""
+        """Follow one append, all of which is durable."""
         self._appends += 1
         for record in records:
             self._add(record)
@@ -122,7 +122,7 @@ class Ledger:
             self.epoch = event.epoch
 
     def _note_command(self, record: Recorded) -> None:
-        """One id, one effect: everything that it led to stands in one append."""
+        """Check that one id has one effect: all its records are in one append."""
         append, positions = self.recorded.setdefault(record.command_id, (self._appends, []))
         if append != self._appends:
             broken(f"I1: command {record.command_id} is carried out a second time, at {record.position}")
@@ -159,7 +159,7 @@ class Ledger:
             self._writers[task.spec.output_file].add(task_id)
 
     def _check_key(self, task: TaskState) -> None:
-        """One user has at most one open task with a key."""
+        """Check that one user has at most one open task with a key."""
         if task.spec.unique:
             holder = self._holders.setdefault((task.spec.user_id, task.spec.unique), task.id)
             must(holder == task.id, f"I8: tasks {holder} and {task.id} are open with one key")
@@ -198,7 +198,7 @@ class Ledger:
         self.resumes_from[task.id] = (task.attempt + 1, checkpoint)
 
     def _forgive(self, task: TaskState, event: Checkpointed) -> None:
-        """Crashes are over once the next attempt has less to do than the last one had."""
+        """Clear the count of crashes once the next attempt has less to do than the last one had."""
         before = self._saved_at.get(task.id, 0.0)
         at = self._saved_at[task.id] = task.progress if event.progress is None else event.progress
         if task.spec.resumable and (at > before or event.checkpoint != self.checkpoints.get(task.id)):
@@ -225,20 +225,20 @@ class Ledger:
             must(delayed, f"I6: task {task.id} is retried without its delay")
 
     def _check_kept(self, task: TaskState) -> None:
-        """What an attempt has saved outlives it, and progress says where the next one begins."""
+        """Check that saved checkpoints outlive an attempt, and that progress says where the next one begins."""
         kept = self.checkpoints.get(task.id)
         must(task.checkpoint == kept, f"task {task.id} has lost its checkpoint")
         begins = task.checkpoint_progress if kept is not None and task.spec.resumable else 0.0
         must(task.progress == begins, f"task {task.id} begins at {task.progress} %, not at {begins} %")
 
     def unmet(self, task: TaskState) -> set[int]:
-        """The dependencies that a task waits for. Once a life has had a start, it waits for none."""
+        """Return the dependencies that a task waits for. Once a life has had a start, it waits for none."""
         if task.life_started_at is not None:
             return set()
         others = (other for other in task.spec.depends_on if other not in task.ignored)
         return {other for other in others if self.tasks[other].status != "completed"}
 
     def check_answer(self, answer: Accepted) -> None:
-        """What is acknowledged is durable."""
+        """Check that everything acknowledged is durable."""
         if answer.position > self.position or answer.position not in self.recorded.get(answer.command_id, (0, []))[1]:
             broken(f"I1: command {answer.command_id} is acknowledged at {answer.position}, where the log has it not")

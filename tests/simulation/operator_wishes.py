@@ -1,4 +1,4 @@
-"""What operators wish of the service as a whole: limits, pauses, drains and schedules. `wishes.py` has the others."""
+"""Commands of operators for the whole service: limits, pauses, drains and schedules. `wishes.py` has the others."""
 
 from datetime import timedelta
 from random import Random
@@ -29,7 +29,7 @@ PATTERNS: tuple[dict[str, Any], ...] = (
     {"cron": "*/2 * * * *"},
     {"cron": "30 2 * * *", "timezone": "Europe/Berlin"},
 )
-"""What `firing.py` can tell the times of, by other means."""
+"""The expressions whose times `firing.py` computes independently."""
 CHANGES: tuple[dict[str, Any], ...] = (
     {"max_concurrent": 1},
     {"max_concurrent": 4},
@@ -72,7 +72,7 @@ def pause(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
 
 @wish(0.9)
 def resume(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    """Mostly the pause that stands longest."""
+    """Resume mostly the oldest pause."""
     scope = _scope(eyes.rng) if eyes.rng.random() < 0.2 else next(iter(eyes.standing.pauses.values()), _scope(eyes.rng))
     return ResumeQueue(**scope, command_id=command_id), Intake()
 
@@ -122,7 +122,7 @@ def undrain_node(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
 
 
 def undo(eyes: Eyes) -> list[Command]:
-    """What makes the world kind again: no pause, no schedule, and the limits as they are configured."""
+    """Make the world kind again: no pause, no schedule, and the limits as configured."""
     resumes = [ResumeQueue(**scope) for scope in eyes.standing.pauses.values()]
     undrains = [UndrainNode(node=name) for name in eyes.standing.node_drains]
     return [

@@ -12,17 +12,17 @@ from tasktrail.events import TaskState
 
 
 class Overtakings:
-    """Counts for one memory of the Scheduler: after a restart it counts anew, and so does this."""
+    """Counts for one memory of the Scheduler: both count anew after a restart."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
         self.most = 0
-        """The highest count there was."""
+        """The highest count so far."""
 
     def follow(self, state: SchedulerState, started: list[int]) -> None:
-        """Look at what the last message has started, in this order, other than by hand.
+        """Check the starts of the last message, in this order, except those by hand.
 
-        While nothing runs, the next that fits may start: keeping resources would not help.
+        While nothing runs, the next task that fits may start: keeping resources would not help.
         """
         counts = self._counts
         for task_id in [task_id for task_id in counts if task_id not in state.queue]:
@@ -39,7 +39,7 @@ class Overtakings:
 
 
 def _places_of(state: SchedulerState, task: TaskState) -> int:
-    """On how many machines it can be overtaken: one after another of them is kept for it."""
+    """Return on how many machines it can be overtaken, which are kept for it one after another."""
     if not state.nodes.many:
         return 1
     return sum(
@@ -51,7 +51,7 @@ def _places_of(state: SchedulerState, task: TaskState) -> int:
 
 
 def _takes_from(state: SchedulerState, started: int, task_id: int) -> bool:
-    """Whether the start takes room that the other task could use: on its node, if there are any."""
+    """Return whether the start takes room that the other task could use: on its node, if there are any."""
     if not state.nodes.many:
         return True
     return state.nodes.by_name[state.running[started].node].could_hold(state.tasks[task_id])

@@ -1,10 +1,10 @@
 """A day of very many tasks over many Schedulers, minute by minute: what breaks first, and what it takes.
 
-    python tests/simulation/partitions.py --tasks 1e9 --schedulers 64
+python tests/simulation/partitions.py --tasks 1e9 --schedulers 64
 
-Tenants of very different size are dealt by a hash to virtual partitions, and those to Schedulers. Each Scheduler has a
-log, a queue and a rate of its own, and shares nothing. A day has a night and a peak, at which one Scheduler is killed.
-What a task costs was measured by `make bench`: the options name the rows.
+A hash assigns tenants of very different size to virtual partitions, and those to Schedulers. Each Scheduler has a log,
+a queue and a rate of its own, and shares nothing. A day has a night and a peak, at which one Scheduler is killed. `make
+bench` has measured the cost of a task: the options name the rows.
 """
 
 import argparse
@@ -17,28 +17,28 @@ from typing import NamedTuple
 
 MINUTES = 24 * 60
 VIRTUAL = 1024
-"""Virtual partitions: each moves from one Scheduler to another as a whole."""
+"""The number of virtual partitions: each moves from one Scheduler to another as a whole."""
 _TOP = 15 * 60
 """The busiest minute of the day."""
 
 
 class Day(NamedTuple):
-    """What came of a day."""
+    """The results of a day."""
 
     busiest: float
-    """Tasks a second that the busiest Scheduler is given at the peak."""
+    """Tasks a second that reach the busiest Scheduler at the peak."""
     over_mean: float
-    """Its share, over that of all on the mean."""
+    """Its share, divided by the mean share."""
     giants: int
-    """Tenants who are dealt by root task, because they would fill half of a Scheduler."""
+    """Tenants who are distributed by root task, because they would fill half of a Scheduler."""
     longest_wait: float
     """Seconds that a task waits for its Scheduler at the worst moment."""
     most_waiting: float
-    """Tasks of all Schedulers that wait for them at once."""
+    """The most tasks of all Schedulers that wait for them at once."""
 
 
 def curve(peak: float) -> list[float]:
-    """Each minute's share of a day's tasks, over the mean: a cosine, made sharp until its top is `peak`."""
+    """Return each minute's share of a day's tasks, over the mean: a cosine, sharpened until its top is `peak`."""
     wave = [(1 + math.cos(2 * math.pi * (minute - _TOP) / MINUTES)) / 2 for minute in range(MINUTES)]
     low, high = 0.0, 64.0
     for _ in range(50):
@@ -52,26 +52,26 @@ def curve(peak: float) -> list[float]:
 
 
 def zipf(tenants: int, skew: float) -> list[float]:
-    """Each tenant's share of all tasks, the largest first."""
+    """Return each tenant's share of all tasks, the largest first."""
     weights = [1 / rank**skew for rank in range(1, tenants + 1)]
     total = sum(weights)
     return [weight / total for weight in weights]
 
 
 def dealt(shares: Sequence[float], schedulers: int, giant: float, rng: Random) -> tuple[list[float], int]:
-    """Each Scheduler's share of all tasks, and how many tenants with more than `giant` are dealt over all of them."""
+    """Return each Scheduler's share of all tasks, and the number of tenants above `giant`, spread over all."""
     giants = sum(share > giant for share in shares)
     parts = [sum(shares[:giants]) / VIRTUAL] * VIRTUAL
     for share in shares[giants:]:
         parts[int.from_bytes(blake2b(rng.randbytes(16), digest_size=8).digest()) % VIRTUAL] += share
     loads = [0.0] * schedulers
-    for part in sorted(parts, reverse=True):  # the heaviest first, each to whoever has least
+    for part in sorted(parts, reverse=True):  # the heaviest first, each to the Scheduler with least
         loads[loads.index(min(loads))] += part
     return loads, giants
 
 
 def play(tasks: float, schedulers: int, shares: Sequence[float], peak: float, rate: float, rng: Random) -> Day:
-    """A day. `rate`: tasks a second that one Scheduler takes to their end."""
+    """Play a day. `rate`: tasks a second that one Scheduler can complete."""
     mean = tasks / 86_400
     loads, giants = dealt(shares, schedulers, rate / 2 / (mean * peak), rng)
     waiting, longest, most = [0.0] * schedulers, 0.0, 0.0
@@ -84,7 +84,7 @@ def play(tasks: float, schedulers: int, shares: Sequence[float], peak: float, ra
 
 
 def in_short(number: float) -> str:
-    """Three digits and a letter."""
+    """Format as three digits and a letter."""
     letter, size = next(
         ((one, size) for one, size in {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}.items() if number >= size), ("", 1.0)
     )
@@ -92,7 +92,7 @@ def in_short(number: float) -> str:
 
 
 def main() -> int:
-    """Print what a day takes; 1 when the Schedulers do not keep up with it."""
+    """Print what a day takes; return 1 when the Schedulers do not keep up with it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=float, default=1e9, help="a day")
     parser.add_argument("--schedulers", type=int, default=64)

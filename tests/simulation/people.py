@@ -1,6 +1,6 @@
-"""People and programs: they send commands, sensible or not, repeat them when in doubt, and check what they are told.
+"""People and programs: they send commands, sensible or not, repeat them when in doubt, and check the answers.
 
-What they may send stands in `wishes.py` and `operator_wishes.py`.
+`wishes.py` and `operator_wishes.py` have the possible commands.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ Answer: TypeAlias = Accepted | TasktrailError
 
 USUAL = (0.5, 1.0, 1.0, 2.0)
 SWARM = (0.0, 0.3, 1.0, 1.0, 3.0)
-"""Each world has its own mixture of wishes; the seldom ones are missing in some."""
+"""Each world has its own mixture of wishes; the rare ones are missing in some."""
 
 
 class Asked:
-    """A command that somebody has sent, once or more often."""
+    """A command that was sent once or several times."""
 
     def __init__(self, command: Command, intake: Intake) -> None:
         self.command = command
@@ -40,7 +40,7 @@ class Asked:
 
 
 class People:
-    """All who send commands. They outlive the service."""
+    """Everyone who sends commands. They outlive the service."""
 
     def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers, *, nodes: bool) -> None:
         self.eyes = Eyes(rng, ledger, receivers, nodes=nodes)
@@ -51,13 +51,13 @@ class People:
         self._ids = 0
         self._recent: list[Asked] = []
         self.waiting: dict[int, str] = {}
-        """Sendings that the service has and has not answered: number → command id."""
+        """Commands that the service has received and not answered: number of the sending → command id."""
         self._sendings = 0
         self.in_doubt: dict[str, Asked] = {}
-        """Commands whose senders do not know what became of them: no answer yet, or "unknown"."""
+        """Commands with an unknown result: no answer yet, or "unknown"."""
 
     def send(self, now: datetime, failing: Callable[[], bool]) -> Submit:
-        """A new command. `failing` tells whether the answer comes because a commit has failed."""
+        """Send a new command. `failing` says whether the answer comes because a commit has failed."""
         self._ids += 1
         self.eyes.now = now
         makers, weights = zip(*self._wishes, strict=True)
@@ -69,11 +69,11 @@ class People:
         return self._submit(asked, failing)
 
     def repeat(self, failing: Callable[[], bool]) -> Submit | None:
-        """The same command once more, with its id, whether it was answered or not."""
+        """Send the same command once more, with its id, whether it was answered or not."""
         return self._submit(self._rng.choice(self._recent), failing) if self._recent else None
 
     def reuse_an_id(self, failing: Callable[[], bool]) -> Submit | None:
-        """Somebody sends another command under an id that is taken."""
+        """Send another command under an id that is taken."""
         taken = [asked for asked in self._recent if asked.accepted is not None]
         if not taken:
             return None
@@ -89,15 +89,15 @@ class People:
         return Submit(other, Intake(), Ticket(reply, other.command_id, digest(other)))
 
     def ask_again(self, failing: Callable[[], bool]) -> list[Submit]:
-        """Whoever is in doubt repeats the command."""
+        """Repeat a command whose result is in doubt."""
         return [self._submit(asked, failing) for asked in self.in_doubt.values()]
 
     def undo(self, failing: Callable[[], bool]) -> list[Submit]:
-        """Operators take back whatever keeps tasks from starting."""
+        """Let operators take back everything that keeps tasks from starting."""
         return [self._submit(self._asked(command), failing) for command in undo(self.eyes)]
 
     def rush(self, failing: Callable[[], bool]) -> list[Submit]:
-        """Many small tasks at once, and among them a large one, which is wanted first."""
+        """Create many small tasks at once, and among them a large one, which is wanted first."""
         found = []
         for memory in (9, *(1,) * self._rng.randint(2, 8)):
             task = CreateTask(type="plain", options={"fate": ""}, priority=10 if memory > 1 else 0)
@@ -128,7 +128,7 @@ class People:
         return reply
 
     def lost(self) -> None:
-        """What was sent last does not reach the service."""
+        """Lose the last sending on its way."""
         self.waiting.pop(self._sendings, None)
 
     def _hear(self, asked: Asked, answer: Answer, *, failing: bool) -> None:

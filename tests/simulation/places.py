@@ -1,4 +1,4 @@
-"""Where attempts run, and whether they may: told from the machines, and from the drains that hold."""
+"""Where attempts run, and whether they may: computed from the machines and the drains that hold."""
 
 from broken import broken
 from sim_cluster import MACHINES, Machine
@@ -9,12 +9,12 @@ from tasktrail.events import TaskState
 
 
 def machine_of(state: SchedulerState, node: str) -> Machine:
-    """What is called so, or was."""
+    """Return the machine that has or had this name."""
     return MACHINES[state.durable.nodes.by_name[node].seen.address]
 
 
 def check_nodes(state: SchedulerState, started: list[int]) -> None:
-    """What starts does so on a node that is there, suits, is not drained, and has not promised it already."""
+    """Check that each start is on a node that exists, suits, is not drained, and has not promised its room already."""
     if not state.nodes.many:
         return
     for task_id in started:
@@ -34,7 +34,7 @@ def check_nodes(state: SchedulerState, started: list[int]) -> None:
 
 
 def _promised(state: SchedulerState, machine: Machine) -> tuple[int, int, int]:
-    """Memory and temp space promised to all that runs on a machine, and how many have a worker to themselves."""
+    """Return the memory and temp space promised on a machine, and how many attempts have a worker to themselves."""
     memory = temp = alone = 0
     for entry in state.running.values():
         if entry.node in state.durable.nodes.by_name and machine_of(state, entry.node) is machine:
@@ -45,7 +45,7 @@ def _promised(state: SchedulerState, machine: Machine) -> tuple[int, int, int]:
 
 
 def fits_a_node(state: SchedulerState, task: TaskState) -> bool:
-    """Whether a node has a worker free and room for the task now."""
+    """Return whether a node has a free worker and room for the task now."""
     drains, short = set(state.durable.nodes.drains), state.is_short(task)
     for name, node in state.nodes.by_name.items():
         if not node.present or node.sampled_at is None:

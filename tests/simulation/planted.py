@@ -1,4 +1,4 @@
-"""Faults to plant in the real core, each as small as a slip of the pen, and what the simulator must say of them."""
+"""Faults to plant in the real core, each as small as a typo, and the simulator's complaint about each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,11 +23,11 @@ from tasktrail.events.system_events import ClockJumped
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 PLANTED: dict[Plant, str] = {}
-"""Function that plants a fault → what the simulator's complaint must match."""
+"""Function that plants a fault → the pattern of the simulator's complaint."""
 
 
 def planted(complaint: str) -> Callable[[Plant], Plant]:
-    """The fault is found by this complaint."""
+    """Register a fault that this complaint finds."""
 
     def enlist(function: Plant) -> Plant:
         PLANTED[function] = complaint
@@ -37,7 +37,7 @@ def planted(complaint: str) -> Callable[[Plant], Plant]:
 
 
 def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None:
-    """After such an event these fields are wrong."""
+    """Give these fields wrong values after such an event."""
     table: dict[type, Any] = _EVOLVE
     right = table[event]
     patch.setitem(table, event, lambda state, fact, at: replace(right(state, fact, at), **fields))
@@ -48,7 +48,7 @@ def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None
 
 @planted("I8: tasks .* are open with one key")
 def key_given_up_between_attempts(patch: pytest.MonkeyPatch) -> None:
-    """A task that waits for a retry has its key no longer."""
+    """A task that waits for a retry no longer has its key."""
     hold = SchedulerState._hold_key
 
     def hasty(self: SchedulerState, task: TaskState) -> None:
@@ -68,7 +68,7 @@ def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I7: task .* two live attempts|I7: attempts without|I7: the limits have")
 def retry_ignores_the_old_attempt(patch: pytest.MonkeyPatch) -> None:
-    """A retry by hand starts although the cancelled attempt is not gone."""
+    """A retry by hand starts although the cancelled attempt is still there."""
     place = UnitOfWork.place
 
     def hasty(self: UnitOfWork, task: TaskState) -> None:
@@ -82,13 +82,13 @@ def retry_ignores_the_old_attempt(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I7: attempt .* goes on")
 def stop_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """A cancelled attempt is not told."""
+    """A cancelled attempt is not told to stop."""
     patch.setattr(UnitOfWork, "stop", lambda _self, running: setattr(running, "stopping", True))
 
 
 @planted("I7: the output may be published|I7: task .* while it publishes")
 def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
-    """The grant is given whatever became of the task meanwhile."""
+    """The grant is given whatever happened to the task meanwhile."""
     handle = attempts._handle_attempt_report
 
     def careless(work: UnitOfWork, report: Any) -> None:
@@ -102,7 +102,7 @@ def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I14: .*never")
 def deferred_cancel_lost(patch: pytest.MonkeyPatch) -> None:
-    """A cancel during publishing is put aside and forgotten."""
+    """A cancel during publishing is postponed and forgotten."""
     handle = commands.handle
 
     def forgetful(work: UnitOfWork, submit: Any) -> None:
@@ -141,7 +141,7 @@ def retry_without_delay(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I6: task .* beyond its retries")
 def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
-    """`max_retries` is looked at and never reached."""
+    """`max_retries` is read and never reached."""
     after = rules._after_failure
     patch.setattr(
         rules, "_after_failure", lambda state, *rest, **options: after(replace(state, retry_count=-1), *rest, **options)
@@ -150,7 +150,7 @@ def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
 
 @planted("starts, and .* write /out")
 def outputs_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """Nobody knows what unfinished tasks write."""
+    """The outputs of unfinished tasks are unknown."""
     patch.setattr(Outputs, "claim", lambda *_: None)
 
 
@@ -159,13 +159,13 @@ def outputs_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 @planted("is ended by .* after|starts while the service drains")
 def jump_not_noticed(patch: pytest.MonkeyPatch) -> None:
-    """Attempts are timed by what the wall clock shows."""
+    """Attempts are timed by the wall clock."""
     patch.setattr(JumpWatch, "look", lambda self: (self._clock.now(), None))
 
 
 @planted("is ended by .* after")
 def attempts_judged_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
-    """After a failed commit, what runs is looked at before the reports that could not be recorded."""
+    """After a failed commit, attempts are judged before the reports that could not be recorded."""
     go_on = lifecycle.recover
 
     def hasty(work: UnitOfWork, running: dict[int, Running]) -> None:
@@ -177,13 +177,13 @@ def attempts_judged_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
 
 @planted("is ended by (queue_timeout|total_timeout) after")
 def jump_not_folded(patch: pytest.MonkeyPatch) -> None:
-    """What has lasted since before a jump is counted by the clock."""
+    """Durations that began before a jump are counted by the clock."""
     patch.setattr(Jumps, "moved", lambda _self, at: at)
 
 
 @planted("goes on after")
 def timers_of_attempts_not_set_anew(patch: pytest.MonkeyPatch) -> None:
-    """When the clock is set back, running attempts are looked at too late."""
+    """When the clock is set back, running attempts are checked too late."""
 
     def lazy(work: UnitOfWork, jump: ClockJumped) -> None:
         work.record(0, jump, BY_SCHEDULER)
@@ -217,7 +217,7 @@ def checkpoint_not_handed_over(patch: pytest.MonkeyPatch) -> None:
 
 
 def after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], None]) -> None:
-    """Each time memory was made anew from the log, this happens to it."""
+    """Do this each time that memory was made anew from the log."""
     resume = lifecycle.recover
 
     def forgetful(work: UnitOfWork, running: dict[int, Running]) -> None:
@@ -229,13 +229,13 @@ def after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], N
 
 @planted("I5: task .* nothing will wake it")
 def timer_only_in_memory(patch: pytest.MonkeyPatch) -> None:
-    """After a start, what waits for a time is forgotten."""
+    """After a start, tasks that wait for a time are forgotten."""
     after_resume(patch, lambda state: state.timers.clear())
 
 
 @planted("I5: task .* will not hear")
 def dependents_only_in_memory(patch: pytest.MonkeyPatch) -> None:
-    """After a start, nobody is told when a dependency is done."""
+    """After a start, no task is notified when a dependency is done."""
     after_resume(patch, lambda state: state.dependents.clear())
 
 
@@ -250,7 +250,7 @@ def open_attempts_left_open(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I7: reservations leak")
 def reservation_leaked(patch: pytest.MonkeyPatch) -> None:
-    """What a stopped attempt was promised is never given back."""
+    """The reservation of a stopped attempt is never given back."""
     release = SchedulerState.release
 
     def leaky(self: SchedulerState, running: Running) -> None:
@@ -275,7 +275,7 @@ def one_slot_too_many(patch: pytest.MonkeyPatch) -> None:
 
 
 def choose_with(patch: pytest.MonkeyPatch, **otherwise: Any) -> None:
-    """The dispatch goes by something else than what is so."""
+    """Let the dispatch use something else than the real state."""
     choose = dispatch.choose
     patch.setattr(dispatch, "choose", lambda situation, waiting: choose(situation._replace(**otherwise), waiting))
 
@@ -284,7 +284,7 @@ def choose_with(patch: pytest.MonkeyPatch, **otherwise: Any) -> None:
 def backfill_without_bound(patch: pytest.MonkeyPatch) -> None:
     """Smaller tasks start past a big one for ever."""
     choose_with(patch, bound=10**9)
-    patch.setattr(dispatch, "BACKFILL_BOUND", 2)  # what the checker goes by
+    patch.setattr(dispatch, "BACKFILL_BOUND", 2)  # which the checker uses
 
 
 @planted("I5: ")
@@ -296,7 +296,7 @@ def too_big_stops_the_queue(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I5: room is kept")
 def room_kept_that_would_not_do(patch: pytest.MonkeyPatch) -> None:
-    """What others hold on the machine is forgotten when it is asked whether keeping room would help."""
+    """Memory held by other programs is ignored in deciding whether keeping room would help."""
 
     def best(limits: Limits, sample: MachineSample, _reserved: Reserved) -> Ceiling:
         return Ceiling(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
@@ -333,5 +333,5 @@ def due_time_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I7: slots are held for nothing|I5: stuck for ever")
 def comparison_left_out(patch: pytest.MonkeyPatch) -> None:
-    """What the executor has forgotten is never found."""
+    """Attempts that the executor has forgotten are never found."""
     patch.setattr(attempts, "reconcile", lambda _turn, _report: None)

@@ -1,4 +1,4 @@
-"""Faults to plant in how commands are answered, the log is written, and notices go out."""
+"""Faults to plant in answers to commands, in writing the log, and in sending notices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ __all__ = ["PLANTED"]
 
 @planted("I4: task .* is read back")
 def adjustments_not_read_back(patch: pytest.MonkeyPatch) -> None:
-    """Of a finished task that is needed again only its own records are read."""
+    """Of a finished task that is needed again, only its own records are read."""
     read_task = MemoryEventLog.read_task
     patch.setattr(MemoryEventLog, "read_task", lambda self, task_id, **_: read_task(self, task_id))
 
@@ -35,7 +35,7 @@ def adjustments_not_read_back(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I1: command .* is acknowledged")
 def acknowledged_before_the_commit(patch: pytest.MonkeyPatch) -> None:
-    """The sender hears at once."""
+    """The sender gets the answer at once."""
     note = Scheduler._note_answer
 
     def hasty(self: Scheduler, effect: Any) -> None:
@@ -47,7 +47,7 @@ def acknowledged_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I6: attempt .* before its Started is durable")
 def ordered_before_the_commit(patch: pytest.MonkeyPatch) -> None:
-    """The executor is told at once."""
+    """The executor gets the order at once."""
     keep = Scheduler._keep
 
     def hasty(self: Any, staged: Any) -> None:
@@ -61,7 +61,7 @@ def ordered_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I1: |I3: the log refuses")
 def command_id_applied_twice(patch: pytest.MonkeyPatch) -> None:
-    """Nobody looks whether a command was carried out before."""
+    """It is not checked whether a command was carried out before."""
     patch.setattr(Scheduler, "_answer_repetition", lambda *_: False)
 
 
@@ -79,7 +79,7 @@ def command_id_means_anything(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I14: the commit failed")
 def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
-    """After a failed commit the senders are told that nothing has happened."""
+    """After a failed commit the senders hear that nothing has happened."""
 
     def sure(self: Any, _error: Any) -> None:
         for ticket, _ in self._answered:
@@ -90,7 +90,7 @@ def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I5: stuck|I7: slots leak|I7: attempts without|I14")
 def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
-    """What the executor reported while the log could not be written is not looked at again."""
+    """Reports that came while the log could not be written are dropped."""
     take = _WaitingMessages.take
     looked_at = (Sampled, LimitsConfigured)
     patch.setattr(_WaitingMessages, "take", lambda self: (one for one in take(self) if isinstance(one, looked_at)))
@@ -98,7 +98,7 @@ def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I1: |I3: the log refuses|I4")
 def batch_thrown_away_with_the_commit(patch: pytest.MonkeyPatch) -> None:
-    """A batch that could not be written is forgotten, and memory goes on as if it had been."""
+    """A batch that could not be written is forgotten, and memory continues as if it had been written."""
     wait = Scheduler._wait
 
     def forgetful(self: Scheduler, error: Any, *seconds: float) -> None:
@@ -110,7 +110,7 @@ def batch_thrown_away_with_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I3: the log refuses|I4|I14|I5")
 def batch_written_twice(patch: pytest.MonkeyPatch) -> None:
-    """Nobody looks whether a commit that was told as failed has happened."""
+    """It is not checked whether a commit that was reported as failed has happened."""
     patch.setattr(module, "already_appended", lambda *_: None)
 
 
@@ -129,7 +129,7 @@ def commands_staged_on_top_of_what_waits(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I13|I3: the log refuses")
 def epoch_not_checked(patch: pytest.MonkeyPatch) -> None:
-    """A service that was replaced may go on writing."""
+    """A service that was replaced may continue to write."""
     patch.setattr(MemoryEventLog, "_check_owner", lambda _self: None)
 
 
@@ -153,7 +153,7 @@ def log_follows_the_clock_back(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I5|I14: .*never|never answered|outlives")
 def commit_retried_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
-    """After a clock that was set back, nothing is recorded until it has caught up."""
+    """After the clock was set back, nothing is recorded until it has caught up."""
 
     def naive(self: Any) -> bool:
         if self._retry_at is None:
@@ -171,7 +171,7 @@ def commit_retried_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I9: .* has the ids")
 def notice_id_changes_over_restart(patch: pytest.MonkeyPatch) -> None:
-    """A receiver cannot tell a repetition from news."""
+    """A receiver cannot distinguish a repetition from news."""
     apply = Outbox.apply
 
     def fresh(self: Any, records: Any) -> None:
@@ -183,13 +183,13 @@ def notice_id_changes_over_restart(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I9: notices never arrive")
 def failed_notice_given_up(patch: pytest.MonkeyPatch) -> None:
-    """One try, well or not, and the outbox forgets."""
+    """After one try, successful or not, the outbox forgets."""
     patch.setattr(PendingNotices, "schedule", _only_new(PendingNotices.schedule))
 
 
 @planted("I9: more than .* mails")
 def address_gets_any_number_of_mails(patch: pytest.MonkeyPatch) -> None:
-    """What an address has had does not count."""
+    """Earlier mails to an address do not count."""
     patch.setattr(MailPace, "had", lambda *_: None)
 
 

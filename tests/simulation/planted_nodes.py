@@ -1,4 +1,4 @@
-"""Faults to plant in what the core does with nodes, and with attempts that outlive the service."""
+"""Faults to plant in the core's handling of nodes, and of attempts that outlive the service."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ _OTHERS = set(PLANTED)
 
 @planted("I17: .* which is drained")
 def drains_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    """A drain is recorded, and nodes go on taking tasks."""
+    """A drain is recorded, and nodes still take tasks."""
     drained = Nodes.drained
     patch.setattr(Nodes, "drained", lambda self, _: drained(self, ()))
 
@@ -51,13 +51,13 @@ def labels_not_looked_at(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I17: .* are promised on")
 def nodes_promise_anything(patch: pytest.MonkeyPatch) -> None:
-    """The limits of all nodes together are all that is looked at."""
+    """Only the limits of all nodes together are checked."""
     patch.setattr(Node, "bytes_left", lambda _: Ceiling(UNLIMITED, UNLIMITED))
 
 
 @planted("I17: .* are promised on|I17: .* workers of")
 def promises_forgotten_with_the_name(patch: pytest.MonkeyPatch) -> None:
-    """A node that is called otherwise looks empty."""
+    """A node whose name changes looks empty."""
     patch.setattr(RecordedNodes, "present_name_of", lambda _self, name, _seen: name)
 
 
@@ -73,7 +73,7 @@ def no_node_is_kept(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I7: task .* two live attempts|I7: attempts without a slot")
 def found_attempts_ended(patch: pytest.MonkeyPatch) -> None:
-    """When all is found, what was found is taken for dead, too."""
+    """When all is found, the found attempts are taken for dead, too."""
 
     def hasty(work: UnitOfWork) -> None:
         for entry in list(work.state.running.values()):
@@ -84,20 +84,20 @@ def found_attempts_ended(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I7: slots|I5: stuck|I14")
 def dead_attempts_waited_for(patch: pytest.MonkeyPatch) -> None:
-    """What is not found is waited for, for ever."""
+    """An attempt that is not found is waited for, for ever."""
     patch.setattr(attempts, "_handle_all_found", lambda _: None)
 
 
 @planted("never settled")
 def ends_not_settled(patch: pytest.MonkeyPatch) -> None:
-    """Hosts keep each end, and tell it to each service."""
+    """Hosts keep each end, and report it to each service."""
     order = UnitOfWork.order
     patch.setattr(UnitOfWork, "order", lambda self, one: None if isinstance(one, Settled) else order(self, one))
 
 
 @planted("I16: .* short attempts hold")
 def found_short_attempts_hold_nothing(patch: pytest.MonkeyPatch) -> None:
-    """What began before the workers were told shares a worker that is not counted."""
+    """An attempt that began before the workers were known shares a worker that is not counted."""
     take = Workers.take
 
     def light(self: Workers, offer: Any, most: int, *, short: bool) -> None:
@@ -116,4 +116,4 @@ def found_attempts_not_counted_where_they_are(patch: pytest.MonkeyPatch) -> None
 
 
 NODE_FAULTS: set[Plant] = set(PLANTED) - _OTHERS
-"""They show in clusters only."""
+"""The faults that show only in clusters."""

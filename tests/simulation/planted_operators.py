@@ -1,4 +1,4 @@
-"""Faults to plant in what operators order: limits, pauses, adjustments, schedules, notices, `why`."""
+"""Faults to plant in operators' orders: limits, pauses, adjustments, schedules, notices, `why`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -63,7 +63,7 @@ def schedule_fired_twice_after_restart(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I4: task|instead of|I4: the fold|I4: `tasks`")
 def adjustment_lost(patch: pytest.MonkeyPatch) -> None:
-    """A priority that was changed is recorded, and memory keeps the old one."""
+    """A changed priority is recorded, and memory keeps the old one."""
     overlay = SchedulerState.apply.__globals__["overlay"]
     patch.setattr(
         "tasktrail.actors.core.state.overlay",
@@ -73,7 +73,7 @@ def adjustment_lost(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I4: endpoints|I4: `disabled`")
 def enabled_endpoint_stays_disabled(patch: pytest.MonkeyPatch) -> None:
-    """Somebody says that an endpoint is there again, and nobody listens."""
+    """An endpoint is enabled again, without effect."""
     apply = SchedulerState.apply
 
     def deaf(self: SchedulerState, fact: Any, position: int) -> None:
@@ -89,14 +89,14 @@ def enabled_endpoint_stays_disabled(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I7: .* of type")
 def type_limit_ignored(patch: pytest.MonkeyPatch) -> None:
-    """The limit of a type can be set and is not looked at."""
+    """The limit of a type can be set and is not checked."""
     full = limits.is_full
     patch.setattr(limits, "is_full", lambda key, *rest: key[0] is not LimitKind.TYPE and full(key, *rest))
 
 
 @planted("I7: .* of (type|user_id|label) .* where")
 def own_limit_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    """The general number counts although there is one of its own."""
+    """The general number counts although there is a specific one."""
     limit_of = limits.limit_of
     patch.setattr(limits, "limit_of", lambda key, limits: limit_of(key, replace(limits, types={}, users={}, labels={})))
 
@@ -109,7 +109,7 @@ def rate_forgotten_over_a_restart(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I12: .* starts of")
 def rate_of_each_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    """What has no rate of its own has none."""
+    """A type, user or label without a rate of its own has none."""
     patch.setattr(Rates, "of", lambda self, key: self._rates.get(key))
 
 
@@ -121,14 +121,14 @@ def windows_looked_at_only_at_a_start(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I16: ")
 def any_worker_will_do(patch: pytest.MonkeyPatch) -> None:
-    """The label that a task needs is looked at when it waits, and not when a worker is chosen."""
+    """The label that a task needs is checked while it waits, and not when a worker is chosen."""
     place = routing.Workers.place
     patch.setattr(routing.Workers, "place", lambda self, _label, most, *, short: place(self, "", most, short=short))
 
 
 @planted("I7: .* counted")
 def label_counted_only_at_start(patch: pytest.MonkeyPatch) -> None:
-    """Who has ended still counts against the limit of its label."""
+    """An ended attempt still counts against the limit of its label."""
     give_back = RunningCounts.give_back
 
     def forgetful(self: RunningCounts, task: TaskState) -> None:
@@ -145,7 +145,7 @@ def fair_share_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I5: task .* before it in the order")
 def users_do_not_take_turns(patch: pytest.MonkeyPatch) -> None:
-    """Of users who have as much running as each other, the one who has just had a start gets the next."""
+    """Of users with equally many running tasks, the one who has just had a start gets the next."""
     share = SchedulerState._share
     patch.setattr(SchedulerState, "_share", lambda state, user: Share(share(state, user).running, 0))
 
@@ -158,7 +158,7 @@ def turns_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I5: task .* nobody starts it|I5: task .* before it in the order")
 def gate_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
-    """A place behind a limit is free, and who waited for it is not told."""
+    """A limit has a free place, and the task that waited for it is not told."""
     patch.setattr(ReadyQueue, "wake", lambda *_: None)
 
 
@@ -177,7 +177,7 @@ def adjusted_task_keeps_its_place(patch: pytest.MonkeyPatch) -> None:
 
 @planted("although everything is paused")
 def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
-    """What was next when the drain came still starts."""
+    """The task that was next when the drain came still starts."""
 
     def hasty(work: UnitOfWork) -> None:
         pauses = work.state.durable.pauses
@@ -196,7 +196,7 @@ def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
 
 @planted("drained, and that is not recorded")
 def drain_never_ends(patch: pytest.MonkeyPatch) -> None:
-    """The last attempt has ended, and nobody is told."""
+    """The last attempt has ended, and no one is told."""
     patch.setattr(commands, "note_drained", lambda _turn: None)
 
 
@@ -212,7 +212,7 @@ def pause_ignored_by_hand(patch: pytest.MonkeyPatch) -> None:
 
 @planted("although temp space is low")
 def disk_low_without_hysteresis(patch: pytest.MonkeyPatch) -> None:
-    """With a byte more than the low mark everything starts again."""
+    """With one byte more than the low mark everything starts again."""
 
     def after(self: MachineSample, _before: MachineSample, limits: Limits) -> MachineSample:
         return replace(self, disk_low=self.temp_free < limits.temp_low)
@@ -225,7 +225,7 @@ def disk_low_without_hysteresis(patch: pytest.MonkeyPatch) -> None:
 
 @planted("schedule .* makes .* at once|should skip it")
 def missed_runs_all_made(patch: pytest.MonkeyPatch) -> None:
-    """The policy for missed runs is not looked at."""
+    """The policy for missed runs is not read."""
     due = schedules.due_runs
 
     def eager(schedule: Any, now: Any) -> Iterable[Any]:
@@ -251,7 +251,7 @@ def missed_runs_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I9: notices never arrive")
 def redelivery_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """A notice is wanted once more, and that is all."""
+    """A notice is requested once more, without effect."""
     patch.setattr(Outbox, "_wanted_again", lambda *_: None)
 
 

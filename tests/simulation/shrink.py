@@ -1,4 +1,4 @@
-"""Make a failure short: leave out steps as long as the same promise is broken without them."""
+"""Makes a failure short: leaves out steps as long as the same promise is broken without them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,14 +8,14 @@ from story import Story
 
 
 def kind(error: Exception) -> tuple[str, ...]:
-    """What counts as the same failure: the promise by its number, and the first plain words said about it."""
+    """Return what identifies a failure: the number of the promise, and the first plain words about it."""
     number, _, rest = str(error).partition(": ")
     words = [word.strip(",.:") for word in (rest or number).split()]
     return (type(error).__name__, number if rest else "", *[word for word in words if word.isalpha()][:2])
 
 
 def failure(seed: int, only: Sequence[int], story: Story | None = None) -> Exception | None:
-    """What goes wrong when only these steps of a world are played; none if nothing does."""
+    """Return the failure when only these steps of a world are played; None if there is none."""
     try:
         play(seed, only=only, story=story)
     except Exception as error:  # noqa: BLE001 - whatever breaks, breaks
@@ -24,7 +24,7 @@ def failure(seed: int, only: Sequence[int], story: Story | None = None) -> Excep
 
 
 def shorter(steps: Sequence[int], still_fails: Callable[[Sequence[int]], bool], seconds: float) -> list[int]:
-    """Fewer steps that still fail: pieces are left out, large ones first, until none can be or time is up."""
+    """Return fewer steps that still fail: pieces are left out, large ones first, until none can be or time is up."""
     kept = list(steps)
     until = time.monotonic() + seconds
     size = len(kept) // 2
@@ -42,7 +42,7 @@ def shorter(steps: Sequence[int], still_fails: Callable[[Sequence[int]], bool], 
 
 
 def shrink(seed: int, steps: int, error: Exception, seconds: float = 20.0) -> list[int]:
-    """The steps of a world that are needed for its failure, as far as they can be told in so many seconds."""
+    """Return the steps of a world that its failure needs, as far as that can be found in this many seconds."""
     wanted = kind(error)
 
     def still_fails(only: Sequence[int]) -> bool:

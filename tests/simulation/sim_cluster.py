@@ -1,6 +1,6 @@
-"""A cluster without machines: nodes come, go and are called otherwise, and attempts outlive the service.
+"""A cluster without machines: nodes come, go and change their names, and attempts outlive the service.
 
-What a node is called, and which are avoided, is the executor's own `Placement`; the rest is played by the seed.
+The executor's own `Placement` decides the names of nodes and which are avoided; the seed plays the rest.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ from tasktrail.events.reports import (
 
 
 class Machine(NamedTuple):
-    """What can be a node. It is known by its address, whatever it is called."""
+    """A machine that can be a node. Its address identifies it, whatever its name is."""
 
     address: str
     name: str
@@ -45,19 +45,19 @@ class Machine(NamedTuple):
     memory: int
     temp: int
     offers: tuple[Offer, ...]
-    """What each of its workers offers."""
+    """The labels that each of its workers offers."""
 
     def suits(self, requires: dict[str, str], node: str) -> bool:
-        """Whether it is what is required; `node`: what it is called now."""
+        """Return whether it meets the requirement; `node`: its present name."""
         return all(self.labels.get(key) == value or (key, value) == ("node", node) for key, value in requires.items())
 
     def is_one_of(self, drains: set[str]) -> bool:
-        """Whether one of these drains holds for it, whatever it is called now."""
+        """Return whether one of these drains holds for it, whatever its present name."""
         return not drains.isdisjoint(self.names)
 
     @property
     def names(self) -> set[str]:
-        """What it may be called."""
+        """Return its possible names."""
         return {self.name, f"{self.name}-{self.address}"}
 
 
@@ -83,24 +83,24 @@ DRAINED = ("box", "box-1", "box-2", "small", "big")
 
 
 class Cluster:
-    """All that outlives the services."""
+    """Everything that outlives the services."""
 
     def __init__(self, rng: Random) -> None:
         self.there = rng.sample(sorted(MACHINES), rng.randint(1, 4))
-        """Addresses of the machines that are there."""
+        """Addresses of the machines that are present."""
         self.most = 9
-        """Workers of each machine, at most."""
+        """The most workers of each machine."""
         self.live: dict[Key, Attempt] = {}
         self.where: dict[Key, str] = {}
         """Attempt that began → address of its machine."""
         self.said: dict[Key, Report] = {}
-        """The last that an attempt has said, and waits for an answer."""
+        """The latest report of an attempt that waits for an answer."""
         self.ends: dict[Key, AttemptEnded] = {}
-        """Ends that no service has settled."""
+        """The ends that no service has settled."""
         self.seen: set[Key] = set()
 
     def clear(self) -> None:
-        """A service that stops in good order leaves nothing."""
+        """Remove everything, as a service does that stops normally."""
         self.live.clear()
         self.ends.clear()
 
@@ -120,15 +120,15 @@ class ClusterExecutor(SimulatedExecutor):
         """Runs that have not begun: not all has been found, or an earlier attempt takes its time to end."""
         self.kept_stopping = {key for key, attempt in self.live.items() if attempt.stop_wanted}
         self.all_found = False
-        """Whether the Scheduler knows all that outlived the last service."""
+        """Whether the Scheduler knows everything that outlived the last service."""
         self.channel.clear()
         self._begin()
 
     def _begin(self) -> None:
-        """The nodes, then machine by machine what runs there and its workers."""
+        """Report the nodes, then machine by machine the attempts there and the workers."""
         tell, there = self.channel.append, list(self._cluster.there)
         for key in [key for key in self.live if self._cluster.where[key] not in there]:
-            del self.live[key]  # its lease is over, and nobody can be asked
+            del self.live[key]  # its lease is over, and no machine can be asked
         self._rng.shuffle(there)
         tell(NodesSeen(self._placement.seen()))
         for number, address in enumerate(there, start=1):
@@ -156,7 +156,7 @@ class ClusterExecutor(SimulatedExecutor):
         return self._placement.set_nodes(nodes) is not None
 
     def _capacity(self, addresses: list[str] | None = None) -> CapacityChanged:
-        """Idle workers leave a node that is being drained."""
+        """Report capacity; idle workers leave a node that is being drained."""
         offers, nodes = [], []
         for address in self._cluster.there if addresses is None else addresses:
             held = Counter(one.run.offer for key, one in self.live.items() if self._cluster.where[key] == address)
@@ -176,7 +176,7 @@ class ClusterExecutor(SimulatedExecutor):
         self._hand_out()
 
     def lose_or_gain_a_node(self) -> None:
-        """A machine is there no more, with all that ran there; or one comes."""
+        """Remove a machine with everything that ran there, or add one."""
         there = self._cluster.there
         gone = [address for address in MACHINES if address not in there]
         if gone and (not there or self._rng.random() < 0.6):
@@ -189,17 +189,17 @@ class ClusterExecutor(SimulatedExecutor):
         self._nodes_changed()
 
     def change_capacity(self, slots: int) -> None:
-        """Machines have so many workers at most."""
+        """Change the most workers of the machines."""
         self._cluster.most = slots
         self._nodes_changed()
 
     def be_kind(self) -> None:
-        """All machines are there, with all of their workers."""
+        """Let all machines be present, with all of their workers."""
         self._cluster.there[:] = MACHINES
         self.change_capacity(9)
 
     def samples(self, *, kind: bool = False) -> dict[str, NodeSample]:
-        """What each node has free: it may be from a while ago, others may take some, and what runs takes some."""
+        """Return each node's free room: it may be old, others may take some, and running attempts take some."""
         found = {}
         for address in self._cluster.there if kind or self._rng.random() < 0.7 else self._cluster.there[:1]:
             machine = MACHINES[address]
@@ -250,11 +250,11 @@ class ClusterExecutor(SimulatedExecutor):
 
     @property
     def avoided(self) -> frozenset[str]:
-        """The nodes that are being drained, as the executor knows."""
+        """Return the nodes that are being drained, as far as the executor knows."""
         return self._placement.avoided
 
     def held(self) -> tuple[Key, ...]:
-        """What runs and what waits."""
+        """Return running and waiting attempts."""
         return (*self.live, *self.waiting)
 
     def _run(self, run: Run) -> None:
@@ -284,7 +284,7 @@ class ClusterExecutor(SimulatedExecutor):
         return isinstance(order, Stop) and (order.task_id, order.attempt) == attempt.key
 
     def _has_place_for(self, run: Run) -> str | None:
-        """The machine of that name, while it has such a worker."""
+        """Return the machine of that name, if it has such a worker."""
         for address in self._cluster.there:
             if self._placement.name_of(address) == run.node:
                 offers = MACHINES[address].offers[: self._cluster.most]
@@ -292,18 +292,18 @@ class ClusterExecutor(SimulatedExecutor):
         return None
 
     def _give_back(self, key: Key, outcome: str) -> None:
-        """It has not begun: no host knows of it, so nobody is to settle its end."""
+        """Give back an attempt that has not begun: no host knows of it, so no one has to settle its end."""
         del self.waiting[key]
         self.channel.append(AttemptEnded(*key, "stopped" if outcome == "stopped" else "interrupted", error="not begun"))
 
     def received(self, report: Report) -> None:
-        """The Scheduler has got this."""
+        """Note that the Scheduler has received this."""
         if isinstance(report, AllFound):
             self.all_found = True
             self._hand_out()
 
     def close(self) -> None:
-        """The service is gone, and what runs goes on."""
+        """End the service; running attempts continue."""
         self.closed = True
         self.live = {}
         self.waiting.clear()
@@ -312,13 +312,13 @@ class ClusterExecutor(SimulatedExecutor):
     # --- what attempts do -------------------------------------------------------------------------------------
 
     def act(self) -> None:
-        """Before all was found, nobody listens to a single attempt."""
+        """Let an attempt act; before all was found, no one listens to a single attempt."""
         if self.all_found:
             super().act()
             self._hand_out()
 
     def finish_all(self) -> bool:
-        """The world is kind again."""
+        """Make the world kind again."""
         went_on = super().finish_all()
         self._hand_out()
         return went_on
@@ -331,10 +331,10 @@ class ClusterExecutor(SimulatedExecutor):
         super()._tell(report)
 
     def unsettled(self) -> list[Key]:
-        """Ends that hosts still keep."""
+        """Return the ends that hosts still keep."""
         return list(self._cluster.ends)
 
     def forget(self) -> None:
-        """An attempt is gone and nobody is told."""
+        """Lose an attempt without a report."""
         super().forget()
         self._hand_out()

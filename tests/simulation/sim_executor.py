@@ -1,4 +1,4 @@
-"""An executor without processes, played by a seed. It keeps the rules of the seam and checks that the core does."""
+"""An executor without processes, played by a seed. It keeps the contract and checks that the core does."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ from tasktrail.events.reports import (
 from tasktrail.events.task_events import Estimated
 
 _NEVER_LOST = (AttemptEnded, AttemptFound, AllFound, CapacityChanged, NodesSeen, WorkerGone)
-"""What the executor itself tells comes from the next room."""
+"""Reports that the executor itself makes, which are never lost."""
 ERRORS = ("connection refused", "no such codec", "timeout while reading", "")
 
 
@@ -49,19 +49,19 @@ class Attempt:
         self.stop_wanted = False
         self.granted = False
         self.doomed = False
-        """A report that it waits on was lost: nothing will come but its death."""
+        """A report that it waits for was lost: only its death will follow."""
         self.waits_for: type[Saved | Grant] | None = None
         self.progress = 0.0
 
 
 class SimulatedExecutor:
-    """Attempts that progress, checkpoint, publish, die and end in every way, as the random numbers have it.
+    """Attempts that progress, checkpoint, publish, die and end in every way, at random.
 
-    Orders are checked against the ledger, that is, against what is durable, when they are carried out.
+    When orders are carried out, they are checked against the ledger, that is, against the durable state.
     """
 
     outlives = False
-    """Whether what runs goes on when the service is killed."""
+    """Whether running attempts continue when the service is killed."""
 
     def __init__(self, rng: Random, slots: int, ledger: Ledger) -> None:
         self._rng = rng
@@ -71,13 +71,13 @@ class SimulatedExecutor:
         self.seen: set[Key] = set()
         self.live: dict[Key, Attempt] = {}
         self.kept_stopping: set[Key] = set()
-        """What an earlier service has told to stop."""
+        """The attempts that an earlier service has told to stop."""
         self.forgotten: set[Key] = set()
         """Attempts that it should hold and does not: only a comparison finds out."""
         self.orders: deque[Order] = deque()
-        """Orders that it has not come to yet."""
+        """Orders that it has not carried out yet."""
         self.labels = Random(str(rng.getstate())).choice(({}, {}, {"gpu": 1}, {"gpu": 2}))
-        """Label → how many of the workers offer it."""
+        """Label → the number of workers that offer it."""
         self.channel: deque[Report] = deque([self._capacity()])
         """Reports on their way to the Scheduler."""
         self._told: deque[Report] = deque(maxlen=50)
@@ -85,7 +85,7 @@ class SimulatedExecutor:
     # --- orders -----------------------------------------------------------------------------------------------
 
     def obey(self, limit: int = 1_000_000) -> None:
-        """Carry out so many of the orders that wait."""
+        """Carry out a number of the waiting orders."""
         while self.orders and limit > 0:
             self._do(self.orders.popleft())
             limit -= 1
@@ -114,18 +114,18 @@ class SimulatedExecutor:
                 attempt.granted = True
 
     def held(self) -> tuple[Key, ...]:
-        """What it has in hand."""
+        """Return the attempts that it holds."""
         return tuple(self.live)
 
     def is_ending(self, key: Key) -> bool:
-        """Whether what runs was told to stop, or will be."""
+        """Return whether a running attempt was told to stop, or will be."""
         return self.outlives and (self.live[key].stop_wanted or self.live[key].doomed or key in self.ordered(Stop))
 
     def received(self, report: Report) -> None:
-        """The Scheduler has got this."""
+        """Note that the Scheduler has received this."""
 
     def close(self) -> None:
-        """Everything is killed and nothing is told any more."""
+        """Kill everything; nothing is reported any more."""
         self.closed = True
         self.live.clear()
         self.forgotten.clear()
@@ -146,7 +146,7 @@ class SimulatedExecutor:
         self.live[key] = Attempt(run)
 
     def _check_may_publish(self, key: Key) -> None:
-        """A newer attempt or a cancel forbids it. A timeout does not: the next attempt waits until this one is gone."""
+        """Check the right to publish: a newer attempt or a cancel takes it, a timeout does not, as the next waits."""
         task = self._ledger.tasks.get(key[0])
         allowed = task is not None and task.attempt == key[1] and task.status not in ("cancelled", "completed")
         must(allowed, f"I7: the output may be published by attempt {key}, which is fenced off")
@@ -154,13 +154,13 @@ class SimulatedExecutor:
     # --- what attempts do -------------------------------------------------------------------------------------
 
     def act(self) -> None:
-        """One attempt that has a slot does something."""
+        """Let one attempt that has a slot do something."""
         working = list(self.live.values())[: self.slots]
         if not working:
             return
         attempt = self._rng.choice(working)
         if (attempt.stop_wanted or attempt.granted) and self._rng.random() < 0.6:
-            return  # stopping and publishing take their time, so that much can come in between
+            return  # stopping and publishing take time, so that much can happen in between
         if attempt.stop_wanted:
             self._end(attempt, self._rng.choice(("stopped", "stopped", "stopped", "failed", "lost")))
         elif attempt.doomed:
@@ -187,14 +187,14 @@ class SimulatedExecutor:
             self._tell(AttemptProgressed(*attempt.key, attempt.progress, "working"))
 
     def _outcome(self, attempt: Attempt) -> AttemptEnd:
-        """Most end well; an attempt with the grant may also die between publishing and its report."""
+        """Draw an outcome. Most are good; an attempt with the grant may also die between publishing and its report."""
         ends: tuple[AttemptEnd, ...] = get_args(AttemptEnd)
         if attempt.run.options["fate"] == "flaky":
             return "failed"
         return "completed" if self._rng.random() < 0.5 else self._rng.choice(ends)
 
     def _finish(self, attempt: Attempt, outcome: AttemptEnd) -> None:
-        """The end, or the wish to publish before it."""
+        """Report the end, or ask to publish before it."""
         if outcome == "completed" and attempt.run.output_file and not attempt.granted:
             attempt.waits_for = Grant
             self._tell(PublishWanted(*attempt.key))
@@ -209,9 +209,9 @@ class SimulatedExecutor:
         del self.live[attempt.key]
 
     def finish_all(self) -> bool:
-        """The world is kind again: what runs comes to its end, and well unless it was asked to stop.
+        """Make the world kind again: running attempts end, and well unless they were asked to stop.
 
-        Returns whether anything could go on.
+        Returns whether anything could continue.
         """
         told = len(self.channel)
         for attempt in list(self.live.values())[: self.slots]:
@@ -228,18 +228,18 @@ class SimulatedExecutor:
     # --- faults -----------------------------------------------------------------------------------------------
 
     def kill_a_worker(self) -> None:
-        """A worker dies in the middle of its work."""
+        """Let a worker die in the middle of its work."""
         if self.live:
             self._end(self._rng.choice(list(self.live.values())), "lost")
 
     def repeat_an_old_report(self) -> None:
-        """Something told before arrives once more, late or twice; or something about an attempt nobody ever ran."""
+        """Repeat an earlier report, late or twice, or report about an attempt that never ran."""
         told = [report for report in self._told if not isinstance(report, WorkerGone | CapacityChanged)]
         nobody = AttemptEnded(self._rng.randrange(20), self._rng.randrange(9, 99), "completed")
         self.channel.append(self._rng.choice([*told, nobody]))
 
     def lose_a_report(self) -> None:
-        """A report gets lost on its way. An attempt that waits for its answer hangs, until something kills it."""
+        """Lose a report on its way. An attempt that waits for its answer hangs, until something kills it."""
         report = self.channel[0] if self.channel else None
         if report is None or isinstance(report, _NEVER_LOST):
             return
@@ -251,19 +251,19 @@ class SimulatedExecutor:
             attempt.doomed = True
 
     def forget(self) -> None:
-        """An attempt is gone and nobody is told: its end, or the order to begin, was lost."""
+        """Lose an attempt without a report: its end, or the order to begin, was lost."""
         if self.live:
             key = self._rng.choice(list(self.live))
             del self.live[key]
             self.forgotten.add(key)
 
     def be_kind(self) -> None:
-        """There are workers for all."""
+        """Provide workers for all."""
         self.labels = {"gpu": 1}
         self.change_capacity(3)
 
     def change_capacity(self, slots: int) -> None:
-        """Workers come or go."""
+        """Add or remove workers."""
         self.slots = slots
         self.channel.append(self._capacity())
 
@@ -273,9 +273,9 @@ class SimulatedExecutor:
     # --- what is under way ------------------------------------------------------------------------------------
 
     def ends_on_the_way(self) -> Iterator[Key]:
-        """Attempts whose end has been told and not yet received."""
+        """Return the attempts whose end was reported and not yet received."""
         return ((report.task_id, report.attempt) for report in self.channel if isinstance(report, AttemptEnded))
 
     def ordered(self, kind: type[Run | Stop]) -> Iterator[Key]:
-        """Attempts that an order on its way is about."""
+        """Return the attempts that orders on their way are about."""
         return ((order.task_id, order.attempt) for order in self.orders if isinstance(order, kind))

@@ -1,4 +1,4 @@
-"""A notifier without threads or network: the real outbox and dispatcher, and receivers that fail as a seed has it."""
+"""A notifier without threads or network: the real outbox and dispatcher, and receivers that fail by the seed."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,10 +20,10 @@ from tasktrail.projections.history import recall_from
 from tasktrail.projections.outbox import Notice, Outbox
 
 Place: TypeAlias = tuple[int, str, str]
-"""Position of the event, channel and target: what a notice is about, whatever its id."""
+"""Position of the event, channel and target: the subject of a notice, whatever its id."""
 
 MAIL_LIMIT = 4
-"""Mails that an address gets within an hour."""
+"""The number of mails that an address gets within an hour."""
 
 OK = Result(ok=True, detail="200")
 FAILURES = (
@@ -34,22 +34,22 @@ FAILURES = (
 
 
 class Receivers:
-    """Everybody who is sent notices. They outlive the service and remember what they got."""
+    """All receivers of notices. They outlive the service and remember what they got."""
 
     def __init__(self) -> None:
         self.due: set[Place] = set()
-        """Notices that are to come, and of which the log does not say that they are done with."""
+        """The notices to come, which the log does not call done."""
         self.disabled: set[str] = set()
-        """Targets that have said that they are gone: they get nothing until somebody enables them."""
+        """Targets that have said that they are gone: they get nothing until they are enabled."""
         self.got: deque[RedeliveryRequested] = deque(maxlen=30)
-        """Notices of late, as they are named when one is wanted again."""
+        """Recent notices, by the name under which they are requested again."""
         self._ids: dict[Place, str] = {}
         self._places: dict[str, Place] = {}
         self._mailed: deque[datetime] = deque()
-        """When mail was delivered of late. There is one address."""
+        """The times of recent mail. There is one address."""
 
     def follow(self, records: list[Recorded], tasks: dict[int, TaskState]) -> None:
-        """What is durable has been folded: note which notices it calls for, and which are done with."""
+        """Follow durable records: note which notices they call for, and which are done."""
         for record in records:
             event = record.event
             if isinstance(event, DeliveryAttempted):
@@ -77,7 +77,7 @@ class Receivers:
             self.due = {place for place in self.due if place[2] != event.target}
 
     def get(self, notice: Notice, *, knowing: bool) -> None:
-        """A notice arrives, perhaps not for the first time. `knowing`: its sender knew all that is durable."""
+        """Receive a notice, perhaps not for the first time. `knowing`: its sender knew all durable records."""
         place = (notice.position, notice.channel, notice.target)
         known = self._ids.setdefault(place, notice.notice_id)
         if known != notice.notice_id or self._places.setdefault(known, place) != place:
@@ -95,7 +95,7 @@ class Receivers:
 
 
 def _told(record: Recorded, task: TaskState) -> Iterator[tuple[str, str]]:
-    """Who has to hear of an event, and where, as the documents say it."""
+    """Return the receivers of an event, as the documents say."""
     event, spec = record.event, task.spec
     chosen = spec.notify_on or ("started", "completed", "failed", "cancelled")
     told = EVENT_TAGS[type(event)] in chosen and not (isinstance(event, Failed) and not event.final)
@@ -110,7 +110,7 @@ def _told(record: Recorded, task: TaskState) -> Iterator[tuple[str, str]]:
 
 
 class SimulatedNotifier:
-    """One life of it. `report` takes what is to be told to the Scheduler."""
+    """One life of the notifier. `report` takes the messages to the Scheduler."""
 
     def __init__(
         self, rng: Random, log: MemoryEventLog, receivers: Receivers, report: Callable[[Delivered], None]
@@ -125,18 +125,18 @@ class SimulatedNotifier:
         self._dispatcher.apply(log.read())
 
     def follow(self, records: list[Recorded]) -> None:
-        """Records are durable. When some were never told, all that is missing is read from the log."""
+        """Follow durable records. When some were not passed on, all missing ones are read from the log."""
         if records and records[0].position > self._dispatcher.position + 1:
             self._dispatcher.apply(self._log.read(after=self._dispatcher.position))
         else:
             self._dispatcher.apply(records)
 
     def catch_up(self) -> None:
-        """Read what is missing, as it does when it is pinged."""
+        """Read the missing records, as it does when it is pinged."""
         self._dispatcher.apply(self._log.read(after=self._dispatcher.position))
 
     def send(self, now: datetime) -> None:
-        """What is due goes out, and arrives."""
+        """Send the due notices, which arrive."""
         knowing = self._dispatcher.position == self._log.head().position
         for notice in self._dispatcher.take(now):
             self._receivers.get(notice, knowing=knowing)
@@ -145,22 +145,22 @@ class SimulatedNotifier:
             self._report(Delivered(fact))
 
     def hear(self, now: datetime, *, kind: bool = False) -> None:
-        """A receiver answers, well or not."""
+        """Let a receiver answer, well or not."""
         if self._sending:
             result = OK if kind or self._rng.random() < 0.6 else self._rng.choice(FAILURES)
             attempt = self._dispatcher.done(self._sending.popleft(), result, now, self._rng.random())
             self._report(Delivered(attempt))
 
     def tell_again(self, now: datetime) -> None:
-        """Reports that have not come back through the log are told once more."""
+        """Repeat the reports that have not come back through the log."""
         for late in self._dispatcher.unconfirmed(now):
             self._report(Delivered(late))
 
     @property
     def busy(self) -> bool:
-        """Whether a receiver still has to answer."""
+        """Return whether a receiver still has to answer."""
         return bool(self._sending)
 
     def wake_at(self, now: datetime) -> datetime | None:
-        """When there is something to send or to tell again."""
+        """Return when there is something to send or to repeat."""
         return self._dispatcher.wake_at(now)

@@ -1,4 +1,4 @@
-"""Play many worlds, and say what broke in which, in as few steps as it takes.
+"""Plays many worlds, and says what broke in which, in as few steps as possible.
 
 python tests/simulation/simulate.py --seed 7 --steps 100000
 """
@@ -17,19 +17,19 @@ REPORT_EVERY = 2.0
 
 
 def worlds(seed: int, steps: int) -> list[tuple[int, int]]:
-    """The seeds to play and the steps of each: no world is longer than `WORLD_STEPS`."""
+    """Return the seeds to play and the steps of each: no world is longer than `WORLD_STEPS`."""
     full, rest = divmod(steps, WORLD_STEPS)
     sizes = [WORLD_STEPS] * full + ([rest] if rest else [])
     return list(enumerate(sizes, seed))
 
 
 def repeat(seed: int, steps: int) -> str:
-    """The command that plays one world again."""
+    """Return the command that plays one world again."""
     return f"make sim SEED={seed} STEPS={steps}"
 
 
 def explain(seed: int, steps: int, error: Exception, seconds: float) -> None:
-    """Say what broke, and tell the shortest story of it that can be found in so many seconds."""
+    """Say what broke, with the shortest story that can be found in this many seconds."""
     name = "a promise is broken" if isinstance(error, BrokenInvariantError) else type(error).__name__
     print(f"\nseed {seed}: {name}: {str(error)[:1000]}\nrepeat it: {repeat(seed, steps)}\nmaking it shorter …")
     kept = shrink(seed, steps, error, seconds)
@@ -41,7 +41,7 @@ def explain(seed: int, steps: int, error: Exception, seconds: float) -> None:
 
 
 def play_all(seed: int, steps: int, shrink_for: float) -> bool:
-    """Play the worlds; whether all held."""
+    """Play the worlds; return whether all held."""
     started, last_line = time.process_time(), time.perf_counter()
     done = most = 0
     for world_seed, size in worlds(seed, steps):
@@ -61,7 +61,7 @@ def play_all(seed: int, steps: int, shrink_for: float) -> bool:
 
 
 def main() -> int:
-    """Play what the command line says; 1 when a promise was broken."""
+    """Play as the command line says; return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the first world")
     parser.add_argument("--steps", type=int, default=100_000, help=f"in all; {WORLD_STEPS} to a world")

@@ -1,4 +1,4 @@
-"""Play a world: so many steps with faults, and then a kind world in which everything has to come to its end."""
+"""Plays a world: a number of steps with faults, and then a kind world in which everything has to end."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -20,15 +20,15 @@ from tasktrail.events import Started
 WORLD_STEPS = 5000
 """Steps of one world. More steps are more worlds, each with the next seed."""
 ATTEMPT_SECONDS = 10.0
-"""How long an attempt takes in the kind world."""
+"""The seconds of an attempt in the kind world."""
 PATIENCE = 100
-"""Rounds in which no attempt ends, or nothing is recorded, before they are taken to hang; longer than any time-out."""
+"""Rounds without an ended attempt or a new record that count as a hang; longer than any timeout."""
 HORIZON = timedelta(days=3)
-"""Virtual time without faults after which all has ended that can: a notice may be tried again for a day."""
+"""The virtual time without faults after which everything has ended that can: a notice may be retried for a day."""
 
 
 def mixture(seed: int) -> list[float]:
-    """Swarm testing: each world has its own mixture of what happens often, seldom and never."""
+    """Draw a mixture: each world has its own frequencies, and misses some happenings (swarm testing)."""
     rng = Random(-1 - seed)
     weights = []
     for function, often in DOINGS.items():
@@ -41,7 +41,7 @@ def mixture(seed: int) -> list[float]:
 
 
 def run(world: World, steps: Iterable[int]) -> None:
-    """Safety: faults never stop, and after each step the invariants are looked at."""
+    """Check safety: faults never stop, and the invariants are checked after each step."""
     doings, weights = list(DOINGS), mixture(world.seed)
     for number in steps:
         world.begin_step(number)
@@ -53,14 +53,14 @@ def run(world: World, steps: Iterable[int]) -> None:
 
 
 def settle(world: World) -> None:
-    """Liveness: faults stop. What nothing stands against must start within the bound, and end; doubts are resolved."""
+    """Check liveness: faults stop. Every unhindered task must start within the bound, and end; doubts are resolved."""
     world.begin_step(1 << 23)
     if world.story is not None:
         world.story.begin(0, world.time, "faults stop")
     world.disk.full, world.disk.next_commit = False, "well"
     world.lag = world.losses = 0.0
     world.executor.obey()
-    world.pass_time(2)  # a commit that has failed is tried again after a second
+    world.pass_time(2)  # a failed commit is tried again after a second
     ring(world)
     world.commit()
     if world.house.state.draining:
@@ -87,7 +87,7 @@ def settle(world: World) -> None:
 
 
 def _play_out(world: World) -> None:
-    """Attempts end, notices arrive, time goes by; until nothing more is to come."""
+    """Let attempts end, notices arrive and time pass, until nothing more is to come."""
     clock = StartClock(world)
     horizon = world.time + HORIZON
     idle = position = 0
@@ -110,7 +110,7 @@ def _play_out(world: World) -> None:
 
 
 def _exchange(world: World) -> None:
-    """Everything under way arrives, and is answered."""
+    """Let everything under way arrive and be answered."""
     if isinstance(world.executor, ClusterExecutor):
         tell(world, Sampled(MachineSample(), nodes=world.executor.samples(kind=True)))
     world.commit()
@@ -129,7 +129,7 @@ def _exchange(world: World) -> None:
 
 
 class StartClock:
-    """How long tasks wait that nothing stands against. The bound stands in docs/how-to/run-the-simulator.md."""
+    """How long unhindered tasks wait. The bound stands in docs/how-to/run-the-simulator.md."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -139,7 +139,7 @@ class StartClock:
         self._bound = timedelta(seconds=ATTEMPT_SECONDS * (open_ends + 1))
 
     def look(self) -> None:
-        """Each task that has started since the last look has waited no longer than the bound."""
+        """Check that no task started since the last look has waited longer than the bound."""
         world = self._world
         for record in world.log.read(after=self._seen):
             self._seen = record.position
@@ -149,7 +149,7 @@ class StartClock:
                     broken(f"I5: task {record.task_id} has waited {waited}, the bound is {self._bound}")
 
     def _eligible_since(self, task_id: int) -> datetime:
-        """The latest of: no more faults, its last event before the start, its time, its dependencies."""
+        """Return the latest of: the end of faults, its last event before the start, its time, its dependencies."""
         world = self._world
         before = [record for record in world.log.read_task(task_id) if not isinstance(record.event, Started)]
         due = getattr(before[-1].event, "due_at", None)
@@ -177,7 +177,7 @@ def _check_settled(world: World) -> None:
 def play(
     seed: int, steps: int = WORLD_STEPS, *, only: Iterable[int] | None = None, story: Story | None = None
 ) -> World:
-    """Play one world to its end. `only` these steps of it, if given. Raises when an invariant breaks."""
+    """Play one world to its end, with `only` these steps of it, if given. Raises when an invariant breaks."""
     with capture_logs():
         world = World(seed, story)
         run(world, range(1, steps + 1) if only is None else only)

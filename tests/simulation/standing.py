@@ -1,4 +1,4 @@
-"""What operators have ordered and still stands: pauses, limits, schedules. Folded from the log in another way.
+"""The standing orders of operators: pauses, limits, schedules. Folded from the log by a second implementation.
 
 It also checks what the log alone can show: that nothing starts under a pause, and that no schedule runs twice.
 """
@@ -38,11 +38,11 @@ class Plan:
         self.position = position
         self.runs = 0
         self.latest: int | None = None
-        """The number of the latest run that was made, as `firing.number` counts them."""
+        """The number of the latest run that was made, by `firing.number`."""
 
 
 class Standing:
-    """The orders that stand, up to the last record."""
+    """The standing orders, up to the last record."""
 
     def __init__(self) -> None:
         self.pauses: dict[str, dict[str, Any]] = {}
@@ -54,14 +54,14 @@ class Standing:
         self.drained = False
         """… and whether its end is recorded."""
         self.changes: dict[str, Any] = {}
-        """Limit → what an operator has set; of a table `name/key`."""
+        """Limit → an operator's value; for a table `name/key`."""
         self.plans: dict[str, Plan] = {}
         self.node_drains: list[str] = []
-        """Nodes, by the names under which their drains were ordered."""
+        """The nodes, by the names under which their drains were ordered."""
         self._made: set[tuple[str, datetime]] = set()
 
     def follow(self, record: Recorded, latest: datetime) -> None:
-        """Fold one record of the system stream. `latest`: what the clock has shown at most."""
+        """Fold one record of the system stream. `latest`: the latest time that the clock has shown."""
         match record.event:
             case LimitsChanged() as event:
                 self._change(event)
@@ -98,7 +98,7 @@ class Standing:
                 self._come_back(jump.shows)
 
     def _come_back(self, now: datetime) -> None:
-        """The clock was far ahead: what it had run ahead of time is to run again."""
+        """Take back runs that were ahead of time: the clock was far ahead, and they have to run again."""
         self._made = {(name, at) for name, at in self._made if at <= now}
         for plan in self.plans.values():
             until = firing.latest(plan.spec, max(plan.added_at, plan.spec.starting_at), now)
@@ -116,7 +116,7 @@ class Standing:
                 self.changes[name] = value
 
     def limits(self, configured: Limits) -> Limits:
-        """What may run at once, by the configuration and the operators."""
+        """Return the limits, by the configuration and the operators."""
         values: dict[str, Any] = {name: dict(getattr(configured, name)) for name in TABLES}
         for name, value in self.changes.items():
             table, _, key = name.partition("/")
@@ -129,14 +129,14 @@ class Standing:
         return replace(configured, **values)
 
     def check_start(self, task: TaskState, position: int) -> None:
-        """Nothing starts under a pause, be it by hand."""
+        """Check that nothing starts under a pause, not even by hand."""
         spec = task.spec
         for scope in ({}, {"type": spec.type}, {"user_id": spec.user_id}):
             if _words(scope) in self.pauses:
                 broken(f"task {task.id} starts at {position} although {_words(scope)} is paused")
 
     def check_run(self, name: str, at: datetime | None, latest: datetime) -> None:
-        """A schedule has made a task, or found it: for one of its times, once, not before it, and not after its end."""
+        """Check that a schedule made or found its task for one of its times, once, not early, and not after its end."""
         plan = self.plans.get(name)
         if plan is None or at is None:
             broken(f"schedule {name} runs and does not exist")
@@ -152,7 +152,7 @@ class Standing:
         plan.latest = number
 
     def check_none_missed(self, now: datetime) -> None:
-        """The timers were looked at: no schedule that makes up for missed runs has its latest one still to make."""
+        """After a look at the timers, check that schedules that make up for missed runs have made their latest one."""
         for name, plan in self.plans.items():
             if plan.spec.missed == "skip":
                 continue

@@ -1,4 +1,4 @@
-"""What may start, and before whom: looked at after each message that has started something."""
+"""Which tasks may start, and in which order: checked after each message that has started something."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ from tasktrail.events.priority import queue_key
 
 
 class DiskMark:
-    """Whether temp space has run low, told from the samples alone."""
+    """Whether temp space has run low, computed from the samples alone."""
 
     def __init__(self) -> None:
         self.low = False
 
     def sampled(self, sample: MachineSample, limits: Limits) -> None:
-        """Below the low mark nothing starts, until the high one is reached."""
+        """Note a sample: below the low mark nothing starts, until the high one is reached."""
         if sample.temp_free < limits.temp_low:
             self.low = True
         elif sample.temp_free >= limits.temp_high:
@@ -35,7 +35,7 @@ class DiskMark:
 
 
 def check_limits(state: SchedulerState, started: list[int], disk: DiskMark) -> None:
-    """Of each type, user and label at most as many hold a slot as may; and the disk is not low."""
+    """Check that no type, user or label holds more slots than allowed, and that the disk is not low."""
     must(not disk.low, f"tasks {started} start although temp space is low")
     specs = [entry.reserved_for.spec for entry in state.running.values()]
     limits = state.limits
@@ -53,7 +53,7 @@ def check_limits(state: SchedulerState, started: list[int], disk: DiskMark) -> N
 
 
 def check_workers(state: SchedulerState, started: list[int]) -> None:
-    """Each that starts is given a worker that is there, that nobody else has, and that offers what it needs."""
+    """Check that each start gets a worker that exists, that no other attempt has, and that offers what it needs."""
     held = workers_held(state)
     for task_id in started:
         entry = state.running[task_id]
@@ -67,7 +67,7 @@ def check_workers(state: SchedulerState, started: list[int]) -> None:
 
 
 def workers_held(state: SchedulerState) -> Counter[Offer]:
-    """How many workers attempts hold, by what these offer: one each, and those that short ones share."""
+    """Return the number of workers held, by their labels: one for each attempt, or one that short attempts share."""
     held = Counter(entry.offer for entry in state.running.values() if not entry.short)
     short, shared = sum(entry.short for entry in state.running.values()), state.workers.shared
     most = state.workers.at_once * shared
@@ -77,7 +77,7 @@ def workers_held(state: SchedulerState) -> Counter[Offer]:
 
 
 def check_windows(limits: Limits, started: list[TaskState], now: datetime) -> None:
-    """What the clock on the wall shows lies within a window of each type that starts."""
+    """Check that the wall clock lies within a window of each type that starts."""
     shown = now.astimezone(ZoneInfo(limits.windows_timezone))
     for task in started:
         texts = limits.windows.get(task.spec.type) or limits.windows.get("*")
@@ -101,7 +101,7 @@ def _shows(shown: datetime, text: str) -> bool:
 
 
 def check_tally(state: SchedulerState) -> None:
-    """What the limits count is what holds a slot."""
+    """Check that the limits count exactly the attempts that hold a slot."""
     specs = [entry.reserved_for.spec for entry in state.running.values()]
     held = Counter(("type", spec.type) for spec in specs) + Counter(("user", spec.user_id) for spec in specs)
     held += Counter(("label", spec.label) for spec in specs if spec.label)
@@ -110,10 +110,10 @@ def check_tally(state: SchedulerState) -> None:
 
 
 def check_order(state: SchedulerState, last: int, last_starts: Mapping[int, int]) -> None:
-    """The last start of a message: nobody who fits, and waits for room only, came before it.
+    """Check that no task that fits, and waits only for room, came before the last start of a message.
 
-    `last_starts`: user → when the user's last start was, before this one.
-    After it there is less room than before, so whoever fits now fitted then.
+    `last_starts`: user → when the user's last start was, before this one. After a start there is less room than before,
+    so a task that fits now fitted then.
     """
     started = state.tasks[last]
     shares = Counter(entry.reserved_for.spec.user_id for entry in state.running.values())
@@ -134,7 +134,7 @@ def check_order(state: SchedulerState, last: int, last_starts: Mapping[int, int]
 
 
 def check_missed_runs(state: SchedulerState, staged: Staged, now: datetime) -> None:
-    """Schedules make tasks in the order of their times, and of missed runs as many as their policy says."""
+    """Check that schedules make tasks in the order of their times, and of missed runs as many as their policy says."""
     runs: dict[str, list[datetime]] = {}
     for fact in staged.facts:
         if isinstance(fact.event, Created) and fact.event.fire_time is not None:
@@ -149,12 +149,12 @@ def check_missed_runs(state: SchedulerState, staged: Staged, now: datetime) -> N
 
 
 def check_idle(state: SchedulerState) -> None:
-    """After a message that was stepped to its end: no slot is empty while somebody fits into it."""
+    """After a completed step, check that no slot is empty while a task fits into it."""
     must(all(at > state.looked_at for at in state.shut.values()), f"I12: shut for nothing: {state.shut}")
     if state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
         return
     if state.free_slots <= 0 and not all(state.has_room(state.tasks[task_id]) for task_id in state.queue):
-        return  # some need a worker, and the others may stand behind them
+        return  # some need a whole worker, and others may stand behind them
     kept = _kept(state)
     if kept and state.nodes.many:
         return
@@ -172,9 +172,9 @@ def _kept(state: SchedulerState) -> list[int]:
 
 
 def _check_kept(state: SchedulerState, kept: list[TaskState]) -> None:
-    """Room is kept for somebody who will have it: what runs takes no more than was promised, and then it is gone.
+    """Check that kept room serves its task: attempts take no more than promised, and then the room is gone.
 
-    So is what has ended since the sample.
+    This includes attempts that have ended since the sample.
     """
     seen = [entry.reserved_for for entry in state.running.values() if entry.seen]
     memory = state.sample.memory_available + sum(task.memory_needed for task in seen) + state.reserved.gone_memory

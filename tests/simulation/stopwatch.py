@@ -1,6 +1,6 @@
-"""How long things really last, whatever the wall clock shows: nothing ends early, and no attempt goes on too long.
+"""True durations, whatever the wall clock shows: nothing ends early, and no attempt continues too long.
 
-What a service that was there before knows is left out: while none runs, nobody sees the clock being set.
+Times from earlier services are left out: while no service runs, setting the clock goes unnoticed.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ EXACT = 0.01
 
 
 class Stopwatch:
-    """Takes the true time, in seconds, of what one service stages and hears."""
+    """Notes the true time, in seconds, of what one service stages and hears."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -31,10 +31,10 @@ class Stopwatch:
         """Attempt → its last percentage, and since when."""
         self._life: dict[Key, float] = {}
         self._waits: dict[Key, float] = {}
-        """Task and version of the event since which it waits → when that was. What a failed commit took back stays."""
+        """Task and version of the event since which it waits → when that was. Events of a failed commit stay."""
 
     def hear(self, message: Any, now: float) -> None:
-        """A message reaches the Scheduler: it may be a sign of life."""
+        """Note a message to the Scheduler, which may be a sign of life."""
         if type(message) not in _SIGNS_OF_LIFE:
             return
         key = (message.task_id, message.attempt)
@@ -46,7 +46,7 @@ class Stopwatch:
             self._moved[key] = (message.progress, since if message.progress == percent else now)
 
     def follow(self, facts: Iterable[Fact], now: float) -> None:
-        """A step has led to these; they may not be durable yet, and may come once more then."""
+        """Note the events of a step; they may not be durable yet, and may come again then."""
         for fact in facts:
             match fact.event:
                 case Created() | Retried():
@@ -63,7 +63,7 @@ class Stopwatch:
             self._life[life] = now  # its first start
 
     def _check_end(self, fact: Fact, event: Failed, now: float) -> None:
-        """The limit that the failure names has been reached."""
+        """Check that the limit named by the failure has been reached."""
         name = event.error.partition(":")[0]
         task = self._ledger.tasks.get(fact.task_id)
         key = (fact.task_id, fact.attempt)
@@ -84,7 +84,7 @@ class Stopwatch:
         return began if began is None or seen is None else max(began, seen)
 
     def check_none_late(self, state: SchedulerState, now: float) -> None:
-        """No alarm is due: what runs beyond its time has been asked to stop."""
+        """When no alarm is due, check that attempts beyond their time have been asked to stop."""
         for entry in state.running.values():
             task = state.tasks[entry.task_id]
             began = self._started.get((entry.task_id, entry.attempt))

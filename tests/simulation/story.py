@@ -14,17 +14,17 @@ class Story:
         self._steps: deque[list[str]] = deque(maxlen=steps)
 
     def begin(self, number: int, at: datetime, what: str) -> None:
-        """A step begins."""
+        """Begin a step."""
         self._steps.append([f"step {number} at {at:%d.%m. %H:%M:%S}: {what}"])
 
     def tell(self, line: str) -> None:
-        """Something happens in it."""
+        """Add something that happens in it."""
         if not self._steps:
             self._steps.append(["before the first step"])
         self._steps[-1].append(f"    {line if len(line) <= 300 else line[:300] + ' …'}")
 
     def recorded(self, records: list[Recorded]) -> None:
-        """These records are durable."""
+        """Note that these records are durable."""
         for record in records:
             data = record.event
             text = f"{EVENT_TAGS[type(data)]} {_brief(data)}"
@@ -35,6 +35,6 @@ class Story:
 
 
 def _brief(event: object) -> str:
-    """The fields that say something."""
+    """Return the fields with content."""
     shown = ((name, getattr(event, name)) for name in type(event).__struct_fields__)  # type: ignore[attr-defined]  # a Struct
     return ", ".join(f"{name}={value!s:.60}" for name, value in shown if value not in (None, "", 0, (), {}, False))

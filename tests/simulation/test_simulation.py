@@ -1,4 +1,4 @@
-"""The real core holds every promise in simulated worlds, and the simulator finds what is planted in it."""
+"""The real core keeps every promise in simulated worlds, and the simulator finds every planted fault."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ SEEDS_THAT_FAILED = {
     (121, 1000): "a task beyond the limits stopped the queue",
     (97, 5000): "a time to start was forgotten when a jump of the clock moved a limit behind it",
 }
-"""(seed, steps) → the fault of the core that it found once. Most are of an older simulator's worlds."""
+"""(seed, steps) → the fault of the core that it once found. Most are of an older simulator's worlds."""
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_long_worlds_hold(seed: int) -> None:
 def test_nobody_is_overtaken_more_often_than_the_bound_says(
     bound: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every world has other limits, machines and priorities. Each bound is also reached: no lower one would do."""
+    """Every world has other limits, machines and priorities. Each bound is also reached, so no lower one would hold."""
     monkeypatch.setattr(dispatch, "BACKFILL_BOUND", bound)
     monkeypatch.setattr(dispatch, "BACKFILL_DEPTH", depth)
     most = 0
     for seed in range(200, 240):
         if has_nodes(seed):
-            continue  # there it holds for each node
+            continue  # on a cluster it holds for each node
         most = max(most, play(seed, steps=4000).most_overtaken)
         if seed >= 203 and most == bound:
             break
@@ -77,7 +77,7 @@ def test_nobody_is_overtaken_more_often_than_the_bound_says(
 
 
 def test_a_seed_gives_the_same_world_in_every_process() -> None:
-    """No order of a set or of hashes may reach the log."""
+    """The order of a set or of hashes must not reach the log."""
     outputs = set()
     for hash_seed in ("1", "2"):
         command = [sys.executable, str(SCRIPT), "--seed", "5", "--steps", "600", "--trace"]
@@ -97,7 +97,7 @@ def test_another_seed_gives_another_world() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within the steps in which the core as it is holds: see the first test."""
+    """It is found within the steps in which the real core holds: see the first test."""
     plant(monkeypatch)
     seeds, steps = (filter(has_nodes, range(44, 400)), 4000) if plant in NODE_FAULTS else (range(1, 201), 1000)
     with pytest.raises(BrokenInvariantError, match=PLANTED[plant]):

@@ -1,4 +1,4 @@
-"""Whose turn it is, told from the starts alone: the users in the order of their last starts."""
+"""Whose turn it is, computed from the starts alone: the users in the order of their last starts."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ from tasktrail.events import Fact, Recorded, Started, TaskState
 
 
 class Turns:
-    """Starts that are durable, and those that are staged and may yet be lost."""
+    """The durable starts, and those that are staged and may yet be lost."""
 
     def __init__(self) -> None:
         self._starts = 0
@@ -18,7 +18,7 @@ class Turns:
         self._memory: object = None
 
     def stage(self, facts: Iterable[Fact], state: SchedulerState) -> None:
-        """A message was stepped. In a memory made anew, what was staged before will never be durable."""
+        """Note a stepped message. After memory was made anew, earlier staged starts will never be durable."""
         if state is not self._memory:
             self._memory = state
             self._staged.clear()
@@ -26,7 +26,7 @@ class Turns:
         self._staged += [state.tasks[task_id].spec.user_id for task_id in started]
 
     def follow(self, records: Iterable[Recorded], tasks: Mapping[int, TaskState]) -> None:
-        """What was staged is durable."""
+        """Make the staged starts durable."""
         for record in records:
             if isinstance(record.event, Started):
                 user = tasks[record.task_id].spec.user_id
@@ -35,7 +35,7 @@ class Turns:
         self._staged.clear()
 
     def before_the_last(self) -> dict[int, int]:
-        """User → when the last start was, counted from 1, as it stood before the last one of all."""
+        """Map each user to the time of the last start, counted from 1, as it stood before the latest start of all."""
         if not self._staged:
             return self._before
         staged = {user: self._starts + number for number, user in enumerate(self._staged[:-1], start=1)}

@@ -1,4 +1,4 @@
-"""Starts and the rates that hold: counted by the seconds that nobody can set, from the durable records alone."""
+"""Starts and the rates that hold: counted by true seconds, from the durable records alone."""
 
 from broken import broken
 
@@ -19,27 +19,27 @@ def _names(spec: Created) -> list[tuple[str, str]]:
 
 
 class Windows:
-    """All starts that a rate has counted since it is there."""
+    """All starts that each rate has counted since it exists."""
 
     def __init__(self) -> None:
         self._staged: dict[tuple[int, int], float] = {}
-        """Task and attempt → when its start was decided, on the clock that nobody can set."""
+        """Task and attempt → when its start was decided, by the clock that cannot be set."""
         self._starts: dict[tuple[str, str], list[float]] = {}
         self._configured: dict[str, str] = {}
         self._changes: dict[str, str | None] = {}
 
     def stage(self, facts: list[Fact], seconds: float) -> None:
-        """A step has decided this."""
+        """Note the decisions of a step."""
         for fact in facts:
             if isinstance(fact.event, Started):
                 self._staged[fact.task_id, fact.attempt] = seconds
 
     def forget(self) -> None:
-        """The clock was set and nobody noticed: what was counted is of no use."""
+        """Forget the counts: the clock was set unnoticed, so they are of no use."""
         self._starts.clear()
 
     def _rates(self, event: Event) -> dict[str, str]:
-        """The rates that hold after the event: those that a service has recorded, with the operators' changes."""
+        """Return the rates after the event: those that a service has recorded, with the operators' changes."""
         if isinstance(event, RatesConfigured):
             self._configured = event.rates
         elif isinstance(event, LimitsChanged):
@@ -48,7 +48,7 @@ class Windows:
         return {name: rate for name, rate in both.items() if rate is not None}
 
     def follow(self, record: Recorded, tasks: dict[int, TaskState]) -> None:
-        """A record is durable. No window holds more starts than its rate allows."""
+        """Follow a durable record. No window may hold more starts than its rate allows."""
         rates = self._rates(record.event)
         self._starts = {
             (kind, name): starts

@@ -1,4 +1,4 @@
-"""What people wish of tasks. A new kind of command is one function under `@wish`."""
+"""Commands that people send about tasks. A new one is one function under `@wish`."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -142,7 +142,7 @@ def enable_endpoint(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
 
 @wish(0.4)
 def redeliver(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
-    """A notice that was sent before; now and then one that the service cannot find."""
+    """Request a notice that was sent before; now and then one that the service cannot find."""
     if not eyes.receivers.got or eyes.rng.random() < 0.1:
         return RedeliverNotice(task_id=max(1, eyes.last), notice_id="unknown", command_id=command_id), Intake()
     wanted = eyes.rng.choice(eyes.receivers.got)

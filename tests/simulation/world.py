@@ -1,7 +1,7 @@
-"""One seed's world: people, machine, executor, receivers and faults round the real Scheduler.
+"""One seed's world: people, machine, executor, receivers and faults around the real Scheduler.
 
-Each step has random numbers of its own, made from the seed and the step's number: steps can be left out, and the others
-stay what they were. That is how a failure is made short.
+Each step has its own random numbers, made from the seed and the step's number: steps can be left out, and the others
+stay what they were. This is how a failure is made short.
 """
 
 import hashlib
@@ -62,22 +62,22 @@ REFOLD_EVERY = 1000
 IDLE_EVERY = 4
 """Steps between two looks for a task that could start and does not."""
 LATE_EVERY = 4
-"""Steps between two looks for an attempt that goes on for too long."""
+"""Steps between two looks for an attempt that continues for too long."""
 ORDERS_EVERY = 16
-"""Steps between two comparisons of what operators have ordered."""
+"""Steps between two comparisons of the operators' orders."""
 LOOKED_AT = 6
-"""Tasks that each step looks at beside those it has touched, in turn."""
+"""The number of tasks that each step looks at, in turn, besides those it has touched."""
 _SPREAD = 1 << 24
-"""More than the steps of a world: no two steps of any two seeds share their random numbers."""
+"""More than the steps of a world, so that no two steps of any two seeds share their random numbers."""
 
 
 def has_nodes(seed: int) -> bool:
-    """Whether the world of this seed is a cluster."""
+    """Return whether the world of this seed is a cluster."""
     return seed % 4 == 0
 
 
 class World:
-    """Everything that outlives the service, and the service. How often which fault comes is drawn first."""
+    """Everything that outlives the service, and the service. The frequency of each fault is drawn first."""
 
     def __init__(self, seed: int, story: Story | None = None) -> None:
         self.seed = seed
@@ -104,11 +104,11 @@ class World:
         self.log = SimulatedLog(self.disk, self._durable)
         self.trace = hashlib.sha256()
         self.clock_was_set = False
-        """Whether the Scheduler has yet to notice that it was."""
+        """Whether the clock was set and the Scheduler has not noticed yet."""
         self._set_by = self._known_to_be_set_by = 0.0
-        """Seconds by which the wall clock was put forward: so far, and as the log knows or a new service takes it."""
+        """Seconds by which the wall clock was set forward: in all, and as far as the log or a new service knows."""
         self.deliveries: list[Delivered] = []
-        """What the notifier has told the Scheduler and has not reached it."""
+        """Reports of the notifier that have not reached the Scheduler."""
         self.steps = 0
         self._most_overtaken = 0
         self._looking_at: list[int] = []
@@ -116,7 +116,7 @@ class World:
         self.open()
 
     def configure(self) -> None:
-        """Somebody has set other limits."""
+        """Change the configured limits."""
         self.limits = some_limits(self.rng)
         if has_nodes(self.seed):
             self.limits = of_a_cluster(self.limits)
@@ -124,15 +124,15 @@ class World:
     # --- the service and its clock ------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The wall clock, for the Scheduler."""
+        """Return the wall clock's time, for the Scheduler."""
         return self.time
 
     def monotonic(self) -> float:
-        """Seconds that nobody can set, for the Scheduler."""
+        """Return seconds that no one can set, for the Scheduler."""
         return self.seconds
 
     def open(self) -> None:
-        """A new service, executor and notifier on the log of the old ones."""
+        """Start a new service, executor and notifier on the log of the old ones."""
         self.executor: SimulatedExecutor
         if self.cluster is not None:
             self.executor = ClusterExecutor(self.rng, self.cluster, self.ledger)
@@ -142,7 +142,7 @@ class World:
         types = SimulatedTypes(grace, self.rng.choice(((), ("other",), ("plain", "seldom"))), self.rng.randint(2, 4))
         types = types._replace(outlived=self.executor.outlives)
         self.deliveries.clear()
-        self.people.waiting.clear()  # whoever still waits is cut off, and does not know
+        self.people.waiting.clear()  # callers who still wait are cut off, and do not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
         self.stopwatch = Stopwatch(self.ledger)
         if abs(self._set_by - self._known_to_be_set_by) > NOTICED:
@@ -153,7 +153,7 @@ class World:
         self.disk_mark = DiskMark()
         self._begin_memory()
         self._checked: object = None
-        """The memory that the checks after a step go by."""
+        """The memory that the checks after a step use."""
         self._ran: dict[int, int] = {}
         self._drained = False
         self.house.open()
@@ -167,7 +167,7 @@ class World:
             self.overtakings = Overtakings()
 
     def _memory_changed(self) -> bool:
-        """Whether the Scheduler has folded its memory anew; then it counts overtakings anew, too."""
+        """Return whether the Scheduler has folded its memory anew; then it counts overtakings anew, too."""
         if self.house.state is self._memory:
             return False
         self._memory = self.house.state
@@ -177,15 +177,15 @@ class World:
 
     @property
     def most_overtaken(self) -> int:
-        """How often a task was overtaken at most, by the count of any of the services."""
+        """Return how often any task was overtaken at most, by the count of any of the services."""
         return max(self._most_overtaken, self.overtakings.most)
 
     def failing(self) -> bool:
-        """Whether a commit has failed just now, and those who waited for it are being told."""
+        """Return whether a commit has just failed, and its waiting callers are being told."""
         return self.disk.failing
 
     def tell(self, message: Any) -> None:
-        """The Scheduler gets one message, which may be the last of its batch."""
+        """Give the Scheduler one message, which may be the last of its batch."""
         if self.clock_was_set:
             self.clock_was_set = False
             self.tell(Tick())  # it notices first, and acts on that; the checks below look at one step
@@ -195,7 +195,7 @@ class World:
             check_reservations(self.house.state, [])
 
     def before(self, house: House, message: Any) -> None:
-        """The Scheduler takes one message: one that came just now, or one that it kept while the log was shut."""
+        """Note a message that the Scheduler takes: a new one, or one that it kept while the log was shut."""
         self._checked, self._ran = None, {}
         if house is not self.house or house.in_trouble:
             return
@@ -208,10 +208,10 @@ class World:
         self.stopwatch.hear(message, self.seconds)
 
     def after(self, house: House, message: Any) -> None:
-        """The message was stepped."""
+        """Check after a stepped message."""
         state = house.state
         if state is not self._checked:
-            return  # it is not looked at; or it broke, and memory was made anew
+            return  # it was not stepped; or it failed, and memory was made anew
         started = [task_id for task_id, entry in state.running.items() if self._ran.get(task_id) != entry.attempt]
         check_reservations(state, started, drained=self._drained)
         if started:
@@ -235,11 +235,11 @@ class World:
 
     @property
     def staged_last(self) -> list[Fact]:
-        """What the last message has led to."""
+        """Return the events of the last message."""
         return self._staged.facts
 
     def commit(self) -> None:
-        """The batch is over."""
+        """End the batch."""
         self.disk.failing = False
         self.house.commit()
         self._memory_changed()
@@ -247,7 +247,7 @@ class World:
     # --- what the service says (see `Watcher`) ------------------------------------------------------------------
 
     def staged(self, house: House, staged: Staged) -> None:
-        """A message was stepped."""
+        """Check a stepped message."""
         if house is self.house:
             self._staged, self._stepped = staged, True
             check_missed_runs(house.state, staged, self.time)
@@ -273,19 +273,19 @@ class World:
             self.story.recorded(records)
 
     def _check_not_publishing(self, record: Recorded) -> None:
-        """A cancel that comes too late waits for the end of publishing, and then finds the task completed."""
+        """Check that a late cancel waits for the end of publishing, and then finds the task completed."""
         attempt = self.executor.live.get((record.task_id, record.attempt))
         must(not (attempt and attempt.granted), f"I7: task {record.task_id} is cancelled while it publishes")
 
     def published(self, house: House, records: list[Recorded]) -> None:
-        """Consumers are told that these records are durable; now and then one is not told."""
+        """Tell consumers that these records are durable; now and then one is left out."""
         must(house is self.house, "I13: a service that was replaced has written")
         must(records[-1].position <= self.ledger.position, "I1: records are published and not durable")
         if self.rng.random() >= self.losses:
             self.notifier.follow(records)
 
     def ordered(self, house: House, orders: list[Order]) -> None:
-        """The executor is told what to do; it may be slow."""
+        """Pass orders to the executor, which may be slow."""
         must(house is self.house, "I13: a service that was replaced gives orders")
         if self.story is not None:
             self.story.tell(f"orders: {', '.join(map(repr, orders))}")
@@ -295,19 +295,19 @@ class World:
             self.executor.obey()
 
     def loaded(self, house: House, task: TaskState) -> None:
-        """A task was read back from the log."""
+        """Note that a task was read back from the log."""
         if house is self.house:
             must(task == self.ledger.tasks[task.id], f"I4: task {task.id} is read back as {task}")
 
     def note(self, text: str) -> None:
-        """Something for the story."""
+        """Add a line to the story."""
         if self.story is not None:
             self.story.tell(text)
 
     # --- checks -------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """After each step: what it touched, and a few others in turn. Every thousandth: everything."""
+        """Check after each step: what it touched, and a few others in turn; everything after each thousandth step."""
         state = self.house.state
         if self.steps % LATE_EVERY == 0 and state.running and not self.clock_was_set:
             self._check_none_late()
@@ -349,12 +349,12 @@ class World:
             check_orders(self.house.state, self.ledger, self.limits, self.receivers.disabled)
 
     def check_schedules(self) -> None:
-        """The timers were looked at: nothing that is due is forgotten."""
+        """After a look at the timers, check that nothing due is forgotten."""
         if self.house.quiet and not self.house.state.draining and not self.house.in_trouble:
             self.ledger.standing.check_none_missed(self.time)
 
     def check_everything(self) -> None:
-        """The whole memory against the whole log, once what is staged is durable."""
+        """Compare the whole memory with the whole log, once staged records are durable."""
         self.commit()
         if self.house.quiet:
             self._check_tasks(self.house.state.tasks)
@@ -362,7 +362,7 @@ class World:
             check_folded(self.house, self.ledger)
 
     def is_free(self, task: TaskState) -> bool:
-        """Whether nothing but time, room and other tasks keeps it from its end."""
+        """Return whether only time, room and other tasks keep it from its end."""
         if task.finished:
             return task.status == "completed"
         possible = not task.held and task.spec.type in self.house.state.grace and self._has_room_for(task)
@@ -381,17 +381,17 @@ class World:
         )
 
     def begin_step(self, number: int) -> None:
-        """The random numbers of this step, whatever came before."""
+        """Make the random numbers of this step, whatever came before."""
         self.steps = number
         self.rng.seed(self.seed * _SPREAD + number)
 
     def pass_time(self, seconds: float) -> None:
-        """So many seconds go by."""
+        """Let some seconds pass."""
         self._move(seconds)
         self.seconds += seconds
 
     def set_clock(self, seconds: float) -> None:
-        """The wall clock is put forward or back."""
+        """Set the wall clock forward or back."""
         self.clock_was_set = True
         self._set_by += seconds
         self._move(seconds)

@@ -1,4 +1,4 @@
-"""Pages held against the rules of axe: WCAG 2.2 A and AA, and good practice."""
+"""Checks pages by the rules of axe: WCAG 2.2 A and AA, and good practice."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ _OPTIONS = {
 
 
 def violations(page: "Page") -> list[str]:
-    """What the page does wrong, a line for each rule and element."""
+    """Return the page's violations, a line for each rule and element."""
     from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 - only where it is installed
 
     found: list[dict[str, Any]] = Axe().run(page, options=_OPTIONS).response["violations"]

@@ -1,4 +1,4 @@
-"""For tests of what reads a log with archives: archives the beginning of a log, with its record or without."""
+"""Archives the beginning of a log, with or without its record, for tests of code that reads a log with archives."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, delete_archived, folder_of, put
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.integrity import raw_rows
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import NumberRange, overlaps, spans_of, to_ranges
 from tasktrail.events.system_events import RetentionRule, SegmentArchived, TasksForgotten
 from tasktrail.projections.proof.merkle import GrowingRoot, leaf_hash
 
 
 def written(log: Path, last: int) -> SegmentArchived:
-    """Write the archive that goes on where the last one ends; the event that has to be recorded."""
+    """Write the archive that follows the last one; return the event that has to be recorded."""
     conn = sqlite3.connect(log)
     try:
         first = archived_until(conn) + 1
@@ -48,15 +49,15 @@ def written(log: Path, last: int) -> SegmentArchived:
 
 
 class ArchivingEventLog(SqliteEventLog):
-    """A log of which nearly all is archived after each append, without a record of that. For tests of reading only."""
+    """A log that archives nearly all records after each append, without recording it. For tests of reading only."""
 
     kept = 1
-    """How many records stay in the table."""
+    """The number of records that stay in the table."""
     size = 0
-    """How many records an archive has; 0: as many as there are."""
+    """The number of records in an archive; 0: as many as there are."""
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
-        """Append, and archive what was there before the last record."""
+        """Append, and archive the records before the last one."""
         records = super().append(facts, answers, expected=expected)
         until = archived_until(self._conn)
         last = self.head().position - self.kept
@@ -67,14 +68,14 @@ class ArchivingEventLog(SqliteEventLog):
         return records
 
     def archive(self, last: int) -> None:
-        """Archive all up to a position."""
+        """Archive all records up to a position."""
         assert put(self._conn, written(self._path, last))
         delete_archived(self._conn, last)
         self._files.note()
 
 
 def archive(journal: Journal, last: int) -> SegmentArchived:
-    """Archive all up to a position, as the service does."""
+    """Archive all records up to a position, as the service does."""
     assert isinstance(journal.log, SqliteEventLog)
     event = written(journal.log._path, last)
     journal.record(0, event)
@@ -83,7 +84,7 @@ def archive(journal: Journal, last: int) -> SegmentArchived:
 
 
 def forget(journal: Journal, *task_ids: int) -> None:
-    """Drop all of tasks of which something is archived, as the service does."""
+    """Drop all tasks of which any record is archived, as the service does."""
     assert isinstance(journal.log, SqliteEventLog)
     path = journal.log._path
     notes = [one.position for one in journal.records if speaks_of(one) in task_ids]

@@ -19,7 +19,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
 
 @handler("copier", options=Making, needs_input=True, needs_output=True)
 def copier(context: TaskContext[Making]) -> dict[str, Any]:
-    """The input's bytes, and what is asked for besides."""
+    """Write the input's bytes, with the additions of the options."""
     data = context.input_file.read_bytes() + context.options.text.encode() + b"\0" * context.options.size
     if context.options.folder:
         context.output_part.mkdir()
@@ -31,19 +31,19 @@ def copier(context: TaskContext[Making]) -> dict[str, Any]:
 
 @handler("maker", options=Making, needs_input=False, needs_output=True)
 def maker(context: TaskContext[Making]) -> None:
-    """Bytes that differ each time."""
+    """Write bytes that differ each time."""
     context.output_part.write_bytes(os.urandom(8) + b"\0" * context.options.size)
 
 
 @handler("reader", needs_input=True, needs_output=False)
 def reader(context: TaskContext[Any]) -> dict[str, Any]:
-    """The input's text."""
+    """Return the input's text."""
     return {"text": context.input_file.read_text()}
 
 
 @handler("glancer", needs_input=True, needs_output=False)
 def glancer(context: TaskContext[Any]) -> None:
-    """Hardly look at the input."""
+    """Read one byte of the input."""
     with context.input_file.open("rb") as file:
         file.read(1)
 
@@ -67,7 +67,7 @@ def changer(context: TaskContext[Any]) -> None:
 
 @handler("resumer", needs_input=True, needs_output=False, resumable=True)
 def resumer(context: TaskContext[Any]) -> Finished | Rejected | Stopped:
-    """Save a checkpoint and wait for the end; the second time tell what was saved."""
+    """Save a checkpoint and wait for the end; the second time return what was saved."""
     if context.attempt > 1:
         told = context.checkpoint.last_position if context.checkpoint else -1.0
         return Finished(result={"position": told, "text": context.input_file.read_text()})
@@ -79,7 +79,7 @@ def resumer(context: TaskContext[Any]) -> Finished | Rejected | Stopped:
 
 @handler("snoop", needs_input=True, needs_output=False)
 def snoop(context: TaskContext[Any]) -> dict[str, Any]:
-    """All that an attempt finds: its environment, then and now, what is open, and what may be written."""
+    """Return everything that an attempt finds: environment, open files, other processes, and what it may write."""
     found: list[str] = [str(os.environ), Path("/proc/self/environ").read_bytes().decode(errors="replace")]
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers
         try:

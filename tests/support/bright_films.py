@@ -1,4 +1,4 @@
-"""Films of high dynamic range with known light, and how far two pictures differ for the eye."""
+"""Films of high dynamic range with known light, and a measure of how far two pictures differ for the eye."""
 
 import subprocess
 from fractions import Fraction
@@ -28,16 +28,19 @@ class Film(NamedTuple):
 
 FILMS = (Film("pq-1000", PQ, 1000.0), Film("pq-4000", PQ, 4000.0), Film("hlg", HLG, 1000.0))
 REFERENCES = Path(__file__).parent.parent / "golden" / "high-range"
-"""What another tone mapper makes of the films; `tests/gallery/high_range.py` has made them."""
+"""The results of another tone mapper for the films, written by `tests/gallery/high_range.py`."""
 SIZE = 480, 288
 _COMPARED = 120, 72
-"""Pictures are compared as small as that: how colours are stored at half the size is no part of it."""
+"""Pictures are compared at this small size, so that storing colours at half the size makes no difference."""
 ROWS = 6
 
 
 def scene(width: int, height: int, peak: float) -> Values:
-    """Light in cd/m² of BT.2020, in six rows: greys, hues of BT.709, hues of BT.2020 getting brighter, skin, and sky
-    with clouds and a sun that is as bright as the film gets."""
+    """Return light in cd/m² of BT.2020, in six rows.
+
+    The rows are greys, hues of BT.709, hues of BT.2020 getting brighter, skin, and sky with clouds and a sun as bright
+    as the film's peak.
+    """
     down, across = np.mgrid[0:height, 0:width]
     x, y = across / width, down / height
     row = (y * ROWS).astype(int)
@@ -58,7 +61,7 @@ def scene(width: int, height: int, peak: float) -> Values:
 
 
 def values_of(light: Values, transfer: int) -> Values:
-    """Light as values from 0 to 1, by BT.2100."""
+    """Convert light to values from 0 to 1, by BT.2100."""
     if transfer == PQ:
         power = (light / 10_000) ** 0.1593017578125
         return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
@@ -70,7 +73,7 @@ def values_of(light: Values, transfer: int) -> Values:
 
 
 def mastering(peak: float) -> str:
-    """Display P3 up to `peak`, in the words of x265."""
+    """Return the mastering display in x265's format: Display P3 up to `peak`."""
     display = f"G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L({peak * 10_000:.0f},50)"
     return f"master-display={display}:max-cll={peak:.0f},400"
 
@@ -81,7 +84,7 @@ def make(path: Path, film: Film, frames: int = 2, light: Values | None = None) -
     values = np.round(65535 * values_of(shown, film.transfer)).astype(np.uint16)
     picture = VideoFrame.from_ndarray(values, format="rgb48le")
     said = f":{mastering(film.peak)}" if film.transfer == PQ else ""
-    # Without bframes=0, decoding times of films as short as this are whatever was in x265's memory.
+    # Without bframes=0, x265 takes the decoding times of such short films from uninitialised memory.
     options = {"crf": "4", "preset": "ultrafast", "x265-params": f"bframes=0:log-level=none{said}"}
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as output:
         stream: Any = output.add_stream("libx265", rate=25, options=options)
@@ -99,7 +102,7 @@ def make(path: Path, film: Film, frames: int = 2, light: Values | None = None) -
 
 
 def first_picture(path: Path) -> Image.Image:
-    """The first frame of a film of BT.709, or a picture, in RGB."""
+    """Return the first frame of a film of BT.709, or a picture, in RGB."""
     if path.suffix == ".png":
         with Image.open(path) as opened:
             return opened.convert("RGB")
@@ -109,12 +112,12 @@ def first_picture(path: Path) -> Image.Image:
 
 
 def small(picture: Image.Image) -> Image.Image:
-    """In the size that pictures are compared in."""
+    """Scale a picture to the size at which pictures are compared."""
     return picture.resize(_COMPARED, Image.Resampling.BOX)
 
 
 def lab(picture: Image.Image) -> Values:
-    """CIE L*a*b* of what a screen for sRGB shows."""
+    """Return CIE L*a*b* of what a screen for sRGB shows."""
     values = np.asarray(picture, float) / 255
     light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -124,14 +127,14 @@ def lab(picture: Image.Image) -> Values:
 
 
 def apart(one: Image.Image, other: Image.Image) -> float:
-    """Mean difference of two pictures, in CIE dE*ab (1976); about 2.3 can just be noticed side by side."""
+    """Return the mean difference of two pictures, in CIE dE*ab (1976). Side by side, about 2.3 is just noticeable."""
     return float(np.linalg.norm(lab(small(one)) - lab(small(other)), axis=-1).mean())
 
 
 def by_ffmpeg(film: Path, output: Path, tonemap: str) -> bool:
-    """The first frame, tone mapped by an ffmpeg program with zimg; false where there is none on the search path.
+    """Tone map the first frame by an ffmpeg program with zimg; False if there is none on the search path.
 
-    White is at 203 cd/m², as report BT.2408 has it.
+    White is at 203 cd/m², as in report BT.2408.
     """
     filters = (
         "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709",

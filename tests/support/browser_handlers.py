@@ -1,4 +1,4 @@
-"""Task types that a browser is to see at work: they do what the test tells them, when it tells them."""
+"""Task types for a browser to watch: they do what the test tells them, when it tells them."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ from tasktrail.handlers import Stopped, TaskContext, Unusable, handler
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the test leaves its words."""
+    """Where the test writes its instructions."""
 
     words: str
 

@@ -1,4 +1,4 @@
-"""A service that people look at, and a person who looks: what the tests of the page are written in."""
+"""A service that people look at, and a person who looks: the helpers of the page's tests."""
 
 import os
 import re
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 SUPPORT = Path(__file__).parent
 WITHIN = 20.0
-"""Seconds that anything may take that a test waits for."""
+"""The most seconds that a test waits for anything."""
 CONFIGURATION = """
 handlers = ["browser_handlers"]
 sandbox = "off"  # a staged task follows a file that the test writes
@@ -34,7 +34,7 @@ Role = Literal["owner", "reader", "submitter", "operator", "auditor", "admin"]
 
 
 def start_browser(chromium: "BrowserType", *flags: str) -> "Browser":
-    """Chromium, in its own sandbox unless this is root, whom it refuses that."""
+    """Start Chromium in its own sandbox, except as root, for whom Chromium refuses the sandbox."""
     return chromium.launch(executable_path=CHROMIUM, args=[*flags, *["--no-sandbox"] * (os.geteuid() == 0)])
 
 
@@ -51,12 +51,12 @@ class Service:
         before(self.data)
         self.address = ""
         self.opened = False
-        """Whether its owner has logged a browser in."""
+        """Whether its owner has logged in with a browser."""
         self._said: deque[str] = deque(maxlen=50)
         self.start()
 
     def start(self) -> None:
-        """Start it, and come back when it takes commands."""
+        """Start the service, and return when it takes commands."""
         port = urlsplit(self.address).port or 0
         ready = threading.Event()
         self._process = subprocess.Popen(
@@ -79,41 +79,41 @@ class Service:
                     ready.set()
 
     def said(self) -> str:
-        """Its last lines."""
+        """Return its last lines of output."""
         return "".join(self._said)
 
     def stop(self) -> None:
-        """In good order."""
+        """Stop the service normally."""
         if self._process.poll() is None:
             self._process.terminate()
             self._process.wait(WITHIN)
 
     def kill(self) -> None:
-        """Without a word, as when memory runs out."""
+        """Kill the service without warning, as when memory runs out."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(WITHIN)
 
     def client(self) -> Client:
-        """Somebody who talks to it in Python."""
+        """Return a Python client of the service."""
         return Client.connect(self.data)
 
     def command(self, *words: str) -> str:
-        """What a command of the command line prints about it."""
+        """Return the output of a command of the command line."""
         command = [sys.executable, "-m", "tasktrail", "--data", str(self.data), *words]
         env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env).stdout
 
     def secret(self) -> str:
-        """What the owner of the data shows."""
+        """Return the secret that the owner of the data shows."""
         return (self.data / "http-token").read_text(encoding="utf-8").strip()
 
     def token(self, role: str, user: int | None) -> str:
-        """A new token of that role."""
+        """Return a new token of that role."""
         bound = ("--user", str(user)) if user is not None else ()
         return self.command("token", "add", f"{role}-{time.monotonic_ns()}", "--role", role, *bound).strip()
 
     def staged(self, **fields: Any) -> "Staged":
-        """A new task that does what it is told."""
+        """Create a task that does what it is told."""
         words = self.folder / f"words-{time.monotonic_ns()}"
         words.touch()
         with self.client() as tasks:
@@ -128,13 +128,13 @@ class Staged:
         self._words = words
 
     def tell(self, line: str) -> None:
-        """`40 half of it`, `end`, or `fail because`."""
+        """Give an instruction: `40 half of it`, `end`, or `fail because`."""
         with self._words.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
 
 class Visit:
-    """One session of a browser, and all that went wrong in it."""
+    """One session of a browser, and everything that went wrong in it."""
 
     def __init__(self, context: "BrowserContext", service: Service) -> None:
         self._service = service
@@ -146,11 +146,11 @@ class Visit:
         self.page: Page = context.new_page()
 
     def expect(self, pattern: str) -> None:
-        """What would be a fault elsewhere belongs to this test."""
+        """Accept a fault that the test causes on purpose."""
         self._expected.append(pattern)
 
     def faults(self) -> list[str]:
-        """The faults that no test has announced."""
+        """Return the faults that no test has announced."""
         return [fault for fault in self._faults if not any(re.search(pattern, fault) for pattern in self._expected)]
 
     def go(self, path: str) -> "Page":
@@ -159,7 +159,7 @@ class Visit:
         return self.page
 
     def log_in(self, role: Role, user: int | None) -> None:
-        """The owner by an address that works once, and then with the secret; the others with a token."""
+        """Log in: the owner by an address that works once, and later by the secret; others by a token."""
         if role == "owner" and not self._service.opened:
             self._service.opened = True
             with self._service.client() as client:
@@ -180,7 +180,7 @@ class Visit:
 
 
 def furnish(service: Service) -> None:
-    """Give a service some of everything that pages show, with names that are hard to fit into them."""
+    """Fill a service with an example of everything that pages show, with names that are hard to fit."""
     long_name = f"{'very' * 40}-long <b>name<b>.png"
     picture = service.folder / long_name
     Image.radial_gradient("L").resize((640, 480)).save(picture)

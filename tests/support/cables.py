@@ -1,4 +1,4 @@
-"""A machine of its own on a cable that can be cut: a network namespace of Linux, which only root may make."""
+"""A separate machine on a cable that can be cut: a network namespace of Linux, which only root may make."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 _NET = "10.77.{}.{}"
-"""Numbers of this machine and of the other one; nobody else's here, it is hoped."""
+"""Addresses of this machine and of the other one, which this machine hopefully does not use otherwise."""
 
 
 def _run(*command: str) -> bool:
@@ -30,7 +30,7 @@ needs_cables = pytest.mark.skipif(not can_cut(), reason="needs network namespace
 
 
 class Cable:
-    """Between this machine, which is at `here`, and one at `there`, in which `inside` starts programs."""
+    """A cable between this machine, at `here`, and one at `there`. `inside` starts programs on that machine."""
 
     def __init__(self, number: int) -> None:
         self.here, self.there = _NET.format(number, 1), _NET.format(number, 2)
@@ -53,21 +53,21 @@ class Cable:
             subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
 
     def cut(self) -> None:
-        """Nothing goes through any more, and nobody is told."""
+        """Let nothing through any more, without any notification."""
         subprocess.run(["ip", "link", "set", self._end, "down"], check=True, timeout=60)
 
     def join(self) -> None:
-        """It is whole again."""
+        """Let everything through again."""
         subprocess.run(["ip", "link", "set", self._end, "up"], check=True, timeout=60)
 
     def take_away(self) -> None:
-        """Take both ends away. What runs inside goes on without a network."""
+        """Take both ends away. Programs inside go on without a network."""
         _run("ip", "link", "delete", self._end)
         _run("ip", "netns", "delete", self._name)
 
 
 def _free_number(number: int) -> int:
-    """One of which there is no address on this machine."""
+    """Return a number whose address this machine does not use."""
     taken = subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True, timeout=60).stdout
     tries = ((os.getpid() * 4 + number + other) % 250 for other in range(0, 1000, 4))
     return next(one for one in tries if f" {_NET.format(one, 1)}/" not in taken)
@@ -75,7 +75,7 @@ def _free_number(number: int) -> int:
 
 @contextmanager
 def cable(number: int) -> Iterator[Cable]:
-    """One that is laid. Tests that run at the same time take other numbers, by their processes' pids."""
+    """Lay a cable. Tests that run at the same time use other numbers, by their processes' pids."""
     made = Cable(_free_number(number))
     try:
         made.lay()

@@ -1,9 +1,9 @@
-"""Kill a child at each call of the system that changes a file, one after another, and look what is left each time.
+"""Kills a child at each system call that changes a file, one after another, and checks what is left each time.
 
-A campaign says what is there before (`prepare`), what the child does (`work`) and what has to be true after a kill
-(`check`). The child opens its service and waits; strace then takes hold of one of its threads, and kills it where the
-thread begins its nth call of a kind. So each place is a thread, a call and a number, and all of them are known from one
-run that is only watched. Without strace nothing is killed, which is said.
+A campaign says what exists before (`prepare`), what the child does (`work`) and what has to be true after a kill
+(`check`). The child opens its service and waits; strace then attaches to one of its threads, and kills it where the
+thread begins its nth call of a kind. So each place is a thread, a call and a number, and one run that is only watched
+finds all of them. Without strace nothing is killed, and the campaign says so.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from typing import NamedTuple, Self
 
 from tasktrail import TaskService
 from tasktrail.events import Recorded
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 CALLS = (
@@ -33,20 +33,20 @@ CALLS = (
     "renameat", "renameat2", "unlink", "unlinkat", "rmdir",
 )  # fmt: skip
 WITHIN = 60.0
-"""Seconds that a child and its strace may take for anything."""
+"""The most seconds that a child and its strace may take for anything."""
 
 Begin = Callable[[], None]
-"""The child calls it when it is ready; it comes back when the kill is prepared."""
+"""The child calls it when it is ready; it returns when the kill is prepared."""
 
 
 class Campaign(NamedTuple):
-    """What is done, and what has to be true when it was killed.
+    """The work of a child, and what has to be true after it was killed.
 
     Args:
         prepare: fills a data folder.
         work: what the child does with it.
-        check: looks at the folder after a kill, with what the child has said, starts the service again and looks once
-            more. Gives the outcome in words. Raises AssertionError.
+        check: looks at the folder after a kill, with the child's output, starts the service again and looks once more.
+            Returns the outcome in words. Raises AssertionError.
     """
 
     prepare: Callable[[Path], None]
@@ -55,18 +55,18 @@ class Campaign(NamedTuple):
 
 
 CANARY = "qzxcanary"
-"""What tasks have in them that are to be forgotten."""
+"""A word inside the tasks that are to be forgotten."""
 
 
 def complete_tasks(service: TaskService, users: Iterable[int]) -> None:
-    """A task of each user in turn, which completes. Those of nobody (0) are to be forgotten."""
+    """Complete a task of each user in turn. Those of no user (0) are to be forgotten."""
     for user in users:
         word = "kept" if user else CANARY
         service.wait(service.create_task(type="echo", label=word, options={"value": word}, user_id=user), WITHIN)
 
 
 def records_of(data: Path) -> list[Recorded]:
-    """All of a log that has to verify."""
+    """Return all records of a log, which has to verify."""
     with closing(SqliteLogReader(data / "log.db")) as log:
         found = verify(log)
         assert not found.findings, found.findings
@@ -84,8 +84,8 @@ class Place(NamedTuple):
 
 
 def _begin() -> None:
-    """Tell the threads, and wait for the word."""
-    while any(thread.native_id is None for thread in threading.enumerate()):  # one is just beginning
+    """Print the threads, and wait for the signal to begin."""
+    while any(thread.native_id is None for thread in threading.enumerate()):  # a thread is just beginning
         threading.Event().wait(0.001)
     for thread in threading.enumerate():
         sys.stdout.write(f"thread {thread.native_id} {thread.name}\n")
@@ -95,7 +95,7 @@ def _begin() -> None:
 
 
 class _Child:
-    """The process that does the work: it has its threads already, and waits."""
+    """The process that does the work: its threads exist already, and it waits."""
 
     def __init__(self, data: Path) -> None:
         command = [sys.executable, str(Path(sys.argv[0]).resolve()), "--child", str(data)]
@@ -110,7 +110,7 @@ class _Child:
             self.threads[name] = int(number)
 
     def go_on(self) -> tuple[int, str]:
-        """Let it work to its end; its exit status, and what it has said."""
+        """Let it work to its end; return its exit status and its output."""
         said, _ = self.process.communicate("\n", WITHIN)
         return self.process.returncode, said
 
@@ -125,7 +125,7 @@ class _Child:
 
 @contextmanager
 def _traced(number: int, *options: str) -> Iterator[None]:
-    """While the context lasts strace holds a process, or a thread, of that number."""
+    """Within the context strace holds the process or thread with that number."""
     command = ["strace", "-o", os.devnull, *options, "-p", str(number)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
@@ -139,8 +139,8 @@ def _traced(number: int, *options: str) -> Iterator[None]:
 
 
 def places(data: Path) -> list[Place]:
-    """All there are, from one run that is watched to its end. Calls of threads that begin later are not among them."""
-    trace, calls = data.parent / "trace", ",".join(f"?{call}" for call in CALLS)  # not every machine has each
+    """Find all places in one run that is watched to its end. Calls of threads that begin later are left out."""
+    trace, calls = data.parent / "trace", ",".join(f"?{call}" for call in CALLS)  # not every machine has all of them
     with _Child(data) as child, _traced(child.process.pid, "-f", "-o", str(trace), "-e", f"trace={calls}"):
         status, said = child.go_on()
     assert status == 0, said
@@ -160,7 +160,7 @@ def places(data: Path) -> list[Place]:
 
 
 def killed(data: Path, place: Place) -> tuple[bool, str]:
-    """Run the child; whether it was killed at that place, and what it had said."""
+    """Run the child; return whether it was killed at that place, and its output."""
     injected = f"inject={place.call}:signal=SIGKILL:when={place.number}"
     with _Child(data) as child, _traced(child.threads[place.thread], "-e", f"trace={place.call}", "-e", injected):
         status, said = child.go_on()
@@ -169,7 +169,7 @@ def killed(data: Path, place: Place) -> tuple[bool, str]:
 
 
 def _kill_below(pid: int) -> None:
-    """Kill a process and all below it, the lowest first; workers have sessions of their own."""
+    """Kill a process and all its descendants, the lowest first; workers have sessions of their own."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in task.read_text().split():
             _kill_below(int(child))
@@ -196,7 +196,7 @@ def _run(campaign: Campaign, arguments: argparse.Namespace) -> int:
             shutil.rmtree(data)
             shutil.copytree(origin, data, symlinks=True)
             try:
-                died, said = killed(data, place)  # or it has made fewer of them this time
+                died, said = killed(data, place)  # or it has made fewer calls this time
                 outcomes[campaign.check(data, said)] += 1
             except BaseException:
                 sys.stdout.write(f"killed where {place.thread} calls {place.call} {place.number}:\n")

@@ -26,7 +26,7 @@ SUPPORT = Path(__file__).parent
 
 
 def host_settings(registry: Registry, *, cluster: str = "", lease: float = 10.0) -> HostSettings:
-    """What hosts are made with that run the handlers of this folder."""
+    """Return the settings of hosts that run the handlers of this folder."""
     return HostSettings(
         version=__version__,
         cluster=cluster or secrets.token_hex(8),
@@ -37,18 +37,18 @@ def host_settings(registry: Registry, *, cluster: str = "", lease: float = 10.0)
 
 
 def on_cluster(link: Any, registry: Registry, *, slots: int = 1, epoch: int = 1, **options: Any) -> ClusterExecutor:
-    """An executor on whatever the link leads to."""
+    """Make an executor on the cluster that the link leads to."""
     named = {name: options.pop(name) for name in ("cluster", "lease") if name in options}
     return ClusterExecutor(link, slots=slots, settings=host_settings(registry, **named), epoch=lambda: epoch, **options)
 
 
 def on_ray(address: str, registry: Registry, **options: Any) -> ClusterExecutor:
-    """An executor on Ray."""
+    """Make an executor on Ray."""
     return on_cluster(lambda *thread: GatewayProcess(address, None, *thread), registry, **options)
 
 
 class SharedGateway:
-    """One gateway process for the executors of many tests: to start one takes longer than most of them."""
+    """One gateway process for the executors of many tests, because starting one takes longer than most of them."""
 
     def __init__(self, address: str) -> None:
         self._lock = threading.RLock()
@@ -64,7 +64,7 @@ class SharedGateway:
         self._thread.start()
 
     def link(self, reactor: Reactor, lock: threading.RLock) -> _Share:
-        """A link for one executor."""
+        """Return a link for one executor."""
         return _Share(self, reactor, lock)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What stands in an mp4, mov, mkv or webm, read here byte by byte: no library that has written it is asked."""
+"""Reads the contents of an mp4, mov, mkv or webm byte by byte, without any library that may have written it."""
 
 import struct
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _FLAGS = {
 
 
 class Track(NamedTuple):
-    """What the container says of a track; none where it says nothing."""
+    """The container's entries about a track; None where it has none."""
 
     kind: str
     codec: str
@@ -54,7 +54,7 @@ class Contents(NamedTuple):
 
 
 def contents_of(path: Path) -> Contents:
-    """By how the file begins."""
+    """Read a file; its first bytes tell the container."""
     data = path.read_bytes()
     return _matroska(data) if data.startswith(b"\x1a\x45\xdf\xa3") else _mp4(data)
 
@@ -72,7 +72,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _tree(data: bytes) -> dict[bytes, list[Any]]:
-    """Name → contents, of boxes of boxes as a tree again."""
+    """Parse boxes of boxes into a tree: name → contents."""
     found: dict[bytes, list[Any]] = {}
     for name, inside in _boxes(data):
         found.setdefault(name, []).append(_tree(inside) if name in _PARENTS else inside)
@@ -125,14 +125,14 @@ def _with_picture(track: Track, tkhd: bytes, inside: bytes, entry: bytes) -> Tra
 
 
 def _number(data: bytes, place: int, *, marked: bool) -> tuple[int, int]:
-    """A number of Matroska's, and where it ends; with its length mark still in it, or without."""
+    """Return a number of Matroska's, with or without its length mark, and where it ends."""
     length = 9 - data[place].bit_length()
     value = int.from_bytes(data[place : place + length], "big")
     return (value if marked else value & ((1 << 7 * length) - 1)), place + length
 
 
 def _elements(data: bytes) -> list[tuple[int, Any]]:
-    """Id and contents, of elements of elements as a list again."""
+    """Parse elements of elements into a list of id and contents."""
     found, place = [], 0
     while place < len(data):
         name, place = _number(data, place, marked=True)

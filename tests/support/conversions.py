@@ -1,4 +1,4 @@
-"""Videos of every kind that is read in its own way, and conversions that are killed."""
+"""Videos for every way of reading, and conversions that are killed."""
 
 import hashlib
 import shutil
@@ -40,7 +40,7 @@ def digest(path: Path) -> str:
 
 
 def saved_by(context: RecordingContext[Any]) -> SavedConversion:
-    """What the next attempt would find finished."""
+    """Return what the next attempt would find finished."""
     assert context.checkpoint is not None
     saved = Journal(context, Fraction(1)).recall(context.checkpoint.data["fingerprint"])
     assert saved is not None
@@ -48,7 +48,7 @@ def saved_by(context: RecordingContext[Any]) -> SavedConversion:
 
 
 def at_checkpoint(done: RecordingContext[Any], number: int, folder: Path) -> RecordingContext[Any]:
-    """The task as a kill right after checkpoint `number` (from 0) would have left it."""
+    """Return the task as a kill right after checkpoint `number` (from 0) would have left it."""
     checkpoint = done.checkpoints[number]
     folder.mkdir()
     for name in checkpoint.temp_files:

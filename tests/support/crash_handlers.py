@@ -1,4 +1,4 @@
-"""Task types for the kill campaign: quick ones, resumable ones, failing ones, and ones that die or leave children."""
+"""Task types for the kill campaign: quick, resumable and failing ones, and some that die or leave children."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tasktrail.handlers.pieces import Pieces
 
 
 class Steps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many pieces of work, and how long each takes in seconds."""
+    """The number of pieces of work, and how many seconds each takes."""
 
     number: int = 5
     seconds: float = 0.01
@@ -54,13 +54,13 @@ def pieces(context: TaskContext[Steps]) -> dict[str, int] | Stopped:
 
 @handler("timeout", needs_input=False, needs_output=False)
 def timeout(_context: TaskContext[object]) -> None:
-    """Fail in a way that is tried again."""
+    """Fail with an error that is tried again."""
     raise TimeoutError("timeout of the other side")
 
 
 @handler("dies", needs_input=False, needs_output=False)
 def dies(_context: TaskContext[object]) -> None:
-    """Take the worker along."""
+    """Kill the worker."""
     os._exit(3)
 
 

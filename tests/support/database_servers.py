@@ -1,4 +1,4 @@
-"""Servers of PostgreSQL from the wheel that listen on an address, follow each other, and can be killed."""
+"""PostgreSQL servers from the wheel that listen on an address, follow each other, and can be killed."""
 
 import os
 import pwd
@@ -31,17 +31,17 @@ host replication all 10.77.0.0/16 trust
 
 
 def free_port() -> int:
-    """A port that nobody listens at just now."""
+    """Return a port on which nothing listens just now."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 class DatabaseServer:
-    """One server. Root runs it as another user, since it refuses to be root's."""
+    """One server. Root runs it as another user, since PostgreSQL refuses to run as root."""
 
     def __init__(self, host: str, inside: Sequence[str] = ()) -> None:
-        """`host`: where others find it; `inside`: what starts a program on that machine."""
+        """Take `host`, its address for others, and `inside`, which starts a program on that machine."""
         self.host, self.port = host, free_port()
         self._inside = tuple(inside)
         with warnings.catch_warnings():
@@ -61,7 +61,7 @@ class DatabaseServer:
 
     @property
     def at(self) -> str:
-        """Host and port, for an address."""
+        """Return host and port, for an address."""
         return f"{self.host}:{self.port}"
 
     def _command(self, program: str, *arguments: str) -> list[str]:
@@ -72,7 +72,7 @@ class DatabaseServer:
         subprocess.run(self._command(program, *arguments), check=True, capture_output=True, timeout=120, cwd="/")
 
     def make(self) -> None:
-        """An empty one."""
+        """Make an empty server."""
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(_CONFIGURATION)
@@ -80,14 +80,14 @@ class DatabaseServer:
             file.write(_WHO)
 
     def copy_of(self, other: "DatabaseServer") -> None:
-        """One that follows another."""
+        """Make a server that follows another one."""
         source = f"host={other.host} port={other.port} user=postgres"
         self._run("pg_basebackup", "-D", str(self.data), "-R", "--checkpoint=fast", "--no-sync", "-d", source)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "messages").open("ab") as messages:
-            # Nobody else is to reach it, and a copy has the configuration of the other one.
+            # Only this test should reach it, and a copy has the configuration of the original.
             command = self._command("postgres", "-D", str(self.data), "-h", self.host, "-p", str(self.port))
             self._process = subprocess.Popen(command, stdout=messages, stderr=messages, cwd="/")
         for _ in range(600):
@@ -99,7 +99,7 @@ class DatabaseServer:
         raise AssertionError((self.folder / "messages").read_text())
 
     def ask(self, statement: str) -> Any:
-        """The first value of the first row of the answer, if there is one."""
+        """Return the first value of the first row of the answer, if there is one."""
         where = f"host={self.host} port={self.port} user=postgres dbname=postgres connect_timeout=5"
         with import_module("psycopg").connect(where, autocommit=True) as conn:
             cursor = conn.execute(statement)
@@ -107,7 +107,7 @@ class DatabaseServer:
             return row and row[0]
 
     def promote(self) -> None:
-        """It takes writes from now on."""
+        """Make it accept writes from now on."""
         self._run("pg_ctl", "promote", "-D", str(self.data))
 
     def kill(self) -> None:
@@ -132,7 +132,7 @@ class DatabaseServer:
 def primary_and_replica(
     primary_at: str, replica_at: str, inside: Sequence[str] = (), *, synchronous: bool
 ) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
-    """Two servers, of which the second has what the first has; `inside`: of the first's machine."""
+    """Make two servers, of which the second replicates the first; `inside` belongs to the first's machine."""
     first, second = DatabaseServer(primary_at, inside), DatabaseServer(replica_at)
     try:
         first.make()

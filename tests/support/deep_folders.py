@@ -1,4 +1,4 @@
-"""Folders as only an attempt makes them."""
+"""Folders that only an attempt would make."""
 
 import os
 import resource
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def dig(top: Path, depth: int, name: str = "d") -> None:
-    """Folders in folders with a file at the bottom, deeper than a path reaches."""
+    """Make folders in folders with a file at the bottom, deeper than a path can reach."""
     top.mkdir(parents=True)
     fd = os.open(top, os.O_RDONLY)
     for _ in range(depth):
@@ -22,7 +22,7 @@ def dig(top: Path, depth: int, name: str = "d") -> None:
 
 @contextmanager
 def few_descriptors() -> Iterator[None]:
-    """While the context lasts, there are not enough to keep one open for each level of such folders."""
+    """Within the context there are too few descriptors to keep one open for each level of such folders."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Two functions, the one after the other."""
+"""Two functions, one of which uses the results of the other."""
 
 from typing import Any
 

@@ -70,12 +70,12 @@ async def _next(stream: AsyncGenerator[Any, None]) -> Any:
 
 
 async def _left_over() -> set[asyncio.Task[Any]]:
-    gc.collect()  # the loop closes generators that nobody holds any more, in tasks of their own
+    gc.collect()  # the loop closes generators that are no longer referenced, in tasks of their own
     await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if not left:
         return set()
-    _done, waiting = await asyncio.wait(left, timeout=10)  # what was cancelled ends, and so does a generator's close
+    _done, waiting = await asyncio.wait(left, timeout=10)  # cancelled tasks end, and so does a generator's close
     return waiting
 
 

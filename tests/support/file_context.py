@@ -1,4 +1,4 @@
-"""What attempts in processes of their own share: a context that keeps its checkpoint in a file."""
+"""A context for attempts in separate processes, which keeps its checkpoint in a file."""
 
 import sys
 from pathlib import Path
@@ -11,11 +11,11 @@ from tasktrail.events import Checkpoint
 from tasktrail.testing import RecordingContext
 
 _asking = Lock()
-"""Libraries call back from threads of their own, and two lines printed at once are one line to the parent."""
+"""Libraries call back from their own threads, and two lines printed at once would reach the parent as one."""
 
 
 class FileContext(RecordingContext[Any]):
-    """Keeps the checkpoint as the log would: it is there wholly or not at all. Says each step on standard output."""
+    """Keeps the checkpoint as the log would: whole or not at all. Prints each step on standard output."""
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
         super().save_checkpoint(checkpoint, progress=progress, message=message)
@@ -32,6 +32,6 @@ class FileContext(RecordingContext[Any]):
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """What the attempt before has left in its work folder."""
+    """Return what the previous attempt left in its work folder."""
     saved = folder / "checkpoint.json"
     return msgspec.json.decode(saved.read_bytes(), type=Checkpoint) if saved.exists() else None

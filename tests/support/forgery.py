@@ -1,4 +1,4 @@
-"""Changes a log as somebody does who has a SQLite shell."""
+"""Changes a log as somebody with a SQLite shell does."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ def opened(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def forging(path: Path) -> Iterator[sqlite3.Connection]:
-    """What somebody with a SQLite shell does who knows about the triggers, and covers his traces."""
+    """Within the context, change a log as an attacker who knows about the triggers and covers the traces."""
     conn = opened(path)
     kept = conn.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'index')").fetchall()
     try:
@@ -25,14 +25,14 @@ def forging(path: Path) -> Iterator[sqlite3.Connection]:
         yield conn
         for _, name, made_by in kept:
             if not conn.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone():
-                with suppress(sqlite3.Error):  # an index cannot be put back over what breaks its promise
+                with suppress(sqlite3.Error):  # an index cannot be restored over rows that violate it
                     conn.execute(made_by)
     finally:
         conn.close()
 
 
 def put_endless_view(path: Path, table: str) -> None:
-    """In the place of a table, as somebody does who wants no check to come to an end: SQLite looks for a first row."""
+    """Replace a table by an endless view, so that no check ends: SQLite looks for a first row."""
     with closing(opened(path)) as conn:
         columns = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
         numbers = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
@@ -42,12 +42,12 @@ def put_endless_view(path: Path, table: str) -> None:
 
 
 def forged_envelopes(genuine: str) -> list[str]:
-    """Envelopes that say nothing, in forms that nobody writes; the last has one letter changed, and the same bytes."""
+    """Return envelopes without content, in unusual forms; the last has one letter changed, and the same bytes."""
     said = json.loads(genuine)
     (signature,) = said["signatures"]
     last = signature["sig"][-3]
     assert signature["sig"].endswith("==")
-    assert last in "AQgw"  # the last four bits of that letter stand for nothing
+    assert last in "AQgw"  # the last four bits of that letter have no meaning
     other = {**signature, "sig": f"{signature['sig'][:-3]}{chr(ord(last) + 1)}=="}
     changed: list[dict[str, object]] = [
         {"signatures": {"a": 1}},

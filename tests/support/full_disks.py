@@ -1,4 +1,4 @@
-"""What a first start leaves behind that finds no room for a log."""
+"""The files that a first start leaves when it finds no room for a log."""
 
 import sqlite3
 from contextlib import closing
@@ -8,7 +8,7 @@ from tasktrail.events.log.migrations import apply
 
 
 def leave_unbegun(log: Path, size: str) -> None:
-    """A file with `no byte`; or a database with `no table` in it, or with a list of migrations that has `no entry`."""
+    """Leave a file with `no byte`, or a database with `no table`, or one whose list of migrations has `no entry`."""
     log.touch()
     if size == "no byte":
         return

@@ -37,7 +37,7 @@ LINES = "1\n00:00:00,400 --> 00:00:01,400\nHello <i>you</i>\nthere\n\n2\n00:00:0
 
 
 def waves(tone: Tone) -> list[AudioFrame]:
-    """Its samples as frames of 1024."""
+    """Return its samples as frames of 1024."""
     time = np.arange(SECONDS * RATE) / RATE
     channels = av.AudioLayout(tone.layout).nb_channels
     sine = np.sin(2 * np.pi * tone.hertz * time).astype(np.float32)
@@ -79,7 +79,7 @@ def sound_packets(output: OutputContainer, tone: Tone) -> list[tuple[float, Any]
 
 
 def subtitle_packets(output: OutputContainer, codec: str, language: str, text: Path) -> list[tuple[float, Any]]:
-    """Of the lines above; a bitmap codec gets bytes that nobody decodes here."""
+    """Return packets of the lines above; a bitmap codec gets bytes that these tests never decode."""
     packets = []
     bitmap = codec == "hdmv_pgs_subtitle"
     with av.open(str(text)) as lines:
@@ -102,7 +102,7 @@ def subtitle_packets(output: OutputContainer, codec: str, language: str, text: P
 
 
 def cover_of(codec: str = "mjpeg") -> bytes:
-    """A small picture as a file, jpeg or png."""
+    """Return a small picture as a file, jpeg or png."""
     context: Any = av.CodecContext.create(codec, "w")
     context.width = context.height = 32
     context.pix_fmt = "yuvj420p" if codec == "mjpeg" else "rgb24"
@@ -117,9 +117,9 @@ class Beside(NamedTuple):
     tags: Mapping[str, str] = MappingProxyType({})
     chapters: Sequence[tuple[float, float, str]] = ()
     attachments: Mapping[str, tuple[str, bytes]] = MappingProxyType({})
-    """Name → kind and content; in a mkv."""
+    """Name → kind and content; only in an mkv."""
     matrix: Sequence[int] = ()
-    """How the picture is to be shown; in a mp4."""
+    """How the picture has to be turned for display; only in an mp4."""
 
 
 def make(
@@ -129,7 +129,7 @@ def make(
     beside: Beside | None = None,
     lines: str = LINES,
 ) -> Path:
-    """A film with these sound tracks and (codec, language) subtitles."""
+    """Make a film with these sound tracks and (codec, language) subtitles."""
     text = path.with_suffix(".srt")
     text.write_text(lines, encoding="utf-8")
     with av.open(str(path), "w") as output:

@@ -1,6 +1,6 @@
-"""Real files that nothing was ever fitted to: what the estimates are tried on. None is of a package of the others.
+"""Real files that no estimate was fitted to, for testing the estimates. None is from a package used elsewhere.
 
-A formula that fails here may be mended by what it leaves out of account, never by tuning its numbers to these files.
+If a formula fails here, add what it leaves out of account; never tune its numbers to these files.
 """
 
 from tasktrail.demo.samples import Sample

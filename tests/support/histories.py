@@ -1,4 +1,4 @@
-"""For tests of whatever reads a log: writes histories that the rules allow, without actors, threads or a clock."""
+"""Writes histories that the rules allow, without actors, threads or a clock, for tests of code that reads a log."""
 
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -52,7 +52,7 @@ OPERATIONS = (
     *("create", "start", "progress", "checkpoint", "complete", "fail", "lose", "interrupt", "time out"),
     *("cancel", "retry", "release", "adjust", "deliver", "restart"),
 )
-"""What `Journal.play` can do."""
+"""The operations of `Journal.play`."""
 
 _ENDS: dict[str, AttemptEnd] = {"fail": "failed", "lose": "lost"}
 _ABORTS: dict[str, Literal["interrupted", "timed_out"]] = {"interrupt": "interrupted", "time out": "timed_out"}
@@ -64,7 +64,7 @@ class Journal:
     def __init__(self, log: EventLog, at: datetime = BEGIN) -> None:
         self.log = log
         self.at = at
-        """The time of the next record; move it forward at will."""
+        """The time of the next record; tests may move it forward."""
         self.states: dict[int, TaskState] = {}
         self.records: list[Recorded] = []
         self.forgotten: set[int] = set()
@@ -72,7 +72,7 @@ class Journal:
         self._epoch = 0
 
     def send(self, command: Decidable, *, force_resumable: bool = True) -> list[Recorded]:
-        """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
+        """Decide and record. Raises the `TasktrailError` of a refusal, and then records nothing."""
         create_new = isinstance(command, CreateTask)
         task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
         facts = DecisionContext(now=self.at, last_task_id=len(self.states), can_resume=force_resumable)
@@ -80,7 +80,7 @@ class Journal:
         return self.record(task_id, *events, command_id=getattr(command, "command_id", ""))
 
     def create(self, kind: str = "image_thumbnail", **fields: object) -> int:
-        """A new task's id."""
+        """Create a task and return its id."""
         return self.send(CreateTask(type=kind, **fields))[-1].task_id  # type: ignore[arg-type]  # the caller's fields
 
     def start(self, task_id: int) -> list[Recorded]:
@@ -90,7 +90,7 @@ class Journal:
         return self.record(task_id, Started(worker="w1", effective_priority=priority, resumed=bool(state.resume_from)))
 
     def record(self, task_id: int, *events: Event, command_id: str = "") -> list[Recorded]:
-        """Record events as they are given, in one commit; an answer with them when there is a command id."""
+        """Record the given events in one commit, with an answer when there is a command id."""
         states = dict(self.states)
         version = self._system_version
         facts = []
@@ -115,13 +115,13 @@ class Journal:
         return records
 
     def over(self) -> list[int]:
-        """The tasks that are over, and that no other refers to."""
+        """Return the ended tasks to which no other task refers."""
         specs = [task.spec for task in self.states.values()]
         referred = {other for spec in specs for other in (*spec.depends_on, spec.parent_task_id)}
         return [task.id for task in self.states.values() if task.finished and task.id not in referred]
 
     def forget(self, *task_ids: int) -> TasksForgotten:
-        """Drop all records of tasks, and of the service's those that speak of them."""
+        """Drop all records of tasks, and the service's records about them."""
         gone = [one for one in self.log.read() if one.task_id in task_ids or speaks_of(one) in task_ids]
         left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
         event = TasksForgotten(
@@ -136,7 +136,7 @@ class Journal:
         return event
 
     def play(self, operation: str, pick: int, number: int) -> bool:
-        """Do one of `OPERATIONS` to a task that `pick` chooses; whether the rules allowed it. `number` varies it."""
+        """Do one of `OPERATIONS` to a task that `pick` chooses; return whether it was allowed. `number` varies it."""
         self.at += timedelta(milliseconds=17 * (number + 1))
         if operation == "create" or not self.states:
             self.send(_some_task(pick, number, len(self.states), self.at))
@@ -171,7 +171,7 @@ class Journal:
 
 
 def speaks_of(record: Recorded) -> int:
-    """The task that a record of the service is about; 0: it is about none."""
+    """Return the task that a record of the service is about; 0 if none."""
     return record.event.task_id if isinstance(record.event, SPEAK_OF_A_TASK) else 0
 
 

@@ -1,4 +1,4 @@
-"""Handlers that try to get out, for tests/attack/hostile_handler.py. Each try tells what it got; "" is nothing."""
+"""Handlers that try to escape, for tests/attack/hostile_handler.py. Each try returns what it got; "" means nothing."""
 # ruff: noqa: PTH101, PTH115, PTH123, PTH208, SIM115 - an attacker writes no tidy code, and a try is one line
 
 import builtins
@@ -28,11 +28,11 @@ from tasktrail.handlers.process import attempt
 from tasktrail.handlers.process.channel import WorkerChannel
 
 SECRET = "hunter2-and-no-other"
-"""What is planted wherever nobody may read."""
+"""A secret that is planted wherever no attempt may read."""
 
 
 class Targets(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to get at."""
+    """The things worth attacking."""
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
@@ -42,16 +42,16 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
     abstract: str = ""
     port: int = 0
     gentle: bool = False
-    """Only tries that hurt nobody when they succeed."""
+    """Make only attempts that harm no one if they succeed."""
     lifetime: str = ""
-    """Argument of `sleep` for daemons; names the campaign."""
+    """The argument of `sleep` for daemons; it identifies the campaign."""
 
 
 Try = Callable[[TaskContext[Targets]], object]
 
 
 def attack(make: Callable[[TaskContext[Targets]], dict[str, Try]]) -> Callable[[TaskContext[Targets]], dict[str, Try]]:
-    """Add the tries of a maker."""
+    """Add the tries that a function makes."""
     MAKERS.append(make)
     return make
 
@@ -79,7 +79,7 @@ def _changed(path: str, change: Callable[[], object]) -> str:
 
 @attack
 def reading(context: TaskContext[Targets]) -> dict[str, Try]:
-    """Files of others, straight and by detours."""
+    """Try to read files of others, directly and by detours."""
     tries: dict[str, Try] = {}
     for path in context.options.read:
         tries[f"read {path}"] = lambda _c, p=path: Path(p).read_bytes()[:40] or "empty"  # type: ignore[misc]
@@ -158,7 +158,7 @@ def _inherited(context: TaskContext[Targets]) -> object:
 
 
 def _home() -> str:
-    """Of the service's user; that of the attempt is its own folder."""
+    """Return the home of the service's user; the attempt's home is its own folder."""
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
@@ -167,7 +167,7 @@ def _home() -> str:
 
 @attack
 def writing(context: TaskContext[Targets]) -> dict[str, Try]:
-    """Changes of what belongs to others."""
+    """Try to change files of others."""
     tries: dict[str, Try] = {}
     for path in context.options.write:
         tries[f"append to {path}"] = lambda _c, p=path: os.write(os.open(p, os.O_WRONLY | os.O_APPEND), b"x")  # type: ignore[misc]
@@ -213,7 +213,7 @@ def _replace(path: str) -> Try:
 
 
 def _by_new_call(path: str) -> Try:
-    """`setxattrat` of Linux 6.13, which says the rights of the owner, of the group and of all others."""
+    """Call `setxattrat` of Linux 6.13, which sets the rights of the owner, of the group and of all others."""
     rights = b"\2\0\0\0" + b"".join(bytes((tag, 0, 7, 0)) + b"\xff" * 4 for tag in (1, 4, 32))
 
     def run(_context: TaskContext[Targets]) -> object:
@@ -237,7 +237,7 @@ def _bind(path: str) -> Try:
 
 @attack
 def processes(context: TaskContext[Targets]) -> dict[str, Try]:
-    """Other processes: the service by its real number, and all that can be seen."""
+    """Try to reach other processes: the service by its real number, and every visible one."""
     service = context.options.service
     others = sorted({service, os.getppid(), 1, *(int(name) for name in os.listdir("/proc") if name.isdigit())})
     others.remove(os.getpid()) if os.getpid() in others else None
@@ -298,7 +298,7 @@ def _by_handle(context: TaskContext[Targets]) -> object:
 
 @attack
 def network(context: TaskContext[Targets]) -> dict[str, Try]:
-    """Sockets of every kind, and the service's own."""
+    """Try sockets of every kind, and the service's own."""
     options = context.options
 
     def connect(family: int, kind: int, address: Any) -> object:
@@ -345,7 +345,7 @@ def network(context: TaskContext[Targets]) -> dict[str, Try]:
 
 
 def try_all(context: TaskContext[Targets]) -> dict[str, str]:
-    """Every try; the name of each → what it got."""
+    """Make every try; return the name of each → what it got."""
     found = {}
     gentle = (
         "read",
@@ -374,7 +374,7 @@ def try_all(context: TaskContext[Targets]) -> dict[str, str]:
 
 @handler("hostile", options=Targets, needs_input=True, needs_output=True)
 def hostile(context: TaskContext[Targets]) -> dict[str, Any]:
-    """Try everything; tell what worked."""
+    """Try everything; return what worked."""
     found = try_all(context)
     context.output_part.write_bytes(context.input_file.read_bytes())
     got = {name: got[:60] for name, got in found.items() if got}
@@ -383,7 +383,7 @@ def hostile(context: TaskContext[Targets]) -> dict[str, Any]:
 
 @handler("honest", options=Targets, needs_input=True, needs_output=True)
 def honest(context: TaskContext[Targets]) -> dict[str, Any]:
-    """Do what a handler may: its input, its folder, its output, tools, threads, pairs of sockets, processes."""
+    """Do what a handler may do: use its input, its folder, its output, tools, threads, pairs of sockets, processes."""
     temp = context.temp_file("mine-")
     temp.write_bytes(context.input_file.read_bytes())
     shutil.copy(temp, context.work_dir / "copy")
@@ -410,7 +410,7 @@ def polluter(_context: TaskContext[Any]) -> None:
 
 @handler("kept_polluter", needs_input=False, needs_output=False, needs_folder=False)
 def kept_polluter(_context: TaskContext[Any]) -> dict[str, Any]:
-    """The same in a process that the next attempt gets; tells first what it found."""
+    """Leave a kept process dirty for the next attempt; first return the state it was found in."""
     found = _state()
     _pollute(keep_modules=True)
     return found
@@ -418,7 +418,7 @@ def kept_polluter(_context: TaskContext[Any]) -> dict[str, Any]:
 
 @handler("witness", needs_input=False, needs_output=False)
 def witness(_context: TaskContext[Any]) -> dict[str, Any]:
-    """Tell in what state the process is."""
+    """Return the state of the process."""
     return _state()
 
 
@@ -467,7 +467,7 @@ def forger(_context: TaskContext[Targets]) -> None:
 
 @handler("crammer", options=Targets, needs_input=False, needs_output=False)
 def crammer(context: TaskContext[Targets]) -> None:
-    """Send one checkpoint after another past all that holds in this process, and wait for no answer."""
+    """Send one checkpoint after another without waiting for answers, bypassing every limit of this process."""
     forged = AttemptCheckpointed(context.task_id, context.attempt, Checkpoint(data={"x": 100_000 * "x"}))
     channel = next(found for found in gc.get_objects() if type(found) is WorkerChannel and found._current[0])
     while True:
@@ -476,7 +476,7 @@ def crammer(context: TaskContext[Targets]) -> None:
 
 @handler("daemons", options=Targets, needs_input=False, needs_output=False)
 def daemons(context: TaskContext[Targets]) -> None:
-    """Start processes that do everything to survive, until stopped."""
+    """Start processes that try everything to survive, until stopped."""
     shapes = (
         ["setsid", "--fork", "env", "-i", "sleep", context.options.lifetime],
         ["sh", "-c", f"(env -i setsid sleep {context.options.lifetime} &) ; exit 0"],
@@ -496,7 +496,7 @@ class PathOptions(msgspec.Struct, frozen=True):
 
 @handler("reader", options=PathOptions, needs_input=False, needs_output=False)
 def reader(context: TaskContext[PathOptions]) -> dict[str, str]:
-    """Read a file that no switch of this type opens."""
+    """Read a file that this type has no right to."""
     return {"read": Path(context.options.path).read_text()}
 
 

@@ -1,4 +1,4 @@
-"""A cluster without an engine: its hosts are objects of this process, and every way to them can be cut."""
+"""A cluster without an engine: its hosts are objects of this process, and every connection to them can be cut."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class InProcessCluster:
         self.hosts: dict[str, Host] = {}
         self.made: list[Create] = []
         self.is_up = True
-        """Whether a gateway can connect, and what is told to one arrives."""
+        """Whether a gateway can connect, and receives messages."""
         self.cut = threading.Event()
-        """Set: nothing that is told to a gateway arrives."""
+        """When set, no message reaches a gateway."""
         self.cut_off: set[str] = set()
-        """Nodes to which nothing comes through, though they are still listed."""
+        """Nodes that no message reaches, though they are still listed."""
         self.swallowed: set[str] = set()
-        """Methods whose next answer is lost on the way: the host has heard."""
+        """Methods whose next answer is lost: the host has received the call."""
         self.links: list[InProcessLink] = []
         self._pool = ThreadPoolExecutor(128)
 
     def link(self, reactor: Reactor, lock: threading.RLock) -> InProcessLink:
-        """A way to them, as an executor makes it."""
+        """Make a link to the hosts, as an executor does."""
         link = InProcessLink(self, reactor, lock)
         self.links.append(link)
         return link
@@ -62,11 +62,11 @@ class InProcessCluster:
         self._pool.submit(job)
 
     def lose(self, name: str) -> None:
-        """The host's process dies, and what it ran with it."""
+        """Kill the host's process, and everything that it runs."""
         self.hosts.pop(name).close()
 
     def close(self) -> None:
-        """End all."""
+        """Close all hosts."""
         for host in list(self.hosts.values()):
             host.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -80,7 +80,7 @@ class InProcessLink:
         self._reactor = reactor
         self._lock = lock
         self.cut_off: set[str] = set()
-        """Nodes to which nothing comes through from here."""
+        """Nodes that no message reaches through this link."""
         self.is_head_heard = True
         self._heard_at = time.monotonic()
         self._generation = 0
@@ -98,7 +98,7 @@ class InProcessLink:
             self._reactor.post(lambda: self._gone(self._generation, "nobody is there"))
 
     def _beat(self, generation: int) -> None:
-        """As the gateway does every second."""
+        """Send a heartbeat, as the gateway does every second."""
         if generation == self._generation:
             now = time.monotonic()
             self._heard_at = now if self.is_head_heard else self._heard_at
@@ -106,7 +106,7 @@ class InProcessLink:
             self._reactor.at(_BEAT, lambda: self._beat(generation))
 
     def send(self, order: GatewayOrder) -> None:
-        """As with the real one: what is told to none, or cannot be carried further, is lost."""
+        """Send a message. As with the real gateway, it is lost if there is no receiver or the way is cut."""
         generation = self._generation
         if not self._is_there or not self._cluster.is_up:
             return
@@ -115,7 +115,7 @@ class InProcessLink:
         self._cluster.work(lambda: self._carry_out(order, generation))
 
     def kill(self) -> None:
-        """Also for tests: the gateway dies, and with it whatever was on its way."""
+        """Kill the gateway, with all messages on their way. Tests call this, too."""
         generation = self._generation
         self._reactor.post(lambda: self._gone(generation, "it was killed"))
 
@@ -163,7 +163,7 @@ class InProcessLink:
             case Call():
                 answer = self._call(order)
             case Kill() if not self.is_head_heard or self._on(order.host) in cluster.cut_off:
-                pass  # it is the head that carries it out
+                pass  # the head carries it out
             case Kill():
                 if order.host in cluster.hosts:
                     cluster.lose(order.host)
@@ -172,7 +172,7 @@ class InProcessLink:
             self._tell(answer)
 
     def _on(self, host: str) -> str:
-        """The node on which it was made."""
+        """Return the node on which it was made."""
         return next((one.node for one in self._cluster.made if one.name == host), "")
 
     def _call(self, call: Call) -> GatewayReport | None:
@@ -180,7 +180,7 @@ class InProcessLink:
         on = self._on(call.host)
         if cluster.cut.is_set() or on in cluster.cut_off | self.cut_off:
             return None
-        for _ in range(2000):  # a call waits for its host, which may just be made
+        for _ in range(2000):  # a call waits for its host, which may still be starting
             if call.host in cluster.hosts or call.host not in [one.name for one in cluster.made]:
                 break
             threading.Event().wait(0.01)
@@ -190,7 +190,7 @@ class InProcessLink:
         payload = getattr(host, call.method)(call.payload)
         if cluster.cut.is_set() or on in cluster.cut_off | self.cut_off:
             return None
-        if cluster.hosts.get(call.host) is not host:  # a process that is killed has no last words
+        if cluster.hosts.get(call.host) is not host:  # a killed process sends nothing more
             return CallFailed(call.number, call.host, is_dead=True, why="it died")
         if call.method in cluster.swallowed:
             cluster.swallowed.discard(call.method)

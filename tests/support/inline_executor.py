@@ -1,4 +1,4 @@
-"""For tests of whatever stands on an executor: a recorder of reports."""
+"""A recorder of reports, for tests of anything that uses an executor."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ class Reports:
         executor.open(self._take)
 
     def until(self, wanted: Callable[[Report], bool], timeout: float = 20.0) -> Report:
-        """The first report that is wanted, past or coming. Raises TimeoutError with what came instead.
+        """Wait for the first wanted report, past or coming.
 
-        It may also ask for something that nothing is reported of, once there was any report.
+        The predicate may also check a state that no report shows, once there is any report. Raises TimeoutError with
+        the reports that came instead.
         """
         with self._changed:
             until = time.monotonic() + timeout
@@ -67,11 +68,11 @@ class Reports:
         return ended
 
     def capacity(self, slots: int) -> None:
-        """Wait until so many attempts can run at once."""
+        """Wait until that many attempts can run at once."""
         self.until(lambda report: isinstance(report, CapacityChanged) and report.slots == slots)
 
     def capacities(self, *wanted: CapacityChanged) -> None:
-        """Wait until these were the last ones, one after another: one alone may have been there only for a moment."""
+        """Wait until these were the last capacities, in this order: a single one may have been only transient."""
 
         def are_last(_: Report) -> bool:
             found = [report for report in self.all if isinstance(report, CapacityChanged)]

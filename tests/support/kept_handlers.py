@@ -1,6 +1,6 @@
-"""The types of `sample_handlers`, all of whose attempts may share a process: where they are sandboxed, it is kept.
+"""The types of `sample_handlers`, with attempts that may share a process: in a sandbox, the process is kept.
 
-And one that does there what would change what another attempt is given.
+One further type changes in that process what another attempt would get.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
 @handler("schemer", options=Scheme, needs_input=False, needs_output=False, needs_folder=False)
 def schemer(context: TaskContext[Scheme]) -> dict[str, str]:
-    """Read a file, or meddle with the way by which runs are given to this process directly."""
+    """Read a file, or interfere with the channel that gives runs directly to this process."""
     scheme = context.options
     match scheme.shape:
         case "read":
@@ -87,7 +87,7 @@ _TALKS: dict[str, Callable[[], object]] = {
 
 
 def _refused(call: Callable[[], object]) -> str:
-    """The name of the error; empty where it is done."""
+    """Return the name of the error; empty if the call succeeded."""
     try:
         done = call()
     except OSError as error:
@@ -104,7 +104,7 @@ def _forged(scheme: Scheme) -> bytes:
 
 
 def _write_everywhere(data: bytes) -> None:
-    """Into whatever is there to be read: a pipe's reading end can be opened once more."""
+    """Write into everything readable: a pipe's reading end can be opened again for writing."""
     for number in _descriptors("pipe:"):
         if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             with contextlib.suppress(OSError), open(f"/proc/self/fd/{number}", "wb", buffering=0) as pipe:  # noqa: PTH123 - a number
@@ -117,20 +117,20 @@ def _write_everywhere(data: bytes) -> None:
 def _descriptors(kind: str) -> list[int]:
     found = []
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers
-        with contextlib.suppress(OSError):  # the one of this list
+        with contextlib.suppress(OSError):  # the descriptor of this list
             if os.readlink(f"/proc/self/fd/{name}").startswith(kind):  # noqa: PTH115 - no path
                 found.append(int(name))
     return found
 
 
 def _sleep(fd: int) -> bytes:  # noqa: ARG001 - as what it stands in for
-    """Instead of what reads a run."""
+    """Sleep instead of reading a run."""
     while True:
         time.sleep(600)
 
 
 def _swallow(fd: int) -> bytes:
-    """The same, once."""
+    """Read a run and drop it, once."""
     if fd not in _descriptors("socket:"):
         return os.read(fd, 4096)
     os.read(fd, 5)

@@ -1,6 +1,6 @@
-"""A little service to be killed: opens an executor, runs one attempt, says what its processes are, and waits.
+"""A little service to be killed: opens an executor, runs one attempt, prints its processes, and waits.
 
-Arguments: lock file, shape of the children, and `fork` to leave a copy of the service behind that holds its pipes.
+Arguments: lock file, shape of the children, and `fork` to leave a copy of the service running that holds its pipes.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Leaves in the file of a log what SQLite may leave there of rows that it has moved."""
+"""Puts into a log's file what SQLite may leave there of rows that it has moved."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ _PAGE = 4096
 
 
 def gaps_of(path: Path) -> Iterator[tuple[int, int]]:
-    """Where in a file there is free room within a page with rows."""
+    """Return the places of free space within pages that have rows."""
     content = path.read_bytes()
     for start in range(0, len(content), _PAGE):
         if (length := {2: 12, 5: 12, 10: 8, 13: 8}.get(content[start])) is not None:
@@ -17,7 +17,7 @@ def gaps_of(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def plant(path: Path) -> int:
-    """Put a word wherever SQLite might have left it, into the file of a log that nobody has open; how often."""
+    """Write a word wherever SQLite might have left it, into the file of a closed log; return how often."""
     number = 0
     with path.open("r+b") as file:
         for begin, end in gaps_of(path):

@@ -36,13 +36,13 @@ def _told() -> dict[str, int]:
 
 @handler("bound", estimate=_guess, needs_input=False, needs_output=False)
 def bound(_context: TaskContext[Any]) -> dict[str, int]:
-    """Tell the soft limits, and the size of a core file."""
+    """Return the soft limits, and the size of a core file."""
     return {**_told(), "core": resource.getrlimit(resource.RLIMIT_CORE)[1]}
 
 
 @handler("unbound", needs_input=False, needs_output=False, limits=False)
 def unbound(_context: TaskContext[Any]) -> dict[str, int]:
-    """The same, of a type that wants no limits."""
+    """Return the same, for a type that wants no limits."""
     return _told()
 
 
@@ -62,7 +62,7 @@ def flood(context: TaskContext[Size]) -> None:
 
 @handler("spin", estimate=_guess, needs_input=False, needs_output=False)
 def spin(_context: TaskContext[Any]) -> None:
-    """Use CPU time until the kernel ends it; the limit is brought near, for nobody wants to wait for the real one."""
+    """Use CPU time until the kernel ends the process; the limit is lowered, because the real one takes too long."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
@@ -72,14 +72,14 @@ def spin(_context: TaskContext[Any]) -> None:
 
 @handler("abort", needs_input=False, needs_output=False)
 def abort(_context: TaskContext[Any]) -> None:
-    """End as a C++ library does that was refused memory."""
+    """End as a C++ library does when it is refused memory."""
     os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
     os.kill(os.getpid(), signal.SIGABRT)
 
 
 @handler("mapper", options=Size, needs_output=False, needs_input=True)
 def mapper(context: TaskContext[Size]) -> int:
-    """Map the input, or with `bytes` a file of its own, which is then cut: what was mapped is gone."""
+    """Map the input (with `bytes` a file of its own), which is then cut, so that the mapped bytes are gone."""
     path = context.input_file
     if context.options.bytes:
         path = context.temp_file("mapped-")
@@ -91,7 +91,7 @@ def mapper(context: TaskContext[Size]) -> int:
 
 @handler("cutter", resumable=True, needs_input=True, needs_output=True)
 def cutter(context: TaskContext[Any]) -> dict[str, bool]:
-    """Copy the input, which is to be cut in the middle of the first attempt, once there is a checkpoint."""
+    """Copy the input, which the test cuts in the middle of the first attempt, once there is a checkpoint."""
     text = context.input_file.read_bytes()
     if context.attempt == 1:
         context.save_checkpoint(Checkpoint(processed_bytes=len(text)))
@@ -116,7 +116,7 @@ def _look(job: Job[Wanted]) -> Estimate:
 
 @handler("looker", options=Wanted, estimate=_guess, probe=_look, needs_input=True, needs_output=True)
 def looker(context: TaskContext[Wanted]) -> dict[str, int]:
-    """Copy the input, after a look at it; tell the memory limit."""
+    """Copy the input, after a probe of it; return the memory limit."""
     context.output_part.write_bytes(context.input_file.read_bytes())
     return _told()
 
@@ -133,7 +133,7 @@ def hoarder(context: TaskContext[Size]) -> Stopped:
 
 @handler("digger", needs_input=False, needs_output=False)
 def digger(context: TaskContext[Any]) -> Stopped:
-    """Make folders in folders, too deep to be looked through, and wait to be stopped."""
+    """Make folders in folders, too deep to be traversed, and wait to be stopped."""
     context.work_dir.joinpath(*["d"] * 150).mkdir(parents=True)
     while not context.should_stop():
         time.sleep(0.005)
@@ -173,7 +173,7 @@ def parent(_context: TaskContext[Any]) -> None:
 
 @handler("succession", needs_input=False, needs_output=False, bounds=TIGHT)
 def succession(_context: TaskContext[Any]) -> None:
-    """Let one child process after another use a little CPU time, of which each by itself would be nothing."""
+    """Run one child process after another, each using so little CPU time that it counts for nothing alone."""
     while True:
         subprocess.run([sys.executable, "-S", "-c", "sum(range(1_000_000))"], check=True)
 
@@ -188,13 +188,13 @@ def hungry(_context: TaskContext[Any]) -> None:
 
 @handler("free_burner", needs_input=False, needs_output=False)
 def free_burner(_context: TaskContext[Any]) -> None:
-    """Use CPU time, of a type that says nothing about it."""
+    """Use CPU time, in a type that declares nothing about it."""
     _burn()
 
 
 @handler("worded", needs_input=False, needs_output=False, bounds=TIGHT)
 def worded(_context: TaskContext[Any]) -> None:
-    """Say that the input is damaged, because a library said that it was out of memory."""
+    """Call the input damaged, because a library reported that it was out of memory."""
     try:
         raise RuntimeError("unable to copy to memory\n  vips_tracked: out of memory -- size == 1144MB")
     except RuntimeError as error:
@@ -203,14 +203,14 @@ def worded(_context: TaskContext[Any]) -> None:
 
 @handler("cursing", needs_input=False, needs_output=False, bounds=TIGHT)
 def cursing(_context: TaskContext[Any]) -> None:
-    """End as the C library does that finds the heap broken."""
+    """End as the C library does when it finds the heap broken."""
     os.write(2, b"free(): invalid pointer\n")
     os.kill(os.getpid(), signal.SIGABRT)
 
 
 @handler("trapped", options=Size, needs_input=False, needs_output=False, bounds=TIGHT)
 def trapped(context: TaskContext[Size]) -> None:
-    """End as PDFium does that was refused memory: without a word, by a trap."""
+    """End as PDFium does when it is refused memory: by a trap, without a message."""
     held = bytearray(b"x") * context.options.bytes
     os.kill(os.getpid(), signal.SIGTRAP)
     del held

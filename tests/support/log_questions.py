@@ -1,4 +1,4 @@
-"""For tests of two readers of one history: all that can be asked of a log, to compare what they answer."""
+"""All questions to a log, so that tests can compare the answers of two readers of one history."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ from tasktrail.events.log.log_reader import LogReader
 
 
 def questions(log: LogReader, edges: tuple[int, int], tasks: Sequence[int]) -> Iterator[Any]:
-    """The answers to all questions, in order. `edges`: positions where something may be read from elsewhere."""
+    """Return the answers to all questions, in order. `edges`: positions where the source of records may change."""
     head = log.head().position
     yield log.head()
     for after in (0, 1, *edges, edges[1] - 1, edges[1] + 1, head - 1, head):
@@ -41,7 +41,7 @@ def questions(log: LogReader, edges: tuple[int, int], tasks: Sequence[int]) -> I
 
 
 def _told(record: Recorded) -> Any:
-    """What a fold is promised of a record."""
+    """Return the part of a record that a fold can rely on."""
     if not record.task_id:
         return record
     return record.position, record.task_id, record.version, record.event, record.recorded_at

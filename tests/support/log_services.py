@@ -25,7 +25,7 @@ class Served:
     """`tasktrail serve` on a data folder."""
 
     def __init__(self, data: Path, where: str, *arguments: str, before: Sequence[str] = ()) -> None:
-        """`before`: what starts a program on another machine."""
+        """`before` starts a program on another machine."""
         self.data, self.where = data, where
         self.errors = data.with_name(f"{data.name}.err")
         environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "TASKTRAIL_LOG": where, "TASKTRAIL_WORKERS": "1"}
@@ -54,7 +54,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def pair(folder: Path) -> Iterator[tuple[Served, Served]]:
-    """A service, with a task that it has done, and a standby that has seen all of it."""
+    """Start a service, with a completed task, and a standby that has seen all of it."""
     with ExitStack() as stack:
         where = stack.enter_context(new_database())
         leader = stack.enter_context(closing(Served(folder / "leader", where)))

@@ -23,7 +23,7 @@ class LongJob(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     resumes: bool = True
     lacks: str = ""
-    """The program that it needs and that is not here; such a job cannot be run."""
+    """The missing program that the job needs; such a job cannot run."""
 
 
 def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]:
@@ -39,7 +39,7 @@ def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]
 
 
 def make_more_jobs(samples: Path, folder: Path) -> list[LongJob]:
-    """Other ways through the same types, for those who want them all; a job that lacks its program is among them."""
+    """Make jobs for other ways through the same types; a job without its program is included."""
     files = fetch([AIRPLANE, BUNNY, GEOBASE, MANUAL], samples)
     video = folder / "program.mp4"
     repeat(files[BUNNY], video, 2)

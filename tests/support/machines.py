@@ -41,7 +41,7 @@ ip link set lo up
 echo "$pid"
 exec env --ignore-signal=CHLD cat >/dev/null
 """
-"""Says its number as seen from outside. Nobody waits for the orphans that it gets: they vanish by themselves."""
+"""Prints its pid as seen from outside. The orphans that it inherits vanish by themselves."""
 _SWITCH = """
 read -r pid rest </proc/self/stat
 ip link add switch type bridge && ip link set switch up && echo "$pid" && exec cat >/dev/null
@@ -53,7 +53,7 @@ _WITHIN = 10.0
 
 @cache
 def why_no_machines() -> str:
-    """Why none can be made here; empty: they can."""
+    """Return why no machine can be made here; empty if it is possible."""
     if missing := [program for program in ("ip", "unshare", "nsenter", "mount") if shutil.which(program) is None]:
         return f"there is no {', '.join(missing)} here (Debian: iproute2, util-linux, mount)"
     try:
@@ -65,14 +65,14 @@ def why_no_machines() -> str:
 
 
 class Network:
-    """A switch, and machines on it. A context; closing it kills all that runs on them."""
+    """A switch, and machines on it. A context; closing it kills everything that runs on them."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="net"))  # a short path: sockets lie below it
         self.private = self.folder / "own"
         """Where each machine sees only its own files."""
         self.machines: list[Machine] = []
-        """All that were made and not killed."""
+        """All machines that were made and not killed."""
         self._numbers = iter(range(1, 250))
         self._hosts = self.folder / "hosts"
         self.private.mkdir()
@@ -84,10 +84,10 @@ class Network:
             raise
 
     def machine(self, name: str) -> Machine:
-        """A new machine with a cable. All can reach it by its name. Raises OSError."""
+        """Make a machine with a cable. All others can reach it by its name. Raises OSError."""
         number = next(self._numbers)
         address = f"{_SUBNET}.0.{number}"
-        with self._hosts.open("a") as hosts:  # the same file for all, so that those who run see it, too
+        with self._hosts.open("a") as hosts:  # one file for all, so that running machines see it, too
             hosts.write(f"{address} {name}\n")
         options = (*_INTO, "--kill-child")
         process, pid = _first_process(options, _FIRST, name, str(self.private), str(self._hosts))
@@ -100,11 +100,11 @@ class Network:
         return made
 
     def switch(self, *arguments: str) -> None:
-        """`ip ARGUMENTS` on the switch."""
+        """Run `ip ARGUMENTS` on the switch."""
         _checked(["nsenter", "--net", "--target", str(self._switch_pid), "ip", *arguments])
 
     def close(self) -> None:
-        """Kill all, and remove the folder."""
+        """Kill all machines, and remove the folder."""
         while self.machines:
             self.machines[-1].kill()
         _end(self._switch)
@@ -131,14 +131,14 @@ class Machine:
         self._first = first
         self._pid = pid
         self.enter = ["nsenter", *_INTO, "--target", str(pid), "--"]
-        """What starts a program there."""
+        """The command that starts a program there."""
         self._entered: list[subprocess.Popen[bytes]] = []
         self._space = _space("uts", pid)
 
     def start(
         self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, output: Path | None = None
     ) -> Process:
-        """Start a program there; what it says is added to the file `output`."""
+        """Start a program there; its output is appended to the file `output`."""
         with (output or Path(os.devnull)).open("ab") as sink:
             entered = subprocess.Popen(
                 [*self.enter, *command],
@@ -146,36 +146,36 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for who started it
+                start_new_session=True,  # Ctrl-C is for the parent
             )
         self._entered.append(entered)
         return Process(entered)
 
     def run(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
-        """Run a program there to its end; what it says. Raises OSError if it fails."""
+        """Run a program there to its end; return its output. Raises OSError if it fails."""
         return _checked([*self.enter, *command], self._environment(environment))
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         return {**os.environ, "TMPDIR": str(self._network.private), **(more or {})}
 
     def pids(self) -> list[int]:
-        """Its processes but the first, by their numbers as seen from outside.
+        """Return its processes except the first, by their pids as seen from outside.
 
-        With those that walls around an attempt have put into a namespace of their own; without those that enter it.
+        Includes processes that a sandbox has put into a namespace of their own; excludes those that enter it.
         """
         here, outside = [pid for pid in all_pids() if _space("uts", pid) == self._space], _space("pid", os.getpid())
         return [pid for pid in here if pid != self._pid and _space("pid", pid) != outside]
 
     def cut(self) -> None:
-        """Cut its cable: what is sent is lost in silence, both ways."""
+        """Cut its cable: messages are silently lost, both ways."""
         self._network.switch("link", "set", self.port, "down")
 
     def plug(self) -> None:
-        """Mend the cable."""
+        """Repair the cable."""
         self._network.switch("link", "set", self.port, "up")
 
     def kill(self) -> None:
-        """End it as a power cut does: all of its processes, at once, by the kernel. Returns when none is left."""
+        """Kill all of its processes at once, by the kernel, as a power cut does. Returns when none is left."""
         if self in self._network.machines:
             self._network.machines.remove(self)
             with suppress(ProcessLookupError):
@@ -194,7 +194,7 @@ class Process:
         """Its number as seen from outside."""
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it has not ended."""
         return self._entered.poll() is None
 
     def send(self, number: signal.Signals) -> None:
@@ -203,17 +203,17 @@ class Process:
             os.kill(self.pid, number)
 
     def wait(self, within: float = _WITHIN) -> None:
-        """Until it has ended. Raises `subprocess.TimeoutExpired`."""
+        """Wait until it has ended. Raises `subprocess.TimeoutExpired`."""
         self._entered.wait(within)
 
 
 def all_pids() -> Iterator[int]:
-    """The processes that there are."""
+    """Return the pids of all processes."""
     return (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - a path for each costs more
 
 
 def command_of(pid: int) -> str:
-    """Its command line; empty: it is gone, or has none any more."""
+    """Return its command line; empty if it is gone, or has none any more."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -221,7 +221,7 @@ def command_of(pid: int) -> str:
 
 
 def _space(kind: str, pid: int) -> str:
-    """Its namespace of this kind; empty: it is gone."""
+    """Return its namespace of this kind; empty if it is gone."""
     try:
         return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
     except OSError:
@@ -229,13 +229,13 @@ def _space(kind: str, pid: int) -> str:
 
 
 def _first_process(namespaces: Sequence[str], script: str, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
-    """The first process of new namespaces, once it has told its number. Raises OSError."""
+    """Start the first process of new namespaces, and return when it has printed its pid. Raises OSError."""
     process = subprocess.Popen(
         ["unshare", *namespaces, "--fork", "sh", "-c", script, "sh", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for who made it; it ends this one then
+        start_new_session=True,  # Ctrl-C is for the parent, which then ends this one
     )
     assert process.stdout is not None
     assert process.stderr is not None

@@ -27,7 +27,7 @@ def outbox_of(journal: Journal, **kwargs: Any) -> Outbox:
 
 
 def due(outbox: Outbox, at: datetime) -> list[Notice]:
-    """What is due, without having it handed out."""
+    """Return what is due, without handing it out."""
     twin = copy(outbox._pending)
     twin._times = list(twin._times)
     return [notice for due in twin.take_due(at) if (notice := outbox.notice(due)) is not None]

@@ -1,4 +1,4 @@
-"""Task types as a user may write them: with `async def`, and without a word on paths."""
+"""Task types as a user may write them: with `async def`, and without declaring paths."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 
 @handler("plain")
 def plain(context: TaskContext[Any]) -> dict[str, Any]:
-    """Say what it was given; write, if there is where to."""
+    """Return what it was given; write it to the output, if there is one."""
     given = {"input": str(context.input_file), "output": str(context.output_file)}
     if context.input_file != Path():
         given["read"] = context.input_file.read_text()
@@ -30,13 +30,13 @@ def plain(context: TaskContext[Any]) -> dict[str, Any]:
 
 @handler("scalable", estimate=lambda job: Estimate(memory=10_000_000 * job.room.cores))
 def scalable(context: TaskContext[Any]) -> dict[str, Any]:
-    """Say what it may take of the machine."""
+    """Return what it may take of the machine."""
     return {"cores": context.room.cores, "memory": context.room.memory}
 
 
 @handler("pathless", needs_folder=False)
 def pathless(context: TaskContext[Any]) -> dict[str, Any]:
-    """The same, in a process that is kept."""
+    """Return the same, in a process that is kept."""
     return plain(context)
 
 
@@ -86,7 +86,7 @@ class WaitingClass:
 
 @handler("generating")
 async def generating(_context: TaskContext[Any]) -> Any:
-    """No handler: it yields."""
+    """Yield, so that it is not a handler."""
     yield 1
 
 

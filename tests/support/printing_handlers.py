@@ -1,4 +1,4 @@
-"""Task types that print: a little, without end, garbage, by their children, and behind their own end."""
+"""Task types that print: a little, without end, garbage, by their children, and after their own end."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
 
 @handler("talker", options=How, needs_input=False, needs_output=False, limits=False)
 def talker(context: TaskContext[How]) -> dict[str, Any] | None:
-    """Print, and fail if it is asked to."""
+    """Print, and fail if asked to."""
     return WAYS[context.options.what](context)
 
 

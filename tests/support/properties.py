@@ -1,4 +1,4 @@
-"""Every property of a film that FFmpeg can tell, each by a name, so that two films can be compared."""
+"""Every property of a film that FFmpeg can report, each by a name, so that two films can be compared."""
 
 import hashlib
 from pathlib import Path
@@ -8,12 +8,15 @@ import av
 from av.stream import Disposition
 
 _NOT_SAID = {"encoder", "duration", "handler_name", "vendor_id", "language", "title", "name", "filename", "mimetype"}
-"""Tags that stand under another name here, or that the program that writes sets by itself."""
+"""Tags that have another name here, or that the writing program sets by itself."""
 _OF_THE_FORMAT = {"major_brand", "minor_version", "compatible_brands", "location-eng", "timecode"}
 
 
 def properties_of(path: Path) -> dict[str, Any]:
-    """Name → value. Moments and durations are rounded to a tenth of a second; of each packet of sound only the sum."""
+    """Map name to value.
+
+    Times and durations are rounded to a tenth of a second; of each packet of sound only the sum counts.
+    """
     found: dict[str, Any] = {}
     with av.open(str(path)) as container:
         found["duration"] = round((container.duration or 0) / av.time_base, 1)
@@ -59,7 +62,7 @@ def _of_track(stream: Any, kind: str) -> dict[str, Any]:
 
 
 def _packets(path: Path) -> dict[str, Any]:
-    """How much each track holds: the number of its packets, and where the first begins and the last ends."""
+    """Return for each track the number of its packets, the start of the first and the end of the last."""
     found: dict[str, Any] = {}
     with av.open(str(path)) as container:
         counts: dict[str, int] = {}
@@ -70,7 +73,7 @@ def _packets(path: Path) -> dict[str, Any]:
         spans: dict[str, list[tuple[float, float]]] = {}
         for packet in container.demux():
             kind = packet.stream.type
-            blank = kind == "subtitle" and packet.size <= 2  # mov_text says so that nothing is shown
+            blank = kind == "subtitle" and packet.size <= 2  # mov_text packets that clear the text
             if packet.pts is None or not packet.size or kind in ("data", "attachment") or blank:
                 continue
             if packet.stream.disposition & Disposition.attached_pic:
@@ -86,7 +89,7 @@ def _packets(path: Path) -> dict[str, Any]:
 
 
 def differences(before: Path, after: Path) -> dict[str, tuple[Any, Any]]:
-    """Name of each property that is not the same → (in the one, in the other); none where it is not there."""
+    """Map each differing property to (value in the first, value in the second); None where it is missing."""
     one, other = properties_of(before), properties_of(after)
     names = sorted(one.keys() | other.keys())
     return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}

@@ -67,7 +67,7 @@ OWN = {
     Client: ("connect", "close", "check_ready"),
     AsyncClient: ("connect", "close", "check_ready"),
 }
-"""What is not the same in all of them, in the order of the page."""
+"""The parts that differ between the classes, in the order of the page."""
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
     CreateTask,
     TaskFilters,
@@ -88,7 +88,7 @@ ALIASES = {"Command": Command, "DependencyPolicies": DependencyPolicies, "Told":
 
 
 def page() -> str:
-    """The page as it should be."""
+    """Return the page as it should be."""
     names = ", ".join(f"`{name}`" for name in tasktrail.__all__ if not name.startswith("_"))
     told, policies = (", ".join(f'`"{word}"`' for word in get_args(kind)) for kind in (Told, DependencyPolicy))
     head = HEAD.format(names=names, told=told, policies=policies)
@@ -116,7 +116,7 @@ def page() -> str:
 
 
 def shared() -> list[str]:
-    """The commands and questions that all have, without what each has in its own section."""
+    """Return the commands and questions that all share, without those that have a section of their own."""
     found = [name for kind in (Commands, TaskService, Questions) for name in vars(kind)]
     own = {name for names in OWN.values() for name in names}
     public = [name for name in found if not name.startswith("_") and inspect.isfunction(getattr(TaskService, name))]
@@ -124,18 +124,18 @@ def shared() -> list[str]:
 
 
 def method(function: Any, name: str) -> str:
-    """A heading, the signature, the docstring."""
+    """Return a heading, the signature and the docstring."""
     return f"### {name}\n\n{signature(function, name)}\n{doc(function)}\n"
 
 
 def constructor(kind: type) -> str:
-    """How an object is made without a classmethod."""
+    """Show how an object is made without a classmethod."""
     told = signature(kind.__init__, kind.__name__).replace(" -> None\n", "\n")  # type: ignore[misc]  # of a class
     return f"### By its address\n\n{told}\n{doc(kind.__init__)}\n"  # type: ignore[misc]
 
 
 def context_part(name: str, part: Any) -> str:
-    """A property or a method of the context."""
+    """Show a property or a method of the context."""
     if isinstance(part, property):
         told = annotation(inspect.signature(part.fget).return_annotation) if part.fget else ""
         return f"### {name}\n\n```text\n{name}: {told}\n```\n\n{doc(part)}\n"
@@ -143,7 +143,7 @@ def context_part(name: str, part: Any) -> str:
 
 
 def doc(thing: Any) -> str:
-    """The docstring, its `Args:` and `Raises:` as lists. That of a Struct is the class's own."""
+    """Return the docstring, with its `Args:` and `Raises:` as lists. A Struct has only the class's own."""
     lines: list[str] = []
     inside = False
     for line in (inspect.getdoc(thing) or "").splitlines():
@@ -158,7 +158,7 @@ def doc(thing: Any) -> str:
 
 
 def signature(function: Callable[..., Any], name: str) -> str:
-    """A code block; a parameter a line where one line does not hold them all."""
+    """Return a code block, with a parameter a line where one line cannot hold them all."""
     told = inspect.signature(function)
     parameters = [one for one in told.parameters.values() if one.name not in ("self", "cls", "unknown")]
     words = list(_parameters(parameters))
@@ -181,7 +181,7 @@ def _parameters(parameters: list[inspect.Parameter]) -> Iterator[str]:
 
 
 def annotation(kind: Any) -> str:
-    """The type by its last name, the same on every Python."""
+    """Return the type by its last name, the same on every Python."""
     if isinstance(kind, str | TypeVar) or kind is Self:
         return kind if isinstance(kind, str) else getattr(kind, "__name__", "Self")
     for name, alias in ALIASES.items():
@@ -203,7 +203,7 @@ def annotation(kind: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A default."""
+    """Format a default."""
     if callable(value):
         return "…"
     if isinstance(value, msgspec.Struct):
@@ -214,7 +214,7 @@ def shown(value: Any) -> str:
 
 
 def fields(struct: type[msgspec.Struct]) -> str:
-    """A table of a Struct's fields. What stands below a field counts before what its notes say."""
+    """Return a table of a Struct's fields. A field's docstring takes precedence over its notes."""
     hints = get_type_hints(struct)
     told = told_of(Created) | told_of(struct) if struct is CreateTask else told_of(struct)
     rows = []
@@ -231,12 +231,12 @@ def _default(field: Any) -> Any:
 
 
 def _notes(annotation: Any) -> list[str]:
-    """What an `Annotated` type says of the field."""
+    """Return what an `Annotated` type says about the field."""
     return [note.description for note in getattr(annotation, "__metadata__", ()) if note.description]
 
 
 def told_of(struct: type) -> dict[str, str]:
-    """Field → the text that stands below it in the source, also in its bases."""
+    """Map each field to its docstring in the source, also in its bases."""
     found: dict[str, str] = {}
     for kind in reversed(struct.__mro__):
         if not kind.__module__.startswith("tasktrail."):

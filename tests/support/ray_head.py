@@ -15,9 +15,9 @@ from pathlib import Path
 
 
 class RayHead:
-    """A head, and after it any number of nodes. Each is a process group of its own.
+    """A head, and then any number of nodes. Each is a process group of its own.
 
-    Until it is closed, the variables are set by which Ray's clients in this process find its token.
+    Until it is closed, variables are set by which Ray's clients in this process find its token.
 
     Args:
         cpus: those that workers can book.
@@ -57,8 +57,8 @@ class RayHead:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """End it, with all of its processes. The variables are again what they were before it."""
-        os.killpg(self._process.pid, signal.SIGKILL)  # its goodbye takes twenty seconds
+        """End it, with all of its processes, and restore the variables."""
+        os.killpg(self._process.pid, signal.SIGKILL)  # a normal shutdown takes twenty seconds
         self._process.wait()
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -25,7 +25,7 @@ _PORT = 6379
 _STARTS_WITHIN = 90.0
 _STEP = 0.05
 _RAYS = ("/ray/", "ray::", "/bin/ray ", "ray start")
-"""What is in the command line of each of Ray's processes. Workers of tasktrail are none of them."""
+"""A text in the command line of each of Ray's processes. Tasktrail's workers do not have it."""
 
 
 class RayMachines:
@@ -50,26 +50,26 @@ class RayMachines:
         self.head = network.machine("head")
         self.address = f"head:{_PORT}"
         self.nodes: list[Machine] = []
-        """Those that run attempts."""
+        """The nodes that run attempts."""
         self._numbers = count(1)
         self._ray = str(Path(sys.executable).with_name("ray"))
         self._starts = count(1)
         self.start_head()
 
     def start_head(self) -> None:
-        """Start what is Ray's on the head's machine; returns when it is there."""
+        """Start Ray on the head's machine; return when it is ready."""
         more = ("--num-cpus", "0", "--include-dashboard", "false", "--include-log-monitor", "false")
         self._start_ray(self.head, "--head", "--port", str(_PORT), *more)
 
     def add_node(self, cpus: int, *more: str) -> Machine:
-        """A new machine that has joined; `more` goes to `ray start`."""
+        """Add a new machine that has joined; `more` goes to `ray start`."""
         machine = self.network.machine(f"node-{next(self._numbers)}")
         self.start_node(machine, cpus, *more)
         self.nodes.append(machine)
         return machine
 
     def start_node(self, machine: Machine, cpus: int, *more: str) -> None:
-        """Start what is Ray's on a node's machine; returns when it has joined."""
+        """Start Ray on a node's machine; return when it has joined."""
         self._start_ray(machine, "--address", f"{self.head.address}:{_PORT}", "--num-cpus", str(cpus), *more)
 
     def _start_ray(self, machine: Machine, *options: str) -> None:
@@ -85,7 +85,7 @@ class RayMachines:
             time.sleep(_STEP)
 
     def kill_ray(self, machine: Machine) -> None:
-        """SIGKILL to all that is Ray's there. What hosts have started is not, and has to end by itself."""
+        """Send SIGKILL to all of Ray's processes there. Processes that hosts have started have to end by themselves."""
         while rays := [pid for pid in machine.pids() if any(word in command_of(pid) for word in _RAYS)]:
             for pid in rays:
                 with suppress(ProcessLookupError):
@@ -110,7 +110,7 @@ class ServiceOnMachines:
         self._cluster = cluster
         self.data = cluster.network.folder / "data"
         self.output = cluster.network.folder / "service"
-        """The file with all that it has said."""
+        """The file with all of its output."""
         self.data.mkdir()
         lines = ('executor = "ray"', f'ray_address = "{cluster.address}"', *settings)
         (self.data / "tasktrail.toml").write_text("\n".join(lines) + "\n")
@@ -119,12 +119,12 @@ class ServiceOnMachines:
 
     @property
     def process(self) -> Process:
-        """Of the latest start."""
+        """The process of the latest start."""
         assert self._process is not None
         return self._process
 
     def start(self) -> None:
-        """Start it; returns when it takes commands."""
+        """Start it; return when it takes commands."""
         self._process = self._cluster.head.start(
             [sys.executable, "-m", "tasktrail", "serve"],
             environment={**self._cluster.environment, "TASKTRAIL_DATA": str(self.data)},
@@ -150,19 +150,19 @@ class ServiceOnMachines:
         return True
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self.client.close()
         self.process.send(signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
-        """Stop it in good order."""
+        """Stop it normally."""
         if self._process is not None and self._process.is_alive():
             self.client.close()
             self._process.send(signal.SIGTERM)
             self._process.wait(60.0)
 
     def gateway(self) -> int | None:
-        """The number of the process that holds Ray's client."""
+        """Return the pid of the process that holds Ray's client."""
         gateways = [pid for pid in self._cluster.head.pids() if "tasktrail.actors.cluster.gateway" in command_of(pid)]
         return gateways[0] if gateways else None

@@ -23,12 +23,12 @@ _PERIOD = 100_000
 
 
 def may_have_own_folders() -> bool:
-    """Whether a process may have mounts that no other sees: as root, mostly."""
+    """Return whether a process may have mounts that no other sees: mostly only root."""
     return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
 
 
 def _group_of(quota: float) -> Path:
-    """A new control group whose processes have so much CPU time. Raises OSError where we may make none."""
+    """Make a control group whose processes have that much CPU time. Raises OSError where that is not allowed."""
     name, most = f"tasktrail-test-{secrets.token_hex(4)}", int(quota * _PERIOD)
     if (_GROUPS / "cgroup.controllers").exists():
         group = _GROUPS / name
@@ -71,7 +71,7 @@ class RayNode:
                 ),
                 *(str(Path(sys.executable).with_name("ray")), "start", "--address", head.address),
                 *("--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus), "--object-store-memory", "80000000"),
-                *("--node-name", f"node-{secrets.token_hex(4)}"),  # what is called alike at one address is one node
+                *("--node-name", f"node-{secrets.token_hex(4)}"),  # one name at one address would count as one node
                 *("--disable-usage-stats", "--include-log-monitor", "false", "--block"),
             ],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
@@ -82,7 +82,7 @@ class RayNode:
         self._wait()
 
     def _wait(self) -> None:
-        """Two nodes of one machine that start at once take the same ports."""
+        """Wait, because two nodes of one machine that start at once take the same ports."""
         deadline = time.monotonic() + 60
         while b"Ray runtime started" not in (said := os.pread(self._log.fileno(), 65536, 0)):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -91,7 +91,7 @@ class RayNode:
         self._own = self._space(self._process.pid)
 
     def processes(self) -> list[int]:
-        """All that runs on the node: whoever sees its folder."""
+        """Return all processes on the node: those that see its folder."""
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
         bounded = (self._group / "cgroup.procs").read_text().split() if self._group is not None else []
         return sorted({*(pid for pid in pids if self._space(pid) == self._own), *map(int, bounded)})
@@ -104,7 +104,7 @@ class RayNode:
             return ""
 
     def kill(self) -> None:
-        """As a power failure ends it: everything, at once."""
+        """Kill everything at once, as a power failure does."""
         self._log.close()
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
@@ -113,7 +113,7 @@ class RayNode:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if self._process.poll() is not None and not self._living():
-                with contextlib.suppress(OSError):  # the kernel may take a moment to see that nobody is in it
+                with contextlib.suppress(OSError):  # the kernel may take a while to see that the group is empty
                     if self._group is not None:
                         self._group.rmdir()
                     return

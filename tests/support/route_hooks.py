@@ -1,7 +1,7 @@
-"""What `tests/attack/routes.py` tells schemathesis about this service. It runs in schemathesis's own process.
+"""Hooks of schemathesis for `tests/attack/routes.py`. They run in schemathesis's own process.
 
-Nothing here keeps an answer from being checked. Requests are changed where they could not end, would end the run, or
-would never come as far as a task.
+No hook keeps an answer from being checked. They change requests that could not end, would end the run, or would never
+reach a task.
 """
 
 import atexit
@@ -18,22 +18,22 @@ from zlib import crc32
 import schemathesis
 
 FOLDER = Path(os.environ["ROUTES_FOLDER"])
-"""Where the input is, and outputs are written."""
+"""The folder of the input and of the outputs."""
 OURS = frozenset(os.environ["ROUTES_TOKENS"].split(","))
-"""The tokens by which the run is known."""
+"""The tokens that identify the run."""
 PICTURE = str(FOLDER / "in.png")
 PLAIN = "absorb"
-"""The type of the tasks that schedules make; one is enough to try them."""
+"""The type of the tasks that schedules make; one is enough to test them."""
 CRON = ["", "30 2 * * *", "*/5 9-17 * * MON-FRI", "0 0 L JAN,JUL *", "15 30 4 1 * *", "0 12 * * FRI#2"]
-"""What any text of five fields says is seldom a time."""
+"""Valid cron expressions, because random texts of five fields seldom name a time."""
 ACCEPTED = 202
 AT_MOST = 0.05
-"""Seconds that an answer which waits may take."""
+"""The most seconds of an answer that waits."""
 _LONGEST = {"wait": 300.0, "seconds": 86400.0}
 _A_PATH = re.compile(r"(/(?!\.\.?(/|$))[^/\0]+)+")
 _LONGEST_PATH = 4096
 _ONE_OF = 4
-"""Of the command ids that come again so many one is kept."""
+"""One of this many repeated command ids is kept."""
 
 answers: Counter[str] = Counter()
 known_ids: set[str] = set()
@@ -42,14 +42,14 @@ repeated = itertools.count()
 
 @schemathesis.hook
 def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
-    """Say the same as the description does, in a form in which more of it is tried."""
+    """Restate the description in a form that makes schemathesis try more of it."""
     for operations in raw_schema["paths"].values():
         for operation in operations.values():
-            del operation["responses"]["default"]  # it covers every status, so none would be found to be missing
+            del operation["responses"]["default"]  # it covers every status, so no missing one would be found
     schemas = raw_schema["components"]["schemas"]
     choices = schemas["OfItsType"]["oneOf"]
     plain = next(one for one in choices if one["properties"]["type"]["const"] == PLAIN)
-    # Where a choice stands beside fields schemathesis draws both, and throws most away; so each gets all the fields.
+    # Where a choice stands beside fields, schemathesis draws both and discards most; so each choice gets all fields.
     _, of_schedule = schemas["AddSchedule"]["properties"]["task"]["allOf"]
     task = _joined(_joined(schemas["NewTask"], plain), of_schedule)
     schedule = raw_schema["paths"]["/v1/schedules"]["post"]["requestBody"]["content"]["application/json"]
@@ -63,7 +63,7 @@ def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
 
 
 def _joined(whole: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
-    """The fields of the whole with what the choice says of them."""
+    """Return the fields of the whole with those of the choice."""
     joined = copy.deepcopy({name: part for name, part in whole.items() if name not in ("allOf", "anyOf")})
     for name, rules in choice["properties"].items():
         known = joined["properties"][name]
@@ -73,7 +73,7 @@ def _joined(whole: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
 
 @schemathesis.hook
 def map_body(_context: Any, body: Any) -> Any:
-    """Half of the inputs, and all of the outputs, get names of files that can be read and written."""
+    """Give half of the inputs, and all of the outputs, names of files that can be read and written."""
     match body:
         case list():
             return [map_body(_context, one) for one in body]
@@ -95,9 +95,10 @@ def _with_file(name: str, value: Any) -> Any:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
-    """Streams that go on, and answers that wait, would take all the time. A run without its token finds nothing.
+    """Shorten endless streams and waiting answers, and keep the run's tokens.
 
-    Nor does one that sends the ids of commands again which it has been answered with: of these few are kept.
+    A run without its token finds nothing. Nor does one that repeats command ids that were answered already: few of
+    these are kept.
     """
     query = case.query if isinstance(case.query, dict) else {}
     goes_on = str(query.get("follow", "")).lower() in ("true", "1", "on")
@@ -124,7 +125,7 @@ def _number(value: Any) -> float:
 
 @schemathesis.hook
 def after_call(_context: Any, case: Any, response: Any) -> None:
-    """Count what was answered, to tell whether all of it was tried."""
+    """Count the answers, to check that everything was tried."""
     answers[f"{case.operation.label} {response.status_code}"] += 1
     if response.status_code == ACCEPTED:
         told = response.json()

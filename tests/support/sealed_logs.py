@@ -13,7 +13,7 @@ from histories import BEGIN
 
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.growth import prove_growth
 from tasktrail.projections.proof.notes import LogCheckpoint

@@ -38,7 +38,7 @@ def service(open_service: Callable[..., TaskService]) -> TaskService:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A log in the folder `data` that something happens in, and no service."""
+    """A log in the folder `data` that tests can add to, without a service."""
     (tmp_path / "data").mkdir()
     with closing(SqliteEventLog(tmp_path / "data" / "log.db", now=BEGIN)) as log:
         journal = Journal(log)

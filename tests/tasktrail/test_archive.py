@@ -1,4 +1,4 @@
-"""What is old is moved into archives, and everything answers as before."""
+"""Old records are moved into archives, and everything answers as before."""
 
 import errno
 import json
@@ -38,7 +38,7 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log import archive_file
 from tasktrail.events.log.archive_file import ArchiveFile
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import numbers_of
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived, TasksForgotten
 from tasktrail.http.server import HttpServer
@@ -59,7 +59,7 @@ def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def done(service: TaskService, number: int, **fields: Any) -> list[int]:
-    """So many tasks that have completed."""
+    """Return a number of tasks that have completed."""
     ids = [service.create_task(type="echo", **fields) for _ in range(number)]
     for task_id in ids:
         service.wait(task_id, 60)
@@ -67,7 +67,7 @@ def done(service: TaskService, number: int, **fields: Any) -> list[int]:
 
 
 def answers(service: TaskService, until: int) -> list[Any]:
-    """What is asked of the past and the present, up to a position."""
+    """Ask about past and present, up to a position."""
     ids = range(1, 10)
     return [
         [service.events(task_id) for task_id in ids],
@@ -81,7 +81,7 @@ def answers(service: TaskService, until: int) -> list[Any]:
 
 
 def stored(service: TaskService) -> int:
-    """The first position that the table of the log has."""
+    """Return the first position in the table of the log."""
     with closing(SqliteLogReader(service.paths.log)) as log:
         return int(log._conn.execute("SELECT min(position) FROM events").fetchone()[0])
 
@@ -272,7 +272,7 @@ def test_more_archived_tasks_are_forgotten_at_once_for_each_time_their_archive_i
 def test_what_is_forgotten_beside_an_archive_that_waits_for_the_disk_ends_no_service(
     open_service: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found out from a log that lacks the archive, and recorded in one that has it."""
+    """The plan comes from a log without the archive, and is recorded in a log that has it."""
     service = open_service()
     gone = done(service, 8)
     record, send = Archiver._record, Forgetter._send
@@ -376,7 +376,7 @@ def test_an_archive_that_is_recorded_is_not_discarded(open_service: Opener) -> N
 def test_no_ancestors_are_looked_for_of_a_task_that_was_cancelled_itself(
     open_service: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For each cancelled task an archive would have to be searched."""
+    """Otherwise an archive would have to be searched for each cancelled task."""
     service = open_service()
     for _ in range(10):
         service.cancel_task(service.create_task(type="echo", held=True))
@@ -426,7 +426,7 @@ def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> 
 def test_two_backups_with_archives_are_not_made_in_one_folder_at_once(
     service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that fails takes back the archives that it has copied, and another would have relied on them."""
+    """A failed backup removes the archives that it has copied, and another one would have relied on them."""
     (tmp_path / "backups").mkdir()
     done(service, 6)
     assert service.archive().archives

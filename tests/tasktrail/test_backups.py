@@ -1,4 +1,4 @@
-"""Backups hold what was acknowledged, are checked before they get their name, and come back as they were."""
+"""Backups hold everything acknowledged, are checked before they get their name, and restore the same state."""
 
 import errno
 import fcntl
@@ -36,7 +36,8 @@ from tasktrail.events.log.chain import link
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.migrations import migrations
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import EndpointEnabled, ServiceStarted
 from tasktrail.projections import TaskViews, catch_up
 from tasktrail.projections.verification import verify
@@ -44,7 +45,7 @@ from tasktrail.projections.verification import verify
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder with a log in which something has happened, and no service."""
+    """Make a folder with a log in which something has happened, and no service."""
     folder = tmp_path / "data"
     folder.mkdir()
     log = SqliteEventLog(folder / "log.db", now=BEGIN)
@@ -55,7 +56,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data_in(tmp_path: Path) -> Path:
-    """The folder of that log."""
+    """Return the folder of that log."""
     return tmp_path / "data"
 
 
@@ -156,7 +157,7 @@ def test_a_damaged_log_gives_no_backup_and_the_position_is_told(data: Path, tmp_
 
 
 def test_of_a_log_whose_schema_is_no_text_there_is_no_backup_and_it_can_be_replaced(data: Path, tmp_path: Path) -> None:
-    """SQLite puts what it cannot read into its error, which then cannot be read either."""
+    """SQLite quotes in its error the text that it cannot read, so the error cannot be read either."""
     taken = back_up(data, tmp_path / "copy.db")
     shutil.copytree(data, tmp_path / "changed")
     shutil.copyfile(tmp_path / "copy.db", tmp_path / "base.db")
@@ -255,7 +256,7 @@ def test_a_full_disk_leaves_nothing_behind(
     first = back_up(data_in, tmp_path / "first.db")
     random_history(journal, 200, seed=9)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # None for what is new, or for most of the copy.
+    # None for new records, or for most of the copy.
     resource.setrlimit(resource.RLIMIT_FSIZE, (room or first.size, before[1]))
     try:
         with pytest.raises(BackupFailed, match=r"cannot be (copied|added)"):
@@ -339,7 +340,7 @@ def test_a_process_that_was_killed_while_it_checked_says_nothing_about_the_log(
 
 
 def make_chain_anew(path: Path, after: int) -> None:
-    """What an intruder would do who has changed or removed a record: the hashes of all later ones fit again."""
+    """Recompute the hashes of all later records, as an intruder who changed or removed a record would."""
     with closing(sqlite3.connect(path)) as log:
         log.execute("DROP TRIGGER IF EXISTS events_are_not_changed")
         [[before]] = log.execute("SELECT hash FROM events WHERE position <= ? ORDER BY position DESC LIMIT 1", (after,))
@@ -434,7 +435,7 @@ def test_while_the_service_works_all_that_was_acknowledged_before_is_in_it(
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything that stands in a log, table by table, but for where in the file it stands."""
+    """Return the rows of a log, table by table, without their place in the file."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as log:
         log.text_factory = bytes
         tables = ("events", "answers", "epochs", "_sqlite_migrations")
@@ -514,7 +515,7 @@ def test_of_a_folder_the_newest_backup_that_fits_is_taken(journal: Journal, data
 
 
 def backups_in(folder: Path) -> dict[str, str]:
-    """The files in a folder, and what is in each."""
+    """Return the files in a folder, with the content of each."""
     return {name: digest for name, digest in contents(folder).items() if "/" not in name}
 
 
@@ -677,7 +678,7 @@ def test_a_log_that_is_damaged_behind_the_earlier_backup_gives_none(
 def test_what_is_in_the_earlier_one_is_read_again_only_when_asked_for(
     journal: Journal, data_in: Path, tmp_path: Path
 ) -> None:
-    """A bit that flips in an earlier backup is in every later one that comes from it, until somebody reads it."""
+    """A bit that flips in an earlier backup is in every later one made from it, until somebody reads it."""
     back_up(data_in, tmp_path / "first.db")
     with closing(sqlite3.connect(tmp_path / "first.db")) as log:
         [[trigger]] = log.execute("SELECT sql FROM sqlite_schema WHERE name = 'events_are_not_changed'")
@@ -712,7 +713,7 @@ def test_a_backup_that_fails_half_way_leaves_the_earlier_one_and_no_other(
 
 
 def refuses(*_arguments: object) -> int:
-    """In place of a system call."""
+    """Raise an error in place of a system call."""
     raise OSError(errno.EXDEV, "two file systems")
 
 
@@ -729,7 +730,7 @@ def test_where_the_kernel_does_not_copy_files_it_is_done_by_hand(
 
 
 def test_a_copy_gets_to_the_disk_piece_by_piece(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commits of a service on the same disk wait for one piece at most, not for all of it."""
+    """Commits of a service on the same disk wait for one piece at most, not for the whole copy."""
     unsynced: list[int] = []
     reached, sync = [0], os.fsync
 
@@ -910,7 +911,7 @@ def test_a_log_that_cannot_be_read_is_put_aside_too(data: Path, tmp_path: Path) 
 def test_what_a_service_saved_of_its_log_counts_as_one(
     open_service: Callable[..., TaskService], tmp_path: Path, *, another: bool
 ) -> None:
-    """The log was deleted under it, or `another` stands in its place. By force both are put aside, and it starts."""
+    """The log was deleted under it, or `another` is in its place. With force both are moved aside, and it starts."""
     data = tmp_path / "data"
     service = open_service()
     service.create_task(type="quick", held=True)
@@ -968,7 +969,7 @@ def test_a_damaged_backup_changes_nothing(data: Path, tmp_path: Path, *, only_ch
 
 
 def test_no_flipped_bit_of_a_backup_is_restored(data: Path, tmp_path: Path) -> None:
-    """Refused, or of no effect on any record, answer or index: a page has room that nothing is stored in."""
+    """It is refused, or affects no record, answer or index: a page has unused space."""
     whole = tmp_path / "copy.db"
     back_up(data, whole)
     with Reader(data) as reader:
@@ -1057,7 +1058,7 @@ def test_another_data_folder_may_be_restored_from(data: Path, tmp_path: Path) ->
 
 
 def test_of_a_folder_of_backups_one_has_to_be_named(data: Path, tmp_path: Path) -> None:
-    """`backup` takes such a folder, also for `--base`."""
+    """`backup` accepts such a folder, also for `--base`."""
     folder = tmp_path / "backups"
     folder.mkdir()
     with pytest.raises(InvalidPath, match="is a folder without a log") as refused:

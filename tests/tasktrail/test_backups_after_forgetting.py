@@ -1,4 +1,4 @@
-"""An earlier backup is gone on from although records that it has were forgotten, or archived, since it was taken."""
+"""A backup can be based on an earlier one although records in that one were forgotten or archived since."""
 
 import sqlite3
 from collections.abc import Callable
@@ -20,7 +20,8 @@ from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
 from tasktrail.events.errors import BaseUnfit, LogCorrupt, TaskForgotten
 from tasktrail.events.log.archives import archived_until
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 Opener = Callable[..., TaskService]
@@ -30,7 +31,7 @@ TABLES = ("events", "answers", "epochs", "_sqlite_migrations", "archives", "arch
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything that stands in a log, table by table, but for where in the file it stands."""
+    """Return the rows of a log, table by table, without their place in the file."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as log:
         log.text_factory = bytes
         return {name: log.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in TABLES}
@@ -60,7 +61,7 @@ def findings_of(path: Path) -> tuple[Any, ...]:
 def test_whatever_went_it_is_row_for_row_a_whole_one(
     seed: int, steps: list[tuple[int, int, int, bool]], at_once: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Steps: of a history, tasks that are forgotten, records that stay unarchived, and whether a backup is taken."""
+    """Steps: of a history, forgotten tasks, records that stay unarchived, and whether a backup is taken."""
     folder = tmp_path_factory.mktemp("rows")
     (folder / "data").mkdir()
     for name in ("backups", "whole"):

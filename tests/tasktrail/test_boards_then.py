@@ -1,4 +1,4 @@
-"""Queue, reasons to wait, limits, tokens, sources, schedules and nodes of an earlier moment."""
+"""Queue, reasons to wait, limits, tokens, sources, schedules and nodes as of an earlier time."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ Opener = Callable[..., TaskService]
 
 
 def orders(service: TaskService) -> int:
-    """Something of each kind stands; the position of then. Afterwards all of it is taken back."""
+    """Set one of each kind and return the position; then take all of them back."""
     service.pause(type="echo", reason="new licence", actor="anna")
     waiting = service.create_task(type="echo", priority=3)
     service.send(SetLimits(max_per_user=2))
@@ -92,7 +92,7 @@ def test_what_stood_then_is_told_by_the_service_without_one_and_from_an_archive(
 
 
 def test_limits_of_then_lie_over_those_of_the_configuration_that_holds(open_service: Opener, tmp_path: Path) -> None:
-    """That of the service, or the one that a reader is given; the data folder may have none, or another one."""
+    """The service's configuration, or the one given to a reader; the data folder may have none, or another one."""
     service = open_service(max_per_type=7, max_per_user=4)
     position = service.send(SetLimits(max_per_type=2)).position
     service.send(SetLimits(reset=True))
@@ -105,7 +105,7 @@ def test_limits_of_then_lie_over_those_of_the_configuration_that_holds(open_serv
 
 
 def test_rates_of_then_are_those_of_the_configuration_of_then(open_service: Opener) -> None:
-    """They are recorded, since starts are counted by them."""
+    """They are recorded, since they decide which starts are counted."""
     service = open_service(rates=("type:echo=5/m",))
     position = service.pause(type="echo").position
     service.close()

@@ -1,4 +1,4 @@
-"""What a service does with the configuration of a cluster before it has reached one. Ray is not needed."""
+"""A service with the configuration of a cluster that it has not reached yet. Ray is not needed."""
 
 import json
 import subprocess

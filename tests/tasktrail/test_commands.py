@@ -1,4 +1,4 @@
-"""The methods of `Commands`: what they send, and what they refuse before anything is sent."""
+"""The methods of `Commands`: what they send, and what they refuse before they send."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

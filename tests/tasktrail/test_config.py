@@ -1,4 +1,4 @@
-"""What is read from file and environment, and how wrong values are refused."""
+"""The settings read from file and environment, and the refusal of wrong values."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A damaged views.db is never believed: it is noticed, built anew, and what is answered is what the log says."""
+"""A damaged views.db is never believed: it is noticed and rebuilt, and all answers agree with the log."""
 
 import re
 import sqlite3
@@ -60,7 +60,7 @@ def by_hand(views: Path, *statements: str) -> None:
 
 
 def an_index_loses_a_row(views: Path) -> None:
-    """Takes a row's entry out of an index by making the index anew over other rows."""
+    """Remove a row's entry from an index by building the index over other rows."""
     with closing(sqlite3.connect(views, isolation_level=None)) as conn:
         conn.execute("PRAGMA writable_schema = ON")
         sql = "CREATE INDEX tasks_by_status ON tasks (status)"
@@ -91,7 +91,7 @@ OF_THE_PAST = [change for change in CHANGES if re.search("versions|zones|tallies
 
 
 def seen(reading: Any) -> Any:
-    """What tells all of the changes apart."""
+    """Return what distinguishes the changes."""
     tasks, total = reading.list_tasks(TaskFilters(limit=50))
     held = [task.id for task in reading.list_tasks(HELD)[0]]
     numbers = reading.stats()
@@ -175,15 +175,26 @@ def test_without_a_service_damage_is_mended_by_whoever_reads(data: Path, due: An
 
 @pytest.mark.parametrize("name", ["forgotten", "tasks", "versions", "progress"])
 def test_pages_that_are_gone_are_mended_by_whoever_reads(data: Path, due: Any, name: str) -> None:
-    """The list of forgotten tasks is looked at before any question is."""
+    """The list of forgotten tasks is read before every question."""
     empty_page(data / "views.db", name)
     with Reader(data) as reader:
         assert reader.get_task(4).status == "pending"
         assert seen(reader) == due
 
 
+def test_a_position_that_cannot_be_read_is_mended(data: Path, due: Any, open_service: Open) -> None:
+    """The row is counted by the head of its page, which is whole."""
+    damage_rows(data / "views.db", "progress")
+    with Reader(data) as reader:
+        assert seen(reader) == due
+    damage_rows(data / "views.db", "progress")
+    service = open_service()
+    assert seen(service) == due
+    assert service.verify().ok
+
+
 def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_service: Open) -> None:
-    """SQLite reads it, and it is Python that cannot: such an error has no name of SQLite's."""
+    """SQLite can read it and Python cannot, so the error has no name of SQLite's."""
     content = (data / "views.db").read_bytes()
     made = b"FROM counts WHERE number > 0"
     assert content.count(made) == 1
@@ -198,14 +209,28 @@ def test_a_schema_that_is_no_text_is_made_anew(data: Path, due: Any, open_servic
 
 
 def empty_page(views: Path, name: str) -> None:
-    """Overwrites the first page of a table or an index."""
+    """Overwrite the first page of a table or an index."""
+    page, size = first_page(views, name)
+    with views.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
+def damage_rows(views: Path, name: str) -> None:
+    """Overwrite the rows in the first page of a table, and leaves the page's head with their number."""
+    page, size = first_page(views, name)
+    with views.open("r+b") as file:
+        file.seek(page * size - size // 2)
+        file.write(b"\xff" * (size // 2))
+
+
+def first_page(views: Path, name: str) -> tuple[int, int]:
+    """Return the number of the first page of a table or an index, and the size of a page."""
     with closing(sqlite3.connect(views)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         [[page]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
         [[size]] = conn.execute("PRAGMA page_size")
-    with views.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(bytes(size))
+    return page, size
 
 
 @pytest.mark.parametrize("name", ["tasks", "notices", "dependants"])
@@ -219,13 +244,13 @@ def test_how_much_would_be_forgotten_is_told_without_a_service_although_views_ar
 
 
 def test_whoever_wants_tasks_forgotten_has_damaged_views_built_anew(data: Path, open_service: Open) -> None:
-    """No other question looks at the table of notices, so nobody else would find out."""
+    """No other question reads the table of notices, so nothing else would find the damage."""
     service = open_service()
     assert service.forget(0, dry_run=True).tasks == 6
     empty_page(data / "views.db", "notices")
     with pytest.raises(ViewsDamaged, match="ask again"):
         service.forget(0)
-    assert service._system.views.wait(30)
+    assert service._system.health.views.wait(30)
     assert service.forget(0).tasks == 6
     assert service.verify().ok
 
@@ -272,7 +297,7 @@ def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
 
 
 def test_a_service_without_views_still_finds_what_is_wrong_with_its_log(open_service: Open, data: Path) -> None:
-    """Views cannot be built of such a log. `verify` waited for them, and then advised to free disk space."""
+    """Views of such a log cannot be built. `verify` used to wait for them, and then advised to free disk space."""
     service = open_service()
     with closing(sqlite3.connect(data / "log.db")) as conn:
         conn.execute("DROP TRIGGER events_are_not_changed")
@@ -284,6 +309,17 @@ def test_a_service_without_views_still_finds_what_is_wrong_with_its_log(open_ser
     assert 2 in [one.position for one in found.findings]
     with pytest.raises(ViewsFailed, match="Position 2"):
         service.stats()
+
+
+def test_views_that_are_deleted_while_nothing_happens_are_built_anew(open_service: Open, data: Path, due: Any) -> None:
+    """Other programs read the file, too, and none of them tells the service that it is gone."""
+    service = open_service()
+    service.source.settle()
+    (data / "views.db").unlink()
+    service._system._look_at_files()
+    assert service._system.health.views.wait(30)
+    assert (data / "views.db").exists()
+    assert seen(service) == due
 
 
 def test_sound_views_have_no_damage(data: Path) -> None:
@@ -332,13 +368,31 @@ def test_every_table_of_the_views_has_checksums(data: Path) -> None:
 def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
     service.source.settle()
     monkeypatch.setattr("tasktrail.api.service.MENDED_WITHIN", 0.01)
-    health = service._system.views
+    health = service._system.health.views
     assert health.doubt(health.generation)
     with pytest.raises(NotReady, match="checked, or rebuilt"):
         service.list_tasks()
     assert service.create_task(type="quick") == 1, "commands do not wait"
     health.vouch()
     assert service.wait(1, 30).status == "completed"
+
+
+def test_who_reads_is_told_at_once_why_the_views_cannot_be_built_anew(
+    data: Path, open_service: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the reader that finds the damage: whoever comes later, too, instead of waiting for nothing."""
+
+    def full(*_args: Any) -> int:
+        raise ViewsFailed("no room")
+
+    service = open_service()
+    service.source.settle()
+    monkeypatch.setattr(projector, "rebuild_views", full)
+    monkeypatch.setattr("tasktrail.api.service.MENDED_WITHIN", 120.0)
+    by_hand(data / "views.db", CHANGES[0])
+    for _ in range(2):
+        with pytest.raises(ViewsFailed, match="no room"):
+            service.list_tasks()
 
 
 def test_damage_is_reported_once_for_each_generation() -> None:

@@ -1,4 +1,4 @@
-"""The machine of the database, or the cable to it, is lost: what was acknowledged is there, or the service stops."""
+"""The database's machine, or its cable, is lost: everything acknowledged survives, or the service stops."""
 
 import re
 import signal
@@ -24,11 +24,11 @@ from tasktrail.intake.conversion import new_command_id
 pytestmark = [needs_postgresql, pytest.mark.slow, pytest.mark.crash]
 _CLIENTS = 4
 _BEFORE, _AFTER = 60, 60
-"""Commands that are acknowledged before and after the loss."""
+"""The numbers of commands that are acknowledged before and after the loss."""
 
 
 def address_of(*servers: DatabaseServer) -> str:
-    """An address with all of them. An attempt to reach one takes 2 s at most, so that the next one has its turn."""
+    """Return an address with all of them. Trying one takes 2 s at most, so that the next one gets its turn."""
     hosts = ",".join(server.at for server in servers)
     return f"postgresql://postgres@{hosts}/postgres?connect_timeout=2&tcp_user_timeout=3000"
 
@@ -61,7 +61,7 @@ class Senders:
                 break
 
     def since(self, moment: float) -> list[float]:
-        """When commands were acknowledged after a moment."""
+        """Return when commands were acknowledged after a time."""
         with self._lock:
             return sorted(at for _, at in self.acknowledged.values() if at > moment)
 
@@ -73,7 +73,7 @@ class Senders:
 
 @contextmanager
 def under_load(folder: Path, first: DatabaseServer, second: DatabaseServer) -> Iterator[tuple[Served, Senders]]:
-    """A service with both servers in its address, and commands that come all the time."""
+    """Run a service with both servers in its address, and a steady stream of commands."""
     with ExitStack() as stack:
         served = stack.enter_context(closing(Served(folder / "data", address_of(first, second))))
         served.until("ready")
@@ -83,7 +83,7 @@ def under_load(folder: Path, first: DatabaseServer, second: DatabaseServer) -> I
 
 
 def lose(folder: Path, first: DatabaseServer, second: DatabaseServer, loss: Callable[[], object], how: str) -> None:
-    """Nothing that was acknowledged is lost, and the service goes on by itself, with the other server."""
+    """Lose one server: no acknowledged command is lost, and the service continues by itself with the other."""
     with under_load(folder, first, second) as (served, senders):
         loss()
         lost = time.monotonic()

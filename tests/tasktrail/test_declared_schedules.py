@@ -1,4 +1,4 @@
-"""Schedules that the code declares: there after a start, changed and removed with it, never doubled."""
+"""Schedules that the code declares: present after a start, changed and removed with the code, never doubled."""
 
 import sys
 from pathlib import Path
@@ -41,13 +41,13 @@ class Code:
 @pytest.fixture
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Code:
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two texts of one second would pass for the same
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two texts of one second would count as the same
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return Code(tmp_path)
 
 
 def recorded(service: TaskService) -> list[tuple[str, str]]:
-    """What was recorded about schedules: name and actor."""
+    """Return the name and actor of each recorded schedule event."""
 
     def is_about_schedules(record: Recorded) -> bool:
         return isinstance(record.event, ScheduleAdded | ScheduleRemoved)

@@ -1,4 +1,4 @@
-"""What the demo draws fits a terminal, and says what it is about."""
+"""The demo's output fits a terminal, and says what it is about."""
 
 import io
 import shlex
@@ -18,7 +18,7 @@ from tasktrail.demo.story import OTHERS, Demo, ServiceProcess, progress_bars
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_every_row_has_its_percentage_however_long_name_and_message_are(width: int) -> None:
-    """On 80 columns it was left out, and so was the bar: all that the name took."""
+    """On 80 columns both the percentage and the bar were missing, because the name took all the room."""
     screen = io.StringIO()
     bars = progress_bars(Console(file=screen, width=width, force_terminal=True, color_system=None))
     for number, (task_type, sample, *_) in enumerate(OTHERS, 1):
@@ -35,7 +35,7 @@ def test_every_row_has_its_percentage_however_long_name_and_message_are(width: i
 
 
 def test_a_film_that_failed_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was told as a file that is not there, and nothing that the log knows of it."""
+    """It used to be shown as a missing file, without anything that the log knows of it."""
     screen = io.StringIO()
     demo = Demo(tmp_path, Console(file=screen, width=120))
     monkeypatch.setattr(demo, "_command", lambda *_: 0)
@@ -56,7 +56,7 @@ def test_a_film_that_failed_is_told_with_its_reason(tmp_path: Path, monkeypatch:
 
 
 def test_the_command_for_the_page_is_one_that_a_shell_takes(tmp_path: Path) -> None:
-    """In a home with a space in its name the shell took it for two, and the command for a wrong one."""
+    """In a home with a space in its name the shell read two words, and ran a wrong command."""
     screen = io.StringIO()
     home = tmp_path / "Ben Lee"
     home.mkdir()
@@ -82,7 +82,7 @@ def test_what_is_left_after_a_ctrl_c_is_told(
 def test_a_ctrl_c_while_the_service_starts_leaves_no_service_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has a session of its own, so nothing else would ever end it."""
+    """The service has a session of its own, so nothing else would ever end it."""
     started: list[subprocess.Popen[str]] = []
 
     class Ready(threading.Event):

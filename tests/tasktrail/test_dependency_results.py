@@ -1,4 +1,4 @@
-"""What a task returned is handed to the tasks that wait for it: by id, and by its name in a graph."""
+"""A task's result is given to the tasks that wait for it: by id, and by its name in a graph."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tasktrail.actors.dependency_results import DependencyResults
 from tasktrail.config.settings import Config
 from tasktrail.events import Created
 from tasktrail.events.errors import LogLocked
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.reports import Run
 from tasktrail.functions.task_function import NamedTask
 from tasktrail.testing import context_for, inline_service, run_handler
@@ -22,13 +22,13 @@ WITHIN = 30.0
 
 @task
 def size_of(text: str) -> int:
-    """How long a text is."""
+    """Return the length of a text."""
     return len(text)
 
 
 @task
 def describe(text: str) -> dict[str, str]:
-    """Say what a text is."""
+    """Describe a text."""
     return {"text": text}
 
 
@@ -46,7 +46,7 @@ def total(context: TaskContext[Any]) -> int:
 
 @task
 def told(context: TaskContext[Any]) -> dict[str, Any]:
-    """Say what it was given."""
+    """Return what it was given."""
     return {
         "by_id": {str(task_id): value for task_id, value in context.dependencies.items()},
         "by_name": dict(context.dependencies_by_name),
@@ -56,7 +56,7 @@ def told(context: TaskContext[Any]) -> dict[str, Any]:
 
 @task(max_retries=1, retry_delay=0.0, retry_on=(LookupError,))
 def second_time(context: TaskContext[Any]) -> Any:
-    """Answer on the second attempt."""
+    """Return on the second attempt."""
     if context.attempt == 1:
         raise LookupError
     return list(context.dependencies.values())

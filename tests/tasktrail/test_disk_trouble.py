@@ -1,4 +1,4 @@
-"""A service whose disk, log or views fail: what it refuses, what it still answers, and that it goes on by itself."""
+"""A service whose disk, log or views fail: what it refuses, what it still answers, and that it recovers by itself."""
 
 import fcntl
 import os
@@ -144,7 +144,7 @@ def test_views_that_cannot_be_written_refuse_whoever_needs_them_and_nobody_else(
         assert service.send(held("second")).task_id == 2, "commands need no views"
         with pytest.raises(ViewsFailed, match="have not reached") as failed:
             service.get_task(2)
-        assert failed.value.advice not in failed.value.message  # said once
+        assert failed.value.advice not in failed.value.message  # reported once
         assert len(service.events(2)) == 1
         answer = web.get("/readyz")
         assert answer.status_code == 200
@@ -236,7 +236,7 @@ def test_a_service_whose_lock_file_was_deleted_stays_the_only_one_and_is_to_be_s
     monkeypatch.setattr(system, "_ORPHANS_WITHIN", 0.0)
     service.paths.lock.unlink()
     with service.paths.workers_lock.open() as reaper:
-        fcntl.flock(reaper, fcntl.LOCK_SH)  # as each of its reapers does, once it has started
+        fcntl.flock(reaper, fcntl.LOCK_SH)  # as each of its reapers does after its start
         with pytest.raises(NotReady, match="cannot be killed") as refused:
             TaskService.open(data, config=Config(workers=1))
     assert "stop that one" in refused.value.advice
@@ -253,7 +253,7 @@ def test_a_lock_file_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 def test_a_service_whose_standard_error_is_a_full_disk_takes_commands(data: Path) -> None:
-    """What it has to say is lost; what it does is not, and its exit code says so, also where Python buffers."""
+    """Its messages are lost; its work is not, and the exit code shows it, also where Python buffers."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("wb", buffering=0) as full:
         process = subprocess.Popen(
@@ -265,7 +265,7 @@ def test_a_service_whose_standard_error_is_a_full_disk_takes_commands(data: Path
     try:
 
         def is_ready() -> bool:
-            """By hand: httpx leaves a socket open that finds nobody."""
+            """Ask by hand: httpx leaves a socket open when nothing listens."""
             assert process.poll() is None
             with closing(socket.socket(socket.AF_UNIX)) as one, suppress(OSError):
                 one.settimeout(WITHIN)

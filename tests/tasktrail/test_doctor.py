@@ -1,4 +1,4 @@
-"""The doctor's rules on made-up facts, and the doctor on this very machine."""
+"""The doctor's rules on made-up facts, and the doctor on this real machine."""
 
 import os
 import shutil
@@ -71,12 +71,12 @@ HEALTHY = Facts(
 
 
 def certified(begins: int, ends: int) -> Claims:
-    """What signs manifests, with certificates that begin and end in so many days."""
+    """Make the signer of manifests, with certificates that begin and end in that many days."""
     return Claims("", "", "ES256", begins=NOW + timedelta(days=begins), ends=NOW + timedelta(days=ends))
 
 
 def valid(begins: int, ends: int) -> Validity:
-    """What the port shows, valid from and to so many days from now."""
+    """Make the port's certificate, valid from and to that many days from now."""
     return Validity(begins=NOW + timedelta(days=begins), ends=NOW + timedelta(days=ends))
 
 
@@ -151,6 +151,8 @@ def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any],
     [
         ({"smtp": Smtp()}, ("mail", "warn")),
         ({"smtp": Smtp(host="m", sender="a@b", starttls=False)}, ("mail", "warn")),
+        ({"smtp": Smtp(host="m", sender="a@b", starttls=False, port=465)}, ("mail", "ok")),
+        ({"smtp": Smtp(host="m", sender="a@b", starttls=False, tls=True)}, ("mail", "ok")),
         ({"webhook_secret": Secret("")}, ("webhooks", "warn")),
         ({"max_memory": 9 * GB}, ("max_memory", "warn")),
         ({"workers": 5}, ("workers", "warn")),
@@ -161,7 +163,7 @@ def test_a_configuration_that_does_not_fit_is_found(changes: dict[str, Any], exp
 
 
 def test_sizes_are_said_in_the_units_of_the_configuration_and_of_every_other_screen() -> None:
-    """`max_memory = "9GiB"` was told as 9.7 GB, and little space as 0.1 GB."""
+    """`max_memory = "9GiB"` was shown as 9.7 GB, and little space as 0.1 GB."""
     facts = replace(HEALTHY, data=replace(HEALTHY.data, free=50 << 20), limits=MachineLimits(memory=8 << 30, cpus=4.0))
     told = {one.name: one.message for one in apply_rules(facts, replace(HEALTHY_CONFIG, max_memory=9 << 30))}
     assert told["data_space"].startswith("50.0 MiB free at ")
@@ -330,7 +332,7 @@ def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path)
     assert findings["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
     assert findings["log"].message == "can be read"
     assert findings["clock"].level == "warn"
-    assert "If the clock is right" in findings["clock"].remedy  # as after it was set back to the right time
+    assert "If the clock is right" in findings["clock"].remedy  # as after the clock was corrected
 
 
 def test_an_archive_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -350,7 +352,7 @@ def test_an_archive_that_is_missing_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", ["no byte", "no table", "no entry"])
 def test_what_a_first_start_on_a_full_disk_leaves_is_no_damage(tmp_path: Path, size: str) -> None:
-    """Nothing was ever recorded, so that there is no backup to restore: the next start begins the log."""
+    """Nothing was ever recorded, so there is no backup to restore: the next start begins the log."""
     leave_unbegun(tmp_path / "log.db", size)
     finding = by_name(examine(tmp_path, Config()))["log"]
     assert (finding.level, finding.message) == ("ok", "empty, or none yet")
@@ -457,7 +459,7 @@ def test_a_handler_module_that_is_not_there_is_found(tmp_path: Path) -> None:
     ("fields", "told"),
     [
         ({"type": "video_convert", "options": {"crf": 28}}, ()),
-        ({"type": "video_part"}, ()),  # others may come to what it says
+        ({"type": "video_part"}, ()),  # other tests may add to its output
         ({"type": "video_part", "options": {"prt": 1}}, ("video_part has no option 'prt'; did you mean 'part'?",)),
         (
             {"type": "video_convert", "options": {"crv": 28}},
@@ -479,11 +481,11 @@ def test_examining_gives_back_every_descriptor(tmp_path: Path) -> None:
     examine(tmp_path, Config())
     before = psutil.Process().num_fds()
     examine(tmp_path, Config())
-    assert psutil.Process().num_fds() <= before  # fewer: the garbage collector came by
+    assert psutil.Process().num_fds() <= before  # fewer: the garbage collector ran
 
 
 def test_mail_and_signatures_are_not_judged_by_a_configuration_that_nobody_could_read(tmp_path: Path) -> None:
-    """It said that there was no mail server, and that webhooks went unsigned, with both in the file."""
+    """It said that there was no mail server, and that webhooks were unsigned, with both in the file."""
     (tmp_path / "tasktrail.toml").write_text('workers = "many"\n[smtp]\nhost = "localhost"\nsender = "a@b.example"\n')
     names = {finding.name for finding in examine(tmp_path)}
     assert {"configuration", "handlers"} <= names

@@ -1,4 +1,4 @@
-"""A method that is written once answers callers who block, and is awaited by others; type checkers see the same."""
+"""A method written once answers blocking callers, and can be awaited by others; type checkers see the same."""
 
 import asyncio
 import inspect
@@ -23,12 +23,12 @@ class Counter:
 
     @either_way
     async def twice(self, number: int, *, plus: int = 0) -> int:
-        """Twice the number."""
+        """Return twice the number."""
         return await self._twice(number) + plus
 
     @either_stream
     def upto(self, number: int) -> AsyncGenerator[int, None]:
-        """All numbers below."""
+        """Yield all numbers below it."""
         return self._upto(number)
 
     async def _upto(self, number: int) -> AsyncGenerator[int, None]:
@@ -107,7 +107,7 @@ def test_help_shows_an_ordinary_method(owner: Any, *, waits: bool) -> None:
 
 
 async def types_of_both(client: Client, other: AsyncClient) -> None:
-    """Nobody calls it: the type checker reads it."""
+    """Only the type checker reads it; no code calls it."""
     assert_type(client.get_task(1), Task)
     assert_type(await other.get_task(1), Task)
     assert_type(client.create_task("noop"), int)

@@ -1,4 +1,4 @@
-"""Inputs and outputs that are elsewhere, through the whole service: fetched, stored, refused, and killed in between."""
+"""Inputs and outputs elsewhere, through the whole service: fetched, stored, refused, and killed in between."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ from tasktrail.handlers.process.sandbox import sandbox_support
 pytestmark = pytest.mark.slow
 WITHIN = 40.0
 PART = 17 * 1024 * 1024
-"""Bytes that take an upload of two parts."""
+"""The bytes of an upload of two parts."""
 Opener = Callable[..., TaskService]
 
 
@@ -38,7 +38,7 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of two empty buckets."""
+    """Return a client of two empty buckets."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     client = make_client()
@@ -62,7 +62,7 @@ def uploads(client: Any, bucket: str = "results") -> list[dict[str, Any]]:
 
 @pytest.fixture
 def start(open_service: Opener, s3: Any) -> Opener:
-    """A service that may read and write there."""
+    """Start a service that may read and write there."""
     assert s3 is not None, "it has set the environment, which the service sees"
 
     def make(**settings: Any) -> TaskService:
@@ -95,7 +95,7 @@ def failed(service: TaskService, **fields: Any) -> Task:
 
 
 def left(tmp_path: Path) -> list[str]:
-    """What lies in the folder for files elsewhere, inputs and locks left out."""
+    """Return the content of the folder for files elsewhere, without inputs and locks."""
     folder = tmp_path / "data" / "tmp" / "elsewhere"
     return [str(path.relative_to(folder)) for name in ("results", "uploads") for path in (folder / name).iterdir()]
 
@@ -291,7 +291,7 @@ def test_what_is_wrong_is_said_by_name(
 
 
 def test_a_connection_that_breaks_for_good_is_tried_again(start: Opener, server: S3Server, tmp_path: Path) -> None:
-    """Without an ETag nobody can go on in the middle."""
+    """Without an ETag, reading cannot continue in the middle."""
     root = f"http://{server.host}/web/"
     server.pages["/web/half"] = (200, {"Content-Length": "100"}, b"half")
     service = start(input_roots=("/", root), allow_endpoints=(server.host,))
@@ -390,7 +390,7 @@ def test_a_type_that_changes_its_input_gets_none_that_an_earlier_task_stores_els
 
 
 def test_nothing_is_kept_of_an_input(start: Opener, s3: Any, tmp_path: Path) -> None:
-    """So an erased user leaves no copy, and nothing that is old or was changed is ever read again."""
+    """So an erased user leaves no copy, and no old or changed copy is ever read again."""
     s3.put_object(Bucket="films", Key="in/a", Body=b"abc")
     service = start()
 
@@ -449,7 +449,7 @@ def test_another_version_is_fetched_anew(start: Opener, s3: Any, tmp_path: Path)
 
 
 def test_a_checkpoint_of_the_same_version_is_used_although_the_file_was_fetched_anew(start: Opener, s3: Any) -> None:
-    """The copy is another file, with another number; the version says that it has the same content."""
+    """The copy is another file with another inode; the version says that it has the same content."""
     assert resumed(start, s3) == {"position": 7.0, "text": "abc"}
 
 
@@ -458,7 +458,7 @@ def test_a_checkpoint_of_another_version_is_not_used(start: Opener, s3: Any) -> 
 
 
 def resumed(start: Opener, s3: Any, later: bytes = b"") -> dict[str, Any]:
-    """What the second attempt tells, whose input has become `later`."""
+    """Return the result of the second attempt, whose input has become `later`."""
     s3.put_object(Bucket="films", Key="in/a", Body=b"abc")
     service = start(workers=1)
     task_id = service.create_task(type="resumer", input_file="s3://films/in/a")
@@ -499,7 +499,7 @@ def test_a_film_from_elsewhere_is_converted_once_whatever_happens_to_its_copy(
 
 
 def children() -> list[tuple[psutil.Process, str]]:
-    """What runs below this process, each with its command line. What has just ended has none any more."""
+    """Return the processes below this one, with their command lines. A process that has just ended has none."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
@@ -548,7 +548,7 @@ def test_a_fetch_ends_at_the_tasks_timeout(start: Opener, server: S3Server, s3: 
 def test_an_upload_that_is_cancelled_is_called_off_in_the_middle_of_a_part(
     start: Opener, server: S3Server, s3: Any, tmp_path: Path, sandbox: str
 ) -> None:
-    """By the process that makes it, in the usual grace: on a node nobody else may come by."""
+    """By the process that makes it, within the usual grace: on a node no other process may clean up."""
     service = start(sandbox=sandbox)
     with server.holding(lambda _method, path: "partNumber=2" in path):
         task_id = service.create_task(type="maker", output_file="s3://results/a", options={"size": PART})
@@ -590,7 +590,7 @@ def test_a_kill_in_the_middle_of_an_upload_has_one_effect(
         task_id = service.create_task(type="maker", output_file="s3://results/a", options={"size": PART}, retry_delay=0)
         server.wait_held()
         kill_workers()
-        if at == "complete":  # the request is out: the server carries it out although nobody hears the answer
+        if at == "complete":  # the request is out: the server carries it out although no one hears the answer
             server.release()
     task = done(service, task_id)
 
@@ -663,7 +663,7 @@ def test_an_upload_that_was_killed_for_good_is_called_off_by_the_service(
         movers = [process for process, line in children() if "mover" in line]
         assert movers
         for process in movers:
-            with suppress(OSError):  # whoever is not root may not even look
+            with suppress(OSError):  # other users than root may not even look
                 environment = Path(f"/proc/{process.pid}/environ").read_text()
                 assert not any(secret in environment for secret in (KEY_ID, SECRET_KEY, SESSION))
     wait_until(lambda: not (uploads(s3) or left(tmp_path)))

@@ -1,4 +1,4 @@
-"""A user is erased: what was personal of it is in no file any more, and all else stays as it was."""
+"""A user is erased: its personal data is in no file any more, and everything else stays as it was."""
 
 import json
 import shutil
@@ -42,7 +42,8 @@ from tasktrail.events.errors import (
 from tasktrail.events.log.event_log import Erasable
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.personal import BEGINS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, ServiceStarted, UserErased
 from tasktrail.events.task_events import ERASED
 from tasktrail.handlers.workspace import TempFiles
@@ -64,22 +65,22 @@ Opener = Callable[..., TaskService]
 
 
 def canary(user: int, place: str) -> str:
-    """A word that stands nowhere else; not ASCII, so that JSON could escape it."""
+    """Return a unique word; not ASCII, so that JSON could escape it."""
     return f"canary{user}ü{place}"
 
 
 def found_in(folder: Path, user: int = ADA) -> dict[str, list[str]]:
-    """Place → the files that hold its canary."""
+    """Map each place to the files that hold its canary."""
     files = [path for path in (folder, *folder.rglob("*")) if path.is_file()]
     found: dict[str, list[str]] = {}
     for path in files:
         try:
             content = path.read_bytes()
-        except FileNotFoundError:  # the service goes on
+        except FileNotFoundError:  # the service continues
             continue
         for place in PLACES:
             word = canary(user, place)
-            forms = (word, json.dumps(word)[1:-1], quote(word), word.replace("ü", "u"))  # the last is the search's
+            forms = (word, json.dumps(word)[1:-1], quote(word), word.replace("ü", "u"))  # the last one is the search's
             if any(form.encode() in content or form in str(path) for form in forms):
                 found.setdefault(place, []).append(path.name)
     return found
@@ -87,7 +88,7 @@ def found_in(folder: Path, user: int = ADA) -> dict[str, list[str]]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port on which nobody answers: notices for it wait for another try."""
+    """Return a port without a listener: notices for it wait for another try."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield int(bound.getsockname()[1])
@@ -95,7 +96,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest.fixture
 def encrypted(open_service: Opener, closed_port: int) -> Callable[..., TaskService]:
-    """Open the service with what is personal encrypted."""
+    """Open the service with encryption of personal data."""
 
     def make(**settings: Any) -> TaskService:
         return open_service(
@@ -112,7 +113,7 @@ def encrypted(open_service: Opener, closed_port: int) -> Callable[..., TaskServi
 
 
 def live(tasks: TaskService, folder: Path, port: int, user: int = ADA) -> dict[str, int]:
-    """Three tasks of a user, which leave canaries wherever something can be left."""
+    """Create three tasks of a user that leave canaries in every possible place."""
 
     def word(place: str) -> str:
         return canary(user, place)
@@ -143,7 +144,7 @@ def live(tasks: TaskService, folder: Path, port: int, user: int = ADA) -> dict[s
 
 
 def wait_until_finished(tasks: TaskService, position: int) -> Recorded:
-    """The record that says that the erasure is finished."""
+    """Wait for the record that the erasure is finished."""
     for record in tasks.follow(after=position):
         if isinstance(record.event, ErasureFinished) and record.event.erasure == position:
             return record
@@ -178,7 +179,7 @@ def test_no_file_holds_a_word_of_an_erased_user_and_all_of_another_stays(
         assert [record.actor for record in tasks.notes(task_id)][-1] == "officer"
     assert [tasks.get_task(task_id).status for task_id in mine.values()] == ["completed", "failed", "cancelled"]
     assert tasks.get_task(mine["broken"]).error == ERASED
-    assert tasks.notices(mine["done"]) == []  # nobody is told any more
+    assert tasks.notices(mine["done"]) == []  # no further notice is sent
     assert tasks.notices(other["done"])
     assert tasks.list_tasks(TaskFilters(search="canary7"))[1] == 0
     assert tasks.get_task(other["done"]).input_file.endswith(f"{canary(BOB, 'input')}.txt")
@@ -195,7 +196,7 @@ def test_no_file_holds_a_word_of_an_erased_user_and_all_of_another_stays(
 def test_an_attempt_cannot_make_folders_that_keep_an_erasure_from_its_end(
     encrypted: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TempFiles, "clean_up", lambda _self: [])  # which would not come by before the next hour
+    monkeypatch.setattr(TempFiles, "clean_up", lambda _self: [])  # otherwise it would run within the hour
     tasks = encrypted()
     task_id = tasks.create_task(type="echo", user_id=ADA, held=True)
     tasks.cancel_task(task_id)
@@ -304,7 +305,7 @@ def test_an_erased_user_may_come_back_under_another_key(encrypted: Opener) -> No
         tasks.retry_task(first, force=True)
     with closing(SqliteLogReader(tasks.paths.log)) as log, pytest.raises(Erased, match="when and by whom"):
         statement(log, made_by(log, first), "name")
-    with pytest.raises(CommandIdReused):  # nobody can say any more whether it is the same
+    with pytest.raises(CommandIdReused):  # it can no longer be compared
         tasks.create_task(type="noop", user_id=ADA, label="one", command_id="the first")
     second = tasks.create_task(type="noop", user_id=ADA, label="two", command_id="the second")
     assert tasks.create_task(type="noop", user_id=ADA, label="two", command_id="the second") == second
@@ -350,7 +351,7 @@ def test_a_service_does_not_start_without_the_keys_of_its_log(encrypted: Opener,
         assert tasks.get_task(held).label == "held"
     assert not (data / "master-key").exists()
     with encrypted(personal_data="plain", master_key=str(tmp_path / "elsewhere")) as tasks:
-        tasks.start_task(held)  # what belongs to an encrypted task goes on being encrypted
+        tasks.start_task(held)  # records of an encrypted task are still encrypted
         tasks.wait(held, WITHIN)
         new = tasks.create_task(type="noop", user_id=ADA, label="new")
         assert [tasks.get_task(one).label for one in (held, new)] == ["held", "new"]
@@ -368,7 +369,7 @@ def test_a_service_does_not_start_without_the_keys_of_what_makes_new_tasks(encry
 
 
 def test_what_nobody_can_read_any_more_is_given_up_when_somebody_says_so(encrypted: Opener, tmp_path: Path) -> None:
-    """The key was destroyed, and the log that was restored is older than the erasure."""
+    """The key was destroyed, and the restored log is older than the erasure."""
     data = tmp_path / "data"
     with encrypted() as tasks:
         held = tasks.create_task(type="noop", user_id=ADA, held=True)
@@ -507,7 +508,7 @@ def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypte
 
 
 def test_a_check_repeats_nothing_of_what_a_key_that_is_back_can_read(encrypted: Opener, tmp_path: Path) -> None:
-    """The views do not have it any more. To build them anew is no advice: that would bring it back there, too."""
+    """The views no longer have the data. Rebuilding them is bad advice, because it would bring the data back."""
     data = tmp_path / "data"
     with encrypted() as tasks:
         tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="canary"), WITHIN)
@@ -728,7 +729,7 @@ def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encry
 
 
 def promised(tasks: TaskService) -> int:
-    """The position of the erasure. Whoever got no answer asks again: the kill may have come before the promise."""
+    """Return the position of the erasure. Without an answer, ask again: the kill may have come before the promise."""
     found = [record.position for record in tasks.log() if isinstance(record.event, UserErased)]
     return found[0] if found else tasks.erase_user(ADA).position
 
@@ -775,12 +776,12 @@ POINTS = [
     ("eraser", "remove_entry", 3),
     ("eraser", "ErasureDone", 1),
 ]
-"""Where the process is killed: before a function runs for the nth time."""
+"""The places of the kill: before a function runs for the nth time."""
 
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A data folder with the tasks of two users, and one of the other's. Made once, for six tasks take long."""
+    """Make a data folder with the tasks of two users, once, because six tasks take long."""
     folder = tmp_path_factory.mktemp("lived")
     (folder / "files").mkdir()
     config = Config(

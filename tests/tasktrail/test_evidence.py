@@ -1,4 +1,4 @@
-"""An older log beside newer views or snapshots is refused; going on without the rest is accepted and recorded."""
+"""An older log beside newer views or snapshots is refused; continuing without the rest is accepted and recorded."""
 
 import shutil
 import sqlite3
@@ -22,7 +22,7 @@ from tasktrail.config.settings import Config
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.files import mark_of
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
 from tasktrail.paths import DataPaths
 
@@ -32,7 +32,7 @@ SUPPORT = str(Path(__file__).parent.parent / "support")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data`, whose log was put back to what it was earlier; views and snapshots have seen more."""
+    """Make a folder with `data`, whose log was restored to an earlier state; views and snapshots have seen more."""
     folder = tmp_path_factory.mktemp("older")
     data = folder / "data"
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -46,13 +46,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             while not (data / "snapshots" / "outbox").exists():
                 service.wait(service.create_task(type="quick"), 30)
     shutil.copyfile(folder / "earlier.db", data / "log.db")
-    mark_of(data / "log.db").unlink()  # it alone would tell
+    mark_of(data / "log.db").unlink()  # it alone would reveal the loss
     return folder
 
 
 @pytest.fixture
 def older(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data folder of `made`, for one test."""
+    """Return the data folder of `made`, for one test."""
     monkeypatch.setenv("PYTHONPATH", SUPPORT)
     monkeypatch.setattr(sys, "path", [*sys.path, SUPPORT])
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
@@ -91,7 +91,7 @@ def reopen(data: Path, **how: Any) -> TaskService:
 
 
 def without(data: Path, *, views: bool = False, snapshots: bool = False) -> None:
-    """Delete some of what knows more than the log."""
+    """Delete some of the files that know more than the log."""
     if views:
         (data / "views.db").unlink()
     if snapshots:
@@ -105,14 +105,14 @@ def test_the_doctor_tells_of_it(older: Path) -> None:
     assert "--accept-loss" in finding.remedy
     (older / "log.db").unlink()
     (finding,) = [one for one in examine(older) if one.name == "history"]
-    assert (finding.level, "holds no record" in finding.message) == ("fail", True)
+    assert (finding.level, "log.db is not there" in finding.message) == ("fail", True)
     without(older, views=True, snapshots=True)
     (finding,) = [one for one in examine(older) if one.name == "history"]
     assert finding.level == "ok"
 
 
 def test_the_doctor_tells_of_a_log_that_a_service_has_saved(older: Path) -> None:
-    """Another stands in its place, which lacks nothing that anybody has seen; a start refuses all the same."""
+    """Another log stands in its place, which lacks nothing ever seen; a start refuses all the same."""
     without(older, views=True, snapshots=True)
     shutil.copy(older / "log.db", older / "log.db.rescued")
     (finding,) = [one for one in examine(older) if one.name == "history"]
@@ -153,7 +153,7 @@ def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path, left: st
     if left:
         leave_unbegun(older / "log.db", left)
     assert what_is_missing(DataPaths(older)) is not None
-    with pytest.raises(HistoryMissing, match="holds no record"):
+    with pytest.raises(HistoryMissing, match="holds no record" if left else "is not there"):
         reopen(older)
     assert (older / "log.db").exists() == bool(left)
 
@@ -187,7 +187,7 @@ def test_an_accepted_loss_is_recorded_with_who_and_why_and_the_views_are_made_an
 def test_a_start_that_was_cut_short_after_recording_the_loss_does_not_ask_again(older: Path, tmp_path: Path) -> None:
     shutil.copytree(older, tmp_path / "before", ignore=shutil.ignore_patterns("*.sock"))
     reopen(older, accept_loss="the disk died").close()
-    # What was still there at that moment:
+    # The files that existed at that time:
     for path in (*older.glob("views.db*"), *older.glob("snapshots/*")):
         path.unlink()
     shutil.copytree(tmp_path / "before" / "snapshots", older / "snapshots", dirs_exist_ok=True)

@@ -1,21 +1,24 @@
-"""What is refused of a command before it reaches the Scheduler: where the fault lies in it."""
+"""Commands refused before they reach the Scheduler: the refusal names the faulty part."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import pytest
 
+from tasktrail.actors.machine import Machine
+from tasktrail.config.settings import Config
 from tasktrail.events import Command, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, AddSource, FileTask
 from tasktrail.events.estimates import Correction, recorded
 from tasktrail.events.task_events import Estimated
-from tasktrail.handlers.contract import Estimate, TaskType
+from tasktrail.handlers.contract import Estimate, Job, Room, TaskType
 from tasktrail.handlers.errors import BadAnswer
 from tasktrail.handlers.registry import Registry
-from tasktrail.intake.examination import CommandIntake
+from tasktrail.intake.examination import CommandIntake, configured_intake
 from tasktrail.intake.paths import PathRules
+from tasktrail.paths import DataPaths
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "video_convertt"}, "type"),
@@ -28,7 +31,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 def refused(command: Command) -> str:
-    """The field that a refusal names."""
+    """Return the field that a refusal names."""
     intake = CommandIntake(Registry.load(), PathRules(), max_user_level=3, has_tasks=lambda _type: False)
     with pytest.raises(TasktrailError) as caught:
         intake.examine(command)
@@ -54,11 +57,31 @@ def test_a_place_in_the_pattern_of_a_source_is_not_in_its_task(tmp_path: Path) -
 
 
 def taken_in(estimate: Any) -> Estimated:
-    """What is recorded of what a type of somebody's answers."""
+    """Return what is recorded of the answers of a user's type."""
     registry = Registry()
     registry.add(TaskType(name="own", summary="", run=print, estimate=lambda _job: estimate), "own:own")
     intake = CommandIntake(registry, PathRules(), max_user_level=3, has_tasks=lambda _type: False)
     return intake.examine(CreateTask(type="own"))[1].estimate
+
+
+@pytest.mark.parametrize(("executor", "bounded"), [("local", True), ("ray", False)])
+def test_an_attempt_on_a_cluster_is_not_bounded_by_the_memory_of_this_machine(
+    tmp_path: Path, executor: Literal["local", "ray"], *, bounded: bool
+) -> None:
+    registry, rooms = Registry(), list[Room]()
+
+    def estimate(job: Job[Any]) -> Estimate:
+        rooms.append(job.room)
+        return Estimate()
+
+    registry.add(TaskType(name="own", summary="", run=print, estimate=estimate), "own:own")
+    folder, config = DataPaths(tmp_path), Config(executor=executor)
+    asked: dict[str, Any] = {"has_tasks": lambda _type: False, "why_never": lambda _memory, _temp: ""}
+
+    configured_intake(config, folder, registry, **asked).examine(CreateTask(type="own"))
+
+    (room,) = rooms
+    assert (room.memory <= Machine(tmp_path).limits().memory // 2) == bounded
 
 
 CARELESS: list[dict[str, Any]] = [{"memory": 1.3 * 77}, {"temp": np.int64(7)}, {"seconds": 2}]
@@ -66,7 +89,7 @@ CARELESS: list[dict[str, Any]] = [{"memory": 1.3 * 77}, {"temp": np.int64(7)}, {
 
 @pytest.mark.parametrize("fields", CARELESS)
 def test_whatever_a_type_estimates_the_record_can_be_read_again(fields: dict[str, Any]) -> None:
-    """One that could not be would keep the service from ever starting again."""
+    """An unreadable record would keep the service from ever starting again."""
     spec = Created(type="own", **recorded(taken_in(Estimate(**fields)), Correction()))
     assert msgspec.json.decode(msgspec.json.encode(spec), type=Created) == spec
 

@@ -1,4 +1,4 @@
-"""How long work is expected to take still."""
+"""The time that work is still expected to take."""
 
 import pytest
 
@@ -38,6 +38,6 @@ def test_a_later_attempt_goes_by_its_type_if_nobody_knows_where_it_began() -> No
 
 
 def test_a_later_attempt_that_is_slower_than_its_type_is_not_nearly_done() -> None:
-    """What it reports says how much is left, however long it has run."""
+    """Its reports say how much is left, however long it has run."""
     assert seconds_left(10.0, 400.0, 100.0, began=None) == pytest.approx(90.0)
     assert seconds_left(0.0, 400.0, 100.0, began=None) == pytest.approx(1.0), "it reports nothing"

@@ -1,4 +1,4 @@
-"""What is exported is what there is: all of it, as of one position, whole or not at all."""
+"""An export has everything, as of one position, whole or not at all."""
 
 import base64
 import csv
@@ -32,7 +32,8 @@ from tasktrail import TaskFilters
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.events.errors import InvalidPath
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.recorded import timestamp
 from tasktrail.exports import parquet
 from tasktrail.exports.columns import EXPORT_COLUMNS, row_values
@@ -63,7 +64,7 @@ Command = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Journal]]:
-    """A data folder on which no service runs."""
+    """Make a data folder on which no service runs."""
     data = tmp_path_factory.mktemp("data")
     with closing(SqliteEventLog(data / "log.db", now=BEGIN)) as log:
         journal = Journal(log)
@@ -83,7 +84,7 @@ def command_of(what: str, *arguments: str) -> list[str]:
 
 @pytest.fixture
 def export(history: tuple[Path, Journal]) -> Command:
-    """What the command prints."""
+    """Return the command's output."""
 
     def call(*arguments: str) -> str:
         with CliRunner().isolation() as streams:
@@ -105,7 +106,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def listed(reader: Reader, filters: TaskFilters) -> list[Any]:
-    """The same tasks, page by page."""
+    """List the same tasks, page by page."""
     found: list[Any] = []
     while True:
         page = msgspec.structs.replace(filters, sort="id", limit=500, offset=len(found))
@@ -121,7 +122,7 @@ def exported(reader: Any, what: Any, filters: TaskFilters) -> tuple[int, list[An
 
 
 def settled(tasks: list[Any]) -> list[Any]:
-    """Without what moves by the clock while a task waits."""
+    """Drop the values that change with the clock while a task waits."""
     return [msgspec.structs.replace(task, effective_priority=0.0, priority_terms=None) for task in tasks]
 
 
@@ -142,7 +143,7 @@ def test_tasks_of_the_past_are_a_fold_of_the_log_up_to_there(reader: Reader, tex
 
 
 def test_a_time_means_the_last_position_of_then(reader: Reader, history: tuple[Path, Journal]) -> None:
-    """Whoever exports again as of the position that was told gets the same, waits and all."""
+    """Exporting again as of the reported position gives the same, including waiting times."""
     moment = history[1].records[600].recorded_at + timedelta(milliseconds=1)
     last = max(one.position for one in history[1].records if one.recorded_at <= moment)
     for asked, what in product((reader, Elsewhere(reader)), ("log", "tasks", "attempts")):
@@ -154,7 +155,7 @@ def test_a_time_means_the_last_position_of_then(reader: Reader, history: tuple[P
 
 
 class Elsewhere:
-    """A reader as an export meets it behind an address: it can only be asked."""
+    """A reader behind an address, as an export sees it: it can only be asked."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -182,11 +183,11 @@ def test_the_log_is_all_records_or_those_about_the_tasks_that_pass(
     chosen = {task.id for task in exported(reader, "tasks", TaskFilters(status="failed"))[1]}
     own = exported(reader, "log", TaskFilters(status="failed"))[1]
     assert {one.task_id or getattr(one.event, "task_id", 0) for one in own} == chosen
-    assert {one.task_id for one in own} > chosen  # and what the service noted of them, under task id 0
+    assert {one.task_id for one in own} > chosen  # and the service's records about them, under task id 0
 
 
 def test_who_exports_again_as_of_its_position_gets_the_same(export: Command, history: tuple[Path, Journal]) -> None:
-    """How long tasks have waited counts up to the last record, and not up to the moment of asking."""
+    """Waiting times count up to the last record, not up to the time of the question."""
     now = export("tasks", "--status", "pending")
     assert "effective_priority" in now
     assert now == export("tasks", "--status", "pending", "--as-of", str(len(history[1].records)))
@@ -250,7 +251,7 @@ def test_formulas_stay_as_written_only_where_that_is_asked_for(tmp_path: Path) -
 
 
 def back(text: str, kind: str, found: Any) -> Any:
-    """What a cell says, as JSON would."""
+    """Read a cell as JSON would."""
     match kind:
         case "text":
             return text if isinstance(found, str) else json.loads(text or "null")
@@ -314,11 +315,19 @@ def test_parquet_has_the_same_values_in_columns_with_types(export: Command, tmp_
 
 
 def as_json(value: Any, kind: str, found: Any) -> Any:
-    """What a value says, as JSON would."""
+    """Return a value as JSON would."""
     if kind == "time" and value is not None:
         assert value == datetime.fromisoformat(found)
         return found
     return json.loads(value) if kind == "json" and value is not None else value
+
+
+def test_the_name_of_the_file_says_its_format_unless_another_is_asked_for(export: Command, tmp_path: Path) -> None:
+    for name, begins in (("a.CSV", b"id,"), ("a.parquet", b"PAR1"), ("a.jsonl", b"{"), ("a.txt", b"{"), ("csv", b"{")):
+        export("tasks", "--out", str(tmp_path / name))
+        assert (tmp_path / name).read_bytes().startswith(begins), name
+    export("tasks", "--out", str(tmp_path / "b.csv"), "--format", "jsonl")
+    assert (tmp_path / "b.csv").read_bytes().startswith(b"{")
 
 
 def test_parquet_needs_a_file_and_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -384,13 +393,13 @@ def test_ctrl_c_leaves_nothing(history: tuple[Path, Journal], tmp_path: Path) ->
     program = (
         "import signal, sys, tasktrail.exports.rows as rows\n"
         "from tasktrail.cli.app import run\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what is started in the background ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # processes started in the background ignore it
         "of = rows._records\n"
         "def slowly(*given):\n"
         "    for number, row in enumerate(of(*given)):\n"
         "        if number == 500:\n"
         "            print('half', flush=True)\n"
-        "            while True: pass\n"  # a call of the system that begins behind the signal would not end by it
+        "            while True: pass\n"  # a system call that begins after the signal would not end by it
         "        yield row\n"
         "rows._records = slowly\n"
         f"sys.exit(run(['log', 'export', '--data', {str(data)!r}, '--out', {str(out)!r}]))\n"
@@ -418,14 +427,14 @@ CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_export.py"
 
 
 class Signed(NamedTuple):
-    """A file, what was signed of it, and the key."""
+    """A file, its signed statement, and the key."""
 
     file: Path
     statement: Path
     key: str
 
     def check(self, *, key: str = "") -> tuple[int, str]:
-        """What a checker says that was not written by us."""
+        """Run a checker that was not written by us."""
         done = subprocess.run(
             [sys.executable, CHECKER, self.file, key or self.key], capture_output=True, text=True, check=False
         )
@@ -435,7 +444,7 @@ class Signed(NamedTuple):
 
 @pytest.fixture
 def sealed(history: tuple[Path, Journal], export: Command, tmp_path: Path) -> Iterator[Signed]:
-    """Failed tasks as of position 700, of a log that was sealed at its end."""
+    """Export failed tasks as of position 700, from a log that was sealed at its end."""
     data = history[0]
     with closing(SqliteLogReader(data / "log.db")) as log:
         _seal, key = make_seal(log, data / "seals", data / "seal-key", BEGIN)

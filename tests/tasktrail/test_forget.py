@@ -1,4 +1,4 @@
-"""Tasks that are over are forgotten: gone from every file, while all else stays as it was and can be proven."""
+"""Ended tasks are forgotten: gone from every file, while everything else stays as it was and can be proven."""
 
 import itertools
 import json
@@ -41,7 +41,7 @@ from tasktrail.events import (
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError, UnknownType
 from tasktrail.events.log import stubs
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
 from tasktrail.exports import rows
 from tasktrail.handlers.workspace import TempFiles
@@ -59,7 +59,7 @@ CANARY = "qzxcanary"
 
 
 def files_with(folder: Path, text: str) -> list[str]:
-    """The files below that hold a text."""
+    """Return the files below a folder that hold a text."""
     return sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")
@@ -68,7 +68,7 @@ def files_with(folder: Path, text: str) -> list[str]:
 
 
 def without(folder: Path, text: str) -> list[str]:
-    """The files below that hold a text, once the service has had the time to look after its log."""
+    """Return the files below that hold a text, once the service has had time to clean its log."""
     deadline = monotonic() + 30
     while (found := files_with(folder, text)) and monotonic() < deadline:
         threading.Event().wait(0.05)
@@ -76,7 +76,7 @@ def without(folder: Path, text: str) -> list[str]:
 
 
 def done(service: TaskService, number: int, **fields: object) -> list[int]:
-    """So many tasks that have completed."""
+    """Return a number of tasks that have completed."""
     ids = [service.create_task(type="echo", **fields) for _ in range(number)]  # type: ignore[arg-type]  # as given
     for task_id in ids:
         service.wait(task_id, 60)
@@ -112,7 +112,7 @@ def test_what_was_forgotten_is_in_no_file_and_all_else_is_as_it_was(open_service
 
 
 def forgotten(service: TaskService, number: int) -> list[int]:
-    """The tasks up to a number that were forgotten."""
+    """Return the tasks up to a number that were forgotten."""
     found = []
     for task_id in range(1, number + 1):
         try:
@@ -142,7 +142,7 @@ def test_rules_are_applied_by_the_service_and_the_first_that_fits_decides(open_s
 
 @pytest.fixture
 def shift(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How far the clock is ahead of the services that are opened here. There may be others in this process."""
+    """Let the clock of the services opened here run ahead by this time. This process may have others."""
     ahead = [timedelta()]
 
     class AheadClock(SystemClock):
@@ -259,7 +259,7 @@ def test_the_next_start_clears_up_what_a_kill_has_left(open_service: Opener, mon
 def test_what_an_attempt_has_left_goes_however_deep_and_with_the_notes_beside_it(
     open_service: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TempFiles, "clean_up", lambda _self: [])  # which would not come by before the next hour
+    monkeypatch.setattr(TempFiles, "clean_up", lambda _self: [])  # otherwise it would run within the hour
     service = open_service()
     task_id = service.create_task(type="echo", held=True)
     service.cancel_task(task_id)
@@ -277,7 +277,7 @@ def test_what_an_attempt_has_left_goes_however_deep_and_with_the_notes_beside_it
 
 @pytest.fixture
 def client(service: TaskService) -> Iterator[Client]:
-    """Of a service with two tasks that have completed."""
+    """Return a client of a service with two completed tasks."""
     done(service, 2)
     server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(service.paths.data))
     server.start()
@@ -289,7 +289,7 @@ def client(service: TaskService) -> Iterator[Client]:
 def test_whoever_forgets_shows_at_each_step_that_it_goes_on(
     open_service: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else an actor that does so seems to hang: `/readyz` would say that nothing is forgotten."""
+    """Otherwise the forgetting actor seems to hang: `/readyz` would say that nothing is forgotten."""
     monkeypatch.setattr(Archiver, "size", 8)
     service = open_service()
     done(service, 4)
@@ -301,7 +301,7 @@ def test_whoever_forgets_shows_at_each_step_that_it_goes_on(
 
 
 def test_a_service_that_stops_keeps_nobody_waiting_for_the_views(open_service: Opener) -> None:
-    """Its process would outlive it, for minutes."""
+    """Its process would outlive the service, for minutes."""
     service = open_service()
     done(service, 1)
     told: list[TasktrailError] = []
@@ -313,7 +313,7 @@ def test_a_service_that_stops_keeps_nobody_waiting_for_the_views(open_service: O
             told.append(error)
 
     waiting = threading.Thread(target=forget)
-    with service.rebuilding():  # so that the views go on to have the task
+    with service.rebuilding():  # so that the views still have the task
         waiting.start()
         position = next(one.position for one in service.follow() if isinstance(one.event, TasksForgotten))
         service.close()
@@ -327,7 +327,7 @@ def test_a_service_that_stops_keeps_nobody_waiting_for_the_views(open_service: O
 
 
 def refusal(service: TaskService, command: Command, user_id: int) -> TasktrailError:
-    """What somebody is told who knows the tasks of one user alone."""
+    """Return the error for a user who may see only the tasks of one user."""
     answered: Future[list[Any]] = Future()
     service.submit([command], answered.set_result, only_user=user_id)
     (answer,) = answered.result(60)
@@ -401,7 +401,7 @@ def test_a_client_overlooks_no_task_where_others_are_forgotten_meanwhile(
     ask: Callable[[Client], list[int]],
     at_page: int,
 ) -> None:
-    """Those behind them move up, also where the pages are of the past: it has them no more."""
+    """The ones after them move up, also where the pages are of the past: the past no longer has them."""
     tasks = [(service.create_task(type="echo", held=True, batch="many", user_id=user), user) for user in USERS]
     for task_id, _user in tasks:
         service.cancel_task(task_id)
@@ -440,7 +440,7 @@ def test_what_is_no_rule_is_refused_by_name(service: TaskService, asked: dict[st
 def test_a_mistyped_type_is_refused_with_the_nearest_one(
     open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else it seems that nothing of that type is left."""
+    """Otherwise it seems that no task of that type is left."""
     with open_service() as service:
         done(service, 1)
         for kind, dry_run in (("ecko", False), ("ecko", True), ("echo,shout", False)):
@@ -526,7 +526,7 @@ def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
 
 
 def test_answers_to_what_is_forgotten_are_found_by_their_commands(open_service: Opener) -> None:
-    """There may be a million answers, and as many stretches of positions as tasks: the Scheduler stood still."""
+    """There may be a million answers, and as many ranges of positions as tasks: the Scheduler stood still."""
     service = open_service()
     done(service, 2)
     with closing(sqlite3.connect(service.paths.log)) as log:

@@ -1,4 +1,4 @@
-"""What comes out on the stream, for people and for programs."""
+"""The lines on the stream, for people and for programs."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class OwnLines(io.StringIO):
-    """Leaves out what threads write: services of other tests in this process may tell something, too."""
+    """Drops the lines of threads: services of other tests in this process may write something, too."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Who looks at the metrics does not wait for a database that is away."""
+"""A scrape of the metrics does not wait for a database that is away."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from tasktrail.telemetry.log_size import LogSize
 
 
 class Slow:
-    """A log that says how large it is when it may."""
+    """A log that answers for its size only when it may."""
 
     def __init__(self) -> None:
         self.may, self.asked = threading.Event(), 0

@@ -1,4 +1,4 @@
-"""The metrics of a real service: their names, their labels, and that they are right, also after a restart."""
+"""The metrics of a real service: their names, their labels, and their correctness, also after a restart."""
 
 import shutil
 import subprocess
@@ -22,12 +22,12 @@ LABELS = {
     *("type", "status", "outcome", "cause", "channel", "reader", "reason", "state", "method", "route", "le"),
     *("version", "implementation", "major", "minor", "patchlevel", "generation"),
 }
-"""All there are. Each has few values: none of them is made by a user."""
+"""All labels. Each has few values, and users cannot create any."""
 
 
 @contextmanager
 def browsing(service: TaskService) -> Iterator[httpx.Client]:
-    """Plain HTTP on the Unix socket of a server on the service."""
+    """Make plain HTTP requests on the Unix socket of a server on the service."""
     server = HttpServer(service, socket_path=service.paths.socket)
     server.start()
     try:
@@ -45,7 +45,7 @@ def web(service: TaskService) -> Iterator[httpx.Client]:
 
 
 def scrape(web: httpx.Client) -> Samples:
-    """(name, labels) → value."""
+    """Map (name, labels) to value."""
     page = web.get("/metrics")
     assert page.status_code == 200, page.text
     return {
@@ -70,7 +70,7 @@ def test_tasks_attempts_and_times_are_counted(service: TaskService, web: httpx.C
     run(service, "quick")
     run(service, "timeout", max_retries=1, retry_delay=0)
     service.create_task(type="quick", held=True)
-    service.stats()  # a scrape does not wait for the views, this does
+    service.stats()  # a scrape does not wait for the views, but this does
     found = scrape(web)
     assert value(found, "tasks", type="quick", status="completed") == 2
     assert value(found, "tasks", type="quick", status="pending") == 1

@@ -1,4 +1,4 @@
-"""A log that is moved into PostgreSQL and back has the same positions, hashes and answers, and gives the same views."""
+"""A log moved into PostgreSQL and back has the same positions, hashes and answers, and gives the same views."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_a_service_goes_on_after_each_move(tmp_path: Path, where: str, monkeypat
     migrate(where, data, progress=silent)
     add(expected=3)
     with closing(read_log(data / "log.db")) as log:
-        assert [epoch.number for epoch in log.epochs()] == [1, 2, 3, 4, 5]  # two of them moved it
+        assert [epoch.number for epoch in log.epochs()] == [1, 2, 3, 4, 5]  # two of them have moved it
 
 
 def test_an_older_service_on_the_database_appends_nothing_more(tmp_path: Path, where: str) -> None:
@@ -160,7 +160,7 @@ def test_what_a_move_before_has_left_belongs_to_no_log_that_is_moved_there_later
     (data / "log.postgresql-head").write_text(f"{10**6:020} {'ab' * 32}\n")
     migrate(data, where, progress=silent)
     refuse_older_log(DataPaths(data))
-    (data / "log.db-wal").write_bytes(b"of another time")  # killed between two names
+    (data / "log.db-wal").write_bytes(b"of another time")  # killed between two renames
     (data / "log.db-shm").write_bytes(b"of another time")
     (data / "log.db-head").write_text(f"{10**6:020} {'ab' * 32}\n")
     migrate(where, data, progress=silent)
@@ -188,7 +188,7 @@ def test_what_cannot_be_moved_is_refused(tmp_path: Path, where: str) -> None:
             migrate(source, target, progress=silent)
     with pytest.raises(InvalidPath, match="There is no log at"):
         migrate(where, data, progress=silent)
-    with connect(where.removeprefix("postgresql:///").partition("?")[0]) as conn:  # and nothing is begun there
+    with connect(where.removeprefix("postgresql:///").partition("?")[0]) as conn:  # and no new log is begun there
         assert conn.execute("SELECT to_regnamespace('tasktrail')").fetchall() == [(None,)]
     history(tmp_path / "log")
     with DataLock(DataPaths(tmp_path / "log").lock, "serve"), pytest.raises(DataInUse):

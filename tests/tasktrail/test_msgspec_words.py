@@ -1,4 +1,4 @@
-"""The texts of msgspec that `intake/refusals.py` reads. A release that says it otherwise fails here, and shows what."""
+"""The texts of msgspec that `intake/refusals.py` reads. A release with other texts fails here, and shows them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal

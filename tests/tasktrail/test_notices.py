@@ -1,4 +1,4 @@
-"""Who is told of a task, from the command to the receiver and back to what became of it; all real, on loopback."""
+"""Notices, from the command to the receiver and back to their result; everything is real, on loopback."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ Opener = Callable[..., TaskService]
 
 
 class Receiver:
-    """Answers each path with the status that stands in `status`; 204 unless told otherwise."""
+    """Answers each path with the status in `status`; 204 by default."""
 
     def __init__(self) -> None:
         self.status: dict[str, int] = {}
@@ -80,12 +80,12 @@ def tasks(open_service: Opener, receiver: Receiver) -> TaskService:
 
 
 def tried(tasks: TaskService, count: int, after: int = 0) -> list[DeliveryAttempted]:
-    """Wait for so many recorded tries; their order is that of the log."""
+    """Wait for a number of recorded tries, in the order of the log."""
     return [event for event in first(tasks, DeliveryAttempted, count, after) if isinstance(event, DeliveryAttempted)]
 
 
 def first(tasks: TaskService, kinds: Any, count: int, after: int = 0) -> list[Event]:
-    """Wait for so many recorded events of some kinds."""
+    """Wait for a number of recorded events of some kinds."""
     found: list[Event] = []
     for record in tasks.follow(after):
         if isinstance(record.event, kinds):
@@ -110,12 +110,12 @@ class Mailbox:
 
 @contextmanager
 def mail_server() -> Iterator[tuple[Mailbox, int]]:
-    """A mail server on loopback: what it was given, and its port."""
+    """Run a mail server on loopback; return the mails it was given, and its port."""
     mailbox = Mailbox()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # A loop of our own: the one that the controller makes is closed too late for strict warnings.
+    # Use our own loop: the controller closes its loop too late for strict warnings.
     server = Controller(mailbox, hostname="127.0.0.1", port=port, loop=asyncio.new_event_loop())
     server.start()
     try:
@@ -184,7 +184,7 @@ def test_an_address_that_is_gone_is_disabled_until_somebody_enables_it_and_nothi
     second = tasks.create_task(type="noop", callback_url=gone)
     third = tasks.create_task(type="noop", callback_url=receiver.url("/there"))
     assert tried(tasks, 2)[1].task_id == third
-    tasks.wait(second, timeout=20)  # it may end behind the third
+    tasks.wait(second, timeout=20)  # it may end after the third
     assert len([path for path, *_ in receiver.got if path == "/gone"]) == 1
     assert [endpoint.target for endpoint in tasks.endpoints()] == [gone]
     (held_back,) = tasks.notices(second)
@@ -373,7 +373,7 @@ def test_a_target_that_hangs_holds_up_nobody_else(open_service: Opener, receiver
             assert {(attempt.task_id, attempt.target, attempt.ok) for attempt in attempts} == {
                 (task_id, "team", True) for task_id in others
             }
-            tasks.close()  # ends what is under way at once
+            tasks.close()  # ends the current delivery at once
 
 
 @pytest.mark.parametrize(

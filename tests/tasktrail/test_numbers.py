@@ -1,4 +1,4 @@
-"""What cannot be recorded, sent or read back is refused by name, and costs no slot, whichever way it comes in."""
+"""Values that cannot be recorded, sent or read back are refused by name, and cost no slot, whatever their way in."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -87,7 +87,7 @@ def test_a_result_that_cannot_go_on_ends_its_task_once_and_by_name(open_service:
 
 
 def test_an_old_log_that_holds_what_cannot_be_sent_stops_no_work(open_service: Opener, tmp_path: Path) -> None:
-    """Written by a version that let it in: as many of them as there are workers."""
+    """An earlier version let them in: as many of them as there are workers."""
     (tmp_path / "data").mkdir(mode=0o700)
     now = datetime.now(UTC)
     log = SqliteEventLog(tmp_path / "data" / "log.db", now=now)
@@ -122,7 +122,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize("text", MOMENTS)
 def test_no_moment_is_let_in_that_time_outs_cannot_be_reckoned_from(service: TaskService, text: str) -> None:
-    """One of them had the Scheduler break off and fold the whole log again, and others with it."""
+    """One such time made the Scheduler stop and fold the whole log again, and affected other tasks."""
     moment: Any = datetime.fromisoformat(text)
     for field in ("scheduled_for", "deadline"):
         with pytest.raises(InvalidValue) as refused:

@@ -1,4 +1,4 @@
-"""A service whose log is on PostgreSQL: everything is as with a file, or is refused with what to do instead."""
+"""A service whose log is on PostgreSQL: everything works as with a file, or the refusal says what to do instead."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def test_a_service_goes_on_when_the_server_has_ended_its_sessions(tmp_path: Path
             "WHERE datname = current_database() AND pid != pg_backend_pid()",
         )
         again = None
-        while again is None:  # the first finds out, and is repeated under its command id until it is accepted
+        while again is None:  # the first notices, and is repeated under its command id until it is accepted
             try:
                 again = service.create_task(type="noop", command_id="again")
             except LogUnreachable:

@@ -1,4 +1,4 @@
-"""Options that cannot be meant are refused when the command arrives, and the refusal names the option."""
+"""Senseless options are refused when the command arrives, and the refusal names the option."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class Box(msgspec.Struct, forbid_unknown_fields=True):
 
 @task
 def greet(name: str, times: int, box: Box | None = None) -> str:
-    """A type of its own; two of its options have no default."""
+    """A user's type; two of its options have no default."""
     return f"{name} {times} {box}"
 
 

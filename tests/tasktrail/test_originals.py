@@ -1,4 +1,4 @@
-"""What becomes of originals on a real service: only a result that was checked and is smaller takes their place."""
+"""Originals on a real service: only a result that was checked and is smaller replaces them."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an attempt prints, through the whole service: kept, readable while it runs, and harmless."""
+"""The output that an attempt prints, through the whole service: kept, readable while it runs, and harmless."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Start = Callable[..., TaskService]
 
 @pytest.fixture(params=["auto", "off"])
 def start(request: pytest.FixtureRequest, open_service: Opener) -> Start:
-    """A service with the types of tests/support/printing_handlers.py, with a sandbox and without."""
+    """Start a service with the types of tests/support/printing_handlers.py, with a sandbox and without."""
 
     def make(**settings: Any) -> TaskService:
         wanted = {"workers": 1, "handlers": ("printing_handlers",), "sandbox": request.param, **settings}

@@ -1,4 +1,4 @@
-"""Task types of one's own through the whole service: with `async def`, and without paths."""
+"""A user's own task types through the whole service: with `async def`, and without paths."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ import pytest
 from tasktrail import TaskService
 from tasktrail.events import Checkpointed, Created, Task
 from tasktrail.events.errors import InvalidPath
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.provenance import made_by, makers_of
 
@@ -23,7 +23,7 @@ Opener = Callable[..., TaskService]
 
 @pytest.fixture(params=["auto", "off"])
 def service(request: pytest.FixtureRequest, open_service: Opener) -> TaskService:
-    """With a sandbox and without."""
+    """Run a service with a sandbox, and one without."""
     return open_service(handlers=("own_handlers",), workers=1, sandbox=request.param, grace_period=WITHIN)
 
 
@@ -33,7 +33,7 @@ def run(service: TaskService, kind: str, **fields: Any) -> Task:
 
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
 def test_what_a_type_has_written_is_known_whatever_it_says(open_service: Opener, tmp_path: Path, sandbox: str) -> None:
-    """`plain` has no hash of its output in its result."""
+    """The result of `plain` has no hash of its output."""
     size, outputs = len(b"written"), [tmp_path / "out.txt", tmp_path / "too large.txt"]
     for output, up_to in zip(outputs, (size, size - 1), strict=True):
         settings = {"handlers": ("own_handlers",), "workers": 1, "sandbox": sandbox, "hash_inputs_up_to": up_to}
@@ -52,7 +52,7 @@ def test_what_a_type_has_written_is_known_whatever_it_says(open_service: Opener,
 def test_workers_find_the_module_where_the_program_has_found_it(
     open_service: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox: str
 ) -> None:
-    """A program that is run has its own folder on its path, and in no variable of the environment."""
+    """Python puts a program's own folder on its path, but not into any environment variable."""
     folder = tmp_path / "program"
     (folder / "beside_it").mkdir(parents=True)
     (folder / "beside_it" / "__init__.py").write_text("TIMES = 3\n")

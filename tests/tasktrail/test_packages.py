@@ -1,4 +1,4 @@
-"""A type whose packages are not installed is known; whoever asks for its work is told what to install."""
+"""A type whose packages are not installed is known; a command for it is refused with the packages to install."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ CONFIG = Config(handlers=("lacking_types",), workers=1)
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that packages are imported from; one of the two that the type needs is there."""
+    """Make a folder that packages are imported from; it has one of the two that the type needs."""
     folder = tmp_path / "site"
     (folder / "paint_pot").mkdir(parents=True)
     (folder / "paint_pot" / "__init__.py").touch()
@@ -47,7 +47,7 @@ def test_its_tasks_are_refused_with_what_to_install(site: Path, tmp_path: Path) 
         assert "easel[oil]" in refused.value.advice
         assert tasks.list_tasks() == ([], 0)
 
-        (site / "no_such_brush").mkdir()  # installed meanwhile: no start of the service is needed
+        (site / "no_such_brush").mkdir()  # installed meanwhile: the service need not be restarted
         assert tasks.wait(tasks.create_task(type="paint"), WITHIN).status == "completed"
 
 

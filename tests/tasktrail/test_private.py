@@ -1,4 +1,4 @@
-"""What lies in a data folder is its owner's alone, whatever was there before and whatever the umask."""
+"""The files in a data folder are private to its owner, whatever existed before and whatever the umask is."""
 
 import os
 import stat
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def closed(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of somebody else. What root may do cannot be taken from it, so the answer of the system is."""
+    """Make a folder of another user. Root may do everything, so only the system's answer is faked."""
     data.mkdir()
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != data)
     return data
@@ -82,7 +82,7 @@ def test_a_file_is_called_no_folder(data: Path, use_of: Callable[[Path], object]
 def test_a_folder_whose_name_no_log_can_be_opened_by_is_not_made(
     tmp_path: Path, use_of: Callable[[Path], object]
 ) -> None:
-    """SQLite says such a path as if it were UTF-8. The log was called damaged, and a backup was asked for."""
+    """SQLite treats such a path as UTF-8. The log used to be called damaged, and a backup was asked for."""
     data = tmp_path / os.fsdecode(b"\xe4") / "data"
     with pytest.raises(InvalidPath, match=r"\\xe4.data' is not UTF-8 here") as refused:
         use_of(data)
@@ -104,7 +104,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files fo
 
 @pytest.fixture
 def of_somebody(data: Path) -> Path:
-    """A data folder with a log, of another user than root, who acts."""
+    """Make a data folder with a log that belongs to another user than root, who acts."""
     with TaskService.open(data):
         pass
     (data / "notes.txt").write_text("no file of ours")
@@ -156,7 +156,7 @@ def mode(path: Path) -> int:
 
 
 def wrong(folder: Path) -> dict[str, str]:
-    """What is open to others; a task's work folder counts as a whole."""
+    """Return the files open to others; a task's work folder counts as a whole."""
     found = {}
     for path in (folder, *folder.rglob("*")):
         if path.parent.parent.name != "tmp" and mode(path) != (0o700 if path.is_dir() else 0o600):

@@ -61,7 +61,7 @@ def where() -> Iterator[str]:
 
 @contextmanager
 def leading(folder: Path, where: str) -> Iterator[TaskService]:
-    """A service that starts nothing: what is in its log is for the tests to say."""
+    """A service that starts nothing: the tests decide what is in its log."""
     config = Config(log=where, workers=1, handlers=HANDLERS)
     with TaskService.open(folder / "leader", config=config) as service:
         service.pause(reason="so that all waits")
@@ -79,7 +79,7 @@ def reading(folder: Path, where: str) -> Iterator[ReadOnlyService]:
 
 @contextmanager
 def at_port(service: ReadOnlyService) -> Iterator[HttpServer]:
-    """Its routes."""
+    """Return its routes."""
     secret = secret_file(service.paths.data)
     server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret)
     server.start()
@@ -199,7 +199,7 @@ def test_a_reader_changes_nothing_and_says_where_the_service_is(
 @needs_postgresql
 def test_every_page_of_a_reader_is_shown(tmp_path: Path, where: str) -> None:
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
-        made = tmp_path / "made.jpg"  # at the service; what is here at its path is another file
+        made = tmp_path / "made.jpg"  # at the service; its path leads to another file here
         task_id = leader.create_task(type="noop", output_file=str(made))
         made.write_bytes(b"x" * 4711)
         follow(reader, leader)
@@ -232,7 +232,7 @@ def test_the_routes_of_a_reader(tmp_path: Path, where: str, monkeypatch: pytest.
         assert f"tasktrail_log_position {float(head)}" in metrics
         assert 'tasktrail_lag_records{reader="views"} 0.0' in metrics
         assert "tasktrail_log_silent_seconds" in metrics
-        assert "tasktrail_tasks_accepted" not in metrics  # the service counts that
+        assert "tasktrail_tasks_accepted" not in metrics  # the service counts those
         assert get(server, "/v1/tasks", "nobody's").status_code == 401
 
 
@@ -284,7 +284,7 @@ def test_a_reader_goes_on_while_the_database_is_away_and_says_so(tmp_path: Path)
         assert time.monotonic() - began < 5
         server.start_again()
         wait_for(lambda: reader.ready)
-        # It may not have noticed that the database was away, and hears of it at its next commit.
+        # It may not have noticed that the database was away, and learns it at its next commit.
         with suppress(LogUnreachable):
             leader.create_task(type="noop")
         wait_for(lambda: leader.ready)
@@ -324,6 +324,12 @@ def test_damaged_views_are_built_anew_when_a_question_finds_them(
         assert reader.source.mend(generation, None)  # type: ignore[arg-type]  # that was done meanwhile
         assert not reader._follower._damaged
         assert reader.get_task(task_id).status == "pending"
+        leader.create_task(type="noop")
+        follow(reader, leader)  # so it has the file open again
+        generation = reader.source.generation()
+        reader.paths.views.unlink()
+        wait_for(lambda: reader.source.generation() > generation)
+        assert reader.paths.views.exists()
         with closing(sqlite3.connect(reader.paths.views, isolation_level=None)) as conn:
             triggers = conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
             for (name,) in triggers:
@@ -332,7 +338,7 @@ def test_damaged_views_are_built_anew_when_a_question_finds_them(
         assert reader.get_task(task_id).status == "pending"
         assert reader.source.generation() == generation + 2
         with closing(sqlite3.connect(reader.paths.views, isolation_level=None)) as conn:
-            conn.execute("DELETE FROM tasks")  # of which no question tells
+            conn.execute("DELETE FROM tasks")  # no question shows it
         leader.cancel_task(task_id)
         follow(reader, leader)
         assert reader.get_task(task_id).status == "cancelled"
@@ -394,7 +400,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 @contextmanager
 def encrypted(folder: Path, *, with_keys: bool) -> Iterator[tuple[EventLog, Path]]:
-    """A log with a task of each of two users, and another data folder, which has the keys, or has not."""
+    """Make a log with a task of each of two users, and another data folder, with or without the keys."""
     (folder / "leader").mkdir()
     with new_place(folder / "leader") as place, closing(open_log(place, now=NOW, encrypted=True)) as log:
         log.append([of_user(1), of_user(2)], expected=0)
@@ -416,7 +422,7 @@ def traces(folder: Path, user: int) -> list[str]:
 
 
 def content(path: Path) -> bytes:
-    """Nothing of what is gone by now: views that are built are in a file of their own first."""
+    """Return the file's content; empty if the file is gone: rebuilt views are in a separate file first."""
     with suppress(FileNotFoundError):
         return path.read_bytes()
     return b""
@@ -487,7 +493,7 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
             monkeypatch.setattr("tasktrail.following.follower._FOLLOW_EVERY", 600.0)
             monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
             monkeypatch.setattr("tasktrail.following.follower._MOST_AFTER_TROUBLE", 0.05)
-            reader._follower.look()  # it sleeps from here on, while the log becomes another one
+            reader._follower.look()  # it sleeps from here on, while the log is replaced
             with connect(read_address(place).removeprefix("postgresql:///").partition("?")[0]) as conn:
                 conn.execute("DROP SCHEMA tasktrail CASCADE")
             shutil.rmtree(tmp_path / "leader")
@@ -499,7 +505,7 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
                 log.append([other(3), Fact(1, 2, Cancelled(), NOW, "alice")], expected=3)
                 log.append([Fact(0, 2, UserErased(keys=(), tasks=()), NOW)], expected=5)
             with closing(read_log(place)) as log, pytest.raises(HistoryMissing):
-                erase_here(log, reader.paths)  # its views are all that knows of the other
+                erase_here(log, reader.paths)  # its views are the only trace of the other
             reader._follower.look()
             wait_for(lambda: not reader.ready)
             assert "lacks that record or has another one there" in str(reader.obstacle)
@@ -558,7 +564,7 @@ def full(*_: object, **__: object) -> None:
 
 
 def erase(log: EventLog, user: int) -> str:
-    """Erase a user as the service does. Returns the key."""
+    """Erase a user as the service does. Return the key."""
     erased = log.belongings(user)
     log.append([Fact(0, 1, UserErased(keys=erased.keys, tasks=erased.tasks), NOW)], expected=log.head().position)
     log.destroy(erased.keys)
@@ -593,7 +599,7 @@ def test_an_erasure_that_is_cut_short_after_the_key_is_gone_is_done_again(
             with monkeypatch.context() as patch:
                 patch.setattr(
                     "tasktrail.following.erasure.rebuild_views", full
-                )  # it is done but for the rest on the disk
+                )  # it is done, except for the files on the disk
                 assert erase_here(reader, paths, begun.append)
             assert begun == [True, False]
             assert not traces(paths.data, 1)
@@ -660,7 +666,7 @@ def test_no_position_is_promised_before_all_is_folded_that_is_answered_with_it(
             finally:
                 may.set()
             assert reader.watermark.wait(1, 60)
-            assert looked[0] < began[0]  # tokens hold from there on
+            assert looked[0] < began[0]  # tokens are valid from then on
 
 
 @needs_postgresql

@@ -1,4 +1,4 @@
-"""/readyz says why not, in words, for each cause; `doctor` says the same; what only helps makes nobody unready."""
+"""/readyz gives the reason in words, for each cause; `doctor` agrees; optional parts make no service unready."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail import Client, system
+from tasktrail import Client, health
 from tasktrail.api.service import TaskService
 from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
@@ -47,8 +47,8 @@ def degraded(web: httpx.Client) -> list[str]:
 
 @pytest.fixture
 def settled(service: TaskService) -> TaskService:
-    """A service whose views are checked and whose workers are there."""
-    assert service._system.views.wait(30)
+    """Return a service whose views are checked and whose workers are ready."""
+    assert service._system.health.views.wait(30)
     task_id = service.create_task(type="quick")
     service.wait(task_id, 60)
     return service
@@ -57,32 +57,32 @@ def settled(service: TaskService) -> TaskService:
 def hang(service: TaskService, name: str) -> Any:
     (child,) = [child for child in service._system._supervisor._children if child.name == name]
     child.since = service._system.clock.monotonic() + 3600  # so that the watch leaves it as it is
-    child.asked = None  # and hears no answer to an earlier ping
+    child.asked = None  # and receives no answer to an earlier ping
     child.unwell = f"{name} has done nothing for 7 s"
     return child
 
 
 @pytest.mark.parametrize("kind", [LogFull, DiskFailed, LogLocked])
 def test_a_log_that_cannot_be_written(settled: TaskService, web: httpx.Client, kind: type[TasktrailError]) -> None:
-    settled._system.log_trouble = kind("log.db cannot grow")
+    settled._system.health.log_trouble = kind("log.db cannot grow")
     assert not_ready(web) == (kind.code, "log.db cannot grow")
-    settled._system.log_trouble = None
+    settled._system.health.log_trouble = None
     assert degraded(web) == []
 
 
 @pytest.mark.parametrize("kind", [LogGone, LogCorrupt, Fenced])
 def test_a_log_that_is_lost(settled: TaskService, web: httpx.Client, kind: type[TasktrailError]) -> None:
-    settled._system.fatal = kind("log.db is not ours any more")
+    settled._system.health.fatal = kind("log.db is not ours any more")
     code, told = not_ready(web)
     assert code in (kind.code, "not_ready")
     assert told == "log.db is not ours any more"
-    settled._system.fatal = None
+    settled._system.health.fatal = None
 
 
 def test_a_fault_of_our_own(settled: TaskService, web: httpx.Client) -> None:
-    settled._system.fatal = RuntimeError("odd")
+    settled._system.health.fatal = RuntimeError("odd")
     assert not_ready(web) == ("not_ready", "The service cannot go on: odd")
-    settled._system.fatal = None
+    settled._system.health.fatal = None
 
 
 @pytest.mark.parametrize(
@@ -111,24 +111,24 @@ def test_an_actor_that_helps_and_hangs_leaves_the_service_ready(
 
 
 def test_every_actor_is_needed_or_helps(settled: TaskService) -> None:
-    assert {child.name for child in settled._system._children()} == system._NEEDED.keys() | system._HELPS.keys()
+    assert {child.name for child in settled._system._children()} == health._NEEDED.keys() | health._HELPS.keys()
 
 
 def test_several_reasons_are_told_together(settled: TaskService, web: httpx.Client) -> None:
-    settled._system.log_trouble = LogFull("log.db cannot grow")
+    settled._system.health.log_trouble = LogFull("log.db cannot grow")
     child = hang(settled, "scheduler")
     code, told = not_ready(web)
     assert code == "log_full"
     assert told.startswith("log.db cannot grow; scheduler has done nothing for 7 s")
     child.unwell, child.since = "", 0.0
-    settled._system.log_trouble = None
+    settled._system.health.log_trouble = None
 
 
 def test_what_is_out_of_order_although_commands_are_accepted(
     settled: TaskService, web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settled._system.views_trouble = OSError("the disk is full")
-    settled._system.notices.trouble = OSError("the log is locked")
+    settled._system.health.views_trouble = OSError("the disk is full")
+    settled._system.health.notices.trouble = OSError("the log is locked")
     monkeypatch.setattr(settled._system, "load", lambda: None)
     assert degraded(web) == [
         "the views lag behind: the disk is full",
@@ -139,11 +139,11 @@ def test_what_is_out_of_order_although_commands_are_accepted(
 
 def test_views_that_are_checked_and_a_handler_that_is_missing(open_service: Open) -> None:
     service = open_service(handlers=("sample_handlers", "no_such_module"))
-    assert service._system.views.wait(30)
+    assert service._system.health.views.wait(30)
     assert any("no_such_module" in told for told in service.degraded)
-    service._system.views.doubt(service._system.views.generation)
+    service._system.health.views.doubt(service._system.health.views.generation)
     assert "the views are being checked or rebuilt: questions wait for that" in service.degraded
-    service._system.views.vouch()
+    service._system.health.views.vouch()
 
 
 def test_doctor_says_what_readyz_says(settled: TaskService, web: httpx.Client) -> None:
@@ -156,10 +156,10 @@ def test_doctor_says_what_readyz_says(settled: TaskService, web: httpx.Client) -
     assert facts.service_degraded == ("janitor has done nothing for 7 s: old temp files stay",)
     assert [one.level for one in apply_rules(facts, config) if one.name == "service"] == ["warn"]
     child.unwell, child.since = "", 0.0
-    settled._system.log_trouble = LogFull("log.db cannot grow")
+    settled._system.health.log_trouble = LogFull("log.db cannot grow")
     facts = collect_facts(settled.paths.data, config)
     assert facts.service_trouble[0] == "log.db cannot grow"
-    settled._system.log_trouble = None
+    settled._system.health.log_trouble = None
 
 
 _START = """

@@ -1,4 +1,4 @@
-"""A service builds its views anew while it works: what has drifted is found, nothing is lost, nothing is sent again."""
+"""A service rebuilds its views while it works: errors are found, nothing is lost, and nothing is sent again."""
 
 import sqlite3
 import threading
@@ -24,7 +24,7 @@ GHOST = """
 
 
 def plant_a_ghost(service: TaskService) -> None:
-    """A row that no event has made, with checksums that fit: as a bug of ours would leave it."""
+    """Insert a row that no event has made, with checksums that fit, as a bug of ours would leave it."""
     with closing(teach(sqlite3.connect(service.paths.views, isolation_level=None))) as conn:
         conn.execute(GHOST)
         conn.execute("UPDATE counts SET number = number + 1 WHERE status = 'pending'")
@@ -118,5 +118,5 @@ def test_what_a_killed_rebuild_left_is_removed_by_the_next_start(open_service: O
         service.create_task(type="echo", held=True)
         service.list_tasks()
         assert not beside.exists()
-        assert isinstance(service._system.projector.ask(PutInPlace(), timeout=20), int)  # even with nothing beside
+        assert isinstance(service._system.projector.ask(PutInPlace(), timeout=20), int)  # even without a difference
         assert service.list_tasks()[1] == 1

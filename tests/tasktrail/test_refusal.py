@@ -1,4 +1,4 @@
-"""What a decoder complains about is told in words: which field, which key in it, and what is allowed."""
+"""A decoder's complaint is explained in words: which field, which key in it, and what is allowed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -148,7 +148,7 @@ def test_a_body_that_is_no_command_is_told_what_was_perhaps_meant(
 
 
 def test_what_breaks_off_behind_the_fault_is_refused_all_the_same() -> None:
-    """The decoder stops at the first fault; to find its key the whole is decoded, which may fail."""
+    """The decoder stops at the first fault; finding its key takes a decoding of the whole, which may fail."""
     line = b'{"command": "set_limits", "types": {"a": 0}, '
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.json.Decoder(Command).decode(line)

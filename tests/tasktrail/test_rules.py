@@ -1,4 +1,4 @@
-"""Dependencies, graphs, families, retries and limits as an integrator meets them, with real worker processes."""
+"""Dependencies, graphs, families, retries and limits as an integrator sees them, with real worker processes."""
 
 import sqlite3
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import pytest
 from tasktrail import TaskFilters, TaskService
 from tasktrail.events import CreateGraph, GraphTask
 from tasktrail.events.errors import CommandIdReused, GraphCycle, InvalidValue, OutputExists, RetriesExhausted
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.retry import RetryRule
 from tasktrail.projections.verification import verify
 
@@ -44,7 +44,7 @@ def test_the_log_verifies_after_commands_that_are_about_many_tasks(service: Task
         ]
     )
     service.cancel_task(ids["all"])
-    service.cancel_task(ids["all"], children=True)  # is over itself: the events are about those below it
+    service.cancel_task(ids["all"], children=True)  # has ended itself: the events are about the tasks below it
     assert {service.get_task(task_id).status for task_id in ids.values()} == {"cancelled"}
     assert service.verify().findings == ()
 
@@ -173,7 +173,7 @@ def test_a_worker_that_is_stopped_is_found_by_its_silence(service: TaskService) 
 def test_a_worker_is_heard_while_it_hashes_the_input_of_an_attempt_in_a_sandbox(
     open_service: Callable[..., TaskService], tmp_path: Path
 ) -> None:
-    """The attempt's own process, which has beaten so far, is gone by then."""
+    """The attempt's own process, which sent the heartbeats so far, is gone by then."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(300 * 1024 * 1024)
     service = open_service(sandbox="auto", handlers=("away_handlers",))

@@ -149,7 +149,7 @@ def test_whoever_sends_tasks_does_not_learn_what_there_is_outside_of_the_roots(
 def test_a_name_that_the_folder_cannot_hold_is_refused_when_the_command_comes(
     start: Opener, text: Path, tmp_path: Path, letter: str
 ) -> None:
-    """The handler writes to a shorter hidden name, so it would fail only once all the work is done."""
+    """The handler writes to a shorter hidden name, so it would fail only after all the work is done."""
     service = start()
     longest = os.pathconf(tmp_path, "PC_NAME_MAX") // len(letter.encode()) * letter
 
@@ -216,7 +216,7 @@ def test_an_output_folder_that_became_a_link_out_of_the_roots_while_it_waited_ge
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
 def test_an_input_that_went_while_the_task_waited_is_named(start: Opener, roots: dict[str, Path], sandbox: str) -> None:
     service = rooted(roots, start, sandbox=sandbox)
-    folder = roots["inputs"] / "deep"
+    folder = roots["inputs"] / "timeout"  # a word that a retry rule looks for in an error's text
     folder.mkdir()
     for number, instead in enumerate(("nothing", "a loop of links", "a file for its folder")):
         (folder / "in.txt").write_text("harmless")
@@ -230,8 +230,8 @@ def test_an_input_that_went_while_the_task_waited_is_named(start: Opener, roots:
                 folder.write_text("a file in its place")
         service.start_task(task_id)
         task = service.wait(task_id, WITHIN)
-        assert (task.status, task.error_type, task.attempt) == ("failed", "FileNotFoundError", 1)
-        told = "is not there any more. Put it back, then retry the task."
+        assert (task.status, task.error_type, task.attempt) == ("failed", "InvalidPath", 1)
+        told = "is not there any more (field: input_file). Put it back, then retry the task."
         assert task.error == f"The input '{folder / 'in.txt'}' {told}"
         if instead == "a loop of links":
             (folder / "in.txt").unlink()
@@ -243,7 +243,7 @@ def test_an_output_folder_that_went_while_the_task_waited_is_named(
     start: Opener, roots: dict[str, Path], sandbox: str, instead: str
 ) -> None:
     service = rooted(roots, start, sandbox=sandbox)
-    inside, folder = roots["inputs"] / "in.txt", roots["outputs"] / "deep"
+    inside, folder = roots["inputs"] / "in.txt", roots["outputs"] / "timeout"
     inside.write_text("harmless")
     folder.mkdir()
     task_id = held(service, inside, folder / "out.txt")
@@ -280,7 +280,7 @@ OWN = ["log.db", "http-token", "tasktrail.toml", "views.db", "new", "tmp/new", "
 
 
 def own(tmp_path: Path) -> Path:
-    """The data folder of `start`, with a file in each of its folders."""
+    """Return the data folder of `start`, with a file in each of its folders."""
     data = tmp_path / "data"
     for name in ("http-token", "tasktrail.toml", "tmp/kept", "snapshots/kept"):
         (data / name).parent.mkdir(exist_ok=True)
@@ -468,7 +468,7 @@ def test_neither_names_of_batches_nor_filters_have_control_characters(name: str)
 
 
 def cut_behind_a_checkpoint(service: TaskService, source: Path, task_id: int) -> Task:
-    """Cut the task's input when it has saved its first checkpoint; the task at its end."""
+    """Cut the task's input after its first checkpoint; return the task at its end."""
     next(r for r in service.follow() if r.task_id == task_id and isinstance(r.event, Checkpointed | Failed))
     os.truncate(source, 5)
     return service.wait(task_id, WITHIN)

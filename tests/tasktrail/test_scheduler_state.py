@@ -1,4 +1,4 @@
-"""What a reader keeps of the Scheduler's memory is at each position what a fold of the whole log up to there gives."""
+"""The Scheduler state of a reader equals, at each position, a fold of the whole log up to there."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ from tasktrail.api.source import state_from_log
 from tasktrail.events import CancelTask
 from tasktrail.events.errors import LogCorrupt, LogUnreachable, NotReady
 from tasktrail.events.log.log_reader import LogReader
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueuePaused, TokenAdded, TokenRevoked
 from tasktrail.following import scheduler_state
@@ -41,7 +42,7 @@ def log(journal: Journal, tmp_path: Path) -> Iterator[LogReader]:
 
 
 class Shown:
-    """A clock that shows what it is set to."""
+    """A clock that shows the time it is set to."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -54,7 +55,7 @@ class Shown:
 
 
 def answers(state: SchedulerState, now: datetime) -> Any:
-    """What there is to ask, of each task that waits or runs."""
+    """Ask every question about each task that waits or runs."""
     board = queue_board(state, now, 1000, live=False)
     why = {task_id: explain(state, task_id, now, live=False) for task_id in state.tasks.open_ids()}
     return (
@@ -73,7 +74,7 @@ def answers(state: SchedulerState, now: datetime) -> Any:
 def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
     seed: int, journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler_state, "_OVER", 3)  # so that finished tasks go, and some come back
+    monkeypatch.setattr(scheduler_state, "_OVER", 3)  # so that finished tasks leave, and some come back
     chance = Random(seed)
     random_history(journal, 60, seed)
     followed = FollowedState(None, Limits(), Shown(journal))

@@ -1,4 +1,4 @@
-"""The usage examples of the first design (使用示例), as it writes them, on a real video."""
+"""The usage examples of the first design (使用示例), word for word, on a real video."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def video(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def example(video: Path, tmp_path: Path) -> dict[str, Any]:
-    """The task of the example; the paths are those of this test."""
+    """Make the task of the example, with the paths of this test."""
     return {
         "type": "video_preview",
         "input_file": str(video),
@@ -60,7 +60,7 @@ def test_the_examples_of_creating_a_task_and_of_asking_for_its_progress(
 
 
 def test_the_examples_of_cancelling_and_of_retrying_a_task(service: TaskService, example: dict[str, Any]) -> None:
-    """As often as `max_retries` says, and each time at once: the delay is that of automatic retries."""
+    """As often as `max_retries` says, and each time at once: the delay is only for automatic retries."""
     service.pause()  # so that nothing is completed before it is cancelled
     task_id = service.create_task(**example)
     for number in range(1, 4):

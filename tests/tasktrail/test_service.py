@@ -1,4 +1,4 @@
-"""TaskService as an integrator meets it, with real worker processes."""
+"""TaskService as an integrator sees it, with real worker processes."""
 
 import json
 import os
@@ -45,7 +45,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import Deduplicated
 from tasktrail.handlers.registry import Registry
 
@@ -182,7 +182,7 @@ def test_a_running_task_is_cancelled_and_its_process_gone(service: TaskService) 
 
 
 def outer_pid(inner: int) -> int:
-    """The newest process below us that calls itself so, in its own PID namespace if it has one.
+    """Return the newest process below us with that name, in its own PID namespace if it has one.
 
     The workers of a service that other tests share may have the same numbers.
     """
@@ -205,7 +205,7 @@ def _wait_gone(pid: int, within: float = 5.0) -> None:
             return
         if state == "Z":
             return
-        Event().wait(0.005)  # not a busy loop: the service needs the processor
+        Event().wait(0.005)  # not a busy loop: the service needs the CPU
     pytest.fail(f"process {pid} is still there after {within} s")
 
 
@@ -413,7 +413,7 @@ def test_views_that_are_deleted_under_a_service_at_rest_come_back_with_the_next_
 
 
 def test_who_waits_at_a_service_that_is_closed_is_told(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once: its files are not opened any more, and nobody would tell of an end."""
+    """At once: its files are closed, and nothing would report an end any more."""
     task_id = service.create_task(type="noop", held=True)
     service.close()
     monkeypatch.setattr(SqliteLogReader, "last_of", lambda *_: pytest.fail("it was opened"))
@@ -436,11 +436,11 @@ def test_who_waits_while_another_program_has_locked_the_log_hears_of_the_end(
 
 @pytest.mark.slow
 def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService) -> None:
-    """The end may be told before anybody listens, while the views still lag behind it."""
+    """The end may be reported before anything listens, while the views still lag behind it."""
     for _ in range(150):
         task_id = service.create_task(type="noop")
         while service._system.committed.position < 3 * task_id + 1:
-            Event().wait(0.005)  # not a busy loop: the service needs the processor
+            Event().wait(0.005)  # not a busy loop: the service needs the CPU
         assert service.wait(task_id, timeout=WITHIN).status == "completed"
 
 
@@ -481,7 +481,7 @@ def test_recovery_is_reported(service: TaskService, open_service: Opener) -> Non
 
 
 def reasons(service: TaskService, task_id: int) -> dict[str, Obstacle]:
-    """By name. A machine that is busy, or workers that are not there yet, may add some of their own."""
+    """Return reasons by name. A busy machine, or workers that are not ready yet, may add others."""
     return {str(one.reason): one for one in service.why(task_id).reasons}
 
 
@@ -508,7 +508,7 @@ def test_operators_change_the_queue_and_why_tells(service: TaskService, open_ser
 def test_a_place_in_the_queue_is_counted_by_whoever_asks_and_not_by_the_scheduler(
     service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes a look at each waiting task, of which there may be a hundred thousand."""
+    """It looks at each waiting task, of which there may be a hundred thousand."""
     service.pause()
     ids = [service.create_task(type="noop") for _ in range(3)]
     looked, counted = [], []
@@ -530,7 +530,7 @@ def test_a_place_in_the_queue_is_counted_by_whoever_asks_and_not_by_the_schedule
 
 
 def test_the_retry_that_why_tells_of_is_accepted(service: TaskService) -> None:
-    """What has ended is in memory no longer: how many retries it has left, only the log knows."""
+    """An ended task is no longer in memory: only the log knows how many retries it has left."""
     ended = service.create_task(type="noop", held=True)
     service.cancel_task(ended)
     waiting = service.create_task(type="noop", depends_on=[ended], on_dependency_failure="wait")
@@ -673,7 +673,7 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
 def test_an_output_takes_the_place_of_no_device_or_pipe(
     service: TaskService, tmp_path: Path, *, overwrite: bool
 ) -> None:
-    """Nor of a link to one, such as /dev/stdout."""
+    """Nor a link to one, such as /dev/stdout."""
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to("/dev/null")
@@ -691,7 +691,7 @@ def test_an_input_that_a_task_waited_for_has_yet_to_write_need_not_be_there(
     Image.new("RGB", (64, 64)).save(picture)
     first = service.create_task(type="image_thumbnail", input_file=picture, output_file=middle, held=True, user_id=1)
     second: dict[str, Any] = {"type": "image_thumbnail", "input_file": middle, "output_file": small}
-    for others in ([], [first]):  # waits for no one; somebody else's files
+    for others in ([], [first]):  # waits for no other task; the file of another user
         with pytest.raises(InvalidPath, match="cannot be read"):
             service.create_task(**second, depends_on=others)
 
@@ -810,7 +810,7 @@ def test_a_log_deleted_under_a_service_is_saved_and_the_next_start_says_so(
     data = tmp_path / "data"
     ids = [service.create_task(type="echo", held=True) for _ in range(5)]
     (data / "log.db").unlink()
-    assert service.failed.wait(WITHIN)  # although nobody asks for anything
+    assert service.failed.wait(WITHIN)  # even without any question
     assert isinstance(service.fatal, LogGone)
     service.close()
     with pytest.raises(LogGone, match=r"log\.db\.rescued holds what a service saved"):
@@ -827,7 +827,7 @@ def test_who_sees_first_that_the_log_was_deleted_may_not_know_what_was_saved_and
 ) -> None:
     service.create_task(type="echo", held=True)
     (tmp_path / "data" / "log.db").unlink()
-    service._system._look_at_log()
+    service._system._look_at_files()
     service.close()
     assert "All of it was saved as" in str(service.fatal)
 

@@ -1,4 +1,4 @@
-"""A service takes snapshots by itself, and starts from them to the same as from the whole log."""
+"""A service takes snapshots by itself, and starts from them in the same state as from the whole log."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def position_of(path: Path) -> int:
 
 
 def wait_for_snapshot(service: TaskService, position: int) -> None:
-    """Until both snapshots are as far as that."""
+    """Wait until both snapshots reach that position."""
     deadline, pause = monotonic() + WITHIN, Event()
     while any(position_of(service.paths.snapshots / kind) < position for kind in ("scheduler", "outbox")):
         assert monotonic() < deadline, "no snapshot came"
@@ -35,7 +35,7 @@ def wait_for_snapshot(service: TaskService, position: int) -> None:
 
 
 def memory(service: TaskService) -> dict[str, Any]:
-    """What the Scheduler knows of the tasks, but for what every start changes."""
+    """Return the Scheduler's memory of the tasks, without the parts that every start changes."""
     tasks, queue, blocked = service._system.scheduler.ask(
         StateQuery(lambda state: (dict(state.tasks), state.queue.first(100), dict(state.blocked))), timeout=WITHIN
     )
@@ -43,7 +43,7 @@ def memory(service: TaskService) -> dict[str, Any]:
 
 
 def busy(service: TaskService) -> int:
-    """Finished and waiting tasks; the last position."""
+    """Create finished and waiting tasks; return the last position."""
     done = service.create_task(type="echo")
     service.wait(done, timeout=WITHIN)
     for priority in (3, 9, 5):

@@ -1,4 +1,4 @@
-"""Spans of records that no service here has made: ids, restarts, lives, and what happens when nobody takes them."""
+"""Spans of handwritten records: ids, restarts, lives, and a receiver that takes no spans."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ def made(spans: Spans, *seen: Seen) -> list[TraceSpan]:
 
 
 def lasting(span: TraceSpan) -> tuple[str, float, float]:
-    """Name, and seconds since the beginning."""
+    """Return the name, and the seconds since the beginning."""
     return span.name, (span.began - BEGIN).total_seconds(), (span.ended - BEGIN).total_seconds()
 
 
@@ -102,7 +102,7 @@ def test_a_clock_that_was_set_back_makes_no_span_end_before_it_begins() -> None:
 
 
 class Receiver:
-    """Keeps what it gets."""
+    """Keeps the spans that it gets."""
 
     def __init__(self) -> None:
         self.got: list[TraceSpan] = []

@@ -1,4 +1,4 @@
-"""One film by several tasks, on a real service: same bytes, nothing left, and a kill costs what was at work."""
+"""One film by several tasks, on a real service: same bytes, nothing left over, and a kill costs only current work."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def spread(service: TaskService, source: Path, output: Path, parts: int = 2, **m
 
 
 def segments_made(service: TaskService, task_id: int) -> list[int]:
-    """By the checkpoints in the log."""
+    """Return the segments in the checkpoints of the log."""
     changes = [
         one.event.checkpoint.data["change"] for one in service.events(task_id) if isinstance(one.event, Checkpointed)
     ]
@@ -56,7 +56,7 @@ def segments_made(service: TaskService, task_id: int) -> list[int]:
 
 
 def worker_of(task_id: int) -> psutil.Process:
-    """The process that works on the task, whose folder it stands in."""
+    """Return the process that works on the task; the task is named in its folder."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for process in psutil.Process().children(recursive=True):
@@ -140,7 +140,7 @@ def test_all_of_a_film_is_cancelled_by_its_batch(
 
 
 def test_parts_go_also_where_the_original_stays(service: TaskService, source: Path, tmp_path: Path) -> None:
-    """The film is then complete without a result, and no retry needs them."""
+    """The film is then complete without a result, and no retry needs its parts."""
     original = tmp_path / "in.mp4"
     shutil.copy(source, original)
     options = {"preset": "ultrafast", "segment_seconds": 0.8, "crf": 1}
@@ -195,7 +195,7 @@ FILM = CreateTask(type="video_convert", input_file="/f/in.mkv", output_file="/f/
 
 
 def test_the_graph_is_what_anybody_may_send() -> None:
-    """As the documentation has it, for those who send it over HTTP."""
+    """As documented for users who send it over HTTP."""
     page = (Path(__file__).parents[2] / "docs/how-to/spread-a-film.md").read_text()
     told = page.partition("```text\n{")[2].partition("```")[0]
     wanted = msgspec.json.decode("{" + told, type=CreateGraph)

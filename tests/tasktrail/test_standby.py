@@ -1,4 +1,4 @@
-"""A standby takes over the log of a service that is gone or hangs, and that one appends nothing any more."""
+"""A standby takes over the log of a service that is gone or hangs, and that service appends nothing any more."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ from tasktrail.projections import TaskFilters, TaskViews, catch_up
 from tasktrail.projections.views.rebuild import known_end
 
 WITHIN = 20.0
-"""Seconds. On a machine with nothing else to do it is less than one."""
+"""Seconds. On an idle machine it takes less than one."""
 
 
 @needs_postgresql
@@ -42,7 +42,7 @@ WITHIN = 20.0
 @pytest.mark.crash
 def test_a_standby_takes_over_when_the_service_is_killed(tmp_path: Path) -> None:
     with pair(tmp_path) as (leader, standby):
-        with Reader(standby.data) as reader:  # what it keeps answers questions
+        with Reader(standby.data) as reader:  # its views answer questions
             assert [task.status for task in reader.list_tasks(TaskFilters())[0]] == ["completed"]
         leader.process.kill()
         killed = time.monotonic()
@@ -97,7 +97,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 @contextmanager
 def of_two_users(folder: Path) -> Iterator[tuple[EventLog, DataPaths]]:
-    """A log with a task of each of two users, and another data folder, which has the keys, too."""
+    """Make a log with a task of each of two users, and another data folder, which has the keys, too."""
     (folder / "leader").mkdir()
     with new_place(folder / "leader") as place, closing(open_log(place, now=NOW, encrypted=True)) as log:
         log.append([of_user(1), of_user(2), Fact(1, 2, Cancelled(), NOW, "alice")], expected=0)
@@ -119,7 +119,7 @@ def erase(log: EventLog, user: int) -> tuple[str, ...]:
 def holds(folder: Path, user: int) -> bool:
     found = False
     for path in folder.glob("views.db*"):
-        with suppress(FileNotFoundError):  # views that are built are in a file of their own first
+        with suppress(FileNotFoundError):  # rebuilt views are in a separate file first
             found |= f"canary-{user}".encode() in path.read_bytes()
     return found
 
@@ -268,7 +268,7 @@ def test_a_standby_that_has_its_turn_waits_for_its_own_thread_and_for_what_passe
     for why in ("is held by pid", "promoted", "old ones"):
         assert re.search(f"the standby cannot take over now, and tries again: .*{why}", said)
     with DataLock(paths.lock), pytest.raises(DataInUse):
-        serve._opened(opened, turns, reporter)  # at the start it is somebody else's
+        serve._opened(opened, turns, reporter)  # at the start another service has it
 
 
 @pytest.mark.parametrize("looks", [1, 3])

@@ -36,13 +36,13 @@ def add(a: int, b: int = 2) -> int:
 
 @task
 async def double(number: float) -> dict[str, float]:
-    """Twice as much."""
+    """Return twice the number."""
     return {"double": 2 * number}
 
 
 @task
 def seats(given: dict[int, str], halves: list[dict[float, int]] | None = None) -> dict[int, str]:
-    """Who sits where."""
+    """Return the seats."""
     assert halves in (None, [{0.5: 1}])
     return {**given, 0: ""}
 
@@ -55,7 +55,7 @@ def capitals(source: InputFile, target: OutputFile) -> int:
 
 @task("stubborn", max_retries=5, retry_delay=0.0, retry_on=(LookupError,), priority=7, timeout=60.0)
 def fails_twice(context: TaskContext[Any]) -> int:
-    """Needs three attempts."""
+    """Fail twice."""
     if context.attempt < 3:
         raise KeyError(context.attempt)
     return context.attempt
@@ -63,13 +63,13 @@ def fails_twice(context: TaskContext[Any]) -> int:
 
 @task(max_retries=5, retry_delay=0.0, retry_on=(LookupError,))
 def broken() -> None:
-    """Fails for good."""
+    """Fail for good."""
     raise ValueError("no number")
 
 
 @task(grace=WITHIN)
 def patient(context: TaskContext[Any]) -> None:
-    """Wait until somebody stops it."""
+    """Wait until stopped."""
     while not context.should_stop():
         release.wait(0.01)
     context.check_stop()
@@ -103,7 +103,7 @@ def test_a_program_that_knows_only_the_name_submits_too_and_the_service_checks(s
 
 
 def test_numbers_as_keys_come_back_as_numbers(service: TaskService) -> None:
-    """JSON knows keys of text only."""
+    """JSON has only text keys."""
     assert seats.using(service).submit({1: "Ada", -2: "Ben"}, [{0.5: 1}]).result(WITHIN) == {1: "Ada", -2: "Ben", 0: ""}
     assert NamedTask("seats").using(service).submit(given={"7": "Cy"}).result(WITHIN) == {"7": "Cy", "0": ""}
     with pytest.raises(InvalidOptions, match=r"given of seats"):
@@ -138,7 +138,7 @@ def test_the_paths_of_a_schedule_count_from_the_current_folder(
 
 
 def test_a_file_for_a_function_that_takes_none_is_refused(service: TaskService) -> None:
-    """`tasktrail run add 40` looks as if it gave an argument."""
+    """`tasktrail run add 40` looks as if it passed an argument."""
     with pytest.raises(InvalidPath, match=r"add reads no file(.|\n)*-o KEY=VALUE") as refused:
         service.create_task("add", "40", options={"a": 1})
     assert (refused.value.field, refused.value.status) == ("input_file", 422)
@@ -288,7 +288,7 @@ class House:
         return [sys.executable, "-m", "tasktrail", *words]
 
     def serve(self, *words: str) -> str:
-        """Start the service; what it has said up to `ready`."""
+        """Start the service; return its output up to `ready`."""
         self.service = subprocess.Popen(
             self.command("serve", *words), cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
         )
@@ -400,7 +400,7 @@ def test_a_port_that_is_taken_leaves_no_data_folder(house: House) -> None:
 
 @pytest.fixture
 def data(service: TaskService, tmp_path: Path) -> Iterator[Path]:
-    """The data folder of a service that answers over HTTP."""
+    """Return the data folder of a service that answers over HTTP."""
     server = HttpServer(service, socket_path=service.paths.socket, secret_file=service.paths.http_token)
     server.start()
     yield tmp_path / "data"

@@ -1,4 +1,4 @@
-"""What authors of handlers test with: as strict as a worker, and as real as can be without one."""
+"""The test helpers for authors of handlers: as strict as a worker, and as real as possible without one."""
 
 import asyncio
 import threading
@@ -40,13 +40,13 @@ def lazy(_context: TaskContext[Any]) -> None:
 
 @handler("inline_odd")
 def odd(_context: TaskContext[Any]) -> Any:
-    """Answer what cannot be recorded."""
+    """Return a value that cannot be recorded."""
     return {"set": {1, 2}, "itself": object()}
 
 
 @handler("inline_waiting")
 async def waiting(context: TaskContext[Any]) -> str | Stopped:
-    """Ask before it waits."""
+    """Ask for a stop before it waits."""
     while not context.should_stop():  # noqa: ASYNC110 - it is asked while it waits
         await asyncio.sleep(0)
     return Stopped()
@@ -54,7 +54,7 @@ async def waiting(context: TaskContext[Any]) -> str | Stopped:
 
 @handler("inline_count", resumable=True)
 def count(context: TaskContext[Any]) -> dict[str, int]:
-    """Needs no paths, as a type does that says nothing."""
+    """Run without paths, as a type does that declares nothing."""
     if context.checkpoint is None:
         context.save_checkpoint(Checkpoint(processed_frames=1))
     return {"attempt": context.attempt}
@@ -62,14 +62,14 @@ def count(context: TaskContext[Any]) -> dict[str, int]:
 
 @handler("inline_count_slowly")
 async def count_slowly(context: TaskContext[Any]) -> Finished:
-    """The same, awaited."""
+    """Do the same, awaited."""
     await asyncio.sleep(0)
     return Finished(result={"attempt": context.attempt})
 
 
 @handler("inline_hopeful")
 def hopeful(context: TaskContext[Any]) -> None:
-    """Write an output that nobody asked for."""
+    """Write an output that was not requested."""
     context.output_part.write_text("here")
 
 

@@ -1,4 +1,4 @@
-"""The tiles of a log are those that another implementation makes and reads, as of a seal, and they only grow."""
+"""A log's tiles equal those of another implementation, as of a seal, and they only grow."""
 
 import shutil
 import sys
@@ -16,7 +16,8 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.exports.tiles import WrittenTiles, write_tiles
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.tiles import tiles_of
@@ -31,7 +32,7 @@ def hashes(number: int) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log whose tree has two levels of tiles, sealed in the middle and near its end."""
+    """Make a log whose tree has two levels of tiles, sealed in the middle and near its end."""
     house = Sealed(tmp_path_factory.mktemp("sealed"))
     log = SqliteEventLog(house.path, now=BEGIN)
     journal = Journal(log)
@@ -45,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sealed(made: Path, tmp_path: Path) -> Sealed:
-    """A copy that a test may damage."""
+    """Make a copy that a test may damage."""
     return Sealed(Path(shutil.copytree(made, tmp_path / "copy")))
 
 
@@ -176,7 +177,7 @@ def test_nothing_is_written_through_a_link_that_somebody_has_put_there(sealed: S
 
 
 def others(sealed: Sealed) -> Iterator[Any]:
-    """Logs that are not the one whose tiles the folder has."""
+    """Yield changes that make another log than the one whose tiles the folder has."""
     yield lambda rows: rows[3].__setitem__(COLUMNS.index("reason"), "another")
     yield lambda rows: rows.__delitem__(slice(sizes(sealed)[0] - 5, None))
 
@@ -198,7 +199,7 @@ def test_the_tiles_of_another_log_or_of_a_longer_one_are_left_alone(sealed: Seal
         written(sealed, out)
     shutil.rmtree(sealed.seals)
     chained_anew(sealed.path, lambda rows: rows[3].__setitem__(COLUMNS.index("reason"), "another"))
-    sealed.seal()  # as an insider does, who has the key
+    sealed.seal()  # as an insider with the key does
     with pytest.raises(InvalidPath, match="does not match the first"):
         written(sealed, out)
     (out / "checkpoint").write_text("nonsense")

@@ -1,4 +1,4 @@
-"""Spans of a real service, as a receiver of our own gets them over OTLP, and the trace on its way through all doors."""
+"""Spans of a real service, as our own receiver gets them over OTLP, and the trace through every entrance."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ class Collector:
         self.spans: list[Any] = []
         self.services: set[str] = set()
         self.headers: list[dict[str, str]] = []
-        """Of webhooks."""
+        """The headers of webhooks."""
         self.answer = 200
         self.asked = 0
         self.hold: threading.Event | None = None
@@ -53,7 +53,7 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -74,7 +74,7 @@ class Collector:
             self._news.notify_all()
 
     def wait(self, name: str, number: int = 1) -> list[Any]:
-        """The spans of that name, once there are so many."""
+        """Wait for a number of spans with that name."""
         with self._news:
             assert self._news.wait_for(lambda: len(self.named(name)) >= number, WITHIN), [s.name for s in self.spans]
             return self.named(name)

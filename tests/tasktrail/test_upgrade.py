@@ -13,7 +13,7 @@ from tasktrail.backups.restore import restore
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import LogTooNew
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ServiceStarted
 from tasktrail.projections.verification import verify
 
@@ -22,7 +22,7 @@ Opener = Callable[..., TaskService]
 
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From the call on, this code knows an event and a field less than the service did that ran before."""
+    """From the call on, this code lacks an event and a field that the previous service knew."""
     before = known_forms()
 
     def less() -> None:
@@ -30,13 +30,13 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         del forms["completed"]["tools"], forms["completed"]["tools{}"]
         monkeypatch.setattr("tasktrail.events.log.writers.known_forms", lambda: forms)
 
-    # What the first version knew is never recorded; here it is taken to have known next to nothing.
+    # The forms of the first version are never recorded; here it is assumed to have had almost none.
     monkeypatch.setattr("tasktrail.events.log.writers._first_forms", lambda: {"created": before["created"]})
     return less
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
-    """The content of all files but the lock and those that reading a database may leave empty."""
+    """Return the content of all files except the lock and those that reading a database may leave empty."""
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {
         path.relative_to(folder).as_posix(): content
@@ -74,7 +74,7 @@ def test_the_older_version_says_so_wherever_it_is_asked_and_does_not_call_it_dam
     with closing(SqliteLogReader(service.paths.log)) as log:
         (finding,) = verify(log).findings
     assert (finding.code, finding.position, finding.remedy) == ("newer", 1, LogTooNew.remedy)
-    assert "osition" not in finding.message  # it is told beside it
+    assert "osition" not in finding.message  # it is reported beside it
     with pytest.raises(LogTooNew):
         restore(service.paths.log, tmp_path / "other")
     (told,) = [one for one in examine(service.paths.data) if one.name == "log"]

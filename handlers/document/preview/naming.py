@@ -3,6 +3,8 @@
 import re
 from string import Formatter
 
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+"""Line breaks and signs that control a terminal, which no list of files can show."""
 _FORMAT = re.compile("0?[0-9]{0,2}")
 _LEAST_DIGITS = 3
 _LONGEST = 240
@@ -14,8 +16,10 @@ class PageNames:
 
     def __init__(self, pattern: str) -> None:
         """Raises ValueError for a pattern that is invalid, or gives all pages the same name."""
-        if "/" in pattern or "\0" in pattern or pattern.startswith("."):
-            raise ValueError(f"page_name is a plain name, without a slash or a dot in front, not {pattern!r}")
+        if "/" in pattern or _CONTROL.search(pattern) or pattern.startswith("."):
+            raise ValueError(
+                f"page_name is a plain name, without slashes, line breaks or a dot in front, not {pattern!r}"
+            )
         self._parts = list(Formatter().parse(pattern))
         for _text, name, spec, conversion in self._parts:
             if name is None:

@@ -50,7 +50,7 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header:
             check_sides(frame.size, kind)
             _keep_frame(frame, pieces, number, count, source.info.get(_DURATION) or _USUAL_DURATION)
     pieces.save(_FRAMES_UNTIL, f"{counted(count, 'frame')} {plural(count, 'is', 'are')} ready")
-    return _compose(context, kind, _Frames(context, pieces, count), plays, kept, moves=moves)
+    return _compose(context, kind, _Frames(context, pieces, count, kind), plays, kept, moves=moves)
 
 
 def _plays(source: ImageFile) -> int:
@@ -85,13 +85,19 @@ def _keep_frame(frame: Image.Image, pieces: Pieces, number: int, count: int, dur
     pieces.keep(number, _FRAMES_UNTIL * (number + 1) / count, f"frame {number + 1} of {count}")
 
 
+_LOOKS = {"PNG": 2}
+"""How often Pillow asks for the frames, if not once: for an animated png it looks at their modes first."""
+
+
 class _Frames:
     """The finished frames. They are read when the encoder asks for them, so that only one is in memory at a time."""
 
-    def __init__(self, context: TaskContext[ImageConvertOptions], pieces: Pieces, count: int) -> None:
+    def __init__(self, context: TaskContext[ImageConvertOptions], pieces: Pieces, count: int, kind: str) -> None:
         self._context = context
         self._pieces = pieces
         self._count = count
+        self._reads = count * _LOOKS.get(kind, 1)
+        self._read = 0
 
     def __iter__(self) -> Iterator[Image.Image]:
         for number in range(1, self._count):
@@ -99,7 +105,8 @@ class _Frames:
 
     def frame(self, number: int) -> Image.Image:
         self._context.check_stop()
-        percent = _FRAMES_UNTIL + (100 - _FRAMES_UNTIL) * number / self._count
+        percent = _FRAMES_UNTIL + (100 - _FRAMES_UNTIL) * min(1.0, self._read / self._reads)
+        self._read += 1
         self._context.progress(percent, f"writing frame {number + 1} of {self._count}")
         with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
             frame.load()

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from ...contract import Estimate, Job, Unusable
 from ...media.damage import gif_is_whole
@@ -17,6 +18,8 @@ from .metadata import names_in
 from .options import MANY_FRAMES, PILLOW_WRITES, VIPS_READS, ImageConvertOptions, target_format
 
 _GREY = ("L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
+_YCBCR = 6
+"""The number of these colours in a TIFF."""
 _HEAD = 65_536
 """Bytes at the start of an AVIF; they include the coding parameters."""
 _HIGH, _TWELVE = 0x40, 0x20
@@ -40,7 +43,7 @@ def check_written(name: str, options: ImageConvertOptions, header: ImageHeader, 
     """Raise `Unusable` for a picture that would be made larger than one that is read may be."""
     written = written_pixels(options, header)
     several = header.frames > 1 and options.frames == "all" and kind in MANY_FRAMES
-    by_pillow = several or kind in PILLOW_WRITES or header.format not in VIPS_READS
+    by_pillow = several or kind in PILLOW_WRITES or header.format not in VIPS_READS or header.brightness_apart
     most = MAX_PILLOW_PIXELS if by_pillow else MAX_IMAGE_PIXELS
     if written > max(most, header.pixels):
         raise Unusable(
@@ -58,6 +61,11 @@ def written_header(path: Path, kind: str, source: ImageHeader) -> ImageHeader:
         return msgspec.structs.replace(source, format=kind)
 
 
+def _has_brightness_apart(image: ImageFile) -> bool:
+    photometric = image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) if isinstance(image, TiffImageFile) else None
+    return photometric == _YCBCR and "jpeg" not in image.info.get("compression", "")
+
+
 def _header_of(image: ImageFile, path: Path) -> ImageHeader:
     return ImageHeader(
         format=format_in(image),
@@ -70,6 +78,7 @@ def _header_of(image: ImageFile, path: Path) -> ImageHeader:
         packing=packing_in(image, path.stat().st_size),
         bits=_bits_in(image, path),
         inks=image.mode == "CMYK",
+        brightness_apart=_has_brightness_apart(image),
         grey_profile=image.mode in _GREY and "icc_profile" in image.info,
         cut=image.format == "GIF" and not gif_is_whole(path),
         beside=getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0,

@@ -1,5 +1,6 @@
 """Converts one picture: with libvips where possible, which holds only the rows it works on; otherwise with Pillow."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ _MIRRORED = 2
 """EXIF orientations up to this one keep the order of rows, so that the rows need not be held."""
 _SHALLOW = {"grey16": "b-w", "cmyk": "cmyk"}
 """libvips' names for pictures of 16 bits per channel → its names with 8 bits; RGB otherwise."""
+_OVERHANG = 4
+"""How many times larger than its box a picture may become that fills it, before it is cut."""
+_BORDER = 8
+"""Pixels beside the middle that are kept for the filter."""
 _READ_SHARE = 0.5
 """The share of the progress for reading, if the whole picture is read before it is written."""
 _MM_IN_AN_INCH = 25.4
@@ -110,7 +115,9 @@ def holdable(
 
 
 def _coloured_wrongly(header: ImageHeader) -> bool:
-    """Whether libvips would give the outer pixels wrong colours, as libheif does for a turned AVIF with an odd side."""
+    """Whether libvips would give pixels wrong colours, as libheif does outside in a turned odd-sized AVIF."""
+    if header.brightness_apart:
+        return True
     odd = header.width % 2 or header.height % 2
     return header.format == "AVIF" and header.orientation != 1 and bool(odd) and header.pixels <= MAX_PILLOW_PIXELS
 
@@ -145,11 +152,13 @@ def _convert_with_pillow(
         image.load()
         kept = metadata_of(image) if options.metadata == "keep" else NO_METADATA
     context.check_stop()
-    context.progress(50, f"converting {image.width}x{image.height} to {kind.lower()}")
+    context.progress(100 * _READ_SHARE, f"converting {image.width}x{image.height} to {kind.lower()}")
     picture = shaped_by_pillow(image, options)
     if kind not in PILLOW_WRITES:
         try:
-            return _write_with_vips(context, options, _for_vips(picture), kind, bits, kept)
+            return _write_with_vips(
+                context, options, _for_vips(picture), kind, bits, kept, (_READ_SHARE, 1 - _READ_SHARE)
+            )
         except VipsCannotError as error:
             raise Unusable(
                 f"{context.input_file.name} can be read, but libvips cannot write it as {kind.lower()} ({error}): "
@@ -179,24 +188,25 @@ def shaped_still(
     profile = {"output_profile": "srgb"} if options.profile == "srgb" else {}
     usual = {"input_profile": "cmyk"} if profile and inks else {}
     if resized and not deep and not (inks and not profile):  # `thumbnail` would make them RGB of 8 bits
-        thumbnail, source = _source(path, "thumbnail")
         box = (options.width or NO_BOX, options.height or NO_BOX)
         width, height = box[::-1] if lies_sideways(orientation) else box
-        small = thumbnail(
-            source,
-            width,
-            height=height,
-            size="both" if options.enlarge or options.fit == "fill" else "down",
-            crop="centre" if options.fit == "fill" else "none",
-            no_rotate=True,
-            intent=_INTENT,
-            option_string="fail_on=error",  # for the loader, which does not get the parameter of that name
+        how = {
+            "height": height,
+            "size": "both" if options.enlarge or options.fit == "fill" else "down",
+            "crop": "centre" if options.fit == "fill" else "none",
+            "no_rotate": True,
+            "intent": _INTENT,
             **profile,
             **usual,
-        )
-        return _upright(small, orientation, hold)
-    load, source = _source(path, "new_from")
-    picture = _upright(load(source, "", access="sequential", fail_on="error"), orientation, hold)
+        }
+        picture = _loaded(path)
+        cut = _without_overhang(picture, (width, height)) if options.fit == "fill" else picture
+        if cut is not picture:
+            return _upright(cut.thumbnail_image(width, **how), orientation, hold)
+        thumbnail, source = _source(path, "thumbnail")
+        # `option_string` is for the loader, which does not get the parameter of that name.
+        return _upright(thumbnail(source, width, option_string="fail_on=error", **how), orientation, hold)
+    picture = _upright(_loaded(path), orientation, hold)
     if profile:
         picture = _to_srgb(picture)
     if options.fit == "crop":
@@ -204,9 +214,36 @@ def shaped_still(
     return _resized(picture, options) if resized else picture
 
 
+def _loaded(path: Path) -> pyvips.Image:
+    """The stored picture, which gives its rows in order."""
+    load, source = _source(path, "new_from")
+    return load(source, "", access="sequential", fail_on="error")
+
+
+def _without_overhang(picture: pyvips.Image, box: PixelSize) -> pyvips.Image:
+    """The middle that is to fill the box, and a little more, if the picture is far longer; else the picture itself.
+
+    libvips computes each row before the middle in its new size, and a picture that is enlarged has very many of them.
+    """
+    over = scaled((picture.width, picture.height), box, "fill")
+    if over[0] * over[1] <= _OVERHANG * box[0] * box[1]:
+        return picture
+    longest = [
+        math.ceil(side * part / whole) + _BORDER for side, part, whole in zip(_size(picture), box, over, strict=True)
+    ]
+    # The middle stays where it is: the same number of pixels goes on both sides.
+    beside = [max(0, side - long) // 2 for side, long in zip(_size(picture), longest, strict=True)]
+    return picture.extract_area(*beside, picture.width - 2 * beside[0], picture.height - 2 * beside[1])
+
+
+def _size(picture: pyvips.Image) -> PixelSize:
+    return picture.width, picture.height
+
+
 def _resized(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image:
     """The picture in its new size, with its depth and its inks."""
     box = (options.width or NO_BOX, options.height or NO_BOX)
+    picture = _without_overhang(picture, box) if options.fit == "fill" else picture
     size = scaled((picture.width, picture.height), box, options.fit, enlarge=options.enlarge)
     if size != (picture.width, picture.height):
         form, alpha = picture.format, picture.hasalpha()

@@ -13,17 +13,17 @@ class _Cost(msgspec.Struct, frozen=True):
     """The cost of reading one format."""
 
     face: float
-    """Bytes of memory per face."""
+    """Bytes of memory per triangle."""
     byte: float
     """Bytes of memory per byte of the file: text is parsed in memory."""
     seconds: float
-    """Seconds to read and prepare a face."""
+    """Seconds to read and prepare a triangle."""
 
 
 _COSTS = {
     "stl": _Cost(330, 1.0, 2.6e-6),
     "text stl": _Cost(290, 6.5, 6.0e-6),
-    "ply": _Cost(290, 2.0, 2.0e-6),
+    "ply": _Cost(320, 2.0, 2.0e-6),
     "off": _Cost(290, 5.0, 4.0e-6),
     "obj": _Cost(270, 3.0, 3.0e-6),
     "glb": _Cost(290, 2.0, 2.0e-6),
@@ -70,12 +70,13 @@ def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:
     pixels = options.width * options.height
     animated = options.frames if options.kind == "turntable" else 1
     at_once = drawn_at_once(job, model)
-    speed = (_RAYS_WITH_SHADOWS if options.occlusion else _RAYS) / (1 + math.log2(1 + model.faces / 1000) / 20)
+    triangles = model.triangles or model.faces
+    speed = (_RAYS_WITH_SHADOWS if options.occlusion else _RAYS) / (1 + math.log2(1 + triangles / 1000) / 20)
     return Estimate(
         memory=_memory(job, model, at_once),
         temp=int(_bytes_a_pixel(job, model) * pixels * animated) + 20_000,
         seconds=0.7
-        + model.faces * (cost.seconds + 1 / _FACES_PREPARED)
+        + triangles * (cost.seconds + 1 / _FACES_PREPARED)
         + options.samples / speed / at_once
         + pixels * animated / 8e6,
         basis=model.basis,
@@ -97,7 +98,7 @@ def _memory(job: Job[ModelPreviewOptions], model: Counted, at_once: int) -> int:
     return int(
         _BASE
         + _STEP * at_once
-        + cost.face * model.faces
+        + cost.face * (model.triangles or model.faces)
         + cost.byte * model.size
         + 7 * model.pixels
         + (8 * at_once + 4 * animated) * pixels

@@ -71,7 +71,9 @@ _LONGEST = 100
 
 
 def missing_faces(path: Path, counted: Counted) -> list[str]:
-    """A note if a text file has fewer faces than its header promises. Such a binary file is refused."""
+    """A note if a text has fewer faces than its header promises (such a binary file is refused) or an stl goes on."""
+    if counted.left:
+        return [f"{counted.left:,} {plural(counted.left, 'byte')} behind the last face of the model are not read"]
     there = faces_there(path, counted)
     if there >= counted.faces:
         return []
@@ -106,15 +108,15 @@ def _off_has_colours(path: Path) -> bool:
 
 def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
     """Names of other files; untrusted, and in any encoding."""
-    with path.open("rb") as file:
-        found = [name.decode("utf-8", "replace")[:_LONGEST] for name in named.findall(file.read(_HEAD))[:1]]
+    head = beginning(path).replace(b"\r", b"\n")
+    found = [name.decode("utf-8", "replace")[:_LONGEST] for name in named.findall(head)[:1]]
     return ["".join(sign if sign.isprintable() else "?" for sign in name) for name in found]
 
 
 # --- The work ---
 
 
-_STYLE = 1
+_STYLE = 2
 """Raise this number when the same model would give other pixels."""
 _READ, _DRAWN = 50.0, 95.0
 

@@ -1,4 +1,4 @@
-"""What the executor makes of gateways that die, hosts that are not heard of, and services before and after it."""
+"""The executor when gateways die, hosts are silent, and other services come before and after it."""
 
 import json
 import threading
@@ -94,14 +94,14 @@ class Services:
         return self.folder / "hosts.json"
 
     def left(self, *names: str) -> None:
-        """The last service has left these hosts."""
+        """Write a roster as if the last service had left these hosts."""
         self.roster.write_text(json.dumps({"epoch": self.epoch, "hosts": names}))
 
     def listed(self) -> Any:
         return json.loads(self.roster.read_text())["hosts"]
 
     def kill(self) -> None:
-        """As by -9: it says no word more, to nobody."""
+        """Kill it as -9 does: it sends nothing more to anyone."""
         self._cluster.links[-1].close()
         executor = self.open[-1]
         executor._reports.clear()
@@ -188,7 +188,7 @@ def test_an_end_that_no_service_has_recorded_is_told_before_all_are_found(servic
     reports.end(2)
     executor.do([Settled(1, 1)])
     executor.do([services.run("noop", 3)])
-    reports.end(3)  # behind the word that the first is settled
+    reports.end(3)  # after the message that the first is settled
     services.kill()
 
     _, reports = services.start()
@@ -295,7 +295,7 @@ def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
 
 @pytest.mark.slow
 def test_whoever_listens_may_take_longer_than_a_lease(services: Services) -> None:
-    """As when a folder is removed on slow storage. The next attempt writes there, so it begins behind that."""
+    """As when a folder is removed on slow storage. The next attempt writes there, so it begins after that."""
     executor, reports = services.start(lease=SHORT, slots=3)
     executor.do([services.run("patient")])
     reports.until(is_progress)
@@ -323,7 +323,7 @@ def test_whoever_listens_may_take_longer_than_a_lease(services: Services) -> Non
 def test_a_slow_network_loses_no_host(
     services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each answer takes a fifth of the lease, so it comes when the same was asked again."""
+    """Each answer takes a fifth of the lease, so it comes after the same question was asked again."""
     executor, reports = services.start(lease=SHORT)
     executor.do([services.run("patient")])
     reports.until(is_progress)
@@ -366,7 +366,7 @@ def test_whoever_stood_still_for_longer_than_a_lease_asks_before_it_gives_anythi
     executor.do([services.run("echo", value=1)])
     with host._changed:
         assert host._changed.wait_for(lambda: any(isinstance(one, AttemptEnded) for one in host._kept.values()), 10)
-    executor.reactor.at(0.3, has_ended.set)  # what is on its way from before
+    executor.reactor.at(0.3, has_ended.set)  # messages still on their way
     assert has_ended.wait(10)
 
     is_awake.set()
@@ -422,7 +422,7 @@ def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> No
     old_reports.until(lambda _: "A later service" in old.trouble)
 
     assert not any(isinstance(report, AttemptEnded) for report in [*old_reports.all, *reports.all])
-    with old.lock:  # one that the later service has made, as the next gateway tells it
+    with old.lock:  # a host that the later service has made, as the next gateway reports it
         old._on_found(HostsFound(("c-7-2000-aaaa",)))
     assert old._hosts.ending == {}
     executor.do([Stop(1, 1)])
@@ -453,7 +453,7 @@ def test_a_service_that_knows_that_it_was_replaced_keeps_nothing_alive_where_the
 def test_a_service_that_comes_back_from_behind_a_cut_cable_ends_no_host_of_the_later_one(
     services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has given its hosts up, and would end them. But a standby has them now, and what they run."""
+    """It has given its hosts up, and would end them. But a standby has them now, with their attempts."""
     monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._END_AGAIN_AFTER", 0.2)
     monkeypatch.setattr("tasktrail.actors.cluster.connection._HEAD_HEARD", 0.3)
     old, old_reports = services.start(lease=SHORT)
@@ -478,7 +478,7 @@ def test_a_service_that_comes_back_from_behind_a_cut_cable_ends_no_host_of_the_l
 def test_a_service_whose_log_may_be_anothers_ends_no_host_though_it_hears_the_head(
     services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The head may stand on its own machine: what is silent may be heard by the later service."""
+    """The head may be on its own machine: the later service may hear a host that is silent here."""
     monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._END_AGAIN_AFTER", 0.2)
     unsure = [0.0]
     old, old_reports = services.start(lease=SHORT, owned=lambda: unsure[0])
@@ -499,7 +499,7 @@ def test_a_service_whose_log_may_be_anothers_ends_no_host_though_it_hears_the_he
 
 @pytest.mark.slow
 def test_nothing_lives_longer_by_a_service_whose_log_may_be_anothers(services: Services) -> None:
-    """Its database does not answer, and a standby may have taken the log. Where that has not happened, it goes on."""
+    """Its database does not answer, and a standby may have taken the log. If none has, the service continues."""
     unsure = [0.0]
     executor, reports = services.start(lease=SHORT, owned=lambda: unsure[0])
     executor.do([services.run("patient")])
@@ -532,7 +532,7 @@ def test_a_service_that_ends_because_it_was_replaced_leaves_all_to_the_later_one
 def test_a_host_that_still_runs_something_at_the_stop_is_left_to_its_lease(
     services: Services, cluster: InProcessCluster
 ) -> None:
-    """The engine would kill the reaper first, and nobody would end what has left its process group."""
+    """The engine would kill the reaper first, and processes that left its process group would survive."""
     executor, reports = services.start()
     executor.do([services.run("patient")])
     reports.until(is_progress)
@@ -545,7 +545,7 @@ def test_a_host_that_still_runs_something_at_the_stop_is_left_to_its_lease(
 def test_an_attempt_that_is_none_of_this_log_is_ended_before_its_task_begins(
     services: Services, cluster: InProcessCluster
 ) -> None:
-    """The log is a backup of a moment before, so it orders the same attempt once more."""
+    """The log is an earlier backup, so it orders the same attempt once more."""
     executor, reports = services.start(slots=2)
     executor.do([services.run("patient")])
     reports.until(is_progress)
@@ -602,7 +602,7 @@ def test_a_gateway_that_does_not_tell_the_hosts_is_replaced(
 def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_stopped(
     services: Services,
 ) -> None:
-    """The cluster lists a node that it has lost no more; what runs there may live until its own lease is over."""
+    """The cluster no longer lists a node that it has lost; its attempts may live until its own lease is over."""
     services.left("c-0-2000-aaaa")
     executor, reports = services.start(lease=1.0)
     reports.until(lambda _: executor.capacity() == 1)
@@ -648,11 +648,11 @@ def test_an_end_that_could_not_be_recorded_before_the_stop_is_told_to_the_next_s
 
 
 def test_a_host_that_is_found_is_listed_before_it_is_used(services: Services, cluster: InProcessCluster) -> None:
-    """Its service could neither end it nor list it. If the cluster lists it no more, only the list tells of it."""
+    """Otherwise its service could neither end nor list it. If the cluster does not list it, only the list does."""
     executor, reports = services.start()
     reports.until(lambda _: executor.capacity() == 1)
     services.kill()
-    services.left()  # as one that did not know of it
+    services.left()  # as a service that did not know of it
     executor, reports = services.start()
     executor.do([services.run("patient")])
     reports.until(is_progress)
@@ -715,7 +715,7 @@ def test_a_host_whose_end_is_not_seen_stays_in_the_list(services: Services, clus
 def test_a_host_that_was_given_up_is_ended_as_soon_as_it_can_be(
     services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """It would book its CPUs for days, because it keeps an end."""
+    """Otherwise it would book its CPUs for days, because it keeps an end."""
     monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._END_AGAIN_AFTER", 0.5)
     executor, reports = services.start(lease=SHORT)
     executor.do([services.run("patient")])
@@ -740,7 +740,7 @@ def test_a_host_that_was_given_up_is_ended_as_soon_as_it_can_be(
 
 
 def test_what_is_found_when_all_others_are_over_is_ended(services: Services, cluster: InProcessCluster) -> None:
-    """Such as a host that was being made when its gateway died."""
+    """Such as a host that was still starting when its gateway died."""
     executor, reports = services.start()
     executor.do([services.run("echo", value=1)])
     reports.end(1)
@@ -780,13 +780,13 @@ def test_no_more_hosts_are_made_than_fit_now_and_more_when_there_is_room(
 
 @pytest.fixture
 def two_nodes(cluster: InProcessCluster) -> InProcessCluster:
-    """One has more room than the other."""
+    """Make two nodes, of which one has more room."""
     cluster.nodes = tuple(Node(name, name, "", {"CPU": cpus}, {"CPU": cpus}) for name, cpus in (("a", 4.0), ("b", 2.0)))
     return cluster
 
 
 def test_a_worker_that_has_died_is_made_on_another_node(services: Services, two_nodes: InProcessCluster) -> None:
-    """The engine may say so of a node that is lost before it says that of the node."""
+    """The engine may report a dead worker of a lost node before it reports the node."""
     _, reports = services.start()
     reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("a",)))
 
@@ -802,7 +802,7 @@ def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
     executor, reports = services.start(lease=1.0)
     reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("a",)))
 
-    two_nodes.cut_off.add("a")  # the engine goes on listing it, with more room than the other
+    two_nodes.cut_off.add("a")  # the engine still lists it, with more room than the other
 
     reports.capacities(CapacityChanged(1, nodes=("a",)), CapacityChanged(0), CapacityChanged(1, nodes=("b",)))
     assert [one.node for one in two_nodes.made] == ["a", "b"]
@@ -830,13 +830,13 @@ def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
 
 
 def _shows(host: Host, free: int) -> None:
-    """Its node has so many GiB free, and does not change."""
+    """Let its node have that many GiB free, without change."""
     host._look_at_use = lambda: None  # type: ignore[method-assign]
     host._node = NodeUse(8 * GIB, free * GIB, 10.0)
 
 
 def _nodes(*gpus: float, cpus: float = 1.0) -> tuple[Node, ...]:
-    """One for each, with so many GPUs."""
+    """Make a node for each number of GPUs."""
     return tuple(
         Node(
             f"n{n}", f"node{n}", f"10.0.0.{n}", {"CPU": cpus, "GPU": there}, {"CPU": cpus, "GPU": there}, {"rack": "r1"}
@@ -866,7 +866,7 @@ def test_the_nodes_are_told_once_and_again_when_they_change(services: Services, 
 def test_workers_are_told_anew_when_their_node_is_called_otherwise(
     services: Services, cluster: InProcessCluster
 ) -> None:
-    """Otherwise they are on a node that is not there, and nothing starts any more."""
+    """Otherwise they are on a node that no longer exists, and nothing starts any more."""
     alike = tuple(msgspec.structs.replace(node, name="box") for node in _nodes(0, 0))
     cluster.nodes = alike
     _, reports = services.start(slots=1)
@@ -894,7 +894,7 @@ def test_an_attempt_runs_on_the_node_that_the_order_names(services: Services, cl
 def test_what_waits_for_a_worker_that_is_not_there_any_more_is_given_back(
     services: Services, cluster: InProcessCluster, node: str, offer: tuple[str, ...], missing: str
 ) -> None:
-    """It has not begun, so that is no fault of its own: the Scheduler starts it elsewhere."""
+    """It has not begun, so that is not its fault: the Scheduler starts it elsewhere."""
     cluster.nodes = _nodes(0)
     executor, reports = services.start()
     reports.until(lambda _: executor.capacity() == 1)
@@ -954,7 +954,7 @@ def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcess
     for _ in range(1000):
         if {use and use.memory_available for use, _age in executor.uses().values()} == {2 * GIB, 6 * GIB}:
             break
-        threading.Event().wait(0.02)  # nothing is reported of it
+        threading.Event().wait(0.02)  # nothing is reported about it
 
     samples = ClusterMachine(executor.uses).nodes()
 
@@ -966,7 +966,7 @@ def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcess
 
 
 def _names(*nodes: Node) -> dict[str, str]:
-    """Of a service that is told of them one after another: id → name."""
+    """Report nodes to a service one after another; return id → name."""
     placement = Placement(HostNeeds())
     for number in range(len(nodes)):
         placement.set_nodes(nodes[: number + 1])
@@ -974,7 +974,7 @@ def _names(*nodes: Node) -> dict[str, str]:
 
 
 def test_the_names_of_nodes_do_not_depend_on_who_came_first() -> None:
-    """A drain belongs to the name: it must not be another machine's after a restart of the service."""
+    """A drain belongs to the name: it must not move to another machine when the service restarts."""
     first, second, third = (
         Node(number * 20, name, f"10.0.0.{number}", {}, {})
         for number, name in (("7", "same"), ("3", "same"), ("5", "one"))
@@ -1105,7 +1105,7 @@ def test_a_restored_log_of_the_same_epoch_is_obeyed_from_its_first_order_on(serv
     executor, reports = services.start(lease=10.0)
     reports.until(lambda _: executor.capacity() == 1)
 
-    executor._hosts.all_found = True  # it would wait for all leases: the list is not the last service's
+    executor._hosts.all_found = True  # the list is not the last service's, so it waits for all leases
     executor.do([services.run("echo", 2, value=3)])
 
     assert reports.end(2).result["value"] == 3
@@ -1123,7 +1123,7 @@ def test_a_host_that_was_made_here_is_not_believed_to_have_attempts(services: Se
 
 
 def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:
-    """The log may have ended that one, by a cancel, before the last service could have it stopped."""
+    """The log may have ended that one, by a cancel, before the last service could stop it."""
     executor, reports = services.start(slots=3)
     executor.do([services.run("patient")])
     reports.until(is_progress)

@@ -1,4 +1,4 @@
-"""What the gateway makes of an engine's errors. The engine is a fake: Ray is not needed."""
+"""The gateway's handling of an engine's errors. The engine is a fake: Ray is not needed."""
 
 import socket
 import sys
@@ -18,7 +18,7 @@ from tasktrail.actors.workers.worker_process import wait_for_orphans
 
 
 class Died(Exception):
-    """As Ray's."""
+    """Stands for Ray's error."""
 
 
 class Engine:
@@ -45,7 +45,7 @@ class Engine:
 
 
 class Told:
-    """What a gateway tells."""
+    """Keeps the report of a gateway."""
 
     def __init__(self) -> None:
         self._came = threading.Event()
@@ -81,7 +81,7 @@ def test_only_who_never_was_or_has_died_is_dead(host: str, error: Exception, is_
 
 
 class Killing(Engine):
-    """Forgets whom it has killed, as Ray does; the first time later than it answers."""
+    """Forgets the actors it has killed, as Ray does; the first time only after it has answered."""
 
     def __init__(self, *, slow: bool) -> None:
         super().__init__(OSError())
@@ -114,7 +114,7 @@ def test_a_host_is_gone_when_the_engine_knows_its_name_no_more(slow: bool, told:
 
 
 def test_who_could_not_be_looked_up_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray says that there is no such actor, also when it was refused."""
+    """Ray says that there is no such actor, also when the look-up was refused."""
     heard: list[GatewayReport] = []
     engine = Engine(OSError())
 
@@ -133,7 +133,7 @@ def test_who_could_not_be_looked_up_is_not_dead(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_client_that_is_stuck_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that holds it goes on beating otherwise, and nobody would replace it."""
+    """Otherwise its process would continue to send heartbeats, and nothing would replace it."""
     called, go_on = threading.Event(), threading.Event()
 
     def hangs(_payload: bytes) -> Any:
@@ -163,7 +163,7 @@ def test_a_client_that_is_stuck_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_head_that_is_not_there_is_told_at_once() -> None:
-    """Ray's client would wait for minutes, and might not notice when one is there."""
+    """Ray's client would wait for minutes, and might not notice a new head."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(ConnectionError, match=f"Nothing answers at {address}"):

@@ -1,4 +1,4 @@
-"""A host on its node: whom it obeys, what it keeps, and how it ends what nobody asks for any more."""
+"""A host on its node: whom it obeys, what it keeps, and how it ends attempts that no service asks for any more."""
 
 import os
 import threading
@@ -46,7 +46,7 @@ LEASE = 60.0
 
 
 class Clock:
-    """The host's, which a test moves on."""
+    """The host's clock, which a test moves on."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -114,7 +114,7 @@ def test_a_folder_for_locks_that_somebody_else_has_prepared_is_refused(
     work.mkdir()
     (work / "poetry.lock").touch()
     os.utime(work / "poetry.lock", (1, 1))
-    folder.symlink_to(work)  # to a folder of our own, of which the locks would be cleared away
+    folder.symlink_to(work)  # into a folder of our own, where the locks would be cleared away
 
     with pytest.raises(PermissionError, match="another user"):
         _lock_path("c", "host")
@@ -140,7 +140,7 @@ def test_an_earlier_service_is_refused_whatever_it_wants(host: Host, tmp_path: P
 
 
 def test_of_two_services_with_one_epoch_the_last_to_greet_is_obeyed(host: Host, tmp_path: Path) -> None:
-    """A copy of the log, or a backup, knows nothing of what the other one has ordered."""
+    """A copy of the log, or a backup, does not know what the other one has ordered."""
     old = Service(host, 3)
     old.give(run("noop", folder=tmp_path))
     old.until(AttemptEnded)
@@ -222,7 +222,7 @@ def test_without_a_renewal_the_attempt_is_killed_when_the_lease_is_over(
     clock.ahead += LEASE
 
     while len([report for report in service.heard if isinstance(report, AttemptEnded)]) < 2:
-        service.watch(stamp=service.greeting.stamp)  # late: its time is over, so it gives none
+        service.watch(stamp=service.greeting.stamp)  # late: its time is over, so it gives no lease
     ends = {report.task_id: report for report in service.heard if isinstance(report, AttemptEnded)}
     assert {end.outcome for end in ends.values()} == {"interrupted"}
     assert "No service was heard of for 60 s" in ends[1].error
@@ -318,7 +318,7 @@ def test_what_the_executor_has_is_not_lost(host: Host, tmp_path: Path) -> None:
 
 
 def test_workers_that_are_gone_fill_no_host(host: Host) -> None:
-    """One that cannot start is tried again and again, also while no service asks."""
+    """A worker that cannot start is tried again and again, also while no service asks."""
     for pid in range(_ROOM + 50):
         host._on_reports([WorkerGone(pid, 1, "it cannot start")])
 
@@ -353,7 +353,7 @@ def test_of_looks_into_an_input_only_the_last_is_kept(host: Host) -> None:
 
 
 def test_an_earlier_checkpoint_is_not_told_after_the_latest(host: Host) -> None:
-    """One that was not saved, because a stop came, is followed by another."""
+    """A checkpoint that was not saved, because a stop came, is followed by another."""
     for number in (1, 2):
         host._on_reports([AttemptCheckpointed(1, 1, Checkpoint(processed_frames=number))])
 

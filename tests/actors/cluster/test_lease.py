@@ -1,4 +1,4 @@
-"""No second attempt before the first is surely dead, whatever becomes of the messages between the two sides."""
+"""No second attempt starts before the first is surely dead, whatever happens to the messages between the two sides."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.cluster.lease import DRIFT, Fence, Lease
 
-SECONDS, MARGIN = 10.0, 0.0  # the margin is for stopping: the drift of clocks has to be covered without it
+SECONDS, MARGIN = 10.0, 0.0  # the margin is for stopping: the drift of clocks must be covered without it
 
 
 @dataclass
@@ -29,7 +29,7 @@ seconds = st.floats(0.0, 30.0)
 def test_when_the_fence_is_passed_the_lease_is_over(
     offset: float, drift: float, steps: list[tuple[float, float, float, bool, bool]], last: float
 ) -> None:
-    """The holder's clock is another one. Answers and renewals are late, pass each other, or never arrive."""
+    """The holder has another clock. Answers and renewals are late, overtake each other, or never arrive."""
 
     def holders(now: float) -> float:
         return offset + now * (1 + drift)
@@ -53,7 +53,7 @@ def test_when_the_fence_is_passed_the_lease_is_over(
         stamp = fence.grant()
         if stamp is not None and not renewal_lost:
             on_their_way.append(Message(now + back, stamp, to_holder=True))
-    # Nothing more is granted; all that is still on its way arrives, however late.
+    # Nothing more is granted; everything still on its way arrives, however late.
     end = max(fence.at, now) + last
     for message in on_their_way:
         if message.to_holder:
@@ -80,6 +80,6 @@ def test_a_renewal_whose_answer_is_lost_counts_from_when_it_was_sent() -> None:
     fence = Fence(SECONDS, MARGIN, 0.0)
     before = fence.at
     fence.heard(1000.0, 5.0)
-    assert fence.at == before  # hearing gives nothing
+    assert fence.at == before  # receiving a message gives no lease
     fence.grant()
     assert fence.at == before + 5.0

@@ -10,7 +10,7 @@ from tasktrail.actors.core import tasks
 
 @pytest.fixture(autouse=True, scope="package")
 def few_fresh_tasks() -> Iterator[None]:
-    """All but a few tasks are held as bytes, as those of a long queue are."""
+    """Keep all but a few tasks as bytes, like those of a long queue."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "FRESH", 3)
         yield
@@ -18,11 +18,11 @@ def few_fresh_tasks() -> Iterator[None]:
 
 @pytest.fixture
 def make_core() -> Callable[..., Core]:
-    """A core with so many slots and such limits: `make_core(slots=2, max_memory=10)`."""
+    """Make a core with a number of slots and limits: `make_core(slots=2, max_memory=10)`."""
     return Core
 
 
 @pytest.fixture
 def core() -> Core:
-    """A core with one slot and no limits to speak of."""
+    """A core with one slot and hardly any limits."""
     return Core()

@@ -1,4 +1,4 @@
-"""A Scheduler core to talk to, with a clock that is turned by hand."""
+"""A Scheduler core to send messages to, with a clock that tests move."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -67,9 +67,9 @@ class Core:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.log = log or MemoryEventLog()
         self.orders: list[Order] = []
-        """What the last message had the executor do."""
+        """The orders to the executor that the last message caused."""
         self.facts: list[Fact] = []
-        """What the last message had recorded."""
+        """The events that the last message had recorded."""
         self.answers: dict[Any, Accepted | TasktrailError] = {}
         limits = {"max_concurrent": 8} | limits
         self.state = SchedulerState(
@@ -84,12 +84,12 @@ class Core:
         self.tell(CapacityChanged(slots))
 
     def _starts(self) -> dict[int, int]:
-        """As the Scheduler's shell finds them."""
+        """Find the positions of starts, as the Scheduler's shell does."""
         starts = {record.task_id: record.position for record in self.log.read() if isinstance(record.event, Started)}
         return {task.id: starts[task.id] for task in self.state.tasks.special() if task.status == "running"}
 
     def tell(self, message: Message) -> list[Event]:
-        """Step and commit one message; the events it led to."""
+        """Step and commit one message; return its events."""
         while missing := list(tasks_to_load(self.state, message)):
             for task_id in missing:
                 self.state.load(self.read(task_id))
@@ -105,7 +105,7 @@ class Core:
         return [fact.event for fact in staged.facts]
 
     def read(self, task_id: int) -> TaskState:
-        """The task as the log has it."""
+        """Return the task as the log has it."""
         task = fold(task_id, _task_events(self.log.read_task(task_id, adjusted=True)))
         assert task is not None
         return task
@@ -117,7 +117,7 @@ class Core:
         return answer
 
     def ask(self, command: Command, **intake: Any) -> Accepted | TasktrailError | None:
-        """Send a command; its answer, if it has one yet."""
+        """Send a command; return its answer, if it has one yet."""
         token = object()
         self.tell(Submit(command, Intake(**intake), token))
         return self.answers.get(token)
@@ -125,7 +125,7 @@ class Core:
     def create(
         self, *, memory: int = 0, temp: int = 0, seconds: float = 0.0, can_resume: bool = True, **fields: Any
     ) -> int:
-        """A new task, with no retries unless they are asked for; its id."""
+        """Create a task and return its id; it has no retries by default."""
         usual: dict[str, Any] = {"type": "work", "max_retries": 0}
         command = CreateTask(**(usual | fields))
         estimate = Estimated(memory=memory, temp=temp, seconds=seconds)
@@ -141,7 +141,7 @@ class Core:
         return self.ask(StartTask(task_id=task_id, command_id="start"))
 
     def end(self, task_id: int, outcome: AttemptEnd = "completed", attempt: int = 0, **fields: Any) -> list[Event]:
-        """The executor reports the end of the attempt that holds the slot, or of the given one."""
+        """Report the end of the attempt that holds the slot, or of the given one, as the executor does."""
         attempt = attempt or self.state.running[task_id].attempt
         return self.tell(AttemptEnded(task_id, attempt, outcome, **fields))
 
@@ -157,39 +157,39 @@ class Core:
         return self.tell(PublishWanted(task_id, attempt))
 
     def wait(self, seconds: float) -> None:
-        """Time goes by; nobody is told."""
+        """Let time pass, without any message."""
         self.now += timedelta(seconds=seconds)
 
     def set_clock(self, seconds: float) -> list[Event]:
-        """The wall clock is put forward, or back, and that is noticed."""
+        """Set the wall clock forward or back, and report it."""
         shown, self.now = self.now, self.now + timedelta(seconds=seconds)
         return self.tell(Jumped(ClockJumped(shown=shown, shows=self.now)))
 
     def why(self, task_id: int, *, live: bool = True) -> Why:
-        """Why a task that memory holds waits."""
+        """Explain why a task in memory waits."""
         found = explain(self.state, task_id, self.now, live=live)
         assert found
         return found()
 
     def running(self) -> list[int]:
-        """Tasks whose attempt holds a slot, in the order of their starts."""
+        """Return the tasks whose attempt holds a slot, in the order of their starts."""
         return list(self.state.running)
 
     def runs(self) -> list[tuple[int, int]]:
-        """The attempts that the last message had started."""
+        """Return the attempts that the last message started."""
         return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Run)]
 
     def stops(self) -> list[tuple[int, int]]:
-        """The attempts that the last message had asked to stop."""
+        """Return the attempts that the last message asked to stop."""
         return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Stop)]
 
     def alter(self, event: Event) -> int:
-        """Somebody appends to the log what no service would; its position."""
+        """Append what no service would append; return its position."""
         fact = Fact(0, self.state.durable.system_version + 1, event, self.now)
         return self.log.append([fact], expected=self.log.head().position)[0].position
 
     def again(self, **settings: Any) -> "Core":
-        """The service was killed; the next one has the same log, and starts `after` so many seconds, or `at` a time."""
+        """Kill the service and start the next one on the same log, `after` some seconds or `at` a time."""
         return Core(log=self.log, **settings)
 
 

@@ -45,7 +45,7 @@ _SCOPES: tuple[dict[str, Any], ...] = ({}, {"type": "work"}, {"user_id": 1})
 
 
 def live(seed: int, steps: int) -> Core:
-    """A core after so many random messages; the same for the same seed."""
+    """Return a core after a number of random messages, which depend only on the seed."""
     dice = Random(seed)
     core = Core(slots=3, grace=GRACE, rates={"label:x": "4/m"}, retention=(RetentionRule(older_than=9.0),))
     for number in range(steps):
@@ -140,7 +140,7 @@ def _by_operator(core: Core, dice: Random, number: int) -> None:
 
 
 def _erase(core: Core, dice: Random) -> None:
-    """A user without open tasks is erased; some erasures are finished at once."""
+    """Erase a user without open tasks; some erasures are finished at once."""
     open_tasks = core.state.tasks.keys()
     over = tuple(one for one in range(1, core.state.durable.last_task_id + 1) if one not in open_tasks)
     core.ask(EraseUser(user_id=9), belongings=Belongings(keys=("k",), tasks=over[-3:]))

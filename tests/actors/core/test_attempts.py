@@ -1,4 +1,4 @@
-"""What the executor says: only the current attempt is heard, and nothing it says breaks the Scheduler."""
+"""The executor's reports: only the current attempt is heard, and no report breaks the Scheduler."""
 
 from math import inf, nan
 
@@ -24,7 +24,7 @@ from tasktrail.events.system_events import WorkerExited
 
 
 def stale(task_id: int, attempt: int) -> list[Report]:
-    """One report of each kind."""
+    """Return one report of each kind."""
     return [
         AttemptProgressed(task_id, attempt, 50.0),
         AttemptCheckpointed(task_id, attempt, Checkpoint()),

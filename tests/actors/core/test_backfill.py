@@ -1,4 +1,4 @@
-"""Smaller tasks may start past one that does not fit, but not for ever, and one that can never fit stops nobody."""
+"""Smaller tasks may start past one that does not fit, but not for ever, and a task that never fits stops no other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,14 +20,14 @@ MakeCore = Callable[..., Core]
 
 
 def a_full_machine(make_core: MakeCore) -> tuple[Core, int]:
-    """A core where 6 of 10 bytes are taken by a long task, and a big one that needs 8 is first in the queue."""
+    """Make a core where a long task takes 6 of 10 bytes, and a big one that needs 8 is first in the queue."""
     core = make_core(slots=2, max_memory=10)
     core.create(memory=6)
     return core, core.create(memory=8, priority=5)
 
 
 def overtakings(core: Core, big: int, tries: int) -> int:
-    """How many of so many small tasks start past the big one. Each ends at once."""
+    """Return how many of a number of small tasks start past the big one. Each ends at once."""
     started = 0
     for _ in range(tries):
         small = core.create(memory=1)
@@ -145,7 +145,7 @@ def test_when_nothing_runs_that_could_make_room_others_go_on(make_core: MakeCore
 
 
 def test_no_room_is_kept_where_others_hold_what_is_missing(make_core: MakeCore) -> None:
-    """What runs here holds 20 of the 100 bytes and others 30: 75 will not be there, whatever ends."""
+    """Attempts here hold 20 of the 100 bytes, other programs 30: 75 will not be there, whatever ends."""
     core = make_core(slots=3)
     core.create(memory=20)
     core.tell(Sampled(MachineSample(memory_available=50, memory_total=100)))
@@ -163,7 +163,7 @@ def test_no_room_is_kept_where_others_hold_what_is_missing(make_core: MakeCore) 
 def test_what_an_attempt_held_is_not_taken_for_lost_until_the_next_sample(
     make_core: MakeCore, slots: int, need: str
 ) -> None:
-    """An attempt ends some time before the sample that shows what it gave back."""
+    """An attempt ends some time before the sample that shows the memory it gave back."""
     core = make_core(slots=slots)
 
     def sample() -> None:

@@ -1,4 +1,4 @@
-"""Several nodes under load: samples lag, backlogs are long, nodes come and go, and nobody starves or costs too much."""
+"""Several nodes under load: samples lag, backlogs are long, nodes come and go; no task starves or costs too much."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ from tasktrail.events.system_events import LOCAL
 
 
 class Lagging:
-    """A cluster with steady small tasks of two to three seconds, where each sample shows what was `age` seconds ago."""
+    """A cluster with a steady flow of tasks of two to three seconds. Each sample is `age` seconds old."""
 
     def __init__(self, age: float, nodes: dict[str, dict[str, Any]]) -> None:
         self.core = cluster(Core(max_concurrent=50), **nodes)
@@ -36,7 +36,7 @@ class Lagging:
             self.core.create(memory=GB)
 
     def quarter(self, number: int) -> None:
-        """A quarter of a second goes by."""
+        """Let a quarter of a second pass."""
         core, now = self.core, number / 4
         core.wait(0.25)
         for one in core.running():
@@ -176,7 +176,7 @@ def test_who_waits_behind_a_backlog_is_told_so() -> None:
 
 
 class Count:
-    """How often something is called."""
+    """Counts the calls of a function."""
 
     def __init__(self, patch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         self.calls = 0
@@ -189,7 +189,7 @@ class Count:
         patch.setattr(owner, name, counted)
 
     def during(self, act: Callable[[], object]) -> int:
-        """How often it is called meanwhile."""
+        """Return how often a function is called in the meantime."""
         before = self.calls
         act()
         return self.calls - before
@@ -318,14 +318,14 @@ def starts_within(core: Core, large: int, rounds: int, another: Callable[[], obj
 
 
 def two_of_which_one_is_kept_in_vain(**first: Any) -> Core:
-    """What lacks no byte for a task of 9 GB, and cannot take it; and another one, full of small tasks."""
+    """Make a node with enough free bytes for a task of 9 GB that cannot take it, and another full of small tasks."""
     core = cluster(Core(max_concurrent=50, max_cpu=90.0), a=first, b={"memory": 10, "workers": 8})
     core.state.backfill_bound = BOUND
     return core
 
 
 def test_no_room_is_kept_on_a_node_where_nothing_starts_anyway() -> None:
-    """Its memory is all free because of that, so it always came nearest."""
+    """All its memory is free because of that, so it always seemed the nearest."""
     core = two_of_which_one_is_kept_in_vain(memory=64, workers=4, cpu=99.0)
     for _ in range(12):
         core.create(memory=GB)
@@ -382,7 +382,7 @@ def test_more_nodes_are_kept_when_the_nearest_is_filled_again_by_tasks_that_come
 
 
 def mixed(core: Core, waiting: int, **large: Any) -> int:
-    """Small nodes, and one large one, with large tasks in front; a small task that waits behind them."""
+    """Make small nodes, and one large one, with large tasks in front; a small task waits after them."""
     core.tell(CapacityChanged(0))
     for _ in range(waiting):
         core.create(memory=40 * GB, priority=9)

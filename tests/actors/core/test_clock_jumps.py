@@ -1,4 +1,4 @@
-"""The wall clock is set: what lasts goes by the time that really passed, what is about the calendar by the clock."""
+"""The wall clock is set: durations follow the time that really passed, the calendar follows the clock."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,7 +46,7 @@ def test_an_attempt_has_all_the_time_it_was_given_and_no_more(core: Core, limit:
     core.wait(20)
     assert [type(event) for event in core.set_clock(jump)] == [ClockJumped]
     assert look(core, 39.9) == []
-    ended = look(core, 0.1) or look(core, 1)  # whoever is silent is looked at twice
+    ended = look(core, 0.1) or look(core, 1)  # a silent attempt is looked at twice
     assert error(ended) == limit
 
 
@@ -55,7 +55,7 @@ def test_a_retry_is_not_forgotten_when_the_limit_that_came_before_it_moves_behin
     core.end(task_id, "failed", error="timeout")
     core.set_clock(50.0)
     core.state._tidy_at = 0
-    core.create(type="other", deadline=core.now + timedelta(hours=1))  # one more timer, and those of no use are dropped
+    core.create(type="other", deadline=core.now + timedelta(hours=1))  # one more timer, and useless ones are dropped
     look(core, 49.9)
     assert core.running() == []
     look(core, 0.1)
@@ -98,7 +98,7 @@ def test_publishing_may_take_as_long_as_ever(core: Core, jump: float) -> None:
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_the_total_time_and_the_wait_in_the_queue_are_counted_over_a_jump_forward(core: Core, *, restart: bool) -> None:
-    """Also by the next service, for the jump is in the log."""
+    """Also by the next service, because the jump is in the log."""
     retried = core.create(total_timeout=100.0, max_retries=1, retry_delay=2 * HOUR)
     core.end(retried, "failed", error="connection refused")
     core.create(priority=10)
@@ -126,7 +126,7 @@ def test_a_clock_that_is_put_right_again_changes_nothing(core: Core) -> None:
 
 
 def test_time_in_the_queue_that_begins_while_the_clock_is_behind_is_not_cut_short(core: Core) -> None:
-    """The log's time stands still until the clock has caught up; who begins to wait then waits no shorter for it."""
+    """The log's time stands still until the clock has caught up; a wait that begins then is not shortened by it."""
     other = core.create()
     core.set_clock(-HOUR)
     core.wait(60)
@@ -168,7 +168,7 @@ def test_what_is_scheduled_waits_for_the_clock_when_that_is_set_back(core: Core)
 
 
 def jumps(*seconds: tuple[float, float]) -> Jumps:
-    """Jumps at so many seconds of true time after noon, by so many."""
+    """Make jumps at some seconds of true time after noon, by some seconds."""
     made, ahead = Jumps(), 0.0
     for at, by in seconds:
         shown = NOON + timedelta(seconds=at + ahead)
@@ -190,7 +190,7 @@ def test_a_time_that_was_there_twice_is_taken_for_the_later() -> None:
     st.integers(0, 50_000),
 )
 def test_no_moment_is_ever_moved_to_before_its_own(steps: list[tuple[int, int]], moment: int) -> None:
-    """Whatever the clock showed at a true moment, the moved one is that moment by the clock of now, or later."""
+    """Whatever the clock showed at a true moment, the moved time is that moment by today's clock, or later."""
     at, made = 0, []
     for pause, by in steps:
         at += pause
@@ -212,7 +212,7 @@ AHEAD = timedelta(days=400).total_seconds()
 
 
 def set_right(core: Core, *, while_running: bool) -> Core:
-    """The clock of a service that believes to be 400 days ahead is set right; or that of the next service is."""
+    """Correct the clock of a service that runs 400 days ahead, or that of the next service."""
     if while_running:
         core.set_clock(-AHEAD)
         return core

@@ -1,4 +1,4 @@
-"""A task waits until everything it depends on is completed; what failed can be mended by hand."""
+"""A task waits until all its dependencies are completed; failed ones can be repaired by hand."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tasktrail.events.errors import CannotStartNow, UnknownDependency
 
 
 def failed(core: Core, **fields: Any) -> int:
-    """A task that has failed for good."""
+    """Create a task that has failed for good."""
     task_id = core.create(**fields)
     core.end(task_id, "failed", error="no such codec")
     return task_id

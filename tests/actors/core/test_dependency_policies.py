@@ -1,4 +1,4 @@
-"""What the end of one task does to those that depend on it: by each edge's policy, at once, with its cause."""
+"""The end of a task acts on those that depend on it: by each edge's policy, at once, with its cause."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def fail(core: Core, task_id: int) -> None:
 
 
 def broken(core: Core, how: str, **fields: Any) -> int:
-    """A task that has failed or was cancelled."""
+    """Create a task that has failed or was cancelled."""
     task_id = core.create(**fields)
     if how == "failed":
         fail(core, task_id)
@@ -160,7 +160,7 @@ POLICIES = ("wait", "cancel", "fail", "ignore")
 
 @st.composite
 def webs(draw: st.DrawFn) -> list[tuple[tuple[int, ...], tuple[str, ...], str]]:
-    """Tasks with what each depends on (by place), the policies, and how it is going to end if it starts."""
+    """Draw tasks with their dependencies (by place), the policies, and how each will end if it starts."""
     web = []
     for place in range(draw(st.integers(1, 8))):
         on = tuple(draw(st.lists(st.integers(0, place - 1), max_size=3, unique=True))) if place else ()
@@ -170,7 +170,7 @@ def webs(draw: st.DrawFn) -> list[tuple[tuple[int, ...], tuple[str, ...], str]]:
 
 
 def expected(web: list[tuple[tuple[int, ...], tuple[str, ...], str]]) -> list[set[str]]:
-    """What each may end as, written down a second time: what would end it counts before what makes it wait."""
+    """Return the possible ends of each, by a second implementation: what ends a task outranks what makes it wait."""
     ends: list[set[str]] = []
     for on, policies, own in web:
         edges = [(policy, min(ends[other])) for other, policy in zip(on, policies, strict=True)]
@@ -185,7 +185,7 @@ def expected(web: list[tuple[tuple[int, ...], tuple[str, ...], str]]) -> list[se
         else:
             ends.append({own})
         if ends[-1] == {"either"}:
-            return ends[:-1]  # which of two comes first is a matter of time: judge no further
+            return ends[:-1]  # which of two comes first depends on time, so judge no further
     return ends
 
 

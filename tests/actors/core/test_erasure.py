@@ -1,4 +1,4 @@
-"""A user is erased when nothing of it is unfinished; what is promised is kept in mind until it is done."""
+"""A user is erased when nothing of it is unfinished; the promise is remembered until it is kept."""
 
 import pytest
 from core_harness import Core

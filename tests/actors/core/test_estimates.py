@@ -1,4 +1,4 @@
-"""What an attempt is expected to need: reserved, bettered by a look into the input, and watched while it runs."""
+"""The expected needs of an attempt: reserved, improved by a probe of the input, and watched while it runs."""
 
 import pytest
 from core_harness import Core
@@ -108,7 +108,7 @@ def test_what_never_fitted_is_refused_another_try_until_there_is_more() -> None:
 
 
 def test_nobody_goes_back_twice(core: Core) -> None:
-    """A worker that asks again for room that it was given is at fault; the task must not turn in circles."""
+    """A worker that asks again for room that it was given is at fault; the task must not loop."""
     task_id = core.create(memory=5)
     outgrow(core, task_id)
 

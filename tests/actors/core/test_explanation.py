@@ -1,4 +1,4 @@
-"""What `why` tells: the numbers, the evidence and the commands of each reason, and who is ahead."""
+"""The answers of `why`: the numbers, the evidence and the commands of each reason, and who is ahead."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -138,7 +138,7 @@ def test_a_failed_dependency_is_to_be_retried_by_force_where_none_are_left(core:
 
 
 def test_what_would_end_a_failed_dependency_again_is_to_be_retried_before_it(core: Core) -> None:
-    """A retry is refused while what the task depends on would end it: the commands are accepted one after the other."""
+    """A retry is refused while a dependency would end the task again: the commands are accepted one after the other."""
     root = core.create(held=True)
     met = core.create(depends_on=(root,), on_dependency_failure="ignore")
     left, right = (core.create(depends_on=(root, met), on_dependency_failure="fail") for _ in range(2))
@@ -173,7 +173,7 @@ def test_a_task_kept_room_for_is_named(make_core: Callable[..., Core]) -> None:
 
 
 def test_only_those_are_named_that_it_takes_to_keep_the_task_waiting(make_core: Callable[..., Core]) -> None:
-    """Others start in the same look, too, before and after the one that takes the last place of the user."""
+    """Others start in the same look, too, before and after the one that takes the user's last place."""
     core = make_core(slots=4, max_per_user=1)
     core.send(PauseQueue())
     core.create(user_id=1, priority=2)
@@ -200,7 +200,7 @@ def test_what_is_ahead_is_named_with_its_terms_and_counted(core: Core) -> None:
 def test_a_long_queue_is_not_looked_at_as_a_whole(
     make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch, slots: int, users: int, *, fair: bool
 ) -> None:
-    """Whatever limits its tasks come under: the Scheduler decides nothing else meanwhile."""
+    """Whatever limits its tasks have: the Scheduler decides nothing else meanwhile."""
     core = make_core(slots=slots, fair_share=fair, types={"other": 1}, grace={"work": 0.5, "other": 0.5})
     kinds = ("work", "other")
     ids = [core.create(type=kinds[number % 2], user_id=number % users, label=str(number)) for number in range(2000)]

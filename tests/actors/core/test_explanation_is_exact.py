@@ -1,6 +1,6 @@
 """`why` names all the reasons: with all of them lifted the task starts, with any one of them left it waits.
 
-The oracle is the core itself: each scenario is played again, some reasons are lifted in it, and a step is taken.
+The oracle is the core itself: each scenario is played again, some reasons are lifted, and a step is taken.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_the_reasons_are_exact_in_many_more_worlds(one: Scenario) -> None:
 
 
 def check(one: Scenario) -> None:
-    """The reported reasons hold the task, each of them, and nothing else does."""
+    """Check that the reported reasons hold the task, each of them, and nothing else does."""
     core, task_id = one.build()
     why = core.why(task_id)
     if not why.waiting:
@@ -51,7 +51,7 @@ def check(one: Scenario) -> None:
 
 
 def check_named(one: Scenario, named: tuple[int, ...], others: list[Obstacle]) -> None:
-    """With the task's other reasons lifted they go first; they alone keep it waiting, and each is needed for that."""
+    """Check the named tasks: with the other reasons lifted they alone keep it waiting, and each is needed for that."""
     core, task_id = one.build()
     Lifting(core, task_id).lift(others)
     for other in named:
@@ -65,12 +65,12 @@ def check_named(one: Scenario, named: tuple[int, ...], others: list[Obstacle]) -
 
 
 def runs(core: Core, task_id: int) -> bool:
-    """It has a slot, and is not being stopped."""
+    """Return whether it has a slot and is not being stopped."""
     return core.state.tasks[task_id].status == "running"
 
 
 def does_not_fit(core: Core, task_id: int) -> bool:
-    """Room may be kept for it, or a worker, where it needs one to itself."""
+    """Return whether a reservation keeps it waiting: of room, or of a worker, if it needs one to itself."""
     state = core.state
     task = state.tasks[task_id]
     return not state.has_room(task) or bool(obstacles(task, state.limits, state.sample, state.reserved))
@@ -87,10 +87,10 @@ def test_a_reason_is_gone_once_its_commands_are_sent_as_they_are(one: Scenario) 
             continue
         starts = (WaitReason.HIGHER_PRIORITY, WaitReason.RETRY_DELAY)
         if reason.reason in starts and reasons[0].reason is WaitReason.HELD:
-            continue  # the first start releases it, the second one goes ahead of the queue
+            continue  # the first start releases it, the second one comes before the queue
         core, task_id = one.build()
         told = core.why(task_id).reasons[place]
-        # Otherwise others would start in the room that is made, and it would be missing again.
+        # Otherwise others would start in the new room, and it would be missing again.
         core.state.draining = not any(isinstance(command, StartTask) for command in told.commands)
         answers = [core.ask(command) for command in told.commands]
         if any(isinstance(answer, CannotStartNow) for answer in answers):
@@ -126,7 +126,7 @@ def _one_resource_only(patch: pytest.MonkeyPatch) -> None:
 
 
 def _misnamed(patch: pytest.MonkeyPatch) -> None:
-    """Others that wait, as many as should be named: the last ones in the queue."""
+    """Name other waiting tasks, as many as `why` should name: the last ones in the queue."""
     first = dispatch.who_goes_first
     patch.setattr(
         explanation,

@@ -43,7 +43,7 @@ def test_whose_turn_it_is_comes_before_the_priority(make_core: Callable[..., Cor
 def test_the_order_is_that_of_the_starts_when_there_are_slots_for_all(
     past: list[dict[str, object]], waiting: list[dict[str, object]], slots: int, *, fair: bool
 ) -> None:
-    """Some run already, some have run, and users differ in all of it."""
+    """Some are running already, some have run, and users differ in all of it."""
     core = Core(slots=slots, max_concurrent=100, fair_share=fair, grace={"work": 0.5, "other": 0.5})
     for one in past:
         core.create(**one)  # type: ignore[arg-type]  # fields of a command
@@ -77,4 +77,4 @@ def test_a_user_who_is_forgotten_is_not_kept_behind_those_who_are_new(
         core.end(core.running()[0])
         started += core.running()
     assert core.state.durable.fair_share.of(1) > 0
-    assert started.index(mine) == 2  # users 2, 3 and 4 were remembered in its place
+    assert started.index(mine) == 2  # users 2, 3 and 4 were remembered instead

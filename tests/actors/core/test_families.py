@@ -1,4 +1,4 @@
-"""A cancel that takes the children along, and graphs that are created all or none."""
+"""A cancel that includes the children, and graphs that are created completely or not at all."""
 
 import pytest
 from core_harness import Core

@@ -1,4 +1,4 @@
-"""Limits of all, a type, a user, a label: kept, changed while running, recorded, and still there after a restart."""
+"""Limits in all, by type, user or label: enforced, changed while running, recorded, and kept over a restart."""
 
 from collections.abc import Callable
 from typing import Any
@@ -126,7 +126,7 @@ def test_a_slot_freed_by_a_crash_is_free_behind_every_gate(make_core: MakeCore) 
 
 
 def test_open_attempts_count_after_a_failed_commit(make_core: MakeCore) -> None:
-    """The state is folded anew while the executor goes on: its attempts still hold their places."""
+    """The state is folded anew while the executor continues: its attempts still hold their places."""
     core = make_core(slots=8, max_per_type=1)
     core.create()
     core.create()

@@ -19,13 +19,13 @@ from tasktrail.events.system_events import ServiceStarted
 
 
 def after(core: Core, seconds: float) -> list[Event]:
-    """Time goes by and the timers are looked at."""
+    """Let time pass and check the timers."""
     core.wait(seconds)
     return core.tell(Tick())
 
 
 def looked_at_twice(core: Core, seconds: float) -> list[Event]:
-    """The limit is reached, and a second later it is looked again: what was said may be read after the timer."""
+    """Reach the limit and check again a second later, because reports may be read after the timer."""
     assert after(core, seconds) == []
     return after(core, 1)
 
@@ -42,7 +42,7 @@ def failure(events: list[Event], name: str, error_type: str, *, outcome: str = "
 
 
 def busy(core: Core) -> int:
-    """Something that holds the only slot."""
+    """Occupy the only slot."""
     return core.create(priority=10)
 
 
@@ -71,7 +71,7 @@ def test_time_held_or_behind_a_dependency_is_no_wait_in_the_queue(core: Core, *,
     assert after(core, 100) == []
     core.start(behind)
     if restart:
-        core.create(priority=10)  # has the slot of the service to come, as the first in the queue
+        core.create(priority=10)  # first in the queue, it has the slot of the next service
         core.end(other, "stopped")
         core = core.again()
     assert after(core, 59) == []
@@ -173,7 +173,7 @@ def test_a_silent_worker_is_given_up_and_tried_again_by_the_rules(core: Core) ->
 
 
 def test_a_worker_is_not_silent_while_nobody_listens(core: Core) -> None:
-    """The service was stopped, or starved: the beats of that time are read after the timer went off."""
+    """The service was stopped, or starved: heartbeats of that time are read after the timer went off."""
     task_id = core.create(heartbeat_timeout=20.0)
     assert after(core, 20 + 5) == [], "later than a beat: the Scheduler was away itself"
     beat(core, task_id)
@@ -211,7 +211,7 @@ def test_anything_said_is_a_sign_of_life_and_a_beat_of_an_old_attempt_is_none(co
     core.wait(15)
     core.checkpoint(task_id)
     core.wait(15)
-    assert core.tell(AttemptProgressed(task_id, 1, nan)) == []  # refused, but a worker that says it lives
+    assert core.tell(AttemptProgressed(task_id, 1, nan)) == []  # refused, but a worker that reports a sign of life
     assert after(core, 15) == []
     beat(core, task_id, attempt=7)
     failure(looked_at_twice(core, 5), "heartbeat_timeout", "HeartbeatTimeout")
@@ -234,7 +234,7 @@ def test_an_attempt_that_beats_but_stands_still_is_given_up(core: Core) -> None:
 
 
 def test_an_attempt_does_not_stand_still_while_nobody_listens(core: Core) -> None:
-    """The service was stopped, or starved: what was reported meanwhile is read after the timer went off."""
+    """The service was stopped, or starved: reports of that time are read after the timer went off."""
     task_id = core.create(no_progress_timeout=60.0)
     assert after(core, 60 + 15) == [], "later than a beat: the Scheduler was away itself"
     core.progress(task_id, 10.0)
@@ -292,7 +292,7 @@ def test_a_task_has_few_timers_however_often_it_is_looked_at(core: Core) -> None
 
 
 def test_what_the_start_itself_ends_stays_in_memory_until_it_is_in_the_log(core: Core) -> None:
-    """Otherwise the next command of the same commit would read it back from the log as if it still waited."""
+    """Otherwise the next command of the same commit would read it back from the log as still waiting."""
     task_id = core.create(deadline=core.now + timedelta(seconds=60), held=True)
     state = SchedulerState(Limits(), grace={"work": 0.5})
     for record in core.log.read():

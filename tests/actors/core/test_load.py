@@ -1,4 +1,4 @@
-"""The numbers of what waits and runs: each waiting task once, under a reason that `why` names too."""
+"""The numbers of waiting and running tasks: each waiting task counts once, under a reason that `why` names too."""
 
 from datetime import timedelta
 

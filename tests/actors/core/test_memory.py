@@ -1,4 +1,4 @@
-"""Finished tasks leave memory; the log has them when somebody asks."""
+"""Finished tasks leave memory; the log has them when they are needed."""
 
 import msgspec
 from core_harness import Core

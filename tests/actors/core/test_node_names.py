@@ -1,4 +1,4 @@
-"""Nodes that are called otherwise when another one with their name joins or leaves: nothing is lost of what holds."""
+"""Nodes change their name when another one with the same name joins or leaves: everything that holds for them stays."""
 
 from core_harness import Core
 from test_nodes import GB, HERE, cluster, sample, where
@@ -19,7 +19,7 @@ BOX_7 = NodeSeen(node="box-ip7", address="ip7")
 
 
 def told(core: Core, *nodes: NodeSeen, memory: int = 10) -> Core:
-    """These are there, with two workers each."""
+    """Report these nodes, with two workers each."""
     core.tell(NodesSeen(nodes))
     places = tuple(one.node for one in nodes for _ in range(2))
     core.tell(CapacityChanged(len(places), (), places))

@@ -1,4 +1,4 @@
-"""Several nodes: each task runs where it fits and where its labels are, and one that fits nowhere holds nobody up."""
+"""Several nodes: each task runs where it fits and its labels are; one that fits nowhere holds no other up."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -31,7 +31,7 @@ HERE = NodeSeen(node=LOCAL, address="host", cpus=4.0)
 
 
 def cluster(core: Core, **nodes: dict[str, Any]) -> Core:
-    """Nodes: `memory` in GB, `temp` in GB, `workers`, `labels`, `gpus`."""
+    """Make nodes: `memory` in GB, `temp` in GB, `workers`, `labels`, `gpus`."""
     core.tell(CapacityChanged(0))
     core.tell(
         NodesSeen(
@@ -155,7 +155,7 @@ def test_a_node_can_be_asked_for_by_its_name() -> None:
 
 
 def test_many_that_wait_for_one_node_do_not_hide_what_fits_on_another() -> None:
-    """They share a place in the queue, which is passed over as a whole."""
+    """They share a place in the queue, which is skipped as a whole."""
     core = cluster(Core(max_concurrent=20), a={"labels": {"zone": "a"}, "workers": 1}, b={"workers": 1})
     for _ in range(200):
         core.create(requires={"zone": "a"}, priority=9)
@@ -397,7 +397,7 @@ _STEP = st.one_of(
 
 
 def live(first: dict[str, Any], steps: list[tuple[str, Any]], bound: int | None) -> None:
-    """A cluster to which all this happens, looked at after each step."""
+    """Play all this on a cluster, with a check after each step."""
     core = cluster(Core(max_concurrent=5), **first)
     core.state.backfill_bound = bound
     for what, given_to in steps:
@@ -425,7 +425,7 @@ def live(first: dict[str, Any], steps: list[tuple[str, Any]], bound: int | None)
 
 
 def in_use(core: Core, percent: int) -> dict[str, NodeSample]:
-    """Samples of all nodes, where what runs takes so much of what it was promised."""
+    """Sample all nodes, where running tasks take a share of what they were promised."""
     found = {}
     for name, node in core.state.nodes.by_name.items():
         seen = node.sample
@@ -445,7 +445,7 @@ def test_whatever_comes_no_node_gets_more_than_it_has_and_nobody_waits_for_nothi
 
 
 def check_nobody_waits_for_nothing(core: Core) -> None:
-    """Told from the setup alone: no waiting task has a node with a free worker and with all that it needs."""
+    """Check by the setup alone that no waiting task has a node with a free worker and with all that it needs."""
     state, drains = core.state, core.state.durable.nodes.drains
     if len(state.running) >= state.limits.max_concurrent:
         return

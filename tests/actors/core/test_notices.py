@@ -1,4 +1,4 @@
-"""Commands about notices: recorded under task 0, refused when there is nothing to do, and no task's affair."""
+"""Commands about notices: recorded under task 0, refused when there is nothing to do, and without effect on tasks."""
 
 import pytest
 from core_harness import Core

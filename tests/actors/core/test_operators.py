@@ -198,7 +198,7 @@ def test_an_adjustment_that_changes_nothing_is_refused(core: Core) -> None:
 
 
 def test_a_time_behind_the_deadline_is_refused_as_when_the_task_is_created(core: Core) -> None:
-    """A deadline is about the first start, so it binds no further life."""
+    """A deadline is about the first start, so it does not apply to a further life."""
     soon, later = core.now + timedelta(seconds=4), core.now + timedelta(seconds=60)
     task_id = core.create(held=True, deadline=soon)
     put_off = AdjustTask(task_id=task_id, held=False, scheduled_for=later)

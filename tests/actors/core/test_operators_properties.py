@@ -1,4 +1,4 @@
-"""Whatever operators, people and workers do: limits hold, nobody waits for nothing, and a restart knows it all."""
+"""Whatever operators, people and workers do: limits hold, no task waits for nothing, and a restart keeps it all."""
 
 from collections import Counter
 
@@ -38,7 +38,7 @@ LIMITS = st.sampled_from(
 
 
 class Operations(RuleBasedStateMachine):
-    """The core, and what must hold after each message."""
+    """The core, and the rules that must hold after each message."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Attempts that outlive the service: the next one goes on with them, and with none that is dead."""
+"""Attempts that outlive the service: the next service continues the live ones, and no dead one."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from tasktrail.events.system_events import ServiceStarted
 
 
 def running(*, slots: int = 1, **fields: Any) -> tuple[Core, int]:
-    """A core whose service dies while a task runs, and the next service's."""
+    """Make a core whose service dies while a task runs, and the next service's."""
     core = Core(slots=slots, outlived=True)
     task_id = core.create(**fields)
     return Core(slots=slots, outlived=True, log=core.log, after=5.0), task_id
@@ -209,7 +209,7 @@ def test_the_start_is_recorded_first() -> None:
 
 
 def test_a_checkpoint_that_is_told_again_is_recorded_once_and_answered() -> None:
-    """The last service has recorded it and was killed before it could say so."""
+    """The last service has recorded it and was killed before it could answer."""
     core = Core(outlived=True)
     task_id = core.create()
     core.checkpoint(task_id)

@@ -1,4 +1,4 @@
-"""One file has one task that writes it: who comes second is refused when he comes, and told who was first."""
+"""One file has one task that writes it: a second task is refused when it comes, with the id of the first."""
 
 from collections.abc import Callable
 from typing import Any
@@ -137,7 +137,7 @@ def test_after_a_start_it_is_known_again_and_what_an_old_log_has_twice_is_taken_
     first, twice = (ask(core, overwrite=True).task_id for _ in range(2))
     core.cancel(first)
     core.end(first, "stopped")
-    core.retry(first, force=True)  # stands behind the other in memory, and not in a log that is read again
+    core.retry(first, force=True)  # after the other in memory, but not in a log that is read again
     again = Core(log=core.log)
     assert again.state.outputs.first == core.state.outputs.first == {OUT: first}
     refused(ask(again), first)

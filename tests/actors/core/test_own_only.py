@@ -1,4 +1,4 @@
-"""A service that works on its own tasks alone, as `run` brings one: all others stay as they are."""
+"""A service that works only on its own tasks, such as the one that `run` brings: all others stay as they are."""
 
 import pytest
 from core_harness import Core
@@ -11,7 +11,7 @@ from tasktrail.events.log.memory import MemoryEventLog
 
 @pytest.fixture
 def log() -> MemoryEventLog:
-    """A log with a task that waits, and one whose attempt was open when its service died."""
+    """Make a log with a waiting task, and one whose attempt was open when its service died."""
     before = Core(slots=1)
     before.create()
     before.create()

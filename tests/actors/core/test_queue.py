@@ -1,4 +1,4 @@
-"""The queue gives the task with the highest dynamic priority of the seed, and is the seed's TaskQueue otherwise."""
+"""The queue gives the task with the highest dynamic priority by the seed's formula, and behaves as its TaskQueue."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +32,7 @@ def task(
 
 
 def seed_priority(state: TaskState, now: datetime) -> int:
-    """The seed's CalculatePriority, in the seed's words; exact when whole minutes have passed."""
+    """Return the seed's CalculatePriority, in the seed's words; exact when whole minutes have passed."""
     priority = state.priority
     priority += state.spec.user_level * 10
     priority += int((now - state.created_at).total_seconds() / 60)
@@ -65,7 +65,7 @@ def test_the_order_does_not_depend_on_the_order_of_pushing(waiting: list[TaskSta
 
 
 class QueueAgainstModel(RuleBasedStateMachine):
-    """The heap with its left-overs against a dictionary."""
+    """Compares the heap with its stale entries to a dictionary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def test_peek_leaves_the_task_where_it_is() -> None:
 
 
 def entries(queue: ReadyQueue) -> int:
-    """Everything the queue keeps, what is of no use included."""
+    """Return everything the queue keeps, including stale entries."""
     heads = len(queue._heads) + sum(len(parked) for parked in queue._parked.values())
     return (
         heads + sum(len(bucket.heap) for bucket in queue._buckets.values()) + len(queue._buckets) + len(queue._of_user)

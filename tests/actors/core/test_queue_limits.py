@@ -1,4 +1,4 @@
-"""The queue serves limits without scanning what they hold back, and never gives another task than a scan would."""
+"""The queue serves limits without scanning the tasks that they hold, and never gives another task than a scan would."""
 
 import sys
 from collections import Counter
@@ -39,7 +39,7 @@ keys = st.sampled_from(
 
 
 class QueueBehindGates(RuleBasedStateMachine):
-    """Against a list that is scanned. Running tasks hold a place at each of their keys."""
+    """Compares with a scanned list. Running tasks hold a place at each of their keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ def test_one_slot_wakes_one_bucket_of_ten_thousand() -> None:
 
 
 def calls_of(number: int) -> int:
-    """Function calls that it takes to let that many tasks come and go."""
+    """Return the number of function calls for that many tasks to come and go."""
     queue = ReadyQueue(lambda key: key == (LimitKind.TYPE, "a"))
     waiting = [task(one, "ab"[one % 2], user=one % 1000) for one in range(1, number + 1)]
     calls = 0

@@ -1,4 +1,4 @@
-"""So many starts in so much time: never more in any window, over restarts, changed rates and jumps of the clock."""
+"""Rates: never more starts in any window than allowed, over restarts, changed rates and jumps of the clock."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ MINUTE = timedelta(seconds=60)
 
 
 def limited(**rates: str) -> Core:
-    """A core with many slots; `work="2/m"` is a rate of that type."""
+    """Make a core with many slots; `work="2/m"` is a rate of that type."""
     return Core(slots=50, max_concurrent=50, rates={f"type:{name}": rate for name, rate in rates.items()})
 
 
@@ -48,7 +48,7 @@ def test_what_a_rate_says() -> None:
     [("batch:x", "3/m"), ("user:ada", "3/m"), ("type:x", "3 per m"), ("type:x", "3/"), ("type:x", "9/99999999999999d")],
 )
 def test_a_recorded_rate_that_this_version_cannot_keep_is_told_with_its_position(name: str, rate: str) -> None:
-    """A newer one may know rates of more than types, users and labels; and somebody may have altered the record."""
+    """A newer version may know rates of more than types, users and labels; or somebody may have altered the record."""
     core = limited()
     position = core.alter(RatesConfigured(rates={name: rate}))
     with pytest.raises(UnusableOrder, match=rf"Position {position}: .*{name}={rate} .*restore"):
@@ -213,7 +213,7 @@ _STEPS = st.lists(
 def test_there_are_never_more_starts_in_any_window_than_the_rate_says(
     rate: str, steps: list[tuple[str, int, int, str]]
 ) -> None:
-    """Each start is looked at under the rate that held then. Whatever fits into the rate starts at once."""
+    """Each start is checked against the rate of its time. Everything that fits into the rate starts at once."""
     settings: dict[str, Any] = {"slots": 30, "max_concurrent": 30, "rates": {"user:*": rate}}
     core = Core(**settings)
     held = rate_of(rate)

@@ -1,4 +1,4 @@
-"""No slot is held for an attempt that nobody has, and nothing runs that nobody wants."""
+"""No slot is held for an attempt that no longer exists, and no unwanted attempt runs."""
 
 import pytest
 from core_harness import Core
@@ -10,7 +10,7 @@ from tasktrail.events.reports import AttemptsHeld, Run, Stop, TellHeld
 
 
 def question(core: Core) -> int:
-    """Ask; the question's number."""
+    """Ask the executor; return the question's number."""
     core.tell(Reconcile())
     (order,) = core.orders
     assert isinstance(order, TellHeld)
@@ -18,7 +18,7 @@ def question(core: Core) -> int:
 
 
 def compare(core: Core, *held: tuple[int, int]) -> list[object]:
-    """The executor is asked and holds these; the events that leads to."""
+    """Ask the executor, which lists these attempts; return the resulting events."""
     return list(core.tell(AttemptsHeld(question(core), held)))
 
 
@@ -116,7 +116,7 @@ def test_while_nothing_runs_nobody_is_asked(core: Core) -> None:
 def test_a_task_that_cannot_be_ordered_ends_by_name_and_the_next_starts(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever an odd log leads to: one task must not keep the others waiting for ever."""
+    """Whatever an odd log leads to, one task must not keep the others waiting for ever."""
 
     def odd(task: object, now: object) -> object:
         if getattr(task, "id", 0) == blocked:

@@ -1,4 +1,4 @@
-"""Crashes of workers and of the service: what counts, what goes on, and from where."""
+"""Crashes of workers and of the service: which of them count, what continues, and from where."""
 
 import pytest
 from core_harness import Core
@@ -13,7 +13,7 @@ from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 
 
 def crash(core: Core, task_id: int) -> Failed:
-    """The worker of the task's attempt dies; then time goes by until the next attempt."""
+    """Let the worker of the task's attempt die; then let time pass until the next attempt."""
     failed = core.end(task_id, "lost", error="it died")[0]
     core.wait(60)
     core.tell(Tick())

@@ -1,4 +1,4 @@
-"""What tasks are promised is exact, and each obstacle comes with its numbers."""
+"""Reservations are exact, and each obstacle comes with its numbers."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

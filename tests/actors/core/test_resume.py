@@ -1,4 +1,4 @@
-"""The commit failed and nobody knows whether it was written: go on from the log with what the executor really holds."""
+"""A commit failed, written or not: continue from the log with the attempts that the executor really has."""
 
 import msgspec
 from core_harness import GRACE, Core

@@ -1,4 +1,4 @@
-"""What the core asks of tasks that are to be forgotten, and what it remembers of them."""
+"""The core's conditions for forgetting tasks, and what it remembers of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ DAY = 86400.0
 def forget(
     core: Core, tasks: Sequence[int], version: int = 0, archives: tuple[SegmentArchived, ...] = (), **rule: Any
 ) -> Accepted | TasktrailError:
-    """Have tasks forgotten, as of their versions of this moment."""
+    """Have tasks forgotten, by their present versions."""
     gone = [one for one in core.log.read() if one.task_id in tasks]
     left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
     event = TasksForgotten(
@@ -40,7 +40,7 @@ def forget(
 
 @pytest.fixture
 def core() -> Core:
-    """Two completed tasks, two days ago, and one that waits."""
+    """Two tasks that completed two days ago, and one that waits."""
     core = Core(slots=2)
     for _ in range(2):
         core.create(user_id=7)
@@ -121,7 +121,7 @@ def test_a_schedule_does_not_run_again_what_it_ran_in_forgotten_tasks() -> None:
 
 
 def archive(core: Core, newest_task: int) -> Accepted | TasktrailError:
-    """Have a range archived that has records up to those of a task."""
+    """Have a range archived whose records reach up to those of a task."""
     event = SegmentArchived(first=1, last=5, root="a", sha256="b", size=7, newest_task=newest_task)
     core.tell(Archive(event=event, actor="ann", reason="old", configured_at=2, token="archive"))
     return core.answers["archive"]

@@ -20,7 +20,7 @@ def with_workers(*offers: tuple[str, ...], **settings: Any) -> Core:
 
 
 def offered(core: Core) -> list[tuple[int, tuple[str, ...]]]:
-    """The attempts that the last message had started, with the labels of their workers."""
+    """Return the attempts that the last message started, with the labels of their workers."""
     return [(order.task_id, order.offer) for order in core.orders if isinstance(order, Run)]
 
 

@@ -37,7 +37,7 @@ def spec(cron: str = "", *, zone: str = "UTC", every: float | None = None, start
 
 
 def ticks(core: Core, until: datetime) -> list[Created]:
-    """Let the alarm ring whenever it is due; the tasks that come of it."""
+    """Ring the alarm whenever it is due; return the tasks that result."""
     made: list[Created] = []
     while (wake := core.state.next_wake()) is not None and wake <= until:
         core.now = max(core.now, wake)
@@ -47,7 +47,7 @@ def ticks(core: Core, until: datetime) -> list[Created]:
 
 
 def restarted(core: Core) -> Core:
-    """The next service, at the same time of the day."""
+    """Return the next service, at the same time of the day."""
     again = core.again()
     again.now = core.now
     return again
@@ -72,7 +72,7 @@ def at(text: str) -> datetime:
 def test_a_recorded_schedule_that_cannot_run_here_is_told_with_its_position(
     core: Core, unusable: ScheduleAdded
 ) -> None:
-    """Another machine may know more zones, a newer version more expressions; and somebody may have altered it."""
+    """Another machine may know more zones, a newer version more expressions; or somebody may have altered it."""
     position = core.alter(unusable)
     with pytest.raises(UnusableOrder, match=rf"Position {position}: the schedule s cannot run here: .*tzdata.*restore"):
         core.again().state.next_wake()

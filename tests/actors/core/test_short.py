@@ -1,4 +1,4 @@
-"""Short attempts share workers, in the core: how many, with whom, and whom that may not keep waiting."""
+"""Short attempts share workers, in the core: how many, with whom, and which tasks they must not delay."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_max_concurrent_counts_the_workers_that_they_share() -> None:
 
 
 def test_workers_with_labels_are_not_shared() -> None:
-    """Or a task that needs the label might never get one."""
+    """Otherwise a task that needs the label might never get one."""
     core = made((), ("gpu",), at_once=4)
     quick(core, 20)
     labelled = core.create(type="work", worker_label="gpu", priority=10)
@@ -105,7 +105,7 @@ def test_one_that_needs_much_memory_or_a_label_shares_with_nobody() -> None:
 
 @pytest.mark.parametrize("where", [{"input_file": "s3://films/a"}, {"output_file": "s3://films/a"}])
 def test_one_whose_file_is_elsewhere_shares_with_nobody(where: dict[str, Any]) -> None:
-    """Those behind it would wait for bytes on their way, or be killed while they are not answered."""
+    """The attempts after it would wait for bytes on their way, or be killed because they get no answer."""
     core = made((), ())
     core.create(type="quick", **where)
     assert not any(entry.short for entry in core.state.running.values())

@@ -1,4 +1,4 @@
-"""A snapshot and the records since lead to the same as all records: whatever happened, wherever it was taken."""
+"""A snapshot and the later records lead to the same as all records: whatever happened, wherever it was taken."""
 
 from pathlib import Path
 from random import Random
@@ -41,7 +41,7 @@ def head_at(log: MemoryEventLog, position: int) -> Head:
 
 
 def everything(state: SchedulerState) -> dict[str, Any]:
-    """All that a start makes of a fold."""
+    """Return everything that a start makes of a fold."""
     staged = step(state, Boot(version="1", epoch=9, pid=1, host="here"), state.durable.last_at)  # type: ignore[arg-type]  # not empty
     return {
         "facts": staged.facts,
@@ -104,7 +104,7 @@ def test_the_memory_of_a_living_service_is_what_the_log_says(seed: int) -> None:
     assert [task for task in kept if not task.finished] == list(core.state.tasks.open())
     ours, theirs = core.state.durable, folded.durable
     for field in Durable.__struct_fields__:
-        if field != "schedules":  # a run that was missed and given up is done, and nowhere recorded
+        if field != "schedules":  # a missed run that was given up is done, and recorded nowhere
             assert getattr(ours, field) == getattr(theirs, field), field
 
 
@@ -174,7 +174,7 @@ def test_a_task_whose_attempt_still_runs_is_in_memory_although_it_is_over(tmp_pa
 
 
 def test_an_adjustment_of_a_task_that_has_ended_is_remembered(tmp_path: Path) -> None:
-    """Not in memory: it is read from the log with the task's own records."""
+    """It is not in memory: it is read from the log with the task's own records."""
     core = Core(slots=0)
     task_id = core.create(priority=1)
     core.ask(AdjustTask(task_id=task_id, priority=9))

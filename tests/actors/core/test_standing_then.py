@@ -1,4 +1,4 @@
-"""What is told of an earlier moment is what the Scheduler would have said then, as far as the log tells it."""
+"""Answers about an earlier time are what the Scheduler would have said then, as far as the log shows it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -34,7 +34,7 @@ def then(core: Core) -> SchedulerState:
 
 
 def told(reasons: tuple[Obstacle, ...]) -> set[tuple[object, ...]]:
-    """Those that need no machine: all but what could be done about them."""
+    """Return the reasons that need no machine, without the possible actions."""
     return {
         (one.reason, one.detail, one.lifts, one.evidence, one.tasks)
         for one in reasons
@@ -48,7 +48,7 @@ def told(reasons: tuple[Obstacle, ...]) -> set[tuple[object, ...]]:
 def test_the_log_tells_what_the_scheduler_knew(one: Scenario) -> None:
     core, _task_id = one.build()
     live, state = core.state, then(core)
-    # That a process is being stopped is recorded nowhere.
+    # The log does not record that a process is being stopped.
     assume(not any(entry.stopping or live.tasks[entry.task_id].waiting for entry in live.running.values()))
     board = queue_board(state, core.now, 100, live=False)
     now = queue_board(live, core.now, 100)

@@ -1,4 +1,4 @@
-"""Drain, close, and what becomes of the attempts that run."""
+"""Drain, close, and the fate of running attempts."""
 
 from core_harness import Core
 

@@ -1,4 +1,4 @@
-"""Tasks in memory: most of them as bytes, and nobody can tell."""
+"""Tasks in memory: most of them are bytes, and no code can tell the difference."""
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -127,7 +127,7 @@ def test_an_adjustment_of_a_task_that_has_no_event_since_is_kept(event: Adjusted
 
 
 def test_the_offset_of_a_time_that_was_set_anew_is_kept() -> None:
-    """Two times may be the same moment, and read differently."""
+    """Two times may be the same instant, and read differently."""
     elsewhere = BEGIN.astimezone(timezone(timedelta(hours=2)))
     task = overlay(waiting(1, scheduled_for=BEGIN), Adjusted(task_id=1, scheduled_for=elsewhere), BEGIN)
     found = decode_task(encode_task(task))
@@ -135,7 +135,7 @@ def test_the_offset_of_a_time_that_was_set_anew_is_kept() -> None:
 
 
 def test_a_waiting_task_shares_its_id_with_the_place_that_it_is_found_at() -> None:
-    """A number is an object of 32 bytes, and the queue keeps that of the task."""
+    """A number is an object of 32 bytes, and the queue keeps the task's object."""
     tasks = Tasks(waiting(10**6 + number) for number in range(9))
     for found in (tasks.values(), tasks.open(), map(tasks.__getitem__, [task.id for task in tasks.values()])):
         assert all(key is task.id for key, task in zip(tasks, found, strict=True))

@@ -163,7 +163,7 @@ def test_a_timeout_is_no_longer_after_the_clock_was_set_back(core: Core) -> None
 
 
 def test_the_clock_may_stand_still(core: Core) -> None:
-    """Equal times everywhere: create, start, retry without delay, a schedule for this very moment."""
+    """Equal times everywhere: create, start, retry without delay, a schedule for the present time."""
     task_id = core.create(max_retries=1, retry_delay=0.0, scheduled_for=core.now)
     core.end(task_id, "failed", error="connection refused")
     events = [record.event for record in core.log.read_task(task_id)]

@@ -1,4 +1,4 @@
-"""At most one open task for each user and key: whoever asks again is answered with the task there is."""
+"""At most one open task for each user and key: a second request is answered with the existing task."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Types start only within their windows, by the clock on the wall of a zone; what runs goes on."""
+"""Types start only within their windows, by the wall clock of a zone; running attempts continue."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from tasktrail.events.errors import CannotStartNow, InvalidValue
 
 NIGHT: dict[str, Any] = {"windows": {"work": ("22-06",)}, "windows_timezone": "Europe/Berlin"}
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
-"""Where the clock of `Core` begins; a Thursday."""
+"""The time at which the clock of `Core` begins; a Thursday."""
 
 
 def at(text: str) -> datetime:
@@ -28,7 +28,7 @@ def at(text: str) -> datetime:
 
 
 def look(texts: Mapping[str, tuple[str, ...]], now: datetime, zone: str = "UTC") -> Windows:
-    """The windows as they are at that moment."""
+    """Return the windows at that time."""
     windows = Windows(texts, zone)
     assert windows.are_outdated(now)
     return windows.look(now)
@@ -141,7 +141,7 @@ def test_when_the_clock_is_set_the_windows_go_by_what_it_shows() -> None:
     ("moment", "is_open"),
     [
         ("2026-03-29T00:59", False),
-        ("2026-03-29T01:00", False),  # the clock shows 3:00: the hour with the window is left out
+        ("2026-03-29T01:00", False),  # the clock shows 3:00: the hour with the window is skipped
         ("2026-10-25T00:15", True),  # 2:15, for the first time
         ("2026-10-25T00:45", False),
         ("2026-10-25T01:15", True),  # 2:15 again

@@ -1,4 +1,4 @@
-"""Worlds in which a task waits, and the hands that take its reasons away."""
+"""Worlds in which a task waits, and operations that remove its reasons."""
 
 from collections import Counter
 from datetime import timedelta
@@ -67,7 +67,7 @@ pauses = st.tuples(
     st.sampled_from([None, None, PauseQueue(), PauseQueue(), PauseQueue(type="work"), PauseQueue(user_id=1)]),
     st.booleans(),
 )
-"""And whether it is there before the first of the others, so that none of them runs."""
+"""Whether the pause comes before the first of the others, so that none of them runs."""
 holds = st.fixed_dictionaries(
     {
         "held": st.sampled_from([False, False, True]),
@@ -77,11 +77,11 @@ holds = st.fixed_dictionaries(
         "draining": st.sampled_from([False, False, False, True]),
     }
 )
-"""What holds the task in question before others do. One with a past has begun to run alone, and waits for no task."""
+"""What holds the task before the others do. A task with a past has begun to run alone, and waits for no task."""
 
 
 class Scenario:
-    """A world that can be built again and again: a question about one task in it, with some of its reasons lifted."""
+    """A world that can be rebuilt at will: a question about one task in it, with some of its reasons lifted."""
 
     def __init__(
         self, world: dict[str, Any], others: list[dict[str, Any]], mine: dict[str, Any], more: dict[str, Any]
@@ -89,7 +89,7 @@ class Scenario:
         self.world, self.others, self.mine, self.more = world, others, mine, more
 
     def build(self) -> tuple[Core, int]:
-        """The world just before the question. What could start has started."""
+        """Build the world just before the question. Everything that could start has started."""
         world = dict(self.world)
         slots, labels = world.pop("slots"), {"gpu": world.pop("offering")}
         core = Core(slots=0, grace=GRACE, short=self.more["short"], max_cpu=90.0, temp_low=4, temp_high=6, **world)
@@ -127,7 +127,7 @@ class Scenario:
         return core.create(**mine, held=hold["held"], scheduled_for=later)
 
     def _with_a_past(self, core: Core) -> int:
-        """It has had an attempt, if it fits at all."""
+        """Give it an earlier attempt, if it fits at all."""
         past = self.more["hold"]["past"]
         task_id = core.create(**self.mine, max_retries=1, retry_delay=0 if past == "cancelled" else 3600)
         if task_id not in core.running():
@@ -141,7 +141,7 @@ class Scenario:
 
 
 class Lifting:
-    """Takes reasons away: one slot, one place, or just the missing bytes. Then a step is taken."""
+    """Removes reasons: one slot, one place, or just the missing bytes. Then a step is taken."""
 
     def __init__(self, core: Core, task_id: int) -> None:
         self.core, self.task = core, core.state.tasks[task_id]
@@ -151,19 +151,19 @@ class Lifting:
         self.offers_label = False
 
     def lift(self, reasons: list[Obstacle]) -> None:
-        """Nothing starts before all are lifted."""
+        """Lift reasons; nothing starts before all are lifted."""
         state = self.core.state
         state.draining = True
         for one in reasons:
             getattr(self, f"_{one.reason.lower()}")(one)
-        state.sample = self.sample  # not told: what runs would count as seen, and leave more for others
+        state.sample = self.sample  # not reported: running attempts would count as sampled, and leave more for others
         self._offer()
         self.core.tell(LimitsConfigured(self.limits))
         state.draining = self.draining
         self.core.tell(Tick())
 
     def leave_only(self, named: tuple[int, ...]) -> None:
-        """Nobody else waits for room any more. Nothing starts meanwhile."""
+        """Leave no other task waiting for room. Nothing starts meanwhile."""
         self.core.state.draining = True
         for other in [*self.core.state.queue.first(100), *self.core.state.set_aside]:
             if other not in (self.task.id, *named):
@@ -207,7 +207,7 @@ class Lifting:
         self.offers_label = True
 
     def _offer(self) -> None:
-        """Of the workers that are free then, the one with the fewest labels offers the label, too."""
+        """Let the free worker with the fewest labels offer the label, too."""
         taken = Counter(entry.offer for entry in self.core.state.running.values() if not entry.short)
         taken[()] += self.core.state.workers.shared
         if self.offers_label:

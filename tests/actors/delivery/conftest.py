@@ -29,7 +29,7 @@ Answer: TypeAlias = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Receiver:
-    """Keeps what it is sent; answers 204 unless told otherwise."""
+    """Keeps the requests that it gets; answers 204 by default."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
@@ -98,7 +98,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def receivers() -> Iterator[Callable[[], Receiver]]:
-    """Starts as many as are wanted."""
+    """Start any number of receivers."""
     started: list[Receiver] = []
 
     def start() -> Receiver:
@@ -161,7 +161,7 @@ def notice_to() -> Callable[..., Notice]:
 
 @cache
 def default_context() -> ssl.SSLContext:
-    """What a sender makes for itself. Made once: to load all the authorities takes longer than a test."""
+    """The context that a sender makes. It is made once: loading all the authorities takes longer than a test."""
     return httpx.create_ssl_context()
 
 

@@ -1,4 +1,4 @@
-"""Which notice goes when: one at a time to an endpoint, never twice, and only the log's word counts."""
+"""The order of notices: one at a time to an endpoint, never twice, and only the log's word counts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ class Desk:
         return self.dispatcher.apply(self.log.append(facts, expected=self.log.head().position))
 
     def cancelled_task(self, target: str) -> None:
-        """A task whose end is told to `target`."""
+        """Cancel a task whose end is sent to `target`."""
         task_id = 1 + max((record.task_id for record in self.log.read()), default=0)
         self.record(task_id, Created(type="noop", callback_url=target), Cancelled())
 
@@ -189,7 +189,7 @@ def test_what_waits_for_a_delivery_needs_no_alarm_and_what_waits_for_a_rest_has_
 
 
 def test_a_receiver_that_answers_badly_rests_alone_behind_its_endpoint() -> None:
-    """Two users of one big provider: the bad address of one must not hold up the other's."""
+    """For two users of one big provider, the bad address of one must not hold up the other's."""
     desk = Desk(
         "https://hooks.test/bad", "https://hooks.test/bad", "https://hooks.test/good", "https://hooks.test/good"
     )
@@ -232,7 +232,7 @@ def test_a_receiver_that_is_gone_loses_its_other_notices_until_it_is_enabled() -
 
 
 def test_endpoints_that_failed_get_at_most_half_of_the_places() -> None:
-    """However many receivers hang, they have hung once before they can all hang together again."""
+    """Receivers that hang have to hang once before they can all hang together again."""
     desk = Desk(*(f"https://slow{number}.test/" for number in range(MAX_DELIVERIES)))
     for notice in desk.take(0):
         desk.record(0, desk.finish(notice, SILENT, 20), at=after(20))

@@ -1,4 +1,4 @@
-"""Which receivers may be connected to, by rule and by a trap that counts connections."""
+"""The receivers that may be connected to, by rule and by a trap that counts connections."""
 
 from collections.abc import Callable
 from typing import Any
@@ -185,7 +185,7 @@ def test_a_name_that_means_a_private_address_never_gets_a_connection(
 def test_a_name_is_resolved_once_and_the_checked_address_is_the_connected_one(
     receiver: Any, post: Callable[..., Result]
 ) -> None:
-    """The second answer of a rebinding name server is never asked for."""
+    """The second answer of a rebinding name server is never requested."""
     asked = []
 
     def rebinding(host: str, port: int) -> list[str]:

@@ -1,6 +1,8 @@
-"""Mail to a real SMTP server on loopback, and what each of its answers means."""
+"""Mail to a real SMTP server on loopback, and the meaning of each of its answers."""
 
 import asyncio
+import base64
+import contextlib
 import smtplib
 import socket
 import ssl
@@ -23,6 +25,7 @@ from tasktrail.actors.delivery.attempt import Deadline, Result
 from tasktrail.actors.delivery.mail import MailSender, MailServer, _Watched, classify_error, compose_mail, one_address
 from tasktrail.actors.delivery.mail import notice_text as mail_text
 from tasktrail.actors.secret import Secret
+from tasktrail.config.settings import Smtp
 from tasktrail.projections.notices import Notice
 
 PEM = Path(__file__).parent / "receiver.pem"
@@ -30,7 +33,7 @@ SENDER = "Tasks <tasks@example.org>"
 
 
 class Mailbox:
-    """Accepts mail, or answers as it is told."""
+    """Accepts mail, or answers as told."""
 
     def __init__(self) -> None:
         self.mail: list[tuple[str, list[str], bytes]] = []
@@ -63,7 +66,7 @@ def running(mailbox: Mailbox, **options: Any) -> Controller:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # A loop of our own: the one that the controller makes is closed too late for strict warnings.
+    # Use our own loop: the controller closes its loop too late for strict warnings.
     controller = Controller(mailbox, hostname="127.0.0.1", port=port, loop=asyncio.new_event_loop(), **options)
     controller.start()
     return controller
@@ -85,6 +88,49 @@ def secure_server(mailbox: Mailbox) -> Iterator[MailServer]:
     )
     yield MailServer(host="127.0.0.1", port=controller.port, user="u", password=Secret("right"), sender=SENDER)
     controller.stop()
+
+
+@pytest.fixture
+def tls_server(mailbox: Mailbox) -> Iterator[MailServer]:
+    """It speaks TLS from the first byte. aiosmtpd does so, too, but leaves connections behind."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(PEM)
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as encrypted:
+            talk(encrypted, mailbox)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        yield MailServer(host="127.0.0.1", port=port, user="u", password=Secret("right"), sender=SENDER, tls=True)
+        thread.join()
+
+
+def talk(connection: ssl.SSLSocket, mailbox: Mailbox) -> None:
+    """Speak as much SMTP as one mail takes."""
+    with connection.makefile("rwb") as file:
+
+        def answer(line: bytes) -> None:
+            file.write(line + b"\r\n")
+            file.flush()
+
+        answer(b"220 here")
+        while (words := file.readline().split()) and words[0] != b"quit":
+            match words[0].upper():
+                case b"EHLO":
+                    answer(b"250-here\r\n250 AUTH PLAIN")
+                case b"AUTH":
+                    mailbox.logins.append(base64.b64decode(words[2]).rpartition(b"\0")[2])
+                    answer(b"235 welcome")
+                case b"DATA":
+                    answer(b"354 go on")
+                    mailbox.mail.append(("", [], b"".join(iter(file.readline, b".\r\n"))))
+                    answer(b"250 OK")
+                case _:
+                    answer(b"250 OK")
 
 
 @pytest.fixture
@@ -200,6 +246,49 @@ def test_mail_goes_encrypted_and_after_login(secure_server: MailServer, mailbox:
     assert send(secure_server, mail_notice, context=trusting(check_name=False)).ok
     assert mailbox.logins == [b"right"]
     assert len(mailbox.mail) == 1
+
+
+def test_mail_goes_by_tls_from_the_first_byte(tls_server: MailServer, mailbox: Mailbox, mail_notice: Notice) -> None:
+    """STARTTLS is not asked for then: the connection is encrypted already."""
+    assert send(tls_server, mail_notice, context=trusting(check_name=False)).ok
+    assert mailbox.logins == [b"right"]
+    assert len(mailbox.mail) == 1
+
+
+def test_with_tls_from_the_first_byte_the_certificate_is_checked(
+    tls_server: MailServer, mailbox: Mailbox, mail_notice: Notice
+) -> None:
+    result = send(tls_server, mail_notice, context=trusting(check_name=True))
+    assert (result.ok, result.retryable) == (False, True)
+    assert "CERTIFICATE_VERIFY_FAILED" in result.detail
+    assert mailbox.logins == []
+
+
+def test_a_server_without_tls_gets_no_mail_and_the_port_is_named(
+    server: MailServer, mailbox: Mailbox, mail_notice: Notice
+) -> None:
+    result = send(msgspec.structs.replace(server, tls=True), mail_notice)
+    assert (result.ok, result.retryable) == (False, True)
+    assert result.detail == (
+        f"the mail server does not speak TLS from the first byte at port {server.port}; "
+        "for STARTTLS leave smtp.tls out, and see smtp.port"
+    )
+    assert mailbox.mail == []
+
+
+def test_a_server_that_waits_for_tls_is_told_from_others(
+    tls_server: MailServer, mail_notice: Notice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides wait for the other to begin."""
+    monkeypatch.setattr("tasktrail.actors.delivery.mail.CONNECT_WITHIN", 0.2)
+    result = send(msgspec.structs.replace(tls_server, tls=False), mail_notice)
+    assert (result.ok, result.retryable) == (False, True)
+    assert result.detail.endswith("if it speaks TLS from the first byte, set smtp.tls = true")
+
+
+def test_port_465_is_for_tls_from_the_first_byte() -> None:
+    assert [Smtp(port=465).tls_at_once, Smtp(port=465, tls=False).tls_at_once, Smtp(tls=True).tls_at_once] == [True] * 3
+    assert not Smtp().tls_at_once
 
 
 def test_a_certificate_of_another_name_gets_no_password(

@@ -1,4 +1,4 @@
-"""An address gets so many mails an hour and no more; what is over that waits its turn, and nothing is lost."""
+"""An address gets a limited number of mails an hour; mail over the limit waits its turn, and none is lost."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ class Post:
         self.log = MemoryEventLog()
         self.now = START
         self.sent: list[tuple[datetime, str, int]] = []
-        """When, to whom, about which task."""
+        """Time, address and task of each mail."""
         self.postponed: list[DeliveryPostponed] = []
         self.tasks = 0
         self.start()
@@ -43,7 +43,7 @@ class Post:
         self.dispatcher.apply(self.log.read())
 
     def start_from_snapshot(self) -> None:
-        """What was folded is put down and taken up again."""
+        """Save the fold in a snapshot and continue from it."""
         folded = self._new()
         folded.apply(self.log.read())
         self.dispatcher = self._new()
@@ -65,12 +65,12 @@ class Post:
         self.dispatcher.apply(self.log.append(facts, expected=self.log.head().position))
 
     def end(self, address: str, **more: Any) -> None:
-        """A task ends, and mail is to tell of it."""
+        """End a task, so that mail reports it."""
         self.tasks += 1
         self.record(self.tasks, Created(type="noop", notify_email=address, **more), Cancelled())
 
     def take(self) -> list[Notice]:
-        """What may be sent; what has to wait is recorded."""
+        """Return what may be sent; the rest is recorded as postponed."""
         notices = self.dispatcher.take(self.now)
         for fact in self.dispatcher.unsent():
             assert isinstance(fact, DeliveryPostponed)
@@ -79,7 +79,7 @@ class Post:
         return notices
 
     def send(self, result: Result = OK) -> int:
-        """Send what may be sent now, one after the other; how many it was."""
+        """Send what may be sent now, one after the other; return the number."""
         number = 0
         while notices := self.take():
             for notice in notices:
@@ -90,7 +90,7 @@ class Post:
         return number
 
     def play(self) -> None:
-        """Go from moment to moment until nothing is left to send."""
+        """Go from one time to the next until nothing is left to send."""
         self.send()
         while (moment := self.dispatcher.wake_at(self.now)) is not None:
             self.now = max(moment, self.now)
@@ -184,7 +184,7 @@ def test_without_a_limit_everything_goes_at_once() -> None:
 
 
 def test_after_an_outage_no_more_than_the_limit_goes_out_at_once() -> None:
-    """The promised moments have all gone by."""
+    """All promised times have passed."""
     post = Post(limit=2)
     for _number in range(8):
         post.end("a@example.org")
@@ -198,7 +198,7 @@ def test_after_an_outage_no_more_than_the_limit_goes_out_at_once() -> None:
 
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_no_hour_has_more_than_the_limit_and_all_mail_arrives(seed: int, limit: int) -> None:
-    """Ends of tasks, failures and restarts at random."""
+    """Ends of tasks, failures and restarts come at random."""
     dice, post = Random(seed), Post(limit)
     for _step in range(30):
         match dice.randrange(6):
@@ -218,7 +218,7 @@ def test_no_hour_has_more_than_the_limit_and_all_mail_arrives(seed: int, limit: 
 
 
 def test_ten_thousand_mails_to_one_address_are_decided_quickly_and_recorded_once_each() -> None:
-    """The work for each does not grow with their number: counted in looks at the promises, not in seconds."""
+    """The work for each does not grow with their number, counted in looks at the promises instead of seconds."""
     pace, looks = MailPace(), 0
 
     class Counting(dict[str, datetime]):
@@ -247,7 +247,7 @@ def test_a_notice_is_not_held_back_by_its_own_promise() -> None:
 
 
 def test_a_later_notice_is_never_promised_an_earlier_moment() -> None:
-    """What was under way was counted as of now; the log then told a time that is a little earlier."""
+    """The delivery under way was counted as of now; the log then had a slightly earlier time."""
     pace, now, address = MailPace(), datetime(2026, 1, 1, tzinfo=UTC), "a@example.org"
     first = pace.wait(address, "first", now, limit=2, under_way=2)
     assert first is not None
@@ -283,7 +283,7 @@ def test_the_fact_says_who_waits_for_what() -> None:
 
 @pytest.mark.parametrize("start", ["start", "start_from_snapshot"])
 def test_notices_go_out_although_the_clock_was_far_ahead(start: str) -> None:
-    """The log's time then stands still at a moment that is more than a year away."""
+    """The log's time then stands still, more than a year ahead."""
     post = Post(limit=2)
     post.now += timedelta(days=400)
     for address in ("a@example.org", "a@example.org", "a@example.org", "b@example.org"):

@@ -39,7 +39,7 @@ FAILED = Result(ok=False, detail="HTTP 500")
 
 
 class ShiftedClock(SystemClock):
-    """The machine's clock, some seconds on."""
+    """The machine's clock, shifted by some seconds."""
 
     ahead = timedelta()
 
@@ -48,7 +48,7 @@ class ShiftedClock(SystemClock):
 
 
 class Deliveries:
-    """A delivery that waits for the test to say what comes of it."""
+    """A delivery that waits for the test to give its result."""
 
     def __init__(self) -> None:
         self.begun: queue.Queue[Notice] = queue.Queue()
@@ -66,7 +66,7 @@ class Deliveries:
 
 
 def courier_to(allowed: Collection[str]) -> Callable[[Notice, Deadline, datetime], Result]:
-    """Real deliveries by web, to these hosts of ours too."""
+    """Make real deliveries by web, to these hosts of ours too."""
     return Senders(WebhookSender(Secret(""), Poster(allowed)), MailSender(None), TargetSender({})).deliver
 
 
@@ -139,7 +139,7 @@ class House:
         return answer
 
     def cancelled_task(self, **fields: Any) -> int:
-        """A task that ends at once, so that its end has to be told."""
+        """Create a task that ends at once, so that its end has to be sent."""
         task_id = self.send(CreateTask(type="noop", held=True, **fields)).task_id
         self.send(CancelTask(task_id=task_id))
         return task_id
@@ -393,13 +393,13 @@ def test_a_second_life_is_told_under_a_new_id(house: House) -> None:
 
 
 def hang(handler: Any, released: threading.Event) -> None:
-    """No answer at all."""
+    """Give no answer at all."""
     assert handler
     released.wait()
 
 
 def drip(handler: Any, released: threading.Event) -> None:
-    """A header that never ends, a byte at a time."""
+    """Send a header that never ends, a byte at a time."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
     while not released.wait(0.02):
         with contextlib.suppress(OSError):
@@ -407,7 +407,7 @@ def drip(handler: Any, released: threading.Event) -> None:
 
 
 def stuck_receivers(receivers: Callable[[], Any], number: int) -> tuple[list[Any], threading.Semaphore]:
-    """So many that hang or drip, and a semaphore that counts those that are being held on to."""
+    """Start receivers that hang or drip, and return a semaphore that counts those being held."""
     stuck, called = [receivers() for _number in range(number)], threading.Semaphore(0)
 
     def hold(way: Any, released: threading.Event) -> Any:
@@ -441,7 +441,7 @@ def test_receivers_that_hang_or_drip_hold_up_nobody_else(
 
 
 def test_however_many_receivers_hang_the_threads_are_bounded(house: House, receivers: Callable[[], Any]) -> None:
-    of_others = set(threading.enumerate())  # a notifier before this one may still have some
+    of_others = set(threading.enumerate())  # an earlier notifier may still hold some
     stuck, called = stuck_receivers(receivers, MAX_DELIVERIES + 4)
     allowed = [host for one in stuck for host in one.allowed]
     house.start_notifier(courier_to(allowed))

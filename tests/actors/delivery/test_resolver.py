@@ -1,4 +1,4 @@
-"""Looking names up takes bounded time and bounded threads, whatever the name server does."""
+"""Resolving names takes bounded time and bounded threads, whatever the name server does."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Two hundred ways to spell an address that is not of the open internet, and none is ever connected to.
+"""Two hundred spellings of an address that is not on the open internet; none is ever connected to.
 
 The resolver is faked, but as generous as the C library's: it reads decimal, octal, hexadecimal and short forms.
 """
@@ -85,7 +85,7 @@ ODD = [
 
 
 def hosts_of(address: str) -> Iterator[str]:
-    """The address as a person, a C library or an IPv6 tunnel may write it."""
+    """Return the address as a person, a C library or an IPv6 tunnel may write it."""
     parts = [int(part) for part in address.split(".")]
     number = int(ipaddress.IPv4Address(address))
     high, low = number >> 16, number & 0xFFFF
@@ -120,18 +120,18 @@ SPELLINGS = [
 
 
 def generous(host: str, _port: int) -> list[str]:
-    """What a C library makes of a host. Asks nobody."""
+    """Resolve a host as a C library does, without asking any server."""
     name = host.rstrip(".").lower()
     if name in NAMES:
         return NAMES[name]
     if ":" in host:
         return [host]
-    return [socket.inet_ntoa(socket.inet_aton(name))]  # raises OSError, as a resolver does for what it cannot read
+    return [socket.inet_ntoa(socket.inet_aton(name))]  # raises OSError, as a resolver does for an unreadable name
 
 
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> Connections:
-    """Every connection that is tried; those beyond loopback are not let through."""
+    """Record every connection that is tried; those beyond loopback are refused."""
     tried: Connections = []
     connect = httpcore.SyncBackend.connect_tcp
 

@@ -1,4 +1,4 @@
-"""Deliveries by Apprise: for real, to a receiver on loopback, in a process that ends in time and tells no secret."""
+"""Real deliveries by Apprise to a receiver on loopback, in a process that ends in time and reveals no secret."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def address(receiver: Any, more: str = "") -> str:
 
 @pytest.fixture
 def tell(notice_to: Callable[..., Any]) -> Callable[..., Result]:
-    """Tell the target `team`, which is at an address, of a completed task: `tell(url, within=20)`."""
+    """Send the target `team`, at an address, the notice of a completed task: `tell(url, within=20)`."""
 
     def deliver(url: str, within: float = WITHIN, **changes: Any) -> Result:
         notice = notice_to("team", channel="apprise", **changes)
@@ -147,7 +147,7 @@ def test_no_proxy_of_the_environment_is_used(
 
 
 def test_the_time_is_that_of_the_delivery_and_not_of_the_start(receiver: Any, notice_to: Callable[..., Any]) -> None:
-    """A deadline that was cut before ends the process at once."""
+    """A deadline that has already passed ends the process at once."""
     with Deadline(60) as deadline:
         deadline.end()
         result = TargetSender({"team": Secret(address(receiver))}).send(notice_to("team", channel="apprise"), deadline)

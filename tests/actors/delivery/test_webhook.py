@@ -1,4 +1,4 @@
-"""POSTs to a real server on loopback: what is sent, how it is signed, and what each answer means."""
+"""POSTs to a real server on loopback: the content, the signature, and the meaning of each answer."""
 
 import base64
 import hashlib
@@ -61,7 +61,7 @@ def test_the_signature_agrees_with_the_published_example() -> None:
 
 
 def accepts(key: str, sent: dict[str, str], content: bytes) -> bool:
-    """What a receiver does with its key: the specification of Standard Webhooks, and none of its libraries."""
+    """Verify a signature as a receiver does, by the specification of Standard Webhooks, without its libraries."""
     signed = b".".join([sent["webhook-id"].encode(), sent["webhook-timestamp"].encode(), content])
     due = base64.b64encode(hmac.digest(base64.b64decode(key.removeprefix("whsec_")), signed, "sha256")).decode()
     versions = (one.partition(",") for one in sent["webhook-signature"].split(" "))
@@ -222,7 +222,7 @@ def test_a_packed_answer_is_not_unpacked(receiver: Any, post: Post) -> None:
 
 
 def drip(handler: BaseHTTPRequestHandler, released: Any) -> None:
-    """A header that never ends, a byte at a time: no single read takes long."""
+    """Send a header that never ends, a byte at a time: no single read takes long."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
     while not released.wait(0.02):
         try:

@@ -1,4 +1,4 @@
-"""The process that moves bytes, without the process: files on the web, and what lies on this machine meanwhile."""
+"""The process that moves bytes, without the process: files on the web, and the files on this machine meanwhile."""
 
 import hashlib
 import os
@@ -56,13 +56,13 @@ class Web:
         self.at_once = len(CONTENT)
         self.etag = '"1"'
         self.length = True
-        """Whether it says how long an answer is."""
+        """Whether it sends the length of an answer."""
         self.shift = 0
-        """How many bytes too early it begins in the middle."""
+        """By how many bytes a partial answer begins too early."""
         self.refused = 0
         """The status of each answer to GET, if it refuses them."""
         self.away = 0
-        """The status of each answer, if it refuses them."""
+        """The status of each answer, if it refuses all."""
         self.asked: list[str] = []
         web = self
 
@@ -126,7 +126,7 @@ def fetched(folder: Path, web: Web, url: str = "", **storage: Any) -> list[Mover
 
 @pytest.fixture
 def in_s3(web: Web, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address in S3 at which the web server is asked."""
+    """Return the address in S3 at which the web server is asked."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{web.host}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
@@ -148,7 +148,7 @@ def test_reading_goes_on_where_the_connection_broke(folder: Path, web: Web) -> N
 
 
 def test_the_version_is_what_the_bytes_hash_to(folder: Path, web: Web) -> None:
-    """Also where the server has no ETag, or one that is only alike, and however often reading broke."""
+    """Also where the server has no ETag, or only a weak one, and however often reading broke."""
     web.at_once = 100_000
 
     (answer,) = fetched(folder, web)
@@ -308,7 +308,7 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture(scope="module")
 def known(server: S3Server) -> Any:
-    """A client, which takes long to make."""
+    """Make a client, which takes long."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
@@ -317,7 +317,7 @@ def known(server: S3Server) -> Any:
 
 @pytest.fixture
 def client(server: S3Server, known: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Of an empty bucket."""
+    """Return a client of an empty bucket."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     known.create_bucket(Bucket="results")
@@ -380,7 +380,7 @@ def test_a_lost_answer_is_no_failure_when_the_object_has_appeared(
 
 
 def give_time(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
-    """Another time for all that waits here, and for nothing else: services of other tests run in this process, too."""
+    """Let time pass faster for everything that waits here, but not for the services of other tests in this process."""
     for module in (s3, mover, endpoint):
         monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), **functions}))
 
@@ -432,7 +432,7 @@ def test_an_input_that_is_not_there_is_asked_for_once(folder: Path, web: Web, st
 def test_a_server_that_is_away_for_a_moment_costs_no_upload(
     folder: Path, server: S3Server, client: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Each step meets it; the bytes that were sent are worth the wait, and the work that made them still more."""
+    """It happens to each step; the bytes that were sent are worth the wait, and so is the work that made them."""
     pauses: list[float] = []
     give_time(monkeypatch, sleep=pauses.append)
     server.overload(9)  # botocore itself tries four times
@@ -503,7 +503,7 @@ def told(*asked: MoverRequest) -> list[MoverAnswer]:
 
 
 def test_what_another_node_uses_stays_for_a_week(folder: Path) -> None:
-    """Not all storage that several nodes share carries locks from one to another."""
+    """Not all storage that several nodes share passes locks from one to another."""
     places = [folder / "fetched" / place_of(task_id, 1, node) for task_id, node in ((1, "a/b"), (2, "c"), (3, ""))]
     for place in places:
         place.mkdir()

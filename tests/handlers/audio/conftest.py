@@ -1,4 +1,4 @@
-"""A way to run `audio_convert`."""
+"""Helpers to run `audio_convert`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Context: TypeAlias = RecordingContext[AudioConvertOptions]
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Callable[..., Context]:
-    """A context for a conversion, with the options given by name; they are checked as for a command."""
+    """Make a context for a conversion, with the options given by name; they are checked as for a command."""
 
     def context(source: Path, output: str, **options: Any) -> Context:
         how = {name: options.pop(name) for name in ("stop_after", "crash_after") if name in options}
@@ -36,7 +36,7 @@ def prepare(tmp_path: Path) -> Callable[..., Context]:
 
 @pytest.fixture
 def convert(prepare: Callable[..., Context]) -> Callable[..., tuple[Path, Outcome]]:
-    """Convert a file, and say where the result is."""
+    """Convert a file, and return the place of the result."""
 
     def run(source: Path, output: str, **options: Any) -> tuple[Path, Outcome]:
         context = prepare(source, output, **options)

@@ -1,4 +1,4 @@
-"""What `audio_convert` writes: the sound, its format, and what the file says of itself."""
+"""The output of `audio_convert`: the sound, its format, and the file's own tags."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -44,7 +44,7 @@ def told(outcome: Outcome) -> dict[str, Any]:
 
 @pytest.mark.parametrize("codec", ["auto", "alac"])
 def test_an_m4a_says_the_language_and_the_time_of_recording(codec: str, tmp_path: Path, convert: Convert) -> None:
-    """The language was said to have no place there, and the time was dropped without a word."""
+    """The notes said that the language had no place there, and the time was silently dropped."""
     beside = Beside(tags={"creation_time": "2011-11-11T11:11:11.000000Z"})
     source = make(tmp_path / "in.mkv", [Tone(language="deu")], (), beside)
     output, outcome = convert(source, "out.m4a", codec=codec)
@@ -66,7 +66,7 @@ def test_an_m4a_says_the_language_and_the_time_of_recording(codec: str, tmp_path
 def test_channels_that_the_codec_does_not_have_are_named(
     layout: str, note: str, tmp_path: Path, convert: Convert
 ) -> None:
-    """A channel for low frequencies was left out without a word."""
+    """A channel for low frequencies was silently dropped."""
     source = tmp_path / "in.wav"
     with av.open(str(source), "w") as output:
         track: Any = output.add_stream("pcm_s16le", rate=8000)
@@ -191,7 +191,7 @@ def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path, convert: Conver
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_cut_is_exact_to_the_sample_and_moves_the_chapters(suffix: str, tmp_path: Path, convert: Convert) -> None:
     wave = tone(3.0, rate=48000)
-    wave[:, : 48000 * 5 // 4] = 0  # the tone begins where the cut does
+    wave[:, : 48000 * 5 // 4] = 0  # the tone begins where the cut is
     source = write(tmp_path / "in.flac", wave, rate=48000, codec="flac")
     output, outcome = convert(source, f"out{suffix}", start=1.25, end=2.5)
     heard = hear(output)

@@ -1,4 +1,4 @@
-"""What a task is said to need is a little more than what it needs, however long the sound is."""
+"""The estimate of a task is a little more than what it needs, however long the sound is."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Inputs that are damaged, cut, empty, of odd shape or no sound at all: done, or refused by name."""
+"""Damaged, cut, empty, odd or silent inputs: converted, or refused by name."""
 
 import random
 import struct
@@ -21,7 +21,7 @@ OUTPUTS = (".mp3", ".m4a", ".opus", ".ogg", ".flac", ".wav", ".png")
 def wav(
     path: Path, *, channels: int = 1, rate: int = 44100, samples: bytes = b"\0\x40", size: int | None = None
 ) -> Path:
-    """A wav by hand; `size` is what its header says of its samples, in bytes."""
+    """Make a wav by hand; `size` is the number of sample bytes in its header."""
     size = len(samples) if size is None else size
     head = struct.pack("<HHIIHH", 1, channels, rate, (2 * rate * channels) & 0xFFFFFFFF, 2 * channels & 0xFFFF, 16)
     path.write_bytes(
@@ -121,7 +121,7 @@ def test_an_mp3_that_counts_its_frames_says_that_it_was_cut(
 def test_an_mp3_that_does_not_count_all_its_frames_is_not_said_to_be_cut(
     what: str, tmp_path: Path, convert: Callable[..., Any]
 ) -> None:
-    """Its length is guessed from its first frames, and wrong by far where the rate of bits varies."""
+    """Its length is guessed from its first frames, and is far off where the bit rate varies."""
     wave = np.concatenate([tone(2.0) * 0, tone(6.0)], axis=1)
     made, _ = convert(write(tmp_path / "whole.wav", wave), "whole.mp3", quality=0)
     content, source = made.read_bytes(), tmp_path / "source.mp3"
@@ -172,7 +172,7 @@ def test_headers_beyond_all_measure_are_refused(
 
 @pytest.mark.parametrize("channels", [3, 4, 7, 9, 12, 64])
 def test_odd_numbers_of_channels_are_mixed_or_kept(channels: int, tmp_path: Path, convert: Callable[..., Any]) -> None:
-    """Of so many channels nothing says where they are; what cannot be mixed is refused by name."""
+    """Nothing says where that many channels are; a number that cannot be mixed is refused by name."""
     source = wav(tmp_path / "many.wav", channels=channels, samples=bytes(range(256)) * channels * 40)
     for suffix in OUTPUTS:
         _, outcome = convert(source, f"out{suffix}")
@@ -182,7 +182,7 @@ def test_odd_numbers_of_channels_are_mixed_or_kept(channels: int, tmp_path: Path
 
 
 def test_a_header_that_promises_an_endless_file_is_no_cut(tmp_path: Path, convert: Callable[..., Any]) -> None:
-    """Programs that write into a pipe cannot go back to say how long it was."""
+    """Programs that write into a pipe cannot go back and write the length."""
     source = wav(tmp_path / "piped.wav", samples=bytes(88200), size=0xFFFFFFFF)
     _, outcome = convert(source, "out.flac")
     assert isinstance(outcome, Finished)

@@ -1,4 +1,4 @@
-"""Loudness by EBU R128: reached, with peaks below the limit, told before and after, and measured only once."""
+"""Loudness by EBU R128: reached, with peaks below the limit, reported before and after, and measured only once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_a_level_is_changed_until_it_is_near_enough() -> None:
     assert next_level(Gain(4.0, None), Loudness(-16.1, 3.0, -1.5), -16, -1, 1) is None
     assert next_level(Gain(4.0, None), Loudness(-16.5, 3.0, -1.5), -16, -1, 1) == Gain(4.5, None)
     assert next_level(Gain(4.0, None), Loudness(-16.0, 3.0, -0.5), -16, -1, 1) == Gain(4.0, -1.55)
-    # In the end peaks count more than loudness.
+    # When both conflict, peaks count more than loudness.
     assert next_level(Gain(4.0, -1.1), Loudness(-18.0, 3.0, -1.1), -16, -1, 6) is None
     assert next_level(Gain(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 6) == Gain(4.0, -1.9)
     assert next_level(Gain(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 8) is None

@@ -1,4 +1,4 @@
-"""The picture of sound: whole range, and no peak is lost."""
+"""The picture of sound: the whole range, and no peak is lost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ BLUE, WHITE = (0, 0, 255), (255, 255, 255)
 
 
 def columns_of(picture: Image.Image, colour: tuple[int, ...] = BLUE) -> list[tuple[int, int]]:
-    """First and last row of the colour in each column."""
+    """Return the first and last row of the colour in each column."""
     pixels = (np.asarray(picture.convert("RGB")) == colour).all(axis=2)
     return [(int(rows.argmax()), len(rows) - 1 - int(rows[::-1].argmax())) for rows in pixels.T]
 
@@ -24,7 +24,7 @@ def columns_of(picture: Image.Image, colour: tuple[int, ...] = BLUE) -> list[tup
 @pytest.mark.parametrize("samples", [1, 7, 100, 999, 12345, 1_000_003])
 @pytest.mark.parametrize("part", [1, 997, 65536])
 def test_each_column_has_the_lowest_and_the_highest_sample_of_its_time(samples: int, part: int) -> None:
-    """A block may lie in two columns: what is beside a column may show in it, but nothing of it is missing."""
+    """A block may lie in two columns, so a neighbour's sample may show in a column, but none of its own is missing."""
     if samples / part > 20_000:
         pytest.skip("the same as with larger parts, and slow")
     columns = 16
@@ -44,7 +44,7 @@ def test_each_column_has_the_lowest_and_the_highest_sample_of_its_time(samples: 
 
 
 def test_long_sound_takes_no_more_than_short_sound() -> None:
-    """Samples of a block that is not full are not kept: to add each frame to them would cost more and more."""
+    """Samples of an incomplete block are not kept: appending each frame to them would take longer and longer."""
     envelope = Envelope(2, 16)
 
     def held() -> int:

@@ -1,4 +1,4 @@
-"""Documents made here: a PDF writer of a few lines, so that tests know what is on each page."""
+"""Documents made here by a PDF writer of a few lines, so that tests know the content of each page."""
 
 import zipfile
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ LETTER_SIZE = (612, 792)
 
 
 def pdf_bytes(pages: Sequence[tuple[Size, Colour]], trailer: str = "", content: str = "") -> bytes:
-    """A PDF of pages of one colour each, with a black square in the upper left corner."""
+    """Make a PDF whose pages have one colour each, with a black square in the upper left corner."""
     kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(pages)))
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]
     for number, ((width, height), colour) in enumerate(pages):
@@ -43,13 +43,13 @@ def pdf_bytes(pages: Sequence[tuple[Size, Colour]], trailer: str = "", content: 
 
 
 def page_colour(number: int) -> Colour:
-    """What page `number` (from 1) of `document` is painted with."""
+    """Return the colour of page `number` (from 1) of `document`."""
     return (40 * number % 256, 255 - 20 * number % 256, 128)
 
 
 @pytest.fixture
 def document(tmp_path: Path) -> Callable[..., Path]:
-    """Write a PDF: so many pages, each of a colour of its own."""
+    """Write a PDF with that many pages, each with a colour of its own."""
 
     def write(count: int = 1, size: Size = LETTER_SIZE, name: str = "in.pdf", **more: str) -> Path:
         path = tmp_path / name
@@ -61,7 +61,7 @@ def document(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Callable[..., Context]:
-    """A context for a preview, with the options given by name."""
+    """Make a context for a preview, with the options given by name."""
 
     def make(source: Path, output: str = "out.png", **options: Any) -> Context:
         how = {name: options.pop(name) for name in ("stop_after", "crash_after") if name in options}

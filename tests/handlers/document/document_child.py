@@ -1,4 +1,4 @@
-"""Runs one attempt of `document_preview` in a process of its own, with the checkpoint in a file. Started by a test."""
+"""Runs one attempt of `document_preview` in a separate process, with the checkpoint in a file. A test starts it."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from tasktrail.testing import RecordingContext, run_handler
 
 
 class RunningContext(FileContext):
-    """Does not wait at its steps: it is killed at moments that it does not choose."""
+    """Does not wait at its steps, so the kill comes at times that it does not choose."""
 
     def should_stop(self) -> bool:
         print("step", flush=True)
@@ -22,7 +22,7 @@ class RunningContext(FileContext):
 
 
 def main() -> None:
-    """Arguments: input, output, work folder, options as JSON."""
+    """Run it. Arguments: input, output, work folder, options as JSON."""
     source, output, folder = map(Path, sys.argv[1:4])
     options = msgspec.json.decode(sys.argv[4], type=DocumentPreviewOptions)
     pieces.SAVE_EVERY = 0.0

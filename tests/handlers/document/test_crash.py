@@ -1,4 +1,4 @@
-"""Real processes, really killed, at moments the child does not choose."""
+"""Real processes, really killed, at times the child does not choose."""
 
 import os
 import random
@@ -18,7 +18,7 @@ OPTIONS = '{"pages": "all", "width": 200}'
 
 
 def attempt(source: Path, output: Path, folder: Path, kill_at: int | None) -> tuple[bool, list[int]]:
-    """Run the handler in a process of its own and kill it about when it says its line number `kill_at`."""
+    """Run the handler in a separate process and kill it around its line number `kill_at`."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(CHILD), str(source), str(output), str(folder), OPTIONS]
     finished, saved = False, []

@@ -1,4 +1,4 @@
-"""What is expected beforehand, and whether it is enough."""
+"""The estimate made beforehand, and whether it is enough."""
 
 import json
 import subprocess
@@ -81,7 +81,7 @@ def test_a_look_refuses_what_the_work_would_refuse(document: Document, tmp_path:
 
 @pytest.fixture
 def office_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look does not start LibreOffice, it only has to be found."""
+    """A probe does not start LibreOffice; it only has to be found."""
     monkeypatch.setattr(libreoffice, "find_libreoffice", lambda: Path("/usr/bin/soffice"))
 
 
@@ -134,5 +134,5 @@ def test_the_true_peaks_stay_below_the_estimate(
     memory, temp = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert memory <= expected.memory
     assert temp <= expected.temp
-    if output.endswith((".png", ".webp")):  # pages that stay single need less than the sheet that is allowed for
+    if output.endswith((".png", ".webp")):  # separate pages need less than the sheet that is allowed for
         assert expected.memory <= 2 * memory

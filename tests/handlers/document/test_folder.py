@@ -1,4 +1,4 @@
-"""A file for each page: what they are called, and what the result says of them."""
+"""A file for each page: the names, and the result's entries about them."""
 
 import hashlib
 from collections.abc import Callable
@@ -74,6 +74,7 @@ def test_the_longest_list_of_names_fits_a_result() -> None:
         ("{page:1}", 9, "7"),
         ("{stem}-{page:04}", 9, "a b-0007"),
         ("{{x}}{page}", 9, "{x}007"),
+        ("\u0645\u06cc\u200c\u0631\u0648\u0645 {page}", 9, "\u0645\u06cc\u200c\u0631\u0648\u0645 007"),
     ],
 )
 def test_pages_are_called_as_the_pattern_says(pattern: str, last: int, name: str) -> None:
@@ -82,7 +83,11 @@ def test_pages_are_called_as_the_pattern_says(pattern: str, last: int, name: str
 
 @pytest.mark.parametrize(
     "pattern",
-    ["page", "{page", "a/{page}", ".{page}", "{number}{page}", "{page!r}", "{page:x}", "{stem:3}{page}", "\0{page}"],
+    [
+        *("page", "{page", "a/{page}", ".{page}", "{number}{page}", "{page!r}", "{page:x}", "{stem:3}{page}"),
+        *(f"{sign}{{page}}" for sign in "\0\n\r\t\x1b\x7f\x85\u2028"),
+        "{page}\n",
+    ],
 )
 def test_a_pattern_that_means_nothing_is_refused(pattern: str) -> None:
     with pytest.raises(msgspec.ValidationError):

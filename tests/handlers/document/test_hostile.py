@@ -220,5 +220,5 @@ def test_an_office_document_that_lacks_a_byte_is_damaged(
 ) -> None:
     path = odt("a text")
     whole = path.read_bytes()
-    path.write_bytes(whole[:20] + whole[21:])  # the directory now points one byte too far on
+    path.write_bytes(whole[:20] + whole[21:])  # the directory now points one byte too far
     assert "damaged" in reason(draw(prepare(path)))

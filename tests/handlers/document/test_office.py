@@ -1,4 +1,4 @@
-"""Office documents: what LibreOffice does, where it is installed; the rest with a script in its place."""
+"""Office documents, with LibreOffice where it is installed, and otherwise with a script in its place."""
 
 import contextlib
 import os
@@ -58,14 +58,14 @@ def pretender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str]
 
 
 def ink(path: Path) -> float:
-    """Share of dark pixels."""
+    """Return the share of dark pixels."""
     with Image.open(path) as picture:
         histogram = picture.convert("L").histogram()
     return sum(histogram[:128]) / sum(histogram)
 
 
 def running(folder: Path) -> list[str]:
-    """Processes that have the folder in their command."""
+    """Return the processes that have the folder in their command."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -231,7 +231,7 @@ def test_office_documents_are_drawn(kind: str, documents: dict[str, Path], prepa
 
 @pytest.fixture
 def trap() -> Iterator[tuple[int, list[str]]]:
-    """A port on loopback, and who connected to it."""
+    """Open a port on loopback, and record who connects to it."""
     visitors: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
@@ -269,7 +269,7 @@ def test_what_a_document_links_to_is_neither_read_nor_fetched(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The profile alone has to be enough: not every machine lets us take the network away."""
+    """The profile alone must be enough: not every machine lets us cut off the network."""
     if not isolated:
         monkeypatch.setattr(libreoffice, "without_network", lambda: ())
     Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "secret.png")
@@ -292,7 +292,7 @@ def test_a_stop_while_libreoffice_works_leaves_no_process(
     context = prepare(documents["odt"], stop_after=4)
     assert isinstance(draw(context), Stopped)
     deadline = time.monotonic() + 5
-    while running(context.work_dir) and time.monotonic() < deadline:  # killed, and perhaps not yet buried
+    while running(context.work_dir) and time.monotonic() < deadline:  # killed, and perhaps not yet reaped
         Event().wait(0.01)
     assert running(context.work_dir) == []
 

@@ -1,4 +1,4 @@
-"""PDF pages to every kind of output; the pictures are looked at with Pillow, and with poppler where it is installed."""
+"""PDF pages as every kind of output, checked with Pillow, and with poppler where it is installed."""
 
 import hashlib
 import shutil
@@ -29,7 +29,7 @@ def page_colour(number: int) -> tuple[int, int, int]:
 
 
 def assert_page(picture: Image.Image, number: int, tolerance: int = 3) -> None:
-    """Whether it shows that page of the fixture's document, the right way up."""
+    """Check that it shows that page of the fixture's document, the right way up."""
     shown = picture.convert("RGB")
     for place, colour in (
         ((0.5, 0.5), page_colour(number)),
@@ -256,7 +256,7 @@ def test_a_document_that_had_to_be_mended_says_so(document: Document, prepare: P
 
 
 def test_a_document_without_pages_is_told_as_such(tmp_path: Path, prepare: Prepare, draw: Draw) -> None:
-    """It was said that it could not be opened, by the fault 'Success'."""
+    """The message said that it could not be opened, with the error 'Success'."""
     path = tmp_path / "none.pdf"
     pypdfium2.PdfDocument.new().save(path)
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7\nnonsense\n%%EOF")
@@ -264,7 +264,7 @@ def test_a_document_without_pages_is_told_as_such(tmp_path: Path, prepare: Prepa
         outcome = draw(prepare(path))
         assert isinstance(outcome, Rejected)
         assert outcome.reason == "none.pdf has no pages"
-        assert isinstance(draw(prepare(tmp_path / "broken.pdf")), Rejected)  # whose fault PDFium goes on to tell
+        assert isinstance(draw(prepare(tmp_path / "broken.pdf")), Rejected)  # PDFium keeps reporting its error
 
 
 def test_a_page_that_shows_nothing_is_refused(document: Document, prepare: Prepare, draw: Draw) -> None:

@@ -1,4 +1,4 @@
-"""Whatever a crash leaves, the next attempt writes the file of an undisturbed one, and draws no whole page again."""
+"""Whatever a crash leaves, the next attempt writes the file of an undisturbed run, and draws no complete page again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ OUTPUTS = [
 
 @pytest.fixture(autouse=True)
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A checkpoint for each page, and a list of the pages that are drawn."""
+    """Save a checkpoint for each page, and return a list of the pages that are drawn."""
     numbers: list[int] = []
     real = PdfPages.draw
 
@@ -40,7 +40,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def content(output: Path) -> Any:
-    """Its bytes; of a folder, those of each file."""
+    """Return its bytes; of a folder, those of each file."""
     if output.is_dir():
         return {path.name: path.read_bytes() for path in output.iterdir()}
     return output.read_bytes()

@@ -48,8 +48,10 @@ def test_text_is_read_in_every_encoding_that_shows_itself(data: bytes, write: Ca
     assert read_text(write(data)) == WORDS
 
 
-def test_text_that_is_not_utf_8_is_taken_for_latin_1(write: Callable[..., Path]) -> None:
+def test_text_that_is_not_utf_8_is_taken_for_that_of_windows(write: Callable[..., Path]) -> None:
     assert read_text(write("Ärger".encode("latin-1"))) == "Ärger"
+    assert read_text(write("„Ärger“ – 3 €".encode("cp1252"))) == "„Ärger“ – 3 €"
+    assert read_text(write("Ärger".encode("latin-1") + b"\x81")).startswith("Ärger")
 
 
 def test_control_characters_become_spaces_and_tabs_reach_the_next_stop(write: Callable[..., Path]) -> None:
@@ -337,7 +339,7 @@ def test_every_page_of_a_text_can_be_drawn(write: Callable[..., Path]) -> None:
     ids=["definitions", "underscores", "stars", "brackets", "images", "heading", "table", "quotes", "items"],
 )
 def test_the_work_on_markdown_grows_with_its_length_and_not_faster(text: str) -> None:
-    """Quadratic work would last for many minutes on each of these."""
+    """Quadratic work would take many minutes on each of these."""
 
     assert sum(len(block.text) for block in shown(text)) > 30_000
 

@@ -1,4 +1,4 @@
-"""`image_convert`: what libvips writes is read by Pillow, and the reverse."""
+"""`image_convert`: files written by libvips are read by Pillow, and the reverse."""
 
 import hashlib
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def halves(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """A GIF of twelve frames, each a little redder, shown for 50 ms."""
+    """Make a GIF of twelve frames, each a little redder, shown for 50 ms."""
     frames = [Image.new("RGB", (120, 60), (20 * number, 0, 255 - 20 * number)) for number in range(FRAMES)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:], duration=50, loop=0)
     return tmp_path / "film.gif"
@@ -178,7 +178,7 @@ SOURCES, OUTPUTS = (".jpg", ".png", ".webp", ".tif", ".heic"), (".jpg", ".png", 
 def test_metadata_goes_with_the_picture_from_any_format_to_any(
     convert: Convert, tmp_path: Path, source: str, suffix: str, frames: int
 ) -> None:
-    """A tiff has its tags among those of its own layout: neither library takes them out of it or writes them to it."""
+    """A tiff mixes its tags with those of its layout: neither library reads them out of it or writes them to it."""
     more: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", (40, 40), RED)]} if frames > 1 else {}
     path = tmp_path / f"in{source}"
     assert "HEIF" in READ_FORMATS
@@ -261,7 +261,7 @@ def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_pa
 def test_every_kind_of_transparent_picture_gets_the_background(
     convert: Convert, tmp_path: Path, kind: str, background: str, options: dict[str, Any]
 ) -> None:
-    """Sixteen bits were laid on a colour of eight, which is black there; grey was laid on black."""
+    """Sixteen bits were blended with an eight-bit colour, which is black there; grey was blended with black."""
     bands, depth = 4 if kind == "rgb16" else 2, "uchar" if kind == "b-w" else "ushort"
     clear = pyvips.Image.black(40, 40, bands=bands).cast(depth)
     clear.copy(interpretation=kind).write_to_file(str(tmp_path / "in.png"))
@@ -468,14 +468,59 @@ def test_a_picture_is_made_no_larger_than_one_that_is_read_may_be(
     assert f"at most {most}" in outcome.reason
 
 
-def test_a_long_narrow_picture_fills_its_box_without_being_held_as_a_whole(convert: Convert, tmp_path: Path) -> None:
-    """It would have 2,600 million pixels."""
-    Image.new("RGB", (4, 65_000), RED).save(tmp_path / "in.bmp")
-    outcome, context = convert(tmp_path / "in.bmp", "out.png", width=400, height=300, fit="fill")
+@pytest.mark.parametrize(
+    ("name", "mode", "size"),
+    [
+        *((name, "RGB", size) for name in ("in.bmp", "in.png", "in.jpg") for size in ((4, 65_000), (65_000, 4))),
+        ("in.png", "I;16", (4, 65_000)),
+    ],
+)
+def test_a_long_narrow_picture_fills_its_box_without_being_enlarged_as_a_whole(
+    name: str, mode: str, size: tuple[int, int], convert: Convert, tmp_path: Path
+) -> None:
+    """It would have 2,600 million pixels. What is beside its middle is white."""
+    white, colour = ((255,) * 3, RED) if mode == "RGB" else (65_535, 0x4E4E)
+    picture = Image.new(mode, size, white)
+    left, top = size[0] // 2 - 100, size[1] // 2 - 100
+    picture.paste(colour, (left, top, left + 200, top + 200))
+    picture.save(tmp_path / name)
+    outcome, context = convert(tmp_path / name, "out.png", width=400, height=300, fit="fill")
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as written:
+        assert written.size == (400, 300)
+        for place in ((200, 150), (0, 0), (399, 299)):
+            found = written.getpixel(place)
+            assert is_near(found, RED) if mode == "RGB" else found == colour
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [*product(["anim.gif"], ["png", "webp", "avif", "gif"]), ("still.bmp", "png"), ("still.bmp", "gif")],
+)
+def test_progress_never_goes_back(source: str, output: str, convert: Convert, tmp_path: Path) -> None:
+    """Pillow reads the frames of some formats twice, and libvips counts from the beginning when Pillow has read."""
+    if source == "anim.gif":
+        frames = [Image.new("RGB", (40, 40), (30 * number, 0, 0)) for number in range(6)]
+        frames[0].save(tmp_path / source, save_all=True, append_images=frames[1:])
+    else:
+        Image.linear_gradient("L").resize((1500, 1500)).convert("RGB").save(tmp_path / source)
+    outcome, context = convert(tmp_path / source, f"out.{output}")
+    assert isinstance(outcome, Finished)
+    percents = [percent for percent, _ in context.reports]
+    assert percents == sorted(percents)
+    assert percents[-1] > 70
+
+
+@pytest.mark.parametrize("packing", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_tiff_in_ycbcr_keeps_its_colours(packing: str, convert: Convert, tmp_path: Path) -> None:
+    """libvips takes the bytes for RGB, unless the TIFF holds a JPEG."""
+    mode = "RGB" if packing == "jpeg" else "YCbCr"
+    two_halves().convert(mode).save(tmp_path / "in.tif", compression=packing)
+    outcome, context = convert(tmp_path / "in.tif", "out.png", width=200)
     assert isinstance(outcome, Finished)
     with Image.open(context.output_file) as picture:
-        assert picture.size == (400, 300)
-        assert is_near(picture.getpixel((200, 150)), RED)
+        assert is_near(picture.getpixel((50, 50)), RED)
+        assert is_near(picture.getpixel((150, 50)), BLUE)
 
 
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
@@ -527,7 +572,7 @@ def test_a_probe_sees_size_and_frames(halves: Path, film: Path) -> None:
     seen = probe(job_for(options, halves, "/out.png")).basis
     assert seen == {"format": "PNG", "width": 400, "height": 200, "frames": 1}
     assert probe(job_for(options, film, "/out.webp")).basis["frames"] == FRAMES
-    assert features.check("avif")  # what the tests above rely on
+    assert features.check("avif")  # the tests above rely on this
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
@@ -569,7 +614,7 @@ def test_errors_of_rounded_times_do_not_add_up(
     with Image.open(context.output_file) as picture:
         shown: list[float] = []
         for frame in ImageSequence.Iterator(picture):
-            frame.load()  # some formats tell it only then
+            frame.load()  # some formats report it only then
             shown.append(frame.info["duration"])
     assert len(shown) == 12
     assert sum(shown) == pytest.approx(12 * each, abs=grid / 2 + 0.1)
@@ -579,7 +624,7 @@ def test_errors_of_rounded_times_do_not_add_up(
 
 
 def test_frames_that_are_too_short_for_a_gif_do_not_make_it_longer(convert: Convert, tmp_path: Path) -> None:
-    """Each is shown for a hundredth of a second at least; the next longer one makes up for it."""
+    """A frame lasts at least a hundredth of a second; the next longer one makes up for it."""
     frames = [Image.new("RGB", (8, 8), (20 * number, 0, 0)) for number in range(5)]
     times = [3, 3, 3, 100, 50]
     frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], duration=times)
@@ -624,7 +669,7 @@ def test_the_hidden_picture_of_an_animated_png_stays_hidden(convert: Convert, tm
 
 
 def test_a_gif_that_was_cut_between_two_frames_says_so(convert: Convert, film: Path, tmp_path: Path) -> None:
-    """It can be read, and only lacks the other frames."""
+    """It can be read, and only lacks the remaining frames."""
     content = film.read_bytes()
     cuts = [place for place in range(len(content)) if content.startswith(b"\0!\xf9\x04", place)]
     path = tmp_path / "cut.gif"
@@ -652,7 +697,7 @@ def test_a_gif_that_is_whole_is_not_said_to_be_cut(convert: Convert, film: Path,
 def test_an_animation_that_was_cut_anywhere_is_refused_or_says_so(
     convert: Convert, tmp_path: Path, suffix: str
 ) -> None:
-    """Never an error of the library's own, which says nothing to anybody, and never fewer frames without a word."""
+    """Never by a cryptic error of the library, and never silently with fewer frames."""
     frames = [Image.effect_noise((40, 30), 90).convert("RGB") for _ in range(4)]
     path = tmp_path / f"in.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
@@ -668,7 +713,7 @@ def test_an_animation_that_was_cut_anywhere_is_refused_or_says_so(
 def test_a_photo_with_a_preview_or_a_depth_map_behind_it_is_one_picture(
     convert: Convert, tmp_path: Path, suffix: str
 ) -> None:
-    """Many cameras and phones write such files. They were taken for animations, of different sizes, and refused."""
+    """Many cameras and phones write such files. They were taken for animations of different sizes, and refused."""
     two_halves().save(
         tmp_path / "in.jpg", format="MPO", save_all=True, append_images=[Image.new("L", (50, 25))], exif=holiday()
     )
@@ -685,7 +730,7 @@ def test_a_photo_with_a_preview_or_a_depth_map_behind_it_is_one_picture(
 def test_inks_have_the_same_colours_in_a_conversion_and_in_a_thumbnail(
     convert: Convert, tmp_path: Path, profile: str, size: dict[str, int]
 ) -> None:
-    """They had not: by a profile in one and by arithmetic in the other, and with another intent."""
+    """Before, one used a profile and the other arithmetic, with another intent."""
     inks = Image.merge("CMYK", [Image.linear_gradient("L").rotate(90 * turn).resize((80, 80)) for turn in range(4)])
     usual = bytes(pyvips.Operation.call("profile_load", "cmyk"))
     kept: dict[str, Any] = {"none": {}, "broken": {"icc_profile": b"none"}, "inks": {"icc_profile": usual}}[profile]

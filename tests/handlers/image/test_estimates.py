@@ -1,4 +1,4 @@
-"""What a picture is said to need is more than what it needs, and not far more: measured in processes of their own."""
+"""The estimate of a picture is more than its need, but not far more: measured in separate processes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ SIDE = 1600
 
 
 def picture(mode: str) -> Image.Image:
-    """A noisy one, as it costs most."""
+    """Make a noisy picture, the most expensive kind."""
     grey = Image.effect_noise((SIDE, SIDE), 90)
     match mode:
         case "RGB":
@@ -37,7 +37,7 @@ def picture(mode: str) -> Image.Image:
 def held(
     home: str, source: Path, output: Path, options: dict[str, Any], run_attempt: Callable[..., Any]
 ) -> tuple[int, int]:
-    """What was expected, and what the process had at its peak."""
+    """Return the estimate, and the peak of the process."""
     task_type = task_type_of(resolve(home))
     estimate = task_type.probe_input(job_for(msgspec.convert(options, task_type.options), source, output))
     done = run_attempt(home, source, output, options)

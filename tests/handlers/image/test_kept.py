@@ -1,4 +1,4 @@
-"""What `image_convert` keeps of a picture: metadata, colour profile and bits, as its options say."""
+"""`image_convert` keeps metadata, colour profile and bits of a picture, as its options say."""
 
 import struct
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def convert(tmp_path: Path) -> Convert:
 
 
 def ramp(bands: int, *, deep: bool = False) -> pyvips.Image:
-    """Every value there is, so that lost bits show."""
+    """Make a picture with every value, so that lost bits show."""
     row = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     values = np.stack([row, row.T, row[::-1], row[:, ::-1]][:bands], axis=-1)
     names = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16"), 4: ("srgb", "rgb16")}
@@ -56,7 +56,7 @@ def ramp(bands: int, *, deep: bool = False) -> pyvips.Image:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A JPEG with all that a camera and a program write into one; its preview shows what may have been cut away."""
+    """Make a JPEG with all metadata of a camera and a program; its preview shows parts that may have been cut away."""
     exif = Image.Exif()
     exif[0x010E] = "a holiday"
     exif[0x013B] = "Ann"
@@ -101,7 +101,7 @@ def test_what_the_format_can_hold_is_kept_and_the_rest_is_noted(convert: Convert
 def test_no_preview_outlives_the_picture_that_it_shows(
     convert: Convert, photo: Path, suffix: str, options: dict[str, Any]
 ) -> None:
-    """One of a picture that was cut still showed what had been cut away."""
+    """The preview of a cropped picture still showed what had been cut away."""
     _, path = convert(photo, f"out{suffix}", **options)
     content = path.read_bytes()
     assert (photo.parent / "small.jpg").read_bytes() not in content
@@ -200,7 +200,7 @@ def test_inks_stay_where_the_format_has_them_and_become_srgb_elsewhere(
 
 
 def test_grey_by_a_profile_is_srgb_in_a_format_that_has_no_grey(convert: Convert, tmp_path: Path) -> None:
-    """Its values were taken for those of sRGB."""
+    """Its values were treated as those of sRGB."""
     Image.new("L", (40, 40), 100).save(tmp_path / "in.png", icc_profile=linear_grey())
     _, kept = convert(tmp_path / "in.png", "kept.png")
     with Image.open(kept) as picture:
@@ -212,7 +212,7 @@ def test_grey_by_a_profile_is_srgb_in_a_format_that_has_no_grey(convert: Convert
 
 
 def linear_grey() -> bytes:
-    """A colour profile of grey that is linear: half the value is half the light."""
+    """Make a linear colour profile of grey: half the value is half the light."""
     white = struct.pack(">4s4x3l", b"XYZ ", 0xF6D6, 0x10000, 0xD32D)
     curve = struct.pack(">4s4xLHH", b"curv", 1, 0x100, 0)
     begin = 128 + 4 + 2 * 12
@@ -303,7 +303,7 @@ def test_a_palette_holds_the_very_colours_whatever_the_strips(monkeypatch: pytes
 
 
 def in_colours(count: int, *, clear: bool = False) -> Image.Image:
-    """A picture of as many colours, of which each has a neighbour that is nearly the same."""
+    """Make a picture of that many colours, each with a neighbour that is nearly the same."""
     numbers = np.random.default_rng(count).integers(0, count, (40, 60))
     values = np.stack([numbers // 2 % 256, numbers % 2 + 7, numbers * 0, numbers * 0 + 255], axis=-1).astype(np.uint8)
     if clear:
@@ -319,7 +319,7 @@ def test_the_colours_of_a_gif_are_exact_where_it_can_hold_them(
     frames: int,
     clear: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    """Its writers chose others that were near, and mixed them."""
+    """Its writers chose nearby colours, and mixed them."""
     pictures = [in_colours(250 + number, clear=clear) for number in range(frames)]
     more: dict[str, Any] = {"save_all": True, "append_images": pictures[1:]} if frames > 1 else {}
     pictures[0].save(tmp_path / "in.png", **more)

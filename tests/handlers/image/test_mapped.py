@@ -1,4 +1,4 @@
-"""No picture is mapped into memory while it is read: a file that is cut then would take the worker with it."""
+"""No picture is mapped into memory while it is read: if the file were cut then, the worker would die."""
 
 import sys
 from pathlib import Path

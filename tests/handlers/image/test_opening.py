@@ -1,4 +1,4 @@
-"""How many pages a picture has."""
+"""The number of pages of a picture."""
 
 import struct
 from pathlib import Path
@@ -13,7 +13,7 @@ from tasktrail.handlers.image.opening import _tiff_pages, pages_in
 
 
 def directories(count: int, *, order: str = "<", last: int = 0) -> bytes:
-    """A TIFF of `count` pages of one pixel; the last one says where the next one is."""
+    """Make a TIFF of `count` pages of one pixel; the last one says where the next one is."""
     tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}
     mark = b"II" if order == "<" else b"MM"
     body = struct.pack(f"{order}H", len(tags))
@@ -47,7 +47,7 @@ def test_what_pillow_has_written_is_counted(tmp_path: Path, *, big: bool) -> Non
 
 
 def test_very_many_pages_are_counted_in_one_go(tmp_path: Path) -> None:
-    """Pillow's own count of these would last for minutes."""
+    """Pillow's own count of these would take minutes."""
     path = tmp_path / "a.tiff"
     path.write_bytes(directories(200_000))
 

@@ -29,7 +29,7 @@ MORE_SIZES = [(40, 511), (40, 512), (40, 1025), (1025, 40)]
 
 @cache
 def photo(width: int, height: int) -> Image.Image:
-    """Another colour in each corner, and fine enough that no wrong row passes."""
+    """Make a photo with another colour in each corner, fine enough that no wrong row passes."""
     down, across = np.mgrid[0:height, 0:width]
     waves = [
         (np.sin(across / 7 + number) + np.cos(down / 11 - number)) * 30 + slope
@@ -52,7 +52,7 @@ def by_pillow(**how: Any) -> Callable[[Image.Image, Path, int], None]:
 
 
 def by_libvips(**how: Any) -> Callable[[Image.Image, Path, int], None]:
-    """What Pillow cannot write."""
+    """Write formats that Pillow cannot write."""
 
     def save(picture: Image.Image, path: Path, orientation: int) -> None:
         image = pyvips.Image.new_from_array(np.asarray(picture)).copy()
@@ -63,7 +63,7 @@ def by_libvips(**how: Any) -> Callable[[Image.Image, Path, int], None]:
 
 
 def exif_behind_the_pixels(picture: Image.Image, path: Path, orientation: int) -> None:
-    """As ImageMagick writes it."""
+    """Write EXIF after the pixels, as ImageMagick does."""
     picture.save(path)
     content, data = path.read_bytes(), tags(orientation).tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
@@ -145,7 +145,7 @@ def test_every_orientation_comes_upright_when_it_is_made_smaller(tmp_path: Path,
             expected = ImageOps.fit(wanted, (width, height), Image.Resampling.LANCZOS)
             assert small.size == expected.size
             off = np.abs(np.asarray(small, dtype=np.int16) - np.asarray(expected, dtype=np.int16))
-            assert off.mean() < 8  # another filter, and a middle that may lie half a pixel beside
+            assert off.mean() < 8  # another filter, and a centre that may be off by half a pixel
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_every_frame_comes_upright(tmp_path: Path, suffix: str) -> None:
 
 
 def test_libvips_and_pillow_turn_by_the_same_tag(tmp_path: Path) -> None:
-    """By XMP, where EXIF says nothing; and by EXIF, where both say something else."""
+    """By XMP, where EXIF says nothing; and by EXIF, where the two differ."""
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     photo(40, 600).save(tmp_path / "by-xmp.jpg", xmp=xmp, quality=95)
     photo(40, 600).save(tmp_path / "by-exif.jpg", xmp=xmp, exif=tags(3), quality=95)

@@ -1,4 +1,4 @@
-"""The short form of `make photos`: one picture of each kind, small, and no file from elsewhere."""
+"""The short form of `make photos`: one small picture of each kind, without foreign files."""
 
 from io import StringIO
 from pathlib import Path
@@ -17,7 +17,7 @@ NAMES = list(KINDS)
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Soft light of another colour from each side, and a little noise, as photos have it."""
+    """Make soft light of another colour from each side, with a little noise, as photos have it."""
     down, across = np.mgrid[0:480, 0:640]
     light = np.stack([255 * across / 640, 255 * down / 480, 200 - 100 * across / 640 + 50 * np.sin(down / 30)], axis=-1)
     grain = np.random.default_rng(1).normal(0, 6, light.shape)

@@ -43,7 +43,7 @@ def thumbnail(tmp_path: Path) -> Make:
 
 
 def two_halves(size: tuple[int, int] = (400, 200), mode: str = "RGB") -> Image.Image:
-    """Left red, right blue."""
+    """Make a picture with a red left and a blue right half."""
     picture = Image.new("RGB", size, RED)
     picture.paste(BLUE, (size[0] // 2, 0, *size))
     return picture.convert(mode)
@@ -58,7 +58,7 @@ def colour_at(path: Path, x: float, y: float) -> str:
 
 
 def bomb(path: Path, side: int) -> Path:
-    """A tiny PNG whose header claims side x side pixels."""
+    """Make a tiny PNG whose header claims side x side pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -246,7 +246,7 @@ def test_a_damaged_picture_is_rejected(thumbnail: Make, tmp_path: Path, suffix: 
 
 
 def test_a_bomb_is_refused_from_its_header(thumbnail: Make, tmp_path: Path) -> None:
-    """In words of ours, and with the same limit however far it is exceeded."""
+    """In our own words, and with the same limit however far it is exceeded."""
     for claimed, limit in ((14_000, MAX_PILLOW_PIXELS), (22_000, MAX_PILLOW_PIXELS), (40_000, MAX_IMAGE_PIXELS)):
         outcome, _ = thumbnail(bomb(tmp_path / "bomb.png", claimed))
         assert isinstance(outcome, Rejected)
@@ -276,7 +276,7 @@ def test_a_huge_jpeg_is_decoded_small(thumbnail: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
 def test_a_tiff_of_numbers_is_no_picture(thumbnail: Make, tmp_path: Path, mode: str, value: float) -> None:
-    """Heights or temperatures: taken for grey values they are black or white all over, and the task completes."""
+    """Heights or temperatures: as grey values they are black or white all over, and the task would complete."""
     Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
     outcome, _ = thumbnail(tmp_path / "heights.tif")
     assert isinstance(outcome, Rejected)
@@ -318,7 +318,7 @@ def test_the_estimate_grows_with_the_input_up_to_the_pixel_limit() -> None:
 
 
 def test_the_estimate_counts_what_the_encoder_of_an_avif_takes(tmp_path: Path) -> None:
-    """It fails in its own words where there is less."""
+    """With less memory it fails with an error of its own."""
     Image.new("RGB", (40, 20)).save(tmp_path / "in.png")
     options = ImageThumbnailOptions(width=8192, height=8192, fit="fill")
     png, avif = (probe(job_for(options, tmp_path / "in.png", tmp_path / f"out.{kind}")) for kind in ("png", "avif"))

@@ -1,4 +1,4 @@
-"""What a picture's file holds beside its picture, and is not carried over, is told, and keeps the original."""
+"""Content of a picture's file that is not carried over is reported, and keeps the original."""
 
 import random
 import struct
@@ -29,7 +29,7 @@ Why = Callable[..., str]
 @pytest.fixture
 def why(tmp_path: Path) -> Why:
     def convert(source: Path, suffix: str, **options: Any) -> str:
-        """Why the original stays."""
+        """Convert, and return why the original stays."""
         context = RecordingContext(
             msgspec.convert(options, ImageConvertOptions),
             work_dir=tmp_path / "work",
@@ -212,7 +212,7 @@ def test_an_avif_with_colours_or_pictures_beside_it_is_told(why: Why, tmp_path: 
 def test_a_result_that_is_too_large_for_pillow_is_checked(
     why: Why, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was converted whole, and then the task failed."""
+    """It was converted completely, and then the task failed."""
     monkeypatch.setattr(result_check, "MAX_PILLOW_PIXELS", 100)
     noise().save(tmp_path / "in.png")
     assert why(tmp_path / "in.png", ".jpg") == ""
@@ -245,7 +245,7 @@ def test_only_transparency_that_can_be_seen_keeps_the_original(
 @pytest.mark.parametrize("source", ["in.jpg", "in.png", "in.tif", "in.bmp"])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp", ".avif"])
 def test_a_resolution_stays(why: Why, tmp_path: Path, source: str, suffix: str) -> None:
-    """That of a jpeg without EXIF was dropped."""
+    """The resolution of a jpeg without EXIF was dropped."""
     noise().save(tmp_path / source, dpi=(300, 300))
     assert why(tmp_path / source, suffix) == ""
     written = next(tmp_path.glob(".out*"))

@@ -1,4 +1,4 @@
-"""Only a file whose own structure proves it is called damaged; what a library cannot read is reported as such."""
+"""Only a file whose own structure proves it is called damaged; one that a library cannot read is reported as such."""
 
 import struct
 import zlib
@@ -20,7 +20,7 @@ from tasktrail.handlers.image.thumbnail.options import ImageThumbnailOptions
 from tasktrail.handlers.media.damage import fault_in
 from tasktrail.testing import RecordingContext, run_handler
 
-assert "HEIF" in READ_FORMATS  # what writes the samples below
+assert "HEIF" in READ_FORMATS  # the writer of the samples below
 
 KINDS: dict[str, dict[str, Any]] = {
     "a.jpg": {},
@@ -39,7 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def both(path: Path) -> list[Outcome]:
-    """What the two types make of it."""
+    """Return what the two types make of it."""
     convert = RecordingContext(
         ImageConvertOptions(), work_dir=path.parent, input_file=path, output_file=path.parent / "out.png"
     )
@@ -58,7 +58,7 @@ def sample(folder: Path, name: str) -> Path:
 def test_a_gif_that_was_cut_where_its_end_mark_might_be_is_no_whole_one(tmp_path: Path) -> None:
     path = sample(tmp_path, "f.gif")
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2].rstrip(b"\0") + b";")  # after a zero the mark is believed
+    path.write_bytes(content[: len(content) // 2].rstrip(b"\0") + b";")  # after a zero the mark is accepted
     assert "cut" in fault_in(path)
 
 
@@ -105,19 +105,19 @@ def test_wrong_checksums_and_packing_in_a_png_are_proof(tmp_path: Path) -> None:
 
 
 def odd_png(path: Path) -> None:
-    """Three bits a pixel, which no decoder knows; all else is in order."""
+    """Make a PNG of three bits a pixel, which no decoder knows; everything else is valid."""
     head = struct.pack(">IIBBBBB", 8, 8, 3, 0, 0, 0, 0)
     path.write_bytes(png_of((b"IHDR", head), (b"IDAT", zlib.compress(bytes(32))), (b"IEND", b"")))
 
 
 def odd_bmp(path: Path) -> None:
-    """Packed in a way that is for printers."""
+    """Make a BMP with a compression that is meant for printers."""
     head = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 24, 4, 192, 0, 0, 0, 0)
     path.write_bytes(b"BM" + struct.pack("<IHHI", 54 + 192, 0, 0, 54) + head + bytes(192))
 
 
 def odd_tiff(path: Path) -> None:
-    """Packed in a way that has a number of its own."""
+    """Make a TIFF with a compression number of its own."""
     Image.effect_noise((8, 8), 80).save(path)
     content = path.read_bytes()
     entry = struct.pack("<HHI", 259, 3, 1)
@@ -127,7 +127,7 @@ def odd_tiff(path: Path) -> None:
 
 
 def odd_jpeg(path: Path) -> None:
-    """Said to be of the kind without loss, which photographs never are."""
+    """Make a JPEG marked as the lossless kind, which photographs never are."""
     Image.effect_noise((64, 64), 80).save(path)
     path.write_bytes(path.read_bytes().replace(b"\xff\xc0", b"\xff\xcb", 1))
 
@@ -172,7 +172,7 @@ def test_what_libvips_cannot_write_is_no_fault_of_the_picture(tmp_path: Path, mo
 
 
 def test_what_libvips_cannot_read_is_read_by_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rotation in the wrong order, as it once was asked for: libvips says that it cannot read the file."""
+    """A rotation in the wrong order, as was once requested: libvips says that it cannot read the file."""
 
     def out_of_order(path: Path, *_: object, **__: object) -> pyvips.Image:
         return pyvips.Image.new_from_file(str(path), access="sequential").rot180()

@@ -1,4 +1,4 @@
-"""How many bytes a picture is expected to take."""
+"""The number of bytes that a picture is expected to take."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Samples as numbers, whatever form a frame has them in and however many channels there are."""
+"""Samples as numbers, whatever their format in a frame and however many channels there are."""
 
 import math
 from fractions import Fraction

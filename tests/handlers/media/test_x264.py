@@ -16,7 +16,7 @@ CAREFUL = {"x264-params": "asm=AVX2"}
 
 
 def encoded(width: int, options: dict[str, str]) -> bytes:
-    """A picture that moves, with noise on it."""
+    """Encode a moving picture with noise on it."""
     context = av.CodecContext.create("libx264", "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height, context.pix_fmt = width, HEIGHT, "yuv420p"
@@ -35,7 +35,7 @@ def encoded(width: int, options: dict[str, str]) -> bytes:
 
 
 def soil_memory() -> None:
-    """Leave other bytes than before in the memory that is handed out next."""
+    """Leave other bytes than before in the memory that is allocated next."""
     junk = [random.randbytes(1000) * random.randint(10, 3000) for _ in range(10)]
     del junk
 

@@ -1,4 +1,4 @@
-"""Small models made with trimesh, and a way to draw them."""
+"""Small models made with trimesh, and helpers to draw them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ RED, BLUE = (220, 30, 30, 255), (30, 60, 220, 255)
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Callable[..., Context]:
-    """A context for a drawing, small unless the options say otherwise."""
+    """Make a context for a drawing, small unless the options say otherwise."""
 
     def context(source: Path, output: str = "out.png", **options: Any) -> Context:
         how = {name: options.pop(name) for name in ("stop_after", "crash_after") if name in options}
@@ -39,7 +39,7 @@ def prepare(tmp_path: Path) -> Callable[..., Context]:
 
 @pytest.fixture
 def draw(prepare: Callable[..., Context]) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    """Draw a model to its end: the pixels as RGBA, and the result."""
+    """Draw a model to its end; return the pixels as RGBA, and the result."""
 
     def drawn(source: Path, output: str = "out.png", **options: Any) -> tuple[Any, dict[str, Any]]:
         context = prepare(source, output, **options)
@@ -53,7 +53,7 @@ def draw(prepare: Callable[..., Context]) -> Callable[..., tuple[Any, dict[str, 
 
 @pytest.fixture
 def ball(tmp_path: Path) -> Path:
-    """A ball as binary STL."""
+    """Make a ball as binary STL."""
     path = tmp_path / "ball.stl"
     trimesh.creation.icosphere(subdivisions=3).export(path)
     return path
@@ -61,7 +61,7 @@ def ball(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def two_boxes() -> trimesh.Trimesh:
-    """A red box on the left, as seen from the front, and a blue one on the right; coloured by face."""
+    """Make a red box on the left, seen from the front, and a blue one on the right; coloured by face."""
     boxes = []
     for x, colour in ((-1.0, RED), (1.0, BLUE)):
         box = trimesh.creation.box((1, 1, 1), trimesh.transformations.translation_matrix((x, 0, 0)))

@@ -1,4 +1,4 @@
-"""Runs one attempt of `model_preview` in a process of its own, with the checkpoint in a file. Started by a test."""
+"""Runs one attempt of `model_preview` in a separate process, with the checkpoint in a file. A test starts it."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from tasktrail.handlers.model.preview import model_preview
 from tasktrail.handlers.model.preview.options import ModelPreviewOptions
 from tasktrail.testing import run_handler
 
-pieces.SAVE_EVERY = 0.0  # so that what a kill may cost is one frame
+pieces.SAVE_EVERY = 0.0  # so that a kill costs at most one frame
 
 
 def main() -> None:
-    """Arguments: input, output, work folder."""
+    """Run it. Arguments: input, output, work folder."""
     source, output, folder = map(Path, sys.argv[1:])
     options = ModelPreviewOptions(kind="turntable", frames=8, width=120, height=90)
     context = FileContext(

@@ -1,4 +1,4 @@
-"""Pictures are drawn side by side where there is room, and nothing of it shows in what comes out."""
+"""Pictures are drawn side by side where there is room, without any effect on the result."""
 
 import threading
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def finish(context: Any) -> bytes:
 
 @pytest.fixture
 def team(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], Any]:
-    """Have so many drawn at once, whatever the size."""
+    """Have that many drawn at once, whatever the size."""
 
     def several(context: Any, at_once: int) -> Any:
         context.room = Room(at_once)

@@ -18,17 +18,17 @@ WITHIN = 60.0
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that the service will do."""
+    """Wait until the service reaches a state."""
     deadline = time.monotonic() + WITHIN
     while not condition():
         assert time.monotonic() < deadline
-        Event().wait(0.005)  # not a busy loop: the service needs the processor
+        Event().wait(0.005)  # not a busy loop: the service needs the CPU
 
 
 def is_worker(process: psutil.Process) -> bool:
     try:
         return "worker" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # or it has ended and nobody has waited for it yet
+    except psutil.NoSuchProcess:  # or it has ended and is not reaped yet
         return False
 
 
@@ -46,7 +46,7 @@ def test_a_cancelled_reading_or_drawing_leaves_nothing(percent: int, subdivision
         until(lambda: service.get_task_progress(task_id)[0] >= percent)
         assert any(map(is_worker, psutil.Process().children(recursive=True)))
         service.cancel_task(task_id)
-        # The task is only called cancelled once nothing of the attempt runs any more.
+        # The task is called cancelled only once no process of the attempt is left.
         assert service.wait(task_id, timeout=WITHIN).status == "cancelled"
     assert list(tmp_path.glob(".out*")) == []
     assert not (tmp_path / "out.webp").exists()

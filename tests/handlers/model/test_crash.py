@@ -18,7 +18,7 @@ FRAMES = 8
 
 
 class Attempt(NamedTuple):
-    """What a child said before it ended."""
+    """What a child reported before it ended."""
 
     saved: list[int]
     steps: int
@@ -26,7 +26,7 @@ class Attempt(NamedTuple):
 
 
 def attempt(source: Path, output: Path, folder: Path, kill_at: int | None) -> Attempt:
-    """Run the handler in a process of its own, and kill it at step `kill_at`."""
+    """Run the handler in a separate process, and kill it at step `kill_at`."""
     folder.mkdir(exist_ok=True)
     saved, steps, finished = [], 0, False
     command = [sys.executable, str(CHILD), str(source), str(output), str(folder)]
@@ -59,7 +59,7 @@ def test_killed_three_times_a_turntable_is_that_of_an_undisturbed_run(seed: int,
         killed = attempt(ball, output, tmp_path / "killed", chance.randint(1, whole.steps // 3))
         assert not killed.finished
         assert not output.exists()
-        # What was durable is not drawn again.
+        # Durable parts are not drawn again.
         assert killed.saved == list(range(durable + 1, durable + 1 + len(killed.saved)))
         durable += len(killed.saved)
     last = attempt(ball, output, tmp_path / "killed", None)

@@ -1,4 +1,4 @@
-"""Faces of very many corners: the same surface, in triangles that rays find."""
+"""Faces of very many corners: the same surface, in triangles that rays can hit."""
 
 from collections.abc import Callable
 from pathlib import Path

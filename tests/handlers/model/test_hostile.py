@@ -38,7 +38,7 @@ TETRAHEDRON = (
 
 @pytest.fixture
 def refused(prepare: Callable[..., Any]) -> Callable[[Path], str]:
-    """Draw a model that must be refused: the reason. The probe and the handler must agree that it is no use."""
+    """Draw a model that must be refused, and return the reason. The probe and the handler must both refuse it."""
 
     def reason(path: Path) -> str:
         context = prepare(path)
@@ -53,7 +53,7 @@ def refused(prepare: Callable[..., Any]) -> Callable[[Path], str]:
 
 @pytest.fixture
 def trap() -> Iterator[tuple[str, list[str]]]:
-    """A server that nothing must connect to: its address, and what was asked of it."""
+    """Start a server that nothing must connect to; return its address, and the requests it got."""
     asked: list[str] = []
 
     class Trap(BaseHTTPRequestHandler):
@@ -79,7 +79,7 @@ def glb(document: dict[str, Any], body: bytes = b"") -> bytes:
 
 
 def triangle(**changes: Any) -> dict[str, Any]:
-    """The JSON of a glTF with one triangle in its binary chunk."""
+    """Return the JSON of a glTF with one triangle in its binary chunk."""
     document = {
         "asset": {"version": "2.0"},
         "scenes": [{"nodes": [0]}],
@@ -109,7 +109,7 @@ def plate(objects: str, items: str = '<item objectid="1"/>', head: str = "") -> 
 
 
 def test_the_harmless_ones_are_drawn(prepare: Callable[..., Any], tmp_path: Path) -> None:
-    """What is refused below is refused for the change that is made there, not for the frame around it."""
+    """So the refusals below are because of the change made there, not because of the rest of the file."""
     (tmp_path / "a.glb").write_bytes(glb(triangle(), BODY))
     threemf(tmp_path / "a.3mf", plate(f'<object id="1">{TETRAHEDRON}</object>'))
     for name in ("a.glb", "a.3mf"):
@@ -189,7 +189,7 @@ def test_an_obj_that_names_another_file_is_drawn_without_it(
     (tmp_path / "a.mtl").write_text("newmtl a\nKd 1 0 0\nmap_Kd secret.png\n")
     watched: list[str] = []
     watching = [True]
-    # An audit hook cannot be taken off again, only told to be quiet.
+    # An audit hook cannot be removed, only silenced.
     sys.addaudithook(lambda event, args: watched.append(str(args[0])) if event == "open" and watching else None)
     for number, library in enumerate(("a.mtl", "../a.mtl", "/etc/passwd", f"{trap[0]}/a.mtl")):
         path = tmp_path / f"{number}.obj"
@@ -221,6 +221,19 @@ def test_a_ply_that_names_a_texture_is_drawn_without_it(prepare: Callable[..., A
         ({"nodes": [{"mesh": 0, "children": [7]}]}, "not there"),
         ({"nodes": [{"mesh": 0, "children": [-1]}]}, "not there"),
         ({"extensionsUsed": ["KHR_draco_mesh_compression"]}, "compressed"),
+        (
+            {
+                "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "TEXCOORD_0": 0}, "material": 0}]}],
+                "materials": [
+                    {
+                        "pbrMetallicRoughness": {
+                            "baseColorTexture": {"index": 0, "extensions": {"KHR_texture_transform": {"offset": [1]}}}
+                        }
+                    }
+                ],
+            },
+            "not valid glTF",
+        ),
         ({"bufferViews": [{"buffer": 0, "byteLength": 36, "byteOffset": 1 << 40}]}, "cannot be read"),
     ],
 )
@@ -307,7 +320,7 @@ def test_a_3mf_whose_objects_multiply_or_hold_themselves(refused: Callable[[Path
 
 
 def test_objects_of_a_3mf_stand_in_several_files(draw: Callable[..., Any], tmp_path: Path) -> None:
-    """As slicers write them: each part of an object is one in another file, where ids begin anew."""
+    """As slicers write them: each part of an object is an object in another file, where ids begin anew."""
     production = 'xmlns:p="http://schemas.microsoft.com/3dmanufacturing/production/2015/06"'
 
     def model(objects: str, items: str = "") -> str:

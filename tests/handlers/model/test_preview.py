@@ -1,4 +1,4 @@
-"""What is drawn: every format, every view, colours, kinds of output."""
+"""The drawing: every format, every view, colours, kinds of output."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +23,12 @@ BACKGROUND = (0xF2, 0xF3, 0xF5)
 
 
 def covered(pixels: Any) -> Any:
-    """Where something of the model is seen on the plain background."""
+    """Return where the model covers the plain background."""
     return np.abs(pixels[..., :3] - BACKGROUND).sum(axis=-1) > 12
 
 
 def colour_of(pixel: Any) -> str:
-    """Whether it is of the red or the blue box."""
+    """Return whether it shows the red or the blue box."""
     return "red" if pixel[0] > 2 * pixel[2] else "blue" if pixel[2] > 2 * pixel[0] else "neither"
 
 
@@ -144,7 +144,7 @@ def test_smooth_shading_hides_the_faces_and_flat_shading_shows_them(draw: Callab
 
 
 def test_edges_of_a_box_stay_sharp(draw: Callable[..., Any], tmp_path: Path) -> None:
-    """Its corners share vertices; smoothed over, each face would run from light to dark."""
+    """Its corners share vertices; if they were smoothed, each face would run from light to dark."""
     trimesh.creation.box().export(tmp_path / "box.ply")
     auto, _ = draw(tmp_path / "box.ply", occlusion=False)
     flat, _ = draw(tmp_path / "box.ply", occlusion=False, shading="flat")

@@ -1,4 +1,4 @@
-"""An attempt goes on where the last one was, and what comes out is the same byte for byte."""
+"""An attempt continues where the last one stopped, and the result is the same byte for byte."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,17 +1,22 @@
-"""Texts as other programs write them: counted from the end, in another encoding, with broken lines."""
+"""Text formats as other programs write them: counted from the end, in another encoding, with broken lines."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import trimesh
 
 from tasktrail.handlers import Rejected
+from tasktrail.handlers.model import counting
+from tasktrail.handlers.model.counting import count_faces
 from tasktrail.handlers.model.preview import model_preview
-from tasktrail.testing import run_handler
+from tasktrail.handlers.model.preview.estimate import estimate_for
+from tasktrail.handlers.model.preview.options import ModelPreviewOptions
+from tasktrail.testing import job_for, run_handler
 
 RED = "0.9 0.1 0.1"
 CORNERS = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -27,7 +32,7 @@ def faces(shape: str = "{}", offset: int = 0) -> str:
 
 
 TWO = corners() + faces() + corners(3.0) + faces(offset=4)
-"""Two tetrahedra, in the plainest way."""
+"""Two tetrahedra, in the simplest form."""
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,10 @@ TWO = corners() + faces() + corners(3.0) + faces(offset=4)
         ),
         pytest.param(TWO.replace("\n", "\r\n"), id="windows"),
         pytest.param("\xef\xbb\xbf" + TWO, id="with a mark of UTF-8"),
+        pytest.param(TWO.replace("\n", "\r"), id="old Macintosh"),
+        pytest.param(TWO.replace("\n", "\r").replace(" 2\r", " \\\r2\r"), id="old Macintosh, broken lines"),
+        pytest.param(("\ufeff# \u010av 9 9 9\n" + TWO).encode("utf-16-le").decode("latin-1"), id="UTF-16"),
+        pytest.param(("\ufeff" + TWO).encode("utf-16-be").decode("latin-1"), id="UTF-16, the other way round"),
         pytest.param(TWO.replace(" 2\n", " \\\n2\n"), id="broken lines"),
         pytest.param(TWO.replace("f ", "f\t").replace("\n", " # so it is\n"), id="with comments"),
         pytest.param("mtllib a.mtl\no Terrain d\xe9j\xe0\n" + TWO + "usemtl Terraind\xfck\n", id="latin-1"),
@@ -76,7 +85,10 @@ def test_a_text_in_another_encoding_is_read(suffix: str, draw: Callable[..., Any
     assert result["source_faces"] == 12
 
 
-@pytest.mark.parametrize(("suffix", "change"), [("stl", "mark"), ("ply", "mark"), ("off", "mark"), ("stl", "capitals")])
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [*((suffix, change) for suffix in ("stl", "ply", "off") for change in ("mark", "UTF-16")), ("stl", "capitals")],
+)
 def test_a_text_as_programs_of_windows_write_it_is_read(
     suffix: str, change: str, draw: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -84,11 +96,63 @@ def test_a_text_as_programs_of_windows_write_it_is_read(
     text = trimesh.creation.box().export(**how, **({"encoding": "ascii"} if suffix == "ply" else {}))
     content = text if isinstance(text, bytes) else text.encode()
     (tmp_path / f"plain.{suffix}").write_bytes(content)
-    changed = content.upper() if change == "capitals" else b"\xef\xbb\xbf" + content
-    (tmp_path / f"other.{suffix}").write_bytes(changed.replace(b"\n", b"\r\n"))
+    changed = (content.upper() if change == "capitals" else b"\xef\xbb\xbf" + content).replace(b"\n", b"\r\n")
+    changed = changed.decode("utf-8-sig").encode("utf-16") if change == "UTF-16" else changed
+    (tmp_path / f"other.{suffix}").write_bytes(changed)
     plain, other = (draw(tmp_path / f"{name}.{suffix}", f"{name}.png") for name in ("plain", "other"))
     assert np.array_equal(plain[0], other[0])
     assert plain[1]["source_faces"] == other[1]["source_faces"] == 12
+    assert "notes" not in other[1]
+
+
+def test_bytes_behind_the_last_face_of_an_stl_are_told(draw: Callable[..., Any], ball: Path, tmp_path: Path) -> None:
+    """Some programs keep notes of their own there."""
+    longer = tmp_path / "longer.stl"
+    longer.write_bytes(ball.read_bytes() + b"made by hand")
+    (plain, _), (pixels, result) = draw(ball, "plain.png"), draw(longer)
+    assert np.array_equal(plain, pixels)
+    assert result["source_faces"] == 1280
+    assert result["notes"] == ["12 bytes behind the last face of the model are not read"]
+
+
+def test_a_text_stl_is_read_once_whatever_its_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "box.stl"
+    text = trimesh.creation.box().export(file_type="stl_ascii")
+    path.write_text(text.replace("endf", "EndF").replace("\n", "\n" * 2_000_000, 1))
+    reads: list[Path] = []
+    blocks = counting._blocks
+
+    def watched(path: Path) -> Iterator[bytes]:
+        reads.append(path)
+        yield from blocks(path)
+
+    monkeypatch.setattr(counting, "_blocks", watched)
+    assert count_faces(path).faces == 12
+    assert reads == [path]
+
+
+@pytest.mark.parametrize("form", ["obj", "off", "ascii", "binary_little_endian"])
+def test_faces_of_four_corners_need_the_room_of_two_triangles(form: str, tmp_path: Path) -> None:
+    side = 60
+    points = [(x, y, 0) for x in range(side) for y in range(side)]
+    quads = [(at, at + side, at + side + 1, at + 1) for at in range(side * (side - 1)) if (at + 1) % side]
+    path = tmp_path / f"quads.{form if form in ('obj', 'off') else 'ply'}"
+    if form == "obj":
+        lines = [f"v {x} {y} {z}" for x, y, z in points] + [
+            f"f {' '.join(str(at + 1) for at in face)}" for face in quads
+        ]
+        path.write_text("\n".join(lines))
+    elif form == "off":
+        lines = [f"{x} {y} {z}" for x, y, z in points] + [f"4 {' '.join(map(str, face))}" for face in quads]
+        path.write_text("\n".join(["OFF", f"{len(points)} {len(quads)} 0", *lines]))
+    else:
+        path.write_bytes(ply_of(form, points, quads))
+    found = count_faces(path)
+    assert found.faces == len(quads)
+    assert found.triangles == pytest.approx(2 * len(quads), rel=0.03)
+    job = job_for(ModelPreviewOptions(), path, tmp_path / "a.png")
+    as_triangles = estimate_for(job, msgspec.structs.replace(found, faces=2 * len(quads), triangles=0))
+    assert estimate_for(job, found).memory == pytest.approx(as_triangles.memory, rel=0.01)
 
 
 @pytest.mark.parametrize("suffix", ["gltf", "glb"])
@@ -108,7 +172,7 @@ def test_a_gltf_of_the_first_version_is_refused_by_name(
 def test_a_face_that_goes_on_over_very_many_lines_is_read_in_one_go(
     draw: Callable[..., tuple[Any, dict[str, Any]]], tmp_path: Path
 ) -> None:
-    """Quadratic work on these blanks would last for hours."""
+    """Quadratic work on these blanks would take hours."""
     path = tmp_path / "continued.obj"
     path.write_bytes(b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3" + b"\\\n" * 1_000_000 + b"\n")
 
@@ -123,8 +187,21 @@ TOP: list[tuple[int, ...]] = [(1, 5, 7), (1, 7, 3)]
 SIDES: list[tuple[int, ...]] = [(0, 4, 5, 1), (2, 3, 7, 6), (0, 1, 3, 2), (4, 6, 7, 5)]
 
 
+def ply_of(form: str, points: Sequence[tuple[int, int, int]], faces: Sequence[tuple[int, ...]]) -> bytes:
+    """A PLY of points and faces alone."""
+    head = f"ply\nformat {form} 1.0\nelement vertex {len(points)}\n" + "".join(
+        f"property float {axis}\n" for axis in "xyz"
+    )
+    head += f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    if form == "ascii":
+        rows: list[tuple[int, ...]] = [*points, *((len(face), *face) for face in faces)]
+        return (head + "".join(" ".join(map(str, row)) + "\n" for row in rows)).encode()
+    body = b"".join(struct.pack("<3f", *point) for point in points)
+    return head.encode() + body + b"".join(struct.pack(f"<B{len(face)}i", len(face), *face) for face in faces)
+
+
 def polygons(form: str, faces: list[tuple[int, ...]], colours: list[tuple[int, int, int]]) -> bytes:
-    """A PLY whose faces have as many corners as they like, and a colour."""
+    """Make a PLY whose faces have any number of corners, and a colour."""
     head = f"ply\nformat {form} 1.0\nelement vertex 8\n" + "".join(f"property float {axis}\n" for axis in "xyz")
     head += f"element face {len(faces)}\nproperty uchar red\nproperty list uchar int vertex_indices\n"
     head += "property uchar green\nproperty uchar blue\nend_header\n"
@@ -144,7 +221,7 @@ def polygons(form: str, faces: list[tuple[int, ...]], colours: list[tuple[int, i
 def test_faces_of_a_ply_have_any_number_of_corners(
     form: str, faces: list[tuple[int, ...]], draw: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """trimesh takes those of a binary file for equal ones, and gives each polygon of a text one colour."""
+    """trimesh assumes equal numbers in a binary file, and gives each polygon of a text file one colour."""
     path = tmp_path / "cube.ply"
     path.write_bytes(polygons(form, faces, [(220, 0, 0) if face in SIDES else (0, 0, 220) for face in faces]))
     side, result = draw(path, "side.png", view="front")

@@ -1,4 +1,4 @@
-"""Two ways to find out what a ray meets, made from different parts, see the same."""
+"""Two implementations that find what a ray hits, made from different parts, agree."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tasktrail.handlers.model.preview.tracing import Zbuffer, tracer_for
 
 @pytest.fixture
 def knot(tmp_path: Path) -> Any:
-    """A ring through which a rod sticks: it covers itself from every side."""
+    """Make a ring with a rod through it, which covers itself from every side."""
     ring = trimesh.creation.torus(1.0, 0.3, major_sections=24, minor_sections=12)
     rod = trimesh.creation.cylinder(0.2, 3, sections=12)
     trimesh.util.concatenate([ring, rod]).export(tmp_path / "knot.stl")
@@ -44,7 +44,7 @@ def test_embree_and_the_z_buffer_agree_on_outline_depth_and_faces(view: str, pro
     assert outline.sum() > 1000
     assert (outline != other_outline).mean() < 0.0005
     both = outline & other_outline
-    # A ray along a side may meet it with one and pass it with the other.
+    # A ray along an edge may hit it in one and miss it in the other.
     assert (np.abs(depth[both] - other_depth[both]) < 1e-4).mean() > 0.998
     assert (face[both] == other_face[both]).mean() > 0.99
 

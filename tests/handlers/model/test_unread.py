@@ -1,4 +1,4 @@
-"""Colours that are not drawn are told: a worker opens no file but its input."""
+"""Colours that are not drawn are reported: a worker opens no file except its input."""
 
 import json
 import struct
@@ -67,7 +67,7 @@ def test_colours_that_are_not_read_are_told(
 
 @pytest.mark.parametrize("harm", ["none", "nowhere", "damaged", "of another kind"])
 def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., Any], tmp_path: Path) -> None:
-    """It may be damaged, or of a kind that nobody here reads, such as KTX2; not one that no corner has a place in."""
+    """It may be damaged, or of an unsupported kind, such as KTX2; but not a texture that no corner refers to."""
     box = trimesh.creation.box()
     picture = Image.new("RGB", (8, 8), "red")
     box.visual = trimesh.visual.TextureVisuals(uv=box.vertices[:, :2], image=picture)
@@ -90,7 +90,7 @@ def test_a_texture_that_cannot_be_read_is_told(harm: str, draw: Callable[..., An
 
 
 def test_arrays_of_a_gltf_that_are_not_read_may_be_of_any_kind(draw: Callable[..., Any], tmp_path: Path) -> None:
-    """Morph targets are often sparse, which is not read where a shape is made of it."""
+    """Morph targets are often sparse, and sparse arrays are not supported for shapes."""
     content = trimesh.creation.box().export(file_type="glb")
     (length,) = struct.unpack("<I", content[12:16])
     document, body = json.loads(content[20 : 20 + length]), content[20 + length :]
@@ -119,7 +119,7 @@ def test_nothing_is_told_where_a_colour_was_asked_for(draw: Callable[..., Any], 
 def test_faces_that_a_text_promises_and_does_not_hold_are_told(
     kind: str, draw: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A file that was cut; of a binary one the size tells it, and it is refused."""
+    """A file that was cut. For a binary file the size shows it, and it is refused."""
     ball = trimesh.creation.icosphere(2)
     text = ball.export(file_type=kind, **({"encoding": "ascii"} if kind == "ply" else {}))
     lines = (text if isinstance(text, bytes) else text.encode()).splitlines(keepends=True)
@@ -138,7 +138,7 @@ def test_faces_that_a_text_promises_and_does_not_hold_are_told(
     ("kind", "end"), [("ply", "\n"), ("ply", "\r\n"), ("off", "\n"), ("off", "\r\n"), ("off", "\n\n")]
 )
 def test_missing_faces_of_four_corners_are_told(kind: str, end: str, draw: Callable[..., Any], tmp_path: Path) -> None:
-    """As triangles there are as many as are promised, so only the lines tell it."""
+    """There are as many triangles as promised, so only the lines show it."""
     head = "OFF # a cube\n# of 6 faces\n8 6 12\n"
     if kind == "ply":
         head = "ply\nformat ascii 1.0\ncomment a cube\nelement vertex 8\nproperty float x\nproperty float y\n"

@@ -1,4 +1,4 @@
-"""Synthetic videos and a way to look at the results; both through PyAV, so that no ffmpeg has to be installed."""
+"""Synthetic videos and a way to inspect the results, both through PyAV, so that no ffmpeg has to be installed."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ class Clip(NamedTuple):
     options: Mapping[str, str] = MappingProxyType({})
     seconds: float = 4
     audio: str = "aac"
-    """Encoder of the sound; empty for none."""
+    """Encoder of the sound; empty: no sound."""
     audio_options: Mapping[str, str] = MappingProxyType({})
     uneven: bool = False
     """Leave frames out, in a pattern that makes the rate vary."""
@@ -43,7 +43,7 @@ class Clip(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a player would meet."""
+    """What a player would show."""
 
     times: list[Fraction]
     size: tuple[int, int]
@@ -100,7 +100,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture
 def damage(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a film in which packets are zeros, by their numbers in decoding order."""
+    """Copy a film with some packets zeroed, by their numbers in decoding order."""
 
     def damaged(film: Path, *, picture: Collection[int] = (), sound: Collection[int] = ()) -> Path:
         content = bytearray(film.read_bytes())
@@ -120,7 +120,7 @@ def damage(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def look() -> Callable[[Path], Seen]:
-    """Decode a video wholly."""
+    """Decode a whole video."""
 
     def seen(path: Path) -> Seen:
         with av.open(str(path)) as container:
@@ -149,7 +149,7 @@ def look() -> Callable[[Path], Seen]:
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Callable[..., Context]:
-    """A context for a conversion, with the options given by name."""
+    """Make a context for a conversion, with the options given by name."""
 
     def context(source: Path, output: str = "out.mp4", **options: Any) -> Context:
         how = {name: options.pop(name) for name in ("stop_after", "crash_after") if name in options}
@@ -172,13 +172,13 @@ def convert() -> Callable[[Context], Outcome]:
 
 @pytest.fixture(scope="session")
 def real_program() -> Path:
-    """An ffmpeg that is on no search path: that of the package imageio-ffmpeg, in the group bench."""
+    """Return an ffmpeg that is on no search path: that of the package imageio-ffmpeg, in the group bench."""
     return Path(pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe())
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_program: Path) -> Callable[..., Path]:
-    """Put a program called ffmpeg first on the search path: the real one, or a Python script that stands before it.
+    """Put a program called ffmpeg first on the search path: the real one, or a Python script in front of it.
 
     The script finds the real one's path in `real`, and the arguments in `sys.argv`.
     """

@@ -1,4 +1,4 @@
-"""However many segments are encoded at once, the file is the same, and so is what a kill costs."""
+"""However many segments are encoded at once, the file and the cost of a kill are the same."""
 
 import shutil
 import threading
@@ -100,7 +100,7 @@ def test_a_crash_and_a_stop_leave_no_thread_and_no_half_segment(
         convert(prepare(source, crash_after=2, segments_at_once=3))
     stopped = prepare(source, stop_after=20, segments_at_once=3)
     assert isinstance(convert(stopped), Stopped)
-    # The package av leaves a thread behind that Python does not know by a name of ours.
+    # The package av leaves a thread running that Python does not know by a name of ours.
     assert not [left for left in set(threading.enumerate()) - before if not left.name.startswith("Dummy-")]
     assert not list(stopped.work_dir.glob("*.part"))
 
@@ -181,7 +181,7 @@ def test_a_stretch_begins_where_a_keyframe_is_or_where_something_is_done() -> No
         Stretch(3, 29, 39),
         Stretch(4, 39, None),
     ]
-    last = Stretch(4, 39, None)  # read on its own, though no keyframe begins it
+    last = Stretch(4, 39, None)  # read separately, though no keyframe begins it
     assert stretches_of(PLAN, (0, 20)) == [Stretch(0, None, 19), Stretch(2, 19, 39), last]
     assert stretches_of(PLAN, (0, 10, 20, 30, 40), apart=False) == [Stretch(0, None, None)]
     done = [segment(1, 19), segment(4, 48)]
@@ -271,7 +271,7 @@ def test_a_caller_who_stops_listening_ends_all() -> None:
 
 
 def test_what_is_finished_does_not_pile_up_while_the_caller_is_slow() -> None:
-    """A kill would cost all of it: nothing is saved before the caller has it."""
+    """Otherwise a kill would lose all of it: nothing is saved before the caller has it."""
     made: list[str] = []
     too_many = threading.Event()
 
@@ -293,7 +293,7 @@ def test_what_is_finished_does_not_pile_up_while_the_caller_is_slow() -> None:
 
 
 def meeting(name: str, others: set[str]) -> Work[str]:
-    """It ends when another one has begun."""
+    """Wait until another one has begun."""
 
     def work(tick: TickFunction) -> Generator[str, None, None]:
         others.add(name)

@@ -1,4 +1,4 @@
-"""`burn_subtitles`: text and bitmaps become part of the picture, at the moments and places where players show them."""
+"""`burn_subtitles`: text and bitmaps become part of the picture, at the times and places where players show them."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -25,23 +25,23 @@ from tasktrail.testing import job_for
 RATE = 25
 ONE = 1 << 16
 SHOWN = [number for number in range(75) if 0.4 <= number / RATE < 1.4 or 1.9 <= number / RATE < 2.7]
-"""Frames of the film that have a line."""
+"""The frames of the film that have a line."""
 
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film with the same lines in two tracks."""
+    """Make a film with the same lines in two tracks."""
     return make(tmp_path_factory.mktemp("burned") / "in.mkv", [], [("subrip", "eng"), ("ass", "deu")], Beside())
 
 
 def pictures(path: Path) -> Any:
-    """Brightness of all frames."""
+    """Return the brightness of all frames."""
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)])
 
 
 def changed(one: Any, other: Any) -> list[int]:
-    """Numbers of the frames that differ by more than another encoding explains."""
+    """Return the numbers of the frames that differ by more than another encoding explains."""
     return [number for number, apart in enumerate(abs(one - other).max(axis=(1, 2))) if apart > 60]
 
 
@@ -66,7 +66,7 @@ def test_a_line_of_text_is_shown_from_its_first_frame_to_its_last_and_in_no_othe
 def test_a_quality_is_measured_with_the_lines_in_the_picture(
     film: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    """Were they in the samples only, or in what these are compared with, no crf would come near."""
+    """If only the samples had them, or only the reference, no crf would come near the value."""
     plain = convert(prepare(film, "plain.mp4", quality="xpsnr:45")).result["quality"]
     burned = convert(prepare(film, "burned.mp4", quality="xpsnr:45", burn_subtitles=1)).result["quality"]
     assert burned["reached"] >= 45
@@ -101,7 +101,7 @@ def test_a_part_at_another_rate_has_the_lines_at_their_own_times(
 def test_a_line_leaves_a_picture_that_is_mirrored_top_to_bottom_as_it_is(
     codec: str, tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    """It jumped upside down while a line was shown, and the encoder of av1 did not take it at all."""
+    """It was flipped while a line was shown, and the av1 encoder refused it completely."""
     source = make(tmp_path / "in.mp4", [], [("mov_text", "eng")], Beside(matrix=(ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30)))
     plain, burned = (
         prepare(source, f"{name}.mp4", video_codec=codec, preset="veryfast", crf=8, burn_subtitles=track)
@@ -115,7 +115,7 @@ def test_a_line_leaves_a_picture_that_is_mirrored_top_to_bottom_as_it_is(
 
 
 class Uncopied(list[Any]):
-    """A list of which no part is copied."""
+    """A list of which no part may be copied."""
 
     def __getitem__(self, place: Any) -> Any:
         assert not isinstance(place, slice)
@@ -156,7 +156,7 @@ BOX = 20, 90, 40, 10
 
 
 def shown_bar(canvas: tuple[int, int]) -> bytes:
-    """A packet of PGS that shows the bar."""
+    """Return a packet of PGS that shows the bar."""
     x, y, width, height = BOX
     screen = two(*canvas) + b"\x10" + two(1) + b"\x80\x00\x00\x01" + two(0) + b"\x00\x00" + two(x, y)
     row = bytes([0, 0x80 | width, 1, 0, 0])
@@ -168,13 +168,13 @@ def shown_bar(canvas: tuple[int, int]) -> bytes:
 
 
 def nothing(canvas: tuple[int, int]) -> bytes:
-    """A packet that takes away what is shown."""
+    """Return a packet that clears the bar."""
     return part(0x16, two(*canvas) + b"\x10" + two(2) + b"\x00\x00\x00\x00") + part(0x80, b"")
 
 
 @pytest.fixture
 def barred(tmp_path: Path) -> Path:
-    """A film with a bar from 0.8 s to 1.6 s."""
+    """Make a film with a bar from 0.8 s to 1.6 s."""
     path = tmp_path / "barred.mkv"
     with av.open(str(path), "w") as output:
         packets = picture_packets(output)

@@ -1,4 +1,4 @@
-"""What comes out is what was asked for."""
+"""The result is what was requested."""
 
 import hashlib
 import re
@@ -31,7 +31,7 @@ from tasktrail.testing import job_for, task_type_of
 
 
 def brightness(frame: VideoFrame, left: float, top: float) -> float:
-    """Mean luma of the ninth of the picture that begins there."""
+    """Return the mean luma of the ninth of the picture that begins there."""
     plane = frame.reformat(format="gray").planes[0]
     rows, columns = frame.height // 3, frame.width // 3
     x, y = int(left * frame.width), int(top * frame.height)
@@ -158,7 +158,7 @@ def test_a_side_that_was_asked_for_and_not_made_is_told(
 def test_transparency_is_told_when_it_is_dropped(
     *, suffix: str, codec: str, pixel_format: str, alpha: int, tmp_path: Path, prepare: Any, convert: Any
 ) -> None:
-    """VP9 has a second picture for it, which marks the file also where all of it is solid."""
+    """VP9 stores it as a second picture, which marks the file even where everything is opaque."""
     source = tmp_path / f"in{suffix}"
     pixels = np.full((48, 64, 4), 255, np.uint8)
     pixels[:, :20, 3] = alpha
@@ -227,7 +227,7 @@ def test_a_turned_phone_video_comes_out_upright(
     convert(context)
     lying, upright = look(source), look(context.output_file)
     assert upright.size == ((160, 120) if rotation == 180 else (120, 160))
-    # Where the upper left corner of the stored picture is seen, by FFmpeg's own use of the angle.
+    # Where the upper left corner of the stored picture is shown, by FFmpeg's own use of the angle.
     spot = {90: (0, 2 / 3), 180: (2 / 3, 2 / 3), 270: (2 / 3, 0)}[rotation]
     corner = brightness(lying.first, 0, 0)
     assert brightness(upright.first, *spot) == pytest.approx(corner, abs=3)
@@ -460,7 +460,7 @@ def test_a_picture_that_the_encoder_does_not_take_is_rejected_with_its_size(
 def test_pictures_that_x265_falls_over_are_refused_and_so_by_the_look_into_the_input(
     *, backend: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], install: Any
 ) -> None:
-    """It writes behind its memory, which cost the worker."""
+    """It writes beyond its memory, which killed the worker."""
     install()
     options: dict[str, Any] = {"video_codec": "h265", "crop": "48:64:0:0", "backend": backend}
     outcome = convert(prepare(clips(audio=""), **options))
@@ -484,7 +484,7 @@ def test_pictures_of_red_green_and_blue_get_a_matrix_and_say_which(
     prepare: Callable[..., Any],
     convert: Callable[..., Any],
 ) -> None:
-    """They got that of BT.601 and said nothing, so that players showed other colours in high definition."""
+    """They got that of BT.601 without a tag, so players showed other colours in high definition."""
     red = np.zeros((96, 160, 3), np.uint8)
     red[..., 0] = 200
     path = tmp_path / "in.mkv"

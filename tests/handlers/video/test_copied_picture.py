@@ -1,4 +1,4 @@
-"""`video_codec=copy`: the picture goes into another container exactly as it is."""
+"""`video_codec=copy`: the picture is moved to another container exactly as it is."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -34,14 +34,14 @@ ENCODERS = {
     "flv1": "flv",
     "theora": "libtheora",
 }
-"""FFmpeg's name of a codec → that of its encoder, where it is another."""
+"""FFmpeg's name of a codec → the name of its encoder, where it differs."""
 PIXELS = {"prores": "yuv422p10le", "mjpeg": "yuvj420p", "qtrle": "rgb24", "png": "rgb24"}
 NOT_WRITTEN = {"dnxhd", "theora"}
-"""Codecs that the library has no encoder for, or none for a picture as small as these."""
+"""Codecs that the library has no encoder for, or none for such small pictures."""
 
 
 def pictures(path: Path) -> list[tuple[Fraction, str]]:
-    """Each picture, decoded, and when it is shown after the first."""
+    """Return each decoded picture, and its time after the first."""
     with av.open(str(path)) as container:
         frames = [frame for frame in container.decode(video=0) if frame.time_base is not None]
     times = [(frame.pts or 0) * frame.time_base for frame in frames if frame.time_base]
@@ -50,7 +50,7 @@ def pictures(path: Path) -> list[tuple[Fraction, str]]:
 
 
 def same(before: Path, after: Path) -> bool:
-    """Whether both show the same pictures at the same times, to a millisecond, which is what Matroska can say."""
+    """Check that both show the same pictures at the same times, to a millisecond, which is Matroska's resolution."""
     one, other = pictures(before), pictures(after)
     assert [look for _, look in one] == [look for _, look in other]
     return all(abs(then - now) <= Fraction(1, 1000) for (then, _), (now, _) in zip(one, other, strict=True))
@@ -268,7 +268,7 @@ def test_what_is_hidden_behind_the_end_is_left_out(
     before, after = look(source), look(context.output_file)
     assert after.duration == pytest.approx(2, abs=0.15)
     assert len(before.times) == 50
-    assert 50 <= outcome.result["frames"] == len(after.times) <= 53  # the last ones need those behind them
+    assert 50 <= outcome.result["frames"] == len(after.times) <= 53  # the last ones need the ones after them
 
 
 def test_a_film_whose_edit_list_hides_something_between_is_refused(

@@ -32,7 +32,7 @@ def test_killed_three_times_it_gives_the_file_of_an_undisturbed_run(
     assert last.ended == "Finished"
     assert output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert len(look(output).times) == FRAMES
-    # What was durable is not encoded again: the last attempt's first new segment follows the last saved one.
+    # Durable segments are not encoded again: the last attempt's first new segment follows the last saved one.
     new = [frames for frames in last.saved if frames > durable]
     assert last.saved in (new, [0, *new])
     assert all(after - before <= LARGEST_SEGMENT for before, after in zip([durable, *new], new, strict=False))

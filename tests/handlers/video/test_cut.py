@@ -1,4 +1,4 @@
-"""A file that was cut, by an upload that broke off or a full disk, is told for what it is."""
+"""A file that was cut, by an interrupted upload or a full disk, is reported as such."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ WMV: dict[str, Any] = {"suffix": ".wmv", "codec": "wmv2", "audio": "libmp3lame"}
 
 @pytest.fixture
 def cut(clips: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
-    """The first half of a source."""
+    """Return the first half of a source."""
 
     def half(**recipe: Any) -> Path:
         whole = clips(**recipe)
@@ -57,7 +57,7 @@ def test_what_is_missing_is_measured(name: str, cut: Any, clips: Callable[..., P
 
 @pytest.mark.parametrize("name", ["mkv", "mp4", "avi", "webm", "mov", "gif"])
 def test_what_is_cut_from_the_end_is_told_however_little(name: str, clips: Callable[..., Path], tmp_path: Path) -> None:
-    """The picture misses less than headers are exact to."""
+    """The picture lacks less than the precision of the headers."""
     more: dict[str, Any] = {
         "gif": {"suffix": ".gif", "codec": "gif", "pixel_format": "rgb8", "audio": ""},
         "mov": {"suffix": ".mov", "container": {"movflags": "faststart"}},
@@ -75,7 +75,7 @@ def test_what_is_cut_from_the_end_is_told_however_little(name: str, clips: Calla
 
 
 def test_of_windows_media_it_is_told_in_bytes(cut: Any, clips: Callable[..., Path]) -> None:
-    """FFmpeg believes none of its headers once its size is another. The index at the end is of no use."""
+    """FFmpeg ignores its headers once its size differs. The index at the end is of no use."""
     assert lacking_bytes(clips(**WMV)) == 0
     path = cut(**WMV)
     whole = clips(**WMV).stat().st_size
@@ -164,7 +164,7 @@ def test_a_conversion_of_it_says_so(cut: Any, prepare: Callable[..., Any], conve
 def test_a_file_of_which_too_much_is_missing_fails_by_name(
     cut: Any, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    """The measure is that of damage inside: fifty frames and one in four."""
+    """The limit is that of damage inside: fifty frames and one in four."""
     context = prepare(cut(suffix=".mkv", seconds=12))
     with pytest.raises(UndecodableError, match=r"cut\.mkv.* of 12\.0 s"):
         convert(context)
@@ -200,7 +200,7 @@ def test_a_thumbnail_of_it_says_so(cut: Any, tmp_path: Path) -> None:
 def test_a_plan_made_of_a_file_that_changed_is_not_used_for_what_it_became(
     cut: Any, clips: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plan stands in the work folder without any checkpoint. Somebody copies the rest while it is made."""
+    """The plan is in the work folder without any checkpoint. The rest of the file is copied while it is made."""
     path, whole = cut(suffix=".mkv"), clips(suffix=".mkv").read_bytes()
 
     def context(folder: str) -> RecordingContext[VideoPreviewOptions]:
@@ -229,7 +229,7 @@ def test_a_plan_made_of_a_file_that_changed_is_not_used_for_what_it_became(
 def test_a_gif_that_makes_no_sense_from_somewhere_on_is_told_to_be_damaged(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """What follows is one picture for its reader."""
+    """The rest is one picture for its reader."""
     content = clips(suffix=".gif", codec="gif", pixel_format="rgb8", audio="").read_bytes()
     place = content.index(b"\0!\xf9\x04", len(content) // 2) + 1
     (tmp_path / "in.gif").write_bytes(content[:place] + b"x" + content[place + 1 :])

@@ -21,7 +21,7 @@ BT709, BT2020, PQ, HLG = 1, 9, 16, 18
 
 @pytest.fixture
 def deep(tmp_path: Path) -> Callable[..., Path]:
-    """A ten-bit ramp from dark to light, with these primaries, transfer and matrix."""
+    """Make a ten-bit ramp from dark to light, with these primaries, transfer and matrix."""
 
     def film(primaries: int, transfer: int, matrix: int) -> Path:
         path = tmp_path / "deep.mkv"
@@ -55,7 +55,7 @@ def first_frame(path: Path) -> Any:
 
 
 def levels(path: Path) -> int:
-    """How many brightnesses the first frame has."""
+    """Return the number of brightness levels in the first frame."""
     return len(np.unique(first_frame(path).to_ndarray()[:64, :256]))
 
 
@@ -126,7 +126,7 @@ def test_a_thumbnail_of_high_dynamic_range_is_a_picture_for_plain_screens(deep: 
 
 @pytest.fixture
 def combed(tmp_path: Path) -> Path:
-    """A bar that moves between the two fields of each frame, as from an old camera."""
+    """Make a bar that moves between the two fields of each frame, as from an old camera."""
     path = tmp_path / "combed.mkv"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, options={"x264-params": "tff=1", "crf": "8", "g": "20"})
@@ -148,7 +148,7 @@ def combed(tmp_path: Path) -> Path:
 
 
 def combing(path: Path) -> float:
-    """How much a row differs from both of its neighbours, over all frames."""
+    """Return how much a row differs from both of its neighbours, over all frames."""
     with av.open(str(path)) as container:
         frames = np.stack([frame.to_ndarray()[:128, :160].astype(int) for frame in container.decode(video=0)])
     middle = frames[:, 1:-1]

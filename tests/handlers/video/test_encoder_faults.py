@@ -1,4 +1,4 @@
-"""An encoder that loses its way costs its segment a second try; one that was given up is not freed."""
+"""An encoder that fails costs its segment a second try; one that was abandoned is not freed."""
 
 import hashlib
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def _mix_up(packets: Packets) -> Packets:
 
 @pytest.fixture
 def encoder_that(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the encoder of the second segment do as it is told, so many times, when it has to end."""
+    """Let the encoder of the second segment do as it is told when it has to end, that many times."""
 
     def wrong(how: Callable[[Packets], Packets], times: int) -> None:
         take = library_encoder.LibrarySegmentEncoder._take
@@ -88,7 +88,7 @@ def test_an_encoder_that_can_hang_when_it_is_freed_lives_as_long_as_its_worker(
 def test_a_film_that_nobody_could_decode_is_never_a_result(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """SVT-AV1 writes such pictures at its quickest presets, where rate factors are fine and pictures busy."""
+    """SVT-AV1 writes such pictures at its quickest presets, with fine rate factors and busy pictures."""
     cells = av.open("cellauto=size=320x240:rate=25:random_seed=1", format="lavfi")
     with cells, av.open(str(tmp_path / "in.mkv"), "w") as film:
         track = film.add_stream("libx264", rate=25, options={"crf": "8", "preset": "ultrafast"})

@@ -1,4 +1,4 @@
-"""`tune` and `profile`: what the encoders of h264 and h265 can be told beside quality and time."""
+"""`tune` and `profile`: the settings of the h264 and h265 encoders besides quality and speed."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a task is said to need is a little more than what it needs."""
+"""The estimate of a task is a little more than what it needs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_deeper_and_larger_pictures_need_more() -> None:
     ],
 )
 def test_ten_frames_of_a_huge_picture_need_what_was_measured_on_them(options: dict[str, Any], measured: int) -> None:
-    """An encoder makes room for more frames than there are."""
+    """An encoder allocates room for more frames than there are."""
     huge = VideoInfo(width=7680, height=4320, duration=1.0, rate=10.0, gop=10.0, sounds=())
     job = job_for(msgspec.convert(options, VideoConvertOptions), "/in.mp4", "/out.mkv", size=500_000)
     assert 0.95 * measured < estimate_for(job, huge).memory < 3.1 * measured

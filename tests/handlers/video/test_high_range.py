@@ -1,4 +1,4 @@
-"""High dynamic range: kept with all that it says, or mapped so that light, colours and highlights are right."""
+"""High dynamic range: kept with all its metadata, or mapped so that light, colours and highlights are right."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,13 +30,13 @@ PLAIN = FILMS[0]
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A film of each kind, of which the same scene was mapped by another program."""
+    """Make a film of each kind, with the same scene mapped by another program."""
     folder = tmp_path_factory.mktemp("films")
     return {film.name: make(folder / f"{film.name}.mp4", film) for film in FILMS}
 
 
 def codes(light: Any, peak: float, transfer: int = PQ) -> Any:
-    """Values of 0 to 255 that greys or colours of this light become."""
+    """Return the values of 0 to 255 that greys or colours of this light become."""
     return 255 * mapped(pq_value(np.asarray(light, float)), transfer, BT2020, peak)
 
 
@@ -68,7 +68,7 @@ def test_white_paper_and_skin_are_about_as_bright_as_in_a_film_for_plain_screens
 
 @pytest.mark.parametrize("peak", [1000, 4000])
 def test_a_colour_that_gets_brighter_keeps_its_hue(peak: int) -> None:
-    """In light of BT.709, what is between the channels stays in proportion."""
+    """In light of BT.709, differences between the channels stay in proportion."""
     for colour in ([0.6, 0.4, 0.3], [0.4, 0.55, 0.9], [0.9, 0.5, 0.2]):
         shares = (codes([[each * light for each in colour] for light in (5, 50, 500, peak)], peak) / 255) ** 2.4
         shares /= shares.max(axis=1, keepdims=True)

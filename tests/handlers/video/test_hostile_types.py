@@ -1,4 +1,4 @@
-"""Untrusted input to every video type: refused or done, within limits, with no other file touched."""
+"""Untrusted input to every video type: refused or processed, within limits, without touching another file."""
 
 import random
 import struct

@@ -1,4 +1,4 @@
-"""The last frame is shown as long as in the source: an encoder cannot know, it sees no frame behind it."""
+"""The last frame is shown as long as in the source: an encoder cannot know, since no frame follows it."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -18,7 +18,7 @@ SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 @pytest.fixture
 def growing(tmp_path: Path) -> Path:
-    """A gif of five frames, each shown longer than the one before."""
+    """Make a gif of five frames, each shown longer than the one before."""
     frames = []
     for number in range(len(SHOWN)):
         frame = Image.new("RGB", (64, 48), "white")

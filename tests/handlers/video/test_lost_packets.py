@@ -1,4 +1,4 @@
-"""What of a damaged film cannot be decoded is left out, and told."""
+"""Parts of a damaged film that cannot be decoded are left out, and reported."""
 
 import errno
 import os
@@ -73,7 +73,7 @@ def test_a_segment_of_which_nothing_is_left_is_told(
 def test_an_end_that_is_lost_counts_once_where_segments_are_made_side_by_side(
     clips: Callable[..., Path], damage: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    """As of a film that was downloaded in part: each segment there is searched for up to the end of the file."""
+    """As in a film that was downloaded in part: each segment there is searched up to the end of the file."""
     film = damage(clips(options={"g": "25"}, audio="", seconds=12), picture=range(225, 300))
     context = prepare(film)
     context.room = Room(cores=2)
@@ -118,7 +118,7 @@ def test_a_resume_tells_what_was_lost_before_it(
 def test_checkpoints_stay_small_however_much_is_lost(
     clips: Callable[..., Path], prepare: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Of a film of two hours that was downloaded in part, tens of thousands may be."""
+    """In a film of two hours that was downloaded in part, there may be tens of thousands."""
     context = prepare(clips())
     journal = Journal(context, Fraction(1))
     plan = SegmentPlan(clock="pts", start=0, end=1, step=1, cuts=())
@@ -144,7 +144,7 @@ SILENT: dict[str, dict[str, Any]] = {
 def test_what_a_decoder_leaves_out_without_a_word_is_counted(
     codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
 ) -> None:
-    """Of a keyframe that is lost, all up to the next one are."""
+    """After a lost keyframe, everything up to the next one is left out."""
     source = read_source(damage(clips(audio="", **SILENT[codec]), picture=[50, 99]))
     reading = DecodePass(threads)
     frames = len(list(frames_after(source, None, reading)))
@@ -158,7 +158,7 @@ def test_what_a_decoder_leaves_out_without_a_word_is_counted(
 def test_a_keyframe_that_is_lost_costs_nothing_from_the_next_one_on(
     codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
 ) -> None:
-    """dav1d refused most of what came, keyframes too, until the end of the film."""
+    """dav1d refused most packets, including keyframes, until the end of the film."""
     recipe = SILENT[codec] | ({"options": {"preset": "10", "g": "25"}} if codec == "av1" else {})
     source = read_source(damage(clips(audio="", seconds=8, **recipe), picture=[50]))
     reading = DecodePass(threads)
@@ -176,7 +176,7 @@ def test_a_keyframe_that_is_lost_costs_nothing_from_the_next_one_on(
 def test_what_is_read_from_a_place_counts_what_is_lost_behind_it(
     lost: list[int], codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
 ) -> None:
-    """A seek to a keyframe that is lost leads to the next one, and is tried again from further back."""
+    """A seek to a lost keyframe leads to the next one, and is tried again from further back."""
     source = read_source(damage(clips(audio="", **SILENT[codec]), picture=lost))
     moments = [moment for moment, _frame in frames_after(source, None, DecodePass(1))]
     for place in (24, 34, 49, 59):
@@ -215,7 +215,7 @@ def test_a_beginning_of_which_no_picture_can_be_made_is_told(
     convert: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """Decoders of HEVC leave all up to the next keyframe out without a word, those of H.264 refuse one packet."""
+    """HEVC decoders silently leave out everything up to the next keyframe, those of H.264 refuse one packet."""
     whole = clips(**recipe)
     assert read_source(whole).unshown == 0
     with av.open(str(whole)) as container:
@@ -236,7 +236,7 @@ def test_a_beginning_of_which_no_picture_can_be_made_is_told(
 def test_a_lost_beginning_is_told_of_a_film_that_does_not_say_its_rate(
     clips: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """As of a recording that a browser has made, which is taken to have a thousand frames a second."""
+    """Such as a recording made by a browser, which is assumed to have a thousand frames a second."""
     whole, film = clips(codec="libvpx", suffix=".webm", options={"g": "25"}, audio=""), tmp_path / "film.webm"
     with av.open(str(whole)) as even, av.open(str(film), "w") as uneven:
         track = uneven.add_stream_from_template(even.streams.video[0])
@@ -253,7 +253,7 @@ def test_a_lost_beginning_is_told_of_a_film_that_does_not_say_its_rate(
 
 
 FRAME_LASTS, NOTHING = b"\x23\xe3\x83\x84", b"\xec\x86\0\0"
-"""How elements of Matroska begin: what a frame lasts, and what is to be passed over."""
+"""The beginnings of Matroska elements: a frame's duration, and an element to skip."""
 
 
 def test_of_a_recording_that_begins_between_keyframes_it_is_told_and_is_no_damage(
@@ -303,13 +303,13 @@ def test_threads_lose_no_frame_behind_what_cannot_be_decoded(
 def test_a_packet_that_has_lost_its_time_as_well_is_told(
     threads: int, clips: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Its time is that of the cluster in the Matroska file then, before frames that have come."""
+    """It then gets the time of its cluster in the Matroska file, before frames that have already come."""
     clip = clips(suffix=".mkv", options={"g": "25"}, audio="")
     content = bytearray(clip.read_bytes())
     with av.open(str(clip)) as container:
         lost = next(packet for number, packet in enumerate(container.demux(video=0)) if number == 37)
         assert lost.pos is not None
-        content[lost.pos + 1 : lost.pos + lost.size] = bytes(lost.size - 1)  # but for the number of the track
+        content[lost.pos + 1 : lost.pos + lost.size] = bytes(lost.size - 1)  # except for the number of the track
     film = tmp_path / "damaged.mkv"
     film.write_bytes(content)
     source = read_source(film)
@@ -328,7 +328,7 @@ def test_a_packet_that_has_lost_its_time_as_well_is_told(
 def test_threads_leave_out_no_frame_that_one_can_decode(
     lost: set[int], clips: Callable[..., Path], damage: Callable[..., Path]
 ) -> None:
-    """Many threads of dav1d left one more out, without a word."""
+    """Many threads of dav1d silently left one more out."""
     source = read_source(damage(clips(audio="", **SILENT["av1"]), picture=lost))
     alone, together = DecodePass(1), DecodePass(16)
     moments = [moment for moment, _frame in frames_after(source, None, alone)]
@@ -341,7 +341,7 @@ def test_threads_leave_out_no_frame_that_one_can_decode(
 def test_a_film_whose_first_frame_is_damaged_is_looked_into_by_one_thread(
     clips: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several threads of dav1d say of such a frame, at times, that there is no memory."""
+    """Several threads of dav1d sometimes report such a frame as a lack of memory."""
 
     def as_dav1d(decode: Any, packet: Any) -> Any:
         if decode.__self__.codec_context.thread_count != 1:
@@ -364,7 +364,7 @@ def test_a_sound_film_is_read_by_several_threads_to_its_end(name: str, clips: Ca
 def test_the_keyframes_of_a_sound_film_are_looked_for_once(
     clips: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone, keyframes of H.264 with leading pictures make the decoder give up; a long film has thousands of them."""
+    """Alone, H.264 keyframes with leading pictures make the decoder give up; a long film has thousands of them."""
     film = clips(suffix=".mkv", audio="", seconds=20, options={"g": "25", "x264-params": "open-gop=1:bframes=3"})
     source = read_source(film)
     opener = Mock(side_effect=open_input)
@@ -380,7 +380,7 @@ def test_where_the_source_has_no_frames_the_picture_is_told_to_stand_still(
     convert: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """A part of a damaged mkv or webm that its reader leaps over, without a word."""
+    """The reader silently skips a damaged part of an mkv or webm."""
     holes = tmp_path / "holes.mkv"
     film = damage(clips(options={"g": "25", "bf": "0"}, audio="", seconds=8), picture=[30])
     with av.open(str(film)) as whole, av.open(str(holes), "w") as output:
@@ -404,13 +404,13 @@ def test_where_the_source_has_no_frames_the_picture_is_told_to_stand_still(
     ],
 )
 def test_a_packet_that_cannot_be_decoded_hides_no_longer_gap(lost: Sequence[int], told: tuple[str, ...]) -> None:
-    """A decoder of HEVC or AV1 often refuses the first packet behind what its reader has leapt over."""
+    """HEVC and AV1 decoders often refuse the first packet after a part that the reader has skipped."""
     shown = [*range(50), *range(75, 200)]
     assert gap_notes([shown], Fraction(1, 25), lost) == told
 
 
 def _joined(clips: Callable[..., Path], folder: Path, *seconds: int) -> Path:
-    """A ts of pieces whose times all begin anew, as `cat` makes it."""
+    """Make a ts of pieces whose times each begin anew, as `cat` does."""
     pieces = [clips(audio="", suffix=".ts", options={"g": "25"}, seconds=each).read_bytes() for each in seconds]
     (folder / "joined.ts").write_bytes(b"".join(pieces))
     return folder / "joined.ts"
@@ -421,7 +421,7 @@ def _joined(clips: Callable[..., Path], folder: Path, *seconds: int) -> Path:
     [
         (0, (2, 1, 8), {}, 200),
         (4, (2, 1, 8), {}, 200),
-        (4, (4, 1, 12), {}, 300),  # it goes on where the second piece begins
+        (4, (4, 1, 12), {}, 300),  # it continues where the second piece begins
         (0, (2, 1, 8), {"frame_rate": 25}, 200),
         (4, (2, 1, 8), {"frame_rate": 25}, 200),  # it is read from the beginning again
         (0, (2, 1, 8), {"frame_rate": 5}, 40),
@@ -453,7 +453,7 @@ def test_pictures_whose_times_jump_back_are_counted_once(
 def test_a_short_piece_behind_a_long_one_does_not_make_it_a_cut_one(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The last packets of the file say an early time."""
+    """The last packets of the file have early times."""
     outcome = convert(prepare(_joined(clips, tmp_path, 8, 1)))
     assert isinstance(outcome, Finished)
     assert (outcome.result["frames"], outcome.result["source_duration"]) == (200, 8)

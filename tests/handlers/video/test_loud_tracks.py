@@ -1,4 +1,4 @@
-"""`loudness` of `video_convert`: each sound track as loud as asked, measured before and after."""
+"""`loudness` of `video_convert`: each sound track gets the requested loudness, measured before and after."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +24,12 @@ TONES = [
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film with two sound tracks."""
+    """Make a film with two sound tracks."""
     return make(tmp_path_factory.mktemp("loud") / "in.mkv", TONES, [], Beside())
 
 
 def heard(film: Path, track: int, folder: Path) -> Any:
-    """The loudness of one track, decoded and measured."""
+    """Return the loudness of one track, decoded and measured."""
     alone = folder / f"track-{track}.mka"
     with av.open(str(film)) as source, av.open(str(alone), "w", format="matroska") as target:
         stream = source.streams.audio[track]

@@ -1,4 +1,4 @@
-"""When keyframes are shown, by the tables of an mp4 or mov; and what is made of tables that make no sense."""
+"""The display times of keyframes, by the tables of an mp4 or mov; and senseless tables."""
 
 import struct
 import tracemalloc
@@ -25,7 +25,7 @@ OPEN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize("name", OPEN)
 def test_keyframes_are_known_by_the_moment_they_are_shown(name: str, suffix: str, clips: Callable[..., Path]) -> None:
-    """A segment that begins a few frames before one would decode the whole group of pictures before it for these."""
+    """A segment that begins a few frames before a keyframe would decode the whole group before it for these frames."""
     film = clips(suffix=suffix, **OPEN[name])
     with av.open(str(film)) as container:
         shown = [packet.pts for packet in container.demux(video=0) if packet.size and packet.is_keyframe]
@@ -40,7 +40,7 @@ def test_a_track_without_leads_or_with_another_number_has_none(clips: Callable[.
 
 
 def test_damaged_tables_are_no_trouble(clips: Callable[..., Path], tmp_path: Path) -> None:
-    """Any byte of the tables may be another one, and the file may end anywhere."""
+    """Any byte of the tables may be changed, and the file may end anywhere."""
     whole = clips(**OPEN["hevc"]).read_bytes()
     moov = whole.index(b"moov") - 4
     chance, film = Random(1), tmp_path / "film.mp4"
@@ -61,7 +61,7 @@ def test_of_a_file_of_nothing_but_boxes_some_are_looked_at(clips: Callable[..., 
 
 
 def test_the_tables_of_a_long_film_take_little_memory(tmp_path: Path) -> None:
-    """Each of its frames may have an entry. As a list they took more than all else of an attempt."""
+    """Each frame may have an entry. As a list they took more memory than the rest of an attempt."""
     frames, film = 300_000, tmp_path / "film.mp4"
     leads = b"".join(struct.pack(">Ii", 1, number % 7) for number in range(1, frames + 1))
     keyframes = range(1, frames + 1, 250)
@@ -84,7 +84,7 @@ def test_keyframes_that_do_not_rise_or_are_no_samples_tell_nothing(numbers: tupl
 
 
 def _film(*, stss: bytes, ctts: bytes) -> bytes:
-    """The tables of a film with one track, and nothing else of it."""
+    """Make the tables of a film with one track, and nothing else of it."""
 
     def box(kind: bytes, *contents: bytes) -> bytes:
         content = b"".join(contents)

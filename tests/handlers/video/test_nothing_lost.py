@@ -1,4 +1,4 @@
-"""What goes in comes out, or is asked for, or stands in the notes: every property of a film is compared."""
+"""Every property of the input is in the output, or was asked away, or is in the notes: all are compared."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +33,13 @@ SUBTITLES = [("subrip", "eng"), ("ass", "deu")]
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mkv that has all that a film can have."""
+    """Make an mkv with everything that a film can have."""
     return make(tmp_path_factory.mktemp("full") / "in.mkv", TONES, SUBTITLES, BESIDE)
 
 
 @pytest.fixture
 def compare(prepare: Callable[..., Any], convert: Callable[..., Any]) -> Callable[..., Any]:
-    """Convert, and give the differences and the notes."""
+    """Convert, and return the differences and the notes."""
 
     def compared(source: Path, output: str, **options: Any) -> tuple[dict[str, tuple[Any, Any]], list[str], Path]:
         context = prepare(source, output, preset="ultrafast", **options)
@@ -51,11 +51,11 @@ def compare(prepare: Callable[..., Any], convert: Callable[..., Any]) -> Callabl
 
 
 ENCODED = {"video 1 profile"}
-"""What encoding the picture anew changes."""
+"""The changes that re-encoding the picture causes."""
 REWRITTEN = {"subtitle 1 codec", "subtitle 2 codec"}
 NO_ATTACHMENTS = {"attachment 1 name", "attachment 1 kind", "attachment 1 content"}
 FIRST_IS_DEFAULT = {"subtitle 1 marks", "video 1 marks"}
-"""In mp4 and mov the first track of a kind is marked as default where none is."""
+"""In mp4 and mov the first track of a kind is marked as default if none is."""
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ FIRST_IS_DEFAULT = {"subtitle 1 marks", "video 1 marks"}
             {
                 *(*ENCODED, *REWRITTEN, *NO_ATTACHMENTS, "cover 1 codec", "video 1 codec"),
                 *("audio 1 codec", "audio 2 codec", "audio 2 marks"),
-                "video 1 colour",  # that the range is limited is now said
+                "video 1 colour",  # the limited range is tagged now
             },
             [
                 "sound track 2 is no longer marked as comment: webm has no place for it",
@@ -146,7 +146,7 @@ def test_tags_can_be_stripped_and_the_words_of_tracks_stay(compare: Callable[...
 
 
 def test_subtitles_of_any_number_and_size_are_kept(compare: Callable[..., Any], tmp_path: Path) -> None:
-    """There were 32 tracks at most, and 64 MiB of all of them; what was beyond was lost without a word."""
+    """There were at most 32 tracks, and 64 MiB of all of them; the rest was silently lost."""
     source = make(tmp_path / "in.mkv", [Tone()], [("subrip", "eng")] * 40)
     found, notes, _ = compare(source, "out.mkv")
     assert (found.keys(), notes) == (ENCODED, [])

@@ -1,4 +1,4 @@
-"""A display matrix may mirror a picture as well as turn it: all eight ways come upright out of every video type."""
+"""A display matrix can mirror a picture as well as rotate it: every video type shows all eight orientations upright."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ MATRICES = {
     7: (0, -1, -1, 0),
     8: (0, -1, 1, 0),
 }
-"""As EXIF counts the ways → where the matrix sends the two axes."""
+"""EXIF's number of the orientation → where the matrix sends the two axes."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def scene() -> Image.Image:
 
 @pytest.fixture(params=MATRICES)
 def film(request: pytest.FixtureRequest, scene: Image.Image, tmp_path: Path) -> tuple[Path, Image.Image]:
-    """A film of the scene that lies in one of eight ways, and the picture as it is to be seen."""
+    """Make a film of the scene in one of eight orientations, and the picture as it should look."""
     across, down, back, up = (ONE * number for number in MATRICES[request.param])
     path = tmp_path / "in.mp4"
     with av.open(str(path), "w") as output:

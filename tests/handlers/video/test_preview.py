@@ -1,4 +1,4 @@
-"""A sheet or an animation shows the right frames, and a killed task goes on with those it has."""
+"""A sheet or an animation shows the right frames, and a killed task continues with those it has."""
 
 import hashlib
 import math
@@ -28,7 +28,7 @@ HOME = "tasktrail.handlers.video.preview:video_preview"
 
 @pytest.fixture
 def preview(tmp_path: Path) -> Callable[..., RecordingContext[VideoPreviewOptions]]:
-    """A context for a preview, with the options given by name."""
+    """Make a context for a preview, with the options given by name."""
 
     def context(source: Path, output: str = "out.png", **options: Any) -> RecordingContext[VideoPreviewOptions]:
         how = {name: options.pop(name) for name in ("stop_after", "crash_after") if name in options}
@@ -45,7 +45,7 @@ def preview(tmp_path: Path) -> Callable[..., RecordingContext[VideoPreviewOption
 
 @pytest.fixture
 def each_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint after every piece."""
+    """Save a checkpoint after every piece."""
     monkeypatch.setattr(pieces, "SAVE_EVERY", 0.0)
 
 
@@ -90,7 +90,7 @@ def test_the_sheet_shows_the_frames_of_its_positions_in_order(clips: Callable[..
 def test_positions_and_stamps_are_those_of_the_frames_that_were_taken(
     clips: Callable[..., Path], look: Any, preview: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frames may lie far apart: what was asked for says little of what is shown. Kept over a crash."""
+    """Frames may lie far apart, so the requested times say little about the shown ones. They survive a crash."""
     monkeypatch.setattr(pieces, "SAVE_EVERY", 0.0)
     stamps: list[float] = []
 
@@ -174,7 +174,7 @@ def test_sheets_are_written_in_every_format(suffix: str, clips: Callable[..., Pa
 
 @pytest.fixture
 def three_scenes(tmp_path: Path) -> Path:
-    """A dark scene of one second, a grey one of four, a light one of one; keyframes only where the encoder likes."""
+    """Make a dark scene of one second, a grey one of four, a light one of one; the encoder chooses the keyframes."""
     path = tmp_path / "scenes.mkv"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=10)

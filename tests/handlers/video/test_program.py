@@ -1,4 +1,4 @@
-"""The ffmpeg program of the machine, where it is asked for: what it is given, and what is believed of it."""
+"""The machine's ffmpeg program, where it is asked for: what it gets, and which of its results are accepted."""
 
 import itertools
 import os
@@ -29,13 +29,13 @@ from tasktrail.testing import run_handler, task_type_of
 BFRAMES = {"bf": "3", "g": "30"}
 
 PASS_ON = "if '-i' not in sys.argv: os.execv(real, [real, *sys.argv[1:]])\n"
-"""Answers questions as the real program does."""
+"""Answer questions as the real program does."""
 WITHIN = 20.0
 HANG = PASS_ON + "import time\nopen(os.environ['STARTED'], 'w').write(str(os.getpid()))\ntime.sleep(1000)\n"
 
 
 def check(source: Path, output: str = "out.mp4", **options: Any) -> None:
-    """What happens when the command arrives."""
+    """Run the check that is made when the command arrives."""
     found = task_type_of(video_convert).check
     assert found is not None
     wanted = msgspec.convert({"backend": "ffmpeg", **options}, VideoConvertOptions)
@@ -222,7 +222,7 @@ def test_hardware_that_is_not_there_is_named_before_work_begins(
 def test_of_what_ffmpeg_says_about_missing_hardware_the_first_line_is_told(
     clips: Callable[..., Path], install: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    """What it says depends on the driver and on libva being there, so a script says it."""
+    """Its messages depend on the driver and on libva, so a script prints them."""
     install(PASS_ON + r"sys.stderr.write('[device @ 0x55d1] It is not there.\nSo nothing works.\n'); sys.exit(1)")
     outcome = convert(prepare(clips(), backend="ffmpeg", encoder="vaapi"))
     assert isinstance(outcome, Rejected)
@@ -316,7 +316,7 @@ def test_cancelled_in_the_service_it_is_gone_with_its_worker(
 ) -> None:
     started = tmp_path / "started"
     install(HANG.replace("os.environ['STARTED']", repr(str(started))))  # a worker gets no foreign variables
-    # In a sandbox the program could not say here that it has started, and would have another number.
+    # In a sandbox the program could not report here that it has started, and would have another pid.
     with TaskService.open(tmp_path / "data", config=Config(workers=1, sandbox="off")) as service:
         task_id = service.create_task(
             type="video_convert",
@@ -327,7 +327,7 @@ def test_cancelled_in_the_service_it_is_gone_with_its_worker(
         deadline = time.monotonic() + 60
         while not (started.exists() and started.read_text()):
             assert time.monotonic() < deadline
-            Event().wait(0.005)  # not a busy loop: the service needs the processor
+            Event().wait(0.005)  # not a busy loop: the service needs the CPU
         program = int(started.read_text())
         assert os.getpgid(program) != os.getpgid(0)
         service.cancel_task(task_id)

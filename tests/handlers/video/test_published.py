@@ -1,4 +1,4 @@
-"""What the published file says of its tracks, read byte by byte: what the container can hold is not lost on the way."""
+"""The published file's own information about its tracks, read byte by byte: all that its container can hold is kept."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -27,7 +27,7 @@ def timed(packets: Any) -> list[tuple[float, Any]]:
 
 
 def picture(output: Any, rotation: int) -> list[tuple[float, Any]]:
-    """160x120 of pixels of 4:3, in the colours of a DVD."""
+    """Make 160x120 of pixels of 4:3, in the colours of a DVD."""
     stream = output.add_stream("libx264", rate=25)
     stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
     context = stream.codec_context
@@ -77,7 +77,7 @@ def subtitles(output: Any, text: Path) -> list[tuple[float, Any]]:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A film that says all it can of itself."""
+    """Make a film with all possible information about itself."""
     made: dict[int, Path] = {}
 
     def make(rotation: int = 0) -> Path:
@@ -121,7 +121,7 @@ def test_the_source_says_what_the_tests_below_rely_on(film: Callable[..., Path])
 
 @pytest.mark.parametrize(("suffix", "tag"), H265)
 def test_h265_bears_the_tag_that_apples_players_ask_for(published: Any, suffix: str, tag: str) -> None:
-    """The parts had it, and the published file did not: there it was hev1."""
+    """The parts had it, and the published file did not: its tag was hev1."""
     said, _, _ = published(suffix, video_codec="h265", preset="ultrafast")
     assert said.only("video").codec == tag
 
@@ -149,7 +149,7 @@ def test_every_codec_keeps_shape_colours_and_tag_in_every_container(
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             shown = (stream.width, stream.height, as_fraction(stream.sample_aspect_ratio) or 1)
-        if suffix in ("mkv", "webm") and codec in ("vp9", "av1"):  # nothing there tells the shape of a pixel
+        if suffix in ("mkv", "webm") and codec in ("vp9", "av1"):  # nothing there gives the shape of a pixel
             assert shown == (212, 120, 1)
             assert "pixels of 4:3 became square" in notes
         else:
@@ -231,7 +231,7 @@ def test_where_no_track_is_marked_as_default_the_first_of_its_kind_is_in_mp4_and
 
 
 def test_chapters_follow_a_picture_that_begins_late(prepare: Any, convert: Any, tmp_path: Path) -> None:
-    """Times count from where the result begins, and a chapter that ends before is left out."""
+    """Times count from the beginning of the result, and a chapter that ends before it is left out."""
     late = tmp_path / "late.mkv"
     with av.open(str(late), "w") as output:
         unit = Fraction(1, 1000)

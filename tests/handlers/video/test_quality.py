@@ -1,4 +1,4 @@
-"""A quality that is asked for: the rate factor is found on samples, and the result says what was measured."""
+"""A requested quality: the rate factor is found on samples, and the result reports the measurements."""
 
 import itertools
 import shutil
@@ -149,7 +149,7 @@ def test_what_is_no_number_is_no_score() -> None:
 def test_pictures_that_are_too_small_to_be_measured_are_refused_and_so_by_the_look_into_the_input(
     *, quality: str, shaped: dict[str, Any], said: str, clips: Any, prepare: Any, convert: Any
 ) -> None:
-    """The filter of xpsnr divided by zero, which cost the worker; that of ssim gave no number, taken for the best."""
+    """The filter of xpsnr divided by zero, which killed the worker; that of ssim gave no number, taken for the best."""
     film = clips(seconds=1, audio="")
     options = {"quality": quality, **shaped}
     refused = convert(prepare(film, **options))
@@ -169,7 +169,7 @@ def test_the_smallest_pictures_that_can_be_measured_are(
 
 
 def test_two_halves_have_the_xpsnr_of_the_whole(tmp_path: Path) -> None:
-    """As the filter sums up a film itself: same pictures count, although their decibels are infinite."""
+    """As the filter itself sums up a film: equal pictures count, although their decibels are infinite."""
     meter = open_meter("xpsnr", 1)
     likeness = meter.measure(noisy(6), tmp_path / "report", lambda: None)
     other = Likeness(tuple(0.0 for _ in likeness.means), 6)
@@ -254,7 +254,7 @@ def test_the_search_is_the_same_however_many_samples_are_measured_at_once(
 def test_it_compares_with_the_frames_that_the_encoder_gets(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    """Were they taken from elsewhere in the film, or shaped otherwise, no crf would come near."""
+    """With frames from elsewhere in the film, or of another shape, no crf would come near the value."""
     shaped = {"crop": "80:120:20:10", "max_width": 60, "pad": "100:100", "frame_rate": 10, "deinterlace": "always"}
     context = prepare(clips(**FILM), start=1.3, end=8, rotate=90, quality="ssim:0.99", **shaped)
     outcome = convert(context)

@@ -1,4 +1,4 @@
-"""A part of a film, turned, cropped, padded and paced: each exactly as asked."""
+"""A part of a film, rotated, cropped, padded and with another frame rate: each exactly as requested."""
 
 import shutil
 from collections.abc import Callable
@@ -26,13 +26,13 @@ COPY = {"video_codec": "copy", "preset": "veryfast", "segment_seconds": None}
 
 
 def times(path: Path) -> list[float]:
-    """When each picture is shown, in seconds."""
+    """Return the time of each picture, in seconds."""
     with av.open(str(path)) as container:
         return [round(float(frame.time or 0), 3) for frame in container.decode(video=0)]
 
 
 def looks(path: Path) -> list[np.ndarray[Any, Any]]:
-    """Each picture as grey values."""
+    """Return each picture as grey values."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)]
 
@@ -42,7 +42,7 @@ def alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], most: float = 
 
 
 def heard(path: Path) -> tuple[float, int, float]:
-    """Where the sound begins in seconds, how many samples there are, and how loud."""
+    """Return the start of the sound in seconds, the number of samples, and the loudness."""
     with av.open(str(path)) as container:
         frames = list(container.decode(audio=0))
     sound = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
@@ -51,7 +51,7 @@ def heard(path: Path) -> tuple[float, int, float]:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds, with lines at 0.4 to 1.4 and 1.9 to 2.7 and chapters up to 1.4 and from there on."""
+    """Make three seconds, with lines at 0.4 to 1.4 and 1.9 to 2.7 and chapters up to 1.4 and from there on."""
     path = tmp_path_factory.mktemp("film") / "in.mkv"
     beside = Beside(chapters=[(0, 1.4, "One"), (1.4, 3, "Two")])
     return make(path, [Tone(), Tone(1000, codec="flac")], [("subrip", "eng")], beside)

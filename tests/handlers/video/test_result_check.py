@@ -1,4 +1,4 @@
-"""A converted film takes the place of its original only when it holds all of it that is wanted."""
+"""A converted film replaces its original only when it holds everything wanted of it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from tasktrail.handlers.video.convert.result_check import check_result
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mkv with two sound tracks, subtitles and a font."""
+    """Make an mkv with two sound tracks, subtitles and a font."""
     beside = Beside(attachments={"serif.ttf": ("font/ttf", b"\x00\x01\x00\x00 not much of a font")})
     tones = [Tone(), Tone(1000, language="deu", codec="ac3")]
     return make(tmp_path_factory.mktemp("full") / "in.mkv", tones, [("subrip", "eng")], beside)
@@ -24,7 +24,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def judge(prepare: Callable[..., Any], convert: Callable[..., Any]) -> Callable[..., str]:
-    """Convert, do something to the result, and ask."""
+    """Convert, change the result, and ask."""
 
     def judged(source: Path, output: str, meddle: Callable[[Path], object] = lambda _: None, **options: Any) -> str:
         context = prepare(source, output, preset="ultrafast", **options)

@@ -1,4 +1,4 @@
-"""A killed conversion goes on, and nobody can tell from the result."""
+"""A killed conversion continues, and the result shows no trace of the kill."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A size that is asked for: the file has at most so many bytes, and not many fewer."""
+"""A requested size: the file has at most that many bytes, and not many fewer."""
 
 import itertools
 import re
@@ -27,7 +27,7 @@ FILM: dict[str, Any] = {"options": {"bf": "2", "g": "25"}, "seconds": 9}
 
 
 def passes_of(codec: str, asked: int, beside: int, film: Callable[[float], float], error: float) -> list[Sized]:
-    """The passes over a film of which the samples say a little more or less than is true."""
+    """Return the passes over a film whose samples give a little too much or too little."""
     bounds = factor_range(codec, USUAL_CRF[codec], FINEST_CRF[codec], MAX_CRF[codec])
     room = max(1, asked - beside)
     sampled: list[Sized] = []

@@ -1,4 +1,4 @@
-"""Sound that is encoded stays where its times say, beside the picture."""
+"""Encoded sound stays at its times, in sync with the picture."""
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -22,7 +22,7 @@ LENGTH = 1200
 
 
 def loud(moment: float, form: str = "s16", layout: str = "mono", value: int = 8000) -> AudioFrame:
-    """A frame of one value, at a time in seconds."""
+    """Make a frame of one value, at a time in seconds."""
     planar, channels = form.endswith("p"), av.AudioLayout(layout).nb_channels
     kind = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}[form.rstrip("p")]
     frame = AudioFrame.from_ndarray(
@@ -33,7 +33,7 @@ def loud(moment: float, form: str = "s16", layout: str = "mono", value: int = 80
 
 
 def row(begin: float, end: float, length: float = LENGTH / RATE) -> list[AudioFrame]:
-    """Frames whose times are `length` seconds apart."""
+    """Make frames whose times are `length` seconds apart."""
     return [loud(begin + number * length) for number in range(round((end - begin) / length))]
 
 
@@ -43,7 +43,7 @@ def kept(
     seconds: float | None = 100.0,
     span: tuple[Fraction | None, Fraction | None] = (None, None),
 ) -> tuple[Any, tuple[str, ...]]:
-    """All samples that come out of a film of this length, and the notes."""
+    """Return all samples of the result for a film of this length, and the notes."""
     film: Any = SimpleNamespace(start_time=0, duration=seconds and round(seconds * 1_000_000))
     in_step = SoundSynchronizer(film, span, lambda _: None)
     values = [frame.to_ndarray()[0] for frame in in_step.frames(frames)]
@@ -120,7 +120,7 @@ def test_notes_are_about_the_part_that_is_wanted() -> None:
 
 
 def film(path: Path, parts: Sequence[tuple[float, float]], codec: str = "pcm_s16le") -> Path:
-    """A film of 3 seconds, with a tone from when to when."""
+    """Make a film of 3 seconds, with a tone between two times."""
     with av.open(str(path), "w") as output:
         packets = picture_packets(output)
         track: Any = output.add_stream(codec, rate=RATE)
@@ -138,7 +138,7 @@ def film(path: Path, parts: Sequence[tuple[float, float]], codec: str = "pcm_s16
 
 
 def heard_at(path: Path) -> list[float]:
-    """The tenths of a second, counted from the first picture, in which there is sound."""
+    """Return the tenths of a second, counted from the first picture, that have sound."""
     with av.open(str(path)) as container:
         begin = next(frame.time or 0 for frame in container.decode(video=0))
     energy: dict[int, float] = {}

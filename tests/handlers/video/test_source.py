@@ -1,4 +1,4 @@
-"""What is found out about a video before the work: as little is decoded as shows it, and once."""
+"""Facts about a video found before the work: with as little decoding as possible, and once."""
 
 import shutil
 from collections.abc import Callable
@@ -26,7 +26,7 @@ CLIPS: dict[str, dict[str, Any]] = {
 
 
 def frames_decoded(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
-    """How many frames a look takes out of the decoder."""
+    """Return how many frames a probe takes out of the decoder."""
     count = 0
     frames = module._frames
 
@@ -107,7 +107,7 @@ def test_an_index_that_calls_every_picture_a_keyframe_is_not_believed(clips: Cal
 def test_a_video_ends_behind_its_last_frame_whatever_the_header_says(
     recipe: dict[str, Any], clips: Callable[..., Path], look: Any
 ) -> None:
-    """Where decoding times lag behind, a header of mp4 ends before the last frame; others count the sound, too."""
+    """Where decoding times lag behind, an mp4 header ends before the last frame; other headers include the sound."""
     path = clips(**recipe)
     source, times = read_source(path), look(path).times
     assert source.seconds == pytest.approx(float(times[-1] - times[0]) + 0.04, abs=0.002)

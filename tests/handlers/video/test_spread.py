@@ -1,4 +1,4 @@
-"""A film that is made in parts, on many nodes or on one, has the bytes that it has when one task makes it."""
+"""A film made in parts, on many nodes or on one, has the same bytes as when one task makes it."""
 
 import hashlib
 import zipfile
@@ -46,7 +46,7 @@ Context = RecordingContext[Any]
 
 
 class Spread:
-    """A film, and the contexts of the tasks that make it, each on a node with a work folder of its own."""
+    """A film, and the contexts of the tasks that make it, each on a node with its own work folder."""
 
     def __init__(self, source: Path, folder: Path, name: str = "out.mp4", **options: Any) -> None:
         self.source, self.folder, self.film = source, folder, folder / name
@@ -91,7 +91,7 @@ def result_of(outcome: object) -> dict[str, Any]:
 
 
 def encoded(context: Context) -> list[int]:
-    """The segments that the attempt has made, by its checkpoints."""
+    """Return the segments that the attempt has made, by its checkpoints."""
     return [
         checkpoint.data["change"]["segment"][0]
         for checkpoint in context.checkpoints
@@ -232,7 +232,7 @@ def test_a_killed_join_takes_only_what_it_lacks(clips: Callable[..., Path], tmp_
     killed = spread.joined(2, crash_after=5)
     with pytest.raises(SimulatedCrash):
         run_handler(video_convert, killed)
-    part_file(spread.film, 1, 2).unlink()  # all of it has been taken
+    part_file(spread.film, 1, 2).unlink()  # all of it has been taken over
     again = killed.resumed()
     result = result_of(run_handler(video_convert, again))
     assert digest(spread.film) == digest(spread.plain())
@@ -282,7 +282,7 @@ def test_a_damaged_segment_is_made_again_and_the_result_says_so(clips: Callable[
 
 
 def test_a_part_that_cannot_be_read_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was swapped, or lost its rights, after somebody looked."""
+    """It was replaced, or became unreadable, after the first look."""
     path = tmp_path / "a.part"
     path.touch()
 
@@ -297,7 +297,7 @@ def test_a_part_that_cannot_be_read_does_not_fit(tmp_path: Path, monkeypatch: py
 def test_what_is_damaged_behind_the_last_cut_is_made_again(
     clips: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There, segments follow on each other as long as pictures come: none may be lost with the one before it."""
+    """There, segments follow each other as long as pictures come: none may be lost with the one before it."""
     real = convert._plan
 
     def too_short(source: VideoSource, window: WantedPart, length: float) -> SegmentPlan:
@@ -320,7 +320,7 @@ def test_what_is_damaged_behind_the_last_cut_is_made_again(
 
 
 def made_again(spread: Spread, *parts: int, **more: Any) -> str:
-    """What the result says of these parts of two, which the join has made itself; the film is as it should be."""
+    """Return the result's list of parts, of two, that the join has made itself; the film is as it should be."""
     film = spread.joined(2, **more)
     result = result_of(run_handler(video_convert, film))
     assert [note.partition(":")[0] for note in result["notes"]] == [f"part {n} of 2 was made again here" for n in parts]
@@ -361,7 +361,7 @@ def test_parts_of_another_film_are_not_mixed_in(clips: Callable[..., Path], tmp_
 
 
 def changed(change: dict[str, Any], entries: dict[str, bytes]) -> None:
-    """A part as if another node had made it."""
+    """Return a part as if another node had made it."""
     record = msgspec.json.decode(entries["part.json"])
     for name, value in change.items():
         (record["made"] if name in record["made"] else record)[name] = value
@@ -414,7 +414,7 @@ def test_a_film_whose_encoder_takes_no_trial_pictures_is_converted_all_the_same(
 
 
 def test_a_file_that_took_the_place_of_a_part_is_made_again(clips: Callable[..., Path], tmp_path: Path) -> None:
-    """By what the task of the part has returned, where the film has waited for it."""
+    """The part's task has returned its hash, and the film has waited for it."""
     spread = Spread(clips(**CLOSE_KEYS), tmp_path)
     told = {}
     for number in (1, 2):
@@ -435,7 +435,7 @@ def test_a_file_that_took_the_place_of_a_part_is_made_again(clips: Callable[...,
 
 
 def test_a_part_gives_no_more_than_its_share(clips: Callable[..., Path], tmp_path: Path) -> None:
-    """Nor more bytes than it says."""
+    """Nor more bytes than it declares."""
     spread = Spread(clips(**CLOSE_KEYS), tmp_path)
     spread.make_parts(2)
     first = part_file(spread.film, 1, 2)
@@ -456,7 +456,7 @@ def test_a_part_gives_no_more_than_its_share(clips: Callable[..., Path], tmp_pat
 
 @pytest.mark.slow
 def test_what_decoders_refused_is_judged_against_the_whole_film(clips: Callable[..., Path], tmp_path: Path) -> None:
-    """Also by a join that was killed, and takes the last part alone: how much the others had of it is not known."""
+    """Also by a join that was killed, and takes only the last part: the numbers of the others are then unknown."""
     spread = Spread(clips(options={"g": "20"}, seconds=40), tmp_path, width=64)
     spread.make_parts(2)
     rewritten(part_file(spread.film, 2, 2), partial(changed, {"bad": 60, "good": 100}))
@@ -547,7 +547,7 @@ def test_shares_are_adjacent_whole_stretches_and_the_longest_is_as_short_as_can_
 
 
 def best(sizes: tuple[int, ...], parts: int) -> int:
-    """By trying all."""
+    """Find it by trying all."""
     sums = [0]
     for size in sizes:
         sums.append(sums[-1] + size)
@@ -561,7 +561,7 @@ def best(sizes: tuple[int, ...], parts: int) -> int:
 
 
 def test_the_fingerprint_of_a_conversion_says_nothing_of_how_it_is_spread() -> None:
-    """What was begun before there were parts goes on."""
+    """Conversions begun before parts existed continue."""
     of_film = bytes_depend_on(VideoConvertOptions(crf=30, segments_at_once=2))
     assert of_film == bytes_depend_on(VideoPartOptions(crf=30, part=2, parts=3))
     assert {"parts", "part"}.isdisjoint(of_film)
@@ -570,7 +570,7 @@ def test_the_fingerprint_of_a_conversion_says_nothing_of_how_it_is_spread() -> N
 
 @pytest.mark.parametrize("gop", [20, 100_000])
 def test_a_join_may_take_what_a_plain_conversion_takes_and_a_part_its_share(gop: int, tmp_path: Path) -> None:
-    """For it may have to make all of it: a film of one keyframe, or parts that are damaged or of other software."""
+    """It may have to make everything: a film of one keyframe, or parts that are damaged or of other software."""
     spread = Spread(tmp_path / "in.mp4", tmp_path)
     spread.source.touch()
     video = msgspec.structs.replace(ASSUMED, duration=600.0, gop=float(gop), guessed=False)

@@ -1,4 +1,4 @@
-"""Frames that are decoded beside each other take memory: of huge ones there are fewer."""
+"""Frames decoded in parallel take memory, so huge frames get fewer threads."""
 
 import os
 from fractions import Fraction

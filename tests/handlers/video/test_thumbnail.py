@@ -1,4 +1,4 @@
-"""One picture of a video is the right one, and looks right."""
+"""The thumbnail of a video is the right picture, and looks right."""
 
 import hashlib
 from collections.abc import Callable
@@ -24,7 +24,7 @@ BARS = (2.0, 4.0, 6.0)
 
 @pytest.fixture
 def shoot(tmp_path: Path) -> Callable[..., tuple[Finished, Path]]:
-    """Make a thumbnail; tells the outcome and the file."""
+    """Make a thumbnail; return the outcome and the file."""
 
     def make(source: Path, output: str = "out.png", **options: Any) -> tuple[Finished, Path]:
         given = msgspec.convert(options, VideoThumbnailOptions)
@@ -42,7 +42,7 @@ def grey(path: Path) -> np.ndarray[Any, Any]:
 
 
 def frame_at(source: Path, number: int) -> np.ndarray[Any, Any]:
-    """The frame by FFmpeg alone, in grey."""
+    """Return the frame by FFmpeg alone, in grey."""
     with av.open(str(source)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index == number:
@@ -151,7 +151,7 @@ def test_matrix_and_range_give_the_colours_that_players_show(
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Callable[..., Path]:
-    """A short film of one stored colour, tagged with this matrix and range."""
+    """Make a short film of one stored colour, tagged with this matrix and range."""
 
     def film(tags: tuple[int, int] = (2, 0)) -> Path:
         path = tmp_path / "plain.mkv"
@@ -172,7 +172,7 @@ def plain(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def fades(tmp_path: Path) -> Path:
-    """Black for two seconds, blurred for two, sharp for two, white for two."""
+    """Make black for two seconds, blurred for two, sharp for two, white for two."""
     path = tmp_path / "fades.mp4"
     with av.open("testsrc2=size=320x240:rate=10:duration=1", format="lavfi") as test:
         sharp = next(test.decode(video=0)).reformat(format="yuv420p")

@@ -1,4 +1,4 @@
-"""Sound and subtitles of a conversion: kept where they can be, and named where they cannot."""
+"""Sound and subtitles of a conversion: kept where possible, and named where not."""
 
 import hashlib
 import shutil
@@ -27,7 +27,7 @@ def packets_of(path: Path, kind: str, number: int = 0) -> list[bytes]:
 
 
 def loudest(path: Path, number: int = 0) -> tuple[int, list[float]]:
-    """The frequency of the first channel and the loudness of each, in the sound track of this number."""
+    """Return the frequency of the first channel and the loudness of each, in the sound track of this number."""
     with av.open(str(path)) as container:
         parts = [frame.to_ndarray() for frame in container.decode(audio=number) if frame.format.is_planar]
         rate = container.streams.audio[number].rate
@@ -36,7 +36,7 @@ def loudest(path: Path, number: int = 0) -> tuple[int, list[float]]:
 
 
 def spoken(path: Path, number: int = 0) -> list[tuple[float, float, str]]:
-    """Start, length and text of each subtitle."""
+    """Return start, length and text of each subtitle."""
     found = []
     with av.open(str(path)) as container:
         stream: Any = container.streams.subtitles[number]
@@ -81,7 +81,7 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
         assert packets_of(context.output_file, "audio") == packets_of(source, "audio")
     original, result = look(source), look(context.output_file)
     assert result.samples == pytest.approx(original.samples, abs=1024)
-    # Matroska has no times before zero: FFmpeg 8 lets the picture wait while AAC starts up, FFmpeg 9 skips that sound.
+    # Matroska has no times before zero: FFmpeg 8 delays the picture while AAC starts up, FFmpeg 9 skips that sound.
     before, after = (float(seen.times[0] - seen.sound_begins) for seen in (original, result))
     waits = (0.0, 1024 / RATE) if output.endswith(".mkv") else (0.0,)
     assert min(abs(after - before - wait) for wait in waits) < 0.003
@@ -306,7 +306,7 @@ short
 def test_lines_that_are_shown_at_the_same_time_are_one_below_the_other(
     output: str, prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """An mp4 shows a line until the next one: the second came late, and of two that begin together one was not seen."""
+    """An mp4 shows a line until the next one: the second came late, and of two that began together one was missing."""
     source = make(tmp_path / "in.mkv", subtitles=[("subrip", "eng")], lines=OVERLAPPING)
     context = prepare(source, output, preset="ultrafast")
     assert isinstance(convert(context), Finished)
@@ -349,7 +349,7 @@ def test_subtitles_whose_header_is_damaged_are_named_and_do_not_cost_the_film(
 def test_a_line_that_is_not_utf_8_is_named_where_it_cannot_be_rewritten(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path, wanted: dict[str, float], told: int
 ) -> None:
-    """FFmpeg gives up such a line, as if it were not there."""
+    """FFmpeg drops such a line, as if it did not exist."""
     source = make(tmp_path / "in.mkv", subtitles=[("subrip", "deu")])
     data = source.read_bytes()
     source.write_bytes(data.replace("Grüße".encode(), "Gr\xfc\xfc\xdf\xdfe".encode("latin-1")))
@@ -376,7 +376,7 @@ def test_a_last_packet_of_no_length_is_copied_so_that_it_is_heard(
 
 @pytest.fixture
 def late(tmp_path: Path) -> Path:
-    """A film that begins after two seconds; before are a line of subtitles and a chapter, and one of each goes on."""
+    """Make a film that begins after two seconds, with a subtitle and a chapter before it, and another of each."""
     film = make(
         tmp_path / "early.mkv",
         [Tone()],

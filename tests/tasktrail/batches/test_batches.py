@@ -1,4 +1,4 @@
-"""A batch on a real service: every file that was found is done once, skipped, left out or refused, and none is lost."""
+"""A batch on a real service: every file found is done once, skipped, left out or refused, and none is lost."""
 
 import os
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def test_what_is_done_is_skipped_until_it_changes(
     assert Path(changed.created[0].output_file).read_text() == "THIS IS NEW", "its own outdated output gives way"
 
     os.utime(folder / "b.txt", (2, 2))
-    (folder / "b.txt").write_text("that is b.txt")  # as long, and other bytes
+    (folder / "b.txt").write_text("that is b.txt")  # same length, other bytes
     assert lists(make()) == (1, 2, 0, 0)
 
     (folder.parent / "out" / "b.loud").unlink()
@@ -150,7 +150,7 @@ def test_a_bad_file_fails_once_and_is_told_again(
 
 
 def test_a_bad_file_of_the_year_2400_fails_once(make: Callable[..., MadeBatch], folder: Path) -> None:
-    """Its time is later than a record can hold, so another one is recorded."""
+    """Its time is later than a record can hold, so another time is recorded."""
     bad = folder / "bad.txt"
     bad.write_text("broken")
     os.utime(bad, (13_569_465_600, 13_569_465_600))
@@ -203,7 +203,7 @@ def test_a_folder_alone_takes_the_types_suffix(make: Callable[..., MadeBatch], f
 
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
-    """Files that begin as what they are called."""
+    """Write files that begin with the bytes of the type in their name."""
     heads = {
         "a.mp4": b"\0\0\0\x18ftypisom",
         "b.avi": b"RIFF\0\0\0\0AVI ",
@@ -218,7 +218,7 @@ def media(tmp_path: Path) -> Path:
 
 
 def chosen(made: MadeBatch) -> dict[str, str]:
-    """Type and output's name of each file, or why there is none."""
+    """Return type and output's name of each file, or why there is none."""
     found = {Path(one.input_file).name: f"{one.type}: {Path(one.output_file).name}" for one in made.created}
     return found | {Path(one.input_file).name: f"- {one.why}" for one in made.left_out}
 
@@ -423,7 +423,7 @@ def test_an_output_that_was_touched_after_its_task_is_not_replaced(
     made = make(folder / "a.txt")
     output = Path(made.created[0].output_file)
     output.write_text("Y" * output.stat().st_size)
-    monkeypatch.setattr("tasktrail.batches.planner._TO_THE_END", -60.0)  # as if that had been a minute later
+    monkeypatch.setattr("tasktrail.batches.planner._TO_THE_END", -60.0)  # as if that had happened a minute later
     (folder / "a.txt").write_text("this is new")
     assert lists(make(folder / "a.txt")) == (0, 0, 0, 1)
 

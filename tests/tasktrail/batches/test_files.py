@@ -1,4 +1,4 @@
-"""The files of a batch: named, below folders, and by patterns; each once, none that may not be looked at."""
+"""The files of a batch: named, below folders, or by patterns; each once, and none that the service may not look at."""
 
 import fnmatch
 import itertools
@@ -130,7 +130,7 @@ def test_a_folder_that_may_not_be_read_is_told(tree: Path, monkeypatch: pytest.M
 
 def test_a_broken_link_is_told(tree: Path) -> None:
     (tree / "gone.jpg").symlink_to(tree / "nowhere")
-    assert found(tree)["gone.jpg"] == ""  # the look into it finds that out
+    assert found(tree)["gone.jpg"] == ""  # the probe finds that out
     with pytest.raises(InvalidPath):
         PathRules().check_looked_at("relative")
 
@@ -170,7 +170,7 @@ def test_a_link_to_where_nobody_may_look_is_one_file_more(tree: Path, monkeypatc
     real = os.scandir
 
     class Closed:
-        """An entry whose target cannot be looked at."""
+        """An entry whose target cannot be inspected."""
 
         def __init__(self, entry: os.DirEntry[str]) -> None:
             self.name, self.path, self._entry = entry.name, entry.path, entry

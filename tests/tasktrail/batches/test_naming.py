@@ -1,4 +1,4 @@
-"""Outputs are called as the pattern says."""
+"""Outputs get the names that the pattern gives."""
 
 from pathlib import Path
 

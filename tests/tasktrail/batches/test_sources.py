@@ -1,4 +1,4 @@
-"""Watched folders of a real service: every file once, also over restarts."""
+"""Watched folders of a real service: every file becomes a task once, also over restarts."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def watch(service: TaskService, inbox: Path, **more: object) -> None:
 
 
 def nth(service: TaskService, number: int) -> Task:
-    """The task of that number once it has been created and has ended."""
+    """Wait until the task of that number was created and has ended; return it."""
     for record in service.follow(events=("created",)):
         if record.task_id == number:
             break
@@ -33,7 +33,7 @@ def nth(service: TaskService, number: int) -> Task:
 
 
 def looked(service: TaskService) -> None:
-    """Everything has been looked at twice since."""
+    """Wait until everything has been looked at twice more."""
     for looks in list(service.watcher._looks.values()):
         looks.look_at = 0.0
     service.watcher.look()
@@ -81,7 +81,7 @@ def test_a_second_file_for_the_same_output_is_refused_and_keeps_no_other_waiting
     assert service.stats().total == 2
     assert {Path(nth(service, number).input_file).stem for number in (1, 2)} == {"a", "b"}
     before = (inbox.parent / "out" / "a.loud").read_text()
-    for name in ("a.txt", "a.md"):  # whichever came second is new now
+    for name in ("a.txt", "a.md"):  # the later of the two is new now
         os.utime(inbox / name, (1, 1))
     looked(service)
     assert service.stats().total == 2

@@ -1,4 +1,4 @@
-"""What a watcher notices of real files, with a clock that only the test moves."""
+"""A watcher on real files, with a clock that only the test moves."""
 
 import os
 import threading
@@ -21,7 +21,7 @@ from tasktrail.intake.paths import PathRules
 
 
 class Hands:
-    """A clock, a folder, and what a watcher has handed over."""
+    """A clock, a folder, and the files that a watcher has handed over."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Hands:
         self.refused: tuple[Refused, ...] = ()
         self.left_out: tuple[LeftOut, ...] = ()
         self.told = threading.Semaphore(0)
-        """A change that the system tells of."""
+        """A change that the system reports."""
         self.heard = threading.Semaphore(0)
         self.noted: list[str] = []
         self.watcher = Watcher(
@@ -83,14 +83,14 @@ class Hands:
             self.heard.release()
 
     def after(self, seconds: float) -> list[str]:
-        """What is handed over when so much time has passed."""
+        """Return what is handed over after that many seconds."""
         self.taken = []
         self.time += seconds
         self.watcher.look()
         return self.taken
 
     def tell(self) -> None:
-        """The system tells of a change, and that has been heard."""
+        """Report a change as the system does, and wait until the watcher has received it."""
         self.told.release(2)
         self.heard.acquire()
 
@@ -122,7 +122,7 @@ def test_a_file_is_taken_once_when_it_has_settled(hands: Hands) -> None:
 
 
 def test_it_sleeps_until_something_is_due(hands: Hands) -> None:
-    """When a file may have settled, when a change is looked at, and when all is looked at although nobody tells."""
+    """It wakes when a file may have settled, when a reported change is due, and for its regular look at everything."""
     hands.after(0)
     (source,) = hands.sources
     assert hands.watcher.look() == source.poll
@@ -156,7 +156,7 @@ def test_it_looks_again_when_there_are_other_sources(tmp_path: Path, monkeypatch
 
 def test_a_stop_between_two_looks_is_not_lost(tmp_path: Path) -> None:
     class StoppedNow(threading.Event):
-        """Of what `stop` sets at this moment, this would be the last that is seen."""
+        """Acts like a `stop` at the most awkward time, just before `clear`."""
 
         def clear(self) -> None:
             watcher._ended.set()

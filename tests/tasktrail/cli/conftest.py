@@ -1,4 +1,4 @@
-"""The command line in this process, against tasks in memory instead of a service; and as processes of its own."""
+"""The command line in this process, against tasks in memory instead of a service; and in processes of its own."""
 
 import sys
 from collections import deque
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 class MemorySource:
-    """A state folded from a log in memory; the fake answers what is asked of files itself."""
+    """A state folded from a log in memory; the fake itself answers questions about files."""
 
     live = False
     paths = DataPaths(Path("/nowhere"))
@@ -89,7 +89,7 @@ class MemorySource:
 
 
 class MemoryTasks(Questions, Commands, Blocking):
-    """Commands and questions over a log in memory. While somebody waits, each look runs the next step of `script`."""
+    """Commands and questions over a log in memory. While a caller waits, each look runs the next step of `script`."""
 
     def __init__(self) -> None:
         self.memory_log = MemoryEventLog()
@@ -279,7 +279,7 @@ class MemoryTasks(Questions, Commands, Blocking):
 
 
 class MemoryDoors(Environment):
-    """All ways lead to the tasks in memory; those that are shut are empty."""
+    """Ways to the tasks in memory; those that are shut are empty."""
 
     def __init__(self, service: MemoryTasks | None = None, embedded: MemoryTasks | None = None) -> None:
         self.running = service
@@ -309,7 +309,7 @@ class MemoryDoors(Environment):
         return self.inside
 
     def before_a_log(self, session: Session, first: CreateTask | None) -> None:
-        """There is one."""
+        """Act as if there were a log."""
 
     def embedded(self, session: Session) -> Any:
         self.sessions.append(session)
@@ -317,7 +317,7 @@ class MemoryDoors(Environment):
 
 
 class Result(NamedTuple):
-    """What a command line left."""
+    """The result of a command line."""
 
     code: int
     out: str
@@ -333,7 +333,7 @@ def tasks() -> Iterator[MemoryTasks]:
 
 @pytest.fixture
 def environment(tasks: MemoryTasks) -> MemoryDoors:
-    """A service runs."""
+    """Set the environment of a running service."""
     return MemoryDoors(service=tasks)
 
 

@@ -20,14 +20,14 @@ from tasktrail.cli.app import run
 from tasktrail.cli.batch import _report, _report_rest
 from tasktrail.cli.progress import Signals
 from tasktrail.events import CreateTask
-from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections import Batch
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
 
 
 class Said(NamedTuple):
-    """What a command line left."""
+    """The result of a command line."""
 
     code: int
     out: str
@@ -98,7 +98,7 @@ def test_a_folder_is_done_once_and_reported(cli: Callable[..., Said], tmp_path: 
 
 
 def left_open(data: Path, **batches: list[Path]) -> None:
-    """Batches that nothing has been done of yet."""
+    """Return the batches of which nothing has been done yet."""
     with TaskService.open(data) as service:
         service.pause(type="shout")
         for name, inputs in batches.items():
@@ -110,7 +110,7 @@ def left_open(data: Path, **batches: list[Path]) -> None:
 def test_a_batch_that_is_to_do_already_is_done_whole_where_no_service_runs(
     cli: Callable[..., Said], tmp_path: Path
 ) -> None:
-    """It followed the whole batch, and worked on the one file that was named."""
+    """It used to follow the whole batch, and worked only on the one file that was named."""
     left_open(tmp_path / "data", letters=[tmp_path / "in"])
     said = cli("batch", "in/a.txt", "--to", "out/{stem}.loud", "--type", "shout")
     assert said.code == 0
@@ -120,7 +120,7 @@ def test_a_batch_that_is_to_do_already_is_done_whole_where_no_service_runs(
 def test_all_batches_are_followed_that_have_what_was_asked_for(
     cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the first twenty files were, and the others were left open."""
+    """It used to follow those of the first twenty files, and left the others open."""
     monkeypatch.setattr(batch, "_SHOWN", 1)
     left_open(
         tmp_path / "data", first=[tmp_path / "in" / "a.txt", tmp_path / "in" / "b.txt"], second=[tmp_path / "in/sub"]
@@ -165,9 +165,10 @@ def test_a_dry_run_without_a_service_knows_earlier_tasks_and_records_nothing(
         assert log.head() == head
 
 
-def test_what_never_fits_is_told_before_there_is_a_log(cli: Callable[..., Said], tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_what_never_fits_is_told_before_there_is_a_log(cli: Callable[..., Said], tmp_path: Path, executor: str) -> None:
     with (tmp_path / "data" / "tasktrail.toml").open("a") as file:
-        file.write('max_memory = "1KiB"\n')
+        file.write(f'max_memory = "1KiB"\nexecutor = "{executor}"\n')
     said = cli("batch", "in", "--to", "out/", "--type", "shout", "--dry-run")
     assert (said.code, said.out.count("it needs "), said.out.count("max_memory is 1,024")) == (1, 3, 3)
     assert not (tmp_path / "data" / "log.db").exists()
@@ -245,7 +246,7 @@ def test_what_to_do_about_a_refusal_is_told(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_has_become_of_the_bytes_is_told_where_the_types_say_it(capsys: pytest.CaptureFixture[str]) -> None:
-    nobody: Any = None  # is asked about a batch without failures
+    nobody: Any = None  # asks about a batch without failures
     then = datetime(2026, 8, 1, tzinfo=UTC)
     counts: dict[str, Any] = {"total": 1, "by_status": {"completed": 1}, "progress": 100.0, "originals_kept": 0}
     for before, after in ((1000, 250), (1000, 0), (0, 250), (0, 0)):
@@ -270,8 +271,8 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
     told: list[str] = []
 
     @contextmanager
-    def line(_live: object) -> Iterator[Callable[[float, str], None]]:
-        yield lambda _done, _words: None
+    def line(_live: object) -> Iterator[batch.Show]:
+        yield lambda _done, _words, _held_by: None
         told.append("the line is gone")
 
     monkeypatch.setattr(batch, "_line", line)
@@ -290,6 +291,17 @@ def test_what_nothing_here_will_end_is_told_once(cli: Callable[..., Said], monke
         assert said.code == 130
         assert "task 1 waits: no worker offers gpu; lifted by a start of the service" in said.err
         assert said.err.count("waits:") == 1
+
+
+def test_while_nothing_of_a_batch_runs_its_line_says_why(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.cli.progress._WHY_EVERY", 0.0)
+    looks = iter([None, None, 2])
+    monkeypatch.setattr(Signals, "next", lambda *_: next(looks))
+    said = cli(*ALL, "--worker-label", "gpu")
+    assert said.code == 130
+    assert said.err.count("0.0 % 0 of 3 done; waiting: no worker offers gpu") == 1
 
 
 def test_held_tasks_of_an_earlier_batch_are_told(
@@ -325,7 +337,7 @@ def test_only_what_its_tasks_can_share_is_offered() -> None:
 def test_a_first_batch_that_makes_nothing_begins_no_log(
     cli: Callable[..., Said], tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    """A mistyped command shall leave nothing behind."""
+    """A mistyped command must leave nothing behind."""
     said = cli(*arguments)
     assert (said.code, words in said.err + said.out) == (code, True)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["tasktrail.toml"]

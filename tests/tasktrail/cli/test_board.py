@@ -1,4 +1,4 @@
-"""The picture of `watch`: it fits the screen however many tasks there are, and says what matters first."""
+"""The picture of `watch`: it fits the screen however many tasks there are, and shows the most important first."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from tasktrail.actors.core.explanation import Obstacle, WaitReason
 from tasktrail.cli import watch
 from tasktrail.cli.watch import Board, Totals, Watch, picture, totals_in_words, totals_of
 from tasktrail.events import Failed, Retried, Started
@@ -65,7 +66,7 @@ def look(tasks: Any, screen: FakeScreen, *ids: int) -> tuple[Watch, Callable[[],
 
 
 def test_a_day_of_forty_tasks(tasks: Any) -> None:
-    """Names, totals, labelled times; what runs is first, what ended is folded away."""
+    """Names, totals, labelled times; running tasks come first, ended ones are folded away."""
     for number in range(1, 41):
         create(tasks, number)
     screen = FakeScreen()
@@ -138,8 +139,26 @@ def test_messages_stand_below_while_there_is_room(tasks: Any) -> None:
         assert any("segment 1 of 6\\x1b[2J" in line for line in again()) is there
 
 
+def test_a_waiting_task_says_why_while_there_is_room(tasks: Any) -> None:
+    for number in (1, 2):
+        create(tasks, number)
+    start(tasks, 1)
+    tasks.journal.send(
+        AttemptProgressed(task_id=1, attempt=1, progress=12.0, message="segment 1 of 6 at 25.0 frames/s")
+    )
+    full = Obstacle(WaitReason.CONCURRENCY_LIMIT, "1 attempt holds all the slots")
+    for height, shown in ((10, (True, True)), (9, (True, False)), (7, (False, False))):
+        screen = FakeScreen(lines=height)
+        board = Board(screen)
+        for task_id in (1, 2):
+            board.show(tasks.get_task(task_id), [full] if task_id == 2 else ())
+        board.draw(Totals(total=2), {}, tasks.journal.at)
+        told = "\n".join(screen.pictures[-1])
+        assert ("segment 1 of 6" in told, "1 attempt holds all the slots" in told) == shown
+
+
 def test_held_tasks_do_not_count_in_the_time_left(tasks: Any) -> None:
-    """They wait until somebody releases them, and nobody knows when that will be."""
+    """They wait until somebody releases them, at an unknown time."""
     create(tasks, 1)
     create(tasks, 2, held=True)
     known, now = [tasks.get_task(1), tasks.get_task(2)], tasks.journal.at
@@ -154,7 +173,7 @@ def test_held_tasks_do_not_count_in_the_time_left(tasks: Any) -> None:
 
 
 def test_the_time_left_is_guessed_only_from_what_is_known(tasks: Any) -> None:
-    """By the mean of the type and by how many run at once; with no history by what the sender expects."""
+    """By the mean of the type and the number that run at once; without a history, by what the sender expects."""
     create(tasks, 1)
     create(tasks, 2, estimated_time=600.0)
     known, now = [tasks.get_task(1), tasks.get_task(2)], tasks.journal.at
@@ -170,12 +189,12 @@ def test_the_time_left_is_guessed_only_from_what_is_known(tasks: Any) -> None:
 
 
 def pace(lines: Sequence[str]) -> dict[str, list[str]]:
-    """The id of each task that runs → what is behind its percentage: how long it ran, and has left."""
+    """Map the id of each running task to the text after its percentage: how long it ran, and the time left."""
     return {line.split()[0]: line.split()[4:8] for line in lines if line.split()[1:2] == ["running"]}
 
 
 def test_the_totals_say_of_what_runs_what_its_row_says(tasks: Any) -> None:
-    """By its own pace, whatever was expected of it; and all is not done before the last that runs."""
+    """By its own pace, whatever was expected of it; and the whole is not done before its last running task."""
     for number in (1, 2):
         create(tasks, number, estimated_time=10.0)
     start(tasks, 1)

@@ -22,7 +22,8 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import UnusableOrder
 from tasktrail.events.log.lock import DataLock
-from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import RatesConfigured, ScheduleAdded
 
 
@@ -58,7 +59,7 @@ def test_a_sound_log_is_told_with_its_head(cli: Callable[..., Any], data: Path) 
 
 @pytest.mark.parametrize("size", ["no byte", "no table", "no entry"])
 def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., Any], tmp_path: Path, size: str) -> None:
-    """Nobody is sent for a backup of what was never recorded."""
+    """A user must not look for a backup of a log that was never recorded."""
     leave_unbegun(tmp_path / "log.db", size)
     for line in ("verify", "list", "log", f"backup {tmp_path / 'copy.db'}"):
         shown = cli(*line.split(), "--data", str(tmp_path))
@@ -85,7 +86,7 @@ def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., A
 def test_a_first_command_that_is_refused_begins_no_log(
     cli: Callable[..., Any], tmp_path: Path, line: str, said: str
 ) -> None:
-    """A mistyped --data shall be told, and a mistyped command shall leave nothing behind."""
+    """The mistyped --data must be reported, and a mistyped command must leave nothing behind."""
     shown = cli(*line.split(), "--data", str(tmp_path / "data"))
     assert (shown.code, said in shown.err) == (1, True)
     assert not (tmp_path / "data").exists()
@@ -158,7 +159,7 @@ def test_an_order_that_a_service_could_not_follow_is_found_and_refused_at_a_star
 
 
 def test_a_log_that_is_gone_while_others_know_of_it_is_missed(cli: Callable[..., Any], data: Path) -> None:
-    """Nobody is advised to begin a new one."""
+    """No message advises to begin a new log."""
     assert cli("rebuild", "--data", str(data)).code == 0
     (data / "log.db").unlink()
     for line in ("verify", "list", "log", "limits", "why 1", f"backup {data / 'copy.db'}"):
@@ -166,7 +167,7 @@ def test_a_log_that_is_gone_while_others_know_of_it_is_missed(cli: Callable[...,
         assert shown.code == (4 if line == "verify" else 1), line
         assert "has seen position 3" in " ".join(shown.err.split()), line
     (data / "views.db").unlink()
-    assert cli("verify", "--data", str(data)).code == 4  # the mark of where it ended is there
+    assert cli("verify", "--data", str(data)).code == 4  # the mark of where it ended exists
     (data / "log.db-head").unlink()
     assert cli("verify", "--data", str(data)).code == 1
 
@@ -192,7 +193,7 @@ def test_a_folder_without_a_log_is_refused_and_not_made(cli: Callable[..., Any],
 def test_a_log_that_a_service_has_saved_is_named_where_there_is_none(
     cli: Callable[..., Any], data: Path, tmp_path: Path, line: str
 ) -> None:
-    """A mark beside the log says that there was one; to restore a backup would lose what came after it."""
+    """A mark beside the log says that there was one; restoring a backup would lose what came after it."""
     (data / "log.db").rename(data / "log.db.rescued")
     shown = cli(*line.replace("COPY", str(tmp_path / "copy.db")).split(), "--data", str(data))
     assert shown.code == 1
@@ -228,7 +229,7 @@ def test_deleted_views_are_built_by_whoever_reads(cli: Callable[..., Any], data:
 
 
 def test_a_snapshot_that_somebody_has_altered_is_found(cli: Callable[..., Any], data: Path) -> None:
-    """A start goes on from it, with a hash that fits: a token that is in no record would open the door."""
+    """A start continues from it, and its hash fits: a token that no record has would give access."""
     with closing(SqliteLogReader(data / "log.db")) as log:
         take_snapshots(log, data / "snapshots")
     assert cli("verify", "--data", str(data)).code == 0

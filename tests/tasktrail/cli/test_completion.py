@@ -1,4 +1,4 @@
-"""What the shell offers beside commands and options, and what it is told that takes a type's option for ours."""
+"""The shell's offers beside commands and options, and what a user sees who takes a type's option for one of ours."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def _built_in_types(environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def offer(environment: Any) -> Callable[[str], list[str]]:
-    """What is offered behind a line; its last word is not complete."""
+    """Return what is offered after a line whose last word is incomplete."""
 
     def complete(line: str) -> list[str]:
         *words, last = line.split(" ")
@@ -212,7 +212,7 @@ def test_an_option_that_nobody_has_is_refused_as_before(cli: Callable[..., Any])
     ],
 )
 def test_what_bash_completes_is_one_word_and_no_command(tmp_path: Path, value: str) -> None:
-    """The address of a receiver is whatever the sender of a task has written."""
+    """The address of a receiver is any text that the sender of a task has written."""
     bash = Bash(app, {}, "tasktrail", "_X")
     bash._cut = 0
     (tmp_path / "offers").write_text(bash.format_completion(CompletionItem(value)) + "\n")

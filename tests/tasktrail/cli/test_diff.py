@@ -1,4 +1,4 @@
-"""What became of tasks between two moments, asked of a service elsewhere, page by page."""
+"""What changed in tasks between two times, asked of a service elsewhere, page by page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ from tasktrail.projections import TaskChange, TaskChanges
 from tasktrail.projections.queries import filters
 
 NO_TASK: Any = None
-"""None of it is looked at here."""
+"""The tests here look at no task."""
 
 
 class Pages:
-    """Answers for a service, which forgets the first task once so many pages were asked for."""
+    """Answers for a service, which forgets the first task after that many pages."""
 
     def __init__(self, number: int, forgets_after: int) -> None:
         self.number, self.forgets_after = number, forgets_after
@@ -37,7 +37,7 @@ class Pages:
 
 
 def told(monkeypatch: pytest.MonkeyPatch, number: int, forgets_after: int = 100) -> tuple[Iterator[int], Pages]:
-    """The tasks that the command tells, two on a page."""
+    """Return the tasks that the command prints, two on a page."""
     pages = Pages(number, forgets_after)
 
     @contextmanager
@@ -52,7 +52,7 @@ def told(monkeypatch: pytest.MonkeyPatch, number: int, forgets_after: int = 100)
 
 
 def test_all_pages_are_asked_for_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each makes the service read all records in between."""
+    """For each page the service reads all records in between."""
     for number, asked in ((0, [(None, 0)]), (2, [(None, 0)]), (5, [(None, 0), (9, 2), (9, 4)])):
         found, pages = told(monkeypatch, number)
         assert list(found) == list(range(1, number + 1))

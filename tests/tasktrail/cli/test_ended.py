@@ -1,4 +1,4 @@
-"""A command that is ended from outside leaves nothing half-written, and is seen to have died of the signal."""
+"""A command that a signal ends leaves nothing half-written, and is seen to have died of the signal."""
 
 import signal
 import subprocess
@@ -27,11 +27,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 module.{name} = hold
 main()
 """
-"""The command line, where one function never comes to its end.
+"""The command line, where one function never returns.
 
-It waits in no call of the system: one that begins behind the signal would not end by it. What is started in the
-background, or by `nohup`, ignores signals.
-"""
+It waits in no system call, because one that begins after the signal would not be interrupted. Programs started in the
+background, or by `nohup`, ignore signals."""
 
 
 def end(arguments: list[str], module: str, name: str, sign: signal.Signals) -> int:
@@ -99,7 +98,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 app.run = run
 main()
 """
-"""What a command imports runs callbacks of Python's own, and what is raised in one is dropped."""
+"""Imports run Python's own callbacks, and an exception raised in one is dropped."""
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -97,7 +97,7 @@ def test_an_error_that_names_its_field_does_not_say_it_twice(
 def test_a_word_of_the_sentence_is_no_name_of_a_field(
     cli: Callable[..., Any], environment: Any, message: str, field: str
 ) -> None:
-    """Of `diff --from … --to …` it would not be told which of them is meant."""
+    """With `diff --from … --to …` the user would not see which of the two is meant."""
     fails_with(environment, InvalidValue(message, field=field, remedy="Give another."))
     assert cli("submit", "noop").err == f"tasktrail: {message} (field: {field})\n  Give another.\n"
 
@@ -207,7 +207,7 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_standard_stream_that_is_closed_is_no_failure(closed: str, tmp_path: Path) -> None:
-    """Else `submit 2>&-` made a task and left with 1, and the next file that is opened had the stream's number."""
+    """Otherwise `submit 2>&-` made a task and exited with 1, and the next opened file got the stream's number."""
     code = (
         f"import sys; sys.argv = ['tasktrail', 'config', '--data', {str(tmp_path)!r}]; import tasktrail.__main__ as m"
     )

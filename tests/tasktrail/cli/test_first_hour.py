@@ -1,7 +1,7 @@
-"""Somebody's first hour at a terminal of 80 columns: every command, used rightly and wrongly, on a real service.
+"""A user's first hour at a terminal of 80 columns: every command, used rightly and wrongly, on a real service.
 
-Whatever is typed: no traceback, no line wider than the terminal, no number of a task cut, and no refusal that does not
-say what to do next.
+Whatever is typed, there is no traceback, no line wider than the terminal, and no cut task number, and every refusal
+says what to do next.
 """
 
 import fcntl
@@ -124,7 +124,7 @@ PRINTS_AS_IT_IS = {"log", "completion", "--wide"}
 
 
 class Typed(NamedTuple):
-    """A line somebody types and what they see."""
+    """A line that a user types, and the output."""
 
     line: str
     due: int
@@ -132,7 +132,7 @@ class Typed(NamedTuple):
     seen: str
 
     def faults(self, tasks: int) -> Iterator[str]:
-        """What nobody should meet in their first hour."""
+        """Return the faults that a user must not meet in the first hour."""
         words = self.line.split()
         if self.code != self.due:
             yield f"exit code {self.code}, not {self.due}"

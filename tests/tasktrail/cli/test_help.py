@@ -1,4 +1,4 @@
-"""Help teaches and is quick to come."""
+"""The help teaches, and appears quickly."""
 
 import os
 import re
@@ -59,13 +59,13 @@ def test_every_command_has_a_sentence_examples_and_explained_options(cli: Callab
 def test_every_example_has_options_that_there_are(name: str, line: str) -> None:
     command = ALL[name]
     after = line.split(f"tasktrail {name}", 1)[1]
-    own = shlex.split(re.split(r" [|>&]|\)", after)[0])  # without what the shell makes of the rest
+    own = shlex.split(re.split(r" [|>&]|\)", after)[0])  # without the shell's own syntax
     command.make_parser(click.Context(command)).parse_args(own)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_a_help_text_tells_to_type_can_be_typed(name: str) -> None:
-    """An option that takes a value is named with one."""
+    """An option that takes a value is shown with one."""
     text = " ".join((ALL[name].help or "").split())
     for typed in re.findall(r"`tasktrail ([^`]+)`", text):
         words = shlex.split(typed)
@@ -134,7 +134,7 @@ def test_the_version_is_the_packages(cli: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("line", ["--version", "--help", "run --help"])
 def test_what_only_prints_text_loads_nothing_heavy(line: str) -> None:
-    """Start-up is what every call pays."""
+    """Every call pays for the start-up."""
     program = (
         "import sys; from tasktrail.cli.app import run; run(sys.argv[1:]); "
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"

@@ -1,4 +1,4 @@
-"""What is printed is English, and the seed's two messages are in its own words where the locale is Chinese."""
+"""Output is English, but the seed's two messages are in its own words where the locale is Chinese."""
 
 import os
 import re

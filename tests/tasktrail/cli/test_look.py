@@ -1,4 +1,4 @@
-"""list, show, history, log, stats, types: what is printed for people and for programs."""
+"""list, show, history, log, stats, types: their output for people and for programs."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from tasktrail.words import duration, moment, percent, size
 
 @pytest.fixture
 def story(tasks: Any) -> int:
-    """A task that failed once, was tried again and completed."""
+    """Create a task that failed once, was tried again and completed."""
     task_id: int = tasks.create_task(
         type="video_convert", input_file="/in/a film.mov", output_file="/out/b.mp4", options={"crf": 28}, max_retries=1
     )
@@ -208,7 +208,7 @@ def test_history_counts_the_wait_that_still_goes_on(cli: Callable[..., Any], tas
 
 
 def test_show_says_nothing_about_dependencies_that_are_not_there(cli: Callable[..., Any], tasks: Any) -> None:
-    """What is recorded then is `wait`, and the documented default is `fail`: neither is about anything."""
+    """Then `wait` is recorded, and the documented default is `fail`: neither has any effect."""
     first = tasks.create_task(type="noop")
     second = tasks.create_task(type="noop", depends_on=(first,))
     told = [
@@ -239,14 +239,14 @@ def test_history_tells_that_the_task_was_adjusted_and_released(cli: Callable[...
 
 
 def drawn_tree(cli: Callable[..., Any]) -> list[str]:
-    """The lines up to what each record says."""
+    """Return the lines, each cut before the text of its record."""
     return [line.partition(": ")[0] for line in cli("history", "1", "--tree").out.splitlines()]
 
 
 def test_a_tree_sets_each_record_below_its_cause_and_branches_off_all_but_the_last(
     cli: Callable[..., Any], tasks: Any
 ) -> None:
-    """What was said while an attempt ran stands beside the attempt, and not in the middle of it."""
+    """Records made while an attempt ran stand beside the attempt, not in the middle of it."""
     began = tasks.journal.at
     facts = [
         Fact(1, 1, Created(type="noop"), began, command_id="abc", life=1),
@@ -541,7 +541,7 @@ def test_why_keeps_an_error_of_several_lines_together(capsys: pytest.CaptureFixt
 
 
 ODD = "A\x9b31mRED\x9d0;x\x07\u202eevil\x85\u2028\x7f\U000e0001é"
-"""What C1, bidirectional and other signs would do to a terminal; the last one is a letter."""
+"""Characters that could control a terminal: C1, bidirectional and others; the last one is a letter."""
 
 
 COMMANDS = [("log",), ("--json", "show", "1"), ("--json", "history", "1"), ("--json", "list")]
@@ -552,7 +552,7 @@ COMMANDS = [("log",), ("--json", "show", "1"), ("--json", "history", "1"), ("--j
 def test_json_steers_no_terminal_and_says_the_same(
     cli: Callable[..., Any], tasks: Any, command: tuple[str, ...]
 ) -> None:
-    """A log may have such texts, whoever has let them in; an error that a handler raises can be anything."""
+    """A log may contain such texts, however they came in; a handler's error can be anything."""
     tasks.create_task(type="noop", options={"text": ODD})
 
     told = cli(*command).out
@@ -563,7 +563,7 @@ def test_json_steers_no_terminal_and_says_the_same(
 
 
 def texts(value: Any) -> list[str]:
-    """All texts in a JSON value."""
+    """Return all texts in a JSON value."""
     if isinstance(value, dict | list):
         return [text for one in (value.values() if isinstance(value, dict) else value) for text in texts(one)]
     return [value] if isinstance(value, str) else []
@@ -598,7 +598,7 @@ def test_of_an_earlier_moment_it_is_told_what_was_due_later(cli: Callable[..., A
 def test_of_an_earlier_moment_whole_times_are_told_on_a_terminal(
     cli: Callable[..., Any], story: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An age would count from now."""
+    """An age would be relative to now."""
     monkeypatch.setattr(terminal, "width_of", lambda _stream: 200)
     for line in (("list",), ("attempts", str(story))):
         assert " ago" in cli(*line).out

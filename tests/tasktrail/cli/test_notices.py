@@ -1,4 +1,4 @@
-"""notices, redeliver, endpoints, enable: who was told, and what to do when somebody was not."""
+"""notices, redeliver, endpoints, enable: who was notified, and what to do when a delivery failed."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ HOOK, BACK = "https://example.org/hook", "https://example.org/back"
 
 @pytest.fixture
 def told(tasks: Any) -> dict[str, str]:
-    """Notice ids by channel: the webhook is gone, the callback was delivered, the mail waits for its next try."""
+    """Return notice ids by channel: the webhook is gone, the callback was delivered, the mail waits for a retry."""
     task_id = tasks.create_task(type="noop", notify_webhook=HOOK, callback_url=BACK, notify_email="a@example.org")
     tasks.send(CancelTask(task_id=task_id))
     ids = {notice.channel: notice.notice_id for notice in tasks.notices(task_id)}

@@ -272,7 +272,7 @@ def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
 
 
 class Restarting:
-    """Answers as `tasks` does, but for one look, at which no service is there."""
+    """Answers as `tasks` does, except for one look, when there is no service."""
 
     def __init__(self, tasks: Any) -> None:
         self._answers = iter([tasks.queue, self._gone, tasks.queue])
@@ -322,7 +322,7 @@ def test_the_first_line_counts_one_as_one(tasks: Any) -> None:
 
 
 def test_the_first_line_says_when_the_drain_is_over(tasks: Any) -> None:
-    """As `limits` does: whoever waits for the end of a drain looks at either."""
+    """As `limits` does: a user who waits for the end of a drain looks at either."""
     board = tasks.queue(10)
     for drained, told in ((False, "; draining: all"), (True, "; drained: all")):
         pause = Pause(since=tasks.journal.at, actor="ops", reason="", position=1, drain=True, drained=drained)
@@ -367,7 +367,7 @@ def test_a_second_one_who_drains_waits_with_the_first(cli: Cli, tasks: Any) -> N
 
 
 def run_two(tasks: Any) -> None:
-    """Two tasks run, as the service says, which end one after the other while a drain is waited for."""
+    """Let two tasks run that end one after the other while a caller waits for the drain."""
     for number in (1, 2):
         tasks.create_task(type="noop")
         tasks.journal.record(number, Started(worker="w"))
@@ -394,7 +394,7 @@ def test_as_json_a_drain_that_is_waited_for_says_nothing_more(cli: Cli, tasks: A
 
 
 def test_who_waits_for_a_drain_needs_no_views(cli: Cli, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number is only shown: views without room end no wait, and thousands that are cancelled make it no longer."""
+    """The number is only shown. Views without room end no wait, and thousands of cancelled tasks do not prolong it."""
     run_two(tasks)
     monkeypatch.setattr(tasks, "list_tasks", None)
     assert cli("drain", "--wait").code == 0
@@ -409,7 +409,7 @@ def test_on_a_terminal_it_counts_down(cli: Cli, tasks: Any) -> None:
 
 
 def test_a_drain_that_the_service_does_not_live_to_see_is_not_over(cli: Cli, tasks: Any) -> None:
-    """`drain --wait && …` goes on only where nothing runs any more."""
+    """`drain --wait && …` continues only where nothing runs any more."""
     run_two(tasks)
     tasks.script.pop()
     shown = cli("drain", "--wait")
@@ -464,7 +464,7 @@ def test_the_statuses_that_can_be_meant_are_listed_with_commas(cli: Cli) -> None
     assert "only pending, running or retrying" in cli("cancel", "--status", "failed", "--yes").err
 
 
-def test_an_earlier_queue_shows_what_ran_and_what_was_promised(cli: Cli, tasks: Any) -> None:
+def test_an_earlier_queue_shows_what_ran_and_what_was_reserved(cli: Cli, tasks: Any) -> None:
     tasks.send(CreateTask(type="noop"))
     tasks.journal.record(1, Started(node=""))
     tasks.send(CreateTask(type="noop", priority=4))
@@ -473,7 +473,7 @@ def test_an_earlier_queue_shows_what_ran_and_what_was_promised(cli: Cli, tasks: 
     tasks.send(ResumeQueue(type="noop"))
     tasks.send(StartTask(task_id=2))
     shown = cli("queue", "--as-of", str(position)).out
-    for told in ("1 runs, 1 waits for room", "promised to what runs:", "type noop", f"as of position {position}"):
+    for told in ("1 runs, 1 waits for room", "reserved for what runs:", "type noop", f"as of position {position}"):
         assert told in shown
     assert json.loads(cli("queue", "--as-of", str(position), "--json").out)["running"][0]["task_id"] == 1
     why = cli("why", "2", "--as-of", str(position)).out

@@ -1,4 +1,4 @@
-"""The command line as people meet it: processes of its own, a real service, real signals."""
+"""The command line as people meet it: in processes, with a real service and real signals."""
 
 import json
 import os
@@ -25,7 +25,7 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def spawn(tmp_path: Path) -> Iterator[Spawn]:
-    """Start `tasktrail` on a data folder of its own; what still runs at the end is killed."""
+    """Start `tasktrail` on a data folder of its own; processes still running at the end are killed."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tasktrail.toml").write_text(
         'handlers = ["sample_handlers", "crash_handlers"]\nworkers = 2\ngrace_period = 20\n'
@@ -51,13 +51,13 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
-                with suppress(OSError):  # what was never read by the other side
+                with suppress(OSError):  # bytes that the other side never read
                     stream.close()
 
 
 @pytest.fixture
 def call(spawn: Spawn) -> Callable[..., tuple[int, str, str]]:
-    """Run a command to its end: exit code, standard output, standard error."""
+    """Run a command to its end; return exit code, standard output, standard error."""
 
     def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         process = spawn(*arguments)
@@ -76,7 +76,7 @@ def service(spawn: Spawn) -> "subprocess.Popen[str]":
 
 
 def line_with(process: "subprocess.Popen[str]", pattern: str) -> str:
-    """The first line on standard error that fits the pattern. Should none come, the test's time limit ends it."""
+    """Return the first line on standard error that fits the pattern. If none comes, the test's time limit ends it."""
     assert process.stderr
     seen = []
     for line in process.stderr:
@@ -84,6 +84,14 @@ def line_with(process: "subprocess.Popen[str]", pattern: str) -> str:
         if re.search(pattern, line):
             return line
     pytest.fail(f"no {pattern!r} in {seen}")
+
+
+def test_in_a_locale_that_knows_only_ascii_any_text_is_taken_and_shown(spawn: Spawn) -> None:
+    """Python takes the locale C for UTF-8 by itself, unless it is told not to."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = spawn("list", "--label", "für", "--as-of", "für", env=ascii_only).communicate(timeout=WITHIN)
+    assert told[1].startswith("Usage: ")
+    assert "'für' is not a time" in told[1]
 
 
 def ended(process: "subprocess.Popen[str]") -> int:
@@ -147,7 +155,7 @@ def test_an_address_that_logs_a_browser_in_is_told_and_not_to_the_journal(
     for journal in ("", "8:12345"):
         process = spawn(*how, "serve", env={"JOURNAL_STREAM": journal})
         seen = line_with(process, "ready")
-        assert call("stats")[0] == 0  # it has said all by then
+        assert call("stats")[0] == 0  # it has printed everything by then
         process.terminate()
         assert process.stderr
         seen += process.stderr.read()
@@ -186,7 +194,7 @@ def test_an_interrupted_run_goes_on_when_it_is_run_again(spawn: Spawn, call: Any
 @pytest.mark.slow
 def test_a_second_ctrl_c_cancels_the_run(spawn: Spawn, call: Any) -> None:
     running = spawn("run", "patient")
-    line_with(running, "task 1 patient")  # it may wait or run already
+    line_with(running, "task 1 patient")  # it may be waiting or running already
     running.send_signal(signal.SIGINT)
     line_with(running, "Ctrl-C again cancels it")
     running.send_signal(signal.SIGINT)
@@ -211,7 +219,7 @@ def test_a_second_signal_stops_the_service_at_once(call: Any, service: "subproce
 
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
-    """The end of systemd of a unit's socket."""
+    """Systemd's end of a unit's socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
         receiver.settimeout(WITHIN)
@@ -247,7 +255,7 @@ def test_a_reload_takes_what_can_change_and_names_what_waits(
 def test_a_service_that_has_lost_its_log_ends_by_itself(
     call: Any, service: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
-    """A newer service has taken the log over: the epoch in it is no longer ours."""
+    """A newer service has taken the log over: the epoch in it has changed."""
     SqliteEventLog(tmp_path / "data" / "log.db", now=SystemClock().now()).close()
     assert call("submit", "noop")[0] in (1, 3)
     _out, err = service.communicate(timeout=WITHIN)
@@ -268,12 +276,12 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain(spawn: Spawn, call:
 
 
 def on_terminal(spawn: Spawn, *arguments: str) -> str:
-    """What a command shows when its standard error is a terminal."""
+    """Return a command's output when its standard error is a terminal."""
     ours, theirs = os.openpty()
     process = spawn(*arguments, stderr=theirs)
     os.close(theirs)
     shown = b""
-    with suppress(OSError):  # how the kernel says that the other side has closed
+    with suppress(OSError):  # how the kernel reports that the other side has closed
         while chunk := os.read(ours, 4096):
             shown += chunk
     os.close(ours)

@@ -37,7 +37,7 @@ def end(tasks: Any, task_id: int = 1, outcome: Any = "completed", **more: Any) -
 
 @pytest.fixture
 def to_the_end(tasks: Any) -> None:
-    """What the service does with the next task."""
+    """Act as the service on the next task."""
     tasks.script += [
         partial(start, tasks),
         partial(report, tasks, 41.0, "frame 41"),
@@ -48,7 +48,7 @@ def to_the_end(tasks: Any) -> None:
 
 @pytest.fixture
 def inside(environment: Any, tasks: Any) -> None:
-    """No service runs: the command brings its own."""
+    """Without a running service, the command brings its own."""
     environment.running, environment.inside = None, tasks
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_searched_for_is_looked_for_page_by_page(cli: Callable[..
 def test_the_unfinished_task_is_found_where_others_end_meanwhile(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What leaves the list moves those behind it, to a page that was read already."""
+    """A task that leaves the list moves the later ones forward, onto a page that was already read."""
     for number in range(600):
         tasks.create_task(type="noop", options={"number": number})
     asked, leaving = tasks.list_tasks, iter(range(1, 600))

@@ -1,4 +1,4 @@
-"""submit, start, cancel, retry: what is typed becomes a command, and its answer is told."""
+"""submit, start, cancel, retry: the typed line becomes a command, and its answer is printed."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def test_every_field_of_a_new_task_can_be_given(cli: Callable[..., Any], tasks: 
 
 
 def test_the_fields_on_the_command_line_are_all_there_are() -> None:
-    """A field that is added to `CreateTask` needs an option."""
+    """A new field of `CreateTask` needs an option."""
     given = {parameter.name for parameter in submit_command.params} | {"type", "correlation_id"}
     renamed = {"task_type": "type"}
     assert set(CreateTask.__struct_fields__) - {renamed.get(str(name), name) for name in given} == set()
@@ -179,6 +179,15 @@ def test_a_value_that_is_not_allowed_is_a_typed_error_naming_the_field(
     assert tasks.sent == []
 
 
+@pytest.mark.parametrize("line", ["submit noop in/f\udcfcr.png out", "list --label f\udcfcr.png"])
+def test_bytes_that_are_not_utf8_are_shown_with_what_to_do(cli: Callable[..., Any], tasks: Any, line: str) -> None:
+    shown = cli(*line.split())
+    assert shown.code == 1
+    assert "f\\xfcr.png' is not UTF-8\n" in shown.err
+    assert "renamed, e.g. with `convmv`" in shown.err
+    assert tasks.sent == []
+
+
 def test_an_unknown_outcome_names_the_id_to_repeat_with(cli: Callable[..., Any], tasks: Any) -> None:
     def lose(_command: object) -> None:
         raise OutcomeUnknown("The answer was lost")
@@ -263,7 +272,7 @@ def test_children_are_cancelled_when_asked_for(cli: Callable[..., Any], tasks: A
 
 
 def test_a_retry_says_when_it_is_due(cli: Callable[..., Any], tasks: Any) -> None:
-    """At once, or after the delay that was asked for; not after the one between automatic retries."""
+    """At once, or after the requested delay; not after the one between automatic retries."""
     for _ in range(2):
         tasks.cancel_task(tasks.create_task(type="noop", retry_delay=90.0))
     later, at_once = cli("retry", "1", "--delay", "90").out, cli("retry", "2").out
@@ -348,7 +357,7 @@ def test_policies_are_one_or_one_for_each(cli: Callable[..., Any], tasks: Any, g
 
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Any) -> Path:
-    """The current folder, with a picture and the built-in types."""
+    """Enter a folder with a picture, with the built-in types."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a photo.heic").write_bytes(b"")
     (tmp_path / "out").mkdir()

@@ -1,4 +1,4 @@
-"""What `tasktrail serve` says on standard error: every line of it, from the first to the last."""
+"""The output of `tasktrail serve` on standard error: every line, from the first to the last."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serve(data: Path) -> Iterator[Serve]:
-    """Start a service on `data`; what still runs at the end is killed."""
+    """Start a service on `data`; a process still running at the end is killed."""
     data.mkdir(mode=0o700)
     started: list[subprocess.Popen[str]] = []
 
@@ -51,7 +51,7 @@ def serve(data: Path) -> Iterator[Serve]:
 
 
 def until_ready(process: "subprocess.Popen[str]") -> list[str]:
-    """The lines up to the one that says `ready`."""
+    """Return the lines up to the one that says `ready`."""
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
@@ -119,7 +119,7 @@ def test_every_line_is_json_and_tells_what_happens_to_whom(serve: Serve, data: P
     assert [line["attempt"] for line in lost] == [1, 2, 3]
     assert all("\n" not in line["error"] for line in lost)
     commands = [(line["event"], line["command"], line["type"], line.get("code")) for line in told if "command" in line]
-    assert Counter(commands) == {  # the Scheduler and the intake refuse in threads of their own: in no order
+    assert Counter(commands) == {  # the Scheduler and the intake refuse in their own threads, so in any order
         ("command accepted", "create_task", "talker", None): 2,
         ("command refused", "start_task", "", "illegal_transition"): 1,
         ("command refused", "create_task", "unheard_of", "unknown_type"): 1,

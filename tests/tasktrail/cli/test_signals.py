@@ -1,4 +1,4 @@
-"""How the main thread of a command waits: for signals, and for whoever wakes it. And a signal before it can wait."""
+"""How the main thread of a command waits for signals and other wake-ups; and a signal that comes before it can wait."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def test_signals_come_in_order_and_once() -> None:
 
 
 def test_a_signal_that_the_system_gives_to_another_thread_ends_the_wait() -> None:
-    """Python runs its handler in the main thread, which has to wake for that."""
+    """Python runs its handler in the main thread, which has to wake for it."""
 
     def hit_myself() -> None:
         signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
@@ -36,7 +36,7 @@ def test_another_thread_ends_the_wait() -> None:
         threading.Thread(target=signals.wake).start()
         assert signals.next(None) is None
         assert signals.next(0.01) is None
-    signals.wake()  # nobody waits any more
+    signals.wake()  # no thread waits any more
 
 
 def test_a_signal_that_is_not_asked_for_does_not_end_the_wait() -> None:

@@ -1,4 +1,4 @@
-"""`--spread`: several tasks, one film, shown as one."""
+"""`--spread`: several tasks make one film, and are shown as one."""
 
 import signal
 from collections.abc import Callable
@@ -147,7 +147,7 @@ def test_the_same_run_for_the_same_time_waits_again(cli: Callable[..., Any], tas
 
 
 def own_task(tasks: Any, kind: str, **fields: Any) -> None:
-    """A task that waits for others, and is no film that was spread."""
+    """Create a task that waits for others and is not a film that was spread."""
     others = [tasks.create_task("noop", "in.mp4", f"/f/{number}") for number in (1, 2)]
     tasks.create_task(kind, "/f/in.mp4", "/f/out.mp4", depends_on=others, **fields)
 

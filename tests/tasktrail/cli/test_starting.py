@@ -16,7 +16,7 @@ from tasktrail.http.server import listen_unix
 
 
 def appear(environment: Any, *steps: Presence) -> None:
-    """Have the service go through these states, one for each look; the last one stays."""
+    """Let the service go through these states, one for each look; the last one stays."""
     script = list(steps)
     service = environment.running
     environment.running = None
@@ -77,7 +77,7 @@ def test_reading_commands_do_not_wait(cli: Callable[..., Any], environment: Any,
 
 @pytest.fixture(params=["data", "d" * 200])
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    """A folder whose socket has a name that the system takes, and one whose socket has a longer one."""
+    """Make a folder whose socket path is short enough for the system, and one whose path is too long."""
     monkeypatch.chdir(tmp_path)
     Path(request.param).mkdir()
     return Path(request.param)
@@ -102,7 +102,7 @@ def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(dat
 
 
 def test_a_program_is_told_of_a_service_that_does_not_answer_yet(data: Path) -> None:
-    """Right after `tasktrail serve &` there is one, and nobody should start another."""
+    """Right after `tasktrail serve &` there is one, and no program should start another."""
     with pytest.raises(ServiceUnreachable, match="No service runs on"):
         Client.connect(data)
     (data / "lock").write_text(f"pid {os.getppid()} on {socket.gethostname()} as serve\n")

@@ -1,4 +1,4 @@
-"""How a service is stopped from the main thread: what ends the wait for it."""
+"""How a service is stopped from the main thread: the conditions that end the wait."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from tasktrail.cli import serve
 
 
 class Stopping:
-    """A server whose stop lasts until it has been looked at often enough, and the signals by which it is looked at."""
+    """A server that stops after it was looked at often enough, and the signals that make the thread look."""
 
     def __init__(self, looks: int) -> None:
         self._left = looks
@@ -24,7 +24,7 @@ class Stopping:
         pass
 
     def next(self, _timeout: float) -> None:
-        """No signal has come. As with the real ones, that may be known at once, since something has woken it."""
+        """Report that no signal has come. As with real signals, that may be known at once, since a wake-up came."""
         self._left -= 1
         if self._left == 0:
             self._over.set()
@@ -34,7 +34,7 @@ class Stopping:
 
 
 def test_who_is_woken_often_waits_no_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each time that something has failed for good wakes the main thread, also while all stops."""
+    """Each final failure wakes the main thread, also while the service is stopping."""
 
     def give_up(code: int) -> None:
         raise AssertionError(f"it has ended with {code}")

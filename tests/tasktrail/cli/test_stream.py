@@ -1,4 +1,4 @@
-"""submit --from: commands in as they come, answers out in order."""
+"""submit --from: commands are read as they come, and answers are printed in order."""
 
 import io
 import json

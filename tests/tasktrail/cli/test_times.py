@@ -45,8 +45,8 @@ def _in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("2026-01-01", "2025-12-31T23:00:00+00:00"),
         ("2026-08-01T22:00:00Z", "2026-08-01T22:00:00+00:00"),
         ("2026-08-01 22:00+05:30", "2026-08-01T16:30:00+00:00"),
-        ("2026-10-25 02:30", "2026-10-25T00:30:00+00:00"),  # there are two: the first
-        ("2026-03-29 02:30", "2026-03-29T01:30:00+00:00"),  # there is none: 03:30
+        ("2026-10-25 02:30", "2026-10-25T00:30:00+00:00"),  # two exist: the first
+        ("2026-03-29 02:30", "2026-03-29T01:30:00+00:00"),  # none exists: 03:30
     ],
 )
 def test_a_time_is_what_a_person_means_by_it(text: str, meant: str) -> None:
@@ -92,7 +92,7 @@ def test_what_is_no_time_is_refused_with_the_forms_there_are(cli: Callable[..., 
 
 
 def test_what_is_no_point_of_the_past_is_refused_with_the_forms_of_one(cli: Callable[..., Any]) -> None:
-    """`tomorrow 9:00` is still to come, whenever it is asked for."""
+    """`tomorrow 9:00` is always in the future."""
     told = " ".join(cli("list", "--as-of", "lunch").err.split())
     assert "Write a position, -10m, 'yesterday 12:00'," in told
     assert "tomorrow" not in told

@@ -1,4 +1,4 @@
-"""What is not known is `null` for programs and `unknown` for people, never a number that stands for it."""
+"""An unknown value is `null` for programs and `unknown` for people, never a number in its place."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why
 from tasktrail.cli import watch
-from tasktrail.cli.progress import Bars
+from tasktrail.cli.progress import IN_THE_HEADLINE, STAYING, Bars, Lines, Poller
 from tasktrail.cli.watch import Watch, _expected
 from tasktrail.events import Checkpoint, Started
+from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
-    """What happens between one look of `watch` and the next."""
+    """Set what happens between two looks of `watch`."""
     todo: list[Callable[[], object]] = []
     look = Watch.look
 
@@ -127,6 +129,120 @@ def test_as_json_every_change_is_a_line(cli: Callable[..., Any], tasks: Any, ste
     steps += [partial(start, tasks, 1), partial(end, tasks, 1)]
     lines = [json.loads(line) for line in cli("watch", "1", "--json").out.splitlines()]
     assert [line["status"] for line in lines] == ["pending", "running", "completed"]
+
+
+@pytest.fixture
+def held_by(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> dict[int, list[Obstacle]]:
+    """What keeps tasks waiting, by id."""
+    held: dict[int, list[Obstacle]] = {}
+
+    def why(task_id: int) -> Why:
+        tasks.asked.append(task_id)
+        return Why(task_id=task_id, status="pending", waiting=True, reasons=tuple(held.get(task_id, ())))
+
+    tasks.asked = []
+    monkeypatch.setattr(tasks, "why", why)
+    return held
+
+
+NO_HANDLER = Obstacle(WaitReason.NO_HANDLER, "no handler is installed for type noop")
+FULL = Obstacle(WaitReason.CONCURRENCY_LIMIT, "no worker is ready")
+SOON = Obstacle(WaitReason.NOT_BEFORE, "not before noon")
+
+
+def test_a_task_that_goes_on_waiting_tells_why_each_reason_once(
+    tasks: Any, held_by: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks.create_task(type="noop")
+    now = 0.0
+    poller = Poller(Lines(err=False), lambda: now)
+    for reasons in ([], [FULL, NO_HANDLER], [NO_HANDLER], [FULL], [NO_HANDLER, FULL], [SOON]):
+        held_by[1] = reasons
+        for _ in range(5):
+            poller.at(tasks, 1)
+            now += 1
+    start(tasks, 1)
+    poller.at(tasks, 1)
+    assert capsys.readouterr().out.splitlines() == [
+        "task 1 noop 0.0 % waiting",
+        "task 1 noop 0.0 % waiting: no handler is installed for type noop (and 1 other reason)",
+        "task 1 noop 0.0 % waiting: no worker is ready",
+        "task 1 noop 0.0 % running",
+    ]
+
+
+def test_why_is_asked_rarely_and_of_one_task_after_the_other(tasks: Any, held_by: Any) -> None:
+    """One question a second at most, and none for twenty times as long as the last answer took."""
+    for _ in range(3):
+        tasks.create_task(type="noop")
+    tasks.create_task(type="noop", held=True)
+    now, took = 0.0, 0.0
+
+    class Slow:
+        get_task, wait = tasks.get_task, tasks.wait
+
+        def why(self, task_id: int) -> Why:
+            nonlocal now
+            now += took
+            why: Why = tasks.why(task_id)
+            return why
+
+    poller = Poller(Lines(err=True), lambda: now)
+
+    def look(seconds: float) -> list[int]:
+        nonlocal now
+        tasks.asked.clear()
+        until = now + seconds
+        while now < until:
+            now += 0.5
+            for task_id in (4, 1, 2, 3):  # of a held one nobody has to ask
+                poller.at(Slow(), task_id)
+        return list(tasks.asked)
+
+    held_by[1] = [FULL]
+    assert look(0.5) == []
+    assert look(2.0)[:4] == [1, 2, 3, 1]
+    took = 1.0
+    first = look(1.0)
+    assert len(first) == 1
+    assert look(15.0) == []
+    took = 0.0
+    assert look(10.0)[:3] == [(task_id := first[0] % 3 + 1), (task_id := task_id % 3 + 1), task_id % 3 + 1]
+
+
+def test_a_service_that_cannot_say_why_is_no_reason_to_stop(
+    tasks: Any, held_by: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks.create_task(type="noop")
+    held_by[1] = [FULL]
+    now = 0.0
+    poller = Poller(Lines(err=False), lambda: now)
+
+    def gone(_task_id: int) -> Why:
+        tasks.asked.append("gone")
+        raise ServiceUnreachable("It restarts")
+
+    with monkeypatch.context() as away:
+        away.setattr(tasks, "why", gone)
+        for _ in range(3):
+            assert poller.at(tasks, 1) is not None
+            now += 1
+    assert tasks.asked == ["gone", "gone"]
+    poller.at(tasks, 1)
+    assert capsys.readouterr().out.splitlines()[1:] == ["task 1 noop 0.0 % waiting: no worker is ready"]
+
+
+def test_the_reasons_that_are_told_apart_are_reasons() -> None:
+    assert {*WaitReason} >= STAYING | IN_THE_HEADLINE
+
+
+def test_bars_say_what_a_task_waits_for(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    with Bars(screen) as bars:
+        bars.show(tasks.get_task(tasks.create_task(type="noop")), [NO_HANDLER])
+    assert "waiting: no handler is installed for type noop" in screen.getvalue()
 
 
 def test_bars_show_percent_and_message(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:

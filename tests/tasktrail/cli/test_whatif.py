@@ -1,4 +1,4 @@
-"""`tasktrail whatif`: on a data folder with no service, and what it refuses."""
+"""`tasktrail whatif` on a data folder with no service, and its refusals."""
 
 import json
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def test_an_option_that_makes_no_sense_is_wrong_usage_like_that_of_other_command
 def test_what_the_log_does_not_have_is_told_with_what_it_has(
     cli: Callable[..., Any], data: Path, arguments: tuple[str, ...], field: str, told: str
 ) -> None:
-    """A misspelt type would be answered with "no difference", as if the limit did not matter."""
+    """Otherwise a misspelt type would be answered with "no difference", as if the limit had no effect."""
     shown = cli("whatif", "--data", str(data), "--json", *arguments)
     assert shown.code == 1
     problem = json.loads(shown.err)

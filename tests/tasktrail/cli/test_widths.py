@@ -1,4 +1,4 @@
-"""What people read fits their terminal: nothing is cut, no word is broken, and what may be typed again stays whole."""
+"""Output for people fits their terminal: nothing is cut, no word is broken, and text to be typed again stays whole."""
 
 import re
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def lines_of(shown: Any, width: int) -> list[str]:
-    """What was printed; it fits, but for single words that are longer than the screen."""
+    """Return the output's lines, which fit, except for single words longer than the screen."""
     lines: list[str] = (shown.out + shown.err).splitlines()
     assert lines
     assert [line for line in lines if cell_len(line) > width and len(line.split()) > 1] == []
@@ -53,7 +53,7 @@ def words_of(shown: Any) -> set[str]:
 
 @pytest.fixture
 def busy(tasks: Any) -> dict[str, str]:
-    """Tasks of every status with long names and texts; what of them may be typed again."""
+    """Create tasks of every status with long names and texts; return the parts that a user may type again."""
     common = {"type": "video_thumbnail", "input_file": f"/in/{NAME}", "notify_webhook": HOOK}
     running, failed, held, waiting = (
         tasks.create_task(**common, output_file=f"/out/{number}.jpg", held=number == 2, user_id=4711, priority=7)
@@ -219,7 +219,7 @@ def test_what_came_of_a_task_has_a_line_for_each_thing(cli: Callable[..., Any], 
 
 
 def test_a_zero_in_the_result_is_shown(cli: Callable[..., Any], tasks: Any, width: int) -> None:
-    """A function of one's own answers `{"value": 0}`; that it is 0 is what was asked for."""
+    """A user's function returns `{"value": 0}`, and the user asked for that 0."""
     results: tuple[dict[str, Any], ...] = ({"value": 0, "left": 0.0, "ok": False}, {"value": ""})
     for task_id, result in enumerate(results, 1):
         tasks.create_task(type="noop")

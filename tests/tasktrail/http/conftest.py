@@ -1,4 +1,4 @@
-"""One real service with its HTTP server for all tests here, and ways to talk to it."""
+"""One real service with its HTTP server for all tests here, and helpers to talk to it."""
 
 import itertools
 import socket
@@ -25,7 +25,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong is answered at once here, where many wrong things come from one address."""
+    """Answer wrong credentials at once, because many of them come from one address here."""
     monkeypatch.setattr(pace, "LONGEST_WAIT", 0.0)
 
 
@@ -52,7 +52,7 @@ def server(service: TaskService, data: Path) -> Iterator[HttpServer]:
 def serve(
     service: TaskService, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., HttpServer]]:
-    """Start another server, on the same service or on one that stands in front of it."""
+    """Start another server, on the same service or on an object in front of it."""
     started: list[HttpServer] = []
     secret = secret_file(tmp_path_factory.mktemp("secret"))
 
@@ -90,7 +90,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def wish(picture: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """The fields of a task that would work, with changes. It is held, so that it stays as it is."""
+    """Return the fields of a valid task, with changes. It is held, so that it does not run."""
 
     def fields(**changes: Any) -> dict[str, Any]:
         usual = {
@@ -98,7 +98,7 @@ def wish(picture: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "input_file": str(picture),
             "output_file": str(tmp_path / "out.jpg"),
             "held": True,
-            "overwrite": True,  # most tests make several, and none of them is to run
+            "overwrite": True,  # most tests make several, and none of them should run
         }
         return {**usual, **changes}
 
@@ -110,13 +110,13 @@ _numbers = itertools.count(1_000_000)
 
 @pytest.fixture
 def document() -> int:
-    """A document that no other test knows."""
+    """Return a name of a document that no other test uses."""
     return next(_numbers)
 
 
 @pytest.fixture
 def many(wish: Callable[..., dict[str, Any]]) -> Callable[..., list[CreateTask]]:
-    """Many commands of the usual kind."""
+    """Return many commands of the usual kind."""
 
     def commands(number: int, **changes: Any) -> list[CreateTask]:
         return [CreateTask(**wish(**changes)) for _ in range(number)]
@@ -126,7 +126,7 @@ def many(wish: Callable[..., dict[str, Any]]) -> Callable[..., list[CreateTask]]
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], bool]:
-    """Whether a condition comes true within five seconds."""
+    """Return whether a condition comes true within five seconds."""
 
     def holds(condition: Callable[[], bool]) -> bool:
         pause = threading.Event()
@@ -136,7 +136,7 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
 
 
 class Proxy:
-    """Passes bytes between clients and a server, and cuts a connection instead of answering as often as it is told."""
+    """Passes bytes between clients and a server; as often as it is told, it cuts a connection instead of answering."""
 
     def __init__(self, address: str) -> None:
         url = httpx.URL(address)

@@ -1,4 +1,4 @@
-"""Who gets answers at the port: whoever shows the secret of the data folder or the cookie of a session. Nobody else."""
+"""The port answers only requests with the secret of the data folder or with the cookie of a session."""
 
 import re
 import stat
@@ -44,7 +44,7 @@ BROWSER = {"accept": "text/html,*/*;q=0.8"}
 
 @pytest.fixture
 def browser(server: HttpServer) -> Any:
-    """Whoever is not logged in yet, with a jar for cookies."""
+    """A browser that is not logged in yet, with a jar for cookies."""
     with httpx.Client(base_url=server.address, trust_env=False) as client:
         yield client
 
@@ -220,7 +220,7 @@ def test_an_address_is_good_for_an_hour() -> None:
 
 
 def logged_in(browser: httpx.Client) -> str:
-    """The CSRF value of a new session."""
+    """Log in; return the CSRF value of the new session."""
     assert browser.post("/login", data={"token": SECRET}).status_code == 303
     (value,) = browser.cookies.values()
     return csrf_of(value)

@@ -1,4 +1,4 @@
-"""What only `AsyncClient` promises: many at once, one stream for all that wait, nothing left over when cancelled."""
+"""The promises of `AsyncClient` alone: many waits at once, one stream for all, nothing left over after a cancel."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ Many = Callable[..., list[CreateTask]]
 
 @pytest.fixture
 def own_server(serve: Callable[..., HttpServer]) -> HttpServer:
-    """A server to which nobody else is connected."""
+    """Start a server without other connections."""
     return serve()
 
 
@@ -51,7 +51,7 @@ def at(socket: Path) -> AsyncClient:
 
 
 def one_of_many(socket: Path) -> AsyncClient:
-    """A client of which somebody waits by a request already, so that all others share the stream."""
+    """Return a client with one wait by a request already, so that all further waits share the stream."""
     client = at(socket)
     client._polling = True
     return client
@@ -88,7 +88,7 @@ def test_all_that_wait_share_one_stream_and_are_woken_when_their_task_ends(
 def test_a_task_that_ends_while_the_stream_begins_is_not_missed(
     socket: Path, service: TaskService, wish: Wish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends between the first look and the position from which the stream tells."""
+    """It ends between the first look and the position where the stream begins."""
     position = AsyncClient._position
     task_id = service.create_task(**wish())
 
@@ -286,7 +286,7 @@ def test_a_client_goes_on_in_the_next_loop_when_the_first_has_ended(
     asyncio.run(client.close())
     with pytest.raises(NotReady, match="closed"):
         asyncio.run(client.get_task(task_id))
-    gc.collect()  # here, and not in the test after this one
+    gc.collect()  # here, and not in the next test
 
 
 def test_closing_waits_for_a_stream_that_still_gives_its_connection_back(
@@ -354,4 +354,4 @@ def test_waiting_outlasts_a_service_that_starts_again(tmp_path: Path, wish: Wish
         service.close()
         with pytest.raises(ServiceUnreachable):
             client.wait(task_id, timeout=60)
-    gc.collect()  # so that what httpcore drops is dropped here
+    gc.collect()  # so that those that httpcore drops are dropped here

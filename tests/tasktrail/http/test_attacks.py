@@ -1,4 +1,4 @@
-"""An attack for each thing that may not happen; none succeeds."""
+"""An attack for each thing that must not happen; none succeeds."""
 
 import asyncio
 import re
@@ -52,8 +52,8 @@ FORMS: list[dict[str, Any]] = [
 def test_a_page_of_somebody_else_cannot_use_the_session_of_a_browser(
     victim: httpx.Client, service: TaskService, path: str, form: dict[str, Any]
 ) -> None:
-    """SameSite keeps the cookie at home already. Here it is sent all the same, and with what the attacker can guess."""
-    service.source.settle()  # what others have had recorded is in the views by now
+    """SameSite already holds the cookie back. Here it is sent anyway, with everything an attacker can guess."""
+    service.source.settle()  # the views have caught up with what other tests had recorded
     before = service.watermark.position
     for headers in (FROM_ELSEWHERE, {}, {"origin": "null"}, {"sec-fetch-site": "same-site"}):
         more = {**form, "headers": {**form.get("headers", {}), **headers}}
@@ -73,7 +73,7 @@ def test_another_session_of_the_same_person_does_not_lend_its_value(victim: http
 
 
 def test_nobody_is_logged_in_by_the_page_of_somebody_else(server: HttpServer) -> None:
-    """An attacker who logs a victim in as himself sees what the victim does then."""
+    """An attacker who logs a victim in under the attacker's name sees what the victim does then."""
     with httpx.Client(base_url=server.address, trust_env=False) as browser:
         assert browser.post("/login", data={"token": SECRET}, headers=FROM_ELSEWHERE).status_code == 403
         address = server.login_address()

@@ -1,4 +1,4 @@
-"""Batches over HTTP: as whoever asks may make and see them."""
+"""Batches over HTTP, with the rights of whoever asks."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Bodies that do not end hold little, not for long, and keep nobody else from sending."""
+"""Bodies that do not end hold few resources, for a short time, and keep no one else from sending."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def begin(server: HttpServer, size: int, sent: int) -> socket.socket:
-    """A request that announces a body and sends only its beginning."""
+    """Send a request that announces a body, and only the body's beginning."""
     url = httpx.URL(server.address)
     one = socket.create_connection((url.host, url.port or 0), timeout=30)
     one.sendall(
@@ -137,7 +137,7 @@ def test_a_token_takes_half_of_the_room_and_the_owner_may_have_all(monkeypatch: 
             async with room.reading(headers(20_000), whole, who("ci")) as second:
                 refused: asyncio.Future[Any] = asyncio.ensure_future(second())
                 await asyncio.sleep(0)
-                assert room.waiting == 0  # no other body is cut off for what others could not give
+                assert room.waiting == 0  # no other body is cut off for lack of room that was never free
                 with pytest.raises(Busy):
                     await refused
             async with room.reading(headers(20_000), whole, who("other")) as third:
@@ -208,7 +208,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded", "accept": "text/htm
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b"])
 def test_a_stranger_has_no_large_form_read(server: HttpServer, kind: str) -> None:
-    """The event loop reads forms, and nobody else gets an answer meanwhile: 16 MB of fields take it many seconds."""
+    """The event loop reads forms, and serves no one else meanwhile: 16 MB of fields take it many seconds."""
     large = b"a=b&" * (MAX_LOGIN // 4) + b"token=x"
     answer = httpx.post(f"{server.address}/login", content=large, headers=FORM | {"content-type": kind})
     assert answer.status_code == 413

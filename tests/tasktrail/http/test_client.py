@@ -1,4 +1,4 @@
-"""The client: as good as the service itself, and stubborn when connections are lost."""
+"""The client: as good as the service itself, and persistent when connections are lost."""
 
 import itertools
 import re
@@ -52,7 +52,7 @@ def async_client(server: HttpServer, data: Path) -> Iterator[Client]:
 
 @pytest.fixture(params=["service", "client", "async_client"])
 def tasks(request: pytest.FixtureRequest) -> Tasks:
-    """What follows must be true of all three."""
+    """The following tests must hold for all three."""
     found: Tasks = request.getfixturevalue(request.param)
     return found
 
@@ -90,7 +90,7 @@ Connect = Callable[..., Client]
 
 @pytest.fixture(params=["client", "async_client"])
 def connect(request: pytest.FixtureRequest) -> Connect:
-    """Both clients, called in the same way."""
+    """Connect both clients, which are called in the same way."""
     if request.param == "client":
         return Client
     return lambda url, **more: driven(lambda: AsyncClient(url, **more))
@@ -146,7 +146,7 @@ def test_a_task_runs_to_its_end(tasks: Tasks, wish: Wish, tmp_path: Path) -> Non
 def test_attempts_are_told_now_and_as_they_were(tasks: Tasks, wish: Wish) -> None:
     task_id = tasks.create_task(**wish(held=False))
     assert tasks.wait(task_id, timeout=30).status == "completed"
-    attempts = tasks.attempts(task_id)  # by what other tests have learned, a first one may be told to reserve more
+    attempts = tasks.attempts(task_id)  # other tests have taught the estimate, so a first one may reserve more
     assert (attempts[-1].number, attempts[-1].outcome, attempts[-1].progress) == (len(attempts), "completed", 100)
     created, started, *_ = tasks.events(task_id)
     assert attempts[0].started_at == started.recorded_at
@@ -361,7 +361,7 @@ def test_the_log_arrives_whole(service: TaskService, any_client: Client, wish: W
     for _ in range(4):
         service.create_task(**wish(reason=odd, held=True))  # nothing more is recorded meanwhile
     near = list(service.log())
-    far = list(any_client.log(limit=len(near)))  # what other tests were refused may be recorded between
+    far = list(any_client.log(limit=len(near)))  # refusals of other tests may be recorded in between
     assert [(r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in near] == [
         (r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in far
     ]
@@ -382,7 +382,7 @@ def test_what_is_behind_the_end_of_the_log_is_no_place_to_begin(tasks: Tasks, wi
 
 def test_following_sees_what_comes(tasks: Tasks, wish: Wish) -> None:
     after = max(record.position for record in tasks.events(tasks.create_task(**wish())))
-    seen = tasks.follow(after, events=("created",))  # what other tests were refused may be recorded between
+    seen = tasks.follow(after, events=("created",))  # refusals of other tests may be recorded in between
     first = tasks.create_task(**wish())
     assert next(seen).task_id == first
     second = tasks.create_task(**wish())
@@ -651,7 +651,7 @@ def test_a_stream_that_breaks_is_taken_up_where_it_broke(
 
 
 def cut_connections(server: HttpServer) -> None:
-    """As when a process dies: without a farewell."""
+    """Cut all connections without a goodbye, as when a process dies."""
     running = server._server
     assert running is not None
     loop = running.servers[0].get_loop()

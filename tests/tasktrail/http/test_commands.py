@@ -1,4 +1,4 @@
-"""Commands over plain HTTP: what is accepted, what is refused, and how a refusal looks."""
+"""Commands over plain HTTP: which are accepted, which are refused, and how a refusal looks."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ PROBLEM = {"type", "title", "status", "detail", "code", "field", "remedy"}
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str, field: str | None = "") -> dict[str, Any]:
-    """`field` None: whichever."""
+    """Check a problem; with `field` None, any field is right."""
     assert answer.headers["content-type"] == "application/problem+json"
     told: dict[str, Any] = answer.json()
     assert told.keys() == PROBLEM
@@ -76,7 +76,7 @@ def test_a_task_is_created_started_cancelled_and_retried_by_its_routes(web: http
 
 
 def test_whoever_names_no_actor_is_recorded_as_http(web: httpx.Client, wish: Wish) -> None:
-    """An empty actor would leave the history without any word of where a pause came from."""
+    """An empty actor would leave the history without the origin of a pause."""
     created = web.post("/v1/tasks", json=wish()).json()
     positions = [created["position"]]
     for path, body in (
@@ -184,7 +184,7 @@ def test_commands_on_tasks_that_do_not_exist_are_refused(web: httpx.Client, task
 def test_a_number_that_64_bits_cannot_hold_is_told_from_a_float(
     web: httpx.Client, wish: Wish, number: str, status: int
 ) -> None:
-    """No schema can do that: for it they are the same. 409: the task does not run."""
+    """JSON Schema cannot express this, since it treats both alike. 409: the task does not run."""
     task_id = web.post("/v1/tasks", json=wish()).json()["task_id"]
     body = f'{{"command": "save_checkpoint", "task_id": {task_id}, "checkpoint": {{"data": {{"x": {number}}}}}}}'
     answer = web.post("/v1/commands", content=body, headers={"content-type": "application/json"})
@@ -289,7 +289,7 @@ def test_a_command_without_answer_in_time_is_an_unknown_outcome_with_its_id(
 
 
 def sent(service: Any, decode: Callable[[Callable[[], None]], list[Item]]) -> list[Any]:
-    """What `Backend.send` answers, or raises. `decode` gets what lets the loop look at the clock several times."""
+    """Return what `Backend.send` answers, or raises. `decode` lets the loop look at the clock several times."""
     looked = threading.Semaphore(0)
 
     async def send() -> list[Any]:
@@ -318,7 +318,7 @@ def sent(service: Any, decode: Callable[[Callable[[], None]], list[Item]]) -> li
 def test_the_time_for_an_answer_begins_when_the_command_is_handed_over(
     service: TaskService, wish: Wish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until then nobody could say which command is in doubt."""
+    """Before that no one could say which command is in doubt."""
     monkeypatch.setattr(backend, "_ANSWER_WITHIN", 0.0)
 
     def decode(clock: Callable[[], None]) -> list[Item]:
@@ -342,7 +342,7 @@ def test_no_answer_for_nothing_that_was_sent_can_be_told() -> None:
 
 
 class Broken(Silent):
-    """A service with a fault of its own."""
+    """A service with a bug of its own."""
 
     def submit(self, *_args: Any, **_more: Any) -> None:
         raise RuntimeError("secret detail in /home/somebody")

@@ -1,4 +1,4 @@
-"""A flood of connections costs nobody else an answer, and none may last for ever."""
+"""A flood of connections delays no one else's answer, and none may last for ever."""
 
 import asyncio
 import errno
@@ -32,7 +32,7 @@ def connect(server: HttpServer) -> socket.socket:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the other end has hung up. Waits for it."""
+    """Wait for the other end to hang up; return whether it did."""
     try:
         return connection.recv(1) == b""
     except ConnectionResetError:
@@ -41,7 +41,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 @pytest.fixture
 def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Place for four connections at each way in."""
+    """Start a server with room for four connections at each entrance."""
     for name in ("MAX_UNIX", "MAX_KNOWN", "MAX_STRANGE"):
         monkeypatch.setattr(connections, name, 4)
 
@@ -58,7 +58,7 @@ def test_the_longest_idle_connection_makes_place(serve: Serve) -> None:
 
 
 def log_in_slowly(server: HttpServer) -> socket.socket:
-    """A connection whose log-in is under way, and of which nothing more comes."""
+    """Open a connection with an unfinished log-in that sends nothing more."""
     one = connect(server)
     one.sendall(
         b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
@@ -75,7 +75,7 @@ def test_strangers_who_never_end_their_requests_shut_nobody_out(serve: Serve) ->
         slow = [stack.enter_context(log_in_slowly(server)) for _ in range(4)]
         mine = stack.enter_context(connect(server))
         slow += [stack.enter_context(log_in_slowly(server)) for _ in range(3)]
-        assert all(is_closed(one) for one in slow[:4])  # and not the one that has said nothing yet
+        assert all(is_closed(one) for one in slow[:4])  # and not the connection that has sent nothing yet
         mine.sendall(HEALTH)
         assert mine.recv(12) == b"HTTP/1.1 200"
 
@@ -116,7 +116,7 @@ def test_where_all_who_are_known_wait_another_one_is_told_so(
             asking = stack.enter_context(connect(server))
             asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode())
         answers = (httpx.get(f"{server.address}/v1/stats", headers=AUTH, trust_env=False) for _ in range(500))
-        answer = next(one for one in answers if one.status_code != 200)  # they are all waiting by then
+        answer = next(one for one in answers if one.status_code != 200)  # all of them are waiting by then
         assert (answer.status_code, answer.json()["code"]) == (503, "busy")
         assert int(answer.headers["retry-after"]) > 0
     client.cancel_task(held)
@@ -196,7 +196,7 @@ def test_a_head_may_be_so_long_and_no_longer_however_it_arrives(serve: Serve) ->
 
 
 def test_a_body_with_two_lengths_is_refused_and_what_hides_behind_it_is_not_read(serve: Serve) -> None:
-    """A proxy that goes by the other length would let one client's request begin with the end of another's."""
+    """A proxy that uses the other length would let one client's request begin with the end of another's."""
     with connect(serve()) as one:
         one.sendall(
             b"POST /v1/queue/pause HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -211,7 +211,7 @@ def test_a_body_with_two_lengths_is_refused_and_what_hides_behind_it_is_not_read
 
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "Origin"])
 def test_a_header_that_says_who_asks_stands_there_once(serve: Serve, name: str) -> None:
-    """Of two, a proxy in front of the service might look at the first, and the service at the last."""
+    """With two of them, a proxy in front of the service might read the first, and the service the last."""
     with connect(serve()) as one:
         two = f"{name}: a\r\n{name.lower()}: b\r\n".encode()
         one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + two + b"\r\n")
@@ -219,7 +219,7 @@ def test_a_header_that_says_who_asks_stands_there_once(serve: Serve, name: str) 
 
 
 def exchanged(server: HttpServer, sent: bytes) -> bytes:
-    """All that is answered until the service hangs up."""
+    """Return all answers until the service hangs up."""
     with connect(server) as one, one.makefile("rb") as answers:
         one.sendall(sent)
         return answers.read()
@@ -259,7 +259,7 @@ def test_a_length_of_thousands_of_digits_is_refused(serve: Serve, path: str, cap
 
 @pytest.mark.parametrize("length", ["Content-Length: %d\r\n", "Transfer-Encoding: chunked\r\n"])
 def test_who_would_rather_speak_something_else_is_asked_for_the_body_nevertheless(serve: Serve, length: str) -> None:
-    """Java's client and `curl --http2` propose HTTP/2 with every request. Without its body this one would erase."""
+    """Java's client and `curl --http2` propose HTTP/2 with every request. Without its body this request would erase."""
     body = '{"dry_run": true}'
     sent = body if "%d" in length else f"{len(body):x}\r\n{body}\r\n0\r\n\r\n"
     head = (
@@ -268,11 +268,11 @@ def test_who_would_rather_speak_something_else_is_asked_for_the_body_nevertheles
     )
     close = HEALTH.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n"
     first, second = exchanged(serve(), f"{head}{sent}".encode() + close).split(b"HTTP/1.1 ")[1:]
-    assert (first[:3], second[:3]) == (b"200", b"200")  # to erase is answered with 202
+    assert (first[:3], second[:3]) == (b"200", b"200")  # an erasure is answered with 202
 
 
 def waiting(room: ConnectionRoom) -> int:
-    """Bytes that have been read of what stands behind the requests under way."""
+    """Return the number of bytes read after the requests under way."""
     return max((len(one.conn.trailing_data[0]) for one in room.inside), default=0)
 
 
@@ -339,11 +339,11 @@ def test_the_rooms_fit_into_the_descriptors_there_are(descriptors: int) -> None:
 
 
 class Nothing:
-    """A socket without the means to accept."""
+    """A socket that cannot accept."""
 
     def __init__(self) -> None:
         self.end, self._other = socket.socketpair()
-        self._other.send(b"x")  # readable, for as long as it is there
+        self._other.send(b"x")  # readable, as long as it exists
         self.tried = 0
 
     def fileno(self) -> int:

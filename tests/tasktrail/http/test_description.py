@@ -1,6 +1,6 @@
-"""/openapi.json and the service agree: what is as described is never answered with 400, and what is not is refused.
+"""/openapi.json and the service agree: a valid request is never answered with 400, and an invalid one is refused.
 
-`tests/attack/routes.py` looks for what these examples have missed.
+`tests/attack/routes.py` looks for cases that these examples have missed.
 """
 
 import itertools
@@ -39,14 +39,14 @@ def document(web: httpx.Client) -> Schema:
 
 @pytest.fixture(autouse=True)
 def as_before(web: httpx.Client) -> Iterator[None]:
-    """The service is one for all tests here, and some of the commands change how it works."""
+    """Undo changes, because all tests here share the service, and some commands change how it works."""
     yield
     web.post("/v1/queue/resume")
     web.post("/v1/limits", json={"reset": True})
 
 
 def accepts(document: Schema, schema: Schema, value: Any) -> bool:
-    """Whether the description says that the value is as it has to be."""
+    """Return whether the description accepts the value."""
     whole = {**schema, "components": document["components"]}
     return bool(jsonschema_rs.validator_for(whole, validate_formats=True).is_valid(value))
 
@@ -57,9 +57,9 @@ def body_of(document: Schema, path: str) -> Schema:
 
 
 def agree(web: httpx.Client, document: Schema, path: str, body: Any) -> int:
-    """The status of the answer, once the description says the same."""
+    """Check that the description agrees with the status of the answer, and return the status."""
     asked = (
-        path.replace("{task_id}", "1000000")  # none has it: one that ends tells its webhook, which is elsewhere
+        path.replace("{task_id}", "1000000")  # none has it: a task that ends calls its webhook, which is elsewhere
         .replace("{user_id}", "1")
         .replace("{schedule}", "none")
         .replace("{token}", "none")
@@ -269,7 +269,7 @@ def test_a_number_in_a_path(web: httpx.Client, document: Schema, path: str, numb
 
 
 def as_json(schema: Schema, text: Any) -> Any:
-    """A parameter as the schema sees it: an array, a number, or the text."""
+    """Return a parameter as the schema sees it: an array, a number, or the text."""
     if schema.get("type") == "array":
         return text if isinstance(text, list) else [text]
     kinds = {one.get("type") for one in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ()))}
@@ -313,13 +313,13 @@ def test_without_a_type_there_is_no_task(document: Schema, service: TaskService)
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of which more may be given than it knows."""
+    """Options that accept more keys than they declare."""
 
     number: int = 0
 
 
 class Own(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options as somebody may have them."""
+    """Options as a user may declare them."""
 
     number: int = 0
     anything: Any = None
@@ -348,11 +348,11 @@ def test_a_client_can_be_made_from_it_by_programs_that_know_less_than_all_of_jso
     names = {f"#/components/schemas/{name}": part for name, part in told["components"]["schemas"].items()}
     refers = {ref: {value for _, key, value in keys_in(part) if key == "$ref"} for ref, part in names.items()}
     assert refers["#/components/schemas/AddSchedule"]
-    TopologicalSorter(refers).prepare()  # raises CycleError where one refers to itself
+    TopologicalSorter(refers).prepare()  # raises CycleError if one refers to itself
 
 
 def keys_in(schema: Any, where: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Each key, where it stands, and what it says."""
+    """Return each key, where it stands, and its value."""
     inner = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
     for key, value in inner:
         yield where, str(key), value
@@ -363,7 +363,7 @@ def test_whether_a_body_is_needed(web: httpx.Client, document: Schema) -> None:
     for path, operations in document["paths"].items():
         if "requestBody" in operations.get("post", {}):
             asked = (
-                path.replace("{task_id}", "1000000")  # none has it: one that ends tells its webhook, which is elsewhere
+                path.replace("{task_id}", "1000000")  # none has it: a task that ends calls its webhook elsewhere
                 .replace("{user_id}", "1")
                 .replace("{schedule}", "none")
                 .replace("{token}", "none")
@@ -385,7 +385,7 @@ def test_what_a_number_is_recorded_as(web: httpx.Client, service: TaskService, w
 
 
 def test_what_a_token_may_not_say_of_itself(web: httpx.Client, service: TaskService) -> None:
-    """Its own name will stand in the place of the actor, and yet it is not as described."""
+    """The service would replace the actor by the token's name anyway, and yet the request is invalid."""
     secret = service.add_token("sayer", "operator")
     answer = web.post("/v1/queue/drain", json={"actor": "a\x07"}, headers={"authorization": f"Bearer {secret}"})
     assert (answer.status_code, answer.json()["field"]) == (400, "actor")

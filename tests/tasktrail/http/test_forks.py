@@ -1,4 +1,4 @@
-"""A client that was made before its process forked serves both, as web servers that load the program first need it."""
+"""A client made before its process forked serves both processes, as web servers need that load the program first."""
 
 import subprocess
 import sys

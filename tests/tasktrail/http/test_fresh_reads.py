@@ -1,6 +1,6 @@
-"""A question is answered with all that was durable when it was asked, whoever asks and however he has heard of it.
+"""An answer includes everything that was durable when the question came, for every caller and channel.
 
-The views of the service here are behind for an hour unless somebody needs them: who is served with old ones, sees it.
+The views of the service here lag an hour behind unless a question needs them, so outdated answers show.
 """
 
 import json
@@ -29,7 +29,7 @@ WITHIN = 30.0
 
 
 class Hook(HTTPServer):
-    """Asks the service, in the middle of each delivery, how the task stands that it is told of."""
+    """Asks the service, in the middle of each delivery, for the state of the task in the notice."""
 
     def __init__(self) -> None:
         self.asked: str = ""
@@ -82,7 +82,7 @@ def house(lagging: TaskService, tmp_path: Path) -> Iterator[HttpServer]:
 
 
 def release(service: TaskService, **fields: Any) -> None:
-    """Make task 1 and have it read, then let it run; nothing of that makes anybody wait for its end."""
+    """Make task 1 and have it read, then let it run, without any caller waiting for its end."""
     service.create_task(**fields)
     assert service.get_task(1).status == "pending"
     service.submit([StartTask(task_id=1)], lambda _: None)
@@ -178,8 +178,8 @@ def test_views_that_do_not_come_are_told_and_old_ones_not_served(
 ) -> None:
     lagging.create_task(**wish())
     assert lagging.get_task(1).status == "pending"
-    lagging._system._to_projector.close()  # it may still have to ring for the start
-    assert lagging._system.views.wait(30)  # and the check at the start folds, as a ping does
+    lagging._system._to_projector.close()  # it may still have to announce the start
+    assert lagging._system.health.views.wait(30)  # and the check at the start folds, as a ping does
     (watched,) = [child for child in lagging._system._supervisor._children if child.name == "projector"]
     watched.since, watched.asked = lagging.source.clock.monotonic() + 3600, None
     assert lagging._system.projector.ask(PING, timeout=20) == PONG

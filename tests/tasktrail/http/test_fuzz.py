@@ -1,4 +1,4 @@
-"""Whatever is sent: never a fault of ours, and always an answer in one of two shapes."""
+"""Whatever is sent: never an internal error, and always an answer in one of two shapes."""
 
 import http.client
 import json
@@ -64,7 +64,7 @@ NAMES = (
 
 
 def with_odd_value(dice: random.Random, wish: dict[str, Any]) -> bytes:
-    """Right JSON with something wrong in it, at the top or within."""
+    """Draw valid JSON with something wrong in it, at the top or within."""
     value = {"command": "create_task", **wish, "options": {"a": [1, {"b": "c"}]}}
     where: Any = dice.choice([value, value, value["options"]])
     key = dice.choice([*where, "task_id", "checkpoint", "depends_on", "command_id", "scheduled_for", "new"])
@@ -76,7 +76,7 @@ def with_odd_value(dice: random.Random, wish: dict[str, Any]) -> bytes:
 
 
 def with_broken_bytes(dice: random.Random, wish: dict[str, Any]) -> bytes:
-    """JSON with bytes changed, put in, taken out, or cut off."""
+    """Draw JSON with bytes changed, inserted, removed, or cut off."""
     body = bytearray(with_odd_value(dice, wish))
     for _ in range(dice.randint(1, 4)):
         at = dice.randrange(len(body)) if body else 0
@@ -120,7 +120,7 @@ def assert_sane(status: int, kind: str | None, body: bytes, what: object) -> Non
 
 
 def answers_within(status: int, body: bytes) -> list[dict[str, Any]]:
-    """The answers to an array of commands."""
+    """Return the answers to an array of commands."""
     told = json.loads(body) if status == 202 else {}
     return told if isinstance(told, list) else []
 

@@ -1,4 +1,4 @@
-"""Work that takes long keeps nobody waiting who asks for something else."""
+"""Long work does not delay other requests."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def go() -> Iterator[threading.Event]:
 
 
 async def begin(backend: Backend, who: Identity, go: threading.Event) -> "asyncio.Future[bool]":
-    """Something for many tasks that ends when it is told to."""
+    """Begin work on many tasks that ends when it is told to."""
     work = asyncio.ensure_future(backend.change(who, go.wait, 60))
     await asyncio.sleep(0)  # one turn of the loop, in which it takes its place
     return work

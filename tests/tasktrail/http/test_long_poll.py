@@ -91,7 +91,7 @@ def test_a_thousand_wait_without_a_thread(
 
     async def program() -> None:
         async def ask() -> str:
-            # On a plain socket: the pool of httpx looks through all its connections for each request.
+            # Use a plain socket, because the pool of httpx goes through all its connections for each request.
             reader, writer = await asyncio.open_unix_connection(tmp_path / "other.sock")
             writer.write(f"GET /v1/tasks/{task_id}?wait=60 HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
@@ -108,7 +108,7 @@ def test_a_thousand_wait_without_a_thread(
             async with asyncio.timeout(60):
                 while room.waiters.total() < number:  # noqa: ASYNC110 - the server is in another thread
                     await asyncio.sleep(0.02)
-            assert threading.active_count() < threads + 20  # those that read may have begun
+            assert threading.active_count() < threads + 20  # the reads may have begun
             assert (await client.get("/healthz")).status_code == 200
             await asyncio.to_thread(service.cancel_task, task_id)
             assert set(await asyncio.gather(*asking)) == {"cancelled"}

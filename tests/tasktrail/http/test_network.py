@@ -36,7 +36,7 @@ def token(service: TaskService) -> object:
 
 
 def certificate(folder: Path, name: str = "localhost") -> Network:
-    """A certificate of its own for that name, and its key."""
+    """Make a certificate for that name, and its key."""
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", "-days", "2"]
@@ -117,7 +117,7 @@ def test_where_too_many_begin_tls_and_say_nothing_the_first_of_them_makes_place(
 def test_while_a_connection_agrees_on_tls_nobody_rests(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    """Its deadlines begin with the first look at it."""
+    """The deadlines of a connection begin with the first look at it."""
     monkeypatch.setattr(server_module, "_LOOK_EVERY", 0.01)
     monkeypatch.setattr(server_module, "_LOOK_IDLE_EVERY", 0.01)
     server = serve(network=certificate(tmp_path))
@@ -196,8 +196,8 @@ def test_a_page_behind_a_proxy_is_of_this_service_however_the_port_is_written(
 @pytest.mark.parametrize(
     ("told", "origin"),
     [
-        ({"x-forwarded-proto": "https"}, "https://tasks.example.org:8443"),  # the proxy has left the port out
-        ({}, "https://tasks.example.org"),  # it has not said that it speaks TLS
+        ({"x-forwarded-proto": "https"}, "https://tasks.example.org:8443"),  # the proxy has omitted the port
+        ({}, "https://tasks.example.org"),  # it has not announced that it uses TLS
         ({"x-forwarded-proto": "https", "x-forwarded-host": "tasks.example.org:80"}, "https://tasks.example.org"),
     ],
 )

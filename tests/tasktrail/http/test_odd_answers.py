@@ -1,4 +1,4 @@
-"""What both clients make of answers that are none: come again, a lost connection, and something else at the address."""
+"""Both clients and unusable answers: try again, a lost connection, and another program at the address."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ Connect = Callable[..., Client]
 
 
 class Service(BaseHTTPRequestHandler):
-    """Answers with what the test has laid ready, and then with `last`. What is None is cut off instead of answered."""
+    """Answers with the prepared responses, and then with `last`. None cuts the connection instead of answering."""
 
     ready: ClassVar[list[TasktrailError | dict[str, Any] | None]]
     last: ClassVar[TasktrailError | dict[str, Any] | bytes]
@@ -49,7 +49,7 @@ class Service(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815 - as http.server has it
 
     def log_message(self, *_: Any) -> None:
-        """It is a test."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def connect(request: pytest.FixtureRequest) -> Connect:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the clients have paused: the clock goes on by itself, and nobody waits."""
+    """Return how long the clients have paused; their clock moves by itself, so the test does not wait."""
     made: list[float] = []
     began = time.monotonic()
 
@@ -128,7 +128,7 @@ def test_what_would_take_longer_than_the_client_waits_is_refused(
 
 
 def test_a_refusal_after_a_lost_answer_leaves_the_outcome_open(connect: Connect, url: str, pauses: list[float]) -> None:
-    """The first may have been carried out: that the next one was not says nothing about it."""
+    """The first command may have been carried out: the refusal of the repetition says nothing about it."""
     Service.ready = [None]
     Service.last = NotReady("it starts again")
     with connect(url) as client, pytest.raises(OutcomeUnknown, match="once"):
@@ -144,7 +144,7 @@ def test_waiting_for_a_task_outlasts_refusals_and_ends_in_time(connect: Connect,
     with connect(url) as client, pytest.raises(WaitTimeout, match=r"not ended in 10 s: anna may send"):
         client.wait(7, timeout=10)
     assert max(pauses) == 4
-    if connect is Client:  # the other one's stream pauses beside it
+    if connect is Client:  # the other client's stream pauses as well
         assert sum(pauses) == 10
 
 
@@ -176,7 +176,7 @@ def test_another_program_at_the_address_is_no_service(
     ["--renderer-cmd-prefix=sh", "file:///etc/passwd", "javascript:1", "http://a/\x1b]0;x", "http://a/ -x", ""],
 )
 def test_a_browser_is_given_no_address_that_is_none_of_a_page(connect: Connect, url: str, address: str) -> None:
-    """It comes from whoever answers at the address that was named, and goes to a program of this machine."""
+    """The address comes from whatever program answers at the given address, and goes to a program of this machine."""
     Service.last = {"address": address}
     with connect(url) as client, pytest.raises(ServiceUnreachable, match="not from a tasktrail service"):
         client.login_address()

@@ -1,4 +1,4 @@
-"""The routes of operators: the same commands as anywhere, and the questions about the queue."""
+"""The routes of operators: the same commands as elsewhere, and the questions about the queue."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""All routes × roles × owners: who may is let in, who may not is not, and nobody bound to a user learns of others."""
+"""All routes × roles × owners: permitted requests pass, others do not, and a bound token learns nothing of others."""
 
 import json
 import re
@@ -98,7 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 class Asked(NamedTuple):
-    """One route, ready to be asked."""
+    """One route, ready for a request."""
 
     method: str
     path: str
@@ -169,7 +169,7 @@ def test_a_task_of_somebody_else_does_not_exist_on_any_route(world: World, role:
             if not (route.about_a_task and may(route.need, role, MINE)):
                 continue
             if route.method == "GET":
-                # Of what waits there is no provenance: its own task is told that, and any other is told nothing.
+                # A waiting task has no provenance: its own user gets that answer, and any other gets none.
                 expected = 409 if route.path.endswith("/provenance") else 200
                 assert route.send(client, world.mine["first"]).status_code == expected, route
             wanting = route.send(client, MISSING)
@@ -181,7 +181,7 @@ def test_a_task_of_somebody_else_does_not_exist_on_any_route(world: World, role:
 
 
 def ids_named(value: Any) -> Iterator[int]:
-    """Tasks that an answer is about; not what one of them says it depends on, or is part of."""
+    """Return the tasks that an answer is about, without those that one of them depends on or is part of."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name in ("task_id", "id", "tasks") and not isinstance(inner, dict | str):
@@ -211,13 +211,13 @@ def test_nothing_that_any_route_answers_tells_of_somebody_else(world: World, rol
                     assert CANARY not in earlier.text, route
                 kind = answer.headers.get("content-type", "")
                 for name, other in world.theirs.items():
-                    # What a task depends on, or is part of, stands in the task itself, and leads to a 404.
+                    # The tasks that a task depends on, or is part of, are named in the task itself, and lead to a 404.
                     assert f'/tasks/{other}"' not in answer.text or name in ("first", "parent"), (route, task_id, other)
                 lines = answer.text.splitlines() if "ndjson" in kind else [answer.text] if "json" in kind else []
                 for line in filter(str.strip, lines):
                     ids = set(ids_named(json.loads(line))) if route.path != "/openapi.json" else set()
                     told = ids & set(world.theirs.values())
-                    # `why` names what the task depends on, which stands in the task itself.
+                    # `why` names the tasks that the task depends on, which stand in the task itself.
                     assert told <= ({world.theirs["first"]} if route.path.endswith("/why") else set()), (route, line)
     assert seen > 40
 
@@ -233,7 +233,7 @@ def bound(world: World) -> Iterator[httpx.Client]:
 
 
 def own_tasks(world: World, filters: str = "") -> list[Task]:
-    """What there is of the user, by now: other tests make tasks, too."""
+    """Return the user's present tasks: other tests make tasks, too."""
     status = "pending" if "pending" in filters else ()
     return world.service.list_tasks(TaskFilters(user_id=MINE, status=status, limit=500))[0]
 

@@ -113,7 +113,7 @@ def test_moments_that_cannot_be_are_refused(web: httpx.Client, asked: str, expec
 
 @pytest.fixture
 def made(web: httpx.Client, wish: Wish, service: TaskService) -> int:
-    """A task that has made its output."""
+    """Create a task that has made its output."""
     task_id: int = web.post("/v1/tasks", json=wish(held=False)).json()["task_id"]
     assert service.wait(task_id, 60).status == "completed"
     return task_id
@@ -121,7 +121,7 @@ def made(web: httpx.Client, wish: Wish, service: TaskService) -> int:
 
 @pytest.fixture
 def sealed(service: TaskService, made: int) -> Iterator[Seal]:
-    """The log is sealed up to that; before and after it there is no key."""
+    """Seal the log up to a position; before and after there is no key."""
     assert made
     seal, _key = make_seal(service.source.log(), service.paths.seals, service.paths.seal_key, datetime.now(UTC))
     yield seal
@@ -189,21 +189,21 @@ def test_a_key_of_another_log_or_none_at_all_is_told(
             assert code(answer) == (409, "seal_unfit", "seal_key")
             assert str(service.paths.data) not in answer.text
         key.unlink()
-        key.mkdir()  # whoever is root may read all files
+        key.mkdir()  # root may read all files
         answer = web.get(f"/v1/tasks/{made}/provenance")
         assert code(answer) == (409, "seal_unfit", "seal_key")
         assert "seal-key of the data folder cannot be read" in answer.text
         key.rmdir()
     finally:
         key.write_bytes(whole)
-    sealed.path.write_text("no seal")  # which is for `verify --seals` to tell
+    sealed.path.write_text("no seal")  # `verify --seals` reports that
     said = json.loads(base64.b64decode(web.get(f"/v1/tasks/{made}/provenance").json()["payload"]))
     assert [one["name"] for one in said["predicate"]["runDetails"]["byproducts"]] == ["log"]
 
 
 @pytest.fixture
 def talkative(web: httpx.Client, wish: Wish, service: TaskService) -> int:
-    """A task whose last attempt has printed 600,002 bytes; one with too low an estimate may have gone before it."""
+    """Create a task whose last attempt has printed 600,002 bytes; one with too low an estimate may precede it."""
     task_id: int = web.post("/v1/tasks", json=wish(held=False)).json()["task_id"]
     attempt = service.wait(task_id, 60).attempt
     writer = PrintedWriter(service.paths.output, task_id, attempt, 1 << 20)
@@ -308,7 +308,7 @@ def test_tasks_that_do_not_exist_are_not_found(web: httpx.Client, task_id: str, 
 
 @pytest.mark.parametrize("written", ["{0}_0", "+{0}", "%20{0}%20", "%D9%A1", "-{0}", "{0}e0", "%EF%BC%91"])
 def test_a_number_in_an_address_is_written_in_plain_digits(web: httpx.Client, wish: Wish, written: str) -> None:
-    """Python reads more as a number. A proxy in front of the service, and its rules, do not."""
+    """Python accepts more as a number. A proxy in front of the service, and its rules, do not."""
     odd = written.format(web.post("/v1/tasks", json=wish()).json()["task_id"])
     for rest in ("", "/events", "/why"):
         assert web.get(f"/v1/tasks/{odd}{rest}").status_code == 404

@@ -1,4 +1,4 @@
-"""What takes long is answered by processes, few at once, and costs commands nothing."""
+"""Processes answer long questions, few at once, at no cost to commands."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ NOW = ListQuestion(TaskFilters(as_of=1))
 
 @pytest.fixture
 def untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The views cannot tell the past, so the service has the log folded."""
+    """Make the views unable to answer about the past, so that the service has the log folded."""
 
     def fail(*_asked: object) -> NoReturn:
         raise ViewsFailed("no views")
@@ -50,7 +50,7 @@ def apart(service: TaskService) -> Iterator[ReaderProcess]:
 
 
 def helpers() -> set[int]:
-    """Process ids, those of zombies included."""
+    """Return process ids, including those of zombies."""
     found = set()
     for child in psutil.Process().children():
         try:
@@ -104,7 +104,7 @@ def test_a_process_that_has_ended_is_followed_by_another(apart: ReaderProcess) -
 
 
 class Announcing:
-    """A pipe that says when a question has gone out."""
+    """A pipe that announces when a question was sent."""
 
     def __init__(self, pipe: Connection, sent: threading.Event) -> None:
         self._pipe, self._sent = pipe, sent
@@ -191,7 +191,7 @@ def test_lists_of_the_past_are_not_built_in_memory(tmp_path: Path) -> None:
 
 
 def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Semaphore]:
-    """Long questions wait for the event; each that is being answered is counted."""
+    """Make long questions wait for the event, and count those being answered."""
     hold, asked = threading.Event(), threading.Semaphore(0)
 
     def slow(_self: ReaderProcess, *_asked: Any) -> bytes:

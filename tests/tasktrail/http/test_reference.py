@@ -1,4 +1,4 @@
-"""docs/reference/http.md leaves no route and no parameter out."""
+"""docs/reference/http.md has every route and every parameter."""
 
 import json
 import re

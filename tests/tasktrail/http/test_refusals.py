@@ -1,4 +1,4 @@
-"""Refused commands are in the log, with who sent them and why they were refused; what is only read leaves no trace."""
+"""Refused commands are in the log, with sender and reason; reading leaves no trace."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ PASSWORD = "hunter2-in-an-address"
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[TaskService]:
-    """A service of this test alone: its log is looked at to the record."""
+    """A service of this test alone, because every record of its log is checked."""
     with TaskService.open(tmp_path / "own", config=Config(workers=1)) as running:
         yield running
 
@@ -42,7 +42,7 @@ def test_a_refusal_is_recorded_with_the_next_commit(own: TaskService) -> None:
     before = own.watermark.position
     with pytest.raises(IllegalTransition):
         own.cancel_task(task, actor="bob", reason=f"see {PASSWORD}")
-    assert own.watermark.position == before  # the refusal alone has cost no commit
+    assert own.watermark.position == before  # the refusal alone has caused no commit
     own.retry_task(task, force=True, actor="anna")
     assert refused(own.log(before)) == [
         ("bob", "cancel_task", "illegal_transition", task, "The task's state does not allow this")
@@ -118,7 +118,7 @@ def test_files_of_a_batch_that_are_refused_are_recorded_with_their_number(own: T
 
 @pytest.fixture
 def port(own: TaskService, serve: Serve) -> Iterator[Callable[[str], httpx.Client]]:
-    """Clients of the port, by what they show."""
+    """Return clients of the port, by their credentials."""
     server = serve(own)
     made: list[httpx.Client] = []
 
@@ -133,7 +133,7 @@ def port(own: TaskService, serve: Serve) -> Iterator[Callable[[str], httpx.Clien
 
 
 def content_of(service: TaskService) -> list[bytes]:
-    """All that is recorded, in the log's file or still beside it."""
+    """Return everything recorded, in the log's file or still beside it."""
     return [record.hash for record in service.log()]
 
 
@@ -190,7 +190,7 @@ def test_the_refusals_can_be_read_over_http_and_on_the_page(
 
 @pytest.mark.slow
 def test_reading_writes_nothing(own: TaskService, port: Callable[[str], httpx.Client]) -> None:
-    """Whatever is asked, by whoever may and whoever may not: the log is the same as before, to the last hash."""
+    """Whatever is asked, with permission or without, the log stays the same to the last hash."""
     own.create_task(type="document_preview", input_file=__file__, output_file="/tmp/a.jpg", held=True)
     clients = [port(own.add_token(role, role)) for role in ("reader", "auditor", "operator")]
     paths = clients[2].get("/openapi.json").json()["paths"]

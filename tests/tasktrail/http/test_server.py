@@ -29,7 +29,7 @@ Eventually = Callable[[Callable[[], bool]], bool]
 
 
 def kind(descriptor: Path) -> str:
-    """What a descriptor of ours points to; nothing when it was closed meanwhile."""
+    """Return what a descriptor of ours points to; empty if it was closed meanwhile."""
     try:
         return str(descriptor.readlink())
     except OSError:
@@ -50,7 +50,7 @@ def test_it_answers_on_a_port_and_on_the_unix_socket(serve: Serve, tmp_path: Pat
 def test_after_a_long_rest_the_first_answer_tells_the_right_date(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    """The date is made by the look around, which is not done while nobody is connected."""
+    """The regular look sets the date, and it is suspended while no client is connected."""
     told = ["Thu, 01 Jan 1970 00:00:00 GMT"]
     monkeypatch.setattr(uvicorn.server, "formatdate", lambda *_, **__: told[-1])
     monkeypatch.setattr(server_module, "_LOOK_EVERY", 0.01)
@@ -69,7 +69,7 @@ def test_after_a_long_rest_the_first_answer_tells_the_right_date(
 
 
 def test_a_request_needs_no_thread_of_the_loop(serve: Serve) -> None:
-    """Litestar hands a guard that does not await to a thread, which takes longer than all the rest of a request."""
+    """Litestar hands a guard that does not await to a thread, which takes longer than the rest of a request."""
     server = serve()
     before = {thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")}
     assert httpx.get(f"{server.address}/v1/types", headers=AUTH, trust_env=False).status_code == 200
@@ -235,7 +235,7 @@ def test_no_thread_and_no_descriptor_is_left_behind(
         assert server.stop()
 
     def left() -> tuple[int, int]:
-        """Threads and sockets. A reader's database files close with its thread, but SQLite takes its own time."""
+        """Return threads and sockets. A reader's database files close with its thread, whenever SQLite does it."""
         threads = sum(1 for thread in threading.enumerate() if thread.name.startswith("http"))
         return threads, sum(1 for file in Path("/proc/self/fd").iterdir() if "socket:" in kind(file))
 
@@ -246,6 +246,6 @@ def test_no_thread_and_no_descriptor_is_left_behind(
 
 
 def test_another_loop_that_is_installed_is_left_alone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """uvicorn takes uvloop where it finds it, whose transports have no bound of what they read at once."""
+    """uvicorn uses uvloop where it is installed, whose transports do not bound how much they read at once."""
     monkeypatch.setitem(sys.modules, "uvloop", ModuleType("uvloop"))
     assert httpx.get(f"{serve().address}/healthz", headers=AUTH, trust_env=False).status_code == 200

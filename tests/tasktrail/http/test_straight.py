@@ -1,4 +1,4 @@
-"""The straight way of commands gives the answers of the framework's way."""
+"""The direct route of commands gives the same answers as the framework's route."""
 
 import re
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from tasktrail.http.server import HttpServer
 
 Wish = Callable[..., dict[str, Any]]
 PLAIN = {"content-type": "application/json"}
-"""Sent so, it goes straight."""
+"""Sent in this form, a command takes the direct route."""
 OTHERWISE = {"content-type": "application/json; charset=utf-8"}
-"""Sent so, the framework has to say what it means."""
+"""Sent in this form, the framework has to interpret it."""
 
 
 @pytest.fixture
 def shut(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Shuts the framework's way."""
+    """Close the framework's route."""
 
     async def call(*_: object) -> None:
         raise AssertionError("the framework was asked")
@@ -53,7 +53,7 @@ def bodies(wish: dict[str, Any]) -> dict[str, bytes]:
 
 
 def parts(answer: httpx.Response) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body, without what no two answers have in common."""
+    """Return status, headers and body, without the parts that differ in every answer."""
     assert answer.headers["content-length"] == str(len(answer.content))
     told = {name: value for name, value in answer.headers.items() if name not in {"date", "content-length"}}
     if "location" in told:

@@ -1,4 +1,4 @@
-"""Streams of recorded events: nothing is missing, nothing comes twice, and nobody waits for a slow reader."""
+"""Streams of recorded events: nothing is missing, nothing comes twice, and a slow reader delays no one."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ def json_lines(answer: httpx.Response) -> Iterator[dict[str, Any]]:
 
 
 def messages(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(id, data) of each server-sent event; comments are passed over."""
+    """Return (id, data) of each server-sent event, without comments."""
     current: dict[str, str] = {}
     for line in answer.iter_lines():
         if line and not line.startswith(":"):
@@ -47,7 +47,7 @@ def are_consecutive(positions: list[int], after: int) -> bool:
 
 @contextmanager
 def writing(service: TaskService, commands: list[CreateTask]) -> Iterator[None]:
-    """Meanwhile, somebody sends commands one by one until the block ends."""
+    """Send commands one by one until the block ends."""
     over = threading.Event()
 
     def write() -> None:
@@ -97,7 +97,7 @@ def test_the_log_is_json_lines_from_any_position_on(web: httpx.Client, service: 
 def test_a_record_is_one_line_to_every_reader(
     web: httpx.Client, service: TaskService, wish: Wish, tmp_path: Path
 ) -> None:
-    """A path may hold what no other text may, and so may what a handler says."""
+    """A path may contain characters that other texts may not, and so may a handler's message."""
     odd, path = "line separators: \u2028 \u2029, Chinese: \u4efb\u52a1", str(tmp_path / "next\x85line.jpg")
     position = service.send(CreateTask(**wish(reason=odd, output_file=path))).position
     (only,) = web.get(f"/v1/events?after={position - 1}&limit=1").text.splitlines()
@@ -112,7 +112,7 @@ def test_a_followed_log_goes_on_with_what_comes(web: httpx.Client, service: Task
         lines = json_lines(answer)
         got = list(itertools.islice(lines, 3))
         accepted = service.send(many(1)[0])
-        while got[-1]["task_id"] != accepted.task_id:  # the service may record something of its own in between
+        while got[-1]["task_id"] != accepted.task_id:  # the service may record an event of its own in between
             got.append(next(lines))
     assert are_consecutive([record["position"] for record in got], after)
 
@@ -121,7 +121,7 @@ def test_a_followed_log_goes_on_with_what_comes(web: httpx.Client, service: Task
 def test_a_server_sent_event_has_a_name_when_asked(
     web: httpx.Client, service: TaskService, wish: Wish, *, named: bool
 ) -> None:
-    """Not otherwise, because a browser hands named events to listeners of that name alone."""
+    """Not otherwise, because a browser passes named events only to listeners of that name."""
     accepted = service.send(CreateTask(**wish()))
     service.cancel_task(accepted.task_id)
     path = f"/v1/tasks/{accepted.task_id}/events" + "?named=true" * named
@@ -237,7 +237,7 @@ def test_a_last_event_id_that_is_no_position_is_refused(web: httpx.Client, last:
 def test_a_position_that_is_durable_is_taken_although_that_has_not_been_announced(
     web: httpx.Client, service: TaskService, many: Many, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads the log itself, or is answered while the machine is busy, knows it sooner."""
+    """A client that reads the log itself, or is answered while the machine is busy, knows the position earlier."""
     monkeypatch.setattr(service.watermark, "rise", lambda _position: None)
     (accepted,) = service.send_many(many(1))
     assert isinstance(accepted, Accepted)

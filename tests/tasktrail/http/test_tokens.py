@@ -1,4 +1,4 @@
-"""Tokens: they are shown once, kept as a hash, named in the history, and worth nothing as soon as they are revoked."""
+"""Tokens are shown once, kept as a hash, named in the history, and useless as soon as they are revoked."""
 
 import http.client
 import json
@@ -161,7 +161,7 @@ def test_revoking_cuts_streams_off_and_ends_sessions(house: TaskService, port: H
 
 
 def test_a_connection_at_rest_outlives_the_token_that_came_over_it(house: TaskService, port: HttpServer) -> None:
-    # Behind a proxy the next request over it may be somebody else's.
+    # Behind a proxy the next request on this connection may come from another client.
     secret, kept = house.add_token("ada", "reader"), house.add_token("bob", "reader")
     url = httpx.URL(port.address)
     connection = http.client.HTTPConnection(url.host, url.port, timeout=20)

@@ -1,4 +1,4 @@
-"""What cannot be meant is refused alike by the service and by the client, with the field, and nothing is harmed."""
+"""The service and the client refuse senseless values alike, with the field, and nothing is harmed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,13 +47,13 @@ WRONG: dict[str, tuple[str, Callable[[Tasks, int], object]]] = {
 
 @pytest.fixture(params=["service", "client"])
 def tasks(request: pytest.FixtureRequest, service: TaskService, client: Client) -> Tasks:
-    """What follows must be true of both."""
+    """The following tests must hold for both."""
     return service if request.param == "service" else client
 
 
 @pytest.fixture
 def some(service: TaskService, wish: Callable[..., dict[str, Any]]) -> int:
-    """A task in the middle of three."""
+    """Create a task in the middle of three."""
     first, *_ = [service.create_task(**wish()) for _ in range(3)]
     return first + 1
 

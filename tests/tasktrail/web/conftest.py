@@ -39,7 +39,7 @@ def server(service: TaskService) -> Iterator[HttpServer]:
 
 @pytest.fixture(scope="session")
 def browser(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
-    """Asks as a browser without scripts does, through the Unix socket."""
+    """Send requests as a browser without scripts does, through the Unix socket."""
     assert server.address
     transport = httpx.HTTPTransport(uds=str(service.paths.socket))
     with httpx.Client(base_url="http://localhost", transport=transport, headers={"accept": "text/html"}) as client:
@@ -48,7 +48,7 @@ def browser(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], bool]:
-    """Whether a condition comes true within ten seconds."""
+    """Return whether a condition comes true within ten seconds."""
 
     def holds(condition: Callable[[], bool]) -> bool:
         pause = threading.Event()
@@ -59,7 +59,7 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
 
 @pytest.fixture
 def running(service: TaskService, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[Callable[..., int]]:
-    """Start a task that runs until the test is over; it is returned once it has reported."""
+    """Start a task that runs until the test is over; return it once it has reported."""
     started: list[int] = []
 
     def start(message: str = "at it", **fields: Any) -> int:
@@ -71,14 +71,14 @@ def running(service: TaskService, eventually: Callable[[Callable[[], bool]], boo
 
     yield start
     for task_id in started:
-        with suppress(IllegalTransition):  # the test has ended it
+        with suppress(IllegalTransition):  # the test has already ended it
             service.cancel_task(task_id)
         service.wait(task_id, PATIENCE)
 
 
 @pytest.fixture
 def failed(service: TaskService) -> Callable[[str], int]:
-    """A task that has failed with an error of that text."""
+    """Create a task that has failed with an error of that text."""
 
     def fail(error: str) -> int:
         task_id = service.create_task(type="saying", input_file="", output_file="", options={"error": error})

@@ -1,4 +1,4 @@
-"""Batches: how far each is, now and at an earlier moment."""
+"""Batches: the progress of each, now and as of an earlier time."""
 
 import html
 import json
@@ -16,13 +16,13 @@ Start = Callable[..., int]
 
 
 def rows(page: str) -> dict[str, str]:
-    """Name of the batch → its row."""
+    """Map the name of each batch to its row."""
     found = re.findall(r"<tr>\s*(<td data-label=\"Batch\".*?)</tr>", page, re.DOTALL)
     return {html.unescape(re.sub(r"<[^>]+>", "", row.partition("</a>")[0]).strip()): row for row in found}
 
 
 def counted(row: str) -> dict[str, str]:
-    """What stands for each status → where its link leads."""
+    """Map the number of each status to the target of its link."""
     found = re.findall(r'chip is-\w+" href="([^"]+)">(\w+) <span class="num">(\d+)<', row)
     return {f"{number} {status}": html.unescape(to) for to, status, number in found}
 
@@ -54,7 +54,7 @@ def test_the_newest_come_first_with_how_far_they_are(
 
 @pytest.fixture
 def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
-    """A browser of somebody who sees only the tasks of user 7."""
+    """Return a browser of a user who sees only the tasks of user 7."""
     headers = {"authorization": f"Bearer {service.add_token('of-seven', 'reader', user_id=7)}", "accept": "text/html"}
     with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as client:
         yield client

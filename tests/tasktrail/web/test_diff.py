@@ -1,4 +1,4 @@
-"""What changed: the tasks between two moments, before and after."""
+"""The page of changes: the tasks between two times, before and after."""
 
 import re
 from collections.abc import Callable

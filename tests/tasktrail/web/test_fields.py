@@ -1,4 +1,4 @@
-"""Fields of forms: what a schema becomes on the page, and what becomes of what is typed there."""
+"""Fields of forms: how the page shows a schema, and how typed values are read."""
 
 from datetime import UTC, datetime
 from enum import Enum
@@ -24,7 +24,7 @@ class Ink(Enum):
 
 
 class Box(msgspec.Struct, forbid_unknown_fields=True):
-    """Where it goes."""
+    """A box that is a part of the options."""
 
     height: Annotated[int, Meta(ge=1)]
     unit: Literal["mm", "inch"] = "mm"
@@ -74,7 +74,7 @@ NEEDED = {"options.needed": "x", "options.must": "this"}
 
 
 def typed(**changes: str) -> dict[str, str]:
-    """What a browser sends of the untouched form, with changes; a box is ticked when its value is true."""
+    """Return what a browser sends of the untouched form, with changes; a box is ticked when its value is true."""
     found = dict(_sent(FORM.shown())) | NEEDED | {f"options.{name}": text for name, text in changes.items()}
     return {name: text for name, text in found.items() if text != "unticked"}
 
@@ -156,7 +156,7 @@ def test_a_list_that_has_to_be_given_is_not_given_by_leaving_it_empty() -> None:
 )
 def test_what_is_typed_becomes_the_value_that_a_person_means(name: str, text: str, value: Any) -> None:
     values, errors = FORM.read(typed(**{name: text}), NOW)
-    if name.endswith(".unit"):  # without its height a box is none
+    if name.endswith(".unit"):  # without a height it is not a box
         assert list(errors) == [f"{name.partition('.')[0]}.height"]
         return
     assert errors == {}

@@ -1,4 +1,4 @@
-"""The pages with forms, asked as a browser without scripts asks them."""
+"""The pages with forms, requested as by a browser without scripts."""
 
 import re
 from html import unescape
@@ -21,7 +21,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def sent(page: httpx.Response) -> dict[str, str]:
-    """What a browser would send of the page's last form, untouched."""
+    """Return what a browser would send of the page's last form, untouched."""
     form = page.text.rpartition("<form ")[2].partition("</form>")[0]
     found: dict[str, str] = {}
     for control in re.finditer(r'<input (?:type="hidden" |id="[^"]*" )?[^>]*>', form):
@@ -36,7 +36,7 @@ def sent(page: httpx.Response) -> dict[str, str]:
 
 
 def errors(page: httpx.Response) -> dict[str, str]:
-    """The errors beside their fields."""
+    """Return the errors beside their fields."""
     found = re.findall(r'<p class="field-error" id="field-([^"]*)-error">(.*?)</p>', page.text)
     return {name: unescape(text) for name, text in found}
 

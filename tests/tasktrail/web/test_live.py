@@ -1,4 +1,4 @@
-"""What changes on a page while somebody looks: each part once for all who look, the newest first for the slow."""
+"""Live parts of a page: each is rendered once for all readers, and a slow reader gets the newest state first."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Part = tuple[str, str]
 
 
 def parts(lines: Iterator[str]) -> Iterator[Part]:
-    """Name and HTML of each part that comes."""
+    """Yield name and HTML of each part that comes."""
     for line in lines:
         if line.startswith("data: "):
             told = json.loads(line.removeprefix("data: "))
@@ -45,7 +45,7 @@ def test_a_part_holds_nothing_of_a_session(browser: httpx.Client, failed: Callab
 
 
 class Connection:
-    """What a hub needs of one."""
+    """The parts of a connection that a hub needs."""
 
     def streaming(self) -> AbstractContextManager[None]:
         return nullcontext()

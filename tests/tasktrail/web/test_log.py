@@ -78,7 +78,7 @@ def test_the_log_is_verified_by_a_button_and_the_page_says_up_to_where(
     assert found is not None
     assert int(found[1].replace(",", "")) >= before
     assert '<span class="badge is-good">sound</span>' in browser.get("/log").text
-    past = browser.get("/log", params={"as_of": "1"}).text  # the check came later: it is no distance from that moment
+    past = browser.get("/log", params={"as_of": "1"}).text  # the check came later, so it has no age then
     assert re.search(r"Checked <time [^>]*>20\d\d-[^<]*</time> by", past)
 
 

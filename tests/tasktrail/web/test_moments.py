@@ -1,4 +1,4 @@
-"""Which moment people mean."""
+"""The times that people mean by what they type."""
 
 import os
 import re

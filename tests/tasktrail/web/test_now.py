@@ -1,4 +1,4 @@
-"""The Now page: what runs, what waits and why, what has failed, and what can be done about it."""
+"""The Now page: what runs, what waits and why, what has failed, and the possible actions."""
 
 import json
 import re
@@ -121,8 +121,8 @@ def test_the_past_is_shown_as_it_was_and_cannot_be_acted_on(
     assert f'href="/tasks/{task_id}?as_of={then}"' in part(page, "failures")
     assert "still at it" in part(page, "running")
     assert f'href="/tasks/{ran}?as_of={then}"' in part(page, "running")
-    assert re.search(r"What ran was promised [\d.]+ MiB of memory and 0 B of temp space", page)
-    assert re.search(r"[\d.]+ MiB <span class=\"muted\">promised</span>", part(page, "running"))
+    assert re.search(r"For what ran, [\d.]+ MiB of memory and 0 B of temp space were reserved", page)
+    assert re.search(r"[\d.]+ MiB <span class=\"muted\">reserved</span>", part(page, "running"))
     assert 'method="post"' not in re.sub(r'<form method="post" action="/logout".*?</form>', "", page, flags=re.DOTALL)
     assert browser.post("/retry", params={"as_of": str(then)}, data={"task_id": str(task_id)}).status_code == 400
 
@@ -136,7 +136,7 @@ def test_before_anything_happened_there_is_nothing(browser: httpx.Client) -> Non
 def test_charts_of_before_the_first_record_lead_up_to_that_record(browser: httpx.Client, service: TaskService) -> None:
     first = next(iter(service.log(0, 1))).recorded_at.astimezone()
     page = browser.get("/", params={"as_of": "0"}).text
-    assert f"<title>{first:%H:%M}: 0 came</title>" in part(page, "activity")
+    assert f"<title>{first:%H:%M}: 0 created</title>" in part(page, "activity")
 
 
 def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
@@ -155,7 +155,7 @@ def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
 
 @pytest.fixture
 def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
-    """A browser of somebody who sees only the tasks of user 7."""
+    """Return a browser of a user who sees only the tasks of user 7."""
     headers = {"authorization": f"Bearer {service.add_token('seven', 'submitter', user_id=7)}", "accept": "text/html"}
     with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as client:
         yield client

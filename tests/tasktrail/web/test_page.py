@@ -1,4 +1,4 @@
-"""What all pages have in common: their frame, what a browser may do with them, their files, errors in words."""
+"""The common parts of all pages: their frame, the browser's permissions, their files, errors in words."""
 
 import re
 
@@ -105,7 +105,7 @@ def test_a_page_for_an_odd_address_has_no_link_that_leads_elsewhere(browser: htt
 def test_what_a_page_is_told_fits_into_the_cookie_that_carries_it(said: str) -> None:
     answer = Page.redirect(object.__new__(Page), "/", said=said)
     (cookie,) = answer.cookies
-    assert 1000 < len(f"{cookie.key}={cookie.value}") < 4096  # more than that is dropped by browsers
+    assert 1000 < len(f"{cookie.key}={cookie.value}") < 4096  # browsers drop more than that
 
 
 def test_what_is_not_seen_is_written_out_but_for_what_a_form_sends_back(

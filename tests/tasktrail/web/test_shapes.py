@@ -1,4 +1,4 @@
-"""What is drawn lies within the drawing, at the right place."""
+"""Drawn shapes lie within the drawing, at the right place."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The page of one task: what it shows of its life and its files, and what can be done to it."""
+"""The page of one task: its life, its files, and the possible actions."""
 
 import html
 import json
@@ -50,7 +50,7 @@ def shown(browser: httpx.Client, task_id: int, **query: Any) -> str:
 
 
 def forms(page: str) -> dict[str, dict[str, str]]:
-    """Action → what its form sends when nothing is filled in."""
+    """Map each action to what its form sends when nothing is filled in."""
     found = {}
     for inside in re.findall(r'<form method="post" action="/tasks/\d+/act"[^>]*>(.*?)</form>', page, re.DOTALL):
         sent = {name: html.unescape(value) for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', inside)}
@@ -59,7 +59,7 @@ def forms(page: str) -> dict[str, dict[str, str]]:
 
 
 def headings(page: str) -> set[str]:
-    """Of the columns of all tables."""
+    """Return the headings of the columns of all tables."""
     return set(re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', page))
 
 
@@ -320,7 +320,7 @@ def test_the_past_is_shown_as_it_was_and_cannot_be_acted_on(
 
 
 def elements(page: str) -> list[tuple[str, dict[str, str]]]:
-    """The elements of a page with their attributes, as a browser reads them."""
+    """Return the elements of a page with their attributes, as a browser reads them."""
     found: list[tuple[str, dict[str, str]]] = []
 
     class Reader(HTMLParser):
@@ -348,7 +348,7 @@ def test_a_forgotten_task_leads_to_the_page_that_says_who_forgot_it(
 
 @contextmanager
 def served(data: Path) -> Iterator[httpx.Client]:
-    """A service on a folder whose log somebody has written, held back from working on it."""
+    """Run a service on a folder with a handwritten log, and keep it from working on it."""
     with TaskService.open(data, config=Config(workers=1), own_only=True) as service:
         running = HttpServer(service, socket_path=service.paths.socket)
         running.start()
@@ -429,7 +429,7 @@ def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
 
 
 def parts(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Name and HTML of each part that comes."""
+    """Return name and HTML of each part that comes."""
     for line in lines:
         if line.startswith("data: "):
             told = json.loads(line.removeprefix("data: "))

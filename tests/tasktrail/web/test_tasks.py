@@ -26,20 +26,20 @@ _documents = count(7_000)
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, no walk ends before its end."""
+    """Let no walk give up early, however busy the machine is."""
     for function in (walk, census):
         monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
 
 
 @pytest.fixture
 def document() -> int:
-    """A document that no other test knows."""
+    """Return a document that no other test uses."""
     return next(_documents)
 
 
 @pytest.fixture
 def create(service: TaskService, tmp_path: Path) -> Callable[..., int]:
-    """A task that is held, so that it stays as it is."""
+    """Create a held task, so that it stays as it is."""
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "in.png")
     numbers = count()
 
@@ -51,7 +51,7 @@ def create(service: TaskService, tmp_path: Path) -> Callable[..., int]:
 
 
 def rows(page: httpx.Response) -> list[int]:
-    """The tasks of the list, from the top."""
+    """Return the tasks of the list, from the top."""
     assert page.status_code == 200, page.text
     return [
         int(found) for found in re.findall(r'<td data-label="Task"><a class="task-link" href="/tasks/(\d+)', page.text)
@@ -59,13 +59,13 @@ def rows(page: httpx.Response) -> list[int]:
 
 
 def link(page: httpx.Response, text: str) -> str:
-    """Where a link of that text leads; empty when there is none."""
+    """Return the target of a link with that text; empty when there is none."""
     found = re.search(rf'<a [^>]*href="([^"]*)"[^>]*>{text}', page.text)
     return html.unescape(found[1]) if found else ""
 
 
 def form(page: httpx.Response, to: str = "/tasks/act") -> dict[str, Any]:
-    """What the form of a confirmation, or another one, sends when nothing is filled in."""
+    """Return what the form of a confirmation, or another one, sends when nothing is filled in."""
     sent: dict[str, Any] = {}
     inside = page.text.partition(f'action="{to}"')[2].partition("</form>")[0]
     for name, value in re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', inside):
@@ -206,7 +206,7 @@ def test_a_change_of_many_is_counted_before_and_asks_for_a_reason(
 def test_what_waits_for_others_is_cancelled_before_them(
     browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
 ) -> None:
-    """Else it would fail because they were cancelled."""
+    """Otherwise it would fail because they were cancelled."""
     first = create(document_id=document)
     last = create(document_id=document, depends_on=[first])
     sent = form(browser.get("/tasks/confirm", params={"action": "cancel", "of": "all", "document_id": document}))

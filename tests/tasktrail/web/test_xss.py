@@ -1,6 +1,6 @@
-"""Nothing that a user, a file name, a handler or a receiver wrote becomes part of a page's structure, on any page.
+"""Text of a user, a file name, a handler or a receiver never becomes part of a page's structure, on any page.
 
-All pages are found by their routes, so that a new one is tested without a word here, or fails for want of a value.
+All pages are found by their routes, so a new one is tested automatically, or fails because a value is missing.
 """
 
 import json
@@ -26,12 +26,12 @@ from tasktrail.web import live, routes
 SUPPORT = str(Path(__file__).parents[2] / "support")
 EVIL = "\"'></title></textarea></script><x-evil onload=evil()>{{ 7*7 }}<script>evil()</script><!--"
 EVIL_NAME = "\"'><x-evil onload=evil()>{{ 7*7 }}<script>evil()<"
-"""Without a slash: a file may be called so."""
+"""Without a slash, so that a file may have this name."""
 URLS = {"href", "src", "action", "formaction", "data-live"}
 
 
 class Structure(HTMLParser):
-    """Notes what stands in a page that only its templates may put there, and finds what they did not."""
+    """Notes the elements that only a page's templates may add, and finds those that they did not."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -72,7 +72,7 @@ def structure(html: str) -> Structure:
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[str]:
-    """A receiver of notices that answers with markup."""
+    """Run a receiver of notices that answers with markup."""
 
     class Evil(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -162,7 +162,7 @@ def _fill(service: TaskService, folder: Path, receiver: str) -> dict[str, int]:
 
 
 def addresses(handler: HTTPRouteHandler, filled: Filled) -> Iterator[str]:
-    """The addresses of a route, with a value for each part of its path that varies."""
+    """Return the addresses of a route, with a value for each variable part of its path."""
     values: dict[str, list[str]] = {
         "task_id": [str(number) for number in filled.task_ids.values()],
         "task_type": ["saying", "image_thumbnail"],
@@ -227,7 +227,7 @@ def test_what_others_wrote_is_text_in_every_live_part(
 
 
 def test_the_fields_are_there_to_be_seen(filled: Filled) -> None:
-    """Otherwise the tests above would find nothing wrong with nothing."""
+    """Otherwise the tests above would find nothing wrong with empty pages."""
     now = structure(filled.browser.get("/").text).text
     assert now.count("<x-evil onload=evil()>") >= 3
     assert "<x-evil onload=evil()>" in structure(filled.browser.get("/log").text).text

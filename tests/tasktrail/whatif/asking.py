@@ -1,4 +1,4 @@
-"""Asks about the records of a made world."""
+"""Plays the records of a generated world and asks about them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ from tasktrail.whatif.recording import Bound, RecordingBuilder
 
 
 def ask(world: World, *, begin: Bound = None, end: Bound = None, **asked: Any) -> WhatIf:
-    """Play a world's records under the policy that it was made with, and as asked."""
+    """Play a world's records under the policy that it was made with, and under the one asked about."""
     return ask_about(world.records, world.limits, world.slots, begin=begin, end=end, **asked)
 
 

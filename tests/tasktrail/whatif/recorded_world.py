@@ -23,17 +23,19 @@ OPERATIONS = (
     *("cancel", "retry", "start", "adjust", "pause", "resume", "limits", "stop", "kill", "clock"),
 )
 STOPPING = 0.7321
-"""Seconds between the wish to stop and the end. The log does not tell it: about what the player takes it to be."""
+"""The seconds between the request to stop and the end. The log does not record them; the player assumes about this."""
 Length = Callable[[Run], float]
 
 
 class World:
-    """A service, its executor and its people. Timers go off on time; everything else takes as long as `rng` says.
+    """A service, its executor and its people.
+
+    Timers go off on time; everything else takes as long as `rng` says.
 
     Args:
         slots: attempts at once.
-        seed: of all that is left to chance.
-        length: seconds that an attempt runs; by chance unless given.
+        seed: of everything random.
+        length: seconds that an attempt runs; random unless given.
         limits: fields of `Limits`.
     """
 
@@ -43,7 +45,7 @@ class World:
         self.settings = {"grace": GRACE, **limits}
         self.stopping = STOPPING
         self.lateness = 0.0
-        """Seconds between the moment of a timer and the Scheduler's waking up."""
+        """The seconds between a timer's time and the Scheduler's wake-up."""
         self.rng = Random(seed)
         self._length = length or (lambda _run: self.rng.randrange(1, 900) / 10)
         self.log = MemoryEventLog()
@@ -59,14 +61,14 @@ class World:
     # --- time ---------------------------------------------------------------------------------------------------
 
     def go_on(self, seconds: float) -> None:
-        """Let so much time go by."""
+        """Let that many seconds pass."""
         until = self.core.now + timedelta(seconds=seconds)
         while (at := self._next()) is not None and at <= until:
             self._happen(at)
         self.core.now = until
 
     def settle(self) -> None:
-        """Until nothing more happens."""
+        """Run until nothing more happens."""
         while (at := self._next()) is not None:
             self._happen(at)
 
@@ -89,7 +91,7 @@ class World:
             heappop(self._happenings)[2]()
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
-        # A microsecond of its own for each: two things at the very same moment are not told apart by a log.
+        # Give each its own microsecond: a log cannot distinguish two things at the very same time.
         number = next(self._numbers)
         heappush(self._happenings, (self.core.now + timedelta(seconds=seconds, microseconds=number), number, what))
 
@@ -136,7 +138,7 @@ class World:
         return task_id
 
     def restart(self, *, stop: bool, pause: float, ready_after: float = 0.0) -> None:
-        """The service goes, with or without a word, and comes back after so many seconds."""
+        """End the service, with or without warning, and start it again after that many seconds."""
         if stop:
             self.core.tell(Drain())
             self._obey()
@@ -155,14 +157,14 @@ class World:
         self._obey()
 
     def set_clock(self, seconds: float) -> None:
-        """The wall clock is put forward. Nothing comes later for that, whatever the clock then shows."""
+        """Set the wall clock forward. Nothing comes later because of it, whatever the clock then shows."""
         by = timedelta(seconds=seconds)
         self._happenings = [(at + by, number, what) for at, number, what in self._happenings]
         self.core.set_clock(seconds)
         self._obey()
 
     def act(self, operation: str, pick: int) -> None:
-        """Do one of `OPERATIONS`; what the rules forbid changes nothing."""
+        """Do one of `OPERATIONS`; forbidden ones change nothing."""
         known = self.core.state.durable.last_task_id
         task_id = pick % known + 1 if known else 0
         match operation:
@@ -210,5 +212,5 @@ def _some_task(pick: int, known: int, now: datetime) -> dict[str, Any]:
         "timeout": 20.0 if pick % 5 == 0 else None,
         "total_timeout": 200.0 if pick % 5 == 1 else None,
         "depends_on": (pick % known + 1,) if known and pick % 9 == 0 else (),
-        "options": {"end": end, "saves": pick % 4 == 0 and end != "lost"},  # a checkpoint forgives every crash
+        "options": {"end": end, "saves": pick % 4 == 0 and end != "lost"},  # a checkpoint clears the count of crashes
     }

@@ -1,4 +1,4 @@
-"""Under another policy: what the table shows."""
+"""The table for another policy."""
 
 import pytest
 from asking import ask
@@ -21,13 +21,13 @@ def asked(answer: WhatIf, task_type: str = "") -> Measures:
 
 
 def about(seconds: float | None) -> int:
-    """To the second: a world keeps its happenings apart by microseconds."""
+    """Round to the second: a world separates its events by microseconds."""
     assert seconds is not None
     return round(seconds)
 
 
 def equal_tasks(number: int, slots: int) -> World:
-    """So many tasks at once, a minute each."""
+    """Create a number of tasks at once, a minute each."""
     world = World(slots=slots, max_concurrent=slots, length=lambda _run: 60.0)
     for _ in range(number):
         world.create()
@@ -178,7 +178,7 @@ def test_windows_keep_a_type_until_they_open() -> None:
 
 
 def test_windows_do_not_keep_a_play_going_when_the_tasks_that_wait_can_never_start() -> None:
-    """Windows open and close for ever, and with nothing else to come each of them was looked at: no end."""
+    """Windows open and close for ever, and with nothing else to come the play looked at each of them without end."""
     world = World(slots=1, max_concurrent=1, length=lambda _run: 60.0)
     world.create(worker_label="gpu")
     world.create()

@@ -1,4 +1,4 @@
-"""Under the recorded policy the core makes the recorded starts again: the log holds all that they depend on."""
+"""Under the recorded policy the core makes the recorded starts again: the log holds everything they depend on."""
 
 from random import Random
 from typing import Any
@@ -19,7 +19,7 @@ ACTIONS = st.lists(
 
 
 def made(actions: list[tuple[str, int, int]], seed: int) -> World:
-    """A world in which these things were done, and then everything came to rest."""
+    """Make a world in which these things were done, and then everything came to rest."""
     rng = Random(seed)
     world = World(
         slots=rng.choice((1, 2, 3)),
@@ -57,7 +57,7 @@ def test_the_same_policy_makes_the_same_starts_in_many_worlds(seed: int) -> None
 
 
 def test_the_worlds_have_everything_in_them() -> None:
-    """Otherwise the tests above say little."""
+    """Otherwise the tests above prove little."""
     records = [record for seed in range(20) for record in by_chance(seed).records]
     kinds = {type(record.event).__name__ for record in records}
     outcomes = {getattr(record.event, "outcome", "") for record in records}
@@ -102,7 +102,7 @@ def test_a_part_of_the_log_is_played_from_what_was_true_then() -> None:
 
 
 def test_a_start_that_the_core_would_not_have_made_is_told() -> None:
-    """The log is not simply read out: change what was started, and the difference is found."""
+    """The play does not copy the log: after a change of the recorded starts, the difference is found."""
     world = World(slots=1, max_concurrent=1)
     for priority in (1, 2, 9, 3):
         world.create(priority=priority)
@@ -118,7 +118,7 @@ def test_a_start_that_the_core_would_not_have_made_is_told() -> None:
 
 
 def test_a_fault_in_the_core_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record of a core that obeyed the limits, played by one that does not."""
+    """The record comes from a core that obeyed the limits; a core that does not plays it."""
     world = World(slots=3, max_concurrent=3, max_memory=10)
     for _ in range(6):
         world.create(memory=8)
@@ -145,7 +145,7 @@ def test_when_a_stopped_attempt_was_gone_shows_in_the_log() -> None:
 
 
 def test_timers_and_workers_that_are_late_show_in_the_log() -> None:
-    """A service needs a moment to get its workers ready, and a timer goes off after its time."""
+    """A service takes a while to get its workers ready, and a timer goes off late."""
     world = World(slots=2, max_concurrent=2)
     late: dict[str, Any] = {"retry_delay": 5.0, "max_retries": 1, "options": {"end": "failed"}}
     world.create(**late)

@@ -1,4 +1,4 @@
-"""A hundred thousand records are played in time that grows with their number and not faster."""
+"""Playing a hundred thousand records takes time that grows with their number and not faster."""
 
 import time
 from random import Random
