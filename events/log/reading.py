@@ -141,7 +141,9 @@ def _record_of(tag: str, cls: type[Any]) -> type[Any]:
     )
 
 
-_TOLD = msgspec.json.Decoder(Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))])
+_FOLD_DECODER = msgspec.json.Decoder(
+    Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))]
+)
 
 
 def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
@@ -149,7 +151,7 @@ def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decryp
 
     Archived records are read whole. So are all records from the first unexpected row on: that read says what is wrong.
     """
-    archives, decode_told = Archives(conn), _TOLD.decode
+    archives, decode = Archives(conn), _FOLD_DECODER.decode
     after = max(after, 0)
     until = MAX_INTEGER if limit is None else after + limit
     as_expected = True
@@ -167,14 +169,14 @@ def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decryp
         as_expected = bool(page)
         for (text,) in page:
             try:
-                told = decode_told(text)
+                folded = decode(text)
             except (msgspec.MsgspecError, UnicodeError, RecursionError):
-                told = None
-            if told is None or told.position != after + 1:
+                folded = None
+            if folded is None or folded.position != after + 1:
                 as_expected = False
                 break
             after += 1
-            yield _whole(told, decrypt) if type(told) is _Whole else told
+            yield _whole(folded, decrypt) if type(folded) is _Whole else folded
     yield from read_records(conn, after, until - after, decrypt)
 
 
@@ -273,16 +275,16 @@ def newest_of(conn: sqlite3.Connection, event: str, after: int, until: int, limi
     """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
     wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
     rows = fetch(conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
-    found = [int(row[0]) for row in rows]
+    positions = [int(row[0]) for row in rows]
     archives = Archives(conn)
-    if len(found) < limit and after < archives.until():
-        least = min(found, default=until + 1)
+    if len(positions) < limit and after < archives.until():
+        least = min(positions, default=until + 1)
         for row in archives.of_kind_backwards(event):
-            if row[0] <= after or len(found) == limit:
+            if row[0] <= after or len(positions) == limit:
                 break
             if row[0] < least:
-                found.append(row[0])
-    return found
+                positions.append(row[0])
+    return positions
 
 
 def joined(archived: Iterable[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

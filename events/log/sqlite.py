@@ -30,8 +30,7 @@ from ..system_events import SegmentArchived
 from ..task_events import Completed
 from .answers import answer_faults, first_of, has_sums, is_as_written, line_of, read_answered, unanswered
 from .archive_faults import archive_faults
-from .archives import PUT_BACK, Archives, KnownArchive, delete_archived, note_contents
-from .archives import put as note_archive
+from .archives import PUT_BACK, Archives, KnownArchive, delete_archived, note_archive, note_contents
 from .chain import checksum
 from .encryption import Decryption, Encryption, belongings, erasable, key_of, opened_digest, refuse_lost_keys
 from .event_log import Answer, Epoch, Erasable, Head, Part
@@ -194,7 +193,7 @@ class SqliteEventLog:
             self._cut_write_ahead_log()
 
     def _note_archived(self) -> None:
-        if self._archives.not_noted():
+        if self._archives.without_index():
             with self._conn:
                 self._conn.execute("BEGIN IMMEDIATE")
                 note_contents(self._conn)

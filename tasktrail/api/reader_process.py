@@ -28,7 +28,7 @@ from ..events import Task, TasktrailError
 from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..events.log.event_log import ReportProgress
-from ..events.task import promised
+from ..events.task import reserved_space
 from ..handlers.process.sandbox import die_with
 from ..handlers.registry import Registry
 from ..paths import DataPaths
@@ -373,8 +373,8 @@ def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
     return Standing(
         stats=past.stats(),
         running=running[:shown],
-        reserved_memory=sum(promised(task).memory for task in running),
-        reserved_temp=sum(promised(task).temp for task in running),
+        reserved_memory=sum(reserved_space(task).memory for task in running),
+        reserved_temp=sum(reserved_space(task).temp for task in running),
         waiting=some("pending,retrying", "-effective_priority"),
         failures=some("failed", "-updated_at"),
         hour=past.activity(60, 1),

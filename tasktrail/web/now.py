@@ -15,7 +15,7 @@ from ..api.reader_process import Standing, StandingQuestion
 from ..events import RetryTask, Task, TasktrailError
 from ..events.counted import plural
 from ..events.errors import TooCostly
-from ..events.task import promised
+from ..events.task import reserved_space
 from ..expectation import means_of, seconds_left
 from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
@@ -175,7 +175,7 @@ def _ran(task: Task) -> RunningRow:
         progress=task.progress,
         started_at=task.started_at,
         left=None,
-        reserved=promised(task).memory,
+        reserved=reserved_space(task).memory,
     )
 
 
