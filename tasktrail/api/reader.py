@@ -62,7 +62,7 @@ from ..projections.queries.as_of import (
     FoldedPast,
     Point,
     fold_to,
-    not_there_then,
+    not_created_yet,
     parse_point,
     position_of,
     refuse_future,
@@ -313,7 +313,7 @@ class Questions:
         version = self.version_at(task_id, position)
         if not version:
             unknown = UnknownTask(f"Task {task_id} does not exist", field="task_id")
-            raise unknown if as_of is None else not_there_then(task_id, as_of)
+            raise unknown if as_of is None else not_created_yet(task_id, as_of)
         if (gone := forgotten(self.source.log(), task_id)) is not None:
             raise gone
         return list(attempts_until(self, task_id, version))

@@ -301,7 +301,7 @@ class Follower:
                 # It holds from here on, even if the database goes away before all is done.
                 self._begin_to_erase(bool(log.newest_of("user_erased", views.position, head.position, 1)))
                 return True
-            pull(log, views, head.position, took=self._observer.took)
+            pull(log, views, head.position, on_page=self._observer.took)
 
     def close(self, then: Callable[[], object] = lambda: None) -> None:
         """Stop following, call `then`, and release the data folder once the thread, which may write, has ended."""

@@ -252,7 +252,7 @@ def missed_runs_forgotten(patch: pytest.MonkeyPatch) -> None:
 @planted("I9: notices never arrive")
 def redelivery_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A notice is wanted once more, and that is all."""
-    patch.setattr(Outbox, "_wanted_again", lambda *_: None)
+    patch.setattr(Outbox, "_redelivery_requested", lambda *_: None)
 
 
 @planted("why has no reason|starts at .* although .* paused")
