@@ -43,7 +43,7 @@ class Signals:
         self._in.settimeout(0)
         self._wakes_before = signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
-            self._before[number] = signal.signal(number, _go_on)
+            self._before[number] = signal.signal(number, _ignore)
         return self
 
     def __exit__(
@@ -79,7 +79,7 @@ class Signals:
                 return None
 
 
-def _go_on(_number: int, _frame: FrameType | None) -> None:
+def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Do nothing. Without a handler the signal would end the process."""
 
 
@@ -123,11 +123,11 @@ def headline(task: "Task") -> str:
             return status
 
 
-def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
+def name_lasting_obstacles(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
     """Name the obstacles that will not end by themselves here: no other process can ask the service inside."""
     from ..actors.core.explanation import WaitReason as Reason
 
-    staying = (
+    lasting = (
         Reason.HELD,
         Reason.PAUSED,
         Reason.WINDOW,
@@ -137,7 +137,7 @@ def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], No
         Reason.NO_HANDLER,
     )
     for obstacle in inside.why(task_id).reasons:
-        if obstacle.reason in staying:
+        if obstacle.reason in lasting:
             lifted = f"; lifted by {obstacle.lifts}" if obstacle.lifts else ""
             say(f"task {task_id} waits: {plain(obstacle.detail + lifted)}")
 
@@ -239,7 +239,7 @@ class Poller:
         self._clock = clock
         self._away_since: float | None = None
 
-    def at(self, reading: "Followed | Reading", task_id: int) -> "Task | None":
+    def at(self, reading: "TaskSource | Reading", task_id: int) -> "Task | None":
         """Ask for the task and show it. None while the service does not answer."""
         task = self.ask(lambda: reading.get_task(task_id))
         if task is not None:
@@ -265,7 +265,7 @@ class Poller:
         return now - self._away_since < _PATIENCE
 
 
-class Followed(Protocol):
+class TaskSource(Protocol):
     """Where one can ask for a task and wait for it."""
 
     def get_task(self, task_id: int, /) -> "Task":
@@ -275,7 +275,7 @@ class Followed(Protocol):
         """Return the task once it has ended. Raises `WaitTimeout`."""
 
 
-def until_ended(tasks: Followed, task_id: int, display: Display, signals: Signals) -> "Task | None":
+def until_ended(tasks: TaskSource, task_id: int, display: Display, signals: Signals) -> "Task | None":
     """Wait until the task has ended, and return it; return None if a signal comes first."""
     poller = Poller(display)
     while True:
@@ -291,7 +291,7 @@ def until_ended(tasks: Followed, task_id: int, display: Display, signals: Signal
             return None
 
 
-def _wait_a_little(tasks: Followed, task_id: int) -> None:
+def _wait_a_little(tasks: TaskSource, task_id: int) -> None:
     """Wait until the task ends, at most `LOOK_EVERY`."""
     try:
         tasks.wait(task_id, timeout=LOOK_EVERY)
@@ -320,11 +320,11 @@ def waiting(*, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda _words: None
         return
     if not sys.stderr.isatty():
-        said: list[str] = []
+        printed: list[str] = []
 
         def say_once(words: str) -> None:
-            if not said:
-                said.append(words)
+            if not printed:
+                printed.append(words)
                 click.echo(words, err=True)
 
         yield say_once

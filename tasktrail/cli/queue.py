@@ -207,15 +207,15 @@ def ask_again(reading: "Reading", before: str, layout: TerminalLayout) -> tuple[
     try:
         return "", screen(*ask(reading), layout)
     except (ServiceUnreachable, NotReady) as error:
-        told = fitted(f"{plain(error.message)}; asking again. The last answer was:", layout.width)
-        return f"{told}\n{before}", before
+        message = fitted(f"{plain(error.message)}; asking again. The last answer was:", layout.width)
+        return f"{message}\n{before}", before
 
 
 def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
     """Return the whole screen as text."""
     lines = (
         summary(board, stats),
-        _promised(board.resources, live=board.live),
+        _reserved(board.resources, live=board.live),
         _rates(stats),
         "",
         *layout.lines(_RUNNING, _running(board, layout)),
@@ -225,25 +225,25 @@ def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
     return fitted("\n".join(lines), layout.width)
 
 
-def _promised(resources: "Resources", *, live: bool) -> str:
+def _reserved(resources: "Resources", *, live: bool) -> str:
     if not live:
         return "no service answers here: slots and the machine are unknown"
     sample = resources.sample
-    memory = _of(resources.reserved_memory, resources.max_memory)
-    temp = _of(resources.reserved_temp, resources.max_temp_size)
+    memory = _used_of_limit(resources.reserved_memory, resources.max_memory)
+    temp = _used_of_limit(resources.reserved_temp, resources.max_temp_size)
     free = f"{_free(sample.memory_available)} memory, {_free(sample.temp_free)} temp"
     free += " (LOW)" if sample.disk_low else ""
     cpu = "unknown" if sample.cpu_percent is None else f"{sample.cpu_percent:.0f} %"
     slots = min(resources.slots, resources.max_concurrent)
-    promised = f"{resources.held} of {counted(slots, 'slot')} · promised memory {memory}, temp {temp}"
-    return f"{promised} · CPU {cpu}, free {free}"
+    reserved = f"{resources.held} of {counted(slots, 'slot')} · promised memory {memory}, temp {temp}"
+    return f"{reserved} · CPU {cpu}, free {free}"
 
 
 def _free(count: int | None) -> str:
     return "unknown" if count is None else size(count)
 
 
-def _of(used: int, limit: int) -> str:
+def _used_of_limit(used: int, limit: int) -> str:
     return f"{size(used)} of {size(limit)}" if limit else size(used)
 
 
