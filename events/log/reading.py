@@ -150,7 +150,9 @@ def _record_of(tag: str, cls: type[Any]) -> type[Any]:
     )
 
 
-_TOLD = msgspec.json.Decoder(Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))])
+_FOLD_DECODER = msgspec.json.Decoder(
+    Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))]
+)
 
 
 def _whole(row: _Whole, decrypt: Decrypt) -> Recorded:
@@ -215,7 +217,7 @@ class Reading:
         wrong.
         """
         conn, decrypt = self._conn, self._decrypt.anew()
-        archives, decode_told = Archives(conn), _TOLD.decode
+        archives, decode_told = Archives(conn), _FOLD_DECODER.decode
         after = max(after, 0)
         until = MAX_INTEGER if limit is None else after + limit
         as_expected = True
