@@ -259,14 +259,14 @@ Show: TypeAlias = "Callable[[float, str, Sequence[Obstacle]], None]"
 def _line(live: bool) -> Iterator[Show]:  # noqa: FBT001 - private
     """Show one line that is redrawn on a terminal; else a new line every ten percent, and for a new reason to wait."""
     if not live:
-        last, told = -1, set[str]()
+        last, shown = -1, set[str]()
 
         def print_step(done: float, words: str, held_by: "Sequence[Obstacle]") -> None:
             nonlocal last
-            new = {one.reason for one in held_by[:1]} - told
+            new = {one.reason for one in held_by[:1]} - shown
             if int(done // 10) != last or new:
                 last = int(done // 10)
-                told.update(new)
+                shown.update(new)
                 say(f"{percent(done)} {_and_waits(words, held_by)}", err=True)
 
         yield print_step

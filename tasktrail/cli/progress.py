@@ -127,8 +127,8 @@ def headline(task: "Task") -> str:
 
 def waits(task: "Task", held_by: "Sequence[Obstacle]") -> str:
     """Describe what the task is doing; of a waiting one also what keeps it waiting, in a few words."""
-    told = headline(task)
-    return f"{told}{':' if told == 'waiting' else ';'} {in_short(held_by)}" if held_by else told
+    text = headline(task)
+    return f"{text}{':' if text == 'waiting' else ';'} {in_short(held_by)}" if held_by else text
 
 
 def in_short(held_by: "Sequence[Obstacle]") -> str:
