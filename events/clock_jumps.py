@@ -50,7 +50,7 @@ class Jumps(msgspec.Struct):
         wrong = [jump for jump in self.kept if corrects(jump) and jump.shown >= at]
         return min(at, wrong[-1].shows) if wrong else at
 
-    def unseen(self, last_at: datetime | None, now: datetime) -> ClockJumped | None:
+    def jump_while_stopped(self, last_at: datetime | None, now: datetime) -> ClockJumped | None:
         """The jump back that the clock made while no service ran, if the log's last time shows one."""
         if last_at is None:
             return None

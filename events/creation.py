@@ -206,7 +206,7 @@ def _numbers(task: GraphTask) -> Iterator[int]:
 
 def _order(tasks: tuple[GraphTask, ...]) -> list[int]:
     """The places in the order of creation: as given, as far as references allow. Raises `GraphCycle`."""
-    places = _places(tasks)
+    places = _places_by_name(tasks)
     before = [{places[name] for name in _names(task)} for task in tasks]
     after: list[list[int]] = [[] for _ in tasks]
     for place, earlier in enumerate(before):
@@ -229,7 +229,7 @@ def _order(tasks: tuple[GraphTask, ...]) -> list[int]:
     return order
 
 
-def _places(tasks: tuple[GraphTask, ...]) -> dict[str, int]:
+def _places_by_name(tasks: tuple[GraphTask, ...]) -> dict[str, int]:
     places: dict[str, int] = {}
     for place, task in enumerate(tasks):
         if places.setdefault(task.name, place) != place:

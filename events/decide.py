@@ -87,7 +87,7 @@ def decide(
         case AbortAttempt():
             return _abort(state, command, context)
         case _:
-            return _said(state, command, context)
+            return _decide_report(state, command, context)
 
 
 def _illegal(state: TaskState, why: str) -> IllegalTransition:
@@ -173,7 +173,7 @@ def _give_up(state: TaskState, command: GiveUp) -> tuple[Event, ...]:
 # --- reports of attempts ---
 
 
-def _said(state: TaskState, report: AttemptReport, context: DecisionContext) -> tuple[Event, ...]:
+def _decide_report(state: TaskState, report: AttemptReport, context: DecisionContext) -> tuple[Event, ...]:
     _refuse_stale(state, report)
     match report:
         case AttemptProgressed():
@@ -255,8 +255,8 @@ def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> 
 
 def _outgrown(state: TaskState, report: AttemptEnded, context: DecisionContext) -> tuple[Event, ...]:
     """The attempt's probe showed that it needs more than was reserved, so it gave its place back."""
-    found = context.probed
-    if found is None or state.estimate is not None:
+    probed = context.probed
+    if probed is None or state.estimate is not None:
         error = "the worker asked for more room, but gave no estimate"
         return _after_failure(state, _failure(report, "failed", context, error), context)
     if context.never_fits:
@@ -264,11 +264,11 @@ def _outgrown(state: TaskState, report: AttemptEnded, context: DecisionContext) 
         failure = replace(_failure(report, "failed", context, error), error_type=NeverFits.__name__)
         return _after_failure(state, failure, context, retryable=False)
     error = (
-        f"a look into the input showed that it needs {found.memory:,} bytes of memory and {found.temp:,} of temp "
+        f"a look into the input showed that it needs {probed.memory:,} bytes of memory and {probed.temp:,} of temp "
         f"space; {state.memory_needed:,} and {state.temp_needed:,} were reserved"
     )
     failure = replace(_failure(report, "interrupted", context, error), final=False)
-    return (failure, Retried(cause="estimate", estimate=found))
+    return (failure, Retried(cause="estimate", estimate=probed))
 
 
 def _failure(report: AttemptEnded, outcome: FailureOutcome, context: DecisionContext, error: str = "") -> Failed:
@@ -368,7 +368,7 @@ def ends_with(task: TaskState, dependency: TaskState) -> bool:
     return broken and policy_for(task.spec, dependency.id) in ("cancel", "fail")
 
 
-def how_it_ended(dependency: TaskState) -> str:
+def end_in_words(dependency: TaskState) -> str:
     """The end of a dependency in words: the reason of what it leads to."""
     return f"task {dependency.id} {'was cancelled' if dependency.status == 'cancelled' else 'has failed'}"
 
@@ -385,7 +385,7 @@ def after_dependency(task: TaskState, dependency: TaskState) -> tuple[Event, ...
         case "cancel":
             return (Cancelled(),)
         case "fail":
-            error = f"{DEPENDENCY_FAILED}: {how_it_ended(dependency)}"
+            error = f"{DEPENDENCY_FAILED}: {end_in_words(dependency)}"
             return (
                 Failed(
                     outcome="not_started", error=error, error_type=DEPENDENCY_FAILED, rule=DEPENDENCY_FAILED, final=True

@@ -44,8 +44,8 @@ class TasktrailError(Exception):
             self.status = status
 
     def __str__(self) -> str:
-        told = f"{self.message} (field: {self.field})" if self.field else self.message
-        return f"{told} {self.advice}" if told.endswith((".", "?", "!")) else f"{told}. {self.advice}"
+        text = f"{self.message} (field: {self.field})" if self.field else self.message
+        return f"{text} {self.advice}" if text.endswith((".", "?", "!")) else f"{text}. {self.advice}"
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling and copying although the arguments are keyword-only."""

@@ -47,14 +47,14 @@ def forms_fingerprint() -> str:
 
 def lacking(forms: Mapping[str, Mapping[str, str]], known: Forms) -> list[str]:
     """Say in words what a log of these `forms` may hold that a reader which knows only `known` cannot read."""
-    found = []
+    lacks = []
     for tag, fields in forms.items():
         if tag not in known:
-            found.append(f"the event `{tag}`")
+            lacks.append(f"the event `{tag}`")
             continue
         for path, form in fields.items():
-            found += [f"`{tag}.{path}`{lack}" for lack in _lacks(form, known[tag].get(path))]
-    return found
+            lacks += [f"`{tag}.{path}`{lack}" for lack in _lacks(form, known[tag].get(path))]
+    return lacks
 
 
 def _lacks(form: str, known: str | None) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _fields(struct: type[Any], before: str) -> Iterator[tuple[str, str]]:
     for field in described.fields:
         path = f"{before}{field.encode_name}"
         found: dict[str, set[str]] = {}
-        parts = _look(field.type, path, found)
+        parts = _collect_kinds(field.type, path, found)
         for at, kinds in found.items():
             default = _default(field) if at == path and not field.required else ""
             yield at, "|".join(sorted(kinds)) + default
@@ -90,20 +90,20 @@ def _fields(struct: type[Any], before: str) -> Iterator[tuple[str, str]]:
             yield from _fields(part, f"{at}.")
 
 
-def _look(at: inspect.Type, path: str, found: dict[str, set[str]]) -> list[tuple[str, type[Any]]]:
-    """Note in `found` what may stand at a path and below it; return the Structs among that, with their paths."""
-    kinds = found.setdefault(path, set())
+def _collect_kinds(at: inspect.Type, path: str, kinds_by_path: dict[str, set[str]]) -> list[tuple[str, type[Any]]]:
+    """Note in `kinds_by_path` what may stand at a path and below it; return the Structs in that, with their paths."""
+    kinds = kinds_by_path.setdefault(path, set())
     match at:
         case inspect.UnionType(types=types):
-            return [part for one in types for part in _look(one, path, found)]
+            return [part for one in types for part in _collect_kinds(one, path, kinds_by_path)]
         case inspect.LiteralType(values=values):
             kinds.update(msgspec.json.encode(value).decode() for value in values)
         case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
             kinds.add("array")
-            return _look(item, f"{path}[]", found)
+            return _collect_kinds(item, f"{path}[]", kinds_by_path)
         case inspect.DictType(value_type=value):
             kinds.add("object")
-            return _look(value, f"{path}{{}}", found)
+            return _collect_kinds(value, f"{path}{{}}", kinds_by_path)
         case inspect.StructType(cls=cls) if cls in EVENT_TAGS:  # has a form of its own
             kinds.add(EVENT_TAGS[cls])
         case inspect.StructType(cls=cls):

@@ -236,7 +236,7 @@ class NodeSeen(Frame, frozen=True, kw_only=True, tag="node"):
     labels: dict[str, str] = {}
 
 
-def also_called(name: str, address: str) -> frozenset[str]:
+def node_names(name: str, address: str) -> frozenset[str]:
     """All names that a node may have: the address is appended while other nodes have the same name."""
     return frozenset((name, name.removesuffix(f"-{address}"), f"{name}-{address}")) if address else frozenset((name,))
 

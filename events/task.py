@@ -108,7 +108,7 @@ class Task(msgspec.Struct, frozen=True):
     """Filled in only when a single task is asked for and it has children."""
 
 
-def promised(task: Task) -> Estimated:
+def reserved_space(task: Task) -> Estimated:
     """The space reserved for its current or next attempt: as its probe estimated, else as it was created."""
     return task.estimate or Estimated(memory=task.estimated_memory, temp=task.estimated_temp)
 

@@ -286,16 +286,16 @@ class Completed(_Event, frozen=True, kw_only=True):
     @property
     def kept_original(self) -> str:
         """Why the original was kept and the output not published; else empty."""
-        told = self.result.get("original")
-        return str(told.get("kept", "")) if isinstance(told, dict) else ""
+        original = self.result.get("original")
+        return str(original.get("kept", "")) if isinstance(original, dict) else ""
 
     @property
     def made_sha256(self) -> str:
         """The SHA-256 of the output, in hex, as measured, else as the result says. Empty: no output, or not known."""
         if self.kept_original:
             return ""
-        said = self.result.get("sha256")
-        return self.output_sha256 or (str(said) if is_sha256(said) else "")
+        in_result = self.result.get("sha256")
+        return self.output_sha256 or (str(in_result) if is_sha256(in_result) else "")
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

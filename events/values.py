@@ -40,9 +40,9 @@ def recordable(number: int) -> int:
     return min(max(number, MIN_INTEGER), MAX_INTEGER)
 
 
-def is_sha256(said: object) -> bool:
+def is_sha256(value: object) -> bool:
     """Whether it is a SHA-256 in hex, as it is recorded."""
-    return isinstance(said, str) and _SHA256.fullmatch(said) is not None
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def has_control(text: str) -> bool:
@@ -232,9 +232,9 @@ TRACEPARENT = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-
 
 def traceparent_in(text: str) -> str:
     """The trace context in a header or a variable; empty if it holds none. Later versions may append more fields."""
-    found = re.match(TRACEPARENT, text.strip())
-    if found is None:
+    match = re.match(TRACEPARENT, text.strip())
+    if match is None:
         return ""
-    rest = text.strip()[found.end() :]
-    fits = not rest if found[0].startswith("00") else not rest or rest.startswith("-")
-    return found[0] if fits else ""
+    rest = text.strip()[match.end() :]
+    fits = not rest if match[0].startswith("00") else not rest or rest.startswith("-")
+    return match[0] if fits else ""

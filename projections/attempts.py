@@ -84,23 +84,23 @@ class AttemptsFold:
 
     def add(self, record: Recorded) -> tuple[Attempt, ...]:
         """Fold in the next record of the task. Returns the attempts that are now complete."""
-        told = list(self._close()) if isinstance(record.event, Started) else []
+        complete = list(self._close()) if isinstance(record.event, Started) else []
         match record.event:
             case Created() as event:
                 self._queued_at = record.recorded_at
                 self._memory, self._temp = event.estimated_memory, event.estimated_temp
             case Retried() as event:
-                told += self._followed_by(event, record.recorded_at)
+                complete += self._after_retry(event, record.recorded_at)
             case Started() as event:
                 self._running = _Running(self._opened(record, event, event.worker or event.node or LOCAL))
             case _ if record.attempt:
-                told += self._follow(record)
+                complete += self._follow(record)
         self._estimated(getattr(record.event, "estimate", None))
-        return tuple(told)
+        return tuple(complete)
 
     def unfinished(self) -> tuple[Attempt, ...]:
         """The running attempt so far, or one that has just failed."""
-        running = (self._running.so_far(),) if self._running else ()
+        running = (self._running.current(),) if self._running else ()
         return (self._failed, *running) if self._failed else running
 
     def _follow(self, record: Recorded) -> Iterator[Attempt]:
@@ -114,13 +114,13 @@ class AttemptsFold:
             self._saved = self._running.attempt.progress
         if self._running.attempt.outcome is None:
             return
-        ended, self._running = self._running.so_far(), None
+        ended, self._running = self._running.current(), None
         if isinstance(record.event, Failed) and not record.event.final:
             self._failed = ended
         else:
             yield ended
 
-    def _followed_by(self, event: Retried, at: datetime) -> Iterator[Attempt]:
+    def _after_retry(self, event: Retried, at: datetime) -> Iterator[Attempt]:
         self._queued_at = at
         failed, self._failed = self._failed, None
         if failed is not None:
@@ -170,14 +170,14 @@ class _Running:
 
     def follow(self, record: Recorded) -> None:
         """Fold in a record of the attempt."""
-        before, self.attempt = self.attempt, _followed(self.attempt, record)
+        before, self.attempt = self.attempt, _after_event(self.attempt, record)
         point = Point(_seconds(before.started_at, record.recorded_at), self.attempt.progress)
         if self.attempt is not before:
             self._curve.add(point)
         if isinstance(record.event, Checkpointed):
             self._saved.append(point)
 
-    def so_far(self) -> Attempt:
+    def current(self) -> Attempt:
         """The attempt as it is now."""
         return replace(self.attempt, curve=self._curve.points(), saved=tuple(self._saved))
 
@@ -214,7 +214,7 @@ class _Curve:
         return (*self._points, self._last)
 
 
-def _followed(attempt: Attempt, record: Recorded) -> Attempt:
+def _after_event(attempt: Attempt, record: Recorded) -> Attempt:
     """The attempt after one of its events."""
     match record.event:
         case Progressed(progress=progress):
@@ -223,16 +223,16 @@ def _followed(attempt: Attempt, record: Recorded) -> Attempt:
             reached = attempt.progress if progress is None else progress
             return replace(attempt, progress=reached, checkpoints=attempt.checkpoints + 1)
         case Completed() as event:
-            return replace(_used(_ended(attempt, record, "completed"), event), progress=100.0)
+            return replace(_with_usage(_ended(attempt, record, "completed"), event), progress=100.0)
         case Cancelled():
             return _ended(attempt, record, "cancelled")
         case Failed(outcome=outcome) as event if outcome != "not_started":
-            ended = _used(_ended(attempt, record, outcome), event)
+            ended = _with_usage(_ended(attempt, record, outcome), event)
             return replace(ended, error=event.error, error_type=event.error_type, rule=event.rule)
     return attempt
 
 
-def _used(attempt: Attempt, event: Completed | Failed) -> Attempt:
+def _with_usage(attempt: Attempt, event: Completed | Failed) -> Attempt:
     return replace(
         attempt,
         memory_used=event.memory_used,

@@ -34,14 +34,14 @@ def tree(records: Iterable[Recorded]) -> dict[int, TreePlace]:
     places: dict[int, TreePlace] = {}
     before = 0
     for record in records:
-        cause = before if isinstance(record.event, Started) else _told(record)
+        cause = before if isinstance(record.event, Started) else _named_cause(record)
         depth = places[cause].depth + 1 if cause in places else 0
         places[record.position] = TreePlace(cause, depth)
         before = record.position if record.task_id else before
     return places
 
 
-def _told(record: Recorded) -> int:
+def _named_cause(record: Recorded) -> int:
     """The position that the record names as its cause; 0: none."""
     return int(record.causation_id.removeprefix("event:")) if record.causation_id.startswith("event:") else 0
 
@@ -56,16 +56,16 @@ def chain_to(
         read: returns the record at a position; None if the reader may not see it.
         before: returns the task's previous record. A start is caused by the record that put the task into the queue.
     """
-    found = [record]
-    while len(found) < MOST:
-        if position := _told(record):
+    chain = [record]
+    while len(chain) < MOST:
+        if position := _named_cause(record):
             cause = read(position) if 0 < position < record.position else None  # causes come first: there is no cycle
         elif isinstance(record.event, Started):
             cause = before(record)
         else:
-            return Chain(records=tuple(reversed(found)), command_id=record.command_id)
+            return Chain(records=tuple(reversed(chain)), command_id=record.command_id)
         if cause is None:
             break
-        found.append(cause)
+        chain.append(cause)
         record = cause
-    return Chain(records=tuple(reversed(found)), complete=False)
+    return Chain(records=tuple(reversed(chain)), complete=False)

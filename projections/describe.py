@@ -114,11 +114,11 @@ def _system(event: SystemEvent) -> str:
             return f"endpoint {event.target} enabled"
         case LimitsChanged():
             changes = {name: getattr(event, name) for name in event.__struct_fields__}
-            told = ", ".join(f"{name} {value}" for name, value in changes.items() if value not in (None, {}, False))
-            return f"limits changed: {told or 'fair_share off'}"
+            listed = ", ".join(f"{name} {value}" for name, value in changes.items() if value not in (None, {}, False))
+            return f"limits changed: {listed or 'fair_share off'}"
         case RatesConfigured():
-            told = ", ".join(f"{name} {rate}" for name, rate in event.rates.items())
-            return f"rates configured: {told or 'none'}"
+            listed = ", ".join(f"{name} {rate}" for name, rate in event.rates.items())
+            return f"rates configured: {listed or 'none'}"
         case QueuePaused():
             return f"{_scope(event)} {'is to be drained' if event.drain else 'paused'}"
         case QueueResumed():

@@ -24,8 +24,8 @@ class ViewsFailed(TasktrailError):
 def views_behind(position: int, trouble: Exception) -> ViewsFailed:
     """The error for views that cannot reach a position because of `trouble`. It has the remedy of that error."""
     if isinstance(trouble, TasktrailError):
-        told = f"The views have not reached position {position}: {trouble.message}"
-        return ViewsFailed(told, remedy=trouble.advice)
+        message = f"The views have not reached position {position}: {trouble.message}"
+        return ViewsFailed(message, remedy=trouble.advice)
     return ViewsFailed(f"The views have not reached position {position}: {trouble}")
 
 

@@ -53,13 +53,13 @@ def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHis
         task_id=task_id,
         attempts=attempts,
         lines=_lines(records),
-        waited=waited + _until(now, waits_since),
-        ran=sum(attempt.duration or 0.0 for attempt in attempts) + _until(now, runs_since),
+        waited=waited + _seconds_since(now, waits_since),
+        ran=sum(attempt.duration or 0.0 for attempt in attempts) + _seconds_since(now, runs_since),
         still="waits" if waits_since else "runs" if runs_since else "",
     )
 
 
-def _until(now: datetime, since: datetime | None) -> float:
+def _seconds_since(now: datetime, since: datetime | None) -> float:
     """Seconds since then; never negative, as the clock of the asking process may be slow."""
     return max(0.0, _seconds(since, now)) if since else 0.0
 

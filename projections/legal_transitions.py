@@ -69,36 +69,36 @@ class _Needs:
     """The tasks that open tasks refer to. They must not be forgotten before these."""
 
     def __init__(self) -> None:
-        self._of: dict[int, frozenset[int]] = {}
+        self._references: dict[int, frozenset[int]] = {}
         """Open task → the tasks that it refers to."""
-        self._needing: dict[int, set[int]] = {}
+        self._referrers: dict[int, set[int]] = {}
         """Task → the open tasks that refer to it."""
 
     def add(self, task_id: int, others: Iterable[int]) -> None:
         """Note that the task is open and refers to others."""
-        if task_id not in self._of:
-            self._of[task_id] = frozenset(others)
-            for other in self._of[task_id]:
-                self._needing.setdefault(other, set()).add(task_id)
+        if task_id not in self._references:
+            self._references[task_id] = frozenset(others)
+            for other in self._references[task_id]:
+                self._referrers.setdefault(other, set()).add(task_id)
 
     def remove(self, task_id: int) -> None:
         """Note that the task is over, or that its status is unknown."""
-        for other in self._of.pop(task_id, ()):
-            self._needing[other].remove(task_id)
-            if not self._needing[other]:
-                del self._needing[other]
+        for other in self._references.pop(task_id, ()):
+            self._referrers[other].remove(task_id)
+            if not self._referrers[other]:
+                del self._referrers[other]
 
-    def broken_by(self, gone: Sequence[NumberRange]) -> Iterator[tuple[int, int]]:
+    def broken_by(self, forgotten: Sequence[NumberRange]) -> Iterator[tuple[int, int]]:
         """Each forgotten task, with each task that is not forgotten and refers to it.
 
         It walks the smaller of the two sets: a log may forget a thousand times, and have many waiting tasks.
         """
-        few = sum(last - first + 1 for first, last in gone) < len(self._needing)
-        numbers = (number for first, last in gone for number in range(first, last + 1))
-        for other in numbers if few else sorted(self._needing):
-            if is_within(other, gone):
-                for task_id in sorted(self._needing.get(other, ())):
-                    if not is_within(task_id, gone):
+        few = sum(last - first + 1 for first, last in forgotten) < len(self._referrers)
+        numbers = (number for first, last in forgotten for number in range(first, last + 1))
+        for other in numbers if few else sorted(self._referrers):
+            if is_within(other, forgotten):
+                for task_id in sorted(self._referrers.get(other, ())):
+                    if not is_within(task_id, forgotten):
                         yield other, task_id
 
 
@@ -278,8 +278,8 @@ class Lawbook:
         if kind == "event" and self._complete and event.rule not in self._rules.get(_number(at), ()):
             yield f"tasks were forgotten by a rule that is not recorded at {at[:20]}"
         with suppress(ValueError):  # unreadable ranges explain no stub, which the check of stubs reports
-            gone = spans_of(event.tasks)
-            for other, task_id in self._needs.broken_by(gone):
+            forgotten = spans_of(event.tasks)
+            for other, task_id in self._needs.broken_by(forgotten):
                 yield f"task {other} is forgotten, and task {task_id}, which is open, refers to it"
 
     def _may_answer(self, task_id: int) -> bool:
@@ -314,7 +314,7 @@ def _judge_details(event: Event, track: _Track, record: Recorded) -> Iterator[st
     match event:
         case Failed(outcome=outcome) if (outcome == "not_started") == running:
             yield f"task {record.task_id} is {track.status}, its failure says {outcome}"
-        case Cancelled(attempt_running=said) if said != running:
+        case Cancelled(attempt_running=was_running) if was_running != running:
             yield f"task {record.task_id} is {track.status}, its cancellation says otherwise"
         case Retried() if track.status == "failing" and record.position != track.position + 1:
             yield f"task {record.task_id} failed at {track.position} and is retried only here"

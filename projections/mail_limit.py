@@ -24,42 +24,42 @@ class MailPace:
     """
 
     def __init__(self) -> None:
-        self._had: dict[str, deque[datetime]] = {}
+        self._delivered: dict[str, deque[datetime]] = {}
         """Address → the times of its mails in the last hour, in order; the address with the oldest last mail first."""
-        self._promised: dict[str, dict[str, datetime]] = {}
+        self._reserved: dict[str, dict[str, datetime]] = {}
         """Address → notice id → moment, in the order of the promises."""
 
-    def had(self, target: str, at: datetime) -> None:
+    def count_delivered(self, target: str, at: datetime) -> None:
         """Count a delivered mail; `at` never decreases from call to call."""
-        address = bare(target)
-        times = self._had.pop(address, deque())
+        address = bare_address(target)
+        times = self._delivered.pop(address, deque())
         times.append(at)
-        self._had[address] = times
+        self._delivered[address] = times
         while times[0] <= at - _WINDOW:
             times.popleft()
-        while self._had[first := next(iter(self._had))][-1] <= at - _WINDOW:
-            del self._had[first]
+        while self._delivered[first := next(iter(self._delivered))][-1] <= at - _WINDOW:
+            del self._delivered[first]
 
-    def come_back(self, now: datetime) -> None:
+    def correct_future_times(self, now: datetime) -> None:
         """Correct all times later than `now`, because the clock was far ahead until now."""
-        self._had = {address: deque(min(at, now) for at in times) for address, times in self._had.items()}
-        self._promised = {
-            address: {name: min(until, now) for name, until in promised.items()}
-            for address, promised in self._promised.items()
+        self._delivered = {address: deque(min(at, now) for at in times) for address, times in self._delivered.items()}
+        self._reserved = {
+            address: {name: min(until, now) for name, until in reserved.items()}
+            for address, reserved in self._reserved.items()
         }
 
-    def promise(self, target: str, notice_id: str, until: datetime) -> None:
+    def reserve(self, target: str, notice_id: str, until: datetime) -> None:
         """Note that the notice waits until then."""
-        promised = self._promised.setdefault(bare(target), {})
-        promised.pop(notice_id, None)
-        promised[notice_id] = until
+        reserved = self._reserved.setdefault(bare_address(target), {})
+        reserved.pop(notice_id, None)
+        reserved[notice_id] = until
 
-    def settle(self, target: str, notice_id: str) -> None:
+    def release(self, target: str, notice_id: str) -> None:
         """Note that the notice no longer waits, whatever its outcome."""
-        address = bare(target)
-        promised = self._promised.get(address)
-        if promised is not None and promised.pop(notice_id, None) is not None and not promised:
-            del self._promised[address]
+        address = bare_address(target)
+        reserved = self._reserved.get(address)
+        if reserved is not None and reserved.pop(notice_id, None) is not None and not reserved:
+            del self._reserved[address]
 
     def wait(self, target: str, notice_id: str, now: datetime, limit: int, under_way: int) -> datetime | None:
         """Until when a notice has to wait; None: it may go now.
@@ -71,31 +71,32 @@ class MailPace:
             limit: mails that one address may get within an hour, 1 or more.
             under_way: mails to the address that were delivered but are not in the log yet.
         """
-        address = bare(target)
-        had = [at for at in self._had.get(address, ()) if at > now - _WINDOW] + [now] * under_way
-        if len(had) < limit:
+        address = bare_address(target)
+        delivered = [at for at in self._delivered.get(address, ()) if at > now - _WINDOW] + [now] * under_way
+        if len(delivered) < limit:
             return None
-        promised = self._promised.get(address, {})
+        promised = self._reserved.get(address, {})
         last = tuple(islice((promised[one] for one in reversed(promised) if one != notice_id), limit))
-        return max((sorted((*had, *last))[-limit] + _WINDOW, *last))  # in turn, though times under way are guesses
+        # In turn, though times under way are guesses.
+        return max((sorted((*delivered, *last))[-limit] + _WINDOW, *last))
 
     def kept(self) -> KeptPace:
         """The whole state, as data."""
         return KeptPace(
-            had={address: list(times) for address, times in self._had.items()},
-            promised={address: dict(promised) for address, promised in self._promised.items()},
+            had={address: list(times) for address, times in self._delivered.items()},
+            promised={address: dict(promised) for address, promised in self._reserved.items()},
         )
 
     def restore(self, kept: KeptPace) -> None:
         """Bring a new object to the state `kept`."""
-        self._had = {address: deque(times) for address, times in sorted(kept.had.items(), key=_latest)}
-        self._promised = {
+        self._delivered = {address: deque(times) for address, times in sorted(kept.had.items(), key=_latest)}
+        self._reserved = {
             address: dict(sorted(promised.items(), key=lambda one: one[1]))
             for address, promised in kept.promised.items()
         }
 
 
-def bare(target: str) -> str:
+def bare_address(target: str) -> str:
     """`Ann <Ann@Example.org>` → `ann@example.org`."""
     return target.rpartition("<")[2].strip(" >").lower()
 

@@ -46,7 +46,7 @@ TELLING = ("notify_", "callback_url")
 """The beginnings of the names of `Created`'s fields that name receivers. A task without these notifies nobody."""
 
 
-def tells_somebody(spec: Created) -> bool:
+def has_receiver(spec: Created) -> bool:
     """Whether the task has any receiver."""
     return bool(spec.notify_webhook or spec.callback_url or spec.notify_email or spec.notify_targets)
 
@@ -54,14 +54,14 @@ def tells_somebody(spec: Created) -> bool:
 def receivers(spec: Created, event: Any) -> Iterator[tuple[Channel, str]]:
     """Channel and target of each receiver of an event. The callback gets every end, whatever `notify_on` says."""
     ends = is_terminal(event)
-    told = (ends or not isinstance(event, Failed)) and EVENT_TAGS[type(event)] in (spec.notify_on or USUAL)
-    if spec.notify_webhook and told:
+    is_wanted = (ends or not isinstance(event, Failed)) and EVENT_TAGS[type(event)] in (spec.notify_on or USUAL)
+    if spec.notify_webhook and is_wanted:
         yield "webhook", spec.notify_webhook
     if spec.callback_url and ends:
         yield "callback", spec.callback_url
-    if spec.notify_email and ends and told:
+    if spec.notify_email and ends and is_wanted:
         yield "email", spec.notify_email
-    if told and (ends or spec.notify_on):
+    if is_wanted and (ends or spec.notify_on):
         for name in spec.notify_targets:
             yield "apprise", name
 

@@ -27,7 +27,7 @@ from ..events.system_events import (
 from ..events.task import view
 from .errors import ViewsGap
 from .mail_limit import KeptPace, MailPace
-from .notices import Channel, Notice, log_id, notice_id, receivers, tells_somebody
+from .notices import Channel, Notice, has_receiver, log_id, notice_id, receivers
 
 if TYPE_CHECKING:
     from ..events import Event, TaskEvent
@@ -85,7 +85,7 @@ class Pending(msgspec.Struct, gc=False):
     tries: int = 0
     turn: int = 0
     """The number of its valid entry in the order of sending."""
-    told: tuple[Recorded, TaskState] | None = None
+    origin: tuple[Recorded, TaskState] | None = None
     """The record and the task after it, if there was room to keep them."""
 
 
@@ -104,7 +104,7 @@ class PendingNotices:
         pending = Pending(record.task_id, record.position, target)
         if self._room > 0:
             self._room -= 1
-            pending.told = (record, state)
+            pending.origin = (record, state)
         self.by_id[notice_id] = pending
         return pending
 
@@ -119,14 +119,14 @@ class PendingNotices:
             self._times = [due for due in self._times if self.counts(due)]
             heapify(self._times)
 
-    def come_back(self, now: datetime) -> None:
+    def correct_future_times(self, now: datetime) -> None:
         """Correct the times later than `now`, because the clock was far ahead until now: those notices are due."""
         self._times = [replace(due, at=min(due.at, now)) for due in self._times]
         heapify(self._times)
 
     def forget(self, notice_id: str) -> None:
         """Remove a notice that is delivered or given up."""
-        if self.by_id.pop(notice_id).told is not None:
+        if self.by_id.pop(notice_id).origin is not None:
             self._room += 1
 
     def take_due(self, now: datetime) -> Iterator[Due]:
@@ -266,8 +266,8 @@ class Outbox:
     def notice(self, due: Due) -> Notice | None:
         """The whole notice; None if the log no longer has its task."""
         pending = self._pending.by_id[due.notice_id]
-        told = pending.told or self._recalled(pending)
-        return None if told is None else _notice(due, pending.tries, *told)
+        origin = pending.origin or self._recalled(pending)
+        return None if origin is None else _notice(due, pending.tries, *origin)
 
     def _recalled(self, pending: Pending) -> tuple[Recorded, TaskState] | None:
         recalled = self._recall(pending.task_id, pending.position)
@@ -284,23 +284,23 @@ class Outbox:
             case DeliveryPostponed():
                 self._postponed(event)
             case RedeliveryRequested():
-                self._wanted_again(event, record)
+                self._redelivery_requested(event, record)
             case EndpointEnabled():
                 self._disabled.discard(event.target)
             case ClockJumped():
                 self._jumps.apply(event)
                 if corrects(event):
-                    self._pending.come_back(event.shows)
-                    self.mail.come_back(event.shows)
+                    self._pending.correct_future_times(event.shows)
+                    self.mail.correct_future_times(event.shows)
             case Adjusted():
                 if event.task_id in self._tasks:
                     self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event, record.recorded_at)
             case UserErased():
                 self._erase(frozenset(event.tasks))
             case _ if record.task_id:
-                self._told(record, event)
+                self._fold_task_event(record, event)
 
-    def _told(self, record: Recorded, event: "Event") -> None:
+    def _fold_task_event(self, record: Recorded, event: "Event") -> None:
         state = self._evolved(record, event)
         if state is None:
             return
@@ -315,11 +315,11 @@ class Outbox:
     def _evolved(self, record: Recorded, event: "Event") -> TaskState | None:
         """The task after the event; None if it has no receiver."""
         if isinstance(event, Created):
-            return create(record.task_id, event, record.recorded_at) if tells_somebody(event) else None
+            return create(record.task_id, event, record.recorded_at) if has_receiver(event) else None
         state = self._tasks.get(record.task_id)
         if state is None and isinstance(event, Retried):  # a retry by hand: only then can the task be forgotten
             recalled = self._recall(record.task_id, record.position - 1) if event.cause == "manual" else None
-            state = recalled[0] if recalled and tells_somebody(recalled[0].spec) else None
+            state = recalled[0] if recalled and has_receiver(recalled[0].spec) else None
         return evolve(state, cast("TaskEvent", event), record.recorded_at) if state is not None else None
 
     def _post(self, name: str, channel: Channel, target: str, record: Recorded, state: TaskState) -> None:
@@ -328,7 +328,7 @@ class Outbox:
 
     def _forget(self, name: str, target: str) -> None:
         self._pending.forget(name)
-        self.mail.settle(target, name)
+        self.mail.release(target, name)
 
     def _attempted(self, event: DeliveryAttempted, record: Recorded) -> None:
         if event.disabled:
@@ -337,17 +337,17 @@ class Outbox:
         if pending is None:
             return
         if event.ok and event.channel == "email":
-            self.mail.had(event.target, self._jumps.reached(record.recorded_at))
+            self.mail.count_delivered(event.target, self._jumps.reached(record.recorded_at))
         if event.ok or event.final:
             self._forget(event.notice_id, pending.target)
             return
-        self.mail.settle(event.target, event.notice_id)
+        self.mail.release(event.target, event.notice_id)
         pending.tries += 1
         self._pending.schedule(event.notice_id, event.channel, event.next_at or self._jumps.reached(record.recorded_at))
 
     def _postponed(self, event: DeliveryPostponed) -> None:
         if event.notice_id in self._pending.by_id:
-            self.mail.promise(event.target, event.notice_id, event.until)
+            self.mail.reserve(event.target, event.notice_id, event.until)
             self._pending.schedule(event.notice_id, event.channel, event.until)
 
     def _disable(self, target: str) -> None:
@@ -361,7 +361,7 @@ class Outbox:
         for name in [name for name, pending in self._pending.by_id.items() if pending.task_id in tasks]:
             self._forget(name, self._pending.by_id[name].target)
 
-    def _wanted_again(self, event: RedeliveryRequested, record: Recorded) -> None:
+    def _redelivery_requested(self, event: RedeliveryRequested, record: Recorded) -> None:
         pending = self._pending.by_id.setdefault(event.notice_id, Pending(event.task_id, event.told, event.target))
         pending.tries = 0
         self._pending.schedule(event.notice_id, event.channel, self._jumps.reached(record.recorded_at))

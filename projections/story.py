@@ -52,7 +52,7 @@ class StoryFold:
         """The last record that was read."""
         self._first: list[Line] = []
         self._lines: deque[Line] = deque(maxlen=LAST_LINES)
-        self._told = 0
+        self._line_count = 0
         self._series = 0
         self._records_left_out = 0
         self._attempts = AttemptsFold()
@@ -61,7 +61,7 @@ class StoryFold:
 
     def add(self, record: Recorded) -> None:
         """Fold in the next record of the task."""
-        self._tell(record)
+        self._add_line(record)
         self._try(record)
         self.version = record.version
         self.last = record
@@ -79,7 +79,7 @@ class StoryFold:
         """The story so far."""
         return Story(
             lines=(*self._first, *self._lines),
-            lines_left_out=self._told - len(self._first) - len(self._lines),
+            lines_left_out=self._line_count - len(self._first) - len(self._lines),
             records_left_out=self._records_left_out,
             attempts=(*self._over, *self._attempts.unfinished()),
             attempts_left_out=self._ended - len(self._over),
@@ -90,7 +90,7 @@ class StoryFold:
         self._over.extend(over)
         self._ended += len(over)
 
-    def _tell(self, record: Recorded) -> None:
+    def _add_line(self, record: Recorded) -> None:
         last = self._lines[-1] if self._lines else self._first[-1] if self._first else None
         line = story_line(record, self.last)
         if self._series and last is not None and line.event in _SERIES and line.attempt == last.attempt:
@@ -100,7 +100,7 @@ class StoryFold:
             (self._lines or self._first)[-1] = line
             return
         self._series = int(line.event in _SERIES)
-        self._told += 1
+        self._line_count += 1
         (self._first if len(self._first) < FIRST_LINES else self._lines).append(line)
 
 

@@ -374,7 +374,7 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
     """
     for _ in range(_AGAIN):
         before, found = _archives_of(log), Findings()
-        number = _look_at_answers(log, found, told=bool(findings))
+        number = _look_at_answers(log, found, is_faulty=bool(findings))
         if not found or _archives_of(log) == before:
             break
     findings.take(found)
@@ -388,8 +388,8 @@ def _archives_of(log: LogReader) -> list[KnownArchive]:
         return []
 
 
-def _look_at_answers(log: LogReader, findings: Findings, *, told: bool) -> int:
-    """Add the faults of answers; returns the number of answers. `told`: whether the caller has findings already."""
+def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> int:
+    """Add the faults of answers; returns the number of answers. `is_faulty`: whether the log has faults already."""
     number = 0
     try:
         for position, command_id in log.unanswered():
@@ -404,7 +404,7 @@ def _look_at_answers(log: LogReader, findings: Findings, *, told: bool) -> int:
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
-        if not (isinstance(error, TasktrailError) and (told or findings)):  # an archive, which is reported already
+        if not (isinstance(error, TasktrailError) and (is_faulty or findings)):  # an archive, which is reported already
             findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
 

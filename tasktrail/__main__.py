@@ -14,9 +14,9 @@ _SOON = 0.01
 def main() -> None:
     """Run the command line. Exit with its code, or die of the signal that has ended it."""
     _speak_utf8()
-    _open_what_is_closed()
+    _open_closed_streams()
     came = _heed_like_ctrl_c()
-    _repeat_what_is_dropped(came)
+    _repeat_dropped_signals(came)
     try:
         from .cli.app import run
 
@@ -59,7 +59,7 @@ def _heed_like_ctrl_c() -> list[int]:
     return came
 
 
-def _repeat_what_is_dropped(came: list[int]) -> None:
+def _repeat_dropped_signals(came: list[int]) -> None:
     """Raise a signal again whose `KeyboardInterrupt` was dropped, so that a service that starts is not deaf to it.
 
     Python drops what is raised in `__del__` or in a callback of a weak reference, and every import runs such code.
@@ -85,7 +85,7 @@ def _die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _open_what_is_closed() -> None:
+def _open_closed_streams() -> None:
     """Connect closed standard streams (`2>&-`) to /dev/null. Else the next opened file gets their number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

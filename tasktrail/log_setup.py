@@ -153,19 +153,19 @@ def _for_people(stream: TextIO) -> list[Processor]:
 
 def _without_empty(_logger: Any, _method: str, line: Any) -> Any:
     """Leave empty values out of lines for people, and a `task_id` or an `attempt` of 0."""
-    unsaid = {"task_id": ("", None, 0), "attempt": ("", None, 0)}
-    return {name: value for name, value in line.items() if name == "event" or value not in unsaid.get(name, ("", None))}
+    empty = {"task_id": ("", None, 0), "attempt": ("", None, 0)}
+    return {name: value for name, value in line.items() if name == "event" or value not in empty.get(name, ("", None))}
 
 
 def _printable(_logger: Any, _method: str, line: Any) -> Any:
     """Keep each entry on one line, without control characters, whatever a handler or a client has put into it."""
     for name, value in line.items():
         if isinstance(value, str) and (name == "event" or not _QUOTED & set(value)) and name != "exception":
-            line[name] = _in_letters(value)
+            line[name] = _escaped(value)
     return line
 
 
-def _in_letters(text: str) -> str:
+def _escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

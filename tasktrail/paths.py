@@ -222,9 +222,9 @@ def loose(paths: DataPaths) -> Iterator[Path]:
     and everything that belongs to another user.
     """
     for folder in dict.fromkeys((paths.data, paths.temp)):
-        if _is_loose(folder) and not _holds_other_things(folder, paths):
+        if _is_loose(folder) and not _is_shared_with_others(folder, paths):
             yield folder
-    for path in _own(paths):
+    for path in _own_paths(paths):
         if _is_loose(path):
             yield path
 
@@ -247,7 +247,7 @@ def give_to_owner(paths: DataPaths) -> None:
     owner = paths.data.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
-    shared = _holds_other_things(paths.data, paths)
+    shared = _is_shared_with_others(paths.data, paths)
     ours = [path for path in _entries(paths.data) if _is_own(path) and path != paths.config]
     own = {path.name for path in ours if not shared or not path.is_dir() or path.name.startswith("replaced-")}
     for folder, folders, files, here in os.fwalk(paths.data, follow_symlinks=False):
@@ -273,7 +273,7 @@ def foreign(paths: DataPaths) -> Iterator[Path]:
         owner = paths.data.stat().st_uid
     except OSError:
         return
-    for path in _own(paths):
+    for path in _own_paths(paths):
         with suppress(OSError):
             if path != paths.config and path.lstat().st_uid != owner:  # the configuration is only read
                 yield path
@@ -281,7 +281,7 @@ def foreign(paths: DataPaths) -> Iterator[Path]:
 
 def is_shared(paths: DataPaths) -> bool:
     """Whether others may look into the data folder. It is left open because it also holds other things."""
-    return _is_loose(paths.data) and _holds_other_things(paths.data, paths)
+    return _is_loose(paths.data) and _is_shared_with_others(paths.data, paths)
 
 
 def _is_loose(path: Path) -> bool:
@@ -304,18 +304,18 @@ def _is_own(path: Path) -> bool:
     return bool((_FOLDERS if path.is_dir() and not path.is_symlink() else _FILES).fullmatch(path.name))
 
 
-def _holds_other_things(folder: Path, paths: DataPaths) -> bool:
+def _is_shared_with_others(folder: Path, paths: DataPaths) -> bool:
     if folder == paths.data:
         return any(not _is_own(path) and path != paths.temp for path in _entries(folder))
     return any(not _TASKS_OWN.fullmatch(path.name) for path in _entries(folder))
 
 
-def _own(paths: DataPaths) -> Iterator[Path]:
+def _own_paths(paths: DataPaths) -> Iterator[Path]:
     """Yield tasktrail's files and folders in the data folder and the temp folder, without the content of work folders.
 
     Folders of a shared data folder are left out: one with a name as plain as `output` may be another program's.
     """
-    shared = _holds_other_things(paths.data, paths)
+    shared = _is_shared_with_others(paths.data, paths)
     for path in _entries(paths.data):
         if not _is_own(path) or path in (paths.temp, paths.data / "tmp"):
             continue

@@ -70,7 +70,7 @@ from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
-from .following.erasure import erase_here, owe, settle
+from .following.erasure import erase_here, mark_done, mark_due
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
@@ -626,9 +626,9 @@ class System:
 
     def _owe(self, owes: bool) -> None:  # noqa: FBT001 - of a callback
         if owes:
-            owe(self.paths, is_user=True)
+            mark_due(self.paths, is_user=True)
         else:
-            settle(self.paths)
+            mark_done(self.paths)
 
     def _start_retention(self) -> "Retention.ref":  # type: ignore[name-defined]
         return Retention.start(

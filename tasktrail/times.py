@@ -72,11 +72,11 @@ def _at(day: date, clock: str) -> datetime:
     return _local(datetime.combine(day, time(hour, minute, second)))
 
 
-def _local(said: datetime) -> datetime:
+def _local(local: datetime) -> datetime:
     """Return a local time with its zone. A time that is skipped as clocks go forward moves later by what is skipped.
 
     Python 3.11 moves it earlier instead.
     """
-    at = said.astimezone()
-    left_out = said - at.replace(tzinfo=None)
+    at = local.astimezone()
+    left_out = local - at.replace(tzinfo=None)
     return (at + left_out).astimezone() if left_out > timedelta() else at

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from ...events.counted import counted, plural
-from ...events.reports import NodeSeen, also_called
+from ...events.reports import NodeSeen, node_names
 from .wire import Node
 
 GPU = "gpu"
@@ -110,7 +110,7 @@ class Placement:
     def is_avoided(self, node: str) -> bool:
         """Whether it is being drained, perhaps under the name that it had before another node came or went."""
         address = next((one.address for one in self.nodes if one.id == node), "")
-        return not self.avoided.isdisjoint(also_called(self.name_of(node), address))
+        return not self.avoided.isdisjoint(node_names(self.name_of(node), address))
 
     def shun(self, node: str, until: float) -> None:
         """Prefer other nodes, until a host there answers."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from ...events import RetryTask, TaskState
-from ...events.decide import after_dependency, ends_with, how_it_ended, policy_for
+from ...events.decide import after_dependency, end_in_words, ends_with, policy_for
 from .state import SchedulerState
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
@@ -52,7 +52,7 @@ def ended(work: UnitOfWork, task_id: int, origin: Origin = BY_SCHEDULER) -> None
 def _record_consequences(work: UnitOfWork, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
     """Record what the end of the dependency means for the task; `position` is that of the cause's record."""
     for event in after_dependency(work.state.tasks[task_id], dependency):
-        cause = replace(origin, actor="scheduler", reason=how_it_ended(dependency), causation_id=f"event:{position}")
+        cause = replace(origin, actor="scheduler", reason=end_in_words(dependency), causation_id=f"event:{position}")
         work.record(task_id, event, cause)
 
 

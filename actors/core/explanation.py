@@ -174,7 +174,7 @@ def explain(
 def explain_past(state: SchedulerState, task_id: int, moment: datetime) -> Why | None:
     """Explain why a task waited at an earlier time, as far as the log shows; None if it had ended or did not exist.
 
-    `state` is the state at that time, from `state_then`. The past cannot be changed, so no commands are given.
+    `state` is the state at that time, from `folded_state`. The past cannot be changed, so no commands are given.
     """
     answer = explain(state, task_id, moment, live=False)
     why = None if answer is None else answer()

@@ -46,7 +46,7 @@ def boot(work: UnitOfWork, message: Boot) -> None:
     accepted = Origin(actor=message.actor, reason=message.reason)
     has_accepted = message.accepted_loss or message.gives_up_unreadable
     work.record(0, event, accepted if has_accepted else BY_SCHEDULER)
-    if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:
+    if (jump := work.state.durable.jumps.jump_while_stopped(work.state.durable.last_at, work.now)) is not None:
         work.record(0, jump, BY_SCHEDULER)
     configured(work)
     if message.retention is not None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events import TaskState
-from ...events.reports import NodeSeen, also_called
+from ...events.reports import NodeSeen, node_names
 from ...events.system_events import LOCAL
 from .limits import UNLIMITED, Limits, requirement
 from .resources import Ceiling, MachineSample, Reserved, Shortage, ceiling_of, most_of, shortages
@@ -224,7 +224,7 @@ class Nodes:
             if one.node in before:
                 continue
             node.sample, node.sampled_at = MachineSample(), None
-            alike = also_called(one.node, one.address) & gone
+            alike = node_names(one.node, one.address) & gone
             for old in [name for name in alike if before[name].seen.address == one.address]:  # there is one at most
                 node.take_samples_of(before[old])
         self.drained(drains)
@@ -234,7 +234,7 @@ class Nodes:
         """Take the complete list of the nodes that are being drained."""
         self.local_drains = LOCAL in drains
         for node in self.by_name.values():
-            node.draining = not also_called(node.name, node.seen.address).isdisjoint(drains)
+            node.draining = not node_names(node.name, node.seen.address).isdisjoint(drains)
         self.have_changed()
 
     def workers_changed(self, slots: int, offers: Iterable[Offer], nodes: tuple[str, ...]) -> None:

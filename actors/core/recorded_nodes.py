@@ -8,7 +8,7 @@ import msgspec
 from ...events import Fact
 from ...events.commands import DrainNode, UndrainNode
 from ...events.errors import NothingToChange, UnknownNode
-from ...events.reports import NodeSeen, also_called
+from ...events.reports import NodeSeen, node_names
 from ...events.system_events import LOCAL, NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
 
 REMEMBERED = 100
@@ -80,14 +80,14 @@ class RecordedNodes(msgspec.Struct):
         address = self.by_name[name].seen.address if name in self.by_name else ""
         if name in addresses or not address:
             return name
-        return next((one for one in also_called(name, address) if addresses.get(one) == address), name)
+        return next((one for one in node_names(name, address) if addresses.get(one) == address), name)
 
     def drained_as(self, name: str) -> str:
         """The name under which this node's drain was ordered: its own, or an alternative one. Empty without a drain."""
         if name in self.drains:
             return name
         address = self.by_name[name].seen.address if name in self.by_name else ""
-        return min(also_called(name, address) & self.drains.keys(), default="")
+        return min(node_names(name, address) & self.drains.keys(), default="")
 
 
 def seen_in(event: NodeJoined | NodeChanged) -> NodeSeen:

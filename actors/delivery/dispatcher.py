@@ -20,7 +20,7 @@ from ...events.system_events import (
     EndpointEnabled,
     RedeliveryRequested,
 )
-from ...projections.mail_limit import bare
+from ...projections.mail_limit import bare_address
 from ...projections.notices import Channel
 from ...projections.outbox import Due, KeptOutbox, Notice, Outbox
 from .attempt import LONGEST_RETRY_AFTER, Result, next_delay, wanted_pause
@@ -135,13 +135,13 @@ class Dispatcher:
         """Whether the address of a mail has had its mails for this hour. If so, the notice is postponed."""
         if due.channel != "email" or not self.mail_limit:
             return False
-        address = bare(due.target)
+        address = bare_address(due.target)
         under_way = sum(one == address for one in self._mailed.values())
         until = self._outbox.mail.wait(due.target, due.notice_id, now, self.mail_limit, under_way)
         if until is None:
             return False
         self._queues.free(due)
-        self._outbox.mail.promise(due.target, due.notice_id, until)  # the next mail must not be promised the same time
+        self._outbox.mail.reserve(due.target, due.notice_id, until)  # the next mail must not be promised the same time
         self._report_later(
             DeliveryPostponed(
                 notice_id=due.notice_id,
@@ -200,7 +200,7 @@ class Dispatcher:
         )
         self._unconfirmed[notice.notice_id] = _Unconfirmed(attempt, now)
         if result.ok and notice.channel == "email":
-            self._mailed[notice.notice_id] = bare(notice.target)
+            self._mailed[notice.notice_id] = bare_address(notice.target)
         return attempt
 
     def unconfirmed(self, now: datetime) -> list[DeliveryAttempted | DeliveryPostponed]:

@@ -25,8 +25,8 @@ def check_address(text: str) -> None:
     scheme, _, rest = text.partition("://")
     if scheme not in _SCHEMES or not text.isprintable():
         raise ValueError("not an address of PostgreSQL")
-    told = parse_qs(rest.partition("?")[2], keep_blank_values=True)
-    if "#" in rest or ":" in rest.rpartition("@")[0] or not _SECRETS.isdisjoint(told):
+    parameters = parse_qs(rest.partition("?")[2], keep_blank_values=True)
+    if "#" in rest or ":" in rest.rpartition("@")[0] or not _SECRETS.isdisjoint(parameters):
         raise ConfigurationError(
             "The address of the log holds a password, or a `#`, `:` or `@` that may be part of one; it would appear "
             "in files and messages",

@@ -60,11 +60,11 @@ def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     for row in Archives(conn).rows():
         caused_by = "" if _is_of_a_schedule(row) else row[7]
         if command_id and caused_by != command_id:
-            _look_for_answer(conn, missing, command_id, until, is_stub=row[3] == STUB)
+            _note_if_unanswered(conn, missing, command_id, until, is_stub=row[3] == STUB)
         until, command_id = row[0], caused_by
     if command_id:
         follows = conn.execute(_EVENT_AT, (until + 1,)).fetchone()
-        _look_for_answer(conn, missing, command_id, until, is_stub=follows == (STUB,))
+        _note_if_unanswered(conn, missing, command_id, until, is_stub=follows == (STUB,))
     yield from ((position, command_id) for command_id, position in missing.items())
     yield from conn.execute(_UNANSWERED, (until,)).fetchall()
 
@@ -73,7 +73,7 @@ def _is_of_a_schedule(row: tuple[Any, ...]) -> bool:
     return bool(row[7].startswith("schedule:") and row[5].startswith("schedule:"))
 
 
-def _look_for_answer(
+def _note_if_unanswered(
     conn: sqlite3.Connection, missing: dict[str, int], command_id: str, last: int, *, is_stub: bool
 ) -> None:
     """Note a command without an answer. `is_stub`: a stub follows its last record, so its answer was dropped, too."""
@@ -114,9 +114,9 @@ def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> It
         yield command_id, task_id, position, row[7], row[1], row[3], row[13], digest, earlier, found
 
 
-def is_as_written(row: tuple[Any, ...], found: bytes) -> bool:
+def is_as_written(row: tuple[Any, ...], stored_sum: bytes) -> bool:
     """Whether the values of an answer match their sum."""
-    return tuple(map(type, row)) == (str, bytes, int, int) and checksum(row) == found
+    return tuple(map(type, row)) == (str, bytes, int, int) and checksum(row) == stored_sum
 
 
 def has_sums(conn: sqlite3.Connection) -> bool:

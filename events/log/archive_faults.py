@@ -10,7 +10,7 @@ from ..errors import TasktrailError
 from ..recorded import EVENT_TAGS
 from ..system_events import SegmentArchived
 from .archive_file import ArchiveDamaged, file_digest
-from .archives import Archives, KnownArchive, also_before, is_as_noted, noted_contents, segment_of, table_of
+from .archives import Archives, KnownArchive, matches_sum, noted_contents, segment_of, table_of, tasks_up_to
 from .faults import UNREADABLE, Fault
 
 _ARCHIVING = EVENT_TAGS[SegmentArchived]
@@ -26,12 +26,12 @@ def archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
     A service that archives or forgets meanwhile changes table, records and files. Then the check is repeated.
     """
-    found: list[Fault] = []
+    faults: list[Fault] = []
     for _ in range(_AGAIN):
-        before, found = _table_now(conn), list(_archive_faults(conn))
-        if not found or _table_now(conn) == before:
+        before, faults = _table_now(conn), list(_archive_faults(conn))
+        if not faults or _table_now(conn) == before:
             break
-    yield from found
+    yield from faults
 
 
 def _table_now(conn: sqlite3.Connection) -> object:
@@ -58,7 +58,7 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         all_known = False
     due, newest = 1, -1
     for *row, found in table:
-        if not is_as_noted(row, found):
+        if not matches_sum(row, found):
             yield Fault(due, "archive", "the entry of an archive is not as it was written")
             return
         segment = KnownArchive(*row)
@@ -68,7 +68,7 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(segment.first, "archive", "the archive's entry differs from the log's record of it")
         elif fault := _file_fault(Archives(conn), segment):
             yield Fault(segment.first, "archive", fault)
-        elif fault := _noted_fault(Archives(conn), segment, newest, kinds[segment.first], tasks[segment.first]):
+        elif fault := _index_fault(Archives(conn), segment, newest, kinds[segment.first], tasks[segment.first]):
             yield Fault(segment.first, "index", fault)
         newest = max(newest, segment.newest_task)
         due = segment.last + 1
@@ -97,7 +97,7 @@ def _file_fault(archives: Archives, segment: KnownArchive) -> str:
     return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
 
 
-def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: set[str], tasks: set[int]) -> str:
+def _index_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: set[str], tasks: set[int]) -> str:
     """The fault of an archive's index, in words, or "". `newest`: the newest task of all archives before it."""
     if not (kinds or tasks):
         return ""  # without an index, each search opens it
@@ -105,11 +105,11 @@ def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: 
         file = archives.file(segment)
     except TasktrailError:  # reported where its rows are read
         return ""
-    there = file.tasks()
-    if max(there, default=0) != segment.newest_task:
-        return f"the newest task in it is {max(there, default=0)}, not {segment.newest_task}"
+    file_tasks = file.tasks()
+    if max(file_tasks, default=0) != segment.newest_task:
+        return f"the newest task in it is {max(file_tasks, default=0)}, not {segment.newest_task}"
     if kinds != file.kinds():
         return f"the kinds of records in the archive from here on differ from those in the index; {_NOTE_ANEW}"
-    if not {0, *also_before(file, newest)} <= tasks <= {0, *there}:
+    if not {0, *tasks_up_to(file, newest)} <= tasks <= {0, *file_tasks}:
         return f"the tasks that the archive from here on continues differ from those in the index; {_NOTE_ANEW}"
     return ""

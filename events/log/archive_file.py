@@ -143,15 +143,15 @@ def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> WrittenArch
     encrypted = False
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
-        while some := list(islice(rows, FRAME)):
-            block = zstd.compress(b"".join([_line(row) for row in some]), options=_OPTIONS)
-            version = max([version, *(row[2] for row in some if row[1] == 0)])
-            tasks = sorted({task_id for row in some for task_id in _about(row)})
+        while frame_rows := list(islice(rows, FRAME)):
+            block = zstd.compress(b"".join([_line(row) for row in frame_rows]), options=_OPTIONS)
+            version = max([version, *(row[2] for row in frame_rows if row[1] == 0)])
+            tasks = sorted({task_id for row in frame_rows for task_id in _about(row)})
             steps = [task_id - before_it for before_it, task_id in zip((0, *tasks), tasks, strict=False)]
-            frames.append(ArchiveFrame(offset, before.hex(), steps, sorted({row[3] for row in some}), version))
-            first, last, before = first or some[0][0], some[-1][0], some[-1][14]
+            frames.append(ArchiveFrame(offset, before.hex(), steps, sorted({row[3] for row in frame_rows}), version))
+            first, last, before = first or frame_rows[0][0], frame_rows[-1][0], frame_rows[-1][14]
             newest = max(newest, *tasks)
-            encrypted = encrypted or any(row[13].startswith(BEGINS) for row in some)
+            encrypted = encrypted or any(row[13].startswith(BEGINS) for row in frame_rows)
             offset += len(block)
             whole.update(block)
             file.write(block)
@@ -171,11 +171,11 @@ def _line(row: Row) -> bytes:
     return _ENCODER.encode(_Line(**values, hash=digest if row[3] == STUB else digest[:_MARK])) + b"\n"
 
 
-class _Adjusts(msgspec.Struct):
+class _AdjustedTask(msgspec.Struct):
     task_id: int = 0
 
 
-_ADJUSTS = msgspec.json.Decoder(_Adjusts)
+_ADJUSTS = msgspec.json.Decoder(_AdjustedTask)
 
 
 def _about(row: Row) -> Iterator[int]:
@@ -230,12 +230,12 @@ class ArchiveFile:
 
     def of_task(self, task_id: int) -> list[int]:
         """The frames with records of a task, or with records that adjust it."""
-        found = []
+        rows = []
         for number, tasks in enumerate(_tasks(self.path, self._seen)):
             place = bisect_left(tasks, task_id)
             if place < len(tasks) and tasks[place] == task_id:
-                found.append(number)
-        return found
+                rows.append(number)
+        return rows
 
     def tasks(self) -> set[int]:
         """All tasks that its records belong to or adjust."""
@@ -328,12 +328,12 @@ def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]
 def _decompressed(block: bytes, most: int) -> bytes:
     """The content of one frame. Raises `ValueError` if it has more than `most` bytes, or if it is not one frame."""
     decompressor = zstd.ZstdDecompressor()
-    found = decompressor.decompress(block, most + 1)
-    if len(found) > most:
+    content = decompressor.decompress(block, most + 1)
+    if len(content) > most:
         raise ValueError("a part of it is larger than tasktrail writes")
     if not decompressor.eof or decompressor.unused_data:
         raise ValueError("it was cut short, or something was put in")
-    return found
+    return content
 
 
 def _row(line: _Line, before: bytes) -> Row:

@@ -93,10 +93,10 @@ def segment_of(event: SegmentArchived) -> KnownArchive:
 
 def table_of(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
     """The rows of the table of archives, each with its sum last, in order. Raises `sqlite3.Error`."""
-    return _asked(conn, _ALL)
+    return _fetch(conn, _ALL)
 
 
-def _asked(conn: sqlite3.Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:
+def _fetch(conn: sqlite3.Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:
     try:
         return conn.execute(statement, values).fetchall()
     except sqlite3.OperationalError as error:
@@ -105,20 +105,20 @@ def _asked(conn: sqlite3.Connection, statement: str, *values: object) -> list[tu
         raise
 
 
-def is_as_noted(row: Sequence[Any], found: object) -> bool:
+def matches_sum(row: Sequence[Any], stored: object) -> bool:
     """Whether the values of a row of the table of archives match its sum."""
-    return tuple(map(type, row)) == _TYPES and checksum(row) == found
+    return tuple(map(type, row)) == _TYPES and checksum(row) == stored
 
 
 def archived_until(conn: sqlite3.Connection) -> int:
     """The last archived position; 0: none. Raises `sqlite3.Error`."""
-    until = next((row[0] for row in _asked(conn, _UNTIL)), 0) or 0
+    until = next((row[0] for row in _fetch(conn, _UNTIL)), 0) or 0
     if not isinstance(until, int):
         raise LogCorrupt(f"The table of archives was altered: {until!r}")
     return until
 
 
-def put(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
+def note_archive(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
     """Note an archive and its contents, in the transaction in which its event was appended. Raises `sqlite3.Error`.
 
     Returns whether it fits: it has to go on where the last one ends, or to replace the one that it names. Noting the
@@ -144,7 +144,7 @@ def note_contents(conn: sqlite3.Connection) -> None:
     """
     archives = Archives(conn)
     with suppress(LogCorrupt):  # other checks report it
-        for segment in archives.not_noted():
+        for segment in archives.without_index():
             _note_contents(conn, segment)
 
 
@@ -155,10 +155,10 @@ def _note_contents(conn: sqlite3.Connection, segment: KnownArchive) -> None:
         conn.execute(_FORGET_KINDS, (segment.first,))
         conn.execute(_FORGET_TASKS, (segment.first,))
         conn.executemany(_PUT_KIND, [(kind, segment.first) for kind in file.kinds()])
-        conn.executemany(_PUT_TASK, [(task_id, segment.first) for task_id in {0, *also_before(file, newest)}])
+        conn.executemany(_PUT_TASK, [(task_id, segment.first) for task_id in {0, *tasks_up_to(file, newest)}])
 
 
-def also_before(file: ArchiveFile, newest: int) -> set[int]:
+def tasks_up_to(file: ArchiveFile, newest: int) -> set[int]:
     """The tasks of a file that an earlier archive may contain, too: those up to `newest`, the newest task of these."""
     return {task_id for task_id in file.tasks() if 0 < task_id <= newest}
 
@@ -166,9 +166,9 @@ def also_before(file: ArchiveFile, newest: int) -> set[int]:
 def noted_contents(conn: sqlite3.Connection) -> tuple[dict[int, set[str]], dict[int, set[int]]]:
     """The kinds and the tasks in the index of each archive, by its first position. Raises `sqlite3.Error`."""
     kinds, tasks = defaultdict[int, set[str]](set), defaultdict[int, set[int]](set)
-    for event, first in _asked(conn, "SELECT event, first FROM archived_kinds"):
+    for event, first in _fetch(conn, "SELECT event, first FROM archived_kinds"):
         kinds[first].add(event)
-    for task_id, first in _asked(conn, "SELECT task_id, first FROM archived_tasks"):
+    for task_id, first in _fetch(conn, "SELECT task_id, first FROM archived_tasks"):
         tasks[first].add(task_id)
     return kinds, tasks
 
@@ -188,16 +188,16 @@ def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
         if first[0] <= segment.last and segment.first <= last:
             path = archives.file(segment).path
             if file_digest(path) != (segment.sha256, segment.size):
-                told = f"Position {segment.first}: the archive {path} was changed or replaced"
-                raise LogCorrupt(told, remedy=PUT_BACK)
+                message = f"Position {segment.first}: the archive {path} was changed or replaced"
+                raise LogCorrupt(message, remedy=PUT_BACK)
     conn.execute(_DELETE, (last,))
     return int(segments[-1].last - last)
 
 
 @lru_cache(_ROWS_KEPT, typed=True)
-def _known(*row: Any) -> KnownArchive | None:
+def _archive_of_row(*row: Any) -> KnownArchive | None:
     """The archive of a row of the table; None if the row was altered."""
-    return KnownArchive(*row[:-1]) if is_as_noted(row[:-1], row[-1]) else None
+    return KnownArchive(*row[:-1]) if matches_sum(row[:-1], row[-1]) else None
 
 
 class Archives:
@@ -214,23 +214,23 @@ class Archives:
         """All archives, in order."""
         with _explained(self._conn):
             table = table_of(self._conn)
-        due, known = 1, []
+        due, segments = 1, []
         for row in table:
-            segment = _known(*row)
+            segment = _archive_of_row(*row)
             if segment is None or segment.first != due:
                 raise LogCorrupt(f"Position {due}: the entry of the archive from here on was altered")
-            known.append(segment)
+            segments.append(segment)
             due = segment.last + 1
-        return known
+        return segments
 
-    def not_noted(self) -> list[KnownArchive]:
+    def without_index(self) -> list[KnownArchive]:
         """The archives without an index of their contents."""
-        noted = self._firsts(_WITH_TASK, 0)
+        noted = self._first_positions(_WITH_TASK, 0)
         return [segment for segment in self.segments() if segment.first not in noted]
 
     def with_kind(self, tag: str) -> list[KnownArchive]:
         """The archives that have, or may have, a record of a kind, in order."""
-        having, noted = self._firsts(_WITH_KIND, tag), self._firsts(_WITH_TASK, 0)
+        having, noted = self._first_positions(_WITH_KIND, tag), self._first_positions(_WITH_TASK, 0)
         return [one for one in self.segments() if one.first in having or one.first not in noted]
 
     def with_task(self, task_id: int) -> list[KnownArchive]:
@@ -242,13 +242,13 @@ class Archives:
         segments = self.segments()
         if not task_id:
             return segments
-        having, noted = self._firsts(_WITH_TASK, task_id), self._firsts(_WITH_TASK, 0)
+        having, noted = self._first_positions(_WITH_TASK, task_id), self._first_positions(_WITH_TASK, 0)
         begin = next((one.first for one in segments if one.newest_task >= task_id), 0)
         return [one for one in segments if one.first == begin or one.first in having or one.first not in noted]
 
-    def _firsts(self, statement: str, value: object) -> Collection[int]:
+    def _first_positions(self, statement: str, value: object) -> Collection[int]:
         with _explained(self._conn):
-            return {first for (first,) in _asked(self._conn, statement, value)}
+            return {first for (first,) in _fetch(self._conn, statement, value)}
 
     def until(self) -> int:
         """The last archived position; 0: none."""
@@ -258,15 +258,15 @@ class Archives:
     def file(self, segment: KnownArchive) -> ArchiveFile:
         """The file of an archive, or of the archive that has replaced it meanwhile."""
         path = self._folder() / segment.name
-        with _told():
+        with _as_errors_of_the_log():
             try:
                 return ArchiveFile(path, segment.first, segment.last)
             except FileNotFoundError:
                 for now in self.segments():
                     if now.first == segment.first and now.sha256 != segment.sha256:
                         return self.file(now)
-                told = f"Position {segment.first}: the archive {path} is missing"
-                raise LogCorrupt(told, remedy=PUT_BACK) from None
+                message = f"Position {segment.first}: the archive {path} is missing"
+                raise LogCorrupt(message, remedy=PUT_BACK) from None
 
     def _folder(self) -> Path:
         return folder_of(Path(self._conn.execute("PRAGMA database_list").fetchone()[2]))
@@ -347,7 +347,7 @@ class Archives:
         self, segment: KnownArchive, file: ArchiveFile, numbers: Iterable[int], *, backwards: bool = False
     ) -> Iterator[Row]:
         for number in numbers:
-            with _told():
+            with _as_errors_of_the_log():
                 try:
                     rows = file.frame(number)
                 except FileNotFoundError:
@@ -379,7 +379,7 @@ class Archives:
     def newest_task(self) -> int:
         """The highest task number that an archived record belongs to or is about; -1: nothing is archived."""
         with _explained(self._conn):  # runs at each commit
-            return next((int(row[0]) for row in _asked(self._conn, _NEWEST_BEFORE, MAX_INTEGER)), -1)
+            return next((int(row[0]) for row in _fetch(self._conn, _NEWEST_BEFORE, MAX_INTEGER)), -1)
 
     def remove_replaced(self, records: Iterable[Recorded]) -> None:
         """Remove the files that these records have replaced. The next start removes what remains."""
@@ -417,7 +417,7 @@ def _explained(conn: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_errors_of_the_log() -> Iterator[None]:
     """Raise damage inside an archive as `LogCorrupt`, and errors of the system by their meaning."""
     try:
         yield

@@ -24,7 +24,7 @@ from ..task_events import Cancelled, Created
 from .archives import Archives
 from .event_log import Answer, Erasable
 from .keys import Keys, decrypt, encrypt
-from .personal import BEGINS, KEY_LENGTH, bound_to, box_of, divided, stored, whole
+from .personal import BEGINS, KEY_LENGTH, bound_to, box_of, divided, readable_row, stored
 from .stubs import read_drops
 
 Row = tuple[Any, ...]
@@ -56,7 +56,7 @@ def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belong
     # Records that are archived meanwhile are found in the archive, or twice.
     stored = conn.execute(_FIRSTS, (known.position, head))
     archived = ((row[1], row[13]) for row in Archives(conn).of_kind("created", known.position) if row[0] <= head)
-    return found_in(chain(stored, archived), names, user_id, known, head)
+    return collect_belongings(chain(stored, archived), names, user_id, known, head)
 
 
 def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, dropped: bool) -> None:
@@ -65,7 +65,7 @@ def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, drop
         raise ChangedMeanwhile(f"Data of user {user_id} was erased or forgotten while it was searched for")
 
 
-def found_in(
+def collect_belongings(
     firsts: Iterable[tuple[int, str]], names: tuple[str, ...], user_id: int, known: Belongings, head: int
 ) -> Belongings:
     """The data of a user up to `head`: `known`, and what `firsts`, the first records as task id and data, add to it."""
@@ -79,11 +79,11 @@ def found_in(
     return Belongings(names, tuple(sorted(tasks)), known.plain + len(plain), head)
 
 
-class _OfUser(msgspec.Struct):
+class _UserField(msgspec.Struct):
     user_id: int = 0
 
 
-_USER = msgspec.json.Decoder(_OfUser)
+_USER = msgspec.json.Decoder(_UserField)
 
 
 def _user_in(data: str) -> int:
@@ -134,7 +134,7 @@ class Decryption:
 
     def anew(self) -> Self:
         """This object with the present keys, for the next read."""
-        self.keys.look()
+        self.keys.refresh()
         return self
 
     def __call__(self, row: Row) -> Row:
@@ -143,7 +143,7 @@ class Decryption:
             name, box = box_of(row)
             cipher = self.keys.cipher(name) if box else None
             secret = None if cipher is None else decrypt(cipher, base64.b64decode(box, validate=True), bound_to(row))
-            return whole(row, secret)
+            return readable_row(row, secret)
         except (InvalidTag, binascii.Error, msgspec.MsgspecError, ValueError, KeyError) as error:
             raise LogCorrupt(f"Position {row[0]} holds personal data that cannot be read: {error!r}") from error
 
@@ -174,7 +174,7 @@ class Encryption:
 
     def begin(self) -> None:
         """Begin a batch."""
-        self._keys.look()
+        self._keys.refresh()
         self._commands.clear()
 
     def stored(self, fact: Fact, row: Row) -> Row:
@@ -208,15 +208,15 @@ class Encryption:
                 user_id = event.task.get("user_id", 0)
                 return self._new_for(user_id if isinstance(user_id, int) else 0)
             case CommandRefused(named_task=named):
-                return self._known(named or 0)
+                return self._cached_key_of(named or 0)
             case event:
-                return self._known(fact.task_id or getattr(event, "task_id", 0))
+                return self._cached_key_of(fact.task_id or getattr(event, "task_id", 0))
 
     def _new_for(self, user_id: int) -> str:
         """The key for a new task of a user; 0 stands for no user."""
         return self._keys.key_for(user_id, besides=self._doomed) if self._new and user_id else ""
 
-    def _known(self, task_id: int) -> str:
+    def _cached_key_of(self, task_id: int) -> str:
         if not task_id:
             return ""
         if task_id not in self._key_of:
@@ -227,7 +227,7 @@ class Encryption:
 
     def finish(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         """End the batch: its new keys are on the disk. Returns its answers; digests of personal data are encrypted."""
-        self._keys.settle()
+        self._keys.commit()
         return [self._answer(answer) for answer in answers]
 
     def _answer(self, answer: Answer) -> Answer:

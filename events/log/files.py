@@ -98,16 +98,16 @@ class LogFiles:
         for number, name in enumerate(self._names):
             seen = self._seen[number]
             try:
-                found = _look(name)
+                status = _look(name)
             except FileNotFoundError:
                 return f"{name} was deleted while the service ran"
-            if found.st_ino != seen.st_ino or found.st_dev != seen.st_dev:
+            if status.st_ino != seen.st_ino or status.st_dev != seen.st_dev:
                 return f"{name} was replaced while the service ran"
-            if found.st_size < seen.st_size:
+            if status.st_size < seen.st_size:
                 return f"{name} was cut while the service ran"
             if written:
-                self._seen[number] = found
-            elif number < _SHARED and found.st_mtime_ns != seen.st_mtime_ns:
+                self._seen[number] = status
+            elif number < _SHARED and status.st_mtime_ns != seen.st_mtime_ns:
                 touched = touched or name
         self._touched = touched
         return ""
@@ -121,7 +121,7 @@ class LogFiles:
         for number, name in enumerate(self._names):
             with suppress(OSError):
                 found, seen = _look(name), self._seen[number]
-                if _same(found, seen) and (cut or found.st_size >= seen.st_size):
+                if _is_same_file(found, seen) and (cut or found.st_size >= seen.st_size):
                     self._seen[number] = found
 
     def rescue(self, conn: sqlite3.Connection) -> str:
@@ -147,12 +147,12 @@ class LogFiles:
         """`there`, `gone` (deleted, moved or replaced, but whole for the process that has it open) or `overwritten`."""
         seen = self._seen[number]
         try:
-            found = _look(self._names[number])
+            status = _look(self._names[number])
         except OSError:
             return "gone"
-        if not _same(found, seen):
+        if not _is_same_file(status, seen):
             return "gone"
-        return "there" if found.st_size >= seen.st_size and found.st_mtime_ns == seen.st_mtime_ns else "overwritten"
+        return "there" if status.st_size >= seen.st_size and status.st_mtime_ns == seen.st_mtime_ns else "overwritten"
 
     def _fold(self, conn: sqlite3.Connection, into: str) -> str:
         conn.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_READERS}")
@@ -170,7 +170,7 @@ class LogFiles:
             for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
                 with suppress(OSError):
                     status = os.stat(f"/proc/self/fd/{number}")  # noqa: PTH116 - through the descriptor
-                    if _same(status, self._seen[0]):
+                    if _is_same_file(status, self._seen[0]):
                         return os.readlink(f"/proc/self/fd/{number}") if status.st_nlink else ""  # noqa: PTH115 - as above
         return ""
 
@@ -251,7 +251,7 @@ def read_mark(log: Path) -> Head | None:
 _look = os.stat  # before and after each commit
 
 
-def _same(one: os.stat_result, other: os.stat_result) -> bool:
+def _is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether both are of the same file."""
     return one.st_ino == other.st_ino and one.st_dev == other.st_dev
 

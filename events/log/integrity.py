@@ -50,8 +50,8 @@ _LAST_EPOCH = """
 def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     """Every difference from the schema that the migrations make."""
     try:
-        found = objects(conn)
-        if masked := masked_in(found, TABLES):  # reading it may never end
+        existing = objects(conn)
+        if masked := masked_in(existing, TABLES):  # reading it may never end
             yield Fault(0, "schema", f"table {masked} is missing: a view has its name")
             return
         applied = conn.execute(APPLIED).fetchall()
@@ -72,15 +72,15 @@ def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     ):
         yield Fault(0, "schema", f"the migrations that were applied are {names}, not {list(NAMES)}")
         return
-    if len(names) == len(NAMES) and is_newest(found):
+    if len(names) == len(NAMES) and is_newest(existing):
         return
     due = expected(len(names))
-    for kind, name in due.keys() - found.keys():
+    for kind, name in due.keys() - existing.keys():
         yield Fault(0, "schema", f"{kind} {name} is missing")
-    for kind, name in found.keys() - due.keys():
+    for kind, name in existing.keys() - due.keys():
         yield Fault(0, "schema", f"{kind} {name} does not belong there")
-    for kind, name in found.keys() & due.keys():
-        if found[kind, name] != due[kind, name]:
+    for kind, name in existing.keys() & due.keys():
+        if existing[kind, name] != due[kind, name]:
             yield Fault(0, "schema", f"{kind} {name} is not as it was made")
 
 
@@ -98,11 +98,11 @@ def structure_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     """Faults that SQLite finds in the pages of the file: in tables and indexes, and where these disagree."""
     try:
         roots = dict(conn.execute("SELECT rootpage, name FROM sqlite_schema WHERE type = 'index'").fetchall())
-        told = [line for (text,) in conn.execute(f"PRAGMA integrity_check({_MOST})") for line in text.splitlines()]
+        lines = [line for (text,) in conn.execute(f"PRAGMA integrity_check({_MOST})") for line in text.splitlines()]
     except UNREADABLE as error:
         yield Fault(0, "file", f"its structure cannot be read: {error}")
         return
-    for line in told:
+    for line in lines:
         if line == "ok" or line.startswith("***"):
             continue
         row, index, tree = _MISSING_ROW.search(line), _INDEX.search(line), _TREE.search(line)
@@ -130,15 +130,15 @@ def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     A crash can leave rows that are archived already. A history is read from them if they are all of it.
     """
     yield from faults_in_front(conn)
-    archives, after, told = Archives(conn), 0, 0
+    archives, after, reported = Archives(conn), 0, 0
     with suppress(TasktrailError):  # `archive_faults` reports unreadable archives
         try:
             until = archives.until()
             while page := conn.execute(_LEFT_BEHIND, (after, until)).fetchall():
                 archived = {row[0]: row for row in archives.within([NumberRange(page[0][0], page[-1][0])])}
                 for row in page:
-                    if archived.get(row[0]) != row and told < _MOST and _is_another(conn, archives, row[0]):
-                        told += 1
+                    if archived.get(row[0]) != row and reported < _MOST and _is_another(conn, archives, row[0]):
+                        reported += 1
                         yield Fault(
                             row[0], "chain", "the record is archived, but the table has another one at its position"
                         )
@@ -242,7 +242,7 @@ def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ..
             found = conn.execute(_NEXT, (after,)).fetchone()
         except UNREADABLE as error:
             yield Damage(after + 1, f"the file cannot be read from here on: {error}")
-            return _behind(conn, after)
+            return _next_readable(conn, after)
         if found is None:
             return None
         if found[0] <= after:  # not larger, as was asked for: a damaged page may lead back, for ever
@@ -266,7 +266,7 @@ def _row(conn: sqlite3.Connection, position: int) -> tuple[Any, ...] | Damage:
     return row or Damage(position, "the record cannot be found by its position")
 
 
-def _behind(conn: sqlite3.Connection, after: int) -> int | None:
+def _next_readable(conn: sqlite3.Connection, after: int) -> int | None:
     """The position from which the file can be read again; None if there is none. It doubles steps, then halves them."""
 
     def can_read(position: int) -> bool:

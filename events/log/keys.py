@@ -54,7 +54,7 @@ def decrypt(cipher: AESGCM, box: bytes, bound: bytes) -> bytes:
 class Keys:
     """The keys beside a log. There may be none. Nothing is opened or made before it is needed.
 
-    Belongs to one thread at a time. Each `look` notices keys that another process has destroyed.
+    Belongs to one thread at a time. Each `refresh` notices keys that another process has destroyed.
     """
 
     def __init__(self, log: Path) -> None:
@@ -87,22 +87,22 @@ class Keys:
 
         This also completes an interrupted destruction of keys. Raises `KeysUnreadable`.
         """
-        wanted = "" if master is None else str(master)
+        new_place = "" if master is None else str(master)
         try:
             self.path.with_name(f"{NAME}.new").unlink(missing_ok=True)
             if not self.exist():
-                self._begin(wanted)
-            told, known = self._master_told()
-            file = self._master_file(told)
+                self._begin(new_place)
+            place, name = self._recorded_master()
+            file = self._master_file(place)
             _clear_up(file)
-            if told != wanted:
-                self._move_master(known, file, wanted)
+            if place != new_place:
+                self._move_master(name, file, new_place)
             elif len(masters := _masters_in(file)) > 1:
-                _write_masters(file, {known: masters[known]})
+                _write_masters(file, {name: masters[name]})
         except (sqlite3.Error, OSError, ValueError, KeyError) as error:
             raise self._unreadable(error) from error
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Drop the cached keys if another process has destroyed a key."""
         if self._conn is not None:
             self._connected()
@@ -131,7 +131,7 @@ class Keys:
         return tuple(str(row[0]) for row in self._fetch(conn, "SELECT id FROM keys WHERE user_id = ?", (user_id,)))
 
     def key_for(self, user_id: int, besides: Collection[str] = ()) -> str:
-        """The name of a user's key that is not in `besides`. It is made if there is none; use it after `settle`."""
+        """The name of a user's key that is not in `besides`. It is made if there is none; use it after `commit`."""
         conn = self._connected()
         assert conn is not None, "`make` comes first"
         if self._of_user.get(user_id, "") in (*besides, ""):
@@ -139,7 +139,7 @@ class Keys:
             self._of_user[user_id] = found[0] if found else self._new(user_id)
         return self._of_user[user_id]
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Commit the new keys to the disk. Raises `KeysUnreadable`."""
         if self._conn is not None and self._conn.in_transaction:
             self._fetch(self._conn, "COMMIT")
@@ -149,11 +149,11 @@ class Keys:
         if not self.exist():
             return
         try:
-            told, _ = self._master_told()
+            place, _ = self._recorded_master()
             rows = self._all()
             kept = [row for row in rows if row[0] not in keys]
             if len(kept) < len(rows):
-                self._rewrap(kept, told)
+                self._rewrap(kept, place)
         except (sqlite3.Error, OSError, ValueError, KeyError) as error:
             raise self._unreadable(error) from error
 
@@ -205,7 +205,7 @@ class Keys:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: object) -> KeysUnreadable:
-        remedy = _OUT_OF_REACH if self.path.exists() and _says_nothing_of_the_keys(error) else _HALF_LOST
+        remedy = _OUT_OF_REACH if self.path.exists() and _is_out_of_reach(error) else _HALF_LOST
         return KeysUnreadable(f"{self.path} cannot be used: {error}", remedy=remedy)
 
     def _new(self, user_id: int) -> str:
@@ -234,64 +234,64 @@ class Keys:
 
     # --- the master key ---
 
-    def _master_told(self) -> tuple[str, str]:
+    def _recorded_master(self) -> tuple[str, str]:
         """The place of the master key, empty if it is beside the keys; and its name."""
         conn = self._connected()
         assert conn is not None
-        ((name, file),) = self._fetch(conn, "SELECT id, file FROM master")
-        return str(file), str(name)
+        ((name, place),) = self._fetch(conn, "SELECT id, file FROM master")
+        return str(place), str(name)
 
-    def _master_file(self, told: str) -> Path:
-        return Path(told) if told else self.path.with_name(MASTER)
+    def _master_file(self, place: str) -> Path:
+        return Path(place) if place else self.path.with_name(MASTER)
 
     def _opened_master(self) -> AESGCM:
         if self._master is None:
             try:
-                told, name = self._master_told()
+                place, name = self._recorded_master()
             except ValueError as error:
                 raise self._unreadable("it does not say which master key it has") from error
-            file = self._master_file(told)
+            file = self._master_file(place)
             try:
                 self._master = AESGCM(_masters_in(file)[name])
             except (OSError, ValueError, KeyError) as error:
-                if _says_nothing_of_the_keys(error):
-                    told = f"The master key of {self.path} cannot be read: {error}"
-                    raise KeysUnreadable(told, remedy=_OUT_OF_REACH) from error
+                if _is_out_of_reach(error):
+                    message = f"The master key of {self.path} cannot be read: {error}"
+                    raise KeysUnreadable(message, remedy=_OUT_OF_REACH) from error
                 raise KeysUnreadable(
                     f"The master key of {self.path} is not in {file}: {error}", remedy=_HALF_LOST
                 ) from error
         return self._master
 
-    def _rewrap(self, keys: Sequence[tuple[str, int, bytes]], told: str) -> None:
+    def _rewrap(self, keys: Sequence[tuple[str, int, bytes]], place: str) -> None:
         """Replace the file by a new one with these keys, under a new master key.
 
         A kill at any moment leaves a file that has its master key: for a while both master keys are in theirs.
         """
-        file = self._master_file(told)
-        self._write(keys, file, told, _masters_in(file) if file.exists() else {})
+        file = self._master_file(place)
+        self._write(keys, file, place, _masters_in(file) if file.exists() else {})
         self.close()
 
-    def _move_master(self, known: str, file: Path, wanted: str) -> None:
-        there = self._master_file(wanted)
-        if there.exists() and known in _masters_in(there):  # an operator has moved it
+    def _move_master(self, name: str, file: Path, place: str) -> None:
+        there = self._master_file(place)
+        if there.exists() and name in _masters_in(there):  # an operator has moved it
             conn = self._connected()
             assert conn is not None
-            conn.execute("UPDATE master SET file = ?", (wanted,))
+            conn.execute("UPDATE master SET file = ?", (place,))
         else:
-            self._rewrap(self._all(), wanted)
+            self._rewrap(self._all(), place)
             _wipe(file)
 
-    def _begin(self, told: str) -> None:
-        file = self._master_file(told)
-        if told and file.exists():
+    def _begin(self, place: str) -> None:
+        file = self._master_file(place)
+        if place and file.exists():
             raise KeysUnreadable(
                 f"{file} is there already, and may hold the master key of other keys",
                 remedy="Name another file in `master_key`; each data folder has one of its own. If those keys are gone "
                 "for good, move this one away.",
             )
-        self._write([], file, told, {})
+        self._write([], file, place, {})
 
-    def _write(self, keys: Sequence[tuple[str, int, bytes]], file: Path, told: str, old: dict[str, bytes]) -> None:
+    def _write(self, keys: Sequence[tuple[str, int, bytes]], file: Path, place: str, old: dict[str, bytes]) -> None:
         name, master = secrets.token_hex(KEY_LENGTH // 2), secrets.token_bytes(_BYTES)
         _write_masters(file, {**old, name: master})
         beside = self.path.with_name(f"{NAME}.new")
@@ -300,7 +300,7 @@ class Keys:
         with closing(_connect(beside)) as conn:
             conn.executescript(_TABLES)
             conn.execute("BEGIN")
-            conn.execute("INSERT INTO master VALUES (?, ?)", (name, told))
+            conn.execute("INSERT INTO master VALUES (?, ?)", (name, place))
             cipher = AESGCM(master)
             conn.executemany(_INSERT, ((key, user, encrypt(cipher, plain, key.encode())) for key, user, plain in keys))
             conn.execute("COMMIT")
@@ -375,7 +375,7 @@ def _wipe(file: Path) -> None:
         file.unlink()
 
 
-def _says_nothing_of_the_keys(error: object) -> bool:
+def _is_out_of_reach(error: object) -> bool:
     """Whether the error only means that a file cannot be reached. Its keys must not be given up as lost then."""
     if isinstance(error, OSError):
         return not isinstance(error, FileNotFoundError)

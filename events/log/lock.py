@@ -43,20 +43,20 @@ def role(path: Path) -> str:
     return what.strip() if what.strip().isalpha() else ""
 
 
-def announce(path: Path, what: str) -> list[Path]:
+def announce(path: Path, role_name: str) -> list[Path]:
     """Name this process in the lock file before it holds the lock, unless a living process is named there.
 
     Another process that comes meanwhile sees that a service is starting, and waits. Only the lock keeps others out.
     Returns the folders that were made for the file, innermost first.
     """
-    _announced[path] = what
+    _announced[path] = role_name
     made = [folder for folder in path.parents if not os.path.lexists(folder)]
     with suppress(OSError):  # if nothing can be written here, taking the lock raises the error
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if holder(path) is None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.ftruncate(descriptor, os.pwrite(descriptor, _line(what), 0))
+                os.ftruncate(descriptor, os.pwrite(descriptor, _line(role_name), 0))
             finally:
                 os.close(descriptor)
     return made
@@ -74,8 +74,8 @@ def withdraw(path: Path, made: list[Path]) -> None:
             folder.rmdir()
 
 
-def _line(what: str) -> bytes:
-    return f"pid {os.getpid()} on {socket.gethostname()} as {what}\n".encode()
+def _line(role_name: str) -> bytes:
+    return f"pid {os.getpid()} on {socket.gethostname()} as {role_name}\n".encode()
 
 
 def unopened(path: Path, error: OSError) -> InvalidPath:
@@ -115,17 +115,17 @@ def _is_at(path: Path, descriptor: int) -> bool:
 class DataLock:
     """The lock of a data folder. The kernel releases it when the process ends, however it ends; the file may stay.
 
-    `what` is the role that others see: by default the one that this process has announced, or else `program`.
+    `role_name` is the role that others see: by default the one that this process has announced, or else `program`.
     """
 
-    def __init__(self, path: Path, what: str = "") -> None:
+    def __init__(self, path: Path, role_name: str = "") -> None:
         self._path = path
         self._fd = _locked(path)
         while not _is_at(path, self._fd):  # deleted or replaced in between
             os.close(self._fd)
             self._fd = _locked(path)
         with suppress(OSError):  # a full disk: the line is for people, the lock is the kernel's
-            os.ftruncate(self._fd, os.pwrite(self._fd, _line(what or _announced.pop(path, "program")), 0))
+            os.ftruncate(self._fd, os.pwrite(self._fd, _line(role_name or _announced.pop(path, "program")), 0))
 
     def release(self) -> None:
         """Let another service in, and take the name out of the file: the process may live on without the folder."""

@@ -144,13 +144,13 @@ class MemoryEventLog:
 
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
-        found = [
+        records = [
             record
             for part in parts
             for record in self.read_task(part.task_id, adjusted=True)
             if (part.after < record.version <= part.last if record.task_id else record.position > part.adjusted_after)
         ]
-        return sorted((one for one in found if one.position <= until), key=lambda record: record.position)
+        return sorted((one for one in records if one.position <= until), key=lambda record: record.position)
 
     def answer(self, command_id: str) -> Answer | None:
         """The answer to a command id, if the command was accepted before."""

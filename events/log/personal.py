@@ -124,7 +124,7 @@ def bound_to(row: _Row) -> bytes:
     return b"%d %d %d %b" % (row[0], row[1], row[2], row[_TAG].encode())
 
 
-def whole(row: _Row, secret: bytes | None) -> _Row:
+def readable_row(row: _Row, secret: bytes | None) -> _Row:
     """The row as it was before encryption; without the secret, with fixed values instead.
 
     Raises `msgspec.MsgspecError` and `ValueError` for a row that is not of this form.
@@ -155,6 +155,6 @@ def whole(row: _Row, secret: bytes | None) -> _Row:
 def erased(row: _Row) -> _Row:
     """The row with fixed values in place of encrypted data. Raises `LogCorrupt`."""
     try:
-        return whole(row, None)
+        return readable_row(row, None)
     except (msgspec.MsgspecError, ValueError, KeyError) as error:
         raise LogCorrupt(f"Position {row[0]} holds personal data of a form that cannot be read: {error!r}") from error

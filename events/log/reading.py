@@ -150,7 +150,9 @@ def _record_of(tag: str, cls: type[Any]) -> type[Any]:
     )
 
 
-_TOLD = msgspec.json.Decoder(Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))])
+_FOLD_DECODER = msgspec.json.Decoder(
+    Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))]
+)
 
 
 def _whole(row: _Whole, decrypt: Decrypt) -> Recorded:
@@ -215,7 +217,7 @@ class Reading:
         wrong.
         """
         conn, decrypt = self._conn, self._decrypt.anew()
-        archives, decode_told = Archives(conn), _TOLD.decode
+        archives, decode = Archives(conn), _FOLD_DECODER.decode
         after = max(after, 0)
         until = MAX_INTEGER if limit is None else after + limit
         as_expected = True
@@ -233,14 +235,14 @@ class Reading:
             as_expected = bool(page)
             for (text,) in page:
                 try:
-                    told = decode_told(text)
+                    folded = decode(text)
                 except (msgspec.MsgspecError, UnicodeError, RecursionError):
-                    told = None
-                if told is None or told.position != after + 1:
+                    folded = None
+                if folded is None or folded.position != after + 1:
                     as_expected = False
                     break
                 after += 1
-                yield _whole(told, decrypt) if type(told) is _Whole else told
+                yield _whole(folded, decrypt) if type(folded) is _Whole else folded
         yield from self.read(after, until - after)
 
     def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:

@@ -43,9 +43,9 @@ _NEWEST = "6cf0592a807e8c4ff0df3805c88536595f4b351cab5f7be542105857945ea3fc"
 """The hash of the schema that all migrations make, so that a start with nothing to migrate need not run them."""
 
 
-def is_newest(found: Objects) -> bool:
+def is_newest(schema_objects: Objects) -> bool:
     """Whether a schema is exactly the one that all migrations make."""
-    return sha256(msgspec.json.encode(sorted(found.items()))).hexdigest() == _NEWEST
+    return sha256(msgspec.json.encode(sorted(schema_objects.items()))).hexdigest() == _NEWEST
 
 
 def migrate(conn: sqlite3.Connection) -> None:
@@ -78,6 +78,6 @@ def refuse_masked(conn: sqlite3.Connection, tables: Collection[str]) -> None:
         raise error
 
 
-def masked_in(found: Objects, tables: Collection[str]) -> str:
+def masked_in(schema_objects: Objects, tables: Collection[str]) -> str:
     """The first of these tables whose name a view has; empty: there is none. SQLite ignores the case of names."""
-    return min((name.lower() for kind, name in found if kind == "view" and name.lower() in tables), default="")
+    return min((name.lower() for kind, name in schema_objects if kind == "view" and name.lower() in tables), default="")

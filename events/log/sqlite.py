@@ -25,8 +25,7 @@ from ..ranges import spans_of
 from ..recorded import STUB, Fact, Recorded, timestamp
 from ..system_events import SegmentArchived
 from .answers import answer_faults, is_as_written
-from .archives import PUT_BACK, Archives, delete_archived, note_contents
-from .archives import put as note_archive
+from .archives import PUT_BACK, Archives, delete_archived, note_archive, note_contents
 from .chain import checksum
 from .encryption import Decryption, Encryption, key_of, opened_digest, refuse_lost_keys
 from .event_log import Answer, Head
@@ -166,7 +165,7 @@ class SqliteEventLog(Reading):
             self._cut_write_ahead_log()
 
     def _note_archived(self) -> None:
-        if self._archives.not_noted():
+        if self._archives.without_index():
             with self._conn:
                 self._conn.execute("BEGIN IMMEDIATE")
                 note_contents(self._conn)

@@ -24,18 +24,18 @@ _NO_ROOM = 1 << 16
 """With fewer free bytes, any error of SQLite is taken for a full disk: it cannot make its index file."""
 
 
-def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> TasktrailError:
+def explained(error: sqlite3.Error | OSError, path: Path, failure: str) -> TasktrailError:
     """The error of ours for an error of SQLite or of the system about the log in `path`.
 
     Only an error about the content is called damage. A full or broken disk, a lock or a missing permission says nothing
     about the log, and restoring a backup because of it would throw good history away.
     """
-    text = f"{path} {what}: {error}"
+    text = f"{path} {failure}: {error}"
     # The only operational error without a name is text that is not UTF-8.
     unnamed = "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else ""
     name = getattr(error, "sqlite_errorname", unnamed)
     kind = "_".join(name.split("_")[:2])
-    if what == OPENING or kind == "SQLITE_READONLY":
+    if failure == OPENING or kind == "SQLITE_READONLY":
         wrong = header_fault(path)
         if wrong:
             return LogCorrupt(f"{path}: {wrong}")

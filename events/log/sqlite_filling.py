@@ -11,7 +11,7 @@ import msgspec
 from ..errors import LogCorrupt
 from ..recorded import EVENT_TAGS
 from ..system_events import SegmentArchived
-from .archives import put
+from .archives import note_archive
 from .chain import checksum
 from .event_log import Epoch
 from .files import sync
@@ -53,7 +53,7 @@ def fill(
                 "INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", ((*one, epoch_sum(one, applied)) for one in epochs)
             )
             for data in archivings:
-                if not put(conn, _ARCHIVED.decode(data)):
+                if not note_archive(conn, _ARCHIVED.decode(data)):
                     raise LogCorrupt(f"{path}: the log's records of its archives do not fit together")
             conn.execute("COMMIT")
         sync(path)

@@ -123,14 +123,14 @@ def put_stubs(conn: "sqlite3.Connection", event: DROPS) -> bool:
     Returns whether all was as the event says; if not, roll back. Raises `sqlite3.Error`.
     """
     spans = spans_of(event.positions)
-    found = list(_left_and_commands(conn, spans))
-    left = [row[:-1] for row in found]
+    rows = list(_left_and_commands(conn, spans))
+    left = [row[:-1] for row in rows]
     if digest_of(left) != event.stubs:
         return False
     until = archived_until(conn)
     conn.executemany(_DROP, spans)
     conn.executemany(_PUT, [row for row in left if row[0] > until])
-    conn.executemany(_ANSWER, [(row[-1], row[0]) for row in found if row[-1]])
+    conn.executemany(_ANSWER, [(row[-1], row[0]) for row in rows if row[-1]])
     return True
 
 
@@ -292,14 +292,14 @@ class StubCheck:
         self._tasks: list[tuple[NumberRange, int]] = []
         self._at: dict[int, int] = {}
         """Position of a drop → its number."""
-        self._take(0)
+        self._add_drops(0)
 
     @property
     def drops(self) -> int:
         """How many records have dropped others."""
         return len(self._accounts)
 
-    def _take(self, after: int) -> None:
+    def _add_drops(self, after: int) -> None:
         for drop in self._read(after):
             number = len(self._accounts)
             self._accounts.append(_Account(drop))
@@ -315,7 +315,7 @@ class StubCheck:
         position, task_id = row[:2]
         number = _number_of(position, self._spans)
         if row[3] == STUB and number is None:
-            self._take_more()
+            self._add_later_drops()
             number = _number_of(position, self._spans)
         account = None if number is None else self._accounts[number]
         if row[3] == STUB:
@@ -343,10 +343,10 @@ class StubCheck:
             if span.first <= last and span.last >= first:
                 self._accounts[number].excused = True
 
-    def _take_more(self) -> None:
+    def _add_later_drops(self) -> None:
         """Read the drops that a running service has made since."""
         known = len(self._accounts)
-        self._take(self._accounts[-1].position if self._accounts else 0)
+        self._add_drops(self._accounts[-1].position if self._accounts else 0)
         for account in self._accounts[known:]:
             account.excused = account.late = True
 

@@ -47,7 +47,7 @@ class ExportSigner:
             where = f"position {fault.position}: " if fault.position else ""
             raise LogCorrupt(f"A log that was changed is not signed: {where}{fault.message}")
         record = next(self._log.read(position - 1, 1)) if position else None
-        said = {
+        statement = {
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [{"name": name, "digest": {"sha256": sha256}}],
             "predicateType": PREDICATE,
@@ -58,7 +58,7 @@ class ExportSigner:
                 "recorded_at": timestamp(record.recorded_at) if record else "",
                 "query": query,
                 "rows": rows,
-                "seal": newest_seal(self._seals, self._key.public).told(),
+                "seal": newest_seal(self._seals, self._key.public).description(),
             },
         }
-        return signed(said, self._key)
+        return signed(statement, self._key)

@@ -87,16 +87,16 @@ class Tree:
         if not 0 <= index < size:
             raise IndexError(f"leaf {index} of a tree of {size}")
         begin, end = 0, size
-        found = []
+        hashes = []
         while end - begin > 1:
             middle = begin + _split(end - begin)
             if index < middle:
-                found.append(self._subtree(middle, end))
+                hashes.append(self._subtree(middle, end))
                 end = middle
             else:
-                found.append(self._subtree(begin, middle))
+                hashes.append(self._subtree(begin, middle))
                 begin = middle
-        return found[::-1]
+        return hashes[::-1]
 
     def consistency(self, old: int, size: int | None = None) -> list[bytes]:
         """The hashes that prove that the tree of the first `old` leaves begins that of the first `size` leaves."""
@@ -106,18 +106,18 @@ class Tree:
         if not old:
             return []
         begin, end = 0, size
-        found = []
+        hashes = []
         while end > old:
             middle = begin + _split(end - begin)
             if old <= middle:
-                found.append(self._subtree(middle, end))
+                hashes.append(self._subtree(middle, end))
                 end = middle
             else:
-                found.append(self._subtree(begin, middle))
+                hashes.append(self._subtree(begin, middle))
                 begin = middle
         if begin:
-            found.append(self._subtree(begin, end))
-        return found[::-1]
+            hashes.append(self._subtree(begin, end))
+        return hashes[::-1]
 
     def _checked(self, size: int | None) -> int:
         self._make()

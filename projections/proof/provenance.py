@@ -146,7 +146,7 @@ class Made(NamedTuple):
     """The event of `done`."""
     digest: str
     """SHA-256, in hex."""
-    given: tuple[Recorded, ...]
+    completions: tuple[Recorded, ...]
     """The last record of each dependency that had completed before: the attempt was given their results."""
 
 
@@ -193,12 +193,12 @@ def made_by(log: LogReader, task_id: int) -> Made:
             remedy="It is recorded up to the size in `hash_inputs_up_to`, and where the type gives it itself.",
         )
     ends = (log.last_of(other) for other in created.depends_on)
-    given = tuple(end for end in ends if end is not None and _was_given(end, started))
-    refuse_changed(log, *(end.position for end in given))
-    return Made(created, started, done, done.event, digest, given)
+    completions = tuple(end for end in ends if end is not None and _was_available(end, started))
+    refuse_changed(log, *(end.position for end in completions))
+    return Made(created, started, done, done.event, digest, completions)
 
 
-def _was_given(end: Recorded, started: Recorded) -> bool:
+def _was_available(end: Recorded, started: Recorded) -> bool:
     """Whether an attempt that began at `started` could be given the result."""
     return isinstance(end.event, Completed) and end.position < started.position
 
@@ -215,7 +215,7 @@ def statement(
         others: the other tasks that have made the same bytes, if they were looked up.
         seal: the newest seal, if there is one. It is named if it covers the record.
     """
-    created, started, done, completed, digest, given = made
+    created, started, done, completed, digest, completions = made
     log_id = f"urn:{builder.replace('/', ':')}"
     read = completed.input_read
     source: dict[str, Any] = {"uri": _as_uri(created.input_file)} if created.input_file else {}
@@ -238,7 +238,10 @@ def statement(
                     "input_file": created.input_file,
                     "output_file": created.output_file,
                 },
-                "resolvedDependencies": [*filter(None, [source]), *(_as_source(log, log_id, end) for end in given)],
+                "resolvedDependencies": [
+                    *filter(None, [source]),
+                    *(_as_source(log, log_id, end) for end in completions),
+                ],
             },
             "runDetails": {
                 "builder": {
@@ -262,28 +265,28 @@ def statement(
 
 def _as_source(log: LogReader, log_id: str, end: Recorded) -> dict[str, Any]:
     """The output of a dependency as a source, without its path: the task may be another user's."""
-    said: dict[str, Any] = {"uri": f"{log_id}:tasks:{end.task_id}:attempts:{end.attempt}"}
+    source: dict[str, Any] = {"uri": f"{log_id}:tasks:{end.task_id}:attempts:{end.attempt}"}
     if isinstance(end.event, Completed) and is_sha256(end.event.made_sha256) and _output_of(log, end.task_id):
-        said["digest"] = {"sha256": end.event.made_sha256}
-    return said | {"annotations": {"position": end.position, "hash": end.hash.hex()}}
+        source["digest"] = {"sha256": end.event.made_sha256}
+    return source | {"annotations": {"position": end.position, "hash": end.hash.hex()}}
 
 
 def _manifest_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The C2PA manifest in the output, if there is one."""
-    told = result.get("c2pa")
-    return [{"name": "c2pa", "annotations": told}] if isinstance(told, dict) else []
+    manifest = result.get("c2pa")
+    return [{"name": "c2pa", "annotations": manifest}] if isinstance(manifest, dict) else []
 
 
 def _seal_over(position: int, seal: Seal | None) -> list[dict[str, Any]]:
     """The seal, if it covers the record at a position."""
     if seal is None or position > seal.checkpoint.size:
         return []
-    return [{"name": "seal", "annotations": seal.told()}]
+    return [{"name": "seal", "annotations": seal.description()}]
 
 
-def signed(said: dict[str, Any], key: PrivateKey) -> dict[str, Any]:
+def signed(statement: dict[str, Any], key: PrivateKey) -> dict[str, Any]:
     """The statement in a DSSE envelope."""
-    payload = msgspec.json.encode(said)
+    payload = msgspec.json.encode(statement)
     signature = key.sign(b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload))
     return {
         "payloadType": PAYLOAD_TYPE,

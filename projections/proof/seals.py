@@ -48,16 +48,21 @@ class Seal(NamedTuple):
     checkpoint: LogCheckpoint
     note: str
 
-    def told(self) -> dict[str, str | int]:
+    def description(self) -> dict[str, str | int]:
         """The description of the seal in a statement, with the note, so that others can check it."""
-        said = self.checkpoint
-        return {"size": said.size, "root": said.root.hex(), "sealed_at": said.sealed_at, "note": self.note}
+        checkpoint = self.checkpoint
+        return {
+            "size": checkpoint.size,
+            "root": checkpoint.root.hex(),
+            "sealed_at": checkpoint.sealed_at,
+            "note": self.note,
+        }
 
     def fits(self, records: GrowingRoot | Tree, tasks: Tree) -> bool:
         """Whether it is the seal of a log with these trees."""
-        said = self.checkpoint
-        sizes = (said.size, said.tasks) == (records.size, tasks.size)
-        return sizes and (said.root, said.tasks_root) == (records.root(), tasks.root())
+        checkpoint = self.checkpoint
+        sizes = (checkpoint.size, checkpoint.tasks) == (records.size, tasks.size)
+        return sizes and (checkpoint.root, checkpoint.tasks_root) == (records.root(), tasks.root())
 
 
 def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tuple[Seal, PublicKey]:
@@ -120,8 +125,8 @@ def _as_sealed(log: LogReader, folder: Path, key: PublicKey, key_file: Path) -> 
             newest = read_seal(files[-1], key)
         except SealUnfit as error:
             if _is_by_the_key_beside_it(files[-1]):
-                told = f"{files[-1]} was signed with a key other than that in {key_file}"
-                raise SealUnfit(told, field="seal_key", remedy=_KEY_AS_IT_WAS) from error
+                message = f"{files[-1]} was signed with a key other than that in {key_file}"
+                raise SealUnfit(message, field="seal_key", remedy=_KEY_AS_IT_WAS) from error
             raise
     trees = Trees()
     for record in log.hashes():
@@ -195,14 +200,14 @@ def newest_seal(folder: Path, key: PublicKey | None = None) -> Seal:
     raise SealUnfit(f"There is no seal in {folder}", remedy=_SEAL_FIRST)
 
 
-def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
+def named_seal(folder: Path, name: str, key: PublicKey | None = None) -> Seal:
     """The seal in a folder with this number of records, or the seal in a file. Raises `SealUnfit`."""
-    number = told.isascii() and told.isdecimal()
-    path = folder / f"{told}{SUFFIX}" if number else Path(told)
+    number = name.isascii() and name.isdecimal()
+    path = folder / f"{name}{SUFFIX}" if number else Path(name)
     if number and not path.exists():
         sizes = ", ".join(path.stem for path in seal_files(folder)[-_SHOWN:])
         raise SealUnfit(
-            f"There is no seal of {told} {plural(int(told), 'record')} in {folder}",
+            f"There is no seal of {name} {plural(int(name), 'record')} in {folder}",
             remedy=f"The newest are {sizes}. Name one of these, or the file of a seal." if sizes else _SEAL_FIRST,
         )
     return read_seal(path, key or public_key(folder))
@@ -249,12 +254,12 @@ def key_text(path: Path) -> str:
 def seal_files(folder: Path) -> list[Path]:
     """The files of the seals in a folder, those with the fewest records first. Raises `SealUnfit`."""
     try:
-        found = [path for path in folder.iterdir() if path.suffix == SUFFIX]
+        files = [path for path in folder.iterdir() if path.suffix == SUFFIX]
     except OSError as error:
         remedy = _SEAL_FIRST if isinstance(error, FileNotFoundError) else ""
-        told = f"The folder {folder} cannot be read: {error.strerror}"
-        raise SealUnfit(told, field="seals", remedy=remedy) from error
-    return sorted(found, key=lambda path: (len(path.stem), path.stem))
+        message = f"The folder {folder} cannot be read: {error.strerror}"
+        raise SealUnfit(message, field="seals", remedy=remedy) from error
+    return sorted(files, key=lambda path: (len(path.stem), path.stem))
 
 
 _NO_SEAL = "Name the folder that has the seals, best a copy that was kept elsewhere."
@@ -366,18 +371,18 @@ class SealCheck:
             self._compare(self._seals.pop())
 
     def _compare(self, seal: Seal) -> None:
-        said = seal.checkpoint
+        checkpoint = seal.checkpoint
         if seal.fits(self._trees.records, self._trees.tasks):
-            self.sealed = said.size
+            self.sealed = checkpoint.size
             self._note_witnesses(seal)
             with suppress(SealUnfit):  # reported already
                 if at := self._stamped_at(seal):
-                    self.stamped = Stamped(position=said.size, at=at)
+                    self.stamped = Stamped(position=checkpoint.size, at=at)
             return
         self._faults.append(
             SealFault(
                 self.sealed + 1,
-                f"the seal of {said.sealed_at} has seen other records at {self.sealed + 1} to {said.size}",
+                f"the seal of {checkpoint.sealed_at} has seen other records at {self.sealed + 1} to {checkpoint.size}",
             )
         )
 
@@ -424,10 +429,10 @@ class SealCheck:
                 why += f"; no seal shows that those at {self.sealed + 1} to {broken - 1} are unchanged"
             yield SealFault(self.sealed + 1, why)
         for seal in reversed(self._seals):
-            said = seal.checkpoint
-            if said.size > position:
-                seen = counted(said.size, "record")
-                why = f"the log ends at {position}, and the seal of {said.sealed_at} has seen {seen}"
+            checkpoint = seal.checkpoint
+            if checkpoint.size > position:
+                seen = counted(checkpoint.size, "record")
+                why = f"the log ends at {position}, and the seal of {checkpoint.sealed_at} has seen {seen}"
                 yield SealFault(self.sealed + 1, why)
 
 
@@ -444,8 +449,8 @@ def private_key(path: Path, name: str, *, seals: Path | None = None) -> PrivateK
     with alone(path.parent):
         if not path.exists():
             if seals is not None and seals.exists() and seal_files(seals):
-                told = f"The key that the seals in {seals} were signed with is missing: there is no {path}"
-                raise SealUnfit(told, field="seal_key", remedy=_KEY_AS_IT_WAS)
+                message = f"The key that the seals in {seals} were signed with is missing: there is no {path}"
+                raise SealUnfit(message, field="seal_key", remedy=_KEY_AS_IT_WAS)
             write_durably(path, PrivateKey.made(name).text + "\n", new=True)
     return kept_key(path, name)
 
@@ -462,8 +467,10 @@ def kept_key(path: Path, name: str) -> PrivateKey:
         ) from error
     except OSError as error:
         # Anyone who may see a task may ask, and must not learn where the folder is.
-        told = f"The file {path.name} of the data folder cannot be read: {error.strerror or error}"
-        raise SealUnfit(told, field="seal_key", remedy="Let the service read it, or put it back as it was.") from error
+        message = f"The file {path.name} of the data folder cannot be read: {error.strerror or error}"
+        raise SealUnfit(
+            message, field="seal_key", remedy="Let the service read it, or put it back as it was."
+        ) from error
     key = PrivateKey(text)
     if key.public.name != name:
         raise SealUnfit(

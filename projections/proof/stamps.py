@@ -29,13 +29,15 @@ def request_for(text: str) -> TimeStampRequest:
 
 def time_in(request: TimeStampRequest, answer: bytes) -> str:
     """When the authority stamped exactly that request. Its identity is not checked. Raises `SealUnfit`."""
-    said = _read(answer)
-    if said.status:
-        raise SealUnfit(f"The time authority has refused: {'; '.join(said.status_string) or f'status {said.status}'}")
-    info = said.tst_info
+    response = _read(answer)
+    if response.status:
+        raise SealUnfit(
+            f"The time authority has refused: {'; '.join(response.status_string) or f'status {response.status}'}"
+        )
+    info = response.tst_info
     if info.nonce != request.nonce or info.message_imprint.message != request.message_imprint.message:
         raise SealUnfit("The time authority has stamped something else")
-    return _at(said)
+    return _at(response)
 
 
 class Authorities:
@@ -56,12 +58,12 @@ class Authorities:
 
     def stamped_at(self, text: str, stamp: bytes) -> str:
         """When one of them stamped the text: RFC 3339, in UTC. Raises `SealUnfit`."""
-        said = _read(stamp)
+        response = _read(stamp)
         try:
-            self._verifier.verify(said, sha256(text.encode()).digest())
+            self._verifier.verify(response, sha256(text.encode()).digest())
         except (ValueError, VerificationError) as error:
             raise SealUnfit(f"The stamp does not hold: {error}") from error
-        return _at(said)
+        return _at(response)
 
 
 def _read(answer: bytes) -> TimeStampResponse:
@@ -89,26 +91,26 @@ def _in_order(answer: bytes) -> bytes:
         _status, token = inside(response)
         _kind, content = inside(token)
         (signed,) = inside(content)
-        (given,) = (part for part in inside(signed) if answer[part[0]] == _CERTIFICATES)
-        certificates = sorted(answer[begin:end] for begin, _content, end in inside(given))
+        (element,) = (part for part in inside(signed) if answer[part[0]] == _CERTIFICATES)
+        certificates = sorted(answer[begin:end] for begin, _content, end in inside(element))
     except (ValueError, IndexError):
         return answer
-    return answer[: given[1]] + b"".join(certificates) + answer[given[2] :]
+    return answer[: element[1]] + b"".join(certificates) + answer[element[2] :]
 
 
 def _parts(data: bytes, begin: int, end: int) -> list[tuple[int, int, int]]:
     """The ASN.1 elements in a range of bytes: where each begins, where its content begins, and where it ends."""
-    found = []
+    elements = []
     while begin < end:
         length, content = data[begin + 1], begin + 2
         if length >= 0x80:  # noqa: PLR2004 - so many bytes hold the length
             size = length & 0x7F
             length = int.from_bytes(data[content : content + size])
             content += size
-        found.append((begin, content, content + length))
+        elements.append((begin, content, content + length))
         begin = content + length
-    return found
+    return elements
 
 
-def _at(said: TimeStampResponse) -> str:
-    return f"{said.tst_info.gen_time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _at(response: TimeStampResponse) -> str:
+    return f"{response.tst_info.gen_time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

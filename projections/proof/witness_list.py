@@ -30,8 +30,8 @@ class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_witnesses(path: Path) -> tuple[Witness, ...]:
     """The witnesses in the file; none if there is no file. Raises `WitnessesDamaged`."""
     try:
-        found = msgspec.json.decode(read_small(path), type=tuple[Witness, ...])
-        for one in found:
+        witnesses = msgspec.json.decode(read_small(path), type=tuple[Witness, ...])
+        for one in witnesses:
             WitnessKey(one.key)
     except FileNotFoundError:
         return ()
@@ -39,7 +39,7 @@ def read_witnesses(path: Path) -> tuple[Witness, ...]:
         raise WitnessesDamaged(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, SealUnfit) as error:
         raise WitnessesDamaged(f"{path} is not what `tasktrail witness` has written: {error}") from error
-    return found
+    return witnesses
 
 
 def add_witness(path: Path, witness: Witness) -> None:
@@ -59,7 +59,7 @@ def add_witness(path: Path, witness: Witness) -> None:
         _write(path, (*found, witness))
 
 
-def remove_witnesses(path: Path, told: str) -> tuple[Witness, ...]:
+def remove_witnesses(path: Path, name_or_url: str) -> tuple[Witness, ...]:
     """Remove the witness of this name, or all at this address; returns the removed ones.
 
     Raises:
@@ -68,12 +68,12 @@ def remove_witnesses(path: Path, told: str) -> tuple[Witness, ...]:
         OSError: it cannot be written.
     """
     with alone(path.parent):
-        found = read_witnesses(path)
-        gone = tuple(one for one in found if told in (one.name, one.url))
-        if not gone:
-            raise UnknownWitness(f"There is no witness {told}", field="witness")
-        _write(path, tuple(one for one in found if one not in gone))
-    return gone
+        witnesses = read_witnesses(path)
+        removed = tuple(one for one in witnesses if name_or_url in (one.name, one.url))
+        if not removed:
+            raise UnknownWitness(f"There is no witness {name_or_url}", field="witness")
+        _write(path, tuple(one for one in witnesses if one not in removed))
+    return removed
 
 
 def _write(path: Path, witnesses: tuple[Witness, ...]) -> None:

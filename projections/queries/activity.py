@@ -31,27 +31,27 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_activity(
-    conn: sqlite3.Connection, now: datetime, minutes: int, step: int, then: Numbers | None = None
+    conn: sqlite3.Connection, now: datetime, minutes: int, step: int, numbers_then: Numbers | None = None
 ) -> list[Span]:
     """The last `minutes` minutes in spans of `step`; the last span includes the current minute.
 
-    `then`: the numbers at `now`, if that is in the past. They are used for its minute, whose kept numbers may include
-    later events.
+    `numbers_then`: the numbers at `now`, if that is in the past. They are used for its minute, whose kept numbers may
+    include later events.
     """
     now = max(now, _FIRST)
     end = minute_of(now) + 1
     end += -end % step
     first = end - minutes
-    over = end if then is None else minute_of(now)
+    over = end if numbers_then is None else minute_of(now)
     begun = read_minutes(conn, first, over)
     ended: Counter[tuple[int, str]] = Counter()
     for minute, status, number in sound(
         conn.execute("SELECT * FROM ends WHERE minute >= ? AND minute < ?", (first, over))
     ):
         ended[(minute - first) // step, status] += number
-    if then is not None and then.minute == over:
-        begun[over] = then.begun
-        for status, number in then.ended.items():
+    if numbers_then is not None and numbers_then.minute == over:
+        begun[over] = numbers_then.begun
+        for status, number in numbers_then.ended.items():
             ended[(over - first) // step, status] += number
     spans = []
     for number in range(minutes // step):

@@ -37,7 +37,7 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 def parse_point(text: str | Point, field: str = "as_of") -> Point:
     """A position or an RFC 3339 time with an offset. Raises `InvalidValue`, which names `field`."""
     if isinstance(text, str):
-        text = _read(text.strip(), field)
+        text = _parsed(text.strip(), field)
     if isinstance(text, int) and not isinstance(text, bool):
         if not 0 <= text < 2**63:
             raise InvalidValue(f"{in_words(text)} is no position of a log", field=field)
@@ -63,7 +63,7 @@ def refuse_future(point: str | Point, now: datetime, field: str = "as_of") -> No
         )
 
 
-def _read(text: str, field: str) -> Point:
+def _parsed(text: str, field: str) -> Point:
     try:
         return int(text) if text.isascii() and text.isdecimal() else datetime.fromisoformat(text)
     except ValueError:
@@ -151,7 +151,7 @@ def fold_to(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> 
     point = parse_point(point)
     moment = time_of(log, point)
     views = TaskViews(scratch, bulk=True)
-    records = _until(log, point)
+    records = _records_up_to(log, point)
     try:
         while page := list(islice(records, _PAGE)):
             views.apply(page)
@@ -168,13 +168,13 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
     point = parse_point(point)
     moment = time_of(log, point)
     own = log.read_task(task_id, adjusted=True) if 0 < task_id < 2**63 else []
-    states: dict[int, TaskState] = fold_batch(_up_to(own, point), {}, Tally())
+    states: dict[int, TaskState] = fold_batch(_cut_at(own, point), {}, Tally())
     if task_id not in states:
-        raise forgotten(log, task_id) or not_there_then(task_id, point)
+        raise forgotten(log, task_id) or not_created_yet(task_id, point)
     return view(states[task_id], moment)
 
 
-def not_there_then(task_id: int, point: Point) -> UnknownTask:
+def not_created_yet(task_id: int, point: Point) -> UnknownTask:
     """The error for a task that was created later. A time is repeated in UTC, whatever zone it was given in."""
     then = f"at {to_the_second(point)}" if isinstance(point, datetime) else "then"
     remedy = f"`tasktrail history {task_id}` shows when it was created, if it ever was."
@@ -208,12 +208,12 @@ def position_at(log: ReadableLog, at: datetime) -> int:
     return bisect_right(range(1, log.head().position + 1), at, key=recorded_at)  # time never decreases along the log
 
 
-def _until(log: ReadableLog, point: Point) -> Iterator[Recorded]:
+def _records_up_to(log: ReadableLog, point: Point) -> Iterator[Recorded]:
     # Time never decreases along the log, so the first record beyond the point ends the walk.
-    return log.read(0, point) if isinstance(point, int) else _up_to(log.read(), point)
+    return log.read(0, point) if isinstance(point, int) else _cut_at(log.read(), point)
 
 
-def _up_to(records: Iterable[Recorded], point: Point) -> Iterator[Recorded]:
+def _cut_at(records: Iterable[Recorded], point: Point) -> Iterator[Recorded]:
     for record in records:
         if record.recorded_at > point if isinstance(point, datetime) else record.position > point:
             return

@@ -61,27 +61,27 @@ def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batc
         return None
     for row in conn.execute(_RUNNING, (name, user_id, user_id)):
         kept.of("running").done += numbers_of(state_of(row)).done
-    return _told(name, kept)
+    return _to_batch(name, kept)
 
 
-def names_then(conn: sqlite3.Connection, last: int, most: int, user_id: int | None) -> list[str]:
+def names_as_of(conn: sqlite3.Connection, last: int, most: int, user_id: int | None) -> list[str]:
     """The names of the newest batches at the time when `last` was the newest task."""
     return [name for (name,) in conn.execute(_NAMES_THEN, (last, user_id, most))]
 
 
 def batch_of(name: str, tasks: Iterable[Task]) -> Batch | None:
     """The same as `read_batch`, from all tasks of a batch; None if there are none."""
-    found: KeptBatch | None = None
+    total: KeptBatch | None = None
     for task in tasks:
         one = KeptBatch(task.id, task.created_at, task.completed_at, {task.status: numbers_of(task)})
-        if found is None:
-            found = one
+        if total is None:
+            total = one
         else:
-            found.add(one)
-    return None if found is None else _told(name, found)
+            total.add(one)
+    return None if total is None else _to_batch(name, total)
 
 
-def _told(name: str, kept: KeptBatch) -> Batch:
+def _to_batch(name: str, kept: KeptBatch) -> Batch:
     by_status = dict(sorted(kept.by_status.items()))
     total = BatchNumbers()
     for numbers in by_status.values():

@@ -33,12 +33,12 @@ def last_writers(
 
     `in_place`: include tasks that were to replace their input by it.
     """
-    found: dict[str, TaskState] = {}
+    writers: dict[str, TaskState] = {}
     for output in outputs:
         row = conn.execute(_LAST_WRITER, (output, user_id, user_id, status, status, in_place)).fetchone()
         if row is not None:
-            found[output] = state_of(row)
-    return found
+            writers[output] = state_of(row)
+    return writers
 
 
 def last_readers(conn: sqlite3.Connection, batch: str, inputs: Iterable[str]) -> dict[str, TaskState]:

@@ -110,18 +110,18 @@ class _Span:
 
     def touched(self, shows: Callable[[int, Created | None], bool]) -> Counter[int]:
         """Task → the number of its records."""
-        found: Counter[int] = Counter()
+        counts: Counter[int] = Counter()
         passed: set[int] = set()
         for record in self._log.read_to_fold(self.first, self.last - self.first):
             event = record.event
             task_id = event.task_id if isinstance(event, Adjusted) else record.task_id
             if not task_id or type(event) is Stub or task_id in passed:
                 continue
-            if task_id not in found and not shows(task_id, event if isinstance(event, Created) else None):
+            if task_id not in counts and not shows(task_id, event if isinstance(event, Created) else None):
                 passed.add(task_id)
                 continue
-            found[task_id] += 1
-        return found
+            counts[task_id] += 1
+        return counts
 
     def change(self, task_id: int, records: int) -> TaskChange:
         """The change of one of these tasks. Its records are read once. Raises `TaskForgotten`."""

@@ -69,8 +69,8 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for field in (*_TEXTS, "user_id", "document_id", "parent_task_id"):
             value = getattr(self, field)
             if isinstance(value, tuple) and len(value) > MAX_VALUES:
-                told = f"{field} takes up to {MAX_VALUES} values, not {len(value)}"
-                raise InvalidValue(told, field=field, status=CONTRADICTION)  # several lists may add up to it
+                message = f"{field} takes up to {MAX_VALUES} values, not {len(value)}"
+                raise InvalidValue(message, field=field, status=CONTRADICTION)  # several lists may add up to it
         if self.search.strip() and not match_expression(self.search):
             raise InvalidValue("A search needs a letter or a digit", field="search")
         check_whole(self.limit, "limit", 1, MAX_LIMIT)
@@ -79,20 +79,20 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "TaskFilters":
         """The filters from texts, as in a URL or on a command line; empty texts are ignored."""
-        given: dict[str, Any] = {field: text for field, text in texts.items() if text != ""}
-        for field in given:
+        values: dict[str, Any] = {field: text for field, text in texts.items() if text != ""}
+        for field in values:
             if field not in cls.__struct_fields__:
                 raise _not_one_of(field, field, cls.__struct_fields__)
         for field in _TEXTS:
-            if field in given:
-                given[field] = values_of(given[field])
+            if field in values:
+                values[field] = values_of(values[field])
         for field in ("user_id", "document_id", "parent_task_id"):
-            if field in given:
-                given[field] = tuple(_number(field, part) for part in values_of(given[field]))
+            if field in values:
+                values[field] = tuple(_number(field, part) for part in values_of(values[field]))
         for field in ("limit", "offset"):
-            if field in given:
-                given[field] = _number(field, given[field])
-        return cls(**given)
+            if field in values:
+                values[field] = _number(field, values[field])
+        return cls(**values)
 
 
 def filters_of(filters: object) -> TaskFilters:
@@ -228,8 +228,8 @@ def page(filters: TaskFilters, lead: Fields) -> Query:
     `lead`: the fields whose index leads to the fewest tasks.
     """
     filters = _in_place(filters)
-    if _only_over(filters) and column_of(filters) != "id":
-        return _of_those_over(filters)
+    if _only_failed_or_cancelled(filters) and column_of(filters) != "id":
+        return _ended_page(filters)
     order, keys = _order(filters)
     selects: list[str] = []
     parameters: list[object] = []
@@ -290,7 +290,7 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
         terms.append(_in_index(named, filters, "tasks.id", at_once=size <= looks))
         parameters += values
         looked_up += min(size, looks)
-    to_sort = _TO_SORT_OVER if _only_over(filters) else _TO_SORT
+    to_sort = _TO_SORT_OVER if _only_failed_or_cancelled(filters) else _TO_SORT
     if max(passed, looked_up) > to_sort * total:
         return None
     if column == "queue_key" and _only_waiting(filters):
@@ -355,7 +355,7 @@ def values_in(filters: TaskFilters, field: str) -> tuple[object, ...]:
     return ids_of(value) if field in _IDS else values_of(value)
 
 
-def _of_those_over(filters: TaskFilters) -> Query:
+def _ended_page(filters: TaskFilters) -> Query:
     """The page of failed and cancelled tasks: they are few, and one index has all their sort keys."""
     order, _keys = _order(filters)
     where, values = _where(filters, plus=False)
@@ -420,7 +420,7 @@ def _by_id(filters: TaskFilters) -> bool:
     return ids or bool(values_of(filters.label) or values_of(filters.batch))
 
 
-def _only_over(filters: TaskFilters) -> bool:
+def _only_failed_or_cancelled(filters: TaskFilters) -> bool:
     """Whether the only filters are the statuses failed and cancelled, and maybe a type."""
     statuses = values_of(filters.status)
     return bool(statuses) and _OVER.issuperset(statuses) and not (_by_text(filters) or _by_id(filters))

@@ -135,7 +135,7 @@ def forgettable(
         owner = None if ERASED in files else user_id
         if is_gone(task_id) or _first_fitting(rules, status, kind, owner) != place:
             continue
-        if _keeps_from_doing_twice(conn, task_id, sources, *files):
+        if _prevents_repetition(conn, task_id, sources, *files):
             kept["files"] += 1
             continue
         if not all(is_gone(other) for (other,) in conn.execute(_REFERRING, (task_id,))):
@@ -171,7 +171,7 @@ def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, owner
     return None
 
 
-def _keeps_from_doing_twice(
+def _prevents_repetition(
     conn: sqlite3.Connection, task_id: int, sources: Collection[str], batch: str, read: Any, written: Any, in_place: Any
 ) -> bool:
     """Whether without this task a watched folder, or a repeated batch, would process a file again."""

@@ -34,12 +34,12 @@ class KeptNumbers:
 
     def size(self, field: str) -> int | None:
         """The number of tasks that match a field; None if it is not kept, or the filters do not have the field."""
-        shares = self._of(field)
+        shares = self._shares_of(field)
         return sum(sum(share.values()) for share in shares) if shares else None
 
     def standing(self, field: str) -> dict[str, int]:
         """The number of tasks in each status that match a field and the filtered types."""
-        return self._sum(self._of(field), self._kinds())
+        return self._sum(self._shares_of(field), self._kinds())
 
     def field_with_fewest(self) -> str:
         """Of the fields filtered by a single value, the one that the fewest tasks match; empty if there is none."""
@@ -60,10 +60,10 @@ class KeptNumbers:
         asked = [field for field in BY_VALUE if values_in(self._filters, field)]
         if not asked:
             return self._sum([self._counts], values_of(self._filters.type))
-        shares = self._of(asked[0]) if len(asked) == 1 else []
+        shares = self._shares_of(asked[0]) if len(asked) == 1 else []
         return self._sum(shares, self._kinds()) if shares else None
 
-    def _of(self, field: str) -> list[Share]:
+    def _shares_of(self, field: str) -> list[Share]:
         """The numbers for each value of a field."""
         if field not in GROUPED_BY:
             return []
@@ -79,18 +79,18 @@ class KeptNumbers:
 
     def _kinds(self) -> tuple[int, ...]:
         """The numbers of the filtered types."""
-        asked = values_of(self._filters.type)
-        if asked and self._types is None:
+        names = values_of(self._filters.type)
+        if names and self._types is None:
             self._types = read_numbers(self._conn, self._at()).types
         types = {name: kind for kind, name in enumerate(self._types or ())}
-        return tuple(types.get(name, -1) for name in asked)
+        return tuple(types.get(name, -1) for name in names)
 
     @staticmethod
     def _sum(numbers: Sequence[Mapping[tuple[Any, str], int]], kinds: Sequence[object]) -> dict[str, int]:
         """The sums by status, for some types or for all."""
-        found = dict.fromkeys(STATUSES, 0)
+        sums = dict.fromkeys(STATUSES, 0)
         for some in numbers:
             for (kind, status), number in some.items():
                 if not kinds or kind in kinds:
-                    found[status] += number
-        return found
+                    sums[status] += number
+        return sums

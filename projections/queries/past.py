@@ -24,13 +24,13 @@ from ..views.tallies import Numbers, read_numbers
 from ..views.versions import FEW as FEW_VERSIONS
 from ..views.versions import KEPT
 from .activity import Span, read_activity
-from .as_of import Point, not_there_then, parse_point, position_at, time_of
-from .batches import Batch, batch_of, names_then
+from .as_of import Point, not_created_yet, parse_point, position_at, time_of
+from .batches import Batch, batch_of, names_as_of
 from .filters import Ids, TaskFilters
 from .past_walk import PastWalk
 from .reader import MANY, Every, TaskQueries, TasksAndTotal
-from .stats import Stats, count_stats_of, read_stats_then
-from .walk import FEW, Census, Place, Stretch, collect, expression, tell
+from .stats import Stats, count_stats_of, read_stats_as_of
+from .walk import FEW, Census, Place, Stretch, collect, count_statuses, expression
 
 _AT_ONCE = 500
 """Tasks that are read together when all are wanted."""
@@ -123,7 +123,7 @@ class Past:
     def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
         """The newest batches at that point. With a user, only that user's tasks count."""
         with self._queries.moment() as conn:
-            names = names_then(conn, read_numbers(conn, self.position).top, most, user_id)
+            names = names_as_of(conn, read_numbers(conn, self.position).top, most, user_id)
         return tuple(batch for name in names if (batch := self.batch(name, user_id)) is not None)
 
     def progress(self, task_id: int) -> tuple[float, str]:
@@ -161,7 +161,7 @@ class Past:
             if kept is not None:
                 census = Census(by_status=kept)
             else:
-                census = tell(self._walk(conn, replace(filters, status=""), words, numbers).statuses())
+                census = count_statuses(self._walk(conn, replace(filters, status=""), words, numbers).statuses())
         return Stretch(tasks=tasks, before=found.before, after=found.after, cut=found.cut), census
 
     @contextmanager
@@ -188,7 +188,7 @@ class Past:
         """The numbers over all tasks."""
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position, durations=True)
-            return read_stats_then(conn, self.moment, self.position, numbers)
+            return read_stats_as_of(conn, self.moment, self.position, numbers)
 
     def stats_of(self, user_id: int) -> Stats:
         """The numbers over the tasks of one user; each task is read."""
@@ -204,7 +204,7 @@ class Past:
             if (forgotten := forgotten_in(conn, task_id)) is not None:
                 raise forgotten
             if not 0 < task_id <= read_numbers(conn, self.position).top:
-                raise not_there_then(task_id, self._point)
+                raise not_created_yet(task_id, self._point)
             return self._states(conn, [task_id])[task_id]
 
     def _tasks(self, conn: sqlite3.Connection, ids: Sequence[int]) -> _Tasks:
@@ -241,17 +241,19 @@ class Past:
 
     def _versions(self, conn: sqlite3.Connection, ids: Sequence[int]) -> tuple[Sequence[_Version], set[int]]:
         """The versions of the tasks at that point, and which of the tasks have changed since."""
-        found: _Versions = []
+        versions: _Versions = []
         later: set[int] = set()
         rows = conn.execute(_ROWS, (_json(ids), self.position)).fetchall()
         for row, values in zip(rows, sound(row[:-1] for row in rows), strict=True):
             version = _Version(*values)
-            found.append(version)
+            versions.append(version)
             if row[-1] != version.since:
                 later.add(version.id)
-        if len(found) != len(ids):
-            raise ViewsDamaged(f"Of {counted(len(ids), 'task')}, {len(found)} are known as of position {self.position}")
-        return found, later
+        if len(versions) != len(ids):
+            raise ViewsDamaged(
+                f"Of {counted(len(ids), 'task')}, {len(versions)} are known as of position {self.position}"
+            )
+        return versions, later
 
     def _folded(self, conn: sqlite3.Connection, rows: Sequence[_Version]) -> dict[int, TaskState]:
         begun: dict[int, TaskState] = {}

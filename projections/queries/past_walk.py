@@ -264,14 +264,14 @@ class PastWalk:
         def one_of(column: str, values: Values) -> str:
             return f"{column} IN ({', '.join(map(self._name, values))})"
 
-        left = {field: values for field, values in self._wanted.items() if values and field not in covers}
+        remaining = {field: values for field, values in self._wanted.items() if values and field not in covers}
         tests = []
-        if "type" in left and source.has_then:
-            kinds = tuple(self._kinds.get(str(name), -1) for name in left.pop("type"))
+        if "type" in remaining and source.has_then:
+            kinds = tuple(self._kinds.get(str(name), -1) for name in remaining.pop("type"))
             tests.append(one_of("then_.kind", kinds))
-        if "user_id" in left and source.has_then:
-            tests.append(one_of("then_.user_id", left.pop("user_id")))
-        for field, values in left.items():  # the index has value and id, so the row is not read
+        if "user_id" in remaining and source.has_then:
+            tests.append(one_of("then_.user_id", remaining.pop("user_id")))
+        for field, values in remaining.items():  # the index has value and id, so the row is not read
             own = f"tasks AS own INDEXED BY {BY_VALUE.get(field, 'tasks_by_type')}"
             where = f"{one_of(f'own.{field}', values)} AND own.id = {source.id}"
             tests.append(f"+EXISTS (SELECT 1 FROM {own} WHERE {where})")  # noqa: S608 - our own names
@@ -302,12 +302,12 @@ class PastWalk:
                 _BY_BLOCK,
                 bound,
             )
-        index, had = "versions_by_task", has_status("then_.status", named)
+        index, status_test = "versions_by_task", has_status("then_.status", named)
         if status in SELDOM:
-            index, had = "versions_by_status", f"{had}{_IS_SELDOM}"
+            index, status_test = "versions_by_status", f"{status_test}{_IS_SELDOM}"
         return _Source(
             f"zones CROSS JOIN versions AS then_ INDEXED BY {index}",
-            f"{zone} AND {had} AND then_.id {bounds} AND then_.since <= :position",
+            f"{zone} AND {status_test} AND then_.id {bounds} AND then_.since <= :position",
             "then_.id",
             _BY_BLOCK,
             bound,
@@ -398,26 +398,28 @@ class PastWalk:
 
     def _sorted(self, column: str, pieces: Sequence[Part], *, down: bool) -> Iterator[Hit]:
         """Read all leading tasks, and sort them."""
-        found: list[tuple[int, Any, int, str]] = []
+        sorted_hits: list[tuple[int, Any, int, str]] = []
         for source in self._lead.sources:
             what = f"{source.id}, {_KEYS[column]}, {{passes}}, then_.status"
-            found += self._find(source, self._lead.covers, what, then=True)
+            sorted_hits += self._find(source, self._lead.covers, what, then=True)
         times: Mapping[int, float] = {}
         if column == "updated_at":
-            times = self._times([task_id for task_id, _key, _passes, status in found if status == "running"])
-        hits = [(task_id, times.get(task_id, _key(column, key)), passes) for task_id, key, passes, _status in found]
+            times = self._times([task_id for task_id, _key, _passes, status in sorted_hits if status == "running"])
+        hits = [
+            (task_id, times.get(task_id, _key(column, key)), passes) for task_id, key, passes, _status in sorted_hits
+        ]
         return chain.from_iterable(in_order(hits, part, down=down) for part in pieces)
 
     def _along(self, column: str, part: Part, *, down: bool) -> Iterator[Hit]:
         """Walk along the order, and test all filters on each task."""
         if part.keyless:
             place = Place(back=False, key=None, id=part.id) if part.id else START
-            return self._by_id(self._of_those_without_a_key(), place, down=down)
+            return self._by_id(self._lead_outside_queue(), place, down=down)
         if column == "priority":
             return self._by_priority(part, down=down)
         return self._by_queue(part, down=down) if column == "queue_key" else self._by_change(part, down=down)
 
-    def _of_those_without_a_key(self) -> _Lead:
+    def _lead_outside_queue(self) -> _Lead:
         """The lead to the tasks that are not in the queue."""
         statuses = [status for status in self._statuses or STATUSES if status not in WAITING]
         lead = self._of_statuses(statuses)

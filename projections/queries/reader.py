@@ -116,7 +116,7 @@ class TaskQueries:
                 if 0 < task_id <= sum(read_counts(conn).values()) + number_forgotten(conn):  # ids have no gaps
                     raise ViewsDamaged(f"Task {task_id} is missing in the views")
                 raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-            return _asked_for(state_of(row), task_id)
+            return _checked_id(state_of(row), task_id)
 
     def get(self, task_id: int, now: datetime) -> Task:
         """One task as readers see it. Raises `UnknownTask`."""
@@ -295,12 +295,12 @@ class TaskQueries:
         """Open the file anew if another has its name now, or if a frozen one is written again."""
         if self._path is None:
             return
-        there = identity(self._path)
-        if there != self._identity:
+        current = identity(self._path)
+        if current != self._identity:
             # If that fails the old file stays open, so that its inode number, which identifies it, is not reused.
             conn, self._frozen = connect(self._path)
             self._conn.close()
-            self._conn, self._identity = conn, there  # a further replacement is noticed at the next call
+            self._conn, self._identity = conn, current  # a further replacement is noticed at the next call
         elif self._frozen and is_written(self._path):
             self._conn.close()  # first: it is the same file, and a later close would drop the new locks
             self._conn, self._frozen = connect(self._path)
@@ -358,7 +358,7 @@ def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: 
         raise ViewsDamaged(f"There should be {counted(total, 'task')}, and {number} were found")
 
 
-def _asked_for(state: TaskState, task_id: int) -> TaskState:
+def _checked_id(state: TaskState, task_id: int) -> TaskState:
     if state.id != task_id:
         raise ViewsDamaged(f"The views have task {state.id} in the place of task {task_id}")
     return state

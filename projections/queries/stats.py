@@ -82,17 +82,19 @@ def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
     classes: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for kind, width, number in sound(conn.execute("SELECT * FROM durations ORDER BY type, bucket")):
         classes[kind].append((width, number))
-    so_far = _ended(conn, minute_of(now), minute_of(now) + 1)
-    return _stats(conn, now, position, read_counts(conn), totals, classes, so_far)
+    ended_this_minute = _ended(conn, minute_of(now), minute_of(now) + 1)
+    return _stats(conn, now, position, read_counts(conn), totals, classes, ended_this_minute)
 
 
-def read_stats_then(conn: sqlite3.Connection, then: datetime, position: int, numbers: Numbers) -> Stats:
+def read_stats_as_of(conn: sqlite3.Connection, at: datetime, position: int, numbers: Numbers) -> Stats:
     """All numbers at a position and its time; `numbers`: those kept for the position."""
     classes = {
         kind: sorted(times.items()) for kind, times in zip(numbers.types, numbers.durations, strict=True) if times
     }
-    so_far = Counter[str](numbers.ended if numbers.minute == minute_of(then) else {})
-    return _stats(conn, then, position, numbers.by_type_and_status(), numbers.attempts_and_retries(), classes, so_far)
+    ended_this_minute = Counter[str](numbers.ended if numbers.minute == minute_of(at) else {})
+    return _stats(
+        conn, at, position, numbers.by_type_and_status(), numbers.attempts_and_retries(), classes, ended_this_minute
+    )
 
 
 def _stats(
@@ -102,9 +104,9 @@ def _stats(
     counts: Mapping[tuple[str, str], int],
     totals: Mapping[str, tuple[int, int]],
     classes: Mapping[str, list[tuple[int, int]]],
-    so_far: Counter[str],
+    ended_this_minute: Counter[str],
 ) -> Stats:
-    """`so_far`: the lives that have ended in the current minute."""
+    """`ended_this_minute`: the lives that have ended in the current minute."""
     by_type = {
         kind: TypeStats(
             counts={status: counts.get((kind, status), 0) for status in STATUSES},
@@ -123,8 +125,8 @@ def _stats(
         attempts=sum(kind.attempts for kind in by_type.values()),
         retries=sum(kind.retries for kind in by_type.values()),
         last_minute=_span(_ended(conn, this_minute - 1, this_minute), 1),
-        last_hour=_span(_ended(conn, this_minute - _HOUR + 1, this_minute) + so_far, _HOUR),
-        last_day=_span(_ended(conn, this_minute - _DAY + 1, this_minute) + so_far, _DAY),
+        last_hour=_span(_ended(conn, this_minute - _HOUR + 1, this_minute) + ended_this_minute, _HOUR),
+        last_day=_span(_ended(conn, this_minute - _DAY + 1, this_minute) + ended_this_minute, _DAY),
     )
 
 

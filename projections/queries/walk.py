@@ -106,7 +106,7 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.by_status[status] for status in values_of(filters.status) or STATUSES)
 
 
-class Found(NamedTuple):
+class WalkResult(NamedTuple):
     """The result of a walk."""
 
     ids: tuple[int, ...]
@@ -124,7 +124,7 @@ def walk(
     within: float = PATIENCE,
     sure: int = SURE,
     clock: _Clock = perf_counter,
-) -> Found:
+) -> WalkResult:
     """The next ids of the list from the place on, in its order. `within`: seconds; `offset` is ignored."""
     hits = _Walk(conn, filters, counts).hits(place)
     return collect(hits, filters.limit, place, within=within, sure=sure, clock=clock)
@@ -138,31 +138,31 @@ def collect(
     within: float = PATIENCE,
     sure: int = SURE,
     clock: _Clock = perf_counter,
-) -> Found:
+) -> WalkResult:
     """The first hits after a place that pass."""
     out_of_time = _timer(clock, within, sure)
-    found: list[Hit] = []
+    passed: list[Hit] = []
     last: Hit | None = None
     cut = False
     for number, hit in enumerate(hits, 1):
         if hit[2]:
-            found.append(hit)
-            if len(found) > limit:
+            passed.append(hit)
+            if len(passed) > limit:
                 break
         last = hit
         if out_of_time(number):
             cut = True
             break
-    more = cut or len(found) > limit
-    found = found[:limit]
+    more = cut or len(passed) > limit
+    passed = passed[:limit]
     if not cut:
-        last = found[-1] if found else None
+        last = passed[-1] if passed else None
     if last is None:
-        return Found((), "", "", cut=False)
+        return WalkResult((), "", "", cut=False)
     onward = _named(last, back=place.back) if more else ""
-    backward = "" if place in (START, END) else _named(found[0] if found else last, back=not place.back)
-    ids = tuple(hit[0] for hit in found)
-    return Found(ids[::-1], onward, backward, cut) if place.back else Found(ids, backward, onward, cut)
+    backward = "" if place in (START, END) else _named(passed[0] if passed else last, back=not place.back)
+    ids = tuple(hit[0] for hit in passed)
+    return WalkResult(ids[::-1], onward, backward, cut) if place.back else WalkResult(ids, backward, onward, cut)
 
 
 def census(
@@ -180,10 +180,10 @@ def census(
     if numbers is not None:
         return Census(by_status=numbers)
     statuses = _Walk(conn, replace(filters, status=""), counts).statuses()
-    return tell(statuses, within=within, most=most, sure=sure, clock=clock)
+    return count_statuses(statuses, within=within, most=most, sure=sure, clock=clock)
 
 
-def tell(
+def count_statuses(
     statuses: Iterable[tuple[str, int]],
     *,
     within: float = COUNT_WITHIN,
@@ -323,11 +323,11 @@ class _Walk:
         """Read the few tasks of the leading index, and sort them."""
         tests, tested = self._tests(self._lead.covers)
         select = f"SELECT tasks.id, tasks.{column}, {tests} FROM {self._lead.source}"  # noqa: S608 - our own names
-        found: list[Hit] = []
+        hits: list[Hit] = []
         for where, values in self._lead.branches:
             statement = f"{select} WHERE {where} AND {part.where}"
-            found += self._conn.execute(statement, (*tested, *values, *part.values))
-        return iter(sorted(found, key=lambda hit: (hit[1] or 0.0, hit[0]), reverse=down))
+            hits += self._conn.execute(statement, (*tested, *values, *part.values))
+        return iter(sorted(hits, key=lambda hit: (hit[1] or 0.0, hit[0]), reverse=down))
 
     def _tests(self, covered: frozenset[str]) -> tuple[str, list[object]]:
         """The test of the filters that are not covered: an expression that is true if a row passes, and its values."""
@@ -389,12 +389,12 @@ def expression(search: str, number_of: Callable[[str], int]) -> str:
 
     `number_of` counts the tasks that have a word, up to `FEW` + 1.
     """
-    told = []
+    terms = []
     for begins in map(match_expression, search.split()):
         whole = begins.removesuffix("*")
         often = whole and (_short(begins) or number_of(whole) > FEW)
-        told.append(whole if often else begins)
-    return " ".join(filter(None, told))
+        terms.append(whole if often else begins)
+    return " ".join(filter(None, terms))
 
 
 def whole_words(search: str) -> list[str]:

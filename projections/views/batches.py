@@ -116,7 +116,7 @@ class Batches:
         """Count a task that went from one state to another, over any number of events."""
         if not after.spec.batch or (before is not None and before.status == after.status == "running"):
             return
-        found = self._of(after)
+        found = self._batch_of(after)
         found.of(after.status).add(_kept_numbers_of(after))
         if before is not None:
             found.of(before.status).add(_kept_numbers_of(before), -1)
@@ -124,17 +124,17 @@ class Batches:
     def ended(self, state: TaskState, at: datetime) -> None:
         """Count the end of a life."""
         if state.spec.batch:
-            found = self._of(state)
+            found = self._batch_of(state)
             found.ended_at = at if found.ended_at is None else max(found.ended_at, at)
 
-    def _of(self, state: TaskState) -> KeptBatch:
+    def _batch_of(self, state: TaskState) -> KeptBatch:
         whose = (state.spec.batch, state.spec.user_id)
-        found = self._found.get(whose)
-        if found is None:
-            found = self._found[whose] = KeptBatch(state.id, state.created_at)
-        found.newest = max(found.newest, state.id)
-        found.created_at = min(found.created_at, state.created_at)
-        return found
+        kept = self._found.get(whose)
+        if kept is None:
+            kept = self._found[whose] = KeptBatch(state.id, state.created_at)
+        kept.newest = max(kept.newest, state.id)
+        kept.created_at = min(kept.created_at, state.created_at)
+        return kept
 
     def write(self, conn: sqlite3.Connection) -> None:
         """Add the changes to the table, within the open transaction."""

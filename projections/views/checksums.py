@@ -85,5 +85,5 @@ def sound(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the error is due to the file's content; also for invalid UTF-8, for which SQLite has no error name."""
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-    told = ("no such table", "no such column", "no such index", "malformed", "user-defined function raised")
-    return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or str(error).startswith(told)
+    messages = ("no such table", "no such column", "no such index", "malformed", "user-defined function raised")
+    return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or str(error).startswith(messages)

@@ -22,7 +22,7 @@ _MISCOUNTED = """
 
 
 _OF_BATCHES = "SELECT status, count(*) FROM tasks WHERE batch > '' GROUP BY status"
-_UNTOLD = """
+_WITHOUT_VERSION = """
     SELECT id FROM tasks WHERE status != 'running' AND NOT EXISTS (SELECT 1 FROM versions WHERE since = tasks.changed)
     LIMIT 1
 """
@@ -49,9 +49,9 @@ def find_damage(conn: sqlite3.Connection) -> str:
         for *values, of_spec, of_state in conn.execute(_TASKS):
             if row_sum(*values[: len(SPEC)]) != of_spec or row_sum(*values[len(SPEC) :]) != of_state:
                 return f"task {values[0]} has changed since it was written"
-        untold = conn.execute(_UNTOLD).fetchone()
-        if untold is not None:
-            return f"task {untold[0]} has no row in `versions`"
+        without_version = conn.execute(_WITHOUT_VERSION).fetchone()
+        if without_version is not None:
+            return f"task {without_version[0]} has no row in `versions`"
         miscounted = conn.execute(_MISCOUNTED).fetchone()
         lost = _lost(conn)
     except sqlite3.Error as error:

@@ -197,30 +197,32 @@ def fold_batch(
     states: dict[int, TaskState] = {}
     for record in records:
         event, task_id = record.event, record.task_id
-        known: TaskState | None = None
+        old: TaskState | None = None
         if isinstance(event, Adjusted):
             task_id = event.task_id
-            known = _known(task_id, states, before, record)
-            state = overlay(known, event, record.recorded_at)
+            old = _state_of(task_id, states, before, record)
+            state = overlay(old, event, record.recorded_at)
         elif not task_id or type(event) is Stub:
             continue
         elif isinstance(event, Created):
             state = create(task_id, event, record.recorded_at)
             tally.created(record.recorded_at)
         else:
-            known = _known(task_id, states, before, record)
+            old = _state_of(task_id, states, before, record)
             if isinstance(event, Started):
-                tally.started(known, record.recorded_at)
-            state = evolve(known, cast("TaskEvent", event), record.recorded_at)
+                tally.started(old, record.recorded_at)
+            state = evolve(old, cast("TaskEvent", event), record.recorded_at)
             if is_terminal(event):
                 tally.ended(state, record.recorded_at)
         states[task_id] = state
         if changes is not None:
-            changes.append(Change(record.position, record.recorded_at, record.task_id != 0, known, state))
+            changes.append(Change(record.position, record.recorded_at, record.task_id != 0, old, state))
     return states
 
 
-def _known(task_id: int, states: Mapping[int, TaskState], before: Mapping[int, TaskState], at: Recorded) -> TaskState:
+def _state_of(
+    task_id: int, states: Mapping[int, TaskState], before: Mapping[int, TaskState], at: Recorded
+) -> TaskState:
     state = states.get(task_id) or before.get(task_id)
     if state is None:
         raise LogCorrupt(f"Position {at.position} speaks of task {task_id}, which was never created")

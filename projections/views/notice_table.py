@@ -10,14 +10,14 @@ import msgspec
 from ...events import Cancelled, Completed, Created, Failed, Recorded, Retried, Started, TaskState
 from ...events.recorded import EVENT_TAGS, timestamp
 from ...events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
-from ..notices import Channel, notice_id, receivers, tells_somebody
+from ..notices import Channel, has_receiver, notice_id, receivers
 from .checksums import sound
 
 NoticeState: TypeAlias = Literal["pending", "delivered", "given_up", "disabled"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_TOLD = frozenset({Created, Started, Retried, Completed, Failed, Cancelled})
+_NOTIFIABLE = frozenset({Created, Started, Retried, Completed, Failed, Cancelled})
 
 _INSERT = """
 INSERT INTO notices VALUES (?, ?, ?, ?, ?, ?, ?, ?,
@@ -75,9 +75,9 @@ def write_notices(conn: sqlite3.Connection, records: Sequence[Recorded], states:
     log = ""
     for record in records:
         event = record.event
-        if type(event) in _TOLD:
+        if type(event) in _NOTIFIABLE:
             spec = states[record.task_id].spec
-            for channel, target in receivers(spec, event) if tells_somebody(spec) else ():
+            for channel, target in receivers(spec, event) if has_receiver(spec) else ():
                 log = log or conn.execute("SELECT log FROM progress").fetchone()[0]
                 name = notice_id(log, record, channel, target)
                 place = (record.task_id, record.version, channel, name, target)
@@ -118,14 +118,14 @@ def read_notices(conn: sqlite3.Connection, task_id: int) -> list[NoticeStatus]:
     """The notices of a task in the order of its events."""
     rows = sound(conn.execute(_OF_TASK, (task_id,)))
     # The table has its columns in the order of its key.
-    return [_made(NoticeStatus, (row[3], row[0], row[2], *row[4:])) for row in rows]
+    return [_from_row(NoticeStatus, (row[3], row[0], row[2], *row[4:])) for row in rows]
 
 
 def read_disabled(conn: sqlite3.Connection) -> list[DisabledEndpoint]:
     """The disabled endpoints, longest disabled first."""
     rows = conn.execute("SELECT * FROM disabled ORDER BY position, target")
-    return [_made(DisabledEndpoint, row) for row in sound(rows)]
+    return [_from_row(DisabledEndpoint, row) for row in sound(rows)]
 
 
-def _made(kind: type[T], row: Sequence[object]) -> T:
+def _from_row(kind: type[T], row: Sequence[object]) -> T:
     return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind)

@@ -43,18 +43,18 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
 
 def refuse_other(log: ReadableLog, views: "TaskViews | ViewsEnd") -> None:
     """Raise `HistoryMissing` unless the log has the last record that the views have seen."""
-    if not _belongs(log, views):
-        raise _other(log, views)
+    if not _is_of_log(log, views):
+        raise _history_missing(log, views)
 
 
-def _other(log: ReadableLog, views: "TaskViews | ViewsEnd") -> HistoryMissing:
+def _history_missing(log: ReadableLog, views: "TaskViews | ViewsEnd") -> HistoryMissing:
     return HistoryMissing(
         f"The views have seen position {views.position}, but the log, which ends at {log.head().position}, lacks that "
         "record or has another one there"
     )
 
 
-def _belongs(log: ReadableLog, views: "TaskViews | ViewsEnd") -> bool:
+def _is_of_log(log: ReadableLog, views: "TaskViews | ViewsEnd") -> bool:
     if views.position == 0:
         return True
     latest = next(log.read(views.position - 1, 1), None)
@@ -93,21 +93,21 @@ def pull(
     until: int,
     size: int = _PAGE,
     progress: ReportProgress | None = None,
-    took: Callable[[Sequence[Recorded]], None] | None = None,
+    on_page: Callable[[Sequence[Recorded]], None] | None = None,
 ) -> None:
-    """Fold in page after page, up to a position that the log has reached; `took` is called with each folded page."""
+    """Fold in page after page, up to a position that the log has reached; `on_page` is called with each folded page."""
     while views.position < until:
         # With the record before: since the last page, another server without it may have taken over.
         before = min(views.position, 1)
         page = list(log.read(views.position - before, min(size, before + until - views.position)))
         if before and (not page or page[0].hash != views.hash):
-            raise _other(log, views)
+            raise _history_missing(log, views)
         del page[:before]
         if not page:
             raise LogCorrupt(f"The log holds nothing after position {views.position}, but should reach {until}")
         views.apply(page)
-        if took is not None:
-            took(page)
+        if on_page is not None:
+            on_page(page)
         if progress is not None:
             progress(views.position, until)
 
@@ -145,7 +145,7 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
         views = TaskViews(path, bulk=True)
         try:
             pull(log, views, until, BULK_PAGE, progress)
-            with _telling(views.connection, progress_at_end(views, progress)):
+            with _calling_back(views.connection, progress_at_end(views, progress)):
                 views.finish()
             if not log.drops(until):
                 return views
@@ -156,24 +156,24 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
 
 
 @contextmanager
-def _telling(conn: sqlite3.Connection, goes_on: Callable[[], None]) -> Iterator[None]:
-    """Make SQLite call `goes_on` during its work, and raise its exceptions, also Ctrl-C."""
+def _calling_back(conn: sqlite3.Connection, on_step: Callable[[], None]) -> Iterator[None]:
+    """Make SQLite call `on_step` during its work, and raise its exceptions, also Ctrl-C."""
     raised: list[BaseException] = []
 
-    def tell() -> bool:
+    def call_on_step() -> bool:
         try:
-            goes_on()
+            on_step()
         except BaseException as error:  # noqa: BLE001 - raised below: Python would drop it here
             raised.append(error)
         return bool(raised)
 
-    conn.set_progress_handler(tell, _STEPS)
+    conn.set_progress_handler(call_on_step, _STEPS)
     try:
         yield
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        # A signal during SQLite's work is raised before the first line of `tell`, and dropped as well.
+        # A signal during SQLite's work is raised before the first line of `call_on_step`, and dropped as well.
         raise (raised[0] if raised else KeyboardInterrupt()) from None
     finally:
         conn.set_progress_handler(None, 0)
@@ -184,27 +184,27 @@ def progress_at_end(views: TaskViews, progress: ReportProgress | None) -> Callab
     return lambda: progress(views.position, views.position) if progress is not None else None
 
 
-def copy_over(source: sqlite3.Connection, path: Path, goes_on: Callable[[], None] = lambda: None) -> None:
+def copy_over(source: sqlite3.Connection, path: Path, on_step: Callable[[], None] = lambda: None) -> None:
     """Replace the content of the database in `path` by that of another. Raises `ViewsFailed`."""
     try:
         try:
-            _copy(source, path, goes_on)
+            _copy(source, path, on_step)
         except (sqlite3.Error, UnicodeError) as error:
             if isinstance(error, sqlite3.Error) and not schema.is_useless(error):
                 raise
             schema.delete_files(path)
-            _copy(source, path, goes_on)
+            _copy(source, path, on_step)
     except (sqlite3.Error, OSError) as error:
         raise ViewsFailed(f"{path} cannot be replaced: {error}") from error
 
 
-def _copy(source: sqlite3.Connection, path: Path, goes_on: Callable[[], None]) -> None:
+def _copy(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -> None:
     create_private(path)
     target = sqlite3.connect(path, isolation_level=None)
     try:
         target.execute("PRAGMA journal_mode = WAL")
         try:
-            source.backup(target, pages=_COPIED_AT_ONCE, progress=lambda *_: goes_on())
+            source.backup(target, pages=_COPIED_AT_ONCE, progress=lambda *_: on_step())
         except sqlite3.Error:
             with suppress(sqlite3.Error):  # a failed copy must not keep the disk full
                 target.execute("PRAGMA wal_checkpoint(TRUNCATE)")

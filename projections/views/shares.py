@@ -118,7 +118,7 @@ class Shares:
             if not was == status == "running":
                 self.coming.append((at, _move(kind, was, status), tuple(whose)))
 
-    def see(self, spec: Created, kind: int, was: str, status: str, position: int) -> None:
+    def add_move(self, spec: Created, kind: int, was: str, status: str, position: int) -> None:
         """Note a move of a task. `kind`: the number of its type; `was`: its status before, empty if it is new."""
         if not was == status == "running":  # not a step within an attempt
             self.coming.append((position, _move(kind, was, status), (spec.user_id, spec.label, spec.batch)))
@@ -187,7 +187,7 @@ def read_moves(
 
     @cache
     def is_due(move: int) -> bool:
-        kind, _was, to = _told(move)
+        kind, _was, to = _unpacked_move(move)
         return kind in kinds and _STATUSES[to - 1] in statuses
 
     def due(since: int, moves: Sequence[int], until: int) -> Iterable[int]:
@@ -199,10 +199,12 @@ def read_moves(
 
     written = _written(last)
     rows = sound(conn.execute(_BLOCKS_DOWN if down else _BLOCKS, (_name(field, value), first, written)))
-    told = chain.from_iterable(due(since, _NUMBERS.decode(packed), written) for _group, since, _base, packed in rows)
+    in_blocks = chain.from_iterable(
+        due(since, _NUMBERS.decode(packed), written) for _group, since, _base, packed in rows
+    )
     since = [(at, move) for at, move, _value in _moved_since(conn, field, [value], last)]
     moved = due(0, list(chain.from_iterable(since)), last)
-    yield from chain(moved, told) if down else chain(told, moved)
+    yield from chain(moved, in_blocks) if down else chain(in_blocks, moved)
 
 
 def lost_share(conn: sqlite3.Connection) -> str:
@@ -264,21 +266,21 @@ def _moved_since(
 
 def _after(numbers: Mapping[int, int], moves: Mapping[int, int]) -> dict[int, int]:
     """The numbers after some moves, which are given with how often each came."""
-    found = dict(numbers)
+    counts = dict(numbers)
     for move, number in moves.items():
-        kind, was, status = _told(move)
+        kind, was, status = _unpacked_move(move)
         before, after = kind * _MOST + was, kind * _MOST + status
-        found[after] = found.get(after, 0) + number
+        counts[after] = counts.get(after, 0) + number
         if was:
-            found[before] = found.get(before, 0) - number
-    return {place: number for place, number in found.items() if number}
+            counts[before] = counts.get(before, 0) - number
+    return {place: number for place, number in counts.items() if number}
 
 
 def _move(kind: int, was: str, status: str) -> int:
     return kind * _MOST * _MOST + _FROM_TO[was, status]
 
 
-def _told(move: int) -> tuple[int, int, int]:
+def _unpacked_move(move: int) -> tuple[int, int, int]:
     """The number of the type, and the places of the statuses before and after a move."""
     before, status = divmod(move, _MOST)
     return (*divmod(before, _MOST), status)

@@ -142,7 +142,7 @@ class Tallies:
         self.last = (self._block + 1) * BLOCK
         self._base = _text(self._numbers, durations=self._block % _WITH_DURATIONS == 0)
 
-    def see(self, change: Change, kind: int) -> None:
+    def add_change(self, change: Change, kind: int) -> None:
         """Count the change of a task. `kind`: the number of its type."""
         before, after = change.before, change.after
         was = _NEW if before is None else _PLACE[before.status]
@@ -212,12 +212,12 @@ def read_numbers(conn: sqlite3.Connection, position: int, *, durations: bool = F
     if not numbers.durations:
         numbers.durations = [{} for _kind in numbers.types]
     for block, _base, moves in rows:
-        for move in _until(_MOVES.decode(moves), position - block * BLOCK):
+        for move in _before_offset(_MOVES.decode(moves), position - block * BLOCK):
             numbers.follow(move)
     return numbers
 
 
-def _until(moves: Iterable[Move], offset: int) -> Iterator[Move]:
+def _before_offset(moves: Iterable[Move], offset: int) -> Iterator[Move]:
     for move in moves:
         if len(move) > 1 and move[0] >= offset:
             return

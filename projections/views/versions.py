@@ -88,7 +88,7 @@ class Versions:
         rows: list[tuple[object, ...]] = []
         following = iter(changes)
         change = next(following, None)
-        kind_of, count, share = self._tallies.kind_of, self._tallies.see, self._shares.see
+        kind_of, count, share = self._tallies.kind_of, self._tallies.add_change, self._shares.add_move
         for record in records:
             position = record.position
             if position > self._tallies.last:

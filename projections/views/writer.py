@@ -166,11 +166,11 @@ class TaskViews:
             if record.position != expected:
                 raise ViewsGap(f"The views stand at {expected - 1}, the next record is {record.position}")
         try:
-            known = self._load(fresh)
-            before = {task_id: state for task_id, (state, _changed) in known.items()}
+            loaded = self._load(fresh)
+            before = {task_id: state for task_id, (state, _changed) in loaded.items()}
             tally, changes = Tally(), list[Change]()
             after = fold_batch(fresh, before, tally, changes)
-            changed = {task_id: position for task_id, (_state, position) in known.items()}
+            changed = {task_id: position for task_id, (_state, position) in loaded.items()}
             self._commit(before, after, changed, changes, tally, fresh)
         except ViewsGap:
             self._roll_back()
@@ -189,12 +189,12 @@ class TaskViews:
     def _load(self, records: Iterable[Recorded]) -> dict[int, tuple[TaskState, int]]:
         """The states of the touched tasks before the batch, if they exist, and the positions of their last change."""
         tasks, created = touched(records)
-        known = {task_id: self._hot[task_id] for task_id in tasks if task_id in self._hot}
-        missing = tasks - known.keys() - created
+        states = {task_id: self._hot[task_id] for task_id in tasks if task_id in self._hot}
+        missing = tasks - states.keys() - created
         if missing:
             rows = self._conn.execute(_SELECT, (msgspec.json.encode(sorted(missing)).decode(),))
-            known.update((row[0], (state_of(row), changed_of(row))) for row in rows)
-        return known
+            states.update((row[0], (state_of(row), changed_of(row))) for row in rows)
+        return states
 
     def _commit(
         self,
@@ -238,17 +238,17 @@ class TaskViews:
         insert_rows(self._conn, INTO_TASKS, (to_insert(state, standings[state.id]) for state in new))
         add_texts(self._conn, new)
         updates: dict[str, list[Row]] = {}
-        told_otherwise: list[tuple[TaskState, TaskState]] = []
+        with_changed_error: list[tuple[TaskState, TaskState]] = []
         for task_id, old in before.items():
             state = after[task_id]
             statement, row = to_update(old, state, standings[task_id])
             updates.setdefault(statement, []).append(row)
             if (old.error or old.last_error) != (state.error or state.last_error):
-                told_otherwise.append((old, state))
+                with_changed_error.append((old, state))
         for statement, rows in updates.items():
             self._conn.executemany(statement, rows)
-        remove_texts(self._conn, (old for old, _state in told_otherwise))
-        add_texts(self._conn, (state for _old, state in told_otherwise))
+        remove_texts(self._conn, (old for old, _state in with_changed_error))
+        add_texts(self._conn, (state for _old, state in with_changed_error))
 
     def _roll_back(self) -> None:
         # After a commit there is nothing to roll back; after a full disk SQLite has done it by itself.

@@ -65,10 +65,10 @@ class Connection:
 
     def unreachable(self, error: Exception) -> ServiceUnreachable:
         """Return the error for a service that does not answer. It quotes `error` if TLS has failed."""
-        said = f"No service answers at {self._wire.where}"
+        message = f"No service answers at {self._wire.where}"
         if "[SSL" in str(error):
-            return ServiceUnreachable(f"{said} in TLS: {error}", remedy=_TRUST)
-        return ServiceUnreachable(said)
+            return ServiceUnreachable(f"{message} in TLS: {error}", remedy=_TRUST)
+        return ServiceUnreachable(message)
 
     async def get(
         self, path: str, params: Params | None = None, *, patience: float | None = 0.0, again: bool = True
@@ -127,9 +127,9 @@ class Connection:
                 await self.pause(pause)
         if not ids:
             remedy = "Send it again: nothing is done twice."
-            raise OutcomeUnknown(f"No certain answer: {_told(doubt)}", remedy=remedy) from doubt
+            raise OutcomeUnknown(f"No certain answer: {_reason_of(doubt)}", remedy=remedy) from doubt
         more = f" and {len(ids) - 1} more" if ids[1:] else ""
-        raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {_told(doubt)}") from doubt
+        raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {_reason_of(doubt)}") from doubt
 
     async def _answer(self, method: str, path: str, within: float | None, *, again: bool = True, **more: Any) -> bytes:
         until = monotonic() + (inf if within is None else within)
@@ -141,9 +141,9 @@ class Connection:
             error = _error_in(answer, answer.body, self._wire.where)
             if not again:
                 raise error
-            await self._come_again(error, until)
+            await self._wait_before_retry(error, until)
 
-    async def _come_again(self, error: TasktrailError, until: float) -> None:
+    async def _wait_before_retry(self, error: TasktrailError, until: float) -> None:
         """Wait as long as the service says. Raise its error if it names no time, or one after `until`."""
         if error.retry_after is None or monotonic() + error.retry_after > until:
             raise error
@@ -162,7 +162,7 @@ class Connection:
                         yield pieces
                         return
                     error = _error_in(answer, b"".join([piece async for piece in pieces]), self._wire.where)
-                await self._come_again(error, until)
+                await self._wait_before_retry(error, until)
         except BROKEN as error:
             raise StreamBroken(str(error)) from error
 
@@ -176,13 +176,13 @@ class LineSplitter:
     def __init__(self) -> None:
         self._rest = b""
 
-    def of(self, piece: bytes) -> list[bytes]:
+    def split(self, piece: bytes) -> list[bytes]:
         """Add a piece, and return the lines that it completes."""
         *whole, self._rest = (self._rest + piece).split(b"\n")
         return whole
 
 
-def _told(doubt: Exception | None) -> str:
+def _reason_of(doubt: Exception | None) -> str:
     """Say why the outcome is in doubt. The library's error for a connection that was cut is empty."""
     return str(doubt or "") or "the connection was lost"
 

@@ -86,7 +86,7 @@ class ReadOnlyService(Served):
             self.pictures = PictureMaker(
                 paths.pictures,
                 lock_path=paths.workers_lock,
-                sandbox=_of_shared_files(config, paths),
+                sandbox=_shared_files_sandbox(config, paths),
                 clock=clock,
             )
         except BaseException:
@@ -351,7 +351,7 @@ class ReadOnlyService(Served):
         return self._endings.expecting(task_id, wake)
 
 
-def _of_shared_files(config: Config, paths: DataPaths) -> Sandbox:
+def _shared_files_sandbox(config: Config, paths: DataPaths) -> Sandbox:
     """Restrict pictures to files below configured roots: elsewhere the path that a task names is another file."""
     sandbox, nowhere = config.for_workers(paths.protected()), (str(paths.pictures / "nowhere"),)
     return replace(

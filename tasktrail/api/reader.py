@@ -62,7 +62,7 @@ from ..projections.queries.as_of import (
     FoldedPast,
     Point,
     fold_to,
-    not_there_then,
+    not_created_yet,
     parse_point,
     position_of,
     refuse_future,
@@ -72,7 +72,7 @@ from ..projections.queries.diff import changes_page
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
 from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .source import Folding, Source, Unattended, check_folder, log_built_anew, unseen
+from .source import Folding, Source, Unattended, check_folder, log_built_anew, silent_folding
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
@@ -313,7 +313,7 @@ class Questions:
         version = self.version_at(task_id, position)
         if not version:
             unknown = UnknownTask(f"Task {task_id} does not exist", field="task_id")
-            raise unknown if as_of is None else not_there_then(task_id, as_of)
+            raise unknown if as_of is None else not_created_yet(task_id, as_of)
         if (gone := forgotten(self.source.log(), task_id)) is not None:
             raise gone
         return list(attempts_until(self, task_id, version))
@@ -384,24 +384,24 @@ class Questions:
         """
         check_task_id(task_id)
         if as_of is not None:
-            return self._why_then(task_id, as_of)
+            return self._why_as_of(task_id, as_of)
         live = self.source.live
         not_live = NOT_ASKED if is_address(self.source.paths.log) else NOT_LIVE
         answer = self.source.state(lambda state, now: explain(state, task_id, now, live=live, not_live=not_live))
         found = answer and answer()  # a place in a long queue is counted here, without holding up the Scheduler
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
-            return _why_over(task, last, live=live)
+            return _why_ended(task, last, live=live)
         reasons = (self._with_evidence(task_id, one, self.status_since) for one in found.reasons)
         return replace(found, reasons=tuple(map(self._with_retries, reasons)))
 
-    def _why_then(self, task_id: int, as_of: Point) -> Why:
+    def _why_as_of(self, task_id: int, as_of: Point) -> Why:
         found = self.source.state_as_of(as_of, lambda state, moment: explain_past(state, task_id, moment))
         position = position_of(self.source.log(), as_of)
         if found is None or found.status in FINISHED:
             task = self.get_task(task_id, as_of=as_of)
             last = [record for record in self.events(task_id) if record.position <= position][-1]
-            return _why_over(task, last, live=False)
+            return _why_ended(task, last, live=False)
         since = partial(self._status_since, position)
         return replace(found, reasons=tuple(self._with_evidence(task_id, one, since) for one in found.reasons))
 
@@ -500,7 +500,7 @@ def attempts_until(questions: Questions, task_id: int, version: int) -> Iterator
     return attempts_of(records())
 
 
-def _why_over(task: Task, last: Recorded, *, live: bool) -> Why:
+def _why_ended(task: Task, last: Recorded, *, live: bool) -> Why:
     remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
     if isinstance(last.event, Failed) and (more := why_final(last.event, task.retry_count, task.max_retries)):
         remark = f"{remark.rstrip('.')}. {more}"
@@ -525,12 +525,12 @@ def task_seen_by(source: Source, user_id: int | None, task_id: int, as_of: Point
         return task_as_of(source.log(), task_id, point)
 
 
-def batch_named(name: str, found: Batch | None, *, then: bool = False) -> Batch:
+def batch_named(name: str, batch: Batch | None, *, then: bool = False) -> Batch:
     """Return the batch that was found, now or `then`. Raises `UnknownBatch` if there is none."""
-    if found is None:
+    if batch is None:
         belongs = f"belonged to a batch {name!r} then" if then else f"belongs to a batch {name!r}"
         raise UnknownBatch(f"No task {belongs}", field="batch")
-    return found
+    return batch
 
 
 def type_infos(registry: Registry) -> list[TypeInfo]:
@@ -566,7 +566,7 @@ class Reader(Questions):
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
         config: Callable[[], Config] | None = None,
-        folding: Folding = unseen,
+        folding: Folding = silent_folding,
         built_anew: Callable[[str], None] = log_built_anew,
     ) -> None:
         """Open a data folder.

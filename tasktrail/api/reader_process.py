@@ -28,7 +28,7 @@ from ..events import Task, TasktrailError
 from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..events.log.event_log import ReportProgress
-from ..events.task import promised
+from ..events.task import reserved_space
 from ..handlers.process.sandbox import die_with
 from ..handlers.registry import Registry
 from ..paths import DataPaths
@@ -59,7 +59,7 @@ class ListQuestion(msgspec.Struct, frozen=True, tag="list"):
     filters: TaskFilters
 
 
-class ListThen(msgspec.Struct, frozen=True):
+class ListAnswer(msgspec.Struct, frozen=True):
     """The page, and how many tasks passed the filters in all."""
 
     tasks: list[Task]
@@ -163,7 +163,7 @@ class BatchesQuestion(msgspec.Struct, frozen=True, tag="batches"):
     """Only tasks of this user count."""
 
 
-class BatchesThen(msgspec.Struct, frozen=True):
+class BatchesAnswer(msgspec.Struct, frozen=True):
     """The batches; empty if the named one did not exist."""
 
     batches: list[Batch]
@@ -177,7 +177,7 @@ class StretchQuestion(msgspec.Struct, frozen=True, tag="stretch"):
     place: str = ""
 
 
-class StretchThen(msgspec.Struct, frozen=True):
+class StretchAnswer(msgspec.Struct, frozen=True):
     """The stretch, and how many tasks passed the filters in all."""
 
     stretch: Stretch
@@ -219,11 +219,11 @@ class ReaderProcess:
 
         `within`: seconds until each sign of life. `progress` is called each time the process reports how far it is.
         """
-        asked = msgspec.json.encode(question)
+        encoded = msgspec.json.encode(question)
         for again in (True, False):
             try:
                 pipe = self._ready()
-                pipe.send_bytes(asked)
+                pipe.send_bytes(encoded)
                 while True:
                     if not pipe.poll(within):
                         self._end()
@@ -262,14 +262,14 @@ class ReaderProcess:
         if self._pipe is None:
             if self._closed:
                 raise EOFError
-            self._pipe, theirs = Pipe()
-            command = [sys.executable, "-P", "-m", "tasktrail.api.reader_process", str(theirs.fileno())]
-            with theirs:
+            self._pipe, child_pipe = Pipe()
+            command = [sys.executable, "-P", "-m", "tasktrail.api.reader_process", str(child_pipe.fileno())]
+            with child_pipe:
                 self._process = subprocess.Popen(
                     [*command, str(self._paths.data), str(self._paths.temp), str(os.getpid())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(child_pipe.fileno(),),
                     cwd="/",
                     env={**self._environment, "SQLITE_TMPDIR": str(self._paths.temp)},
                     start_new_session=True,
@@ -314,7 +314,9 @@ def answer(questions: Questions, question: Question, progress: ReportProgress | 
         case ProvenanceQuestion(task_id, seals):
             return msgspec.json.encode(questions.provenance_by(task_id, Path(seals)))
         case _:
-            return msgspec.json.encode(questions.past(point_of(question), lambda past: told(past, question)))
+            return msgspec.json.encode(
+                questions.past(point_of(question), lambda past: answer_from_past(past, question))
+            )
 
 
 def _board(questions: Questions, question: BoardQuestion) -> object:
@@ -346,20 +348,22 @@ def point_of(question: PastQuestion) -> str | int:
             return position
 
 
-def told(past: Past | FoldedPast, question: PastQuestion) -> ListThen | Standing | Stats | BatchesThen | StretchThen:
+def answer_from_past(
+    past: Past | FoldedPast, question: PastQuestion
+) -> ListAnswer | Standing | Stats | BatchesAnswer | StretchAnswer:
     """Answer the question from the past."""
     match question:
         case ListQuestion(filters):
-            return ListThen(*past.list(filters))
+            return ListAnswer(*past.list(filters))
         case StretchQuestion(filters, _position, place):
-            return StretchThen(*past.stretch(filters, parse_place(place)))
+            return StretchAnswer(*past.stretch(filters, parse_place(place)))
         case StatsQuestion(user_id=user_id):
             return past.stats() if user_id is None else past.stats_of(user_id)
         case BatchesQuestion(name=name, most=most, user_id=user_id):
             if name is None:
-                return BatchesThen(list(past.batches(most, user_id)))
+                return BatchesAnswer(list(past.batches(most, user_id)))
             found = past.batch(name, user_id)
-            return BatchesThen([] if found is None else [found])
+            return BatchesAnswer([] if found is None else [found])
         case StandingQuestion(_as_of, shown, user_id):
             return _standing(past, shown, () if user_id is None else user_id)
 
@@ -373,8 +377,8 @@ def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
     return Standing(
         stats=past.stats(),
         running=running[:shown],
-        reserved_memory=sum(promised(task).memory for task in running),
-        reserved_temp=sum(promised(task).temp for task in running),
+        reserved_memory=sum(reserved_space(task).memory for task in running),
+        reserved_temp=sum(reserved_space(task).temp for task in running),
         waiting=some("pending,retrying", "-effective_priority"),
         failures=some("failed", "-updated_at"),
         hour=past.activity(60, 1),
@@ -382,10 +386,10 @@ def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
     )
 
 
-def answered(questions: Questions, asked: bytes, progress: ReportProgress | None = None) -> tuple[Reply, bool]:
+def answered(questions: Questions, encoded: bytes, progress: ReportProgress | None = None) -> tuple[Reply, bool]:
     """The answer to send back, and whether the process can take another question."""
     try:
-        question = msgspec.json.decode(asked, type=Question)
+        question = msgspec.json.decode(encoded, type=Question)
         _allow(psutil.virtual_memory().available // 2 if isinstance(question, VerifyQuestion) else LIST_MEMORY)
         return Reply(json=answer(questions, question, progress)), True
     except MemoryError:
@@ -402,7 +406,7 @@ def _allow(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
 
 
-def _tell(pipe: Connection, position: int, last: int) -> None:
+def _send_progress(pipe: Connection, position: int, last: int) -> None:
     pipe.send_bytes(msgspec.msgpack.encode(Reply(reached=(position, last))))
 
 
@@ -415,7 +419,7 @@ def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     fit = True
     with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
         while fit and pipe.poll(_IDLE):
-            reply, fit = answered(questions, pipe.recv_bytes(), partial(_tell, pipe))
+            reply, fit = answered(questions, pipe.recv_bytes(), partial(_send_progress, pipe))
             pipe.send_bytes(msgspec.msgpack.encode(reply))
 
 

@@ -158,7 +158,7 @@ class Remote(Commands):
         except TasktrailError as error:
             return error
         accepted = decoded(body, Accepted)
-        self._saw(accepted.position)
+        self._note_position(accepted.position)
         return accepted
 
     async def _send_chunk(self, ids: list[str], body: bytes, *, first: bool) -> list[Accepted | TasktrailError]:
@@ -168,14 +168,14 @@ class Remote(Commands):
             if first and isinstance(error, ServiceUnreachable):
                 raise
             return [error] * len(ids)
-        self._saw(max((answer.position for answer in answers if isinstance(answer, Accepted)), default=0))
+        self._note_position(max((answer.position for answer in answers if isinstance(answer, Accepted)), default=0))
         return answers
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
         """Make a batch. A request whose answer is lost is sent again: what the first one created is then skipped."""
         body = await self._connection.post("/v1/batches", msgspec.json.encode(wanted), [wanted.command_id])
         made = decoded(body, MadeBatch)
-        self._saw(made.position)
+        self._note_position(made.position)
         return made
 
     # --- questions ----------------------------------------------------------------------------------------------
@@ -238,27 +238,27 @@ class Remote(Commands):
     @either_way
     async def limits(self, *, as_of: Point | None = None) -> LimitsBoard:
         """The limits on what may run at once, and the pauses."""
-        return await self._told(LimitsBoard, "/v1/limits", _moment(as_of))
+        return await self._get(LimitsBoard, "/v1/limits", _moment(as_of))
 
     @either_way
     async def schedules(self, *, as_of: Point | None = None) -> list[ScheduleBoard]:
         """All recurring schedules, by name."""
-        return await self._told(list[ScheduleBoard], "/v1/schedules", _moment(as_of))
+        return await self._get(list[ScheduleBoard], "/v1/schedules", _moment(as_of))
 
     @either_way
     async def nodes(self, *, as_of: Point | None = None) -> list[NodeBoard]:
         """See `TaskService`."""
-        return await self._told(list[NodeBoard], "/v1/nodes", _moment(as_of))
+        return await self._get(list[NodeBoard], "/v1/nodes", _moment(as_of))
 
     @either_way
     async def sources(self, *, as_of: Point | None = None) -> list[WatchedFolder]:
         """All watched folders, by name."""
-        return await self._told(list[WatchedFolder], "/v1/sources", _moment(as_of))
+        return await self._get(list[WatchedFolder], "/v1/sources", _moment(as_of))
 
     @either_way
     async def tokens(self, *, as_of: Point | None = None) -> list[TokenBoard]:
         """All tokens, by name: those that were added and not revoked."""
-        return await self._told(list[TokenBoard], "/v1/tokens", _moment(as_of))
+        return await self._get(list[TokenBoard], "/v1/tokens", _moment(as_of))
 
     @either_way
     async def notices(self, task_id: int) -> list[NoticeStatus]:
@@ -305,7 +305,7 @@ class Remote(Commands):
     @either_way
     async def types(self) -> list[TypeInfo]:
         """The task types that the service has handlers for."""
-        return await self._told(list[TypeInfo], "/v1/types")
+        return await self._get(list[TypeInfo], "/v1/types")
 
     @either_way
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
@@ -313,7 +313,7 @@ class Remote(Commands):
 
         The service reports nothing while it checks: `progress` is called once, at the end.
         """
-        found = await self._told(Verification, "/v1/verify", patience=None)
+        found = await self._get(Verification, "/v1/verify", patience=None)
         if progress is not None:
             progress(found.position, found.position)
         return found
@@ -402,12 +402,12 @@ class Remote(Commands):
     @either_way
     async def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
-        return recorded_all(await self._connection.get(_path_of(task_id, "/events"), self._own_write()))
+        return recorded_all(await self._connection.get(_path_of(task_id, "/events"), self._min_position()))
 
     @either_way
     async def notes(self, task_id: int) -> list[Recorded]:
         """The service's own records (task id 0) about one task: adjustments, deliveries. Raises `UnknownTask`."""
-        return recorded_all(await self._connection.get(_path_of(task_id, "/notes"), self._own_write()))
+        return recorded_all(await self._connection.get(_path_of(task_id, "/notes"), self._min_position()))
 
     @either_way
     async def attempts(self, task_id: int, *, as_of: Point | None = None) -> list[Attempt]:
@@ -437,15 +437,17 @@ class Remote(Commands):
 
         `most`: the most bytes that are read. Raises `UnknownTask` and `UnknownAttempt`.
         """
-        left = check_whole(most, "most")
+        bytes_left = check_whole(most, "most")
         wanted: Params = (
             {"after": check_position(after)} if last is None else {"last": check_whole(last, "last", MIN_INTEGER)}
         )
-        answer = part = await self._output(task_id, attempt, {**wanted, "most": min(left, PAGE)})
+        answer = part = await self._output(task_id, attempt, {**wanted, "most": min(bytes_left, PAGE)})
         begin = min(after, part.size) if last is None else max(part.size - last, 0)
-        while part.text and part.next < part.size and (left := left - (part.next - begin - part.left_out)) > 0:
+        while (
+            part.text and part.next < part.size and (bytes_left := bytes_left - (part.next - begin - part.left_out)) > 0
+        ):
             begin = part.next
-            part = await self._output(task_id, answer.attempt, {"after": begin, "most": min(left, PAGE)})
+            part = await self._output(task_id, answer.attempt, {"after": begin, "most": min(bytes_left, PAGE)})
             answer = replace(part, text=answer.text + part.text, left_out=answer.left_out + part.left_out)
         return answer
 
@@ -461,7 +463,7 @@ class Remote(Commands):
     @either_way
     async def check_ready(self) -> list[str]:
         """Describe what is out of order although the service takes commands. Raises the reasons if it takes none."""
-        return (await self._told(_Ready, "/readyz")).degraded
+        return (await self._get(_Ready, "/readyz")).degraded
 
     # --- following and waiting ----------------------------------------------------------------------------------
 
@@ -524,7 +526,7 @@ class Remote(Commands):
 
     async def _position(self, *, again: bool = True) -> int:
         """Ask for the position at which the log ends."""
-        return (await self._told(_Ready, "/readyz", again=again)).position
+        return (await self._get(_Ready, "/readyz", again=again)).position
 
     def _followed(
         self, after: int, events: Collection[str], task_id: int | None = None
@@ -544,7 +546,7 @@ class Remote(Commands):
                 async with self._connection.stream(path, wanted) as pieces:
                     lines = LineSplitter()
                     async for piece in pieces:
-                        for line in lines.of(piece):
+                        for line in lines.split(piece):
                             record = record_from_json(line)
                             after, losses = record.position, 0
                             limit = None if limit is None else limit - 1
@@ -561,16 +563,16 @@ class Remote(Commands):
         return await self._ask(Task, _path_of(task_id), params, **how)
 
     async def _ask(self, kind: type[T], path: str, params: Params = _NOTHING, **how: Any) -> T:
-        return await self._told(kind, path, {**params, **self._own_write()}, **how)
+        return await self._get(kind, path, {**params, **self._min_position()}, **how)
 
-    async def _told(self, kind: type[T], path: str, params: Params = _NOTHING, **how: Any) -> T:
+    async def _get(self, kind: type[T], path: str, params: Params = _NOTHING, **how: Any) -> T:
         """Ask, and decode the answer. `how`: arguments of `Connection.get`."""
         return decoded(await self._connection.get(path, params, **how), kind)
 
-    def _own_write(self) -> Params:
+    def _min_position(self) -> Params:
         return {"min_position": self._seen} if self._seen else {}
 
-    def _saw(self, position: int) -> None:
+    def _note_position(self, position: int) -> None:
         with self._lock:
             self._seen = max(self._seen, position)
 

@@ -117,7 +117,7 @@ class TaskService(Served, Commands, Blocking):
             self._system.registry,
             has_tasks=lambda name: name in self.source.ask(lambda views: views.types()),
             outputs_to_come=self._outputs_to_come,
-            why_never=self._why_it_never_fits,
+            why_never=self._never_fits_reason,
         )
 
     def _outputs_to_come(self, task_ids: Collection[int]) -> set[tuple[str, int]]:
@@ -311,7 +311,7 @@ class TaskService(Served, Commands, Blocking):
         """Have it recorded that a known caller's request was refused before its command was read."""
         self._system.refusals.note(actor, route, error)
 
-    def _why_it_never_fits(self, memory: int, temp: int) -> str:
+    def _never_fits_reason(self, memory: int, temp: int) -> str:
         """Say why a task with these needs could never start; empty if it could. Only huge needs go to the Scheduler."""
         if memory <= self._most.memory and temp <= self._most.temp:
             return ""
@@ -567,11 +567,11 @@ def earlier_tasks(source: Source, user_id: int | None = None) -> EarlierTasks:
         makers=lambda outputs: source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
         origins=lambda outputs: source.ask(lambda views: views.last_origins(outputs, user_id)),
         readers=lambda batch, inputs: source.ask(lambda views: views.last_readers(batch, inputs)),
-        taken=lambda outputs: source.state(lambda state, _now: _taken(state, outputs, user_id)),
+        taken=lambda outputs: source.state(lambda state, _now: _taken_outputs(state, outputs, user_id)),
     )
 
 
-def _taken(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -> dict[str, OutputTaken]:
+def _taken_outputs(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -> dict[str, OutputTaken]:
     """Map each output that an unfinished task will write to the error that refuses it to another task."""
     return {
         output: hide_foreign_task(state, OutputTaken.by(holder, repr(output), field="output_file"), user_id)

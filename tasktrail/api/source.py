@@ -91,7 +91,7 @@ class Source:
         self.clock = clock
         self.config = config or partial(load_config, paths.data)
         """Returns the present configuration: the service's or the command line's, else the folder's."""
-        self.folding: Folding = unseen
+        self.folding: Folding = silent_folding
         self.given_limits: Limits | None = None
         """If another process asks, the limits of its configuration."""
         self.scratch = scratch
@@ -137,7 +137,7 @@ class Source:
         now = self.clock.now()
         with self._records(self.log().head().position) as records:
             # A log in a file is read here only if no service runs on it; for a database, one may run elsewhere.
-            fold = state_then if is_address(self.paths.log) else state_from_log
+            fold = folded_state if is_address(self.paths.log) else state_from_log
             state = fold(records, self.limits(), now)
         return function(state, now)
 
@@ -150,18 +150,18 @@ class Source:
         log = self.log()
         position, moment = position_of(log, point), time_of(log, point)
         with self._records(position) as records:
-            state = state_then(records, self.limits(), moment)
+            state = folded_state(records, self.limits(), moment)
         return function(state, moment)
 
     @contextmanager
     def _records(self, last: int) -> Iterator[Iterator[Recorded]]:
         """Give the records up to a position, and report the progress of their fold."""
-        with self._folding_of(last) as tell:
-            yield _telling(self.log().read(0, last), last, tell)
+        with self._folding_of(last) as progress:
+            yield _with_progress(self.log().read(0, last), last, progress)
 
     def _folding_of(self, records: int) -> AbstractContextManager[ReportProgress]:
         """Return the context to enter while this number of records is folded."""
-        return self.folding() if records >= _LONG else unseen()
+        return self.folding() if records >= _LONG else silent_folding()
 
     def orders_as_of(self, point: str | Point | None, function: Callable[[Durable], T]) -> T:
         """Call the function with the orders of operators, now or as of an earlier time. Tasks are then not in it."""
@@ -169,7 +169,7 @@ class Source:
             return self.state(lambda state, _now: function(state.durable))
         point = parse_point(point)
         refuse_future(point, self.clock.now())
-        return function(orders_then(self.log(), position_of(self.log(), point)))
+        return function(folded_orders(self.log(), position_of(self.log(), point)))
 
     def limits(self) -> Limits:
         """Return the limits of the present configuration."""
@@ -220,15 +220,15 @@ class Source:
         return getattr(self._connections, name).connection
 
 
-def unseen() -> AbstractContextManager[ReportProgress]:
+def silent_folding() -> AbstractContextManager[ReportProgress]:
     """A folding that reports no progress."""
     return nullcontext(lambda _reached, _goal: None)
 
 
-def _telling(records: Iterable[Recorded], last: int, tell: ReportProgress) -> Iterator[Recorded]:
+def _with_progress(records: Iterable[Recorded], last: int, progress: ReportProgress) -> Iterator[Recorded]:
     for record in records:
         if record.position % _TELL_EVERY == 0:
-            tell(record.position, last)
+            progress(record.position, last)
         yield record
 
 
@@ -248,7 +248,7 @@ class Unattended(Source):
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
         config: Callable[[], Config] | None = None,
-        folding: Folding = unseen,
+        folding: Folding = silent_folding,
         built_anew: Callable[[str], None] = log_built_anew,
     ) -> None:
         paths = DataPaths(data)
@@ -295,7 +295,7 @@ class Unattended(Source):
                     with closing(TaskViews(self.paths.views)) as views:
                         self._catch_up(views)
                         old = holds_forgotten(views.connection)
-                    if old or self._is_owed():
+                    if old or self._is_erasure_due():
                         self._rebuild()
                 except (ViewsDamaged, LogCorrupt) as error:  # a missing row looks like an event of an unknown task
                     self._rebuild()
@@ -308,20 +308,20 @@ class Unattended(Source):
             self._in_memory = TaskQueries(views.connection)
 
     def _catch_up(self, views: TaskViews) -> None:
-        with self._folding_of(self.log().head().position - views.position) as tell:
-            catch_up(self.log(), views, tell)
+        with self._folding_of(self.log().head().position - views.position) as progress:
+            catch_up(self.log(), views, progress)
 
     def _rebuild(self) -> None:
-        with self._folding_of(self.log().head().position) as tell:
-            rebuild_views(self.log(), self.paths.views, tell)
+        with self._folding_of(self.log().head().position) as progress:
+            rebuild_views(self.log(), self.paths.views, progress)
 
-    def _is_owed(self) -> bool:
+    def _is_erasure_due(self) -> bool:
         """Whether a reader or a standby was killed while it erased something here, so that the rest is still owed."""
         if not self.paths.erasing.exists():
             return False
-        from ..following.erasure import is_owed  # it imports much that is needed in this case alone
+        from ..following.erasure import is_due  # it imports much that is needed in this case alone
 
-        return is_owed(self.paths)
+        return is_due(self.paths)
 
     def _views(self) -> TaskQueries:
         if self._in_memory is not None:
@@ -376,7 +376,7 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
     return state
 
 
-def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) -> SchedulerState:
+def folded_state(records: Iterable[Recorded], limits: Limits, moment: datetime) -> SchedulerState:
     """Fold the state of a Scheduler that had recorded these, at that time, without the machine, workers and handlers.
 
     Tasks that run by the log hold their resources, even if the service had just been killed.
@@ -412,7 +412,7 @@ def state_then(records: Iterable[Recorded], limits: Limits, moment: datetime) ->
     return state
 
 
-def orders_then(log: LogReader, position: int) -> Durable:
+def folded_orders(log: LogReader, position: int) -> Durable:
     """Fold the orders that operators had given up to a position. Only the service's own records are read: few.
 
     How often schedules ran is not in it: the records of tasks hold that.
@@ -448,17 +448,17 @@ def check_folder(
     return with_snapshots(with_missing(_with_orders(found, log), paths), log, paths.snapshots)
 
 
-def _with_orders(found: Verification, log: LogReader) -> Verification:
+def _with_orders(verification: Verification, log: LogReader) -> Verification:
     """Add the first order that a service which starts here could not follow. A log with faults is not asked."""
-    if not found.ok:
-        return found
+    if not verification.ok:
+        return verification
     try:
-        refuse_unusable(log, found.position)
+        refuse_unusable(log, verification.position)
     except UnusableOrder as error:
         message = without_place(error.message, error.position)
         finding = Finding(position=error.position, code="unusable", message=message, remedy=error.advice)
-        return replace(found, ok=False, findings=(finding,))
-    return found
+        return replace(verification, ok=False, findings=(finding,))
+    return verification
 
 
 def rebuild_beside(log: LogReader, paths: DataPaths, progress: ReportProgress | None = None) -> Rebuilt:

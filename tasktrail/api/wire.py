@@ -129,7 +129,7 @@ class Wire(ABC):
         if self._name is not None:
             self._name.close()
 
-    def _asked(
+    def _request_arguments(
         self, method: str, path: str, within: float | None, params: Params | None, json: bytes | None
     ) -> dict[str, Any]:
         """The arguments of the library for a request."""
@@ -166,13 +166,13 @@ class BlockingWire(Wire):
         self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
     ) -> Response:
         """The whole response."""
-        response = self._pool.request(**self._asked(method, path, within, params, json))
+        response = self._pool.request(**self._request_arguments(method, path, within, params, json))
         return Response(response.status, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, path: str, within: float, params: Params) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
-        with self._pool.stream(**self._asked("GET", path, within, params, None)) as response:
+        with self._pool.stream(**self._request_arguments("GET", path, within, params, None)) as response:
             yield Response(response.status, response.headers), _one_by_one(response.iter_stream())
 
     async def pause(self, seconds: float) -> None:
@@ -211,14 +211,14 @@ class AwaitedWire(Wire):
         self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
     ) -> Response:
         """The whole response."""
-        response = await self._pool.request(**self._asked(method, path, within, params, json))
+        response = await self._pool.request(**self._request_arguments(method, path, within, params, json))
         await self._drop_late(response)
         return Response(response.status, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, path: str, within: float, params: Params) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
-        async with self._pool.stream(**self._asked("GET", path, within, params, None)) as response:
+        async with self._pool.stream(**self._request_arguments("GET", path, within, params, None)) as response:
             try:
                 yield Response(response.status, response.headers), response.aiter_stream()
             finally:

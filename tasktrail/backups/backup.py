@@ -72,20 +72,20 @@ def _made(part: Path) -> int:
         return os.open(part, _NEW, 0o600)
     except FileExistsError:
         with suppress(FileNotFoundError):  # its writer has just removed it
-            _remove_left(part)
+            _remove_leftovers(part)
     return os.open(part, _NEW, 0o600)
 
 
-def _remove_left(part: Path) -> None:
+def _remove_leftovers(part: Path) -> None:
     if not stat.S_ISREG(part.lstat().st_mode):
         part.unlink()
         return
-    left = os.open(part, _THERE)
+    descriptor = os.open(part, _THERE)
     try:
-        fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         part.unlink()
     finally:
-        os.close(left)
+        os.close(descriptor)
 
 
 def _busy(path: Path) -> BackupFailed:
@@ -103,7 +103,7 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
         head = head_of(log, source)
         size = log.execute("PRAGMA page_size").fetchone()[0]
 
-        def tell(_status: int, remaining: int, total: int) -> None:
+        def report_copied(_status: int, remaining: int, total: int) -> None:
             os.fsync(written.fileno())
             progress((total - remaining) * size, total * size)
 
@@ -112,7 +112,7 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
             with part.open("rb") as written, closing(sqlite3.connect(part, isolation_level=None)) as copy:
                 copy.execute("PRAGMA synchronous = OFF")
                 copy.execute("PRAGMA journal_mode = OFF")
-                log.backup(copy, pages=_PAGES, progress=tell)
+                log.backup(copy, pages=_PAGES, progress=report_copied)
                 # The copy is a single file; without this SQLite would expect a write-ahead log beside it.
                 copy.execute("PRAGMA journal_mode = DELETE")
             clear_copy(part)

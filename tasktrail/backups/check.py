@@ -68,11 +68,11 @@ def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
 def unreadable_log(path: Path, error: sqlite3.Error) -> LogCorrupt | BackupFailed:
     """Return the error to raise when SQLite cannot read a log: damage, or another obstacle."""
     if is_log_damage(error):
-        return LogCorrupt(f"{path} {_what_it_is(path, error)}")
+        return LogCorrupt(f"{path} {_why_unreadable(path, error)}")
     return BackupFailed(f"{path} cannot be read: {error}")
 
 
-def _what_it_is(path: Path, error: sqlite3.Error) -> str:
+def _why_unreadable(path: Path, error: sqlite3.Error) -> str:
     """Say why no log can be read from a file."""
     if not path.stat().st_size:
         return "is empty"
@@ -133,7 +133,7 @@ def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, aft
     try:
         check_chain(path, after, edges[1], lambda reached: progress((reached - after) * number, due))
         for other in others:
-            _said, complaint = other.communicate()
+            _output, complaint = other.communicate()
             if other.returncode < 0:  # killed because the disk failed under the mapped file, or memory ran out
                 raise BackupFailed(f"{path} could not be read back: {Signals(-other.returncode).name} ended a process")
             if other.returncode:
@@ -196,7 +196,9 @@ def _check_one_by_one(
     try:
         for found, text, stored in copy.execute(_ROWS_WITH_POSITION, (after, last)):
             position += 1
-            if found != position or not _fits(copy, position, sha256(before + text).digest(), before, stored, dropped):
+            if found != position or not _matches(
+                copy, position, sha256(before + text).digest(), before, stored, dropped
+            ):
                 raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
             before = stored
     except sqlite3.Error as error:
@@ -205,7 +207,7 @@ def _check_one_by_one(
         raise LogCorrupt(f"{path} has nothing after position {position}, but should reach {last}")
 
 
-def _fits(
+def _matches(
     copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes, dropped: Sequence[NumberRange]
 ) -> bool:
     """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values.

@@ -49,20 +49,20 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """The loss, if a restore has accepted it before the start."""
 
 
-def what_is_missing(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None] | None:
+def missing_record(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None] | None:
     """Return the latest record that the log should have but lacks, where the log ends, and when that end was recorded.
 
     Returns None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened.
     Raises `LogUnreachable` if the server does not answer, since it is then not known what the log lacks.
     """
-    known = [one for one in _known(paths) if one.position]
-    if not known:
+    records = [one for one in _known_records(paths) if one.position]
+    if not records:
         return None
     if not is_begun(paths.log):
-        return max(known, key=_position), 0, None
+        return max(records, key=_position), 0, None
     try:
         with closing(read_log(paths.log)) as log:
-            missing = [one for one in known if not _holds(log, one)]
+            missing = [one for one in records if not _holds(log, one)]
             if missing:
                 head = log.head().position
                 last = next(log.read(head - 1, 1), None) if head else None
@@ -74,11 +74,11 @@ def what_is_missing(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None
     return None
 
 
-def _position(known: KnownRecord) -> int:
-    return known.position
+def _position(record: KnownRecord) -> int:
+    return record.position
 
 
-def _known(paths: DataPaths) -> Iterator[KnownRecord]:
+def _known_records(paths: DataPaths) -> Iterator[KnownRecord]:
     end = known_end(paths.views)
     if end is not None:
         yield KnownRecord(
@@ -94,9 +94,9 @@ def _known(paths: DataPaths) -> Iterator[KnownRecord]:
         yield KnownRecord(file=str(mark_of(paths.log)), position=mark.position, hash=mark.hash.hex())
 
 
-def _holds(log: LogReader, known: KnownRecord) -> bool:
-    record = next(log.read(known.position - 1, 1), None)
-    return record is not None and record.position == known.position and record.hash.hex() == known.hash
+def _holds(log: LogReader, record: KnownRecord) -> bool:
+    found = next(log.read(record.position - 1, 1), None)
+    return found is not None and found.position == record.position and found.hash.hex() == record.hash
 
 
 def need_log(paths: DataPaths) -> None:
@@ -115,23 +115,23 @@ def need_log(paths: DataPaths) -> None:
 
 def refuse_older_log(paths: DataPaths) -> None:
     """Raise `HistoryMissing` if views or snapshots know of records that the log lacks."""
-    found = what_is_missing(paths)
+    found = missing_record(paths)
     if found is not None:
         raise _missing(paths, *found)
 
 
-def with_missing(found: Verification, paths: DataPaths) -> Verification:
+def with_missing(verification: Verification, paths: DataPaths) -> Verification:
     """Add a finding to the result of a check of the log, if other files know of records that the log lacks."""
-    missing = what_is_missing(paths)
+    missing = missing_record(paths)
     if missing is None:
-        return found
+        return verification
     finding = Finding(
         position=missing[0].position,
         code="missing",
         message=_missing(paths, *missing).message,
         remedy=REMEDIES["missing"],
     )
-    return msgspec.structs.replace(found, ok=False, findings=(*found.findings, finding))
+    return msgspec.structs.replace(verification, ok=False, findings=(*verification.findings, finding))
 
 
 def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance | None:
@@ -144,36 +144,38 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
     if noted is not None and (noted.loss is None or _is_recorded(paths, noted.loss)):
         _note_path(paths).unlink(missing_ok=True)
         noted = None
-    found = what_is_missing(paths)
+    found = missing_record(paths)
     if found is None:
         if acceptance is not None:
             logger.warning("no lost records were given up: none is missing")
         return noted
-    known, head, _since = found
-    loss = AcceptedLoss(known_position=known.position, known_hash=known.hash, log_position=head)
+    record, head, _since = found
+    loss = AcceptedLoss(known_position=record.position, known_hash=record.hash, log_position=head)
     if acceptance is not None:
         return msgspec.structs.replace(acceptance, loss=loss)
-    if noted is not None and noted.loss and known.position <= noted.loss.known_position:
+    if noted is not None and noted.loss and record.position <= noted.loss.known_position:
         return noted
     if head and _is_recorded(paths, loss):
-        _forget_what_knew(paths)
+        _remove_other_history(paths)
         return None
     raise _missing(paths, *found)
 
 
-def _missing(paths: DataPaths, known: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
-    seen = f", recorded at {timestamp(known.recorded_at)}" if known.recorded_at else ""
+def _missing(paths: DataPaths, record: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
+    seen = f", recorded at {timestamp(record.recorded_at)}" if record.recorded_at else ""
     if since:
         ends = f"ends at position {head}, recorded at {timestamp(since)}"
     else:
         ends = "holds no record" if paths.log.exists() else "is not there"
-    if known.position <= head:
-        said = f"{known.file} has seen another record at position {known.position}{seen} than {paths.log}, which {ends}"
+    if record.position <= head:
+        message = (
+            f"{record.file} has seen another record at position {record.position}{seen} than {paths.log}, which {ends}"
+        )
     else:
-        said = f"{paths.log} {ends}; {known.file} has seen position {known.position}{seen}"
+        message = f"{paths.log} {ends}; {record.file} has seen position {record.position}{seen}"
     for rescued in rescued_logs(paths.log):
-        said += f"; {rescued} holds what a service saved when the log was deleted or replaced under it"
-    return HistoryMissing(said)
+        message += f"; {rescued} holds what a service saved when the log was deleted or replaced under it"
+    return HistoryMissing(message)
 
 
 def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
@@ -195,13 +197,13 @@ def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
 def forget_recorded(paths: DataPaths, acceptance: Acceptance) -> None:
     """Remove the files that know of a loss once it is in the log. Until then they are its only trace."""
     if acceptance.loss is not None and _is_recorded(paths, acceptance.loss):
-        _forget_what_knew(paths)
+        _remove_other_history(paths)
 
 
-def _forget_what_knew(paths: DataPaths) -> None:
+def _remove_other_history(paths: DataPaths) -> None:
     """Remove the views and snapshots of the other history, and the note of a restore."""
     # The file that knows most goes last: if this is cut short, the next start still finds the loss.
-    for known in sorted(_known(paths), key=_position):
+    for known in sorted(_known_records(paths), key=_position):
         if Path(known.file) != mark_of(paths.log):  # the running service writes the mark anew
             delete_files(Path(known.file))
     _note_path(paths).unlink(missing_ok=True)

@@ -77,7 +77,7 @@ def _is_address(text: str | Path) -> bool:
 
 
 def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> Migrated:
-    from ..events.log.postgresql.moving import fill, held
+    from ..events.log.postgresql.moving import fill, owned_log
 
     file, place = paths.data / _FILE, paths.data / NAME
     if place.exists() and read_address(place) != address:
@@ -85,7 +85,7 @@ def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> 
     if not place.exists():
         refuse_older_log(paths)
     now = datetime.now(UTC)
-    with held(address, now, begin=True) as database, closing(read_log(file)) as log:
+    with owned_log(address, now, begin=True) as database, closing(read_log(file)) as log:
         head = log.head()
         if _end_of(place, address) != head:
             _refuse_unsound(log, file, progress)
@@ -99,14 +99,14 @@ def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> 
 
 
 def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migrated:
-    from ..events.log.postgresql.moving import held
+    from ..events.log.postgresql.moving import owned_log
     from ..events.log.postgresql.reader import PostgresqlLogReader
 
     file, place = paths.data / _FILE, paths.data / NAME
     if place.exists() and read_address(place) != address:
         raise DataNotEmpty(f"The log of {paths.data} is at {shown(read_address(place))}, not there", field="to")
     now = datetime.now(UTC)
-    with held(address, now, begin=False), closing(PostgresqlLogReader(place, address)) as log:
+    with owned_log(address, now, begin=False), closing(PostgresqlLogReader(place, address)) as log:
         head = log.head()
         if not head.position:
             raise InvalidPath(f"There is no log at {shown(address)}", field="from")

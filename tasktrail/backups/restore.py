@@ -157,22 +157,24 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: ReportProgress
     size = part.stat().st_size
     check_file(part)
     with closing(read_log(part)) as log:
-        found = verify(log, None, lambda reached, goal: progress(size + size * reached // max(goal, 1), 2 * size))
-        if not found.ok:
-            first = found.findings[0]
+        verification = verify(
+            log, None, lambda reached, goal: progress(size + size * reached // max(goal, 1), 2 * size)
+        )
+        if not verification.ok:
+            first = verification.findings[0]
             if first.code == "newer":
                 raise LogTooNew(f"The backup, position {first.position}: {first.message}")
             raise LogCorrupt(
                 f"The backup is damaged at position {first.position}: {first.message}", remedy=_OTHER_BACKUP
             )
-        last = next(log.read(found.position - 1, 1), None) if found.position else None
+        last = next(log.read(verification.position - 1, 1), None) if verification.position else None
     progress(2 * size, 2 * size)
     return Restored(
         data=str(paths.data),
-        position=found.position,
+        position=verification.position,
         recorded_at=last.recorded_at if last else None,
-        head=found.head,
-        tasks=found.tasks,
+        head=verification.head,
+        tasks=verification.tasks,
         size=size,
         replaced_position=before,
         kept="",
@@ -195,7 +197,7 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
 
     After a kill in the middle the old log is still in its place and whole; the next try does all of this again.
     """
-    moves = [path for path in _of_another_log(paths) if path.exists()]
+    moves = [path for path in _files_of_another_log(paths) if path.exists()]
     rescued = rescued_logs(paths.log)
     if not moves and not rescued and not paths.log.exists() and not _wal(paths.log).exists():
         return ""
@@ -241,7 +243,7 @@ def _link(path: Path, target: Path) -> None:
         shutil.copy2(path, target)
 
 
-def _of_another_log(paths: DataPaths) -> Iterator[Path]:
+def _files_of_another_log(paths: DataPaths) -> Iterator[Path]:
     """Views, snapshots, the mark of the log's end and temp files that may not belong to the restored log."""
     yield from (Path(f"{paths.views}{end}") for end in ("", "-wal", "-shm"))
     yield paths.snapshots

@@ -128,15 +128,15 @@ class Search:
             InvalidValue: there are more files than one batch may have, or than can be looked at; or there are too many
                 patterns, or one is too long.
         """
-        found: dict[str, FoundFile] = {}
+        files: dict[str, FoundFile] = {}
         for text in inputs:
             if self._stopped():
                 break
             for one in self._found(text):
-                found.setdefault(one.path, one if one.error is None else FoundFile(_shown(one.path), error=one.error))
-                if self._most is not None and len(found) > self._most:
+                files.setdefault(one.path, one if one.error is None else FoundFile(_shown(one.path), error=one.error))
+                if self._most is not None and len(files) > self._most:
                     raise _too_many(f"There are more than {self._most:,} files")
-        return list(found.values())
+        return list(files.values())
 
     def _found(self, text: str) -> Iterator[FoundFile]:
         try:
@@ -254,12 +254,12 @@ def _refuse_long(pattern: str) -> None:
     """Raise `InvalidValue` for a pattern that would take long to compile, or to compare with each name."""
     for part in pattern.split("/"):
         if len(os.fsencode(part)) > _LONGEST_PART:
-            said = f"has more than {_LONGEST_PART} bytes between two slashes; no file name is that long"
+            fault = f"has more than {_LONGEST_PART} bytes between two slashes; no file name is that long"
         elif sum(map(part.count, _PATTERN)) > _WILDCARDS:
-            said = f"has more than {_WILDCARDS} of * ? [ between two slashes"
+            fault = f"has more than {_WILDCARDS} of * ? [ between two slashes"
         else:
             continue
-        raise InvalidValue(f"A pattern {said}: {pattern!r}", field="inputs", remedy="Shorten it.", status=TOO_MUCH)
+        raise InvalidValue(f"A pattern {fault}: {pattern!r}", field="inputs", remedy="Shorten it.", status=TOO_MUCH)
 
 
 def _is_hidden(name: str) -> bool:
@@ -295,9 +295,9 @@ def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _too_many(said: str) -> InvalidValue:
+def _too_many(message: str) -> InvalidValue:
     return InvalidValue(
-        said,
+        message,
         field="inputs",
         remedy="Make several batches of them, such as one for each folder.",
         status=TOO_MUCH,

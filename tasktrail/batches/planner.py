@@ -61,7 +61,7 @@ class EarlierTasks(msgspec.Struct, frozen=True):
     """Output → the refusal that names the unfinished task which will write it, as far as the caller may know it."""
 
 
-class _Wish(msgspec.Struct, frozen=True):
+class _Candidate(msgspec.Struct, frozen=True):
     """A task that may be created. Because of links its files may have several paths, but each has one place."""
 
     task: CreateTask
@@ -143,7 +143,7 @@ class BatchPlanner:
         if preset is not None:
             wanted = registry.presets.with_preset(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
         named = registry.get(wanted.type) if wanted.type else None
-        wanted = self._intake.with_options_meant(wanted)
+        wanted = self._intake.with_normalized_options(wanted)
         if named is not None:
             check_options(named, wanted.options)  # an error that every file would have is raised once
         paths.check_written_below(literal_folder(wanted.to))  # before the caller learns whether it exists
@@ -156,17 +156,17 @@ class BatchPlanner:
             found = search.find(wanted.inputs)
         name = wanted.batch or _name(wanted.inputs[0], now)
         draft = _Draft(name, patience, once=once)
-        wishes = self._wishes(wanted, name, naming, named, found, draft)
-        wishes = self._without_outputs(wishes, draft)
-        inputs = set().union(*(wish.inputs for wish in wishes))
-        wishes = self._without_had(wishes, draft) if once else wishes
-        wishes = _without_collisions(wishes, inputs, draft)
-        self._sort_out(wanted, wishes, draft)
+        candidates = self._candidates(wanted, name, naming, named, found, draft)
+        candidates = self._without_outputs(candidates, draft)
+        inputs = set().union(*(candidate.inputs for candidate in candidates))
+        candidates = self._without_earlier_content(candidates, draft) if once else candidates
+        candidates = _without_collisions(candidates, inputs, draft)
+        self._sort_out(wanted, candidates, draft)
         plan = draft.plan(wanted)
         _refuse_closed(plan.folders)
         return plan
 
-    def _wishes(
+    def _candidates(
         self,
         wanted: NewBatch,
         name: str,
@@ -174,9 +174,9 @@ class BatchPlanner:
         named: TaskType | None,
         found: Sequence[FoundFile],
         draft: "_Draft",
-    ) -> list[_Wish]:
+    ) -> list[_Candidate]:
         """Return a task for each file that can have one. The other files go into the draft, with the reason."""
-        wishes: list[_Wish] = []
+        candidates: list[_Candidate] = []
         shared = {field: getattr(wanted, field) for field in _OF_EACH}
         for number, one in enumerate(found, 1):
             draft.patience.look()
@@ -188,7 +188,7 @@ class BatchPlanner:
                     draft.left_out.append(LeftOut(input_file=one.path, why=chosen))
                     continue
                 task_type, path = chosen
-                options = _meant(task_type, wanted.options)
+                options = _normalized_options(task_type, wanted.options)
                 output = naming.output(path, one.folder, number, task_type.name, options)
             except InvalidValue:
                 raise  # the pattern is wrong, which is the same for all files
@@ -198,8 +198,8 @@ class BatchPlanner:
             task = CreateTask(**shared, type=task_type.name, input_file=one.path, output_file=output, batch=name)
             if task.original_folder and one.folder:  # each keeps its place below it
                 task = msgspec.structs.replace(task, original_folder=f"{task.original_folder}/{one.folder}")
-            wishes.append(_Wish(task, place_of(one.path), place_of(output)))
-        return wishes
+            candidates.append(_Candidate(task, place_of(one.path), place_of(output)))
+        return candidates
 
     def _type_for(
         self, one: FoundFile, number: int, naming: Naming, named: TaskType | None, wanted: NewBatch
@@ -209,8 +209,8 @@ class BatchPlanner:
         Raises the error of a damaged file.
         """
         path = Path(one.path)
-        kind, said = kind_of(path), kind_by_name(path)
-        if kind is None and said is not None and (named is None or not named.accepts or said in named.accepts):
+        kind, expected = kind_of(path), kind_by_name(path)
+        if kind is None and expected is not None and (named is None or not named.accepts or expected in named.accepts):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidPath(
@@ -222,7 +222,7 @@ class BatchPlanner:
             raise InvalidPath(
                 f"{path.name} is empty"
                 if empty
-                else f"{path.name} is named like {_a(said)}, but its content is not one",
+                else f"{path.name} is named like {_a(expected)}, but its content is not one",
                 field="inputs",
                 remedy="It may be damaged: copy it again.",
             )
@@ -240,7 +240,7 @@ class BatchPlanner:
             return f"{_a(kind)}, which no task type reads"
 
         def why_not(task_type: TaskType, path: Path, options: Mapping[str, Any]) -> TasktrailError | None:
-            values = _meant(task_type, wanted.options)
+            values = _normalized_options(task_type, wanted.options)
             output = Path(naming.output(path, one.folder, number, task_type.name, values))
             return _why_not(task_type, Path(one.path), output, options)
 
@@ -257,16 +257,16 @@ class BatchPlanner:
         output = Path(naming.output(path, one.folder, number, readers[0].name, wanted.options))
         return f"{_a(kind)}, which no task type turns into {output.suffix or 'a file without a suffix'}"
 
-    def _without_outputs(self, wishes: Sequence[_Wish], draft: "_Draft") -> list[_Wish]:
+    def _without_outputs(self, candidates: Sequence[_Candidate], draft: "_Draft") -> list[_Candidate]:
         """Leave out files that were made from another file of the batch, or by the batch.
 
         A folder may hold the outputs made from its own files.
         """
-        inputs = {wish.input for wish in wishes}
+        inputs = {candidate.input for candidate in candidates}
         chains = self._chains(inputs)
         kept = []
-        for wish in wishes:
-            chain = chains[wish.input]
+        for candidate in candidates:
+            chain = chains[candidate.input]
             maker = chain[0] if chain else None
             made_here = any(one.spec.batch == draft.name for one in chain)
             if maker is not None and (
@@ -275,25 +275,25 @@ class BatchPlanner:
                 or (_gave_way(maker) and _is_as_made(maker))  # its original is gone
             ):
                 why = f"the output of task {maker.id}"
-                draft.left_out.append(LeftOut(input_file=wish.task.input_file, why=why, task_id=maker.id))
+                draft.left_out.append(LeftOut(input_file=candidate.task.input_file, why=why, task_id=maker.id))
             else:
-                kept.append(wish)
+                kept.append(candidate)
         return kept
 
-    def _without_had(self, wishes: Sequence[_Wish], draft: "_Draft") -> list[_Wish]:
+    def _without_earlier_content(self, candidates: Sequence[_Candidate], draft: "_Draft") -> list[_Candidate]:
         """Skip the files whose content has had a task of the batch."""
-        paths = {path for wish in wishes for path in (wish.task.input_file, wish.input)}
+        paths = {path for candidate in candidates for path in (candidate.task.input_file, candidate.input)}
         readers = self._past.readers(draft.name, list(paths))
         kept = []
-        for wish in wishes:
-            had = readers.get(wish.task.input_file) or readers.get(wish.input)
+        for candidate in candidates:
+            earlier = readers.get(candidate.task.input_file) or readers.get(candidate.input)
             try:
-                skipped = _skipped(had, wish, once=True) if had is not None else None
+                skipped = _skipped(earlier, candidate, once=True) if earlier is not None else None
             except OSError as error:
-                draft.refuse(wish.task.input_file, error)
+                draft.refuse(candidate.task.input_file, error)
                 continue
             if skipped is None:
-                kept.append(wish)
+                kept.append(candidate)
             else:
                 draft.skipped.append(skipped)
         return kept
@@ -316,45 +316,47 @@ class BatchPlanner:
             ahead = further
         return chains
 
-    def _sort_out(self, wanted: NewBatch, wishes: Sequence[_Wish], draft: "_Draft") -> None:
+    def _sort_out(self, wanted: NewBatch, candidates: Sequence[_Candidate], draft: "_Draft") -> None:
         """Sort the wishes into those done already, those that cannot be done, and the rest."""
-        outputs = [wish.output for wish in wishes]
+        outputs = [candidate.output for candidate in candidates]
         writers, makers, taken = self._past.writers(outputs), self._past.makers(outputs), self._past.taken(outputs)
-        for wish in wishes:
+        for candidate in candidates:
             draft.patience.look()
-            place = wish.output
+            place = candidate.output
             try:
-                self._decide(wanted, wish, writers.get(place), makers.get(place), taken.get(place), draft)
+                self._decide(wanted, candidate, writers.get(place), makers.get(place), taken.get(place), draft)
             except (TasktrailError, OSError) as error:
-                draft.refuse(wish.task.input_file, error)
+                draft.refuse(candidate.task.input_file, error)
 
     def _decide(
         self,
         wanted: NewBatch,
-        wish: _Wish,
+        candidate: _Candidate,
         earlier: TaskState | None,
         maker: TaskState | None,
         taken: OutputTaken | None,
         draft: "_Draft",
     ) -> None:
         if earlier is not None and not wanted.again:
-            wish = msgspec.structs.replace(wish, task=self._intake.with_options_meant(wish.task))
-            if _asks_the_same(earlier, wish) and (skipped := _skipped(earlier, wish)):
+            candidate = msgspec.structs.replace(candidate, task=self._intake.with_normalized_options(candidate.task))
+            if _asks_the_same(earlier, candidate) and (skipped := _skipped(earlier, candidate)):
                 draft.skipped.append(skipped)
                 return
         if taken is not None and not wanted.overwrite:
             raise taken
         # An output that was made from this very file, and is unchanged since, may be replaced.
-        ours = maker is not None and place_of(maker.spec.input_file) == wish.input and _is_untouched(maker)
-        if maker is not None and ours and _gave_way(maker) and not wish.in_place:
-            ours = False  # the result is all that is left of the file that had this name then
+        is_own_output = (
+            maker is not None and place_of(maker.spec.input_file) == candidate.input and _is_untouched(maker)
+        )
+        if maker is not None and is_own_output and _gave_way(maker) and not candidate.in_place:
+            is_own_output = False  # the result is all that is left of the file that had this name then
             if not wanted.overwrite:
                 raise OutputExists(
-                    f"{wish.task.output_file!r} is the result of task {maker.id}, which has replaced its original",
+                    f"{candidate.task.output_file!r} is the result of task {maker.id}, which has replaced its original",
                     field="output_file",
                     remedy="Give the new file another name, or move the result away.",
                 )
-        task = msgspec.structs.replace(wish.task, overwrite=wanted.overwrite or ours)
+        task = msgspec.structs.replace(candidate.task, overwrite=wanted.overwrite or is_own_output)
         draft.tasks.append(self._intake.examine_new(task))
 
 
@@ -494,7 +496,7 @@ def _why_not(task_type: TaskType, path: Path, output: Path, options: Mapping[str
     """Return why the type cannot write this output of the file with these options; None if it can."""
     try:
         job = Job(
-            options=convert_options(task_type, _meant(task_type, options)),
+            options=convert_options(task_type, _normalized_options(task_type, options)),
             input_file=path,
             output_file=output,
             input_size=0,
@@ -506,10 +508,10 @@ def _why_not(task_type: TaskType, path: Path, output: Path, options: Mapping[str
     return None
 
 
-def _meant(task_type: TaskType, options: Mapping[str, Any]) -> dict[str, Any]:
+def _normalized_options(task_type: TaskType, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options as the type's schema means them: 6.0 is 6 for a whole number."""
-    meant: dict[str, Any] = with_whole_numbers(dict(options), task_type.options)
-    return meant
+    normalized: dict[str, Any] = with_whole_numbers(dict(options), task_type.options)
+    return normalized
 
 
 def _name(first: str, now: datetime) -> str:
@@ -530,33 +532,33 @@ def _rank(task_type: TaskType) -> tuple[int, str]:
     return (_USUAL.index(word) if word in _USUAL else len(_USUAL), task_type.name)
 
 
-def _without_collisions(wishes: Sequence[_Wish], inputs: Collection[str], draft: _Draft) -> list[_Wish]:
+def _without_collisions(candidates: Sequence[_Candidate], inputs: Collection[str], draft: _Draft) -> list[_Candidate]:
     """Refuse two files with the same output, and an output with the name of another file's input.
 
     A batch is then refused as a whole. The files of a source come one after the other: there only the later ones are
     refused.
     """
-    writers: dict[str, _Wish] = {}
-    folders = _folders_of(wish.output for wish in wishes)
-    kept: list[_Wish] = []
-    told: list[str] = []
-    for wish in wishes:
-        path, output = wish.task.input_file, wish.task.output_file
-        other = writers.setdefault(wish.output, wish)
-        if other is not wish:
-            told.append(f"{other.task.input_file} and {path} would both become {output}")
-        elif wish.output in inputs and wish.output not in wish.inputs:
-            told.append(f"{path} would replace {output}, which is another input")
-        elif wish.output in folders:
-            told.append(f"{path} would become {output}, which is to be the folder of other outputs")
+    writers: dict[str, _Candidate] = {}
+    folders = _folders_of(candidate.output for candidate in candidates)
+    kept: list[_Candidate] = []
+    collisions: list[str] = []
+    for candidate in candidates:
+        path, output = candidate.task.input_file, candidate.task.output_file
+        other = writers.setdefault(candidate.output, candidate)
+        if other is not candidate:
+            collisions.append(f"{other.task.input_file} and {path} would both become {output}")
+        elif candidate.output in inputs and candidate.output not in candidate.inputs:
+            collisions.append(f"{path} would replace {output}, which is another input")
+        elif candidate.output in folders:
+            collisions.append(f"{path} would become {output}, which is to be the folder of other outputs")
         else:
-            kept.append(wish)
+            kept.append(candidate)
             continue
         if draft.once:
-            draft.refuse(path, OutputsCollide(told[-1], field="to"))
-    if told and not draft.once:
-        more = f"; and {len(told) - _SHOWN} more" if told[_SHOWN:] else ""
-        raise OutputsCollide("; ".join(told[:_SHOWN]) + more, field="to")
+            draft.refuse(path, OutputsCollide(collisions[-1], field="to"))
+    if collisions and not draft.once:
+        more = f"; and {len(collisions) - _SHOWN} more" if collisions[_SHOWN:] else ""
+        raise OutputsCollide("; ".join(collisions[:_SHOWN]) + more, field="to")
     return kept
 
 
@@ -578,22 +580,22 @@ def _refuse_closed(folders: Sequence[str]) -> None:
             check_writable(there, "to")
 
 
-def _asks_the_same(earlier: TaskState, wish: _Wish) -> bool:
+def _asks_the_same(earlier: TaskState, candidate: _Candidate) -> bool:
     """Whether the earlier task does the same with the same file. What then happens to the file does not matter."""
-    spec, task = earlier.spec, wish.task
-    return (spec.type, spec.options) == (task.type, task.options) and place_of(spec.input_file) == wish.input
+    spec, task = earlier.spec, candidate.task
+    return (spec.type, spec.options) == (task.type, task.options) and place_of(spec.input_file) == candidate.input
 
 
-def _skipped(earlier: TaskState, wish: _Wish, *, once: bool = False) -> Skipped | None:
+def _skipped(earlier: TaskState, candidate: _Candidate, *, once: bool = False) -> Skipped | None:
     """Return why nothing has to be done for a file; None if something has.
 
     `once`: skip the file even if the task did something else, or if its output is gone.
     """
-    why, failed, task = "", False, wish.task
+    why, failed, task = "", False, candidate.task
     leaves = task.original == "keep"
     spec = earlier.spec
     as_wished = once or (spec.original, spec.original_folder) == (task.original, task.original_folder)
-    if _gave_way(earlier) and output_of(spec) == wish.input and _is_as_made(earlier):
+    if _gave_way(earlier) and output_of(spec) == candidate.input and _is_as_made(earlier):
         why = f"done by task {earlier.id}"  # the file there is the result
     elif earlier.status == "completed" and (kept := _kept(earlier)) and (once or not leaves) and _is_unchanged(earlier):
         why = f"task {earlier.id}: {kept}"
@@ -624,8 +626,8 @@ def _gave_way(earlier: TaskState) -> bool:
 
 def _kept(earlier: TaskState) -> str:
     """Return why the original was kept and there is no result; empty otherwise."""
-    told = earlier.result.get(ORIGINAL)
-    return str(told.get("kept", "")) if isinstance(told, dict) else ""
+    original = earlier.result.get(ORIGINAL)
+    return str(original.get("kept", "")) if isinstance(original, dict) else ""
 
 
 def _is_as_made(earlier: TaskState) -> bool:
@@ -644,8 +646,8 @@ def _is_as_made(earlier: TaskState) -> bool:
 
 def _size_of_folder(folder: str, listed: object) -> int:
     """Return the bytes of the files that a result lists, else of all files: a system may have added its own."""
-    told = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
-    names: list[str] = listed if isinstance(listed, list) and told else os.listdir(folder)  # noqa: PTH208 - texts
+    are_names = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+    names: list[str] = listed if isinstance(listed, list) and are_names else os.listdir(folder)  # noqa: PTH208 - texts
     return sum(os.lstat(os.path.join(folder, name)).st_size for name in names)  # noqa: PTH118 - texts
 
 

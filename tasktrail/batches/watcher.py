@@ -70,7 +70,7 @@ class _Settling(msgspec.Struct, frozen=True):
     """Its folder, relative to the named folder."""
 
 
-class _Looks(msgspec.Struct):
+class _SourceState(msgspec.Struct):
     """The watcher's knowledge of one source."""
 
     source: WatchedFolder
@@ -78,7 +78,7 @@ class _Looks(msgspec.Struct):
     """Files that have been handed over, with their stamp at that time."""
     settling: dict[str, _Settling] = {}
     """Files that are new or have changed."""
-    told: dict[str, str] = {}
+    logged: dict[str, str] = {}
     """Files that make no task → the reason that was logged."""
     listened: tuple[str, ...] = ()
     """The folders whose changes are reported."""
@@ -128,7 +128,7 @@ class Watcher:
         self._clock = clock
         self._changes = changes or _changes
         self._note = note
-        self._looks: dict[str, _Looks] = {}
+        self._states: dict[str, _SourceState] = {}
         self._ended = threading.Event()
         self._news = threading.Event()
         """Set when something has changed since the last look: the sources, or files in their folders."""
@@ -171,46 +171,46 @@ class Watcher:
     def look(self) -> float | None:
         """Look once at what is due. Returns the seconds until the next look is due; None: not before there is news."""
         now = self._clock.monotonic()
-        there = {source.source: source for source in self._sources() if not source.paused}
-        for name in self._looks.keys() - there.keys():
-            del self._looks[name]
+        sources = {source.source: source for source in self._sources() if not source.paused}
+        for name in self._states.keys() - sources.keys():
+            del self._states[name]
             if name in self._listening:
                 self._listening.pop(name).set()
-        for name, source in there.items():
-            looks = self._looks.get(name)
-            if looks is None or looks.source != source:
-                self._looks[name] = looks = _Looks(source)
-            if now < looks.rests_until or self._ended.is_set():
+        for name, source in sources.items():
+            state = self._states.get(name)
+            if state is None or state.source != source:
+                self._states[name] = state = _SourceState(source)
+            if now < state.rests_until or self._ended.is_set():
                 continue
             try:
-                if now >= (looks.next_at if looks.changed else looks.look_at):
-                    self._look_at_all(looks, now)
-                self._hand_over_settled(looks, now)
+                if now >= (state.next_at if state.changed else state.look_at):
+                    self._look_at_all(state, now)
+                self._hand_over_settled(state, now)
             except TasktrailError as error:
-                looks.rests_until = now + _REST
+                state.rests_until = now + _REST
                 logger.warning("a source makes no tasks for a moment", source=name, error=error.message)
-                if looks.trouble != error.code:
-                    looks.trouble = error.code
+                if state.trouble != error.code:
+                    state.trouble = error.code
                     self._note(problem(error))
-        due = min((self._looks[name].due() for name in there), default=None)
+        due = min((self._states[name].due() for name in sources), default=None)
         return None if due is None else max(0.0, due - self._clock.monotonic())
 
-    def _look_at_all(self, looks: _Looks, now: float) -> None:
-        looks.changed = False
-        self._listen(looks)
-        self._find_changed(looks, now)
+    def _look_at_all(self, state: _SourceState, now: float) -> None:
+        state.changed = False
+        self._listen(state)
+        self._find_changed(state, now)
         after = self._clock.monotonic()
-        looks.look_at = after + looks.source.poll
-        looks.next_at = after + max(_LEAST, _SHARE * (after - now))
+        state.look_at = after + state.source.poll
+        state.next_at = after + max(_LEAST, _SHARE * (after - now))
 
-    def _listen(self, looks: _Looks) -> None:
+    def _listen(self, state: _SourceState) -> None:
         """Listen for changes in the folders that exist now. A folder may appear later, or go."""
-        name = looks.source.source
-        tops = {one if os.path.isdir(one) else top_of(one) for one in looks.source.inputs}  # noqa: PTH112 - texts
+        name = state.source.source
+        tops = {one if os.path.isdir(one) else top_of(one) for one in state.source.inputs}  # noqa: PTH112 - texts
         folders = tuple(sorted(top for top in tops if os.path.isdir(top)))  # noqa: PTH112
-        if folders == looks.listened:
+        if folders == state.listened:
             return
-        looks.listened = folders
+        state.listened = folders
         if name in self._listening:
             self._listening.pop(name).set()
         if not folders:
@@ -223,64 +223,64 @@ class Watcher:
         def listen() -> None:
             try:
                 for _change in self._changes(folders, ended):
-                    looks.changed = True
+                    state.changed = True
                     self._news.set()
             except Exception as error:  # noqa: BLE001 - there may be too many folders; then only `poll` finds changes
                 logger.warning("changes are not told, they are seen after some time", source=name, error=str(error))
             if not ended.is_set():  # a folder has gone
-                looks.listened = ()
+                state.listened = ()
 
         threading.Thread(target=listen, name=f"source {name}", daemon=True).start()
 
-    def _find_changed(self, looks: _Looks, now: float) -> None:
+    def _find_changed(self, state: _SourceState, now: float) -> None:
         """Look at all files, and note those that are new or have changed."""
         rules = self._paths()
         search = Search(
             rules.check_looked_at,
-            avoid=(Naming(full_pattern(looks.source.to, "")).fixed, looks.source.task.get("original_folder", "")),
+            avoid=(Naming(full_pattern(state.source.to, "")).fixed, state.source.task.get("original_folder", "")),
             protected=rules.protected,
             most=None,
             stopped=self._ended.is_set,
         )
         seen: dict[str, _Settling] = {}
-        there: set[str] = set()
+        present: set[str] = set()
         wrong: set[str] = set()
-        for one in search.find(looks.source.inputs):
+        for one in search.find(state.source.inputs):
             if one.error is not None and top_of(one.path) == one.path:  # for a pattern, there may be no file yet
                 wrong.add(one.path)
-                _tell(looks, one.path, one.error.message)
+                _log_once(state, one.path, one.error.message)
             stamp = None if one.error is not None or one.path.lower().endswith(_UNFINISHED) else _stamp(one.path)
             if stamp is None:
                 continue
-            there.add(one.path)
-            if looks.done.get(one.path) != stamp:
-                before = looks.settling.get(one.path)
-                known = before is not None and before.stamp == stamp
-                seen[one.path] = before if before and known else _Settling(stamp, now, one.folder)
-        looks.settling = seen
-        looks.done = {path: stamp for path, stamp in looks.done.items() if path in there}
-        looks.told = {path: why for path, why in looks.told.items() if path in there or path in wrong}
+            present.add(one.path)
+            if state.done.get(one.path) != stamp:
+                before = state.settling.get(one.path)
+                is_unchanged = before is not None and before.stamp == stamp
+                seen[one.path] = before if before and is_unchanged else _Settling(stamp, now, one.folder)
+        state.settling = seen
+        state.done = {path: stamp for path, stamp in state.done.items() if path in present}
+        state.logged = {path: why for path, why in state.logged.items() if path in present or path in wrong}
 
-    def _hand_over_settled(self, looks: _Looks, now: float) -> None:
+    def _hand_over_settled(self, state: _SourceState, now: float) -> None:
         """Make tasks of the files that have stayed unchanged long enough and are not being written."""
         ready: list[str] = []
-        for path, one in list(looks.settling.items()):
-            if now - one.since < looks.source.settle:
+        for path, one in list(state.settling.items()):
+            if now - one.since < state.source.settle:
                 continue
             is_now = _stamp(path)
             if is_now is None:
-                del looks.settling[path]
+                del state.settling[path]
             elif is_now != one.stamp or _is_written(path):
-                looks.settling[path] = _Settling(is_now, now, one.folder)
+                state.settling[path] = _Settling(is_now, now, one.folder)
             else:
                 ready.append(path)
         for begin in range(0, len(ready), _AT_ONCE):
-            self._make_tasks(looks, ready[begin : begin + _AT_ONCE], now)
+            self._make_tasks(state, ready[begin : begin + _AT_ONCE], now)
             if self._ended.is_set():
                 return
 
-    def _make_tasks(self, looks: _Looks, some: Sequence[str], now: float) -> None:
-        source = looks.source
+    def _make_tasks(self, state: _SourceState, paths: Sequence[str], now: float) -> None:
+        source = state.source
         wanted = msgspec.convert(
             {
                 **source.task,
@@ -293,29 +293,29 @@ class Watcher:
             },
             NewBatch,
         )
-        made = self._hand_over(wanted, [FoundFile(path, looks.settling[path].folder) for path in some])
+        made = self._hand_over(wanted, [FoundFile(path, state.settling[path].folder) for path in paths])
         for one in made.refused:
-            if _tell(looks, one.input_file, str(one.problem["detail"])):
+            if _log_once(state, one.input_file, str(one.problem["detail"])):
                 self._note(one.problem)
         for left in made.left_out:
             if not left.task_id:
-                _tell(looks, left.input_file, left.why)
+                _log_once(state, left.input_file, left.why)
         # Files that cannot be done now, or are being done with another content, are looked at again.
         later = {one.input_file for one in made.refused} | {one.input_file for one in made.skipped if one.open}
-        for path in some:
-            one_file = looks.settling.pop(path)
+        for path in paths:
+            one_file = state.settling.pop(path)
             if path in later:
-                looks.settling[path] = _Settling(one_file.stamp, now + source.poll, one_file.folder)
+                state.settling[path] = _Settling(one_file.stamp, now + source.poll, one_file.folder)
             else:
-                looks.done[path] = one_file.stamp
+                state.done[path] = one_file.stamp
 
 
-def _tell(looks: _Looks, path: str, why: str) -> bool:
+def _log_once(state: _SourceState, path: str, why: str) -> bool:
     """Log once why a file or folder makes no task. Returns whether that is new."""
-    if looks.told.get(path) == why:
+    if state.logged.get(path) == why:
         return False
-    looks.told[path] = why
-    logger.warning("a file makes no task", source=looks.source.source, file=path, why=why)
+    state.logged[path] = why
+    logger.warning("a file makes no task", source=state.source.source, file=path, why=why)
     return True
 
 

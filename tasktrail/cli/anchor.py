@@ -4,8 +4,8 @@ import click
 
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .failing import complain
-from .proof import refuse_no_address, tell_seal
-from .session import Session, need_stamps
+from .proof import print_seal, refuse_no_address
+from .session import Session, require_stamps
 from .terminal import plain, say
 
 
@@ -35,15 +35,15 @@ def tsa(session: Session, address: str) -> int:
     from ..projections.errors import NoStamp
 
     session.files_only("anchor")
-    need_stamps()
+    require_stamps()
     refuse_no_address(address, "Give the address of the time authority, from its operator.")
     made = session.environment.seal(session)
     try:
         at = session.environment.stamp(made.seal, address)
     except NoStamp as error:
-        tell_seal(session, made, stamped_at="")
+        print_seal(session, made, stamped_at="")
         return complain(error, as_json=session.as_json)
-    code = tell_seal(session, made, stamped_at=at)
+    code = print_seal(session, made, stamped_at=at)
     if not session.as_json:
         say(f"stamped by {plain(address)} at {at}")
     return code

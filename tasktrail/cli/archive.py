@@ -49,10 +49,10 @@ def archive_command(
     if session.as_json:
         print_json(done)
         return
-    say(_told(done, dry_run=dry_run))
+    say(_summary(done, dry_run=dry_run))
 
 
-def _told(done: "Archived", *, dry_run: bool) -> str:
+def _summary(done: "Archived", *, dry_run: bool) -> str:
     if not done.archives:
         return (
             f"nothing to archive; already archived: {done.until:,} {plural(done.until, 'record')}\n"

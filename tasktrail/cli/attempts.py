@@ -46,13 +46,13 @@ _COLUMNS = (
 def attempts_command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     """Show the attempts of a task: when, where, what was reserved and used, how far each came, and what followed."""
     with session.reading() as reading:
-        found = reading.attempts(task_id, as_of=as_of)
+        attempts = reading.attempts(task_id, as_of=as_of)
     if session.as_json:
-        for attempt in found:
+        for attempt in attempts:
             print_json(attempt)
-    elif found:
+    elif attempts:
         layout = session.layout(as_of)
-        layout.table(_COLUMNS, (_row(attempt, layout) for attempt in found))
+        layout.table(_COLUMNS, (_row(attempt, layout) for attempt in attempts))
     else:
         click.echo("No attempt has started.")
 

@@ -17,7 +17,7 @@ from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
 from .parameters import FILE, TYPE, as_of_option
-from .progress import ENDED, Lines, Poller, Reasons, Signals, in_short, tell_what_stays
+from .progress import ENDED, Lines, Poller, Reasons, Signals, in_short, name_lasting_obstacles
 from .session import Session
 from .tasks import as_text_of
 from .terminal import Column, TerminalLayout, plain, print_json, say
@@ -99,9 +99,9 @@ def batch_command(
         say("There is nothing to do: the list on standard input is empty.", err=True)
         return REFUSED
     wanted = build_batch(listed, to, task_type or "", given, again=again, dry_run=dry_run)
-    told = session.batch_that_begins_nothing(wanted, detached=detach)
-    if told is not None:
-        return _report_nothing(session, told, wanted)
+    nothing_made = session.batch_without_tasks(wanted, detached=detach)
+    if nothing_made is not None:
+        return _report_nothing(session, nothing_made, wanted)
     with session.tasks_or_embedded() as (tasks, inside):
         made = tasks.make_batch(wanted)
         if dry_run or not (made.created or made.skipped):
@@ -119,7 +119,7 @@ def batch_command(
                     if task.status not in ENDED:
                         first.setdefault((name, task.held), task.id)
             for task_id in first.values():  # the other tasks wait for the same
-                tell_what_stays(inside, task_id, partial(say, err=True))
+                name_lasting_obstacles(inside, task_id, partial(say, err=True))
         return _follow(session, tasks, made, names, embedded=inside is not None)
 
 
@@ -127,15 +127,15 @@ def _listed(inputs: Sequence[str]) -> list[str]:
     """Return the inputs, with the list on standard input in place of a dash."""
     from ..events.errors import InvalidValue
 
-    found: list[str] = []
+    paths: list[str] = []
     for one in inputs:
         if one != "-":
-            found.append(one)
+            paths.append(one)
             continue
         text = os.fsdecode(sys.stdin.buffer.read())
         lines = text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n")
-        found += [line for line in lines if line]
-    for one in found:
+        paths += [line for line in lines if line]
+    for one in paths:
         shown = os.fsencode(one).decode("utf-8", "backslashreplace")
         if shown != one:
             raise InvalidValue(
@@ -143,18 +143,18 @@ def _listed(inputs: Sequence[str]) -> list[str]:
                 field="inputs",
                 remedy="Rename it, e.g. with `convmv`, or name its folder: in there only this file is refused.",
             )
-    return found
+    return paths
 
 
 def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
     """Return the batches to follow to their end: this one, and earlier ones that already do what was asked for."""
     names = [made.batch] if made.created else []
-    left = {one.task_id for one in made.skipped if one.open}
-    while left:
-        task_id = min(left)
+    open_ids = {one.task_id for one in made.skipped if one.open}
+    while open_ids:
+        task_id = min(open_ids)
         name = tasks.get_task(task_id).batch
         names.append(name)
-        left -= {task_id, *(task.id for task in _tasks_of(tasks, name))}
+        open_ids -= {task_id, *(task.id for task in _tasks_of(tasks, name))}
     return list(dict.fromkeys(names))
 
 
@@ -169,7 +169,7 @@ def _tasks_of(reading: "Reading", batch: str, as_of: str = "") -> Iterator["Task
 
 def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence[str], *, embedded: bool) -> int:
     began = time.monotonic()
-    found: list[Batch] = []
+    batches: list[Batch] = []
     left = False
     with Signals() as signals, _line(sys.stderr.isatty()) as show:
         poller, waiting = Poller(Lines(err=True)), _FirstWaiting(tasks, names)
@@ -177,12 +177,12 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
         while names:
             seen = poller.ask(lambda: [tasks.batch(name) for name in names])
             if seen is not None:
-                found = seen
-                done = _together(found)
+                batches = seen
+                done = _percent_of_all(batches)
                 first = done if first is None else first
-                held_by = () if _runs(found) else poller.ask(waiting.held_by) or ()
-                show(done, _words(found, _left(done - first, 100 - done, time.monotonic() - began)), held_by)
-                if all(batch.completed_at for batch in found):
+                held_by = () if _runs(batches) else poller.ask(waiting.held_by) or ()
+                show(done, _words(batches, _seconds_left(done - first, 100 - done, time.monotonic() - began)), held_by)
+                if all(batch.completed_at for batch in batches):
                     break
             if signals.next(_LOOK_EVERY) is not None:
                 left = True
@@ -196,38 +196,38 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
             )
         return INTERRUPTED
     if session.as_json:
-        for batch in found:
+        for batch in batches:
             print_json(batch)
-        return _code(made, found)
-    for batch in found:
+        return _code(made, batches)
+    for batch in batches:
         _report(tasks, batch)
     _report_rest(made)
-    return _code(made, found)
+    return _code(made, batches)
 
 
-def _together(found: Iterable["Batch"]) -> float:
+def _percent_of_all(batches: Iterable["Batch"]) -> float:
     """Return the percentage done of all batches together."""
-    known = list(found)
+    known = list(batches)
     return sum(batch.progress * batch.total for batch in known) / sum(batch.total for batch in known)
 
 
-def _left(gone: float, rest: float, seconds: float) -> float | None:
-    return rest * seconds / gone if gone > 0.5 and rest > 0 else None  # noqa: PLR2004 - too little to tell
+def _seconds_left(done: float, remaining: float, seconds: float) -> float | None:
+    return remaining * seconds / done if done > 0.5 and remaining > 0 else None  # noqa: PLR2004 - too little to tell
 
 
-def _words(found: Sequence["Batch"], left: float | None) -> str:
+def _words(batches: Sequence["Batch"], seconds_left: float | None) -> str:
     count = {
-        status: sum(batch.by_status.get(status, 0) for batch in found)
+        status: sum(batch.by_status.get(status, 0) for batch in batches)
         for status in ("completed", "failed", "cancelled")
     }
-    words = [f"{count['completed']} of {sum(batch.total for batch in found)} done"]
+    words = [f"{count['completed']} of {sum(batch.total for batch in batches)} done"]
     words += [f"{count[status]} {status}" for status in ("failed", "cancelled") if count[status]]
-    words += [f"{about(left)} left"] if left is not None else []
+    words += [f"{about(seconds_left)} left"] if seconds_left is not None else []
     return ", ".join(words)
 
 
-def _runs(found: Iterable["Batch"]) -> bool:
-    return any(batch.by_status.get("running") for batch in found)
+def _runs(batches: Iterable["Batch"]) -> bool:
+    return any(batch.by_status.get("running") for batch in batches)
 
 
 class _FirstWaiting:
@@ -259,14 +259,14 @@ Show: TypeAlias = "Callable[[float, str, Sequence[Obstacle]], None]"
 def _line(live: bool) -> Iterator[Show]:  # noqa: FBT001 - private
     """Show one line that is redrawn on a terminal; else a new line every ten percent, and for a new reason to wait."""
     if not live:
-        last, told = -1, set[str]()
+        last, shown = -1, set[str]()
 
         def print_step(done: float, words: str, held_by: "Sequence[Obstacle]") -> None:
             nonlocal last
-            new = {one.reason for one in held_by[:1]} - told
+            new = {one.reason for one in held_by[:1]} - shown
             if int(done // 10) != last or new:
                 last = int(done // 10)
-                told.update(new)
+                shown.update(new)
                 say(f"{percent(done)} {_and_waits(words, held_by)}", err=True)
 
         yield print_step
@@ -285,9 +285,9 @@ def _and_waits(words: str, held_by: "Sequence[Obstacle]") -> str:
     return f"{words}; waiting: {plain(in_short(held_by))}" if held_by else words
 
 
-def _code(made: "MadeBatch", found: Iterable["Batch"]) -> int:
+def _code(made: "MadeBatch", batches: Iterable["Batch"]) -> int:
     good = not made.refused and not any(one.failed for one in made.skipped)
-    good = good and all(batch.by_status.get("completed", 0) == batch.total for batch in found)
+    good = good and all(batch.by_status.get("completed", 0) == batch.total for batch in batches)
     return DONE if good and (made.created or made.skipped) else REFUSED
 
 
@@ -332,9 +332,9 @@ def _failures(reading: "Reading", batch: "Batch", as_of: str) -> list["Task"]:
 def _kept(reading: "Reading", batch: "Batch", as_of: str) -> Iterator[tuple["Task", str]]:
     """Yield the tasks whose originals were kept, with the reason. Pages are fetched only as far as the caller reads."""
     for task in _tasks_of(reading, batch.batch, as_of):
-        told = task.result.get("original")
-        if isinstance(told, dict) and told.get("kept"):
-            yield task, str(told["kept"])
+        original = task.result.get("original")
+        if isinstance(original, dict) and original.get("kept"):
+            yield task, str(original["kept"])
 
 
 def _report_rest(made: "MadeBatch") -> None:
@@ -346,19 +346,19 @@ def _report_rest(made: "MadeBatch") -> None:
         say(f"skipped: {_files(going_on)} that an earlier batch is to do, or is doing")
     if done:
         say(f"skipped: {_files(len(done))} that an earlier batch has done; --again does them once more")
-    told = (f"{plain(one.input_file)}: {plain(one.why)}" for one in bad)
-    _name_some("failed before, on the same content", len(bad), told, _ALL)
+    failures = (f"{plain(one.input_file)}: {plain(one.why)}" for one in bad)
+    _name_some("failed before, on the same content", len(bad), failures, _ALL)
     _name_alike("left out", [(one.why, "", one.input_file) for one in made.left_out])
-    told_no = [(one.problem["detail"], one.problem.get("remedy", ""), one.input_file) for one in made.refused]
-    _name_alike("refused", told_no)
+    refusals = [(one.problem["detail"], one.problem.get("remedy", ""), one.input_file) for one in made.refused]
+    _name_alike("refused", refusals)
     if not (made.created or made.skipped):
         say("There is nothing to do.", err=True)
 
 
-def _name_alike(title: str, found: Sequence[tuple[str, str, str]]) -> None:
+def _name_alike(title: str, entries: Sequence[tuple[str, str, str]]) -> None:
     """Print files with reasons and remedies. A reason that many files share is printed once."""
     alike: dict[tuple[str, str], list[str]] = {}
-    for why, remedy, path in found:
+    for why, remedy, path in entries:
         alike.setdefault((why, remedy), []).append(path)
     lines: list[str] = []
     for (why, remedy), paths in alike.items():
@@ -369,8 +369,8 @@ def _name_alike(title: str, found: Sequence[tuple[str, str, str]]) -> None:
             lines.append(f"{plain(why)}: {named} and {len(paths) - _ALIKE:,} more; {_ALL}")
         if remedy:
             lines[-1] += f". {plain(remedy)}"
-    if found:
-        say(f"{title}: {len(found):,}")
+    if entries:
+        say(f"{title}: {len(entries):,}")
     for line in lines[:_SHOWN]:
         say(f"  {line}", hang="    ")
     if lines[_SHOWN:]:
@@ -444,20 +444,20 @@ def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of:
         if shown != name:  # a query cannot carry such a name
             raise UnknownBatch(f"No task belongs to a batch '{shown}'", field="batch")
     with session.reading() as reading:
-        found = [reading.batch(name, as_of=as_of) for name in names] if names else reading.batches(limit, as_of=as_of)
+        batches = [reading.batch(name, as_of=as_of) for name in names] if names else reading.batches(limit, as_of=as_of)
         if session.as_json:
-            for batch in found:
+            for batch in batches:
                 print_json(batch)
         elif names:
-            for batch in found:
+            for batch in batches:
                 _report(reading, batch, as_text_of(as_of))
-        elif not found and as_of is not None:
+        elif not batches and as_of is not None:
             click.echo("There was no batch then.")
-        elif not found:
+        elif not batches:
             say("There is no batch. `tasktrail batch --help` tells how to make one.")
         else:
             layout = session.layout(as_of)
-            layout.table(_BATCHES, (_row(batch, layout) for batch in found))
+            layout.table(_BATCHES, (_row(batch, layout) for batch in batches))
     return DONE
 
 

@@ -119,15 +119,15 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
     from .completion import options_of_type, suggestions
 
     kinds = [word for word in args if not word.startswith("-")]
-    found = suggestions(ctx, lambda session: [(kind, "") for kind in kinds if name in options_of_type(session, kind)])
-    if not found:
+    owners = suggestions(ctx, lambda session: [(kind, "") for kind in kinds if name in options_of_type(session, kind)])
+    if not owners:
         return error
     given = [word for word in args if word.partition("=")[0] == error.option_name]
     _, equals, value = given[0].partition("=") if given else ("", "", "")
     after = args[args.index(given[0]) + 1 :] if given and not equals else ()
     value = value or next((word for word in after if not word.startswith("-")), "VALUE")
-    told = f"No such option: {error.option_name} (an option of {found[0][0]}). Did you mean `-o {name}={value}`?"
-    return click.UsageError(told, ctx)
+    message = f"No such option: {error.option_name} (an option of {owners[0][0]}). Did you mean `-o {name}={value}`?"
+    return click.UsageError(message, ctx)
 
 
 class CliGroup(click.Group):

@@ -170,12 +170,12 @@ def _as_typed(value: Any) -> str:
 
 def option_pairs(session: Session, words: Iterable[str], incomplete: str) -> Iterator[Completion]:
     """Yield `key=` for each option of the type among the words; after the `=`, its values."""
-    known = next(filter(None, (options_of_type(session, word) for word in words)), {})
+    options = next(filter(None, (options_of_type(session, word) for word in words)), {})
     key, equals, _value = incomplete.partition("=")
     if not equals:
-        yield from ((f"{name}=", option.get("description", "")) for name, option in known.items())
-    elif key in known:
-        yield from ((f"{key}={value}", "") for value in dict.fromkeys(values_of_option(known[key])))
+        yield from ((f"{name}=", option.get("description", "")) for name, option in options.items())
+    elif key in options:
+        yield from ((f"{key}={value}", "") for value in dict.fromkeys(values_of_option(options[key])))
 
 
 class Bash(BashComplete):

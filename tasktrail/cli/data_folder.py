@@ -62,17 +62,17 @@ def verify_command(
         session.files_only("verify --seals")
         from ..projections.proof.seals import SealCheck, public_key
 
-        told = witnesses or _own_witnesses(session)
+        key_texts = witnesses or _own_witnesses(session)
         check = SealCheck(
             seals,
             public_key_of(key) or public_key(seals),
-            witness_keys(told),
+            witness_keys(key_texts),
             needed=bool(witnesses),
             authorities=authorities_in(authority),
         )
     try:
         with counting("checking") as progress:
-            found = session.environment.verify(session, progress, check)
+            verification = session.environment.verify(session, progress, check)
     except (LogCorrupt, HistoryMissing) as error:
         from ..projections.findings import RESTORE
 
@@ -81,10 +81,10 @@ def verify_command(
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
     if session.as_json:
-        print_json(found)
+        print_json(verification)
     else:
-        _print_verification(found)
-    return DONE if found.ok else CHECK_FAILED
+        _print_verification(verification)
+    return DONE if verification.ok else CHECK_FAILED
 
 
 def _own_witnesses(session: Session) -> list[str]:
@@ -136,9 +136,9 @@ def _print_verification(found: "Verification") -> None:
     say(f"head {found.position} {found.head}")
 
 
-def _stretches(found: "Verification") -> list[str]:
+def _stretches(verification: "Verification") -> list[str]:
     """Return the versions that have written the log, one entry for each stretch of it."""
-    each = groupby(found.written_by, key=lambda writer: writer.version)
+    each = groupby(verification.written_by, key=lambda writer: writer.version)
     return [f"{version} since {next(group).since}" for version, group in each]
 
 
@@ -167,8 +167,8 @@ def rebuild_command(session: Session) -> None:
     number = len(built.differences) + built.more
     if built.more:
         say(f"and {built.more} more")
-    told = f"; differences to those before: {number}" if number else ""
-    say(f"views built from {counted(built.position, 'record')}{told}")
+    differences = f"; differences to those before: {number}" if number else ""
+    say(f"views built from {counted(built.position, 'record')}{differences}")
 
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
@@ -195,9 +195,9 @@ def doctor_command(session: Session) -> int:
             print_json(finding)
             continue
         mark, colour = _MARKS[finding.level]
-        told = f"{mark}  {finding.name}: {plain(finding.message)}"
-        told += f"\n      {plain(finding.remedy)}" if finding.remedy else ""
-        first, *more = told.split("\n")
+        text = f"{mark}  {finding.name}: {plain(finding.message)}"
+        text += f"\n      {plain(finding.remedy)}" if finding.remedy else ""
+        first, *more = text.split("\n")
         shown = "\n".join([fitted(first, width, "      "), *(fitted(line, width) for line in more)])
         click.echo(shown.replace(mark, click.style(mark, fg=colour), 1))
     return REFUSED if worst(findings) == "fail" else DONE
@@ -281,9 +281,9 @@ def restore_command(
         print_json(restored)
         return
     until = f", the last recorded at {moment(restored.recorded_at)}" if restored.recorded_at else ""
-    told = "sound" if dry_run else "restored"
+    outcome = "sound" if dry_run else "restored"
     of = counted(restored.tasks, "task")
-    say(f"{told}: {counted(restored.position, 'record')} of {of}, {size(restored.size)}{until}")
+    say(f"{outcome}: {counted(restored.position, 'record')} of {of}, {size(restored.size)}{until}")
     if restored.replaced_position:
         say(f"the log that was there ended at {restored.replaced_position}")
     if restored.kept:

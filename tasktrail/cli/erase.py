@@ -8,7 +8,7 @@ from ..events.commands import EraseUser
 from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .fields import reason_and_actor
-from .operate import send, who
+from .operate import actor_and_reason, send
 from .session import Session
 from .terminal import print_json, say
 
@@ -38,34 +38,34 @@ def erase_command(
     user must be over. Backups hold no keys; bundles, exports and notices that were sent cannot be called back.
     """
     if dry_run:
-        _tell(session, session.environment.erasable(session, user_id))
+        _print_erasable(session, session.environment.erasable(session, user_id))
         return
-    fields = {"user_id": user_id, "partly": partly, **who(reason, actor)}
+    fields = {"user_id": user_id, "partly": partly, **actor_and_reason(reason, actor)}
     _wait_until_finished(session, send(session, EraseUser, fields).position)
 
 
-def _tell(session: Session, found: "Erasable") -> None:
+def _print_erasable(session: Session, erasable: "Erasable") -> None:
     if session.as_json:
-        print_json(found)
+        print_json(erasable)
         return
-    numbers = (("task", found.tasks), ("record", found.records))
+    numbers = (("task", erasable.tasks), ("record", erasable.records))
     many = ", ".join(counted(number, word) for word, number in numbers)
-    say(f"would be erased of user {found.user_id}: {many}")
-    if found.plain:
-        say(f"tasks that stay readable, because they were recorded before encryption: {found.plain}")
+    say(f"would be erased of user {erasable.user_id}: {many}")
+    if erasable.plain:
+        say(f"tasks that stay readable, because they were recorded before encryption: {erasable.plain}")
         say("because of them, `erase` needs --partly")
 
 
 def _wait_until_finished(session: Session, position: int) -> None:
     from ..events.system_events import ErasureFinished, UserErased
 
-    many = ""
+    erased_text = ""
     with session.tasks() as tasks:
         for record in tasks.follow(position - 1, events=("user_erased", "erasure_finished")):
             match record.event:
                 case UserErased(tasks=erased, plain=plain) if record.position == position:
                     stays = f", while {counted(plain, 'stays', 'stay')} readable" if plain else ""
-                    many = f"erased: the personal data of {counted(len(erased), 'task')}{stays}; "
+                    erased_text = f"erased: the personal data of {counted(len(erased), 'task')}{stays}; "
                 case ErasureFinished(erasure=erasure) if erasure == position:
-                    say(f"{many}finished at position {record.position}", err=session.as_json)
+                    say(f"{erased_text}finished at position {record.position}", err=session.as_json)
                     return

@@ -111,14 +111,14 @@ def write_export(
     if as_written and form != "csv":
         raise click.UsageError("--as-written is for --format csv.")
     filters = TaskFilters.parse({**texts, "as_of": as_text_of(as_of)})
-    asked = {name: text for name, text in texts.items() if text} | ({"as_of": filters.as_of} if filters.as_of else {})
-    asked |= {"as_written": True} if as_written else {}
+    options = {name: text for name, text in texts.items() if text} | ({"as_of": filters.as_of} if filters.as_of else {})
+    options |= {"as_written": True} if as_written else {}
     signing = session.environment.export_signer(session) if sign else nullcontext()
     with (
         signing as signer,
         _reading(session) as (reading, source),
         opened(reading, what, filters, folded=sign) as export,
-        _bar(out) as tell,
+        _bar(out) as progress,
     ):
         if out is None:
             stdout = sys.stdout.buffer
@@ -126,7 +126,7 @@ def write_export(
             def write(lines: bytes) -> None:
                 stdout.write(for_stream(lines, stdout))
 
-            write_rows(export, form_of(form, what, source, as_written=as_written), write, tell)
+            write_rows(export, form_of(form, what, source, as_written=as_written), write, progress)
             sys.stdout.buffer.flush()
             return
         statement = out.with_name(f"{out.name}.intoto.json") if signer else None
@@ -135,14 +135,14 @@ def write_export(
 
             def write_statement(written: "Written") -> None:
                 if signer and part:
-                    query = {"of": what, "format": form} | asked
+                    query = {"of": what, "format": form} | options
                     envelope = signer.signed(out.name, written.sha256, export.position, query, written.rows)
                     part.write_bytes(json_bytes(envelope) + b"\n")
 
-            written = write_file(out, export, form, what, source, tell, as_written=as_written, sign=write_statement)
+            written = write_file(out, export, form, what, source, progress, as_written=as_written, sign=write_statement)
     if session.as_json:
-        told = {"file": str(out), "position": export.position} | written._asdict()
-        print_json(told | ({"statement": str(statement)} if statement else {}))
+        summary = {"file": str(out), "position": export.position} | written._asdict()
+        print_json(summary | ({"statement": str(statement)} if statement else {}))
     else:
         one = {"log": "record", "tasks": "task", "attempts": "attempt"}[what]
         rows = counted(written.rows, one)

@@ -40,8 +40,8 @@ def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **mor
     if as_json:
         click.echo(for_stream(json_bytes(problem(error, **more)), sys.stderr), err=True)
     else:
-        unsaid = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
-        about = "".join(f"{name} {value}: " for name, value in unsaid.items())
+        extra = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
+        about = "".join(f"{name} {value}: " for name, value in extra.items())
         where = "" if _is_named(error.field, error.message) else f" (field: {plain(error.field)})"
         say(f"tasktrail: {plain(about + error.message)}{where}", err=True, hang="  ")
         if advise:

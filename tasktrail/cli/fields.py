@@ -91,10 +91,10 @@ def options_of(
 
 def _option(field: msgspec.structs.FieldInfo, flag: str, *, ranged: bool) -> Callable[[F], F]:
     kind, metas = _type_and_metas(field.type)
-    said = next(meta for meta in metas if meta.description and meta.extra)
-    extra = said.extra or {}
+    meaning = next(meta for meta in metas if meta.description and meta.extra)
+    extra = meaning.extra or {}
     flag = flag or f"--{field.name.replace('_', '-')}"
-    more: dict[str, Any] = {"help": _help(field, said), "default": None, "metavar": extra["value"] or None}
+    more: dict[str, Any] = {"help": _help(field, meaning), "default": None, "metavar": extra["value"] or None}
     if kind is bool and flag.startswith("--no-"):
         more |= {"flag_value": False, "type": bool}
     elif kind is bool and field.default is None:
@@ -148,9 +148,9 @@ def _parameter(kind: Any, limits: tuple[Any, Any] | None, extra: Mapping[str, An
     return click.STRING
 
 
-def _help(field: msgspec.structs.FieldInfo, said: msgspec.Meta) -> str:
+def _help(field: msgspec.structs.FieldInfo, meaning: msgspec.Meta) -> str:
     """Return the meaning, an example and the default. A field that the text names is shown as its option."""
-    extra, text = said.extra or {}, said.description or ""
+    extra, text = meaning.extra or {}, meaning.description or ""
     if text.startswith("False: "):  # the name of the option says so
         text = text.removeprefix("False: ").capitalize()
     text = re.sub(
@@ -318,7 +318,7 @@ def surrounding_trace() -> str:
 def _output(session: Session, task_type: str, input_file: str, output_file: str, suffix: str, *, parents: bool) -> str:
     """Return the output's path. If a folder is named, the file in it gets the input's name and the type's suffix."""
     if "://" in output_file:
-        return _output_elsewhere(session, task_type, input_file, output_file, suffix)
+        return _output_address(session, task_type, input_file, output_file, suffix)
     is_folder = bool(output_file) and (os.path.isdir(output_file) or output_file.endswith("/"))  # noqa: PTH112
     if suffix and not is_folder:
         raise click.UsageError("--format names an output in a folder: give an existing folder as OUTPUT, or add a /.")
@@ -339,7 +339,7 @@ def _name_in_folder(session: Session, task_type: str, input_file: str, suffix: s
     return stem + (f".{suffix.removeprefix('.')}" if suffix else own)
 
 
-def _output_elsewhere(session: Session, task_type: str, input_file: str, output: str, suffix: str) -> str:
+def _output_address(session: Session, task_type: str, input_file: str, output: str, suffix: str) -> str:
     """The same for an address, which is a folder if it ends with a slash."""
     if not output.endswith("/") or not input_file:
         if suffix:

@@ -66,12 +66,12 @@ def forget_command(
     if session.as_json:
         print_json(done)
         return
-    say(_told(done, dry_run=dry_run))
+    say(_summary(done, dry_run=dry_run))
     if why := _why_kept(done.kept):
         say(f"over, and kept: {why}")
 
 
-def _told(done: "Forgotten", *, dry_run: bool) -> str:
+def _summary(done: "Forgotten", *, dry_run: bool) -> str:
     many = f"{counted(done.tasks, 'task')}, {counted(done.records, 'record')}"
     if dry_run:
         return f"would be forgotten: {many}"

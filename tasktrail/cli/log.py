@@ -105,8 +105,8 @@ def export(session: Session, /, tiles: Path | None, **how: Any) -> None:
         if param.name in how and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--tiles is of the whole log, and takes no {param.opts[0]}.")
     session.files_only("log export --tiles")
-    with counting("exporting") as tell:
-        made = session.environment.tiles(session, tiles, tell)
+    with counting("exporting") as progress:
+        made = session.environment.tiles(session, tiles, progress)
     if session.as_json:
         print_json({"folder": str(tiles)} | made._asdict())
     else:

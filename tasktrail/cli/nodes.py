@@ -11,8 +11,8 @@ from ..words import size
 from .command import CliCommand, CliCommandGroup, pass_session
 from .completion import Completion, SuggestedParam
 from .fields import reason_and_actor
-from .operate import send, who
-from .parameters import as_it_was, as_of_option
+from .operate import actor_and_reason, send
+from .parameters import as_of_note, as_of_option
 from .session import Session
 from .terminal import Column, plain, print_json, say
 
@@ -95,7 +95,7 @@ def _list(session: Session, as_of: int | datetime | None) -> None:
         ],
     )
     if as_of is not None:
-        say(f"{as_it_was(as_of)} What a node had free, and when it was looked at, is not recorded.")
+        say(f"{as_of_note(as_of)} What a node had free, and when it was looked at, is not recorded.")
 
 
 def _state(node: "NodeBoard") -> str:
@@ -119,7 +119,7 @@ def drain_node(session: Session, name: str, reason: str | None, actor: str | Non
 
     It holds over restarts, until `tasktrail nodes undrain`.
     """
-    send(session, DrainNode, {"node": name, **who(reason, actor)})
+    send(session, DrainNode, {"node": name, **actor_and_reason(reason, actor)})
 
 
 @nodes_command.command("undrain", cls=CliCommand, examples=[("tasktrail nodes undrain gpu-1", "it is back")])
@@ -128,4 +128,4 @@ def drain_node(session: Session, name: str, reason: str | None, actor: str | Non
 @pass_session
 def undrain_node(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Let attempts start on a node again."""
-    send(session, UndrainNode, {"node": name, **who(reason, actor)})
+    send(session, UndrainNode, {"node": name, **actor_and_reason(reason, actor)})

@@ -53,19 +53,19 @@ _UNSENT = ("given_up", "disabled")
 def notices_command(session: Session, task_id: int) -> None:
     """Show the notices of a task: delivered, pending, given up, or not sent because the endpoint is disabled."""
     with session.reading() as reading:
-        found = reading.notices(task_id)
-        nobody = "" if found else _nobody(reading, task_id)
+        notices = reading.notices(task_id)
+        no_notices = "" if notices else _no_notices(reading, task_id)
     if session.as_json:
-        for notice in found:
+        for notice in notices:
             print_json(notice)
-    elif found:
+    elif notices:
         layout = session.layout()
-        layout.table(_NOTICES, (_row(notice, layout) for notice in found))
+        layout.table(_NOTICES, (_row(notice, layout) for notice in notices))
     else:
-        say(nobody)
+        say(no_notices)
 
 
-def _nobody(reading: "Reading", task_id: int) -> str:
+def _no_notices(reading: "Reading", task_id: int) -> str:
     from ..events.task_events import ERASED
 
     if reading.get_task(task_id).input_file == ERASED:
@@ -86,9 +86,9 @@ def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:
     )
 
 
-def in_short(found: "Sequence[NoticeStatus]") -> str:
+def in_short(notices: "Sequence[NoticeStatus]") -> str:
     """Describe how many are in which state: `2 delivered, 1 pending`."""
-    numbers = Counter(notice.state.replace("_", " ") for notice in found)
+    numbers = Counter(notice.state.replace("_", " ") for notice in notices)
     return ", ".join(f"{number} {state}" for state, number in sorted(numbers.items())) or "-"
 
 
@@ -112,8 +112,8 @@ def redeliver_command(
 
     code = DONE
     with session.tasks() as tasks:
-        known = [] if notice_ids else tasks.notices(task_id)
-        wanted = notice_ids or [one.notice_id for one in known if one.state in _UNSENT]
+        notices = [] if notice_ids else tasks.notices(task_id)
+        wanted = notice_ids or [one.notice_id for one in notices if one.state in _UNSENT]
         for notice_id in wanted:
             try:
                 accepted = tasks.redeliver(task_id, notice_id, reason=reason or "", actor=actor or default_actor())
@@ -125,7 +125,7 @@ def redeliver_command(
                 else:
                     say(f"{notice_id}: accepted at position {accepted.position}")
         if not wanted and not session.as_json:
-            say("every notice was delivered or is on its way" if known else _nobody(tasks, task_id))
+            say("every notice was delivered or is on its way" if notices else _no_notices(tasks, task_id))
     return code
 
 
@@ -138,13 +138,13 @@ def redeliver_command(
 def endpoints_command(session: Session) -> None:
     """List the disabled endpoints; `enable` sends notices there again."""
     with session.reading() as reading:
-        found = reading.endpoints()
+        endpoints = reading.endpoints()
     if session.as_json:
-        for endpoint in found:
+        for endpoint in endpoints:
             print_json(endpoint)
-    elif found:
+    elif endpoints:
         layout = session.layout()
-        rows = [(one.target, layout.when(one.since), str(one.position), one.detail) for one in found]
+        rows = [(one.target, layout.when(one.since), str(one.position), one.detail) for one in endpoints]
         layout.table(_ENDPOINTS, rows)
     else:
         say("no endpoint is disabled")

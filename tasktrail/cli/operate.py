@@ -11,7 +11,7 @@ from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, schedule_names
 from .failing import DONE, INTERRUPTED
 from .fields import absolute, default_actor, options_of, reason_and_actor, repeated_fields
-from .parameters import FILE, TYPE, WAITING_ID, as_it_was, as_of_option
+from .parameters import FILE, TYPE, WAITING_ID, as_of_note, as_of_option
 from .progress import waiting
 from .queue import CONFIGURED_NOW
 from .session import Session
@@ -44,7 +44,7 @@ def pause_command(
     actor: str | None,
 ) -> None:
     """Start no more tasks: none at all, none of a type, or none of a user. It lasts until `resume`, over restarts."""
-    send(session, PauseQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
+    send(session, PauseQueue, {"type": type, "user_id": user_id, **actor_and_reason(reason, actor)})
 
 
 @click.command(
@@ -66,7 +66,7 @@ def resume_command(
     actor: str | None,
 ) -> None:
     """End a pause of the same scope; without a scope also a drain."""
-    send(session, ResumeQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
+    send(session, ResumeQueue, {"type": type, "user_id": user_id, **actor_and_reason(reason, actor)})
 
 
 @click.command(
@@ -83,7 +83,7 @@ def resume_command(
 def drain_command(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> int:
     """Start nothing more, and record when the last running attempt has ended. `resume` ends the drain."""
     begun = _drain_under_way(session) if wait else None
-    position = begun or send(session, DrainQueue, who(reason, actor)).position
+    position = begun or send(session, DrainQueue, actor_and_reason(reason, actor)).position
     if wait:
         try:
             _wait_until_drained(session, position)
@@ -166,10 +166,10 @@ def adjust_command(
         raise click.UsageError("Nothing to adjust: give --priority, --scheduled-for, --hold or --release.")
     held = hold if hold or release else None
     change = {"task_id": task_id, "priority": priority, "scheduled_for": scheduled_for, "held": held}
-    send(session, AdjustTask, {**change, **who(reason, actor)})
+    send(session, AdjustTask, {**change, **actor_and_reason(reason, actor)})
 
 
-def who(reason: str | None, actor: str | None) -> dict[str, str]:
+def actor_and_reason(reason: str | None, actor: str | None) -> dict[str, str]:
     """Return the fields that say who and why."""
     return {"actor": actor or default_actor(), "reason": reason or ""}
 
@@ -233,7 +233,7 @@ def limits_command(
     if given:
         if as_of is not None:
             raise click.UsageError("The past cannot be changed: leave --as-of out, or the limits.")
-        send(session, SetLimits, {**given, **who(reason, actor)})
+        send(session, SetLimits, {**given, **actor_and_reason(reason, actor)})
         return
     with session.reading() as reading:
         board = reading.limits(as_of=as_of)
@@ -257,9 +257,9 @@ def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
     for pause in board.pauses:
         scope = f"type {pause.type}" if pause.type is not None else f"user {pause.user_id}"
         everything = pause.type is None and pause.user_id is None
-        told = f"{'everything' if everything else scope} since {moment(pause.since)} by {pause.actor or '-'}"
+        text = f"{'everything' if everything else scope} since {moment(pause.since)} by {pause.actor or '-'}"
         why = f": {pause.reason}" if pause.reason else ""
-        rows.append(("drained" if pause.drained else "draining" if pause.drain else "paused", plain(told + why)))
+        rows.append(("drained" if pause.drained else "draining" if pause.drain else "paused", plain(text + why)))
     return rows
 
 
@@ -380,7 +380,7 @@ def list_schedules(session: Session, as_of: int | datetime | None) -> None:
     ]
     layout.table(_SCHEDULES, rows)
     if as_of is not None:
-        say(as_it_was(as_of))
+        say(as_of_note(as_of))
 
 
 @schedule_command.command("remove", cls=CliCommand, examples=[("tasktrail schedule remove nightly", "no more runs")])
@@ -390,4 +390,4 @@ def list_schedules(session: Session, as_of: int | datetime | None) -> None:
 @pass_session
 def remove_schedule(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Remove a schedule; tasks that it has created stay."""
-    send(session, RemoveSchedule, {"schedule": name, **who(reason, actor)})
+    send(session, RemoveSchedule, {"schedule": name, **actor_and_reason(reason, actor)})

@@ -20,8 +20,8 @@ _BARE = re.compile(r"[+-]\d{1,9}")
 
 def _now(ctx: click.Context | None) -> datetime:
     environment = ctx.find_root().obj if ctx else None
-    told: datetime = environment.now() if environment is not None else datetime.now(UTC)
-    return told
+    now: datetime = environment.now() if environment is not None else datetime.now(UTC)
+    return now
 
 
 class TimeParam(click.ParamType[datetime]):
@@ -74,7 +74,7 @@ as_of_option = click.option(
 )
 
 
-def as_it_was(as_of: int | datetime) -> str:
+def as_of_note(as_of: int | datetime) -> str:
     """Return the sentence below the output of an earlier moment."""
     at = moment(as_of) if isinstance(as_of, datetime) else f"position {as_of}"
     return f"This is the state as of {at}."

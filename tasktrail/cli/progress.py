@@ -45,7 +45,7 @@ class Signals:
         self._in.settimeout(0)
         self._wakes_before = signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
-            self._before[number] = signal.signal(number, _go_on)
+            self._before[number] = signal.signal(number, _ignore)
         return self
 
     def __exit__(
@@ -81,7 +81,7 @@ class Signals:
                 return None
 
 
-def _go_on(_number: int, _frame: FrameType | None) -> None:
+def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Do nothing. Without a handler the signal would end the process."""
 
 
@@ -127,8 +127,8 @@ def headline(task: "Task") -> str:
 
 def waits(task: "Task", held_by: "Sequence[Obstacle]") -> str:
     """Describe what the task is doing; of a waiting one also what keeps it waiting, in a few words."""
-    told = headline(task)
-    return f"{told}{':' if told == 'waiting' else ';'} {in_short(held_by)}" if held_by else told
+    text = headline(task)
+    return f"{text}{':' if text == 'waiting' else ';'} {in_short(held_by)}" if held_by else text
 
 
 def in_short(held_by: "Sequence[Obstacle]") -> str:
@@ -142,7 +142,7 @@ STAYING = frozenset({"Held", "Paused", "Window", "WorkerLabel", "NoNodeFits", "N
 """The reasons to wait that no work that is going on will end."""
 
 
-def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
+def name_lasting_obstacles(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
     """Name the obstacles that will not end by themselves here: no other process can ask the service inside."""
     for obstacle in inside.why(task_id).reasons:
         if obstacle.reason in STAYING:
@@ -252,14 +252,14 @@ class Poller:
         self._away_since: float | None = None
         self._reasons = Reasons(clock)
 
-    def at(self, reading: "Followed | Reading", task_id: int) -> "Task | None":
+    def at(self, reading: "TaskSource | Reading", task_id: int) -> "Task | None":
         """Ask for the task and show it. None while the service does not answer."""
         task = self.ask(lambda: reading.get_task(task_id))
         if task is not None:
             self.show(reading, task)
         return task
 
-    def show(self, reading: "Followed | Reading", task: "Task") -> None:
+    def show(self, reading: "TaskSource | Reading", task: "Task") -> None:
         """Show the task, with what keeps it waiting."""
         self._display.show(task, self._reasons.of(reading, task))
 
@@ -291,7 +291,7 @@ class Reasons:
         self._known: dict[int, tuple[Obstacle, ...]] = {}
         self._rests_until = 0.0
 
-    def of(self, reading: "Followed | Reading", task: "Task") -> "Sequence[Obstacle]":
+    def of(self, reading: "TaskSource | Reading", task: "Task") -> "Sequence[Obstacle]":
         """Return what was last known to keep the task waiting; nothing while its headline says all."""
         if task.status != "retrying" and headline(task) != "waiting":
             self._asked.pop(task.id, None)
@@ -316,7 +316,7 @@ _REST = 20
 IN_THE_HEADLINE = frozenset({"NotBefore", "RetryDelay"})
 
 
-class Followed(Protocol):
+class TaskSource(Protocol):
     """Where one can ask for a task and wait for it."""
 
     def get_task(self, task_id: int, /) -> "Task":
@@ -329,7 +329,7 @@ class Followed(Protocol):
         """Return the task once it has ended. Raises `WaitTimeout`."""
 
 
-def until_ended(tasks: Followed, task_id: int, display: Display, signals: Signals) -> "Task | None":
+def until_ended(tasks: TaskSource, task_id: int, display: Display, signals: Signals) -> "Task | None":
     """Wait until the task has ended, and return it; return None if a signal comes first."""
     poller = Poller(display)
     while True:
@@ -345,7 +345,7 @@ def until_ended(tasks: Followed, task_id: int, display: Display, signals: Signal
             return None
 
 
-def _wait_a_little(tasks: Followed, task_id: int) -> None:
+def _wait_a_little(tasks: TaskSource, task_id: int) -> None:
     """Wait until the task ends, at most `LOOK_EVERY`."""
     try:
         tasks.wait(task_id, timeout=LOOK_EVERY)
@@ -374,11 +374,11 @@ def waiting(*, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda _words: None
         return
     if not sys.stderr.isatty():
-        said: list[str] = []
+        printed: list[str] = []
 
         def say_once(words: str) -> None:
-            if not said:
-                said.append(words)
+            if not printed:
+                printed.append(words)
                 click.echo(words, err=True)
 
         yield say_once

@@ -11,7 +11,7 @@ import click
 from ..events.counted import counted, plural
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
-from .session import Sealing, Session, need_stamps
+from .session import Sealing, Session, require_stamps
 from .terminal import for_stream, plain, print_json, say
 
 if TYPE_CHECKING:
@@ -28,41 +28,41 @@ KEY_OPTION = click.option(
 )
 
 
-def public_key_of(told: str | None) -> "PublicKey | None":
+def public_key_of(key: str | None) -> "PublicKey | None":
     """Return the key that was given, as text or as a file. Raises `SealUnfit`."""
-    if told is None:
+    if key is None:
         return None
     from ..projections.proof.notes import PublicKey
     from ..projections.proof.seals import read_key
 
-    return PublicKey(told) if "+" in told and not Path(told).exists() else read_key(Path(told))
+    return PublicKey(key) if "+" in key and not Path(key).exists() else read_key(Path(key))
 
 
 def authorities_in(path: Path | None) -> "Authorities | None":
     """Return the time authorities whose certificates are in a file. Raises `SealUnfit`, and without the extra, too."""
     if path is None:
         return None
-    need_stamps()
+    require_stamps()
     from ..projections.proof.stamps import Authorities
 
     return Authorities(path)
 
 
-def witness_keys(told: Iterable[str]) -> "list[WitnessKey]":
+def witness_keys(keys: Iterable[str]) -> "list[WitnessKey]":
     """Return the keys that were given, as texts or as files. Raises `SealUnfit`."""
     from ..projections.proof.notes import WitnessKey
     from ..projections.proof.seals import key_text
 
-    return [WitnessKey(text if "+" in text and not Path(text).exists() else key_text(Path(text))) for text in told]
+    return [WitnessKey(text if "+" in text and not Path(text).exists() else key_text(Path(text))) for text in keys]
 
 
-def refuse_no_address(told: str, remedy: str) -> None:
+def refuse_no_address(address: str, remedy: str) -> None:
     """Raise `InvalidValue` for what cannot be the address of a witness or a time authority."""
     from ..config.settings import check_address
     from ..events.errors import InvalidValue
 
     try:
-        check_address(told)
+        check_address(address)
     except ValueError as error:
         raise InvalidValue(f"This is {error}", field="url", remedy=remedy) from error
 
@@ -92,19 +92,24 @@ def seal_command(session: Session) -> int:
     list` are asked to sign it, too. Exit code 4: one of them has signed another log.
     """
     session.files_only("seal")
-    return tell_seal(session, session.environment.seal(session))
+    return print_seal(session, session.environment.seal(session))
 
 
-def tell_seal(session: Session, made: Sealing, **more: str) -> int:
+def print_seal(session: Session, made: Sealing, **more: str) -> int:
     """Print what was sealed and who has signed it. Returns the exit code: 4 if a witness has signed another log."""
-    said = made.seal.checkpoint
+    checkpoint = made.seal.checkpoint
     if session.as_json:
-        told = {"size": said.size, "root": said.root.hex(), "tasks": said.tasks, "tasks_root": said.tasks_root.hex()}
-        told |= {"sealed_at": said.sealed_at, "file": str(made.seal.path), "key": made.key.text}
-        print_json(told | {"witnesses": made.asked} | more)
+        summary = {
+            "size": checkpoint.size,
+            "root": checkpoint.root.hex(),
+            "tasks": checkpoint.tasks,
+            "tasks_root": checkpoint.tasks_root.hex(),
+        }
+        summary |= {"sealed_at": checkpoint.sealed_at, "file": str(made.seal.path), "key": made.key.text}
+        print_json(summary | {"witnesses": made.asked} | more)
     else:
-        many = f"{counted(said.size, 'record')} and {counted(said.tasks, 'task')}"
-        say(f"sealed {many} at {said.sealed_at}: {plain(str(made.seal.path))}")
+        many = f"{counted(checkpoint.size, 'record')} and {counted(checkpoint.tasks, 'task')}"
+        say(f"sealed {many} at {checkpoint.sealed_at}: {plain(str(made.seal.path))}")
         say(f"public key {plain(made.key.text)}")
         for one in made.asked:
             if one.outcome == "signed":
@@ -202,13 +207,13 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     if session.as_json:
         click.echo(for_stream(written, sys.stdout))
         return
-    said = msgspec.json.decode(base64.b64decode(envelope["payload"]))
-    (subject,), predicate = said["subject"], said["predicate"]
-    asked, run = predicate["buildDefinition"], predicate["runDetails"]
+    statement = msgspec.json.decode(base64.b64decode(envelope["payload"]))
+    (subject,), predicate = statement["subject"], statement["predicate"]
+    definition, run = predicate["buildDefinition"], predicate["runDetails"]
     say(f"{plain(subject['name'])}, sha256 {subject['digest']['sha256']}")
-    say(f"made by {plain(run['metadata']['invocationId'])} ({plain(asked['externalParameters']['type'])})")
+    say(f"made by {plain(run['metadata']['invocationId'])} ({plain(definition['externalParameters']['type'])})")
     say(f"from {run['metadata']['startedOn']} to {run['metadata']['finishedOn']}")
-    for source in asked["resolvedDependencies"]:
+    for source in definition["resolvedDependencies"]:
         digest = source.get("digest", {}).get("sha256", "not recorded")
         say(f"from {plain(source['uri'])}, sha256 {digest}")
     beside = {one["name"]: one["annotations"] for one in run["byproducts"]}

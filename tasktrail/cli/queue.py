@@ -207,8 +207,8 @@ def ask_again(reading: "Reading", before: str, layout: TerminalLayout) -> tuple[
     try:
         return "", screen(*ask(reading), layout)
     except (ServiceUnreachable, NotReady) as error:
-        told = fitted(f"{plain(error.message)}; asking again. The last answer was:", layout.width)
-        return f"{told}\n{before}", before
+        message = fitted(f"{plain(error.message)}; asking again. The last answer was:", layout.width)
+        return f"{message}\n{before}", before
 
 
 def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
@@ -229,8 +229,8 @@ def _reserved(resources: "Resources", *, live: bool) -> str:
     if not live:
         return "no service answers here: slots and the machine are unknown"
     sample = resources.sample
-    memory = _of(resources.reserved_memory, resources.max_memory)
-    temp = _of(resources.reserved_temp, resources.max_temp_size)
+    memory = _used_of_limit(resources.reserved_memory, resources.max_memory)
+    temp = _used_of_limit(resources.reserved_temp, resources.max_temp_size)
     free = f"{_free(sample.memory_available)} memory, {_free(sample.temp_free)} temp"
     free += " (LOW)" if sample.disk_low else ""
     cpu = "unknown" if sample.cpu_percent is None else f"{sample.cpu_percent:.0f} %"
@@ -243,7 +243,7 @@ def _free(count: int | None) -> str:
     return "unknown" if count is None else size(count)
 
 
-def _of(used: int, limit: int) -> str:
+def _used_of_limit(used: int, limit: int) -> str:
     return f"{size(used)} of {size(limit)}" if limit else size(used)
 
 

@@ -33,12 +33,12 @@ def types_command(session: Session, names: tuple[str, ...]) -> int:
     """List the task types with their options, defaults and limits, and what could not be loaded."""
     from ..handlers.registry import unknown_type
 
-    found, errors = session.environment.types(session)
-    known = [info.name for info in found]
+    infos, errors = session.environment.types(session)
+    known = [info.name for info in infos]
     for name in names:
         if name not in known:
-            raise unknown_type(name, known, errors, (preset for info in found for preset in info.presets))
-    chosen = [info for info in found if not names or info.name in names]
+            raise unknown_type(name, known, errors, (preset for info in infos for preset in info.presets))
+    chosen = [info for info in infos if not names or info.name in names]
     if session.as_json:
         for info in chosen:
             print_json(info)
@@ -153,16 +153,16 @@ def show_config(session: Session) -> int:
 
     code = DONE
     try:
-        found = settings(session.data, file=session.config)
+        shown = settings(session.data, file=session.config)
     except ConfigurationError as error:
-        code, found = complain(error, as_json=session.as_json), defaults()
+        code, shown = complain(error, as_json=session.as_json), defaults()
         if not session.as_json:
             say("These are all keys, with their defaults:", err=True)
     if session.as_json:
-        for setting in found:
+        for setting in shown:
             print_json(_as_json(setting))
         return code
-    rows = ((one.key.name, _value(one), one.origin, one.key.rule.allowed.replace("`", "")) for one in found)
+    rows = ((one.key.name, _value(one), one.origin, one.key.rule.allowed.replace("`", "")) for one in shown)
     session.layout().table(_KEYS, rows)
     return code
 

@@ -17,9 +17,9 @@ from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import TASK_FLAGS, build_command, default_actor, task_field_options
 from .parameters import FILE, OPEN, TYPE
-from .progress import ENDED, Display, Signals, display_on, tell_what_stays, until_ended
+from .progress import ENDED, Display, Signals, display_on, name_lasting_obstacles, until_ended
 from .session import Session
-from .spread import Whole, failed_parts, parts_of, spread_option, spread_or_told
+from .spread import FilmWithParts, failed_parts, parts_of, spread_option, try_spread
 from .terminal import as_text, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
@@ -71,15 +71,15 @@ def run_command(
             remedy="Send it with `tasktrail submit --held`; `tasktrail start` or `run` without --held begins it.",
         )
     with Signals() as signals, session.tasks_or_embedded(wanted) as (tasks, inside), display_on(sys.stderr) as display:
-        parts = None if spread is None else spread_or_told(tasks, wanted, spread, display)
+        parts = None if spread is None else try_spread(tasks, wanted, spread, display)
         task_id = _find_or_create(tasks, inside, wanted, display, _set_of(given), parts)
         if inside is not None:
-            tell_what_stays(inside, task_id, display.say)
-        whole = Whole(tasks) if parts else tasks
+            name_lasting_obstacles(inside, task_id, display.say)
+        whole = FilmWithParts(tasks) if parts else tasks
         ended = until_ended(whole, task_id, display, signals)
         if ended is None:
             ended = _interrupted(tasks, task_id, display, signals, embedded=inside is not None)
-        how = "" if ended else _how_to_go_on(task_id, inside)
+        how = "" if ended else _resume_hint(task_id, inside)
         failed = failed_parts(tasks, ended) if ended else []
     if ended is None:
         say(how, err=True)
@@ -121,30 +121,34 @@ def _find_or_create(
     named: list[str],
     parts: "CreateGraph | None" = None,
 ) -> int:
-    there = unfinished_like(tasks, parts.tasks[-1] if parts else wanted)
+    existing = unfinished_like(tasks, parts.tasks[-1] if parts else wanted)
     if inside is not None:
-        _refuse_to_wait_for_others(tasks, wanted if parts else there or wanted)
-    if there is None:
+        _refuse_to_wait_for_others(tasks, wanted if parts else existing or wanted)
+    if existing is None:
         return tasks.send(parts).ids[FILM] if parts else tasks.send(wanted).task_id
-    makers = parts_of(tasks, there)
-    first = makers[0] if makers else there  # options about the start are about the parts
+    makers = parts_of(tasks, existing)
+    first = makers[0] if makers else existing  # options about the start are about the parts
     _refuse_another_time(first, wanted, named, [task.id for task in makers[1:]])
-    display.say(f"going on with task {there.id} at {percent(there.progress)}, made {there.created_at:%Y-%m-%d %H:%M}Z")
-    left = [
-        _told(name, task, wanted)
+    display.say(
+        f"going on with task {existing.id} at {percent(existing.progress)}, made {existing.created_at:%Y-%m-%d %H:%M}Z"
+    )
+    differing = [
+        _difference(name, task, wanted)
         for name in named
-        for task in [first if name in OF_THE_PARTS else there]
+        for task in [first if name in OF_THE_PARTS else existing]
         if getattr(task, name) != getattr(wanted, name)
     ]
-    if left:
-        what = ", ".join(left)
-        display.say(f"not applied: {what}; `tasktrail adjust {there.id}` changes what can be, `cancel` ends it")
-    for task in (*makers, there):
+    if differing:
+        differences = ", ".join(differing)
+        display.say(
+            f"not applied: {differences}; `tasktrail adjust {existing.id}` changes what can be, `cancel` ends it"
+        )
+    for task in (*makers, existing):
         if task.held and not wanted.held:
             tasks.start_task(task.id, reason="run again", actor=wanted.actor)
         if inside is not None:
             inside.work_on(task.id)
-    return there.id
+    return existing.id
 
 
 def _set_of(given: dict[str, Any]) -> list[str]:
@@ -152,20 +156,20 @@ def _set_of(given: dict[str, Any]) -> list[str]:
     return [name for name, value in given.items() if value is not None and name not in _NOT_THE_TASKS]
 
 
-def _told(name: str, there: "Task", wanted: "CreateTask") -> str:
+def _difference(name: str, existing: "Task", wanted: "CreateTask") -> str:
     option = TASK_FLAGS.get(name, f"--{name.replace('_', '-')}")
-    return f"{option} (here {plain(as_text(getattr(wanted, name)))}, there {plain(as_text(getattr(there, name)))})"
+    return f"{option} (here {plain(as_text(getattr(wanted, name)))}, there {plain(as_text(getattr(existing, name)))})"
 
 
-def _refuse_another_time(there: "Task", wanted: "CreateTask", named: list[str], others: list[int]) -> None:
+def _refuse_another_time(existing: "Task", wanted: "CreateTask", named: list[str], others: list[int]) -> None:
     """Raise `CannotStartNow` if the unfinished task, and others of its film, would run at another time."""
-    if "scheduled_for" in named and there.scheduled_for != wanted.scheduled_for:
-        due = f"is for {moment(there.scheduled_for)}" if there.scheduled_for else "has no time"
+    if "scheduled_for" in named and existing.scheduled_for != wanted.scheduled_for:
+        due = f"is for {moment(existing.scheduled_for)}" if existing.scheduled_for else "has no time"
         also = f" (and that of {', '.join(map(str, others))})" if others else ""
         raise CannotStartNow(
-            f"Task {there.id} is the same, unfinished, and {due}",
+            f"Task {existing.id} is the same, unfinished, and {due}",
             field="scheduled_for",
-            remedy=f"`tasktrail adjust {there.id} --scheduled-for` changes it{also}; without it `run` goes on.",
+            remedy=f"`tasktrail adjust {existing.id} --scheduled-for` changes it{also}; without it `run` goes on.",
         )
 
 
@@ -208,7 +212,7 @@ def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signal
     return task if task.status in ENDED else None
 
 
-def _how_to_go_on(task_id: int, inside: "TaskService | None") -> str:
+def _resume_hint(task_id: int, inside: "TaskService | None") -> str:
     if inside is not None:
         task = inside.get_task(task_id)
         if not task.attempt:

@@ -241,7 +241,7 @@ def _opened(
     """
     if has_turn is None:
         return open_service()
-    had_turn, said = False, ""
+    had_turn, last_message = False, ""
     while True:
         try:
             if not has_turn():
@@ -251,9 +251,9 @@ def _opened(
         except (DataInUse, LogUnreachable, LogLocked) as error:
             if not had_turn:  # the fault was there from the start
                 raise
-            if error.message != said:
-                said = error.message
-                reporter.say("info", f"the standby cannot take over now, and tries again: {said}")
+            if error.message != last_message:
+                last_message = error.message
+                reporter.say("info", f"the standby cannot take over now, and tries again: {last_message}")
         with Signals() as signals:
             if signals.next(_AFTER_TROUBLE) is not None:
                 return None
@@ -269,9 +269,9 @@ def _has_turn(data: Path, config: "Config", reporter: "Announcer") -> bool:
         if standby.may_take_over():
             return signals.next() is None  # one may have come during the check
         standby.start()
-        said = "standby: waits until no other service has the log"
-        _tell_systemd("READY=1", f"STATUS={said}")
-        reporter.say("info", said, said)
+        status = "standby: waits until no other service has the log"
+        _tell_systemd("READY=1", f"STATUS={status}")
+        reporter.say("info", status, status)
         while signals.next(_TURN_EVERY) is None:
             if standby.may_take_over():
                 if signals.next() is not None:
@@ -286,7 +286,7 @@ def _following(data: Path, config: "Config", reporter: "Announcer") -> "Served |
     from ..api.read_only import ReadOnlyService
 
     service = ReadOnlyService.open(data, config)
-    said, next_line = "", time.monotonic() + _SAYS_AFTER
+    last_message, next_line = "", time.monotonic() + _SAYS_AFTER
     try:
         with Signals() as signals:
             while not service.caught_up(0):
@@ -296,12 +296,12 @@ def _following(data: Path, config: "Config", reporter: "Announcer") -> "Served |
                 trouble = service.trouble
                 if isinstance(trouble, HistoryMissing | ConfigurationError | DataNotEmpty):
                     raise trouble  # waiting helps none of these
-                if trouble is not None and str(trouble) != said:
-                    said = str(trouble)
-                    _tell_systemd(f"STATUS=waits for the log: {said}")
-                    reporter.say("error", f"the reader waits for the log: {said}")
+                if trouble is not None and str(trouble) != last_message:
+                    last_message = str(trouble)
+                    _tell_systemd(f"STATUS=waits for the log: {last_message}")
+                    reporter.say("error", f"the reader waits for the log: {last_message}")
                 elif trouble is None and time.monotonic() >= next_line:
-                    said, next_line = "", time.monotonic() + _SAYS_EVERY
+                    last_message, next_line = "", time.monotonic() + _SAYS_EVERY
                     _tell_systemd(f"STATUS={service.progress}")
                     reporter.say("info", f"the reader {service.progress}")
     except BaseException:

@@ -104,7 +104,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
         return bool(self.url) or is_address(DataPaths(self.data).log)
 
-    def batch_that_begins_nothing(self, wanted: "NewBatch", *, detached: bool) -> "MadeBatch | None":
+    def batch_without_tasks(self, wanted: "NewBatch", *, detached: bool) -> "MadeBatch | None":
         """Return the answer to a batch that makes no task (a dry run, or a first one); None if it has to be sent.
 
         No log is begun for it, and nothing is recorded. Raises the batch's refusal. If it is `detached` and no service
@@ -125,8 +125,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 field="held",
                 remedy="Start `tasktrail serve`; then `tasktrail start` releases them.",
             )
-        told = self.environment.batch_before_a_log(self, wanted)
-        return self.environment.plan_batch(self, wanted) if told is None and wanted.dry_run else told
+        answer = self.environment.batch_without_log(self, wanted)
+        return self.environment.plan_batch(self, wanted) if answer is None and wanted.dry_run else answer
 
     @contextmanager
     def tasks_or_embedded(
@@ -141,7 +141,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         self._wait_for_start(0.0)
         service = self.service_or_none()
         if service is None and (first is not None or not begins):
-            self.environment.before_a_log(self, first)
+            self.environment.refuse_without_log(self, first)
         inside = self.environment.embedded(self) if service is None else None
         tasks = service or inside
         assert tasks is not None
@@ -152,7 +152,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """Wait until a service answers, or none will. `coming`: seconds for one to appear."""
         if self.url:
             return
-        waited, told = 0.0, False
+        waited, announced = 0.0, False
         while (presence := self.environment.presence(self)) != "answers":
             if presence == "held":
                 from ..paths import DataPaths
@@ -160,9 +160,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 raise DataPaths(self.data).no_service()
             if waited >= (STARTING_FOR if presence == "starting" else coming):
                 break
-            if presence == "starting" and not told and not self.as_json:
+            if presence == "starting" and not announced and not self.as_json:
                 say(f"a service is starting on {self.data.absolute()}; waiting for it", err=True)
-                told = True
+                announced = True
             self.environment.pause(_STEP)
             waited += _STEP
         if presence == "starting":
@@ -320,14 +320,14 @@ class Environment:
         from ..projections.queries.filters import MAX_LIMIT
 
         if session.url:
-            told, total = 0, 1
+            yielded, total = 0, 1
             with session.tasks() as tasks:
-                while told < total:
-                    found = tasks.diff(begin, end, limit=MAX_LIMIT, offset=told)
-                    if told and found.total != total:  # tasks have moved to other pages
+                while yielded < total:
+                    found = tasks.diff(begin, end, limit=MAX_LIMIT, offset=yielded)
+                    if yielded and found.total != total:  # tasks have moved to other pages
                         raise ChangedMeanwhile("Some of these tasks were forgotten while they were written")
                     yield from found.changes
-                    told, total = told + len(found.changes), found.total
+                    yielded, total = yielded + len(found.changes), found.total
                     end = found.to_position  # all are of the same two moments
             return
         for point, field in ((begin, "from"), (end, "to")):
@@ -365,15 +365,15 @@ class Environment:
         add_witness(paths.witnesses, witness)
         give_to_owner(paths)
 
-    def remove_witnesses(self, session: Session, told: str) -> "tuple[Witness, ...]":
+    def remove_witnesses(self, session: Session, name_or_url: str) -> "tuple[Witness, ...]":
         """Stop asking the witness of this name, or those at this address. Returns the witnesses removed."""
         from ..paths import give_to_owner
         from ..projections.proof.witness_list import remove_witnesses
 
         paths = _with_log(session)
-        gone = remove_witnesses(paths.witnesses, told)
+        removed = remove_witnesses(paths.witnesses, name_or_url)
         give_to_owner(paths)
-        return gone
+        return removed
 
     def witnesses(self, session: Session) -> "list[tuple[Witness, Witnessed]]":
         """Return the witnesses that are asked to sign seals, and how far each has signed, by the newest seals."""
@@ -391,7 +391,7 @@ class Environment:
 
     def stamp(self, seal: "Seal", authority: str) -> str:
         """Have a time authority stamp the seal. Returns the time of the stamp. Raises `NoStamp`."""
-        need_stamps()
+        require_stamps()
         from ..actors.stamping import have_stamped
 
         return have_stamped(seal, authority)
@@ -557,7 +557,7 @@ class Environment:
         temp = session.load_config().temp_dir
         return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
-    def before_a_log(self, session: Session, first: "CreateTask | None") -> None:
+    def refuse_without_log(self, session: Session, first: "CreateTask | None") -> None:
         """If there is no log yet, raise the first task's refusal, if any; without a first task, `InvalidPath`."""
         if first is None:
             if self._has_no_log(session):
@@ -569,7 +569,7 @@ class Environment:
             self._intake(session).examine(first)
             decide(None, first, DecisionContext(now=self.now()))  # as if there were no other task
 
-    def batch_before_a_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":
+    def batch_without_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":
         """Return the answer to a batch if there is no log and it makes no task, else None. Raises its refusal."""
         if not self._has_no_log(session):
             return None
@@ -656,7 +656,7 @@ def _seals(session: Session, paths: "DataPaths") -> Path:
     return Path(session.load_config().seals_dir or paths.seals)
 
 
-def need_stamps() -> None:
+def require_stamps() -> None:
     """Raise `ConfigurationError` if the extra is not installed."""
     from importlib.util import find_spec
 

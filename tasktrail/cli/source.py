@@ -10,8 +10,8 @@ from ..events.commands import AddSource, PauseSource, RemoveSource, ResumeSource
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import Completion, SuggestedParam
 from .fields import absolute, default_actor, options_of, reason_and_actor, source_field_options
-from .operate import send, who
-from .parameters import FILE, TYPE, as_it_was, as_of_option
+from .operate import actor_and_reason, send
+from .parameters import FILE, TYPE, as_of_note, as_of_option
 from .session import Session
 from .terminal import Column, plain, print_json, say
 
@@ -138,7 +138,7 @@ def list_sources(session: Session, as_of: int | datetime | None) -> None:
     ]
     layout.table(_COLUMNS, rows)
     if as_of is not None:
-        say(as_it_was(as_of))
+        say(as_of_note(as_of))
 
 
 @source_command.command("remove", cls=CliCommand, examples=[("tasktrail source remove inbox", "no more tasks of it")])
@@ -147,7 +147,7 @@ def list_sources(session: Session, as_of: int | datetime | None) -> None:
 @pass_session
 def remove_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Stop watching its folders; tasks that it has created stay."""
-    send(session, RemoveSource, {"source": name, **who(reason, actor)})
+    send(session, RemoveSource, {"source": name, **actor_and_reason(reason, actor)})
 
 
 @source_command.command("pause", cls=CliCommand, examples=[("tasktrail source pause inbox", "for now")])
@@ -156,7 +156,7 @@ def remove_source(session: Session, name: str, reason: str | None, actor: str | 
 @pass_session
 def pause_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Make it create no tasks for now; those that it has created go on."""
-    send(session, PauseSource, {"source": name, **who(reason, actor)})
+    send(session, PauseSource, {"source": name, **actor_and_reason(reason, actor)})
 
 
 @source_command.command("resume", cls=CliCommand, examples=[("tasktrail source resume inbox", "with what came since")])
@@ -165,4 +165,4 @@ def pause_source(session: Session, name: str, reason: str | None, actor: str | N
 @pass_session
 def resume_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Let it create tasks again, also for files that came meanwhile."""
-    send(session, ResumeSource, {"source": name, **who(reason, actor)})
+    send(session, ResumeSource, {"source": name, **actor_and_reason(reason, actor)})

@@ -40,10 +40,10 @@ def spread_as_asked(tasks: "Tasks", wanted: "CreateTask", parts: int) -> "Spread
     """Return the command to send; `parts` as the option gives it. Raises what `spread_over` raises."""
     from ..api.spreading import spread_over
 
-    return spread_over(wanted, parts or _as_many_as_run(tasks))
+    return spread_over(wanted, parts or _concurrent_attempts(tasks))
 
 
-def spread_or_told(tasks: "Tasks", wanted: "CreateTask", parts: int, display: Display) -> "CreateGraph | None":
+def try_spread(tasks: "Tasks", wanted: "CreateTask", parts: int, display: Display) -> "CreateGraph | None":
     """Return the tasks of the parts and the film; None, with the reason shown, if one task converts it."""
     from ..events import CreateGraph
 
@@ -54,7 +54,7 @@ def spread_or_told(tasks: "Tasks", wanted: "CreateTask", parts: int, display: Di
     return None
 
 
-def _as_many_as_run(tasks: "Tasks") -> int:
+def _concurrent_attempts(tasks: "Tasks") -> int:
     return max(1, min(_MOST, tasks.limits().limits.max_concurrent))
 
 
@@ -71,7 +71,7 @@ def parts_of(tasks: "Tasks", task: "Task") -> list["Task"]:
     return makers if own == called and len(makers) == len(called) else []
 
 
-class Whole:
+class FilmWithParts:
     """Shows a film and its parts as one task. It has the methods that `until_ended` calls."""
 
     def __init__(self, tasks: "Tasks") -> None:
@@ -101,18 +101,18 @@ class Whole:
 def as_one(film: "Task", parts: Sequence["Task"]) -> "Task":
     """Return the film before it is joined, with the progress of its parts, combined and each."""
     done = sum(100.0 if part.status == "completed" else part.progress for part in parts) / max(1, len(parts))
-    said = ", ".join(f"{number} {_how_far(part)}" for number, part in enumerate(parts, 1))
+    listed = ", ".join(f"{number} {_progress_in_words(part)}" for number, part in enumerate(parts, 1))
     runs = any(part.attempt for part in parts)
     return msgspec.structs.replace(
         film,
         status="running" if runs else film.status,
         attempt=1 if runs else 0,
         progress=_JOIN_FROM * done / 100,
-        message=f"parts: {said}" if runs else film.message,
+        message=f"parts: {listed}" if runs else film.message,
     )
 
 
-def _how_far(part: "Task") -> str:
+def _progress_in_words(part: "Task") -> str:
     return {"completed": "done", "pending": "waits"}.get(part.status, percent(part.progress))
 
 

@@ -145,10 +145,10 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        told = refusal(error, data)
-        told.message = f"{source.name} is no JSON that can be read: {told.message}"
-        told.advice = "The file holds one array of tasks, or an object with `tasks`."
-        raise told from error
+        unreadable = refusal(error, data)
+        unreadable.message = f"{source.name} is no JSON that can be read: {unreadable.message}"
+        unreadable.advice = "The file holds one array of tasks, or an object with `tasks`."
+        raise unreadable from error
     fields = {"tasks": body} if isinstance(body, list) else dict(body) if isinstance(body, dict) else {}
     fields.pop("command", None)
     for task in fields.get("tasks") or ():

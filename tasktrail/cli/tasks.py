@@ -118,7 +118,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
         return
     if not tasks:
         narrowed = any(text for name, text in texts.items() if name not in ("sort", "limit", "offset"))
-        say(f"All {total} are before --offset {filters.offset}." if total else _says_none(as_of, narrowed=narrowed))
+        say(f"All {total} are before --offset {filters.offset}." if total else _no_tasks_note(as_of, narrowed=narrowed))
         return
     layout = session.layout(as_of)
     layout.table(_LIST, (_list_row(task, layout) for task in tasks))
@@ -126,7 +126,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
         say(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)
 
 
-def _says_none(as_of: int | datetime | None, *, narrowed: bool) -> str:
+def _no_tasks_note(as_of: int | datetime | None, *, narrowed: bool) -> str:
     then = "" if as_of is None else f" as of {moment(as_of) if isinstance(as_of, datetime) else f'position {as_of}'}"
     if narrowed:
         return f"No task passes the filters{then}."
@@ -151,14 +151,14 @@ def _message(task: "Task", layout: TerminalLayout) -> str:
     from ..events.state import WAITING
 
     due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
-    told = (
+    parts = (
         "held" if task.held and task.status in WAITING else "",
         f"due {layout.when(due)}" if due is not None and due > layout.now else "",
         task.error
         or (localized(task.message) if task.completed_at is None else "")
         or (task.last_error if task.status == "retrying" else ""),
     )
-    return "; ".join(filter(None, told))
+    return "; ".join(filter(None, parts))
 
 
 _BYTES = {"estimated_memory", "estimated_temp", "memory_used", "temp_used"}
@@ -217,13 +217,13 @@ def field_pairs(task: "Task", *, every: bool = True) -> list[tuple[str, str]]:
     With `every`, all fields, one line each. Without it, fields without information are left out, and each entry of
     the result has its own line.
     """
-    told = {name: _in_words(name, getattr(task, name)) for name in task.__struct_fields__}
+    texts = {name: _in_words(name, getattr(task, name)) for name in task.__struct_fields__}
     if not task.depends_on:
-        told["on_dependency_failure"] = "-"  # without dependencies the recorded value means nothing
+        texts["on_dependency_failure"] = "-"  # without dependencies the recorded value means nothing
     if every:
-        return list(told.items())
+        return list(texts.items())
     pairs: list[tuple[str, str]] = []
-    for name, text in told.items():
+    for name, text in texts.items():
         if _is_at_rest(task, name, text):
             continue
         if name == "result":
@@ -270,8 +270,8 @@ def _in_words(name: str, value: object) -> str:
             return f"{value.total}: {counts}; {percent(value.progress)} in the mean"
         case ReadInput():
             at = datetime.fromtimestamp(value.modified // 10**9, UTC)
-            told = f"{size(value.size)}, modified {moment(at)}"
-            return f"{told}, sha256 {value.sha256}" if value.sha256 else told
+            text = f"{size(value.size)}, modified {moment(at)}"
+            return f"{text}, sha256 {value.sha256}" if value.sha256 else text
         case tuple() if value and all(isinstance(one, int | str) for one in value):
             return plain(", ".join(map(str, value)))
         case str() if name == "message":
@@ -282,7 +282,7 @@ def _in_words(name: str, value: object) -> str:
             return as_text(value)
 
 
-_TOLD = 3
+_SHOWN_ATTEMPTS = 3
 """The most failed attempts whose last lines are shown; the latest ones."""
 _OFTEN = {"progressed", "checkpointed"}
 _NUMBERS = ("REACHED", "RAN", "WAITED", "CHECKPOINTS", "MEMORY", "CPU")
@@ -325,8 +325,8 @@ def diff_command(session: Session, begin: int | datetime, end: int | datetime | 
             print_json(change)
             continue
         before, after = change.before.status if change.before else "-", change.after
-        told = (before, after.status, percent(after.progress), str(change.records), after.error)
-        rows.append((str(change.task_id), after.type, *told))
+        cells = (before, after.status, percent(after.progress), str(change.records), after.error)
+        rows.append((str(change.task_id), after.type, *cells))
     if session.as_json:
         return
     if rows:
@@ -372,7 +372,7 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
 
         story = story_of(task_id, records, session.environment.now())
         failed = [attempt.number for attempt in story.attempts if attempt.error]
-        printed = [line for number in failed[-_TOLD:] for line in last_lines(reading, task_id, number)]
+        printed = [line for number in failed[-_SHOWN_ATTEMPTS:] for line in last_lines(reading, task_id, number)]
     if as_tree:
         _print_tree(story, records, session.layout(), everything=everything)
         return
@@ -448,13 +448,13 @@ def _print_branches(
         if position in below:
             waiting.append((before + below_it, below[position]))
         line = lines[position]
-        text = plain(line.text.removeprefix(f"{line.event}: ")) + _who(line)
-        told, indent, hang = f"{line.position} {line.event}: {text}", before + fork, f"{before}{below_it}  "
-        rows = [indent + told] if layout.width is None else wrapped(told, layout.width, indent=indent, hang=hang)
+        text = plain(line.text.removeprefix(f"{line.event}: ")) + _actor_and_reason(line)
+        entry, indent, hang = f"{line.position} {line.event}: {text}", before + fork, f"{before}{below_it}  "
+        rows = [indent + entry] if layout.width is None else wrapped(entry, layout.width, indent=indent, hang=hang)
         click.echo("\n".join(rows))
 
 
-def _who(line: "Line") -> str:
+def _actor_and_reason(line: "Line") -> str:
     """Return in brackets who did it and why; empty without an actor."""
     reason = f": {plain(localized(line.reason))}" if line.reason else ""
     return f"  ({plain(line.actor)}{reason})" if line.actor else ""
@@ -464,9 +464,9 @@ def _print_line(line: "Line", layout: TerminalLayout) -> None:
     when = layout.when(line.recorded_at)
     before = f"{line.position:>6}  {when:>9}  {'+' + duration(line.after):>8}  {line.event:<12}  "
     if layout.width is None:
-        click.echo(f"{before}{plain(line.text)}{_who(line)}")
+        click.echo(f"{before}{plain(line.text)}{_actor_and_reason(line)}")
         return
-    text = plain(line.text) + _who(line)
+    text = plain(line.text) + _actor_and_reason(line)
     longest = max(24, *map(len, text.split()))
     hang = " " * next((room for room in (len(before), 10) if room + longest <= layout.width), 0)
     click.echo("\n".join(wrapped(text, layout.width, indent=before, hang=hang)))

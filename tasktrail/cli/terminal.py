@@ -39,8 +39,8 @@ def localized(text: str) -> str:
 
 def _is_chinese() -> bool:
     """Whether the locale is Chinese, by the variables of POSIX in their order."""
-    told = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
-    return next(filter(None, told), "").lower().startswith("zh")
+    locales = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return next(filter(None, locales), "").lower().startswith("zh")
 
 
 _WORDS = re.compile(r"(\s*)((?:`[^`\s][^`]{0,60}`|\S)+)")
@@ -109,7 +109,7 @@ def table_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: 
     natural = [
         max((cell_len(column.heading), *(cell_len(row[place]) for row in rows))) for place, column in enumerate(columns)
     ]
-    inline = _that_stay(columns, natural, width)
+    inline = _side_by_side(columns, natural, width)
     widths = _widths(columns, natural, inline, width)
     below = [place for place, column in enumerate(columns) if place not in inline and not column.extra]
     kept = [columns[place] for place in inline]
@@ -124,7 +124,7 @@ def _need(column: Column, natural: int) -> int:
     return min(natural, max(_LEAST.get(column.kind, natural), len(column.heading)))
 
 
-def _that_stay(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int]:
+def _side_by_side(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int]:
     """Return the places of the columns that stay side by side."""
     stay = list(range(len(columns)))
     if width is None:
@@ -176,17 +176,17 @@ def _below(values: Sequence[tuple[Column, str]], width: int) -> Iterator[str]:
         yield from wrapped(" · ".join(short), width, indent=" " * _INDENT, hang=" " * _INDENT)
     for column, text in values:
         if text and column.kind != "word":
-            told = f"{column.heading.lower()}: {text}"
-            yield from wrapped(told, width, indent=" " * _INDENT, hang=" " * (_INDENT + 2))
+            labelled = f"{column.heading.lower()}: {text}"
+            yield from wrapped(labelled, width, indent=" " * _INDENT, hang=" " * (_INDENT + 2))
 
 
 def width_of(stream: TextIO) -> int | None:
     """Return the columns of the stream's terminal, or None if it is no terminal."""
     if not stream.isatty():
         return None
-    told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and int(told):
-        return int(told)
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and int(columns):
+        return int(columns)
     try:
         return os.get_terminal_size(stream.fileno()).columns or _USUAL
     except OSError:

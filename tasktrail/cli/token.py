@@ -9,8 +9,8 @@ from ..events.commands import AddToken, RevokeToken
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, token_names
 from .fields import options_of, reason_and_actor
-from .operate import send, who
-from .parameters import as_it_was, as_of_option
+from .operate import actor_and_reason, send
+from .parameters import as_of_note, as_of_option
 from .session import Session
 from .terminal import Column, TerminalLayout, plain, print_json, say
 
@@ -57,7 +57,7 @@ def add_token(
     file (--token-file) or in the variable TASKTRAIL_TOKEN: others can see a command line.
     """
     with session.tasks() as tasks:
-        secret = tasks.add_token(name, role, user_id=user_id, expires_at=expires_at, **who(reason, actor))
+        secret = tasks.add_token(name, role, user_id=user_id, expires_at=expires_at, **actor_and_reason(reason, actor))
     if session.as_json:
         print_json({"token": name, "role": role, "user_id": user_id, "expires_at": expires_at, "secret": secret})
         return
@@ -76,7 +76,7 @@ _TOKENS = (
 )
 
 
-def _until(expires_at: datetime | None, layout: TerminalLayout) -> str:
+def _expiry(expires_at: datetime | None, layout: TerminalLayout) -> str:
     if expires_at is None:
         return "never"
     return layout.when(expires_at) if layout.dated or expires_at > layout.now else "expired"
@@ -112,7 +112,7 @@ def list_tokens(session: Session, as_of: int | datetime | None) -> None:
             board.token,
             board.role,
             "all" if board.user_id is None else str(board.user_id),
-            _until(board.expires_at, layout),
+            _expiry(board.expires_at, layout),
             layout.when(board.added_at),
             plain(board.actor),
             plain(board.reason),
@@ -121,7 +121,7 @@ def list_tokens(session: Session, as_of: int | datetime | None) -> None:
     ]
     layout.table(_TOKENS, rows)
     if as_of is not None:
-        say(as_it_was(as_of))
+        say(as_of_note(as_of))
 
 
 @token_command.command(
@@ -132,7 +132,7 @@ def list_tokens(session: Session, as_of: int | datetime | None) -> None:
 @pass_session
 def revoke(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Revoke a token at once; sessions and streams that it has opened end."""
-    send(session, RevokeToken, {"token": name, **who(reason, actor)})
+    send(session, RevokeToken, {"token": name, **actor_and_reason(reason, actor)})
 
 
 @click.command(

@@ -155,12 +155,12 @@ def picture(
         height: lines of the screen.
         held_by: id → what keeps the task waiting, as far as it is known.
     """
-    known = list(tasks)
+    listed = list(tasks)
     lines = wrapped(totals_in_words(totals), width)[: max(1, height)]
-    failed = sorted((task for task in known if task.status == "failed"), key=lambda task: task.id, reverse=True)
+    failed = sorted((task for task in listed if task.status == "failed"), key=lambda task: task.id, reverse=True)
     room = height - len(lines) - 1
-    ends = _failed(failed, totals.failed, width, min(room // 3 if _open(known) else room, room))
-    shown = _open(known)[: max(0, room - len(ends))]
+    ends = _failed(failed, totals.failed, width, min(room // 3 if _open(listed) else room, room))
+    shown = _open(listed)[: max(0, room - len(ends))]
     cells = [_cells(task, means, now, in_short(held_by.get(task.id, ()))) for task in shown]
     rows = _rows(cells, totals, width, room - len(ends))
     return [*lines, *([""] if rows or ends else []), *rows, *ends]
@@ -178,27 +178,27 @@ def totals_in_words(totals: Totals) -> str:
 
 def totals_of(tasks: Iterable["Task"], means: Mapping[str, float], now: datetime) -> Totals:
     """Return the totals of named tasks."""
-    known = list(tasks)
-    count = {status: sum(task.status == status for task in known) for status in ENDED}
-    unfinished = _open(known)
+    listed = list(tasks)
+    count = {status: sum(task.status == status for task in listed) for status in ENDED}
+    unfinished = _open(listed)
     running = [_expected(task, means, now) for task in unfinished if task.status == "running"]
     others = [_expected(task, means, now) for task in unfinished if task.status != "running" and not _is_held(task)]
     waiting = None if None in others else sum(filter(None, others))
-    return Totals(total=len(known), left=_together(running, waiting, len(running)), **count)
+    return Totals(total=len(listed), left=_seconds_of_all(running, waiting, len(running)), **count)
 
 
-def totals_since(first: "Stats", stats: "Stats", known: Iterable["Task"], now: datetime) -> Totals:
-    """Return the totals of tasks unfinished at the first look, or newer. `known`: running tasks, some that wait."""
+def totals_since(first: "Stats", stats: "Stats", sample: Iterable["Task"], now: datetime) -> Totals:
+    """Return the totals of tasks unfinished at the first look, or newer. `sample`: running tasks, some that wait."""
     ended = {status: max(0, stats.counts[status] - first.counts[status]) for status in ENDED}
     unfinished = sum(stats.counts[status] for status in OPEN)
-    return Totals(total=unfinished + sum(ended.values()), left=_left(stats, list(known), now), **ended)
+    return Totals(total=unfinished + sum(ended.values()), left=_seconds_left(stats, list(sample), now), **ended)
 
 
-def _left(stats: "Stats", known: Sequence["Task"], now: datetime) -> float | None:
+def _seconds_left(stats: "Stats", sample: Sequence["Task"], now: datetime) -> float | None:
     """Estimate the seconds until all tasks that may start are done. No one knows when held ones will be released."""
     means = means_of(stats)
-    running = [task for task in known if task.status == "running"]
-    held = Counter(task.type for task in known if _is_held(task))
+    running = [task for task in sample if task.status == "running"]
+    held = Counter(task.type for task in sample if _is_held(task))
     waiting = {
         name: max(0, kind.counts["pending"] + kind.counts["retrying"] - held[name])
         for name, kind in stats.by_type.items()
@@ -206,10 +206,10 @@ def _left(stats: "Stats", known: Sequence["Task"], now: datetime) -> float | Non
     if any(number and name not in means for name, number in waiting.items()):
         return None
     work = sum(number * means.get(name, 0.0) for name, number in waiting.items())
-    return _together([_expected(task, means, now) for task in running], work, stats.counts["running"])
+    return _seconds_of_all([_expected(task, means, now) for task in running], work, stats.counts["running"])
 
 
-def _together(running: Sequence[float | None], waiting: float | None, at_once: int) -> float | None:
+def _seconds_of_all(running: Sequence[float | None], waiting: float | None, at_once: int) -> float | None:
     """Estimate the seconds until all is done, with `at_once` tasks at once; at least the longest running one's."""
     spans = [span for span in running if span is not None]
     if waiting is None or len(spans) < len(running):
@@ -261,20 +261,20 @@ def _rest(number: int, room: int) -> list[str]:
 
 
 def _cells(task: "Task", means: Mapping[str, float], now: datetime, reason: str) -> tuple[str, ...]:
-    ran = left = ""
+    ran = time_left = ""
     runs = task.status == "running"
     if runs and task.started_at:
         seconds = max(0.0, (now - task.started_at).total_seconds())
         ran = duration(seconds) if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 - a minute; tenths would flicker
         expected = _expected(task, means, now)
-        left = about(expected).removeprefix("about ") if expected else ""
+        time_left = about(expected).removeprefix("about ") if expected else ""
     status = "waiting" if task.status == "pending" and not task.held else headline(task) if not runs else "running"
     cells = (
         str(task.id),
         "retrying" if task.status == "retrying" else status,
         percent(task.progress) if runs or task.progress else "",
         ran,
-        left,
+        time_left,
         PurePath(task.input_file).name,
         task.type,
         localized(task.message) if runs else reason,
@@ -288,11 +288,11 @@ def _failed(tasks: Sequence["Task"], number: int, width: int, room: int) -> list
     for shown, task in enumerate(tasks):
         name = PurePath(task.input_file).name
         text = f"failed: {task.id} {task.type}{f' {name}' if name else ''}: {task.error}"
-        told = wrapped(plain(text), width, hang="  ")
-        if len(lines) + len(told) + (number > shown + 1) > room:
+        wrapped_text = wrapped(plain(text), width, hang="  ")
+        if len(lines) + len(wrapped_text) + (number > shown + 1) > room:
             rest = f"and {number - shown} more failed; `tasktrail list --status failed` shows them"
             return [*lines, *wrapped(rest, width)][: max(0, room)]
-        lines += told
+        lines += wrapped_text
     return lines
 
 

@@ -96,45 +96,45 @@ def whatif_command(session: Session, /, **given: Any) -> None:
     question = {name: dict(value) if name in (*tables, "rates") else value for name, value in given.items()}
     with counting("playing") as progress:
         given = {name: value for name, value in question.items() if value is not None}
-        found = session.environment.whatif(session, given, progress)
+        answer = session.environment.whatif(session, given, progress)
     if session.as_json:
-        print_json(found)
+        print_json(answer)
     else:
-        _print(found, session.layout())
+        _print(answer, session.layout())
 
 
-def _print(found: "WhatIf", layout: TerminalLayout) -> None:
+def _print(answer: "WhatIf", layout: TerminalLayout) -> None:
     say(
-        f"positions {found.first_position} to {found.last_position}, "
-        f"{moment(found.began_at)} to {moment(found.ended_at)}, {counted(found.records, 'record')}"
+        f"positions {answer.first_position} to {answer.last_position}, "
+        f"{moment(answer.began_at)} to {moment(answer.ended_at)}, {counted(answer.records, 'record')}"
     )
-    say(_fidelity(found.fidelity))
+    say(_fidelity(answer.fidelity))
     click.echo("")
-    layout.table(_MEASURES, [line for row in found.rows for line in _lines(row)])
-    if found.moved is not None:
-        moved = found.moved
+    layout.table(_MEASURES, [line for row in answer.rows for line in _lines(row)])
+    if answer.moved is not None:
+        moved = answer.moved
         click.echo("")
         say(
             f"starts: {moved.earlier} earlier, {moved.later} later, {moved.same} at the same time, "
             f"{moved.only_then} additional, {moved.no_more} missing"
         )
-    if found.changed:
+    if answer.changed:
         click.echo("")
-        layout.table(_MOVES, map(_move, found.changed))
+        layout.table(_MOVES, map(_move, answer.changed))
     click.echo("")
-    print_pairs(_notes(found))
+    print_pairs(_notes(answer))
 
 
 def _fidelity(fidelity: "Fidelity") -> str:
-    told = f"{fidelity.same} of {fidelity.recorded_starts} recorded starts come out the same"
+    summary = f"{fidelity.same} of {fidelity.recorded_starts} recorded starts come out the same"
     if fidelity.exact:
-        return f"{told}, to the microsecond and in the same order"
+        return f"{summary}, to the microsecond and in the same order"
     first = fidelity.first_difference
     if first is None:
-        return told
-    known = first.recorded or first.replayed
-    task = f"task {known.task_id}, attempt {known.attempt}" if known else ""
-    return f"{told}; the first difference is start {first.number}: {task}"
+        return summary
+    start = first.recorded or first.replayed
+    task = f"task {start.task_id}, attempt {start.attempt}" if start else ""
+    return f"{summary}; the first difference is start {first.number}: {task}"
 
 
 def _lines(row: "TypeRow") -> Iterator[tuple[str, ...]]:
@@ -159,13 +159,13 @@ def _move(one: "Changed") -> tuple[str, ...]:
     return (str(one.task_id), str(one.life), one.type, started, would, moves)
 
 
-def _notes(found: "WhatIf") -> Iterator[tuple[str, str]]:
-    for name, played in (("replayed", found.replayed), ("asked", found.asked)):
+def _notes(answer: "WhatIf") -> Iterator[tuple[str, str]]:
+    for name, played in (("replayed", answer.replayed), ("asked", answer.asked)):
         if played is not None:
             lengths = f"{counted(played.guessed, 'attempt')} with a guessed run time"
             places = f"{counted(played.refused, 'command')} refused in the replay"
             it = plural(played.passed_over, "it", "they")
             left = f"{counted(played.passed_over, 'task')} passed over because {it} did not fit"
             yield (name, f"{lengths}, {places}, {left}")
-    for said in found.assumptions:
-        yield ("assumed", said)
+    for assumption in answer.assumptions:
+        yield ("assumed", assumption)

@@ -54,17 +54,18 @@ _COLUMNS = (Column("NAME"), Column("SIGNED UP TO"), Column("AT", leaves=2), Colu
 def list_witnesses(session: Session) -> None:
     """List the witnesses, and up to which position each has signed, in the 20 newest seals."""
     session.files_only("witness")
-    found = session.environment.witnesses(session)
+    witnesses = session.environment.witnesses(session)
     if session.as_json:
-        for one, signed in found:
-            told = {"witness": signed.witness, "url": one.url, "key": one.key}
-            print_json(told | {"position": signed.position, "at": signed.at or None})
+        for one, signed in witnesses:
+            fields = {"witness": signed.witness, "url": one.url, "key": one.key}
+            print_json(fields | {"position": signed.position, "at": signed.at or None})
         return
-    if not found:
+    if not witnesses:
         say("There is no witness. `tasktrail witness add --help` tells how to add one.")
         return
     rows = [
-        (plain(signed.witness), str(signed.position or "–"), signed.at or "–", plain(one.url)) for one, signed in found
+        (plain(signed.witness), str(signed.position or "–"), signed.at or "–", plain(one.url))
+        for one, signed in witnesses
     ]
     session.layout().table(_COLUMNS, rows)
 

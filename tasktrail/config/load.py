@@ -91,24 +91,24 @@ def defaults() -> list[Setting]:
 
 
 def _settings(data_dir: Path, file: Path | None, environment: Mapping[str, str]) -> dict[str, Setting]:
-    known = {key.name: key for key in keys()}
-    found: dict[str, Setting] = {}
+    keys_by_name = {key.name: key for key in keys()}
+    settings_by_name: dict[str, Setting] = {}
     wrong: list[ConfigurationError] = []
     path = file or data_dir / FILE_NAME
     for name, raw in _from_file(path, needed=file is not None).items():
         origin = f"in {path}"
-        with _noted(wrong):
-            key = _target(name, origin) or _find(name, known, origin)
-            found[name] = Setting(key, _value(key, raw, origin, text=False), str(path))
-    variables = {key.variable: key for key in known.values()}
+        with _collecting_errors(wrong):
+            key = _target(name, origin) or _find(name, keys_by_name, origin)
+            settings_by_name[name] = Setting(key, _value(key, raw, origin, text=False), str(path))
+    variables = {key.variable: key for key in keys_by_name.values()}
     for variable, raw in environment.items():
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX) not in OTHER_VARIABLES:
             name = variable.removeprefix(ENV_PREFIX).lower().replace("_", ".", 1)
-            with _noted(wrong):
+            with _collecting_errors(wrong):
                 key = _target(name, "in the environment") or _find(variable, variables, "in the environment")
-                found[key.name] = Setting(key, _value(key, raw, f"in {variable}", text=True), variable)
+                settings_by_name[key.name] = Setting(key, _value(key, raw, f"in {variable}", text=True), variable)
     _raise_all(wrong)
-    return found
+    return settings_by_name
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,10 +152,10 @@ def checked(config: object) -> Config:
     values: dict[str, Any] = {}
     wrong: list[ConfigurationError] = []
     for key in keys():
-        with _noted(wrong):
+        with _collecting_errors(wrong):
             values[key.name] = _value(key, _plain(given[key.name]), "of the Config", text=False)
     for name, raw in config.apprise.items():
-        with _noted(wrong):
+        with _collecting_errors(wrong):
             target = _target(f"{TARGETS}{name}", "of the Config")
             values[f"{TARGETS}{name}"] = _value(target, raw, "of the Config", text=False) if target else raw
     _raise_all(wrong)
@@ -170,7 +170,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _noted(wrong: list[ConfigurationError]) -> Iterator[None]:
+def _collecting_errors(wrong: list[ConfigurationError]) -> Iterator[None]:
     """Collect the error and go on, so that one message names everything that is wrong with a file."""
     try:
         yield
@@ -222,19 +222,19 @@ def _target(name: str, origin: str) -> Key | None:
     return Key(name, Secret, TARGET, Secret(""))
 
 
-def _find(name: str, known: Mapping[str, Key], origin: str) -> Key:
-    if name in known:
-        return known[name]
-    if any(other.startswith(f"{name}.") for other in known):
+def _find(name: str, keys_by_name: Mapping[str, Key], origin: str) -> Key:
+    if name in keys_by_name:
+        return keys_by_name[name]
+    if any(other.startswith(f"{name}.") for other in keys_by_name):
         raise ConfigurationError(f"{name} {origin} is a table: write its keys below [{name}]", field=name)
     table, _, alone = name.rpartition(".")
-    if table and alone in known:
+    if table and alone in keys_by_name:
         raise ConfigurationError(
             f"There is no key {name} ({origin})",
             field=name,
             remedy=f"{alone} stands above all tables: move its line before the first line in [brackets].",
         )
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, keys_by_name, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigurationError(f"There is no key {name} ({origin}){hint}", field=name)
 
@@ -283,15 +283,15 @@ def _checked(config: Config) -> Config:
     """Check what only two keys together can get wrong, and return the configuration."""
     wrong: list[ConfigurationError] = []
     if config.smtp.host and not config.smtp.sender:
-        said = "smtp.host is set, but smtp.sender is not: mail needs a sender"
-        wrong.append(ConfigurationError(said, field="smtp.sender"))
+        message = "smtp.host is set, but smtp.sender is not: mail needs a sender"
+        wrong.append(ConfigurationError(message, field="smtp.sender"))
     if config.smtp.user and not config.smtp.password:
         wrong.append(ConfigurationError("smtp.user is set, but smtp.password is not", field="smtp.password"))
     if config.temp_low is not None and config.temp_high is not None and config.temp_high < config.temp_low:
-        said = (
+        message = (
             f"temp_high ({config.temp_high:,} bytes) is below temp_low ({config.temp_low:,} bytes): "
             "starts stop below temp_low and resume at temp_high, which cannot be lower"
         )
-        wrong.append(ConfigurationError(said, field="temp_high"))
+        wrong.append(ConfigurationError(message, field="temp_high"))
     _raise_all(wrong)
     return config

@@ -155,16 +155,16 @@ _NEVER = "never"
 def retention_rule(text: str) -> RetentionRule:
     """`completed=90d`, `failed type:video_convert=1y`, `user:7=never`. Raises ValueError."""
     whose, _, age = text.rpartition("=")
-    found: dict[str, Any] = {"older_than": None if age.strip() == _NEVER else parse_age(age)}
+    fields: dict[str, Any] = {"older_than": None if age.strip() == _NEVER else parse_age(age)}
     words = whose.split()
     for word in words if words != ["*"] else ():
-        found = {**found, **_whose(word)}
-    if len(found) <= len(words) - (words == ["*"]) or not words:
+        fields = {**fields, **_status_type_or_user(word)}
+    if len(fields) <= len(words) - (words == ["*"]) or not words:
         raise ValueError(f"no tasks are named, or one kind of them twice: {text}")
-    return RetentionRule(**found)
+    return RetentionRule(**fields)
 
 
-def _whose(word: str) -> dict[str, Any]:
+def _status_type_or_user(word: str) -> dict[str, Any]:
     kind, _, name = word.partition(":")
     if word in FINISHED:
         return {"status": word}

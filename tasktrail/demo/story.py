@@ -60,11 +60,11 @@ class ServiceProcess:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         self._ready = threading.Event()
-        self._said: deque[str] = deque(maxlen=20)
+        self._last_lines: deque[str] = deque(maxlen=20)
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             if not self._ready.wait(_START_WITHIN):
-                raise NotReady("The service did not get ready:\n" + "".join(self._said))
+                raise NotReady("The service did not get ready:\n" + "".join(self._last_lines))
         except BaseException:  # Ctrl-C, too: no one else has the process yet to end it
             self.kill()
             raise
@@ -77,7 +77,7 @@ class ServiceProcess:
     def _listen(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._said.append(line)
+            self._last_lines.append(line)
             word, _, rest = line.strip().partition(" ")
             if word == "ready":
                 self.address = rest.partition(" ")[0]

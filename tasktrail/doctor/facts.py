@@ -449,8 +449,8 @@ def _certificate(config: Config) -> tuple[Validity | None, tuple[str, str]]:
     except TasktrailError as error:
         return None, (error.message, error.advice)
     except (OSError, ValueError) as error:
-        told = f"{config.tls_certificate} cannot be read as a certificate: {error}"
-        return None, (told, "Write it as PEM, its own certificate first (BEGIN CERTIFICATE).")
+        message = f"{config.tls_certificate} cannot be read as a certificate: {error}"
+        return None, (message, "Write it as PEM, its own certificate first (BEGIN CERTIFICATE).")
     return Validity(begins=own.not_valid_before_utc, ends=own.not_valid_after_utc), ("", "")
 
 

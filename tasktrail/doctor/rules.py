@@ -160,9 +160,9 @@ def _lock(facts: Facts, _config: Config) -> Iterator[Finding]:
     message, remedy = facts.service_trouble
     if message:
         yield Finding("service", "fail", f"it takes no commands now: {message}", remedy)
-    for told in facts.service_degraded:
+    for degraded in facts.service_degraded:
         yield Finding(
-            "service", "warn", told, "Look at the service's log. The service recovers by itself once this is over."
+            "service", "warn", degraded, "Look at the service's log. The service recovers by itself once this is over."
         )
 
 
@@ -285,8 +285,8 @@ def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
     )
 
 
-def _wall(name: str, level: Level, there: str, missing: str, remedy: str) -> Finding:
-    return Finding(name, "ok", there) if there else Finding(name, level, missing, remedy)
+def _wall(name: str, level: Level, present: str, missing: str, remedy: str) -> Finding:
+    return Finding(name, "ok", present) if present else Finding(name, level, missing, remedy)
 
 
 def _resources(facts: Facts, config: Config) -> Iterator[Finding]:
@@ -404,11 +404,11 @@ def _certificate(facts: Facts, config: Config) -> Iterator[Finding]:
     begins, ends = facts.certificate.begins, facts.certificate.ends
     renew = f"Renew {config.tls_certificate}: a service that runs reads it again within a minute."
     if facts.now < begins:
-        told = f"clients reject the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
-        yield Finding("certificate", "fail", told, renew)
+        message = f"clients reject the port: its certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", "fail", message, renew)
     elif facts.now > ends:
-        told = f"clients reject the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
-        yield Finding("certificate", "fail", told, renew)
+        message = f"clients reject the port: its certificate has expired; it was valid until {ends:%Y-%m-%d %H:%M} UTC"
+        yield Finding("certificate", "fail", message, renew)
     else:
         is_late = ends - facts.now < min(RENEW_WITHIN, (ends - begins) / 5)  # renewal usually happens at a third
         message = f"the certificate of the port is valid until {ends:%Y-%m-%d %H:%M} UTC"

@@ -28,13 +28,13 @@ class Written(NamedTuple):
     """The hash of all bytes, in hex."""
 
 
-def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object], tell: ReportProgress) -> int:
+def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object], progress: ReportProgress) -> int:
     """Write all rows, one by one. Returns their number."""
     number = 0
     write(form.head)
     for turn, (reached, row) in enumerate(export.rows):
         if turn % _TELL_EVERY == 0:
-            tell(reached, export.goal)
+            progress(reached, export.goal)
         if row is not None:
             write(form.line(row))
             number += 1
@@ -47,7 +47,7 @@ def write_file(
     name: FormName,
     what: What,
     source: str,
-    tell: ReportProgress,
+    progress: ReportProgress,
     *,
     as_written: bool = False,
     sign: Callable[[Written], object] = lambda _written: None,
@@ -60,7 +60,7 @@ def write_file(
         name: the form.
         what: the kind of rows.
         source: which log they are of.
-        tell: called with the progress.
+        progress: called with the progress.
         as_written: leave texts in CSV as they are, even if a spreadsheet takes them for formulas.
         sign: called with what was written, before the file gets its name. If this raises, it does not get it.
 
@@ -69,14 +69,14 @@ def write_file(
     """
     with whole_file(out) as part:
         if name == "parquet":
-            written = _parquet(part, export, what, tell)
+            written = _parquet(part, export, what, progress)
         else:
-            written = _in_lines(part, export, form_of(name, what, source, as_written=as_written), tell)
+            written = _in_lines(part, export, form_of(name, what, source, as_written=as_written), progress)
         sign(written)
         return written
 
 
-def _in_lines(part: Path, export: Export, form: FileForm, tell: ReportProgress) -> Written:
+def _in_lines(part: Path, export: Export, form: FileForm, progress: ReportProgress) -> Written:
     digest, size = sha256(), 0
     with part.open("wb") as file:
 
@@ -86,15 +86,15 @@ def _in_lines(part: Path, export: Export, form: FileForm, tell: ReportProgress) 
             digest.update(content)
             size += len(content)
 
-        rows = write_rows(export, form, write, tell)
+        rows = write_rows(export, form, write, progress)
     return Written(rows, size, digest.hexdigest())
 
 
-def _parquet(part: Path, export: Export, what: What, tell: ReportProgress) -> Written:
+def _parquet(part: Path, export: Export, what: What, progress: ReportProgress) -> Written:
     """Write JSON Lines to another file, convert them to Parquet, and delete that file."""
     with part_file(part.with_name(f"{part.name}.lines")) as lines:
         with lines.open("wb") as file:
-            rows = write_rows(export, form_of("jsonl", what, ""), file.write, tell)
+            rows = write_rows(export, form_of("jsonl", what, ""), file.write, progress)
         to_parquet(lines, part, what)
     with part.open("rb") as file:
         return Written(rows, part.stat().st_size, file_digest(file, "sha256").hexdigest())
@@ -116,7 +116,7 @@ def whole_file(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             part.replace(path)
     except (BackupFailed, OSError) as error:
-        told = (
+        message = (
             error.message if isinstance(error, BackupFailed) else f"{path} cannot be written: {error.strerror or error}"
         )
-        raise InvalidPath(told, field="out", remedy="Name a file in a folder with room on its disk.") from error
+        raise InvalidPath(message, field="out", remedy="Name a file in a folder with room on its disk.") from error

@@ -35,7 +35,7 @@ class WrittenTiles(NamedTuple):
 
 
 def write_tiles(
-    log: LogReader, seals: Path, out: Path, tell: ReportProgress, key: PublicKey | None = None
+    log: LogReader, seals: Path, out: Path, progress: ReportProgress, key: PublicKey | None = None
 ) -> WrittenTiles:
     """Write the tree as of the newest seal. Files of an earlier export in the folder are kept if they are the same.
 
@@ -46,7 +46,7 @@ def write_tiles(
         log: the log.
         seals: the folder of its seals.
         out: the folder; it is made.
-        tell: called with the work done, and the work in all.
+        progress: called with the work done, and the work in all.
         key: the key of the seals; None: the one that lies with them.
 
     Raises:
@@ -57,11 +57,11 @@ def write_tiles(
     seal = newest_seal(seals, key)
     key = key or public_key(seals)
     size = seal.checkpoint.size
-    _refuse_others(log, seal, _earlier(out, key), out, lambda seen: tell(seen, 2 * size))
+    _refuse_others(log, seal, _earlier(out, key), out, lambda seen: progress(seen, 2 * size))
     files = written = 0
     full = []
     try:
-        for tile in tiles_of(_digests(log, size, lambda seen: tell(size + seen, 2 * size))):
+        for tile in tiles_of(_digests(log, size, lambda seen: progress(size + seen, 2 * size))):
             if _put(out / tile.path, tile.content):
                 files, written = files + 1, written + len(tile.content)
                 full += [] if tile.partial else [out / tile.path]
@@ -82,21 +82,21 @@ def _earlier(out: Path, key: PublicKey) -> LogCheckpoint | None:
     try:
         return read_seal(path, key).checkpoint
     except SealUnfit as error:
-        raise _of_another_log(out, error.message) from error
+        raise _refusal_of_another_log(out, error.message) from error
 
 
-def _of_another_log(out: Path, why: str) -> InvalidPath:
+def _refusal_of_another_log(out: Path, why: str) -> InvalidPath:
     return InvalidPath(f"{out} has the tiles of another log: {why}", field="tiles", remedy="Name another folder.")
 
 
 def _refuse_others(
-    log: LogReader, seal: Seal, earlier: LogCheckpoint | None, out: Path, tell: Callable[[int], None]
+    log: LogReader, seal: Seal, earlier: LogCheckpoint | None, out: Path, progress: Callable[[int], None]
 ) -> None:
     """Raise an error unless the log is as the seal says, and continues the tree in the folder."""
     size, trees = seal.checkpoint.size, Trees()
     if earlier is not None and earlier.size > size:
         seen_earlier = counted(earlier.size, "record")
-        raise _of_another_log(out, f"its checkpoint speaks of {seen_earlier}, and {seal.path} only of {size}")
+        raise _refusal_of_another_log(out, f"its checkpoint speaks of {seen_earlier}, and {seal.path} only of {size}")
     for record in log.hashes(limit=size):
         try:
             trees.apply(*record)
@@ -104,17 +104,19 @@ def _refuse_others(
             raise damaged(error) from error
         seen = trees.records.size
         if earlier is not None and seen == earlier.size and trees.records.root() != earlier.root:
-            raise _of_another_log(out, f"its checkpoint does not match the first {counted(seen, 'record')} of this one")
+            raise _refusal_of_another_log(
+                out, f"its checkpoint does not match the first {counted(seen, 'record')} of this one"
+            )
         if seen % _TELL_EVERY == 0:
-            tell(seen)
+            progress(seen)
     if not seal.fits(trees.records, trees.tasks):
         raise not_as_sealed(seal)
 
 
-def _digests(log: LogReader, size: int, tell: Callable[[int], None]) -> Iterator[bytes]:
+def _digests(log: LogReader, size: int, progress: Callable[[int], None]) -> Iterator[bytes]:
     for position, _, _, digest in log.hashes(limit=size):
         if position % _TELL_EVERY == 0:
-            tell(position)
+            progress(position)
         yield digest
 
 

@@ -29,34 +29,34 @@ def is_erasing(log: LogReader, after: int, until: int) -> bool:
     return after < until and any(log.newest_of(event, after, until, 1) for event in _ERASING)
 
 
-def owe(paths: DataPaths, *, is_user: bool) -> None:
+def mark_due(paths: DataPaths, *, is_user: bool) -> None:
     """Note durably that views and snapshots hold data of forgotten tasks or of an erased user."""
-    if is_user or _owed(paths) != _OF_A_USER:
+    if is_user or _due(paths) != _OF_A_USER:
         _write(paths, _OF_A_USER if is_user else _OF_TASKS)
 
 
-def settle(paths: DataPaths) -> None:
+def mark_done(paths: DataPaths) -> None:
     """Note that nothing is owed any more."""
     paths.erasing.unlink(missing_ok=True)
 
 
-def is_owed(paths: DataPaths) -> bool:
+def is_due(paths: DataPaths) -> bool:
     """Whether the views still have what was forgotten or erased."""
-    return paths.erasing.exists() and _owed(paths) != _BUILT
+    return paths.erasing.exists() and _due(paths) != _BUILT
 
 
-def _owed(paths: DataPaths) -> str:
+def _due(paths: DataPaths) -> str:
     """Return what is owed; empty for nothing. A content cut short by a power cut counts as a user to erase."""
     if not paths.erasing.exists():
         return ""
-    said = paths.erasing.read_text(errors="replace")
-    return said if said in (_OF_TASKS, _BUILT) else _OF_A_USER
+    content = paths.erasing.read_text(errors="replace")
+    return content if content in (_OF_TASKS, _BUILT) else _OF_A_USER
 
 
-def _write(paths: DataPaths, owed: str) -> None:
+def _write(paths: DataPaths, due: str) -> None:
     create_private(paths.erasing)
     sync(paths.data)
-    paths.erasing.write_text(owed)
+    paths.erasing.write_text(due)
     sync(paths.erasing)
 
 
@@ -80,7 +80,7 @@ def erase_here(
         progress: reports on the views that are built anew.
         looked: keys that were erased up to this position of the log are known to be gone.
     """
-    owed, head = _owed(paths), log.head()
+    due, head = _due(paths), log.head()
     views = known_end(paths.views)
     seen = head.position
     if views is not None and views.position:
@@ -88,19 +88,19 @@ def erase_here(
         seen = views.position
     is_behind = is_erasing(log, seen, head.position)
     keys = _erased_keys(paths, log, looked, head.position)
-    if not (keys or is_behind or owed):
+    if not (keys or is_behind or due):
         return False
-    is_user = owed == _OF_A_USER or bool(keys or log.newest_of("user_erased", seen, head.position, 1))
+    is_user = due == _OF_A_USER or bool(keys or log.newest_of("user_erased", seen, head.position, 1))
     begin(is_user)
-    if keys or is_behind or owed != _BUILT or views is None:
-        owe(paths, is_user=is_user)
+    if keys or is_behind or due != _BUILT or views is None:
+        mark_due(paths, is_user=is_user)
         with closing(Keys(paths.log)) as mine:
             mine.destroy(keys)
         delete_snapshots(paths.snapshots)
         rebuild_views(log, paths.views, progress)
         _write(paths, _BUILT)
     clear_write_ahead_log(paths.views)
-    settle(paths)
+    mark_done(paths)
     logger.info("what was erased elsewhere is gone from here", keys=len(keys))
     return True
 

@@ -28,7 +28,7 @@ from ..projections import TaskViews, ViewsDamaged, rebuild_views
 from ..projections.views.checksums import is_damage
 from ..projections.views.forgotten import holds_forgotten
 from ..projections.views.rebuild import known_end, pull, refuse_other
-from .erasure import erase_here, is_erasing, owe
+from .erasure import erase_here, is_erasing, mark_due
 
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0
@@ -57,7 +57,7 @@ class Observer:
     def caught_up(self, log: LogReader, position: int, progress: ReportProgress) -> None:
         """The follower has caught up, at first or again; its views are at `position`. `progress` may raise, to stop."""
 
-    def took(self, records: Sequence[Recorded]) -> None:
+    def records_folded(self, records: Sequence[Recorded]) -> None:
         """The views have these records now, which come right after those reported last."""
 
 
@@ -113,8 +113,8 @@ class Follower:
         self._letting_go = threading.Lock()
         try:
             close_to_others(paths)
-            known = known_end(paths.views)
-            end = known.position if known is not None else 0  # the position for the snapshots until it follows
+            views_end = known_end(paths.views)
+            end = views_end.position if views_end is not None else 0  # the position for the snapshots until it follows
             self._snapshotter = Snapshotter.start(
                 log_path=paths.log,
                 folder=paths.snapshots,
@@ -168,7 +168,7 @@ class Follower:
         except _Stopped:
             pass
         finally:
-            self._let_go()
+            self._release()
 
     def _try(self) -> bool:
         """Follow as long as possible. Returns whether to begin again at once."""
@@ -176,33 +176,33 @@ class Follower:
             if not self._settled:
                 self.settle()
                 self._settled = True
-            self._look_up()
+            self._check_stopping()
             if is_begun(self._paths.log):
-                self._look_up()
+                self._check_stopping()
                 return self._follow()
-            self._tell(NotReady("The database holds no log yet: the first service on it begins one"))
+            self._log_trouble(NotReady("The database holds no log yet: the first service on it begins one"))
         except _Stopped:
             raise
         except LogUnreachable as error:
-            self._tell(error)
+            self._log_trouble(error)
             self._pause = _AFTER_TROUBLE
         except (TasktrailError, sqlite3.Error, OSError) as error:
             if isinstance(error, HistoryMissing):
                 self._observer.erasing()  # what was folded is of another history, or of two
                 self._erased_to = 0
-            self._tell(error)
+            self._log_trouble(error)
             self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
         except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
             logger.warning("the log cannot be followed", exc_info=error)
-            self._tell(error)
+            self._log_trouble(error)
             self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
         return False
 
-    def _tell(self, trouble: Exception | None) -> None:
+    def _log_trouble(self, trouble: Exception | None) -> None:
         """Log each trouble once, and once that it is over."""
         if trouble is not None and str(trouble) != str(self.trouble):
-            said = trouble.message if isinstance(trouble, TasktrailError) else str(trouble)
-            logger.warning("the log cannot be followed now", error=said)
+            error_text = trouble.message if isinstance(trouble, TasktrailError) else str(trouble)
+            logger.warning("the log cannot be followed now", error=error_text)
         elif self.trouble is not None and trouble is None:
             logger.info("the log is followed again")
         self.trouble = trouble
@@ -210,12 +210,12 @@ class Follower:
     def _follow(self) -> bool:
         """Follow until the log erases something. Returns True if all has to be folded anew at once."""
         with closing(read_log(self._paths.log)) as log:
-            self._look_up()
+            self._check_stopping()
             looked = log.head().position
             if isinstance(self.trouble, LogUnreachable | NotReady):
                 if (known := known_end(self._paths.views)) is not None:
                     refuse_other(log, known)  # before questions are answered: it may have come back as another log
-                self._tell(None)  # there is a log that can be read, however long it takes to fold it
+                self._log_trouble(None)  # there is a log that can be read, however long it takes to fold it
             if erase_here(log, self._paths, self._begin_to_erase, self._reach, looked=self._erased_to):
                 self.views_generation += 1
             self._erased_to, self.erases_user = looked, False
@@ -231,7 +231,7 @@ class Follower:
                     pull(log, views, self.head, progress=self._reach)
                     if holds_forgotten(views.connection):
                         logger.warning("the views are built anew: they have tasks that are forgotten")
-                        owe(self._paths, is_user=False)
+                        mark_due(self._paths, is_user=False)
                         return True
                     self._observer.caught_up(log, views.position, self._reach)
                     refuse_other(log, views)  # the server may have become another one while that was folded
@@ -271,16 +271,16 @@ class Follower:
     def _reach(self, position: int, _end: int) -> None:
         """Note how far the views are. They are not used before all that is reported with them is folded, too."""
         self.reached = position
-        self._look_up()
+        self._check_stopping()
 
-    def _look_up(self) -> None:
+    def _check_stopping(self) -> None:
         """Raise `_Stopped` if the follower is to stop. Called after each thing that may take long."""
         if self._stopping.is_set():
             raise _Stopped
 
     def _keep_up(self, log: LogReader, views: TaskViews, at: float) -> bool:
         """Take new records until one erases something. `at`: the time of the look whose records the views have."""
-        self._tell(None)
+        self._log_trouble(None)
         while True:
             self.reached = views.position
             self.position.rise(views.position)
@@ -290,7 +290,7 @@ class Follower:
                 self._snapshotter.tell(WAKE)
             self._wanted.wait(_FOLLOW_EVERY)
             self._wanted.clear()
-            self._look_up()
+            self._check_stopping()
             self._refuse_damaged()
             views.refresh()  # raises, too, if they were deleted
             at, head = _since_boot(), log.head()
@@ -302,7 +302,7 @@ class Follower:
                 # It holds from here on, even if the database goes away before all is done.
                 self._begin_to_erase(bool(log.newest_of("user_erased", views.position, head.position, 1)))
                 return True
-            pull(log, views, head.position, took=self._observer.took)
+            pull(log, views, head.position, on_page=self._observer.records_folded)
 
     def close(self, then: Callable[[], object] = lambda: None) -> None:
         """Stop following, call `then`, and release the data folder once the thread, which may write, has ended."""
@@ -312,9 +312,9 @@ class Follower:
             self._thread.join(_STOPS_WITHIN)
         self._snapshotter.stop()
         then()
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """Called by `close` and by the thread: the last of them releases the folder."""
         with self._letting_go:
             self._holders -= 1

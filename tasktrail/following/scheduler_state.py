@@ -127,7 +127,7 @@ class FollowedState(Observer):
         self._on_records(())
         self.began.set()
 
-    def took(self, records: Sequence[Recorded]) -> None:
+    def records_folded(self, records: Sequence[Recorded]) -> None:
         """Fold these records."""
         assert self._log is not None
         with self._lock:

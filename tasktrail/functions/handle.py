@@ -113,9 +113,11 @@ def decoded_result(task: Task, name: str, returns: Any) -> Any:
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=returns)
     except msgspec.ValidationError as error:
-        said = f"The result of task {task.id} is not what {name} says it returns: {error}"
+        message = f"The result of task {task.id} is not what {name} says it returns: {error}"
         remedy = "Correct the annotation of the function; `.task().result` is what was recorded."
         if task.type != name:
-            said = f"Task {task.id} is of type {task.type}, and its result is not what {name} says it returns: {error}"
+            message = (
+                f"Task {task.id} is of type {task.type}, and its result is not what {name} says it returns: {error}"
+            )
             remedy = f"Take the number of another task, or the handle of {task.type}."
-        raise InvalidValue(said, field="result", remedy=remedy, status=_OURS) from error
+        raise InvalidValue(message, field="result", remedy=remedy, status=_OURS) from error

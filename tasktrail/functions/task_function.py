@@ -98,13 +98,13 @@ class NamedTask:
         return AsyncTaskHandle(task_id, self.name, self._returns, self._async_tasks)
 
     def _submit(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> TaskHandle[Any]:
-        return self.handle(self._tasks().create_task(self.name, options=options, **self._given(files)))
+        return self.handle(self._tasks().create_task(self.name, options=options, **self._with_files(files)))
 
     async def _submit_async(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> AsyncTaskHandle[Any]:
-        task_id = await self._async_tasks().create_task(self.name, options=options, **self._given(files))
+        task_id = await self._async_tasks().create_task(self.name, options=options, **self._with_files(files))
         return self.handle_async(task_id)
 
-    def _given(self, files: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_files(self, files: Mapping[str, Any]) -> dict[str, Any]:
         fields = {**self._fields, **files}
         if "depends_on" in fields:
             given = fields["depends_on"]
@@ -383,8 +383,8 @@ def _checked_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
         if field not in _OF_TYPES:
             remedy = f"@task takes {', '.join(_OF_TYPES)}; others are given when a task is submitted, by with_fields."
             known = field in CreateTask.__struct_fields__
-            said = f"{field} is given with each task" if known else unknown_field(field, CreateTask).message
-            raise InvalidFunction(f"@task of {name}: {said}", remedy=remedy)
+            reason = f"{field} is given with each task" if known else unknown_field(field, CreateTask).message
+            raise InvalidFunction(f"@task of {name}: {reason}", remedy=remedy)
     try:
         usual = command_from_fields(CreateTask, {"type": name, **fields})
     except TasktrailError as error:

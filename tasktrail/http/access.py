@@ -69,7 +69,7 @@ class Access:
         """Return the identity of clients of the Unix socket."""
         return Identity(name=OWNER, role="admin", way="socket", credential=self._secret)
 
-    def of(self, credential: str) -> Identity | None:
+    def identity_of(self, credential: str) -> Identity | None:
         """Return the identity of a valid credential, or None. Timing does not show how much of a wrong one is right."""
         if compare_digest(credential, self._secret):
             return Identity(name=OWNER, role="admin", way="secret", credential=credential)
@@ -80,15 +80,15 @@ class Access:
 
     def holds(self, credential: str) -> bool:
         """Whether the credential is still valid."""
-        return self.of(credential) is not None
+        return self.identity_of(credential) is not None
 
     def still_holds(self, who: Identity) -> bool:
         """Whether the credential is still valid, and the session, if any, has not ended."""
-        return self.holds(who.credential) and (not who.session or self.sessions.of(who.session) is not None)
+        return self.holds(who.credential) and (not who.session or self.sessions.of_digest(who.session) is not None)
 
     def shown(self, secret: bytes) -> Identity:
         """Return the identity of a secret or token. Raises `Unauthorized`."""
-        who = self.of(sha256(secret).hexdigest())
+        who = self.identity_of(sha256(secret).hexdigest())
         if who is None:
             raise Unauthorized("The credential is neither the secret of this service nor a valid token")
         return who
@@ -103,7 +103,7 @@ class Access:
             return self.shown(shown.strip(b" "))
         value = _cookie(headers.get(b"cookie", b""), self.cookie_name(secure=secure))
         session = self.sessions.find(value) if value else None
-        who = self.of(session.credential) if session is not None else None
+        who = self.identity_of(session.credential) if session is not None else None
         return who and msgspec.structs.replace(who, way="session", session=session_digest(value), csrf=csrf_of(value))
 
     def cookie_name(self, *, secure: bool) -> str:
@@ -135,7 +135,7 @@ class Access:
     def redeem(self, code: str) -> Identity | None:
         """Return the identity that the code logs in, or None. A code works once."""
         credential, until = self._codes.pop(_hashed(code), ("", 0.0))
-        return self.of(credential) if until > self._monotonic() else None
+        return self.identity_of(credential) if until > self._monotonic() else None
 
 
 def _hashed(text: str) -> str:
@@ -222,11 +222,11 @@ class AccessMiddleware:
         asked["path"] = normalize_path(asked["path"])
         connection: GuardedConnection = scope["state"]["connection"]
         try:
-            who = await self._who(asked, headers)
+            who = await self._identify(asked, headers)
             if who is not None:
                 connection.known(who)
-        except _Elsewhere:
-            await _come_again(send)
+        except _ForeignLink:
+            await _have_browser_reload(send)
             return
         except TasktrailError as error:
             await send_problem(error, send)
@@ -242,7 +242,7 @@ class AccessMiddleware:
             else:
                 await self._app(scope, reading, send)
 
-    async def _who(self, scope: Any, headers: dict[bytes, bytes]) -> Identity | None:
+    async def _identify(self, scope: Any, headers: dict[bytes, bytes]) -> Identity | None:
         connection: GuardedConnection = scope["state"]["connection"]
         if connection.private:
             return self._access.owner()
@@ -256,7 +256,7 @@ class AccessMiddleware:
             )
         if _without_port(source.host) not in self._hosts:
             raise WrongHost(f"The request is for {source.host!r}" if source.host else "The request names no host")
-        _refuse_strange_pages(source, scope, headers)
+        _refuse_foreign_pages(source, scope, headers)
         try:
             who = self._access.identify(headers, secure=source.scheme == "https")
         except Unauthorized:
@@ -267,7 +267,7 @@ class AccessMiddleware:
         return who
 
 
-class _Elsewhere(Exception):
+class _ForeignLink(Exception):
     """A link on a foreign page was followed."""
 
 
@@ -279,25 +279,25 @@ _PROXY_SAYS_TOO_LITTLE = (
 )
 
 
-def _refuse_strange_pages(source: RequestOrigin, scope: Any, headers: dict[bytes, bytes]) -> None:
-    """Raise `WrongOrigin` for requests of foreign pages, and `_Elsewhere` for a link that a person followed."""
+def _refuse_foreign_pages(source: RequestOrigin, scope: Any, headers: dict[bytes, bytes]) -> None:
+    """Raise `WrongOrigin` for requests of foreign pages, and `_ForeignLink` for a link that a person followed."""
     origin = headers.get(b"origin", b"").decode("latin-1").lower()
-    ours = _origin(source)
-    if origin and origin != ours:
+    own_origin = _origin(source)
+    if origin and origin != own_origin:
         same_name = _without_port(origin.rpartition("//")[2]) == _without_port(source.host)
         raise WrongOrigin(
-            f"The request comes from a page of {origin!r}, for which this service is {ours!r}",
+            f"The request comes from a page of {origin!r}, for which this service is {own_origin!r}",
             remedy=_PROXY_SAYS_TOO_LITTLE if same_name else "",
         )
     if headers.get(b"sec-fetch-site", b"none").lower() in _OURS:
         return
     followed = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     if followed and scope["method"] == "GET" and scope["path"] != "/login":
-        raise _Elsewhere
+        raise _ForeignLink
     raise WrongOrigin("The request comes from a page of another site")
 
 
-async def _come_again(send: Send) -> None:
+async def _have_browser_reload(send: Send) -> None:
     """Have the browser ask again by itself: it sends no cookie of ours when it follows a foreign link."""
     body = b'<!doctype html><html lang="en"><title>tasktrail</title><meta http-equiv="refresh" content="0"></html>'
     headers = [(b"content-type", b"text/html; charset=utf-8")]
@@ -311,8 +311,8 @@ def _protected(send: Send) -> Send:
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))
-            said = {name for name, _ in headers}
-            message = {**message, "headers": headers + [one for one in _PROTECTING if one[0] not in said]}
+            present = {name for name, _ in headers}
+            message = {**message, "headers": headers + [one for one in _PROTECTING if one[0] not in present]}
         await send(message)
 
     return sending
@@ -336,14 +336,14 @@ async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) ->
         return
     query = scope["query_string"].decode("latin-1")
     wanted = scope["path"] + (f"?{query}" if query else "")
-    said = []
+    parameters = []
     if scope["path"] == "/logout":  # already logged out
         wanted = "/"
     elif scope["method"] == "POST":  # a form that was sent after its session had ended
-        wanted, said = _page_before(headers), ["unsent=1"]
+        wanted, parameters = _page_before(headers), ["unsent=1"]
     elif b"cookie" not in headers and _page_before(headers).partition("?")[0] == "/login":
-        said = ["cookie=off"]  # the login has just set one
-    asked = "&".join([f"next={quote(wanted, safe='/')}"] * (wanted != "/") + said)
+        parameters = ["cookie=off"]  # the login has just set one
+    asked = "&".join([f"next={quote(wanted, safe='/')}"] * (wanted != "/") + parameters)
     location = f"/login?{asked}" if asked else "/login"
     await send({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -352,7 +352,7 @@ async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) ->
 def _page_before(headers: dict[bytes, bytes]) -> str:
     """Return the page that a form was sent from, by `Referer`. `/login` checks that it is ours."""
     try:
-        said = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
+        referer = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
     except ValueError:
         return "/"
-    return f"{said.path or '/'}?{said.query}" if said.query else said.path or "/"
+    return f"{referer.path or '/'}?{referer.query}" if referer.query else referer.path or "/"

@@ -41,7 +41,7 @@ def build_app(backend: Backend, access: Access) -> Litestar:
         dependencies={
             "backend": Provide(lambda: backend, sync_to_thread=False),
             "access": Provide(_access, sync_to_thread=False),
-            "who": Provide(_who, sync_to_thread=False),
+            "who": Provide(_identity_of_request, sync_to_thread=False),
         },
         exception_handlers={**PROBLEM_HANDLERS, HTTPException: refused_anywhere},
         guards=[_checked],
@@ -61,7 +61,7 @@ def _access(request: Request[Any, Any, Any], backend: NamedDependency[Backend]) 
     return access
 
 
-def _who(request: Request[Any, Any, Any], access: NamedDependency[Access]) -> Identity:  # noqa: ARG001 - see above
+def _identity_of_request(request: Request[Any, Any, Any], access: NamedDependency[Access]) -> Identity:  # noqa: ARG001 - see above
     who: Identity = request.scope["state"]["who"]
     return who
 

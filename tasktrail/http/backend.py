@@ -28,8 +28,8 @@ from ..api.reader_process import (
     ReaderProcess,
     RebuildQuestion,
     VerifyQuestion,
+    answer_from_past,
     point_of,
-    told,
 )
 from ..api.served import Served
 from ..batches.files import Patience
@@ -83,7 +83,7 @@ class LoopNews:
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
 
-    def tell(self, loop: asyncio.AbstractEventLoop, function: Callable[[*Ts], object], *args: *Ts) -> None:
+    def call_soon(self, loop: asyncio.AbstractEventLoop, function: Callable[[*Ts], object], *args: *Ts) -> None:
         """Have the function called soon; never, once the loop is closed. Thread-safe; `loop` is always the same."""
         self._calls.append(partial(function, *args))
         if not self._woken:
@@ -153,16 +153,16 @@ class Backend:
         """Call a function that changes many tasks. Raises `Busy` if the token has one under way, or there are many."""
         number, token = self._changes.total(), token_of(who)
         if number >= _CHANGING + _CHANGES_WAITING:
-            told = f"{number} requests for many tasks are under way already, which is the limit"
+            message = f"{number} requests for many tasks are under way already, which is the limit"
         elif token and self._changes[token]:
-            told = "A request for many tasks is under way already with this token, and one is the limit"
+            message = "A request for many tasks is under way already with this token, and one is the limit"
         else:
             self._changes[token] += 1
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._changing, function, *args)
             finally:
                 self._changes -= Counter({token: 1})  # which keeps no zeros
-        raise Busy(told, remedy="Ask again in a few seconds, and not for several at once.")
+        raise Busy(message, remedy="Ask again in a few seconds, and not for several at once.")
 
     async def apart(
         self,
@@ -178,9 +178,9 @@ class Backend:
         """
         number, token = self._asked.total(), token_of(who)
         if number >= _APART + _WAITING:
-            told = f"{number} long questions are being answered already, which is the limit"
+            message = f"{number} long questions are being answered already, which is the limit"
         elif token and self._asked[token] >= _OF_A_TOKEN:
-            told = f"{_OF_A_TOKEN} long questions of this token are being answered already, the limit for one token"
+            message = f"{_OF_A_TOKEN} long questions of this token are being answered already, the limit for one token"
         else:
             self._asked[token] += 1
             try:
@@ -189,12 +189,14 @@ class Backend:
                 )
             finally:
                 self._asked -= Counter({token: 1})  # which keeps no zeros
-        raise Busy(told, remedy="Ask again in a few seconds, and not so many at once.")
+        raise Busy(message, remedy="Ask again in a few seconds, and not so many at once.")
 
     async def past(self, question: PastQuestion, kind: type[T], within: float, who: Identity | None) -> T:
         """Answer a question about the past from the views; else by a process that folds the log, `within` seconds."""
         try:
-            found = await self.ask(self.service.at_once, point_of(question), lambda past: told(past, question))
+            found = await self.ask(
+                self.service.at_once, point_of(question), lambda past: answer_from_past(past, question)
+            )
         except ViewsFailed:
             return msgspec.json.decode(await self.apart(question, within, who=who), type=kind)
         assert isinstance(found, kind)
@@ -237,7 +239,7 @@ class Backend:
 
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call a function of the service once the log has `min_position`. It sees everything that is durable."""
-        await self._come(min_position)
+        await self._wait_for(min_position)
 
         def reading() -> T:
             if min_position:
@@ -248,11 +250,11 @@ class Backend:
 
     async def reach(self, position: int, field: str) -> None:
         """Make sure that the log has `position`. Raises `BeyondTheLog`, or `NotReady`, for the field if it has not."""
-        await self._come(position)
+        await self._wait_for(position)
         if position > self.service.watermark.position:
             await self.ask(self.service.find, position, field)
 
-    async def _come(self, position: int) -> None:
+    async def _wait_for(self, position: int) -> None:
         """Wait until the log has the position, at most as long as a reader may need. No thread waits meanwhile."""
         watermark, now = self.service.watermark, asyncio.get_running_loop().time
         until = now() + self.service.patience
@@ -281,10 +283,10 @@ class Backend:
                 else:
                     reply([])
             except BaseException as error:  # noqa: BLE001 - passed on to the caller
-                self._news.tell(loop, _fail, answered, error)
+                self._news.call_soon(loop, _fail, answered, error)
 
         def reply(answers: list[Accepted | TasktrailError]) -> None:
-            self._news.tell(loop, _settle, answered, answers)
+            self._news.call_soon(loop, _settle, answered, answers)
 
         def look() -> None:
             """Give up when the time is over, which counts from the moment the commands are handed over."""

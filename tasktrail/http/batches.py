@@ -11,7 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from ..api.protocol import BATCHES_SHOWN
 from ..api.reader import batch_named
-from ..api.reader_process import LIST_WITHIN, BatchesQuestion, BatchesThen
+from ..api.reader_process import LIST_WITHIN, BatchesAnswer, BatchesQuestion
 from ..batches.files import HungUp, Patience
 from ..batches.request import MadeBatch
 from ..errors import BadRequest
@@ -63,7 +63,7 @@ async def get_batches(
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         asked = BatchesQuestion(moment_text(moment), most=limit, user_id=who.user_id)
-        return (await backend.past(asked, BatchesThen, LIST_WITHIN, who)).batches
+        return (await backend.past(asked, BatchesAnswer, LIST_WITHIN, who)).batches
     return await backend.read(min_position, backend.seen_by(who).batches, limit)
 
 
@@ -79,7 +79,7 @@ async def get_batch(
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
         asked = BatchesQuestion(moment_text(moment), batch_name, user_id=who.user_id)
-        found = (await backend.past(asked, BatchesThen, LIST_WITHIN, who)).batches
+        found = (await backend.past(asked, BatchesAnswer, LIST_WITHIN, who)).batches
         return batch_named(batch_name, found[0] if found else None, then=True)
     return await backend.read(min_position, backend.seen_by(who).batch, batch_name)
 

@@ -19,7 +19,7 @@ class LastCheck(msgspec.Struct, frozen=True):
 
 
 class Check:
-    """Runs checks. Belongs to the event loop; `tell` is called from a thread."""
+    """Runs checks. Belongs to the event loop; `note_progress` is called from a thread."""
 
     def __init__(self) -> None:
         self.runs = False
@@ -36,12 +36,12 @@ class Check:
             raise NotReady("Another check is running", remedy="Wait until it is done.")
         self.runs, self.reached = True, (0, 0)
         try:
-            result = msgspec.json.decode(await ask(self.tell), type=Verification)
+            result = msgspec.json.decode(await ask(self.note_progress), type=Verification)
         finally:
             self.runs = False
         self.last = LastCheck(result, now(), by)
         return result
 
-    def tell(self, position: int, last: int) -> None:
+    def note_progress(self, position: int, last: int) -> None:
         """Note the progress."""
         self.reached = (position, last)

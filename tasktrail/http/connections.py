@@ -111,24 +111,24 @@ class ConnectionRoom:
         """Raise `Busy` if no further stream may be open, in all or with this token."""
         number, of_token = self.streams.total(), self.streams[token_of(who)]
         if number >= self.max_streams:
-            told = f"{counted(number, 'stream')} {plural(number, 'is', 'are')} open, which is the limit"
+            message = f"{counted(number, 'stream')} {plural(number, 'is', 'are')} open, which is the limit"
         elif token_of(who) and of_token >= self.max_of_token:
             are = plural(of_token, "is", "are")
-            told = f"{counted(of_token, 'stream')} {are} open with this token, which is the limit for one token"
+            message = f"{counted(of_token, 'stream')} {are} open with this token, which is the limit for one token"
         else:
             return
-        raise Busy(told, remedy="End some of them, or ask again later.")
+        raise Busy(message, remedy="End some of them, or ask again later.")
 
     @contextmanager
     def waiting(self, who: Identity | None) -> Iterator[None]:
         """Count a waiting request while the context lasts. Raises `Busy` if too many wait, in all or with the token."""
         number, token = self.waiters.total(), token_of(who)
         if number >= self.max_waiters:
-            told = f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, which is the limit"
+            message = f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, which is the limit"
         elif token and self.waiters[token] >= self.max_waiters_of_token:
             many = self.waiters[token]
             wait = plural(many, "waits", "wait")
-            told = f"{counted(many, 'request')} with this token {wait} for tasks, which is the limit for one token"
+            message = f"{counted(many, 'request')} with this token {wait} for tasks, which is the limit for one token"
         else:
             self.waiters[token] += 1
             try:
@@ -136,7 +136,7 @@ class ConnectionRoom:
             finally:
                 self.waiters -= Counter({token: 1})  # which keeps no zeros
             return
-        raise Busy(told, remedy="Follow `GET /v1/events`, which reports all tasks, or ask again later.")
+        raise Busy(message, remedy="Follow `GET /v1/events`, which reports all tasks, or ask again later.")
 
     def enter(self, one: "GuardedConnection") -> bool:
         """Let a connection in, if need be in place of the first that yields. Returns whether there was a place."""

@@ -315,10 +315,10 @@ def _storable(schema: Schema) -> Schema:
         inner["additionalProperties"] = _ref("PlainJson")
     if schema.get("type") == "array" and "items" not in schema:
         inner["items"] = _ref("PlainJson")
-    return {**_as_clients_know_it(schema), **inner}
+    return {**_for_client_generators(schema), **inner}
 
 
-def _as_clients_know_it(schema: Schema) -> Schema:
+def _for_client_generators(schema: Schema) -> Schema:
     """Return an equivalent schema where client generators stop at msgspec's."""
     rest = dict(schema)
     if "prefixItems" in schema and schema.get("items") is False:  # a schema that is no object; `maxItems` says the same

@@ -89,8 +89,8 @@ class Proxies:
 
     def _client(self, client: str, headers: list[tuple[bytes, bytes]]) -> str:
         """Return the first address from the right that is no trusted proxy: it may have forged those to its left."""
-        told = [text for name, value in headers if name == b"x-forwarded-for" for text in _parts(value)]
-        for text in reversed(told):
+        forwarded = [text for name, value in headers if name == b"x-forwarded-for" for text in _parts(value)]
+        for text in reversed(forwarded):
             address = _address(text) if len(text) <= _LONGEST else None
             if address is None:
                 return client

@@ -60,11 +60,11 @@ MOST_WAITING = 64
 _LOGGED_EVERY = 10.0
 
 
-class _Wrong(msgspec.Struct):
+class _Failures(msgspec.Struct):
     number: int = 0
     at: float = 0.0
     logged_at: float = float("-inf")
-    untold: int = 0
+    unlogged: int = 0
 
 
 class FailedLogins:
@@ -72,7 +72,7 @@ class FailedLogins:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._known: OrderedDict[str, _Wrong] = OrderedDict()
+        self._known: OrderedDict[str, _Failures] = OrderedDict()
         self._waiting = 0
 
     async def note(self, client: str, how: str) -> None:
@@ -83,17 +83,17 @@ class FailedLogins:
             how: the way it was shown: header, form, address.
         """
         now = self._monotonic()
-        wrong = self._known.pop(client, None) or _Wrong()
-        wrong.number = wrong.number + 1 if now - wrong.at < FORGOTTEN_AFTER else 1
-        wrong.at = now
-        wrong.untold += 1
-        self._known[client] = wrong
+        failures = self._known.pop(client, None) or _Failures()
+        failures.number = failures.number + 1 if now - failures.at < FORGOTTEN_AFTER else 1
+        failures.at = now
+        failures.unlogged += 1
+        self._known[client] = failures
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-        if now - wrong.logged_at >= _LOGGED_EVERY:
-            logger.warning("a log-in failed", client=client, how=how, times=wrong.untold)
-            wrong.logged_at, wrong.untold = now, 0
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(20, max(0, wrong.number - _PATIENCE)))
+        if now - failures.logged_at >= _LOGGED_EVERY:
+            logger.warning("a log-in failed", client=client, how=how, times=failures.unlogged)
+            failures.logged_at, failures.unlogged = now, 0
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(20, max(0, failures.number - _PATIENCE)))
         if self._waiting >= MOST_WAITING:
             raise TooManyRequests("Too many log-ins have failed", after=LONGEST_WAIT)
         self._waiting += 1

@@ -118,8 +118,8 @@ def check_permission(who: Identity | None, need: Need | None, what: str) -> None
     if allows(who, need):
         return
     if who is None or who.role not in need.roles:
-        known = f"The role {who.role} of {who.name}" if who else "An unknown caller"
-        raise Forbidden(f"{known} may not {what}")
+        caller = f"The role {who.role} of {who.name}" if who else "An unknown caller"
+        raise Forbidden(f"{caller} may not {what}")
     raise Forbidden(f"{who.name} is bound to user {who.user_id} and may not {what}: it is about all tasks")
 
 
@@ -138,14 +138,14 @@ def authorized(who: Identity, command: Command) -> Command:
         return command
     match command:
         case CreateTask():
-            return replace(command, user_id=_own(who, command.user_id))
+            return replace(command, user_id=_user_of_new_task(who, command.user_id))
         case CreateGraph():
-            tasks = tuple(replace(task, user_id=_own(who, task.user_id)) for task in command.tasks)
+            tasks = tuple(replace(task, user_id=_user_of_new_task(who, task.user_id)) for task in command.tasks)
             return replace(command, tasks=tasks)
     return command
 
 
-def _own(who: Identity, wanted: int) -> int:
+def _user_of_new_task(who: Identity, wanted: int) -> int:
     """Return the user of a new task. Zero means no user, so it is replaced by the caller's own."""
     assert who.user_id is not None
     if wanted not in (0, who.user_id):

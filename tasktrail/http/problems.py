@@ -49,8 +49,8 @@ def headers_of(error: TasktrailError) -> dict[str, str]:
 def noted(method: str, path: str, error: Exception) -> TasktrailError:
     """Log the error as far as needed. Returns the error to answer with."""
     if isinstance(error, Malformed):  # not a command yet, whose refusal would be logged elsewhere
-        told = first_line(error.message)
-        logger.warning("a request could not be read", method=method, path=path, error=told, field=error.field)
+        message = first_line(error.message)
+        logger.warning("a request could not be read", method=method, path=path, error=message, field=error.field)
     elif not isinstance(error, TasktrailError):
         logger.error("a request failed", method=method, path=path, exc_info=error)
         return unexpected()
@@ -60,15 +60,15 @@ def noted(method: str, path: str, error: Exception) -> TasktrailError:
 async def send_problem(error: TasktrailError, send: Send) -> None:
     """Answer a request with an error, outside of the framework."""
     body = msgspec.json.encode(problem(error))
-    said = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
-    headers = [(name.encode(), value.encode()) for name, value in said.items()]
+    fields = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
+    headers = [(name.encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _raised(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    told = noted(request.method, request.url.path, error)
-    return _answer(told, headers_of(told))
+    reply = noted(request.method, request.url.path, error)
+    return _answer(reply, headers_of(reply))
 
 
 def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> TasktrailError | None:

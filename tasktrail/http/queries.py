@@ -27,8 +27,8 @@ from ..api.reader_process import (
     BoardName,
     BoardQuestion,
     DiffQuestion,
+    ListAnswer,
     ListQuestion,
-    ListThen,
     ProvenanceQuestion,
     StatsQuestion,
 )
@@ -141,16 +141,16 @@ async def list_tasks(
         own = narrowed(filters, who.user_id)
         if own is None:
             return TaskPage([], 0)
-        found = await backend.past(ListQuestion(own), ListThen, LIST_WITHIN, who)
+        found = await backend.past(ListQuestion(own), ListAnswer, LIST_WITHIN, who)
         return TaskPage(found.tasks, found.total)
     tasks, total = await backend.read(min_position, seen.list_tasks, filters)
     return TaskPage(tasks, total)
 
 
-def _joined(field: str, given: Sequence[str] | None) -> str:
-    if given and len(given) > MAX_VALUES:
-        raise InvalidValue(f"{field} may be given up to {MAX_VALUES} times, not {len(given)}", field=field)
-    return ",".join(given or ())
+def _joined(field: str, values: Sequence[str] | None) -> str:
+    if values and len(values) > MAX_VALUES:
+        raise InvalidValue(f"{field} may be given up to {MAX_VALUES} times, not {len(values)}", field=field)
+    return ",".join(values or ())
 
 
 ChangesLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many tasks")]
@@ -176,10 +176,10 @@ async def diff(
     return await changes_between(backend, asked, LIST_WITHIN, who)
 
 
-async def changes_between(backend: Backend, asked: DiffQuestion, within: float, who: Identity | None) -> TaskChanges:
+async def changes_between(backend: Backend, question: DiffQuestion, within: float, who: Identity | None) -> TaskChanges:
     """Return a page of changed tasks. A separate process reads all records in between, `within` seconds at most."""
     await backend.ask(backend.service.source.settle)
-    return msgspec.json.decode(await backend.apart(asked, within, who=who), type=TaskChanges)
+    return msgspec.json.decode(await backend.apart(question, within, who=who), type=TaskChanges)
 
 
 WaitQuery = Annotated[
@@ -296,11 +296,13 @@ async def why(
     if (moment := point(as_of)) is not None:
         if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-        return await _then(backend, who, Why, "why", moment, task_id=task_id)
+        return await _board_as_of(backend, who, Why, "why", moment, task_id=task_id)
     return await backend.read(min_position, backend.seen_by(who).why, task_id)
 
 
-async def _then(backend: Backend, who: Identity, kind: type[T], board: BoardName, moment: Point, **more: int) -> T:
+async def _board_as_of(
+    backend: Backend, who: Identity, kind: type[T], board: BoardName, moment: Point, **more: int
+) -> T:
     await backend.ask(backend.service.source.settle)  # raises what is wrong with the log
     limits = await backend.ask(backend.service.source.limits)  # only this process knows what it was started with
     question = BoardQuestion(board, moment_text(moment), limits, user_id=who.user_id, **more)
@@ -318,7 +320,7 @@ async def queue(
     """The waiting tasks, in the order in which they will run, and the running ones, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
-        return await _then(backend, who, QueueBoard, "queue", moment, limit=limit)
+        return await _board_as_of(backend, who, QueueBoard, "queue", moment, limit=limit)
     return await backend.read(min_position, backend.seen_by(who).queue, limit)
 
 
@@ -328,7 +330,7 @@ async def get_limits(
 ) -> LimitsBoard:
     """The limits, and the pauses that hold, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
-        return await _then(backend, who, LimitsBoard, "limits", moment)
+        return await _board_as_of(backend, who, LimitsBoard, "limits", moment)
     return await backend.ask(backend.seen_by(who).limits)
 
 
@@ -338,7 +340,7 @@ async def get_schedules(
 ) -> list[ScheduleBoard]:
     """The recurring schedules, and when each runs next, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
-        return await _then(backend, who, list[ScheduleBoard], "schedules", moment)
+        return await _board_as_of(backend, who, list[ScheduleBoard], "schedules", moment)
     return await backend.ask(backend.seen_by(who).schedules)
 
 
@@ -351,7 +353,7 @@ async def get_nodes(
     As of an earlier moment, only what is recorded of them.
     """
     if (moment := point(as_of)) is not None:
-        return await _then(backend, who, list[NodeBoard], "nodes", moment)
+        return await _board_as_of(backend, who, list[NodeBoard], "nodes", moment)
     return await backend.ask(backend.service.nodes)
 
 

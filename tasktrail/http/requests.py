@@ -248,8 +248,8 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
             raise Malformed(f"`{name}` is given more than once", field=name, remedy="Give it once.")
 
 
-def _unknown(name: str, known: list[str]) -> TasktrailError:
-    near = get_close_matches(name, known, n=1)
+def _unknown(name: str, allowed: list[str]) -> TasktrailError:
+    near = get_close_matches(name, allowed, n=1)
     hint = f"; did you mean `{near[0]}`?" if near else ""
     return Malformed(
         f"There is no parameter `{name}` here{hint}", field=name, remedy="GET /openapi.json lists the parameters."

@@ -24,11 +24,11 @@ from .app import build_app
 from .backend import Backend
 from .connections import KEEP_ALIVE, ConnectionRoom, GuardedConnection, Listener, Rooms, raise_descriptor_limit
 from .counting import CountingMiddleware
+from .fast_path import FastPath
 from .network import Network, Proxies
 from .owner_secret import secret_in
 from .permissions import public_paths
 from .sessions import Sessions
-from .straight import StraightCommands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,8 +110,8 @@ class HttpServer:
         access.address = self.address
         hosts = LOOPBACK | {literal, *self._network.hosts}
         proxies = Proxies(self._network.trusted_proxies)
-        straight = StraightCommands(app, backend)
-        guarded = AccessMiddleware(straight, access, hosts, public_paths(app), proxies)
+        fast_path = FastPath(app, backend)
+        guarded = AccessMiddleware(fast_path, access, hosts, public_paths(app), proxies)
         certificate = Certificate(self._network, context) if context else None
         self._server = _Server(CountingMiddleware(guarded, backend.requests), backend, access, certificate)
         self._thread = threading.Thread(

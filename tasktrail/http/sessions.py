@@ -58,9 +58,9 @@ class Sessions:
 
     def find(self, value: str) -> BrowserSession | None:
         """Return the session that the cookie belongs to."""
-        return self.of(session_digest(value))
+        return self.of_digest(session_digest(value))
 
-    def of(self, digest: str) -> BrowserSession | None:
+    def of_digest(self, digest: str) -> BrowserSession | None:
         """The session with this hash of its cookie, if it has not ended."""
         session = self._known.get(digest)
         return session if session is not None and session.expires_at > self._now() else None

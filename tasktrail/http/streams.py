@@ -63,7 +63,7 @@ class Owners:
         self._owner_of = owner_of
         self._known: dict[int, int | None] = {}
 
-    def of(self, record: Recorded) -> int | None:
+    def user_of(self, record: Recorded) -> int | None:
         """Return the user; None if the record is about no task. May be called from several threads."""
         event = record.event
         task_id = record.task_id or getattr(event, "task_id", 0)
@@ -106,7 +106,7 @@ class BatchReader:
         lines: list[EncodedRecord] = []
         size = number = 0
         for number, record in enumerate(read(self._number), 1):  # noqa: B007 - counts records that do not fit, too
-            one = encode_record(record, self._owners.of(record) if self._owners else None)
+            one = encode_record(record, self._owners.user_of(record) if self._owners else None)
             size += len(one.json)
             if lines and size > PIECE:
                 self._number = len(lines)
@@ -303,13 +303,13 @@ async def encoded(
 ) -> AsyncIterator[bytes]:
     """The bytes of the answer, slice by slice. A slow reader holds up nothing but this iterator."""
     with connection.streaming():
-        left = span.limit
+        remaining = span.limit
         now = asyncio.get_running_loop().time
         sent = now()
         async for lines in _batches(backend, span):
-            chosen = [one for one in lines if span.wants(one)][:left]
-            if left is not None:
-                left -= len(chosen)
+            chosen = [one for one in lines if span.wants(one)][:remaining]
+            if remaining is not None:
+                remaining -= len(chosen)
             if chosen or not lines or now() - sent >= SILENCE:
                 sent = now()
                 piece = encode(chosen)
@@ -318,7 +318,7 @@ async def encoded(
                 with backend.held.holding(len(piece), connection):
                     for start in range(0, len(piece), SLICE):
                         yield piece[start : start + SLICE]
-            if left is not None and left <= 0:
+            if remaining is not None and remaining <= 0:
                 return
 
 

@@ -88,7 +88,7 @@ class CommandIntake:
         Its values must have been checked.
         """
         refuse_odd(command)
-        command = self.with_options_meant(command)
+        command = self.with_normalized_options(command)
         self._examine_create(command, new_folders=True)
         return command
 
@@ -102,14 +102,14 @@ class CommandIntake:
         refuse_odd(command)
         match command:
             case CreateTask():
-                command = self.with_options_meant(command)
+                command = self.with_normalized_options(command)
                 return command, self._examine_create(command)
             case AddSchedule():
                 with _inside("task"):
-                    task = self.with_options_meant(replace(command.task, command_id=""))
+                    task = self.with_normalized_options(replace(command.task, command_id=""))
                     return replace(command, task=task), self._examine_create(task)
             case CreateGraph():
-                command = replace(command, tasks=tuple(map(self.with_options_meant, command.tasks)))
+                command = replace(command, tasks=tuple(map(self.with_normalized_options, command.tasks)))
                 return command, self._examine_graph(command)
             case AddSource():
                 self._examine_source(command)
@@ -123,7 +123,7 @@ class CommandIntake:
                 _check_json(command.checkpoint, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
 
-    def with_options_meant(self, task: T) -> T:
+    def with_normalized_options(self, task: T) -> T:
         """Return the task with its preset's options, as the type's schema means them: 6.0 is 6 for a whole number."""
         task = with_plain_paths(self.registry.presets.with_preset(task))
         if not task.options or task.type not in self.registry:
@@ -167,7 +167,7 @@ class CommandIntake:
         _check_json(task.options, "options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
         task_type = self.registry.get(task.type) if task.type else None
-        task = self.with_options_meant(task)
+        task = self.with_normalized_options(task)
         if task_type is not None:
             check_options(task_type, task.options)
         else:
@@ -177,7 +177,7 @@ class CommandIntake:
     def _check_that_some_type_takes(self, options: dict[str, Any]) -> None:
         """Raise `InvalidOptions` if no type takes the options. Called if each file's kind decides on the type."""
         readers = [task_type for task_type in self.registry if task_type.accepts]
-        known = {name for task_type in readers for name in task_type.options.__struct_encode_fields__}
+        option_names = {name for task_type in readers for name in task_type.options.__struct_encode_fields__}
         refused = InvalidOptions("No task type has all of these options", field="options", status=CONTRADICTION)
         for task_type in readers:
             try:
@@ -187,8 +187,8 @@ class CommandIntake:
                     refused = error
             else:
                 return
-        for name in (name for name in options if name not in known):
-            near = get_close_matches(name, known, n=1)
+        for name in (name for name in options if name not in option_names):
+            near = get_close_matches(name, option_names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidOptions(
                 f"No task type has an option {name!r}{hint}", field=f"options.{name}", status=CONTRADICTION
@@ -209,14 +209,14 @@ class CommandIntake:
 
     def _examine_graph(self, command: CreateGraph) -> Intake:
         outputs = {task.name: task.output_file for task in command.tasks}
-        found: dict[str, Intake] = {}
+        intakes: dict[str, Intake] = {}
         for place, task in enumerate(command.tasks):
             # What an earlier task of the graph will write is not there yet.
             made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
             with _inside(f"tasks[{place}]", f"Task {task.name}: "):
                 refuse_odd(task)
-                found[task.name] = self._examine_create(task, made)
-        return Intake(by_name=found)
+                intakes[task.name] = self._examine_create(task, made)
+        return Intake(by_name=intakes)
 
     def _examine_create(
         self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset(), *, new_folders: bool = False
@@ -295,7 +295,7 @@ def configured_intake(
 
 def _as_intake(task_type: TaskType, estimate: object) -> Intake:
     """Return the type's estimate. Its basis is for people: if it cannot be recorded, the reason takes its place."""
-    found = as_recorded(estimate, f"The estimate of {task_type.name}")
+    recorded = as_recorded(estimate, f"The estimate of {task_type.name}")
     basis: Any = getattr(estimate, "basis", None)
     try:
         if not isinstance(basis, dict):
@@ -303,7 +303,7 @@ def _as_intake(task_type: TaskType, estimate: object) -> Intake:
         check_plain(basis, "basis")
     except InvalidValue as error:
         basis = {"basis": error.message}
-    return Intake(can_resume=task_type.resumable, estimate=replace(found, basis=basis))
+    return Intake(can_resume=task_type.resumable, estimate=replace(recorded, basis=basis))
 
 
 @contextmanager

@@ -196,10 +196,10 @@ class PathRules:
                 status=CONTRADICTION,
             )
         there = os.path.lexists(path)  # another task of the graph may have to make it first
-        said, made = kind_of(Path(path)) if there else None, kind_by_name(Path(command.output_file))
-        if said is not None and made is not None and said != made:
+        kind, kind_to_be = kind_of(Path(path)) if there else None, kind_by_name(Path(command.output_file))
+        if kind is not None and kind_to_be is not None and kind != kind_to_be:
             raise InvalidPath(
-                f"A file of kind {made} cannot replace one of kind {said}",
+                f"A file of kind {kind_to_be} cannot replace one of kind {kind}",
                 field="original",
                 remedy="Leave original at keep, or choose an output of the same kind.",
                 status=CONFLICT,
@@ -245,11 +245,11 @@ class PathRules:
                 remedy="Choose another folder for the originals than that of the outputs.",
                 status=CONFLICT,
             )
-        there = nearest(folder)
-        if not os.path.isdir(there):  # noqa: PTH112
-            raise InvalidPath(f"{there!r} is no folder", field="original_folder", status=CONFLICT)
-        check_writable(there, "original_folder")
-        if os.stat(there).st_dev != os.stat(os.path.dirname(path)).st_dev:  # noqa: PTH116, PTH120
+        existing = nearest(folder)
+        if not os.path.isdir(existing):  # noqa: PTH112
+            raise InvalidPath(f"{existing!r} is no folder", field="original_folder", status=CONFLICT)
+        check_writable(existing, "original_folder")
+        if os.stat(existing).st_dev != os.stat(os.path.dirname(path)).st_dev:  # noqa: PTH116, PTH120
             raise InvalidPath(
                 f"{folder!r} is on another disk than {path!r}, so the file would have to be copied",
                 field="original_folder",
@@ -289,9 +289,9 @@ def nearest(folder: str) -> str:
     return folder
 
 
-def _in_vain(name: str, said: str, field: str, role: str) -> InvalidPath:
+def _in_vain(name: str, fault: str, field: str, role: str) -> InvalidPath:
     return InvalidPath(
-        f"{name} {said}",
+        f"{name} {fault}",
         field=field,
         remedy=f"Give values as options (CLI: -o KEY=VALUE). A file is for a parameter annotated with {role}.",
         status=CONTRADICTION,

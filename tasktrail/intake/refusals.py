@@ -36,19 +36,19 @@ def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = 
     return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
+def _nearest(name: str, choices: Sequence[str]) -> str:
+    near = get_close_matches(name, choices, n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def refusal(
-    error: Exception, given: bytes | Mapping[str, Any] = b"", kind: type[msgspec.Struct] | None = None
+    error: Exception, sent: bytes | Mapping[str, Any] = b"", kind: type[msgspec.Struct] | None = None
 ) -> TasktrailError:
     """Make the error for bytes or values that could not be made a command.
 
     Args:
         error: an error of msgspec, or of decoding text.
-        given: the bytes or values, because msgspec does not say which key of an object is wrong.
+        sent: the bytes or values, because msgspec does not say which key of an object is wrong.
         kind: the kind of the command; without one, the values name it.
     """
     if isinstance(error, RecursionError):
@@ -71,33 +71,33 @@ def refusal(
         if field:
             inner = GraphTask if field.startswith("tasks[") else CreateTask if field == "task" else None
             return unknown_field(match[1], inner, field=f"{field}.{match[1]}")
-        return unknown_field(match[1], kind or _BY_TAG.get(str(_values(given).get("command"))))
+        return unknown_field(match[1], kind or _BY_TAG.get(str(_values(sent).get("command"))))
     if text == "Input data was truncated":
-        half = isinstance(given, bytes) and _is_whole(given)
+        half = isinstance(sent, bytes) and _is_whole(sent)
         return Malformed("The JSON has half of a surrogate pair in it" if half else "The JSON ends too early")
     if not isinstance(error, msgspec.ValidationError) or not field:
         return Malformed(sentence("The body", text, "") if text.startswith("Expected") else text)
     if where.startswith("key` in") or field.endswith(_ANY_KEY):
-        field = _with_key(field.removesuffix(_ANY_KEY), _values(given), kind)
+        field = _with_key(field.removesuffix(_ANY_KEY), _values(sent), kind)
     own = () if kind is None or kind in KINDS else (kind,)
     return InvalidValue(sentence(field, text, field, *KINDS, GraphTask, *own), field=field)
 
 
-def _is_whole(given: bytes) -> bool:
+def _is_whole(sent: bytes) -> bool:
     """Whether the input is complete JSON: msgspec calls it truncated if a text ends in half a surrogate pair."""
     try:
-        json.loads(given)
+        json.loads(sent)
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _values(given: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
-    if isinstance(given, bytes):
+def _values(sent: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(sent, bytes):
         with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-            return msgspec.json.decode(given, type=dict[str, Any])
+            return msgspec.json.decode(sent, type=dict[str, Any])
         return {}
-    return given
+    return sent
 
 
 def _with_key(field: str, values: Mapping[str, Any], kind: type[msgspec.Struct] | None) -> str:
@@ -224,9 +224,9 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
             raise _left_out(task_type, names) from error
         name = where.rstrip("`") or _blamed(task_type, options, text)
         subject = f"option {name} of {task_type.name}" if name else f"options of {task_type.name}"
-        said = sentence(subject, text, name, task_type.options)
+        message = sentence(subject, text, name, task_type.options)
         status = 0 if _is_of_the_schema(text, where) else CONTRADICTION
-        raise InvalidOptions(said, field=f"options.{name}" if name else "options", status=status) from error
+        raise InvalidOptions(message, field=f"options.{name}" if name else "options", status=status) from error
 
 
 def _lacking(task_type: TaskType, options: dict[str, Any]) -> list[str]:
@@ -237,11 +237,11 @@ def _lacking(task_type: TaskType, options: dict[str, Any]) -> list[str]:
 
 def _left_out(task_type: TaskType, names: list[str]) -> InvalidOptions:
     option, has, them = ("option", "has", "it") if len(names) == 1 else ("options", "have", "them")
-    given = " ".join(f"-o {name}=VALUE" for name in names)
+    example = " ".join(f"-o {name}=VALUE" for name in names)
     return InvalidOptions(
         f"{option} {', '.join(names)} of {task_type.name} {has} to be given",
         field=f"options.{names[0]}",
-        remedy=f"Give {them} among the options (CLI: {given}); `tasktrail types {task_type.name}` lists them all.",
+        remedy=f"Give {them} among the options (CLI: {example}); `tasktrail types {task_type.name}` lists them all.",
     )
 
 
@@ -262,7 +262,7 @@ def preset_faults(registry: Registry) -> list[TasktrailError]:
 
     A type's rules for several options together are checked for each task, which may give other options.
     """
-    found: list[TasktrailError] = []
+    faults: list[TasktrailError] = []
     for preset in registry.presets.own:
         try:
             task_type = registry.get(preset.type)
@@ -272,8 +272,8 @@ def preset_faults(registry: Registry) -> list[TasktrailError]:
         except (InvalidOptions, UnknownType) as error:
             if error.status != CONTRADICTION:
                 error.message = f"preset {preset.name}: {error.message}"
-                found.append(error)
-    return found
+                faults.append(error)
+    return faults
 
 
 def _is_of_the_schema(text: str, where: str) -> bool:
@@ -288,12 +288,12 @@ def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:
     or else the first one without which the others are valid.
     """
     named = sorted((name for name in options if name in text), key=text.find)
-    cures = [name for name in options if _do(task_type, {key: options[key] for key in options if key != name})]
+    cures = [name for name in options if _are_valid(task_type, {key: options[key] for key in options if key != name})]
     best = [name for name in named if name in cures] or named or cures
     return best[0] if best else ""
 
 
-def _do(task_type: TaskType, options: dict[str, Any]) -> bool:
+def _are_valid(task_type: TaskType, options: dict[str, Any]) -> bool:
     try:
         task_type.options_from(options)
     except msgspec.ValidationError:

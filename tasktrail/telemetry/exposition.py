@@ -42,8 +42,8 @@ class Exposition:
         known: Callable[[str], str] = str,
     ) -> None:
         self._registry = CollectorRegistry()
-        happened = () if numbers is None else (_Happened(numbers),)
-        for collector in (*happened, _Now(look, known if numbers is None else numbers.known), *more):
+        happened = () if numbers is None else (_CountsCollector(numbers),)
+        for collector in (*happened, _StateCollector(look, known if numbers is None else numbers.known), *more):
             self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -85,7 +85,7 @@ def _gauges(name: str, says: str, label: str, values: Mapping[str, float]) -> Me
     return family
 
 
-class _Happened(Collector):
+class _CountsCollector(Collector):
     """Collects the counts since the service started."""
 
     def __init__(self, numbers: ServiceNumbers) -> None:
@@ -116,7 +116,7 @@ class _Happened(Collector):
         yield counter("commit_bytes", "Size of the events of all commits, as JSON.", (), {(): numbers.bytes})
 
 
-class _Now(Collector):
+class _StateCollector(Collector):
     """Collects the current state of the service."""
 
     def __init__(self, look: Callable[[], Readings], known: Callable[[str], str]) -> None:
@@ -151,9 +151,9 @@ class _Now(Collector):
         if seen.load is not None:
             yield from self._load(seen.load)
 
-    def _tasks(self, found: Mapping[tuple[str, str], int]) -> Metric:
+    def _tasks(self, numbers: Mapping[tuple[str, str], int]) -> Metric:
         counts: Counter[tuple[str, str]] = Counter()
-        for (kind, status), number in found.items():
+        for (kind, status), number in numbers.items():
             counts[self._known(kind), status] += number
         family = GaugeMetricFamily(
             "tasktrail_tasks", "Tasks that there are, ended ones too.", labels=("type", "status")
@@ -174,23 +174,27 @@ class _Now(Collector):
         yield from _nodes(load.nodes)
 
 
-def _resources(found: Resources) -> Iterator[Metric]:
-    workers = {"busy": found.held, "idle": max(0, found.slots - found.held)}
+def _resources(resources: Resources) -> Iterator[Metric]:
+    workers = {"busy": resources.held, "idle": max(0, resources.slots - resources.held)}
     yield _gauges("workers", "Worker processes that are ready, by what they do.", "state", workers)
-    yield _gauge("concurrency_limit", "Attempts that may run at once.", found.max_concurrent)
-    sample = found.sample
+    yield _gauge("concurrency_limit", "Attempts that may run at once.", resources.max_concurrent)
+    sample = resources.sample
     for name, says, value in (
-        ("memory_reserved_bytes", "Memory reserved for running attempts.", found.reserved_memory),
-        ("memory_limit_bytes", "Memory that may be reserved; absent without a limit.", found.max_memory or None),
+        ("memory_reserved_bytes", "Memory reserved for running attempts.", resources.reserved_memory),
+        ("memory_limit_bytes", "Memory that may be reserved; absent without a limit.", resources.max_memory or None),
         ("memory_available_bytes", "Memory that the machine has free.", sample.memory_available),
         ("memory_machine_bytes", "Memory that the machine has.", sample.memory_total),
-        ("temp_reserved_bytes", "Temp space reserved for running attempts.", found.reserved_temp),
-        ("temp_limit_bytes", "Temp space that may be reserved; absent without a limit.", found.max_temp_size or None),
+        ("temp_reserved_bytes", "Temp space reserved for running attempts.", resources.reserved_temp),
+        (
+            "temp_limit_bytes",
+            "Temp space that may be reserved; absent without a limit.",
+            resources.max_temp_size or None,
+        ),
         ("temp_free_bytes", "Temp space that the disk has free.", sample.temp_free),
         ("temp_machine_bytes", "Size of the disk that temp files lie on.", sample.temp_total),
         ("temp_low", "Whether temp space has run low, so that nothing starts.", sample.disk_low),
         ("cpu_used_ratio", "CPU use of the whole machine.", _ratio(sample.cpu_percent)),
-        ("cpu_limit_ratio", "CPU use above which nothing starts.", _ratio(found.max_cpu)),
+        ("cpu_limit_ratio", "CPU use above which nothing starts.", _ratio(resources.max_cpu)),
     ):
         if value is not None:
             yield _gauge(name, says, value)

@@ -51,7 +51,7 @@ class OtlpReceiver:
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         # The exporter logs each failure with the address; we log once. Records of other programs' exporters stay.
-        logging.getLogger(OTLPSpanExporter.__module__).addFilter(_not_ours)
+        logging.getLogger(OTLPSpanExporter.__module__).addFilter(_is_of_others)
         self._span: Any = ReadableSpan
         self._success: Any = SpanExportResult.SUCCESS
         ours = Resource.create({"service.version": __version__, "service.name": "tasktrail"})
@@ -95,7 +95,7 @@ class OtlpReceiver:
         )
 
 
-def _not_ours(record: logging.LogRecord) -> bool:
+def _is_of_others(record: logging.LogRecord) -> bool:
     return not (record.threadName or "").startswith("traces-")
 
 

@@ -22,7 +22,7 @@ from ..events.system_events import DeliveryAttempted
 from ..projections.notices import Notice
 from .spans import Delivery, Seen, Spans, TraceSpan, attempt_id, life_id, trace_of, traceparent
 
-_TOLD = (Started, Completed, Failed, Cancelled, Retried, DeliveryAttempted)
+_TRACED = (Started, Completed, Failed, Cancelled, Retried, DeliveryAttempted)
 _GATHER = timedelta(seconds=1)
 _WAITING = 1000
 """Commits that may wait to be sent."""
@@ -80,7 +80,7 @@ class Tracing:
                 else None,
             )
             for record in message.records
-            if isinstance(record.event, _TOLD)
+            if isinstance(record.event, _TRACED)
         ]
         if seen:
             self._feed.put(seen)

@@ -43,17 +43,17 @@ def asset(name: str) -> str:
 @get("/static/{version:str}/{name:str}", include_in_schema=False, needs=PUBLIC)
 async def get_asset(request: Request[Any, Any, Any], version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     """Return a file. Under an old address, which a page from before an upgrade may have, it is not kept."""
-    found = _ASSETS.get(name)
-    if found is None:
+    asset = _ASSETS.get(name)
+    if asset is None:
         raise UnknownRoute(f"Nothing answers at {request.url.path}")
     headers = {
-        "cache-control": _FOREVER if version == found.version else "no-cache",
-        "etag": f'"{found.version}"',
+        "cache-control": _FOREVER if version == asset.version else "no-cache",
+        "etag": f'"{asset.version}"',
         "vary": "accept-encoding",
     }
     if request.headers.get("if-none-match") == headers["etag"]:
-        return Response(b"", status_code=304, headers=headers, media_type=found.kind)
+        return Response(b"", status_code=304, headers=headers, media_type=asset.kind)
     packed = re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.headers.get("accept-encoding", ""))
     if packed:
         headers["content-encoding"] = "gzip"
-    return Response(found.packed if packed else found.plain, headers=headers, media_type=found.kind)
+    return Response(asset.packed if packed else asset.plain, headers=headers, media_type=asset.kind)

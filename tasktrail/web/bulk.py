@@ -95,7 +95,7 @@ class BulkChanges:
                     del self._kept[key]
             return True
 
-    def take_back(self, owner: str, bulk: BulkChange) -> None:
+    def discard(self, owner: str, bulk: BulkChange) -> None:
         """Forget a bulk change that was not begun after all."""
         with self._lock:
             self._kept.pop((owner, bulk.id), None)

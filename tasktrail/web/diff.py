@@ -12,7 +12,7 @@ from ..http.queries import OffsetQuery, changes_between
 from ..http.requests import FromQuery, ToQuery
 from .moments import QUICK, ShownMoment, canonical, moment_of
 from .now import THEN_WITHIN
-from .page import Elsewhere, Page
+from .page import Page, RedirectTo
 
 PER_PAGE = 50
 
@@ -32,7 +32,7 @@ async def _moment(page: Page, field: str, words: str) -> ShownMoment | None:
         return None
     exactly = await page.ask(canonical, page.service, words, page.backend.service.source.clock.now(), field)
     if exactly != words:
-        raise Elsewhere(page.here(**{field: exactly}))
+        raise RedirectTo(page.here(**{field: exactly}))
     found = await page.ask(moment_of, page.backend.service, exactly, field)
     if page.past and found.position > page.past.position:
         raise InvalidValue(
@@ -51,16 +51,19 @@ async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | Non
     if since is None:
         return shown
     last = until or page.past
-    asked = DiffQuestion(since.position, None if last is None else last.position, PER_PAGE, offset, page.user_id)
-    found = await changes_between(page.backend, asked, THEN_WITHIN, page.who)
-    behind, there = offset + len(found.changes), {"to": found.to_position}  # all pages are of the same two moments
+    question = DiffQuestion(since.position, None if last is None else last.position, PER_PAGE, offset, page.user_id)
+    changes = await changes_between(page.backend, question, THEN_WITHIN, page.who)
+    behind, same_end = (
+        offset + len(changes.changes),
+        {"to": changes.to_position},
+    )  # all pages are of the same two moments
     return {
         **shown,
-        "found": found,
+        "found": changes,
         "first": offset + 1,
         "last": behind,
-        "before": page.here(**there, offset=max(0, offset - PER_PAGE) or None) if offset else "",
-        "after": page.here(**there, offset=behind) if behind < found.total else "",
+        "before": page.here(**same_end, offset=max(0, offset - PER_PAGE) or None) if offset else "",
+        "after": page.here(**same_end, offset=behind) if behind < changes.total else "",
         "at": page.as_of if until is None else until.position,
     }
 

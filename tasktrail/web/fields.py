@@ -77,7 +77,7 @@ class _Shape(msgspec.Struct, frozen=True, kw_only=True):
     """The values of lines and pairs."""
 
 
-class _Wrong(Exception):
+class _InvalidText(Exception):
     """The typed text is not a value."""
 
 
@@ -138,7 +138,7 @@ class FormFields:
         for name, shape in self._shapes.items():
             try:
                 value = _value(shape, f"{self._prefix}{name}", typed, now)
-            except _Wrong as wrong:
+            except _InvalidText as wrong:
                 errors[name] = f"{name} {wrong}"
                 continue
             if value is _LEFT_OUT:
@@ -337,8 +337,8 @@ def _hint(shape: _Shape) -> str:
         return f"{_range(schema)} Or with a unit, like 10m or 2h.".strip()
     match shape.control:
         case "number":
-            told = _range(schema)
-            return "" if told.rstrip(".") in schema.get("description", "") else told
+            text = _range(schema)
+            return "" if text.rstrip(".") in schema.get("description", "") else text
         case "lines":
             words = [_word(word) for word in _words(shape.items.schema)] if shape.items else []
             return f"One a line: {', '.join(words)}." if words else "One a line."
@@ -410,7 +410,7 @@ def _texts(shape: _Shape, place: str, value: Any) -> dict[str, str]:
 
 
 def _value(shape: _Shape, place: str, typed: Mapping[str, str], now: datetime) -> Any:
-    """Return the value, or `_LEFT_OUT` for the default. Raises `_Wrong` for a text that is not a value."""
+    """Return the value, or `_LEFT_OUT` for the default. Raises `_InvalidText` for a text that is not a value."""
     if shape.control == "group":
         return _group(shape, place, typed, now)
     if shape.control == "checkbox":
@@ -433,8 +433,8 @@ def _group(shape: _Shape, place: str, typed: Mapping[str, str], now: datetime) -
     for name, part in shape.parts.items():
         try:
             value = _value(part, f"{place}.{name}", typed, now)
-        except _Wrong as wrong:
-            raise _Wrong(f"{name} {wrong}") from wrong
+        except _InvalidText as wrong:
+            raise _InvalidText(f"{name} {wrong}") from wrong
         if value is not _LEFT_OUT:
             found[name] = value
     return found if found or shape.required else _LEFT_OUT
@@ -476,7 +476,7 @@ def _parsed(shape: _Shape, text: str, now: datetime) -> Any:
         case "text" if schema.get("format") == "date-time":
             return _read(lambda words: read_time(words, now).isoformat(), text, f"a time such as {FORMS}")
         case "text":
-            return _of_several(schema, text)
+            return _parsed_as_any(schema, text)
         case _:
             return _json_or_text(text)
 
@@ -485,7 +485,7 @@ def _read(reader: Any, text: str, what: str) -> Any:
     try:
         return reader(text)
     except (ValueError, OverflowError):
-        raise _Wrong(f"has to be {what}, not {text!r}") from None
+        raise _InvalidText(f"has to be {what}, not {text!r}") from None
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -496,13 +496,13 @@ def _pair(values: _Shape, line: str, now: datetime) -> tuple[str, Any]:
     """Split at the last `=` before a number, else at the first, because a text may contain more of them."""
     key, equals, text = line.rpartition("=") if values.control == "number" else line.partition("=")
     if not equals or not key:
-        raise _Wrong(f"has to have lines like name=value, not {line!r}")
+        raise _InvalidText(f"has to have lines like name=value, not {line!r}")
     if values.nullable and text in ("", "none"):
         return key, None
     return key, _parsed(values, text, now)
 
 
-def _of_several(schema: JsonSchema, text: str) -> Any:
+def _parsed_as_any(schema: JsonSchema, text: str) -> Any:
     """Return the text, unless the schema allows another kind that it is: a number, true, or a list."""
     value = _json_or_text(text)
     kinds = {one.get("type") for one in schema.get("anyOf", ())}

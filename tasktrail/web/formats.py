@@ -34,10 +34,10 @@ that scripts and emoji need are not among them."""
 
 def visible(value: object) -> object:
     """Escape invisible characters of a text. Every `{{ … }}` of a template passes through this."""
-    return _seen(value) if type(value) is str else value
+    return _made_visible(value) if type(value) is str else value
 
 
-def _seen(text: str) -> str:
+def _made_visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
 
 
@@ -111,7 +111,7 @@ def compact(value: Any) -> str:
 
 def wrapping(text: str) -> Markup:
     """A long path or name that may break after each of its separators."""
-    broken = str(escape(_seen(text)))
+    broken = str(escape(_made_visible(text)))
     for separator in ("/", "_", "-", "."):
         broken = broken.replace(separator, f"{separator}<wbr>")
     return Markup(broken)  # noqa: S704 - escaped above

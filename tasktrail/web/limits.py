@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ..actors.core.limits import BYTE_LIMITS, LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, effective_limits
 from ..actors.core.state import SchedulerState
 from ..api.served import Served
-from ..api.source import orders_then
+from ..api.source import folded_orders
 from ..config.load import keys
 from ..errors import UnknownRoute
 from ..events import Recorded, TasktrailError
@@ -93,7 +93,7 @@ async def change_limits(
         accepted = await act(page.backend, who, SetLimits, {**values["limits"], **values["reason"]})
     except TasktrailError as error:
         return await _answer(page, change=_CHANGE.refused(typed, error))
-    return page.redirect("/limits", said=f"The limits are changed, from position {accepted.position} on.")
+    return page.redirect("/limits", flash=f"The limits are changed, from position {accepted.position} on.")
 
 
 _NOTHING = Malformed("Nothing was filled in, so nothing was changed", remedy="Fill in what is to be changed.")
@@ -107,7 +107,7 @@ async def reset_limits(
     page.present()
     typed = await sent(request)
     accepted = await act(page.backend, who, SetLimits, {"reset": True, "reason": typed.get("reason", "")})
-    return page.redirect("/limits", said=f"The configuration holds again, from position {accepted.position} on.")
+    return page.redirect("/limits", flash=f"The configuration holds again, from position {accepted.position} on.")
 
 
 @post("/limits/{order:str}", needs=OPERATE)
@@ -129,7 +129,7 @@ async def order_queue(
         accepted = await act(page.backend, who, kind, scope)
     except TasktrailError as error:
         return await _answer(page, scope=_SCOPE.refused(typed, error))
-    return page.redirect("/limits", said=f"{_about(scope)} {done}, from position {accepted.position} on.")
+    return page.redirect("/limits", flash=f"{_about(scope)} {done}, from position {accepted.position} on.")
 
 
 def _about(scope: Mapping[str, Any]) -> str:
@@ -165,7 +165,7 @@ def _limits(page: Page) -> LimitsNow:
 
     configured, changes, pauses = page.whole.source.state(now)
     if page.past:
-        orders = orders_then(page.whole.source.log(), page.past.position)
+        orders = folded_orders(page.whole.source.log(), page.past.position)
         changes, pauses = orders.limit_changes, orders.pauses.all()
     holds = effective_limits(configured, changes.merged)
     rows: list[LimitRow] = []

@@ -71,13 +71,13 @@ class LiveView:
                 data = msgspec.json.encode({"id": name, "html": html})
                 self.parts[name] = _Part(self.turn, html, b"event: part\ndata: %s\n\n" % data)
         if differing or awaited:
-            self.tell()
+            self.wake()
 
     def _html(self, name: str) -> str | None:
         part = self.parts.get(name)
         return part.html if part else None
 
-    def tell(self) -> None:
+    def wake(self) -> None:
         """Wake all readers."""
         self.changed.set()
         self.changed = asyncio.Event()
@@ -199,4 +199,4 @@ class Hub:
                     if about is None or view.task_id is None or 0 in about or view.task_id in about:
                         view.stale.set()
         for view in self._views.values():
-            view.tell()
+            view.wake()

@@ -74,12 +74,12 @@ async def begin_check(page: NamedDependency[Page], who: NamedDependency[Identity
     """Begin to check everything; the page shows the progress."""
     page.present()
     if page.backend.check.runs:
-        return page.redirect("/log", said="A check is running already.", kind="bad")
+        return page.redirect("/log", flash="A check is running already.", kind="bad")
     checks: set[asyncio.Task[None]] = page.request.app.state.checks
     checking = asyncio.create_task(_check(page, who.name))
     checks.add(checking)
     checking.add_done_callback(checks.discard)
-    return page.redirect("/log", said="The check has begun.")
+    return page.redirect("/log", flash="The check has begun.")
 
 
 async def _check(page: Page, by: str) -> None:

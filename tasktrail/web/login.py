@@ -37,8 +37,8 @@ def _to(path: str, cookie: str) -> Response[None]:
     return Response(None, status_code=303, headers={**HEADERS, "location": location, "set-cookie": cookie})
 
 
-def _form(next_path: str, status: int = 200, told: str = "") -> Response[str]:
-    text = templates.get_template("login.html").render(next_path=next_path, told=told)
+def _form(next_path: str, status: int = 200, message: str = "") -> Response[str]:
+    text = templates.get_template("login.html").render(next_path=next_path, message=message)
     return Response(text, status_code=status, media_type="text/html", headers=HEADERS)
 
 
@@ -53,7 +53,7 @@ async def login_page(
 ) -> Response[Any]:
     """Show the login page. With a valid code, log in at once."""
     if code is None:
-        return _form(local(next), told=_UNSENT if unsent else _NOT_KEPT if cookie == "off" else "")
+        return _form(local(next), message=_UNSENT if unsent else _NOT_KEPT if cookie == "off" else "")
     who = access.redeem(code)
     if who is None:
         await access.failed.note(request.scope["client"][0] if request.scope["client"] else "", "address")

@@ -15,7 +15,7 @@ from ..api.reader_process import Standing, StandingQuestion
 from ..events import RetryTask, Task, TasktrailError
 from ..events.counted import plural
 from ..events.errors import TooCostly
-from ..events.task import promised
+from ..events.task import reserved_space
 from ..expectation import means_of, seconds_left
 from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
@@ -71,7 +71,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 @get("/", include_in_schema=False, needs=SEE)
 async def now(page: NamedDependency[Page]) -> Response[str]:
     """Show the state of the service, now or at the moment asked for."""
-    values = await then(page) if page.past else await page.ask(standing, page)
+    values = await standing_as_of(page) if page.past else await page.ask(standing, page)
     return page.answer("now.html", **values)
 
 
@@ -91,8 +91,8 @@ async def retry(page: NamedDependency[Page], who: NamedDependency[Identity]) -> 
     try:
         await act(page.backend, who, RetryTask, {"task_id": task.id, "reason": "retried on the page"})
     except TasktrailError as error:
-        return page.redirect("/", said=f"Task {task.id} is not retried: {error.message}", kind="bad")
-    return page.redirect("/", said=f"Task {task.id} is retried.")
+        return page.redirect("/", flash=f"Task {task.id} is not retried: {error.message}", kind="bad")
+    return page.redirect("/", flash=f"Task {task.id} is retried.")
 
 
 def standing(page: Page) -> dict[str, Any]:
@@ -131,30 +131,30 @@ def standing(page: Page) -> dict[str, Any]:
     }
 
 
-async def then(page: Page) -> dict[str, Any]:
+async def standing_as_of(page: Page) -> dict[str, Any]:
     """Return all that the page shows of an earlier moment.
 
     If the views cannot answer, a fold of the log does. If that takes too long, the page says so instead.
     """
     question = StandingQuestion(page.as_of, FAILURES_SHOWN, page.user_id)
     try:
-        found = await page.backend.past(question, Standing, THEN_WITHIN, page.who)
+        answer = await page.backend.past(question, Standing, THEN_WITHIN, page.who)
     except TooCostly as error:
         return _unknown(f"{error.message}: the log is long up to there. One task's page shows its past at once.")
     whole = page.user_id is None
-    charted = _charted(found.hour, found.day) if whole else {}
-    memory, temp = size(found.reserved_memory), size(found.reserved_temp)
-    note = f"For what ran, {memory} of memory and {temp} of temp space were reserved. " if found.running else ""
+    charted = _charted(answer.hour, answer.day) if whole else {}
+    memory, temp = size(answer.reserved_memory), size(answer.reserved_temp)
+    note = f"For what ran, {memory} of memory and {temp} of temp space were reserved. " if answer.running else ""
     note += "What the machine had is not recorded, so it is not shown."
     return {
         **_unknown(note),
-        "stats": found.stats if whole else None,
+        "stats": answer.stats if whole else None,
         "whole": whole,
-        "running": [_ran(one) for one in found.running],
-        "running_total": found.stats.counts["running"] if whole else len(found.running),
-        "waiting_in_words": f"{found.stats.counts['pending'] + found.stats.counts['retrying']:,} waited",
-        "queue": [_waited(one, page.now) for one in found.waiting],
-        "failures": found.failures,
+        "running": [_ran(one) for one in answer.running],
+        "running_total": answer.stats.counts["running"] if whole else len(answer.running),
+        "waiting_in_words": f"{answer.stats.counts['pending'] + answer.stats.counts['retrying']:,} waited",
+        "queue": [_waited(one, page.now) for one in answer.waiting],
+        "failures": answer.failures,
         **charted,
     }
 
@@ -175,7 +175,7 @@ def _ran(task: Task) -> RunningRow:
         progress=task.progress,
         started_at=task.started_at,
         left=None,
-        reserved=promised(task).memory,
+        reserved=reserved_space(task).memory,
     )
 
 
@@ -225,9 +225,9 @@ def _waiting(one: Queued, reasons: tuple[Obstacle, ...], *, whole: bool) -> Wait
     )
 
 
-def _at_once(found: Resources) -> int:
+def _at_once(resources: Resources) -> int:
     """Return how many attempts can run at once: at most the number of workers, whatever the limit. 0: unknown."""
-    return min((number for number in (found.max_concurrent, found.slots) if number), default=0)
+    return min((number for number in (resources.max_concurrent, resources.slots) if number), default=0)
 
 
 def _waiting_in_words(board: QueueBoard) -> str:
@@ -237,7 +237,7 @@ def _waiting_in_words(board: QueueBoard) -> str:
     return ", ".join(parts)
 
 
-def _over(now: datetime) -> datetime:
+def _minute_ago(now: datetime) -> datetime:
     """Return a time within the last full minute."""
     return now - timedelta(minutes=1)
 
@@ -248,7 +248,10 @@ def activity(page: Page) -> dict[str, Any]:
     kept: dict[int, dict[str, Any]] = page.request.app.state.activity
     if minute not in kept:
         hour, day = page.backend.service.source.ask(
-            lambda views: (views.activity(_over(page.now), HOUR, 1), views.activity(_over(page.now), DAY, 30))
+            lambda views: (
+                views.activity(_minute_ago(page.now), HOUR, 1),
+                views.activity(_minute_ago(page.now), DAY, 30),
+            )
         )
         made = _charted(hour, day)
         kept.clear()

@@ -7,7 +7,7 @@ A module for one page has route handlers that take `page` as a dependency and en
         return page.answer("limits.html", board=await page.ask(page.service.limits))
 
 Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same module, which ends with
-`page.redirect("/limits", said="…")`; it begins with `page.present()`, since the past cannot be acted on.
+`page.redirect("/limits", flash="…")`; it begins with `page.present()`, since the past cannot be acted on.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -201,22 +201,22 @@ class Page:
     def answer(self, template: str, *, status: int = 200, **values: Any) -> Response[str]:
         """Return the whole page."""
         head = self.backend.service.watermark.position
-        said, kind = _flash(self.request)
-        text = self.render(template, said=said, said_kind=kind, head=head, zone=zone(), **values)
+        flash, kind = _flash(self.request)
+        text = self.render(template, flash=flash, flash_kind=kind, head=head, zone=zone(), **values)
         answer = Response(text, status_code=status, media_type="text/html", headers=HEADERS)
-        if said:
+        if flash:
             answer.delete_cookie(_FLASH)
         return answer
 
-    def redirect(self, to: str, *, said: str = "", kind: str = "good") -> Response[None]:
-        """Redirect to another page (303), which shows `said` once. `kind`: good, or bad for a refusal."""
+    def redirect(self, to: str, *, flash: str = "", kind: str = "good") -> Response[None]:
+        """Redirect to another page (303), which shows `flash` once. `kind`: good, or bad for a refusal."""
         answer: Response[None] = Response(None, status_code=303, headers={**HEADERS, "location": to})
-        if said:
-            told = said.encode("utf-8", "replace")[:_LONGEST_FLASH].decode("utf-8", "ignore")
+        if flash:
+            text = flash.encode("utf-8", "replace")[:_LONGEST_FLASH].decode("utf-8", "ignore")
             answer.set_cookie(
                 Cookie(
                     key=_FLASH,
-                    value=quote(f"{kind}:{told}"),
+                    value=quote(f"{kind}:{text}"),
                     max_age=_FLASH_KEPT,
                     httponly=True,
                     samesite="strict",
@@ -231,11 +231,11 @@ def _with(path: str, query: dict[str, object]) -> str:
 
 
 def _flash(request: Request[Any, Any, Any]) -> tuple[str, str]:
-    kind, _, said = unquote(request.cookies.get(_FLASH, "")).partition(":")
-    return (said, kind) if kind in ("good", "bad") else ("", "")
+    kind, _, flash = unquote(request.cookies.get(_FLASH, "")).partition(":")
+    return (flash, kind) if kind in ("good", "bad") else ("", "")
 
 
-class Elsewhere(Exception):
+class RedirectTo(Exception):
     """The request is answered at another address."""
 
     def __init__(self, location: str) -> None:
@@ -253,13 +253,13 @@ async def open_page(
     plain = Page(request, backend, "", None)
     exactly = await backend.ask(canonical, plain.service, wanted, plain.now)
     if exactly != wanted and request.method == "GET":
-        raise Elsewhere(plain.here(as_of=exactly))
+        raise RedirectTo(plain.here(as_of=exactly))
     page = Page(request, backend, exactly, await backend.ask(moment_of, backend.service, exactly))
     request.scope["state"][_PAST] = page
     return page
 
 
-def _at_fault(request: Request[Any, Any, Any]) -> Page:
+def _error_page(request: Request[Any, Any, Any]) -> Page:
     """Return the page on which an error is shown: that of the past, if the past was asked for."""
     kept: Page | None = request.scope["state"].get(_PAST)
     return kept or Page(request, request.app.state.backend, "", None)
@@ -267,7 +267,7 @@ def _at_fault(request: Request[Any, Any, Any]) -> Page:
 
 def refused(request: Request[Any, Any, Any], error: TasktrailError) -> Response[str]:
     """Return a page that says what was wrong and what to do."""
-    answer = _at_fault(request).answer("error.html", status=error.status, error=error)
+    answer = _error_page(request).answer("error.html", status=error.status, error=error)
     answer.headers |= headers_of(error)
     return answer
 
@@ -277,8 +277,8 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     if isinstance(refusal, UnknownRoute):
         refusal = UnknownRoute(f"There is no page at {request.url.path}")
     if isinstance(refusal, WrongMethod):
-        told = f"There is no page at {request.url.path}: it takes what a form sends"
-        refusal = UnknownRoute(told, remedy="Go back to the form. The pages are named at the top.")
+        message = f"There is no page at {request.url.path}: it takes what a form sends"
+        refusal = UnknownRoute(message, remedy="Go back to the form. The pages are named at the top.")
     return refused(request, refusal) if refusal else _fault(request, error)
 
 
@@ -301,12 +301,12 @@ def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     return refused(request, unexpected())
 
 
-def _elsewhere(_request: Request[Any, Any, Any], error: Elsewhere) -> Response[None]:
+def _redirected(_request: Request[Any, Any, Any], error: RedirectTo) -> Response[None]:
     return Response(None, status_code=303, headers={**HEADERS, "location": error.location})
 
 
 PAGE_HANDLERS: ExceptionHandlersMap = {
-    Elsewhere: _elsewhere,
+    RedirectTo: _redirected,
     TasktrailError: refused,
     HTTPException: _framework,
     Exception: _fault,

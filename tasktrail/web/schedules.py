@@ -12,7 +12,7 @@ from ..actors.core.schedules import Schedule, times_after
 from ..actors.core.state import SchedulerState
 from ..api.protocol import TypeInfo
 from ..api.reader import type_info
-from ..api.source import orders_then
+from ..api.source import folded_orders
 from ..events import TasktrailError
 from ..events.commands import AddSchedule, RemoveSchedule
 from ..events.system_events import ScheduleAdded
@@ -73,7 +73,7 @@ async def save_schedule(
     except TasktrailError as error:
         return await _answer(page, info, form, form.refused(typed, error))
     name = values["when"]["schedule"]
-    return page.redirect("/schedules", said=f"The schedule {name} is added, at position {accepted.position}.")
+    return page.redirect("/schedules", flash=f"The schedule {name} is added, at position {accepted.position}.")
 
 
 @post("/schedules/remove", needs=OPERATE)
@@ -85,8 +85,8 @@ async def delete_schedule(
     typed = await sent(request)
     fields = {"schedule": typed.get("schedule", ""), "reason": typed.get("reason", "")}
     accepted = await act(page.backend, who, RemoveSchedule, fields)
-    told = f"The schedule {fields['schedule']} has ended, at position {accepted.position}."
-    return page.redirect("/schedules", said=told)
+    message = f"The schedule {fields['schedule']} has ended, at position {accepted.position}."
+    return page.redirect("/schedules", flash=message)
 
 
 def _form(page: Page, task_type: str) -> tuple[TypeInfo, Form]:
@@ -111,7 +111,7 @@ async def _answer(page: Page, info: TypeInfo, form: Form, tried: SentForm = UNTR
 def _rows(page: Page) -> list[ScheduleRow]:
     """The schedules, by name."""
     if page.past:
-        then = orders_then(page.whole.source.log(), page.past.position).schedules.by_name
+        then = folded_orders(page.whole.source.log(), page.past.position).schedules.by_name
         return [_row(one, page.past.at, None) for _, one in sorted(then.items())]
 
     def now(state: SchedulerState, _now: datetime) -> list[ScheduleRow]:

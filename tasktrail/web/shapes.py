@@ -123,7 +123,7 @@ class DrawnTask(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: it cannot be seen."""
 
 
-class Around(msgspec.Struct, frozen=True, kw_only=True):
+class RelatedTasks(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks related to one task. Of many, only the first are listed; `more_…` tells of the others."""
 
     center: DrawnTask
@@ -168,17 +168,17 @@ class GraphShape(msgspec.Struct, frozen=True, kw_only=True):
     arrows: tuple[Arrow, ...]
 
 
-def graph_shape(around: Around) -> GraphShape:
+def graph_shape(related: RelatedTasks) -> GraphShape:
     """Place dependencies on the left, dependants on the right, the parent above and the children below."""
-    left = _listed(around.dependencies, f"and {around.more_dependencies} more" if around.more_dependencies else "")
-    right = _listed(around.dependants, "and more" if around.more_dependants else "")
-    below = _listed(around.children, "and more" if around.more_children else "")
+    left = _listed(related.dependencies, f"and {related.more_dependencies} more" if related.more_dependencies else "")
+    right = _listed(related.dependants, "and more" if related.more_dependants else "")
+    below = _listed(related.children, "and more" if related.more_children else "")
     columns = 1 + bool(left) + bool(right)
     middle = _ACROSS if left else 0
-    above = 1 if around.parent else 0
+    above = 1 if related.parent else 0
     tallest = max(len(left), len(right), 1 + above + len(below))
     center_row = max(above, (max(len(left), len(right)) - 1) // 2)
-    center = Box(x=middle, y=center_row * _DOWN, node=around.center, center=True)
+    center = Box(x=middle, y=center_row * _DOWN, node=related.center, center=True)
     boxes, arrows = [center], []
     for row, (node, words) in enumerate(left):
         box = Box(x=0, y=row * _DOWN, node=node, words=words)
@@ -188,8 +188,8 @@ def graph_shape(around: Around) -> GraphShape:
         box = Box(x=middle + _ACROSS, y=row * _DOWN, node=node, words=words)
         boxes.append(box)
         arrows.append(_across(center, box))
-    if around.parent:
-        box = Box(x=middle, y=(center_row - 1) * _DOWN, node=around.parent)
+    if related.parent:
+        box = Box(x=middle, y=(center_row - 1) * _DOWN, node=related.parent)
         boxes.append(box)
         arrows.append(_down(box, center))
     for row, (node, words) in enumerate(below, center_row + 1):

@@ -68,7 +68,7 @@ async def submit_task(
         return await _answer(page, info, form, SentForm(typed, problem=_SENT_BEFORE))
     except TasktrailError as error:
         return await _answer(page, info, form, form.refused(typed, error))
-    return page.redirect(page.url(f"/tasks/{accepted.task_id}"), said=f"Task {accepted.task_id} is in the log.")
+    return page.redirect(page.url(f"/tasks/{accepted.task_id}"), flash=f"Task {accepted.task_id} is in the log.")
 
 
 _SENT_BEFORE = CommandIdReused(

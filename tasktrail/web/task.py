@@ -58,13 +58,13 @@ from ..times import read_time
 from .acting import act, parse_priority, sent
 from .formats import advice
 from .page import Page
-from .shapes import SIDE, Around, DrawnTask, GraphShape, TimeShape, graph_shape, time_shape
+from .shapes import SIDE, DrawnTask, GraphShape, RelatedTasks, TimeShape, graph_shape, time_shape
 
 _FOLDS = 128
 """Tasks whose folded story is remembered."""
 _NOTES = 60
 """The most notes of the service about a task that are shown; the last ones."""
-_TOLD, _WHOLE, _CUT = 8_000, 600, 60
+_IN_ALL, _WHOLE, _CUT = 8_000, 600, 60
 """Characters of the story: in all, of a line, and of a line once the first number is used up."""
 _PRINTED = 8 * 1024
 """Bytes of output that are shown, from its end."""
@@ -179,37 +179,37 @@ def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) ->
 
 def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> ShownTask:
     """Collect the content. Raises `UnknownTask`, also for a task that the caller may not see."""
-    found = page.service.get_task(task_id, as_of=page.point)
-    story, last = _story(page, stories, found)
+    task = page.service.get_task(task_id, as_of=page.point)
+    story, last = _story(page, stories, task)
     noted, left_out = _notes(page, task_id)
     chain = _chain(page, last)
     children = None if page.past else _children(page, task_id)
     seen = ShownTask(
-        task=found,
-        left=_time_left(found, story.attempts, page.now, {} if page.past else means_of(page.backend.service.stats())),
+        task=task,
+        left=_time_left(task, story.attempts, page.now, {} if page.past else means_of(page.backend.service.stats())),
         story=story,
         lines=_merged(story.lines, [story_line(record, None) for record in noted]),
         notes_left_out=left_out,
-        timeline=_timeline(found, story, page.now),
-        graph=_graph(page, found, children),
+        timeline=_timeline(task, story, page.now),
+        graph=_graph(page, task, children),
         children=children,
         causes=tuple(map(_step, chain.records)),
         cause_command=chain.command_id,
         causes_complete=chain.complete,
         made=last is not None and isinstance(last.event, Completed) and bool(last.event.made_sha256),
     )
-    return seen if page.past else _with_present(page, seen, noted, found.attempt if attempt is None else attempt)
+    return seen if page.past else _with_present(page, seen, noted, task.attempt if attempt is None else attempt)
 
 
 def _with_present(page: Page, seen: ShownTask, noted: list[Recorded], attempt: int) -> ShownTask:
     """Add what is not recorded, or not kept for earlier moments."""
-    service, found = page.backend.service, seen.task
-    notices = service.source.ask(lambda views: views.notices(found.id))
+    service, task = page.backend.service, seen.task
+    notices = service.source.ask(lambda views: views.notices(task.id))
     return replace(
         seen,
-        files=_files(page, found),
-        why=page.service.why(found.id) if found.status in WAITING else None,
-        output=_printed(page, found, attempt),
+        files=_files(page, task),
+        why=page.service.why(task.id) if task.status in WAITING else None,
+        output=_printed(page, task, attempt),
         attempt=attempt,
         notices=tuple(notices[-_NOTICES:]),
         notices_left_out=max(0, len(notices) - _NOTICES),
@@ -217,16 +217,16 @@ def _with_present(page: Page, seen: ShownTask, noted: list[Recorded], attempt: i
     )
 
 
-def _story(page: Page, stories: "Stories", found: Task) -> tuple[Story, Recorded | None]:
+def _story(page: Page, stories: "Stories", task: Task) -> tuple[Story, Recorded | None]:
     """Return the task's story up to the moment that is shown, and its last record."""
 
     def read(version: int, limit: int) -> list[Recorded]:
-        return page.backend.service.events_after(found.id, version, limit)
+        return page.backend.service.events_after(task.id, version, limit)
 
     if not page.past:
-        return stories.up_to(found.id, found.version, read)
+        return stories.up_to(task.id, task.version, read)
     fold = StoryFold()
-    skim(fold, read, found.version)
+    skim(fold, read, task.version)
     return fold.story(), fold.last
 
 
@@ -270,48 +270,48 @@ def _notes(page: Page, task_id: int) -> tuple[list[Recorded], int]:
 
 
 def _tries(noted: list[Recorded]) -> dict[str, list[Try]]:
-    found: dict[str, list[Try]] = {}
+    tries: dict[str, list[Try]] = {}
     for record in noted:
         if isinstance(record.event, DeliveryAttempted):
             end = "delivered" if record.event.ok else "given up" if record.event.final else "not delivered"
             one = Try(at=record.recorded_at, text=f"{end}: {record.event.detail}" if record.event.detail else end)
-            found.setdefault(record.event.notice_id, []).append(one)
-    return found
+            tries.setdefault(record.event.notice_id, []).append(one)
+    return tries
 
 
 def _merged(lines: tuple[Line, ...], notes: list[Line]) -> tuple[Line, ...]:
     """Merge all lines in order. The newest are whole; when they have filled the room, the older ones are cut."""
-    told: list[Line] = []
-    room = _TOLD
+    merged: list[Line] = []
+    room = _IN_ALL
     for line in sorted((*lines, *notes), key=lambda line: line.position, reverse=True):
         most = _WHOLE if room > 0 else _CUT
         room -= len(line.text[:most]) + len(line.reason[:most])
-        told.append(replace(line, text=_cut(line.text, most), reason=_cut(line.reason, most)))
-    return tuple(reversed(told))
+        merged.append(replace(line, text=_cut(line.text, most), reason=_cut(line.reason, most)))
+    return tuple(reversed(merged))
 
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:
+def _timeline(task: Task, story: Story, now: datetime) -> TimeShape | None:
     if not story.attempts:
         return None
-    begin = found.created_at if not story.attempts_left_out else story.attempts[0].started_at
-    return time_shape(story.attempts, begin, found.completed_at or now)
+    begin = task.created_at if not story.attempts_left_out else story.attempts[0].started_at
+    return time_shape(story.attempts, begin, task.completed_at or now)
 
 
-def _time_left(found: Task, attempts: tuple[Attempt, ...], now: datetime, means: Mapping[str, float]) -> float | None:
+def _time_left(task: Task, attempts: tuple[Attempt, ...], now: datetime, means: Mapping[str, float]) -> float | None:
     """Estimate the seconds until the running attempt is done. `means`: usual times by type."""
-    if found.status != "running" or found.started_at is None or not attempts:
+    if task.status != "running" or task.started_at is None or not attempts:
         return None
     curve = attempts[-1].curve
     began = curve[0].progress if curve and attempts[-1].resumed else 0.0
-    ran = (now - found.started_at).total_seconds()
-    return seconds_left(found.progress, ran, whole_of(found, means), began=began)
+    ran = (now - task.started_at).total_seconds()
+    return seconds_left(task.progress, ran, whole_of(task, means), began=began)
 
 
-def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | None:
+def _graph(page: Page, task: Task, children: Census | None) -> GraphShape | None:
     source, bound = page.backend.service.source, page.user_id
 
     def node(task_id: int) -> DrawnTask:
@@ -326,26 +326,24 @@ def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | Non
         return DrawnTask(id=task_id, type=state.spec.type, status=state.status)
 
     def below(views: TaskQueries) -> list[Task]:
-        filters = TaskFilters(
-            parent_task_id=found.id, user_id=() if bound is None else bound, sort="id", limit=SIDE + 1
-        )
+        filters = TaskFilters(parent_task_id=task.id, user_id=() if bound is None else bound, sort="id", limit=SIDE + 1)
         return list(views.stretch(filters, page.now).tasks)
 
     kids = source.ask(below) if children else []
-    after = [] if page.past else source.ask(lambda views: views.dependants(found.id, SIDE + 1))
+    after = [] if page.past else source.ask(lambda views: views.dependants(task.id, SIDE + 1))
     if bound is not None:
         after = [task_id for task_id in after if page.backend.service.is_of(task_id, bound)]
-    around = Around(
-        center=DrawnTask(id=found.id, type=found.type, status=found.status),
-        parent=node(found.parent_task_id) if found.parent_task_id else None,
-        dependencies=tuple(map(node, found.depends_on[:SIDE])),
-        more_dependencies=max(0, len(found.depends_on) - SIDE),
+    related = RelatedTasks(
+        center=DrawnTask(id=task.id, type=task.type, status=task.status),
+        parent=node(task.parent_task_id) if task.parent_task_id else None,
+        dependencies=tuple(map(node, task.depends_on[:SIDE])),
+        more_dependencies=max(0, len(task.depends_on) - SIDE),
         dependants=tuple(map(node, after[:SIDE])),
         more_dependants=len(after) > SIDE,
         children=tuple(DrawnTask(id=kid.id, type=kid.type, status=kid.status) for kid in kids[:SIDE]),
         more_children=len(kids) > SIDE,
     )
-    return None if around.alone else graph_shape(around)
+    return None if related.alone else graph_shape(related)
 
 
 def _chain(page: Page, last: Recorded | None) -> Chain:
@@ -375,17 +373,17 @@ def _step(record: Recorded) -> CauseStep:
     )
 
 
-def _fields(found: Task) -> list[tuple[str, Any]]:
-    return [(name, getattr(found, name)) for name in found.__struct_fields__ if name != "children"]
+def _fields(task: Task) -> list[tuple[str, Any]]:
+    return [(name, getattr(task, name)) for name in task.__struct_fields__ if name != "children"]
 
 
 # --- the task's files -----------------------------------------------------------------------------------------------
 
 
-def _printed(page: Page, found: Task, attempt: int | None) -> Output | None:
+def _printed(page: Page, task: Task, attempt: int | None) -> Output | None:
     """Return the end of the attempt's printed output; None without an attempt, or if only the service has it."""
     try:
-        return page.backend.service.output(found.id, attempt, last=_PRINTED) if found.attempt else None
+        return page.backend.service.output(task.id, attempt, last=_PRINTED) if task.attempt else None
     except OnlyAtService:
         return None
 
@@ -397,12 +395,12 @@ def _provenance(page: Page) -> Literal["signed", "no key", ""]:
     return "signed" if page.backend.service.paths.seal_key.exists() else "no key"
 
 
-def _files(page: Page, found: Task) -> tuple[FileSeen, ...]:
-    sides: tuple[tuple[Side, str], ...] = (("input", found.input_file), ("output", found.output_file))
-    return tuple(_file(page, found, side, path) for side, path in sides if path)
+def _files(page: Page, task: Task) -> tuple[FileSeen, ...]:
+    sides: tuple[tuple[Side, str], ...] = (("input", task.input_file), ("output", task.output_file))
+    return tuple(_file(page, task, side, path) for side, path in sides if path)
 
 
-def _file(page: Page, found: Task, side: Side, path: str) -> FileSeen:
+def _file(page: Page, task: Task, side: Side, path: str) -> FileSeen:
     if not page.backend.service.shows_files(path, side):
         return FileSeen(side=side, path=path, elsewhere=True)
     try:
@@ -411,7 +409,7 @@ def _file(page: Page, found: Task, side: Side, path: str) -> FileSeen:
     except (OSError, ValueError):
         return FileSeen(side=side, path=path)
     stamp = page.backend.service.pictures.stamp(path, side)
-    address = page.url(f"/tasks/{found.id}/picture/{side}", v=stamp[:16]) if stamp else ""
+    address = page.url(f"/tasks/{task.id}/picture/{side}", v=stamp[:16]) if stamp else ""
     return FileSeen(side=side, path=path, size=size, picture=address)
 
 
@@ -430,8 +428,8 @@ async def task_picture(
         wanted = await page.ask(page.backend.service.pictures.picture, path, side)
         data = await asyncio.wait_for(asyncio.wrap_future(wanted), _DEADLINE_OF_PICTURE)
     except (NoPicture, TimeoutError) as error:
-        told = error.message if isinstance(error, NoPicture) else "It takes long to draw; look again later"
-        return Response(_placard(told), media_type="image/svg+xml", headers=_PICTURE_HEADERS)
+        message = error.message if isinstance(error, NoPicture) else "It takes long to draw; look again later"
+        return Response(_placard(message), media_type="image/svg+xml", headers=_PICTURE_HEADERS)
     etag = f'"{sha256(data).hexdigest()[:32]}"'
     kept = "private, max-age=86400" if v else "private, no-cache"
     headers = {**_PICTURE_HEADERS, "cache-control": kept, "etag": etag}
@@ -455,18 +453,18 @@ def _placard(words: str) -> bytes:
 # --- what can be done to it -----------------------------------------------------------------------------------------
 
 
-def _may(page: Page, found: Task) -> frozenset[str]:
+def _may(page: Page, task: Task) -> frozenset[str]:
     """Return the actions that are possible now and that the caller may do."""
     if page.past:
         return frozenset()
-    waits, over = found.status in WAITING, found.status in FINISHED
+    waits, over = task.status in WAITING, task.status in FINISHED
     wanted: dict[str, tuple[bool, type[Command]]] = {
         "start": (waits, StartTask),
         "cancel": (not over, CancelTask),
-        "retry": (found.status in ("failed", "cancelled"), RetryTask),
+        "retry": (task.status in ("failed", "cancelled"), RetryTask),
         "adjust": (waits, AdjustTask),
         "redeliver": (True, RedeliverNotice),
-        "submit": (found.type in page.backend.service.source.registry, CreateTask),
+        "submit": (task.type in page.backend.service.source.registry, CreateTask),
     }
     return frozenset(name for name, (sensible, kind) in wanted.items() if sensible and page.may(COMMAND_NEEDS[kind]))
 
@@ -486,9 +484,9 @@ async def act_on_one(
     except UnknownTask:
         raise
     except TasktrailError as error:
-        told = f"{error.message}. {advice(error)}".strip()
-        return page.redirect(here, said=told, kind="bad")
-    return page.redirect(here, said=_DONE[fields["action"]])
+        message = f"{error.message}. {advice(error)}".strip()
+        return page.redirect(here, flash=message, kind="bad")
+    return page.redirect(here, flash=_DONE[fields["action"]])
 
 
 _DONE = {

@@ -17,7 +17,7 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 from msgspec.structs import replace
 
-from ..api.reader_process import LIST_WITHIN, StretchQuestion, StretchThen
+from ..api.reader_process import LIST_WITHIN, StretchAnswer, StretchQuestion
 from ..errors import Busy, UnknownRoute
 from ..events import CancelTask, Command, RetryTask, Task
 from ..events.commands import AdjustTask
@@ -111,7 +111,9 @@ async def tasks(
 ) -> Response[str]:
     """Show the tasks that pass the filters."""
     filters = _listing(wanted, sort, limit)
-    listed = await (_then(page, filters, place or "") if page.past else page.ask(_now, page, filters, place or ""))
+    listed = await (
+        _list_as_of(page, filters, place or "") if page.past else page.ask(_list_now, page, filters, place or "")
+    )
     return page.answer("tasks.html", **_shown(page, listed))
 
 
@@ -129,7 +131,7 @@ async def live_tasks(
     parse_place(place or "")  # a wrong one is refused before the stream begins
 
     def parts(shared: Page) -> dict[str, str]:
-        return shared.parts("tasks.html", _PARTS, **_shown(shared, _now(shared, filters, place or "")))
+        return shared.parts("tasks.html", _PARTS, **_shown(shared, _list_now(shared, filters, place or "")))
 
     return page.follow(parts)
 
@@ -146,7 +148,7 @@ def wanted_filters(
     search: TextQuery = None,
 ) -> TaskFilters:
     """The dependency `wanted`: the filters in the address, restricted to tasks that the caller may see."""
-    given = {
+    values_by_field = {
         "status": status,
         "type": type,
         "label": label,
@@ -155,8 +157,8 @@ def wanted_filters(
         "document_id": document_id,
         "parent_task_id": parent_task_id,
     }
-    texts = {name: ",".join(values or ()) for name, values in given.items()}
-    return _own(page, TaskFilters.parse(texts | {"search": search or ""}))
+    texts = {name: ",".join(values or ()) for name, values in values_by_field.items()}
+    return _visible_to_caller(page, TaskFilters.parse(texts | {"search": search or ""}))
 
 
 def _listing(filters: TaskFilters, sort: str | None, limit: str | None) -> TaskFilters:
@@ -189,21 +191,21 @@ def _shown(page: Page, listed: Listed) -> dict[str, Any]:
     }
 
 
-def _own(page: Page, filters: TaskFilters) -> TaskFilters:
+def _visible_to_caller(page: Page, filters: TaskFilters) -> TaskFilters:
     """Restrict the filters to tasks that the caller may see."""
     return filters if page.user_id is None else replace(filters, user_id=page.user_id)
 
 
-def _now(page: Page, filters: TaskFilters, place: str) -> Listed:
+def _list_now(page: Page, filters: TaskFilters, place: str) -> Listed:
     source = page.backend.service.source
     stretch = source.ask(lambda views: views.stretch(filters, page.now, parse_place(place)))
     return _listed(page, filters, stretch, source.ask(lambda views: views.census(filters)))
 
 
-async def _then(page: Page, filters: TaskFilters, place: str) -> Listed:
+async def _list_as_of(page: Page, filters: TaskFilters, place: str) -> Listed:
     assert page.past is not None
     found = await page.backend.past(
-        StretchQuestion(filters, page.past.position, place), StretchThen, LIST_WITHIN, page.who
+        StretchQuestion(filters, page.past.position, place), StretchAnswer, LIST_WITHIN, page.who
     )
     return _listed(page, filters, found.stretch, found.census)
 
@@ -226,26 +228,26 @@ def _types(page: Page) -> list[str]:
 
 def _headings(page: Page, filters: TaskFilters) -> list[dict[str, str]]:
     """Return the headings with the address of a click, and how the list is sorted by them now."""
-    found = []
+    headings = []
     for text, field in HEADINGS:
         now = "" if filters.sort.removeprefix("-") != field else "descending" if filters.sort[0] == "-" else "ascending"
         other = field if now == "descending" else f"-{field}"
         href = page.here(sort=other, place=None) if field else ""
-        found.append({"text": text, "href": href, "sorted": now})
-    return found
+        headings.append({"text": text, "href": href, "sorted": now})
+    return headings
 
 
 def note_of(task: Task, now: Any) -> str:
     """Return the note beside a task in a list: what it waits for, its error, or what it does."""
     due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
-    told = (
+    parts = (
         "held" if task.held and task.status in WAITING else "",
         "waits for its time" if due is not None and due > now else "",
         task.error
         or (task.message if task.completed_at is None else "")
         or (task.last_error if task.status == "retrying" else ""),
     )
-    return "; ".join(filter(None, told))
+    return "; ".join(filter(None, parts))
 
 
 def _allowed(page: Page) -> list[Action]:
@@ -278,17 +280,17 @@ async def confirm(
 ) -> Response[Any]:
     """Show how many tasks the action is for, and the form that does it."""
     page.present()
-    meant = _action(page, action or "")
+    chosen = _action(page, action or "")
     choice = ChosenTasks(filters=wanted) if of == "all" else ChosenTasks(ids=_ids(id or ()))
     given = page.parameters()
     kept = {name: _joined(given[name]) for name in FIELDS if given.get(name)}
     where = dict(zip(_WHERE, (sort or "", limit or "", place or ""), strict=True))
     if not choice.ids and choice.filters is None:
-        return page.redirect(page.url("/tasks", **kept, **where), said="No task was chosen.", kind="bad")
-    number, others, complete = await page.backend.bulk(_counted, page, choice, meant)
+        return page.redirect(page.url("/tasks", **kept, **where), flash="No task was chosen.", kind="bad")
+    number, others, complete = await page.backend.bulk(_counted, page, choice, chosen)
     return page.answer(
         "tasks_confirm.html",
-        action=meant,
+        action=chosen,
         choice=choice,
         number=number,
         others=others,
@@ -327,15 +329,15 @@ def _counted(page: Page, choice: ChosenTasks, action: Action) -> tuple[int, int,
         filters = choice.filters
         census = source.ask(lambda views: views.census(filters))
         named = values_of(filters.status) or STATUSES
-        meant = sum(census.by_status[status] for status in named if status in action.of)
+        number = sum(census.by_status[status] for status in named if status in action.of)
         if not census.complete:
             narrowed = _narrowed(filters, action)
-            meant = len(source.ask(lambda views: views.ids(narrowed, MOST_TASKS + 1))) if narrowed else 0
-            return meant, 0, meant <= MOST_TASKS
-        return meant, census.total(filters) - meant, True
+            number = len(source.ask(lambda views: views.ids(narrowed, MOST_TASKS + 1))) if narrowed else 0
+            return number, 0, number <= MOST_TASKS
+        return number, census.total(filters) - number, True
     states = [source.ask(lambda views, one=one: _status_of(page, views, one)) for one in choice.ids]  # type: ignore[misc]
-    meant = sum(status in action.of for status in states)
-    return meant, len(states) - meant, True
+    number = sum(status in action.of for status in states)
+    return number, len(states) - number, True
 
 
 def _status_of(page: Page, views: Any, task_id: int) -> str:
@@ -364,7 +366,7 @@ async def act_on_many(
     action = _action(page, fields.get("action", ""))
     filters = TaskFilters.parse({name: fields.get(name, "") for name in FIELDS})
     if fields.get("of") == "all":
-        choice = ChosenTasks(filters=_own(page, filters))
+        choice = ChosenTasks(filters=_visible_to_caller(page, filters))
     else:
         choice = ChosenTasks(ids=_ids([str(one) for one in form.getall("id", [])]))
     bulk_id = fields.get("bulk", "")
@@ -379,7 +381,7 @@ async def act_on_many(
     if bulk_changes.begin(mine, bulk):
 
         def find() -> Sequence[int]:
-            found = _found(page, choice, action)
+            found = _chosen_ids(page, choice, action)
             # a task that waits for others would fail if they were cancelled first
             return sorted(found, reverse=True) if action.name == "cancel" else found
 
@@ -393,12 +395,12 @@ async def act_on_many(
         except TimeoutError:
             pass  # it goes on
         except Busy:
-            bulk_changes.take_back(mine, bulk)  # so that the same form can be sent again
+            bulk_changes.discard(mine, bulk)  # so that the same form can be sent again
             raise
     return page.redirect(f"/tasks/bulk/{bulk_id}")
 
 
-def _found(page: Page, choice: ChosenTasks, action: Action) -> Sequence[int]:
+def _chosen_ids(page: Page, choice: ChosenTasks, action: Action) -> Sequence[int]:
     source = page.backend.service.source
     if choice.filters is None:
         return [one for one in choice.ids if source.ask(lambda views, one=one: _status_of(page, views, one))]  # type: ignore[misc]

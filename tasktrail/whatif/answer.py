@@ -109,7 +109,7 @@ def compare_policies(
     to_the_end: bool = True,
     assumptions: tuple[str, ...] = (),
     new_state: Callable[..., SchedulerState] = SchedulerState,
-    tell: Callable[[int, float], None] = lambda _play, _share: None,
+    progress: Callable[[int, float], None] = lambda _play, _share: None,
 ) -> WhatIf:
     """Replay the recording under the recorded policy, and again under the asked one.
 
@@ -120,13 +120,13 @@ def compare_policies(
         to_the_end: whether to play on after the end of the recording until nothing more happens.
         assumptions: the assumptions made, in words.
         new_state: makes the Scheduler's memory.
-        tell: called with the number of the replay, 0 or 1, and the share of the recording that it has played.
+        progress: called with the number of the replay, 0 or 1, and the share of the recording that it has played.
     """
     until = None if to_the_end else recording.ended_at
     first = Replay(recording, recorded, listen=True, new_state=new_state)
-    replayed = first.play(until, partial(tell, 0))
+    replayed = first.play(until, partial(progress, 0))
     second = None if asked.change.changes_nothing else Replay(recording, asked, new_state=new_state)
-    other = None if second is None else second.play(until, partial(tell, 1))
+    other = None if second is None else second.play(until, partial(progress, 1))
     slots, slots_asked = _slots(recorded), _slots(asked)
     moved = None if other is None else _moves(recording.timeline, replayed, other)
     return WhatIf(
@@ -225,20 +225,20 @@ def _move(key: LifeKey, recorded: Life | None, replayed: Life | None, asked: Lif
 
 
 def _count(moves: list[Changed]) -> Moved:
-    found = {"earlier": 0, "later": 0, "same": 0, "no_more": 0, "only_then": 0}
+    counts = {"earlier": 0, "later": 0, "same": 0, "no_more": 0, "only_then": 0}
     for move in moves:
         match move:
             case Changed(moved=float() as seconds):
-                found["earlier" if seconds < 0 else "later" if seconds > 0 else "same"] += 1
+                counts["earlier" if seconds < 0 else "later" if seconds > 0 else "same"] += 1
             case Changed(replayed=datetime()):
-                found["no_more"] += 1
+                counts["no_more"] += 1
             case Changed(asked=datetime()):
-                found["only_then"] += 1
-    return Moved(**found)
+                counts["only_then"] += 1
+    return Moved(**counts)
 
 
 def _most(moves: list[Changed], rows: int) -> tuple[Changed, ...]:
     """Return the tasks that start in only one replay, then those that move furthest; at most `rows`."""
-    told = [move for move in moves if move.replayed != move.asked]
-    told.sort(key=lambda move: (move.moved is not None, -abs(move.moved or 0.0), move.task_id))
-    return tuple(told[:rows])
+    changed = [move for move in moves if move.replayed != move.asked]
+    changed.sort(key=lambda move: (move.moved is not None, -abs(move.moved or 0.0), move.task_id))
+    return tuple(changed[:rows])

@@ -55,7 +55,7 @@ def what_if(
     """
     question = _question({name: value for name, value in asked.items() if value is not None})
     first, last = _point(begin, "from"), _point(end, "to")
-    tell = _telling(progress, total, 2 if question.changes_nothing else 3)
+    report = _total_progress(progress, total, 2 if question.changes_nothing else 3)
     reader = RecordingBuilder(first, last)
     ends: tuple[Recorded, ...] = ()
     dropped = 0
@@ -65,7 +65,7 @@ def what_if(
         if isinstance(record.event, Stub):
             dropped = record.position
         if total and not number % _TELL_EVERY:
-            tell(-1, number / total)
+            report(-1, number / total)
     recording = reader.finished()
     if recording.began_at is None:
         raise _nothing_recorded(first, last, ends)
@@ -86,18 +86,20 @@ def what_if(
         to_the_end=last is None,
         assumptions=(*assumptions, *_remarks(changed)),
         new_state=partial(SchedulerState, retry_rules=config.retry_rules),
-        tell=tell,
+        progress=report,
     )
 
 
-def _telling(progress: Callable[[int, int], None] | None, total: int, rounds: int) -> Callable[[int, float], None]:
+def _total_progress(
+    progress: Callable[[int, int], None] | None, total: int, rounds: int
+) -> Callable[[int, float], None]:
     """Turn a round (-1 for reading) and the share of it that is done into progress over all rounds."""
 
-    def tell(play: int, share: float) -> None:
+    def report(play: int, share: float) -> None:
         if progress is not None:
             progress(int((play + 1 + min(share, 1.0)) * total), rounds * total)
 
-    return tell
+    return report
 
 
 def _question(fields: dict[str, Any]) -> PolicyChange:
@@ -117,16 +119,20 @@ def _point(text: Point | str | None, field: str) -> Point | None:
 
 
 def _nothing_recorded(first: Point | None, last: Point | None, ends: Sequence[Recorded]) -> InvalidValue:
-    asked = " ".join(f"{word} {_said(point)}" for word, point in (("from", first), ("to", last)) if point is not None)
+    asked_span = " ".join(
+        f"{word} {_in_words(point)}" for word, point in (("from", first), ("to", last)) if point is not None
+    )
     if not ends:
-        told = "The log is empty"
+        message = "The log is empty"
     else:
-        there = " to ".join(f"{record.position} ({_said(record.recorded_at)})" for record in (ends[0], ends[-1]))
-        told = f"Nothing is recorded {asked}: the log has positions {there}"
-    return InvalidValue(told, field="to" if first is None else "from", remedy=_REMEDY)
+        recorded_span = " to ".join(
+            f"{record.position} ({_in_words(record.recorded_at)})" for record in (ends[0], ends[-1])
+        )
+        message = f"Nothing is recorded {asked_span}: the log has positions {recorded_span}"
+    return InvalidValue(message, field="to" if first is None else "from", remedy=_REMEDY)
 
 
-def _said(point: Point) -> str:
+def _in_words(point: Point) -> str:
     return point.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(point, datetime) else f"position {point}"
 
 
@@ -152,19 +158,23 @@ def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tupl
     """Return the policy of that time as far as it is known, and in words the assumptions."""
     limits, workers = config.limits(), config.workers
     there = counted(workers, "worker")
-    said = [f"{there}, and the limits that are configured now; what operators have changed is in the log"]
+    assumptions = [f"{there}, and the limits that are configured now; what operators have changed is in the log"]
     if recording.peak > workers:
-        said.append(f"the log shows {recording.peak} attempts at once, so there were at least that many workers")
+        assumptions.append(f"the log shows {recording.peak} attempts at once, so there were at least that many workers")
         workers = recording.peak
     if recording.peak > limits.max_concurrent and not recording.changes_concurrency:
         limits = replace(limits, max_concurrent=recording.peak)
-    said.append("memory, CPU and disk never kept a task from starting: samples are not recorded")
+    assumptions.append("memory, CPU and disk never kept a task from starting: samples are not recorded")
     if recording.has_nodes:
-        said.append("nodes are not played: one machine has all workers, and what tasks require of a node is ignored")
+        assumptions.append(
+            "nodes are not played: one machine has all workers, and what tasks require of a node is ignored"
+        )
     if recording.stopped_at is not None:
-        said.append("the last service is taken to have gone on; record and replay are compared until it was stopped")
+        assumptions.append(
+            "the last service is taken to have gone on; record and replay are compared until it was stopped"
+        )
     labels = parse_limits(config.worker_labels)
-    return Policy(configured=limits, workers=workers, worker_labels=labels), tuple(said)
+    return Policy(configured=limits, workers=workers, worker_labels=labels), tuple(assumptions)
 
 
 def _remarks(policy: Policy) -> Iterator[str]:

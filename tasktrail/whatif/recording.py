@@ -127,12 +127,12 @@ class Recording:
     def arrive(self, arrival: Arrival) -> None:
         """Add a message from outside."""
         before = self.arrivals[-1] if self.arrivals else None
-        if before is not None and _go_together(before, arrival):
+        if before is not None and _in_one_step(before, arrival):
             self.arrivals[-1] = msgspec.structs.replace(before, joined=True)
         self.arrivals.append(arrival)
 
 
-def _go_together(one: Arrival, other: Arrival) -> bool:
+def _in_one_step(one: Arrival, other: Arrival) -> bool:
     """Whether the two were handled together: nothing is recorded between them."""
     if one.at != other.at or other.order - one.order != _STEP:
         return False
@@ -351,7 +351,7 @@ class RecordingBuilder:
             if self._is_before(record):
                 self._fold(record)
             else:
-                self._take(record, killed=killed)
+                self._add(record, killed=killed)
         self._last = record
 
     def _fold(self, record: Recorded) -> None:
@@ -364,9 +364,9 @@ class RecordingBuilder:
             self._capacity.booted(record)
             recording.arrivals.clear()
         elif isinstance(record.event, Started):
-            self._capacity.started(record, recording.timeline.running, alone=self._stands_alone(record))
+            self._capacity.started(record, recording.timeline.running, alone=self._is_first_at_its_time(record))
 
-    def _stands_alone(self, record: Recorded) -> bool:
+    def _is_first_at_its_time(self, record: Recorded) -> bool:
         return self._last is None or self._last.recorded_at < record.recorded_at
 
     def finished(self) -> Recording:
@@ -402,7 +402,7 @@ class RecordingBuilder:
             return False
         return record.position > end if isinstance(end, int) else at > end
 
-    def _take(self, record: Recorded, *, killed: bool) -> None:
+    def _add(self, record: Recorded, *, killed: bool) -> None:
         recording, at = self._recording, record.recorded_at
         if recording.began_at is None:
             recording.began_at, recording.first_position = at, record.position
@@ -414,7 +414,7 @@ class RecordingBuilder:
         self._see_the_service(record, killed=killed)
         recording.timeline.note(record)
         recording.peak = max(recording.peak, recording.timeline.running)
-        alone = self._stands_alone(record)
+        alone = self._is_first_at_its_time(record)
         if alone and self._timers.explain(record):
             recording.add_timer(at)
         if isinstance(record.event, Started):

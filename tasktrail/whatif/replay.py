@@ -65,7 +65,7 @@ class Replay:
         )
         self._known: dict[int, TaskState] = {}
         self._arrived = 0
-        self._tell: Callable[[float], None] | None = None
+        self._progress: Callable[[float], None] | None = None
         self._now = recording.began_at
         self._state = new_state(policy.limits, grace=dict.fromkeys(recording.types, _GRACE))
 
@@ -74,11 +74,11 @@ class Replay:
         """Attempts whose end is not in the log."""
         return self._executor.guessed
 
-    def play(self, until: datetime | None = None, tell: Callable[[float], None] | None = None) -> Timeline:
-        """Play to the end, or until `until`, and return the timeline. `tell` is called with the share that is done."""
+    def play(self, until: datetime | None = None, progress: Callable[[float], None] | None = None) -> Timeline:
+        """Play to the end, or until `until`, and return the timeline. `progress` is called with the share done."""
         if self._now is None:
             return self.timeline
-        self._tell = tell
+        self._progress = progress
         self._begin(self._now)
         busy = self._now
         while (at := self._next_at()) is not None and (until is None or at <= until):
@@ -86,7 +86,7 @@ class Replay:
                 busy = at
             elif at > busy + _ALL_WINDOWS:
                 break  # every window has opened since, and nothing has started
-            self._go_on()
+            self._next_step()
         if until is not None:
             self.timeline.stop(until)
         return self.timeline
@@ -145,19 +145,19 @@ class Replay:
         moments = [at for at in (self._tick_at(), self._order[0][0] if self._order else None) if at is not None]
         return min(moments, default=None)
 
-    def _go_on(self) -> None:
+    def _next_step(self) -> None:
         tick_at = self._tick_at()
         if tick_at is not None and (not self._order or tick_at <= self._order[0][0]):
             self._set_clock(tick_at)
             self._step(Tick())
             return
-        at, _, _, what = heappop(self._order)
+        at, _, _, item = heappop(self._order)
         self._set_clock(at)
-        if isinstance(what, AttemptAction):
-            for report in self._executor.reports(what):
+        if isinstance(item, AttemptAction):
+            for report in self._executor.reports(item):
                 self._step(report)
         else:
-            self._arrive(what)
+            self._arrive(item)
 
     def _set_clock(self, at: datetime) -> None:
         self._now = at if self._now is None else max(self._now, at)
@@ -166,8 +166,8 @@ class Replay:
 
     def _arrive(self, arrival: Arrival) -> None:
         self._arrived += 1
-        if self._tell is not None and not self._arrived % _TELL:
-            self._tell(self._arrived / len(self._recording.arrivals))
+        if self._progress is not None and not self._arrived % _TELL:
+            self._progress(self._arrived / len(self._recording.arrivals))
         match arrival.message:
             case ServiceKilled():
                 self._executor.cut_all()
@@ -232,13 +232,13 @@ class Replay:
         state.overtaken.clear()
         state.unblocked_at.clear()
         for task in list(state.tasks.values()):
-            for other in (*task.spec.depends_on, *self._above(task)):
+            for other in (*task.spec.depends_on, *self._ancestors(task)):
                 state.tasks.setdefault(other, self._known[other])
         state.queue.wake_all()
         state.tasks = Tasks(state.tasks[task_id] for task_id in sorted(state.tasks))
         self._step(boot)
 
-    def _above(self, task: TaskState) -> Iterator[int]:
+    def _ancestors(self, task: TaskState) -> Iterator[int]:
         while (parent := task.spec.parent_task_id) is not None:
             yield parent
             task = self._known[parent]

@@ -178,7 +178,7 @@ def _measure(lives: list[Life], overtaken: set[int], makespan: float | None, uti
 
 def _overtaken(lives: list[Life]) -> set[int]:
     """Return the ids of the lives overtaken by a later one. Every later start overtakes a life that never started."""
-    found = set()
+    overtaken = set()
     earliest: datetime | None = None
     """The first start among the lives with a later `since`."""
     pending: list[Life] = []
@@ -188,9 +188,9 @@ def _overtaken(lives: list[Life]) -> set[int]:
             earliest = min([*starts, *([earliest] if earliest else [])], default=None)
             pending = []
         if earliest is not None and (life.started_at is None or life.started_at > earliest):
-            found.add(id(life))
+            overtaken.add(id(life))
         pending.append(life)
-    return found
+    return overtaken
 
 
 def _span(lives: list[Life]) -> float | None:

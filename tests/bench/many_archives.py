@@ -19,7 +19,7 @@ from harness import scratch, seconds
 from month import BEGIN, facts
 
 from tasktrail.events.log.archive_file import RANGE, file_name, write_archive
-from tasktrail.events.log.archives import folder_of, put
+from tasktrail.events.log.archives import folder_of, note_archive
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import to_row
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -58,7 +58,7 @@ def write(path: Path, archives: int) -> int:
             event = SegmentArchived(
                 first=first, last=last, root="", sha256=made.sha256, size=made.size, newest_task=made.newest_task
             )
-            assert put(log._conn, event)
+            assert note_archive(log._conn, event)
             sys.stderr.write(f"\r{number + 1} of {archives}")
     sys.stderr.write("\n")
     return month.tasks

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasktrail.api.reader import Reader
-from tasktrail.backups.evidence import what_is_missing
+from tasktrail.backups.evidence import missing_record
 from tasktrail.events import TasktrailError
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -234,7 +234,7 @@ def look(folder: Path, acknowledged: dict[str, int]) -> list[str]:
     if not paths.log.exists():
         return ["there is no log"] if acknowledged else []
     try:
-        missing = what_is_missing(paths)
+        missing = missing_record(paths)
         log = SqliteEventLog(paths.log, now=SystemClock().now())
         try:
             answers = {command_id: log.answer(command_id) for command_id in acknowledged}

@@ -308,7 +308,7 @@ def test_a_log_of_before_is_noted_at_the_next_start(many: Journal, tmp_path: Pat
         for task_id in many.states:
             assert reader.read_task(task_id) == [one for one in many.records if one.task_id == task_id]
     log = SqliteEventLog(path, now=BEGIN)
-    assert log._archives.not_noted() == []
+    assert log._archives.without_index() == []
     log.close()
 
 

@@ -23,7 +23,7 @@ from tasktrail.events.forms import known_forms
 from tasktrail.events.log.event_log import Erasable, already_appended
 from tasktrail.events.log.keys import Keys, _masters_in, _write_masters
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, stored, whole
+from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, readable_row, stored
 from tasktrail.events.log.rows import from_row, to_row
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
@@ -122,7 +122,7 @@ def test_what_is_divided_is_put_together_again(actor: str, reason: str, result: 
     event = Completed(result=result, message=reason, estimate=estimate)
     row = to_row(Fact(1, 2, event, BEGIN, actor, reason), 9)
     bare, secret = divided(row)
-    back = from_row(stored(bare, KEY, "box"), b"", lambda one: whole(one, secret))
+    back = from_row(stored(bare, KEY, "box"), b"", lambda one: readable_row(one, secret))
     assert (back.event, back.actor, back.reason) == (event, actor, reason)
     gone = from_row(stored(bare, KEY, ""), b"")
     assert isinstance(gone.event, Completed)

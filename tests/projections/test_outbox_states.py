@@ -35,12 +35,12 @@ def test_only_so_many_pending_notices_keep_their_state_in_memory(journal: Journa
     for _number in range(30):
         completed(journal, **DONE)
     outbox = outbox_of(journal, kept_states=10)
-    assert sum(pending.told is not None for pending in outbox._pending.by_id.values()) == 10
+    assert sum(pending.origin is not None for pending in outbox._pending.by_id.values()) == 10
     for notice in all_due(outbox, journal)[:5]:
         tried(journal, notice, ok=True)
     completed(journal, **DONE)
     outbox.apply(journal.records)
-    assert sum(pending.told is not None for pending in outbox._pending.by_id.values()) == 6
+    assert sum(pending.origin is not None for pending in outbox._pending.by_id.values()) == 6
     assert len(all_due(outbox, journal)) == 26
 
 

@@ -31,7 +31,7 @@ from tasktrail.projections.queries.as_of import task_as_of
 from tasktrail.projections.queries.bounded import bounded
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
-from tasktrail.projections.queries.walk import END, START, collect, parse_place, tell
+from tasktrail.projections.queries.walk import END, START, collect, count_statuses, parse_place
 from tasktrail.projections.views import shares, tallies, versions, zones
 from tasktrail.projections.views.checksums import WRITTEN
 from tasktrail.projections.views.damage import find_damage
@@ -69,7 +69,7 @@ def some_filters(chance: Random) -> TaskFilters:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no walk give up early, however busy the machine is."""
-    for function in (walk.walk, walk.census, collect, tell):
+    for function in (walk.walk, walk.census, collect, count_statuses):
         monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
 
 

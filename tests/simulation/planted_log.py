@@ -190,7 +190,7 @@ def failed_notice_given_up(patch: pytest.MonkeyPatch) -> None:
 @planted("I9: more than .* mails")
 def address_gets_any_number_of_mails(patch: pytest.MonkeyPatch) -> None:
     """Earlier mails to an address do not count."""
-    patch.setattr(MailPace, "had", lambda *_: None)
+    patch.setattr(MailPace, "count_delivered", lambda *_: None)
 
 
 def _only_new(schedule: Callable[..., None]) -> Callable[..., None]:

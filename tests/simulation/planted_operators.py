@@ -252,7 +252,7 @@ def missed_runs_forgotten(patch: pytest.MonkeyPatch) -> None:
 @planted("I9: notices never arrive")
 def redelivery_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A notice is requested once more, without effect."""
-    patch.setattr(Outbox, "_wanted_again", lambda *_: None)
+    patch.setattr(Outbox, "_redelivery_requested", lambda *_: None)
 
 
 @planted("why has no reason|starts at .* although .* paused")

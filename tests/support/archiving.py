@@ -11,7 +11,7 @@ from histories import Journal, speaks_of
 from tasktrail.actors.archiver import rewrite_archive
 from tasktrail.events import Answer, Fact, Recorded
 from tasktrail.events.log.archive_file import file_name, write_archive
-from tasktrail.events.log.archives import archived_until, delete_archived, folder_of, put
+from tasktrail.events.log.archives import archived_until, delete_archived, folder_of, note_archive
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.integrity import raw_rows
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -69,7 +69,7 @@ class ArchivingEventLog(SqliteEventLog):
 
     def archive(self, last: int) -> None:
         """Archive all records up to a position."""
-        assert put(self._conn, written(self._path, last))
+        assert note_archive(self._conn, written(self._path, last))
         delete_archived(self._conn, last)
         self._files.note()
 

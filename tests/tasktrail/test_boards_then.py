@@ -13,8 +13,7 @@ from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.api import source as source_module
 from tasktrail.api.reader import Reader
-from tasktrail.api.reader_process import Standing, StandingQuestion
-from tasktrail.api.reader_process import told as told_of
+from tasktrail.api.reader_process import Standing, StandingQuestion, answer_from_past
 from tasktrail.api.service import TaskService
 from tasktrail.events import Created, CreateTask
 from tasktrail.events.commands import AddSchedule, AddSource, AddToken, DrainNode, FileTask, SetLimits, UndrainNode
@@ -142,7 +141,7 @@ def test_page_and_queue_tell_that_what_ran_was_promised_what_a_look_into_its_inp
     assert service.wait(task_id, timeout=60).attempt == 2
     again = next(one.position for one in service.events(task_id) if one.name == "started" and one.attempt == 2)
     there = service.queue(as_of=again).resources
-    page = service.past(again, lambda past: told_of(past, StandingQuestion(again, 9)))
+    page = service.past(again, lambda past: answer_from_past(past, StandingQuestion(again, 9)))
     assert isinstance(page, Standing)
     assert (there.reserved_memory, there.reserved_temp) == (page.reserved_memory, page.reserved_temp)
     assert (page.reserved_memory, page.reserved_temp) == (300 << 20, 5 << 20)

@@ -683,7 +683,7 @@ def test_a_dry_run_says_that_the_erasure_would_be_refused(
     capsys: pytest.CaptureFixture[str], plain: int, *, told: bool
 ) -> None:
     session: Any = SimpleNamespace(as_json=False)
-    erase._tell(session, Erasable(user_id=ADA, tasks=3, records=9, plain=plain))
+    erase._print_erasable(session, Erasable(user_id=ADA, tasks=3, records=9, plain=plain))
     shown = capsys.readouterr().out
     assert "would be erased of user 7: 3 tasks, 9 records" in shown
     assert ("`erase` needs --partly" in shown) == told

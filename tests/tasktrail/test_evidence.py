@@ -15,7 +15,7 @@ from full_disks import leave_unbegun
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.backups.backup import back_up
-from tasktrail.backups.evidence import refuse_older_log, what_is_missing
+from tasktrail.backups.evidence import missing_record, refuse_older_log
 from tasktrail.backups.restore import restore
 from tasktrail.cli.session import Environment, Session
 from tasktrail.config.settings import Config
@@ -73,7 +73,7 @@ def seen_by_views(data: Path) -> tuple[int, str]:
 
 def test_views_with_a_view_without_end_say_nothing(older: Path) -> None:
     put_endless_view(older / "views.db", "progress")
-    missing = what_is_missing(DataPaths(older))
+    missing = missing_record(DataPaths(older))
     assert missing is not None
     assert missing[0].file != str(older / "views.db")
 
@@ -152,7 +152,7 @@ def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path, left: st
     (older / "log.db").unlink()
     if left:
         leave_unbegun(older / "log.db", left)
-    assert what_is_missing(DataPaths(older)) is not None
+    assert missing_record(DataPaths(older)) is not None
     with pytest.raises(HistoryMissing, match="holds no record" if left else "is not there"):
         reopen(older)
     assert (older / "log.db").exists() == bool(left)
@@ -236,11 +236,11 @@ def test_what_is_damaged_knows_nothing(older: Path, file: str) -> None:
     for name in ("views.db", "snapshots/scheduler", "snapshots/outbox"):
         if name != file:
             (older / name).unlink()
-    assert what_is_missing(DataPaths(older)) is not None
+    assert missing_record(DataPaths(older)) is not None
     content = bytearray((older / file).read_bytes())
     content[len(content) // 2 : len(content) // 2 + 4096] = bytes(4096)
     (older / file).write_bytes(b"" if file == "views.db" else content)
-    assert what_is_missing(DataPaths(older)) is None
+    assert missing_record(DataPaths(older)) is None
 
 
 @pytest.mark.slow

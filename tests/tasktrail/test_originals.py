@@ -160,7 +160,7 @@ def test_a_watched_folder_does_not_feed_on_itself(open_service: Callable[..., Ta
         if ended == 3:
             break
     for _ in range(2):
-        for looks in list(service.watcher._looks.values()):
+        for looks in list(service.watcher._states.values()):
             looks.look_at = 0.0
         service.watcher.look()
     assert service.stats().total == 3

@@ -84,7 +84,7 @@ def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
         random_history(journal, chance.randrange(1, 12), 1000 * seed + step)
         journal.at += timedelta(seconds=chance.choice((0, 0, 90)))  # retries fall due
         for record in list(log.read(before)):
-            followed.took([record])
+            followed.records_folded([record])
         whole = state_from_log(log.read(), Limits(), journal.at)
         assert followed.ask(answers) == answers(whole, journal.at)
 
@@ -108,14 +108,14 @@ def test_a_task_waits_no_more_for_one_that_has_completed(
     followed = FollowedState(None, Limits(), Shown(journal))
     followed.caught_up(log, log.head().position)
     assert followed.ask(lambda state, now: queue_board(state, now, 9, live=False)).blocked == 1
-    followed.took(journal.start(first))
+    followed.records_folded(journal.start(first))
     assert [one.task_id for one in followed.ask(lambda state, now: queue_board(state, now, 9)).running] == [first]
-    followed.took(journal.send(AttemptEnded(task_id=first, attempt=1, outcome="completed")))
+    followed.records_folded(journal.send(AttemptEnded(task_id=first, attempt=1, outcome="completed")))
     board = followed.ask(lambda state, now: queue_board(state, now, 9, live=False))
     assert (board.blocked, [one.task_id for one in board.entries], board.running) == (0, [then], ())
     assert followed.ask(lambda state, _now: state._passing) == set()  # of each task that ever ran it would be too much
     late = journal.create(output_file="/out/3", depends_on=(first,))  # which is not in memory any more
-    followed.took(journal.records[-1:])
+    followed.records_folded(journal.records[-1:])
     board = followed.ask(lambda state, now: queue_board(state, now, 9, live=False))
     assert (board.blocked, [one.task_id for one in board.entries]) == (0, [then, late])
 
@@ -127,10 +127,10 @@ def test_tokens_are_known_as_soon_as_they_are_recorded_and_forgotten_when_they_a
     followed = FollowedState(None, Limits(), Shown(journal), lambda: told.append(len(followed.tokens)))
     followed.caught_up(log, 0)
     assert followed.tokens == {}
-    followed.took(journal.record(0, TokenAdded(token="ci", role="reader", digest="d" * 64)))
+    followed.records_folded(journal.record(0, TokenAdded(token="ci", role="reader", digest="d" * 64)))
     assert [token.token for token in followed.tokens.values()] == ["ci"]
-    followed.took(journal.record(0, QueuePaused()))
-    followed.took(journal.record(0, TokenRevoked(token="ci")))
+    followed.records_folded(journal.record(0, QueuePaused()))
+    followed.records_folded(journal.record(0, TokenRevoked(token="ci")))
     assert followed.tokens == {}
     assert told == [0, 1, 0]
 
@@ -158,7 +158,7 @@ def test_a_page_that_fails_in_the_middle_leads_to_a_new_fold(
     with monkeypatch.context() as patch:
         patch.setattr(FollowedState, "_wait", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            followed.took(journal.records[-1:])
+            followed.records_folded(journal.records[-1:])
     with pytest.raises(ZeroDivisionError):
         followed.caught_up(log, 2, stopped)
     with pytest.raises(LogUnreachable, match="ended at position 2 while it was read up to 3"):
@@ -195,7 +195,7 @@ def test_whoever_waits_is_told_that_it_has_caught_up_since_much_may_have_ended_u
     heard, woken, endings = list[int](), list[int](), Endings()
     folded = FollowedState(None, Limits(), Shown(journal), on_records=lambda records: heard.append(len(records)))
     folded.caught_up(log, 0)
-    folded.took(journal.record(0, QueuePaused()))
+    folded.records_folded(journal.record(0, QueuePaused()))
     folded.erasing()
     folded.caught_up(log, 1)
     assert heard == [0, 1, 0]

@@ -83,12 +83,12 @@ class Database:
             raise self.explained(error, "cannot be reached") from error
         return conn
 
-    def explained(self, error: psycopg.Error, what: str) -> TasktrailError:
+    def explained(self, error: psycopg.Error, failure: str) -> TasktrailError:
         """The error of ours for an error of PostgreSQL."""
-        text = f"{self.name} {what}: {told(error)}"
-        for kinds, ours, remedy in _MEANINGS:
+        text = f"{self.name} {failure}: {primary_message(error)}"
+        for kinds, error_class, remedy in _MEANINGS:
             if isinstance(error, kinds):
-                return ours(text, remedy=remedy) if remedy else ours(text)
+                return error_class(text, remedy=remedy) if remedy else error_class(text)
         return OutcomeUnknown(text) if is_refusal(error) else LogUnreachable(text)
 
     def broken_text(self, error: UnicodeDecodeError) -> LogCorrupt:
@@ -139,7 +139,7 @@ _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], st
 )
 
 
-def told(error: psycopg.Error) -> str:
+def primary_message(error: psycopg.Error) -> str:
     """The error's message without its details, which may hold values of columns."""
     return " ".join((error.diag.message_primary or str(error)).split())
 
@@ -186,9 +186,9 @@ def refuse_unsafe(conn: Conn, name: str) -> int:
     return int(pid)
 
 
-def refuse_changed(name: str, pid: int, found: tuple[Any, ...]) -> None:
-    """Raise `LogNotWritable` if settings or session have changed since the start. `found`: the values of `SAFETY`."""
-    fsync, full_pages, process = found
+def refuse_changed(name: str, pid: int, settings: tuple[Any, ...]) -> None:
+    """Raise `LogNotWritable` if settings or session have changed since the start. `settings`: those of `SAFETY`."""
+    fsync, full_pages, process = settings
     if (fsync, full_pages) != ("on", "on"):
         raise LogNotWritable(
             f"{name} runs with fsync {fsync} and full_page_writes {full_pages} now",

@@ -38,15 +38,15 @@ from .connection import (
     Values,
     is_lost,
     is_refusal,
+    primary_message,
     refuse_changed,
     refuse_unsafe,
     roll_back,
-    told,
 )
 from .reader import PostgresqlLogReader
 from .reading import Reading
 from .sweeping import Sweep
-from .texts import kept, kept_row
+from .texts import escaped, escaped_row
 
 _COLUMNS = ", ".join((*COLUMNS, "hash"))
 COPY_EVENTS = f"COPY tasktrail.events ({_COLUMNS}) FROM STDIN"
@@ -271,14 +271,14 @@ class PostgresqlEventLog(Reading):
             roll_back(conn)
             if isinstance(error, psycopg.Error):
                 if is_refusal(error):  # it would fail again
-                    raise type(error)(told(error)) from None
+                    raise type(error)(primary_message(error)) from None
                 raise self._database.explained(error, "could not be written") from error
             raise
 
-    def _refuse_fenced(self, found: tuple[Any, ...] | None) -> None:
-        if found is None:
+    def _refuse_fenced(self, owner: tuple[Any, ...] | None) -> None:
+        if owner is None:
             raise LogCorrupt(f"{self._database.name} does not say who owns it")
-        epoch, *safety = found
+        epoch, *safety = owner
         if epoch != self._epoch:
             raise Fenced(f"A newer service has taken {self._database.name}")
         refuse_changed(self._database.name, self._pid, tuple(safety))
@@ -289,7 +289,7 @@ class PostgresqlEventLog(Reading):
             conn.execute("BEGIN")
             fence = conn.execute(_FENCE)
             for row in rows:
-                conn.execute(_INSERT_EVENT, kept_row(row))
+                conn.execute(_INSERT_EVENT, escaped_row(row))
             for answer in answers:
                 conn.execute(_INSERT_ANSWER, answer)
         self._refuse_fenced(fence.fetchone())
@@ -303,10 +303,10 @@ class PostgresqlEventLog(Reading):
         self._refuse_fenced(begun.fetchone())
         for record in dropping:  # the schema allows stubs only while the record that drops is the last one
             ahead = record.position - rows[0][0] + 1
-            copy_in(conn, COPY_EVENTS, map(kept_row, rows[:ahead]))
+            copy_in(conn, COPY_EVENTS, map(escaped_row, rows[:ahead]))
             rows = rows[ahead:]
             self._put_stubs(conn, record)
-        copy_in(conn, COPY_EVENTS, map(kept_row, rows))
+        copy_in(conn, COPY_EVENTS, map(escaped_row, rows))
         copy_in(conn, COPY_ANSWERS, answers)
         conn.execute("COMMIT")
 
@@ -325,7 +325,7 @@ class PostgresqlEventLog(Reading):
 
     def answer(self, command_id: str) -> Answer | None:
         """The answer to a command id, if the command was accepted before."""
-        rows = self._fetch(_ANSWER, (kept(command_id),))
+        rows = self._fetch(_ANSWER, (escaped(command_id),))
         if not rows:
             return None
         _, digest, task_id, position, total = rows[0]
@@ -360,7 +360,7 @@ class PostgresqlEventLog(Reading):
         except psycopg.Error as error:
             raise self._database.explained(error, "cannot be read") from error
         if self._sweep is not None:
-            self._sweep.look()
+            self._sweep.begin_if_due()
 
     def close(self) -> None:
         """Let go of the log: another service may take it at once."""
@@ -378,7 +378,7 @@ class PostgresqlEventLog(Reading):
 
 def _kept_answer(answer: Answer) -> tuple[Any, ...]:
     row = astuple(answer)
-    return (kept(answer.command_id), *row[1:], checksum(row))
+    return (escaped(answer.command_id), *row[1:], checksum(row))
 
 
 def copy_in(conn: Conn, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -15,13 +15,13 @@ from ..event_log import Epoch
 from . import ownership
 from .connection import Conn, Database
 from .log import COPY_ANSWERS, COPY_EVENTS, copy_in
-from .schema import is_there
-from .texts import kept, kept_row
+from .schema import has_log
+from .texts import escaped, escaped_row
 
 _COPY_EPOCHS = "COPY tasktrail.epochs (epoch, pid, host, started_at, sum) FROM STDIN"
 
 
-class Held(NamedTuple):
+class OwnedLog(NamedTuple):
     """A log that this process alone owns."""
 
     conn: Conn
@@ -30,7 +30,7 @@ class Held(NamedTuple):
 
 
 @contextmanager
-def held(address: str, now: datetime, *, begin: bool) -> Iterator[Held]:
+def owned_log(address: str, now: datetime, *, begin: bool) -> Iterator[OwnedLog]:
     """Take the log at an address and hold it. An older service can append nothing more.
 
     `begin`: begin a log if there is none. Raises `DataInUse` if a service works on it, `InvalidPath` if there is none,
@@ -39,13 +39,13 @@ def held(address: str, now: datetime, *, begin: bool) -> Iterator[Held]:
     database = Database(address)
     conn = database.connect("migrate", writes=True)
     try:
-        if not begin and not is_there(conn):
+        if not begin and not has_log(conn):
             raise InvalidPath(f"There is no log at {database.name}", field="from")
         ownership.prepare(conn, database.name)
         heart = ownership.Heart(database, ownership.lock(conn, database.name))
         try:
             epoch = heart.epoch = ownership.take(conn, database.name, os.getpid(), now)
-            yield Held(conn, database.name, epoch)
+            yield OwnedLog(conn, database.name, epoch)
         finally:
             heart.stop()
     except psycopg.Error as error:
@@ -55,7 +55,7 @@ def held(address: str, now: datetime, *, begin: bool) -> Iterator[Held]:
 
 
 def fill(
-    target: Held,
+    target: OwnedLog,
     rows: Iterable[tuple[Any, ...]],
     answers: Iterable[tuple[Any, ...]],
     epochs: Sequence[Epoch],
@@ -70,8 +70,8 @@ def fill(
         if target.conn.execute("SELECT 1 FROM tasktrail.events LIMIT 1").fetchone():
             raise DataNotEmpty(f"{target.name} holds another log already", remedy="Move it into an empty database.")
         target.conn.execute("DELETE FROM tasktrail.epochs")
-        copy_in(target.conn, COPY_EVENTS, map(kept_row, rows))
-        copy_in(target.conn, COPY_ANSWERS, ((kept(row[0]), *row[1:], checksum(row)) for row in answers))
+        copy_in(target.conn, COPY_EVENTS, map(escaped_row, rows))
+        copy_in(target.conn, COPY_ANSWERS, ((escaped(row[0]), *row[1:], checksum(row)) for row in answers))
         gap = [
             Epoch(number, mover.pid, mover.host, mover.started_at) for number in range(len(epochs) + 1, mover.number)
         ]

@@ -74,7 +74,9 @@ def lock(conn: Conn, name: str) -> int:
         if is_silent and was_silent:  # a service that has just got the lock needs a moment to beat
             conn.execute(_END_HOLDER, _KEY)
         elif first is not None and beat > first:
-            raise DataInUse(f"{_who(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first.")
+            raise DataInUse(
+                f"{_owner_in_words(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first."
+            )
         first, was_silent = first or beat, is_silent
         pause.wait(_LOOK_EVERY)
 
@@ -116,7 +118,7 @@ def is_free(conn: Conn) -> bool:
     return conn.execute(_IS_FREE, (*_KEY, *_HEART, LEASE)).fetchall() == [(True,)]
 
 
-def _who(conn: Conn, epoch: int) -> str:
+def _owner_in_words(conn: Conn, epoch: int) -> str:
     row = conn.execute(_WHO, (epoch,)).fetchone()
     return f"The service with pid {row[0]} on {row[1]}, started at {row[2]}," if row else "Another service"
 
@@ -178,9 +180,9 @@ class Heart:
             try:
                 self._beat()
             except (psycopg.Error, TasktrailError):  # the next append will find out
-                self._let_go()
+                self._release()
             if self._stopping.wait(BEAT_EVERY):
-                self._let_go()
+                self._release()
                 return
 
     def _beat(self) -> None:
@@ -191,13 +193,13 @@ class Heart:
             beaten = conn.execute(_BEAT, (self.epoch,)).rowcount
         if not beaten:  # another service has the log, or this one is just taking it
             self.beaten_at = -inf
-            self._let_go()
+            self._release()
             return
         self.beaten_at = began
         if not self._has_lock:
             self._has_lock = conn.execute(_TRY, _HEART).fetchall() == [(True,)]
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._has_lock = False
         if self._conn is not None:
             with suppress(psycopg.Error):

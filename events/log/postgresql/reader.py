@@ -27,8 +27,8 @@ from ..writers import Writer, writer_of
 from . import ownership
 from .connection import RESTORE, Conn, Database, Values, is_lost
 from .reading import PAGE, SELECT, Reading
-from .schema import is_there, schema_faults, table_faults
-from .texts import kept, told, told_row
+from .schema import has_log, schema_faults, table_faults
+from .texts import escaped, unescaped, unescaped_row
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def is_begun(place: Path) -> bool:
     database = Database(read_address(place))
     with closing(database.connect("reader")) as conn:
         try:
-            return is_there(conn)
+            return has_log(conn)
         except psycopg.Error as error:
             raise database.explained(error, "cannot be read") from error
 
@@ -96,14 +96,14 @@ def _is_behind(position: object, after: int) -> bool:
     return type(position) is int and position > after
 
 
-def _astray(after: int, position: object) -> Damage:
+def _out_of_order(after: int, position: object) -> Damage:
     return Damage(after + 1, f"position {position} stands where a later one is due: the rest cannot be read in order")
 
 
-def _told_as_it_is(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def _unescaped_if_valid(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The row of a stored event; a row with values that no log stores is returned as it is."""
     try:
-        return told_row(row)
+        return unescaped_row(row)
     except TypeError:
         return row
 
@@ -126,7 +126,7 @@ class PostgresqlLogReader(Reading):
             raise
 
     def _refuse_none(self) -> None:
-        if not self._ask(is_there):
+        if not self._ask(has_log):
             raise LogCorrupt(
                 f"{self._database.name} holds no log",
                 remedy="Check the address in DATA/log.postgresql; `tasktrail serve` begins a log where there is none.",
@@ -182,7 +182,7 @@ class PostgresqlLogReader(Reading):
     def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
         """The raw stored values of a task's records up to a position, each with its hash last."""
         wanted = f"{SELECT} WHERE task_id = %s AND position <= %s ORDER BY version"
-        rows = list(map(told_row, self._fetch(wanted, (task_id, until))))
+        rows = list(map(unescaped_row, self._fetch(wanted, (task_id, until))))
         refuse_gap(task_id, 0, rows)
         return rows
 
@@ -238,14 +238,16 @@ class PostgresqlLogReader(Reading):
 
     def unanswered(self) -> Iterator[tuple[int, str]]:
         """The last position and the id of each command that led to records and has no answer."""
-        return ((row[0], told(row[1])) for row in self._fetch(_UNANSWERED))
+        return ((row[0], unescaped(row[1])) for row in self._fetch(_UNANSWERED))
 
     def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
         """Each answer with the record that it points at, undecoded; see `read_answered`. Null where there is none."""
         after = ""
         while page := self._fetch(_ANSWERED, (after, PAGE)):
             for command_id, task_id, position, caused_by, *record, before, total in page:
-                one, by, earlier = (None if text is None else told(text) for text in (command_id, caused_by, before))
+                one, by, earlier = (
+                    None if text is None else unescaped(text) for text in (command_id, caused_by, before)
+                )
                 yield (one, task_id, position, by, *record, earlier, total if sums else None)
             if page[-1][0] <= after:
                 raise LogCorrupt("The answers do not stand in the order of their command ids", remedy=RESTORE)
@@ -260,7 +262,7 @@ class PostgresqlLogReader(Reading):
 
         These records are adjacent. A stub right before them counts as one, because it may be.
         """
-        first, caused = None, kept(command_id)
+        first, caused = None, escaped(command_id)
         while rows := self._fetch(_BACKWARDS, (position, _FEW)):
             for _, by, *record in rows:
                 if by != caused and record[1] != STUB:
@@ -353,11 +355,11 @@ class PostgresqlLogReader(Reading):
             except TasktrailError:
                 after = yield from self._one_by_one(after)
                 continue
-            yield from map(_told_as_it_is, page)
+            yield from map(_unescaped_if_valid, page)
             if len(page) < PAGE:
                 return
             if not _is_behind(page[-1][0], after):
-                yield _astray(after, page[-1][0])
+                yield _out_of_order(after, page[-1][0])
                 return
             after = page[-1][0]
 
@@ -372,7 +374,7 @@ class PostgresqlLogReader(Reading):
             return None
         for position in positions:
             if not _is_behind(position, after):
-                yield _astray(after, position)
+                yield _out_of_order(after, position)
                 return None
             after = position
             yield self._row(position)
@@ -385,7 +387,7 @@ class PostgresqlLogReader(Reading):
             raise
         except TasktrailError as error:
             return Damage(position, f"the record cannot be read: {error.message}")
-        return _told_as_it_is(rows[0]) if rows else Damage(position, "the record cannot be found by its position")
+        return _unescaped_if_valid(rows[0]) if rows else Damage(position, "the record cannot be found by its position")
 
     def size(self) -> int:
         """Bytes on the server's disk, with indexes."""

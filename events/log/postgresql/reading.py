@@ -12,7 +12,7 @@ from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
 from ...system_events import TasksForgotten
 from ..chain import GENESIS
-from ..encryption import Decryption, found_in, key_in, refuse_change
+from ..encryption import Decryption, collect_belongings, key_in, refuse_change
 from ..event_log import Head, Part
 from ..personal import BEGINS
 from ..reading import gapless, refuse_gap
@@ -20,7 +20,7 @@ from ..rows import COLUMNS, Decrypt, decode, from_row, moment
 from ..stubs import DROPPING, LEFT, Drop
 from .connection import Values
 from .schema import ADJUSTED_TASK
-from .texts import MARK_IN_JSON, told, told_row
+from .texts import MARK_IN_JSON, unescaped, unescaped_row
 
 PAGE = 5000
 SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM tasktrail.events"  # noqa: S608 - our own names
@@ -70,13 +70,13 @@ _ANY_ENCRYPTED = f"SELECT 1 FROM tasktrail.events WHERE starts_with(data, '{BEGI
 _DROP = msgspec.json.Decoder(TasksForgotten)
 
 
-def _told_to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def _unescaped_to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The row with the texts in its last column restored; texts with a NUL are rare."""
-    *others, known = row
-    if MARK_IN_JSON not in known:
+    *others, values = row
+    if MARK_IN_JSON not in values:
         return row
-    told_texts = [told(value) if isinstance(value, str) else value for value in msgspec.json.decode(known)]
-    return (*others, msgspec.json.encode(told_texts).decode())
+    texts = [unescaped(value) if isinstance(value, str) else value for value in msgspec.json.decode(values)]
+    return (*others, msgspec.json.encode(texts).decode())
 
 
 def _folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recorded]:
@@ -128,7 +128,7 @@ class Reading:
 
     def rows(self, after: int, limit: int | None = None) -> Iterator[tuple[Any, ...]]:
         """The raw stored values of records from `after + 1` on, each with its hash last."""
-        return map(told_row, self._pages(after, limit))
+        return map(unescaped_row, self._pages(after, limit))
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
         """Position, task id, version and hash of each record from `after + 1` on; nothing else is read."""
@@ -142,7 +142,7 @@ class Reading:
     def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
         pages = self._pages(after, limit, _TO_FOLD)
-        return _folded((row if row[6] is None else _told_to_fold(row) for row in pages), self._decrypt.anew())
+        return _folded((row if row[6] is None else _unescaped_to_fold(row) for row in pages), self._decrypt.anew())
 
     def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all are read
         """All records up to a position; see `ReadableLog.read_what_may_concern`."""
@@ -173,7 +173,7 @@ class Reading:
 
     def _records(self, rows: Iterable[tuple[Any, ...]]) -> list[Recorded]:
         decrypt = self._decrypt.anew()
-        return [from_row(row[:14], row[14], decrypt) for row in map(told_row, rows)]
+        return [from_row(row[:14], row[14], decrypt) for row in map(unescaped_row, rows)]
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
         """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
@@ -204,7 +204,7 @@ class Reading:
         if known.position:
             refuse_change(user_id, known, names, dropped=bool(self.drops(known.position)))
         firsts = ((row[0], row[1]) for row in self._fetch(_FIRSTS, (known.position, head)))
-        return found_in(firsts, names, user_id, known, head)
+        return collect_belongings(firsts, names, user_id, known, head)
 
     def _first_data(self, task_id: int) -> str:
         """The payload of a task's first record; empty if there is none."""

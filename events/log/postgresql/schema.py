@@ -129,7 +129,7 @@ _FIND_UNSAFE = """
 """
 
 
-def is_there(conn: Conn) -> bool:
+def has_log(conn: Conn) -> bool:
     """Whether the database has a log.
 
     Raises `LogCorrupt` if something else has the name of a table: reading a view may never return its first row.
@@ -146,7 +146,7 @@ def create(conn: Conn) -> None:
     """Make the tables if there are none, all or nothing. Raises `psycopg.Error`."""
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('tasktrail.schema'))")
-        if is_there(conn):
+        if has_log(conn):
             return
         conn.execute("CREATE SCHEMA IF NOT EXISTS tasktrail")
         conn.execute("CREATE TABLE tasktrail.migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL)")
@@ -185,12 +185,12 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
 
 def table_faults(conn: Conn) -> Iterator[Fault]:
     """Tables and columns that are missing, or that may hold values which no log holds. Raises `psycopg.Error`."""
-    found = set(conn.execute(_FIND_COLUMNS))
-    there = {table for table, *_ in found}
+    existing = set(conn.execute(_FIND_COLUMNS))
+    there = {table for table, *_ in existing}
     for table, columns in _TABLES.items():
         if table not in there:
             yield Fault(0, "schema", f"table {table} is missing")
             continue
         for column, kind in columns.items():
-            if (table, column, kind) not in found:
+            if (table, column, kind) not in existing:
                 yield Fault(0, "schema", f"column {column} of table {table} is missing, or not as it was made")

@@ -20,13 +20,13 @@ class Sweep:
         """`due`: rows were dropped before, and it is not known whether they were swept."""
         self._database = database
         self.due = due
-        """Whether the next `look` begins a sweep."""
+        """Whether the next `begin_if_due` begins a sweep."""
         self._trouble: TasktrailError | None = None
         self._conn: Conn | None = None
         self._stopping = False
         self.thread: threading.Thread | None = None
 
-    def look(self) -> None:
+    def begin_if_due(self) -> None:
         """Begin a sweep if it is due. Raises the error of the last sweep if it failed; then a sweep is due again."""
         if self.thread is not None and self.thread.is_alive():
             return

@@ -9,28 +9,28 @@ _FIRST, _END = 5, 10
 """The columns with foreign texts: `actor` to `causation_id`. The rest is ours, or JSON, which has no bare NUL."""
 
 
-def kept(text: str) -> str:
+def escaped(text: str) -> str:
     """The text in its stored form."""
     if _NUL not in text and _MARK not in text:
         return text
     return text.replace(_MARK, _AS[_MARK]).replace(_NUL, _AS[_NUL])
 
 
-def told(text: str) -> str:
+def unescaped(text: str) -> str:
     """The text read back from its stored form."""
     return text if _MARK not in text else text.replace(_AS[_NUL], _NUL).replace(_AS[_MARK], _MARK)
 
 
-def kept_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def escaped_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The row of an event in its stored form."""
     texts = row[_FIRST:_END]
     joined = "".join(texts)
     if _NUL not in joined and _MARK not in joined:
         return row
-    return (*row[:_FIRST], *map(kept, texts), *row[_END:])
+    return (*row[:_FIRST], *map(escaped, texts), *row[_END:])
 
 
-def told_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def unescaped_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The row of an event read back from its stored form."""
     texts = row[_FIRST:_END]
-    return row if _MARK not in "".join(texts) else (*row[:_FIRST], *map(told, texts), *row[_END:])
+    return row if _MARK not in "".join(texts) else (*row[:_FIRST], *map(unescaped, texts), *row[_END:])

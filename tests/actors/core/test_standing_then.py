@@ -11,7 +11,7 @@ from why_worlds import Scenario, scenarios
 from tasktrail.actors.core.board import limits_board, queue_board
 from tasktrail.actors.core.explanation import Obstacle, WaitReason, explain_past
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.api.source import state_then
+from tasktrail.api.source import folded_state
 from tasktrail.events.commands import PauseQueue, SetLimits
 
 OF_THE_LOG = {
@@ -30,7 +30,7 @@ OF_THE_LOG = {
 
 
 def then(core: Core) -> SchedulerState:
-    return state_then(core.log.read(), core.state.configured, core.now)
+    return folded_state(core.log.read(), core.state.configured, core.now)
 
 
 def told(reasons: tuple[Obstacle, ...]) -> set[tuple[object, ...]]:

@@ -15,7 +15,7 @@ from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed
 from tasktrail.projections.history import recall_from
-from tasktrail.projections.mail_limit import MailPace, bare
+from tasktrail.projections.mail_limit import MailPace, bare_address
 from tasktrail.projections.notices import Notice, log_id, redelivery
 from tasktrail.projections.outbox import Outbox
 
@@ -126,7 +126,7 @@ def test_an_address_is_the_same_whatever_name_stands_before_it() -> None:
     for address in ("a@example.org", "Ann <A@Example.org>", "Boss < a@example.org >"):
         post.end(address)
     assert post.send() == 1
-    assert bare("Ann <A@Example.org>") == bare("a@example.org") == "a@example.org"
+    assert bare_address("Ann <A@Example.org>") == bare_address("a@example.org") == "a@example.org"
 
 
 def test_mail_that_did_not_arrive_does_not_count() -> None:
@@ -213,7 +213,7 @@ def test_no_hour_has_more_than_the_limit_and_all_mail_arrives(seed: int, limit: 
     post.play()
     assert Counter(post.told()) == Counter(range(1, post.tasks + 1))
     for address in ("a@example.org", "b@example.org"):
-        times = [at for at, target, _task in post.sent if bare(target) == address]
+        times = [at for at, target, _task in post.sent if bare_address(target) == address]
         assert all(later - earlier >= HOUR for earlier, later in zip(times, times[limit:], strict=False))
 
 
@@ -227,20 +227,20 @@ def test_ten_thousand_mails_to_one_address_are_decided_quickly_and_recorded_once
             looks += 1
             return super().__getitem__(key)
 
-    pace._promised["a@b.c"] = Counting()
+    pace._reserved["a@b.c"] = Counting()
     for _number in range(5):
-        pace.had("a@b.c", START)
+        pace.count_delivered("a@b.c", START)
     for number in range(10_000):
         until = pace.wait("a@b.c", f"n{number}", START, 5, 0)
         assert until == START + (1 + number // 5) * HOUR
-        pace.promise("a@b.c", f"n{number}", until)
+        pace.reserve("a@b.c", f"n{number}", until)
     assert looks <= 5 * 10_000
 
 
 def test_a_notice_is_not_held_back_by_its_own_promise() -> None:
     pace = MailPace()
-    pace.had("a@b.c", START)
-    pace.promise("a@b.c", "n1", START + HOUR)
+    pace.count_delivered("a@b.c", START)
+    pace.reserve("a@b.c", "n1", START + HOUR)
     assert pace.wait("a@b.c", "n1", START, 1, 0) == START + HOUR
     assert pace.wait("a@b.c", "n2", START, 1, 0) == START + 2 * HOUR
     assert pace.wait("a@b.c", "n2", START + HOUR, 1, 0) is None
@@ -251,9 +251,9 @@ def test_a_later_notice_is_never_promised_an_earlier_moment() -> None:
     pace, now, address = MailPace(), datetime(2026, 1, 1, tzinfo=UTC), "a@example.org"
     first = pace.wait(address, "first", now, limit=2, under_way=2)
     assert first is not None
-    pace.promise(address, "first", first)
-    pace.had(address, now - timedelta(seconds=2))
-    pace.had(address, now - timedelta(seconds=1))
+    pace.reserve(address, "first", first)
+    pace.count_delivered(address, now - timedelta(seconds=2))
+    pace.count_delivered(address, now - timedelta(seconds=1))
 
     assert pace.wait(address, "second", now, limit=2, under_way=0) == first
 
@@ -261,11 +261,11 @@ def test_a_later_notice_is_never_promised_an_earlier_moment() -> None:
 def test_addresses_that_had_no_mail_for_an_hour_take_no_room() -> None:
     pace = MailPace()
     for number in range(1000):
-        pace.had(f"{number}@example.org", START + timedelta(seconds=number))
-    pace.had("a@example.org", START + HOUR + timedelta(seconds=989))
+        pace.count_delivered(f"{number}@example.org", START + timedelta(seconds=number))
+    pace.count_delivered("a@example.org", START + HOUR + timedelta(seconds=989))
     assert len(pace.kept().had) == 11
-    pace.promise("a@example.org", "n", START)
-    pace.settle("a@example.org", "n")
+    pace.reserve("a@example.org", "n", START)
+    pace.release("a@example.org", "n")
     assert pace.kept().promised == {}
 
 

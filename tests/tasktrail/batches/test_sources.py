@@ -34,7 +34,7 @@ def nth(service: TaskService, number: int) -> Task:
 
 def looked(service: TaskService) -> None:
     """Wait until everything has been looked at twice more."""
-    for looks in list(service.watcher._looks.values()):
+    for looks in list(service.watcher._states.values()):
         looks.look_at = 0.0
     service.watcher.look()
     service.watcher.look()

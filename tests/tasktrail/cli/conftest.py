@@ -21,7 +21,7 @@ from tasktrail.api.commands import Commands
 from tasktrail.api.either_way import Blocking
 from tasktrail.api.protocol import TypeInfo
 from tasktrail.api.reader import Questions
-from tasktrail.api.source import state_from_log, state_then
+from tasktrail.api.source import folded_state, state_from_log
 from tasktrail.batches.request import MadeBatch, NewBatch
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Environment, Presence, Session
@@ -79,7 +79,7 @@ class MemorySource:
         if point is None:
             return self.state(function)
         moment = time_of(self._log, point)
-        return function(state_then(self._log.read(0, position_of(self._log, point)), Limits(), moment), moment)
+        return function(folded_state(self._log.read(0, position_of(self._log, point)), Limits(), moment), moment)
 
     def orders_as_of(self, point: Point | None, function: Callable[[Durable], T]) -> T:
         return self.state_as_of(point, lambda state, _now: function(state.durable))
@@ -308,7 +308,7 @@ class MemoryDoors(Environment):
         self.sessions.append(session)
         return self.inside
 
-    def before_a_log(self, session: Session, first: CreateTask | None) -> None:
+    def refuse_without_log(self, session: Session, first: CreateTask | None) -> None:
         """Act as if there were a log."""
 
     def embedded(self, session: Session) -> Any:

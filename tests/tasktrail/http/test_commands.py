@@ -427,11 +427,11 @@ def test_all_that_threads_tell_the_loop_until_it_looks_wakes_it_once() -> None:
 
     news, loop = backend.LoopNews(), Loop()
     for number in range(3):
-        news.tell(loop, called.append, number)  # type: ignore[arg-type]  # all that it uses of a loop
+        news.call_soon(loop, called.append, number)  # type: ignore[arg-type]  # all that it uses of a loop
     assert len(woken) == 1
     woken[0]()
     assert called == [0, 1, 2]
-    news.tell(loop, called.append, 3)  # type: ignore[arg-type]  # as above
+    news.call_soon(loop, called.append, 3)  # type: ignore[arg-type]  # as above
     assert len(woken) == 2
 
 
@@ -440,8 +440,8 @@ def test_what_goes_wrong_with_one_call_in_the_loop_keeps_no_other_from_it() -> N
 
     async def tell() -> None:
         news, loop = backend.LoopNews(), asyncio.get_running_loop()
-        news.tell(loop, called.remove, 1)
-        news.tell(loop, called.append, 2)
+        news.call_soon(loop, called.remove, 1)
+        news.call_soon(loop, called.append, 2)
         await asyncio.sleep(0)
 
     with capture_logs() as lines:

@@ -101,9 +101,9 @@ def test_a_page_for_an_odd_address_has_no_link_that_leads_elsewhere(browser: htt
     assert re.findall(r'(?:href|action|data-live)="//[^"]*"', answer.text) == []
 
 
-@pytest.mark.parametrize("said", ["x" * 5000, "\u6f22" * 5000, '% "' * 5000])
-def test_what_a_page_is_told_fits_into_the_cookie_that_carries_it(said: str) -> None:
-    answer = Page.redirect(object.__new__(Page), "/", said=said)
+@pytest.mark.parametrize("flash", ["x" * 5000, "\u6f22" * 5000, '% "' * 5000])
+def test_what_a_page_is_told_fits_into_the_cookie_that_carries_it(flash: str) -> None:
+    answer = Page.redirect(object.__new__(Page), "/", flash=flash)
     (cookie,) = answer.cookies
     assert 1000 < len(f"{cookie.key}={cookie.value}") < 4096  # browsers drop more than that
 

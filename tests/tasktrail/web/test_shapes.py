@@ -19,8 +19,8 @@ from tasktrail.web.shapes import (
     RIGHT,
     SIDE,
     TOP,
-    Around,
     DrawnTask,
+    RelatedTasks,
     graph_shape,
     time_shape,
 )
@@ -113,7 +113,7 @@ sides = st.integers(0, SIDE)
 def test_every_task_has_a_box_of_its_own_and_every_arrow_two(
     before: int, after: int, below: int, *, above: bool, more: bool
 ) -> None:
-    around = Around(
+    around = RelatedTasks(
         center=DrawnTask(id=1),
         parent=DrawnTask(id=2) if above else None,
         dependencies=nodes(before, 100),
@@ -134,7 +134,7 @@ def test_every_task_has_a_box_of_its_own_and_every_arrow_two(
 
 
 def test_each_part_hangs_on_its_parent_not_on_the_part_above_it() -> None:
-    shape = graph_shape(Around(center=DrawnTask(id=1), children=nodes(3, 300)))
+    shape = graph_shape(RelatedTasks(center=DrawnTask(id=1), children=nodes(3, 300)))
     numbers = [[float(one) for one in re.findall(r"-?\d+", arrow.path)] for arrow in shape.arrows]
     assert {(path[0], path[1]) for path in numbers} == {(BOX_WIDTH, BOX_HEIGHT // 2)}
     assert [path[-1] for path in numbers] == [box.y + BOX_HEIGHT // 2 for box in shape.boxes if not box.center]

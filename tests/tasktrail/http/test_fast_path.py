@@ -1,4 +1,4 @@
-"""The direct route of commands gives the same answers as the framework's route."""
+"""The fast path of commands gives the same answers as the framework's route."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tasktrail.http.server import HttpServer
 
 Wish = Callable[..., dict[str, Any]]
 PLAIN = {"content-type": "application/json"}
-"""Sent in this form, a command takes the direct route."""
+"""Sent in this form, a command takes the fast path."""
 OTHERWISE = {"content-type": "application/json; charset=utf-8"}
 """Sent in this form, the framework has to interpret it."""
 
@@ -65,9 +65,9 @@ def parts(answer: httpx.Response) -> tuple[int, dict[str, str], bytes]:
 def test_both_ways_answer_alike(server: HttpServer, wish: Wish, kind: str) -> None:
     body = bodies(wish())[kind]
     with capture_logs() as lines, httpx.Client(base_url=server.address, headers=AUTH, trust_env=False) as web:
-        straight = web.post("/v1/commands", content=body, headers=PLAIN)
+        fast = web.post("/v1/commands", content=body, headers=PLAIN)
         long = web.post("/v1/commands", content=body, headers=OTHERWISE)
-    assert parts(straight) == parts(long)
+    assert parts(fast) == parts(long)
     logged = [line for line in lines if line["event"].startswith("a request")]
     assert logged[::2] == logged[1::2]
 

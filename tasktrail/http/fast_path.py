@@ -23,7 +23,7 @@ _STATUS = send_commands.status_code
 _encode = msgspec.json.Encoder().encode
 
 
-class StraightCommands:
+class FastPath:
     """ASGI application in front of the framework's, after authentication."""
 
     def __init__(self, app: ASGIApp, backend: Backend) -> None:
@@ -59,8 +59,8 @@ class StraightCommands:
         except Exception as error:  # noqa: BLE001 - as in the framework, every error is answered
             await send_problem(noted("POST", _PATH, error), send)
             return
-        said = {"content-type": "application/json", "content-length": str(len(body)), **beside}
-        lines = [(name.encode(), value.encode()) for name, value in said.items()]
+        fields = {"content-type": "application/json", "content-length": str(len(body)), **beside}
+        lines = [(name.encode(), value.encode()) for name, value in fields.items()]
         await send({"type": "http.response.start", "status": _STATUS, "headers": lines})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
