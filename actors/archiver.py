@@ -103,11 +103,11 @@ class Archiver:
         refuse_database(self._log_path)
         with self._alone, closing(read_log(self._log_path)) as log:
             self.finish()
-            found = _ranges(log, before, self._oldest(), self.size)
+            spans = _ranges(log, before, self._oldest(), self.size)
             size = position = done = 0
-            for span in found:
-                told = _progress(progress, done * self.size, len(found) * self.size)
-                event = self._written(log, span, told)
+            for span in spans:
+                segment_progress = _progress(progress, done * self.size, len(spans) * self.size)
+                event = self._write_archive(log, span, segment_progress)
                 message = Archive(event=event, actor=actor, reason=reason, configured_at=configured_at)
                 try:
                     position = self._record(message)
@@ -137,11 +137,11 @@ class Archiver:
         oldest: int = self._ask(StateQuery(oldest_unfinished))
         return oldest
 
-    def _written(self, log: LogReader, span: NumberRange, progress: Callable[[int], None]) -> SegmentArchived:
+    def _write_archive(self, log: LogReader, span: NumberRange, progress: Callable[[int], None]) -> SegmentArchived:
         before = _hash_before(log, span.first)
         root = _root(digest for *_, digest in log.hashes(span.first - 1, self.size))
         return write_and_check(
-            self._log_path, span, _telling(log.rows(span.first - 1, self.size), progress), before, root
+            self._log_path, span, _with_progress(log.rows(span.first - 1, self.size), progress), before, root
         )
 
     def _record(self, message: Archive) -> int:
@@ -170,9 +170,9 @@ def archivable(log: LogReader, before: int | datetime | None, oldest: int, size:
         oldest: the lowest id of an unfinished task; 0 if there is none.
         size: records in one archive.
     """
-    found = _ranges(log, before, oldest, size)
-    until = found[-1].last if found else _end(log.segments())
-    return Archived(archives=len(found), records=len(found) * size, until=until, next_until=until + size)
+    spans = _ranges(log, before, oldest, size)
+    until = spans[-1].last if spans else _end(log.segments())
+    return Archived(archives=len(spans), records=len(spans) * size, until=until, next_until=until + size)
 
 
 def _ranges(log: LogReader, before: int | datetime | None, oldest: int, size: int) -> list[NumberRange]:
@@ -209,13 +209,13 @@ def write_and_check(
         sync(folder)
         sync(folder.parent)
         kept = file_digest(path) == (made.sha256, made.size)
-        found = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
+        written_root = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
     except OSError as error:
         part.unlink(missing_ok=True)
         raise meaning_of(error)(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
-    if not kept or found != root:
+    if not kept or written_root != root:
         raise LogCorrupt(f"The archive {path} differs from the log at {span.first} to {span.last}")
     return SegmentArchived(
         first=span.first,
@@ -228,7 +228,7 @@ def write_and_check(
     )
 
 
-def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange]) -> SegmentArchived:
+def rewrite_archive(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange]) -> SegmentArchived:
     """Write an archive again, with stubs for the dropped records, and return the event that records it."""
     span = NumberRange(segment.first, segment.last)
     with closing(read_log(log_path)) as log:
@@ -266,7 +266,7 @@ def _progress(progress: Callable[[int, int], None] | None, done: int, goal: int)
     return (lambda reached: progress(done + reached, goal)) if progress else (lambda _reached: None)
 
 
-def _telling(rows: Iterable[Row], progress: Callable[[int], None]) -> Iterator[Row]:
+def _with_progress(rows: Iterable[Row], progress: Callable[[int], None]) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         yield row
         if number % _TELL_EVERY == 0:

@@ -26,12 +26,12 @@ from .logger import get_logger
 logger = get_logger()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_unexpected(record: logging.LogRecord) -> bool:
     """False for our own errors in a start: pykka would log their traceback, and the caller reports them anyway."""
     return not (record.exc_info and isinstance(record.exc_info[1], TasktrailError))
 
 
-logging.getLogger("pykka").addFilter(_is_news)
+logging.getLogger("pykka").addFilter(_is_unexpected)
 
 SAME_ERROR_EVERY = 60.0
 """Seconds until the same error is logged again. An error that happens again and again must not fill the disk."""
@@ -183,7 +183,7 @@ class Orders(msgspec.Struct, frozen=True):
     orders: list[Order]
 
 
-class Catch(msgspec.Struct, frozen=True):
+class CatchUp(msgspec.Struct, frozen=True):
     """For the Projector: a thread waits for `position`."""
 
     position: int

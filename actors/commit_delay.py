@@ -22,6 +22,6 @@ class CommitDelay:
         self._pays = now - self._came <= SOON
         self._came = now
 
-    def left(self, now: float) -> float:
+    def seconds_left(self, now: float) -> float:
         """How many seconds the commit may still wait; 0 or less if it may not."""
         return self._came + SOON - now if self._pays else 0.0

@@ -33,12 +33,12 @@ class DependencyResults:
         self._open_log = open_log
         self._log: LastRecords | None = None
 
-    def given_to(self, orders: Sequence[Order]) -> list[Order]:
+    def add_results(self, orders: Sequence[Order]) -> list[Order]:
         """Return the orders, with results added to each `Run`. A dependency that several runs share is read once."""
-        known: dict[int, Recorded | None] = {}
-        return [self._run_with(order, known) if isinstance(order, Run) else order for order in orders]
+        last_records: dict[int, Recorded | None] = {}
+        return [self._run_with(order, last_records) if isinstance(order, Run) else order for order in orders]
 
-    def _run_with(self, run: Run, known: dict[int, Recorded | None]) -> Run:
+    def _run_with(self, run: Run, last_records: dict[int, Recorded | None]) -> Run:
         """Add the results, or the reason why they are too large or cannot be read: the handler may not need them.
 
         A dependency that did not complete, but whose end is ignored, has no result and is left out.
@@ -46,10 +46,10 @@ class DependencyResults:
         results, size = {}, 0
         try:
             for task_id in run.depends_on:
-                if task_id not in known:
+                if task_id not in last_records:
                     self._log = self._log or self._open_log()
-                    known[task_id] = self._log.last_of(task_id)
-                last = known[task_id]
+                    last_records[task_id] = self._log.last_of(task_id)
+                last = last_records[task_id]
                 if last is None or not isinstance(last.event, Completed):
                     continue
                 results[task_id] = last.event.result

@@ -124,8 +124,8 @@ def unbegun(run: Run) -> AttemptEnded:
 
 def unencodable(run: Run, error: Unencodable) -> AttemptEnded:
     """The end of an attempt whose order cannot be sent. It is final: a retry could not be sent either."""
-    told = f"The attempt cannot be handed to a worker: {error}. Create the task again with other options."
-    return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type=Unencodable.__name__)
+    text = f"The attempt cannot be handed to a worker: {error}. Create the task again with other options."
+    return AttemptEnded(run.task_id, run.attempt, "rejected", error=text, error_type=Unencodable.__name__)
 
 
 def stopped_instead(ended: AttemptEnded) -> AttemptEnded:

@@ -70,7 +70,7 @@ class Handover:
     def carry_out(self, orders: Orders) -> None:
         """Carry out deferred orders. Called in the WorkerPool's thread."""
         try:
-            self._give(orders.orders if self._results is None else self._results.given_to(orders.orders))
+            self._give(orders.orders if self._results is None else self._results.add_results(orders.orders))
         finally:
             self._done += 1
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..events.errors import LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.opening import read_log
 from .base import WAKE, Actor, Wake, logger
-from .side_process import ProcessEnded, SideProcess, stay_behind
+from .side_process import ProcessEnded, SideProcess, follow_parent
 
 
 class Inspector(Actor):
@@ -69,7 +69,7 @@ class Inspector(Actor):
 
 def main(path: str, parent: str) -> None:
     """Print the first fault of a log as a JSON object, or null."""
-    if not stay_behind(parent):
+    if not follow_parent(parent):
         return
     with closing(read_log(Path(path))) as reader:
         try:

@@ -96,14 +96,14 @@ def find_groups(proc: Path = Path("/proc")) -> ControlGroups:
     for line in memberships:
         _, controllers, path = line.split(":", 2)
         paths |= dict.fromkeys(controllers.split(","), path)
-    found: dict[str, ControlGroup] = {}
+    groups: dict[str, ControlGroup] = {}
     for version, names, root, mount in _mounts(mounts):
         for name in names:
             if name in paths:
-                found.setdefault(name, ControlGroup(version, _folders(mount, root, paths[name])))
-    unified = found.get("")
+                groups.setdefault(name, ControlGroup(version, _folders(mount, root, paths[name])))
+    unified = groups.get("")
     return ControlGroups(
-        memory=found.get("memory", unified), cpu=found.get("cpu", unified), cpu_usage=found.get("cpuacct", unified)
+        memory=groups.get("memory", unified), cpu=groups.get("cpu", unified), cpu_usage=groups.get("cpuacct", unified)
     )
 
 

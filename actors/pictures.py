@@ -52,7 +52,7 @@ class NoPicture(TasktrailError):
     remedy = "Pictures are made of images, films, documents and models that are still where the task names them."
 
 
-class _Wish:
+class _Request:
     """A requested picture."""
 
     def __init__(self, key: str, run: Run) -> None:
@@ -79,14 +79,14 @@ class PictureMaker:
         self._work = folder / "work"
         self._lock_path = lock_path
         mode = "require" if sandbox.mode == "require" else "auto"
-        # Pictures are made of outputs as well, so `_found` checks the roots.
+        # Pictures are made of outputs as well, so `_identify` checks the roots.
         self._roots = {"input": sandbox.input_roots, "output": sandbox.output_roots}
         self._sandbox = replace(sandbox, mode=mode, input_roots=(), output_roots=())
         self._clock = clock
         self._lock = threading.Lock()
         self._executor: LocalExecutor | None = None
-        self._wishes: OrderedDict[int, _Wish] = OrderedDict()
-        self._by_key: dict[str, _Wish] = {}
+        self._requests: OrderedDict[int, _Request] = OrderedDict()
+        self._by_key: dict[str, _Request] = {}
         self._numbers = count(1)
         self._kept: OrderedDict[str, int] | None = None
         """Key of each file in the folder → its size in bytes; the most recently requested is last."""
@@ -97,7 +97,7 @@ class PictureMaker:
     def picture(self, path: str, side: str) -> "Future[bytes]":
         """A JPEG of the file, or the `NoPicture` that says why there is none. `side`: input or output."""
         try:
-            kind, real, key = self._found(path, side)
+            kind, real, key = self._identify(path, side)
         except NoPicture as error:
             return _failed(error)
         with self._lock:
@@ -112,14 +112,14 @@ class PictureMaker:
                 return done
             if key in self._by_key:
                 return self._by_key[key].picture
-            if len(self._wishes) >= _WAITING:
+            if len(self._requests) >= _WAITING:
                 return _failed(NoPicture("Too many pictures are requested just now", remedy="Look again in a minute."))
-            return self._wish(kind, real, key).picture
+            return self._new_request(kind, real, key).picture
 
     def stamp(self, path: str, side: str) -> str:
         """Return a text that changes with the file; empty if no picture can be made of it. Makes no picture."""
         try:
-            return self._found(path, side)[2]
+            return self._identify(path, side)[2]
         except NoPicture:
             return ""
 
@@ -128,12 +128,12 @@ class PictureMaker:
         idle = None
         with self._lock:
             now = self._clock.monotonic()
-            overdue = [wish for wish in self._wishes.values() if wish.until and now >= wish.until]
-            if self._executor is not None and not self._wishes and now - self._used_at >= _IDLE:
+            overdue = [request for request in self._requests.values() if request.until and now >= request.until]
+            if self._executor is not None and not self._requests and now - self._used_at >= _IDLE:
                 idle, self._executor = self._executor, None
             executor = self._executor
         if executor is not None and overdue:
-            executor.do([Stop(wish.run.task_id, 1) for wish in overdue])
+            executor.do([Stop(request.run.task_id, 1) for request in overdue])
         if idle is not None:
             threading.Thread(target=idle.close, args=(_CLOSE_WITHIN,), name="pictures-close", daemon=True).start()
         return executor is not None
@@ -145,12 +145,12 @@ class PictureMaker:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.close(_CLOSE_WITHIN)
-        for wish in self._take_all():
-            wish.picture.set_exception(NoPicture("The service stops"))
+        for request in self._take_all():
+            request.picture.set_exception(NoPicture("The service stops"))
 
     # --- which file it is -----------------------------------------------------------------------------------------
 
-    def _found(self, path: str, side: str) -> tuple[str, str, str]:
+    def _identify(self, path: str, side: str) -> tuple[str, str, str]:
         """The type that draws the file, its real path, and a key that changes with the file. Raises `NoPicture`."""
         kind = picture_type(Path(path))
         if not kind:
@@ -163,13 +163,13 @@ class PictureMaker:
             folders = [root for root in roots if not is_url(root)]
             if roots and not any(os.path.commonpath((real, root)) == root for root in folders):
                 raise NoPicture(f"It lies outside of {side}_roots")
-            found = os.stat(real)  # noqa: PTH116 - a text
+            status = os.stat(real)  # noqa: PTH116 - a text
         except (OSError, ValueError):
             raise NoPicture("The file is not there") from None
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise NoPicture("It is no regular file")
-        told = f"{kind}\0{real}\0{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
-        return kind, real, hashlib.sha256(os.fsencode(told)).hexdigest()
+        identity = f"{kind}\0{real}\0{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        return kind, real, hashlib.sha256(os.fsencode(identity)).hexdigest()
 
     # --- what is kept, with the lock held -------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class PictureMaker:
                 folder.mkdir(mode=0o700, exist_ok=True)
             files = ((file.stat(), file.stem) for file in self._folder.glob("*.jpg"))
             self._kept = OrderedDict(
-                (key, found.st_size) for found, key in sorted(files, key=lambda one: one[0].st_mtime)
+                (key, status.st_size) for status, key in sorted(files, key=lambda one: one[0].st_mtime)
             )
         return self._kept
 
@@ -214,7 +214,7 @@ class PictureMaker:
 
     # --- the worker -------------------------------------------------------------------------------------------------
 
-    def _wish(self, kind: str, real: str, key: str) -> _Wish:
+    def _new_request(self, kind: str, real: str, key: str) -> _Request:
         self._index()
         number = next(self._numbers)
         run = Run(
@@ -228,8 +228,8 @@ class PictureMaker:
             work_dir=str(self._work / str(number)),
             estimate=Estimated(memory=MEMORY, temp=MEMORY // 4, seconds=1.0),
         )
-        wish = _Wish(key, run)
-        self._wishes[number] = self._by_key[key] = wish
+        request = _Request(key, run)
+        self._requests[number] = self._by_key[key] = request
         if self._executor is None:
             self._executor = LocalExecutor(
                 slots=1, homes=PICTURE_HOMES, lock_path=self._lock_path, nice=10, sandbox=self._sandbox
@@ -237,11 +237,11 @@ class PictureMaker:
             self._executor.open(self._on_reports)
         self._time_first()
         self._executor.do([run])
-        return wish
+        return request
 
     def _time_first(self) -> None:
         """Start the time limit of the first picture: only this one is being made."""
-        first = next(iter(self._wishes.values()), None)
+        first = next(iter(self._requests.values()), None)
         if first is not None and not first.until:
             first.until = self._clock.monotonic() + _WITHIN
 
@@ -253,32 +253,32 @@ class PictureMaker:
 
     def _ended(self, ended: AttemptEnded) -> None:
         with self._lock:
-            wish = self._wishes.pop(ended.task_id, None)
-            if wish is None:
+            request = self._requests.pop(ended.task_id, None)
+            if request is None:
                 return
-            del self._by_key[wish.key]
+            del self._by_key[request.key]
             self._time_first()
             self._used_at = self._clock.monotonic()
-            data, why = _result(wish.run, ended)
+            data, why = _result(request.run, ended)
             with suppress(OSError):
-                remove_folder(Path(wish.run.work_dir))
+                remove_folder(Path(request.run.work_dir))
             if data:
-                self._keep(wish.key, data)
-            elif ended.outcome != "stopped" or wish.until <= self._used_at:
-                self._refused[wish.key] = why
+                self._keep(request.key, data)
+            elif ended.outcome != "stopped" or request.until <= self._used_at:
+                self._refused[request.key] = why
                 if len(self._refused) > _KEPT_REFUSALS:
                     self._refused.popitem(last=False)
         if data:
-            wish.picture.set_result(data)
+            request.picture.set_result(data)
         else:
-            wish.picture.set_exception(NoPicture(why))
+            request.picture.set_exception(NoPicture(why))
 
-    def _take_all(self) -> list[_Wish]:
+    def _take_all(self) -> list[_Request]:
         with self._lock:
-            wishes = list(self._wishes.values())
-            self._wishes.clear()
+            requests = list(self._requests.values())
+            self._requests.clear()
             self._by_key.clear()
-        return wishes
+        return requests
 
 
 def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:

@@ -21,7 +21,7 @@ from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuil
 from ..projections.queries.reader import connect
 from ..projections.rebuilding import clear_write_ahead_log, discard, put_in_place
 from ..projections.views.damage import find_damage
-from .base import WAKE, Actor, Catch, Checked, Damaged, PutInPlace, Wake, logger
+from .base import WAKE, Actor, CatchUp, Checked, Damaged, PutInPlace, Wake, logger
 from .feed import Feed, OnTrouble, Retrier, Watermark
 
 REBUILD_AGAIN = 10.0
@@ -131,7 +131,7 @@ class Projector(Actor):
             case Wake():
                 self._fold()
                 self._begin_check()
-            case Catch() if message.position > self._watermark.position:
+            case CatchUp() if message.position > self._watermark.position:
                 self._fold()
             case Checked(damage=""):
                 if not self._damage:

@@ -32,11 +32,11 @@ from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
 from .alarm import Alarm
-from .archiver import Archiver, SchedulerReply, discard_archive, without
+from .archiver import Archiver, SchedulerReply, discard_archive, rewrite_archive
 from .base import WAKE, Actor, Ticket, Wake, logger
 from .core.messages import Forget, Tick
 from .feed import REST_AFTER_BUILD, Watermark
-from .side_process import ProcessEnded, SideProcess, stay_behind
+from .side_process import ProcessEnded, SideProcess, follow_parent
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, loader
 
@@ -121,7 +121,7 @@ class Forgetter:
         actor: str,
         reason: str = "",
         configured_at: int = 0,
-        goes_on: Callable[[], object] = lambda: None,
+        on_progress: Callable[[], object] = lambda: None,
     ) -> Forgotten:
         """Forget all tasks that one of the rules forgets.
 
@@ -131,19 +131,19 @@ class Forgetter:
             actor: who asks for it.
             reason: why.
             configured_at: the position of the record of the rules; 0 without one.
-            goes_on: called in the middle of long work.
+            on_progress: called in the middle of long work.
 
         Raises:
             NotReady, OutcomeUnknown: it could not be recorded. Tasks forgotten before that remain forgotten.
         """
         tasks, records, position, tries = 0, 0, 0, 0
         below = MAX_INTEGER
-        while some := self._some(rules, place, below):
+        while batch := self._next_batch(rules, place, below):
             try:
                 with self._alone:
-                    found, event, archives = self._drop(some, rules[place], goes_on)
+                    states, event, archives = self._drop(batch, rules[place], on_progress)
                     message = Forget(
-                        tasks=found,
+                        tasks=states,
                         event=event,
                         archives=archives,
                         actor=actor,
@@ -156,56 +156,58 @@ class Forgetter:
                 if tries > _TRIES:
                     raise
                 continue
-            tasks, tries, below = tasks + len(some), 0, some[-1].task_id
+            tasks, tries, below = tasks + len(batch), 0, batch[-1].task_id
             records += sum(last - first + 1 for first, last in spans_of(event.positions))
         return Forgotten(tasks=tasks, records=records, position=position)
 
-    def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Forgettable]:
+    def _forgettable(
+        self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER
+    ) -> Iterator[Forgettable]:
         self._settle()
         with self.views() as conn:
             yield from forgettable(conn, rules, place, self.now(), self._sources(), below)
 
-    def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Forgettable]:
-        some: list[Forgettable] = []
+    def _next_batch(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Forgettable]:
+        batch: list[Forgettable] = []
         records = 0
         with closing(read_log(self._log_path)) as log:
             archived = max((one.newest_task for one in log.segments()), default=0)
-        with closing(self._found(rules, place, below)) as found:  # type: ignore[type-var]  # it is a generator
-            for over in found:
-                records += over.version
-                most = ARCHIVED_AT_ONCE if over.task_id <= archived else AT_ONCE
-                if some and (len(some) >= most or records > RECORDS_AT_ONCE):
+        with closing(self._forgettable(rules, place, below)) as candidates:  # type: ignore[type-var]  # it is a generator
+            for ended in candidates:
+                records += ended.version
+                most = ARCHIVED_AT_ONCE if ended.task_id <= archived else AT_ONCE
+                if batch and (len(batch) >= most or records > RECORDS_AT_ONCE):
                     break
-                some.append(over)
-        return some
+                batch.append(ended)
+        return batch
 
     def _drop(
-        self, some: list[Forgettable], rule: RetentionRule, goes_on: Callable[[], object]
+        self, batch: list[Forgettable], rule: RetentionRule, on_progress: Callable[[], object]
     ) -> tuple[dict[int, TaskState], TasksForgotten, tuple[SegmentArchived, ...]]:
         """The tasks, the event to record, and the new archives, which replace those with the tasks' records.
 
         Raises `ChangedMeanwhile`.
         """
         with closing(read_log(self._log_path)) as log:
-            found = dict[int, TaskState]()
-            noted = chain.from_iterable(over.notes for over in some)
-            notes = [position for position in noted if _may_go(log, position)]
-            positions, stubs = log.to_drop(_reading(log, some, found, goes_on), notes)
-            archives = self._archives_without(log, spans_of(positions), goes_on)
-        gone = to_ranges(over.task_id for over in some)
+            states = dict[int, TaskState]()
+            noted = chain.from_iterable(ended.notes for ended in batch)
+            notes = [position for position in noted if _may_be_dropped(log, position)]
+            positions, stubs = log.to_drop(_reading(log, batch, states, on_progress), notes)
+            archives = self._archives_without(log, spans_of(positions), on_progress)
+        gone = to_ranges(ended.task_id for ended in batch)
         event = TasksForgotten(tasks=gone, positions=positions, stubs=stubs, rule=rule)
-        return found, event, archives
+        return states, event, archives
 
     def _archives_without(
-        self, log: LogReader, dropped: Sequence[NumberRange], goes_on: Callable[[], object]
+        self, log: LogReader, dropped: Sequence[NumberRange], on_progress: Callable[[], object]
     ) -> tuple[SegmentArchived, ...]:
         """Write anew the archives that hold dropped records, without these."""
         changed = [one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped)]
-        found = []
+        archives = []
         for segment in changed:
-            found.append(without(self._log_path, segment, dropped))
-            goes_on()
-        return tuple(found)
+            archives.append(rewrite_archive(self._log_path, segment, dropped))
+            on_progress()
+        return tuple(archives)
 
     def _recorded(self, message: Forget) -> int:
         try:
@@ -222,23 +224,23 @@ class Forgetter:
 
 
 def _reading(
-    log: LogReader, some: list[Forgettable], found: dict[int, TaskState], goes_on: Callable[[], object]
+    log: LogReader, batch: list[Forgettable], states: dict[int, TaskState], on_progress: Callable[[], object]
 ) -> Iterator[int]:
     """Load each task and yield its id right after: the caller then needs the same frames of the archives."""
     load = loader(log)
-    for over in some:
+    for ended in batch:
         try:
-            task = load(over.task_id, MAX_INTEGER)
+            task = load(ended.task_id, MAX_INTEGER)
         except TaskForgotten as error:  # someone else was faster
             raise ChangedMeanwhile(error.message) from error
-        if task.version != over.version:
+        if task.version != ended.version:
             raise ChangedMeanwhile(f"Task {task.id} has changed since it was chosen to be forgotten")
-        found[task.id] = task
-        goes_on()
+        states[task.id] = task
+        on_progress()
         yield task.id
 
 
-def _may_go(log: LogReader, position: int) -> bool:
+def _may_be_dropped(log: LogReader, position: int) -> bool:
     """Whether a record may be dropped: not if it disables a receiver or erases a user, as that concerns other tasks."""
     event = next(log.read(position - 1, 1)).event
     return not (isinstance(event, UserErased) or (isinstance(event, DeliveryAttempted) and event.disabled))
@@ -318,7 +320,7 @@ class Retention(Actor):
         self._hourly.close()
         self._soon.close()
         self._process.kill()
-        self._let_go()
+        self._release_rebuilding()
 
     def receive(self, message: Any) -> None:
         """Apply the rules when it is time, and clear up after what was forgotten."""
@@ -330,7 +332,7 @@ class Retention(Actor):
                 self._clear()
             case ProcessEnded():
                 self._process.forget()
-                self._adopt(message)
+                self._take_over_views(message)
 
     def _apply(self) -> None:
         rules, configured_at = self._rules()
@@ -341,7 +343,7 @@ class Retention(Actor):
                     place,
                     actor="retention",
                     configured_at=configured_at,
-                    goes_on=lambda: self.tell_progress(0, 0),
+                    on_progress=lambda: self.tell_progress(0, 0),
                 )
             except TasktrailError as error:
                 logger.warning("tasks could not be forgotten", rule=rule.words, error=str(error))
@@ -429,15 +431,15 @@ class Retention(Actor):
         try:
             self._process.start(str(self._log_path), str(self._views_path))
         except OSError:
-            self._let_go()
+            self._release_rebuilding()
             raise
 
-    def _let_go(self) -> None:
+    def _release_rebuilding(self) -> None:
         if self._building:
             self._building = 0
             self._rebuilding.release()
 
-    def _adopt(self, ended: ProcessEnded) -> None:
+    def _take_over_views(self, ended: ProcessEnded) -> None:
         try:
             if ended.code:
                 raise NotReady(f"Views could not be built: {ended.last_error}")
@@ -449,12 +451,12 @@ class Retention(Actor):
         else:
             self.actor_ref.tell(WAKE)  # there may be more by now
         finally:
-            self._let_go()
+            self._release_rebuilding()
 
 
 def main(log_path: str, views_path: str, parent: str) -> None:
     """Build new views in a file beside the live ones."""
-    if not stay_behind(parent):
+    if not follow_parent(parent):
         return
     with closing(read_log(Path(log_path))) as log:
         build(log, Path(views_path))

@@ -76,10 +76,10 @@ from .core.messages import (
     Submit,
     Tick,
 )
-from .core.owners import is_of, refuse_others
+from .core.owners import is_of, refuse_foreign_tasks
 from .core.sources import WatchedFolder
 from .core.state import Running, SchedulerState
-from .core.step import needed, resume_from_log, step
+from .core.step import resume_from_log, step, tasks_to_load
 from .core.tokens import Token
 from .inbox import Inbox
 from .refusals import Refusals
@@ -98,7 +98,7 @@ START_OVER_AFTER = 1.0
 """The same after memory was folded anew, which costs much more."""
 
 
-class _Kept:
+class _WaitingMessages:
     """Messages that wait until the log can be written, in the order of arrival; of repeated ones only the latest.
 
     Their number is bounded: nothing starts meanwhile, and an attempt waits for the answer to each report that is not
@@ -220,9 +220,9 @@ class Scheduler(Actor):
         self._on_fatal = on_fatal
         self._on_trouble = on_trouble
         self._on_tokens = on_tokens
-        self._tokens_told = -1
+        self._tokens_passed_on = -1
         self._on_sources = on_sources
-        self._sources_told = -1
+        self._sources_passed_on = -1
         self._snapshot = snapshot
         self._watch = watch or SchedulerWatch()
         self._new_alarm = alarm
@@ -231,7 +231,7 @@ class Scheduler(Actor):
         """Why the log cannot be written now. Meanwhile commands are refused and reports are kept."""
         self._retry_at: float | None = None
         self._given_up = False
-        self._kept = _Kept()
+        self._kept = _WaitingMessages()
 
         self._maintain_at = 0.0
         self._not_maintained = ""
@@ -361,7 +361,7 @@ class Scheduler(Actor):
             return True
         if self.trouble is not None or not self._can_wait():
             return False
-        left = self._delay.left(self._clock.monotonic())
+        left = self._delay.seconds_left(self._clock.monotonic())
         return left > 0 and self.actor_inbox.fills_within(left)
 
     def _can_wait(self) -> bool:
@@ -404,7 +404,7 @@ class Scheduler(Actor):
 
     def _take(self, message: Message) -> None:
         if self.trouble is not None:
-            self._put_by(message, self.trouble)
+            self._refuse_or_keep(message, self.trouble)
             return
         if isinstance(message, _ASKED):
             try:
@@ -412,7 +412,7 @@ class Scheduler(Actor):
                     return
                 self._load_for(message)
                 if isinstance(message, Submit):
-                    message = self._with_belongings(message)
+                    message = self._with_tasks_of_user(message)
             except TasktrailError as error:  # the log could not be read; nothing was stepped
                 message.token.reply(error)
                 return
@@ -420,7 +420,7 @@ class Scheduler(Actor):
             self._reports.append(message)
         self._stage(message)
 
-    def _put_by(self, message: Message, trouble: TasktrailError) -> None:
+    def _refuse_or_keep(self, message: Message, trouble: TasktrailError) -> None:
         """Refuse or keep a message while the log cannot be written: nothing may be staged after the waiting batch."""
         if isinstance(message, _ASKED):
             message.token.reply(copy(trouble))  # each sender may raise it, and a raised error keeps its traceback
@@ -432,34 +432,34 @@ class Scheduler(Actor):
     def _load_for(self, message: Submit | Forget | Archive) -> None:
         if isinstance(message, Forget):
             self._take_over(message.tasks.values())
-        while missing := list(needed(self.state, message)):
+        while missing := list(tasks_to_load(self.state, message)):
             for number, task_id in enumerate(missing):
                 try:
                     self._load(task_id)
                 except TaskForgotten:
                     # No one knows any more whose task it was. A caller bound to a user must not learn that it existed.
                     if isinstance(message, Submit) and message.only_user is not None:
-                        refuse_others(self.state, message.command, message.only_user)
+                        refuse_foreign_tasks(self.state, message.command, message.only_user)
                         raise UnknownTask(f"Task {task_id} does not exist", field="task_id") from None
                     raise
                 # Loading hundreds of tasks from archives may take seconds, and the actor must not seem to hang.
                 self.tell_progress(number, len(missing))
 
-    def _take_over(self, found: Iterable[TaskState]) -> None:
+    def _take_over(self, tasks: Iterable[TaskState]) -> None:
         """Take in tasks that the sender has read, unless they have changed since: reading from archives takes long."""
-        for task in found:
+        for task in tasks:
             if task.id not in self.state.tasks and self._log.is_newest(task.id, task.version):
                 self._take_in(task)
 
-    def _with_belongings(self, message: Submit) -> Submit:
+    def _with_tasks_of_user(self, message: Submit) -> Submit:
         """Add a user's tasks to `EraseUser`: only the log knows the finished ones.
 
         The part of the log that the sender has searched is not searched again.
         """
         if not isinstance(message.command, EraseUser):
             return message
-        found = self._log.belongings(message.command.user_id, message.intake.belongings)
-        return replace(message, intake=replace(message.intake, belongings=found))
+        belongings = self._log.belongings(message.command.user_id, message.intake.belongings)
+        return replace(message, intake=replace(message.intake, belongings=belongings))
 
     def _stage(self, message: Message) -> None:
         now, jump = self._time()
@@ -507,37 +507,37 @@ class Scheduler(Actor):
         ticket = submit.token
         if not isinstance(ticket, Ticket) or ticket.fresh:
             return False
-        known = self._answers.get(ticket.command_id) or self._log.answer(ticket.command_id)
-        if known is None:
+        answer = self._answers.get(ticket.command_id) or self._log.answer(ticket.command_id)
+        if answer is None:
             return False
-        if known.digest == ticket.digest:
-            self._answered.append((ticket, self._known_answer(known, submit.command)))
+        if answer.digest == ticket.digest:
+            self._answered.append((ticket, self._first_answer(answer, submit.command)))
         else:
             # Only of a task in memory is the user known. A caller bound to a user must not see other tasks' ids.
-            named = submit.only_user is None or is_of(self.state, known.task_id, submit.only_user)
-            used_for = f"task {known.task_id}" if named else "another command"
+            named = submit.only_user is None or is_of(self.state, answer.task_id, submit.only_user)
+            used_for = f"task {answer.task_id}" if named else "another command"
             error = CommandIdReused(f"Command id {ticket.command_id} was used for {used_for}")
             self._answered.append((ticket, error))
         return True
 
-    def _known_answer(self, known: Answer, command: Command) -> Accepted:
+    def _first_answer(self, answer: Answer, command: Command) -> Accepted:
         """The answer that a command got the first time. The ids of a graph's tasks follow from its first new one."""
         tasks = command.tasks if isinstance(command, CreateGraph) else (command,)
         unique = sum(1 for task in tasks if isinstance(task, TaskFields) and task.unique)
-        existing = {event.name: event.task_id for event in self._existing(known, unique)}
-        ids = ids_by_name(command, known.task_id, existing) if isinstance(command, CreateGraph) else {}
-        return Accepted(known.task_id, known.position, known.command_id, ids, existing=len(existing) == len(tasks))
+        existing = {event.name: event.task_id for event in self._existing(answer, unique)}
+        ids = ids_by_name(command, answer.task_id, existing) if isinstance(command, CreateGraph) else {}
+        return Accepted(answer.task_id, answer.position, answer.command_id, ids, existing=len(existing) == len(tasks))
 
-    def _existing(self, known: Answer, most: int) -> Iterator[Deduplicated]:
+    def _existing(self, answer: Answer, most: int) -> Iterator[Deduplicated]:
         """Yield the command's `Deduplicated` events, each for a task that existed: its last records, at most `most`."""
         durable = self.state.position - len(self._facts)
         records: Iterable[Fact] = (
-            self._log.read(after=max(0, known.position - most), limit=min(most, known.position))
-            if known.position <= durable
-            else self._facts[max(0, known.position - durable - most) : known.position - durable]
+            self._log.read(after=max(0, answer.position - most), limit=min(most, answer.position))
+            if answer.position <= durable
+            else self._facts[max(0, answer.position - durable - most) : answer.position - durable]
         )
         for record in records:
-            if isinstance(record.event, Deduplicated) and record.command_id == known.command_id:
+            if isinstance(record.event, Deduplicated) and record.command_id == answer.command_id:
                 yield record.event
 
     # --- committing ---------------------------------------------------------------------------------------------
@@ -567,7 +567,7 @@ class Scheduler(Actor):
             self._append_failed(error)
             return
         was_in_trouble = self.trouble is not None
-        self._tell(records, seconds)
+        self._publish_and_answer(records, seconds)
         if was_in_trouble:
             for message in (*self._kept.take(), Tick()):  # reports come before what has become due
                 self._take_or_drop(message)
@@ -611,7 +611,7 @@ class Scheduler(Actor):
             self._alarm.set(self._clock.now() + timedelta(seconds=left))
         return left > 0
 
-    def _tell(self, records: list[Recorded], seconds: float) -> None:
+    def _publish_and_answer(self, records: list[Recorded], seconds: float) -> None:
         """Publish, answer, order, and forget finished tasks: everything staged is durable now.
 
         A caller may ask for its position as soon as it has its answer, so publishing comes first. Several callers are
@@ -644,8 +644,8 @@ class Scheduler(Actor):
 
     def _committed(self, records: list[Recorded], seconds: float) -> Committed:
         """The records, with data of their tasks that only memory has."""
-        known, running = self.state.tasks, self.state.running
-        tasks = {record.task_id: known[record.task_id] for record in records if record.task_id in known}
+        in_memory, running = self.state.tasks, self.state.running
+        tasks = {record.task_id: in_memory[record.task_id] for record in records if record.task_id in in_memory}
         queued_at = {
             record.task_id: running[record.task_id].queued_at or record.recorded_at
             for record in records
@@ -676,7 +676,7 @@ class Scheduler(Actor):
             if not isinstance(error, TasktrailError):
                 self._watch.fault(error)
             logger.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
-            self._reports[:] = filter(_can_be_written, self._reports)  # otherwise the next batch would fail on it, too
+            self._reports[:] = filter(_is_encodable, self._reports)  # otherwise the next batch would fail on it, too
             self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
 
     def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:
@@ -691,15 +691,15 @@ class Scheduler(Actor):
     def _tell_sources(self) -> None:
         """Pass the sources on when they have changed."""
         sources = self.state.durable.sources
-        if sources.changed_at != self._sources_told:
-            self._sources_told = sources.changed_at
+        if sources.changed_at != self._sources_passed_on:
+            self._sources_passed_on = sources.changed_at
             self._pass_on(self._on_sources, tuple(sources.by_name.values()))
 
     def _tell_tokens(self) -> None:
         """Pass the tokens on when they have changed: the change is durable now, so it takes effect."""
         tokens = self.state.durable.tokens
-        if tokens.changed_at != self._tokens_told:
-            self._tokens_told = tokens.changed_at
+        if tokens.changed_at != self._tokens_passed_on:
+            self._tokens_passed_on = tokens.changed_at
             self._pass_on(self._on_tokens, tuple(tokens.by_name.values()))
 
     def _answer_all(self, error: TasktrailError) -> None:
@@ -746,7 +746,7 @@ def _warn_of_jumps(events: Iterable[Event]) -> None:
             logger.warning("the wall clock was set", shown=event.shown.isoformat(), shows=event.shows.isoformat())
 
 
-def _can_be_written(report: Message) -> bool:
+def _is_encodable(report: Message) -> bool:
     """False for a report that cannot be encoded. If it is an end, reconciliation will record the attempt as lost."""
     try:
         msgspec.json.encode(report)

@@ -20,7 +20,7 @@ from ..projections.proof.witness_list import read_witnesses
 from .alarm import Alarm
 from .base import Actor, logger
 from .core.messages import Tick
-from .side_process import ProcessEnded, SideProcess, stay_behind
+from .side_process import ProcessEnded, SideProcess, follow_parent
 
 _LAST_WITHIN = 3.0
 """Seconds that a stop waits for the last seal. A longer log is sealed at the next start."""
@@ -120,12 +120,12 @@ class Sealer(Actor):
         """Log which witnesses have not signed. Returns the first grave reason, in words, if there is one."""
         grave = ""
         for line in output.splitlines():
-            told = msgspec.json.decode(line, type=_Unsigned)
-            tell = logger.error if told.grave else logger.warning
-            tell(told.event, witness=told.witness, why=told.why, remedy=told.remedy)
+            unsigned = msgspec.json.decode(line, type=_Unsigned)
+            log = logger.error if unsigned.grave else logger.warning
+            log(unsigned.event, witness=unsigned.witness, why=unsigned.why, remedy=unsigned.remedy)
             self._sealed = 0  # so that the witnesses are asked again, even if nothing is recorded until then
-            if told.grave:
-                grave = grave or f"the witness {told.witness} does not sign: {told.why}"
+            if unsigned.grave:
+                grave = grave or f"the witness {unsigned.witness} does not sign: {unsigned.why}"
         return grave
 
     def _start(self) -> None:
@@ -157,7 +157,7 @@ class Sealer(Actor):
 
 def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str) -> None:
     """Seal the log as it is now, and print which witnesses have not signed. Ends when the parent process does."""
-    if not stay_behind(parent):
+    if not follow_parent(parent):
         return
     with closing(read_log(Path(log_path))) as log:
         seal, key = make_seal(log, Path(folder), Path(key_file), SystemClock().now())
@@ -181,8 +181,8 @@ def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str)
                 )
 
 
-def _tell(told: _Unsigned) -> None:
-    print(msgspec.json.encode(told).decode(), flush=True)  # noqa: T201 - for the actor
+def _tell(unsigned: _Unsigned) -> None:
+    print(msgspec.json.encode(unsigned).decode(), flush=True)  # noqa: T201 - for the actor
 
 
 if __name__ == "__main__":

@@ -155,16 +155,18 @@ class ServiceLog:
         for news in self._feed.take():
             if isinstance(news, _Answered):
                 for command, answer in zip(news.commands, news.answers, strict=True):
-                    self._say(_about_command(command, answer), answer.task_id if isinstance(answer, Accepted) else 0)
+                    self._write_line(
+                        _about_command(command, answer), answer.task_id if isinstance(answer, Accepted) else 0
+                    )
             else:
                 if isinstance(news.event, Created):
                     self._remember(news, news.event)
                 line = about_record(news)
                 if line is not None:
-                    self._say(line, news.task_id or getattr(news.event, "task_id", 0))
+                    self._write_line(line, news.task_id or getattr(news.event, "task_id", 0))
         self._pace.leave_out(self._feed.dropped())
 
-    def _say(self, line: _LogLine, task_id: int) -> None:
+    def _write_line(self, line: _LogLine, task_id: int) -> None:
         level, event, fields = line
         passes, left_out = self._pace.take(level, event)
         if not passes:

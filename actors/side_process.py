@@ -38,7 +38,7 @@ def reader_environment() -> dict[str, str]:
 
 
 class SideProcess:
-    """Runs `python -m MODULE ARGUMENTS… PID`, one at a time. The module has to call `stay_behind(PID)`.
+    """Runs `python -m MODULE ARGUMENTS… PID`, one at a time. The module has to call `follow_parent(PID)`.
 
     Args:
         module: the module to run.
@@ -98,7 +98,7 @@ class SideProcess:
             self.process.wait()
 
 
-def stay_behind(parent: str) -> bool:
+def follow_parent(parent: str) -> bool:
     """Lower the process's priority, and make it die with the parent. False if the parent is already gone."""
     if not die_with(parent):
         return False

@@ -251,32 +251,32 @@ def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
     return head.position, len(state.tasks)
 
 
-def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verification:
+def with_snapshots(verification: Verification, log: ReadableLog, folder: Path) -> Verification:
     """Add what is wrong with the snapshots to what was found in log and views.
 
     They are not checked if the log has faults, as it then has no fold, or if some of it cannot be read here, as its
     fold then differs.
     """
-    if not found.ok or found.without_key:
-        return found
+    if not verification.ok or verification.without_key:
+        return verification
     with uncollected():
         wrong = [
             *SCHEDULER_SNAPSHOT.findings(log, folder / SCHEDULER_SNAPSHOT.name),
             *OUTBOX_SNAPSHOT.findings(log, folder / OUTBOX_SNAPSHOT.name),
         ]
-    return replace(found, ok=not wrong, findings=tuple(wrong))
+    return replace(verification, ok=not wrong, findings=tuple(wrong))
 
 
 def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
     """Delete each snapshot that differs from the fold of the log, and return why. The next one folds the whole log."""
     with uncollected():
-        found = []
+        findings = []
         for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
             wrong = list(kind.findings(log, folder / kind.name))
             if wrong:
                 (folder / kind.name).unlink(missing_ok=True)
-            found += wrong
-    return found
+            findings += wrong
+    return findings
 
 
 def delete_snapshots(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ..events.errors import NotReady
 from ..events.log.opening import read_log
 from .base import WAKE, Actor, DeleteSnapshots, Wake, logger
-from .side_process import ProcessEnded, SideProcess, stay_behind
+from .side_process import ProcessEnded, SideProcess, follow_parent
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, delete_snapshots, take_snapshots
 
@@ -146,7 +146,7 @@ def main(path: str, folder: str, parent: str) -> None:
 
     Ends when the parent process does.
     """
-    if not stay_behind(parent):
+    if not follow_parent(parent):
         return
     import structlog  # noqa: PLC0415 - only in the process that takes them
 

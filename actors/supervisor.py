@@ -70,12 +70,12 @@ class Child:
         assert self.ref is not None
         return activities[self.ref.actor_urn]
 
-    def goes_on(self) -> bool:
+    def has_progressed(self) -> bool:
         """Whether it has begun another message, or made progress within one, since the last call."""
         before, self.seen = self.seen, self.activity.number
         return self.seen != before
 
-    def rests(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether it has handled all its messages."""
         doing = self.activity
         return doing.done == doing.number and self.ref is not None and self.ref.actor_inbox.empty()
@@ -137,17 +137,17 @@ class Supervisor:
             self._start_anew(child, now)
             return
         if child.asked is not None:
-            self._hear(child, now)
+            self._check_answer(child, now)
             return
-        if now - child.since >= (PING_IDLE_EVERY if child.rests() and not child.unwell else PING_EVERY):
-            child.goes_on()
+        if now - child.since >= (PING_IDLE_EVERY if child.is_idle() and not child.unwell else PING_EVERY):
+            child.has_progressed()
             child.asked, child.since = child.ref.ask(PING, block=False), now
 
-    def _hear(self, child: Child, now: float) -> None:
+    def _check_answer(self, child: Child, now: float) -> None:
         try:
             child.asked.get(timeout=0)
         except pykka.Timeout:
-            if child.goes_on():
+            if child.has_progressed():
                 child.since, child.unwell = now, ""
             silent = now - child.since
             if silent >= min(SILENT_AFTER, self._patience):

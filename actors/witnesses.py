@@ -37,7 +37,7 @@ _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
 WitnessOutcome: TypeAlias = Literal["signed", "absent", "refused", "contradicted"]
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class WitnessResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of asking a witness."""
 
     witness: str
@@ -63,7 +63,7 @@ def ask_witnesses(
     witnesses: Sequence[Witness],
     *,
     context: ssl.SSLContext | None = None,
-) -> Iterator[Asked]:
+) -> Iterator[WitnessResult]:
     """Ask each witness for its signature, and keep it with the seal. A witness that has signed it is not asked again.
 
     Args:
@@ -101,29 +101,29 @@ class _Sealed:
         """The tree over the log, made only when a witness needs a proof that the log has only grown."""
         return tree_of(self._log, self._seal.checkpoint.size)
 
-    def ask(self, witness: Witness) -> Asked:
+    def ask(self, witness: Witness) -> WitnessResult:
         key = WitnessKey(witness.key)
 
-        def told(outcome: WitnessOutcome, message: str, remedy: str = "") -> Asked:
-            return Asked(witness=key.name, url=witness.url, outcome=outcome, message=message, remedy=remedy)
+        def not_signed(outcome: WitnessOutcome, message: str, remedy: str = "") -> WitnessResult:
+            return WitnessResult(witness=key.name, url=witness.url, outcome=outcome, message=message, remedy=remedy)
 
         signed_at = _signed_at(key, self._seal)
         if not signed_at:
             try:
-                known = last_signed(self._seal.path.parent, self._key, key, self._seal.checkpoint.size)
-                answer, old = self._answer(witness.url, known.position)
+                last = last_signed(self._seal.path.parent, self._key, key, self._seal.checkpoint.size)
+                answer, old = self._answer(witness.url, last.position)
             except _NoAnswer as error:
-                return told("absent", str(error), _LATER.format(key.name))
+                return not_signed("absent", str(error), _LATER.format(key.name))
             except EndpointRefused as error:
-                return told("refused", str(error), _WRONG_URL)
+                return not_signed("refused", str(error), _WRONG_URL)
             if answer.status != HTTPStatus.OK:
-                return told(*self._in_words(key.name, answer, old))
+                return not_signed(*self._in_words(key.name, answer, old))
             try:
                 self._seal = with_signature(self._seal, key, answer.content.decode(errors="replace"))
             except SealUnfit as error:
-                return told("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
+                return not_signed("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
             signed_at = key.signed_at(self._seal.note)
-        return Asked(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
+        return WitnessResult(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
 
     def _answer(self, url: str, old: int) -> tuple[HttpAnswer, int]:
         """The witness's answer, and the old size in the last request: it may have signed a size unknown to us."""
@@ -188,5 +188,5 @@ def _size_in(answer: HttpAnswer) -> int | None:
     """The size that the witness signed last, if its answer says that the request named another one."""
     if answer.status != HTTPStatus.CONFLICT:
         return None
-    found = _SIZE.fullmatch(answer.content)
-    return int(found[1]) if found else None
+    match = _SIZE.fullmatch(answer.content)
+    return int(match[1]) if match else None

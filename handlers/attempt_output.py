@@ -266,19 +266,19 @@ _LINE = 300
 """Characters of a line."""
 
 
-def pass_on(said: BinaryIO) -> list[str]:
+def pass_on(output: BinaryIO) -> list[str]:
     """Print a program's output, which a handler has kept in a file, as the attempt's own output.
 
     Returns the first and the last line that are not blank, for the text of an error; fewer if there are fewer. Each is
     searched for in at most 64 KiB.
     """
-    said.seek(0)
-    first = data = said.read(_CHUNK)
+    output.seek(0)
+    first = data = output.read(_CHUNK)
     last = b""
     while data:
         last = (last + data)[-_CHUNK:]
         with contextlib.suppress(OSError):
             os.write(2, data)
-        data = said.read(_CHUNK)
+        data = output.read(_CHUNK)
     lines = [line for part in (first, last) for line in part.decode(errors="replace").splitlines() if line.strip()]
     return list(dict.fromkeys(line.strip()[:_LINE] for line in (lines[0], lines[-1]))) if lines else []

@@ -592,8 +592,8 @@ def _check_plain(declared: TaskType) -> None:
     try:
         msgspec.convert({field: getattr(declared, field) for field in _Plain.__struct_fields__}, _Plain)
     except msgspec.ValidationError as error:
-        said, _, where = str(error).partition(" - at `$.")
-        raise ValueError(f"{declared.name}: {where.rstrip('`')} has a bad value: {said}") from error
+        problem, _, where = str(error).partition(" - at `$.")
+        raise ValueError(f"{declared.name}: {where.rstrip('`')} has a bad value: {problem}") from error
     if not (isinstance(declared.options, type) and issubclass(declared.options, msgspec.Struct)):
         raise TypeError(f"{declared.name}: options has to be a class made of msgspec.Struct, not {declared.options!r}")
     errors = declared.retry_on

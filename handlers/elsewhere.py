@@ -140,8 +140,8 @@ class Refused(_Line, frozen=True, tag="refused"):
     remedy: str = ""
 
 
-Wish: TypeAlias = Fetch | Store | Appear | Sweep | Look
-Answer: TypeAlias = Moved | Fetched | Ready | Stored | Swept | Reached | Refused
+MoverRequest: TypeAlias = Fetch | Store | Appear | Sweep | Look
+MoverAnswer: TypeAlias = Moved | Fetched | Ready | Stored | Swept | Reached | Refused
 
 
 # --- locks and what they guard ---------------------------------------------------------------------------------------

@@ -55,17 +55,17 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def call(self, function: Callable[..., Any], context: TaskContext[Any]) -> Any:
         """Call the function for an attempt."""
-        given = {name: getattr(context.options, name) for name in self.options.__struct_fields__}
+        arguments = {name: getattr(context.options, name) for name in self.options.__struct_fields__}
         for name, role in self.roles.items():
             match role:
                 case ParameterRole.CONTEXT:
-                    given[name] = context
+                    arguments[name] = context
                 case ParameterRole.INPUT if context.input_file.name or name in self.required:
-                    given[name] = context.input_file
+                    arguments[name] = context.input_file
                 case ParameterRole.OUTPUT if context.output_file.name or name in self.required:
-                    given[name] = context.output_part
+                    arguments[name] = context.output_part
         bound = self.signature.bind_partial()
-        bound.arguments.update({name: given[name] for name in self.signature.parameters if name in given})
+        bound.arguments.update({name: arguments[name] for name in self.signature.parameters if name in arguments})
         return function(*bound.args, **bound.kwargs)
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def shape_of(function: Callable[..., Any], name: str) -> FunctionSpec:
             f"The annotations of {name} cannot be read: {error}",
             remedy="Import what they name where the module is imported, not below `if TYPE_CHECKING`.",
         ) from error
-    said = _described(function)
+    descriptions = _descriptions_of(function)
     roles: dict[str, ParameterRole] = {}
     fields: list[tuple[str, Any, Any]] = []
     required = set()
@@ -112,7 +112,7 @@ def shape_of(function: Callable[..., Any], name: str) -> FunctionSpec:
             required.add(parameter.name)
         role = _role_of(hint)
         if role is None:
-            fields.append(_field(parameter, hint, said.get(parameter.name, ""), name))
+            fields.append(_field(parameter, hint, descriptions.get(parameter.name, ""), name))
         elif role in roles.values():
             raise InvalidFunction(f"Two parameters of {name} are its {role.value}", remedy=_ONE_OF_A_KIND[role])
         else:
@@ -169,11 +169,11 @@ def _is_union(hint: Any) -> bool:
     return get_origin(hint) in (Union, UnionType)
 
 
-def _field(parameter: inspect.Parameter, hint: Any, said: str, name: str) -> tuple[str, Any, Any]:
+def _field(parameter: inspect.Parameter, hint: Any, description: str, name: str) -> tuple[str, Any, Any]:
     which = f"Parameter {parameter.name!r} of {name}"
     _check_type(hint, which)
-    if said and not any(isinstance(part, msgspec.Meta) and part.description for part in get_args(hint)[1:]):
-        hint = Annotated[hint, msgspec.Meta(description=said)]
+    if description and not any(isinstance(part, msgspec.Meta) and part.description for part in get_args(hint)[1:]):
+        hint = Annotated[hint, msgspec.Meta(description=description)]
     default = parameter.default
     if default is parameter.empty:
         return parameter.name, hint, msgspec.NODEFAULT
@@ -196,11 +196,11 @@ def _check_type(hint: Any, which: str, *, paths: str = "") -> None:
     except (TypeError, ValueError) as error:
         raise InvalidFunction(
             f"{which} is {_name(hint)}, which JSON cannot carry",
-            remedy=(paths or _about_paths(hint)) if _holds(hint, Path) else _advice_on(hint),
+            remedy=(paths or _path_advice(hint)) if _holds(hint, Path) else _type_advice(hint),
         ) from error
 
 
-def _about_paths(hint: Any) -> str:
+def _path_advice(hint: Any) -> str:
     if hint is Path or (_is_union(hint) and Path in get_args(hint)):
         return "Annotate it with InputFile or OutputFile, or take a `str`."
     return (
@@ -209,7 +209,7 @@ def _about_paths(hint: Any) -> str:
     )
 
 
-def _advice_on(hint: Any) -> str:
+def _type_advice(hint: Any) -> str:
     if _is_union(hint) and all(_is_carried(part) for part in get_args(hint)):
         return "A union takes one dataclass or Struct, or several Structs that each have a `tag` of their own."
     return "Use numbers, text, lists, dicts, dates, enums, dataclasses or msgspec Structs."
@@ -266,25 +266,25 @@ _GOOGLE = re.compile(r"^(\s+)(\w+)(?:\s*\(.*?\))?:\s*(.*)$")
 _SPHINX = re.compile(r"^\s*:param(?:\s+\S+)?\s+(\w+):\s*(.*)$")
 
 
-def _described(function: Callable[..., Any]) -> dict[str, str]:
+def _descriptions_of(function: Callable[..., Any]) -> dict[str, str]:
     """Parameter → its description in the docstring, from an `Args:` section or `:param name:`."""
-    said: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     name, section, depth = "", False, 0
     for line in (inspect.getdoc(function) or "").splitlines():
         indent = len(line) - len(line.lstrip())
         if found := _SPHINX.match(line):
             name, depth = found[1], indent
-            said[name] = found[2].strip()
+            descriptions[name] = found[2].strip()
         elif line.strip() in ("Args:", "Arguments:", "Parameters:"):
             section, name = True, ""
         elif not line.strip() or (section and not indent):
             section, name = section and not line.strip(), ""
         elif section and (found := _GOOGLE.match(line)) and (not name or indent <= depth):
             name, depth = found[2], indent
-            said[name] = found[3].strip()
+            descriptions[name] = found[3].strip()
         elif name and indent > depth:
-            said[name] = f"{said[name]} {line.strip()}".strip()
-    return said
+            descriptions[name] = f"{descriptions[name]} {line.strip()}".strip()
+    return descriptions
 
 
 # --- the result -----------------------------------------------------------------------------------------------------

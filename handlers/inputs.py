@@ -49,19 +49,19 @@ class InputState(NamedTuple):
     @classmethod
     def of(cls, fd: int) -> "InputState":
         """The state of an open file."""
-        return cls.told_by(os.fstat(fd))
+        return cls.from_stat(os.fstat(fd))
 
     @classmethod
-    def told_by(cls, found: os.stat_result) -> "InputState":
+    def from_stat(cls, status: os.stat_result) -> "InputState":
         """The state described by a result of `stat`."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     @property
     def stamp(self) -> str:
         """The state as text, for a checkpoint. Without the device: its number may change when the machine restarts."""
         return ":".join(map(str, self[1:]))
 
-    def told(self, now: "InputState") -> str:
+    def change_to(self, now: "InputState") -> str:
         """Say how the file has changed. Empty when it has not."""
         if (self.device, self.inode) != (now.device, now.inode):
             return f"it was replaced by another file, of {now.size:,} bytes instead of {self.size:,}"
@@ -120,20 +120,20 @@ class Input:
         except InvalidPath:
             return "it was replaced by something that is no file"
         except OSError as error:
-            return self._seen_from_outside() or f"it can no longer be opened ({error})"
+            return self._change_by_stat() or f"it can no longer be opened ({error})"
         try:
-            return self.state.told(InputState.of(fd))
+            return self.state.change_to(InputState.of(fd))
         finally:
             os.close(fd)
 
-    def _seen_from_outside(self) -> str:
+    def _change_by_stat(self) -> str:
         """The same for a file that may not be opened: a sandbox that allows one file does not allow its replacement."""
         try:
-            return self.state.told(InputState.told_by(Path(self._path).stat()))
+            return self.state.change_to(InputState.from_stat(Path(self._path).stat()))
         except OSError:
             return ""
 
-    def seen(self, *, hashed: bool) -> ReadInput:
+    def facts(self, *, hashed: bool) -> ReadInput:
         """The facts about the input for the record; with the SHA-256 of its bytes, if `hashed`, which reads it again.
 
         For a copy that was hashed when it was fetched, that hash is used: `compare` finds out if the copy has changed.
@@ -151,8 +151,8 @@ class Input:
 
     def compare(self) -> None:
         """Raise `InputChanged` if the input has changed."""
-        if told := self.change():
-            raise InputChanged(f"{self._path} changed while it was read: {told}")
+        if change := self.change():
+            raise InputChanged(f"{self._path} changed while it was read: {change}")
 
 
 def _open(path: str) -> int:

@@ -44,9 +44,9 @@ def disk_fault(error: Exception, path: Path) -> OSError | None:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error if error.filename else _fault(error.errno, path)
-    told = next((number for number in _NO_ROOM if os.strerror(number) in error_text(error)), None)
-    if told is not None:
-        return _fault(told, path)
+    code = next((number for number in _NO_ROOM if os.strerror(number) in error_text(error)), None)
+    if code is not None:
+        return _fault(code, path)
     try:
         with path.open("ab") as file:
             file.write(_TRIED)

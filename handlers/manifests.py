@@ -106,7 +106,7 @@ class Signing:
         if trouble and FORMATS.get(Path(run.output_file).suffix.lower()):
             raise CertificateOutOfDate(trouble)
 
-    def given(self, run: Run, part: Path) -> dict[str, Any]:
+    def add_manifest(self, run: Run, part: Path) -> dict[str, Any]:
         """Put a manifest into the finished output. Returns fields for the result: the new size and hash, the manifest.
 
         A manifest that the input has is kept in the new one, as the parent's. An output that cannot carry one stays as
@@ -126,14 +126,18 @@ class Signing:
         self.check(run)
         signed = Path(run.work_dir) / f"manifest{output.suffix}"
         try:
-            said = self._embed(c2pa, made_by(run), source, part, signed, form)
+            store = self._embed(c2pa, made_by(run), source, part, signed, form)
         except c2pa.C2paError as error:
             raise ManifestMissing(f"{output.name} cannot be given a C2PA manifest: {error}") from error
         shutil.move(signed, part)
         size, digest = settled(part)
-        active = said["manifests"][said["active_manifest"]]
+        active = store["manifests"][store["active_manifest"]]
         kept = any("active_manifest" in ingredient for ingredient in active.get("ingredients", ()))
-        return {"size": size, "sha256": digest, "c2pa": {"manifest": said["active_manifest"], "input_manifest": kept}}
+        return {
+            "size": size,
+            "sha256": digest,
+            "c2pa": {"manifest": store["active_manifest"], "input_manifest": kept},
+        }
 
     def _embed(
         self, c2pa: Any, made: "ManifestClaim", source: Path, part: Path, signed: Path, form: str
@@ -160,8 +164,8 @@ class Signing:
         ):
             builder.sign(by, form, read, written)
         with signed.open("rb") as read, c2pa.Reader(form, read, context=context) as reader:
-            said: dict[str, Any] = msgspec.json.decode(reader.json())
-        return said
+            store: dict[str, Any] = msgspec.json.decode(reader.json())
+        return store
 
 
 def _format_of(read: BinaryIO) -> str:
@@ -186,12 +190,12 @@ class ManifestClaim(msgspec.Struct, frozen=True):
 
     def manifest(self, suffix: str) -> str:
         """The definition, in JSON, that the library builds the manifest from."""
-        told = {
+        definition = {
             "title": f"output{suffix}",
             "claim_generator_info": [{"name": "tasktrail", "version": self.version}],
             "assertions": [],
         }
-        return msgspec.json.encode(told).decode()
+        return msgspec.json.encode(definition).decode()
 
     @property
     def action(self) -> dict[str, Any]:

@@ -64,9 +64,9 @@ def kept(ended: AttemptEnded, why: str, longest: int) -> AttemptEnded:
 
 def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
     """Why the original stays, by the result check and by the size; empty if it gives way."""
-    said = ended.result.get(ORIGINAL_FIELD)
-    if isinstance(said, dict) and said.get("kept"):
-        return str(said["kept"])
+    original = ended.result.get(ORIGINAL_FIELD)
+    if isinstance(original, dict) and original.get("kept"):
+        return str(original["kept"])
     found = part_path(Path(run.output_file), run.task_id).stat()
     if stat.S_ISDIR(found.st_mode):
         return "the result is a folder, which cannot replace a file"
@@ -92,11 +92,11 @@ def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] 
             field="input_file",
             remedy="Name the file that it leads to.",
         )
-    _dress(part, original)
+    _copy_access(part, original)
     for place in _places(run) if run.original == "move" else [None]:
-        told = {"moved_to": str(place)} if place else {"replaced": run.input_file}
-        said = msgspec.structs.replace(ended, result=ended.result | {ORIGINAL_FIELD: told})
-        note = Note(identity_of(part), identity_of(original), str(place or ""), said)
+        fate = {"moved_to": str(place)} if place else {"replaced": run.input_file}
+        ending = msgspec.structs.replace(ended, result=ended.result | {ORIGINAL_FIELD: fate})
+        note = Note(identity_of(part), identity_of(original), str(place or ""), ending)
         write_note(note_path(Path(run.work_dir), ORIGINAL_NOTE), msgspec.json.encode(note))
         source.compare()
         if place is None:
@@ -117,7 +117,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] 
             place.unlink()
             source.accept_name()
         raise
-    return said
+    return ending
 
 
 def published_note(run: Run) -> Note | None:
@@ -191,7 +191,7 @@ def _make_folder(folder: Path) -> None:
         sync_folder(one.parent)
 
 
-def _dress(part: Path, original: Path) -> None:
+def _copy_access(part: Path, original: Path) -> None:
     """Give the result the owner, mode and access list of the original, so that the same people may read it."""
     found = original.stat()
     with contextlib.suppress(PermissionError):

@@ -186,13 +186,13 @@ def fingerprint(path: Path, *decisions: Any, version: str) -> str:
         return hash_of(version, *decisions)
     status = path.stat()
     state = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    return hash_of(*state, _ends(path, status.st_size), *decisions)
+    return hash_of(*state, _hash_of_ends(path, status.st_size), *decisions)
 
 
 def fingerprint_anywhere(path: Path) -> str:
     """A hash of the input that is the same on every machine that sees it: of its size, time and both ends."""
     status = path.stat()
-    return hash_of(status.st_size, status.st_mtime_ns, _ends(path, status.st_size))
+    return hash_of(status.st_size, status.st_mtime_ns, _hash_of_ends(path, status.st_size))
 
 
 def hash_of(*facts: Any) -> str:
@@ -200,7 +200,7 @@ def hash_of(*facts: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
 
 
-def _ends(path: Path, size: int) -> str:
+def _hash_of_ends(path: Path, size: int) -> str:
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
         file.seek(max(0, size - _SAMPLE))
@@ -232,10 +232,10 @@ def settled(path: Path, *, sync: bool = True) -> tuple[int, str]:
     content is durable already.
     """
     if path.is_dir():
-        told = [(entry.name, *settled(entry, sync=sync)) for entry in sorted(path.iterdir())]
-        lines = "".join(f"{digest}  {name}\n" for name, _size, digest in told)
+        files = [(entry.name, *settled(entry, sync=sync)) for entry in sorted(path.iterdir())]
+        lines = "".join(f"{digest}  {name}\n" for name, _size, digest in files)
         digest = hashlib.sha256(os.fsencode(lines)).hexdigest()
-        return sum(size for _name, size, _digest in told), digest
+        return sum(size for _name, size, _digest in files), digest
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()

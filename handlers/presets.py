@@ -128,7 +128,7 @@ class Presets:
                 remedy="`tasktrail types` lists them; the key `presets` of the configuration adds some.",
             ) from None
 
-    def meant(self, task: F) -> F:
+    def with_preset(self, task: F) -> F:
         """The task with its preset's options filled in; the task's own options win.
 
         Raises `InvalidOptions` for a preset that does not exist, or belongs to another type.

@@ -137,7 +137,7 @@ def settle(part: Path) -> None:
         if stat.S_ISDIR(mode):
             for name in os.listdir(fd):  # noqa: PTH208 - by the descriptor
                 _settle_file_in(fd, name)
-        _settle(fd)
+        _set_mode(fd)
     finally:
         os.close(fd)
 
@@ -147,12 +147,12 @@ def _settle_file_in(folder: int, name: str) -> None:
         raise OutputMissing(f"The handler left a folder as its output, in which {name!r} is no plain file")
     fd = os.open(name, _READ, dir_fd=folder)
     try:
-        _settle(fd)
+        _set_mode(fd)
     finally:
         os.close(fd)
 
 
-def _settle(fd: int) -> None:
+def _set_mode(fd: int) -> None:
     found = os.fstat(fd).st_mode
     mode = stat.S_IMODE(found)
     # With an access list, the group bits limit everyone whom the list names, and the umask does not apply to them.

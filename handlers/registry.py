@@ -89,8 +89,8 @@ class Registry:
         """
         if not home.startswith("tasktrail."):  # the check slows the start; ours need none
             _check_described(task_type)
-        known = self._types.setdefault(task_type.name, task_type)
-        if known is not task_type:
+        registered = self._types.setdefault(task_type.name, task_type)
+        if registered is not task_type:
             raise DuplicateType(
                 f"Task type {task_type.name!r} of {home} is already claimed by {self._homes[task_type.name]}"
             )
@@ -147,7 +147,7 @@ def _folder_of(module: ModuleType) -> Path | None:
 
 def unknown_type(
     name: str,
-    known: Iterable[str],
+    names: Iterable[str],
     errors: Sequence[TasktrailError],
     presets: Iterable[Preset] = (),
     *,
@@ -156,7 +156,7 @@ def unknown_type(
     """The error for a missing type, with a likely explanation: a preset, a misspelling, or handlers that failed."""
     if of := next((preset.type for preset in presets if preset.name == name), ""):
         hint = f"; it is a preset of {of}: name both, the type and the preset (CLI: {of} --preset {name})"
-    elif near := get_close_matches(name, list(known), n=1):
+    elif near := get_close_matches(name, list(names), n=1):
         hint = f"; did you mean {near[0]!r}?"
     else:
         hint = "".join(f". {error.message}" for error in errors)

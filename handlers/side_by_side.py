@@ -47,7 +47,7 @@ def side_by_side(
         return
     team = _Team(works, waits, at_once, now)
     try:
-        yield from team.said(tick)
+        yield from team.steps(tick)
     finally:
         team.end()
 
@@ -56,11 +56,11 @@ class _Gone:
     """A thread has no more work, or more threads run than there may be."""
 
 
-class _Kept(NamedTuple):
+class _Paused(NamedTuple):
     """A step whose work waits until the caller asks for the next one."""
 
     step: Any
-    kept: threading.Event
+    resumed: threading.Event
 
 
 class _Team(Generic[T]):
@@ -76,23 +76,23 @@ class _Team(Generic[T]):
         self._at_work = 0
         """Threads that have a work, or are about to take one."""
         self._threads: list[threading.Thread] = []
-        self._said: SimpleQueue[object] = SimpleQueue()
+        self._queue: SimpleQueue[object] = SimpleQueue()
 
-    def said(self, tick: TickFunction) -> Iterator[T]:
+    def steps(self, tick: TickFunction) -> Iterator[T]:
         """In the caller's thread: yield what the works yield, until all are done."""
         self._fill()
         gone = 0
         while gone < len(self._threads):
             tick()
             with suppress(Empty):
-                match self._said.get(timeout=_LOOK_EVERY):
+                match self._queue.get(timeout=_LOOK_EVERY):
                     case BaseException() as error:
                         raise error
                     case _Gone():
                         gone += 1
-                    case _Kept(step, kept):
+                    case _Paused(step, resumed):
                         yield step
-                        kept.set()
+                        resumed.set()
                     case step:
                         yield step  # type: ignore[misc]  # a step of a work
             self._fill()
@@ -122,18 +122,18 @@ class _Team(Generic[T]):
             while (work := self._take()) is not None:
                 with closing(work(self._stop_if_halted)) as steps:
                     for step in steps:
-                        self._say(step)
+                        self._yield_step(step)
         except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
-            self._said.put(error)
-        self._said.put(_Gone())
+            self._queue.put(error)
+        self._queue.put(_Gone())
 
-    def _say(self, step: T) -> None:
+    def _yield_step(self, step: T) -> None:
         if not self._waits(step):
-            self._said.put(step)
+            self._queue.put(step)
             return
-        kept = threading.Event()
-        self._said.put(_Kept(step, kept))
-        while not kept.wait(_LOOK_EVERY):
+        resumed = threading.Event()
+        self._queue.put(_Paused(step, resumed))
+        while not resumed.wait(_LOOK_EVERY):
             self._stop_if_halted()
 
     def _take(self) -> Work[T] | None:

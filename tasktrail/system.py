@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from . import __version__
 from .actors.archiver import Archiver
-from .actors.base import PING, WAKE, Catch, Committed, Damaged, Orders, PutInPlace, StateQuery, logger
+from .actors.base import PING, WAKE, CatchUp, Committed, Damaged, Orders, PutInPlace, StateQuery, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
@@ -671,7 +671,7 @@ class System:
         """
         if self.projected.position >= position:
             return
-        self.projector.tell(Catch(position))
+        self.projector.tell(CatchUp(position))
         began = self.clock.monotonic()
         while not self.projected.wait(position, min(within, _LOOK_EVERY)):
             waited = self.clock.monotonic() - began

@@ -42,20 +42,20 @@ from .placement import GPU, Home, HostNeeds, Placement
 from .roster import STOPS_WITHIN, HostName, Roster, host_name
 from .wire import (
     LOOKED_AT_EVERY,
-    Broken,
+    CallFailed,
     Create,
     Find,
     GatewayReport,
-    Given,
-    Gone,
     Greeting,
     HostAnswer,
+    HostGone,
+    HostReports,
     HostSettings,
     HostsFound,
     NodeUse,
+    OrdersTaken,
     Pulse,
     Refused,
-    Told,
     fingerprint,
     pack,
 )
@@ -304,9 +304,9 @@ class ClusterExecutor:
             case Greeting():
                 if not host.greeted:
                     self._on_greeting(host, answer)
-            case Given():
+            case OrdersTaken():
                 self._work.carried_out(host, answer.carried_out)
-            case Told():
+            case HostReports():
                 self._on_told(host, answer)
         touched = {one.name: one for one in (host, *self._newly_given())}
         for one in touched.values():
@@ -331,8 +331,8 @@ class ClusterExecutor:
             self._work.end_all_of(host)
         self._capacity_touched = True
 
-    def _on_told(self, host: KnownHost, told: Told) -> None:
-        self._work.told(host, told.reports, told.last)
+    def _on_told(self, host: KnownHost, told: HostReports) -> None:
+        self._work.take_reports(host, told.reports, told.last)
         if told.node is not None:
             host.use, host.used_at = told.node, self._clock() - LOOKED_AT_EVERY
         host.memory = {(task_id, attempt): used for task_id, attempt, used in told.memory}
@@ -528,14 +528,14 @@ class ClusterExecutor:
                 self._on_found(report)
             case HostAnswer():
                 self._on_answer(report)
-            case Broken():
+            case CallFailed():
                 self._on_broken(report)
-            case Gone():
+            case HostGone():
                 self._hosts.is_gone(report.host)
 
     def _on_pulse(self, pulse: Pulse) -> None:
         is_new = self._connection.beats(pulse)
-        if (seen := self._placement.told(pulse.nodes)) is not None or is_new:
+        if (seen := self._placement.set_nodes(pulse.nodes)) is not None or is_new:
             self._tell(NodesSeen(self._placement.seen() if seen is None else seen))
             self._capacity_touched = True  # workers are reported with the names of their nodes
         if is_new:
@@ -579,7 +579,7 @@ class ClusterExecutor:
         self._perhaps_all_found()
         self._make_missing()
 
-    def _on_broken(self, broken: Broken) -> None:
+    def _on_broken(self, broken: CallFailed) -> None:
         host = self._connection.broken(broken) if broken.number else self._hosts.by_name.get(broken.host)
         if host is None or self._hosts.by_name.get(host.name) is not host:
             return
@@ -662,7 +662,7 @@ class ClusterExecutor:
     def _begin_to_close(self) -> None:
         with self.lock:
             self._closing = True
-            self._work.unbegin_all()
+            self._work.end_all_waiting()
             for host in self._hosts.by_name.values():
                 if host.held:
                     self._work.end_all_of(host)

@@ -16,18 +16,18 @@ from .gateway_process import GatewayLink
 from .known_hosts import Ending, KnownHost
 from .lease import OWNED_FOR
 from .wire import (
-    Broken,
     Call,
+    CallFailed,
     GatewayReport,
     Give,
-    Given,
     Greeting,
     Hello,
     HostAnswer,
+    HostReports,
     Kill,
+    OrdersTaken,
     Pulse,
     Refused,
-    Told,
     Watch,
     pack,
     unpacked_answer,
@@ -127,16 +127,16 @@ class Connection:
             self.pump(host)
 
     def answered(self, report: HostAnswer) -> tuple[KnownHost, Any] | None:
-        """The host that has answered, and its answer: `Greeting`, `Given`, `Told` or `Refused`.
+        """The host that has answered, and its answer: `Greeting`, `OrdersTaken`, `HostReports` or `Refused`.
 
         The answer is None if it is not understood; otherwise the host counts as heard. Returns None if no answer is
         awaited any more.
         """
-        found = self._forget_call(report.number)
-        if found is None:
+        call = self._forget_call(report.number)
+        if call is None:
             return None
-        host, method = found
-        kind = {"hello": Greeting, "give": Given, "watch": Told}[method]
+        host, method = call
+        kind = {"hello": Greeting, "give": OrdersTaken, "watch": HostReports}[method]
         try:
             answer = unpacked_answer(report.payload, kind)
         except (msgspec.MsgspecError, RecursionError):
@@ -147,16 +147,16 @@ class Connection:
         host.fence.heard(answer.stamp, now)
         return host, answer
 
-    def broken(self, report: Broken) -> KnownHost | None:
+    def broken(self, report: CallFailed) -> KnownHost | None:
         """The host whose call has failed, if the answer was still awaited."""
-        found = self._forget_call(report.number)
-        return None if found is None else found[0]
+        call = self._forget_call(report.number)
+        return None if call is None else call[0]
 
     def _forget_call(self, number: int) -> tuple[KnownHost, str] | None:
-        found = self._calls.pop(number, None)
-        if found is not None and found[0].calls.get(found[1], (0, 0.0))[0] == number:
-            del found[0].calls[found[1]]
-        return found
+        call = self._calls.pop(number, None)
+        if call is not None and call[0].calls.get(call[1], (0, 0.0))[0] == number:
+            del call[0].calls[call[1]]
+        return call
 
     def forget(self, host: KnownHost) -> None:
         """Stop waiting for answers of this host."""
@@ -180,10 +180,10 @@ class Connection:
 
         With it comes the epoch of another service that the host obeys, or None.
         """
-        if not isinstance(report, HostAnswer | Broken):
+        if not isinstance(report, HostAnswer | CallFailed):
             return None
         name = self._farewells.pop(report.number, None)
-        if name is None or (isinstance(report, Broken) and not report.is_dead):
+        if name is None or (isinstance(report, CallFailed) and not report.is_dead):
             return None
         if isinstance(report, HostAnswer):
             try:

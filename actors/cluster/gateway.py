@@ -22,13 +22,13 @@ from ...handlers.process.channel import FrameBuffer, encode_frame
 from ...handlers.process.sandbox import die_with
 from .wire import (
     LAST_WORDS,
-    Broken,
     Call,
+    CallFailed,
     Create,
     Find,
     GatewayReport,
-    Gone,
     HostAnswer,
+    HostGone,
     HostsFound,
     Kill,
     Node,
@@ -128,9 +128,9 @@ class Gateway:
             for call in self._waiting_for(name):
                 self._tell(self._broken(call.number, name, error, is_dead=unknown))
         else:
-            self._have(name, host)
+            self._set_host(name, host)
 
-    def _have(self, name: str, host: Any) -> None:
+    def _set_host(self, name: str, host: Any) -> None:
         self._hosts[name] = host
         for call in self._waiting_for(name):
             self._call(host, call)
@@ -143,7 +143,7 @@ class Gateway:
         try:
             names = tuple(name for name in self._ray.util.list_named_actors() if name.startswith(order.prefix))
         except Exception as error:  # noqa: BLE001 - as above
-            _say(f"the hosts could not be listed: {error}")
+            _write_last_words(f"the hosts could not be listed: {error}")
         else:
             self._tell(HostsFound(names))
 
@@ -172,7 +172,7 @@ class Gateway:
             self._waiting_for(order.name)
             self._tell(self._broken(0, order.name, error))
         else:
-            self._have(order.name, host)
+            self._set_host(order.name, host)
 
     def _is_forgotten(self, name: str) -> bool:
         """Whether there is surely no actor of that name. Ray's error says so, too, if it could not ask."""
@@ -193,21 +193,21 @@ class Gateway:
                 self._ray.kill(self._ray.get_actor(order.host, namespace=NAMESPACE), no_restart=True)
         except ValueError:
             if self._is_forgotten(order.host):
-                self._tell(Gone(order.host))
+                self._tell(HostGone(order.host))
         except Exception as error:  # noqa: BLE001 - as above
-            _say(f"host {order.host} could not be killed: {error}")
+            _write_last_words(f"host {order.host} could not be killed: {error}")
 
     def finish(self) -> None:
         """Finish the orders that are still under way."""
         self._slow.shutdown(wait=True)
 
-    def _broken(self, number: int, host: str, error: BaseException, *, is_dead: bool = False) -> Broken:
+    def _broken(self, number: int, host: str, error: BaseException, *, is_dead: bool = False) -> CallFailed:
         """The report of a failed call. An unavailable host may be alive and may have heard; only a death is certain."""
         exceptions = self._ray.exceptions
         is_dead = is_dead or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
         if is_dead:
             self._hosts.pop(host, None)
-        return Broken(number, host, is_dead, f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
+        return CallFailed(number, host, is_dead, f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
 
     # --- in threads of their own -----------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class Gateway:
             try:
                 self._nodes, self._seen = self._look(), time.monotonic()
             except Exception as error:  # noqa: BLE001 - as above
-                _say(f"the nodes could not be looked at: {error}")
+                _write_last_words(f"the nodes could not be looked at: {error}")
             time.sleep(_PULSE_EVERY)
 
     def _look(self) -> tuple[Node, ...]:
@@ -227,8 +227,8 @@ class Gateway:
                 node["NodeID"],
                 _name_of(node),
                 node["NodeManagerAddress"],
-                _plain(node["Resources"]),
-                _plain(free.get(node["NodeID"], {})),
+                _without_node_entries(node["Resources"]),
+                _without_node_entries(free.get(node["NodeID"], {})),
                 node.get("Labels") or {},
             )
             for node in self._ray.nodes()
@@ -240,7 +240,7 @@ class Gateway:
         now, busy_since = time.monotonic(), self._busy_since
         if busy_since is not None and now - busy_since > _ORDER_WITHIN:
             return f"Ray's client has not taken a call for {now - busy_since:.0f} s"
-        if now - self._seen > _LOOK_WITHIN and _answers(address):
+        if now - self._seen > _LOOK_WITHIN and _is_reachable(address):
             return f"Ray's client has not listed the nodes for {now - self._seen:.0f} s, though the head can be reached"
         return ""
 
@@ -248,7 +248,7 @@ class Gateway:
         """Report that this process is alive, whatever the cluster's head does. If Ray's client is stuck, end it."""
         while True:
             if why := self.why_stuck(address):
-                _say(why)
+                _write_last_words(why)
                 os._exit(1)
             self._tell(Pulse(self._nodes, time.monotonic() - self._seen))
             time.sleep(_PULSE_EVERY)
@@ -264,24 +264,24 @@ def _name_of(node: dict[str, Any]) -> str:
     return str(name if name and name != node["NodeManagerAddress"] else node["NodeManagerHostname"])
 
 
-def _say(text: str) -> None:
+def _write_last_words(text: str) -> None:
     """Write a line for the service, which shows the last one when this process has ended."""
     sys.stderr.write(f"{LAST_WORDS}{text}\n")
 
 
-def _plain(resources: dict[str, float]) -> dict[str, float]:
+def _without_node_entries(resources: dict[str, float]) -> dict[str, float]:
     """The resources without Ray's own entries, one named after each node."""
     return {name: float(number) for name, number in resources.items() if not name.startswith("node:")}
 
 
-def _knock(address: str, seconds: float) -> None:
+def _try_connection(address: str, seconds: float) -> None:
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), seconds).close()
 
 
-def _answers(address: str) -> bool:
+def _is_reachable(address: str) -> bool:
     try:
-        _knock(address, _PULSE_EVERY / 2)  # the beat waits for it
+        _try_connection(address, _PULSE_EVERY / 2)  # the beat waits for it
     except OSError:
         return False
     return True
@@ -293,7 +293,7 @@ def connect(address: str) -> Any:
     Ray's client would wait minutes for a head that is away, and does not always notice when it is back.
     """
     try:
-        _knock(address, _ANSWERS_WITHIN)
+        _try_connection(address, _ANSWERS_WITHIN)
     except OSError as error:
         raise ConnectionError(f"Nothing answers at {address}: {error}") from error
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -326,7 +326,7 @@ def main() -> int:
         gateway = Gateway(connect(address), tell)
         gateway.first_look()
     except Exception as error:  # noqa: BLE001 - the executor shows the last line
-        _say(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
+        _write_last_words(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
         return 1
     threading.Thread(target=gateway.keep_looking, daemon=True).start()
     threading.Thread(target=gateway.keep_beating, args=(address,), daemon=True).start()
@@ -337,7 +337,7 @@ def main() -> int:
                 gateway.do(order)
         gateway.finish()
     except Exception as error:  # noqa: BLE001 - a gateway that hears no orders must not go on beating: it is replaced
-        _say(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
+        _write_last_words(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
         os._exit(1)
     os._exit(0)  # at once, because Ray's own shutdown may take seconds
 

@@ -131,7 +131,7 @@ class GatewayProcess:
         """See `GatewayLink`."""
         self._on_report, self._on_gone = on_report, on_gone
         self._frames = FrameBuffer(gateway_report_decoder)
-        self._said = b""
+        self._stderr_tail = b""
         connecting, self._connecting = self._connecting or ConnectingGateway(self._address, self._lock_path), None
         process = connecting.take()
         assert process.stdin is not None
@@ -199,7 +199,7 @@ class GatewayProcess:
             data = os.read(process.stderr.fileno(), _CHUNK)
         except BlockingIOError:
             return
-        self._said = (self._said + data)[-_SHOWN:]
+        self._stderr_tail = (self._stderr_tail + data)[-_SHOWN:]
         if not data:
             self._reactor.forget(process.stderr.fileno())
 
@@ -210,7 +210,7 @@ class GatewayProcess:
         self._orders.close()
         process.kill()
         code = process.wait()
-        lines = [line.strip() for line in self._said.decode(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in self._stderr_tail.decode(errors="replace").splitlines() if line.strip()]
         logger.info("gateway_is_gone", code=code, said=lines[-1:])
         own = [line.removeprefix(LAST_WORDS) for line in lines if line.startswith(LAST_WORDS)]
         self._on_gone(own[-1] if own and code > 0 else f"the process with its client ended with exit code {code}")

@@ -108,7 +108,7 @@ class HandOut:
             return []
         used = []
         shut = set[tuple[str, Offer, bool]]()
-        lasting = self._lasting()
+        lasting = self._expected_workers()
         alive = {task_id for task_id, _ in self._alive()}
         for key, run in list(self.waiting.items()):
             if run.node and (run.node, run.offer) not in lasting:
@@ -154,7 +154,7 @@ class HandOut:
         roomy = min(shared, key=lambda host: len(host.held), default=None)
         return roomy if roomy is not None and len(roomy.held) < SHORT_AT_ONCE else None
 
-    def _lasting(self) -> set[tuple[str, Offer]]:
+    def _expected_workers(self) -> set[tuple[str, Offer]]:
         """Node and labels of each worker that is or will be there. Runs for other workers can never begin."""
         lasting = (host for host in self._hosts.by_name.values() if host.is_lasting)
         return {(self._name_of(host.node), self._offer_of(host)) for host in lasting}
@@ -183,7 +183,7 @@ class HandOut:
             host.orders.popleft()
             host.first += 1
 
-    def told(self, host: KnownHost, reports: Iterable[tuple[int, HostReport]], last: int) -> None:
+    def take_reports(self, host: KnownHost, reports: Iterable[tuple[int, HostReport]], last: int) -> None:
         """Pass on reports of a host. Each counts once, by its number."""
         for number, report in reports:
             if number > host.after:
@@ -237,7 +237,7 @@ class HandOut:
         """Order a host to end all its attempts, because the executor closes."""
         host.orders.append(EndAll(_CLOSED))
 
-    def unbegin_all(self) -> None:
+    def end_all_waiting(self) -> None:
         """End all waiting runs: they will not begin any more."""
         for run in list(self.waiting.values()):
             self.end(unbegun(run))

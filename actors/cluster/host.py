@@ -52,16 +52,16 @@ from .wire import (
     LOOKED_AT_EVERY,
     EndAll,
     Give,
-    Given,
     Greeting,
     HeldAttempt,
     Hello,
     HostOrder,
     HostReport,
+    HostReports,
     HostSettings,
     NodeUse,
+    OrdersTaken,
     Refused,
-    Told,
     Watch,
     fingerprint,
     packed_answer,
@@ -183,7 +183,8 @@ class Host:
                 self._obeyed, self._carried_out = (hello.epoch, hello.service), 0
                 self._changed.notify_all()  # a watch of an earlier service is refused
             held = (
-                HeldAttempt(*key, is_over=known.is_over, granted=known.granted) for key, known in self._attempts.items()
+                HeldAttempt(*key, is_over=attempt.is_over, granted=attempt.granted)
+                for key, attempt in self._attempts.items()
             )
             return packed_answer(Greeting(self._clock(), self._fingerprint, self._on, tuple(held), self._trouble()))
 
@@ -200,7 +201,7 @@ class Host:
                 if number == self._carried_out + 1:
                     self._carried_out = number
                     self._carry_out(order)
-            return packed_answer(Given(self._clock(), self._carried_out))
+            return packed_answer(OrdersTaken(self._clock(), self._carried_out))
 
     def watch(self, payload: bytes) -> bytes:
         """Wait for reports after that number, and return them."""
@@ -210,7 +211,7 @@ class Host:
             service = (watch.epoch, watch.service)
             if service == self._obeyed:
                 self._lease.renew(watch.stamp)
-                self._forget_heard(watch.after)
+                self._forget_received(watch.after)
             while service == self._obeyed and self._number <= watch.after and not self._closed.is_set():
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -219,7 +220,7 @@ class Host:
             if service != self._obeyed:
                 return self._refuse("epoch")
             reports = tuple((number, report) for number, report in self._kept.items() if number > watch.after)
-            return packed_answer(Told(self._clock(), self._number, reports, self._memory, self._node))
+            return packed_answer(HostReports(self._clock(), self._number, reports, self._memory, self._node))
 
     def close(self) -> None:
         """End all running attempts, and the lease's thread. For tests; the engine just ends the process."""
@@ -255,16 +256,16 @@ class Host:
             case Run():
                 self._attempts.setdefault(key, _Attempt(self._asked, order.work_dir))
             case Grant():
-                if known := self._attempts.get(key):
-                    known.granted = True
+                if attempt := self._attempts.get(key):
+                    attempt.granted = True
                 self._drop(PublishWanted, key)
             case Saved():
                 self._drop(AttemptCheckpointed, key)
             case Settled():
-                known = self._attempts.pop(key, None)
-                if known is not None and order.completed:
+                attempt = self._attempts.pop(key, None)
+                if attempt is not None and order.completed:
                     # Large files take long, and holding the lock would hold up the lease.
-                    threading.Thread(target=_clear, args=(Path(known.work_dir),), name="clear", daemon=True).start()
+                    threading.Thread(target=_clear, args=(Path(attempt.work_dir),), name="clear", daemon=True).start()
                 for number in [number for number, report in self._kept.items() if _key_of(report) == key]:
                     del self._kept[number]
                 for kind in (*_PASSING, AttemptCheckpointed, AttemptProbed, PublishWanted):
@@ -275,7 +276,7 @@ class Host:
     def _drop(self, kind: type, key: _Key) -> None:
         self._kept.pop(self._latest.pop((kind, key), 0), None)
 
-    def _forget_heard(self, after: int) -> None:
+    def _forget_received(self, after: int) -> None:
         heard = [number for number, report in self._kept.items() if number <= after and isinstance(report, _PASSING)]
         for number in heard:
             del self._kept[number]
@@ -293,18 +294,18 @@ class Host:
 
     def _compare(self, held: AttemptsHeld) -> None:
         """End as lost each attempt that the executor lacks in two answers in a row: otherwise it would never end."""
-        for key, known in self._attempts.items():
-            if known.is_over or held.number <= known.asked:
+        for key, attempt in self._attempts.items():
+            if attempt.is_over or held.number <= attempt.asked:
                 continue
-            known.missed = 0 if key in held.attempts else known.missed + 1
-            if known.missed > 1:
+            attempt.missed = 0 if key in held.attempts else attempt.missed + 1
+            if attempt.missed > 1:
                 error = "The worker on the node no longer knows the attempt"
                 self._keep(AttemptEnded(*key, "lost", error=error, error_type=_LOST))
 
     def _keep(self, report: HostReport) -> None:
         key = _key_of(report)
         if type(report) is AttemptEnded:
-            if (known := self._attempts.get(key)) is not None and known.is_over:
+            if (attempt := self._attempts.get(key)) is not None and attempt.is_over:
                 return  # it was already reported as lost
             report = self._end(key, report)
         self._number += 1
@@ -317,11 +318,11 @@ class Host:
         self._kept[self._number] = report
 
     def _end(self, key: _Key, ended: AttemptEnded) -> AttemptEnded:
-        known = self._attempts.get(key)
-        if known is None:
+        attempt = self._attempts.get(key)
+        if attempt is None:
             return ended
-        known.is_over = True
-        if known.lease_is_over and ended.outcome == "stopped":
+        attempt.is_over = True
+        if attempt.lease_is_over and ended.outcome == "stopped":
             error = f"No service was heard of for {self._settings.lease:g} s, so the attempt was ended"
             return msgspec.structs.replace(ended, outcome="interrupted", error=error)
         return ended
@@ -349,9 +350,9 @@ class Host:
 
     def _end_all(self) -> None:
         """End all attempts. Called at each check as long as some are not over."""
-        running = [known for known in self._attempts.values() if not known.is_over]
-        for known in running:
-            known.lease_is_over = True
+        running = [attempt for attempt in self._attempts.values() if not attempt.is_over]
+        for attempt in running:
+            attempt.lease_is_over = True
         if running:
             self._executor.end_attempts("the service has not renewed the lease")
 
@@ -396,8 +397,8 @@ def _lock_path(cluster: str, name: str) -> Path:
     """The lock file that shows whether processes of this host are left. Kills what is left of hosts that are gone."""
     folder = Path(tempfile.gettempdir(), f"tasktrail-{os.getuid()}-{cluster}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()  # does not follow a link: another folder of ours would be cleared
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = folder.lstat()  # does not follow a link: another folder of ours would be cleared
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(f"{folder} is a link, or belongs to another user: remove it")
     for path in folder.glob("*.lock"):
         with suppress(FileNotFoundError, InvalidPath):  # another host that starts here has cleared it away

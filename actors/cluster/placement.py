@@ -32,10 +32,10 @@ class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
         """How much of a resource it books."""
         return {"CPU": self.cpus, "memory": float(self.memory), **self.resources}.get(name, 0.0)
 
-    def missing_in(self, there: Mapping[str, float]) -> list[str]:
+    def missing_in(self, free: Mapping[str, float]) -> list[str]:
         """The resources that are not sufficient there."""
         names = ("CPU", "memory", *self.resources)
-        return [name for name in names if there.get(name, 0.0) < self.of(name)]
+        return [name for name in names if free.get(name, 0.0) < self.of(name)]
 
     def __str__(self) -> str:
         parts = [f"{self.cpus:g} CPU"]
@@ -67,7 +67,7 @@ class Placement:
         self._shunned: dict[str, float] = {}
         """Node → until when no host is made there if another node has room."""
 
-    def told(self, nodes: tuple[Node, ...]) -> tuple[NodeSeen, ...] | None:
+    def set_nodes(self, nodes: tuple[Node, ...]) -> tuple[NodeSeen, ...] | None:
         """Take the living nodes. Returns what to report of them, or None if that has not changed.
 
         A node has its name from the engine, in whatever order nodes come: a drain belongs to the name, and has to hold

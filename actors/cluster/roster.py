@@ -43,8 +43,8 @@ def host_name(named: HostName) -> str:
 
 def parsed_name(name: str) -> HostName | None:
     """Read a host's name; None if it is not one."""
-    found = _NAME.fullmatch(name)
-    return HostName(found[1], int(found[2]), int(found[3]) / 1000, int(found[4] or 0)) if found else None
+    match = _NAME.fullmatch(name)
+    return HostName(match[1], int(match[2]), int(match[3]) / 1000, int(match[4] or 0)) if match else None
 
 
 class Roster:

@@ -109,7 +109,7 @@ class Give(msgspec.Struct, frozen=True, array_like=True):
     orders: tuple[HostOrder, ...]
 
 
-class Given(msgspec.Struct, frozen=True, array_like=True):
+class OrdersTaken(msgspec.Struct, frozen=True, array_like=True):
     """The answer to `Give`."""
 
     stamp: float
@@ -147,7 +147,7 @@ class NodeUse(msgspec.Struct, frozen=True, array_like=True):
     temp_free: int = UNLIMITED
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True):
+class HostReports(msgspec.Struct, frozen=True, array_like=True):
     """The answer to `Watch`."""
 
     stamp: float
@@ -206,7 +206,7 @@ class Call(Frame, frozen=True, tag="call"):
 
 
 class Kill(Frame, frozen=True, tag="kill"):
-    """End the process of a host; all that it has started ends with it. Answered with `Gone`, or not at all."""
+    """End the process of a host; all that it has started ends with it. Answered with `HostGone`, or not at all."""
 
     host: str
 
@@ -248,7 +248,7 @@ class HostAnswer(Frame, frozen=True, tag="answer"):
     payload: bytes
 
 
-class Broken(Frame, frozen=True, tag="broken"):
+class CallFailed(Frame, frozen=True, tag="broken"):
     """A call or a creation has failed."""
 
     number: int
@@ -259,7 +259,7 @@ class Broken(Frame, frozen=True, tag="broken"):
     why: str
 
 
-class Gone(Frame, frozen=True, tag="host_gone"):
+class HostGone(Frame, frozen=True, tag="host_gone"):
     """The engine knows no host of this name any more, and none is being made. On a node that is cut off it may live."""
 
     host: str
@@ -268,7 +268,7 @@ class Gone(Frame, frozen=True, tag="host_gone"):
 LAST_WORDS = "gateway: "
 """Prefix of the gateway's own lines on standard error, to which Ray and its crashes write, too."""
 
-GatewayReport: TypeAlias = Pulse | HostsFound | HostAnswer | Broken | Gone
+GatewayReport: TypeAlias = Pulse | HostsFound | HostAnswer | CallFailed | HostGone
 
 gateway_order_decoder = msgspec.msgpack.Decoder(GatewayOrder)
 gateway_report_decoder = msgspec.msgpack.Decoder(GatewayReport)

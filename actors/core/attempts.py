@@ -56,7 +56,7 @@ def handle_report(work: UnitOfWork, report: Report) -> None:
     """Record what a report means and answer it. A report that is stale or breaks the rules changes nothing."""
     match report:
         case AttemptEnded():
-            _ended(work, report)
+            _handle_ended(work, report)
         case CapacityChanged():
             work.state.workers_changed(report.slots, report.offers, report.nodes)
         case NodesSeen():
@@ -66,15 +66,15 @@ def handle_report(work: UnitOfWork, report: Report) -> None:
         case AttemptsHeld():
             reconcile(work, report)
         case AttemptFound():
-            _found(work, report)
+            _handle_found(work, report)
         case AllFound():
-            _all_found(work)
+            _handle_all_found(work)
         case _:
             with suppress(TasktrailError):
-                _said(work, report)
+                _handle_attempt_report(work, report)
 
 
-def _said(
+def _handle_attempt_report(
     work: UnitOfWork, report: AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted
 ) -> None:
     """Handle a report of a running attempt. Raises a `TasktrailError` if it is stale, or else breaks the rules."""
@@ -120,8 +120,8 @@ def _is_recorded(work: UnitOfWork, running: Running, report: AttemptCheckpointed
 
     Only the first report to this service may be such a repetition.
     """
-    told_again, running.outlived = running.outlived, False
-    return told_again and work.state.tasks[report.task_id].checkpoint == report.checkpoint
+    may_repeat, running.outlived = running.outlived, False
+    return may_repeat and work.state.tasks[report.task_id].checkpoint == report.checkpoint
 
 
 def _grant(work: UnitOfWork, running: Running) -> None:
@@ -132,7 +132,7 @@ def _grant(work: UnitOfWork, running: Running) -> None:
     work.order(Grant(running.task_id, running.attempt))
 
 
-def _found(work: UnitOfWork, report: AttemptFound) -> None:
+def _handle_found(work: UnitOfWork, report: AttemptFound) -> None:
     """Take over a living attempt of an earlier service, or stop it if it should not run."""
     running = work.state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
@@ -154,14 +154,14 @@ def _found(work: UnitOfWork, report: AttemptFound) -> None:
         commands.handle_deferred(work, deferred)
 
 
-def _all_found(work: UnitOfWork) -> None:
+def _handle_all_found(work: UnitOfWork) -> None:
     """End the attempts of the last service that were not found: they are dead."""
     error = "the service was gone while the attempt ran, and the attempt ended with it"
     for entry in [entry for entry in work.state.running.values() if entry.sought]:
-        _ended(work, AttemptEnded(entry.task_id, entry.attempt, "interrupted", error=error))
+        _handle_ended(work, AttemptEnded(entry.task_id, entry.attempt, "interrupted", error=error))
 
 
-def _ended(work: UnitOfWork, report: AttemptEnded) -> None:
+def _handle_ended(work: UnitOfWork, report: AttemptEnded) -> None:
     state = work.state
     running = state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
@@ -189,14 +189,14 @@ def _settle(work: UnitOfWork, report: AttemptEnded, *, completed: bool = False) 
 
 
 def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) -> DecisionContext:
-    state, found = work.state, running.estimate
+    state, probed = work.state, running.estimate
     never_fits = ""
-    if report.outcome == "outgrown" and found is not None:
-        never_fits = why_it_never_fits(found.memory, found.temp, state.limits, state.sample)
+    if report.outcome == "outgrown" and probed is not None:
+        never_fits = why_it_never_fits(probed.memory, probed.temp, state.limits, state.sample)
     return replace(
         work.decision_context(),
         draining=state.draining or running.sought,  # the last service had stopped it, and could not record that
-        probed=found,
+        probed=probed,
         never_fits=never_fits,
         temp_peak=running.temp_peak,
     )
@@ -223,8 +223,8 @@ def reconcile(work: UnitOfWork, report: AttemptsHeld) -> None:
     if report.number != last.number:
         return
     held = frozenset(report.attempts)
-    known = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
-    missing, strange = (last.asked & known) - held, held - known
+    running = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
+    missing, strange = (last.asked & running) - held, held - running
     lost, unwanted = missing & last.missing, strange & last.strange
     # The number is raised so that a repetition of this answer counts as one to an older question.
     state.reconciliation = Reconciliation(last.number + 1, held=bool(held), missing=missing - lost, strange=strange)

@@ -321,8 +321,8 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
 
 def machine_now(sample: MachineSample) -> MachineNow:
     """The sample as people see it, with None for unknown values."""
-    known = {name: getattr(sample, name) for name in ("memory_available", "temp_free", "memory_total", "temp_total")}
-    bytes_of = {name: None if number >= UNLIMITED else number for name, number in known.items()}
+    numbers = {name: getattr(sample, name) for name in ("memory_available", "temp_free", "memory_total", "temp_total")}
+    bytes_of = {name: None if number >= UNLIMITED else number for name, number in numbers.items()}
     never = all(number is None for number in bytes_of.values())
     cpu = None if never else sample.cpu_percent
     return MachineNow(cpu_percent=cpu, disk_low=sample.disk_low, **bytes_of)
@@ -341,23 +341,23 @@ def resources_of(state: SchedulerState) -> Resources:
         reserved_temp=state.reserved.temp,
         max_temp_size=limits.max_temp_size % UNLIMITED,
         max_cpu=limits.max_cpu,
-        sample=machine_now(state.sample) if not state.nodes.many else _together(state.nodes),
+        sample=machine_now(state.sample) if not state.nodes.many else _sum_of_nodes(state.nodes),
     )
 
 
-def _together(nodes: Nodes) -> MachineNow:
+def _sum_of_nodes(nodes: Nodes) -> MachineNow:
     """The sum over all present nodes; for CPU the average, weighted by their CPUs."""
-    there = [node for node in nodes.by_name.values() if node.present and node.sampled_at is not None]
-    if not there:
+    sampled = [node for node in nodes.by_name.values() if node.present and node.sampled_at is not None]
+    if not sampled:
         return MachineNow(
             cpu_percent=None, memory_available=None, temp_free=None, memory_total=None, temp_total=None, disk_low=False
         )
-    cpus = sum(node.seen.cpus for node in there) or 1.0
-    used = sum(node.sample.cpu_percent * node.seen.cpus for node in there) / cpus
+    cpus = sum(node.seen.cpus for node in sampled) or 1.0
+    used = sum(node.sample.cpu_percent * node.seen.cpus for node in sampled) / cpus
     sums = {
-        name: sum(min(getattr(node.sample, name), UNLIMITED) for node in there)
+        name: sum(min(getattr(node.sample, name), UNLIMITED) for node in sampled)
         for name in ("memory_available", "temp_free", "memory_total", "temp_total")
     }
-    known: dict[str, int | None] = {name: number if number < UNLIMITED else None for name, number in sums.items()}
-    low = all(node.sample.disk_low for node in there)
-    return MachineNow(cpu_percent=used, disk_low=low, **known)
+    totals: dict[str, int | None] = {name: number if number < UNLIMITED else None for name, number in sums.items()}
+    low = all(node.sample.disk_low for node in sampled)
+    return MachineNow(cpu_percent=used, disk_low=low, **totals)

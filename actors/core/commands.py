@@ -71,16 +71,16 @@ from ...events.system_events import (
     SystemEvent,
 )
 from ...projections.errors import UnknownNotice
-from .dependencies import ended, enter, that_would_end
+from .dependencies import ended, ending_dependencies, enter
 from .dispatch import start_now
 from .erasure import erased_user, is_erased_task
 from .explanation import why_not_now
 from .limits import Pause
 from .messages import Intake, Submit
 from .node_changes import change_drain
-from .owners import is_of, refuse_others, without_others
+from .owners import hide_foreign_task, is_of, refuse_foreign_tasks
 from .resources import why_it_never_fits
-from .schedules import FIRE_TIME, check_schedule, same_times, says_the_same
+from .schedules import FIRE_TIME, check_schedule, is_same_schedule, same_times
 from .sources import changed_source
 from .state import Running, SchedulerState
 from .tokens import added_token, revoked_token
@@ -117,7 +117,7 @@ def _outcome(work: UnitOfWork, submit: Submit) -> Accepted | TasktrailError:
     try:
         return _carry_out(work, submit)
     except OutputTaken as error:
-        return without_others(work.state, error, submit.only_user)
+        return hide_foreign_task(work.state, error, submit.only_user)
     except TasktrailError as error:
         return error
 
@@ -135,7 +135,7 @@ def _origin(submit: Submit) -> Origin:
 
 def _carry_out(work: UnitOfWork, submit: Submit) -> Accepted:
     command = submit.command
-    refuse_others(work.state, command, submit.only_user)
+    refuse_foreign_tasks(work.state, command, submit.only_user)
     match command:
         case CreateTask():
             return _create(work, submit, command)
@@ -168,7 +168,7 @@ def _create(work: UnitOfWork, submit: Submit, command: CreateTask) -> Accepted:
     if isinstance(events[0], Deduplicated):
         return _existing(work, events, _origin(submit))
     task_id = state.durable.last_task_id + 1
-    _own(work, task_id)
+    _add_to_own(work, task_id)
     work.record_all(task_id, events, _origin(submit))
     enter(work, task_id, _origin(submit))
     return Accepted(task_id, state.position, command.command_id)
@@ -180,7 +180,7 @@ def _existing(work: UnitOfWork, events: tuple[Event, ...], origin: Origin) -> Ac
     for event in events:
         assert isinstance(event, Deduplicated)
         ids[event.name] = event.task_id
-        _own(work, event.task_id)
+        _add_to_own(work, event.task_id)
         work.record(0, event, origin)
         if work.state.own is not None and work.state.tasks[event.task_id].waiting:
             work.place(work.state.tasks[event.task_id])
@@ -192,17 +192,18 @@ def _existing(work: UnitOfWork, events: tuple[Event, ...], origin: Origin) -> Ac
 def _create_graph(work: UnitOfWork, submit: Submit, command: CreateGraph) -> Accepted:
     _refuse_while_stopping(work)
     state = work.state
-    found = submit.intake.by_name
+    intakes = submit.intake.by_name
     types = {task.name: task.type for task in command.tasks}
     by_name = {
-        name: work.decision_context(intake, correction=state.correction(types[name])) for name, intake in found.items()
+        name: work.decision_context(intake, correction=state.correction(types[name]))
+        for name, intake in intakes.items()
     }
     events = decide(None, command, replace(work.decision_context(), by_name=by_name))
     new = tuple(event for event in events if isinstance(event, Created))
     existing = events[len(new) :]
     first = state.durable.last_task_id + 1
     for task_id, event in enumerate(new, first):
-        _own(work, task_id)
+        _add_to_own(work, task_id)
         work.record(task_id, event, _origin(submit))
     for task_id in range(first, first + len(new)):
         enter(work, task_id, _origin(submit))
@@ -211,7 +212,7 @@ def _create_graph(work: UnitOfWork, submit: Submit, command: CreateGraph) -> Acc
     return Accepted(first if new else answer.task_id, state.position, command.command_id, ids, existing=not new)
 
 
-def _own(work: UnitOfWork, *task_ids: int) -> None:
+def _add_to_own(work: UnitOfWork, *task_ids: int) -> None:
     """Have a service that leaves other tasks as they are work on these, which are created through it."""
     if work.state.own is not None:
         work.state.own.update(task_ids)
@@ -241,8 +242,8 @@ def _start(work: UnitOfWork, submit: Submit, command: StartTask) -> int:
 def _adjust(work: UnitOfWork, submit: Submit, command: AdjustTask) -> int:
     task = work.state.tasks.get(command.task_id)
     events = decide(task, command, work.decision_context())
-    wanted = {name: getattr(command, name) for name in ("priority", "scheduled_for", "held")}
-    if all(value is None or value == getattr(task, name) for name, value in wanted.items()):
+    changes = {name: getattr(command, name) for name in ("priority", "scheduled_for", "held")}
+    if all(value is None or value == getattr(task, name) for name, value in changes.items()):
         remedy = f"`tasktrail show {command.task_id}` shows its present values."
         raise NothingToChange(f"Task {command.task_id} has these values already", remedy=remedy)
     position = work.record_all(command.task_id, events, _origin(submit))
@@ -259,7 +260,7 @@ def _retry(work: UnitOfWork, submit: Submit, command: RetryTask) -> int:
         raise NeverFits(f"Task {task.id}: {above}")
     if task is not None and is_erased_task(state, task):
         raise Erased(f"What task {task.id} worked on has been erased", field="task_id")
-    in_the_way = that_would_end(state, task) if task is not None else ()
+    in_the_way = ending_dependencies(state, task) if task is not None else ()
     events = decide(task, command, work.decision_context(ended_dependencies=in_the_way))
     work.record_all(command.task_id, events, _origin(submit))
     enter(work, command.task_id, _origin(submit))
@@ -268,7 +269,7 @@ def _retry(work: UnitOfWork, submit: Submit, command: RetryTask) -> int:
 
 def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
     """An attempt to be cancelled that may be publishing: the cancel has to wait until that is over."""
-    for task_id in (command.task_id, *_open_below(state, command)):
+    for task_id in (command.task_id, *_open_descendants(state, command)):
         running = state.running.get(task_id)
         if running is not None and running.publishing:
             return running
@@ -281,28 +282,28 @@ def cancel_tasks(work: UnitOfWork, command: CancelTask, origin: Origin, only_use
     The children are cancelled even if their parent has ended.
     """
     state = work.state
-    below = [task_id for task_id in _open_below(state, command) if is_of(state, task_id, only_user)]
+    below = [task_id for task_id in _open_descendants(state, command) if is_of(state, task_id, only_user)]
     task = state.tasks.get(command.task_id)
     if not below or (task is not None and not task.finished):
         events = decide(task, command, work.decision_context())
         position = work.record_all(command.task_id, events, origin)
-        _over(work, command.task_id, origin)
+        _stop_and_end(work, command.task_id, origin)
         origin = replace(origin, causation_id=f"event:{position}")
     for task_id in below:
         if not state.tasks[task_id].finished:  # the end of another task may have ended it already
             work.record_all(task_id, decide(state.tasks[task_id], command, work.decision_context()), origin)
-            _over(work, task_id, origin)
+            _stop_and_end(work, task_id, origin)
     return state.position
 
 
-def _over(work: UnitOfWork, task_id: int, origin: Origin) -> None:
+def _stop_and_end(work: UnitOfWork, task_id: int, origin: Origin) -> None:
     running = work.state.running.get(task_id)
     if running is not None:
         work.stop(running)
     ended(work, task_id, origin)
 
 
-def _open_below(state: SchedulerState, command: CancelTask) -> Iterator[int]:
+def _open_descendants(state: SchedulerState, command: CancelTask) -> Iterator[int]:
     if command.children:
         for task_id in state.families.below(command.task_id):
             if task_id in state.tasks and not state.tasks[task_id].finished:
@@ -325,7 +326,7 @@ def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intak
         case ResumeQueue():
             event = _resume(work, command)
         case AddSchedule():
-            event = added(work, command, intake)
+            event = schedule_added(work, command, intake)
         case RemoveSchedule():
             event = removed(work, command)
         case AddToken():
@@ -366,14 +367,14 @@ def _limits(work: UnitOfWork, command: SetLimits) -> LimitsChanged:
 def _pause(work: UnitOfWork, event: QueuePaused) -> QueuePaused:
     held = _pause_about(work, event)
     if held is not None and (held.drain or not event.drain):
-        raise NothingToChange(f"{_words(event)} is paused already, since position {held.position}")
+        raise NothingToChange(f"{_scope_text(event)} is paused already, since position {held.position}")
     return event
 
 
 def _resume(work: UnitOfWork, command: ResumeQueue) -> QueueResumed:
     event = QueueResumed(type=command.type, user_id=command.user_id)
     if _pause_about(work, event) is None:
-        raise NothingToChange(f"{_words(event)} is not paused")
+        raise NothingToChange(f"{_scope_text(event)} is not paused")
     return event
 
 
@@ -385,16 +386,16 @@ def _pause_about(work: UnitOfWork, event: QueuePaused | QueueResumed) -> Pause |
     return work.state.durable.pauses.about(event)
 
 
-def _words(event: QueuePaused | QueueResumed) -> str:
+def _scope_text(event: QueuePaused | QueueResumed) -> str:
     if event.type is not None:
         return f"Type {event.type}"
     return "The queue" if event.user_id is None else f"User {event.user_id}"
 
 
-def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdded:
+def schedule_added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdded:
     """The event for a new or changed schedule."""
-    there = work.state.durable.schedules.by_name.get(command.schedule)
-    if there is not None and not command.replace:
+    existing = work.state.durable.schedules.by_name.get(command.schedule)
+    if existing is not None and not command.replace:
         raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
     for field in _ALONE:
         if getattr(command.task, field):
@@ -420,10 +421,10 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
         max_missed=command.max_missed,
         added_at=work.now if work.stands_still else None,
     )
-    if there is not None and command.starting_at is None and same_times(event, there.spec):
-        event = replace(event, starting_at=there.spec.starting_at)
+    if existing is not None and command.starting_at is None and same_times(event, existing.spec):
+        event = replace(event, starting_at=existing.spec.starting_at)
     check_schedule(event)
-    if there is not None and says_the_same(event, there.spec):
+    if existing is not None and is_same_schedule(event, existing.spec):
         raise NothingToChange(
             f"The schedule {command.schedule} has these values already",
             field="schedule",
@@ -446,12 +447,12 @@ def carry_out_notice(work: UnitOfWork, command: NoticeCommand, intake: Intake, o
     """Record a command about notices, for the Notifier. Returns (position, task id); the id is 0 for an endpoint."""
     match command:
         case RedeliverNotice():
-            wanted = intake.redelivery
-            if wanted is None:
+            redelivery = intake.redelivery
+            if redelivery is None:
                 raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
-            if wanted.target in work.state.durable.disabled:
-                raise EndpointDisabled(f"{wanted.target} has answered that it is gone", field="notice_id")
-            return work.record(0, wanted, origin), command.task_id
+            if redelivery.target in work.state.durable.disabled:
+                raise EndpointDisabled(f"{redelivery.target} has answered that it is gone", field="notice_id")
+            return work.record(0, redelivery, origin), command.task_id
         case EnableEndpoint():
             if command.target not in work.state.durable.disabled:
                 raise UnknownEndpoint(f"{command.target} is not disabled", field="target")

@@ -19,7 +19,7 @@ def enter(work: UnitOfWork, task_id: int, origin: Origin) -> None:
     state = work.state
     state.link(state.tasks[task_id])
     for other in state.tasks[task_id].spec.depends_on:
-        _tell(work, task_id, state.tasks[other], origin, work.state.position)
+        _record_consequences(work, task_id, state.tasks[other], origin, work.state.position)
         if state.tasks[task_id].finished:
             ended(work, task_id, origin)
             return
@@ -41,7 +41,7 @@ def ended(work: UnitOfWork, task_id: int, origin: Origin = BY_SCHEDULER) -> None
                 work.place(freed)
             continue
         for other in sorted(state.dependents.get(task_id, ())):
-            _tell(work, other, task, origin, position)
+            _record_consequences(work, other, task, origin, position)
             dependent = state.tasks[other]
             if dependent.finished:
                 over.append((other, state.position))
@@ -49,14 +49,14 @@ def ended(work: UnitOfWork, task_id: int, origin: Origin = BY_SCHEDULER) -> None
                 work.place(dependent)
 
 
-def _tell(work: UnitOfWork, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
+def _record_consequences(work: UnitOfWork, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
     """Record what the end of the dependency means for the task; `position` is that of the cause's record."""
     for event in after_dependency(work.state.tasks[task_id], dependency):
         cause = replace(origin, actor="scheduler", reason=end_in_words(dependency), causation_id=f"event:{position}")
         work.record(task_id, event, cause)
 
 
-def that_would_end(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
+def ending_dependencies(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
     """The dependencies whose end would end the task, too."""
     return tuple(other for other in task.spec.depends_on if ends_with(task, state.tasks[other]))
 

@@ -78,9 +78,9 @@ class Situation(NamedTuple):
         """Whether all tasks in the task's bucket of the queue wait for nodes."""
         return self.search is not None and self.search.passes_over(task, short=self.is_short(task))
 
-    def goes_on(self) -> bool:
+    def can_start_more(self) -> bool:
         """Whether, as far as nodes matter, further tasks are worth looking at."""
-        return self.search is None or self.search.goes_on()
+        return self.search is None or self.search.can_start_more()
 
 
 class Choice(NamedTuple):
@@ -125,7 +125,7 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
             # One more node each time that it was overtaken `bound` times: the first ones may be kept in vain.
             search.keep_for(task, max(1, overtaken // max(1, situation.bound)))
         in_vain += search is None or not roomy
-        if machine_is_busy(sample, limits) or in_vain >= BACKFILL_DEPTH or not situation.goes_on():
+        if machine_is_busy(sample, limits) or in_vain >= BACKFILL_DEPTH or not situation.can_start_more():
             break
     return Choice(None, passed, too_big)
 
@@ -144,7 +144,7 @@ def dispatch(work: UnitOfWork) -> None:
     state = work.state
     if not state.queue and not state.set_aside:
         return
-    if state.looked_in_vain_at == _what_decides(state):
+    if state.looked_in_vain_at == _deciding_state(state):
         return
     _take_back(work)
     while _may_start(state):
@@ -152,7 +152,7 @@ def dispatch(work: UnitOfWork) -> None:
         if choice.task is None:
             break
         _start_or_give_up(work, choice.task, choice.node)
-    state.looked_in_vain_at = _what_decides(state)
+    state.looked_in_vain_at = _deciding_state(state)
 
 
 def _may_start(state: SchedulerState) -> bool:
@@ -163,7 +163,7 @@ def _may_start(state: SchedulerState) -> bool:
     return state.workers.has_room(state.limits.max_concurrent, short=True)
 
 
-def _what_decides(state: SchedulerState) -> tuple[object, ...]:
+def _deciding_state(state: SchedulerState) -> tuple[object, ...]:
     """Everything that decides which task starts next, except what only a start changes."""
     reserved = state.reserved
     return (
@@ -250,7 +250,7 @@ def _pop(state: SchedulerState, situation: Situation, worker_is_free: bool) -> T
     """
     task_id = state.queue.peek()
     while task_id is not None and situation.passes_over(state.tasks[task_id]):
-        if not situation.goes_on():
+        if not situation.can_start_more():
             return None
         state.queue.pass_over()
         task_id = state.queue.peek()
@@ -583,7 +583,7 @@ class _DryRun:
                 self._push(entry, number)  # others may come before it now
                 continue
             if entry[1] != self._task.id and situation.passes_over(self._state.tasks[entry[1]]):
-                if not situation.goes_on():
+                if not situation.can_start_more():
                     return
                 self._looked_at.append((entry, number))  # and the rest of its bucket is not shown
                 continue

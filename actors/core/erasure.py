@@ -15,26 +15,26 @@ from .state import SchedulerState
 _NAMED = 10
 
 
-def erased_user(state: SchedulerState, command: EraseUser, found: Belongings) -> UserErased:
+def erased_user(state: SchedulerState, command: EraseUser, belongings: Belongings) -> UserErased:
     """The event for an erasure. Raises `UserHasWork`, `KeptInPlain`, `NothingToChange`."""
-    if unfinished := list(_unfinished(state, command.user_id, frozenset(found.tasks))):
-        raise UserHasWork(f"User {command.user_id} still has {_some(unfinished)}", field="user_id")
-    if found.plain and not command.partly:
+    if unfinished := list(_unfinished(state, command.user_id, frozenset(belongings.tasks))):
+        raise UserHasWork(f"User {command.user_id} still has {_first_names(unfinished)}", field="user_id")
+    if belongings.plain and not command.partly:
         raise KeptInPlain(
-            f"{counted(found.plain, 'task')} of user {command.user_id} {plural(found.plain, 'was', 'were')} recorded "
-            "in plain text, which no key erases",
+            f"{counted(belongings.plain, 'task')} of user {command.user_id} "
+            f"{plural(belongings.plain, 'was', 'were')} recorded in plain text, which no key erases",
             field="partly",
         )
-    if not found.keys:
+    if not belongings.keys:
         raise NothingToChange(
             f"Nothing of user {command.user_id} is encrypted",
             field="user_id",
             remedy=f"`tasktrail list --user {command.user_id}` shows what is readable: `tasktrail forget` drops it.",
         )
-    return UserErased(keys=found.keys, tasks=found.tasks, plain=found.plain)
+    return UserErased(keys=belongings.keys, tasks=belongings.tasks, plain=belongings.plain)
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
     return f"{', '.join(names[:_NAMED])}{more}"
 
@@ -77,12 +77,14 @@ def unreadable(state: SchedulerState) -> Unreadable:
 
 def refuse_unreadable(state: SchedulerState) -> None:
     """Raises `KeysUnreadable` if there is work to do that cannot be read."""
-    found = unreadable(state)
-    lost = [f"task {number}" for number in found.tasks]
-    lost += [f"schedule {name}" for name in found.schedules]
-    lost += [f"source {name}" for name in found.sources]
+    keyless = unreadable(state)
+    lost = [f"task {number}" for number in keyless.tasks]
+    lost += [f"schedule {name}" for name in keyless.schedules]
+    lost += [f"source {name}" for name in keyless.sources]
     if lost:
-        raise KeysUnreadable(f"Keys are missing for work that is still to be done: {_some(lost)}", remedy=LOST_KEYS)
+        raise KeysUnreadable(
+            f"Keys are missing for work that is still to be done: {_first_names(lost)}", remedy=LOST_KEYS
+        )
 
 
 def is_erased_task(state: SchedulerState, task: TaskState) -> bool:

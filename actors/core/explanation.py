@@ -171,7 +171,7 @@ def explain(
     return lambda: replace(why, place=count() + 1)
 
 
-def explain_then(state: SchedulerState, task_id: int, moment: datetime) -> Why | None:
+def explain_past(state: SchedulerState, task_id: int, moment: datetime) -> Why | None:
     """Explain why a task waited at an earlier time, as far as the log shows; None if it had ended or did not exist.
 
     `state` is the state at that time, from `folded_state`. The past cannot be changed, so no commands are given.
@@ -180,11 +180,11 @@ def explain_then(state: SchedulerState, task_id: int, moment: datetime) -> Why |
     why = None if answer is None else answer()
     if why is None or not why.waiting:
         return why
-    found = (*why.reasons, *_held_then(state, state.tasks[task_id], moment))
-    return replace(why, reasons=tuple(replace(one, commands=()) for one in found), remark=THEN)
+    reasons = (*why.reasons, *_past_obstacles(state, state.tasks[task_id], moment))
+    return replace(why, reasons=tuple(replace(one, commands=()) for one in reasons), remark=THEN)
 
 
-def _held_then(state: SchedulerState, task: TaskState, moment: datetime) -> Iterator[Obstacle]:
+def _past_obstacles(state: SchedulerState, task: TaskState, moment: datetime) -> Iterator[Obstacle]:
     """Yield what kept such a task from starting: a stopped service, and limits that log and configuration show."""
     limits, in_use = state.limits, in_use_without(state, task)
     if state.stopped_at:
@@ -203,13 +203,13 @@ def _held_then(state: SchedulerState, task: TaskState, moment: datetime) -> Iter
             ),
             tuple(state.running),
         )
-    yield from _of_type_user_and_label(state, task, in_use, moment)
+    yield from _limit_obstacles(state, task, in_use, moment)
     if state.nodes.local_drains and not state.durable.nodes.present():  # otherwise attempts ran on a cluster
         yield _drained(state, LOCAL, "the machine of the service")
     yield from _with_holders(state, task, limits, in_use)
 
 
-def _of_type_user_and_label(state: SchedulerState, task: TaskState, in_use: InUse, now: datetime) -> Iterator[Obstacle]:
+def _limit_obstacles(state: SchedulerState, task: TaskState, in_use: InUse, now: datetime) -> Iterator[Obstacle]:
     """Yield the reached limits and rates, and the closed windows, that apply to the task."""
     for key in limit_keys_of(task):
         if is_full(key, state.limits, in_use.running_counts):
@@ -224,19 +224,19 @@ def _of_type_user_and_label(state: SchedulerState, task: TaskState, in_use: InUs
 
 def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: bool = True) -> tuple[Obstacle, ...]:
     """All reasons why a waiting task waits, but not its place in the queue: that takes a look at the whole queue."""
-    found = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
+    reasons = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
     if live:
-        found += [*live_obstacles(state, task, now), *_order(state, task)]
-    if len(found) == 1 and found[0].reason is WaitReason.NOT_BEFORE:  # other reasons would refuse a start by hand
-        found = [replace(found[0], commands=(StartTask(task_id=task.id),))]
-    return tuple(found)
+        reasons += [*live_obstacles(state, task, now), *_order(state, task)]
+    if len(reasons) == 1 and reasons[0].reason is WaitReason.NOT_BEFORE:  # other reasons would refuse a start by hand
+        reasons = [replace(reasons[0], commands=(StartTask(task_id=task.id),))]
+    return tuple(reasons)
 
 
 def for_user(why: Why, is_own: Callable[[int], bool]) -> Why:
     """Reduce the answer for a reader who may know only some of the tasks: the others are counted, but not named."""
     return replace(
         why,
-        reasons=tuple(_without_others(one, is_own) for one in why.reasons),
+        reasons=tuple(_without_foreign_tasks(one, is_own) for one in why.reasons),
         ahead=tuple(one for one in why.ahead if is_own(one.task_id)),
     )
 
@@ -254,7 +254,7 @@ _OF_THE_TASK_ALONE = frozenset(
 _OF_DEPENDENCIES = frozenset({WaitReason.DEPENDENCY, WaitReason.DEPENDENCY_FAILED})
 
 
-def _without_others(one: Obstacle, is_own: Callable[[int], bool]) -> Obstacle:
+def _without_foreign_tasks(one: Obstacle, is_own: Callable[[int], bool]) -> Obstacle:
     """The dependencies are part of the task itself, so they are named; their status is not shown."""
     if one.reason in _OF_THE_TASK_ALONE:
         return one
@@ -276,69 +276,69 @@ def why_not_now(work: UnitOfWork, task: TaskState) -> tuple[Obstacle, ...]:
 
 def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:
     """The hold and the times that the task waits for. `StartTask` overrides them."""
-    found = []
+    timers = []
     adjusted = state.durable.adjusted_at.get(task.id)
     evidence = () if adjusted is None else (adjusted,)
     if task.held:
         release = (StartTask(task_id=task.id),)
         text = "is held until it is started"
-        found.append(Obstacle(WaitReason.HELD, text, "its release", {}, evidence, commands=release))
+        timers.append(Obstacle(WaitReason.HELD, text, "its release", {}, evidence, commands=release))
     scheduled = task.scheduled_for if task.started_at is None else None
     if scheduled is not None and scheduled > now:
         sooner = AdjustTask(task_id=task.id, scheduled_for=now)
-        found.append(replace(_until(WaitReason.NOT_BEFORE, scheduled, now, evidence), commands=(sooner,)))
+        timers.append(replace(_until(WaitReason.NOT_BEFORE, scheduled, now, evidence), commands=(sooner,)))
     not_before = state.not_before(task)
     if task.due_at is not None and task.due_at > now and not_before is not None and not_before >= task.due_at:
         by_hand = StartTask(task_id=task.id)
-        found.append(replace(_until(WaitReason.RETRY_DELAY, task.due_at, now, ()), commands=(by_hand,)))
-    return tuple(found)
+        timers.append(replace(_until(WaitReason.RETRY_DELAY, task.due_at, now, ()), commands=(by_hand,)))
+    return tuple(timers)
 
 
 def recorded_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
     """The reasons that follow from the log alone: pauses and dependencies."""
-    found = [_paused(pause) for pause in pauses_of(state, task)]
-    return (*found, *unmet(state, task))
+    paused = [_paused(pause) for pause in pauses_of(state, task)]
+    return (*paused, *unmet(state, task))
 
 
 def live_obstacles(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:
     """The reasons that only a running service knows: handlers, slots, limits in use, the machine."""
-    found = []
+    listed = []
     kind = task.spec.type
     if kind not in state.grace:
         text = f"no handler is installed for type {kind}"
-        found.append(Obstacle(WaitReason.NO_HANDLER, text, "a restart with the handler installed"))
+        listed.append(Obstacle(WaitReason.NO_HANDLER, text, "a restart with the handler installed"))
     if state.draining:
-        found.append(Obstacle(WaitReason.SHUTTING_DOWN, "the service is stopping", "the next start of the service"))
+        listed.append(Obstacle(WaitReason.SHUTTING_DOWN, "the service is stopping", "the next start of the service"))
     own = state.running.get(task.id)
     if own is not None:
         text = f"attempt {own.attempt} is still being stopped"
         position = (own.started_position,)
-        found.append(Obstacle(WaitReason.STOPPING, text, "the end of its process tree", evidence=position))
+        listed.append(Obstacle(WaitReason.STOPPING, text, "the end of its process tree", evidence=position))
     in_use = in_use_without(state, task)
     if not in_use.has_room(short=state.is_short(task)):
-        found.append(_no_slot(state))
+        listed.append(_no_slot(state))
     if task.spec.worker_label and pick(in_use.workers.free(), task.spec.worker_label) is None:
-        found.append(_no_worker(state, task))
-    found += [*_of_type_user_and_label(state, task, in_use, now), *node_obstacles(state, task, in_use)]
-    return (*found, *_with_holders(state, task, state.limits, in_use))
+        listed.append(_no_worker(state, task))
+    listed += [*_limit_obstacles(state, task, in_use, now), *node_obstacles(state, task, in_use)]
+    return (*listed, *_with_holders(state, task, state.limits, in_use))
 
 
 def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
     """The pauses that keep the task from starting."""
-    found = [state.durable.pauses.everything, *(state.durable.pauses.of(key) for key in limit_keys_of(task))]
-    return tuple(pause for pause in found if pause is not None)
+    pauses = [state.durable.pauses.everything, *(state.durable.pauses.of(key) for key in limit_keys_of(task))]
+    return tuple(pause for pause in pauses if pause is not None)
 
 
 def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, in_use: InUse) -> tuple[Obstacle, ...]:
     """The shortages, with the positions at which the holding attempts started and a limit was set."""
     starts = tuple(entry.started_position for entry in state.running.values() if entry.task_id != task.id)
-    found = []
+    listed = []
     for one in obstacles(task, limits, state.sample, in_use.reserved):
         holders = starts if "missing" in one.numbers else ()
         # If a limit is the reason, there is a command that raises it.
         changed = state.durable.limit_changes.set_at(_RESOURCES[one.reason]) if one.commands else ()
-        found.append(replace(one, evidence=(*holders, *changed)))
-    return tuple(found)
+        listed.append(replace(one, evidence=(*holders, *changed)))
+    return tuple(listed)
 
 
 def _until(reason: WaitReason, at: datetime, now: datetime, evidence: tuple[int, ...]) -> Obstacle:
@@ -368,35 +368,35 @@ def _paused(pause: Pause) -> Obstacle:
 
 def _no_slot(state: SchedulerState) -> Obstacle:
     used, limit = len(state.running), state.limits.max_concurrent
-    there = state.nodes.slots if state.nodes.many else state.workers.slots
+    workers = state.nodes.slots if state.nodes.many else state.workers.slots
     starts = (entry.started_position for entry in state.running.values())
     more = state.workers.held + 1
-    lacking = ["more workers (`workers` of the configuration)"] * (there < more)
+    lacking = ["more workers (`workers` of the configuration)"] * (workers < more)
     lacking += ["a higher max_concurrent"] * (limit < more)
     return Obstacle(
         WaitReason.CONCURRENCY_LIMIT,
-        f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if there else "no worker is ready",
+        f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if workers else "no worker is ready",
         "the end of an attempt" + f", or {' and '.join(lacking)}" * bool(lacking),
-        {"running": used, "held": more - 1, "workers": there, "limit": limit},
+        {"running": used, "held": more - 1, "workers": workers, "limit": limit},
         (*starts, *state.durable.limit_changes.set_at("max_concurrent")),
         tuple(state.running),
         # If workers are missing, a higher limit would change nothing.
-        (SetLimits(max_concurrent=more),) if limit < more <= there else (),
+        (SetLimits(max_concurrent=more),) if limit < more <= workers else (),
     )
 
 
 def _no_worker(state: SchedulerState, task: TaskState) -> Obstacle:
     label = task.spec.worker_label
-    there = offering(state.workers.offers, label)
+    workers = offering(state.workers.offers, label)
     holders = [entry for entry in state.running.values() if label in entry.offer and entry.task_id != task.id]
-    busy = f"all {there} workers with {label} are busy" if there > 1 else f"the worker with {label} is busy"
+    busy = f"all {workers} workers with {label} are busy" if workers > 1 else f"the worker with {label} is busy"
     return Obstacle(
         WaitReason.WORKER_LABEL,
-        busy if there else f"no worker offers {label}",
+        busy if workers else f"no worker offers {label}",
         f"the end of an attempt on a worker with {label}, or more workers that offer it"
-        if there
+        if workers
         else f'a start of the service with `worker_labels = ["{label}=1"]`',
-        {"workers": there, "busy": len(holders)},
+        {"workers": workers, "busy": len(holders)},
         tuple(entry.started_position for entry in holders),
         tuple(entry.task_id for entry in holders),
     )
@@ -406,7 +406,7 @@ def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Ite
     """Yield what keeps the task from starting on any node now."""
     nodes = in_use.nodes
     if not nodes.many:
-        yield from _of_this_machine(state, task, nodes)
+        yield from _machine_obstacles(state, task, nodes)
         return
     # Limits on all nodes together, and a lack of workers on them, are reasons of their own.
     short = state.is_short(task)
@@ -430,7 +430,7 @@ def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Ite
         yield _no_node_fits(state, task, nodes)
 
 
-def _of_this_machine(state: SchedulerState, task: TaskState, nodes: Nodes) -> Iterator[Obstacle]:
+def _machine_obstacles(state: SchedulerState, task: TaskState, nodes: Nodes) -> Iterator[Obstacle]:
     if state.outlived:  # attempts run on a cluster that has not reported its nodes yet, so no worker is ready either
         return
     if nodes.local_drains:
@@ -464,33 +464,33 @@ def _drained(state: SchedulerState, name: str, what: str) -> Obstacle:
 def _full_node(state: SchedulerState, task: TaskState, node: Node, able: int) -> Iterator[Obstacle]:
     """Yield why the task does not start on the node that lacks the least for it."""
     others = f"; of {able} nodes that could take it, it comes nearest" if able > 1 else ""
-    there = [entry for entry in state.running.values() if entry.node == node.name and entry.task_id != task.id]
-    starts, ids = tuple(entry.started_position for entry in there), tuple(entry.task_id for entry in there)
-    found = False
+    entries = [entry for entry in state.running.values() if entry.node == node.name and entry.task_id != task.id]
+    starts, ids = tuple(entry.started_position for entry in entries), tuple(entry.task_id for entry in entries)
+    lacks_bytes = False
     for lacking in node.shortages(task, state.limits):
         one = _in_words(lacking, state.limits, node.sample, f"node {node.name}")
         detail = one.detail if lacking.resource in ("memory", "temp") else f"node {node.name}: {one.detail}"
         holders = starts if "missing" in one.numbers else ()
         yield replace(one, detail=f"{detail}{others}", evidence=holders)
-        found = True
-    if not found:
+        lacks_bytes = True
+    if not lacks_bytes:
         number = node.workers.slots
         yield Obstacle(
             WaitReason.NODES_BUSY,
             f"{'all' if number > 1 else 'the'} {f'{number} workers' if number > 1 else 'worker'} of node {node.name} "
             f"{'are' if number > 1 else 'is'} busy{others}",
             "the end of an attempt there, or more workers (`workers` of the configuration)",
-            {"nodes": able, "workers": number, "running": len(there)},
+            {"nodes": able, "workers": number, "running": len(entries)},
             starts,
             ids,
         )
 
 
 def _no_node_fits(state: SchedulerState, task: TaskState, nodes: Nodes) -> Obstacle:
-    there = [node for node in nodes.by_name.values() if node.present]
-    if not there:
+    present = [node for node in nodes.by_name.values() if node.present]
+    if not present:
         return Obstacle(WaitReason.NO_NODE_FITS, "no node is there", "a node that joins the cluster", {"nodes": 0})
-    nearest = min(there, key=lambda node: _how_far(node, task))
+    nearest = min(present, key=lambda node: _distance_to_fit(node, task))
     best, sample = nearest.ceiling(), nearest.sample
     lacks = []
     if not nearest.is_asked_for(task):
@@ -501,7 +501,7 @@ def _no_node_fits(state: SchedulerState, task: TaskState, nodes: Nodes) -> Obsta
         lacks.append("has not been looked at yet")
     elif task.spec.worker_label and not offering(nearest.workers.offers, task.spec.worker_label):
         lacks.append(f"has no worker with {task.spec.worker_label}")
-    numbers: dict[str, float] = {"nodes": len(there)}
+    numbers: dict[str, float] = {"nodes": len(present)}
     for what, needed, most, total in (
         ("memory", task.memory_needed, best.memory, sample.memory_total),
         ("temp", task.temp_needed, best.temp, sample.temp_total),
@@ -512,18 +512,18 @@ def _no_node_fits(state: SchedulerState, task: TaskState, nodes: Nodes) -> Obsta
             lacks.append(f"could give {most:,} bytes of {word}{others}, it needs {needed:,}")
             numbers |= {f"{what}_needed": needed, f"{what}_there": most, f"{what}_missing": needed - most}
     recorded = state.durable.nodes.by_name.get(nearest.name)
-    among = f"none of {len(there)} nodes" if len(there) > 1 else "the only node does not suit"
-    nearest_is = f"{nearest.name} comes nearest: it" if len(there) > 1 else f"{nearest.name}"
+    among = f"none of {len(present)} nodes" if len(present) > 1 else "the only node does not suit"
+    nearest_is = f"{nearest.name} comes nearest: it" if len(present) > 1 else f"{nearest.name}"
     return Obstacle(
         WaitReason.NO_NODE_FITS,
-        f"{among}{' suits' if len(there) > 1 else ''}, even when it is empty; {nearest_is} {' and '.join(lacks)}",
+        f"{among}{' suits' if len(present) > 1 else ''}, even when it is empty; {nearest_is} {' and '.join(lacks)}",
         "a node with more, or with what is required",
         numbers,
         (recorded.position,) if recorded is not None else (),
     )
 
 
-def _how_far(node: Node, task: TaskState) -> tuple[bool, int, bool, int, str]:
+def _distance_to_fit(node: Node, task: TaskState) -> tuple[bool, int, bool, int, str]:
     """How far a node is from ever being able to hold the task."""
     best = node.ceiling()
     missing = max(0, task.memory_needed - best.memory) + max(0, task.temp_needed - best.temp)

@@ -55,7 +55,7 @@ def boot(work: UnitOfWork, message: Boot) -> None:
             work.record(0, configured_now, BY_SCHEDULER)
     if message.started is None:  # attempts run here
         note_nodes(work, ())
-    recover(work, _outliving(work.state, message.started or {}))
+    recover(work, _outliving_attempts(work.state, message.started or {}))
     _give_up(work, lost, accepted)
 
 
@@ -69,7 +69,7 @@ def _give_up(work: UnitOfWork, lost: Unreadable, origin: Origin) -> None:
         work.record(0, SourceRemoved(source=source), origin)
 
 
-def _outliving(state: SchedulerState, started: Mapping[int, int]) -> dict[int, Running]:
+def _outliving_attempts(state: SchedulerState, started: Mapping[int, int]) -> dict[int, Running]:
     """The attempts of the last service that may be alive. Each goes on until the executor reports that it is not."""
     running = {}
     for task_id, position in started.items():

@@ -105,7 +105,7 @@ def merged(old: LimitsChanged, new: LimitsChanged) -> LimitsChanged:
     return replace(old, **plain, **tables)
 
 
-def laid_over(configured: Limits, changes: LimitsChanged) -> Limits:
+def effective_limits(configured: Limits, changes: LimitsChanged) -> Limits:
     """The limits that follow from the configuration and the changes."""
     plain = {name: getattr(changes, name) for name in _PLAIN if getattr(changes, name) is not None}
     for name in BYTE_LIMITS & plain.keys():

@@ -2,21 +2,21 @@
 
 from ...events.commands import NodeCommand
 from ...events.reports import Avoid, NodeSeen
-from .recorded_nodes import changed_drain, what_changed
+from .recorded_nodes import change_events, changed_drain
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
 def nodes_seen(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
     """Take the complete list of the current nodes."""
     note_nodes(work, seen)
-    work.state.nodes_told(seen)
+    work.state.set_nodes(seen)
     _order_drains(work)
 
 
 def note_nodes(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
     """Record what has changed since the last record; nothing if nothing has."""
     last_seen = {name: node.last_seen for name, node in work.state.nodes.by_name.items()}
-    for event in what_changed(work.state.durable.nodes, seen, last_seen):
+    for event in change_events(work.state.durable.nodes, seen, last_seen):
         work.record(0, event, BY_SCHEDULER)
 
 

@@ -70,19 +70,19 @@ class Search:
     def _open_to(self, need: Need, task: TaskState, *, short: bool) -> _Open:
         """The nodes that are not closed and have a worker for tasks with the same need as this one."""
         key = (need, short)
-        there = self._open.get(key)
-        if there is None:
+        open_nodes = self._open.get(key)
+        if open_nodes is None:
             label = need[1]
             suiting = self._nodes.suiting(task)
             nodes = [node for node in suiting if self._takes(node, label, short=short)]
             self._look_at(nodes)
-        elif self._closed.isdisjoint(there.names):
-            return there
+        elif self._closed.isdisjoint(open_nodes.names):
+            return open_nodes
         else:
-            nodes = there.nodes
-        there = _Open((node for node in nodes if node.name not in self._closed), self._ceilings, self._left)
-        self._open[key] = there
-        return there
+            nodes = open_nodes.nodes
+        open_nodes = _Open((node for node in nodes if node.name not in self._closed), self._ceilings, self._left)
+        self._open[key] = open_nodes
+        return open_nodes
 
     def _look_at(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -118,13 +118,13 @@ class Search:
 
     def place(self, task: TaskState, *, short: bool) -> Spot | None:
         """Where the task starts. None if nowhere: then the nodes that could hold it have refused one more task."""
-        there = self._open_to(need_of(task), task, short=short)
-        able = there.able(task.memory_needed, task.temp_needed)
+        open_nodes = self._open_to(need_of(task), task, short=short)
+        able = open_nodes.able(task.memory_needed, task.temp_needed)
         if not able:
             self._skipped += self.could_hold(task)
             return None
         best: tuple[tuple[object, ...], Node] | None = None
-        for name in able if there.most_left.suffices_for(task) else ():
+        for name in able if open_nodes.most_left.suffices_for(task) else ():
             if self._left[name].suffices_for(task):
                 node = self._nodes.by_name[name]
                 shares = short and node.workers.room(self._most(node)) <= 0
@@ -165,18 +165,18 @@ class Search:
         self._skipped += 1
         return True
 
-    def goes_on(self) -> bool:
+    def can_start_more(self) -> bool:
         """Whether any further task may start, as far as a search goes."""
         return bool(self._not_closed) and self._skipped <= SKIPPED
 
 
 def _highest(ceilings: Iterable[Ceiling]) -> list[Ceiling]:
     """The ceilings that no other one exceeds: what fits under any ceiling fits under one of these."""
-    found: list[Ceiling] = []
+    highest: list[Ceiling] = []
     for one in sorted(ceilings, reverse=True):
-        if not found or one.temp > found[-1].temp:
-            found.append(one)
-    return found
+        if not highest or one.temp > highest[-1].temp:
+            highest.append(one)
+    return highest
 
 
 def _preference(node: Node, task: TaskState) -> tuple[bool, bool, int, int]:

@@ -62,7 +62,7 @@ class GoneAttempt(msgspec.Struct):
     memory: int
     temp: int
 
-    def is_shown_by(self, sampled_at: datetime) -> bool:
+    def is_in_sample(self, sampled_at: datetime) -> bool:
         """Whether a sample of this time still shows its resources as used."""
         return self.began < sampled_at <= self.ended
 
@@ -147,7 +147,7 @@ class Node(msgspec.Struct):
         temp = min(sample.temp_free - reserved.unseen_temp, sample.temp_total - reserved.temp)
         return Ceiling(memory, temp)
 
-    def looked_at_as(self, other: "Node") -> None:
+    def take_samples_of(self, other: "Node") -> None:
         """Take over the samples of the other node: it is the same one under its former name."""
         self.sample, self.sampled_at, self.last_seen, self.over = (
             other.sample,
@@ -165,7 +165,7 @@ class Node(msgspec.Struct):
         if self.sampled_at is None:
             return
         self.over = [one for one in self.over if one.ended >= self.sampled_at]
-        shown = [one for one in self.over if one.is_shown_by(self.sampled_at)]
+        shown = [one for one in self.over if one.is_in_sample(self.sampled_at)]
         self.reserved.gone_memory = sum(one.memory for one in shown)
         self.reserved.gone_temp = sum(one.temp for one in shown)
 
@@ -211,7 +211,7 @@ class Nodes:
 
     # --- what changes ----------------------------------------------------------------------------------------------
 
-    def told(self, seen: Collection[NodeSeen], drains: Collection[str]) -> None:
+    def set_nodes(self, seen: Collection[NodeSeen], drains: Collection[str]) -> None:
         """Take the complete list of the current nodes. A node that has got another name keeps its samples."""
         self.many = True
         before = {name: node for name, node in self.by_name.items() if node.present}
@@ -226,7 +226,7 @@ class Nodes:
             node.sample, node.sampled_at = MachineSample(), None
             alike = node_names(one.node, one.address) & gone
             for old in [name for name in alike if before[name].seen.address == one.address]:  # there is one at most
-                node.looked_at_as(before[old])
+                node.take_samples_of(before[old])
         self.drained(drains)
         self._forget_gone()
 
@@ -239,11 +239,11 @@ class Nodes:
 
     def workers_changed(self, slots: int, offers: Iterable[Offer], nodes: tuple[str, ...]) -> None:
         """Take the current workers: the node of each, and what it offers."""
-        found: dict[str, list[Offer]] = {name: [] for name in self.by_name}
+        offers_of_nodes: dict[str, list[Offer]] = {name: [] for name in self.by_name}
         for offer, name in zip(tuple(offers) or ((),) * slots, nodes, strict=True):
-            found.setdefault(name, []).append(offer)
-        for name, there in found.items():
-            self._of(name).workers.change(len(there), there if any(there) else ())
+            offers_of_nodes.setdefault(name, []).append(offer)
+        for name, offers_there in offers_of_nodes.items():
+            self._of(name).workers.change(len(offers_there), offers_there if any(offers_there) else ())
         self._forget_gone()
         self.have_changed()
 
@@ -397,13 +397,13 @@ class Nodes:
     def suiting(self, task: TaskState) -> tuple[Node, ...]:
         """The nodes that are not being drained and could run the task, regardless of its resources."""
         need = need_of(task)
-        found = self._suiting.get(need)
-        if found is None:
+        suiting = self._suiting.get(need)
+        if suiting is None:
             if len(self._suiting) > _NEEDS:
                 self._suiting.clear()
-            found = tuple(node for node in self.by_name.values() if not node.draining and node.suits(task))
-            self._suiting[need] = found
-        return found
+            suiting = tuple(node for node in self.by_name.values() if not node.draining and node.suits(task))
+            self._suiting[need] = suiting
+        return suiting
 
     def able(self, task: TaskState) -> list[Node]:
         """The suitable nodes where the task would fit if none of our attempts ran there."""

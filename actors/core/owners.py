@@ -11,7 +11,7 @@ def is_of(state: SchedulerState, task_id: int, user_id: int | None) -> bool:
     return task is not None and (user_id is None or task.spec.user_id == user_id)
 
 
-def refuse_others(state: SchedulerState, command: Command, user_id: int | None) -> None:
+def refuse_foreign_tasks(state: SchedulerState, command: Command, user_id: int | None) -> None:
     """Raise the error for a missing task if the command is about another user's task. With None, allow all tasks."""
     if user_id is None or isinstance(command, OperatorCommand):
         return
@@ -36,7 +36,7 @@ def refuse_others(state: SchedulerState, command: Command, user_id: int | None) 
                 raise UnknownTask(f"Task {command.task_id} does not exist", field="task_id")
 
 
-def without_others(state: SchedulerState, error: OutputTaken, user_id: int | None) -> OutputTaken:
+def hide_foreign_task(state: SchedulerState, error: OutputTaken, user_id: int | None) -> OutputTaken:
     """The error for a reader who may know only the tasks of one user: it names no task of others."""
     if error.holder and not is_of(state, error.holder, user_id):
         error.message = error.message.replace(f"Task {error.holder} ", "Another task ")

@@ -88,8 +88,8 @@ _LATER = 2**63
 
 def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
     """The tasks of all users in the order in which they would start if there were slots for all and nothing ended."""
-    found = list(queues)
-    heap = [(queue.share, queue.best, number) for number, queue in enumerate(found)]
+    listed = list(queues)
+    heap = [(queue.share, queue.best, number) for number, queue in enumerate(listed)]
     heapify(heap)
     others: dict[int, Iterator[Entry]] = {}
     starts = count(_LATER)
@@ -97,7 +97,7 @@ def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
         share, entry, number = heap[0]
         yield entry
         if number not in others:
-            others[number] = found[number].others()
+            others[number] = listed[number].others()
         following = next(others[number], None)
         if following is None:
             heappop(heap)

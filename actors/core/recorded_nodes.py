@@ -47,14 +47,14 @@ class RecordedNodes(msgspec.Struct):
         """Fold one record."""
         match fact.event:
             case NodeJoined() | NodeChanged() as event:
-                there = self.by_name.pop(event.node, None)
-                stays = there is not None and not there.left
-                since = there.since if there is not None and stays else fact.recorded_at
+                earlier = self.by_name.pop(event.node, None)
+                stays = earlier is not None and not earlier.left
+                since = earlier.since if earlier is not None and stays else fact.recorded_at
                 self.by_name[event.node] = RecordedNode(seen=seen_in(event), since=since, position=position)
             case NodeLeft() as event:
-                there = self.by_name.pop(event.node, None)
+                earlier = self.by_name.pop(event.node, None)
                 self.by_name[event.node] = RecordedNode(
-                    seen=there.seen if there is not None else NodeSeen(node=event.node),
+                    seen=earlier.seen if earlier is not None else NodeSeen(node=event.node),
                     since=fact.recorded_at,
                     position=position,
                     left=True,
@@ -74,13 +74,13 @@ class RecordedNodes(msgspec.Struct):
         """The nodes that have not left."""
         return {name: node for name, node in self.by_name.items() if not node.left}
 
-    def called_now(self, name: str, seen: Iterable[NodeSeen]) -> str:
+    def present_name_of(self, name: str, seen: Iterable[NodeSeen]) -> str:
         """The present name of the node with this name; the same name if the node is not present."""
-        there = {one.node: one.address for one in seen}
+        addresses = {one.node: one.address for one in seen}
         address = self.by_name[name].seen.address if name in self.by_name else ""
-        if name in there or not address:
+        if name in addresses or not address:
             return name
-        return next((one for one in node_names(name, address) if there.get(one) == address), name)
+        return next((one for one in node_names(name, address) if addresses.get(one) == address), name)
 
     def drained_as(self, name: str) -> str:
         """The name under which this node's drain was ordered: its own, or an alternative one. Empty without a drain."""
@@ -95,15 +95,15 @@ def seen_in(event: NodeJoined | NodeChanged) -> NodeSeen:
     return NodeSeen(**{name: getattr(event, name) for name in NodeSeen.__struct_fields__})
 
 
-def what_changed(
-    known: RecordedNodes, seen: Iterable[NodeSeen], last_seen: Mapping[str, datetime | None]
+def change_events(
+    recorded: RecordedNodes, seen: Iterable[NodeSeen], last_seen: Mapping[str, datetime | None]
 ) -> Iterator[NodeJoined | NodeChanged | NodeLeft]:
     """Yield the events to record, given the current nodes."""
-    there = {node.node: node for node in seen}
-    before = known.present()
-    for name in sorted(before.keys() - there.keys()):
+    current = {node.node: node for node in seen}
+    before = recorded.present()
+    for name in sorted(before.keys() - current.keys()):
         yield NodeLeft(node=name, last_seen=last_seen.get(name))
-    for name, node in sorted(there.items()):
+    for name, node in sorted(current.items()):
         if name not in before:
             yield NodeJoined(**msgspec.structs.asdict(node))
         elif before[name].seen != node:
@@ -117,12 +117,12 @@ def changed_drain(
     recorded: RecordedNodes, command: DrainNode | UndrainNode, *, many: bool
 ) -> NodeDrainStarted | NodeDrainEnded:
     """The event for a command about a node. Raises `UnknownNode`, `NothingToChange`."""
-    drained_as, known = recorded.drained_as(command.node), sorted(recorded.present()) if many else [LOCAL]
+    drained_as, names = recorded.drained_as(command.node), sorted(recorded.present()) if many else [LOCAL]
     if isinstance(command, UndrainNode):
         if not drained_as:
-            _check_known(command.node, [*known, *recorded.by_name])
+            _check_known(command.node, [*names, *recorded.by_name])
             raise NothingToChange(f"The node {command.node} is not being drained", field="node", remedy=_LOOK)
-        others = [name for name in known if name != command.node and recorded.drained_as(name) == drained_as]
+        others = [name for name in names if name != command.node and recorded.drained_as(name) == drained_as]
         if others and drained_as != command.node:
             raise NothingToChange(
                 f"The node {command.node} is being drained as `{drained_as}`, as {', '.join(others)}: "
@@ -131,15 +131,15 @@ def changed_drain(
                 remedy=_LOOK,
             )
         return NodeDrainEnded(node=drained_as)
-    _check_known(command.node, known)
+    _check_known(command.node, names)
     if drained_as:
         since = recorded.drains[drained_as].position
-        said = f"The node {command.node} is being drained, since position {since}"
-        raise NothingToChange(said, field="node", remedy=_LOOK)
+        message = f"The node {command.node} is being drained, since position {since}"
+        raise NothingToChange(message, field="node", remedy=_LOOK)
     return NodeDrainStarted(node=command.node)
 
 
-def _check_known(name: str, known: list[str]) -> None:
-    if name not in known:
-        there = ", ".join(dict.fromkeys(known)) or "none just now"
-        raise UnknownNode(f"There is no node {name}. There are: {there}", field="node")
+def _check_known(name: str, names: list[str]) -> None:
+    if name not in names:
+        listed = ", ".join(dict.fromkeys(names)) or "none just now"
+        raise UnknownNode(f"There is no node {name}. There are: {listed}", field="node")

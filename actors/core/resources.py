@@ -175,8 +175,8 @@ def lowest(one: Ceiling, other: Ceiling) -> Ceiling:
 
 def most_of(ceilings: Iterable[Ceiling]) -> Ceiling:
     """The most of each resource that any of them allows; -1 if there are none."""
-    found = list(ceilings)
-    return Ceiling(max((one.memory for one in found), default=-1), max((one.temp for one in found), default=-1))
+    listed = list(ceilings)
+    return Ceiling(max((one.memory for one in listed), default=-1), max((one.temp for one in listed), default=-1))
 
 
 class SetAside:

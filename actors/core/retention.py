@@ -19,8 +19,8 @@ from .unit_of_work import Origin, UnitOfWork
 def forget_tasks(work: UnitOfWork, message: Forget) -> None:
     """Record that tasks are forgotten, or answer with the reason why not and change nothing."""
     try:
-        for task_id, found in message.tasks.items():
-            _check(work, message, work.state.tasks[task_id], found.version)
+        for task_id, task in message.tasks.items():
+            _check(work, message, work.state.tasks[task_id], task.version)
         _check_not_needed(work.state, message)
         _check_archives(work.state, message)
     except TasktrailError as error:
@@ -92,15 +92,15 @@ def _check_not_needed(state: SchedulerState, message: Forget) -> None:
 
 def _check_archives(state: SchedulerState, message: Forget) -> None:
     """Check that each archive with a dropped record has a replacement, and is the one that was read for it."""
-    others = {event.first: event for event in message.archives}
+    replacements = {event.first: event for event in message.archives}
     spans = spans_of(message.event.positions)
-    for first, known in state.durable.archives.items():
-        other = others.pop(first, None)
-        if (other is None and overlaps(NumberRange(first, known.last), spans)) or (
-            other is not None and other.replaces != known.sha256
+    for first, archive in state.durable.archives.items():
+        replacement = replacements.pop(first, None)
+        if (replacement is None and overlaps(NumberRange(first, archive.last), spans)) or (
+            replacement is not None and replacement.replaces != archive.sha256
         ):
             raise ChangedMeanwhile(
                 f"The archive from {first} on has changed since its tasks were chosen to be forgotten"
             )
-    if others:
-        raise ChangedMeanwhile(f"There is no archive from {min(others)} on")
+    if replacements:
+        raise ChangedMeanwhile(f"There is no archive from {min(replacements)} on")

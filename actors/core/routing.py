@@ -100,9 +100,9 @@ class Workers(msgspec.Struct):
         room = self.room(most)
         if room != 0 or not short:
             return room > 0
-        return self.short < self.at_once * self.shared and self._plain() >= 0
+        return self.short < self.at_once * self.shared and self._free_without_labels() >= 0
 
-    def _plain(self) -> int:
+    def _free_without_labels(self) -> int:
         """How many workers without labels are free; below 0 if held workers are gone."""
         return self.offers[()] - self._whole[()] - self.shared if self.offers else self.slots - self.held
 
@@ -125,7 +125,7 @@ class Workers(msgspec.Struct):
             self._whole[offer] += 1
             return
         is_full = self.short >= self.at_once * self.shared  # only if it began before the workers were reported
-        if is_full or (self.room(most) > 0 and self._plain() > 0):
+        if is_full or (self.room(most) > 0 and self._free_without_labels() > 0):
             self.shared += 1
         self.short += 1
 
@@ -145,8 +145,8 @@ class Workers(msgspec.Struct):
         """
         held = self._whole.copy()
         held[()] += self.shared
-        there = self.offers or Counter({(): self.slots})
-        kinds = there | held if usable else held
+        present = self.offers or Counter({(): self.slots})
+        kinds = present | held if usable else held
         return (max(self.slots, self.held) if usable else self.held), kinds
 
     def copy(self) -> "Workers":

@@ -62,7 +62,7 @@ class Schedules(msgspec.Struct):
         if isinstance(event, ScheduleRemoved):
             self.by_name.pop(event.schedule, None)
         elif isinstance(event, ClockJumped) and corrects(event):
-            return self._come_back(event.shows)
+            return self._discount_future_runs(event.shows)
         elif isinstance(event, Created | Deduplicated) and event.fire_time and event.schedule in self.by_name:
             schedule = self.by_name[event.schedule]
             schedule.runs += isinstance(event, Created)
@@ -76,7 +76,7 @@ class Schedules(msgspec.Struct):
             if name in self.by_name:
                 self.by_name[name].done_until, self.by_name[name].runs = reached.done_until, reached.runs
 
-    def _come_back(self, now: datetime) -> list[str]:
+    def _discount_future_runs(self, now: datetime) -> list[str]:
         """Discount runs that a wrong clock made ahead of time: their right times are still to come."""
         ahead = [name for name, schedule in self.by_name.items() if schedule.done_until > now]
         for name in ahead:
@@ -146,7 +146,7 @@ def same_times(one: ScheduleAdded, other: ScheduleAdded) -> bool:
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
-def says_the_same(one: ScheduleAdded, other: ScheduleAdded) -> bool:
+def is_same_schedule(one: ScheduleAdded, other: ScheduleAdded) -> bool:
     """Whether the two are the same schedule, regardless of when they were added."""
     return _encoder.encode(replace(one, added_at=None)) == _encoder.encode(replace(other, added_at=None))
 
@@ -216,9 +216,9 @@ def latest(schedule: ScheduleAdded, after: datetime, until: datetime, count: int
     for window in _WINDOWS:
         if until - window <= after:
             break
-        found = list(takewhile(lambda at: at <= until, times_after(schedule, until - window)))
-        if len(found) >= count:
-            return found[-count:]
+        runs = list(takewhile(lambda at: at <= until, times_after(schedule, until - window)))
+        if len(runs) >= count:
+            return runs[-count:]
     return list(takewhile(lambda at: at <= until, times_after(schedule, max(after, until - _WINDOWS[-1]))))[-count:]
 
 

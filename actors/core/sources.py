@@ -41,7 +41,7 @@ class Sources(msgspec.Struct):
         """Fold one record."""
         match fact.event:
             case SourceAdded() as event:
-                there = self.by_name.get(event.source)
+                existing = self.by_name.get(event.source)
                 self.by_name[event.source] = WatchedFolder(
                     source=event.source,
                     inputs=event.inputs,
@@ -49,7 +49,7 @@ class Sources(msgspec.Struct):
                     task=event.task,
                     settle=event.settle,
                     poll=event.poll,
-                    paused=there.paused if there else False,
+                    paused=existing.paused if existing else False,
                     added_at=fact.recorded_at,
                     actor=fact.actor,
                     reason=fact.reason,
@@ -70,15 +70,15 @@ def changed_source(
     sources: Sources, command: AddSource | RemoveSource | PauseSource | ResumeSource
 ) -> SourceAdded | SourceRemoved | SourcePaused | SourceResumed:
     """The event for a command about a source. Raises `SourceExists`, `UnknownSource`, `NothingToChange`."""
-    there = sources.by_name.get(command.source)
+    existing = sources.by_name.get(command.source)
     if isinstance(command, AddSource):
-        return _added(there, command)
-    if there is None:
+        return _added(existing, command)
+    if existing is None:
         raise UnknownSource(f"There is no source {command.source}", field="source")
     if isinstance(command, RemoveSource):
         return SourceRemoved(source=command.source)
     pausing = isinstance(command, PauseSource)
-    if there.paused == pausing:
+    if existing.paused == pausing:
         how = "paused already" if pausing else "not paused"
         raise NothingToChange(f"The source {command.source} is {how}", field="source", remedy=_LOOK)
     return SourcePaused(source=command.source) if pausing else SourceResumed(source=command.source)
@@ -87,8 +87,8 @@ def changed_source(
 _LOOK = "`tasktrail source list` shows the sources."
 
 
-def _added(there: WatchedFolder | None, command: AddSource) -> SourceAdded:
-    if there is not None and not command.replace:
+def _added(existing: WatchedFolder | None, command: AddSource) -> SourceAdded:
+    if existing is not None and not command.replace:
         raise SourceExists(f"There is a source {command.source} already", field="source")
     event = SourceAdded(
         source=command.source,
@@ -98,8 +98,8 @@ def _added(there: WatchedFolder | None, command: AddSource) -> SourceAdded:
         settle=command.settle,
         poll=command.poll,
     )
-    if there is not None and all(
-        getattr(event, name) == getattr(there, name) for name in ("inputs", "to", "task", "settle", "poll")
+    if existing is not None and all(
+        getattr(event, name) == getattr(existing, name) for name in ("inputs", "to", "task", "settle", "poll")
     ):
         raise NothingToChange(f"The source {command.source} has these values already", field="source", remedy=_LOOK)
     return event

@@ -59,9 +59,9 @@ from .limits import (
     Limits,
     Pauses,
     RunningCounts,
+    effective_limits,
     is_closed,
     is_full,
-    laid_over,
     limit_keys_of,
     rates_over,
 )
@@ -421,7 +421,7 @@ class SchedulerState:
     def configure(self, limits: Limits) -> None:
         """Set the configured limits; the operators' changes stay on top of them."""
         self.configured = limits
-        self.limits = laid_over(limits, self.durable.limit_changes.merged)
+        self.limits = effective_limits(limits, self.durable.limit_changes.merged)
         self.windows = Windows(limits.windows, limits.windows_timezone)
 
     def _set_rates(self) -> None:
@@ -568,7 +568,7 @@ class SchedulerState:
             what = "limit" if is_full(key, self.limits, self.running_counts) else "rate"
         return f"{what} of {kind} {name}"
 
-    def is_ours(self, task_id: int) -> bool:
+    def is_own(self, task_id: int) -> bool:
         """Whether this service works on the task."""
         return self.own is None or task_id in self.own
 
@@ -578,7 +578,7 @@ class SchedulerState:
         return Share(self.running_counts.counts[LimitKind.USER, user_id], self.durable.fair_share.of(user_id))
 
     def load(self, task: TaskState) -> None:
-        """Take in a task that `needed` has named; it stays until the next commit."""
+        """Take in a task that `tasks_to_load` has named; it stays until the next commit."""
         self.tasks[task.id] = task
         self._passing.add(task.id)
 
@@ -669,7 +669,7 @@ class SchedulerState:
     def open_due(self, now: datetime) -> None:
         """Begin a step: reopen the rates and the windows whose time has come."""
         self.looked_at = now
-        if self.windows.are_over(now):
+        if self.windows.are_outdated(now):
             before = self.windows.closed
             self.look_at_windows()
             if before.keys() - self.windows.closed.keys():
@@ -783,11 +783,11 @@ class SchedulerState:
         if self.nodes.many:
             self._wake_by_node()
 
-    def nodes_told(self, seen: tuple[NodeSeen, ...]) -> None:
+    def set_nodes(self, seen: tuple[NodeSeen, ...]) -> None:
         """Take the complete list of the current nodes."""
         first = not self.nodes.many
-        self.nodes.told(seen, self.durable.nodes.drains)
-        now = {name: self.durable.nodes.called_now(name, seen) for name in {e.node for e in self.running.values()}}
+        self.nodes.set_nodes(seen, self.durable.nodes.drains)
+        now = {name: self.durable.nodes.present_name_of(name, seen) for name in {e.node for e in self.running.values()}}
         if first:  # attempts that an earlier service has started are not counted on their nodes yet
             for entry in self.running.values():
                 entry.node = now[entry.node]

@@ -2,7 +2,7 @@
 
 It is deterministic: the same state, message and time always lead to the same result. It changes `state` as if the facts
 were already in the log. A caller whose append fails must throw the state away and fold the log again. The finished
-tasks and dependencies that a message is about must be in `state.tasks`: `needed` names those to load.
+tasks and dependencies that a message is about must be in `state.tasks`: `tasks_to_load` names those to load.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ from .state import Running, SchedulerState
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
-def needed(state: SchedulerState, message: Message) -> Iterator[int]:
+def tasks_to_load(state: SchedulerState, message: Message) -> Iterator[int]:
     """Yield the finished tasks that the message is about and memory does not hold.
 
     Load them and call it again until it yields none: a retried task needs its dependencies, too.
@@ -58,20 +58,20 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
         return  # most commands create a plain task, which names no other: the code below is slower
     if isinstance(command, OperatorCommand):
         return
-    for task_id in _about(state, command, known_to=message.only_user):
+    for task_id in _tasks_named_by(state, command, known_to=message.only_user):
         if task_id not in state.tasks and 1 <= task_id <= state.durable.last_task_id:
             yield task_id
 
 
-def _about(state: SchedulerState, command: TaskCommand, *, known_to: int | None) -> Iterator[int]:
+def _tasks_named_by(state: SchedulerState, command: TaskCommand, *, known_to: int | None) -> Iterator[int]:
     match command:
         case CreateTask():
             yield from command.depends_on
-            yield from _up_from(state, command.parent_task_id)
+            yield from _ancestors_to_load(state, command.parent_task_id)
         case CreateGraph():
             for task in command.tasks:
                 yield from (other for other in task.depends_on if isinstance(other, int))
-                yield from _up_from(state, task.parent if isinstance(task.parent, int) else None)
+                yield from _ancestors_to_load(state, task.parent if isinstance(task.parent, int) else None)
         case RedeliverNotice():
             if known_to is not None:
                 yield command.task_id
@@ -83,10 +83,10 @@ def _about(state: SchedulerState, command: TaskCommand, *, known_to: int | None)
     if isinstance(command, RetryTask) and command.task_id in state.tasks:
         spec = state.tasks[command.task_id].spec
         yield from spec.depends_on
-        yield from _up_from(state, spec.parent_task_id)
+        yield from _ancestors_to_load(state, spec.parent_task_id)
 
 
-def _up_from(state: SchedulerState, parent: int | None) -> Iterator[int]:
+def _ancestors_to_load(state: SchedulerState, parent: int | None) -> Iterator[int]:
     """The tasks above a new one, up to the first that has another open task below it."""
     while parent is not None and parent not in state.families.parents:
         yield parent

@@ -46,8 +46,8 @@ def decode_task(data: bytes, task_id: int | None = None) -> TaskState:
     """Decode a task. With `task_id` its id is that very object, so that all holders of the id share one object."""
     if data[0] != _ARRAY:
         return _decode_state(data)
-    found = _decode_as_created(data)
-    return create(found.id if task_id is None else task_id, found.spec, found.created_at)
+    created = _decode_as_created(data)
+    return create(created.id if task_id is None else task_id, created.spec, created.created_at)
 
 
 class Tasks(MutableMapping[int, TaskState]):

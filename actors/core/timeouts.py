@@ -18,7 +18,7 @@ from ...events.system_events import ClockJumped, Deduplicated
 from ...events.task_events import output_of, unique_key_of
 from ...events.timeouts import End, limits_waiting
 from .dependencies import ended, enter
-from .owners import without_others
+from .owners import hide_foreign_task
 from .schedules import FIRE_TIME, Schedule, due_runs
 from .state import Running, beat_in, publish_patience
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -28,7 +28,7 @@ def tick(work: UnitOfWork) -> None:
     """Act on the timers whose time has come."""
     for timer in work.state.due_timers(work.now):
         task = work.state.tasks.get(timer.task_id)
-        if task is None or not work.state.is_ours(timer.task_id):
+        if task is None or not work.state.is_own(timer.task_id):
             continue
         if timer.attempt:
             _look_at_attempt(work, task, timer.attempt)
@@ -72,37 +72,37 @@ def _look_at_attempt(work: UnitOfWork, task: TaskState, attempt: int) -> None:
     if running.granted_at is not None:
         end = _hung_publishing(work, running, running.granted_at, publish_patience(task.spec.output_file))
     else:
-        _hear_out(work.now, task, running)
+        _excuse_own_delay(work.now, task, running)
         end = _first(work, work.state.attempt_ends(running))
         if end is None:
             work.watch_attempt(running)
-        elif running.doubted != end and (limit := _of_silence(task, end)):
+        elif running.doubted != end and (limit := _silence_limit(task, end)):
             running.doubted = end
-            work.state.set_timer(work.now + timedelta(seconds=_hear_first(limit)), task.id, attempt)
+            work.state.set_timer(work.now + timedelta(seconds=_recheck_delay(limit)), task.id, attempt)
             return
     if end is not None:
         _end(work, task, running, end)
 
 
-def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
+def _excuse_own_delay(now: datetime, task: TaskState, running: Running) -> None:
     """If this check comes a beat too late, our own process was stopped or starved: count the silence from now.
 
     The worker's reports since then are read after this timer.
     """
     spec, signs = task.spec, running.signs()
-    if _was_away(now, signs.heard_at, spec.heartbeat_timeout):
+    if _is_checked_too_late(now, signs.heard_at, spec.heartbeat_timeout):
         running.heard_at = now
-    if _was_away(now, signs.moved_at, spec.no_progress_timeout):
+    if _is_checked_too_late(now, signs.moved_at, spec.no_progress_timeout):
         running.moved_at = now
 
 
-def _of_silence(task: TaskState, end: End) -> float | None:
+def _silence_limit(task: TaskState, end: End) -> float | None:
     """The limit in seconds, if it is on silence or on missing progress."""
     spec = task.spec
     return {"heartbeat_timeout": spec.heartbeat_timeout, "no_progress_timeout": spec.no_progress_timeout}.get(end.name)
 
 
-def _hear_first(limit: float) -> float:
+def _recheck_delay(limit: float) -> float:
     """Seconds until a silent attempt is checked again, as its reports may be read only after the first check.
 
     They are less than a beat; otherwise the second check would itself come too late.
@@ -110,7 +110,7 @@ def _hear_first(limit: float) -> float:
     return min(1.0, beat_in(limit) / 2)
 
 
-def _was_away(now: datetime, last_sign: datetime, limit: float | None) -> bool:
+def _is_checked_too_late(now: datetime, last_sign: datetime, limit: float | None) -> bool:
     return limit is not None and now - last_sign >= timedelta(seconds=limit + beat_in(limit))
 
 
@@ -178,7 +178,7 @@ def _create(work: UnitOfWork, schedule: Schedule, at: datetime) -> None:
         work.record(0, Deduplicated(task_id=held_by, schedule=spec.schedule, fire_time=at), origin)
         return
     task_id = work.state.durable.last_task_id + 1
-    taken = _taken(work, event)
+    taken = _output_conflict(work, event)
     work.record(task_id, event, origin)
     if taken is None:
         enter(work, task_id, origin)
@@ -187,10 +187,10 @@ def _create(work: UnitOfWork, schedule: Schedule, at: datetime) -> None:
         work.record_all(task_id, decide(work.state.tasks[task_id], command, work.decision_context()), origin)
 
 
-def _taken(work: UnitOfWork, event: Created) -> OutputTaken | None:
+def _output_conflict(work: UnitOfWork, event: Created) -> OutputTaken | None:
     try:
         if not event.overwrite:
             check_output(output_of(event), work.state.outputs.first)
     except OutputTaken as error:
-        return without_others(work.state, error, event.user_id or None)
+        return hide_foreign_task(work.state, error, event.user_id or None)
     return None

@@ -75,7 +75,7 @@ def added_token(tokens: Tokens, command: AddToken, now: datetime) -> TokenAdded:
         )
     if command.token in tokens.by_name:
         raise TokenExists(f"There is a token {command.token} already", field="token")
-    if any(known.digest == command.digest for known in tokens.by_name.values()):
+    if any(token.digest == command.digest for token in tokens.by_name.values()):
         raise TokenExists("There is a token with this secret already", field="digest")
     if command.user_id is not None and command.role == "admin":
         raise InvalidValue(

@@ -156,7 +156,7 @@ class UnitOfWork:
         elsewhere = task.id in state.running or bool(state.blocked.get(task.id))
         parked = None if elsewhere else self._parked_by(task, early=early)
         state.parked.put(task.id, parked)
-        return not (elsewhere or parked) and state.is_ours(task.id)
+        return not (elsewhere or parked) and state.is_own(task.id)
 
     def _parked_by(self, task: TaskState, *, early: bool) -> ParkedBy | None:
         if task.held:

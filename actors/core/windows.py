@@ -61,7 +61,7 @@ class Windows:
         self.since = self.until = datetime.min.replace(tzinfo=UTC)
         """`closed` is right from `since` until `until`."""
 
-    def are_over(self, now: datetime) -> bool:
+    def are_outdated(self, now: datetime) -> bool:
         """Whether `closed` has to be computed again."""
         return bool(self._of) and not self.since <= now < self.until
 
@@ -82,7 +82,7 @@ class Windows:
 
     def as_of(self, now: datetime) -> "Windows":
         """The same windows, with `closed` as of `now`."""
-        return Windows(self.texts, self.timezone).look(now) if self.are_over(now) else self
+        return Windows(self.texts, self.timezone).look(now) if self.are_outdated(now) else self
 
     def closes(self, key: LimitKey) -> bool:
         """Whether the key is a type that may not start now."""

@@ -34,22 +34,22 @@ def main() -> None:
 
 def useless(addresses: dict[str, str]) -> list[str]:
     """The names whose address does not stand for exactly one service of Apprise."""
-    return [name for name, url in addresses.items() if _desk(url) is None]
+    return [name for name, url in addresses.items() if _apprise_for(url) is None]
 
 
 def send_message(message: dict[str, str]) -> dict[str, Any]:
     """Hand it over once. `status` is the HTTP status with which a service refused it, if there was one."""
-    desk = _desk(message["url"])
-    if desk is None:
+    service = _apprise_for(message["url"])
+    if service is None:
         return {"ok": False}
-    result = desk.notify(message["body"], message["title"], message["kind"], body_format="text")
+    result = service.notify(message["body"], message["title"], message["kind"], body_format="text")
     attempts = [attempt for one in result for attempt in one]
-    found = [match[1] for one in result for entry in one.logs() if (match := _STATUS.search(entry.message))]
+    statuses = [match[1] for one in result for entry in one.logs() if (match := _STATUS.search(entry.message))]
     # The attempt counts, not the result: an address may say that its failures count as success.
-    return {"ok": bool(attempts and attempts[-1]), "status": int(found[-1]) if found else None}
+    return {"ok": bool(attempts and attempts[-1]), "status": int(statuses[-1]) if statuses else None}
 
 
-def _desk(url: str) -> apprise.Apprise | None:
+def _apprise_for(url: str) -> apprise.Apprise | None:
     """An Apprise object with the one service of an address; None if it stands for no service, or for several.
 
     It uses no thread and no disk, and follows no redirect unless the address asks for it. The caller bounds its time.
@@ -63,8 +63,8 @@ def _desk(url: str) -> apprise.Apprise | None:
         service_timeout=0,
         storage_mode="memory",
     )
-    desk = apprise.Apprise(asset=asset)
-    return desk if desk.add(url) and len(desk) == 1 else None
+    service = apprise.Apprise(asset=asset)
+    return service if service.add(url) and len(service) == 1 else None
 
 
 if __name__ == "__main__":

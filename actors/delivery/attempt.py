@@ -111,10 +111,10 @@ def next_delay(result: Result, tries: int, jitter: float) -> float | None:
     """
     if result.ok or not result.retryable or result.disabled or tries > len(DELAYS):
         return None
-    return max(DELAYS[tries - 1] * (1 + JITTER * jitter), wish(result))
+    return max(DELAYS[tries - 1] * (1 + JITTER * jitter), wanted_pause(result))
 
 
-def wish(result: Result) -> float:
+def wanted_pause(result: Result) -> float:
     """Seconds for which the receiver wants to be left alone, at most `LONGEST_RETRY_AFTER`."""
     return min(result.retry_after or 0.0, LONGEST_RETRY_AFTER)
 

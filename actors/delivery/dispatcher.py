@@ -23,7 +23,7 @@ from ...events.system_events import (
 from ...projections.mail_limit import bare_address
 from ...projections.notices import Channel
 from ...projections.outbox import Due, KeptOutbox, Notice, Outbox
-from .attempt import LONGEST_RETRY_AFTER, Result, next_delay, wish
+from .attempt import LONGEST_RETRY_AFTER, Result, next_delay, wanted_pause
 from .ssrf import EndpointRefused, host_and_port, parse_endpoint
 
 MAX_DELIVERIES = 8
@@ -91,10 +91,10 @@ class Dispatcher:
                         report.at = min(report.at, jump.shows)
                     changed = True
                 case EndpointEnabled(target=target):
-                    self._queues.forgive("webhook", target)
+                    self._queues.end_rest("webhook", target)
                     changed = True
                 case RedeliveryRequested() as wanted:
-                    self._queues.forgive(wanted.channel, wanted.target)
+                    self._queues.end_rest(wanted.channel, wanted.target)
                     changed = True
         return changed or len(self._outbox) != before
 
@@ -120,7 +120,7 @@ class Dispatcher:
             self._queues.add(ripe)
         taken: list[Notice] = []
         while (due := self._queues.take(now)) is not None:
-            if self._has_to_wait(due, now):
+            if self._is_over_mail_limit(due, now):
                 continue
             notice = self._outbox.notice(due)
             if notice is None:
@@ -131,7 +131,7 @@ class Dispatcher:
             taken.append(notice)
         return taken
 
-    def _has_to_wait(self, due: Due, now: datetime) -> bool:
+    def _is_over_mail_limit(self, due: Due, now: datetime) -> bool:
         """Whether the address of a mail has had its mails for this hour. If so, the notice is postponed."""
         if due.channel != "email" or not self.mail_limit:
             return False
@@ -194,7 +194,9 @@ class Dispatcher:
             detail=result.detail,
             next_at=None if delay is None else now + timedelta(seconds=delay),
             disabled=result.disabled,
-            rest_until=now + timedelta(seconds=wish(result)) if wish(result) and not result.ok else None,
+            rest_until=now + timedelta(seconds=wanted_pause(result))
+            if wanted_pause(result) and not result.ok
+            else None,
         )
         self._unconfirmed[notice.notice_id] = _Unconfirmed(attempt, now)
         if result.ok and notice.channel == "email":
@@ -225,7 +227,7 @@ LONGEST_REST = 300.0
 """Seconds for which an endpoint or a receiver is left alone after a failure; they double with each failure in a row."""
 
 _MANY = 1000
-_LONGEST_WISH = timedelta(seconds=LONGEST_RETRY_AFTER)
+_LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER)
 
 
 class _Rest(msgspec.Struct):
@@ -326,7 +328,7 @@ class EndpointQueues:
             return
         name = due.target if result.answered else endpoint
         failures = self._rests[name].failures + 1 if name in self._rests else 1
-        seconds = max(min(LONGEST_REST, FIRST_REST * 2.0 ** min(failures - 1, 30)), wish(result))
+        seconds = max(min(LONGEST_REST, FIRST_REST * 2.0 ** min(failures - 1, 30)), wanted_pause(result))
         self._rests[name] = _Rest(failures, now + timedelta(seconds=seconds))
         if len(self._rests) > _MANY:
             self._rests = {name: rest for name, rest in self._rests.items() if rest.until > now}
@@ -336,7 +338,7 @@ class EndpointQueues:
         rest = self._rests.setdefault(target, _Rest(1, until))
         rest.until = max(rest.until, until)
         if len(self._rests) > _MANY:  # no rest is longer than a day, so a rest that ends a day earlier is over
-            self._rests = {name: rest for name, rest in self._rests.items() if rest.until > until - _LONGEST_WISH}
+            self._rests = {name: rest for name, rest in self._rests.items() if rest.until > until - _LONGEST_PAUSE}
 
     def rests(self) -> dict[str, tuple[int, datetime]]:
         """Endpoint or address → failures in a row, and until when it is left alone."""
@@ -346,7 +348,7 @@ class EndpointQueues:
         """Take over the rests from a snapshot."""
         self._rests = {name: _Rest(*rest) for name, rest in rests.items()}
 
-    def forgive(self, channel: Channel, target: str) -> None:
+    def end_rest(self, channel: Channel, target: str) -> None:
         """End the rest of a receiver, because an operator says that it is there again."""
         endpoint = endpoint_of(channel, target)
         self._rests.pop(target, None)

@@ -100,8 +100,8 @@ def check_public(url: "httpx.URL") -> None:
 
 def all_public(addresses: Iterable[str], own: Collection[str] = ()) -> bool:
     """Whether all addresses of a name are public, and none is this machine's own (`own`)."""
-    found = [is_public(address) and address not in own for address in addresses]
-    return bool(found) and all(found)
+    public = [is_public(address) and address not in own for address in addresses]
+    return bool(public) and all(public)
 
 
 def is_public(address: str) -> bool:
@@ -127,8 +127,8 @@ MAX_LOOKUPS = 16
 
 def resolve_name(host: str, port: int) -> list[str]:
     """Ask the system's resolver. Each address is returned once."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in results))
 
 
 class BoundedResolver:
@@ -149,12 +149,12 @@ class BoundedResolver:
         answer: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
         threading.Thread(target=self._look_up, args=(host, port, answer), name="resolve", daemon=True).start()
         try:
-            found = answer.get(timeout=max(0.0, within))
+            result = answer.get(timeout=max(0.0, within))
         except queue.Empty:
             raise OSError("The name was not resolved in time") from None
-        if isinstance(found, Exception):
-            raise found
-        return found
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def _look_up(self, host: str, port: int, answer: "queue.SimpleQueue[list[str] | Exception]") -> None:
         try:

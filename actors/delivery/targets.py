@@ -113,13 +113,13 @@ def _ask(
         if at_end is not None:
             at_end(lambda: _end(process))
         try:
-            said, _ = process.communicate(content, timeout=seconds + 1)
+            output, _ = process.communicate(content, timeout=seconds + 1)
         except subprocess.TimeoutExpired:
             return None
         finally:
             _end(process)
     try:
-        return msgspec.json.decode(said, type=_Answer)
+        return msgspec.json.decode(output, type=_Answer)
     except msgspec.DecodeError:
         return None
 

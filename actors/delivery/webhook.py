@@ -95,10 +95,10 @@ def classify_response(status: int, answer: bytes, retry_after: str | None, now: 
     """The result by the status: 2xx is delivered, 410 is gone for good, all else, also redirects, is a failure."""
     if httpx.codes.is_success(status):
         return Result(ok=True, detail=f"HTTP {status}", answered=True)
-    said = brief(answer[:_SHOWN_OF_ANSWER].decode(errors="ignore"), _SHOWN_OF_ANSWER)
+    text = brief(answer[:_SHOWN_OF_ANSWER].decode(errors="ignore"), _SHOWN_OF_ANSWER)
     return Result(
         ok=False,
-        detail=f"HTTP {status}: {said}" if said else f"HTTP {status}",
+        detail=f"HTTP {status}: {text}" if text else f"HTTP {status}",
         retryable=status != _GONE,
         answered=True,
         disabled=status == _GONE,

@@ -22,13 +22,14 @@ from typing import Any, NoReturn
 import msgspec
 
 from ...handlers.elsewhere import (
-    Answer,
     Appear,
     Fetch,
     Fetched,
     LockHeld,
     Look,
     Moved,
+    MoverAnswer,
+    MoverRequest,
     Reached,
     Ready,
     Refused,
@@ -37,14 +38,13 @@ from ...handlers.elsewhere import (
     Stored,
     Sweep,
     Swept,
-    Wish,
     hold,
     lock_of,
     make_folders,
 )
 from ...handlers.process.sandbox import die_with, hide_process
 from ...handlers.urls import Url, parsed
-from .places import CHUNK, Found, PlaceError, Source, unreachable
+from .places import CHUNK, PlaceError, RemoteFile, Source, unreachable
 
 _TRIES = 8
 """How often it looks for a file, or resumes a broken read without a byte in between."""
@@ -74,64 +74,67 @@ def main() -> NoReturn:
     if credentials >= 0:
         os.environ.update(json.loads(os.pread(credentials, 1024 * 1024, 0)))
         os.close(credentials)
-    Mover(_say, wishes=0).serve()
+    Mover(_send_answer, requests=0).serve()
     os._exit(0)
 
 
-def _say(answer: Answer) -> None:
+def _send_answer(answer: MoverAnswer) -> None:
     try:
         os.write(1, msgspec.json.encode(answer) + b"\n")
     except BrokenPipeError:
         os._exit(1)
 
 
-def _hear() -> Wish | None:
+def _next_request() -> MoverRequest | None:
     line = sys.stdin.buffer.readline()
-    return msgspec.json.decode(line, type=Wish) if line else None
+    return msgspec.json.decode(line, type=MoverRequest) if line else None
 
 
 class Mover:
-    """Carries out requests (`Wish`).
+    """Carries out requests (`MoverRequest`).
 
     Args:
-        say: gets the answers.
-        hear: waits for the next request; returns None after the last.
-        wishes: a descriptor whose other end is closed when an upload is not wanted any more; with None that is noticed
-            only after all bytes are sent.
+        send: gets the answers.
+        receive: waits for the next request; returns None after the last.
+        requests: a descriptor whose other end is closed when an upload is not wanted any more; with None that is
+            noticed only after all bytes are sent.
     """
 
     def __init__(
-        self, say: Callable[[Answer], None], hear: Callable[[], Wish | None] = _hear, wishes: int | None = None
+        self,
+        send: Callable[[MoverAnswer], None],
+        receive: Callable[[], MoverRequest | None] = _next_request,
+        requests: int | None = None,
     ) -> None:
-        self._say = say
-        self._hear = hear
-        self._wishes = wishes
+        self._send = send
+        self._receive = receive
+        self._requests = requests
         self._s3: Any = None
 
     def serve(self) -> None:
         """Carry out requests until there are no more."""
-        while (wish := self._hear()) is not None:
+        while (request := self._receive()) is not None:
             try:
-                self._do(wish)
+                self._do(request)
             except PlaceError as error:
-                self._say(Refused(kind=error.kind, message=str(error), remedy=error.remedy))
+                self._send(Refused(kind=error.kind, message=str(error), remedy=error.remedy))
             except OSError as error:
-                self._say(Refused(kind="failed", message=f"{error.strerror or type(error).__name__}".lower()))
+                self._send(Refused(kind="failed", message=f"{error.strerror or type(error).__name__}".lower()))
             except Exception as error:  # noqa: BLE001 - its text may hold anything
-                self._say(Refused(kind="failed", message=f"The file could not be moved: {type(error).__name__}"))
+                self._send(Refused(kind="failed", message=f"The file could not be moved: {type(error).__name__}"))
 
-    def _do(self, wish: Wish) -> None:
-        match wish:
+    def _do(self, request: MoverRequest) -> None:
+        match request:
             case Fetch():
-                self._fetch(wish)
+                self._fetch(request)
             case Store():
-                self._store(wish)
+                self._store(request)
             case Sweep():
-                self._say(Swept(count=self._sweep(Path(wish.folder))))
+                self._send(Swept(count=self._sweep(Path(request.folder))))
             case Look():
-                self._look(wish)
+                self._look(request)
             case Appear():
-                self._say(Refused(kind="failed", message="No file is being moved"))
+                self._send(Refused(kind="failed", message="No file is being moved"))
 
     def _client(self) -> Any:
         if self._s3 is None:
@@ -151,21 +154,21 @@ class Mover:
 
         return WebSource(url, storage.private_hosts)
 
-    def _fetch(self, wish: Fetch) -> None:
-        url, place = parsed(wish.url), Path(wish.place)
-        source = self._source(url, wish.storage)
-        found = self._patiently_found(source)
-        if wish.storage.largest and found.size > wish.storage.largest:
+    def _fetch(self, request: Fetch) -> None:
+        url, place = parsed(request.url), Path(request.place)
+        source = self._source(url, request.storage)
+        remote = self._look_patiently(source)
+        if request.storage.largest and remote.size > request.storage.largest:
             raise PlaceError(
                 "large",
-                f"{wish.url} has {found.size:,} bytes, and at most {wish.storage.largest:,} are allowed",
+                f"{request.url} has {remote.size:,} bytes, and at most {request.storage.largest:,} are allowed",
                 "Have the operator raise `max_temp_size`.",
             )
         path = place / url.name
-        version = self._download(source, found, path, url, wish.storage)
-        self._say(Fetched(path=str(path), version=version))
+        version = self._download(source, remote, path, url, request.storage)
+        self._send(Fetched(path=str(path), version=version))
 
-    def _patiently_found(self, source: Source) -> Found:
+    def _look_patiently(self, source: Source) -> RemoteFile:
         """Look for the file, and try again for a while if the server cannot be reached."""
         for tries in range(1, _TRIES):
             try:
@@ -176,30 +179,30 @@ class Mover:
             time.sleep(_PAUSE * 2**tries)
         return source.look()
 
-    def _download(self, source: Source, found: Found, path: Path, url: Url, storage: Storage) -> str:
+    def _download(self, source: Source, remote: RemoteFile, path: Path, url: Url, storage: Storage) -> str:
         """Write the file. Returns the SHA-256 of all its bytes."""
-        done, told, tries, digest = 0, 0, 0, hashlib.sha256()
+        done, reported, tries, digest = 0, 0, 0, hashlib.sha256()
         with path.open("xb") as file:
             while True:
                 before = done
                 try:
-                    for data in source.read(found, done):
-                        self._refuse_full(path.parent, done + len(data), found.size, url, storage)
+                    for data in source.read(remote, done):
+                        self._refuse_full(path.parent, done + len(data), remote.size, url, storage)
                         file.write(data)
                         digest.update(data)
                         done += len(data)
-                        if done - told >= _TELL_EVERY:
-                            told = done
-                            self._say(Moved(done=done, total=found.size))
+                        if done - reported >= _TELL_EVERY:
+                            reported = done
+                            self._send(Moved(done=done, total=remote.size))
                 except PlaceError as error:
                     tries = 0 if done > before else tries + 1
-                    if error.kind != "unreachable" or tries >= _TRIES or (done and not found.resumes):
+                    if error.kind != "unreachable" or tries >= _TRIES or (done and not remote.resumes):
                         raise
                     time.sleep(_PAUSE * 2**tries)
                     continue
                 break
-            if found.size and done != found.size:
-                raise PlaceError("unreachable", f"{url.text} ended after {done:,} of {found.size:,} bytes")
+            if remote.size and done != remote.size:
+                raise PlaceError("unreachable", f"{url.text} ended after {done:,} of {remote.size:,} bytes")
         return digest.hexdigest()
 
     def _refuse_full(self, folder: Path, done: int, size: int, url: Url, storage: Storage) -> None:
@@ -218,54 +221,54 @@ class Mover:
 
     # --- outputs ----------------------------------------------------------------------------------------------------
 
-    def _store(self, wish: Store) -> None:
+    def _store(self, request: Store) -> None:
         from .s3 import S3Upload  # noqa: PLC0415 - loaded only when needed
 
-        folder = Path(wish.folder)
+        folder = Path(request.folder)
         make_folders(folder)
         self._sweep(folder)
-        note = folder / "uploads" / f"{wish.name}.json"
+        note = folder / "uploads" / f"{request.name}.json"
         client = self._client()
         try:
             lock = hold(lock_of(note), _LOCKED_WITHIN)
         except LockHeld:
-            raise unreachable(wish.url, "the upload is being cancelled") from None
-        upload = S3Upload(client, parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
+            raise unreachable(request.url, "the upload is being cancelled") from None
+        upload = S3Upload(client, parsed(request.url), request.owner, note, overwrite=request.overwrite)
 
-        def be_over() -> None:
+        def call_off() -> None:
             upload.call_off()
             if not note.exists():
                 lock_of(note).unlink(missing_ok=True)
             os.close(lock)
 
         try:
-            with self._when_unwanted(be_over):
-                upload.send(Path(wish.path), lambda done, total: self._say(Moved(done=done, total=total)))
-            self._say(Ready())
-            if isinstance(self._hear(), Appear):
+            with self._when_unwanted(call_off):
+                upload.send(Path(request.path), lambda done, total: self._send(Moved(done=done, total=total)))
+            self._send(Ready())
+            if isinstance(self._receive(), Appear):
                 upload.appear()
-                self._say(Stored())
+                self._send(Stored())
         finally:
-            be_over()
+            call_off()
 
     @contextmanager
-    def _when_unwanted(self, be_over: Callable[[], None]) -> Iterator[None]:
+    def _when_unwanted(self, call_off: Callable[[], None]) -> Iterator[None]:
         """Cancel the upload, even in the middle of a part, and end the process when the other end is closed.
 
         No request comes while bytes are sent, so a readable descriptor means that the other end was closed. The process
         that closes it waits only briefly, and sending a part may take longer.
         """
-        if self._wishes is None:
+        if self._requests is None:
             yield
             return
         bell, rope = os.pipe()
 
-        def watch(wishes: int) -> None:
-            if bell not in select.select([wishes, bell], [], [])[0]:
-                be_over()
+        def watch(requests: int) -> None:
+            if bell not in select.select([requests, bell], [], [])[0]:
+                call_off()
                 os._exit(0)
 
-        thread = threading.Thread(target=watch, args=(self._wishes,), daemon=True)
+        thread = threading.Thread(target=watch, args=(self._requests,), daemon=True)
         thread.start()
         try:
             yield
@@ -299,22 +302,22 @@ class Mover:
 
     # --- the doctor -------------------------------------------------------------------------------------------------
 
-    def _look(self, wish: Look) -> None:
-        url = parsed(wish.url)
+    def _look(self, request: Look) -> None:
+        url = parsed(request.url)
         if url.scheme == "s3":
             from .s3 import credentials_from, look_into  # noqa: PLC0415 - as above
 
             client = self._client()
             by = credentials_from(client)
             look_into(client, url)
-            self._say(Reached(by=by))
+            self._send(Reached(by=by))
             return
         try:
-            self._source(url, wish.storage).look()
+            self._source(url, request.storage).look()
         except PlaceError as error:
             if error.kind in ("forbidden", "unreachable", "failed"):  # otherwise the server works, but has no such file
                 raise
-        self._say(Reached())
+        self._send(Reached())
 
 
 if __name__ == "__main__":

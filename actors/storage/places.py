@@ -11,7 +11,7 @@ from ...handlers.urls import Url
 CHUNK = 1024 * 1024
 """Bytes that are read at a time."""
 
-Told = Callable[[int, int], None]
+ProgressFunction = Callable[[int, int], None]
 """Called with the number of bytes moved so far, and the number in all."""
 
 
@@ -24,7 +24,7 @@ class PlaceError(Exception):
         self.remedy = remedy
 
 
-class Found(msgspec.Struct, frozen=True):
+class RemoteFile(msgspec.Struct, frozen=True):
     """A file at its place."""
 
     version: str
@@ -38,10 +38,10 @@ class Found(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """A file to be read."""
 
-    def look(self) -> Found:
+    def look(self) -> RemoteFile:
         """Return the file as it is now. Raises `PlaceError`."""
 
-    def read(self, found: Found, start: int) -> Iterator[bytes]:
+    def read(self, remote: RemoteFile, start: int) -> Iterator[bytes]:
         """Yield the bytes of that version from `start` on. Raises `PlaceError`, also if the file has changed since."""
 
 

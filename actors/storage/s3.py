@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...handlers.urls import Url
-from .places import CHUNK, Found, PlaceError, Told, changed, other_bytes, unreachable
+from .places import CHUNK, PlaceError, ProgressFunction, RemoteFile, changed, other_bytes, unreachable
 
 _T = TypeVar("_T")
 MARK = "tasktrail-task"
@@ -64,8 +64,8 @@ def make_client() -> Any:
 
 def credentials_from(client: Any) -> str:
     """Where the credentials came from, by botocore's name for it; empty if there are none."""
-    found = client._request_signer._credentials  # noqa: SLF001 - botocore offers no other way to ask
-    return str(found.method) if found is not None else ""
+    credentials = client._request_signer._credentials  # noqa: SLF001 - botocore offers no other way to ask
+    return str(credentials.method) if credentials is not None else ""
 
 
 def look_into(client: Any, url: Url) -> None:
@@ -82,16 +82,16 @@ class S3Source:
         self._url = url
         self._at = {"Bucket": url.place, "Key": url.path}
 
-    def look(self) -> Found:
+    def look(self) -> RemoteFile:
         """See `Source`."""
         with _explained(self._url.text):
             head = self._client.head_object(**self._at)
         version = f"{head['ETag']} {head['ContentLength']} {head.get('VersionId', '')}"
-        return Found(version.strip(), head["ContentLength"], resumes=True)
+        return RemoteFile(version.strip(), head["ContentLength"], resumes=True)
 
-    def read(self, found: Found, start: int) -> Iterator[bytes]:
+    def read(self, remote: RemoteFile, start: int) -> Iterator[bytes]:
         """See `Source`."""
-        etag = found.version.split(" ")[0]
+        etag = remote.version.split(" ")[0]
         wanted = {"IfMatch": etag} | ({"Range": f"bytes={start}-"} if start else {})
         try:
             with _explained(self._url.text, conditional=True):
@@ -101,7 +101,7 @@ class S3Source:
         with contextlib.closing(answer["Body"]) as body:
             if answer["ETag"] != etag:
                 raise changed(self._url)
-            if start and answer.get("ContentRange") != f"bytes {start}-{found.size - 1}/{found.size}":
+            if start and answer.get("ContentRange") != f"bytes {start}-{remote.size - 1}/{remote.size}":
                 raise other_bytes(self._url, start)
             while data := self._read(body):
                 yield data
@@ -137,7 +137,7 @@ class S3Upload:
         self._parts: list[dict[str, Any]] = []
         self._metadata: dict[str, str] = {}
 
-    def send(self, path: Path, told: Told) -> None:
+    def send(self, path: Path, on_progress: ProgressFunction) -> None:
         """Send the bytes. The object does not appear yet. Raises `PlaceError`."""
         self._patiently(self._refuse_taken)
         # Marks this attempt alone: if an answer is lost, it shows whether this upload has appeared.
@@ -152,7 +152,7 @@ class S3Upload:
         with path.open("rb") as file:
             for number in range(1, -(-size // step) + 1):
                 self._parts.append(self._patiently(partial(self._send_part, number, file.read(step))))
-                told(file.tell(), size)
+                on_progress(file.tell(), size)
 
     def _begin(self) -> str:
         with _explained(self._url.text):
@@ -223,22 +223,22 @@ class S3Upload:
         """The condition under which it may appear. Raises `PlaceError` if another owner's object has the name."""
         if self._overwrite:
             return {}
-        there = self._refuse_taken()
-        return {"IfMatch": there["ETag"]} if there else {"IfNoneMatch": "*"}
+        earlier = self._refuse_taken()
+        return {"IfMatch": earlier["ETag"]} if earlier else {"IfNoneMatch": "*"}
 
     def _refuse_taken(self) -> dict[str, Any] | None:
         """The object of an earlier attempt of the task, if there is one. Raises `PlaceError` for any other object."""
         if self._overwrite:
             return None
-        there = self._head()
-        if there is None:
+        stored = self._head()
+        if stored is None:
             return None
-        marks = there["Metadata"]
+        marks = stored["Metadata"]
         if marks.get(MARK) != self._owner:
             raise PlaceError("exists", f"There is already an object {self._url.text}")
         if _attempt_of(marks.get(f"{MARK}-attempt", "")) > _attempt_of(self._note.stem):
             raise PlaceError("exists", f"A later attempt of the task has stored {self._url.text} already")
-        return there
+        return stored
 
     def _head(self) -> dict[str, Any] | None:
         try:
@@ -253,10 +253,10 @@ class S3Upload:
     def _has_appeared(self) -> bool:
         """Whether this upload has appeared; False also if the server does not say."""
         try:
-            there = self._head()
+            stored = self._head()
         except PlaceError:
             return False
-        return there is not None and there["Metadata"].get(f"{MARK}-attempt") == self._metadata[f"{MARK}-attempt"]
+        return stored is not None and stored["Metadata"].get(f"{MARK}-attempt") == self._metadata[f"{MARK}-attempt"]
 
 
 def _attempt_of(mark: str) -> int:
@@ -273,8 +273,8 @@ def _kind(url: Url) -> dict[str, str]:
     """The content type that the object gets for browsers."""
     import mimetypes  # noqa: PLC0415 - it reads files of the system
 
-    found = mimetypes.guess_type(url.name)[0]
-    return {"ContentType": found} if found else {}
+    content_type = mimetypes.guess_type(url.name)[0]
+    return {"ContentType": content_type} if content_type else {}
 
 
 # --- uploads that a kill has left ------------------------------------------------------------------------------------
@@ -301,8 +301,8 @@ def call_off_noted(make: Callable[[], Any], note: Path) -> bool:
     If it cannot, the note stays. A note that cannot be read is removed.
     """
     try:
-        told = json.loads(note.read_bytes())
-        at, upload = {"Bucket": told["Bucket"], "Key": told["Key"]}, told["UploadId"]
+        decoded = json.loads(note.read_bytes())
+        at, upload = {"Bucket": decoded["Bucket"], "Key": decoded["Key"]}, decoded["UploadId"]
     except (OSError, ValueError, KeyError, TypeError):
         note.unlink(missing_ok=True)  # killed before it had begun
         return False
@@ -369,10 +369,10 @@ class _explained(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, PlaceError | GeneratorExit | _Precondition):
             return
-        told = _as_place_error(error, self._place)
-        if isinstance(told, _Precondition) and not self._conditional:
-            told = unreachable(self._place, "another program writes there at the same time")
-        raise told from None
+        explained = _as_place_error(error, self._place)
+        if isinstance(explained, _Precondition) and not self._conditional:
+            explained = unreachable(self._place, "another program writes there at the same time")
+        raise explained from None
 
 
 def _as_place_error(error: BaseException, place: str) -> Exception:
@@ -392,10 +392,10 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
         if code in _MISSING or status == 404:  # noqa: PLR2004
             return PlaceError("missing", f"There is nothing at {place}", "Check the address.")
         if code in _DENIED or status in (401, 403):
-            return PlaceError("denied", f"Access to {place} is denied ({_plain(code)})", _WHO)
+            return PlaceError("denied", f"Access to {place} is denied ({_safe_code(code)})", _WHO)
         if code in _AGAIN or status >= 500 or status == 429:  # noqa: PLR2004 - some say only the number
-            return unreachable(place, f"the server answers {_plain(code)}")
-        return PlaceError("failed", f"{place}: the server answers {_plain(code)} (HTTP {status})")
+            return unreachable(place, f"the server answers {_safe_code(code)}")
+        return PlaceError("failed", f"{place}: the server answers {_safe_code(code)} (HTTP {status})")
     name = type(error).__name__
     if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError | known.TokenRetrievalError):
         return PlaceError("denied", f"There are no credentials for {place} ({name})", _WHO)
@@ -412,6 +412,6 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
     return PlaceError("failed", f"{place}: {name}")
 
 
-def _plain(code: str) -> str:
+def _safe_code(code: str) -> str:
     """The error code of a server; any other text is not repeated."""
     return code if code.isalnum() and len(code) < 60 else "an error"  # noqa: PLR2004

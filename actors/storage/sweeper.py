@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...handlers.elsewhere import Storage, Sweep, clear_up
-from ...handlers.process.away import MoverProcess
+from ...handlers.process.remote_files import MoverProcess
 from ..workers.worker_process import in_memory, storage_credentials, worker_environment
 
 
@@ -39,8 +39,8 @@ class Sweeper:
                     self._process = MoverProcess(self._storage.mover, credentials, environment)
                 finally:
                     os.close(credentials)
-                self._process.wish(Sweep(folder=str(self._folder)))
-                self._process.no_more()
+                self._process.request(Sweep(folder=str(self._folder)))
+                self._process.close_input()
 
     def close(self) -> None:
         """End the process of the last sweep, if it still runs."""

@@ -22,7 +22,7 @@ from ..delivery.ssrf import (
     parse_endpoint,
     resolve_name,
 )
-from .places import Found, PlaceError, changed, other_bytes, unreachable
+from .places import PlaceError, RemoteFile, changed, other_bytes, unreachable
 
 _SILENCE = 60.0
 """Seconds without a byte after which the connection is given up."""
@@ -55,34 +55,34 @@ class WebSource:
         self._allowed = allowed
         self._resolve = BoundedResolver(resolve)
         self._context = context or httpx.create_ssl_context()
-        self._asked: tuple[Found, Iterator[bytes]] | None = None
+        self._asked: tuple[RemoteFile, Iterator[bytes]] | None = None
         """The answer to `look`, whose bytes `read` goes on with."""
 
-    def look(self) -> Found:
+    def look(self) -> RemoteFile:
         """See `Source`. One GET serves `look` and `read`: not every server answers HEAD as it answers GET."""
-        found, body = self._ask({})
-        self._asked = (found, body)
-        return found
+        remote, body = self._ask({})
+        self._asked = (remote, body)
+        return remote
 
-    def read(self, found: Found, start: int) -> Iterator[bytes]:
+    def read(self, remote: RemoteFile, start: int) -> Iterator[bytes]:
         """See `Source`."""
         asked, self._asked = self._asked, None
         if asked is not None and not start:
             yield from asked[1]
             return
-        more = {"Range": f"bytes={start}-", "If-Range": found.version.split(" ")[0]} if start else {}
-        now, body = self._ask(more, start, found.size)
-        if now.version != found.version:
+        more = {"Range": f"bytes={start}-", "If-Range": remote.version.split(" ")[0]} if start else {}
+        now, body = self._ask(more, start, remote.size)
+        if now.version != remote.version:
             raise changed(self._url)
         yield from body
 
-    def _ask(self, headers: dict[str, str], start: int = 0, size: int = 0) -> tuple[Found, Iterator[bytes]]:
+    def _ask(self, headers: dict[str, str], start: int = 0, size: int = 0) -> tuple[RemoteFile, Iterator[bytes]]:
         answer = self._answers(headers, start, size)
-        found = next(answer)
-        assert isinstance(found, Found)
-        return found, answer  # type: ignore[return-value] # bytes follow
+        remote = next(answer)
+        assert isinstance(remote, RemoteFile)
+        return remote, answer  # type: ignore[return-value] # bytes follow
 
-    def _answers(self, headers: dict[str, str], start: int, size: int) -> Iterator[Found | bytes]:
+    def _answers(self, headers: dict[str, str], start: int, size: int) -> Iterator[RemoteFile | bytes]:
         """Yield what was found, then its bytes."""
         try:
             url = parse_endpoint(self._url.text)
@@ -105,7 +105,7 @@ class WebSource:
                     self._refuse(response, 206 if start else 200)
                     if start and response.headers.get("Content-Range") != f"bytes {start}-{size - 1}/{size}":
                         raise other_bytes(self._url, start)
-                    yield self._found(response, size)
+                    yield self._describe(response, size)
                     yield from response.iter_raw()
             except EndpointRefused as error:
                 raise PlaceError("forbidden", f"{self._url.text}: {error}", _PRIVATE) from None
@@ -149,7 +149,7 @@ class WebSource:
             raise unreachable(text, f"the server answers with HTTP {status}")
         raise PlaceError("failed", f"{text}: the server answers with HTTP {status}")
 
-    def _found(self, response: httpx.Response, size: int) -> Found:
+    def _describe(self, response: httpx.Response, size: int) -> RemoteFile:
         """Describe the file by the headers.
 
         A strong ETag guarantees the same bytes. A weak one, or a time with the size, tells only as much as the time and
@@ -167,6 +167,6 @@ class WebSource:
         if not size and not chunked:
             size = int(headers["Content-Length"])
         etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
-        known = etag or (modified and size)
-        version = f"{etag or '-'} {size} {modified}".strip() if known else ""
-        return Found(version, size, resumes=bool(size) and _STRONG.fullmatch(etag) is not None)
+        is_versioned = etag or (modified and size)
+        version = f"{etag or '-'} {size} {modified}".strip() if is_versioned else ""
+        return RemoteFile(version, size, resumes=bool(size) and _STRONG.fullmatch(etag) is not None)

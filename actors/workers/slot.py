@@ -164,7 +164,7 @@ class Slot:
         self.state = "empty"
         self.usable = False
         self._process: WorkerProcess | None = None
-        self._at: Given | None = None
+        self._current: Given | None = None
         """The run that the worker is at."""
         self._ahead: deque[Given] = deque()
         """The runs after that."""
@@ -232,32 +232,32 @@ class Slot:
     @property
     def running(self) -> Run | None:
         """The run that the worker is at and that has not ended."""
-        return None if self._at is None else self._at.run
+        return None if self._current is None else self._current.run
 
     def held(self) -> Iterator[Run]:
         """All runs that the worker has."""
-        if self._at is not None:
-            yield self._at.run
+        if self._current is not None:
+            yield self._current.run
         yield from (given.run for given in self._ahead)
 
     @property
     def above_attempt(self) -> int | None:
         """The process below which the current attempt runs: with a sandbox the worker, otherwise the reaper."""
-        if self._process is None or self._at is None:
+        if self._process is None or self._current is None:
             return None
         return self._pid if self._trusts_worker else self._process.reaper
 
     @property
     def is_shared(self) -> bool:
         """Whether it runs a short attempt."""
-        return self._at is not None and self._at.run.shared_workers > 0
+        return self._current is not None and self._current.run.shared_workers > 0
 
     @property
     def room_ahead(self) -> int:
         """How many more short runs the busy worker may get."""
         if self.state != "busy" or not self.is_shared:
             return 0
-        if self._stop_wanted or self._withdrawing or self._is_worn() or self._is_slow():
+        if self._stop_wanted or self._withdrawing or self._must_recycle() or self._is_slow():
             return 0
         return SHORT_AT_ONCE - 1 - len(self._ahead)
 
@@ -271,16 +271,16 @@ class Slot:
             return False
         self._sent += 1
         given = Given(self._sent, run, frame, time.time(), time.monotonic())
-        if self._at is None:
+        if self._current is None:
             self.state = "busy"
-            self._come_to(given)
+            self._set_current(given)
         else:
             self._ahead.append(given)
-            self._time_the_first()
+            self._watch_first_attempt()
         return True
 
     def _send(self, process: WorkerProcess, run: Run, frame: bytes) -> bool:
-        if self._at is None and run.type == self._kept and len(frame) <= DIRECTLY and works_on_no_file(run):
+        if self._current is None and run.type == self._kept and len(frame) <= DIRECTLY and works_on_no_file(run):
             self._sleeps = True
             if process.send_directly(frame, encode_frame(Begun(run.task_id, run.attempt))):
                 return True
@@ -292,9 +292,9 @@ class Slot:
             process.tell(encode_frame(Look()))
         return sent
 
-    def _come_to(self, given: Given) -> None:
+    def _set_current(self, given: Given) -> None:
         """Note that the worker is at this run now."""
-        self._at = given
+        self._current = given
         self._cores = given.run.cores
         self._begun_at = time.monotonic()
         self._unsaved = 0
@@ -306,7 +306,7 @@ class Slot:
 
     def stop(self, key: tuple[int, int]) -> None:
         """Ask the attempt to end, and kill it when its grace is over. An attempt that has not begun will not begin."""
-        at = self._at
+        at = self._current
         if at is None or self._process is None:
             return
         if key != at.key:
@@ -314,7 +314,7 @@ class Slot:
         elif not self._stop_wanted:
             self._stop_wanted = True
             if self.state == "busy":
-                self._process.wish_end(encode_frame(Stop(*key)))
+                self._process.ask_to_end(encode_frame(Stop(*key)))
                 self._hub.reactor.at(at.run.grace, lambda: self._overdue(at))
 
     def _keep_from_beginning(self, key: tuple[int, int]) -> None:
@@ -337,18 +337,18 @@ class Slot:
         back = [given for given in self._ahead if answer.begun < given.number]
         for given in back:
             self._ahead.remove(given)
-        if self._at is not None and answer.begun < self._at.number:
-            back.insert(0, self._at)
+        if self._current is not None and answer.begun < self._current.number:
+            back.insert(0, self._current)
             self._keep_stop()
-            self._at = None
+            self._current = None
         self._give_back(back)
-        if self._at is None and self.state == "busy":
-            self._come_to_rest()
+        if self._current is None and self.state == "busy":
+            self._become_idle()
 
     def _keep_stop(self) -> None:
         """Keep the order to stop of a run that the worker seemed to be at but has not begun."""
-        if self._at is not None and self._stop_wanted:
-            self._to_stop.add(self._at.key)
+        if self._current is not None and self._stop_wanted:
+            self._to_stop.add(self._current.key)
 
     def _give_back(self, runs: list[Given]) -> None:
         """Give back runs that have not begun; end those that were to stop."""
@@ -359,32 +359,32 @@ class Slot:
         if len(stopped) < len(runs):
             self._hub.returned([given for given in runs if given not in stopped])
 
-    def _time_the_first(self) -> None:
+    def _watch_first_attempt(self) -> None:
         """Check at intervals whether others wait for an attempt that is not short."""
         if not self._timing:
             self._timing = True
-            self._hub.reactor.at(_SHORT, self._look_at_the_first)
+            self._hub.reactor.at(_SHORT, self._check_first_attempt)
 
-    def _look_at_the_first(self) -> None:
+    def _check_first_attempt(self) -> None:
         with self._hub.lock:
             self._timing = False
             if self._ahead:
                 if self._is_slow():
                     self._withdraw()
-                self._time_the_first()
+                self._watch_first_attempt()
 
     def _is_slow(self) -> bool:
         return time.monotonic() - self._begun_at > _SHORT
 
-    def _is_worn(self) -> bool:
+    def _must_recycle(self) -> bool:
         rules = self._rules
         return self._attempts >= rules.recycle_after and time.monotonic() - self._born >= rules.recycle_age
 
     def share(self, cores: int) -> None:
         """Tell the attempt how many CPUs it may keep busy, if that has changed."""
-        if self.state == "busy" and self._process and self._at is not None and cores != self._cores:
+        if self.state == "busy" and self._process and self._current is not None and cores != self._cores:
             self._cores = cores
-            self._process.tell(encode_frame(CoresChanged(*self._at.key, cores)))
+            self._process.tell(encode_frame(CoresChanged(*self._current.key, cores)))
 
     def answer(self, order: Grant | Saved) -> None:
         """Pass on what the attempt waits for. The worker ignores a grant after a stop."""
@@ -397,7 +397,7 @@ class Slot:
         """Have the whole tree killed. The first reason counts."""
         if self._process is not None:
             if self.state != "dying":
-                self._killed_for = self._at
+                self._killed_for = self._current
             self.state = "dying"
             self._why = self._why or why
             self._process.kill()
@@ -409,7 +409,7 @@ class Slot:
 
     def _overdue(self, given: Given) -> None:
         with self._hub.lock:
-            if self._at is given:
+            if self._current is given:
                 self.kill("stopped: its grace was over")
 
     def _unanswered(self, given: Given) -> None:
@@ -468,7 +468,11 @@ class Slot:
             self._kept = frame.type
             return
         ended = frame.ended if type(frame) is Retiring else frame
-        if type(frame) in (WorkerReady, Kept) or self._at is None or (ended.task_id, ended.attempt) != self._at.key:
+        if (
+            type(frame) in (WorkerReady, Kept)
+            or self._current is None
+            or (ended.task_id, ended.attempt) != self._current.key
+        ):
             raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
         _refuse_unkeepable(frame)
         refuse_too_long(frame)
@@ -476,7 +480,7 @@ class Slot:
             case AttemptEnded(outcome="interrupted") | Retiring(ended=AttemptEnded(outcome="interrupted")):
                 raise GarbageFrame("only a service that was gone interrupts an attempt")  # it costs no attempt
             case AttemptEnded():
-                self._on_ended(usage.believable(frame, time.monotonic() - self._at.since))
+                self._on_ended(usage.believable(frame, time.monotonic() - self._current.since))
             case AttemptBounded() | AttemptUsed():
                 self._note_use(frame)
             case AttemptProbed():
@@ -487,7 +491,7 @@ class Slot:
             case AttemptProgressed() | AttemptBeat() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
-                self._held = usage.believable(ended, time.monotonic() - self._at.since)
+                self._held = usage.believable(ended, time.monotonic() - self._current.since)
                 self.kill(f"replaced: {frame.why}")
 
     def _take_probe(self, frame: AttemptProbed) -> None:
@@ -515,16 +519,16 @@ class Slot:
         self.state = "empty"
         died = self._faulty or not self._why
         why = self._why or ("its reaper was killed" if ending.reaper_killed else "it died")
-        ending, said = self._with_output(ending)
-        self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {said}" if died and said else why))
+        ending, line = self._with_output(ending)
+        self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {line}" if died and line else why))
         left, self._ahead = list(self._ahead), deque()
-        if self._at is not None:
-            if self._is_innocent(self._at):
-                left.insert(0, self._at)
+        if self._current is not None:
+            if self._is_innocent(self._current):
+                left.insert(0, self._current)
                 self._keep_stop()
-                self._at = None
+                self._current = None
             else:
-                self._tell_end(self._held or self._end_of(self._at, ending))
+                self._tell_end(self._held or self._end_of(self._current, ending))
         if self._garbage and not self._trusts_worker:  # it was not listened to any more, and may have begun these
             for given in left:
                 self._hub.tell(self._end_of(given, ending))
@@ -545,14 +549,14 @@ class Slot:
 
         Output that the worker had not read any more is kept with the rest.
         """
-        if self._at is None:
+        if self._current is None:
             return ending, ending.tail.strip()[-_SHOWN:]
         if self._output_root is not None:
-            told = (self._output_root, *self._at.key)
-            writer = PrintedWriter(*told, self._max_output, fresh=False)
+            place = (self._output_root, *self._current.key)
+            writer = PrintedWriter(*place, self._max_output, fresh=False)
             writer.write(ending.tail.encode(errors="replace"))
             writer.close()
-            ending = msgspec.structs.replace(ending, tail=last_part(*told))
+            ending = msgspec.structs.replace(ending, tail=last_part(*place))
         return ending, _last_line(ending.tail)
 
     def _on_ready(self, pid: int) -> None:
@@ -569,13 +573,13 @@ class Slot:
         self._cpu_known += ended.cpu_used
         self._tell_end(ended)
         if self._ahead:
-            self._come_to(self._ahead.popleft())
+            self._set_current(self._ahead.popleft())
         elif self.state == "busy":
-            self._come_to_rest()
+            self._become_idle()
 
-    def _come_to_rest(self) -> None:
+    def _become_idle(self) -> None:
         self.state = "idle"
-        if self._is_worn():
+        if self._must_recycle():
             self.kill("recycled")
         else:
             self._hub.idle(self)
@@ -583,7 +587,7 @@ class Slot:
     def _tell_end(self, ended: AttemptEnded) -> None:
         if self._stop_wanted:  # its tools were sent SIGTERM, or all of it was killed
             ended = stopped_instead(ended)
-        self._at = None
+        self._current = None
         self._held = None
         self._watch = None
         self._hub.tell(ended)
@@ -625,10 +629,10 @@ class Slot:
         if ending.code == -signal.SIGXCPU:
             allowed = self._watch.cpu if self._watch is not None else cpu_allowance(run.estimate.seconds)
             return CpuLimitReached(f"The attempt used more than {allowed:,.0f} s of CPU time")
-        said = ending.tail.partition(_DUMP)[0].strip()
+        output = ending.tail.partition(_DUMP)[0].strip()
         near = self._watch is not None and self._watch.near_memory(ending.peak)
-        silent = self._watch is not None and not said and -ending.code in _WITHOUT_A_WORD
-        if -ending.code in _GIVES_UP and (speaks_of_memory(said) or near or silent):
+        silent = self._watch is not None and not output and -ending.code in _WITHOUT_A_WORD
+        if -ending.code in _GIVES_UP and (speaks_of_memory(output) or near or silent):
             return MemoryLimitReached("A library of the handler was refused memory and gave up")
         return None
 
@@ -666,8 +670,8 @@ def _cause_of_death(ending: Exit) -> str:
         cause = f"The worker was killed by signal {number} ({name})."
     else:
         cause = f"The worker ended with exit code {ending.code}."
-    said = _last_line(ending.tail)
-    return f"{cause} Its last output: {said}" if said else cause
+    line = _last_line(ending.tail)
+    return f"{cause} Its last output: {line}" if line else cause
 
 
 def _last_line(tail: str) -> str:

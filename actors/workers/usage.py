@@ -53,11 +53,11 @@ def usage_below(root: int) -> Usage:
         if pid in seen:
             continue
         seen.add(pid)
-        found = _stat(pid)
-        if found is None:
+        stat = _stat(pid)
+        if stat is None:
             continue
-        cpu += found.waited_for + (found.own if pid != root else 0.0)
-        resident += found.resident if pid != root else 0
+        cpu += stat.waited_for + (stat.own if pid != root else 0.0)
+        resident += stat.resident if pid != root else 0
         waiting += _children(pid)
     return Usage(cpu, resident)
 
@@ -67,8 +67,8 @@ def buried_by(root: int) -> float:
 
     If the worker has a PID namespace, a copy of the reaper is the first process in it and waits for the others.
     """
-    found = _stat(root)
-    buried = 0.0 if found is None else found.waited_for
+    stat = _stat(root)
+    buried = 0.0 if stat is None else stat.waited_for
     for child in _children(root):
         first = _stat(child) if _command(child) == _command(root) else None
         buried += first.own + first.waited_for if first else 0.0
@@ -110,14 +110,14 @@ def _stat(pid: int) -> _Stat | None:
 
 def _children(pid: int) -> list[int]:
     """The child processes. `/proc` lists them by the thread that started them."""
-    found: list[int] = []
+    children: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - as above
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 - as above
-                found += map(int, file.read().split())
+                children += map(int, file.read().split())
     except OSError:
-        return found  # it has ended meanwhile
-    return found
+        return children  # it has ended meanwhile
+    return children
 
 
 def believable(ended: AttemptEnded, seconds: float) -> AttemptEnded:

@@ -109,31 +109,31 @@ def _read_only_pipe() -> tuple[int, int]:
 def launch(settings: LaunchSettings) -> Launched:
     """Start a reaper, which starts a worker. Both use exec: a mere fork would copy locks that other threads hold."""
     mark = f"{settings.family}{secrets.token_hex(8)}"
-    with ExitStack() as theirs, ExitStack() as ours:
+    with ExitStack() as reaper_ends, ExitStack() as own_ends:
 
-        def way_there(make: Callable[[], tuple[int, int]] = os.pipe) -> tuple[int, int]:
+        def pipe_to_reaper(make: Callable[[], tuple[int, int]] = os.pipe) -> tuple[int, int]:
             reading, writing = make()
-            theirs.callback(os.close, reading)
-            ours.callback(os.close, writing)
+            reaper_ends.callback(os.close, reading)
+            own_ends.callback(os.close, writing)
             return reading, writing
 
-        def way_back() -> tuple[int, int]:
+        def pipe_from_reaper() -> tuple[int, int]:
             reading, writing = os.pipe()
-            ours.callback(os.close, reading)
-            theirs.callback(os.close, writing)
+            own_ends.callback(os.close, reading)
+            reaper_ends.callback(os.close, writing)
             return reading, writing
 
-        job_end, job = way_there()
-        direct_end, direct = way_there(_read_only_pipe)
-        control_end, control = way_there()
-        report, report_end = way_back()
-        lifeline_end, lifeline = way_there()
-        status, status_end = way_back()
+        job_end, job = pipe_to_reaper()
+        direct_end, direct = pipe_to_reaper(_read_only_pipe)
+        control_end, control = pipe_to_reaper()
+        report, report_end = pipe_from_reaper()
+        lifeline_end, lifeline = pipe_to_reaper()
+        status, status_end = pipe_from_reaper()
         lock = () if settings.lock is None else (settings.lock,)
         pipes = (job_end, control_end, report_end, direct_end)
         handed = (in_memory(settings.credentials),) if settings.credentials else ()
         for fd in handed:
-            theirs.callback(os.close, fd)
+            reaper_ends.callback(os.close, fd)
         process = subprocess.Popen(
             _reaper_command(settings, lifeline_end, status_end, pipes, lock, handed),
             stdin=subprocess.DEVNULL,
@@ -144,7 +144,7 @@ def launch(settings: LaunchSettings) -> Launched:
             pass_fds=(*pipes, lifeline_end, status_end, *lock, *handed),
             start_new_session=True,
         )
-        ours.pop_all()
+        own_ends.pop_all()
     return Launched(
         reaper=process,
         mark=mark,
@@ -209,9 +209,10 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerProcess:
-    """Owns the pipes. Created and closed in the reactor's thread; `send` and `wish_end` may be called from any thread.
+    """Owns the pipes.
 
-    The three callbacks are called in the reactor's thread, with the lock held.
+    Created and closed in the reactor's thread; `send` and `ask_to_end` may be called from any thread. The three
+    callbacks are called in the reactor's thread, with the lock held.
 
     Args:
         launched: the reaper and our ends of the pipes.
@@ -251,7 +252,7 @@ class WorkerProcess:
             reactor.on_readable(launched.status, self._on_status)
         except BaseException:
             self.kill()  # otherwise this worker would run unwatched
-            self._let_go()
+            self._close_pipes()
             raise
 
     @property
@@ -274,7 +275,7 @@ class WorkerProcess:
         """Send a frame that the worker must read while the handler is at work."""
         _write(self._control, order)
 
-    def wish_end(self, stop: bytes) -> None:
+    def ask_to_end(self, stop: bytes) -> None:
         """Send `Stop` to both threads of the worker. It makes the handler's tools end, too."""
         _write(self._control, stop)
         _write(self._job, stop)
@@ -300,22 +301,22 @@ class WorkerProcess:
         except BlockingIOError:
             return 0
         if not data:
-            self._deafen()
+            self._stop_listening()
             return 0
         with self._lock:
             try:
                 for frame in self._frames.feed(data):
                     self._on_frame(frame)
             except GarbageFrame as error:
-                self._deafen()
+                self._stop_listening()
                 self._on_garbage(str(error))
             except Exception as error:  # a fault of ours in one report: only this worker is replaced
                 logger.exception("report_not_understood")
-                self._deafen()
+                self._stop_listening()
                 self._on_garbage(f"{type(error).__name__}: {error}")
         return len(data)
 
-    def _deafen(self) -> None:
+    def _stop_listening(self) -> None:
         if self._listening:
             self._listening = False
             self._reactor.forget(self._launched.report)
@@ -346,14 +347,14 @@ class WorkerProcess:
             try:
                 while self._listening and self._read_reports():
                     pass
-                self._deafen()
+                self._stop_listening()
                 self.kill()
-                self._let_go()
+                self._close_pipes()
                 self._launched.reaper.wait()
             finally:
                 self._on_exit(ending)  # even after an error: the slot must not be lost
 
-    def _let_go(self) -> None:
+    def _close_pipes(self) -> None:
         for pipe in (self._job, self._direct, self._control):
             pipe.close()
         for fd in (self._launched.report, self._launched.status):

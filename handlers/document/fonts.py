@@ -84,19 +84,19 @@ class Ruler:
 
     def width(self, character: str) -> float:
         """The width of one character."""
-        known = self._widths.get(character)
-        if known is None:
-            known = self._widths[character] = self._font.getlength(character) / _MEASURED_AT
-        return known
+        width = self._widths.get(character)
+        if width is None:
+            width = self._widths[character] = self._font.getlength(character) / _MEASURED_AT
+        return width
 
     def lacks(self, character: str) -> bool:
         """Whether the font has no glyph for the character."""
         if character.isascii() or character.isspace():
             return False
-        known = self._lacking.get(character)
-        if known is None:
-            known = self._lacking[character] = self._shape(character) == self._box
-        return known
+        is_lacking = self._lacking.get(character)
+        if is_lacking is None:
+            is_lacking = self._lacking[character] = self._shape(character) == self._box
+        return is_lacking
 
     def _shape(self, character: str) -> tuple[tuple[int, int], bytes]:
         mask = self._font.getmask(character)

@@ -45,10 +45,10 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise Unusable(f"{path.name} is not text")
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in lines) if not _plain(lines) else lines
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in lines) if not _is_plain(lines) else lines
 
 
-def _plain(text: str) -> bool:
+def _is_plain(text: str) -> bool:
     """Whether nothing needs replacing. This check is fast, and true for most texts."""
     return text.replace("\n", "").replace("\t", "").isprintable()
 

@@ -32,5 +32,5 @@ def held_bitrate(codec: str, asked: int, channels: int, rate: int) -> Bitrate:
         return Bitrate(asked)
     lanes = f"{channels} channel{'s' * (channels > 1)}"
     bound = "more" if held < asked else "fewer"
-    said = f"{asked} bits a second became {held}: {codec} of {lanes} and {rate} samples a second holds no {bound}"
-    return Bitrate(held, (said,))
+    note = f"{asked} bits a second became {held}: {codec} of {lanes} and {rate} samples a second holds no {bound}"
+    return Bitrate(held, (note,))

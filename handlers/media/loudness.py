@@ -71,7 +71,7 @@ class _Meter:
         self._source.link_to(meter)
         meter.link_to(self._sink)
         graph.configure()
-        self._told: dict[str, str] = {}
+        self._metadata: dict[str, str] = {}
         self._silence = silence(frame, int(_BEHIND * frame.sample_rate))
 
     def push(self, frame: AudioFrame | None) -> None:
@@ -80,15 +80,15 @@ class _Meter:
         self._source.push(frame)
         while True:
             try:
-                self._told.update(self._sink.pull().metadata)
+                self._metadata.update(self._sink.pull().metadata)
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
 
     def result(self) -> Loudness:
-        before = dict(self._told)
+        before = dict(self._metadata)
         self.push(self._silence)
         integrated = float(before.get("lavfi.r128.I", -inf))
-        peak = float(self._told.get("lavfi.r128.true_peak", 0.0))
+        peak = float(self._metadata.get("lavfi.r128.true_peak", 0.0))
         return Loudness(
             integrated=integrated if integrated > _GATE else None,
             range=float(before.get("lavfi.r128.LRA", 0.0)),

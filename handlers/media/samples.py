@@ -67,8 +67,8 @@ class Finite:
         if not self._count:
             return ()
         samples, are = plural(self._count, "sample"), plural(self._count, "is no number", "are no numbers")
-        said = f"{self._count:,} {samples} of {called} {are}, or above {_MOST:g} times full scale: made finite"
-        return (said,)
+        note = f"{self._count:,} {samples} of {called} {are}, or above {_MOST:g} times full scale: made finite"
+        return (note,)
 
     def _held(self, frame: AudioFrame) -> AudioFrame:
         values = sample_values(frame)

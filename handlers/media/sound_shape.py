@@ -54,8 +54,8 @@ def rearranged(before: str, after: str) -> tuple[str, ...]:
     was, become = _channels(before), _channels(after)
     if len(was) != len(become) or "NONE" in was or _places(was) == _places(become):
         return ()
-    said = f"{'+'.join(was)} became {'+'.join(become)}"
-    return (f"sound channels {said}: what has no place there is mixed in, or left out",)
+    change = f"{'+'.join(was)} became {'+'.join(become)}"
+    return (f"sound channels {change}: what has no place there is mixed in, or left out",)
 
 
 def _channels(layout: str) -> list[str]:

@@ -45,7 +45,7 @@ from .report_limits import BASIS_LIMIT, ERROR_LIMIT, MESSAGE_LIMIT, RESULT_LIMIT
 from .sandbox import Sandbox, is_confined, recheck_input, recheck_output
 
 if TYPE_CHECKING:
-    from .away import Away
+    from .remote_files import RemoteFiles
 
 _HUGE = 2**31
 _BY_SANDBOX = "; attempts are sandboxed: a type declares what it needs besides its input (reads=, writes=, network=)"
@@ -65,14 +65,15 @@ def perform(
     room: Room = ONE_CORE,
     hash_up_to: int = 0,
     signing: Signing | None = None,
-    away: "Away | None" = None,
+    remote_files: "RemoteFiles | None" = None,
 ) -> AttemptEnded:
     """Run the handler and publish its output. Never raises, whatever the handler does.
 
     The end leaves out memory and CPU time: the worker measures them. `explain` may replace a raised error by one that
     names its cause. With `staged` the handler writes there, and nothing is published: the caller does that, with
     `deliver`. `room` is what the attempt may take of the machine if it runs alone. `hash_up_to`: bytes up to which
-    files are hashed for the record. `signing`: gives the output a manifest. `away`: stores the output elsewhere.
+    files are hashed for the record. `signing`: gives the output a manifest. `remote_files`: stores the output
+    elsewhere.
     """
     began = time.monotonic()
     temp = 0
@@ -83,10 +84,10 @@ def perform(
         recheck_output(run, sandbox)
         source = Input(run.input_file, run.input_version) if run.input_file and task_type.steady_input else None
         tools = versions_of(task_type.packages) if staged is None else {}  # a handler may break what this needs
-        ending = _handle(_believing(run, source, link), task_type, link, source, staged, room, signing)
+        ending = _handle(_without_stale_checkpoint(run, source, link), task_type, link, source, staged, room, signing)
         temp = _space_taken(run) if task_type.works_on_files or run.input_file or run.output_file else 0
         if ending.outcome == "completed" and staged is None:
-            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to, away)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to, remote_files)
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
@@ -98,8 +99,8 @@ def perform(
         ending = failure(run, explain(error), error.__traceback__, retry_on=task_type.retry_on)
     flush()
     if source is not None:
-        ending = _named(ending, source, run)
-        ending = _telling_input(ending, source)
+        ending = _blaming_changed_input(ending, source, run)
+        ending = _with_input_facts(ending, source)
         source.close()
     if ending.outcome != "completed" and run.output_file:
         temp = temp or _space_taken(run)
@@ -114,22 +115,22 @@ def deliver(
     link: Link,
     sandbox: Sandbox,
     source: Input | None,
-    said: AttemptEnded,
+    reported: AttemptEnded,
     hash_up_to: int = 0,
-    away: "Away | None" = None,
+    remote_files: "RemoteFiles | None" = None,
 ) -> AttemptEnded:
     """Publish what a handler has staged, if it completed, and clear away what it left. Never raises.
 
-    Nothing of the attempt runs any more, so the files stay as they are. The attempt's cost is taken from `said`.
+    Nothing of the attempt runs any more, so the files stay as they are. The attempt's cost is taken from `reported`.
     """
     # The attempt's own claims about these are not trusted.
-    ending = msgspec.structs.replace(said, input_read=None, tools={}, output_sha256="")
+    ending = msgspec.structs.replace(reported, input_read=None, tools={}, output_sha256="")
     try:
         if ending.outcome == "completed":
             if _has_output(run, task_type, staged_path):
                 unstage(Path(run.output_file), run.task_id)
             tools = versions_of(task_type.packages)
-            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to, away)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to, remote_files)
     except InputChanged as error:
         ending = _changed(run, error)
     except Exception as error:  # noqa: BLE001 - any error makes the attempt fail
@@ -137,11 +138,11 @@ def deliver(
     if source is not None:
         # The sandbox lets the attempt read the file that was opened here, but not another that has taken its name
         # since.
-        ending = _telling_input(_named(ending, source, run), source)
+        ending = _with_input_facts(_blaming_changed_input(ending, source, run), source)
     if run.output_file:
         discard_output(run)
     return msgspec.structs.replace(
-        said,
+        reported,
         outcome=ending.outcome,
         result=ending.result,
         message=ending.message,
@@ -171,7 +172,7 @@ def finish_exchange(run: Run, task_type: TaskType, link: Link, sandbox: Sandbox)
         return failure(run, error)
 
 
-def _believing(run: Run, source: Input | None, link: Link) -> Run:
+def _without_stale_checkpoint(run: Run, source: Input | None, link: Link) -> Run:
     """The run, without its checkpoint if that was made from another content of the input."""
     if source is None or run.checkpoint is None or run.checkpoint.input_state in ("", source.stamp):
         return run
@@ -214,7 +215,7 @@ def _handle(
     if ending.outcome == "completed" and run.original != "keep" and (why := task_type.why_kept(context, ending.result)):
         return kept(ending, why, MESSAGE_LIMIT)
     if signs is not None and ending.outcome == "completed":
-        return msgspec.structs.replace(ending, result={**ending.result, **signs.given(run, context.output_part)})
+        return msgspec.structs.replace(ending, result={**ending.result, **signs.add_manifest(run, context.output_part)})
     return ending
 
 
@@ -227,7 +228,7 @@ def _complete(
     ending: AttemptEnded,
     tools: Mapping[str, str],
     hash_up_to: int,
-    away: "Away | None",
+    remote_files: "RemoteFiles | None",
 ) -> AttemptEnded:
     """Publish the completed handler's output, if it made one, and if the input did not change meanwhile."""
     if tools:
@@ -236,7 +237,7 @@ def _complete(
         wanted = (
             run.hash_input or bool(run.input_url) or (task_type.hashes_input and 0 < source.state.size <= hash_up_to)
         )
-        ending = msgspec.structs.replace(ending, input_read=source.seen(hashed=wanted))
+        ending = msgspec.structs.replace(ending, input_read=source.facts(hashed=wanted))
         source.compare()
     if _has_output(run, task_type, part_path):
         recheck_output(run, sandbox)
@@ -247,7 +248,7 @@ def _complete(
                     return _stopped(run)
                 remove_used(used)  # a completed task has no retry that needs them
             return kept(ending, why, MESSAGE_LIMIT)
-        return _publish(run, task_type, link, source, ending, hash_up_to, away) or _stopped(run)
+        return _publish(run, task_type, link, source, ending, hash_up_to, remote_files) or _stopped(run)
     return ending
 
 
@@ -258,31 +259,31 @@ def _has_output(run: Run, task_type: TaskType, written: Callable[[Path, int], Pa
     return os.path.lexists(written(Path(run.output_file), run.task_id))
 
 
-def _named(ending: AttemptEnded, source: Input, run: Run) -> AttemptEnded:
+def _blaming_changed_input(ending: AttemptEnded, source: Input, run: Run) -> AttemptEnded:
     """The end; a failure may become InputChanged: libraries report a file that is being written as damaged."""
     if ending.outcome not in ("failed", "rejected") or ending.error_type == InputChanged.__name__:
         return ending
-    told = source.change()
-    if not told:
+    change = source.change()
+    if not change:
         return ending
-    said = f" The handler said: {ending.error}" if ending.error else ""
-    return _changed(run, InputChanged(f"{run.input_file} changed while it was read: {told}"), said)
+    detail = f" The handler said: {ending.error}" if ending.error else ""
+    return _changed(run, InputChanged(f"{run.input_file} changed while it was read: {change}"), detail)
 
 
-def _telling_input(ending: AttemptEnded, source: Input) -> AttemptEnded:
+def _with_input_facts(ending: AttemptEnded, source: Input) -> AttemptEnded:
     """The end, with the facts about the input, unless it has them already, or the input changed."""
     if ending.input_read is not None or ending.error_type == InputChanged.__name__:
         return ending
-    return msgspec.structs.replace(ending, input_read=source.seen(hashed=False))
+    return msgspec.structs.replace(ending, input_read=source.facts(hashed=False))
 
 
-def _changed(run: Run, error: InputChanged, said: str = "") -> AttemptEnded:
+def _changed(run: Run, error: InputChanged, detail: str = "") -> AttemptEnded:
     if run.input_url:  # the next copy has the same version, and pieces made from this copy would count as good
         for index in Path(run.work_dir).glob("*.index"):
             with suppress(OSError):
                 index.unlink()
-    told = plain_text(f"{error}{said}", ERROR_LIMIT)
-    return AttemptEnded(run.task_id, run.attempt, "failed", error=told, error_type=InputChanged.__name__)
+    text = plain_text(f"{error}{detail}", ERROR_LIMIT)
+    return AttemptEnded(run.task_id, run.attempt, "failed", error=text, error_type=InputChanged.__name__)
 
 
 def classify_answer(run: Run | TaskContext[Any], answer: object, *, stop_wanted: bool) -> AttemptEnded:
@@ -309,8 +310,8 @@ def _stopped(run: Run | TaskContext[Any]) -> AttemptEnded:
 
 
 def _rejected(run: Run | TaskContext[Any], reason: str) -> AttemptEnded:
-    told = plain_text(reason, ERROR_LIMIT)
-    return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type="Rejected")
+    text = plain_text(reason, ERROR_LIMIT)
+    return AttemptEnded(run.task_id, run.attempt, "rejected", error=text, error_type="Rejected")
 
 
 def failure(
@@ -333,12 +334,12 @@ def failure(
     name = type(error).__name__
     if not text.split()[1:]:  # such as the key of a KeyError, or the number of a SystemExit
         text = f"{name}: {text}" if text else name
-    told = plain_text(text, ERROR_LIMIT - len(where)) + where
+    text = plain_text(text, ERROR_LIMIT - len(where)) + where
     return AttemptEnded(
         run.task_id,
         run.attempt,
         "failed",
-        error=told,
+        error=text,
         error_type=name,
         exit_code=_exit_code(error),
         retry_on=next((kind.__name__ for kind in retry_on if isinstance(error, kind)), ""),
@@ -378,7 +379,7 @@ def _publish(
     source: Input | None,
     ending: AttemptEnded,
     hash_up_to: int,
-    away: "Away | None",
+    remote_files: "RemoteFiles | None",
 ) -> AttemptEnded | None:
     """Publish under a grant, and return the end. None if the attempt is no longer wanted; then nothing appears.
 
@@ -390,8 +391,8 @@ def _publish(
     if 0 < size_of(part) <= hash_up_to and (found := settled(part, sync=False)[1]) != ending.result.get("sha256"):
         # A handler of the user may mean another hash by `sha256`, and a compromised attempt may claim anything.
         ending = msgspec.structs.replace(ending, output_sha256=found)
-    if away is not None and run.output_url:
-        return _store(run, link, source, ending, away)
+    if remote_files is not None and run.output_url:
+        return _store(run, link, source, ending, remote_files)
     if not _granted(run, link):
         return None
     used = task_type.used_up(run.output_file, run.options)
@@ -405,11 +406,13 @@ def _publish(
     return ending
 
 
-def _store(run: Run, link: Link, source: Input | None, ending: AttemptEnded, away: "Away") -> AttemptEnded | None:
+def _store(
+    run: Run, link: Link, source: Input | None, ending: AttemptEnded, remote_files: "RemoteFiles"
+) -> AttemptEnded | None:
     """Do the same for an output that is stored elsewhere: here, too, the slow half comes before the grant."""
     part = part_path(Path(run.output_file), run.task_id)
     try:
-        upload = away.storing(run, part)
+        upload = remote_files.storing(run, part)
     except StopAsked:
         return None
     with upload:
@@ -453,7 +456,7 @@ def has_room(run: Run, task_type: TaskType, options: Any, link: Link, room: Room
     """
     if task_type.probe is None or run.probed or run.checkpoint is not None:
         return True
-    estimate = _plain(task_type.probe_input(_job(run, options, room)))
+    estimate = _checked_estimate(task_type.probe_input(_job(run, options, room)))
     link.send(AttemptProbed(run.task_id, run.attempt, estimate))
     reserved = run.estimate
     return estimate.memory <= enough_for(reserved.memory) and estimate.temp <= enough_for(reserved.temp)
@@ -465,7 +468,7 @@ def _job(run: Run, options: Any, room: Room) -> Job[Any]:
     return Job(options=options, input_file=source, output_file=Path(run.output_file), input_size=size, room=room)
 
 
-def _plain(found: object) -> Estimated:
+def _checked_estimate(found: object) -> Estimated:
     estimate = as_recorded(found, "The probe's answer")
     assert isinstance(found, Estimate)
     if not 0 <= found.seconds < inf or min(found.memory, found.temp) < 0:

@@ -163,7 +163,7 @@ class Retiring(Frame, frozen=True, tag="retiring"):
 
 
 WorkerOrder: TypeAlias = Setup | Begun | CoresChanged | Look | Withdraw | WorkerBound
-_Told: TypeAlias = (
+_Report: TypeAlias = (
     AttemptProgressed
     | AttemptBeat
     | AttemptCheckpointed
@@ -175,7 +175,7 @@ _Told: TypeAlias = (
     | WorkerReady
     | Retiring
 )
-WorkerReport: TypeAlias = _Told | Kept | Withdrawn
+WorkerReport: TypeAlias = _Report | Kept | Withdrawn
 
 _PREFIX = 4
 _encoder = msgspec.msgpack.Encoder()
@@ -183,7 +183,7 @@ worker_order_decoder = msgspec.msgpack.Decoder(WorkerOrder)
 worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
 attempt_order_decoder = msgspec.msgpack.Decoder(WorkerOrder | Signature)
 """For what a worker sends to its sandboxed attempt, which has no other connection."""
-attempt_report_decoder = msgspec.msgpack.Decoder(_Told | SignatureWanted)
+attempt_report_decoder = msgspec.msgpack.Decoder(_Report | SignatureWanted)
 """For what a sandboxed attempt sends to its worker, which passes on what is meant for the service."""
 
 
@@ -299,7 +299,7 @@ class WorkerChannel:
         self._grace = 0.0
         self._stopped = (0, 0)
         self._given_cores = 0
-        self._told_cores = CoresChanged(0, 0, 0)
+        self._changed_cores = CoresChanged(0, 0, 0)
         """The last change, which may come before its run has been read."""
         self._bell, self._bell_rope = os.pipe()
         self._timer: tuple[float, Callable[[], None]] | None = None
@@ -362,8 +362,8 @@ class WorkerChannel:
         """The orders that have come for the attempt, each once. Raises ServiceGone."""
         orders = []
         if self._control in ready:
-            told = self._control_buffer.feed(_read(self._control))
-            orders = [order for order in told if type(order) in (CoresChanged, Withdraw)]
+            received = self._control_buffer.feed(_read(self._control))
+            orders = [order for order in received if type(order) in (CoresChanged, Withdraw)]
         if self._job in ready:
             self._read_orders()
         orders += [order for order in self._orders if (order.task_id, order.attempt) == self._current]
@@ -461,8 +461,8 @@ class WorkerChannel:
 
     def cores(self) -> int:
         """See `Link`."""
-        told = self._told_cores
-        return told.cores if (told.task_id, told.attempt) == self._current else self._given_cores
+        changed = self._changed_cores
+        return changed.cores if (changed.task_id, changed.attempt) == self._current else self._given_cores
 
     def saved(self) -> bool:
         """Wait for `Saved`. Once a stop is wanted, wait at most half the grace, to leave time for tidying up."""
@@ -519,7 +519,7 @@ class WorkerChannel:
         elif type(order) is Stop:
             self._stopped = (order.task_id, order.attempt)
         elif type(order) is CoresChanged:
-            self._told_cores = order
+            self._changed_cores = order
 
     def _listen(self) -> None:
         """The control thread: receives orders, sends beats, and makes the calls requested by `later`."""

@@ -59,7 +59,7 @@ class Printing:
             os.set_blocking(fd, False)
             with contextlib.suppress(AttributeError, OSError):  # no such call, or this user has too many pipes
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _ROOM)
-            self._flags, self._room = _nature(fd)
+            self._flags, self._room = _pipe_settings(fd)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ class Printing:
                 if self._writer is not None:
                     self._writer.close()
                 self._writer = PrintedWriter(self._root, task_id, attempt, self._limit)
-            if _nature(self.fd) != (self._flags, self._room):
+            if _pipe_settings(self.fd) != (self._flags, self._room):
                 self._put_back()
 
     def _put_back(self) -> None:
@@ -153,7 +153,7 @@ class Printing:
             self.take()
 
 
-def _nature(fd: int) -> tuple[int, int]:
+def _pipe_settings(fd: int) -> tuple[int, int]:
     """The pipe's settings that an attempt can change: the flags of the writing end, and the capacity in bytes."""
     room = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 0
     return fcntl.fcntl(_OUT, fcntl.F_GETFL), room
@@ -162,7 +162,7 @@ def _nature(fd: int) -> tuple[int, int]:
 def print_trace(error: BaseException) -> None:
     """Print where an error came from, without our own frames. Never raises."""
     with contextlib.suppress(Exception):
-        lines = traceback.TracebackException(type(error), error, _theirs(error.__traceback__)).format()
+        lines = traceback.TracebackException(type(error), error, _frames_of_handler(error.__traceback__)).format()
         text = "".join(lines).encode(errors="backslashreplace")
         if len(text) > _TRACE_LIMIT:
             text = text[: _TRACE_LIMIT // 2] + b"\n[...]\n" + text[-_TRACE_LIMIT // 2 :]
@@ -201,7 +201,7 @@ def print_line_by_line() -> None:
         libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _BY_LINE, 0)
 
 
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
+def _frames_of_handler(trace: TracebackType | None) -> TracebackType | None:
     """The trace from the handler's first frame on; all of it if the handler was never reached."""
     first = trace
     while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):

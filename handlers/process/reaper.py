@@ -149,11 +149,11 @@ class Reaper:
             return
         try:
             os.close(life_end)
-            self._be_first(life, news_end, inherited, command)
+            self._run_as_init(life, news_end, inherited, command)
         finally:
             os._exit(127)
 
-    def _be_first(self, life: int, news: int, inherited: list[int], command: list[str]) -> None:
+    def _run_as_init(self, life: int, news: int, inherited: list[int], command: list[str]) -> None:
         """Start the worker, reap all processes, and report how the worker ended. All others die with this process."""
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if select.select([life], [], [], 0)[0]:
@@ -183,7 +183,7 @@ class Reaper:
         The worker stays a zombie for now, so that no other process gets its number before its group is killed.
         """
         if not hasattr(os, "waitid"):  # macOS before Python 3.13, where no children are adopted
-            return self._bury()
+            return self._reap_ended()
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None or ended.si_pid == self._worker:
@@ -201,7 +201,7 @@ class Reaper:
     def _clear(self) -> None:
         """Kill every descendant until none is left, even if they fork meanwhile."""
         self._kill_group()
-        while self._bury():
+        while self._reap_ended():
             for pid in descendants(os.getpid()):
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -210,7 +210,7 @@ class Reaper:
             select.select([self._bell], [], [], 0.01)
             self._empty_bell()
 
-    def _bury(self) -> bool:
+    def _reap_ended(self) -> bool:
         """Reap children that have ended. False when there is no child left."""
         while True:
             try:
@@ -224,8 +224,8 @@ class Reaper:
                 self._note_end(*ended)
 
     def _note_end(self, code: int, seconds: float, peak: int) -> None:
-        if self._news >= 0 and (told := os.read(self._news, 256).split()):
-            code, seconds, peak = int(told[0]), float(told[1]), int(told[2])
+        if self._news >= 0 and (fields := os.read(self._news, 256).split()):
+            code, seconds, peak = int(fields[0]), float(fields[1]), int(fields[2])
         self._code, self._seconds = code, seconds
         self._peak = peak * (1 if sys.platform == "darwin" else 1024)
 

@@ -64,10 +64,10 @@ from .output_pipe import Printing
 from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .report_limits import ERROR_LIMIT
 from .sandbox import Reach, Sandbox, confine, has_own_shm, recheck_input, recheck_output
-from .worker_state import signal_tools, standing
+from .worker_state import scheduling_settings, signal_tools
 
 if TYPE_CHECKING:
-    from .away import Away
+    from .remote_files import RemoteFiles
 
 _CHUNK = 65536
 _PAUSE = 0.001
@@ -174,10 +174,10 @@ class SandboxedAttempts:
         self._credentials = credentials
         self._reach = Reach(sandbox.protected)
         self._kept: _Child | None = None
-        self._told_kept = ""
+        self._reported_kept = ""
         self._had = frozenset[str]()
         """Names in `/dev/shm` before the current process."""
-        self._standing = standing()
+        self._scheduling = scheduling_settings()
         self._ends = select.poll()
         """Polls the service, the output, and the current process."""
         self._ends_but_runs = select.poll()
@@ -197,7 +197,7 @@ class SandboxedAttempts:
         Checks that hold for every attempt of a type were made before the first one, so the next begins at once.
         """
         child = self._kept
-        if child is None or child.kind != run.type or not works_on_no_file(run) or self._is_heard(child):
+        if child is None or child.kind != run.type or not works_on_no_file(run) or self._has_report(child):
             return None
         self._printing.take()  # it belongs to no attempt
         child.give(run)
@@ -211,14 +211,14 @@ class SandboxedAttempts:
         """
         child = self._kept
         if child is None:  # it had died, or sent an unexpected message, before the run was given
-            return self._unread(begun, _PATIENCE) or self._end_with_garbage()
+            return self._unread_run(begun, _PATIENCE) or self._end_with_garbage()
         self._printing.keep_for(begun.task_id, begun.attempt)
-        said = self._relay(child, begun)
-        if said is not None:
-            return self._settle(child, said)
-        unread = self._unread(begun, _MOMENT)
+        end = self._relay(child, begun)
+        if end is not None:
+            return self._settle(child, end)
+        unread = self._unread_run(begun, _MOMENT)
         if unread is None:
-            self._die_like(child, begun)
+            self._die_as_child_did(child, begun)
         self._kept = None
         self._end(child)
         return unread
@@ -237,20 +237,22 @@ class SandboxedAttempts:
             self._printing.take(printed)  # it belongs to no attempt
             if self._kept.report in ready:  # it has died, or sends an unexpected message
                 self._end_kept()
-                self.tell_kept()
+                self.report_kept()
 
-    def tell_kept(self) -> None:
+    def report_kept(self) -> None:
         """Report which process is kept, if that has changed. Call it before an attempt's end is reported."""
         kept = self._kept.kind if self._kept is not None and self._kept.direct else ""
-        if kept != self._told_kept:
-            self._told_kept = kept
+        if kept != self._reported_kept:
+            self._reported_kept = kept
             self._channel.send(Kept(kept))
 
-    def perform(self, run: Run, task_type: TaskType, *, keep: bool, away: "Away | None" = None) -> AttemptEnded:
+    def perform(
+        self, run: Run, task_type: TaskType, *, keep: bool, remote_files: "RemoteFiles | None" = None
+    ) -> AttemptEnded:
         """Run it to its end. If the attempt's process dies, this does not return: the worker dies the same way.
 
-        keep: whether the attempt works on no files, so that its process may run the next one of the type. away: stores
-        the output elsewhere.
+        keep: whether the attempt works on no files, so that its process may run the next one of the type. remote_files:
+        stores the output elsewhere.
         """
         source: Input | None = None
         staged: Path | None = None
@@ -275,15 +277,17 @@ class SandboxedAttempts:
         if run.output_file or source is not None:
             # A thread costs as much as a small attempt, so it is started only if this may take long, or beats are
             # needed.
-            with self._channel.listening() if away is not None or run.beat else contextlib.nullcontext():
-                ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to, away)
+            with self._channel.listening() if remote_files is not None or run.beat else contextlib.nullcontext():
+                ended = deliver(
+                    run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to, remote_files
+                )
         if source is not None:
             source.close()
         return ended
 
     def why_replace(self) -> str:
         """Say what an attempt has changed in the worker itself; empty when nothing."""
-        return "it changed how its worker is scheduled" if standing() != self._standing else ""
+        return "it changed how its worker is scheduled" if scheduling_settings() != self._scheduling else ""
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -297,7 +301,7 @@ class SandboxedAttempts:
             yield
         finally:
             if as_before:
-                self._standing = standing()
+                self._scheduling = scheduling_settings()
 
     # --- the process ------------------------------------------------------------------------------------------------
 
@@ -310,22 +314,22 @@ class SandboxedAttempts:
         job_end, job = os.pipe()
         control_end, control = os.pipe()
         report, report_end = os.pipe()
-        ours, theirs = (job, control, report), (job_end, control_end, report_end)
+        parent_ends, child_ends = (job, control, report), (job_end, control_end, report_end)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._be_child(parent, ours, theirs, run, task_type, staged, keep=keep, direct=direct)
-        for fd in theirs:
+            self._run_child(parent, parent_ends, child_ends, run, task_type, staged, keep=keep, direct=direct)
+        for fd in child_ends:
             os.close(fd)
         self._ends.register(report, select.POLLIN)
         self._ends_but_runs.register(report, select.POLLIN)
-        return _Child(pid, *ours, kind, direct=direct)
+        return _Child(pid, *parent_ends, kind, direct=direct)
 
-    def _be_child(
+    def _run_child(
         self,
         parent: int,
-        ours: tuple[int, ...],
-        theirs: tuple[int, int, int],
+        parent_ends: tuple[int, ...],
+        child_ends: tuple[int, int, int],
         run: Run,
         task_type: TaskType,
         staged: Path | None,
@@ -338,16 +342,16 @@ class SandboxedAttempts:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
-            for fd in ours:
+            for fd in parent_ends:
                 os.close(fd)
             self._channel.close()
             self._printing.close()
             if self._credentials >= 0:
                 os.close(self._credentials)
-            _seed_again()
+            _reseed_numpy()
             if self._direct is not None and not direct:
                 self._direct.close()
-            channel = WorkerChannel(*theirs, self._direct.fileno() if direct and self._direct is not None else -1)
+            channel = WorkerChannel(*child_ends, self._direct.fileno() if direct and self._direct is not None else -1)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
             confine(self._sandbox, grants, network=task_type.network)
             channel.listen()
@@ -366,22 +370,22 @@ class SandboxedAttempts:
         os._exit(0)
 
     def _to_its_end(self, child: _Child, run: Run) -> AttemptEnded:
-        said = self._relay(child, run)
-        if said is None:
-            self._die_like(child, run)
-        return self._settle(child, said)
+        end = self._relay(child, run)
+        if end is None:
+            self._die_as_child_did(child, run)
+        return self._settle(child, end)
 
-    def _settle(self, child: _Child, said: AttemptEnded | Retiring) -> AttemptEnded:
+    def _settle(self, child: _Child, end: AttemptEnded | Retiring) -> AttemptEnded:
         """The attempt's end. Its process is kept for the next one, or ended with all that it has started."""
-        if isinstance(said, AttemptEnded) and child.kind:
-            child.cpu += said.cpu_used
+        if isinstance(end, AttemptEnded) and child.kind:
+            child.cpu += end.cpu_used
             self._kept = child
-            return said
+            return end
         self._kept = None
         self._end(child)
-        return said.ended if isinstance(said, Retiring) else said
+        return end.ended if isinstance(end, Retiring) else end
 
-    def _unread(self, begun: Begun, seconds: float) -> Run | None:
+    def _unread_run(self, begun: Begun, seconds: float) -> Run | None:
         """The run, if the dead process has not read it. Waits up to `seconds` for the service to write it."""
         assert self._direct is not None
         self._restore(self._direct)
@@ -463,7 +467,7 @@ class SandboxedAttempts:
     def _ready(self, milliseconds: int | None) -> list[int]:
         return [fd for fd, _ in self._ends.poll(milliseconds)]
 
-    def _is_heard(self, child: _Child) -> bool:
+    def _has_report(self, child: _Child) -> bool:
         """Whether it has died, or sends an unexpected message."""
         return child.report in self._ready(0)
 
@@ -524,7 +528,7 @@ class SandboxedAttempts:
         except (OSError, ValueError):  # the key is gone; the attempt reports the missing manifest
             return b""
 
-    def _die_like(self, child: _Child, run: Run | Begun) -> NoReturn:
+    def _die_as_child_did(self, child: _Child, run: Run | Begun) -> NoReturn:
         """Die the same way as the attempt's process, which died without a report, so that the service learns how."""
         _, status, usage = os.wait4(child.pid, 0)
         cpu = max(0.0, usage.ru_utime + usage.ru_stime - child.cpu)
@@ -550,26 +554,30 @@ def _shared_memory() -> frozenset[str]:
         return frozenset()
 
 
-def _seed_again() -> None:
+def _reseed_numpy() -> None:
     """Seed numpy anew, or its random numbers would be the same in each process. Python does so itself."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
 
 
-def send_end(channel: WorkerChannel, said: AttemptEnded | Retiring) -> None:
+def send_end(channel: WorkerChannel, end: AttemptEnded | Retiring) -> None:
     """Report the end. The answer was checked before; an error that slipped through must not cost a process its life."""
     try:
-        channel.send(said)
+        channel.send(end)
     except Unencodable as error:
-        ended = said.ended if isinstance(said, Retiring) else said
-        ended = _unsayable(ended, error)
-        channel.send(Retiring(ended, said.why) if isinstance(said, Retiring) else ended)
+        ended = end.ended if isinstance(end, Retiring) else end
+        ended = _unencodable_end(ended, error)
+        channel.send(Retiring(ended, end.why) if isinstance(end, Retiring) else ended)
 
 
-def _unsayable(ended: AttemptEnded, error: Unencodable) -> AttemptEnded:
+def _unencodable_end(ended: AttemptEnded, error: Unencodable) -> AttemptEnded:
     """The failed end of an attempt whose own end cannot be sent."""
-    told = BadAnswer(f"What the attempt ended with cannot be recorded: {error}")
+    refusal = BadAnswer(f"What the attempt ended with cannot be recorded: {error}")
     return AttemptEnded(
-        ended.task_id, ended.attempt, "failed", error=plain_text(told, ERROR_LIMIT), error_type=type(told).__name__
+        ended.task_id,
+        ended.attempt,
+        "failed",
+        error=plain_text(refusal, ERROR_LIMIT),
+        error_type=type(refusal).__name__,
     )

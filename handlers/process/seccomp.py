@@ -68,7 +68,7 @@ ioprio_set 251 30 1 0 1
 """
 """Calls that may affect only the caller: the place of the argument that names the target. Where another argument says
 what kind of number that is: its place, and its value for a process."""
-_MAY_I = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
+_ACCESS_CALLS = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
 """`access`, `faccessat` and `faccessat2`, and the place of their argument that says which access is asked for."""
 _NEW_NAMESPACES = 0x7E020000
 _OF_FILES = (0x40086602, 0x40046602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685)
@@ -158,12 +158,12 @@ def filter_calls(machine: str, *, network: bool) -> None:
     _set(_packed(machine, network=network).replace(_bytes_of([_ITSELF]), bound))
 
 
-def told_it_cannot_write(machine: str) -> list[Instruction]:
+def refuse_access_checks(machine: str) -> list[Instruction]:
     """A filter that answers no to every question whether something may be written."""
     column = list(_ARCHITECTURES).index(machine)
     found: list[Instruction] = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), _allow()]
     found.append((_LOAD, 0, 0, _NR))
-    for numbers, place in _MAY_I:
+    for numbers, place in _ACCESS_CALLS:
         if numbers[column] >= 0:
             asks = [*_argument(place), (_EQUAL, 0, 1, os.W_OK), _refuse(errno.EACCES), _allow()]
             found += _when(numbers[column], asks)
@@ -231,5 +231,5 @@ def _allow() -> Instruction:
 
 if __name__ == "__main__":
     if available(platform.machine()):
-        _set(_bytes_of(told_it_cannot_write(platform.machine())))
+        _set(_bytes_of(refuse_access_checks(platform.machine())))
     os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell is wanted

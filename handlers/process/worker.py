@@ -35,7 +35,7 @@ from .seccomp import PR_SET_NO_NEW_PRIVS
 from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, signal_tools, trim
 
 if TYPE_CHECKING:
-    from .away import Away
+    from .remote_files import RemoteFiles
 
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes above which free memory is given back; small attempts are not slowed down for it."""
@@ -55,7 +55,7 @@ def main() -> NoReturn:
     try:
         channel = WorkerChannel(job, control, report)
         setup = channel.start()
-        _stand_back(setup)
+        _lower_priority(setup)
         print_line_by_line()
         printing = Printing(output, setup.output_root, setup.max_output)
         if not setup.sandbox.active:
@@ -83,7 +83,7 @@ def _guard(reaper: int) -> None:
     faulthandler.enable()
 
 
-def _stand_back(setup: Setup) -> None:
+def _lower_priority(setup: Setup) -> None:
     """Lower our priority as configured, so that other programs go first; what the worker starts inherits it."""
     os.nice(setup.nice)
     if setup.io != "normal" and sys.platform == "linux":
@@ -140,7 +140,7 @@ class Worker:
             ended = self._to_its_end(run)
             self._printing.end()
             if self._sandboxed is not None:
-                self._sandboxed.tell_kept()
+                self._sandboxed.report_kept()
                 if type(ended) is AttemptEnded and (why := self._sandboxed.why_replace()):
                     ended = Retiring(ended, why)
             send_end(self._channel, ended)
@@ -149,18 +149,18 @@ class Worker:
             if self._sandboxed is not None and type(run) is Begun:
                 self._sandboxed.await_next()
 
-    def _to_its_end(self, given: Run | Begun) -> AttemptEnded | Retiring:
-        if isinstance(given, Begun):
+    def _to_its_end(self, run: Run | Begun) -> AttemptEnded | Retiring:
+        if isinstance(run, Begun):
             assert self._sandboxed is not None  # only it reports a kept process
-            told = self._sandboxed.watch(given)
-            if isinstance(told, AttemptEnded):
-                return told
-            given = told
-        elif self._sandboxed is not None and (ended := self._sandboxed.perform_in_kept(given)) is not None:
+            result = self._sandboxed.watch(run)
+            if isinstance(result, AttemptEnded):
+                return result
+            run = result
+        elif self._sandboxed is not None and (ended := self._sandboxed.perform_in_kept(run)) is not None:
             return ended
-        self._meter.start(given.type)
-        self._printing.begin(given)
-        return self._run(given)
+        self._meter.start(run.type)
+        self._printing.begin(run)
+        return self._run(run)
 
     def _run(self, run: Run) -> AttemptEnded | Retiring:
         try:
@@ -173,24 +173,26 @@ class Worker:
             return self._measured(ended)
         if not is_url(run.input_file) and not is_url(run.output_file):
             return self._run_here(run, task_type)
-        from .away import Away  # noqa: PLC0415 - few workers ever need it
+        from .remote_files import RemoteFiles  # noqa: PLC0415 - few workers ever need it
 
         try:
-            with Away(self._channel, self._setup.sandbox, self._credentials) as away:
-                return self._run_here(away.brought_here(run, task_type), task_type, away)
+            with RemoteFiles(self._channel, self._setup.sandbox, self._credentials) as remote_files:
+                return self._run_here(remote_files.with_local_files(run, task_type), task_type, remote_files)
         except StopAsked:
             return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped on request"))
         except Exception as error:  # noqa: BLE001 - any error makes the attempt fail
             return self._measured(failure(run, error))
 
-    def _run_here(self, run: Run, task_type: TaskType, away: "Away | None" = None) -> AttemptEnded | Retiring:
+    def _run_here(
+        self, run: Run, task_type: TaskType, remote_files: "RemoteFiles | None" = None
+    ) -> AttemptEnded | Retiring:
         watched = self._bound(run, task_type)
         if watched is not None:
             self._channel.send(watched)
         if self._sandboxed is None:
-            return self._attempt(self._channel, run, task_type, watched, away=away)
+            return self._attempt(self._channel, run, task_type, watched, remote_files=remote_files)
         keep = watched is None and not task_type.works_on_files and works_on_no_file(run)
-        return self._sandboxed.perform(run, task_type, keep=keep, away=away)
+        return self._sandboxed.perform(run, task_type, keep=keep, remote_files=remote_files)
 
     def _work_sandboxed(self, channel: WorkerChannel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """Run the attempt, in a process that was forked from this one."""
@@ -229,13 +231,13 @@ class Worker:
         task_type: TaskType,
         watched: AttemptBounded | None,
         staged: Path | None = None,
-        away: "Away | None" = None,
+        remote_files: "RemoteFiles | None" = None,
     ) -> AttemptEnded | Retiring:
         self._clean.enter(_folder(run), run.traceparent)
-        ending = self._perform(channel, run, task_type, watched, staged, away)
+        ending = self._perform(channel, run, task_type, watched, staged, remote_files)
         if os.getpid() != self._pid:
             os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
-        why = self._leftovers.found() or self._clean.restore()
+        why = self._leftovers.describe() or self._clean.restore()
         ended = self._measured(ending)
         limit = self._setup.rss_limit
         if not why and ended.memory_used > limit and self._meter.resident() > limit:
@@ -249,7 +251,7 @@ class Worker:
         task_type: TaskType,
         watched: AttemptBounded | None,
         staged: Path | None,
-        away: "Away | None",
+        remote_files: "RemoteFiles | None",
     ) -> AttemptEnded:
         if task_type.limits:
             self._limits.set(run, watched)
@@ -265,7 +267,7 @@ class Worker:
                 # A sandboxed attempt's claims about its input are not trusted.
                 hash_up_to=0 if self._sandboxed else self._setup.hash_up_to,
                 signing=self._signing(channel),
-                away=away,
+                remote_files=remote_files,
             )
         finally:
             self._limits.lift()

@@ -120,7 +120,7 @@ class Leftovers:
         """Count the threads that run now as the worker's own."""
         self._threads = frozenset(threading.enumerate())
 
-    def found(self) -> str:
+    def describe(self) -> str:
         """Say what the attempt has left. Empty when it left nothing."""
         if threading.active_count() > len(self._threads) and self._new_thread():
             return "it left a thread"
@@ -137,7 +137,7 @@ class Leftovers:
         return any(not thread.name.startswith("Dummy-") for thread in set(threading.enumerate()) - self._threads)
 
 
-def standing() -> tuple[object, ...]:
+def scheduling_settings() -> tuple[object, ...]:
     """The system's scheduling settings of this process. Another process of the same user can change them."""
     if sys.platform != "linux":
         return ()

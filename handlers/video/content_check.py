@@ -38,7 +38,7 @@ class Content(msgspec.Struct):
     again."""
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class RequiredContent(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of the original that the result must have."""
 
     seconds: float
@@ -58,11 +58,11 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
 
     `threads`: for the picture; 0: as many as there are CPUs.
     """
-    found = Content()
+    content = Content()
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic][:1]
-    found.covers = len(container.streams.video) - len(moving)
-    found.subtitles = len(container.streams.subtitles)
-    found.attachments = len(container.streams.attachments)
+    content.covers = len(container.streams.video) - len(moving)
+    content.subtitles = len(container.streams.subtitles)
+    content.attachments = len(container.streams.attachments)
     seconds = {stream.index: 0.0 for stream in container.streams.audio}
     first = last = None
     awaited = set[Any]()
@@ -85,12 +85,12 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
                 return Content(doubtful=True)
             if not is_input_fault(error):
                 raise
-            found.bad += packet is not None
+            content.bad += packet is not None
             awaited.discard(due)
             continue
         for frame in frames:
             if stream.type == "video":
-                found.pictures += 1
+                content.pictures += 1
                 if frame.pts is not None:
                     moment = frame.pts * as_fraction(stream.time_base)  # PyAV 18: the last frames have another
                     awaited.discard(moment)
@@ -104,14 +104,14 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
     left_out = 0
     if moving and first is not None and moving[0].codec_context.codec.canonical_name in SILENT:
         left_out = sum(moment > first for moment in awaited)
-    found.bad += left_out
-    found.doubtful = threads != 1 and (left_out > 0 or any(last is None or moment > last for moment in awaited))
-    found.picture_seconds = float((last or 0) - (first or 0))
-    found.sounds = tuple(seconds.values())
-    return found
+    content.bad += left_out
+    content.doubtful = threads != 1 and (left_out > 0 or any(last is None or moment > last for moment in awaited))
+    content.picture_seconds = float((last or 0) - (first or 0))
+    content.sounds = tuple(seconds.values())
+    return content
 
 
-def _what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
+def _missing_content(original: Content, result: Content, wanted: RequiredContent) -> str:
     """Say what the result lacks of the original; empty if nothing.
 
     Raises:
@@ -148,12 +148,16 @@ def _what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
 
 
 def compare_contents(
-    original: Path, result: Path, opener: Callable[[Path], Any], wanted: Wanted, tick: Callable[[str, float], None]
+    original: Path,
+    result: Path,
+    opener: Callable[[Path], Any],
+    wanted: RequiredContent,
+    tick: Callable[[str, float], None],
 ) -> str:
     """Decode both, and say what is missing. `tick` gets the name of the file that is read, and the seconds done."""
     made = _content_in(result, opener, lambda seconds: tick("result", seconds))
     read = _content_in(original, opener, lambda seconds: tick("original", seconds))
-    return _what_is_missing(read, made, wanted)
+    return _missing_content(read, made, wanted)
 
 
 def _content_in(path: Path, opener: Callable[[Path], Any], tick: Callable[[float], None]) -> Content:
@@ -165,4 +169,4 @@ def _content_in(path: Path, opener: Callable[[Path], Any], tick: Callable[[float
     return found
 
 
-__all__ = ["Content", "Wanted", "compare_contents", "content_of"]
+__all__ = ["Content", "RequiredContent", "compare_contents", "content_of"]

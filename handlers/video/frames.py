@@ -110,11 +110,11 @@ class DecodePass:
             raise undecodable(name, decoder, self.bad, self.good)
 
 
-def undecodable(name: str, decoder: str, bad: int, good: int, said: str = "") -> UndecodableError:
+def undecodable(name: str, decoder: str, bad: int, good: int, detail: str = "") -> UndecodableError:
     """The error that says how many packets were refused, and of how many."""
     return UndecodableError(
         f"{name}: of {counted(bad + good, 'packet')} the decoder {decoder} refused {bad}, and nothing says whether "
-        f"they are damaged, encrypted or of a kind that it does not know{said}"
+        f"they are damaged, encrypted or of a kind that it does not know{detail}"
     )
 
 
@@ -266,8 +266,8 @@ class _Awaited:
 
 
 def _moment(source: VideoSource, timed: "VideoFrame | av.Packet[VideoStream]") -> int | None:
-    said = timed.pts if source.clock == "pts" else timed.dts
-    return None if said is None else said * source.finer
+    time = timed.pts if source.clock == "pts" else timed.dts
+    return None if time is None else time * source.finer
 
 
 def _tolerant(

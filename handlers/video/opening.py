@@ -76,15 +76,15 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
             raise
         raise unusable(_in_words(path, error, refusal)) from error
     for part in (container, *container.streams):
-        said = part.metadata.items()
-        told = ((plain_text(name), plain_text(value)) for name, value in said if (name, value) != _NO_TIME)
-        readable = {name: _once(name, value) for name, value in told}
+        stored = part.metadata.items()
+        plain = ((plain_text(name), plain_text(value)) for name, value in stored if (name, value) != _NO_TIME)
+        readable = {name: _one_time(name, value) for name, value in plain}
         part.metadata.clear()
         part.metadata.update(readable)
     return container
 
 
-def _once(name: str, value: str) -> str:
+def _one_time(name: str, value: str) -> str:
     """Keep one of two creation times. FFmpeg 9 joins both in one tag, which it cannot read again."""
     return value.partition(";")[0] if name == "creation_time" else value
 

@@ -177,21 +177,25 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         # Before reading: some formats list only what was passed so far. MPEG lists all of it, keyframe or not.
         marks = [] if container.format.name == "mpeg" else _marks(stream)
         timed = any(name in container.format.name for name in _KEEP_TIMES)
-        context, given = stream.codec_context, list[int]()
-        packets = _noting(packets_of(container, stream), given)
+        context, packet_moments = stream.codec_context, list[int]()
+        packets = _collecting_moments(packets_of(container, stream), packet_moments)
         head = list(islice(packets, 1))
         packets = chain(head, packets)
         frames = _frames(stream, packets)
-        found = _brief_sample(frames, packets, reorders=context.has_b_frames) if brief and timed else _sample(frames)
-        if found is None:
+        sample = _brief_sample(frames, packets, reorders=context.has_b_frames) if brief and timed else _sample(frames)
+        if sample is None:
             return None
-        if not found.known:
+        if not sample.moments:
             raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
-        first, start, rate = found.first, found.known[0], _rate(stream)
-        lost = [moment for moment in given if given[0] <= moment < start] if found.clock == "pts" else []
+        first, start, rate = sample.first, sample.moments[0], _rate(stream)
+        lost = (
+            [moment for moment in packet_moments if packet_moments[0] <= moment < start]
+            if sample.clock == "pts"
+            else []
+        )
         before = _seconds_before(lost, start, as_fraction(stream.time_base))
         begins_inside = container.format.name in _BROADCAST and not any(packet.is_keyframe for packet in head)
-        ending = _end_of(container, stream, found.known, rate, found.clock)
+        ending = _end_of(container, stream, sample.moments, rate, sample.clock)
         marks = _matroska_marks(path, start) if "matroska" in container.format.name else marks
         leads = keyframe_leads(path, stream.id) if "mov" in container.format.name else []
         return VideoSource(
@@ -202,7 +206,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             mirrored=first is not None and _is_mirrored(first),
             time_base=as_fraction(stream.time_base),
             rate=rate,
-            clock=found.clock,
+            clock=sample.clock,
             start=start,
             end=ending.end,
             last_shown=ending.last,
@@ -249,8 +253,8 @@ def _sound_info(track: AudioStream) -> TrackInfo:
 
 
 def _stated_bitrate(track: Any) -> int:
-    said = next((track.metadata[name] for name in _STORED_BITRATE if name in track.metadata), "")
-    return int(said) if said.isascii() and said.isdigit() else 0
+    stated = next((track.metadata[name] for name in _STORED_BITRATE if name in track.metadata), "")
+    return int(stated) if stated.isascii() and stated.isdigit() else 0
 
 
 def _bytes_beside(container: InputContainer) -> int:
@@ -364,11 +368,13 @@ _SAMPLED = 60
 """Frames. By then, frames that are stored out of order have begun."""
 
 
-def _noting(packets: "Iterator[Packet[VideoStream]]", given: list[int]) -> "Iterator[Packet[VideoStream]]":
+def _collecting_moments(
+    packets: "Iterator[Packet[VideoStream]]", moments: list[int]
+) -> "Iterator[Packet[VideoStream]]":
     """Yield the packets, and note the moments of those that are shown."""
     for packet in packets:
         if packet.pts is not None and not packet.is_discard:
-            given.append(packet.pts)
+            moments.append(packet.pts)
         yield packet
 
 
@@ -394,7 +400,7 @@ class _Sample(NamedTuple):
 
     first: VideoFrame | None
     clock: Literal["pts", "dts"]
-    known: list[int]
+    moments: list[int]
     """Moments; the first one is that of the first frame."""
 
 
@@ -409,11 +415,11 @@ def _brief_sample(
     if first is None or first.pts is None:
         return None
     moments = [packet.pts for packet in islice(packets, _SAMPLED) if not packet.is_discard]
-    known = [moment for moment in moments if moment is not None]
+    timed = [moment for moment in moments if moment is not None]
     # If frames are reordered and the times rise all the same, they are not display times.
-    if len(set(known)) < len(moments) or (reorders and _runs_forward(known)):
+    if len(set(timed)) < len(moments) or (reorders and _runs_forward(timed)):
         return None
-    return _Sample(first, "pts", [first.pts, *known])
+    return _Sample(first, "pts", [first.pts, *timed])
 
 
 def _sample(frames: Iterator[VideoFrame]) -> _Sample:
@@ -421,14 +427,14 @@ def _sample(frames: Iterator[VideoFrame]) -> _Sample:
     first = next(frames, None)
     stamps = [(frame.pts, frame.dts) for frame in chain([first] if first else [], islice(frames, _SAMPLED - 1))]
     clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
-    known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
-    return _Sample(first, clock, known)
+    timed = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
+    return _Sample(first, clock, timed)
 
 
 def _runs_forward(moments: Sequence[int | None]) -> bool:
     """Whether all moments are known and rise. An AVI with B-frames gives display times that jump back."""
-    known = [moment for moment in moments if moment is not None]
-    return len(known) == len(moments) > 0 and all(before < after for before, after in pairwise(known))
+    timed = [moment for moment in moments if moment is not None]
+    return len(timed) == len(moments) > 0 and all(before < after for before, after in pairwise(timed))
 
 
 # --- The end: headers are wrong about it, and a file may have been cut ---
@@ -477,21 +483,21 @@ class _Tail(NamedTuple):
 
 
 def _end_of(
-    container: InputContainer, stream: VideoStream, known: Sequence[int], rate: Fraction, clock: Literal["pts", "dts"]
+    container: InputContainer, stream: VideoStream, moments: Sequence[int], rate: Fraction, clock: Literal["pts", "dts"]
 ) -> _End:
-    """Read the last packets, without decoding them. `known`: moments of the first frames."""
+    """Read the last packets, without decoding them. `moments`: those of the first frames."""
     unit = as_fraction(stream.time_base)
     usual = max(1, round(1 / (rate * unit)))
     stated = _stated(container, stream)
     limit = stated.picture or stated.whole
     promised = None if limit is None else min(int(limit / unit), _LATEST)
-    for target in _targets(known[0], promised, int(_BACK / unit)):
+    for target in _targets(moments[0], promised, int(_BACK / unit)):
         tail = _read(container, stream, clock) if seek(container, stream, target) else None
         if tail is not None:
             break
     else:
-        return _End(max(*known, promised or 0), usual, 0.0)
-    last, lasting = max(*known, tail.moment), tail.lasting or usual
+        return _End(max(*moments, promised or 0), usual, 0.0)
+    last, lasting = max(*moments, tail.moment), tail.lasting or usual
     end = last + lasting
     missing = stated.picture - float(end * unit) if stated.picture else (stated.whole or 0.0) - tail.until
     missing = missing if missing > max(_SLACK, 3 / float(rate)) else 0.0

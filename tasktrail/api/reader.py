@@ -20,7 +20,7 @@ from ..actors.core.board import (
     token_boards,
 )
 from ..actors.core.dependencies import retries
-from ..actors.core.explanation import NOT_ASKED, NOT_LIVE, Obstacle, WaitReason, Why, explain, explain_then
+from ..actors.core.explanation import NOT_ASKED, NOT_LIVE, Obstacle, WaitReason, Why, explain, explain_past
 from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
@@ -396,7 +396,7 @@ class Questions:
         return replace(found, reasons=tuple(map(self._with_retries, reasons)))
 
     def _why_as_of(self, task_id: int, as_of: Point) -> Why:
-        found = self.source.state_as_of(as_of, lambda state, moment: explain_then(state, task_id, moment))
+        found = self.source.state_as_of(as_of, lambda state, moment: explain_past(state, task_id, moment))
         position = position_of(self.source.log(), as_of)
         if found is None or found.status in FINISHED:
             task = self.get_task(task_id, as_of=as_of)

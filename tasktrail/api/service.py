@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ..actors.base import StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
-from ..actors.core.owners import without_others
+from ..actors.core.owners import hide_foreign_task
 from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
 from ..actors.core.tokens import Token
@@ -510,7 +510,7 @@ class TaskService(Served, Commands, Blocking):
             if progress is not None:
                 progress(min(next(looked_at), due), due)
 
-        done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason, goes_on=look)
+        done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason, on_progress=look)
         if self._system.cleared.wait(done.position, _CLEARED_WITHIN):
             return replace(done, kept=self._system.forgetter.count(rule).kept)
         if self._system.stopping.is_set():
@@ -574,7 +574,7 @@ def earlier_tasks(source: Source, user_id: int | None = None) -> EarlierTasks:
 def _taken_outputs(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -> dict[str, OutputTaken]:
     """Map each output that an unfinished task will write to the error that refuses it to another task."""
     return {
-        output: without_others(state, OutputTaken.by(holder, repr(output), field="output_file"), user_id)
+        output: hide_foreign_task(state, OutputTaken.by(holder, repr(output), field="output_file"), user_id)
         for output in outputs
         if (holder := state.outputs.first.get(output))
     }

@@ -141,7 +141,7 @@ class BatchPlanner:
         registry, paths = self._intake.registry, self._intake.paths
         preset = registry.presets.get(wanted.preset) if wanted.preset else None
         if preset is not None:
-            wanted = registry.presets.meant(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
+            wanted = registry.presets.with_preset(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
         named = registry.get(wanted.type) if wanted.type else None
         wanted = self._intake.with_normalized_options(wanted)
         if named is not None:

@@ -17,7 +17,7 @@ import msgspec
 from .terminal import TerminalLayout, plain, say
 
 if TYPE_CHECKING:
-    from ..actors.witnesses import Asked
+    from ..actors.witnesses import WitnessResult
     from ..api.protocol import Reading, Tasks, TypeInfo
     from ..api.reader import Reader
     from ..api.service import TaskService
@@ -206,7 +206,7 @@ class Sealing(NamedTuple):
 
     seal: "Seal"
     key: "PublicKey"
-    asked: "list[Asked]"
+    asked: "list[WitnessResult]"
     unread: "TasktrailError | None"
     """Why no witness could be asked."""
 

@@ -38,7 +38,7 @@ from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.elsewhere import Look, Reached, Refused, Storage
 from ..handlers.manifests import Claims
-from ..handlers.process.away import MoverProcess
+from ..handlers.process.remote_files import MoverProcess
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
 from ..handlers.urls import is_url
@@ -351,7 +351,7 @@ def _places(config: Config) -> tuple[PlaceSeen, ...]:
 def _look_at_place(url: str, storage: Storage) -> PlaceSeen:
     process = MoverProcess(storage.mover)
     try:
-        process.wish(Look(url=url, storage=storage))
+        process.request(Look(url=url, storage=storage))
         deadline = time.monotonic() + _LOOK_WITHIN
         while select.select([process.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
             for answer in process.answers():

@@ -125,7 +125,7 @@ class CommandIntake:
 
     def with_normalized_options(self, task: T) -> T:
         """Return the task with its preset's options, as the type's schema means them: 6.0 is 6 for a whole number."""
-        task = with_plain_paths(self.registry.presets.meant(task))
+        task = with_plain_paths(self.registry.presets.with_preset(task))
         if not task.options or task.type not in self.registry:
             return task
         return replace(task, options=with_whole_numbers(task.options, self.registry.get(task.type).options))
@@ -162,7 +162,7 @@ class CommandIntake:
                 raise InvalidValue(f"{field} cannot be the same for all files", field=field, status=CONTRADICTION)
         if task.preset:
             preset = self.registry.presets.get(task.preset)
-            task = self.registry.presets.meant(replace(task, type=task.type or preset.type))
+            task = self.registry.presets.with_preset(replace(task, type=task.type or preset.type))
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)

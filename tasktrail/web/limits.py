@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter
 from msgspec.structs import replace
 
-from ..actors.core.limits import BYTE_LIMITS, LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, laid_over
+from ..actors.core.limits import BYTE_LIMITS, LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, effective_limits
 from ..actors.core.state import SchedulerState
 from ..api.served import Served
 from ..api.source import folded_orders
@@ -167,7 +167,7 @@ def _limits(page: Page) -> LimitsNow:
     if page.past:
         orders = folded_orders(page.whole.source.log(), page.past.position)
         changes, pauses = orders.limit_changes, orders.pauses.all()
-    holds = laid_over(configured, changes.merged)
+    holds = effective_limits(configured, changes.merged)
     rows: list[LimitRow] = []
     for name in Limits.__struct_fields__:
         value = getattr(holds, name)

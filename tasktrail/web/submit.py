@@ -41,7 +41,7 @@ async def submit_form(
     info, form = await page.ask(_form, page, who, task_type)
     typed: dict[str, str] | None = None
     if preset:
-        meant = page.backend.service.source.registry.presets.meant(CreateTask(type=task_type, preset=preset))
+        meant = page.backend.service.source.registry.presets.with_preset(CreateTask(type=task_type, preset=preset))
         typed = form.typed({"options": meant.options})
     elif like:
         typed = task_typed(await page.ask(page.service.get_task, like), form)

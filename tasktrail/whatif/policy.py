@@ -3,7 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
-from ..actors.core.limits import Limits, laid_over, merged
+from ..actors.core.limits import Limits, effective_limits, merged
 from ..actors.core.messages import Message, Submit
 from ..actors.core.rates import Rates
 from ..actors.core.routing import offers_of
@@ -26,7 +26,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def limits(self) -> Limits:
         """The limits at the beginning of the replay."""
-        return laid_over(self.configured, self.change.limits)
+        return effective_limits(self.configured, self.change.limits)
 
     @property
     def slots(self) -> int:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ..actors.core.messages import Answered, Boot, Close, Commanded, Jumped, Message, Staged, Submit, Tick
 from ..actors.core.state import Running, SchedulerState
-from ..actors.core.step import needed, resume_from_log, step
+from ..actors.core.step import resume_from_log, step, tasks_to_load
 from ..actors.core.tasks import Tasks
 from ..events import CreateTask, Recorded, Started, TaskState, TasktrailError
 from ..events.reports import CapacityChanged, Run, Stop
@@ -248,7 +248,7 @@ class Replay:
     def _step(self, message: Message) -> None:
         now, state = self._now, self._state
         assert now is not None
-        while missing := list(needed(state, message)):
+        while missing := list(tasks_to_load(state, message)):
             for task_id in missing:
                 state.load(self._known[task_id])
         self._carry_out(step(state, message, now))

@@ -224,7 +224,7 @@ def test_nothing_is_put_off_beyond_the_bound(happens: list[tuple[bool, float]]) 
         if is_command:
             delay.commands_came(now)
             came = now
-        assert delay.left(now) <= 0 or now + delay.left(now) <= came + SOON + 1e-9
+        assert delay.seconds_left(now) <= 0 or now + delay.seconds_left(now) <= came + SOON + 1e-9
 
 
 def test_an_inbox_that_was_waited_for_still_has_its_messages_in_their_order() -> None:

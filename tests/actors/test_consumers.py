@@ -11,7 +11,7 @@ from clocks import SetBack
 from structlog.testing import capture_logs
 
 from tasktrail.actors.alarm import Alarm
-from tasktrail.actors.base import PING, PONG, WAKE, Catch
+from tasktrail.actors.base import PING, PONG, WAKE, CatchUp
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
@@ -95,7 +95,7 @@ def test_views_that_cannot_be_written_are_caught_up_by_themselves_when_they_can(
     house.shut = error
     for task_id in range(2, 6):
         house.create(task_id)
-        house.ref.tell(Catch(task_id))
+        house.ref.tell(CatchUp(task_id))
         assert house.ref.ask(PING, timeout=WITHIN) == PONG, "it lives"
     assert house.watermark.position <= 1
     assert house.troubles[-1] is error

@@ -115,7 +115,7 @@ def test_a_picture_is_kept_until_the_file_changes(
     path.write_bytes(_png(colour="red"))
     stamp, first = maker.stamp(str(path), "input"), drawn(maker, path)
     with monkeypatch.context() as patch:
-        patch.setattr(PictureMaker, "_wish", None)
+        patch.setattr(PictureMaker, "_new_request", None)
         assert drawn(maker, path).tobytes() == first.tobytes()
         patch.setattr(maker, "_kept", None)  # as after a start
         assert drawn(maker, path).tobytes() == first.tobytes()
@@ -150,7 +150,7 @@ def test_what_is_no_picture_is_refused_in_words_and_not_tried_again(
     path.write_bytes(_png()[:300])
     told = refusal(maker, path)
     assert "broken.png" in told
-    monkeypatch.setattr(PictureMaker, "_wish", None)
+    monkeypatch.setattr(PictureMaker, "_new_request", None)
     assert refusal(maker, path) == told
 
 

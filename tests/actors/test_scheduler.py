@@ -14,7 +14,7 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Archive, Boot, Close, Delivered, Forget, Intake, Sampled, Submit, Tick
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.scheduler import Scheduler, _Kept
+from tasktrail.actors.scheduler import Scheduler, _WaitingMessages
 from tasktrail.actors.snapshots import loader
 from tasktrail.events import (
     Accepted,
@@ -655,7 +655,7 @@ def test_what_repeats_itself_is_kept_once(stuck: House) -> None:
 
 
 def test_what_is_kept_does_not_grow_with_what_repeats_itself() -> None:
-    kept = _Kept()
+    kept = _WaitingMessages()
     for percent in range(1000):
         for message in (
             AttemptProgressed(1, 1, percent / 10),

@@ -226,7 +226,7 @@ def pings_of(child: Child) -> int:
 def handled(child: Child) -> None:
     """Wait until it has handled all its messages. The answer to a question comes a little earlier."""
     pause = threading.Event()
-    while not child.rests():
+    while not child.is_idle():
         pause.wait(0.001)
 
 

@@ -19,7 +19,7 @@ from histories import BEGIN, Journal
 from scripted_witness import Answers, ScriptedWitness, signed_in
 from sealed_logs import Sealed, chained_anew
 
-from tasktrail.actors.witnesses import Asked, ask_witnesses
+from tasktrail.actors.witnesses import WitnessResult, ask_witnesses
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
@@ -56,7 +56,7 @@ class Log(Sealed):
         finally:
             log.close()
 
-    def show(self, *witnesses: Witness) -> list[Asked]:
+    def show(self, *witnesses: Witness) -> list[WitnessResult]:
         with closing(SqliteLogReader(self.path)) as log:
             seal, key = make_seal(log, self.seals, self.key_file, BEGIN)
             return list(ask_witnesses(log, seal, key, witnesses, context=context()))

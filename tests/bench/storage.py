@@ -348,7 +348,7 @@ def _hashed(size: int) -> float:
                 file.write(os.urandom(10**6))
         source = Input(str(path))
         begun = time.process_time()
-        source.seen(hashed=True)
+        source.facts(hashed=True)
         took = time.process_time() - begun
         source.close()
         return took

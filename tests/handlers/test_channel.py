@@ -29,7 +29,6 @@ from tasktrail.events.reports import (
     Stop,
     WorkerGone,
 )
-from tasktrail.handlers.process.away import Away
 from tasktrail.handlers.process.channel import (
     MAX_REPORT,
     Begun,
@@ -49,6 +48,7 @@ from tasktrail.handlers.process.channel import (
     worker_order_decoder,
     worker_report_decoder,
 )
+from tasktrail.handlers.process.remote_files import RemoteFiles
 from tasktrail.handlers.process.sandbox import Sandbox
 
 ORDERS = [
@@ -359,7 +359,7 @@ def test_a_worker_that_may_have_no_thread_listens_the_next_time_and_keeps_the_en
         patch.setattr("threading.Thread.start", none_more)
         with pytest.raises(RuntimeError), service.channel.listening():
             pass
-        with Away(service.channel, Sandbox(), -1) as away:
+        with RemoteFiles(service.channel, Sandbox(), -1) as away:
             away._folder = tmp_path / "elsewhere"
     with service.channel.listening():
         assert threading.active_count() == threads + 1

@@ -15,7 +15,7 @@ from tasktrail.events.values import MAX_INTEGER
 from tasktrail.handlers.contract import Estimate
 from tasktrail.handlers.errors import BadAnswer
 from tasktrail.handlers.estimated import as_recorded
-from tasktrail.handlers.process.attempt import _plain
+from tasktrail.handlers.process.attempt import _checked_estimate
 
 NUMBERS: list[tuple[Any, int]] = [
     *[(0, 0), (7, 7), (100.5, 101), (1.3 * 1_000_001, 1_300_002), (True, 1), (-5, 0), (-0.5, 0), (-inf, 0)],
@@ -76,5 +76,5 @@ def test_what_is_no_estimate_is_refused(given: Any) -> None:
 def test_an_odd_answer_of_a_probe_fails_the_attempt_and_not_the_worker(given: dict[str, Any] | None) -> None:
     odd: dict[str, Any] = {"memory": np.int64(7), "seconds": 1}
     with pytest.raises(BadAnswer):
-        _plain(None if given is None else Estimate(**given))
-    assert _plain(Estimate(**odd)) == Estimated(memory=7, seconds=1.0)
+        _checked_estimate(None if given is None else Estimate(**given))
+    assert _checked_estimate(Estimate(**odd)) == Estimated(memory=7, seconds=1.0)

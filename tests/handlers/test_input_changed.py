@@ -346,7 +346,7 @@ def test_a_time_that_no_record_can_hold_is_told_as_the_nearest_that_one_can(sour
     opened = Input(str(source))
     for told, recorded in ((2**63 + 10**9, 2**63 - 1), (-(2**63) - 10**9, -(2**63))):
         opened.state = opened.state._replace(modified=told)
-        assert opened.seen(hashed=False).modified == recorded
+        assert opened.facts(hashed=False).modified == recorded
     opened.close()
 
 

@@ -134,7 +134,7 @@ def give(identity: tuple[str, str], tmp_path: Path) -> Callable[..., dict[str, A
     def given(source: Path, output: Path, **options: Any) -> dict[str, Any]:
         run = Run(1, 1, "image_convert", str(source), str(output), options, None, str(tmp_path / "work"))
         (tmp_path / "work").mkdir(exist_ok=True)
-        return Signing(claims, lambda content: sign(claims, content)).given(run, output)
+        return Signing(claims, lambda content: sign(claims, content)).add_manifest(run, output)
 
     return given
 
@@ -220,7 +220,7 @@ def test_other_kinds_of_keys_sign_too(key: Key, photo: Path, tmp_path: Path) -> 
     output = tmp_path / "out.png"
     convert(photo, output)
     run = Run(1, 1, "image_convert", str(photo), str(output), {}, None, str(tmp_path))
-    Signing(claims, lambda content: sign(claims, content)).given(run, output)
+    Signing(claims, lambda content: sign(claims, content)).add_manifest(run, output)
     assert read(output)[0] == "Valid"
 
 
@@ -239,7 +239,7 @@ def test_a_refused_signature_is_an_error_and_the_output_stays_as_it_was(
     before = output.read_bytes()
     run = Run(1, 1, "image_convert", str(photo), str(output), {}, None, str(tmp_path))
     with pytest.raises(ManifestMissing):
-        Signing(read_claims(*identity), lambda _content: b"").given(run, output)
+        Signing(read_claims(*identity), lambda _content: b"").add_manifest(run, output)
     assert output.read_bytes() == before
 
 
@@ -381,4 +381,4 @@ def test_a_certificate_that_expires_in_the_middle_signs_nothing_more(
     convert(photo, output)
     run = Run(1, 1, "image_convert", str(photo), str(output), {}, None, str(tmp_path))
     with pytest.raises(CertificateOutOfDate):
-        Signing(claims, lambda content: sign(claims, content)).given(run, output)
+        Signing(claims, lambda content: sign(claims, content)).add_manifest(run, output)

@@ -89,15 +89,15 @@ def stop_forgotten(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: the output may be published|I7: task .* while it publishes")
 def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     """The grant is given whatever happened to the task meanwhile."""
-    said = attempts._said
+    handle = attempts._handle_attempt_report
 
     def careless(work: UnitOfWork, report: Any) -> None:
         if isinstance(report, PublishWanted):
             work.order(Grant(report.task_id, report.attempt))
         else:
-            said(work, report)
+            handle(work, report)
 
-    patch.setattr(attempts, "_said", careless)
+    patch.setattr(attempts, "_handle_attempt_report", careless)
 
 
 @planted("I14: .*never")

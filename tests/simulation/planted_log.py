@@ -12,7 +12,7 @@ from tasktrail.actors.base import Orders
 from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.unit_of_work import UnitOfWork
-from tasktrail.actors.scheduler import Scheduler, _Kept
+from tasktrail.actors.scheduler import Scheduler, _WaitingMessages
 from tasktrail.events import Cancelled
 from tasktrail.events import decide as rules
 from tasktrail.events.errors import NotReady
@@ -91,9 +91,9 @@ def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
 @planted("I5: stuck|I7: slots leak|I7: attempts without|I14")
 def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
     """Reports that came while the log could not be written are dropped."""
-    take = _Kept.take
+    take = _WaitingMessages.take
     looked_at = (Sampled, LimitsConfigured)
-    patch.setattr(_Kept, "take", lambda self: (one for one in take(self) if isinstance(one, looked_at)))
+    patch.setattr(_WaitingMessages, "take", lambda self: (one for one in take(self) if isinstance(one, looked_at)))
 
 
 @planted("I1: |I3: the log refuses|I4")
@@ -124,7 +124,7 @@ def commands_staged_on_top_of_what_waits(patch: pytest.MonkeyPatch) -> None:
             self._facts = []
         message.token.reply(trouble) if isinstance(message, Submit) else self._kept.add(message)
 
-    patch.setattr(Scheduler, "_put_by", careless)
+    patch.setattr(Scheduler, "_refuse_or_keep", careless)
 
 
 @planted("I13|I3: the log refuses")

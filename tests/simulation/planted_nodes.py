@@ -58,7 +58,7 @@ def nodes_promise_anything(patch: pytest.MonkeyPatch) -> None:
 @planted("I17: .* are promised on|I17: .* workers of")
 def promises_forgotten_with_the_name(patch: pytest.MonkeyPatch) -> None:
     """A node whose name changes looks empty."""
-    patch.setattr(RecordedNodes, "called_now", lambda _self, name, _seen: name)
+    patch.setattr(RecordedNodes, "present_name_of", lambda _self, name, _seen: name)
 
 
 @planted("I5: .* overtaken more often")
@@ -77,15 +77,15 @@ def found_attempts_ended(patch: pytest.MonkeyPatch) -> None:
 
     def hasty(work: UnitOfWork) -> None:
         for entry in list(work.state.running.values()):
-            attempts._ended(work, AttemptEnded(entry.task_id, entry.attempt, "interrupted", error="gone"))
+            attempts._handle_ended(work, AttemptEnded(entry.task_id, entry.attempt, "interrupted", error="gone"))
 
-    patch.setattr(attempts, "_all_found", hasty)
+    patch.setattr(attempts, "_handle_all_found", hasty)
 
 
 @planted("I7: slots|I5: stuck|I14")
 def dead_attempts_waited_for(patch: pytest.MonkeyPatch) -> None:
     """An attempt that is not found is waited for, for ever."""
-    patch.setattr(attempts, "_all_found", lambda _: None)
+    patch.setattr(attempts, "_handle_all_found", lambda _: None)
 
 
 @planted("never settled")

@@ -116,7 +116,7 @@ def rate_of_each_not_looked_at(patch: pytest.MonkeyPatch) -> None:
 @planted("I15: .* outside of")
 def windows_looked_at_only_at_a_start(patch: pytest.MonkeyPatch) -> None:
     """A window that closes while the service runs is not noticed."""
-    patch.setattr(Windows, "are_over", lambda _self, _now: False)
+    patch.setattr(Windows, "are_outdated", lambda _self, _now: False)
 
 
 @planted("I16: ")

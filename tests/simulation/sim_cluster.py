@@ -153,7 +153,7 @@ class ClusterExecutor(SimulatedExecutor):
             Node(address, MACHINES[address].name, address, {"CPU": 4.0}, {"CPU": 4.0}, MACHINES[address].labels)
             for address in self._cluster.there
         )
-        return self._placement.told(nodes) is not None
+        return self._placement.set_nodes(nodes) is not None
 
     def _capacity(self, addresses: list[str] | None = None) -> CapacityChanged:
         """Report capacity; idle workers leave a node that is being drained."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from histories import Journal, speaks_of
 
-from tasktrail.actors.archiver import without
+from tasktrail.actors.archiver import rewrite_archive
 from tasktrail.events import Answer, Fact, Recorded
 from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, delete_archived, folder_of, note_archive
@@ -94,6 +94,6 @@ def forget(journal: Journal, *task_ids: int) -> None:
         changed = [one for one in log.segments() if overlaps(NumberRange(one.first, one.last), spans)]
     rule = RetentionRule(older_than=0.0)
     event = TasksForgotten(tasks=to_ranges(task_ids), positions=positions, stubs=stubs, rule=rule)
-    journal.record(0, event, *(without(path, one, spans) for one in changed))
+    journal.record(0, event, *(rewrite_archive(path, one, spans) for one in changed))
     journal.records = list(journal.log.read())
     journal.forgotten.update(task_ids)

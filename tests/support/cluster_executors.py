@@ -13,7 +13,7 @@ import msgspec
 from tasktrail import __version__
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.gateway_process import GatewayProcess
-from tasktrail.actors.cluster.wire import Broken, Call, Find, HostAnswer, HostSettings, HostsFound, Pulse
+from tasktrail.actors.cluster.wire import Call, CallFailed, Find, HostAnswer, HostSettings, HostsFound, Pulse
 from tasktrail.actors.workers.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class SharedGateway:
         match report:
             case HostsFound():
                 self._finds.pop(0).hear(report)
-            case HostAnswer() | Broken() if report.number:
+            case HostAnswer() | CallFailed() if report.number:
                 share, number = self._calls.pop(report.number)
                 share.hear(msgspec.structs.replace(report, number=number))
             case _:

@@ -8,7 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tasktrail.actors.cluster.host import Host
-from tasktrail.actors.cluster.wire import Broken, Call, Create, Find, Gone, HostAnswer, HostsFound, Kill, Node, Pulse
+from tasktrail.actors.cluster.wire import (
+    Call,
+    CallFailed,
+    Create,
+    Find,
+    HostAnswer,
+    HostGone,
+    HostsFound,
+    Kill,
+    Node,
+    Pulse,
+)
 from tasktrail.events.clock import boot_seconds
 
 if TYPE_CHECKING:
@@ -133,7 +144,7 @@ class InProcessLink:
         answer: Any = None
         match order:
             case Create() if cluster.cut.is_set():
-                answer = Broken(0, order.name, is_dead=False, why="the cable is cut")
+                answer = CallFailed(0, order.name, is_dead=False, why="the cable is cut")
             case Find() | Kill() if cluster.cut.is_set():
                 pass
             case Find() if "find" in cluster.swallowed:
@@ -146,7 +157,7 @@ class InProcessLink:
                 try:
                     host = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
                 except Exception as error:  # noqa: BLE001 - as an engine tells it
-                    answer = Broken(0, order.name, is_dead=True, why=repr(error))
+                    answer = CallFailed(0, order.name, is_dead=True, why=repr(error))
                 else:
                     cluster.hosts[order.name] = host
             case Call():
@@ -156,7 +167,7 @@ class InProcessLink:
             case Kill():
                 if order.host in cluster.hosts:
                     cluster.lose(order.host)
-                answer = Gone(order.host)
+                answer = HostGone(order.host)
         if answer is not None and generation == self._generation:
             self._tell(answer)
 
@@ -175,13 +186,13 @@ class InProcessLink:
             threading.Event().wait(0.01)
         host = cluster.hosts.get(call.host)
         if host is None:
-            return Broken(call.number, call.host, is_dead=True, why="there is none")
+            return CallFailed(call.number, call.host, is_dead=True, why="there is none")
         payload = getattr(host, call.method)(call.payload)
         if cluster.cut.is_set() or on in cluster.cut_off | self.cut_off:
             return None
         if cluster.hosts.get(call.host) is not host:  # a killed process sends nothing more
-            return Broken(call.number, call.host, is_dead=True, why="it died")
+            return CallFailed(call.number, call.host, is_dead=True, why="it died")
         if call.method in cluster.swallowed:
             cluster.swallowed.discard(call.method)
-            return Broken(call.number, call.host, is_dead=False, why="the answer was lost")
+            return CallFailed(call.number, call.host, is_dead=False, why="the answer was lost")
         return HostAnswer(call.number, payload)

@@ -126,7 +126,7 @@ def test_a_log_that_cannot_be_read_is_told_and_read_the_next_time(service: TaskS
     order = Run(2, 1, "told", "", "", {}, None, "", depends_on=(done.id,))
 
     def given(run: Run) -> Run:
-        (told,) = results.given_to([run])
+        (told,) = results.add_results([run])
         assert isinstance(told, Run)
         return told
 

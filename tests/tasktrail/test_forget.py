@@ -296,7 +296,7 @@ def test_whoever_forgets_shows_at_each_step_that_it_goes_on(
     archives = service.archive().archives
     assert archives > 1
     steps: list[int] = []
-    service._system.forgetter.forget((RetentionRule(older_than=0.0),), actor="ann", goes_on=lambda: steps.append(1))
+    service._system.forgetter.forget((RetentionRule(older_than=0.0),), actor="ann", on_progress=lambda: steps.append(1))
     assert len(steps) >= archives
 
 

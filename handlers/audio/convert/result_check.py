@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...contract import TaskContext
-from ...video.content_check import Wanted, compare_contents
+from ...video.content_check import RequiredContent, compare_contents
 from .options import AudioConvertOptions
 from .source import open_sound, read_sound
 
@@ -19,7 +19,7 @@ def check_result(context: TaskContext[AudioConvertOptions], _result: Mapping[str
         context.check_stop()
         context.progress(100, f"decoding the {which} to compare, {seconds:.0f} s")
 
-    wanted = Wanted(
+    wanted = RequiredContent(
         seconds=max(0.0, until - (options.start or 0.0)),
         sounds=options.track is None,
         beside=("covers",) if options.cover == "keep" else (),

@@ -20,7 +20,7 @@ from ...media.sound_shape import Cut, Gain, Shape, shaped
 from ...pieces import fingerprint, recalled
 from .options import AudioConvertOptions, SoundContainer, codec_of, container_of, draws
 from .source import Decoding, SoundSource, cut_sound_notes, read_sound
-from .tags import Sayings, lost_tags, sayings_of
+from .tags import Metadata, lost_tags, metadata_of
 from .waveform import drawing, envelope_of
 from .writing import EncodingPlan, WrittenTrack, copy, encode_track, plan_for
 
@@ -63,9 +63,9 @@ class _Conversion:
         self._options = context.options
         self._source = source
         self._cut = Cut(self._options.start or 0.0, self._options.end)
-        self._heard: list[str] = []
+        self._source_notes: list[str] = []
         """Notes about the sound itself, from its last decoding."""
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
 
     def draw(self) -> Outcome:
         """Write a picture of the sound."""
@@ -84,16 +84,16 @@ class _Conversion:
         fits = source.codec in container.copied
         if options.codec == "copy" and not fits:
             raise Unusable(f"sound of {source.codec} cannot be copied into {container.name}: leave codec at auto")
-        sayings = sayings_of(source, options, self._cut, container)
-        notes, own = [*source.notes, *sayings.notes], dict[str, Any]()
+        metadata = metadata_of(source, options, self._cut, container)
+        notes, own = [*source.notes, *metadata.notes], dict[str, Any]()
         copied = options.codec == "copy" or (options.codec == "auto" and fits and not options.alters)
         if copied:
             codec = source.codec
-            made = copy(source, self._cut, container, sayings, part, self._ticker("copying", (0, 100)))
+            made = copy(source, self._cut, container, metadata, part, self._ticker("copying", (0, 100)))
             if not made.seconds:
                 raise Unusable(f"{source.path.name}: not one packet of sound can be copied from there")
             if self._cut.end is None:
-                self._heard = cut_sound_notes(source, made.begin + made.seconds)
+                self._source_notes = cut_sound_notes(source, made.begin + made.seconds)
             if options.start or options.end is not None:
                 notes.append(f"cut between packets: {made.seconds:.3f} s from {made.begin:.3f} s on")
         else:
@@ -101,11 +101,11 @@ class _Conversion:
             codec = plan.codec
             notes += plan.notes
             if options.loudness is None:
-                made = self._encode(plan, None, container, sayings, (0, 100))
+                made = self._encode(plan, None, container, metadata, (0, 100))
             else:
-                made, own, told = self._level(options.loudness, plan, container, sayings)
-                notes += told
-        notes += lost_tags(part, sayings, container)
+                made, own, loudness_notes = self._level(options.loudness, plan, container, metadata)
+                notes += loudness_notes
+        notes += lost_tags(part, metadata, container)
         written = read_sound(part, None)
         # Copied packets may begin with some that players skip.
         seconds = min(made.seconds, written.seconds or made.seconds) if copied else made.seconds
@@ -120,19 +120,19 @@ class _Conversion:
 
     def _finished(self, result: dict[str, Any], notes: Any, seconds: float) -> Outcome:
         source = self._source
-        told = {
+        fields = {
             "source_codec": source.codec,
             "source_duration": round(source.seconds, 3),
             "source_sample_rate": source.rate,
             "source_channels": source.channels,
-            "notes": [*self._heard, *notes],
+            "notes": [*self._source_notes, *notes],
         }
-        return Finished(result=result | told, message=f"{seconds:.1f} s of sound")
+        return Finished(result=result | fields, message=f"{seconds:.1f} s of sound")
 
     # --- Loudness ---
 
     def _level(
-        self, target: float, plan: EncodingPlan, container: SoundContainer, sayings: Sayings
+        self, target: float, plan: EncodingPlan, container: SoundContainer, metadata: Metadata
     ) -> tuple[WrittenTrack, dict[str, Any], list[str]]:
         """Encode and measure until the loudness is right. Returns the track, fields of the result, and notes."""
         peak = self._options.true_peak
@@ -146,7 +146,7 @@ class _Conversion:
         saved = recalled(self._context.checkpoint, mark, SavedLoudness) or self._measure(mark, plan, target)
         before = saved.before
         if before.integrated is None:
-            made = self._encode(plan, None, container, sayings, (_MEASURED_AT, 100))
+            made = self._encode(plan, None, container, metadata, (_MEASURED_AT, 100))
             return made, {"loudness": before.fields(), "source_loudness": before.fields()}, [NOT_MEASURED]
         made = WrittenTrack(0.0)
 
@@ -155,7 +155,7 @@ class _Conversion:
             if tries > saved.tries:
                 self._save(msgspec.structs.replace(saved, level=level, tries=tries), begin_of(tries))
             middle = (begin_of(tries) + begin_of(tries + 1)) / 2
-            made = self._encode(plan, level, container, sayings, (begin_of(tries), middle))
+            made = self._encode(plan, level, container, metadata, (begin_of(tries), middle))
             return self._measured_result(container, (middle, begin_of(tries + 1)))
 
         settled = settle_level(saved.level, saved.tries, target, peak, attempt)
@@ -184,10 +184,10 @@ class _Conversion:
     # --- Reading ---
 
     def _encode(
-        self, plan: EncodingPlan, level: Gain | None, container: SoundContainer, sayings: Sayings, span: PercentRange
+        self, plan: EncodingPlan, level: Gain | None, container: SoundContainer, metadata: Metadata, span: PercentRange
     ) -> WrittenTrack:
         frames = self._frames(plan.shape, level, "encoding", span)
-        return encode_track(self._source, frames, plan, container, sayings, self._context.output_part)
+        return encode_track(self._source, frames, plan, container, metadata, self._context.output_part)
 
     def _frames(self, shape: Shape, level: Gain | None, what: str, span: PercentRange) -> Iterator[AudioFrame]:
         """Yield the wanted part of the sound in `shape`. Raises Unusable if there is none, or it is too damaged."""
@@ -197,7 +197,7 @@ class _Conversion:
         while (frame := self._next(frames, shape)) is not None:
             count += frame.samples
             yield frame
-        self._heard = decoding.notes(to_the_end=not self._cut.is_over(decoding.seconds))
+        self._source_notes = decoding.notes(to_the_end=not self._cut.is_over(decoding.seconds))
         if not count:
             raise Unusable(self._nothing(decoding.seconds, shape.rate))
 
@@ -224,8 +224,8 @@ class _Conversion:
 
         def tick(seconds: float) -> None:
             self._context.check_stop()
-            if monotonic() - self._told_at >= _REPORT_EVERY:
-                self._told_at = monotonic()
+            if monotonic() - self._reported_at >= _REPORT_EVERY:
+                self._reported_at = monotonic()
                 self._context.progress(span[0] + (span[1] - span[0]) * min(1.0, seconds / length), what)
 
         return tick

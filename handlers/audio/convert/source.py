@@ -297,10 +297,10 @@ def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> l
         lost: seconds that are missing because they cannot be decoded.
     """
     if source.stated and seconds < source.seconds - max(_SLACK, lost):
-        told = f"it ends after {seconds:.1f} s of {source.seconds:.1f} s"
+        detail = f"it ends after {seconds:.1f} s of {source.seconds:.1f} s"
         if seconds < source.seconds * 3 / 4:
-            raise Unusable(f"{source.path.name} was cut: {told}")
-        return [f"the source was cut: {told}"]
+            raise Unusable(f"{source.path.name} was cut: {detail}")
+        return [f"the source was cut: {detail}"]
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at its end"]
     return []

@@ -70,7 +70,7 @@ class Cover(NamedTuple):
     """Width and height in pixels."""
 
 
-class Sayings(NamedTuple):
+class Metadata(NamedTuple):
     """The descriptive data of the result."""
 
     tags: dict[str, str]
@@ -80,7 +80,7 @@ class Sayings(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, container: SoundContainer) -> Sayings:
+def metadata_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, container: SoundContainer) -> Metadata:
     """Read the source's descriptive data, and select what is kept."""
     notes: list[str] = []
     with open_sound(source.path) as opened:
@@ -97,8 +97,8 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
             notes += [*unlisted, *untitled, *early_notes(early, plural(early, "chapter"), "sound")]
         cover = None
         if options.cover == "keep":
-            cover, told = _cover_of(opened)
-            notes += told
+            cover, cover_notes = _cover_of(opened)
+            notes += cover_notes
     for name, value in options.tags.items():
         tags.pop(name.lower(), None)
         if value:
@@ -113,7 +113,7 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
         are, them = plural(len(chapters), "is", "are"), plural(len(chapters), "it", "them")
         notes.append(f"{counted(len(chapters), 'chapter')} {are} left out: wav has no place for {them}")
         chapters = ()
-    return Sayings(tags, chapters, cover, tuple(notes))
+    return Metadata(tags, chapters, cover, tuple(notes))
 
 
 def tags_of(opened: InputContainer, index: int) -> dict[str, str]:
@@ -170,16 +170,16 @@ def _size_of(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def as_comments(sayings: Sayings) -> dict[str, str]:
+def as_comments(metadata: Metadata) -> dict[str, str]:
     """All of it as Vorbis comments, in which chapters and the picture are tags, too."""
-    tags = dict(sayings.tags)
-    for number, chapter in enumerate(sayings.chapters):
+    tags = dict(metadata.tags)
+    for number, chapter in enumerate(metadata.chapters):
         minutes, seconds = divmod(round(chapter.start * 1000) / 1000, 60)
         hours, minutes = divmod(int(minutes), 60)
         tags[f"CHAPTER{number:03}"] = f"{hours:02}:{minutes:02}:{seconds:06.3f}"
         tags[f"CHAPTER{number:03}NAME"] = chapter.title or f"{number + 1}"
-    if sayings.cover is not None:
-        tags["METADATA_BLOCK_PICTURE"] = base64.b64encode(_picture_block(sayings.cover)).decode()
+    if metadata.cover is not None:
+        tags["METADATA_BLOCK_PICTURE"] = base64.b64encode(_picture_block(metadata.cover)).decode()
     return tags
 
 
@@ -190,10 +190,10 @@ def _picture_block(cover: Cover) -> bytes:
     return head + struct.pack(">IIIII", *cover.size, _COLOUR_BITS, 0, len(cover.data)) + cover.data
 
 
-def lost_tags(written: Path, sayings: Sayings, container: SoundContainer) -> list[str]:
+def lost_tags(written: Path, metadata: Metadata, container: SoundContainer) -> list[str]:
     """A note about tags that the container could not hold, found by reading the finished file."""
     with av.open(str(written)) as result:
         index = result.streams.audio[0].index if result.streams.audio else 0
         kept = tags_of(result, index)
-    lost = sorted(name for name in sayings.tags if name not in kept)
+    lost = sorted(name for name in metadata.tags if name not in kept)
     return [f"tags left out, {container.name} has no place for them: {', '.join(lost[:_NAMED])}"] if lost else []

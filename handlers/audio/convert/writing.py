@@ -22,7 +22,7 @@ from ...media.sound_shape import Cut, Shape, rearranged
 from ...video.opening import as_fraction, lasting, packets_of, write_packet
 from .options import AudioConvertOptions, Codec, SoundContainer
 from .source import SoundSource, open_sound
-from .tags import Sayings, as_comments
+from .tags import Metadata, as_comments
 
 _MP3_LAMBDA = 118
 """FFmpeg's unit of quality."""
@@ -70,14 +70,14 @@ def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) ->
         notes += rearranged(source.layout, layout)
     encoder, form, bits = codec.encoder, "", 0
     if codec.lossless:
-        encoder, form, bits, told = _stored(codec, source, str(options.bits))
-        notes += told
+        encoder, form, bits, bits_notes = _stored(codec, source, str(options.bits))
+        notes += bits_notes
     else:
         form = _FORMATS[encoder]
     bitrate = 0
     if options.quality is None and codec.bitrate:
-        bitrate, told_of_it = held_bitrate(codec.name, options.bitrate or codec.bitrate * channels, channels, rate)
-        notes += told_of_it if options.bitrate else ()
+        bitrate, bitrate_notes = held_bitrate(codec.name, options.bitrate or codec.bitrate * channels, channels, rate)
+        notes += bitrate_notes if options.bitrate else ()
     how = {} if options.quality is None else {"flags": "+qscale", "global_quality": str(options.quality * _MP3_LAMBDA)}
     return EncodingPlan(
         codec=encoder if codec.name == "pcm" else codec.name,
@@ -124,37 +124,37 @@ class WrittenTrack(NamedTuple):
 
 
 @contextmanager
-def _result(part: Path, container: SoundContainer, sayings: Sayings) -> Iterator[OutputContainer]:
+def _result(part: Path, container: SoundContainer, metadata: Metadata) -> Iterator[OutputContainer]:
     with writing(part), av.open(str(part), "w", format=container.format, options=dict(container.options)) as output:
-        tags = as_comments(sayings) if container.comments else sayings.tags
+        tags = as_comments(metadata) if container.comments else metadata.tags
         output.metadata.update(tags)
-        if not container.comments and sayings.chapters:
-            write_chapters(output, sayings.chapters, Fraction(0), None)
+        if not container.comments and metadata.chapters:
+            write_chapters(output, metadata.chapters, Fraction(0), None)
         yield output
 
 
-def _say_language(track: Any, container: SoundContainer, sayings: Sayings) -> None:
+def _set_language(track: Any, container: SoundContainer, metadata: Metadata) -> None:
     """Set the track's language in an m4a; in other containers it is an ordinary tag."""
-    if container.name == "m4a" and (language := three_letters(sayings.tags.get("language", ""))):
+    if container.name == "m4a" and (language := three_letters(metadata.tags.get("language", ""))):
         track.metadata["language"] = language
 
 
 @contextmanager
 def _cover_track(
-    source: SoundSource, container: SoundContainer, sayings: Sayings, output: OutputContainer
+    source: SoundSource, container: SoundContainer, metadata: Metadata, output: OutputContainer
 ) -> Iterator[Any]:
     """A function that writes the cover picture, to be called when all tracks exist."""
-    if sayings.cover is None or container.comments:
+    if metadata.cover is None or container.comments:
         yield lambda: None
         return
     with open_sound(source.path) as opened:
-        stream: Any = opened.streams[sayings.cover.stream]
+        stream: Any = opened.streams[metadata.cover.stream]
         track: Any = output.add_stream_from_template(stream, opaque=True)
         track.disposition = Disposition.attached_pic
         track.metadata["comment"] = "Cover (front)"  # FFmpeg's name of this kind of picture
 
         def write() -> None:
-            packet: Any = Packet(sayings.cover.data)  # type: ignore[union-attr]  # see above
+            packet: Any = Packet(metadata.cover.data)  # type: ignore[union-attr]  # see above
             packet.stream = track
             packet.pts = packet.dts = 0
             packet.is_keyframe = True
@@ -168,20 +168,20 @@ def encode_track(
     frames: Iterable[AudioFrame],
     plan: EncodingPlan,
     container: SoundContainer,
-    sayings: Sayings,
+    metadata: Metadata,
     part: Path,
 ) -> WrittenTrack:
     """Encode the frames, which are in the plan's shape, into `part`."""
     samples = 0
-    with _result(part, container, sayings) as output:
+    with _result(part, container, metadata) as output:
         track: Any = output.add_stream(plan.encoder, rate=plan.shape.rate, options=dict(plan.options))
-        _say_language(track, container, sayings)
+        _set_language(track, container, metadata)
         context = track.codec_context
         context.layout = plan.shape.layout or source.layout
         context.format = plan.shape.format
         if plan.bitrate:
             context.bit_rate = plan.bitrate
-        with _cover_track(source, container, sayings, output) as write_cover:
+        with _cover_track(source, container, metadata, output) as write_cover:
             waiting = write_cover
             for frame in frames:
                 if waiting is not None:
@@ -198,18 +198,18 @@ def copy(
     source: SoundSource,
     cut: Cut,
     container: SoundContainer,
-    sayings: Sayings,
+    metadata: Metadata,
     part: Path,
     tick: Callable[[float], None],
 ) -> WrittenTrack:
     """Copy the packets that begin inside the cut, unchanged."""
     count = origin = begin = end = 0
-    with open_sound(source.path) as opened, _result(part, container, sayings) as output:
+    with open_sound(source.path) as opened, _result(part, container, metadata) as output:
         stream: Any = opened.streams[source.index]
         track: Any = output.add_stream_from_template(stream, opaque=True)
         track.disposition = Disposition.default
-        _say_language(track, container, sayings)
-        with _cover_track(source, container, sayings, output) as write_cover:
+        _set_language(track, container, metadata)
+        with _cover_track(source, container, metadata, output) as write_cover:
             for moment, packet in _inside(opened, stream, cut, tick):
                 if not count:
                     write_cover()

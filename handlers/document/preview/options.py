@@ -25,7 +25,7 @@ USUAL_PAGE_NAME = "page-{page}"
 
 _RANGE = re.compile(r"\s*(\d{1,7})\s*(-)?\s*(\d{1,7})?\s*")
 _PART = "[1-9][0-9]{0,6}( *- *([1-9][0-9]{0,6})?)?"
-_TOLD = f"^ *([aA][lL][lL]|{_PART}( *, *{_PART})*) *$"
+_PATTERN = f"^ *([aA][lL][lL]|{_PART}( *, *{_PART})*) *$"
 """The same for the schema, which cannot check that a range goes forward."""
 
 
@@ -34,7 +34,7 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
 
     pages: Annotated[
         Annotated[int, msgspec.Meta(ge=1, extra_json_schema={"maximum": 9_999_999})]
-        | Annotated[str, msgspec.Meta(max_length=1000, extra_json_schema={"pattern": _TOLD})],
+        | Annotated[str, msgspec.Meta(max_length=1000, extra_json_schema={"pattern": _PATTERN})],
         msgspec.Meta(description='A number, or like "1-3,7", "5-" or "all".'),
     ] = "1"
     dpi: Annotated[
@@ -118,11 +118,11 @@ def layout_of(output_file: PurePath) -> Layout:
         return "tiff"
     if suffix in WRITE_FORMATS:
         return "picture"
-    known = dict.fromkeys([*WRITE_FORMATS, *MULTI_PAGE, *ARCHIVES])
+    suffixes = dict.fromkeys([*WRITE_FORMATS, *MULTI_PAGE, *ARCHIVES])
     raise InvalidPath(
         f"Pages cannot be written to {output_file.name!r}",
         field="output_file",
-        remedy=f"Give it one of the suffixes {', '.join(known)}, or none for a folder with a file for each page.",
+        remedy=f"Give it one of the suffixes {', '.join(suffixes)}, or none for a folder with a file for each page.",
     )
 
 

@@ -133,12 +133,12 @@ def choose_burned(
     if foreign or codec in ("ass", "ssa"):
         notes.append("its fonts, colours and places were left out: text is drawn in one style")
     notes += unread_notes(unread, f"subtitle track {number}")
-    said = sorted({each for line in lines if isinstance(line.shown, CueText) for each in _characters(line.shown)})
+    characters = sorted({each for line in lines if isinstance(line.shown, CueText) for each in _characters(line.shown)})
     ruler = Ruler("plain")
-    if lacking := [each for each in said if not each.isspace() and ruler.lacks(each)]:
+    if lacking := [each for each in characters if not each.isspace() and ruler.lacks(each)]:
         many = f"{counted(len(lacking), 'character')} {plural(len(lacking), 'is', 'are')}"
         notes.append(f"{many} in no font here: {''.join(lacking[:10])}")
-    if not can_shape() and any(map(runs_to_left, said)):
+    if not can_shape() and any(map(runs_to_left, characters)):
         notes.append("text that runs to the left is drawn in the order of its letters: libraqm is not there")
     return BurnedTrack(stream.index, number, lines, tuple(notes))
 
@@ -150,7 +150,7 @@ def _characters(text: CueText) -> str:
 # --- Reading ---
 
 
-class _Found(NamedTuple):
+class _Decoded(NamedTuple):
     start: Fraction
     end: Fraction | None
     """None: until the next line."""
@@ -159,7 +159,7 @@ class _Found(NamedTuple):
 
 def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tuple[Cue, ...], bool, int]:
     """All lines, whether some have formatting that is left out, and how many lines cannot be read."""
-    found: list[_Found] = []
+    found: list[_Decoded] = []
     foreign, size, unread = False, 0, 0
     with open_input(source.path) as opened:
         stream: Any = opened.streams[index]
@@ -172,26 +172,26 @@ def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tu
             if codec == _PGS:
                 screen.read(bytes(packet))
             try:
-                said = decoded(context.decode2, packet)
+                subtitle = decoded(context.decode2, packet)
             except av.error.FFmpegError as error:
                 if not is_input_fault(error):
                     raise
                 unread += 1
                 continue
-            if said is None:
+            if subtitle is None:
                 continue
-            start = packet.pts * packet.time_base + Fraction(said.start_display_time, 1000)
+            start = packet.pts * packet.time_base + Fraction(subtitle.start_display_time, 1000)
             shown: list[CueText | Bitmap] = []
-            for each in said:
+            for each in subtitle:
                 if isinstance(each, BitmapSubtitle):
                     bitmap = _bitmap_of(each, screen)
                     shown += [bitmap] if bitmap else []
                     size += len(bitmap.packed) if bitmap else 0
                 elif isinstance(each, AssSubtitle):
-                    text, told = _text_of(each)
-                    foreign = foreign or told
+                    text, has_formatting = _text_of(each)
+                    foreign = foreign or has_formatting
                     shown += [text] if text.rows else []
-            found.append(_Found(start, _end_of(packet, said), tuple(shown)))
+            found.append(_Decoded(start, _end_of(packet, subtitle), tuple(shown)))
             if len(found) > _MOST_LINES or size > _MOST_BYTES:
                 raise Unusable(f"the subtitles of {source.path.name} are too many to be drawn")
     return tuple(_timed(sorted(found, key=lambda each: each.start))), foreign, unread
@@ -205,7 +205,7 @@ def _end_of(packet: Any, decoded: Any) -> Fraction | None:
     return begin + length if length else None
 
 
-def _timed(found: Sequence[_Found]) -> Iterator[Cue]:
+def _timed(found: Sequence[_Decoded]) -> Iterator[Cue]:
     """Give each line its end. A bitmap is shown at most until the next line: an empty one ends it."""
     ends: list[Fraction] = []
     following: Fraction | None = None
@@ -242,8 +242,8 @@ def _text_of(subtitle: AssSubtitle) -> tuple[CueText, bool]:
         first, *others = re.split(r"\\[Nn]|\r?\n", piece.replace(r"\h", " "))
         rows[-1].append(Styled(first, italic))
         rows += [[Styled(other, italic)] for other in others]
-    said = [tuple(each for each in row if each.text) for row in rows]
-    return CueText(tuple(row for row in said if any(each.text.strip() for each in row)), top), foreign
+    filled = [tuple(each for each in row if each.text) for row in rows]
+    return CueText(tuple(row for row in filled if any(each.text.strip() for each in row)), top), foreign
 
 
 def _bitmap_of(subtitle: BitmapSubtitle, screen: "_Screen") -> Bitmap | None:
@@ -268,7 +268,7 @@ class _Screen:
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         self._current = 0
-        self._lists: dict[int, Any] = {}
+        self._palettes: dict[int, Any] = {}
         """Number of a palette → brightness, red and blue difference, and opacity of each of 256 colours."""
 
     def read(self, packet: bytes) -> None:
@@ -279,27 +279,27 @@ class _Screen:
             self._take(kind, packet[place + 3 : place + 3 + length])
             place += 3 + length
 
-    def _take(self, kind: int, said: bytes) -> None:
-        if kind == _SCREEN and len(said) >= 10:  # noqa: PLR2004 - its fixed fields
-            width, height = int.from_bytes(said[:2], "big"), int.from_bytes(said[2:4], "big")
+    def _take(self, kind: int, content: bytes) -> None:
+        if kind == _SCREEN and len(content) >= 10:  # noqa: PLR2004 - its fixed fields
+            width, height = int.from_bytes(content[:2], "big"), int.from_bytes(content[2:4], "big")
             self.size = (width, height) if width and height else self.size
-            if said[7] & 0xC0 == _NEW_EPOCH:
-                self._lists.clear()
-            self._current = said[9]
-        elif kind == _COLOURS and len(said) >= 2:  # noqa: PLR2004 - its number and version
-            entries = np.frombuffer(said[2 : 2 + (len(said) - 2) // 5 * 5], np.uint8).reshape(-1, 5)
-            known = self._lists.setdefault(said[0], np.zeros((256, 4)))
-            known[entries[:, 0]] = entries[:, 1:]
+            if content[7] & 0xC0 == _NEW_EPOCH:
+                self._palettes.clear()
+            self._current = content[9]
+        elif kind == _COLOURS and len(content) >= 2:  # noqa: PLR2004 - its number and version
+            entries = np.frombuffer(content[2 : 2 + (len(content) - 2) // 5 * 5], np.uint8).reshape(-1, 5)
+            palette = self._palettes.setdefault(content[0], np.zeros((256, 4)))
+            palette[entries[:, 0]] = entries[:, 1:]
 
     def colours(self) -> Any:
         """Red, green, blue and opacity of each of the 256 colours."""
-        known = self._lists.get(self._current, np.zeros((256, 4)))
+        palette = self._palettes.get(self._current, np.zeros((256, 4)))
         red, blue = _MATRICES[1 if self.size[1] >= _HIGH_DEFINITION else 6]
-        light = (known[:, 0] - 16) / 219
-        reds = light + 2 * (1 - red) * (known[:, 1] - 128) / 224
-        blues = light + 2 * (1 - blue) * (known[:, 2] - 128) / 224
+        light = (palette[:, 0] - 16) / 219
+        reds = light + 2 * (1 - red) * (palette[:, 1] - 128) / 224
+        blues = light + 2 * (1 - blue) * (palette[:, 2] - 128) / 224
         greens = (light - red * reds - blue * blues) / (1 - red - blue)
-        shown = np.stack([reds, greens, blues, known[:, 3] / 255], axis=-1)
+        shown = np.stack([reds, greens, blues, palette[:, 3] / 255], axis=-1)
         return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 
@@ -484,12 +484,12 @@ def _blended(frame: VideoFrame, patch: _Patch) -> VideoFrame:
     together = len(patch.planes) == 2  # noqa: PLR2004 - both colours in one plane
     planes = zip(frame.planes, made.planes, patch.planes, strict=True)
     for number, (plane, target, (values, opacity)) in enumerate(planes):
-        there = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
-        here = np.frombuffer(memoryview(target), kind).reshape(target.height, -1)
-        shared = min(there.shape[1], here.shape[1])
-        here[:, :shared] = there[:, :shared]
+        source = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
+        blended = np.frombuffer(memoryview(target), kind).reshape(target.height, -1)
+        shared = min(source.shape[1], blended.shape[1])
+        blended[:, :shared] = source[:, :shared]
         top = patch.y // (2 if number else 1)
         left = patch.x // (2 if number and not together else 1)
-        part = here[top : top + values.shape[0], left : left + values.shape[1]]
+        part = blended[top : top + values.shape[0], left : left + values.shape[1]]
         part[:] = np.round(part + (values - part) * opacity)
     return made

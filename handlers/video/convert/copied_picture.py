@@ -114,12 +114,12 @@ class CopiedPicture:
 
     def _tag(self, stream: Any, form: str) -> str:
         """The tag by which a mov names the codec, if it says more than the codec itself; otherwise empty."""
-        said = stream.codec_context.codec_tag if "mov" in form else ""
+        tag = stream.codec_context.codec_tag if "mov" in form else ""
         match self._source.codec:
             case "prores":
-                return str(said)
+                return str(tag)
             case "hevc" if self._target.container.format in ("mp4", "mov"):
-                return str(said) if said == "hev1" else "hvc1"  # Apple's players need the second
+                return str(tag) if tag == "hev1" else "hvc1"  # Apple's players need the second
             case _:
                 return ""
 
@@ -138,16 +138,16 @@ class CopiedPicture:
         """Yield each packet with both times; decoding times rise and never exceed the display time."""
         last: int | None = None
         moved = 0
-        for packet, shown, said in self._known():
-            if self._window.cut_behind and said >= self._window.end:
+        for packet, shown, stored in self._known():
+            if self._window.cut_behind and stored >= self._window.end:
                 break
-            decoded = said if last is None else max(said, last + 1)
-            if (back := float((decoded - said) * self._source.time_base)) > LONGEST_JUMP:
+            decoded = stored if last is None else max(stored, last + 1)
+            if (back := float((decoded - stored) * self._source.time_base)) > LONGEST_JUMP:
                 raise Unusable(
                     f"{self._source.path.name}: the times of its pictures jump back by {back:.1f} s, so they cannot be "
                     f"copied: {GIVE_TIMES}"
                 )
-            moved += decoded != said
+            moved += decoded != stored
             last = decoded
             yield _Timed(packet, max(shown, decoded), decoded)
         if moved:

@@ -77,7 +77,7 @@ class Fitting:
             journal.save(saved, change, self._sampled_percent(saved, 0.0), message)
         smallest = min(saved.sampled, key=lambda one: one.picture)
         if smallest.crf >= self._bounds.coarsest and smallest.picture > _HOPELESS * room:
-            needed = smallest.picture + self._beside(saved)
+            needed = smallest.picture + self._bytes_besides_picture(saved)
             self._refuse(f"the smallest that {self._codec} gives, with crf {smallest.crf:g}, is about {needed} bytes")
         return saved
 
@@ -153,7 +153,7 @@ class Fitting:
             return options.target_size
         return max(1, int((options.video_bitrate or 0) / 8 * self._seconds(plan)))
 
-    def _beside(self, saved: SavedConversion) -> int:
+    def _bytes_besides_picture(self, saved: SavedConversion) -> int:
         """Approximate bytes of sound and container, where they count. The first pass shows the rest."""
         if self._context.options.target_size is None:
             return 0
@@ -162,7 +162,7 @@ class Fitting:
 
     def _room(self, saved: SavedConversion) -> int:
         """Approximate bytes that the picture may have."""
-        return max(1, self._asked(saved.plan) - self._beside(saved))
+        return max(1, self._asked(saved.plan) - self._bytes_besides_picture(saved))
 
     def _seconds(self, plan: SegmentPlan) -> float:
         return float((plan.end - plan.start) * self._source.time_base)

@@ -39,14 +39,14 @@ def gap_notes(pieces: Sequence[Sequence[int]], unit: Fraction, refused: Sequence
     near = max(usual / 10, float(_TICK / unit))
     if sum(abs(each - usual) <= near for each in shown) < _STEADY * len(shown):
         return ()
-    known = sorted(refused)
+    refused_moments = sorted(refused)
     lengths = (
-        after - before - (bisect_left(known, after) - bisect_right(known, before)) * usual
+        after - before - (bisect_left(refused_moments, after) - bisect_right(refused_moments, before)) * usual
         for before, after in pairwise(moments)
         if after - before > _TIMES * usual
     )
     gaps = [length for length in lengths if length > _TIMES * usual and length * unit >= _SHORTEST]
     missing = float(sum(length - usual for length in gaps) * unit)
     places = f"{len(gaps)} {plural(len(gaps), 'place')}"
-    told = f"the picture stands still for {missing:.2f} s in {places}: there is no frame in the source"
-    return (told,) if gaps else ()
+    note = f"the picture stands still for {missing:.2f} s in {places}: there is no frame in the source"
+    return (note,) if gaps else ()

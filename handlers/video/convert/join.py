@@ -166,7 +166,7 @@ class EncodedPicture:
         self._paths = [folder / segment.name for segment in segments]
         self._segments = segments
         self._aspect = aspect
-        self._last_shown = _lasting(source, segments[-1].last, end)
+        self._last_shown = _last_duration(source, segments[-1].last, end)
         self.begin = segments[0].first * source.time_base
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
@@ -209,7 +209,7 @@ class EncodedPicture:
         return moments
 
 
-def _lasting(source: VideoSource, last: int, end: int | None) -> int:
+def _last_duration(source: VideoSource, last: int, end: int | None) -> int:
     """How long the last picture is shown. If it stands still at the end of the wanted part, it is shown up to there."""
     usual = round(1 / (source.shown_rate * source.time_base))
     if source.frame_rate is not None:

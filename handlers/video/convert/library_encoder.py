@@ -57,7 +57,7 @@ class LibraryBackend:
 
     def pixel_formats(self) -> set[str]:
         """The names of pixel formats that the encoder supports."""
-        return {known.name for known in Codec(self._encoder, "w").video_formats or ()}
+        return {video_format.name for video_format in Codec(self._encoder, "w").video_formats or ()}
 
     @property
     def software(self) -> str:
@@ -105,7 +105,7 @@ def require_hardware(encoder: str) -> None:
         raise Unusable(f"this build of FFmpeg has no encoder {encoder}: {HARDWARE_REMEDY}") from None
     assert isinstance(context, VideoCodecContext)
     context.width = context.height = TRIAL_SIDE
-    names = [known.name for known in context.codec.video_formats or ()]
+    names = [video_format.name for video_format in context.codec.video_formats or ()]
     context.pix_fmt = "yuv420p" if "yuv420p" in names else "nv12"
     context.time_base = context.framerate = Fraction(1, 25)
     try:
@@ -191,10 +191,10 @@ class LibrarySegmentEncoder:
 
     def _compare(self) -> None:
         """Check the packets: on a busy machine SVT-AV1 has returned some that cannot be written."""
-        given = [moment - self._moments[0] for moment in self._moments]
+        expected = [moment - self._moments[0] for moment in self._moments]
         returned = [moment for moment in self._returned if moment is not None]
-        if len(self._returned) != len(given) or sorted(returned) != given:
-            raise self._failure(f"other times than those of the {counted(len(given), 'frame')} it got")
+        if len(self._returned) != len(expected) or sorted(returned) != expected:
+            raise self._failure(f"other times than those of the {counted(len(expected), 'frame')} it got")
 
     def _decode_if_doubtful(self) -> None:
         """Decode the segment if needed: at its fastest presets SVT-AV1 has written undecodable pictures."""
@@ -211,8 +211,8 @@ class LibrarySegmentEncoder:
 
     def _failure(self, returned: str) -> EncoderFailedError:
         encoder = self._encoding.target.video_encoder
-        said = f"the encoder {encoder} gave, for segment {self.number + 1}, {returned}"
-        return EncoderFailedError(said, self.number)
+        text = f"the encoder {encoder} gave, for segment {self.number + 1}, {returned}"
+        return EncoderFailedError(text, self.number)
 
     def _release(self) -> None:
         """Write the packets of a very short segment with new decoding times, because x265 invents some."""

@@ -136,7 +136,7 @@ class Making:
         self._wanted = plan.end - plan.start
         if share is not None:
             self._wanted = plan.edges(share[-1])[1] - plan.edges(share[0])[0] if share else 0
-        self._heard = {sound.stream: 0.0 for sound in sounds}
+        self._sound_reached = {sound.stream: 0.0 for sound in sounds}
         """Number of a sound stream → how far it is, in seconds on the source's clock."""
         self._reached = {segment.number: segment.last for segment in saved.segments}
         """Number of a segment → the last moment of it that is encoded."""
@@ -144,7 +144,7 @@ class Making:
     @property
     def faults(self) -> list[str]:
         """The encoders' faults, in words."""
-        return [said for _, said in sorted(self._faults)]
+        return [fault for _, fault in sorted(self._faults)]
 
     @property
     def read(self) -> tuple[int, int]:
@@ -184,7 +184,7 @@ class Making:
         self._report()
 
     def _report(self) -> None:
-        if (self._encoded or any(self._heard.values())) and self._pace.due():
+        if (self._encoded or any(self._sound_reached.values())) and self._pace.due():
             self._context.progress(self._percent(), self._where())
 
     def _save(self, change: FinishedPart, message: str) -> None:
@@ -193,11 +193,11 @@ class Making:
 
     def _sound_work(self, sound: SoundPlan) -> Work[Step]:
         def work(tick: TickFunction) -> Generator[Step, None, None]:
-            def told(seconds: float) -> None:
-                self._heard[sound.stream] = seconds
+            def report(seconds: float) -> None:
+                self._sound_reached[sound.stream] = seconds
                 tick()
 
-            track = convert_sound(self._source.path, sound, self._span, self._context.work_dir, self._backend, told)
+            track = convert_sound(self._source.path, sound, self._span, self._context.work_dir, self._backend, report)
             yield _SoundMade(sound.stream, track)
 
         return work
@@ -277,23 +277,27 @@ class Making:
             begin, end = plan.edges(number)
             made += max(0, min(moment, end) - begin)
         picture = min(1.0, made / max(1, self._wanted))
-        sound = sum(map(self._share_heard, self._heard)) / len(self._heard) if self._heard else 1.0
+        sound = (
+            sum(map(self._share_of_sound, self._sound_reached)) / len(self._sound_reached)
+            if self._sound_reached
+            else 1.0
+        )
         if self._encoding.target.copied:
             return COPY_FROM * sound
         made_share = (SOUND_SHARE * sound + (PICTURE_UNTIL - SOUND_SHARE) * picture) / PICTURE_UNTIL
         return self._percents[0] + (self._percents[1] - self._percents[0]) * made_share
 
-    def _share_heard(self, stream: int) -> float:
+    def _share_of_sound(self, stream: int) -> float:
         """The finished share of a sound track, 0 to 1."""
         if self._saved.has_sound(stream):
             return 1.0
-        return self._saved.plan.share(int(self._heard[stream] / self._source.time_base))
+        return self._saved.plan.share(int(self._sound_reached[stream] / self._source.time_base))
 
     def _where(self) -> str:
         """The current work, in words."""
         plan, finished = self._saved.plan, {segment.number for segment in self._saved.segments}
         if not self._encoded:
-            return f"sound, {max([0.0, *self._heard.values()]):.0f} s"
+            return f"sound, {max([0.0, *self._sound_reached.values()]):.0f} s"
         at_work = sorted(self._reached.keys() - finished) or [max(self._reached)]
         named = f"segment{'s' * (len(at_work) > 1)} {', '.join(str(number + 1) for number in at_work)}"
         named = named if len(at_work) <= _NAMED else f"{len(at_work)} segments"

@@ -13,12 +13,12 @@ _FINE, _FAINT = 50_000, 10_000
 
 def with_light(target: Target, source: VideoSource, pixels: PixelFormat) -> Target:
     """The target, extended so that the encoder writes the mastering display and the content's light."""
-    if not _is_told(target, source, pixels):
+    if not _is_writable(target, source, pixels):
         return target
     name = _SWITCHES[target.video_encoder]
-    said = _for_x265(source.light) if name == "x265-params" else _for_svt(source.light)
+    parameters = _for_x265(source.light) if name == "x265-params" else _for_svt(source.light)
     before = target.video_options.get(name)
-    options = {**target.video_options, name: ":".join([*([before] if before else []), *said])}
+    options = {**target.video_options, name: ":".join([*([before] if before else []), *parameters])}
     return msgspec.structs.replace(target, video_options=options)
 
 
@@ -27,7 +27,7 @@ def light_notes(target: Target, source: VideoSource, pixels: PixelFormat) -> lis
     if pixels.standard_range:
         return []
     notes = [f"metadata of {name} dropped" for name in source.light.dynamic]
-    if _has_words(source) and not _is_told(target, source, pixels):
+    if _has_light_data(source) and not _is_writable(target, source, pixels):
         notes.append(f"mastering metadata of HDR10 dropped: {target.video_encoder} cannot write it")
     return notes
 
@@ -35,12 +35,12 @@ def light_notes(target: Target, source: VideoSource, pixels: PixelFormat) -> lis
 _SWITCHES = {"libx265": "x265-params", "libsvtav1": "svtav1-params"}
 
 
-def _has_words(source: VideoSource) -> bool:
+def _has_light_data(source: VideoSource) -> bool:
     return source.colour[1] == PQ and (_whole(source.light) is not None or bool(source.light.brightest_pixel))
 
 
-def _is_told(target: Target, source: VideoSource, pixels: PixelFormat) -> bool:
-    return _has_words(source) and not pixels.standard_range and target.video_encoder in _SWITCHES
+def _is_writable(target: Target, source: VideoSource, pixels: PixelFormat) -> bool:
+    return _has_light_data(source) and not pixels.standard_range and target.video_encoder in _SWITCHES
 
 
 def _whole(light: Light) -> Mastering | None:
@@ -50,22 +50,22 @@ def _whole(light: Light) -> Mastering | None:
 
 
 def _for_x265(light: Light) -> list[str]:
-    said = []
+    parameters = []
     if display := _whole(light):
         red, green, blue, white = (f"({round(x * _FINE)},{round(y * _FINE)})" for x, y in display.primaries)
         bounds = f"({round(display.brightest * _FAINT)},{round(display.darkest * _FAINT)})"
-        said.append(f"master-display=G{green}B{blue}R{red}WP{white}L{bounds}")
+        parameters.append(f"master-display=G{green}B{blue}R{red}WP{white}L{bounds}")
     if light.brightest_pixel:
-        said.append(f"max-cll={light.brightest_pixel},{light.brightest_average}")
-    return said
+        parameters.append(f"max-cll={light.brightest_pixel},{light.brightest_average}")
+    return parameters
 
 
 def _for_svt(light: Light) -> list[str]:
-    said = []
+    parameters = []
     if display := _whole(light):
         red, green, blue, white = (f"({x:.5f},{y:.5f})" for x, y in display.primaries)
         bounds = f"({display.brightest:.4f},{display.darkest:.4f})"
-        said.append(f"mastering-display=G{green}B{blue}R{red}WP{white}L{bounds}")
+        parameters.append(f"mastering-display=G{green}B{blue}R{red}WP{white}L{bounds}")
     if light.brightest_pixel:
-        said.append(f"content-light={light.brightest_pixel},{light.brightest_average}")
-    return said
+        parameters.append(f"content-light={light.brightest_pixel},{light.brightest_average}")
+    return parameters

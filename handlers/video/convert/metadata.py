@@ -120,10 +120,10 @@ def lost_disposition_notes(kind: str, metadata: TrackMetadata, container: str) -
     """A note about flags that the container cannot hold."""
     lost = Disposition(metadata.disposition) & ~_HELD[container]
     names = ", ".join(str(flag.name).replace("_", " ") for flag in Disposition if flag & lost)
-    return [f"{_the(kind)} is no longer marked as {names}: {container} has no place for it"] if names else []
+    return [f"{_with_article(kind)} is no longer marked as {names}: {container} has no place for it"] if names else []
 
 
-def _the(kind: str) -> str:
+def _with_article(kind: str) -> str:
     """The name with an article, unless it has a number."""
     return kind if kind[-1].isdigit() else f"the {kind}"
 
@@ -141,16 +141,16 @@ def lost_tag_notes(
     """
     found = []
     with open_result(result) as opened:
-        said = [opened.metadata, *(stream.metadata for stream in opened.streams)]
-        for (kind, language), has in zip(((kind, each.language) for kind, each in tracks), said[1:], strict=False):
+        read = [opened.metadata, *(stream.metadata for stream in opened.streams)]
+        for (kind, language), has in zip(((kind, each.language) for kind, each in tracks), read[1:], strict=False):
             if language not in ("", "und") and has.get("language", "und") == "und":
                 place = f"{_PLACE.get(container, container)} has no place for it"
-                found.append(f"language {language} of {_the(kind)} dropped: {place}")
-        for (kind, wanted), has in zip([("", tags), *((kind, each.tags) for kind, each in tracks)], said, strict=False):
+                found.append(f"language {language} of {_with_article(kind)} dropped: {place}")
+        for (kind, wanted), has in zip([("", tags), *((kind, each.tags) for kind, each in tracks)], read, strict=False):
             lost = sorted(wanted.keys() - {name.lower() for name in has})
             if lost:
                 named = ", ".join(lost[:_NAMED]) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
-                of = f"tags of {_the(kind)} dropped" if kind else "tags dropped"
+                of = f"tags of {_with_article(kind)} dropped" if kind else "tags dropped"
                 found.append(f"{of}: {named}: {_PLACE.get(container, container)} has no place for them")
     return found
 

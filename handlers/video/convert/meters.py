@@ -142,12 +142,12 @@ class _Comparison:
     def _pull(self) -> None:
         while True:
             try:
-                said = self._graph.vpull().metadata
+                metadata = self._graph.vpull().metadata
             except (BlockingIOError, EOFError, FFmpegError):
                 return
             self._frames += 1
             for place, key in enumerate(_KEYS[self._metric]):
-                self._sums[place] += self._countable(float(said[key]))
+                self._sums[place] += self._countable(float(metadata[key]))
 
     def _countable(self, score: float) -> float:
         """A value that can be averaged. Decibels cannot, and are infinite for equal pictures; their distance can."""
@@ -197,9 +197,9 @@ class _ProgramMeter:
             if feed is not None:
                 feed.discard()
             raise
-        said = msgspec.json.decode(report.read_bytes(), type=_Vmaf)
+        scores = msgspec.json.decode(report.read_bytes(), type=_Vmaf)
         report.unlink()
-        return Likeness((said.pooled_metrics["vmaf"].mean,), frames)
+        return Likeness((scores.pooled_metrics["vmaf"].mean,), frames)
 
     def _filters(self, like: VideoFrame, report: str) -> str:
         """The filters. Smaller pictures are enlarged, because people rated full HD for VMAF's model."""

@@ -531,12 +531,12 @@ def why_not_spread(options: VideoConvertOptions) -> str:
     return ""
 
 
-def _refuse_of_another_codec(name: str, value: str | None, known: dict[str, tuple[str, ...]], codec: str) -> None:
-    if value is None or value in known.get(codec, ()):
+def _refuse_of_another_codec(name: str, value: str | None, allowed: dict[str, tuple[str, ...]], codec: str) -> None:
+    if value is None or value in allowed.get(codec, ()):
         return
-    there = ", ".join(known.get(codec, ())) or "none"
+    listed = ", ".join(allowed.get(codec, ())) or "none"
     raise InvalidOptions(
-        f"{codec} has no {name} {value}; it has: {there}",
+        f"{codec} has no {name} {value}; it has: {listed}",
         field=f"options.{name}",
         remedy=f"Take one of these, or leave {name} out.",
     )
@@ -574,9 +574,9 @@ def require_vmaf() -> Program:
     path = find_program()
     program = examine_program(path) if path else None
     if program is None or program.trouble or not program.measures_vmaf:
-        said = program.trouble or f"{path} {program.version} is built without libvmaf" if program else "it is not there"
+        why = program.trouble or f"{path} {program.version} is built without libvmaf" if program else "it is not there"
         raise InvalidOptions(
-            f"vmaf is measured by the program ffmpeg: {said}",
+            f"vmaf is measured by the program ffmpeg: {why}",
             field="options.quality",
             remedy=f"{INSTALL_VMAF}; or ask for xpsnr or ssim, as quality=xpsnr:42, which need no program.",
         )

@@ -25,7 +25,7 @@ _BLOCK = 1024 * 1024
 _DAMAGED = (KeyError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, msgspec.DecodeError, OSError)
 
 
-class Unfit(Exception):
+class PartUnusable(Exception):
     """A part that cannot be used, with the reason."""
 
 
@@ -139,19 +139,19 @@ def open_part(path: Path, part: int, parts: int) -> Iterator[Part]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise Unfit(broken) from error
+        raise PartUnusable(broken) from error
     with archive:
         try:
             if archive.getinfo(_RECORD).file_size > _LONGEST_RECORD:
-                raise Unfit(broken)
+                raise PartUnusable(broken)
             record = msgspec.json.decode(archive.read(_RECORD), type=PartRecord)
         except _DAMAGED as error:
-            raise Unfit(broken) from error
+            raise PartUnusable(broken) from error
         if record.layout != _LAYOUT:
-            raise Unfit(f"{path.name} was made by another version of tasktrail")
+            raise PartUnusable(f"{path.name} was made by another version of tasktrail")
         if (record.part, record.parts) != (part, parts):
-            raise Unfit(f"{path.name} says that it is part {record.part} of {record.parts}")
+            raise PartUnusable(f"{path.name} says that it is part {record.part} of {record.parts}")
         yield Part(archive, record)
 
 
-__all__ = ["Origin", "Part", "PartRecord", "Unfit", "open_part", "write_part"]
+__all__ = ["Origin", "Part", "PartRecord", "PartUnusable", "open_part", "write_part"]

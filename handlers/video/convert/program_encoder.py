@@ -84,8 +84,8 @@ class ProgramBackend:
                 command, input=picture, capture_output=True, check=True, timeout=_TRIAL_TIMEOUT, env=environment()
             )
         except (OSError, subprocess.SubprocessError) as error:
-            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
-            cause = _first_line(said) or error
+            output = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+            cause = _first_line(output) or error
             raise Unusable(
                 f"ffmpeg's encoder {self._target.video_encoder} finds no device ({cause}): {HARDWARE_REMEDY}"
             ) from error
@@ -111,9 +111,9 @@ class ProgramBackend:
                 env=environment(),
             )
         except (OSError, subprocess.SubprocessError) as error:
-            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+            output = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
             raise ProgramFailedError(
-                f"ffmpeg's encoder {target.video_encoder} takes no trial picture ({_first_line(said) or error})"
+                f"ffmpeg's encoder {target.video_encoder} takes no trial picture ({_first_line(output) or error})"
             ) from error
         return done.stdout.decode(errors="replace").strip()
 
@@ -173,9 +173,9 @@ def _needs_upload(target: Target) -> bool:
     return target.video_encoder.endswith("_vaapi")
 
 
-def _first_line(said: str) -> str:
+def _first_line(output: str) -> str:
     """The first line, without the name of ffmpeg's component; the other lines are consequences."""
-    return re.sub(r"^\[[^]]*\] ", "", said.partition("\n")[0]).rstrip(".")[:_LONGEST_CAUSE]
+    return re.sub(r"^\[[^]]*\] ", "", output.partition("\n")[0]).rstrip(".")[:_LONGEST_CAUSE]
 
 
 class _ProgramSegmentEncoder:
@@ -269,12 +269,12 @@ class RunningProgram:
         self._tick = tick
         self._output = output
         self._cause = ""
-        self._said = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115 - open as long as the program runs
+        self._stderr = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115 - open as long as the program runs
         self._process = subprocess.Popen(
             [*command, *_INPUT, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=self._said,
+            stderr=self._stderr,
             cwd=output.parent,
             env=environment(),
         )
@@ -326,14 +326,14 @@ class RunningProgram:
         """The error that describes its end. If the attempt must stop, `tick` raises that instead."""
         self._tick()
         code = self._wait()
-        said = self._pass_on()
-        return ProgramFailedError(f"ffmpeg ended with {code} at {self._output.stem}: {said or 'it said nothing'}")
+        cause = self._pass_on()
+        return ProgramFailedError(f"ffmpeg ended with {code} at {self._output.stem}: {cause or 'it said nothing'}")
 
     def _pass_on(self) -> str:
         """Print its messages, once, as the attempt's output. Returns the first line, which names the cause."""
-        if not self._said.closed:
-            with self._said:
-                self._cause = "".join(pass_on(self._said)[:1])
+        if not self._stderr.closed:
+            with self._stderr:
+                self._cause = "".join(pass_on(self._stderr)[:1])
         return self._cause
 
 

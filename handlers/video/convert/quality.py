@@ -58,7 +58,7 @@ def next_crf(tried: Sequence[Tried], asked: float, usual: int, finest: int, coar
     """
     if not tried:
         return usual
-    good, bad = _good(tried, asked), _bad(tried, asked)
+    good, bad = _reaches(tried, asked), _misses(tried, asked)
     step = _FIRST_STEP * 2 ** (len(tried) - 1)
     if bad is None:
         assert good is not None
@@ -71,17 +71,17 @@ def next_crf(tried: Sequence[Tried], asked: float, usual: int, finest: int, coar
     return min(bad.crf - 1, max(good.crf + 1, good.crf + floor(met * (bad.crf - good.crf))))
 
 
-def found(tried: Sequence[Tried], asked: float) -> Tried | None:
+def best_tried(tried: Sequence[Tried], asked: float) -> Tried | None:
     """The highest rate factor that reaches the goal and lies below all that miss it; None if there is none."""
-    return _good(tried, asked)
+    return _reaches(tried, asked)
 
 
-def _bad(tried: Sequence[Tried], asked: float) -> Tried | None:
+def _misses(tried: Sequence[Tried], asked: float) -> Tried | None:
     return min((one for one in tried if one.score < asked), key=lambda one: one.crf, default=None)
 
 
-def _good(tried: Sequence[Tried], asked: float) -> Tried | None:
-    bad = _bad(tried, asked)
+def _reaches(tried: Sequence[Tried], asked: float) -> Tried | None:
+    bad = _misses(tried, asked)
     good = [one for one in tried if one.score >= asked and (bad is None or one.crf < bad.crf)]
     return max(good, key=lambda one: one.crf, default=None)
 

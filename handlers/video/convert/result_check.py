@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ...contract import TaskContext
-from ..content_check import Wanted, compare_contents
+from ..content_check import RequiredContent, compare_contents
 from ..light import HDR
 from ..opening import open_input
 from ..source import damage_notes, read_source
@@ -33,17 +33,17 @@ def check_result(context: TaskContext[VideoConvertOptions], _result: Mapping[str
         if throttle.due():
             context.progress(100, f"decoding the {which} to compare, {seconds:.0f} s")
 
-    wanted = Wanted(
+    wanted = RequiredContent(
         seconds=max(0.0, until - (options.start or 0.0)),
         pictures=whole and steady,
         sounds=options.audio_track is None,
         silent=options.audio_codec == "none",
-        beside=_beside(options) if whole else (),
+        beside=_other_content(options) if whole else (),
     )
     return compare_contents(context.input_file, context.output_part, open_input, wanted, tick)
 
 
-def _beside(options: VideoConvertOptions) -> tuple[Literal["subtitles", "attachments"], ...]:
+def _other_content(options: VideoConvertOptions) -> tuple[Literal["subtitles", "attachments"], ...]:
     """The parts that must be kept besides picture and sound; a track drawn into the picture need not be."""
     if options.subtitles == "none":
         return ()

@@ -29,7 +29,7 @@ from .making import COPY_FROM, PICTURE_UNTIL, SOUND_SHARE, Making, Throttle
 from .mastering import light_notes, with_light
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
-from .parts import Origin, Part, PartRecord, Unfit, open_part, write_part
+from .parts import Origin, Part, PartRecord, PartUnusable, open_part, write_part
 from .picture import (
     choose_pixel_format,
     output_aspect,
@@ -196,7 +196,7 @@ class _Conversion:
         self._saved = self._saved.intact(self._context.work_dir)
         self._clean_up()
         made = self._origin()
-        record, why = PartRecord(part=part, parts=parts, made=made), self._why_whole() or made.differs(made)
+        record, why = PartRecord(part=part, parts=parts, made=made), self._why_not_spread() or made.differs(made)
         if not why:
             share = shares_of(self._saved.plan, self._source.keyframes, parts)[part - 1]
             making = self._making((0.0, _WRITTEN_FROM), sounds=(), share=share)
@@ -232,7 +232,7 @@ class _Conversion:
         }
         return Finished(result=result, message=f"not spread: {why}" if why else message)
 
-    def _why_whole(self) -> str:
+    def _why_not_spread(self) -> str:
         """Say why this film cannot be made in parts; empty if it can."""
         if not self._source.keyframes:
             return "the file does not say where its keyframes are, so it is read and encoded in one go"
@@ -261,22 +261,22 @@ class _Conversion:
         A part that does not match this film, these options or this node's software is skipped, and so are damaged
         segments: they are made here. Raises PartMissing.
         """
-        if why := self._why_whole():
+        if why := self._why_not_spread():
             self._faults.append(f"not spread: {why}")
             return
         origin: Origin | None = None
         bad = good = 0
         for part, share in enumerate(shares_of(self._saved.plan, self._source.keyframes, parts), 1):
-            if self._made.issuperset(share):
+            if self._finished_segments.issuperset(share):
                 continue
             path = part_file(self._context.output_file, part, parts)
             try:
                 with open_part(path, part, parts) as opened:
                     origin = origin or self._origin()
-                    if why := origin.differs(opened.record.made) or self._why_not_told(opened.record):
-                        raise Unfit(why)
+                    if why := origin.differs(opened.record.made) or self._why_not_its_result(opened.record):
+                        raise PartUnusable(why)
                     self._take(opened, share)
-            except Unfit as unfit:
+            except PartUnusable as unfit:
                 self._faults.append(f"part {part} of {parts} was made again here: {unfit}")
             else:
                 bad, good = bad + opened.record.bad, good + opened.record.good
@@ -290,7 +290,7 @@ class _Conversion:
         self._faults += record.faults
         for segment in record.segments:
             behind = segment.number >= plan.count and share.stop == plan.count
-            if segment.number in self._made or not (segment.number in share or behind):
+            if segment.number in self._finished_segments or not (segment.number in share or behind):
                 continue
             if not opened.take(segment, self._context.work_dir, self._tick):
                 lost += 1
@@ -307,16 +307,16 @@ class _Conversion:
                 f"part {record.part} of {record.parts} was damaged: {lost} of its pieces were made again"
             )
 
-    def _why_not_told(self, record: PartRecord) -> str:
+    def _why_not_its_result(self, record: PartRecord) -> str:
         """Say why the file is not its task's result, if this task depends on such a task."""
         results = [result for result in self._context.dependencies.values() if isinstance(result, dict)]
-        told = [
+        marks = [
             one.get("mark") for one in results if (one.get("part"), one.get("parts")) == (record.part, record.parts)
         ]
-        return "it is not what its task has made" if told and record.mark not in told else ""
+        return "it is not what its task has made" if marks and record.mark not in marks else ""
 
     @property
-    def _made(self) -> set[int]:
+    def _finished_segments(self) -> set[int]:
         """The numbers of the segments that exist."""
         return {segment.number for segment in self._saved.segments}
 
@@ -337,9 +337,9 @@ class _Conversion:
         making = self._making(percent)
         self._saved, self._faults = making.run(), [*self._faults, *making.faults]
         if not self._saved.segments and not self._target.copied:
-            raise Unusable(self._nothing_made())
+            raise Unusable(self._why_no_picture())
 
-    def _nothing_made(self) -> str:
+    def _why_no_picture(self) -> str:
         """Say why there is no picture. One that begins earlier may still be shown there."""
         name, options = self._source.path.name, self._context.options
         if not self._window.cut_before and not self._window.cut_behind:
@@ -412,7 +412,7 @@ class _Conversion:
             self._context.work_dir,
             picture,
             self._saved.audio,
-            [sound.metadata for sound in self._heard()],
+            [sound.metadata for sound in self._sounds_in_result()],
             self._extras,
             self._span.end,
             whole=not self._window.cut_before,
@@ -430,7 +430,7 @@ class _Conversion:
             self._source, self._target, self._context.work_dir, saved.segments, aspect, end, saved.refused
         )
 
-    def _heard(self) -> list[SoundPlan]:
+    def _sounds_in_result(self) -> list[SoundPlan]:
         """The sound tracks in the result; the others turned out to be empty."""
         made = {track.stream for track in self._saved.audio}
         return [sound for sound in self._sounds.kept if sound.stream in made]
@@ -450,7 +450,7 @@ class _Conversion:
             duration=duration_of(output),
             codec=source["source_codec"] if self._target.copied else self._target.video_codec,
         )
-        heard = self._heard()
+        heard = self._sounds_in_result()
         return result | {
             "audio_codec": ", ".join(dict.fromkeys(sound.codec for sound in heard)),
             "audio_copied": bool(heard) and all(sound.copy for sound in heard),
@@ -479,11 +479,11 @@ class _Conversion:
 
     def _encodes(self) -> bool:
         """Whether anything was encoded."""
-        return not self._target.copied or any(not sound.copy for sound in self._heard())
+        return not self._target.copied or any(not sound.copy for sound in self._sounds_in_result())
 
     def _notes(self) -> list[str]:
         """Notes on all that was changed or left out."""
-        form, extras, heard = self._target.container.format, self._extras, self._heard()
+        form, extras, heard = self._target.container.format, self._extras, self._sounds_in_result()
         if self._copied:
             picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
         else:

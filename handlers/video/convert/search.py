@@ -18,7 +18,7 @@ from .making import PICTURE_UNTIL, job_of
 from .meters import Meter, combined, open_meter
 from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
 from .picture import PixelFormat
-from .quality import FINEST_CRF, USUAL_TRIES, Tried, found, next_crf, quality_of, sampling_of
+from .quality import FINEST_CRF, USUAL_TRIES, Tried, best_tried, next_crf, quality_of, sampling_of
 from .sampling import Sampling, covered
 from .segments import VideoBackend
 
@@ -74,12 +74,12 @@ class QualitySearch:
 
     def target(self, saved: SavedConversion) -> Target:
         """The encoding of the film. Raises Unusable if no rate factor reaches the quality."""
-        return self._target(self._found(saved).crf)
+        return self._target(self._best_tried(saved).crf)
 
     def describe(self, saved: SavedConversion) -> dict[str, Any]:
         """Facts for the result: the requested and the measured quality."""
         count, length = sampling_of(float((saved.plan.end - saved.plan.start) * self._source.time_base))
-        best = self._found(saved)
+        best = self._best_tried(saved)
         return {
             "metric": self._asked.metric,
             "asked": self._asked.value,
@@ -107,8 +107,8 @@ class QualitySearch:
     def _target(self, crf: int) -> Target:
         return choose_target(with_crf(self._context.options, crf), self._context.output_file)
 
-    def _found(self, saved: SavedConversion) -> Tried:
-        best = found(saved.tried, self._asked.value)
+    def _best_tried(self, saved: SavedConversion) -> Tried:
+        best = best_tried(saved.tried, self._asked.value)
         if best is None:
             finest = min(saved.tried, key=lambda one: one.crf)
             metric = self._asked.metric

@@ -101,17 +101,17 @@ def _crf(made: Sized | None) -> float:
     return made.crf if made else 0.0
 
 
-def _forecast(known: Sequence[Sized], asked: float, bounds: FactorRange) -> float:
+def _forecast(measured: Sequence[Sized], asked: float, bounds: FactorRange) -> float:
     """The rate factor for the wanted picture size, by the nearest measurement and the slope to the next one."""
-    nearest = sorted(known, key=lambda one: (abs(log2(max(1, one.picture) / asked)), one.crf))
+    nearest = sorted(measured, key=lambda one: (abs(log2(max(1, one.picture) / asked)), one.crf))
     return _met(nearest[0], asked, _halved_by(nearest[:2], bounds), bounds)
 
 
-def _halved_by(known: Sequence[Sized], bounds: FactorRange) -> float:
+def _halved_by(measured: Sequence[Sized], bounds: FactorRange) -> float:
     """How much the crf must rise to halve the size, by two measurements, or the usual amount."""
-    if len(known) == 2:  # noqa: PLR2004 - a line takes two
-        halvings = log2(max(1, known[0].picture) / max(1, known[1].picture))
-        seen = (known[1].crf - known[0].crf) / halvings if halvings else 0.0
+    if len(measured) == 2:  # noqa: PLR2004 - a line takes two
+        halvings = log2(max(1, measured[0].picture) / max(1, measured[1].picture))
+        seen = (measured[1].crf - measured[0].crf) / halvings if halvings else 0.0
         if _STEEPEST * bounds.halved_by < seen < _FLATTEST * bounds.halved_by:
             return seen
     return bounds.halved_by

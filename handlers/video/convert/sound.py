@@ -47,7 +47,7 @@ from ..opening import (
 from .checkpoint import AudioTrack, SoundLevel
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
-from .sound_times import InStep, part_of
+from .sound_times import SoundSynchronizer, part_of
 
 _STEADY = ("mov", "matroska", "mpegts")
 """Containers with reliable sound times. From others, sound is copied only if the options require it."""
@@ -234,7 +234,7 @@ def convert_sound(
     """
     final = folder / plan.file
     part = final.with_suffix(".part")
-    told: SoundLevel | None = None
+    level: SoundLevel | None = None
     try:
         if plan.copy:
             with _opened(path, plan, span) as (container, stream):
@@ -242,7 +242,7 @@ def convert_sound(
         elif plan.loudness is None:
             made = _encoded(path, plan, span, backend, part, tick)
         else:
-            made, told = _levelled(path, plan, plan.loudness, span, backend, part, tick)
+            made, level = _levelled(path, plan, plan.loudness, span, backend, part, tick)
     except BaseException:  # whatever the error, half a track must not pass for a whole one
         part.unlink(missing_ok=True)
         raise
@@ -257,7 +257,7 @@ def convert_sound(
         samples=made.samples,
         size=size,
         sha256=digest,
-        level=told,
+        level=level,
         notes=made.notes,
     )
 
@@ -334,7 +334,7 @@ def _encoded(
         first = next(frames, None)
         if first is None:
             return None
-        samples, in_step = 0, InStep(container, span, tick)
+        samples, in_step = 0, SoundSynchronizer(container, span, tick)
         with backend.sound_sink(part, plan, tick) as output:
             track = output.track(_rate(plan.codec, first.sample_rate))
             place = _place(first, span, track.sample_rate)
@@ -394,13 +394,13 @@ class _Laps:
     def lap(self, share: float, until: float) -> Callable[[float], None]:
         """A `tick` for the part of the work from one share to another, 0 to 1."""
 
-        def told(seconds: float) -> None:
+        def tick(seconds: float) -> None:
             self._begin = seconds if self._begin is None else self._begin
             self._end = max(self._end, seconds)
             done = (seconds - self._begin) * (until - share) + (self._end - self._begin) * share
             self._tick(self._begin + done)
 
-        return told
+        return tick
 
 
 def _levelled(
@@ -417,8 +417,8 @@ def _levelled(
     before = _measured_source(path, plan, span, laps.lap(0.0, begin_of(0) / 100))
     if before.integrated is None:
         made = _encoded(path, plan, span, backend, part, laps.lap(begin_of(0) / 100, 1.0))
-        said = (f"{plan.called} {NOT_MEASURED}",)
-        return made, SoundLevel(before=before.fields(), after=before.fields(), gain=0.0, notes=said)
+        notes = (f"{plan.called} {NOT_MEASURED}",)
+        return made, SoundLevel(before=before.fields(), after=before.fields(), gain=0.0, notes=notes)
     made = None
 
     def attempt(level: Gain, tries: int) -> Loudness:
@@ -448,7 +448,7 @@ def _measured_source(path: Path, plan: SoundPlan, span: SoundRange, tick: Callab
         rate = _rate(plan.codec, first.sample_rate)
         place = _place(first, span, rate)
         made = _ticking(chain([first], frames), tick)
-        made = InStep(container, span, tick).frames(made) if plan.steady else made
+        made = SoundSynchronizer(container, span, tick).frames(made) if plan.steady else made
         made = shaped(made, Shape("dbl", plan.layout, rate), Cut())
         return measured(_part_of(made, place.skipped, place.kept))
 

@@ -30,7 +30,7 @@ _ENDS = Fraction(1)
 """Seconds that sound may continue after the file's stated end."""
 
 
-class InStep:
+class SoundSynchronizer:
     """Keeps one track of sound in step.
 
     Args:
@@ -53,30 +53,30 @@ class InStep:
 
     def notes(self, called: str) -> tuple[str, ...]:
         """Notes on the corrections."""
-        told = {
+        corrections = {
             f"{float(self._filled):.2f} s of silence fill the gaps of {called}": self._filled,
             f"{float(self._dropped):.2f} s of {called} dropped: their times jump back": self._dropped,
             f"{called} was stretched by {float(self._stretched):.2f} s to keep step with the picture": self._stretched,
         }
-        return tuple(note for note, seconds in told.items() if abs(seconds) >= Fraction(1, 200))
+        return tuple(note for note, seconds in corrections.items() if abs(seconds) >= Fraction(1, 200))
 
     def frames(self, frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
         """Yield the frames, each at its own time, within the tolerance."""
         due: Fraction | None = None  # when the next sample is heard
-        told: Fraction | None = None  # when the last frame ends, by its own time
+        last_end: Fraction | None = None  # when the last frame ends, by its own time
         drifts = skips = False
         for frame, following in pairwise(chain(frames, [None])):
             assert frame is not None
             length = Fraction(frame.samples, frame.sample_rate)
-            moment = self._believed(frame, following, told)
-            if due is None or told is None:
-                due = told = moment
-            off, leaps = moment - due, abs(moment - told) > _NEAR
-            told = moment + length
+            moment = self._start_of(frame, following, last_end)
+            if due is None or last_end is None:
+                due = last_end = moment
+            off, leaps = moment - due, abs(moment - last_end) > _NEAR
+            last_end = moment + length
             if leaps or skips or abs(off) > _FAR:
                 missing = round(off * frame.sample_rate)
                 self._filled += self._inside(due, moment)
-                self._dropped += self._inside(moment, min(due, told))
+                self._dropped += self._inside(moment, min(due, last_end))
                 yield from self._silence(frame, due, missing)
                 due += Fraction(max(0, missing), frame.sample_rate)
                 skips = -missing >= frame.samples
@@ -87,21 +87,21 @@ class InStep:
                 drifts = True
                 frame = _stretched(frame, round(off * length * frame.sample_rate / _SETTLING))  # noqa: PLW2901 - the same sound
                 change = Fraction(frame.samples, frame.sample_rate) - length
-                self._stretched += change if self._inside(moment, told) else 0
+                self._stretched += change if self._inside(moment, last_end) else 0
             due += Fraction(frame.samples, frame.sample_rate)
             yield frame
 
-    def _believed(self, frame: AudioFrame, following: AudioFrame | None, told: Fraction | None) -> Fraction:
+    def _start_of(self, frame: AudioFrame, following: AudioFrame | None, last_end: Fraction | None) -> Fraction:
         """When the frame is heard. If its time jumps, it counts only if the next frame continues from there."""
         moment = _moment(frame)
-        if moment is None or told is None:
-            return moment or told or Fraction(0)
-        if abs(moment - told) <= _NEAR:
+        if moment is None or last_end is None:
+            return moment or last_end or Fraction(0)
+        if abs(moment - last_end) <= _NEAR:
             return moment
         after = None if following is None else _moment(following)
-        ends = told + _FARTHEST if self._ends is None else self._ends
+        ends = last_end + _FARTHEST if self._ends is None else self._ends
         goes_on = after is None or abs(after - moment - Fraction(frame.samples, frame.sample_rate)) <= _NEAR
-        return moment if goes_on and moment <= ends else told
+        return moment if goes_on and moment <= ends else last_end
 
     def _inside(self, begin: Fraction, end: Fraction) -> Fraction:
         """The length of this span inside the wanted part."""

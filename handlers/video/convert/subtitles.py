@@ -69,14 +69,14 @@ def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, conta
     streams = [stream for number, stream in enumerate(opened.streams.subtitles, 1) if number != burned]
     if options.subtitles == "none":
         return Subtitles(notes=_dropped(len(streams), "as asked"))
-    known = [stream for stream in streams if _fits(stream, container)]
+    supported = [stream for stream in streams if _fits(stream, container)]
     fitting = [
-        stream for stream in known if _codec(stream) in container.copied_subtitles or _readable(stream, container)
+        stream for stream in supported if _codec(stream) in container.copied_subtitles or _readable(stream, container)
     ]
     rewritten = sum(_codec(stream) not in container.copied_subtitles for stream in fitting)
-    others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in known})
-    notes = _dropped(len(streams) - len(known), f"{', '.join(others)} does not go into {container.format}")
-    notes += _dropped(len(known) - len(fitting), "damaged")
+    others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in supported})
+    notes = _dropped(len(streams) - len(supported), f"{', '.join(others)} does not go into {container.format}")
+    notes += _dropped(len(supported) - len(fitting), "damaged")
     if rewritten:
         notes += (f"subtitles rewritten as {container.subtitles}",)
     metadata = tuple(track_metadata(stream, options.metadata) for stream in fitting)
@@ -302,14 +302,14 @@ def _joined(samples: Sequence[bytes]) -> bytes:
     text, styles = b"", b""
     for sample in samples:
         size = int.from_bytes(sample[:2], "big")
-        gap, said = b"\n" if text else b"", sample[2 : 2 + size]
-        if len(text + gap + said) > _LONGEST_TEXT:
+        gap, words = b"\n" if text else b"", sample[2 : 2 + size]
+        if len(text + gap + words) > _LONGEST_TEXT:
             break
         text += gap
         before = len(text.decode("utf-8", "replace"))
         for begin, end, style in _styles(sample[2 + size :]):
             styles += struct.pack(">HH", before + begin, before + end) + style
-        text += said
+        text += words
     box = struct.pack(">I4sH", 10 + len(styles), b"styl", len(styles) // _STYLE) + styles if styles else b""
     return len(text).to_bytes(2, "big") + text + box
 

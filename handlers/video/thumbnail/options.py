@@ -11,7 +11,7 @@ from ...media.formats import format_of
 
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-_TOLD = r"^best$|^ *((100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?) *%|(([0-9]+:)?[0-9]{1,2}:)?[0-9]+(\.[0-9]+)?) *$"
+_PATTERN = r"^best$|^ *((100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?) *%|(([0-9]+:)?[0-9]{1,2}:)?[0-9]+(\.[0-9]+)?) *$"
 """The same for the schema."""
 _MINUTE, _HOUR = 60, 3600
 _WHOLE = 100.0
@@ -50,7 +50,7 @@ class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 
     position: Annotated[
         Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
-        | Annotated[str, msgspec.Meta(extra_json_schema={"pattern": _TOLD})],
+        | Annotated[str, msgspec.Meta(extra_json_schema={"pattern": _PATTERN})],
         msgspec.Meta(description='best, seconds (12.5 or "1:02:03.5"), or a share of the length ("25%").'),
     ] = "best"
     candidates: Annotated[

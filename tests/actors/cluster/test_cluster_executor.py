@@ -969,7 +969,7 @@ def _names(*nodes: Node) -> dict[str, str]:
     """Report nodes to a service one after another; return id → name."""
     placement = Placement(HostNeeds())
     for number in range(len(nodes)):
-        placement.told(nodes[: number + 1])
+        placement.set_nodes(nodes[: number + 1])
     return {node.id: placement.name_of(node.id) for node in nodes}
 
 
@@ -990,14 +990,14 @@ def test_a_node_that_came_back_has_its_name_while_it_is_listed_twice() -> None:
         Node(f"{number}" * 20, "same", "10.0.0.1", {"CPU": 2.0}, {"CPU": 2.0}, {"rack": f"r{number}"})
         for number in (3, 7)
     )
-    placement.told((before,))
+    placement.set_nodes((before,))
     placement.avoided = frozenset({"same"})
 
-    assert placement.told((before, after)) == (
+    assert placement.set_nodes((before, after)) == (
         NodeSeen(node="same", address="10.0.0.1", cpus=2.0, labels={"rack": "r7"}),
     )
     assert placement.choose((), 0.0) is None
-    placement.told((after,))
+    placement.set_nodes((after,))
     assert placement.name_of(after.id) == "same"
     assert placement.is_avoided(after.id)
 
@@ -1007,10 +1007,10 @@ def test_a_drain_holds_when_another_node_is_called_alike_from_then_on() -> None:
     first, second = (
         Node(f"{number}" * 20, "same", f"10.0.0.{number}", {"CPU": 2.0}, {"CPU": 2.0}) for number in (7, 3)
     )
-    placement.told((first,))
+    placement.set_nodes((first,))
     placement.avoided = frozenset({"same"})
 
-    placement.told((second, first))
+    placement.set_nodes((second, first))
 
     assert placement.is_avoided(first.id)
     assert placement.choose((), 0.0) is None

@@ -12,7 +12,7 @@ import pytest
 
 from tasktrail.actors.cluster.gateway import Gateway, connect
 from tasktrail.actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
-from tasktrail.actors.cluster.wire import Broken, Call, GatewayReport, Gone, Kill
+from tasktrail.actors.cluster.wire import Call, CallFailed, GatewayReport, HostGone, Kill
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.worker_process import wait_for_orphans
 
@@ -55,9 +55,9 @@ class Told:
         self._report = report
         self._came.set()
 
-    def broken(self) -> Broken:
+    def broken(self) -> CallFailed:
         assert self._came.wait(10)
-        assert isinstance(self._report, Broken)
+        assert isinstance(self._report, CallFailed)
         return self._report
 
 
@@ -100,7 +100,7 @@ class Killing(Engine):
         self.killed += no_restart
 
 
-@pytest.mark.parametrize(("slow", "told"), [(False, [Gone("c-0")]), (True, [])])
+@pytest.mark.parametrize(("slow", "told"), [(False, [HostGone("c-0")]), (True, [])])
 def test_a_host_is_gone_when_the_engine_knows_its_name_no_more(slow: bool, told: list[GatewayReport]) -> None:  # noqa: FBT001
     heard: list[GatewayReport] = []
     engine = Killing(slow=slow)
@@ -128,7 +128,7 @@ def test_who_could_not_be_looked_up_is_not_dead(monkeypatch: pytest.MonkeyPatch)
     gateway.do(Kill("c-1"))
     gateway.finish()
 
-    assert [type(report) for report in heard] == [Broken]
+    assert [type(report) for report in heard] == [CallFailed]
     assert not heard[0].is_dead  # type: ignore[union-attr]
 
 

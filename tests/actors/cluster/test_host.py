@@ -14,12 +14,12 @@ from tasktrail import __version__
 from tasktrail.actors.cluster.host import _ROOM, LINGER, LINGER_WITH_ENDS, Host, _lock_path
 from tasktrail.actors.cluster.wire import (
     Give,
-    Given,
     Greeting,
     Hello,
     HostReport,
+    HostReports,
+    OrdersTaken,
     Refused,
-    Told,
     Watch,
     pack,
     unpacked_answer,
@@ -70,21 +70,23 @@ class Service:
         first = self.next - len(orders) if again else self.next
         self.next = first + len(orders)
         stamp = self.greeting.stamp if stamp is None else stamp
-        return unpacked_answer(self.host.give(pack(Give(self.epoch, self.name, stamp, first, orders))), Given)
+        return unpacked_answer(self.host.give(pack(Give(self.epoch, self.name, stamp, first, orders))), OrdersTaken)
 
     def watch(self, seconds: float = 5.0, stamp: float = 0.0) -> Any:
-        told = unpacked_answer(self.host.watch(pack(Watch(self.epoch, self.name, stamp, self.after, seconds))), Told)
-        if isinstance(told, Told):
-            self.heard += [report for _, report in told.reports]
-            self.after = told.last
-        return told
+        answer = unpacked_answer(
+            self.host.watch(pack(Watch(self.epoch, self.name, stamp, self.after, seconds))), HostReports
+        )
+        if isinstance(answer, HostReports):
+            self.heard += [report for _, report in answer.reports]
+            self.after = answer.last
+        return answer
 
     def until(self, kind: type[HostReport]) -> Any:
         for _ in range(200):
             for report in self.heard:
                 if isinstance(report, kind):
                     return report
-            assert isinstance(self.watch(), Told)
+            assert isinstance(self.watch(), HostReports)
         raise TimeoutError(self.heard)
 
 

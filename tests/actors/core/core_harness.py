@@ -10,7 +10,7 @@ from tasktrail.actors.core.explanation import Why, explain
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Boot, Commanded, Intake, Jumped, Message, Submit
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.core.step import needed, step
+from tasktrail.actors.core.step import step, tasks_to_load
 from tasktrail.events import (
     Accepted,
     CancelTask,
@@ -90,7 +90,7 @@ class Core:
 
     def tell(self, message: Message) -> list[Event]:
         """Step and commit one message; return its events."""
-        while missing := list(needed(self.state, message)):
+        while missing := list(tasks_to_load(self.state, message)):
             for task_id in missing:
                 self.state.load(self.read(task_id))
         staged = step(self.state, message, self.now)

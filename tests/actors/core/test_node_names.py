@@ -62,14 +62,14 @@ def test_a_drain_of_a_name_holds_for_all_that_have_it() -> None:
 
 def test_no_worker_is_made_on_a_drained_node_whatever_it_is_called_now() -> None:
     placement = Placement(HostNeeds())
-    placement.told(alike("ip3", "ip7"))
+    placement.set_nodes(alike("ip3", "ip7"))
     placement.avoided = frozenset({"box-ip3"})
-    placement.told(alike("ip3"))
+    placement.set_nodes(alike("ip3"))
     assert placement.is_avoided("ip3")
-    placement.told(alike("ip7"))
+    placement.set_nodes(alike("ip7"))
     assert not placement.is_avoided("ip7")
     placement.avoided = frozenset({"box"})
-    placement.told(alike("ip3", "ip7"))
+    placement.set_nodes(alike("ip3", "ip7"))
     assert placement.is_avoided("ip3")
     assert placement.is_avoided("ip7")
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from why_worlds import Scenario, scenarios
 
 from tasktrail.actors.core.board import limits_board, queue_board
-from tasktrail.actors.core.explanation import Obstacle, WaitReason, explain_then
+from tasktrail.actors.core.explanation import Obstacle, WaitReason, explain_past
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.api.source import folded_state
 from tasktrail.events.commands import PauseQueue, SetLimits
@@ -58,7 +58,7 @@ def test_the_log_tells_what_the_scheduler_knew(one: Scenario) -> None:
     assert limits_board(state) == limits_board(live)
     for task_id, task in live.tasks.items():
         if task.waiting:
-            why = explain_then(state, task_id, core.now)
+            why = explain_past(state, task_id, core.now)
             assert why is not None
             assert told(why.reasons) == told(core.why(task_id).reasons)
             assert not any(reason.commands for reason in why.reasons)
@@ -80,7 +80,7 @@ def test_all_that_ran_and_held_the_task_then_is_told_and_nothing_that_came_later
     core.wait(60)
     core.send(SetLimits(max_concurrent=8))
     core.cancel(waiting)
-    why = explain_then(state, waiting, moment)
+    why = explain_past(state, waiting, moment)
     assert why is not None
     assert [(one.reason, one.evidence[-1]) for one in why.reasons] == [
         (WaitReason.PAUSED, paused),
@@ -88,12 +88,12 @@ def test_all_that_ran_and_held_the_task_then_is_told_and_nothing_that_came_later
     ]
     assert "not recorded" in why.remark
     assert (why.live, why.place) == (False, 1)
-    later_why = explain_then(state, later, moment)
+    later_why = explain_past(state, later, moment)
     assert later_why is not None
     assert WaitReason.NOT_BEFORE in [one.reason for one in later_why.reasons]
     board = queue_board(state, moment, 10, live=False)
     assert (board.at, board.resources.reserved_memory, [one.task_id for one in board.running]) == (moment, 7, running)
-    ran = explain_then(state, running[0], moment)
+    ran = explain_past(state, running[0], moment)
     assert ran is not None
     assert (ran.status, ran.waiting) == ("running", False)
-    assert explain_then(state, 99, moment) is None
+    assert explain_past(state, 99, moment) is None

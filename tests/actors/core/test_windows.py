@@ -30,7 +30,7 @@ def at(text: str) -> datetime:
 def look(texts: Mapping[str, tuple[str, ...]], now: datetime, zone: str = "UTC") -> Windows:
     """Return the windows at that time."""
     windows = Windows(texts, zone)
-    assert windows.are_over(now)
+    assert windows.are_outdated(now)
     return windows.look(now)
 
 

@@ -22,13 +22,14 @@ from tasktrail.actors.storage.places import PlaceError
 from tasktrail.actors.storage.s3 import make_client
 from tasktrail.actors.storage.web import WebSource
 from tasktrail.handlers.elsewhere import (
-    Answer,
     Appear,
     Fetch,
     Fetched,
     LockHeld,
     Look,
     Moved,
+    MoverAnswer,
+    MoverRequest,
     Ready,
     Refused,
     Storage,
@@ -36,7 +37,6 @@ from tasktrail.handlers.elsewhere import (
     Stored,
     Sweep,
     Swept,
-    Wish,
     clear_up,
     hold,
     lock_of,
@@ -115,10 +115,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fetched(folder: Path, web: Web, url: str = "", **storage: Any) -> list[Answer]:
-    said: list[Answer] = []
-    wishes: list[Wish] = [Fetch(url=url or web.url, place=str(folder / "fetched"), storage=settings(web, **storage))]
-    Mover(said.append, lambda: wishes.pop(0) if wishes else None).serve()
+def fetched(folder: Path, web: Web, url: str = "", **storage: Any) -> list[MoverAnswer]:
+    said: list[MoverAnswer] = []
+    requests: list[MoverRequest] = [
+        Fetch(url=url or web.url, place=str(folder / "fetched"), storage=settings(web, **storage))
+    ]
+    Mover(said.append, lambda: requests.pop(0) if requests else None).serve()
     return [one for one in said if not isinstance(one, Moved)]
 
 
@@ -154,7 +156,7 @@ def test_the_version_is_what_the_bytes_hash_to(folder: Path, web: Web) -> None:
     assert isinstance(answer, Fetched)
     assert answer.version == hashlib.sha256(CONTENT).hexdigest()
     Path(answer.path).write_bytes(b"other")
-    assert Input(answer.path, answer.version).seen(hashed=True).sha256 == answer.version, "it is not read once more"
+    assert Input(answer.path, answer.version).facts(hashed=True).sha256 == answer.version, "it is not read once more"
 
 
 def test_a_file_that_changes_in_the_middle_is_not_put_together(web: Web) -> None:
@@ -284,12 +286,12 @@ def test_a_file_that_does_not_fit_on_the_disk_is_refused_at_once(
 
 def test_an_unknown_failure_is_told_without_its_words(folder: Path) -> None:
     class Odd(Mover):
-        def _do(self, _wish: Wish) -> None:
+        def _do(self, _wish: MoverRequest) -> None:
             raise RuntimeError("canary")
 
-    said: list[Answer] = []
-    wishes: list[Wish] = [Fetch(url="s3://films/a", place=str(folder), storage=Storage(mover=""))]
-    Odd(said.append, lambda: wishes.pop(0) if wishes else None).serve()
+    said: list[MoverAnswer] = []
+    requests: list[MoverRequest] = [Fetch(url="s3://films/a", place=str(folder), storage=Storage(mover=""))]
+    Odd(said.append, lambda: requests.pop(0) if requests else None).serve()
 
     assert said == [Refused(kind="failed", message="The file could not be moved: RuntimeError")]
 
@@ -345,9 +347,9 @@ def test_an_upload_that_cannot_be_called_off_is_called_off_later(
 def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(
     folder: Path, server: S3Server, client: Any
 ) -> None:
-    said: list[Answer] = []
+    said: list[MoverAnswer] = []
 
-    def hear() -> Wish | None:
+    def hear() -> MoverRequest | None:
         if not said:
             return stored(folder)
         if len(said) > 2:
@@ -434,11 +436,11 @@ def test_a_server_that_is_away_for_a_moment_costs_no_upload(
     pauses: list[float] = []
     give_time(monkeypatch, sleep=pauses.append)
     server.overload(9)  # botocore itself tries four times
-    wish = stored(folder)
+    request = stored(folder)
     if name == "empty":
-        Path(wish.path).write_bytes(b"")
+        Path(request.path).write_bytes(b"")
 
-    assert told(wish, Appear()) == [Ready(), Stored()]
+    assert told(request, Appear()) == [Ready(), Stored()]
 
     assert s3._PAUSE in pauses
     assert client.head_object(Bucket="results", Key="a")["ContentLength"] == (3 if name == "a" else 0)
@@ -452,9 +454,9 @@ def test_an_upload_is_not_tried_for_ever(folder: Path, server: S3Server, monkeyp
         sleep=lambda seconds: clock.__setitem__(0, clock[0] + seconds),
         monotonic=lambda: clock[0],
     )
-    said: list[Answer] = []
+    said: list[MoverAnswer] = []
 
-    def hear() -> Wish | None:
+    def hear() -> MoverRequest | None:
         server.overload(10**6 if said else 0)
         return stored(folder) if not said else Appear() if len(said) == 2 else None
 
@@ -490,10 +492,10 @@ def stored(folder: Path) -> Store:
     return Store(url="s3://results/a", path=str(file), folder=str(folder), name="1-1", owner="o/1", overwrite=False)
 
 
-def told(*asked: Wish) -> list[Answer]:
-    said: list[Answer] = []
-    wishes = list(asked)
-    Mover(said.append, lambda: wishes.pop(0) if wishes else None).serve()
+def told(*asked: MoverRequest) -> list[MoverAnswer]:
+    said: list[MoverAnswer] = []
+    requests = list(asked)
+    Mover(said.append, lambda: requests.pop(0) if requests else None).serve()
     return [one for one in said if not isinstance(one, Moved)]
 
 

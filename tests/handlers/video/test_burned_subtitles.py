@@ -134,7 +134,7 @@ def test_how_long_lines_are_shown_is_found_in_one_way_through_them() -> None:
         (5, None, (text,)),
     ]
     lines = Uncopied(
-        module._Found(Fraction(start), None if end is None else Fraction(end), shown) for start, end, shown in told
+        module._Decoded(Fraction(start), None if end is None else Fraction(end), shown) for start, end, shown in told
     )
     found = [(int(line.start), int(line.end)) for line in module._timed(lines)]
     assert found == [(0, 2), (2, 3), (2, 3), (2, 3), (3, 9), (5, 35)]

@@ -19,7 +19,7 @@ from tasktrail.handlers.contract import Room
 from tasktrail.handlers.process.report_limits import CHECKPOINT_LIMIT
 from tasktrail.handlers.video import frames as frames_module
 from tasktrail.handlers.video import source as source_module
-from tasktrail.handlers.video.content_check import Wanted, compare_contents, content_of
+from tasktrail.handlers.video.content_check import RequiredContent, compare_contents, content_of
 from tasktrail.handlers.video.convert.checkpoint import FinishedPart, SavedConversion, SegmentPlan
 from tasktrail.handlers.video.convert.gaps import gap_notes
 from tasktrail.handlers.video.convert.journal import Journal
@@ -279,7 +279,7 @@ def test_an_original_of_which_a_decoder_leaves_something_out_is_known(
     codec: str, clips: Callable[..., Path], damage: Callable[..., Path]
 ) -> None:
     film = clips(audio="", **SILENT[codec])
-    said = compare_contents(damage(film, picture=[50]), film, open_input, Wanted(seconds=4.0), lambda *_: None)
+    said = compare_contents(damage(film, picture=[50]), film, open_input, RequiredContent(seconds=4.0), lambda *_: None)
     assert re.fullmatch(r"\d+ packets of the original cannot be decoded, and are not in the result", said)
 
 

@@ -20,7 +20,7 @@ from tasktrail.handlers.contract import Unusable
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.meters import Likeness, combined, open_meter
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
-from tasktrail.handlers.video.convert.quality import Tried, found, next_crf, samples_of, sampling_of
+from tasktrail.handlers.video.convert.quality import Tried, best_tried, next_crf, samples_of, sampling_of
 from tasktrail.handlers.video.program import metrics
 from tasktrail.testing import job_for, run_handler
 
@@ -56,7 +56,7 @@ def test_the_search_finds_the_highest_rate_factor_that_reaches_what_is_asked(nam
         tried = search(curve, asked)
         assert len({one.crf for one in tried}) == len(tried) <= 12
         good = [crf for crf in range(1, 52) if curve(crf) >= asked]
-        best = found(tried, asked)
+        best = best_tried(tried, asked)
         assert (best.crf if best else None) == (max(good) if good else None)
 
 
@@ -70,7 +70,7 @@ def test_scores_that_do_not_fall_evenly_end_the_search_all_the_same() -> None:
     noise = np.random.default_rng(7)
     for _ in range(200):
         tried = search(lambda crf: 100 - crf + float(noise.normal(0, 8)), 70.0)
-        best = found(tried, 70.0)
+        best = best_tried(tried, 70.0)
         assert len({one.crf for one in tried}) == len(tried)
         assert best is None or best.score >= 70
 

@@ -14,7 +14,7 @@ from conversions import at_checkpoint, digest
 from full_films import picture_packets, timed
 
 from tasktrail.handlers import Finished
-from tasktrail.handlers.video.convert.sound_times import InStep
+from tasktrail.handlers.video.convert.sound_times import SoundSynchronizer
 
 RATE = 48000
 LENGTH = 1200
@@ -45,14 +45,14 @@ def kept(
 ) -> tuple[Any, tuple[str, ...]]:
     """Return all samples of the result for a film of this length, and the notes."""
     film: Any = SimpleNamespace(start_time=0, duration=seconds and round(seconds * 1_000_000))
-    in_step = InStep(film, span, lambda _: None)
+    in_step = SoundSynchronizer(film, span, lambda _: None)
     values = [frame.to_ndarray()[0] for frame in in_step.frames(frames)]
     return np.concatenate(values), in_step.notes("sound")
 
 
 def test_sound_without_gaps_passes_untouched() -> None:
     frames = row(0.5, 3)
-    in_step = InStep(SimpleNamespace(start_time=0, duration=None), (None, None), lambda _: None)  # type: ignore[arg-type]  # what it asks for
+    in_step = SoundSynchronizer(SimpleNamespace(start_time=0, duration=None), (None, None), lambda _: None)  # type: ignore[arg-type]  # what it asks for
     assert all(one is other for one, other in zip(in_step.frames(iter(frames)), frames, strict=True))
     assert in_step.notes("sound") == ()
 

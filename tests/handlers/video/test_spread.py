@@ -27,7 +27,7 @@ from tasktrail.handlers.video.convert.estimate import estimate_for
 from tasktrail.handlers.video.convert.library_encoder import LibraryBackend
 from tasktrail.handlers.video.convert.options import VideoConvertOptions, choose_target
 from tasktrail.handlers.video.convert.options import check as check_film
-from tasktrail.handlers.video.convert.parts import Unfit, open_part
+from tasktrail.handlers.video.convert.parts import PartUnusable, open_part
 from tasktrail.handlers.video.convert.picture import PixelFormat
 from tasktrail.handlers.video.convert.program_encoder import ProgramFailedError
 from tasktrail.handlers.video.convert.reshaping import WantedPart
@@ -290,7 +290,7 @@ def test_a_part_that_cannot_be_read_does_not_fit(tmp_path: Path, monkeypatch: py
         raise PermissionError(13, "denied")
 
     monkeypatch.setattr(zipfile, "ZipFile", refused)
-    with pytest.raises(Unfit, match="is damaged or no part"), open_part(path, 1, 2):
+    with pytest.raises(PartUnusable, match="is damaged or no part"), open_part(path, 1, 2):
         pass
 
 

@@ -22,19 +22,19 @@ from ...events.reports import AttemptProgressed, Run
 from ..contract import StopAsked, TaskType
 from ..elsewhere import (
     FOLDER,
-    Answer,
     Appear,
     Fetch,
     Fetched,
     Kind,
     LockHeld,
     Moved,
+    MoverAnswer,
+    MoverRequest,
     Ready,
     Refused,
     Storage,
     Store,
     Stored,
-    Wish,
     clear_up,
     hold,
     lock_of,
@@ -99,37 +99,37 @@ class MoverProcess:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._wishes, self._answers = self._process.stdin, self._process.stdout
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         self._buffer = b""
 
-    def wish(self, wish: Wish) -> None:
-        """Send it a wish."""
+    def request(self, request: MoverRequest) -> None:
+        """Send it a request."""
         with suppress(BrokenPipeError):  # it has died, which `answers` reports
-            self._wishes.write(msgspec.json.encode(wish) + b"\n")
-            self._wishes.flush()
+            self._requests.write(msgspec.json.encode(request) + b"\n")
+            self._requests.flush()
 
-    def no_more(self) -> None:
-        """Close its input: it ends by itself when it has done what was wished."""
+    def close_input(self) -> None:
+        """Close its input: it ends by itself when it has carried out all requests."""
         with suppress(BrokenPipeError):
-            self._wishes.close()
+            self._requests.close()
 
     @property
     def fd(self) -> int:
         """The descriptor that is readable when `answers` has something to return."""
         return self._answers.fileno()
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[MoverAnswer]:
         """Wait for answers and return them. Raises StorageUnreachable when the process has died."""
         data = os.read(self.fd, _CHUNK)
         if not data:
             raise StorageUnreachable("The process that moves the bytes has died")
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return [msgspec.json.decode(line, type=Answer) for line in lines]
+        return [msgspec.json.decode(line, type=MoverAnswer) for line in lines]
 
     def close(self, patience: float = 0.0) -> None:
         """End it. `patience`: seconds that it has to clean up."""
         with suppress(BrokenPipeError):
-            self._wishes.close()
+            self._requests.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
         self._process.kill()
@@ -137,7 +137,7 @@ class MoverProcess:
         self._answers.close()
 
 
-class Away:
+class RemoteFiles:
     """Fetches an attempt's input and stores its output. Use it as a context manager around the attempt.
 
     Args:
@@ -153,7 +153,7 @@ class Away:
         self._held = ExitStack()
         self._folder = Path()
         self._node = ""
-        self._said_at = 0.0
+        self._reported_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +175,7 @@ class Away:
             )
         return self._sandbox.storage
 
-    def brought_here(self, run: Run, task_type: TaskType) -> Run:
+    def with_local_files(self, run: Run, task_type: TaskType) -> Run:
         """The run with local files in place of those elsewhere.
 
         Raises:
@@ -184,10 +184,10 @@ class Away:
             StorageMissing, StorageDenied, StorageUnreachable, StorageFailed, InputTooLarge, PackageMissing: by name.
         """
         with self._channel.listening():
-            run = self._brought_here(run, task_type, self._storage)
+            run = self._with_local_files(run, task_type, self._storage)
         return replace(run, cores=self._channel.cores())
 
-    def _brought_here(self, run: Run, task_type: TaskType, storage: Storage) -> Run:
+    def _with_local_files(self, run: Run, task_type: TaskType, storage: Storage) -> Run:
         self._folder, self._node = Path(run.work_dir).parent / FOLDER, run.node
         make_folders(self._folder)
         clear_up(self._folder, self._node)  # files of a killed attempt may fill the disk
@@ -218,8 +218,8 @@ class Away:
     def _with_input(self, run: Run, storage: Storage) -> Run:
         place, process = self._place("fetched", run), self._started()
         try:
-            process.wish(Fetch(url=run.input_file, place=str(place), storage=storage))
-            found = self._heard(process, run, "fetching", 0.0)
+            process.request(Fetch(url=run.input_file, place=str(place), storage=storage))
+            found = self._wait_for_answer(process, run, "fetching", 0.0)
             if not isinstance(found, Fetched):
                 raise StorageFailed(f"The input was not fetched: {type(found).__name__}")
         finally:
@@ -239,7 +239,7 @@ class Away:
         process = self._started()
         try:
             storage = self._storage
-            process.wish(
+            process.request(
                 Store(
                     url=run.output_url,
                     path=str(part),
@@ -249,7 +249,7 @@ class Away:
                     overwrite=run.overwrite,
                 )
             )
-            ready = self._heard(process, run, "storing", 100.0)
+            ready = self._wait_for_answer(process, run, "storing", 100.0)
             if not isinstance(ready, Ready):
                 raise StorageFailed(f"The output was not stored: {type(ready).__name__}")
         except BaseException:
@@ -260,7 +260,7 @@ class Away:
     def _started(self) -> MoverProcess:
         return MoverProcess(self._storage.mover, self._credentials)
 
-    def _heard(self, process: MoverProcess, run: Run, doing: str, progress: float) -> Answer:
+    def _wait_for_answer(self, process: MoverProcess, run: Run, doing: str, progress: float) -> MoverAnswer:
         """Wait for the final answer, and report progress meanwhile."""
         while True:
             ready = select.select([process.fd], [], [], _LOOK_EVERY)[0]
@@ -272,9 +272,9 @@ class Away:
                     raise as_error(answer)
                 if not isinstance(answer, Moved):
                     return answer
-                if now - self._said_at >= _REPORT_EVERY:
-                    self._said_at = now
-                    words = _told(answer, doing)
+                if now - self._reported_at >= _REPORT_EVERY:
+                    self._reported_at = now
+                    words = _progress_text(answer, doing)
                     self._channel.send(AttemptProgressed(run.task_id, run.attempt, progress, words, answer.done))
 
 
@@ -294,7 +294,7 @@ class Storing:
 
     def appear(self) -> None:
         """Make it visible. The attempt has its grant, so it is no longer asked whether it must stop."""
-        self._process.wish(Appear())
+        self._process.request(Appear())
         while not (answers := self._process.answers()):
             pass
         for answer in answers:
@@ -309,6 +309,6 @@ def as_error(refused: Refused) -> TasktrailError:
     return _ERRORS[refused.kind](refused.message, remedy=refused.remedy)
 
 
-def _told(moved: Moved, doing: str) -> str:
+def _progress_text(moved: Moved, doing: str) -> str:
     total = f" of {moved.total / 1e6:,.0f}" if moved.total else ""
     return f"{doing}: {moved.done / 1e6:,.0f}{total} MB"
