@@ -356,7 +356,10 @@ class _Walk:
         """
         # The record that explains a stub is found by an index, so damage of an index counts, too.
         damaged = sorted(one.position for one in self._findings.listed if one.code in (*_DAMAGE, "index"))
-        for position, dropped_at, message in (*self._wrong_stubs, *self.stubs.faults()):
+        for position, dropped_at, message, by_itself in (*self._wrong_stubs, *self.stubs.faults()):
+            if by_itself:
+                self._findings.add(position, "stub", message)
+                continue
             if not dropped_at and position < self._lost_until:
                 continue  # the record that explains it may be among those that could not be read
             in_doubt = damaged and (dropped_at in damaged if dropped_at else damaged[-1] > position)

@@ -333,8 +333,8 @@ def chain_faults(rows: Iterable[tuple[Any, ...] | Damage], stubs: StubCheck) -> 
             yield from _decoding_faults(row)
         last, digest = position, row[14]
     yield from wrong  # last: maybe the record that explains them was changed, which is reported before
-    for at, _dropped_at, message in stubs.faults():
-        yield Fault(at, "stub", message)
+    for late in stubs.faults():
+        yield Fault(late.position, "stub", late.message)
 
 
 def stub_check(conn: sqlite3.Connection) -> StubCheck:

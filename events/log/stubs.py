@@ -34,6 +34,7 @@ LEFT = "position, task_id, version, recorded_at, hash"
 """The columns that a stub keeps."""
 _EMPTY = {"event": STUB, "data": "{}", "attempt": 0, "life": 0, "terminal": 0}
 STUB_ROW = tuple(_EMPTY.get(column, "") for column in COLUMNS[5:])
+_ODD_FORM = "it is a stub of a form that tasktrail does not write"
 _DROP = "DELETE FROM events WHERE position BETWEEN ? AND ?"
 _PUT = f"""
     INSERT INTO events ({", ".join(COLUMNS)}, hash)
@@ -206,6 +207,8 @@ class StubFault(NamedTuple):
     dropped_at: int
     """The position of the drop that revealed it, which may itself have been changed; 0: no drop explains the stub."""
     message: str
+    by_itself: bool = False
+    """Whether the row shows the fault, whatever the drop says."""
 
 
 class _Account:
@@ -335,7 +338,8 @@ class StubCheck:
             wrong = account.wrong_with_time(row[4])
         else:
             wrong = ""
-        return StubFault(position, 0 if account is None else account.position, wrong) if wrong else None
+        dropped_at = 0 if account is None else account.position
+        return StubFault(position, dropped_at, wrong, wrong == _ODD_FORM) if wrong else None
 
     def lose(self, first: int, last: int) -> None:
         """Note that the records in this range cannot be read."""
@@ -355,7 +359,7 @@ class StubCheck:
         mark = b"" if account is None else account.digest.add(row[0], row[1], row[2], row[4], row[14])
         of_other = "" if account is None else account.wrong_with(row[1], row[2], row[4])
         if row[5:14] != STUB_ROW:
-            return "it is a stub of a form that tasktrail does not write"
+            return _ODD_FORM
         if account is None or account.position <= row[0]:
             return "the record is gone, and no later one says why"
         if account.excused:

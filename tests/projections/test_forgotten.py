@@ -224,6 +224,13 @@ def test_words_in_a_stub_are_found(journal: Journal) -> None:
     )
 
 
+def test_words_in_a_stub_are_found_where_it_stands_although_the_record_that_drops_was_changed(journal: Journal) -> None:
+    stub = next(one for one in journal.records if isinstance(one.event, Stub))
+    drops = f"position = {stub.position} OR event = 'tasks_forgotten'"
+    change(journal, f"UPDATE events SET reason = 'hidden' WHERE {drops}")
+    assert found(journal)[0] == (stub.position, "stub")
+
+
 def test_a_record_that_is_said_to_be_dropped_and_is_there_is_found(journal: Journal, tmp_path: Path) -> None:
     event = journal.create(input_file="/in", output_file="/out")
     journal.start(event)
