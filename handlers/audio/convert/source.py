@@ -212,7 +212,10 @@ def _samples_by_first_frame(file: BinaryIO) -> int:
 def _seconds(container: InputContainer, stream: AudioStream) -> float:
     if stream.duration:
         return float(stream.duration * as_fraction(stream.time_base))
-    return (container.duration or 0) / av.time_base
+    duration = container.duration or 0
+    if "matroska" in container.format.name:  # it gives the time of the end, and its times may begin anywhere
+        duration = max(0, duration - max(0, container.start_time or 0))
+    return duration / av.time_base
 
 
 def _left_out(container: InputContainer, kept: AudioStream) -> tuple[str, ...]:

@@ -322,6 +322,22 @@ def test_a_bitrate_that_a_codec_cannot_hold_becomes_the_nearest_and_is_told(
         assert told(outcome)["bitrate"] == pytest.approx(held, rel=0.1)
 
 
+def test_times_may_begin_at_ten_hours(tmp_path: Path, convert: Convert) -> None:
+    """Otherwise the sound would seem to last ten hours, and its progress would stay near 0."""
+    write(tmp_path / "tone.wav", tone())
+    with av.open(tmp_path / "tone.wav") as whole, av.open(tmp_path / "late.mka", "w") as late:
+        track = late.add_stream_from_template(whole.streams.audio[0])
+        for packet in whole.demux(audio=0):
+            if packet.dts is not None:
+                packet.pts = packet.dts = packet.dts + int(36_000 / packet.time_base)
+                packet.stream = track
+                late.mux(packet)
+    _, outcome = convert(tmp_path / "late.mka", "out.mp3")
+    assert isinstance(outcome, Finished)
+    assert outcome.result["source_duration"] == pytest.approx(2, abs=0.1)
+    assert outcome.result["duration"] == pytest.approx(2, abs=0.1)
+
+
 def test_floating_point_samples_stay_in_wav_and_are_told_elsewhere(tmp_path: Path, convert: Convert) -> None:
     source = write(tmp_path / "in.wav", tone(), codec="pcm_f32le")
     assert told(convert(source, "out.wav", codec="pcm")[1])["codec"] == "pcm_f32le"
