@@ -54,6 +54,10 @@ _NUMBERS = {
     "texts": "SELECT id, number, since FROM texts ORDER BY id, number",
     "search": "SELECT term, doc, col, offset FROM temp.search_places",
     "past_search": "SELECT term, doc, col, offset FROM temp.past_search_places",
+    "search_data": "SELECT block FROM search_data WHERE id = 1",
+    "search_config": "SELECT * FROM search_config ORDER BY k",
+    "past_search_data": "SELECT block FROM past_search_data WHERE id = 1",
+    "past_search_config": "SELECT * FROM past_search_config ORDER BY k",
 }
 _PLACES = "CREATE VIRTUAL TABLE temp.{0}_places USING fts5vocab (main, {0}, instance)"
 """Every place of every word, in the order of the index."""
@@ -64,6 +68,8 @@ _LOST = """
 """
 """A word that the index lists but does not find in a search."""
 _TEXTS = ("search", "past_search")
+_TOTALS, _STRUCTURE = 1, 10
+"""The ids of two special rows in the pages of a text index."""
 
 
 def compare_views(
@@ -261,6 +267,44 @@ def _compare_numbers(views: sqlite3.Connection, fold: sqlite3.Connection, positi
         views.execute(_WORDS.format(table))
         for (word,) in views.execute(_LOST.format(table)):
             findings.add(position, "views", f"table {table} lists the word {word!r}, and does not find it")
+        if part := _unread_part(views, table):
+            findings.add(position, "views", f"table {table} has {part} that no search reads")
+
+
+def _unread_part(views: sqlite3.Connection, table: str) -> str:
+    """A page or an entry that belongs to no segment of a text index, in words; empty if there is none.
+
+    The index keeps the first and the last page of each segment in one row. The id of a page is made of its segment's
+    number, two fields that are 0 if it has words, and its own number (SQLite's `fts5_index.c`).
+    """
+    ((structure,),) = views.execute(f"SELECT block FROM {table}_data WHERE id = {_STRUCTURE}")  # noqa: S608 - our own names
+    numbers = _integers(structure[4:])  # a counter comes first
+    levels, _segments, _written = (next(numbers) for _ in range(3))
+    pages: dict[int, tuple[int, int]] = {}
+    for _level in range(levels):
+        _merging, segments = next(numbers), next(numbers)
+        for _segment in range(segments):
+            segment, first, last = next(numbers), next(numbers), next(numbers)
+            pages[segment] = (first, last)
+    for (number,) in views.execute(f"SELECT id FROM {table}_data WHERE id NOT IN ({_TOTALS}, {_STRUCTURE})"):  # noqa: S608 - our own names
+        first, last = pages.get(number >> 37, (1, 0))
+        page, has_words = number & 0x7FFFFFFF, not number >> 31 & 0x3F
+        if page > last or (has_words and page < first):
+            return f"a page, {number},"
+    entries = views.execute(f"SELECT segid, count(*) FROM {table}_idx GROUP BY segid, pgno >> 1")  # noqa: S608 - our own names
+    return next(
+        (f"an entry of segment {segment}" for segment, number in entries if segment not in pages or number > 1), ""
+    )
+
+
+def _integers(block: bytes) -> Iterator[int]:
+    """Decode SQLite's integers of variable length: each byte has seven bits, and a mark if another byte follows."""
+    number = 0
+    for byte in block:
+        number = number << 7 | byte & 0x7F
+        if not byte & 0x80:
+            yield number
+            number = 0
 
 
 def _compare_tables(
