@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from .system_events import MissedRuns, Role
-from .task_events import Checkpoint, DependencyPolicies, Original, Told
+from .task_events import Checkpoint, DependencyPolicies, NoticeEvent, Original
 from .values import TRACEPARENT
 
 MAX_PRIORITY = 10
@@ -131,7 +131,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notify_webhook: Annotated[Text, says("POST events to this address.", value="URL")] = ""
     callback_url: Annotated[Text, says("POST the outcome to this address, once.", value="URL")] = ""
     notify_on: Annotated[
-        tuple[Told, ...],
+        tuple[NoticeEvent, ...],
         msgspec.Meta(max_length=10),
         says(
             "The events that webhook, mail and targets are notified of.",

@@ -9,7 +9,7 @@ import msgspec
 
 from .priority import terms
 from .state import Status, TaskState
-from .task_events import Checkpoint, DependencyPolicies, Estimated, Original, PriorityTerms, ReadInput, Told
+from .task_events import Checkpoint, DependencyPolicies, Estimated, NoticeEvent, Original, PriorityTerms, ReadInput
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class Task(msgspec.Struct, frozen=True):
     notify_email: str
     notify_webhook: str
     callback_url: str
-    notify_on: tuple[Told, ...]
+    notify_on: tuple[NoticeEvent, ...]
     notify_targets: tuple[str, ...]
     user_id: int
     document_id: int

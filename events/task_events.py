@@ -13,7 +13,7 @@ from .values import At, Whole, is_sha256
 AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
 RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
-Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
+NoticeEvent: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
 """Events that a notice can be sent for; of failures only the final one."""
 Original: TypeAlias = Literal["keep", "replace", "move"]
 DependencyPolicy: TypeAlias = Literal["wait", "cancel", "fail", "ignore"]
@@ -114,7 +114,7 @@ class Created(_Event, frozen=True, kw_only=True):
     notify_email: str = ""
     notify_webhook: str = ""
     callback_url: str = ""
-    notify_on: tuple[Told, ...] = ()
+    notify_on: tuple[NoticeEvent, ...] = ()
     """The events that webhook, mail and targets are notified of; empty: started, completed, failed, cancelled."""
     notify_targets: tuple[str, ...] = ()
     """Names of targets in the configuration; their addresses are never recorded."""

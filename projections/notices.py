@@ -9,11 +9,11 @@ import msgspec
 from ..events import Created, Failed, Recorded
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import RedeliveryRequested
-from ..events.task_events import Told, is_terminal
+from ..events.task_events import NoticeEvent, is_terminal
 
 Channel: TypeAlias = Literal["webhook", "callback", "email", "apprise"]
 
-USUAL: tuple[Told, ...] = ("started", "completed", "failed", "cancelled")
+USUAL: tuple[NoticeEvent, ...] = ("started", "completed", "failed", "cancelled")
 """The events for a webhook if the task names none (`notify_on`); of these, mail and targets get only the end."""
 
 ENDS: frozenset[str] = frozenset({"completed", "failed", "cancelled"})

@@ -148,7 +148,7 @@ class ClusterExecutor:
         self._touched: dict[str, KnownHost] = {}
         """The hosts that have got orders which are not sent yet, by name."""
         self._reports: list[Report] = []
-        self._told_capacity = CapacityChanged(-1)
+        self._reported_capacity = CapacityChanged(-1)
         self._capacity_touched = True
         self._trouble = "The cluster has not been reached yet"
         self._closing = self._closed = False
@@ -307,7 +307,7 @@ class ClusterExecutor:
             case OrdersTaken():
                 self._work.carried_out(host, answer.carried_out)
             case HostReports():
-                self._on_told(host, answer)
+                self._on_reports(host, answer)
         touched = {one.name: one for one in (host, *self._newly_given())}
         for one in touched.values():
             self._connection.pump(one)
@@ -331,11 +331,11 @@ class ClusterExecutor:
             self._work.end_all_of(host)
         self._capacity_touched = True
 
-    def _on_told(self, host: KnownHost, told: HostReports) -> None:
-        self._work.take_reports(host, told.reports, told.last)
-        if told.node is not None:
-            host.use, host.used_at = told.node, self._clock() - LOOKED_AT_EVERY
-        host.memory = {(task_id, attempt): used for task_id, attempt, used in told.memory}
+    def _on_reports(self, host: KnownHost, reports: HostReports) -> None:
+        self._work.take_reports(host, reports.reports, reports.last)
+        if reports.node is not None:
+            host.use, host.used_at = reports.node, self._clock() - LOOKED_AT_EVERY
+        host.memory = {(task_id, attempt): used for task_id, attempt, used in reports.memory}
         if not host.caught_up:
             host.caught_up = True
             self._perhaps_all_found()
@@ -740,7 +740,7 @@ class ClusterExecutor:
             offers = tuple(self._offer_of(host) for host in usable)
             nodes = tuple(self._placement.name_of(host.node) for host in usable)
             capacity = CapacityChanged(len(offers), offers if any(offers) else (), nodes)
-            if capacity != self._told_capacity and not self._closing:
-                self._told_capacity = capacity
+            if capacity != self._reported_capacity and not self._closing:
+                self._reported_capacity = capacity
                 self._reports.append(capacity)
             self._make_missing()

@@ -125,7 +125,7 @@ class LocalExecutor:
         self._ended: dict[tuple[int, int], None] = {}
         self._orders = PendingOrders(self.lock, self.reactor.post, self._carry_out)
         self._reports: list[Report] = []
-        self._told_capacity = CapacityChanged(-1)
+        self._reported_capacity = CapacityChanged(-1)
         self._capacity_touched = True
         self._closing = False
         self._report: Reporter = lambda _: None
@@ -395,8 +395,8 @@ class LocalExecutor:
         with self.lock:
             offers = tuple(offer for slot, offer in self._offers.items() if slot.usable)
             capacity = CapacityChanged(len(offers), offers if any(offers) else ())
-            if capacity != self._told_capacity and not self._closing:
-                self._told_capacity = capacity
+            if capacity != self._reported_capacity and not self._closing:
+                self._reported_capacity = capacity
                 self._reports.append(capacity)
 
     def _kill_all(self) -> None:

@@ -49,7 +49,7 @@ from ..events.commands import (
     UndrainNode,
 )
 from ..events.system_events import MissedRuns, Role
-from ..events.task_events import DependencyPolicies, Original, Told
+from ..events.task_events import DependencyPolicies, NoticeEvent, Original
 from ..handlers.urls import is_url
 from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
@@ -139,7 +139,7 @@ class Commands(ABC):
         notify_email: str = "",
         notify_webhook: str = "",
         callback_url: str = "",
-        notify_on: Sequence[Told] = (),
+        notify_on: Sequence[NoticeEvent] = (),
         notify_targets: Sequence[str] = (),
         user_id: int = 0,
         document_id: int = 0,

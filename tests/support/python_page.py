@@ -32,7 +32,7 @@ from tasktrail import (
 from tasktrail.api.commands import Commands
 from tasktrail.api.reader import Questions
 from tasktrail.events import Accepted, Command, Created
-from tasktrail.events.task_events import DependencyPolicies, DependencyPolicy, Told
+from tasktrail.events.task_events import DependencyPolicies, DependencyPolicy, NoticeEvent
 from tasktrail.handlers import Bounds, Estimate, Job, Packages, Room, TaskContext
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
@@ -48,7 +48,7 @@ its author from `tasktrail.testing` ([add a task type](../how-to/add-a-task-type
 [typed errors](errors.md). `make python-page` writes this page from the docstrings.
 
 In the signatures `Command` is any of [the commands](commands.md), whose Structs come from `tasktrail.events.commands`.
-Most have a method of their own; `send_many` and `send_each` take the Structs. `Told` is one of {told}, and
+Most have a method of their own; `send_many` and `send_each` take the Structs. `NoticeEvent` is one of {told}, and
 `DependencyPolicies` one of {policies}, or a tuple with one for each dependency. An `int` or
 `datetime` for `as_of` is a position or a time of the past. What a method answers is a frozen Struct.
 
@@ -84,13 +84,13 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     Packages,
 )
 WIDTH = 100
-ALIASES = {"Command": Command, "DependencyPolicies": DependencyPolicies, "Told": Told}
+ALIASES = {"Command": Command, "DependencyPolicies": DependencyPolicies, "NoticeEvent": NoticeEvent}
 
 
 def page() -> str:
     """Return the page as it should be."""
     names = ", ".join(f"`{name}`" for name in tasktrail.__all__ if not name.startswith("_"))
-    told, policies = (", ".join(f'`"{word}"`' for word in get_args(kind)) for kind in (Told, DependencyPolicy))
+    told, policies = (", ".join(f'`"{word}"`' for word in get_args(kind)) for kind in (NoticeEvent, DependencyPolicy))
     head = HEAD.format(names=names, told=told, policies=policies)
     parts = [head]
     for kind, own in OWN.items():

@@ -151,8 +151,6 @@ def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any],
     [
         ({"smtp": Smtp()}, ("mail", "warn")),
         ({"smtp": Smtp(host="m", sender="a@b", starttls=False)}, ("mail", "warn")),
-        ({"smtp": Smtp(host="m", sender="a@b", starttls=False, port=465)}, ("mail", "ok")),
-        ({"smtp": Smtp(host="m", sender="a@b", starttls=False, tls=True)}, ("mail", "ok")),
         ({"webhook_secret": Secret("")}, ("webhooks", "warn")),
         ({"max_memory": 9 * GB}, ("max_memory", "warn")),
         ({"workers": 5}, ("workers", "warn")),
@@ -160,6 +158,12 @@ def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any],
 )
 def test_a_configuration_that_does_not_fit_is_found(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert complaints(HEALTHY, replace(HEALTHY_CONFIG, **changes)) == [expected]
+
+
+@pytest.mark.parametrize("way", [{"port": 465}, {"tls": True}])
+def test_mail_by_tls_from_the_first_byte_is_encrypted(way: dict[str, Any]) -> None:
+    smtp = Smtp(host="m", sender="a@b", starttls=False, **way)
+    assert complaints(HEALTHY, replace(HEALTHY_CONFIG, smtp=smtp)) == []
 
 
 def test_sizes_are_said_in_the_units_of_the_configuration_and_of_every_other_screen() -> None:

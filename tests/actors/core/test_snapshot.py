@@ -130,7 +130,7 @@ def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
     assert vars(PendingNotices()).keys() == {"by_id", "_room", "_times", "_turns"}
     kept = {"position", "log_id", "turns", "disabled", "tasks", "notices", "mail", "jumps"}
     assert set(KeptOutbox.__struct_fields__) == kept
-    assert vars(MailPace()).keys() == {"_had", "_promised"}
+    assert vars(MailPace()).keys() == {"_delivered", "_reserved"}
     assert vars(EndpointQueues(lambda _: True, 1)).keys() == {"_counts", "_at_once", "_queues", "_busy", "_rests"}
     theirs = {"_outbox", "_queues", "_sending", "_unconfirmed", "_unsent", "_mailed", "mail_limit"}
     assert vars(Dispatcher(Outbox(recall_from(log)))).keys() == theirs
