@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
@@ -37,6 +38,8 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST = 60
 """Signs of a header's line that are quoted."""
 _DIGITS = 9
+_FAR_FROM_USUAL = 4
+"""A polygon with more than this many times the usual number of corners is left out of an average."""
 """Of a number of corners that are looked at."""
 
 
@@ -208,14 +211,18 @@ def _binary_corners(header: PlyHeader, rest: int) -> float:
 
 
 def _last_corners(path: Path) -> float:
-    """Corners of the last faces of a text, on average; a triangle's, if the last lines are no faces."""
+    """Corners of the last faces of a text, on average; a triangle's, if the last lines are no faces.
+
+    A few polygons of very many corners, such as the end of a pipe, say nothing about the other faces.
+    """
     lines = (line.split() for line in _tail(path).splitlines()[1:])
     counts = [
-        int(words[0]) if words[0].isdigit() else len(words) - 1
+        int(words[0][:_DIGITS]) if words[0].isdigit() else len(words) - 1
         for words in lines
         if words and (words[0] == b"f" or (words[0].isdigit() and len(words) > int(words[0][:_DIGITS]) >= _TRIANGLE))
     ]
-    return sum(counts) / len(counts) if counts else _TRIANGLE
+    usual = [number for number in counts if number <= _FAR_FROM_USUAL * median(counts)]
+    return sum(usual) / len(usual) if usual else _TRIANGLE
 
 
 def _tail(path: Path) -> bytes:

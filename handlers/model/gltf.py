@@ -203,7 +203,8 @@ def _moved(
     offset: Sequence[float] = (0, 0), rotation: float = 0, scale: Sequence[float] = (1, 1)
 ) -> list[tuple[float, float, float]]:
     """The matrix for places in a texture: scaled, then turned as the examples of the extension are, then moved."""
-    (x, y), (across, down), cosine, sine = offset, scale, math.cos(rotation), math.sin(rotation)
+    (x, y), (across, down) = map(float, offset), map(float, scale)
+    cosine, sine = math.cos(rotation), math.sin(rotation)
     return [(cosine * across, sine * down, x), (-sine * across, cosine * down, y)]
 
 

@@ -117,7 +117,11 @@ def _read(path: Path, kind: str) -> trimesh.Scene:
     how: dict[str, Any] = {"file_type": kind, "resolver": _NoFiles(), "process": False}
     if kind in ("glb", "gltf"):
         source, how["file_type"] = _reduced_gltf(path)
-        return trimesh.load_scene(source, **how)
+        _failed.clear()
+        scene = trimesh.load_scene(source, **how)
+        if _failed:
+            raise _failed.pop()
+        return scene
     if kind == "obj":
         how |= {"skip_materials": True, "maintain_order": True}
     with open_model(path, kind) as file:
@@ -138,8 +142,21 @@ def _reduced_gltf(path: Path) -> tuple[io.BytesIO, str]:
     return io.BytesIO(head + text + body), "glb"
 
 
+_failed: list[Exception] = []
+"""Why a primitive could not be rewritten: trimesh only logs what its handlers raise, and the faces would be missing."""
+
+
+def _rewrite_oddities(found: dict[str, Any]) -> None:
+    """Rewrite a primitive before trimesh reads it, or note in `_failed` why it cannot be."""
+    try:
+        _without_oddities(found)
+    except Exception as error:
+        _failed.append(error)
+        raise
+
+
 def _without_oddities(found: dict[str, Any]) -> None:
-    """Rewrite a primitive before trimesh reads it; `gltf` has found out what is odd. Arrays may have other users."""
+    """Rewrite a primitive; `gltf` has found out what is odd. Arrays may have other users."""
     odd, primitive, arrays = found["data"], found["primitive"], found["accessors"]
     attributes = primitive["attributes"]
     for key in odd.get("shares", ()):
@@ -157,7 +174,7 @@ def _without_oddities(found: dict[str, Any]) -> None:
         arrays.append(np.stack((np.broadcast_to(ring[:1], ring[2:].shape), ring[1:-1], ring[2:]), axis=1))
 
 
-register_handler(ODD, scope="primitive_preprocess")(_without_oddities)
+register_handler(ODD, scope="primitive_preprocess")(_rewrite_oddities)
 
 
 def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | None:

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasktrail.handlers.contract import Unusable
+from tasktrail.handlers.model import loading
+from tasktrail.handlers.model.loading import load_model
+
 KINDS = {"int8": 5120, "uint8": 5121, "int16": 5122, "uint16": 5123, "uint32": 5125, "float32": 5126}
 SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 SQUARE = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], dtype="<f4")
@@ -149,3 +153,28 @@ def test_a_texture_may_lie_by_the_second_places(draw: Callable[..., Any], tmp_pa
     materials = [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0, "texCoord": 1}}}]
     path = write_glb(tmp_path / "a.glb", [part], picture=quarters(tmp_path / "a.png"), materials=materials)
     assert seen(draw(path, view="front")[0]) == ["red", "green", "blue", "white"]
+
+
+def test_faces_that_cannot_be_rewritten_are_not_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only trimesh hears of the error, and it goes on without the faces."""
+    path = write_glb(tmp_path / "a.glb", [{"attributes": {"POSITION": SQUARE}, "mode": 6}])
+    assert len(load_model(path, "auto", None).faces) == 2
+
+    def fail(_found: dict[str, Any]) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "_without_oddities", fail)
+    with pytest.raises(MemoryError):
+        load_model(path, "auto", None)
+    monkeypatch.undo()
+    assert len(load_model(path, "auto", None).faces) == 2
+
+
+@pytest.mark.parametrize("moved", [{"offset": ["a", "b"]}, {"scale": [1]}, {"rotation": "half"}])
+def test_a_texture_that_is_moved_by_no_numbers_is_refused(moved: dict[str, Any], tmp_path: Path) -> None:
+    part = {"attributes": {"POSITION": SQUARE, "TEXCOORD_0": UPRIGHT}, "material": 0}
+    texture = {"index": 0, "extensions": {"KHR_texture_transform": moved}}
+    materials = [{"pbrMetallicRoughness": {"baseColorTexture": texture}}]
+    path = write_glb(tmp_path / "a.glb", [part], picture=quarters(tmp_path / "a.png"), materials=materials)
+    with pytest.raises(Unusable, match="is not valid glTF"):
+        load_model(path, "auto", None)

@@ -155,6 +155,21 @@ def test_faces_of_four_corners_need_the_room_of_two_triangles(form: str, tmp_pat
     assert estimate_for(job, found).memory == pytest.approx(as_triangles.memory, rel=0.01)
 
 
+def test_one_polygon_of_many_corners_says_nothing_of_the_other_faces(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.obj"
+    faces = [f"f {at} {at + 1} {at + 2}" for at in range(1, 9_000)]
+    faces[-1_000] = "f " + " ".join(map(str, range(1, 2_000)))
+    path.write_text("\n".join([f"v {at} 0 0" for at in range(9_002)] + faces))
+    assert count_faces(path).triangles == pytest.approx(len(faces), rel=0.01)
+
+
+@pytest.mark.parametrize("zeros", [30, 400, 5_000])
+def test_a_number_of_corners_may_have_any_length(zeros: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.obj"
+    path.write_text(f"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n000000003{'1' * zeros} 1 2 3 4\n")
+    assert count_faces(path).triangles in (1, 2)
+
+
 @pytest.mark.parametrize("suffix", ["gltf", "glb"])
 def test_a_gltf_of_the_first_version_is_refused_by_name(
     suffix: str, prepare: Callable[..., Any], tmp_path: Path
