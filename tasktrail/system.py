@@ -365,6 +365,7 @@ class System:
 
     def _look_at_files(self) -> None:
         """Notice a log that was deleted or replaced, and views that were deleted, even if no command comes."""
+        generation = self.health.views.generation
         try:
             is_there = _identity(self.paths.log) == self._log_identity
         except (FileNotFoundError, NotADirectoryError):
@@ -374,7 +375,7 @@ class System:
             logger.error("the service cannot go on", error=str(error))
             self.health.end_as_gone(error)
         elif not self.paths.views.exists():
-            self.doubt_views(self.health.views.generation, ViewsDamaged(f"{self.paths.views} was deleted"))
+            self.doubt_views(generation, ViewsDamaged(f"{self.paths.views} was deleted"))
 
     def degraded(self, load: Load | None) -> list[str]:
         """Describe what is out of order although commands are accepted. `load`: the present load; None if unknown."""

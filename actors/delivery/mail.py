@@ -70,6 +70,10 @@ def notice_text(notice: Notice, longest: int = 4096) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+_SPEAKS_TLS = re.compile("ALERT|UNSUPPORTED_PROTOCOL|NO_SHARED")
+"""Why the library ends a handshake with a server that does speak TLS, but does not agree."""
+
+
 class _OtherEncryption(smtplib.SMTPException):
     """The server does not begin as it is expected to: it speaks TLS at once and is not asked to, or the reverse."""
 
@@ -92,9 +96,9 @@ class _Watched(smtplib.SMTP):
             return connection
         try:
             return self._tls.wrap_socket(connection, server_hostname=host)
-        except ssl.SSLCertVerificationError:
-            raise
         except ssl.SSLError as error:
+            if isinstance(error, ssl.SSLCertVerificationError) or _SPEAKS_TLS.search(error.reason or ""):
+                raise
             detail = f"the mail server does not speak TLS from the first byte at port {port}"
             raise _OtherEncryption(f"{detail}; for STARTTLS leave smtp.tls out, and see smtp.port") from error
 

@@ -17,7 +17,7 @@ from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
 from .parameters import FILE, TYPE, as_of_option
-from .progress import ENDED, Lines, Poller, Reasons, Signals, in_short, name_lasting_obstacles
+from .progress import ENDED, Lines, Poller, Reasons, Signals, in_short, is_unexplained, name_lasting_obstacles
 from .session import Session
 from .tasks import as_text_of
 from .terminal import Column, TerminalLayout, plain, print_json, say
@@ -230,25 +230,30 @@ def _runs(batches: Iterable["Batch"]) -> bool:
     return any(batch.by_status.get("running") for batch in batches)
 
 
+_FIRST = 20
+"""Waiting tasks among which one is looked for whose reason to wait can be said."""
+
+
 class _FirstWaiting:
-    """Says what keeps the first waiting task of some batches from starting."""
+    """Says what keeps the first task of some batches that is neither held nor too early from starting."""
 
     def __init__(self, tasks: "Tasks", names: Sequence[str]) -> None:
         from ..projections import TaskFilters
 
         self._tasks = tasks
-        self._asked = TaskFilters(batch=tuple(names), status=("pending", "retrying"), sort="id", limit=1)
+        self._asked = TaskFilters(batch=tuple(names), status=("pending", "retrying"), sort="id", limit=_FIRST)
         self._reasons = Reasons()
         self._task_id = 0
 
     def held_by(self) -> "Sequence[Obstacle]":
         """Return the obstacles, as far as they are known."""
         page, _total = self._tasks.list_tasks(self._asked)
-        if not page:
+        first = next(filter(is_unexplained, page), None)
+        if first is None:
             return ()
-        if page[0].id != self._task_id:
-            self._task_id, self._reasons = page[0].id, Reasons()
-        return self._reasons.of(self._tasks, page[0])
+        if first.id != self._task_id:
+            self._task_id, self._reasons = first.id, Reasons()
+        return self._reasons.of(self._tasks, first)
 
 
 Show: TypeAlias = "Callable[[float, str, Sequence[Obstacle]], None]"

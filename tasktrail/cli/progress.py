@@ -93,6 +93,9 @@ ENDED = ("completed", "failed", "cancelled")
 class Display(AbstractContextManager["Display"], Protocol):
     """Where progress is shown."""
 
+    shows_reasons: bool = True
+    """Whether it shows what keeps a task waiting."""
+
     def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:
         """Show the task as it is now, and what keeps it waiting if that is known. May be called any number of times."""
 
@@ -123,6 +126,11 @@ def headline(task: "Task") -> str:
             return localized(task.message) or "running"
         case status:
             return status
+
+
+def is_unexplained(task: "Task") -> bool:
+    """Whether the task waits for something that its headline does not say."""
+    return task.status == "retrying" or headline(task) == "waiting"
 
 
 def waits(task: "Task", held_by: "Sequence[Obstacle]") -> str:
@@ -261,7 +269,7 @@ class Poller:
 
     def show(self, reading: "TaskSource | Reading", task: "Task") -> None:
         """Show the task, with what keeps it waiting."""
-        self._display.show(task, self._reasons.of(reading, task))
+        self._display.show(task, self._reasons.of(reading, task) if self._display.shows_reasons else ())
 
     def ask(self, question: Callable[[], T]) -> T | None:
         """Return the answer, or None while the service does not answer. Raises the error after `_PATIENCE` seconds."""
@@ -288,22 +296,23 @@ class Reasons:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._asked: dict[int, float] = {}
+        """Task → when it was asked about, the longest ago first."""
         self._known: dict[int, tuple[Obstacle, ...]] = {}
         self._rests_until = 0.0
 
     def of(self, reading: "TaskSource | Reading", task: "Task") -> "Sequence[Obstacle]":
         """Return what was last known to keep the task waiting; nothing while its headline says all."""
-        if task.status != "retrying" and headline(task) != "waiting":
+        if not is_unexplained(task):
             self._asked.pop(task.id, None)
             self._known.pop(task.id, None)
             return ()
         now = self._clock()
         asked = self._asked.setdefault(task.id, now)  # most tasks start before there is anything to ask
-        longest_ago = min(self._asked, key=self._asked.__getitem__)
-        if task.id == longest_ago and now >= max(asked + _WHY_EVERY, self._rests_until):
+        if task.id == next(iter(self._asked)) and now >= max(asked + _WHY_EVERY, self._rests_until):
             with suppress(TasktrailError):  # the next look at the task says what is wrong
                 found = (one for one in reading.why(task.id).reasons if one.reason not in IN_THE_HEADLINE)
                 self._known[task.id] = tuple(sorted(found, key=lambda one: one.reason not in STAYING))
+            del self._asked[task.id]
             self._asked[task.id] = self._clock()
             self._rests_until = self._asked[task.id] + _REST * (self._asked[task.id] - now)
         return self._known.get(task.id, ())

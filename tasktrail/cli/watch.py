@@ -407,11 +407,13 @@ class Watch:
 class Changes(Lines):
     """Prints every change of a task as a line of JSON."""
 
+    shows_reasons = False  # they are not part of a task
+
     def __init__(self) -> None:
         super().__init__(err=True)
         self._versions: dict[int, int] = {}
 
-    def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:  # noqa: ARG002 - not part of the task
+    def show(self, task: "Task", held_by: "Sequence[Obstacle]" = ()) -> None:  # noqa: ARG002 - never given
         """Print the task if it has changed."""
         if self._versions.get(task.id) != task.version:
             self._versions[task.id] = task.version

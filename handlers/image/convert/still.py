@@ -221,12 +221,12 @@ def _loaded(path: Path) -> pyvips.Image:
 
 
 def _without_overhang(picture: pyvips.Image, box: PixelSize) -> pyvips.Image:
-    """The middle that is to fill the box, and a little more, if the picture is far longer; else the picture itself.
+    """The middle that is to fill the box, and a little more, if the picture is enlarged and far longer; else all of it.
 
     libvips computes each row before the middle in its new size, and a picture that is enlarged has very many of them.
     """
     over = scaled((picture.width, picture.height), box, "fill")
-    if over[0] * over[1] <= _OVERHANG * box[0] * box[1]:
+    if over[0] <= picture.width or over[0] * over[1] <= _OVERHANG * box[0] * box[1]:
         return picture
     longest = [
         math.ceil(side * part / whole) + _BORDER for side, part, whole in zip(_size(picture), box, over, strict=True)

@@ -97,6 +97,7 @@ def tls_server(mailbox: Mailbox) -> Iterator[MailServer]:
     context.load_cert_chain(PEM)
 
     def serve(listener: socket.socket) -> None:
+        listener.settimeout(60)  # a test that fails may not connect
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as encrypted:
             talk(encrypted, mailbox)
@@ -276,6 +277,27 @@ def test_a_server_without_tls_gets_no_mail_and_the_port_is_named(
     assert mailbox.mail == []
 
 
+@pytest.mark.parametrize(("alert", "reason"), [(40, "HANDSHAKE_FAILURE"), (70, "PROTOCOL_VERSION")])
+def test_a_server_that_refuses_our_tls_is_not_taken_for_one_without(
+    alert: int, reason: str, mail_notice: Notice
+) -> None:
+    def refuse(listener: socket.socket) -> None:
+        listener.settimeout(60)
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=(listener,))
+        thread.start()
+        server = MailServer(host="127.0.0.1", port=listener.getsockname()[1], sender=SENDER, tls=True)
+        result = send(server, mail_notice)
+        thread.join()
+    assert (result.ok, result.retryable) == (False, True)
+    assert reason in result.detail
+
+
 def test_a_server_that_waits_for_tls_is_told_from_others(
     tls_server: MailServer, mail_notice: Notice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +392,7 @@ def test_a_mail_server_that_drips_is_cut_off(mail_notice: Notice, greeting: byte
     released = threading.Event()
 
     def drip(listener: socket.socket) -> None:
+        listener.settimeout(60)  # a test that fails may not connect
         connection, _ = listener.accept()
         with connection:
             connection.sendall(greeting)

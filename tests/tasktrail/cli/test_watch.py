@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why
 from tasktrail.cli import watch
+from tasktrail.cli.batch import _FirstWaiting
 from tasktrail.cli.progress import IN_THE_HEADLINE, STAYING, Bars, Lines, Poller
 from tasktrail.cli.watch import Watch, _expected
 from tasktrail.events import Checkpoint, Started
@@ -230,6 +231,30 @@ def test_a_service_that_cannot_say_why_is_no_reason_to_stop(
     assert tasks.asked == ["gone", "gone"]
     poller.at(tasks, 1)
     assert capsys.readouterr().out.splitlines()[1:] == ["task 1 noop 0.0 % waiting: no worker is ready"]
+
+
+def test_the_line_of_a_batch_says_why_although_its_first_task_is_held(
+    tasks: Any, held_by: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.cli.progress._WHY_EVERY", 0.0)
+    tasks.create_task(type="noop", batch="b", held=True)
+    waiting = _FirstWaiting(tasks, ["b"])
+    assert waiting.held_by() == ()
+    tasks.create_task(type="noop", batch="b")
+    held_by[2] = [FULL]
+    assert waiting.held_by() == (FULL,)
+
+
+@pytest.mark.parametrize(("display", "asked"), [(watch.Changes(), []), (Lines(err=True), [1])])
+def test_lines_of_json_need_no_reasons(display: Lines, asked: list[int], tasks: Any, held_by: Any) -> None:
+    tasks.create_task(type="noop")
+    held_by[1] = [FULL]
+    now = 0.0
+    poller = Poller(display, lambda: now)
+    for _ in range(3):
+        poller.at(tasks, 1)
+        now += 0.9
+    assert tasks.asked == asked
 
 
 def test_the_reasons_that_are_told_apart_are_reasons() -> None:
