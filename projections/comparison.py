@@ -1,8 +1,6 @@
 """Compares `views.db`, row by row, with a fold of the log that is built beside it."""
 
 import sqlite3
-from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -26,6 +24,7 @@ from .views.forgotten import holds_forgotten
 from .views.rebuild import BULK_PAGE, pull
 from .views.rows import COLUMNS, decode_state
 from .views.schema import STAMP
+from .views.text_index import unread_part
 from .views.writer import TaskViews
 
 _USER_ERASED, _ERASURE_FINISHED = EVENT_TAGS[UserErased], EVENT_TAGS[ErasureFinished]
@@ -70,8 +69,6 @@ _LOST = """
 """
 """A word that the index lists but does not find in a search."""
 _TEXTS = ("search", "past_search")
-_TOTALS, _STRUCTURE = 1, 10
-"""The ids of two special rows in the pages of a text index."""
 
 
 def compare_views(
@@ -269,63 +266,8 @@ def _compare_numbers(views: sqlite3.Connection, fold: sqlite3.Connection, positi
         views.execute(_WORDS.format(table))
         for (word,) in views.execute(_LOST.format(table)):
             findings.add(position, "views", f"table {table} lists the word {word!r}, and does not find it")
-        if part := _unread_part(views, table):
+        if part := unread_part(views, table):
             findings.add(position, "views", f"table {table} has {part} that no search reads")
-
-
-def _unread_part(views: sqlite3.Connection, table: str) -> str:
-    """A page or an entry that belongs to no segment of a text index, in words; empty if there is none.
-
-    One row has the first and the last page of each segment. The id of a page is made of its segment's number, a mark if
-    it only finds places within a long page list of one word, a level, and a page number (SQLite's `fts5_index.c`).
-    """
-    pages = _segments(views, table)
-    if pages is None:
-        return "a structure of an odd form"
-    entries: defaultdict[int, dict[int, bool]] = defaultdict(dict)
-    """Segment → page → whether its last word has such a list."""
-    for segment, number in views.execute(f"SELECT segid, pgno FROM {table}_idx ORDER BY segid, pgno"):  # noqa: S608 - our own names
-        if segment not in pages or number >> 1 in entries[segment]:
-            return f"an entry of segment {segment}"
-        entries[segment][number >> 1] = bool(number & 1)
-    starts = {segment: list(found) for segment, found in entries.items()}
-    for (number,) in views.execute(f"SELECT id FROM {table}_data WHERE id NOT IN ({_TOTALS}, {_STRUCTURE})"):  # noqa: S608 - our own names
-        segment, page = number >> 37, number & 0x7FFFFFFF
-        first, last = pages.get(segment, (1, 0))
-        is_due = first <= page <= last and not number >> 31 & 0x3F
-        if number >> 36 & 1 and page <= last:
-            before = bisect_right(starts.get(segment, []), page)
-            is_due = before > 0 and entries[segment][starts[segment][before - 1]]
-        if not is_due:
-            return f"a page, {number},"
-    return ""
-
-
-def _segments(views: sqlite3.Connection, table: str) -> dict[int, tuple[int, int]] | None:
-    """Each segment of a text index → its first and its last page; None if the row that says so is odd."""
-    ((structure,),) = views.execute(f"SELECT block FROM {table}_data WHERE id = {_STRUCTURE}")  # noqa: S608 - our own names
-    numbers = _integers(structure[4:])  # a counter comes first
-    pages: dict[int, tuple[int, int]] = {}
-    try:
-        levels, _segment_count, _written = next(numbers), next(numbers), next(numbers)
-        for _level in range(levels):
-            _merging, segments = next(numbers), next(numbers)
-            for _segment in range(segments):
-                segment, first, last = next(numbers), next(numbers), next(numbers)
-                pages[segment] = (first, last)
-    except StopIteration:
-        return None
-    return None if any(True for _more in numbers) else pages
-
-
-def _integers(block: bytes) -> Iterator[int]:
-    """Decode SQLite's integers of variable length: each byte has seven bits, and a mark if another byte follows."""
-    number = 0
-    for byte in block:
-        number = number << 7 | byte & 0x7F
-        if not byte & 0x80:
-            yield number
-            number = 0
 
 
 def _compare_tables(

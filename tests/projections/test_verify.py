@@ -591,6 +591,7 @@ _A_TEXT_FOR_A_POSITION = """
         ("INSERT INTO search_data VALUES (99 << 37 | 1 << 36, x'00')", ["table search has a page"]),
         ("UPDATE past_search_data SET block = x'0000000000' WHERE id = 10", ["structure of an odd form"]),
         ("UPDATE past_search_data SET block = CAST(block || x'05' AS BLOB) WHERE id = 10", ["an odd form"]),
+        (f"UPDATE search_data SET block = CAST(block || x'{'80' * 200_000}' AS BLOB) WHERE id = 10", ["an odd form"]),
         ("INSERT INTO search_config VALUES ('more', 1)", ["table search_config"]),
         ("INSERT INTO past_search_config VALUES ('more', 1)", ["table past_search_config"]),
         ("UPDATE search_config SET v = 4 WHERE k = 'automerge'", ["table search_config"]),

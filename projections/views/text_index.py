@@ -1,0 +1,71 @@
+"""The stored form of SQLite's text indexes (FTS5), as far as it shows rows that no search reads."""
+
+import sqlite3
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+
+_TOTALS, _STRUCTURE = 1, 10
+"""The ids of two special rows among the pages of an index."""
+
+
+def unread_part(views: sqlite3.Connection, table: str) -> str:
+    """A page or an entry that belongs to no segment of a text index, in words; empty if there is none.
+
+    One row has the first and the last page of each segment. The id of a page is made of its segment's number, a mark if
+    it only finds places within a long page list of one word, a level, and a page number (SQLite's `fts5_index.c`).
+    """
+    pages = _segments(views, table)
+    if pages is None:
+        return "a structure of an odd form"
+    entries: defaultdict[int, dict[int, bool]] = defaultdict(dict)
+    """Segment → page → whether its last word has such a list."""
+    for segment, number in views.execute(f"SELECT segid, pgno FROM {table}_idx ORDER BY segid, pgno"):  # noqa: S608 - our own names
+        if segment not in pages or number >> 1 in entries[segment]:
+            return f"an entry of segment {segment}"
+        entries[segment][number >> 1] = bool(number & 1)
+    starts = {segment: list(found) for segment, found in entries.items()}
+    for (number,) in views.execute(f"SELECT id FROM {table}_data WHERE id NOT IN ({_TOTALS}, {_STRUCTURE})"):  # noqa: S608 - our own names
+        segment, page = number >> 37, number & 0x7FFFFFFF
+        first, last = pages.get(segment, (1, 0))
+        is_due = first <= page <= last and not number >> 31 & 0x3F
+        if number >> 36 & 1 and page <= last:
+            before = bisect_right(starts.get(segment, []), page)
+            is_due = before > 0 and entries[segment][starts[segment][before - 1]]
+        if not is_due:
+            return f"a page, {number},"
+    return ""
+
+
+def _segments(views: sqlite3.Connection, table: str) -> dict[int, tuple[int, int]] | None:
+    """Each segment of a text index → its first and its last page; None if the row that says so is odd."""
+    ((structure,),) = views.execute(f"SELECT block FROM {table}_data WHERE id = {_STRUCTURE}")  # noqa: S608 - our own names
+    numbers = _integers(structure[4:])  # a counter comes first
+    pages: dict[int, tuple[int, int]] = {}
+    try:
+        levels, _segment_count, _written = next(numbers), next(numbers), next(numbers)
+        for _level in range(levels):
+            _merging, segments = next(numbers), next(numbers)
+            for _segment in range(segments):
+                segment, first, last = next(numbers), next(numbers), next(numbers)
+                pages[segment] = (first, last)
+    except StopIteration:
+        return None
+    return None if any(True for _more in numbers) else pages
+
+
+def _integers(block: bytes) -> Iterator[int]:
+    """Decode SQLite's integers of variable length: each byte has seven bits, and a mark if another byte follows.
+
+    What is left of one that is cut, or too long, comes last: then there is a number too many.
+    """
+    number, goes_on = 0, False
+    for byte in block:
+        number, goes_on = number << 7 | byte & 0x7F, byte & 0x80 > 0
+        if goes_on and number >> 63:
+            break
+        if not goes_on:
+            yield number
+            number = 0
+    if goes_on:
+        yield number
