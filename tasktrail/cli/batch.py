@@ -14,6 +14,7 @@ import click
 
 from ..words import about, duration, percent, size
 from .command import CliCommand, pass_session
+from .completion import BATCH
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
 from .parameters import FILE, TYPE, as_of_option
@@ -436,7 +437,7 @@ def _report_start(session: Session, made: "MadeBatch") -> int:
         ("tasktrail batches holiday --as-of 'yesterday 12:00'", "how far it was then"),
     ],
 )
-@click.argument("names", nargs=-1, metavar="[BATCH…]")
+@click.argument("names", nargs=-1, type=BATCH, metavar="[BATCH…]")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, metavar="N", help="At most this many. Default: 20")
 @as_of_option
 @pass_session

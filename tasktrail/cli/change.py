@@ -11,7 +11,7 @@ from ..events.commands import CancelTask, RetryTask
 from ..events.counted import counted
 from ..words import duration, moment
 from .command import CliCommand, pass_session
-from .completion import STATUS_WORDS, TYPES
+from .completion import BATCHES, STATUS_WORDS, TYPES
 from .failing import DONE, NO_SERVICE, complain
 from .fields import F, default_actor, options_of, reason_and_actor, with_options
 from .parameters import OPEN, OPEN_ID, WAITING_ID, TaskIdParam
@@ -31,7 +31,7 @@ _FILTERS = (
     click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
     click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
     click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
-    click.option("--batch", default="", metavar="A,B", help="Tasks of these batches."),
+    click.option("--batch", type=BATCHES, default="", metavar="A,B", help="Tasks of these batches."),
     click.option(
         "--search", default="", metavar="WORDS", help="Each of these must begin a word in type, paths or error."
     ),

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
+from ..events.counted import counted
 from .session import Session, session_of
 from .terminal import plain
 
@@ -108,6 +109,13 @@ def sort_fields(_session: Session) -> Iterator[Completion]:
     return ((f"{way}{field}", "") for field in SORTS for way in ("", "-"))
 
 
+def batch_names(session: Session) -> Iterator[Completion]:
+    """Yield the names of the newest batches."""
+    with session.reading() as reading:
+        for batch in reading.batches(_SHOWN):
+            yield batch.batch, counted(batch.total, "task")
+
+
 def schedule_names(session: Session) -> Iterator[Completion]:
     """Yield the names of the schedules."""
     with session.reading() as reading:
@@ -135,6 +143,8 @@ def disabled_endpoints(session: Session) -> Iterator[Completion]:
             yield endpoint.target, endpoint.detail
 
 
+BATCH = SuggestedParam("batch", batch_names)
+BATCHES = SuggestedParam("batches", batch_names, commas=True)
 TYPES = SuggestedParam("types", type_names, commas=True)
 SORT_FIELDS = SuggestedParam("fields", sort_fields)
 STATUS_WORDS = SuggestedParam("statuses", status_names, commas=True)

@@ -13,7 +13,7 @@ import msgspec
 from ..events.counted import counted, plural
 from ..words import duration, moment, percent, size, sum_of
 from .command import CliCommand, pass_session
-from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
+from .completion import BATCHES, SORT_FIELDS, STATUS_WORDS, TYPES
 from .failing import json_bytes
 from .fields import with_options
 from .notices import in_short
@@ -71,7 +71,7 @@ def task_filters(function: F) -> F:
         click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
         click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
         click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
-        click.option("--batch", default="", metavar="A,B", help="Tasks of these batches."),
+        click.option("--batch", type=BATCHES, default="", metavar="A,B", help="Tasks of these batches."),
         click.option(
             "--search", default="", metavar="WORDS", help="Each of these must begin a word in type, paths or error."
         ),

@@ -47,6 +47,7 @@ from tasktrail.events.system_events import EndpointEnabled
 from tasktrail.handlers.attempt_output import Output, read
 from tasktrail.paths import DataPaths
 from tasktrail.projections import (
+    Batch,
     DisabledEndpoint,
     NoticeStatus,
     Stats,
@@ -215,6 +216,11 @@ class MemoryTasks(Questions, Commands, Blocking):
                 return past.list(wanted)
         self._catch_up()
         return self._queries.list(wanted, self.journal.at)
+
+    def batches(self, limit: int = 20, *, as_of: Point | None = None) -> list[Batch]:
+        assert as_of is None
+        self._catch_up()
+        return list(self._queries.batches(limit))
 
     async def _find_ids(self, filters: TaskFilters) -> list[int]:
         self._catch_up()

@@ -105,6 +105,13 @@ def test_schedules_are_offered_where_one_is_removed(offer: Callable[[str], list[
     assert offer("schedule remove n") == ["nightly"]
 
 
+@pytest.mark.parametrize("line", ["batches f", "list --batch f", "cancel --batch f"])
+def test_batches_are_offered(line: str, offer: Callable[[str], list[str]], tasks: Any) -> None:
+    for name in ("films", "photos", "fonts"):
+        tasks.create_task(type="noop", batch=name)
+    assert offer(line) == ["fonts", "films"]
+
+
 def test_witnesses_are_offered_where_one_is_removed(
     offer: Callable[[str], list[str]], environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
