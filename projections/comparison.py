@@ -55,6 +55,7 @@ _NUMBERS = {
     "texts": "SELECT id, number, since FROM texts ORDER BY id, number",
     "search": "SELECT term, doc, col, offset FROM temp.search_places",
     "past_search": "SELECT term, doc, col, offset FROM temp.past_search_places",
+    # The row 1 of a text index counts its texts and words.
     "search_data": "SELECT block FROM search_data WHERE id = 1",
     "search_config": "SELECT * FROM search_config ORDER BY k",
     "past_search_data": "SELECT block FROM past_search_data WHERE id = 1",

@@ -71,11 +71,11 @@ def notice_text(notice: Notice, longest: int = 4096) -> str:
 
 
 _SPEAKS_TLS = re.compile("ALERT|UNSUPPORTED_PROTOCOL|NO_SHARED")
-"""Why the library ends a handshake with a server that does speak TLS, but does not agree."""
+"""Reasons for which a handshake fails although the server speaks TLS."""
 
 
 class _OtherEncryption(smtplib.SMTPException):
-    """The server does not begin as it is expected to: it speaks TLS at once and is not asked to, or the reverse."""
+    """The server does not begin as configured: it speaks TLS at once and should not, or should and does not."""
 
 
 class _Watched(smtplib.SMTP):

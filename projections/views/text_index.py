@@ -12,8 +12,9 @@ _TOTALS, _STRUCTURE = 1, 10
 def unread_part(views: sqlite3.Connection, table: str) -> str:
     """A page or an entry that belongs to no segment of a text index, in words; empty if there is none.
 
-    One row has the first and the last page of each segment. The id of a page is made of its segment's number, a mark if
-    it only finds places within a long page list of one word, a level, and a page number (SQLite's `fts5_index.c`).
+    One row has the first and the last page of each segment. The id of a page consists of its segment's number, a mark,
+    a level and a page number. The mark is set for pages that only help to find a place in the long list of one word
+    (SQLite's `fts5_index.c`).
     """
     pages = _segments(views, table)
     if pages is None:
@@ -57,7 +58,7 @@ def _segments(views: sqlite3.Connection, table: str) -> dict[int, tuple[int, int
 def _integers(block: bytes) -> Iterator[int]:
     """Decode SQLite's integers of variable length: each byte has seven bits, and a mark if another byte follows.
 
-    What is left of one that is cut, or too long, comes last: then there is a number too many.
+    If the last integer is cut or too long, the part that was read of it comes last: the caller has one too many.
     """
     number, goes_on = 0, False
     for byte in block:

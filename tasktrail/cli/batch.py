@@ -232,7 +232,7 @@ def _runs(batches: Iterable["Batch"]) -> bool:
 
 
 _FIRST = 20
-"""Waiting tasks among which one is looked for whose reason to wait can be said."""
+"""How many waiting tasks are searched for one that is neither held nor too early."""
 
 
 class _FirstWaiting:

@@ -499,7 +499,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", live=True, ge=0, le=1024),
     ] = 0
-    max_memory: Annotated[int, _bytes("Memory reserved for running tasks in all at most; 0: no limit.", live=True)] = 0
+    max_memory: Annotated[
+        int, _bytes("The most memory to reserve for all running tasks together; 0: no limit.", live=True)
+    ] = 0
     worker_memory_limit: Annotated[
         int,
         _bytes("Address space that one attempt may have at most; 0: as much as follows from its estimate.", live=True),
@@ -513,8 +515,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_temp_size: Annotated[
         int,
         _bytes(
-            "Temp space reserved for running tasks in all at most; 0: no limit. It also bounds what ended tasks leave "
-            "behind: beyond it their whole folders go before `cleanup_after`, the one untouched longest first.",
+            "The most temp space to reserve for all running tasks together; 0: no limit. It also bounds what "
+            "ended tasks leave behind: beyond it their whole folders go before `cleanup_after`, the one untouched "
+            "longest first.",
             live=True,
         ),
     ] = 0
