@@ -29,9 +29,9 @@ from ..events.recorded import STUB
 from ..events.system_events import SegmentArchived
 from ..projections.proof.merkle import GrowingRoot, leaf_hash
 from ..projections.queries.as_of import position_at
-from .base import DeleteArchived, StateQuery, Ticket
 from .core.messages import Archive
 from .core.state import SchedulerState
+from .messages import DeleteArchived, StateQuery, Ticket
 
 ROWS_AT_ONCE = 2000
 """Rows that are deleted in one step: the Scheduler does nothing else meanwhile."""

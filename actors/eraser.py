@@ -20,9 +20,13 @@ from ..events.system_events import UserErased
 from ..handlers.elsewhere import FOLDER
 from ..handlers.workspace import remove_entry
 from ..projections.rebuilding import build_anew
-from .base import WAKE, Actor, DeleteSnapshots, DestroyKeys, PutInPlace, Wake, logger
+from .actor import Actor
 from .core.messages import ErasureDone
 from .feed import REST_AFTER_BUILD, Postponed, Retrier
+from .logger import get_logger
+from .messages import WAKE, DeleteSnapshots, DestroyKeys, PutInPlace, Wake
+
+logger = get_logger()
 
 _WITHIN = 600.0
 """Seconds that another actor may take for its part."""

@@ -16,7 +16,9 @@ from ..events.clock import Clock
 from ..events.errors import NotReady
 from ..events.task_events import is_terminal
 from .alarm import Alarm
-from .base import logger
+from .logger import get_logger
+
+logger = get_logger()
 
 GATHER = timedelta(milliseconds=50)
 GATHER_MANY = timedelta(milliseconds=500)

@@ -14,9 +14,12 @@ from threading import Lock
 from ..events.reports import AttemptEnded, Order, Report, Run
 from ..handlers.publish import remove_part
 from ..handlers.urls import is_url
-from .base import Orders, logger
 from .dependency_results import DependencyResults
 from .executor import Executor
+from .logger import get_logger
+from .messages import Orders
+
+logger = get_logger()
 
 
 class Handover:
@@ -82,7 +85,7 @@ class Handover:
                     self._outputs[order.task_id] = (order.attempt, order.output_file)
         try:
             self.executor.do(orders)
-        except Exception:  # noqa: BLE001 - an executor may raise anything
+        except Exception:
             logger.exception("orders could not be given", orders=len(orders))
             for order in orders:
                 with suppress(Exception):  # reconciliation finds lost orders

@@ -13,8 +13,12 @@ from typing import Any
 
 from ..events.errors import LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.opening import read_log
-from .base import WAKE, Actor, Wake, logger
+from .actor import Actor
+from .logger import get_logger
+from .messages import WAKE, Wake
 from .side_process import ProcessEnded, SideProcess, follow_parent
+
+logger = get_logger()
 
 
 class Inspector(Actor):

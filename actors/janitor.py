@@ -7,11 +7,12 @@ from ..events import Completed, Recorded
 from ..events.clock import Clock
 from ..events.task_events import is_terminal
 from ..handlers.workspace import TempFiles
+from .actor import Actor
 from .alarm import Alarm
-from .base import WAKE, Actor, Wake
 from .core.messages import Tick
 from .feed import Feed
 from .logger import get_logger
+from .messages import WAKE, Wake
 from .storage.sweeper import Sweeper
 
 logger = get_logger()

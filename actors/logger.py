@@ -111,3 +111,21 @@ class RateLimit:
         """Count lines that were left out elsewhere."""
         with self._lock:
             self._left_out += number
+
+
+_logger = get_logger()
+
+SAME_ERROR_EVERY = 60.0
+"""Seconds until the same error is logged again. An error that happens again and again must not fill the disk."""
+_logged: dict[tuple[str, ...], tuple[float, int]] = {}
+
+
+def log_error(event: str, error: BaseException, **about: str) -> None:
+    """Log an error with its traceback. If the same error was logged within `SAME_ERROR_EVERY`, only count it."""
+    key, now = (event, type(error).__name__, *about.values()), time.monotonic()
+    at, left_out = _logged.get(key, (now - SAME_ERROR_EVERY, 0))
+    if now - at < SAME_ERROR_EVERY:
+        _logged[key] = at, left_out + 1
+        return
+    _logged[key] = now, 0
+    _logger.error(event, exc_info=error, **about, **({"like_it_before": left_out} if left_out else {}))

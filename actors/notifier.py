@@ -21,18 +21,22 @@ from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.log.log_reader import LogReader
 from ..projections.outbox import Notice
+from .actor import Actor
 from .alarm import Alarm
-from .base import WAKE, Actor, log_error, logger
 from .core.messages import Delivered, Tick
 from .delivery.attempt import DELIVER_WITHIN, Deadline, Result
 from .delivery.dispatcher import MAX_DELIVERIES, Dispatcher
 from .feed import Feed, Retrier
+from .logger import get_logger, log_error
+from .messages import WAKE
 from .snapshots import folded_outbox
 
 if TYPE_CHECKING:
     from .delivery.mail import MailSender
     from .delivery.targets import TargetSender
     from .delivery.webhook import WebhookSender
+
+logger = get_logger()
 
 Deliver: TypeAlias = Callable[[Notice, Deadline, datetime], Result]
 
@@ -235,7 +239,7 @@ class Notifier(Actor):
         try:
             with deadline:
                 result = self._deliver(notice, deadline, self._clock.now())
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the notice
+        except Exception as error:
             logger.exception("a delivery broke", notice_id=notice.notice_id)
             result = Result(ok=False, detail=f"internal error: {type(error).__name__}")
         finally:

@@ -21,8 +21,12 @@ from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuil
 from ..projections.queries.reader import connect
 from ..projections.rebuilding import clear_write_ahead_log, discard, put_in_place
 from ..projections.views.damage import find_damage
-from .base import WAKE, Actor, CatchUp, Checked, Damaged, PutInPlace, Wake, logger
+from .actor import Actor
 from .feed import Feed, OnTrouble, Retrier, Watermark
+from .logger import get_logger
+from .messages import WAKE, CatchUp, Checked, Damaged, PutInPlace, Wake
+
+logger = get_logger()
 
 REBUILD_AGAIN = 10.0
 """Seconds until a rebuild that failed, because the disk is full for example, is tried again."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pykka
 
-from .base import Actor
+from .actor import Actor
 from .core.messages import Sampled
 from .machine import Machine
 

@@ -31,14 +31,18 @@ from ..projections.queries.forgettable import Forgettable, Forgotten, count_forg
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
+from .actor import Actor
 from .alarm import Alarm
 from .archiver import Archiver, SchedulerReply, discard_archive, rewrite_archive
-from .base import WAKE, Actor, Ticket, Wake, logger
 from .core.messages import Forget, Tick
 from .feed import REST_AFTER_BUILD, Watermark
+from .logger import get_logger
+from .messages import WAKE, Ticket, Wake
 from .side_process import ProcessEnded, SideProcess, follow_parent
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, loader
+
+logger = get_logger()
 
 EVERY = 3600.0
 """Seconds between two applications of the rules."""

@@ -53,8 +53,8 @@ from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, Atte
 from ..events.system_events import ClockJumped, Deduplicated
 from ..events.task_events import is_terminal
 from ..events.values import MAX_INTEGER
+from .actor import Actor
 from .alarm import Alarm
-from .base import Actor, Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket, logger
 from .commit_delay import CommitDelay
 from .core.erasure import refuse_unreadable
 from .core.messages import (
@@ -82,8 +82,12 @@ from .core.state import Running, SchedulerState
 from .core.step import resume_from_log, step, tasks_to_load
 from .core.tokens import Token
 from .inbox import Inbox
+from .logger import get_logger
+from .messages import Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
 from .refusals import Refusals
 from .snapshots import folded_state, loader
+
+logger = get_logger()
 
 _ASKED = (Submit, Forget, Archive)
 """Messages whose senders wait for an answer."""
@@ -390,7 +394,7 @@ class Scheduler(Actor):
     def _drop(self, message: Message, error: BaseException) -> None:
         """Fold memory anew, without the message at fault: its step failed half-way, so memory may be wrong."""
         self._watch.fault(error)
-        logger.exception("a message could not be stepped", message=type(message).__name__)
+        logger.error("a message could not be stepped", exc_info=error, message=type(message).__name__)
         if isinstance(message, _ASKED):
             message.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
         self._reports[:] = [report for report in self._reports if report is not message]
@@ -657,7 +661,7 @@ class Scheduler(Actor):
         """Call a listener. Its failure does not affect the others, and reconciliation finds lost orders."""
         try:
             tell(what)
-        except Exception as error:  # noqa: BLE001 - any listener, any error
+        except Exception as error:
             self._watch.fault(error)
             logger.exception("somebody could not be told", what=type(what).__name__)
 
@@ -751,7 +755,7 @@ def _is_encodable(report: Message) -> bool:
     try:
         msgspec.json.encode(report)
     except Exception as error:  # noqa: BLE001 - with any error the log could not write it either
-        logger.error("a report cannot be recorded", report=type(report).__name__, error=str(error))
+        logger.error("a report cannot be recorded", report=type(report).__name__, error=str(error))  # noqa: TRY400 - the error says enough
         return False
     return True
 

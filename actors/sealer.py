@@ -17,10 +17,13 @@ from ..events.log.opening import read_log
 from ..projections.errors import SealUnfit, WitnessesDamaged
 from ..projections.proof.seals import make_seal, seal_files
 from ..projections.proof.witness_list import read_witnesses
+from .actor import Actor
 from .alarm import Alarm
-from .base import Actor, logger
 from .core.messages import Tick
+from .logger import get_logger
 from .side_process import ProcessEnded, SideProcess, follow_parent
+
+logger = get_logger()
 
 _LAST_WITHIN = 3.0
 """Seconds that a stop waits for the last seal. A longer log is sealed at the next start."""

@@ -27,11 +27,11 @@ from ..projections.notices import TELLING
 from ..projections.outbox import Outbox
 from ..projections.verification import Verification
 from ..projections.views.schema import FOLD
-from .base import logger
 from .core.limits import Limits
 from .core.state import Durable, SchedulerState
 from .core.tasks import AsCreated, Tasks
 from .delivery.dispatcher import Dispatcher, Kept
+from .logger import get_logger
 from .snapshot_file import (
     Absent,
     OtherCode,
@@ -43,6 +43,8 @@ from .snapshot_file import (
     reading,
     write,
 )
+
+logger = get_logger()
 
 _FORMAT = 3
 """Raise it when the format of a snapshot changes. A change in the fields of its Structs is noticed without it."""

@@ -13,10 +13,14 @@ from typing import Any
 
 from ..events.errors import NotReady
 from ..events.log.opening import read_log
-from .base import WAKE, Actor, DeleteSnapshots, Wake, logger
+from .actor import Actor
+from .logger import get_logger
+from .messages import WAKE, DeleteSnapshots, Wake
 from .side_process import ProcessEnded, SideProcess, follow_parent
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, delete_snapshots, take_snapshots
+
+logger = get_logger()
 
 _AFTER_FAILURE = 4
 """How many times longer the next try waits after a failure."""

@@ -13,7 +13,11 @@ import pykka
 
 from ..events.clock import Clock
 from ..events.errors import NotReady
-from .base import PING, PONG, Activity, Actor, activities, log_error, logger
+from .actor import Activity, Actor, activities
+from .logger import get_logger, log_error
+from .messages import PING, PONG
+
+logger = get_logger()
 
 PING_EVERY = 2.0
 """Seconds between an answer and the next ping."""
@@ -153,7 +157,7 @@ class Supervisor:
             if silent >= min(SILENT_AFTER, self._patience):
                 if not child.unwell:
                     at, where = child.activity.message, child.activity.where()
-                    logger.error("an actor hangs", actor=child.name, at=at, where=where)
+                    logger.error("an actor hangs", actor=child.name, at=at, where=where)  # noqa: TRY400 - its calls say more
                 child.unwell = f"{child.name} has done nothing for {silent:.0f} s"
             if silent >= self._patience and not child.restart:
                 self._give_up(child, NotReady(f"{child.name} did not answer within {self._patience:g} s"))

@@ -8,9 +8,10 @@ from typing import Any
 import pykka
 
 from ..events.errors import NotReady
-from .base import Actor, Orders
+from .actor import Actor
 from .core.messages import Reconcile
 from .handover import Handover
+from .messages import Orders
 
 RECONCILE_EVERY = 2.0
 """Seconds between two comparisons of the attempts that should run with those that do. Two in a row decide."""

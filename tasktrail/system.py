@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from . import __version__
 from .actors.archiver import Archiver
-from .actors.base import PING, WAKE, CatchUp, Committed, Damaged, Orders, PutInPlace, StateQuery, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
@@ -37,7 +36,9 @@ from .actors.feed import GATHER_MANY, Endings, Feed, Watermark
 from .actors.handover import Handover
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
+from .actors.logger import get_logger
 from .actors.machine import Machine, disk_size
+from .actors.messages import PING, WAKE, CatchUp, Committed, Damaged, Orders, PutInPlace, StateQuery
 from .actors.notifier import Notifier, Senders
 from .actors.projector import Projector
 from .actors.refusals import Refusals
@@ -89,6 +90,8 @@ from .telemetry.tracing import Tracing
 if TYPE_CHECKING:
     from .actors.cluster.cluster_executor import ClusterExecutor
     from .actors.cluster.gateway_process import ConnectingGateway
+
+logger = get_logger()
 
 _ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""

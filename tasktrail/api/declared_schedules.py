@@ -6,7 +6,7 @@ It changes only schedules that came from code: their actor names the declaration
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..actors.base import logger
+from ..actors.logger import get_logger
 from ..events import Command, CreateTask, TasktrailError
 from ..events.commands import AddSchedule, RemoveSchedule
 from ..events.errors import NothingToChange
@@ -15,6 +15,8 @@ from ..handlers.registry import Registry
 if TYPE_CHECKING:
     from ..actors.core.board import ScheduleBoard
     from .service import TaskService
+
+logger = get_logger()
 
 _CODE = "code:"
 
@@ -25,7 +27,7 @@ def apply_declared_schedules(service: "TaskService", registry: Registry) -> None
         commands = list(_changes(service.schedules(), registry))
         answers = service.send_many(commands) if commands else []
     except TasktrailError as error:
-        logger.error("the schedules that the code declares could not be looked at", error=str(error))
+        logger.error("the schedules that the code declares could not be looked at", error=str(error))  # noqa: TRY400 - the error says enough
         return
     for command, answer in zip(commands, answers, strict=True):
         if isinstance(answer, TasktrailError) and not isinstance(answer, NothingToChange):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.base import StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.owners import hide_foreign_task
 from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
 from ..actors.core.tokens import Token
 from ..actors.feed import Watermark
+from ..actors.messages import StateQuery, Ticket
 from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance

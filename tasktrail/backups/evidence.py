@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..actors.base import logger
+from ..actors.logger import get_logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark, refuse_rescued, rescued_logs
@@ -26,6 +26,8 @@ from ..projections import Verification
 from ..projections.findings import REMEDIES, Finding
 from ..projections.views.rebuild import known_end
 from ..projections.views.schema import delete_files
+
+logger = get_logger()
 
 _SNAPSHOTS = ("scheduler", "outbox")
 

@@ -7,7 +7,7 @@ so on its own machine, and notes in the same file that it has begun. If it is ki
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
-from ..actors.base import logger
+from ..actors.logger import get_logger
 from ..actors.snapshots import delete_snapshots
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import create_private, sync
@@ -18,6 +18,8 @@ from ..paths import DataPaths
 from ..projections import rebuild_views
 from ..projections.rebuilding import clear_write_ahead_log
 from ..projections.views.rebuild import known_end, refuse_other
+
+logger = get_logger()
 
 _ERASING = ("user_erased", "tasks_forgotten")
 _OF_TASKS, _OF_A_USER, _BUILT = "tasks", "user", "built"

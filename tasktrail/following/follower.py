@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from ..actors.base import WAKE, DeleteSnapshots, logger
 from ..actors.feed import Watermark
+from ..actors.logger import get_logger
+from ..actors.messages import WAKE, DeleteSnapshots
 from ..actors.snapshotter import SnapshotPace, Snapshotter
 from ..backups.evidence import refuse_older_log
 from ..config.log_place import settled_place
@@ -29,6 +30,8 @@ from ..projections.views.checksums import is_damage
 from ..projections.views.forgotten import holds_forgotten
 from ..projections.views.rebuild import known_end, pull, refuse_other
 from .erasure import erase_here, is_erasing, mark_due
+
+logger = get_logger()
 
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0
@@ -192,7 +195,7 @@ class Follower:
                 self._erased_to = 0
             self._log_trouble(error)
             self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
-        except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
+        except Exception as error:
             logger.warning("the log cannot be followed", exc_info=error)
             self._log_trouble(error)
             self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)

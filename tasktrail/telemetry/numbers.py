@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from itertools import product
 from typing import get_args
 
-from ..actors.base import Committed
 from ..actors.feed import Feed
+from ..actors.messages import Committed
 from ..actors.service_log import has_died
 from ..events import Cancelled, Completed, Created, Failed, Recorded, Retried, Started, TaskState
 from ..events.clock import Clock

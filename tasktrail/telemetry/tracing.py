@@ -12,9 +12,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from ..actors.base import Committed, Orders
 from ..actors.feed import Feed
 from ..actors.logger import get_logger
+from ..actors.messages import Committed, Orders
 from ..events import Cancelled, Completed, Failed, Retried, Started
 from ..events.clock import Clock
 from ..events.reports import Run

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.actors.alarm import Alarm
-from tasktrail.actors.base import DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
 from tasktrail.actors.commit_delay import SOON, CommitDelay
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.inbox import Inbox
+from tasktrail.actors.messages import DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.events import Accepted, Answer, Completed, CreateTask, Fact, Recorded, TasktrailError
 from tasktrail.events.commands import digest

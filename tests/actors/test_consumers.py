@@ -11,8 +11,8 @@ from clocks import SetBack
 from structlog.testing import capture_logs
 
 from tasktrail.actors.alarm import Alarm
-from tasktrail.actors.base import PING, PONG, WAKE, CatchUp
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
+from tasktrail.actors.messages import PING, PONG, WAKE, CatchUp
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock

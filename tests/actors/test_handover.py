@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import Orders
 from tasktrail.actors.dependency_results import DependencyResults
 from tasktrail.actors.executor import Reporter
 from tasktrail.actors.handover import Handover
+from tasktrail.actors.messages import Orders
 from tasktrail.events import Completed, Recorded
 from tasktrail.events.reports import AttemptEnded, Order, Report, Run, Stop
 from tasktrail.handlers.publish import part_path

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.actors.base import PING, WAKE
 from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.feed import Feed
 from tasktrail.actors.janitor import Janitor
+from tasktrail.actors.messages import PING, WAKE
 from tasktrail.events import Cancelled, Completed, Event, Failed, Recorded, Retried
 from tasktrail.events.clock import SystemClock
 from tasktrail.handlers.workspace import TempFiles, create_temp_file

@@ -13,12 +13,12 @@ from tasktrail.actors.logger import get_logger, is_configured
 
 _WITHOUT_DESCRIPTORS = """
 import sys
-from tasktrail.actors.base import log_error, logger
+from tasktrail.actors.logger import get_logger, log_error
 class Refusal:
     def find_spec(name, *_):
         raise OSError(24, "Too many open files", name)
 sys.meta_path.insert(0, Refusal)
-logger.warning("an actor has died and is started anew", actor="projector")
+get_logger().warning("an actor has died and is started anew", actor="projector")
 log_error("a message could not be handled", OSError("the disk is gone"), actor="projector")
 print("structlog" in sys.modules)
 """

@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasktrail.actors.base import PING, PONG
 from tasktrail.actors.core.messages import Sampled
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.machine import ControlGroup, ControlGroups, Machine, nearest_existing
+from tasktrail.actors.messages import PING, PONG
 from tasktrail.actors.resource_monitor import SAMPLE_NOW, ResourceMonitor
 
 KIB = 1024

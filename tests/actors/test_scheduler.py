@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Archive, Boot, Close, Delivered, Forget, Intake, Sampled, Submit, Tick
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.messages import PING, PONG, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.scheduler import Scheduler, _WaitingMessages
 from tasktrail.actors.snapshots import loader
 from tasktrail.events import (

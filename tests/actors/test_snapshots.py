@@ -15,11 +15,11 @@ import msgspec
 import pytest
 from histories import BEGIN, Journal, random_history
 
-from tasktrail.actors.base import PING, WAKE, DeleteSnapshots
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import Durable, SchedulerState
 from tasktrail.actors.core.tasks import AsCreated
 from tasktrail.actors.delivery.dispatcher import Dispatcher
+from tasktrail.actors.messages import PING, WAKE, DeleteSnapshots
 from tasktrail.actors.snapshot_file import PART, SnapshotHeader, SnapshotUnusable, header_of, reading, write
 from tasktrail.actors.snapshots import (
     OUTBOX_SNAPSHOT,

@@ -8,7 +8,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, Actor
+from tasktrail.actors.actor import Actor
+from tasktrail.actors.messages import PING, PONG
 from tasktrail.actors.supervisor import PING_EVERY, PING_IDLE_EVERY, SILENT_AFTER, Child, Supervisor
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import NotReady

@@ -9,12 +9,12 @@ import sample_handlers
 from inline_executor import InlineExecutor
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.executor import Reporter
 from tasktrail.actors.handover import Handover
+from tasktrail.actors.messages import PING, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.worker_pool import RECONCILE_EVERY, WorkerPool
 from tasktrail.events import Completed, CreateTask, Failed, Recorded, Started

@@ -8,11 +8,11 @@ from broken import BrokenInvariantError
 from disk import SimulatedLog
 
 from tasktrail.actors.alarm import Alarm
-from tasktrail.actors.base import Committed, Orders
 from tasktrail.actors.core import tasks
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.messages import Committed, Orders
 from tasktrail.actors.scheduler import Scheduler, SchedulerWatch
 from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Recorded, TaskState, TasktrailError

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from operator_wishes import undo
 from sim_notifier import Receivers
 
-from tasktrail.actors.base import Ticket
 from tasktrail.actors.core.messages import Intake, Submit
+from tasktrail.actors.messages import Ticket
 from tasktrail.events import Accepted, Command, CreateTask, TasktrailError
 from tasktrail.events.commands import digest
 from tasktrail.events.errors import CommandIdReused, Fenced, OutcomeUnknown

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from planted import PLANTED, planted
 
 from tasktrail.actors import scheduler as module
-from tasktrail.actors.base import Orders
 from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.unit_of_work import UnitOfWork
+from tasktrail.actors.messages import Orders
 from tasktrail.actors.scheduler import Scheduler, _WaitingMessages
 from tasktrail.events import Cancelled
 from tasktrail.events import decide as rules

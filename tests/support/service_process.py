@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from tasktrail.actors.base import StateQuery
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.messages import StateQuery
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, Command, TasktrailError

@@ -262,11 +262,12 @@ def test_a_service_for_own_tasks_only_says_nothing_of_them_its_program_does(
 def test_inside_a_program_lines_go_where_the_program_says_and_never_to_its_output(set_up: str, on_error: str) -> None:
     program = (
         "import logging, sys, structlog\n"
-        "from tasktrail.actors import base\n"
+        "from tasktrail.actors.logger import get_logger\n"
         f"{set_up}\n"
-        "base.logger.info('small talk')\n"
-        "base.logger.warning('a view was odd', error='ValueError: no luck')\n"
-        "try:\n    raise ValueError('100%')\nexcept ValueError:\n    base.logger.exception('an actor broke')\n"
+        "logger = get_logger()\n"
+        "logger.info('small talk')\n"
+        "logger.warning('a view was odd', error='ValueError: no luck')\n"
+        "try:\n    raise ValueError('100%')\nexcept ValueError:\n    logger.exception('an actor broke')\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == ""

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from tasktrail import TaskFilters, TaskService
-from tasktrail.actors.base import PutInPlace
+from tasktrail.actors.messages import PutInPlace
 from tasktrail.events.errors import NotReady
 from tasktrail.projections.rebuilding import beside_of
 from tasktrail.projections.views.checksums import teach

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasktrail import TaskService
-from tasktrail.actors.base import StateQuery
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.messages import StateQuery
 from tasktrail.actors.snapshot_file import SnapshotUnusable, header_of
 from tasktrail.actors.snapshots import SCHEDULER_SNAPSHOT
 

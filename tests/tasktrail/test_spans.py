@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasktrail.actors.base import Committed, Orders
+from tasktrail.actors.messages import Committed, Orders
 from tasktrail.events import Cancelled, Completed, Created, Event, Failed, Recorded, Retried, Started, TaskState
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.reports import Run, Stop

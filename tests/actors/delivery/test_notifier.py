@@ -12,7 +12,6 @@ import pykka
 import pytest
 
 from tasktrail.actors import notifier
-from tasktrail.actors.base import PING, PONG, WAKE, Committed, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
@@ -24,6 +23,7 @@ from tasktrail.actors.delivery.post import Poster
 from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.feed import Feed
+from tasktrail.actors.messages import PING, PONG, WAKE, Committed, Ticket
 from tasktrail.actors.notifier import NoticesHealth, Notifier, Senders
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret

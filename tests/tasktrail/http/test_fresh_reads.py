@@ -16,7 +16,7 @@ import pytest
 from owner import AUTH, secret_file
 
 from tasktrail import Client
-from tasktrail.actors.base import PING, PONG
+from tasktrail.actors.messages import PING, PONG
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
