@@ -163,6 +163,20 @@ def test_one_polygon_of_many_corners_says_nothing_of_the_other_faces(tmp_path: P
     assert count_faces(path).triangles == pytest.approx(len(faces), rel=0.01)
 
 
+def test_the_usual_number_of_corners_is_sought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sought for each of many faces, it took seconds."""
+    asked: list[int] = []
+
+    def middle(numbers: Sequence[int]) -> int:
+        asked.append(len(numbers))
+        return sorted(numbers)[len(numbers) // 2]
+
+    monkeypatch.setattr(counting, "median", middle)
+    (tmp_path / "in.obj").write_text(TWO)
+    count_faces(tmp_path / "in.obj")
+    assert asked == [2 * len(FACES)]
+
+
 @pytest.mark.parametrize("zeros", [30, 400, 5_000])
 def test_a_number_of_corners_may_have_any_length(zeros: int, tmp_path: Path) -> None:
     path = tmp_path / "a.obj"
