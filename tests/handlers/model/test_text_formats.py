@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ def test_a_text_in_another_encoding_is_read(suffix: str, draw: Callable[..., Any
 
 @pytest.mark.parametrize(
     ("suffix", "change"),
-    [*((suffix, change) for suffix in ("stl", "ply", "off") for change in ("mark", "UTF-16")), ("stl", "capitals")],
+    [*product(("stl", "ply", "off"), ("mark", "UTF-16", "old Macintosh")), ("stl", "capitals")],
 )
-def test_a_text_as_programs_of_windows_write_it_is_read(
+def test_a_text_as_programs_of_windows_and_old_macintoshes_write_it_is_read(
     suffix: str, change: str, draw: Callable[..., Any], tmp_path: Path
 ) -> None:
     how = {"file_type": "stl_ascii"} if suffix == "stl" else {"file_type": suffix}
@@ -98,6 +99,7 @@ def test_a_text_as_programs_of_windows_write_it_is_read(
     (tmp_path / f"plain.{suffix}").write_bytes(content)
     changed = (content.upper() if change == "capitals" else b"\xef\xbb\xbf" + content).replace(b"\n", b"\r\n")
     changed = changed.decode("utf-8-sig").encode("utf-16") if change == "UTF-16" else changed
+    changed = content.replace(b"\n", b"\r") if change == "old Macintosh" else changed
     (tmp_path / f"other.{suffix}").write_bytes(changed)
     plain, other = (draw(tmp_path / f"{name}.{suffix}", f"{name}.png") for name in ("plain", "other"))
     assert np.array_equal(plain[0], other[0])
