@@ -38,9 +38,9 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST = 60
 """Signs of a header's line that are quoted."""
 _DIGITS = 9
+"""Of a number of corners that are looked at."""
 _FAR_FROM_USUAL = 4
 """A polygon with more than this many times the usual number of corners is left out of an average."""
-"""Of a number of corners that are looked at."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,8 +221,11 @@ def _last_corners(path: Path) -> float:
         for words in lines
         if words and (words[0] == b"f" or (words[0].isdigit() and len(words) > int(words[0][:_DIGITS]) >= _TRIANGLE))
     ]
-    usual = [number for number in counts if number <= _FAR_FROM_USUAL * median(counts)]
-    return sum(usual) / len(usual) if usual else _TRIANGLE
+    if not counts:
+        return _TRIANGLE
+    most = _FAR_FROM_USUAL * median(counts)
+    usual = [number for number in counts if number <= most]
+    return sum(usual) / len(usual)
 
 
 def _tail(path: Path) -> bytes:

@@ -266,15 +266,22 @@ def open_model(path: Path, kind: str) -> BinaryIO:
         text = in_utf8(whole)
         if header.binary and (triangles := triangles_of_ply(header, text)):
             return BytesIO(triangles)
+        text = text if header.binary else _in_lines(text)
         if not header.head.isascii() or text is not whole:
-            return BytesIO(header.head.translate(_PLAIN) + text[len(header.head) :])
+            size = len(header.head)
+            return BytesIO(text[:size].translate(_PLAIN) + text[size:])
     if kind == "off" or (kind == "stl" and not stl_end(path)):
-        text = in_utf8(path.read_bytes())
+        text = _in_lines(in_utf8(path.read_bytes()))
         return BytesIO(text if text.isascii() else text.translate(_PLAIN))
     if kind == "stl" and (end := stl_end(path)) < path.stat().st_size:
         with path.open("rb") as file:
             return BytesIO(file.read(end))
     return path.open("rb")
+
+
+def _in_lines(text: bytes) -> bytes:
+    """The text with line ends that trimesh knows: old Macintoshes wrote CR alone."""
+    return text if b"\n" in text else text.replace(b"\r", b"\n")
 
 
 def _plain_obj(text: bytes) -> bytes:

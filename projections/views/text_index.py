@@ -3,10 +3,14 @@
 import sqlite3
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _TOTALS, _STRUCTURE = 1, 10
 """The ids of two special rows among the pages of an index."""
+_PAGE = 0x7FFFFFFF
+"""The bits of the page number in the id of a page."""
+_MERGED = (0, 0)
+"""The first and the last page of a segment whose words an unfinished merge has all copied."""
 
 
 def unread_part(views: sqlite3.Connection, table: str) -> str:
@@ -19,21 +23,25 @@ def unread_part(views: sqlite3.Connection, table: str) -> str:
     pages = _segments(views, table)
     if pages is None:
         return "a structure of an odd form"
+    numbers = [number for (number,) in views.execute(f"SELECT id FROM {table}_data ORDER BY id")]  # noqa: S608 - our own names
+    for segment, first_and_last in pages.items():
+        if first_and_last == _MERGED:
+            pages[segment] = _left(numbers, segment)
     entries: defaultdict[int, dict[int, bool]] = defaultdict(dict)
     """Segment → page → whether its last word has such a list."""
     for segment, number in views.execute(f"SELECT segid, pgno FROM {table}_idx ORDER BY segid, pgno"):  # noqa: S608 - our own names
-        if segment not in pages or number >> 1 in entries[segment]:
+        if segment not in pages or number >> 1 in entries[segment] or not 0 < number >> 1 <= pages[segment][1]:
             return f"an entry of segment {segment}"
         entries[segment][number >> 1] = bool(number & 1)
     starts = {segment: list(found) for segment, found in entries.items()}
-    for (number,) in views.execute(f"SELECT id FROM {table}_data WHERE id NOT IN ({_TOTALS}, {_STRUCTURE})"):  # noqa: S608 - our own names
-        segment, page = number >> 37, number & 0x7FFFFFFF
+    for number in numbers:
+        segment, page = number >> 37, number & _PAGE
         first, last = pages.get(segment, (1, 0))
         is_due = first <= page <= last and not number >> 31 & 0x3F
         if number >> 36 & 1 and page <= last:
             before = bisect_right(starts.get(segment, []), page)
             is_due = before > 0 and entries[segment][starts[segment][before - 1]]
-        if not is_due:
+        if not is_due and number not in (_TOTALS, _STRUCTURE):
             return f"a page, {number},"
     return ""
 
@@ -53,6 +61,15 @@ def _segments(views: sqlite3.Connection, table: str) -> dict[int, tuple[int, int
     except StopIteration:
         return None
     return None if any(True for _more in numbers) else pages
+
+
+def _left(numbers: Sequence[int], segment: int) -> tuple[int, int]:
+    """The first and the last page that are left of a merged segment; none if one between them is missing.
+
+    They stay until the merge has copied the other segments, too.
+    """
+    pages = [number & _PAGE for number in numbers if number >> 31 == segment << 6]
+    return (pages[0], pages[-1]) if pages and pages[-1] - pages[0] == len(pages) - 1 else (1, 0)
 
 
 def _integers(block: bytes) -> Iterator[int]:

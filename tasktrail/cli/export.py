@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..exports.file import Written
 
 F = TypeVar("F", bound="Callable[..., Any]")
+_PACKED = ("gz", "bz2", "xz", "zst", "zip")
 
 
 def export_options(*forms: str) -> "Callable[[F], F]":
@@ -43,7 +44,7 @@ def export_options(*forms: str) -> "Callable[[F], F]":
                 "--out",
                 metavar="FILE",
                 type=click.Path(dir_okay=False, path_type=Path),
-                help="Write to FILE, whole or not at all, and replace what is there. Default: standard output",
+                help="Write to FILE, whole or not at all, and replace what is there. Default, or -: standard output",
             ),
             click.option(
                 "--as-written",
@@ -98,7 +99,12 @@ def write_export(
     from ..exports.rows import opened
     from ..projections import TaskFilters
 
+    out = None if out == Path("-") else out
     named = out.suffix.lower().removeprefix(".") if out is not None else ""
+    if named in _PACKED:
+        raise click.UsageError(
+            f"A file that ends in .{named} would not be packed: leave out --out, and pipe the rows to a packer."
+        )
     form = form or (named if named in ("csv", "parquet") else "jsonl")
     if sign:
         session.files_only("export --sign")

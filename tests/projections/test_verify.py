@@ -32,6 +32,7 @@ from tasktrail.projections.legal_transitions import _LAW, Lawbook
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views.checksums import teach
 from tasktrail.projections.views.schema import NAMES as VIEWED
+from tasktrail.projections.views.text_index import unread_part
 
 RECORDS = 40
 STARTED, COMPLETED, CREATED = "event = 'started'", "event = 'completed'", "event = 'created'"
@@ -598,6 +599,8 @@ _A_TEXT_FOR_A_POSITION = """
         ("UPDATE search_data SET block = x'00' WHERE id = 1", ["search_data"]),
         ("INSERT INTO search_idx VALUES (99, 'zebra', 2)", ["table search has an entry of segment 99"]),
         ("INSERT INTO search_idx SELECT max(segid), 'zebra', 2 FROM search_idx", ["table search has an entry"]),
+        ("INSERT INTO search_idx SELECT max(segid), 'zebra', 2000 FROM search_idx", ["table search has an entry"]),
+        ("INSERT INTO search_idx SELECT max(segid), 'zebra', -2 FROM search_idx", ["table search has an entry"]),
         ("UPDATE progress SET hash = zeroblob(32)", ["another log"]),
         ("UPDATE progress SET position = 99999", ["does not hold"]),
         ("UPDATE progress SET recorded_at = '2026-01-01T00:00:00.000000Z'", ["table progress"]),
@@ -622,6 +625,24 @@ def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str,
     assert codes(found) == {"views"}
     for word in words:
         assert any(word in finding.message for finding in found.findings), found.findings
+
+
+def test_a_text_index_whose_parts_are_being_merged_is_sound() -> None:
+    """SQLite merges step by step, and keeps the pages of a part that it has read to its end until the merge ends."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        conn.execute("CREATE VIRTUAL TABLE search USING fts5 (type, content='', columnsize=0)")
+        conn.execute("INSERT INTO search (search, rank) VALUES ('pgsz', 64), ('automerge', 0), ('usermerge', 2)")
+        for first in (1000, 5000):
+            rows = ((number, f"a{number}") for number in range(first, first + 200))
+            with conn:
+                conn.execute("BEGIN")
+                conn.executemany("INSERT INTO search (rowid, type) VALUES (?, ?)", rows)
+        steps = 0
+        while conn.execute("SELECT count(DISTINCT segid) FROM search_idx").fetchone() != (1,):
+            conn.execute("INSERT INTO search (search, rank) VALUES ('merge', 4)")
+            assert unread_part(conn, "search") == ""
+            steps += 1
+        assert steps > 1
 
 
 def test_a_record_of_an_erasure_does_not_hide_views_of_tasks_that_can_be_read(folder: Path) -> None:

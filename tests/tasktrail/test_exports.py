@@ -330,6 +330,20 @@ def test_the_name_of_the_file_says_its_format_unless_another_is_asked_for(export
     assert (tmp_path / "b.csv").read_bytes().startswith(b"{")
 
 
+def test_a_file_named_as_packed_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "tasks.csv.gz"
+    with CliRunner().isolation() as streams:
+        assert run(["export", "tasks", "--out", str(out)]) == 2
+        assert "would not be packed" in streams[1].getvalue().decode()
+    assert not out.exists()
+
+
+def test_a_dash_means_standard_output(export: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert export("log", "--out", "-") == export("log")
+    assert not (tmp_path / "-").exists()
+
+
 def test_parquet_needs_a_file_and_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with CliRunner().isolation() as streams:
         assert run(["export", "tasks", "--format", "parquet"]) == 2

@@ -199,10 +199,12 @@ def shaped_still(
             **profile,
             **usual,
         }
-        picture = _loaded(path)
-        cut = _without_overhang(picture, (width, height)) if options.fit == "fill" else picture
-        if cut is not picture:
-            return _upright(cut.thumbnail_image(width, **how), orientation, hold)
+        if options.fit == "fill":
+            picture = _loaded(path)
+            cut = _without_overhang(picture, (width, height))
+            if cut is not picture:
+                return _upright(cut.thumbnail_image(width, **how), orientation, hold)
+            del picture, cut  # they may hold the whole file
         thumbnail, source = _source(path, "thumbnail")
         # `option_string` is for the loader, which does not get the parameter of that name.
         return _upright(thumbnail(source, width, option_string="fail_on=error", **how), orientation, hold)

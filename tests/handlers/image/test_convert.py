@@ -493,6 +493,24 @@ def test_a_long_narrow_picture_fills_its_box_without_being_enlarged_as_a_whole(
             assert is_near(found, RED) if mode == "RGB" else found == colour
 
 
+def test_a_picture_that_is_fitted_is_read_once(
+    convert: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvips gets a JPEG as bytes, which stay in memory while it works."""
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    two_halves().save(tmp_path / "in.jpg")
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    outcome, _ = convert(tmp_path / "in.jpg", "out.png", width=100)
+    assert isinstance(outcome, Finished)
+    assert read.count(tmp_path / "in.jpg") == 1
+
+
 @pytest.mark.parametrize(
     ("source", "output"),
     [*product(["anim.gif"], ["png", "webp", "avif", "gif"]), ("still.bmp", "png"), ("still.bmp", "gif")],

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ def test_a_text_in_another_encoding_is_read(suffix: str, draw: Callable[..., Any
 
 @pytest.mark.parametrize(
     ("suffix", "change"),
-    [*((suffix, change) for suffix in ("stl", "ply", "off") for change in ("mark", "UTF-16")), ("stl", "capitals")],
+    [*product(("stl", "ply", "off"), ("mark", "UTF-16", "old Macintosh")), ("stl", "capitals")],
 )
-def test_a_text_as_programs_of_windows_write_it_is_read(
+def test_a_text_as_programs_of_windows_and_old_macintoshes_write_it_is_read(
     suffix: str, change: str, draw: Callable[..., Any], tmp_path: Path
 ) -> None:
     how = {"file_type": "stl_ascii"} if suffix == "stl" else {"file_type": suffix}
@@ -98,6 +99,7 @@ def test_a_text_as_programs_of_windows_write_it_is_read(
     (tmp_path / f"plain.{suffix}").write_bytes(content)
     changed = (content.upper() if change == "capitals" else b"\xef\xbb\xbf" + content).replace(b"\n", b"\r\n")
     changed = changed.decode("utf-8-sig").encode("utf-16") if change == "UTF-16" else changed
+    changed = content.replace(b"\n", b"\r") if change == "old Macintosh" else changed
     (tmp_path / f"other.{suffix}").write_bytes(changed)
     plain, other = (draw(tmp_path / f"{name}.{suffix}", f"{name}.png") for name in ("plain", "other"))
     assert np.array_equal(plain[0], other[0])
@@ -161,6 +163,20 @@ def test_one_polygon_of_many_corners_says_nothing_of_the_other_faces(tmp_path: P
     faces[-1_000] = "f " + " ".join(map(str, range(1, 2_000)))
     path.write_text("\n".join([f"v {at} 0 0" for at in range(9_002)] + faces))
     assert count_faces(path).triangles == pytest.approx(len(faces), rel=0.01)
+
+
+def test_the_usual_number_of_corners_is_sought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sought for each of many faces, it took seconds."""
+    asked: list[int] = []
+
+    def middle(numbers: Sequence[int]) -> int:
+        asked.append(len(numbers))
+        return sorted(numbers)[len(numbers) // 2]
+
+    monkeypatch.setattr(counting, "median", middle)
+    (tmp_path / "in.obj").write_text(TWO)
+    count_faces(tmp_path / "in.obj")
+    assert asked == [2 * len(FACES)]
 
 
 @pytest.mark.parametrize("zeros", [30, 400, 5_000])
