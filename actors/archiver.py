@@ -36,7 +36,7 @@ from .messages import DeleteArchived, StateQuery, Ticket
 ROWS_AT_ONCE = 2000
 """Rows that are deleted in one step: the Scheduler does nothing else meanwhile."""
 _ANSWER_WITHIN = 60.0
-_TELL_EVERY = 4096
+_REPORT_EVERY = 4096
 
 Row = tuple[Any, ...]
 
@@ -269,7 +269,7 @@ def _progress(progress: Callable[[int, int], None] | None, done: int, goal: int)
 def _with_progress(rows: Iterable[Row], progress: Callable[[int], None]) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         yield row
-        if number % _TELL_EVERY == 0:
+        if number % _REPORT_EVERY == 0:
             progress(number)
     progress(number)
 

@@ -24,7 +24,7 @@ from ..events.log.key_check import NO_RECORDS, KeyCheck
 from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
 from ..events.log.rows import from_row
-from ..events.log.stubs import StubCheck, StubFault
+from ..events.log.stubs import StubCheck, StubFault, as_stub
 from ..events.log.writers import Writer, writer_of
 from ..events.recorded import EVENT_TAGS, STUB
 from ..events.system_events import (
@@ -300,6 +300,8 @@ class _Walk:
         position, terminal = row[0], row[12]
         if row[3] == _SERVICE_STARTED:
             self._note_writer(position, row[13])
+        if row[3] == STUB:
+            row = as_stub((*row, digest))[:14]  # what else stands in it was found already
         try:
             record = from_row(row, digest)
         except TasktrailError as error:

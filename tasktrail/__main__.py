@@ -33,11 +33,13 @@ def main() -> None:
 
 
 def _speak_utf8() -> None:
-    """Begin again in UTF-8 mode if Python takes all text for ASCII: `für` could be neither recorded nor printed.
+    """Begin again in UTF-8 mode if Python reads arguments and names of files in another encoding.
 
-    Python does so by itself in the locale C, unless PYTHONUTF8=0 forbids it. Workers inherit the variable.
+    In ASCII `für` could be neither recorded nor printed. In Latin-1 its bytes would be recorded as another text, and as
+    the name of another file than a service in UTF-8 opens. Python does the same by itself in the locale C, unless
+    PYTHONUTF8=0 forbids it. Workers inherit the variable.
     """
-    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1" and sys.executable:
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1" and sys.executable:
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this program itself
 

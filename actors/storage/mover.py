@@ -50,7 +50,7 @@ _TRIES = 8
 """How often it looks for a file, or resumes a broken read without a byte in between."""
 _PAUSE = 0.2
 """Half the seconds before the first repetition. The pause doubles each time: nearly a minute in all."""
-_TELL_EVERY = 4 * 1024 * 1024
+_REPORT_EVERY = 4 * 1024 * 1024
 """Bytes between two reports of progress."""
 _LOOK_EVERY = 8 * 1024 * 1024
 """Bytes between two checks of the free disk space."""
@@ -191,7 +191,7 @@ class Mover:
                         file.write(data)
                         digest.update(data)
                         done += len(data)
-                        if done - reported >= _TELL_EVERY:
+                        if done - reported >= _REPORT_EVERY:
                             reported = done
                             self._send(Moved(done=done, total=remote.size))
                 except PlaceError as error:

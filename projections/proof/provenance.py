@@ -221,7 +221,8 @@ def statement(
     source: dict[str, Any] = {"uri": _as_uri(created.input_file)} if created.input_file else {}
     if source and read is not None:
         source |= {"digest": {"sha256": read.sha256}} if read.sha256 else {}
-        source["annotations"] = {"size": read.size, "modified_ns": read.modified}
+        # As text: a reader of JSON whose numbers are doubles, such as JavaScript, would round it.
+        source["annotations"] = {"size": read.size, "modified_ns": str(read.modified)}
     subject: dict[str, Any] = {"name": Path(created.output_file).name, "digest": {"sha256": digest}}
     if others:
         subject["annotations"] = {"also_made_by": list(others)}

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
+from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 from secrets import token_urlsafe
@@ -93,7 +94,7 @@ class Commands(ABC):
     async def send(self, command: Command) -> Accepted:
         """Send any command. It is durable when this returns; a refusal raises and changes nothing.
 
-        Paths in it may be relative to the current folder.
+        Paths in it may be relative to the current folder, and begin with `..`.
         """
         check_commands([command])
         return _accepted(await self._send_all([with_absolute_paths(command)], checked=False))
@@ -168,7 +169,7 @@ class Commands(ABC):
     ) -> int:
         """Create a task. Returns its id, or that of the open task with the same `unique` key.
 
-        The fields are those of `CreateTask`; paths may be relative to the current folder.
+        The fields are those of `CreateTask`; paths may be relative to the current folder, and begin with `..`.
 
         Raises `Malformed` for any other field.
         """
@@ -242,7 +243,8 @@ class Commands(ABC):
         """Create a task for each of many files, all together, under one name.
 
         Args:
-            inputs: files, folders with all below them, and patterns with `* ? [ ] **`; relative to the current folder.
+            inputs: files, folders with all below them, and patterns with `* ? [ ] **`. Like `to` they may be relative
+                to the current folder, and begin with `..`.
             to: the outputs: a folder, or a path with `{stem}`, `{suffix}`, `{folder}`, `{number}`, `{type}` or an
                 option's name in braces.
             batch: its name; by default made of the first input and the time.
@@ -662,23 +664,25 @@ def _each(absolute: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return each
 
 
-def _absolute_file(path: object) -> object:
-    """`..` stays and is refused later: a program may have made the path of somebody else's words."""
-    return str(Path(path).absolute()) if _is_local(path) else path
+def _absolute_path(path: object) -> object:
+    """Make a path or a pattern absolute; what is none, or is an address, stays as it is.
 
-
-def _absolute_input(path: object) -> object:
-    return os.path.abspath(path) if _is_local(path) else path  # noqa: PTH100 - it may be a pattern
-
-
-def absolute_pattern(to: object) -> object:
-    """Make the pattern of outputs absolute. A slash at its end, which means a folder, stays.
-
-    An address stays as it is, and so does an empty value or no path, which the conversion refuses.
+    A `..` in front climbs from the current folder. One behind a name stays and is refused later: a program may have put
+    somebody else's words behind the folder.
     """
-    if not _is_local(to):
-        return to
-    return os.path.abspath(to) + ("/" if str(to).endswith("/") else "")  # noqa: PTH100 - it may hold braces
+    if not _is_local(path):
+        return path
+    given = Path(path)
+    if given.is_absolute():
+        return str(given)
+    climbs = len(list(takewhile("..".__eq__, given.parts)))
+    return str(Path(os.path.abspath("../" * climbs), *given.parts[climbs:]))  # noqa: PTH100
+
+
+def _absolute_pattern(to: object) -> object:
+    """Make the pattern of outputs absolute. A slash at its end, which means a folder, stays."""
+    made = _absolute_path(to)
+    return f"{made}/" if _is_local(to) and str(to).endswith("/") and made != "/" else made
 
 
 def _is_local(path: object) -> TypeGuard[str | PathLike[str]]:
@@ -686,9 +690,9 @@ def _is_local(path: object) -> TypeGuard[str | PathLike[str]]:
 
 
 _WITH_PATHS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(PATH_FIELDS, _absolute_file),
-    "inputs": _each(_absolute_input),
-    "to": absolute_pattern,
+    **dict.fromkeys(PATH_FIELDS, _absolute_path),
+    "inputs": _each(_absolute_path),
+    "to": _absolute_pattern,
     "task": with_absolute_paths,
     "tasks": _each(with_absolute_paths),
 }

@@ -49,7 +49,7 @@ _FOLLOW_PAUSE = 0.2
 _VIEWS_WITHIN = 10.0
 """Seconds that views which another process keeps may lag behind the log."""
 _VIEWS_PAUSE = 0.01
-_LONG, _TELL_EVERY = 50_000, 1000
+_LONG, _REPORT_EVERY = 50_000, 1000
 """The least records of a fold that reports its progress, and the records between two reports."""
 _DURING_AN_ATTEMPT = frozenset({Progressed, Checkpointed})
 _PAGE = 1000
@@ -227,7 +227,7 @@ def silent_folding() -> AbstractContextManager[ReportProgress]:
 
 def _with_progress(records: Iterable[Recorded], last: int, progress: ReportProgress) -> Iterator[Recorded]:
     for record in records:
-        if record.position % _TELL_EVERY == 0:
+        if record.position % _REPORT_EVERY == 0:
             progress(record.position, last)
         yield record
 

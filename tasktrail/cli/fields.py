@@ -27,6 +27,7 @@ from .parameters import (
     TimeParam,
     WholeParam,
     WordsParam,
+    absolute_path,
 )
 from .session import Session
 
@@ -269,7 +270,13 @@ def absolute(path: str) -> str:
 
         if is_url(path):
             return plain_path(path)
-    return os.path.abspath(path) if path else ""  # noqa: PTH100 - no symbolic link is resolved
+    return absolute_path(path) if path else ""
+
+
+def absolute_pattern(to: str) -> str:
+    """Return the pattern of outputs as the service understands it. A slash at its end, which means a folder, stays."""
+    made = absolute(to)
+    return f"{made}/" if to.endswith("/") and not made.endswith("/") else made
 
 
 def build_command(
@@ -294,7 +301,6 @@ def build_batch(
     inputs: list[str], to: str, task_type: str, given: dict[str, Any], *, again: bool, dry_run: bool
 ) -> "NewBatch":
     """Build and check the requested batch. Raises `InvalidValue` naming the field."""
-    from ..api.commands import absolute_pattern
     from ..batches.request import NewBatch
     from ..intake.conversion import command_from_fields, new_command_id
 

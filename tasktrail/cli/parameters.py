@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -216,6 +217,15 @@ PRESET = SuggestedParam("preset", preset_names)
 FILE = click.Path()
 
 
+def absolute_path(path: str) -> str:
+    """Return the path from the root. Links in it stay, except before a `..`, which climbs from where they lead."""
+    parts = Path(path).parts
+    if ".." in parts:
+        last = len(parts) - parts[::-1].index("..")
+        path = os.path.join(os.path.realpath(os.path.join(*parts[:last])), *parts[last:])  # noqa: PTH118
+    return os.path.abspath(path)  # noqa: PTH100
+
+
 class FolderParam(click.Path):
     """A folder, as the service will understand it."""
 
@@ -224,8 +234,8 @@ class FolderParam(click.Path):
         super().__init__(file_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Make it absolute; symbolic links stay."""
-        return os.path.abspath(os.fsdecode(super().convert(value, param, ctx)))  # noqa: PTH100
+        """Make it absolute."""
+        return absolute_path(os.fsdecode(super().convert(value, param, ctx)))
 
 
 class PairParam(click.ParamType[tuple[str, Any]]):

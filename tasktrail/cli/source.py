@@ -9,7 +9,7 @@ import click
 from ..events.commands import AddSource, PauseSource, RemoveSource, ResumeSource
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import Completion, SuggestedParam
-from .fields import absolute, default_actor, options_of, reason_and_actor, source_field_options
+from .fields import absolute, absolute_pattern, default_actor, options_of, reason_and_actor, source_field_options
 from .operate import actor_and_reason, send
 from .parameters import FILE, TYPE, as_of_note, as_of_option
 from .session import Session
@@ -76,8 +76,6 @@ def add_source(
     files and unfinished downloads (.part, .tmp, …) are left alone. Files that are already there count as new. The tasks
     of a source form a batch with its name: `tasktrail batches NAME`, `list --batch NAME`.
     """
-    from ..api.commands import absolute_pattern
-
     envelope = {"reason": given.pop("reason"), "command_id": given.pop("command_id"), "actor": given.pop("actor")}
     task = {field: value for field, value in given.items() if value is not None}
     if task_type:

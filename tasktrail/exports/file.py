@@ -14,7 +14,7 @@ from .forms import FileForm, FormName, form_of
 from .parquet import to_parquet
 from .rows import Export, What
 
-_TELL_EVERY = 500
+_REPORT_EVERY = 500
 """Rows between two reports of the progress."""
 
 
@@ -33,7 +33,7 @@ def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object],
     number = 0
     write(form.head)
     for turn, (reached, row) in enumerate(export.rows):
-        if turn % _TELL_EVERY == 0:
+        if turn % _REPORT_EVERY == 0:
             progress(reached, export.goal)
         if row is not None:
             write(form.line(row))

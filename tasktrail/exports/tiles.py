@@ -17,7 +17,7 @@ from ..projections.proof.tiles import tiles_of
 from ..projections.proof.trees import Trees
 
 CHECKPOINT = "checkpoint"
-_TELL_EVERY = 2000
+_REPORT_EVERY = 2000
 """Records between two reports of the progress."""
 
 
@@ -107,7 +107,7 @@ def _refuse_others(
             raise _refusal_of_another_log(
                 out, f"its checkpoint does not match the first {counted(seen, 'record')} of this one"
             )
-        if seen % _TELL_EVERY == 0:
+        if seen % _REPORT_EVERY == 0:
             progress(seen)
     if not seal.fits(trees.records, trees.tasks):
         raise not_as_sealed(seal)
@@ -115,7 +115,7 @@ def _refuse_others(
 
 def _digests(log: LogReader, size: int, progress: Callable[[int], None]) -> Iterator[bytes]:
     for position, _, _, digest in log.hashes(limit=size):
-        if position % _TELL_EVERY == 0:
+        if position % _REPORT_EVERY == 0:
             progress(position)
         yield digest
 

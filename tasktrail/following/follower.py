@@ -148,15 +148,18 @@ class Follower:
         self._wanted.set()
 
     def mend(self, generation: int, seconds: float) -> bool:
-        """Build damaged views anew, unless that was done since `generation`; whether it was done within `seconds`."""
+        """Build damaged views anew, unless that was done since `generation`.
+
+        Returns whether it was done, as soon as that is known, and after `seconds` at the latest.
+        """
         if self.views_generation != generation:
             return True
         self._damaged = True
         self.look()
         until = self._clock.monotonic() + seconds
         while self.views_generation == generation and self._clock.monotonic() < until:
-            if self._stopping.wait(_FOLLOW_EVERY):
-                return False
+            if self.trouble is not None or self._stopping.wait(_FOLLOW_EVERY):
+                break
         return self.views_generation != generation
 
     def silent(self) -> float | None:

@@ -24,7 +24,6 @@ from ..batches.request import NewBatch
 from ..events import Accepted, Command
 from ..events.commands import MAX_GRAPH, LocalName
 from ..events.recorded import EVENT_TAGS, SERVICE_ACTORS
-from ..events.system_events import Role
 from ..events.values import MAX_INTEGER, MIN_INTEGER
 from ..handlers.contract import TaskType, missing_packages
 from ..handlers.presets import Presets
@@ -205,25 +204,21 @@ def _components(known: Known) -> dict[str, Schema]:
         task["properties"]["notify_targets"] |= (
             {"items": {"enum": list(known.targets)}} if known.targets else {"maxItems": 0}
         )
-        if task is not parts["NewBatch"]:
-            task["allOf"] = [_ref("OfItsType")]
     _describe_files(parts, known)
     parts["TimeZone"] = {"enum": _zones()}
-    parts |= _of_types(known.types, known.presets)
+    options, rules = _of_types(known.types, known.presets)
+    parts |= options
+    for name in ("CreateTask", "GraphTask"):
+        parts[name]["properties"]["type"] |= {"enum": [one.name for one in known.types]} if known.types else {"not": {}}
+        parts[name] |= {"allOf": rules} if rules else {}
     parts["NewTask"] = {**_fields_of(parts["CreateTask"]), "title": "NewTask"}
-    parts["AddSchedule"]["properties"]["task"] = {"allOf": [_ref("NewTask"), _OF_A_SCHEDULE]}
-    parts["AddSchedule"]["anyOf"] = [
-        {"required": ["cron"], "properties": {"cron": {"minLength": 1}, "every": {"type": "null"}}},
-        {"required": ["every"], "properties": {"every": {"type": "number"}, "cron": {"maxLength": 0}}},
-    ]
-    parts["AddToken"]["anyOf"] = [
-        {"properties": {"role": {"enum": [role for role in get_args(Role) if role != "admin"]}}},
-        {"properties": {"user_id": {"type": "null"}}},
-    ]
-    parts["AdjustTask"]["anyOf"] = [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-        for name in ("priority", "scheduled_for", "held")
-    ]
+    fields = parts["NewTask"]["properties"]
+    of_a_schedule = {"depends_on": {**fields["depends_on"], "maxItems": 0}, **_OF_A_SCHEDULE}
+    parts["ScheduledTask"] = {**parts["NewTask"], "title": "ScheduledTask", "properties": {**fields, **of_a_schedule}}
+    parts["AddSchedule"] |= _ONE_RHYTHM
+    parts["AddSchedule"]["properties"]["task"] = _ref("ScheduledTask")
+    parts["AddToken"] |= _ADMINS_ARE_BOUND_TO_NO_USER
+    parts["AdjustTask"] |= _SOME_CHANGE
     parts["Checkpoint"] = _storable(parts["Checkpoint"])
     parts["PlainJson"] = _PLAIN_JSON
     parts["RetryTasks"]["properties"] |= _filters(parts["RetryTasks"]["properties"])
@@ -271,25 +266,41 @@ def _refine(command: Schema, texts: Mapping[str, Schema]) -> None:
             command["properties"][name] = _refined(field, texts.get(name, {"pattern": _PLAIN}))
 
 
-def _of_types(types: Sequence[TaskType], presets: Presets) -> dict[str, Schema]:
-    """Return what a new task of each type needs, and its options, whose names get a prefix to keep them apart."""
+# Rules between fields stand in `if` and `then`, which client generators pass over. Of a choice beside the fields
+# (`oneOf`, `anyOf`, a lone `allOf`) they make a type that lacks the fields.
+_ONE_RHYTHM: Schema = {
+    "if": {"required": ["cron"], "properties": {"cron": {"minLength": 1}}},
+    "then": {"properties": {"every": {"type": "null"}}},
+    "else": {"required": ["every"], "properties": {"every": {"type": "number"}}},
+}
+_ADMINS_ARE_BOUND_TO_NO_USER: Schema = {
+    "if": {"properties": {"role": {"const": "admin"}}},
+    "then": {"properties": {"user_id": {"type": "null"}}},
+}
+
+_SOME_CHANGE: Schema = {
+    "if": {"properties": {"scheduled_for": {"type": "null"}, "held": {"type": "null"}}},
+    "then": {"required": ["priority"], "properties": {"priority": {"type": "integer"}}},
+}
+
+
+def _of_types(types: Sequence[TaskType], presets: Presets) -> tuple[dict[str, Schema], list[Schema]]:
+    """Return the options of each type, whose names get a prefix to keep them apart; and what its new tasks need."""
     refs, parts = msgspec.json.schema_components(
         [one.options for one in types], ref_template=_REF.format(name="options.{name}")
     )
-    branches = []
+    rules: list[Schema] = []
     for one, its in zip(types, refs, strict=True):
         needed = [name for name in ("input_file", "output_file") if getattr(one, f"needs_{name[:-5]}")]
         names = [preset.name for preset in presets.of(one.name)]
         fields = {
-            "type": {"const": one.name},
             "options": its,
             "preset": {"enum": ["", *names]},
             **{name: {"minLength": 1} for name in needed},
         }
-        branches.append({"title": one.name, "properties": fields, "required": ["type", *needed]})
-    choice: Schema = {"oneOf": branches} if branches else {"not": {}}
-    whole = {"description": "By its type: what a task needs, and its options.", **choice}
-    return {"OfItsType": whole, **{f"options.{name}": _storable(part) for name, part in parts.items()}}
+        then = {"properties": fields, "required": needed} if needed else {"properties": fields}
+        rules.append({"if": {"properties": {"type": {"const": one.name}}}, "then": then})
+    return {f"options.{name}": _storable(part) for name, part in parts.items()}, rules
 
 
 _SAYS_NOTHING = frozenset({"title", "description", "default", "examples"})
@@ -332,14 +343,11 @@ def _for_client_generators(schema: Schema) -> Schema:
 
 
 _OF_A_SCHEDULE: Schema = {
-    "properties": {
-        "depends_on": {"maxItems": 0},
-        "parent_task_id": {"type": "null"},
-        "scheduled_for": {"type": "null"},
-        "deadline": {"type": "null"},
-    }
+    "parent_task_id": {"type": "null"},
+    "scheduled_for": {"type": "null"},
+    "deadline": {"type": "null"},
 }
-"""Fields of a schedule's task. Each run makes such a task."""
+"""Fields of a schedule's task, which waits for no other. Each run makes such a task."""
 
 
 def _fields_of(command: Schema, named: Collection[str] = ()) -> Schema:
@@ -518,7 +526,7 @@ def described(document: Schema, known: Known) -> Schema:
             operation["responses"]["200"]["content"] = _STREAMED[path]
         if method == "post" and path in bodies:
             operation["requestBody"] = {
-                "required": path in _LOCATED or bool(bodies[path].get("required") or "anyOf" in bodies[path]),
+                "required": path in _LOCATED or bool(bodies[path].get("required") or "if" in bodies[path]),
                 "content": {"application/json": {"schema": bodies[path]}},
             }
     for path in _LOCATED:

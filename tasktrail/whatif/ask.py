@@ -26,7 +26,7 @@ from .policy import Policy
 from .question import PolicyChange
 from .recording import Recording, RecordingBuilder
 
-_TELL_EVERY = 1000
+_REPORT_EVERY = 1000
 _REMEDY = "Correct the value and ask again."
 
 
@@ -64,7 +64,7 @@ def what_if(
         ends = (*ends[:1], record)
         if isinstance(record.event, Stub):
             dropped = record.position
-        if total and not number % _TELL_EVERY:
+        if total and not number % _REPORT_EVERY:
             report(-1, number / total)
     recording = reader.finished()
     if recording.began_at is None:

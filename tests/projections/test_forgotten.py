@@ -17,7 +17,7 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.snapshots import folded_outbox, folded_state
 from tasktrail.backups.check import check_chain
-from tasktrail.events import CancelTask, Fact, Retried
+from tasktrail.events import CancelTask, Created, Fact, Retried
 from tasktrail.events.errors import LogCorrupt, TaskForgotten
 from tasktrail.events.log import integrity
 from tasktrail.events.log.memory import MemoryEventLog
@@ -214,6 +214,14 @@ def test_what_is_left_of_a_record_cannot_be_changed_unseen(journal: Journal, col
     version = ", version = 99" if "task_id" in column else ""
     change(journal, f"UPDATE events SET {column}{version} WHERE position = {stub.position}")
     assert (stub.position, "stub") in found(journal)
+
+
+def test_a_record_that_is_called_a_stub_is_of_no_later_version(journal: Journal) -> None:
+    created, *_ = [one.position for one in journal.records if isinstance(one.event, Created)]
+    change(journal, f"UPDATE events SET event = 'stub' WHERE position = {created}")
+    assert [
+        (one.code, "later version" in one.remedy) for one in check(journal).findings if one.position == created
+    ] == [("stub", False)]
 
 
 def test_words_in_a_stub_are_found(journal: Journal) -> None:

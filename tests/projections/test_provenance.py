@@ -108,7 +108,13 @@ def test_the_input_is_told_by_its_hash_in_a_batch_or_alone(task_id: int, house: 
 def test_an_input_whose_bytes_nobody_hashed_is_told_by_size_and_time(house: Path, log: SqliteLogReader) -> None:
     (source,) = statement(log, made_by(log, 4), NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert "digest" not in source
-    assert source["annotations"]["size"] == (house / "in.png").stat().st_size
+    seen = (house / "in.png").stat()
+    assert source["annotations"] == {"size": seen.st_size, "modified_ns": str(seen.st_mtime_ns)}
+
+
+def test_a_program_that_reads_every_number_as_a_double_reads_the_same(log: SqliteLogReader) -> None:
+    said = json.dumps(statement(log, made_by(log, 4), NAME))
+    assert json.loads(said, parse_int=float) == json.loads(said)
 
 
 def test_the_signature_is_that_of_a_dsse_envelope(log: SqliteLogReader) -> None:

@@ -32,6 +32,7 @@ AT_MOST = 0.05
 _LONGEST = {"wait": 300.0, "seconds": 86400.0}
 _A_PATH = re.compile(r"(/(?!\.\.?(/|$))[^/\0]+)+")
 _LONGEST_PATH = 4096
+_BETWEEN_FIELDS = ("allOf", "if", "then", "else")
 _ONE_OF = 4
 """One of this many repeated command ids is kept."""
 
@@ -47,24 +48,28 @@ def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
         for operation in operations.values():
             del operation["responses"]["default"]  # it covers every status, so no missing one would be found
     schemas = raw_schema["components"]["schemas"]
-    choices = schemas["OfItsType"]["oneOf"]
+    choices = [
+        {**one["then"], "properties": {**one["if"]["properties"], **one["then"]["properties"]}}
+        for one in schemas["NewTask"]["allOf"]
+    ]
     plain = next(one for one in choices if one["properties"]["type"]["const"] == PLAIN)
     # Where a choice stands beside fields, schemathesis draws both and discards most; so each choice gets all fields.
-    _, of_schedule = schemas["AddSchedule"]["properties"]["task"]["allOf"]
-    task = _joined(_joined(schemas["NewTask"], plain), of_schedule)
+    task = _joined(schemas["ScheduledTask"], plain)
     schedule = raw_schema["paths"]["/v1/schedules"]["post"]["requestBody"]["content"]["application/json"]
     for holder, key in ((schemas, "AddSchedule"), (schedule, "schema")):
         whole = holder[key]
         whole["properties"]["task"] = task
         whole["properties"]["cron"] = {"enum": CRON}
-        holder[key] = {"oneOf": [_joined(whole, choice) for choice in whole["anyOf"]]}
+        by_cron = {**whole["if"], "properties": {**whole["if"]["properties"], **whole["then"]["properties"]}}
+        by_interval = {**whole["else"], "properties": {**whole["else"]["properties"], "cron": {"maxLength": 0}}}
+        holder[key] = {"oneOf": [_joined(whole, by_cron), _joined(whole, by_interval)]}
     for name in ("CreateTask", "NewTask", "GraphTask"):
         schemas[name] = {"oneOf": [_joined(schemas[name], choice) for choice in choices]}
 
 
 def _joined(whole: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the whole with those of the choice."""
-    joined = copy.deepcopy({name: part for name, part in whole.items() if name not in ("allOf", "anyOf")})
+    joined = copy.deepcopy({name: part for name, part in whole.items() if name not in _BETWEEN_FIELDS})
     for name, rules in choice["properties"].items():
         known = joined["properties"][name]
         joined["properties"][name] = rules if name == "options" or rules == {"type": "null"} else {**known, **rules}

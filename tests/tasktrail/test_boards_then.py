@@ -165,7 +165,7 @@ def test_that_no_service_ran_is_told_of_when_it_had_stopped(open_service: Opener
 def test_how_far_a_long_fold_is_is_told(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(source_module, "_LONG", 3)
-    monkeypatch.setattr(source_module, "_TELL_EVERY", 2)
+    monkeypatch.setattr(source_module, "_REPORT_EVERY", 2)
     for _ in range(2):
         service.create_task(type="echo", held=True)
     service.source.folding = lambda: nullcontext(lambda reached, goal: told.append((reached, goal)))

@@ -1,6 +1,7 @@
 """The methods of `Commands`: what they send, and what they refuse before they send."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -168,6 +169,37 @@ def test_paths_in_commands_that_a_program_has_built_count_from_there_too(
     assert (source.inputs, source.to) == ((f"{tmp_path}/films", "/more/*"), f"{tmp_path}/small/")
     assert source.task.original_folder == f"{tmp_path}/old"
     assert cancel == CancelTask(task_id=1)
+
+
+def test_a_path_may_climb_from_the_current_folder(tasks: Sent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tasks.create_task("noop", "../in.jpg", Path("./../../out.jpg"))
+    tasks.create_batch(["../films", "../**/*.jpg"], "../small/", task={"original": "move", "original_folder": "../old"})
+    tasks.send(AddSource(source="s", inputs=("..",), to="../{stem}.jpg"))
+
+    (one, _), (source, _) = tasks.commands
+    assert isinstance(one, CreateTask)
+    assert (one.input_file, one.output_file) == (f"{tmp_path}/in.jpg", f"{tmp_path.parent}/out.jpg")
+    assert tasks.batch.inputs == (f"{tmp_path}/films", f"{tmp_path}/**/*.jpg")
+    assert (tasks.batch.to, tasks.batch.original_folder) == (f"{tmp_path}/small/", f"{tmp_path}/old")
+    assert isinstance(source, AddSource)
+    assert (source.inputs, source.to) == ((str(tmp_path),), f"{tmp_path}/{{stem}}.jpg")
+
+
+def test_what_climbs_out_of_a_folder_that_a_program_named_is_left_for_the_check(
+    tasks: Sent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The program may have put somebody else's words behind the folder."""
+    monkeypatch.chdir(tmp_path)
+    tasks.create_task("noop", "/uploads/../etc/x", "uploads/../../out.jpg")
+    tasks.create_batch(["/uploads/../etc", "../a/../*.jpg"], "small/../{stem}.jpg")
+
+    ((one, _),) = tasks.commands
+    assert isinstance(one, CreateTask)
+    assert (one.input_file, one.output_file) == ("/uploads/../etc/x", f"{tmp_path}/uploads/../../out.jpg")
+    assert tasks.batch.inputs == ("/uploads/../etc", f"{tmp_path.parent}/a/../*.jpg")
+    assert tasks.batch.to == f"{tmp_path}/small/../{{stem}}.jpg"
 
 
 @pytest.mark.parametrize("wrong", [5, None, b"in.jpg"])

@@ -311,6 +311,19 @@ def test_a_reader_needs_no_more_of_the_database_than_to_read(tmp_path: Path, whe
 
 
 @needs_postgresql
+def test_a_question_hears_at_once_that_damaged_views_cannot_be_built_anew(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with leading(tmp_path, where), reading(tmp_path, where) as reader:
+        monkeypatch.setattr("tasktrail.following.follower.rebuild_views", full)
+        assert not reader._follower.mend(reader.source.generation(), 3600)
+        assert "No space left" in str(reader._follower.trouble)
+
+
+@needs_postgresql
 def test_damaged_views_are_built_anew_when_a_question_finds_them(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

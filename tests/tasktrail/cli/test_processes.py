@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -92,6 +93,24 @@ def test_in_a_locale_that_knows_only_ascii_any_text_is_taken_and_shown(spawn: Sp
     told = spawn("list", "--label", "für", "--as-of", "für", env=ascii_only).communicate(timeout=WITHIN)
     assert told[1].startswith("Usage: ")
     assert "'für' is not a time" in told[1]
+
+
+@pytest.mark.slow
+def test_in_a_locale_of_one_byte_a_letter_a_text_is_recorded_as_elsewhere(
+    spawn: Spawn, call: Any, tmp_path: Path
+) -> None:
+    """Else the same bytes would mean another text, and another file, than to a service in UTF-8."""
+    made = shutil.which("localedef")
+    if (
+        made is None
+        or subprocess.run(
+            [made, "-i", "en_US", "-f", "ISO-8859-1", str(tmp_path / "en_US")], check=False, capture_output=True
+        ).returncode
+    ):
+        pytest.skip("no locale can be made here")
+    latin_1 = {"LOCPATH": str(tmp_path), "LC_ALL": "en_US"}
+    assert ended(spawn("run", "noop", "--label", "für", env=latin_1)) == 0
+    assert json.loads(call("show", "1", "--json")[1])["label"] == "für"
 
 
 def ended(process: "subprocess.Popen[str]") -> int:

@@ -366,6 +366,36 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Any)
     return tmp_path
 
 
+def test_a_path_that_climbs_names_the_file_that_other_programs_find(
+    cli: Callable[..., Any], tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a link, `..` is the folder above the one that the link leads to."""
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to("../far/deep")
+    (tmp_path / "far" / "link").symlink_to("deep")
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert cli("submit", "noop", "./new/../../in.jpg", "link/../link/out.jpg").code == 0
+
+    task = tasks.sent[-1]
+    assert (task.input_file, task.output_file) == (f"{tmp_path}/in.jpg", f"{tmp_path}/far/link/out.jpg")
+
+
+def test_inputs_and_outputs_of_many_files_may_climb(
+    cli: Callable[..., Any], tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    line = ("source", "add", "films", "../in/*.jpg", "--to", "a/../../{stem}/../out/", "--original-folder", "../old")
+
+    assert cli(*line, "--original", "move").code == 0
+
+    source = tasks.sent[-1]
+    assert (source.inputs, source.to) == ((f"{tmp_path}/in/*.jpg",), f"{tmp_path}/out/")
+    assert source.task.original_folder == f"{tmp_path}/old"
+
+
 @pytest.mark.parametrize(
     ("task_type", "more", "name"),
     [

@@ -66,7 +66,7 @@ def test_the_answer_as_json_has_all_numbers(cli: Callable[..., Any], data: Path)
 
 
 def test_a_long_play_tells_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whatif_module, "_TELL_EVERY", 1)
+    monkeypatch.setattr(whatif_module, "_REPORT_EVERY", 1)
     monkeypatch.setattr(replay, "_TELL", 1)
     told: list[tuple[int, int]] = []
     session = Session(environment=Environment(), data=data)

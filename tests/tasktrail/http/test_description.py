@@ -307,6 +307,23 @@ def test_options_that_may_be_anything_have_the_bounds_of_the_log(document: Schem
     assert accepts(told, schema, {"type": "open", "options": {"more": [2**63, -3.7e236]}})
 
 
+def test_no_choice_stands_beside_fields(document: Schema) -> None:
+    """Client generators take one of the two, and their types lack the rest: `task`, `max_retries`, `schedule`."""
+
+    def walk(part: Any) -> Iterator[Schema]:
+        if isinstance(part, dict):
+            yield part
+        if isinstance(part, dict | list):
+            for inner in part.values() if isinstance(part, dict) else part:
+                yield from walk(inner)
+
+    with_fields = [part for part in walk(document) if part.get("type") == "object" and "properties" in part]
+    assert {"NewTask", "ScheduledTask"} <= {str(part.get("title")) for part in with_fields}
+    for part in with_fields:
+        assert not {"oneOf", "anyOf"} & part.keys(), part.get("title")
+        assert not any("$ref" in one for one in part.get("allOf", ())), part.get("title")
+
+
 def test_without_a_type_there_is_no_task(document: Schema, service: TaskService) -> None:
     told = described(deepcopy(document), msgspec.structs.replace(Known.of(service), types=()))
     assert not accepts(told, told["components"]["schemas"]["NewTask"], {"type": "image_thumbnail"})
