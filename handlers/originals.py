@@ -192,15 +192,23 @@ def _make_folder(folder: Path) -> None:
 
 
 def _copy_access(part: Path, original: Path) -> None:
-    """Give the result the owner, mode and access list of the original, so that the same people may read it."""
-    found = original.stat()
-    with contextlib.suppress(PermissionError):
-        os.chown(part, found.st_uid, found.st_gid)
-    with contextlib.suppress(PermissionError):
-        part.chmod(found.st_mode & 0o777)  # without set-id bits: they were given to other bytes
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # no list, or a filesystem without lists
-            os.setxattr(part, ACCESS_LIST, os.getxattr(original, ACCESS_LIST))
+    """Give the result the owner, mode and access list of the original, so that the same people may read it.
+
+    Whoever may write to the folder may meanwhile have put a link in the place of either. None is followed: as root we
+    would give away the file that it leads to.
+    """
+    found = original.lstat()
+    fd = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, found.st_uid, found.st_gid)
+        with contextlib.suppress(PermissionError):
+            os.fchmod(fd, found.st_mode & 0o777)  # without set-id bits: they were given to other bytes
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # no list, or a filesystem without lists
+                os.setxattr(fd, ACCESS_LIST, os.getxattr(original, ACCESS_LIST, follow_symlinks=False))
+    finally:
+        os.close(fd)
 
 
 def _is_same(output: Path, original: Path) -> bool:

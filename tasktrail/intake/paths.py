@@ -40,7 +40,7 @@ class PathRules:
         input_roots: inputs have to be below one of these, if there are any. An address is accepted only below a root
             that is an address.
         output_roots: the same for outputs.
-        protected: real paths of folders that no task may use.
+        protected: real paths of folders and files that no task may use.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Attempts in separate processes, with the kernel's sandboxes. tests/attack/hostile_handler.py tries far more."""
 
 import errno
+import itertools
 import os
 import struct
 import subprocess
@@ -598,13 +599,13 @@ _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 BOTH = pytest.mark.parametrize("machine", list(_ARCHITECTURES))
 
 
-def answer(machine: str, number: int, *arguments: int, network: bool = False) -> int:
+def answer(machine: str, number: int, *arguments: int, network: bool = False, cut: bool = True) -> int:
     """Evaluate the filter's answer to a system call, as the kernel does: an error number, or 0 if it passes.
 
     This also works for calls that this kernel does not have yet.
     """
     call = struct.pack("=IIQ6Q", number, _ARCHITECTURES[machine], 0, *arguments, *(6 - len(arguments)) * [0])
-    code = program(machine, network=network)
+    code = program(machine, network=network, cut=cut)
     place = value = 0
     while True:
         kind, yes, no, operand = code[place]
@@ -641,6 +642,77 @@ def test_no_call_changes_the_attributes_of_a_file(machine: str) -> None:
 
 
 @BOTH
+def test_no_request_makes_a_subvolume_or_a_copy_by_path(machine: str) -> None:
+    """On btrfs an attempt could put code of its own into any folder that it may read: as a snapshot of its subvolume.
+
+    Older kernels even took a snapshot of the subvolume with the data folder, and put it into the attempt's own folder.
+    """
+    ioctl = {"x86_64": 16, "aarch64": 29}[machine]
+    # btrfs: snapshot and subvolume in both forms, their removal, what was received; the same of bcachefs; OCFS2's copy.
+    btrfs = (0x50009401, 0x5000940E, 0x5000940F, 0x50009417, 0x50009418, 0x5000943F, 0xC0C89425)
+    for request in (*btrfs, 0x4020BC10, 0x4020BC11, 0x40186F04):
+        assert answer(machine, ioctl, 3, request) == errno.ENOTTY
+    for request in (0x40049409, 0x4020940D, 0xC0189436):  # what other file systems do, too: FICLONE and its like
+        assert answer(machine, ioctl, 3, request) == 0
+
+
+@BOTH
+def test_a_file_is_opened_for_reading_or_for_writing(machine: str) -> None:
+    openat, openat2 = {"x86_64": (257, 437), "aarch64": (56, 437)}[machine]
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC, os.O_WRONLY | os.O_TRUNC):
+        assert answer(machine, openat, 0, 0, flags | os.O_CLOEXEC) == 0
+    for flags in (os.O_ACCMODE, os.O_ACCMODE | os.O_TRUNC, os.O_ACCMODE | os.O_CREAT):
+        assert answer(machine, openat, 0, 0, flags) == errno.EACCES
+    assert answer(machine, openat, 0, 0, os.O_RDONLY | os.O_TRUNC, cut=False) == errno.EACCES
+    assert answer(machine, openat, 0, 0, os.O_WRONLY | os.O_TRUNC, cut=False) == 0
+    assert answer(machine, openat2) == errno.ENOSYS, "its flags cannot be seen"
+
+
+_BESIDE_LANDLOCK = """
+import fcntl, os, sys
+from tasktrail.handlers.process.landlock import READ_FILE, RUN, WRITE, PathRule
+from tasktrail.handlers.process.sandbox import Sandbox, confine
+version, secret, source, own = int(sys.argv[1]), *sys.argv[2:]
+grants = [PathRule(source, READ_FILE), PathRule(own, WRITE)]
+confine(Sandbox(mode="auto", landlock=version, seccomp=True), grants, network=False)
+def lease():
+    fcntl.fcntl(os.open(source, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+for tried in (
+    lambda: os.truncate(secret, 0),
+    lambda: os.open(secret, os.O_ACCMODE | os.O_TRUNC),
+    lambda: os.open(secret, os.O_ACCMODE),
+    lambda: os.open(source, os.O_RDONLY | os.O_TRUNC),
+    lease,
+    lambda: open(os.path.join(own, "mine"), "w").truncate(3),
+    lambda: open(os.path.join(own, "mine"), "w").close(),
+):
+    try:
+        tried()
+        print("done")
+    except OSError as error:
+        print(error.strerror)
+"""
+"""What an attempt tries on a file that it may not reach, on its input, and in its own folder."""
+
+
+@pytest.mark.parametrize("landlock", [2, sandbox_support().landlock])
+def test_what_landlock_does_not_see_is_refused_by_the_filter(tmp_path: Path, landlock: int) -> None:
+    """Version 2 (Linux 5.19 to 6.1) lets anyone cut a file, and no version asks for a right to open one with mode 3.
+
+    An attempt could empty the log, and with a lease on a file have the service wait 45 s for it.
+    """
+    secret, source, own = (tmp_path / name for name in ("log.db", "in.txt", "own"))
+    for path in (secret, source):
+        path.write_text("whole")
+    own.mkdir()
+    command = [sys.executable, "-c", _BESIDE_LANDLOCK, str(landlock), str(secret), str(source), str(own)]
+
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [*["Permission denied"] * 5, *["done"] * 2]
+    assert (secret.read_text(), source.read_text()) == ("whole", "whole")
+
+
+@BOTH
 def test_a_call_that_is_newer_than_the_filter_is_said_not_to_exist(machine: str) -> None:
     assert [answer(machine, number) for number in (462, 464, 465, 468)] == 4 * [0]
     assert [answer(machine, number) for number in (470, 471, 1000)] == 3 * [errno.ENOSYS]
@@ -672,7 +744,7 @@ def test_an_attempt_gives_nobody_the_right_to_a_file_by_a_new_call(tmp_path: Pat
 
 def test_the_filter_knows_both_architectures() -> None:
     for machine in ("x86_64", "aarch64"):
-        for network in (False, True):
-            code = program(machine, network=network)
+        for network, cut in itertools.product((False, True), repeat=2):
+            code = program(machine, network=network, cut=cut)
             assert all(0 <= place + 1 + max(yes, no) < len(code) for place, (_, yes, no, _v) in enumerate(code[:-1]))
     assert not available("pdp11")

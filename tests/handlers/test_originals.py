@@ -78,6 +78,21 @@ def test_what_takes_the_place_of_an_original_has_its_mode_but_no_set_id_bit(fold
     assert stat.S_IMODE((folder / "film.mp4").stat().st_mode) == 0o750
 
 
+def test_a_link_in_the_place_of_the_result_gives_nobody_the_file_that_it_leads_to(folder: Path) -> None:
+    """Whoever may write to the folder could have had root give them any file, with the owner and mode of their film."""
+    (folder / "film.avi").chmod(0o666)
+    (folder / "secret").touch(mode=0o600)
+    run = run_for(folder, "replace", "film.mp4")
+    source = Input(run.input_file)
+    part_path(Path(run.output_file), run.task_id).symlink_to(folder / "secret")
+
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        exchange(run, source, AttemptEnded(run.task_id, run.attempt, "completed", {"size": 5}))
+    source.close()
+    assert stat.S_IMODE((folder / "secret").stat().st_mode) == 0o600
+    assert originals_there(folder) == 1
+
+
 @pytest.mark.parametrize(("way", "output"), WAYS)
 def test_the_result_is_there_and_the_original_where_it_was_asked_to_be(folder: Path, way: str, output: str) -> None:
     ended = attempt(run_for(folder, way, output))

@@ -4,6 +4,7 @@
 import builtins
 import contextlib
 import ctypes
+import fcntl
 import gc
 import os
 import pwd
@@ -11,6 +12,7 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -93,6 +95,7 @@ def reading(context: TaskContext[Targets]) -> dict[str, Try]:
         tries[f"by the root {path}"] = lambda _c, p=path: Path(f"/proc/self/root{p}").read_bytes()[:40]  # type: ignore[misc]
         tries[f"by a thread {path}"] = _by_thread(path)
         tries[f"mmap {path}"] = lambda _c, p=path: os.open(p, os.O_RDONLY)  # type: ignore[misc]
+        tries[f"open neither to read nor to write {path}"] = lambda _c, p=path: os.open(p, os.O_ACCMODE)  # type: ignore[misc]
     for folder in context.options.folders:
         tries[f"list {folder}"] = lambda _c, p=folder: os.listdir(p)  # type: ignore[misc]
         tries[f"walk {folder}"] = lambda _c, p=folder: list(os.walk(p))  # type: ignore[misc]
@@ -186,15 +189,27 @@ def writing(context: TaskContext[Targets]) -> dict[str, Try]:
         tries[f"make a folder in {folder}"] = lambda _c, p=folder: _did(os.mkdir, f"{p}/planted")  # type: ignore[misc]
         tries[f"make a link in {folder}"] = lambda _c, p=folder: _did(os.symlink, "/", f"{p}/planted")  # type: ignore[misc]
         tries[f"make a pipe in {folder}"] = lambda _c, p=folder: _did(os.mkfifo, f"{p}/planted")  # type: ignore[misc]
+        tries[f"make a subvolume in {folder}"] = _subvolume(folder)
         tries[f"make a device in {folder}"] = lambda _c, p=folder: _did(
             os.mknod, f"{p}/planted", 0o20666, os.makedev(1, 1)
         )  # type: ignore[misc]
     for path in (*sys.path, "/etc", "/usr/lib", "/var/spool/cron", _home()):
         if Path(path).is_dir():
             tries[f"plant code in {path}"] = lambda _c, p=path: Path(p, "tasktrail_planted.py").write_text("x")  # type: ignore[misc]
+    tries["have others wait for the own input"] = lambda c: _did(
+        fcntl.fcntl, os.open(c.input_file, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK
+    )
     tries["write to the own input"] = lambda c: c.input_file.open("r+b")
     tries["make the input writable"] = lambda c: _changed(str(c.input_file), lambda: c.input_file.chmod(0o666))
     return tries
+
+
+def _subvolume(folder: str) -> Try:
+    def run(_context: TaskContext[Targets]) -> object:
+        named = ctypes.create_string_buffer(struct.pack("=q4088s", 0, b"planted"), 4096)  # as btrfs has it
+        return _call("ioctl", os.open(folder, os.O_RDONLY), ctypes.c_ulong(0x5000940E), named)
+
+    return run
 
 
 def _did(call: Callable[..., object], *arguments: object) -> str:

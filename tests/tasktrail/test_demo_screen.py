@@ -66,6 +66,19 @@ def test_the_command_for_the_page_is_one_that_a_shell_takes(tmp_path: Path) -> N
     assert Path(data).parent.parent == home
 
 
+def test_the_demo_imports_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with a file of the name of a module, such as a download, that file was run."""
+    (tmp_path / "json.py").write_text("raise SystemExit('this is not json')")
+    monkeypatch.chdir(tmp_path)
+
+    assert Demo(tmp_path, Console(file=io.StringIO()))._command("--version") == 0
+    service = ServiceProcess(tmp_path / "data")
+    service.stop()
+    assert service._process.stderr is not None
+    service._process.stderr.close()
+    assert service.address
+
+
 def test_what_is_left_after_a_ctrl_c_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

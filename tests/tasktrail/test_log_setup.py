@@ -120,6 +120,19 @@ def test_a_traceback_shows_the_error_but_no_local_variables(form: Any) -> None:
     assert form == "console" or "exception" in lines(stream)[1]
 
 
+def test_no_error_steers_the_terminal_on_which_its_traceback_is_shown() -> None:
+    stream = OwnLines()
+    set_up_logging("info", "console", stream)
+    for log in (structlog.get_logger(), logging.getLogger("pykka")):
+        try:
+            raise ValueError("\x1b]0;mine\x07\x9b2J of a file")
+        except ValueError:
+            log.exception("broke")
+    text = stream.getvalue()
+    assert text.count(r"ValueError: \x1b]0;mine\x07\x9b2J of a file") == 2
+    assert all(line.isprintable() for line in text.splitlines())
+
+
 @pytest.mark.parametrize(("level", "expected"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
 def test_what_is_less_important_is_left_out(level: Any, expected: int) -> None:
     stream = OwnLines()

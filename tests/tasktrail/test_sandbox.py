@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tasktrail import TaskService
+from tasktrail.config.settings import Config
 from tasktrail.events import CreateTask, Task
 from tasktrail.events.commands import AddSchedule
 from tasktrail.events.errors import InvalidPath, InvalidValue
@@ -330,6 +331,22 @@ def test_a_folder_for_temp_files_that_lies_elsewhere_is_the_services_own_too(
 
     with pytest.raises(InvalidPath, match="among tasktrail's own files"):
         look(service, text, tmp_path / "apart" / "out.txt")
+
+
+def test_a_key_that_lies_elsewhere_is_the_services_own_too(start: Opener, text: Path, tmp_path: Path) -> None:
+    """In the data folder no task reaches it; on a disk of its own, as advised, any task could read and replace it."""
+    key = tmp_path / "another-disk" / "master.txt"
+    key.parent.mkdir()
+    service = start(personal_data="encrypted", master_key=str(key))
+    service.wait(look(service, text, tmp_path / "first.txt"), WITHIN)
+    before = key.read_bytes()
+
+    with pytest.raises(InvalidPath, match="among tasktrail's own files"):
+        look(service, key, tmp_path / "out.txt")
+    with pytest.raises(InvalidPath, match="among tasktrail's own files"):
+        service.create_task(type="looker", input_file=str(text), output_file=str(key), overwrite=True)
+    assert key.read_bytes() == before
+    assert str(key) in Config(master_key=str(key)).for_workers().protected
 
 
 @pytest.mark.parametrize("name", [".tasktrail-7.d/out.txt", ".out.tasktrail-7.txt", ".out.tasktrail-7"])
