@@ -241,6 +241,15 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     assert "enough" in shown(browser, task_id)
 
 
+def test_names_in_what_a_task_waits_for_are_shown_as_names(
+    browser: httpx.Client, create: Callable[..., int], running: Callable[..., int]
+) -> None:
+    running("first")
+    running("second")
+    page = shown(browser, create())
+    assert "more workers (<code>workers</code> of the configuration)" in page
+
+
 def test_a_notice_shows_each_try_and_is_sent_again(
     browser: httpx.Client,
     service: TaskService,
