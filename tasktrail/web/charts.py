@@ -68,8 +68,8 @@ def rates(spans: Sequence[Span], per: str) -> Chart:
         lines=(("created", _path(spans, lambda one: one.created, top)),),
         hits=_hits(spans, _rates_in_words),
         levels=(
-            GridLine(_y(top, top), f"{top:g}"),
-            GridLine(_y(top / 2, top), f"{top / 2:g}"),
+            GridLine(_y(top, top), _grouped(top)),
+            GridLine(_y(top / 2, top), _grouped(top / 2)),
             GridLine(_y(0, top), "0"),
         ),
         times=_times(spans),
@@ -96,6 +96,10 @@ def waits(spans: Sequence[Span]) -> Chart:
         if started
         else "None started.",
     )
+
+
+def _grouped(value: float) -> str:
+    return f"{value:,.1f}".removesuffix(".0")
 
 
 def short(seconds: float) -> str:

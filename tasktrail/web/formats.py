@@ -14,6 +14,7 @@ from ..events.counted import plural
 from ..events.errors import (
     CannotStartNow,
     IllegalTransition,
+    InvalidValue,
     OutputExists,
     OutputTaken,
     RetriesExhausted,
@@ -22,6 +23,7 @@ from ..events.errors import (
     UnknownTask,
     UnknownType,
 )
+from ..projections.errors import BeyondTheLog
 from ..words import about, ago, duration, percent, rate, size, sum_of
 
 _UNSEEN = re.compile(
@@ -48,6 +50,8 @@ def exactly(value: object) -> Markup:
 
 _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
     UnknownRoute: "The pages are named at the top.",
+    InvalidValue: "Correct it and try again.",
+    BeyondTheLog: "The foot of the page says where the log ends.",
     UnknownTask: "The list of tasks shows all of them.",
     TaskForgotten: "Its history is gone for good; an earlier backup may have it. The page Log shows who forgot it.",
     UnknownType: "The page Submit lists all types.",

@@ -47,6 +47,14 @@ _MOVES = """() => {
 """Replaces a part of a page by another, in every order of its rows. The focused element keeps the focus."""
 
 
+_COVERED = """() => {
+    const one = document.activeElement, head = document.querySelector(".top").getBoundingClientRect();
+    if (!one.closest("main")) return null;
+    return one.getBoundingClientRect().top < head.bottom ? one.outerHTML.slice(0, 150) : "";
+}"""
+"""What has the focus, if the head of the page covers some of it; null outside the content."""
+
+
 def walk(page: Page, most: int = 400) -> list[str]:
     """Return the names of all that Tab reaches, in order. Each shows that it has the focus."""
     names: list[str] = []
@@ -81,6 +89,21 @@ def test_all_of_a_page_is_reached_by_tab_and_shows_its_focus(house: Service, vis
     for button in page.get_by_role("button").all():
         if button.is_visible():
             assert (button.get_attribute("aria-label") or " ".join(button.inner_text().split())) in names
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 256), (360, 780), (800, 360), (1024, 700)])
+def test_the_head_of_a_page_covers_nothing_that_has_the_focus(
+    house: Service, visit: Come, width: int, height: int
+) -> None:
+    page = visit(house).go("/submit/print")
+    page.set_viewport_size({"width": width, "height": height})
+    page.get_by_role("button", name="Submit").focus()
+    seen = 0
+    while (covered := page.evaluate(_COVERED)) is not None:
+        assert covered == ""
+        seen += 1
+        page.keyboard.press("Shift+Tab")
+    assert seen > 10
 
 
 def test_what_has_the_focus_keeps_it_wherever_its_row_goes(house: Service, visit: Come) -> None:

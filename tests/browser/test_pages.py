@@ -157,11 +157,12 @@ def test_a_list_is_put_into_another_order_at_every_width(house: Service, visit: 
 def test_the_choice_of_a_moment_is_within_the_window_at_every_width(house: Service, visit: Come, address: str) -> None:
     page = visit(house).go(address)
     page.locator("details.moment > summary").click()
-    for width in (*WIDTHS, 390, 480, 600, *BETWEEN):
+    for width in (320, *WIDTHS, 390, 480, 600, *BETWEEN):
         page.set_viewport_size({"width": width, "height": 900})
         box = page.locator("form.moment-form").bounding_box()
         assert box is not None
         assert (box["x"] >= 0, box["x"] + box["width"] <= width) == (True, True), (width, box)
+        assert box["y"] + box["height"] <= 900, (width, box)
 
 
 @pytest.mark.parametrize(

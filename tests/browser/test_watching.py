@@ -83,6 +83,18 @@ def test_what_is_being_read_stays_while_the_page_changes(service: Service, visit
     expect(button).to_be_focused()
 
 
+def test_the_focus_stays_on_its_batch_and_status_when_others_come(service: Service, visit: Come) -> None:
+    service.staged(batch="older").tell("10 at work")
+    page = visit(service).go("/batches")
+    with service.client() as tasks:
+        for name, batch, shown in (("running 1", "older", "pending 1"), ("older", "newer", "newer")):
+            link = page.get_by_role("link", name=name, exact=True)
+            link.focus()
+            tasks.create_task("print", options={"title": "Card"}, batch=batch, held=True)
+            expect(page.get_by_role("link", name=shown, exact=True).first).to_be_visible()
+            expect(link).to_be_focused()
+
+
 def test_a_page_never_goes_back_to_what_another_one_has_seen(service: Service, visit: Come) -> None:
     other, one = visit(service), visit(service)
     expect(other.go("/").get_by_role("status")).to_have_text("live")

@@ -17,18 +17,23 @@ Start = Callable[..., int]
 
 def rows(page: str) -> dict[str, str]:
     """Map the name of each batch to its row."""
-    found = re.findall(r"<tr>\s*(<td data-label=\"Batch\".*?)</tr>", page, re.DOTALL)
+    found = re.findall(r"<tr id=[^>]+>\s*(<td data-label=\"Batch\".*?)</tr>", page, re.DOTALL)
     return {html.unescape(re.sub(r"<[^>]+>", "", row.partition("</a>")[0]).strip()): row for row in found}
 
 
 def counted(row: str) -> dict[str, str]:
     """Map the number of each status to the target of its link."""
-    found = re.findall(r'chip is-\w+" href="([^"]+)">(\w+) <span class="num">(\d+)<', row)
+    found = re.findall(r'class="chip is-\w+" href="([^"]+)">(\w+) <span class="num">(\d+)<', row)
     return {f"{number} {status}": html.unescape(to) for to, status, number in found}
 
 
 def took(row: str) -> str:
     return row.partition('data-label="Took">')[2].partition("<")[0]
+
+
+def looks(row: str) -> str:
+    """Return the class of a row's bar, which gives it its colour."""
+    return "".join(re.findall(r'data-label="Progress" class="([^"]+)"', row))
 
 
 def test_the_newest_come_first_with_how_far_they_are(
@@ -52,6 +57,24 @@ def test_the_newest_come_first_with_how_far_they_are(
     assert "1 task passes" in browser.get(html.unescape(link)).text
 
 
+def test_a_batch_with_failures_does_not_look_like_a_success(browser: httpx.Client, service: TaskService) -> None:
+    good = service.create_task(type="saying", options={"message": "m"}, batch="all good")
+    gone = service.create_task(type="saying", options={"message": "m"}, batch="given up", held=True)
+    for number in range(2):
+        done = service.create_task(type="saying", options={"error": "no"} if number else {}, batch="half good")
+        service.wait(done, 10)
+    service.wait(good, 10)
+    open_ = rows(browser.get("/batches").text)["given up"]
+    service.cancel_task(gone)
+    found = rows(browser.get("/batches").text)
+    assert [looks(found[name]) for name in ("all good", "half good", "given up")] == [
+        "is-completed",
+        "is-failed",
+        "is-cancelled",
+    ]
+    assert looks(open_) == ""
+
+
 @pytest.fixture
 def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
     """Return a browser of a user who sees only the tasks of user 7."""
@@ -59,6 +82,13 @@ def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as client:
         yield client
     service.revoke_token("of-seven")
+
+
+def test_where_there_are_no_batches_a_command_is_named_that_makes_one(server: HttpServer, service: TaskService) -> None:
+    headers = {"authorization": f"Bearer {service.add_token('of-none', 'reader', user_id=99)}", "accept": "text/html"}
+    page = httpx.get(f"{server.address}/batches", headers=headers, trust_env=False).text
+    service.revoke_token("of-none")
+    assert "one for each file. <code>tasktrail batch</code> makes one" in page
 
 
 def test_who_is_bound_to_a_user_sees_that_users_share_of_a_batch(bound: httpx.Client, service: TaskService) -> None:

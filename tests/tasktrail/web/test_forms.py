@@ -187,11 +187,15 @@ def test_what_is_left_empty_stays_as_it_is(browser: httpx.Client, service: TaskS
 
 def test_an_earlier_moment_shows_the_orders_of_then(browser: httpx.Client, service: TaskService) -> None:
     service.set_limits(reset=True, max_per_label=8, reason="first")
+    service.pause(type="image_thumbnail")
     then = service.pause(user_id=77, reason="for a while").position
     service.resume(user_id=77)
+    service.resume(type="image_thumbnail")
     service.set_limits(reset=True)
     shown = browser.get("/limits", params={"as_of": then}).text
     assert "user 77" in shown
+    assert "type image_<wbr>thumbnail" in shown
+    assert '<th scope="col" class="num">Value</th>' in shown
     assert "for a while" in shown
     assert re.search(r"max_<wbr>per_<wbr>label</code></td>\s*<td[^>]*>8</td>", shown)
     assert "user 77" not in browser.get("/limits").text

@@ -120,6 +120,7 @@ def test_the_past_is_shown_as_it_was_and_cannot_be_acted_on(
     assert f"everything up to position {then:,}" in page
     assert f'href="/tasks/{task_id}?as_of={then}"' in part(page, "failures")
     assert "still at it" in part(page, "running")
+    assert "Waits because" not in page
     assert f'href="/tasks/{ran}?as_of={then}"' in part(page, "running")
     assert re.search(r"For what ran, [\d.]+ MiB of memory and 0 B of temp space were reserved", page)
     assert re.search(r"[\d.]+ MiB <span class=\"muted\">reserved</span>", part(page, "running"))
@@ -202,7 +203,8 @@ def test_a_node_on_which_nothing_starts_is_named(browser: httpx.Client, service:
     service.send(DrainNode(node="local"))
     try:
         shown = part(browser.get("/").text, "queue")
-        assert re.search("Node local is (being )?drained: nothing starts there", shown), "others may still run there"
+        told = '<p class="note is-warn">Node local is (being )?drained: nothing starts there'
+        assert re.search(told, shown), "others may still run there"
     finally:
         service.send(UndrainNode(node="local"))
     assert "Node local" not in part(browser.get("/").text, "queue")

@@ -132,7 +132,11 @@ def test_a_page_tells_what_to_do_on_a_page(browser: httpx.Client, service: TaskS
     missing = browser.get("/tasks/999999").text
     assert 'href="/tasks">All tasks</a>' in missing
     assert "tasktrail list" not in missing
-    assert "openapi.json" not in browser.get("/nowhere").text
+    nowhere = browser.get("/nowhere").text
+    assert "openapi.json" not in nowhere
+    assert "<h1>There is no such page</h1>" in nowhere
+    assert "Correct it and try again." in browser.get("/tasks?status=odd").text
+    assert "The foot of the page says where the log ends." in browser.get("/?as_of=999999999").text
     task_id = service.create_task(type="saying", options={"error": "no"}, max_retries=0)
     assert service.wait(task_id, 10).status == "failed"
     browser.post(f"/tasks/{task_id}/act", data={"action": "retry"})

@@ -81,6 +81,13 @@ def test_waits_are_drawn_between_round_times(longest: float, levels: str) -> Non
     assert " ".join(level.text for level in charts.waits([span]).levels[:2]) == levels
 
 
+@pytest.mark.parametrize(("most", "levels"), [(1, "1 0.5"), (7_000, "10,000 5,000"), (600_000, "1,000,000 500,000")])
+def test_numbers_of_tasks_are_grouped_as_elsewhere(most: int, levels: str) -> None:
+    numbers = dict.fromkeys(("started", "completed", "failed", "cancelled"), 0)
+    span = Span(begin=BEGIN, created=most, **numbers, wait_p50=None, wait_p95=None, longest_wait=None)
+    assert " ".join(level.text for level in charts.rates([span], "a minute").levels[:2]) == levels
+
+
 seconds = st.floats(-1e7, 1e7)
 
 

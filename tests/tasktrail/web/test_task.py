@@ -201,6 +201,17 @@ def test_the_kind_of_a_failure_is_said_once_and_no_options_are_none(
     assert row[0].count("DependencyFailed") == 1
 
 
+def test_what_an_earlier_attempt_used_is_not_shown_of_a_running_task(
+    browser: httpx.Client, service: TaskService, failed: Callable[[str], int]
+) -> None:
+    task_id = failed("no luck")
+    service.retry_task(task_id)
+    service.wait(task_id, 10)
+    second = [record.position for record in service.events(task_id) if isinstance(record.event, Started)][-1]
+    assert "<dt>Used</dt>" in shown(browser, task_id, as_of=second - 1)
+    assert "<dt>Used</dt>" not in shown(browser, task_id, as_of=second)
+
+
 def test_nobody_can_work_out_what_the_form_of_another_task_carries(
     browser: httpx.Client, create: Callable[..., int]
 ) -> None:
@@ -239,6 +250,15 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     assert "The task is cancelled." in act("cancel", reason="enough")
     assert service.get_task(task_id).status == "cancelled"
     assert "enough" in shown(browser, task_id)
+
+
+def test_names_in_what_a_task_waits_for_are_shown_as_names(
+    browser: httpx.Client, create: Callable[..., int], running: Callable[..., int]
+) -> None:
+    running("first")
+    running("second")
+    page = shown(browser, create())
+    assert "more workers (<code>workers</code> of the configuration)" in page
 
 
 def test_a_notice_shows_each_try_and_is_sent_again(

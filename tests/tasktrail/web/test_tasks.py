@@ -129,6 +129,13 @@ def test_a_list_that_nothing_narrows_speaks_of_no_filters(browser: httpx.Client)
     assert "No task passes the filters." in browser.get("/tasks", params={"as_of": "0", "status": "failed"}).text
 
 
+def test_where_there_are_no_tasks_the_page_says_what_creates_one(server: HttpServer, service: TaskService) -> None:
+    headers = {"authorization": f"Bearer {service.add_token('no-tasks', 'reader', user_id=98)}", "accept": "text/html"}
+    page = httpx.get(f"{server.address}/tasks", headers=headers, trust_env=False).text
+    service.revoke_token("no-tasks")
+    assert "The page Submit creates one, and so does <code>tasktrail submit</code>." in page
+
+
 def test_a_click_on_a_heading_sorts_and_another_one_turns_it_round(
     browser: httpx.Client, create: Callable[..., int], document: int
 ) -> None:
