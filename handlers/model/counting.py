@@ -38,9 +38,13 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST = 60
 """Signs of a header's line that are quoted."""
 _DIGITS = 9
-_FAR_FROM_USUAL = 4
-"""A polygon with more than this many times the usual number of corners is left out of an average."""
 """Of a number of corners that are looked at."""
+_FAR_FROM_USUAL = 4
+"""A polygon with more than this many times the usual number of corners counts for itself."""
+_LAST_LINES = 16
+"""How many of a text's last lines are looked at, at least."""
+_LONGEST_TAIL = 1 << 23
+"""Bytes in which they are searched for: a line may hold a polygon of any size."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +138,7 @@ def _stl(path: Path, size: int) -> Counted:
     tail = _tail(path).lower()
     if 0 <= tail.rfind(b"endsolid") < tail.rfind(b"endfacet") or b"endsolid" not in tail:
         raise Unusable(f"{path.name} was cut: its last word, endsolid, is missing")
-    (faces,) = _occurrences(path, b"endfacet")
+    (faces,) = _count_words(path, b"endfacet")
     return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
 
 
@@ -195,8 +199,10 @@ def _ply(path: Path, size: int) -> Counted:
         promised = {element.name: element.records for element in header.elements}
         raise Unusable(f"{path.name} promises {promised}, for which {size} bytes are too few")
     faces, vertices = header.records("face"), header.records("vertex")
-    corners = _binary_corners(header, size - sum(needs)) if header.binary else _last_corners(path)
-    triangles = max(faces, round(faces * (corners - 2)))
+    if header.binary:
+        triangles = max(faces, round(faces * (_binary_corners(header, size - sum(needs)) - 2)))
+    else:
+        triangles = _triangles(path, faces)
     return Counted(kind="ply", size=size, faces=faces, vertices=vertices, triangles=triangles, exact=True)
 
 
@@ -210,28 +216,36 @@ def _binary_corners(header: PlyHeader, rest: int) -> float:
     return _TRIANGLE
 
 
-def _last_corners(path: Path) -> float:
-    """Corners of the last faces of a text, on average; a triangle's, if the last lines are no faces.
+def _triangles(path: Path, faces: int) -> int:
+    """Triangles of a text's faces, by the corners of the last ones; as many as faces, if the last lines are no faces.
 
     A few polygons of very many corners, such as the end of a pipe, say nothing about the other faces.
     """
     lines = (line.split() for line in _tail(path).splitlines()[1:])
-    counts = [
+    corners = [
         int(words[0][:_DIGITS]) if words[0].isdigit() else len(words) - 1
         for words in lines
         if words and (words[0] == b"f" or (words[0].isdigit() and len(words) > int(words[0][:_DIGITS]) >= _TRIANGLE))
     ]
-    usual = [number for number in counts if number <= _FAR_FROM_USUAL * median(counts)]
-    return sum(usual) / len(usual) if usual else _TRIANGLE
+    if not corners:
+        return faces
+    far = [number for number in corners if number > _FAR_FROM_USUAL * median(corners)]
+    usual = (sum(corners) - sum(far)) / (len(corners) - len(far))
+    return max(faces, round((faces - len(far)) * (usual - 2)) + sum(far) - 2 * len(far))
 
 
 def _tail(path: Path) -> bytes:
-    """The last bytes of a text."""
+    """The last bytes of a text; so many that they hold some lines, unless those are too long for that."""
+    size, length = path.stat().st_size, _HEAD
     with path.open("rb") as file:
         sixteen = file.read(2) in _UTF16
-        file.seek(max(0, path.stat().st_size - _HEAD))
-        tail = file.read()
-    return tail.replace(b"\0", b"") if sixteen else tail
+        while True:
+            file.seek(max(0, size - length))
+            tail = file.read()
+            ends = max(tail.count(b"\n"), tail.count(b"\r"))
+            if ends >= _LAST_LINES or length >= min(size, _LONGEST_TAIL):
+                return tail.replace(b"\0", b"") if sixteen else tail
+            length *= 8
 
 
 def _off(path: Path, size: int) -> Counted:
@@ -245,7 +259,7 @@ def _off(path: Path, size: int) -> Counted:
             f"{path.name} promises {counted(vertices, 'vertex', 'vertices')} and {counted(faces, 'face')}, "
             f"too many for {size} bytes"
         )
-    triangles = max(faces, round(faces * (_last_corners(path) - 2)))
+    triangles = _triangles(path, faces)
     return Counted(kind="off", size=size, faces=faces, vertices=vertices, triangles=triangles, exact=True)
 
 
@@ -272,9 +286,8 @@ def _lines(blocks: Iterable[bytes]) -> int:
 
 
 def _obj(path: Path, size: int) -> Counted:
-    faces, vertices = _occurrences(path, b"\nf ", b"\nv ")
-    triangles = max(faces, round(faces * (_last_corners(path) - 2)))
-    return Counted(kind="obj", size=size, faces=faces, vertices=vertices, triangles=triangles)
+    faces, vertices = _count_words(path, b"\nf ", b"\nv ")
+    return Counted(kind="obj", size=size, faces=faces, vertices=vertices, triangles=_triangles(path, faces))
 
 
 def _gltf(path: Path, size: int) -> Counted:
@@ -289,8 +302,11 @@ def _threemf(path: Path, _size: int) -> Counted:
     return Counted(kind="3mf", size=found.unpacked, faces=found.faces, vertices=found.vertices, exact=True)
 
 
-def _occurrences(path: Path, *words: bytes) -> list[int]:
-    """How often each word is in the text, in small letters and with one kind of blanks and of line ends."""
+def _count_words(path: Path, *words: bytes) -> list[int]:
+    """How often each word is in the text, in small letters and with one kind of blanks and of line ends.
+
+    All words have the same length, so that none is counted twice where two blocks meet.
+    """
     counts, tail = [0] * len(words), b"\n"
     for block in _blocks(path):
         text = tail + block.translate(_ALIKE).lower()
