@@ -60,6 +60,8 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """Pixels of the textures, guessed from their file sizes."""
     triangles: int = 0
     """Triangles of all faces; 0: as many as faces."""
+    loose: int = 0
+    """Points and lines beside the faces, which are not drawn; of a glTF, its primitives of them."""
     left: int = 0
     """Bytes behind the last face of a binary stl, which are not read."""
     exact: bool = False
@@ -203,7 +205,8 @@ def _ply(path: Path, size: int) -> Counted:
         triangles = max(faces, round(faces * (_binary_corners(header, size - sum(needs)) - 2)))
     else:
         triangles = _triangles(path, faces)
-    return Counted(kind="ply", size=size, faces=faces, vertices=vertices, triangles=triangles, exact=True)
+    loose = header.records("edge")
+    return Counted(kind="ply", size=size, faces=faces, vertices=vertices, triangles=triangles, loose=loose, exact=True)
 
 
 def _binary_corners(header: PlyHeader, rest: int) -> float:
@@ -286,14 +289,21 @@ def _lines(blocks: Iterable[bytes]) -> int:
 
 
 def _obj(path: Path, size: int) -> Counted:
-    faces, vertices = _count_words(path, b"\nf ", b"\nv ")
-    return Counted(kind="obj", size=size, faces=faces, vertices=vertices, triangles=_triangles(path, faces))
+    faces, vertices, points, lines = _count_words(path, b"\nf ", b"\nv ", b"\np ", b"\nl ")
+    triangles, loose = _triangles(path, faces), points + lines
+    return Counted(kind="obj", size=size, faces=faces, vertices=vertices, triangles=triangles, loose=loose)
 
 
 def _gltf(path: Path, size: int) -> Counted:
     model = read_gltf(path)
     return Counted(
-        kind=model.kind, size=size, faces=model.faces, vertices=model.vertices, pixels=model.pixels, exact=True
+        kind=model.kind,
+        size=size,
+        faces=model.faces,
+        vertices=model.vertices,
+        pixels=model.pixels,
+        loose=model.loose,
+        exact=True,
     )
 
 

@@ -253,6 +253,8 @@ _BLANKS = re.compile(rb"[ \t]{2,}")
 _FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
 _NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
 """A face with vertex 0. They count from 1, and trimesh would take 0 for the last one."""
+_EDGES = re.compile(rb"(element +)edge\b")
+"""Edges in the header of a PLY. trimesh would make paths of them, for which it needs scipy."""
 
 
 def open_model(path: Path, kind: str) -> BinaryIO:
@@ -266,8 +268,9 @@ def open_model(path: Path, kind: str) -> BinaryIO:
         text = in_utf8(whole)
         if header.binary and (triangles := triangles_of_ply(header, text)):
             return BytesIO(triangles)
-        if not header.head.isascii() or text is not whole:
-            return BytesIO(header.head.translate(_PLAIN) + text[len(header.head) :])
+        plain = _EDGES.sub(rb"\1unread", header.head.translate(_PLAIN))
+        if plain != header.head or text is not whole:
+            return BytesIO(plain + text[len(header.head) :])
     if kind == "off" or (kind == "stl" and not stl_end(path)):
         text = in_utf8(path.read_bytes())
         return BytesIO(text if text.isascii() else text.translate(_PLAIN))
