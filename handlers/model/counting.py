@@ -51,7 +51,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about a model before it is loaded."""
 
     kind: str
-    """The suffix, without the dot, or `text stl`; empty if unknown."""
+    """The suffix, without the dot, or `text stl` or `text ply`; empty if unknown."""
     size: int
     """Bytes of the file, unpacked."""
     faces: int
@@ -206,7 +206,8 @@ def _ply(path: Path, size: int) -> Counted:
     else:
         triangles = _triangles(path, faces)
     loose = header.records("edge")
-    return Counted(kind="ply", size=size, faces=faces, vertices=vertices, triangles=triangles, loose=loose, exact=True)
+    kind = "ply" if header.binary else "text ply"
+    return Counted(kind=kind, size=size, faces=faces, vertices=vertices, triangles=triangles, loose=loose, exact=True)
 
 
 def _binary_corners(header: PlyHeader, rest: int) -> float:
@@ -270,7 +271,8 @@ def faces_there(path: Path, counted: Counted) -> int:
     """How many of its faces a text in PLY or OFF has: each has a line. For other files, all of them. Raises OSError."""
     if counted.kind == "off" and (found := _OFF_HEADER.match(re.sub(rb"#[^\n]*", b"", beginning(path)))):
         before = _lines([found[1]]) + counted.vertices
-    elif counted.kind == "ply" and not (header := ply_header(path)).binary:
+    elif counted.kind == "text ply":
+        header = ply_header(path)
         before = _lines([header.head + b"end_header"])
         before += sum(element.records for element in takewhile(lambda each: each.name != "face", header.elements))
     else:
