@@ -3,6 +3,8 @@
 import re
 import zipfile
 from pathlib import Path
+from posixpath import join, normpath
+from xml.parsers import expat
 
 from ..contract import Unusable
 from ..media.archives import ALWAYS_ALLOWED_UNPACKED, MAX_ENTRIES, MAX_RATIO, MAX_UNPACKED, open_zip
@@ -12,8 +14,13 @@ _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
 _LONGEST = max(map(len, _FORBIDDEN))
 _ODF_KEYS = b"encryption-data"
 _SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
+_CONTENTS = re.compile(r"(xl|ppt)/_rels/(workbook|presentation)\.xml\.rels")
+_UNSEEN = ("Configurations2/", "docProps/", "customXml/")
+"""Folders whose parts are on no page. Old programs write empty ones."""
 _STATISTICS = ("docProps/app.xml", "meta.xml")
 _MAX_STATISTICS = 100_000
+_NAMED, _MOST_NAMED = 100, 5
+"""The longest name of a part in a note, and how many parts get a note of their own."""
 _PAGES = re.compile(rb"<Pages>(\d{1,6})</Pages>|page-count=\"(\d{1,6})\"")
 
 
@@ -55,6 +62,43 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, l
                     raise Unusable(f"{name} is encrypted: save it without a password first")
             before = seen[-_LONGEST:]
     return size
+
+
+def broken_parts(path: Path) -> list[str]:
+    """Notes on parts that are no whole XML or missing: of such a sheet, LibreOffice draws a blank page or none.
+
+    The archive has passed `inspect_archive`. Raises Unusable, OSError.
+    """
+    with open_zip(path) as archive:
+        names = {name.lower() for name in archive.namelist()}
+        listed: list[str] = []
+        broken = [entry.filename for entry in archive.infolist() if _is_broken(archive, entry, listed)]
+    missing = [name for name in listed if name.lower() not in names]
+    notes = [f"{name[:_NAMED]} is damaged: what it holds may be missing from the pages" for name in broken]
+    notes += [f"{name[:_NAMED]} is missing in the document" for name in missing]
+    more = len(notes) - _MOST_NAMED
+    return notes if more <= 0 else [*notes[:_MOST_NAMED], f"{more} more parts are damaged or missing"]
+
+
+def _is_broken(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, listed: list[str]) -> bool:
+    """Whether the part is no whole XML. If it lists sheets or slides, their names are added to `listed`."""
+    if not entry.filename.endswith((".xml", ".rels")) or entry.filename.startswith(_UNSEEN):
+        return False
+    parser = expat.ParserCreate()
+    if _CONTENTS.fullmatch(entry.filename):
+        folder = entry.filename.partition("/")[0]
+
+        def element(_name: str, values: dict[str, str]) -> None:
+            if values.get("Type", "").endswith(("/worksheet", "/slide")) and "Target" in values:
+                listed.append(normpath(join("/", folder, values["Target"]))[1:])
+
+        parser.StartElementHandler = element
+    try:
+        with archive.open(entry) as part:
+            parser.ParseFile(part)
+    except expat.ExpatError:
+        return True
+    return False
 
 
 def page_hint(path: Path) -> int | None:

@@ -40,14 +40,18 @@ _LONGEST = 60
 _DIGITS = 9
 """Of a number of corners that are looked at."""
 _FAR_FROM_USUAL = 4
-"""A polygon with more than this many times the usual number of corners is left out of an average."""
+"""A polygon with more than this many times the usual number of corners counts for itself."""
+_LAST_LINES = 16
+"""How many of a text's last lines are looked at, at least."""
+_LONGEST_TAIL = 1 << 23
+"""Bytes in which they are searched for: a line may hold a polygon of any size."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about a model before it is loaded."""
 
     kind: str
-    """The suffix, without the dot, or `text stl`; empty if unknown."""
+    """The suffix, without the dot, or `text stl` or `text ply`; empty if unknown."""
     size: int
     """Bytes of the file, unpacked."""
     faces: int
@@ -56,6 +60,8 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """Pixels of the textures, guessed from their file sizes."""
     triangles: int = 0
     """Triangles of all faces; 0: as many as faces."""
+    loose: int = 0
+    """Points and lines beside the faces, which are not drawn; of a glTF, its primitives of them."""
     left: int = 0
     """Bytes behind the last face of a binary stl, which are not read."""
     exact: bool = False
@@ -134,7 +140,7 @@ def _stl(path: Path, size: int) -> Counted:
     tail = _tail(path).lower()
     if 0 <= tail.rfind(b"endsolid") < tail.rfind(b"endfacet") or b"endsolid" not in tail:
         raise Unusable(f"{path.name} was cut: its last word, endsolid, is missing")
-    (faces,) = _occurrences(path, b"endfacet")
+    (faces,) = _count_words(path, b"endfacet")
     return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
 
 
@@ -195,9 +201,13 @@ def _ply(path: Path, size: int) -> Counted:
         promised = {element.name: element.records for element in header.elements}
         raise Unusable(f"{path.name} promises {promised}, for which {size} bytes are too few")
     faces, vertices = header.records("face"), header.records("vertex")
-    corners = _binary_corners(header, size - sum(needs)) if header.binary else _last_corners(path)
-    triangles = max(faces, round(faces * (corners - 2)))
-    return Counted(kind="ply", size=size, faces=faces, vertices=vertices, triangles=triangles, exact=True)
+    if header.binary:
+        triangles = max(faces, round(faces * (_binary_corners(header, size - sum(needs)) - 2)))
+    else:
+        triangles = _triangles(path, faces)
+    loose = header.records("edge")
+    kind = "ply" if header.binary else "text ply"
+    return Counted(kind=kind, size=size, faces=faces, vertices=vertices, triangles=triangles, loose=loose, exact=True)
 
 
 def _binary_corners(header: PlyHeader, rest: int) -> float:
@@ -210,31 +220,37 @@ def _binary_corners(header: PlyHeader, rest: int) -> float:
     return _TRIANGLE
 
 
-def _last_corners(path: Path) -> float:
-    """Corners of the last faces of a text, on average; a triangle's, if the last lines are no faces.
+def _triangles(path: Path, faces: int) -> int:
+    """Triangles of a text's faces, by the corners of the last ones; as many as faces, if the last lines are no faces.
 
     A few polygons of very many corners, such as the end of a pipe, say nothing about the other faces.
     """
     lines = (line.split() for line in _tail(path).splitlines()[1:])
-    counts = [
+    corners = [
         int(words[0][:_DIGITS]) if words[0].isdigit() else len(words) - 1
         for words in lines
         if words and (words[0] == b"f" or (words[0].isdigit() and len(words) > int(words[0][:_DIGITS]) >= _TRIANGLE))
     ]
-    if not counts:
-        return _TRIANGLE
-    most = _FAR_FROM_USUAL * median(counts)
-    usual = [number for number in counts if number <= most]
-    return sum(usual) / len(usual)
+    if not corners:
+        return faces
+    most = _FAR_FROM_USUAL * median(corners)
+    far = [number for number in corners if number > most]
+    usual = (sum(corners) - sum(far)) / (len(corners) - len(far))
+    return max(faces, round((faces - len(far)) * (usual - 2)) + sum(far) - 2 * len(far))
 
 
 def _tail(path: Path) -> bytes:
-    """The last bytes of a text."""
+    """The last bytes of a text; so many that they hold some lines, unless those are too long for that."""
+    size, length = path.stat().st_size, _HEAD
     with path.open("rb") as file:
         sixteen = file.read(2) in _UTF16
-        file.seek(max(0, path.stat().st_size - _HEAD))
-        tail = file.read()
-    return tail.replace(b"\0", b"") if sixteen else tail
+        while True:
+            file.seek(max(0, size - length))
+            tail = file.read()
+            ends = max(tail.count(b"\n"), tail.count(b"\r"))
+            if ends >= _LAST_LINES or length >= min(size, _LONGEST_TAIL):
+                return tail.replace(b"\0", b"") if sixteen else tail
+            length *= 8
 
 
 def _off(path: Path, size: int) -> Counted:
@@ -248,7 +264,7 @@ def _off(path: Path, size: int) -> Counted:
             f"{path.name} promises {counted(vertices, 'vertex', 'vertices')} and {counted(faces, 'face')}, "
             f"too many for {size} bytes"
         )
-    triangles = max(faces, round(faces * (_last_corners(path) - 2)))
+    triangles = _triangles(path, faces)
     return Counted(kind="off", size=size, faces=faces, vertices=vertices, triangles=triangles, exact=True)
 
 
@@ -256,7 +272,8 @@ def faces_there(path: Path, counted: Counted) -> int:
     """How many of its faces a text in PLY or OFF has: each has a line. For other files, all of them. Raises OSError."""
     if counted.kind == "off" and (found := _OFF_HEADER.match(re.sub(rb"#[^\n]*", b"", beginning(path)))):
         before = _lines([found[1]]) + counted.vertices
-    elif counted.kind == "ply" and not (header := ply_header(path)).binary:
+    elif counted.kind == "text ply":
+        header = ply_header(path)
         before = _lines([header.head + b"end_header"])
         before += sum(element.records for element in takewhile(lambda each: each.name != "face", header.elements))
     else:
@@ -275,15 +292,21 @@ def _lines(blocks: Iterable[bytes]) -> int:
 
 
 def _obj(path: Path, size: int) -> Counted:
-    faces, vertices = _occurrences(path, b"\nf ", b"\nv ")
-    triangles = max(faces, round(faces * (_last_corners(path) - 2)))
-    return Counted(kind="obj", size=size, faces=faces, vertices=vertices, triangles=triangles)
+    faces, vertices, points, lines = _count_words(path, b"\nf ", b"\nv ", b"\np ", b"\nl ")
+    triangles, loose = _triangles(path, faces), points + lines
+    return Counted(kind="obj", size=size, faces=faces, vertices=vertices, triangles=triangles, loose=loose)
 
 
 def _gltf(path: Path, size: int) -> Counted:
     model = read_gltf(path)
     return Counted(
-        kind=model.kind, size=size, faces=model.faces, vertices=model.vertices, pixels=model.pixels, exact=True
+        kind=model.kind,
+        size=size,
+        faces=model.faces,
+        vertices=model.vertices,
+        pixels=model.pixels,
+        loose=model.loose,
+        exact=True,
     )
 
 
@@ -292,8 +315,11 @@ def _threemf(path: Path, _size: int) -> Counted:
     return Counted(kind="3mf", size=found.unpacked, faces=found.faces, vertices=found.vertices, exact=True)
 
 
-def _occurrences(path: Path, *words: bytes) -> list[int]:
-    """How often each word is in the text, in small letters and with one kind of blanks and of line ends."""
+def _count_words(path: Path, *words: bytes) -> list[int]:
+    """How often each word is in the text, in small letters and with one kind of blanks and of line ends.
+
+    All words have the same length, so that none is counted twice where two blocks meet.
+    """
     counts, tail = [0] * len(words), b"\n"
     for block in _blocks(path):
         text = tail + block.translate(_ALIKE).lower()

@@ -49,6 +49,8 @@ class Gltf(msgspec.Struct, frozen=True, kw_only=True):
     vertices: int
     pixels: int
     """Pixels of all textures, guessed from their file sizes."""
+    loose: int
+    """Primitives of points or lines, which are not drawn."""
 
 
 def read_gltf(path: Path) -> Gltf:
@@ -61,7 +63,7 @@ def read_gltf(path: Path) -> Gltf:
     try:
         document = msgspec.json.decode(text, type=dict[str, Any])
         _check(document, path.name)
-        faces, vertices = _sizes(document)
+        faces, vertices, loose = _sizes(document)
         reduced = _reduced(document)
         pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
     except Unusable:
@@ -76,7 +78,7 @@ def read_gltf(path: Path) -> Gltf:
         ValueError,
     ) as error:
         raise Unusable(f"{path.name} is not valid glTF: {type(error).__name__}: {error}") from error
-    return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels)
+    return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels, loose=loose)
 
 
 def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
@@ -142,20 +144,21 @@ def _reached(nodes: list[Document], parents: Counter[int]) -> set[int]:
     return reached
 
 
-def _sizes(document: Document) -> tuple[int, int]:
-    """Faces and vertices of all nodes together."""
+def _sizes(document: Document) -> tuple[int, int, int]:
+    """Faces and vertices of all nodes together, and their primitives that are not drawn."""
     meshes, accessors = document.get("meshes", ()), document.get("accessors", ())
     sizes = []
     for mesh in meshes:
         faces = vertices = 0
-        for primitive in _drawn(mesh):
+        drawn = list(_drawn(mesh))
+        for primitive in drawn:
             points = accessors[primitive["attributes"]["POSITION"]]["count"]
             corners = accessors[primitive["indices"]]["count"] if "indices" in primitive else points
             faces += corners // 3 if primitive.get("mode", _TRIANGLES) == _TRIANGLES else max(0, corners - 2)
             vertices += points
-        sizes.append((faces, vertices))
+        sizes.append((faces, vertices, len(mesh["primitives"]) - len(drawn)))
     placed = [sizes[node["mesh"]] for node in document.get("nodes", ()) if "mesh" in node]
-    return sum(faces for faces, _ in placed), sum(vertices for _, vertices in placed)
+    return sum(faces for faces, _, _ in placed), sum(points for _, points, _ in placed), sum(one[2] for one in placed)
 
 
 def _picture_sizes(document: Document) -> Iterator[int]:

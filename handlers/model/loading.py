@@ -253,6 +253,8 @@ _BLANKS = re.compile(rb"[ \t]{2,}")
 _FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
 _NO_CORNER = re.compile(rb"^[ \t]*f[^\n]*[ \t]0+(?!\S)", re.MULTILINE)
 """A face with vertex 0. They count from 1, and trimesh would take 0 for the last one."""
+_EDGES = re.compile(rb"(element +)edge\b")
+"""Edges in the header of a PLY. trimesh would make paths of them, for which it needs scipy."""
 
 
 def open_model(path: Path, kind: str) -> BinaryIO:
@@ -267,9 +269,10 @@ def open_model(path: Path, kind: str) -> BinaryIO:
         if header.binary and (triangles := triangles_of_ply(header, text)):
             return BytesIO(triangles)
         text = text if header.binary else _in_lines(text)
-        if not header.head.isascii() or text is not whole:
-            size = len(header.head)
-            return BytesIO(text[:size].translate(_PLAIN) + text[size:])
+        size = len(header.head)
+        plain = _EDGES.sub(rb"\1unread", text[:size].translate(_PLAIN))
+        if plain != header.head or text is not whole:
+            return BytesIO(plain + text[size:])
     if kind == "off" or (kind == "stl" and not stl_end(path)):
         text = _in_lines(in_utf8(path.read_bytes()))
         return BytesIO(text if text.isascii() else text.translate(_PLAIN))

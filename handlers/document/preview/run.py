@@ -15,8 +15,9 @@ from ....events.counted import counted
 from ...contract import Finished, TaskContext, Unusable
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
+from ..archive import broken_parts
 from ..fonts import font_names
-from ..kinds import document_kind
+from ..kinds import PACKED, document_kind
 from ..libreoffice import convert_to_pdf
 from ..pages import Pages, pixels
 from ..pdf import PdfPages
@@ -73,6 +74,7 @@ class _Preview:
         self._renderer = renderer_of(self._kind, self._options)
         self._reduced = 0
         self._notes: list[str] = []
+        self._broken: list[str] = []
         self._pieces = Pieces(context, self._fingerprint(), stem="page", suffix=".piece")
 
     def _fingerprint(self) -> str:
@@ -92,7 +94,7 @@ class _Preview:
             side = most_side(self._context.output_file, self._options)
             scales = [choose_scale(*pages.size(number), self._options, box, pages.most, side) for number in numbers]
             sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
-            self._notes = pages.notes(numbers)
+            self._notes = self._broken + pages.notes(numbers)
             self._reduced = sum(scale.reduced for scale in scales)
             if self._layout == "picture" and len(numbers) == 1:
                 return self._only_page(pages, numbers[0], scales[0])
@@ -130,6 +132,7 @@ class _Preview:
                 return ThumbnailPage(path)
         if _PDF_PIECE not in self._pieces:
             self._make_pdf()
+        self._broken = broken_parts(path) if self._kind in PACKED else []
         return PdfPages(self._pieces.path(_PDF_PIECE), path.name)
 
     def _make_pdf(self) -> None:

@@ -56,6 +56,10 @@ class ImageHeader(msgspec.Struct, frozen=True, kw_only=True):
     """How tightly the file packs the pixels."""
     bits: int = 8
     """Bits per channel, at least 8."""
+    grey_bits: int = 8
+    """Bits per pixel of a grey picture without transparency that has 1, 2 or 4, such as a scan; 8 for any other."""
+    palette: bool = False
+    """Whether its pixels are numbers of colours."""
     inks: bool = False
     """Whether it is CMYK."""
     brightness_apart: bool = False

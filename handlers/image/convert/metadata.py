@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from PIL.ImageFile import ImageFile
 
 from ..shaping import BROKEN_TAGS, EXIF_ORIENTATION, exif_of
@@ -109,8 +109,18 @@ def for_pillow(kept: KeptMetadata, kind: str) -> dict[str, Any]:
     if kind == "BMP":
         return resolution
     comment = kept.comments[0][1].encode() if kept.comments and kind in ("GIF", "JPEG") else b""
-    told = (("exif", kept.exif), ("xmp", kept.xmp), ("comment", comment))
+    texts = _png_texts(kept) if kind == "PNG" else None
+    told = (("exif", kept.exif), ("xmp", kept.xmp), ("comment", comment), ("pnginfo", texts))
     return {name: data for name, data in told if data} | resolution
+
+
+def _png_texts(kept: KeptMetadata) -> PngImagePlugin.PngInfo:
+    texts = PngImagePlugin.PngInfo()
+    for keyword, text in kept.comments:
+        texts.add_text(keyword, text)
+    if kept.xmp:
+        texts.add_itxt(_XMP_TEXT, kept.xmp.decode("utf-8", "replace"))
+    return texts
 
 
 def _xmp(image: ImageFile) -> bytes:

@@ -77,6 +77,8 @@ def _header_of(image: ImageFile, path: Path) -> ImageHeader:
         left=orientation_left(image),
         packing=packing_in(image, path.stat().st_size),
         bits=_bits_in(image, path),
+        grey_bits=_grey_bits_in(image),
+        palette=_has_palette(image),
         inks=image.mode == "CMYK",
         brightness_apart=_has_brightness_apart(image),
         grey_profile=image.mode in _GREY and "icc_profile" in image.info,
@@ -84,6 +86,19 @@ def _header_of(image: ImageFile, path: Path) -> ImageHeader:
         beside=getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0,
         tells=names_in(image),
     )
+
+
+def _grey_bits_in(image: ImageFile) -> int:
+    if image.mode not in ("1", "L") or image.has_transparency_data:
+        return 8
+    coding = str([tile.args for tile in image.tile])
+    return 1 if image.mode == "1" else next((bits for bits in (2, 4) if f"'L;{bits}" in coding), 8)
+
+
+def _has_palette(image: ImageFile) -> bool:
+    """Of a GIF, only if its first frame fills it: what is around a smaller one has no number."""
+    fills = image.format != "GIF" or all(tile.extents == (0, 0, *image.size) for tile in image.tile)
+    return image.mode == "P" and fills
 
 
 def _bits_in(image: ImageFile, path: Path) -> int:

@@ -89,6 +89,8 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: 
     """
     options = holdable(context.options, header, kind)
     bits = bits_written(options, kind, header.bits)
+    if kind == "PNG" and _keeps_palette(options, header):
+        return _convert_with_palette(context, options)
     by_pillow = _BYTE if header.bits > _BYTE else bits  # Pillow decodes at most 8, and the notes must say so
     if header.format not in VIPS_READS or kind in PILLOW_WRITES or _coloured_wrongly(header):
         return _convert_with_pillow(context, options, kind, by_pillow)
@@ -114,6 +116,17 @@ def holdable(
     return options
 
 
+def _keeps_palette(options: ImageConvertOptions, header: ImageHeader) -> bool:
+    """Whether the pixels stay numbers of colours, which take a third of the room."""
+    if not header.palette or header.pixels > MAX_PILLOW_PIXELS or _is_resized(options):
+        return False
+    return options.depth == "auto" and options.profile == "keep"
+
+
+def _is_resized(options: ImageConvertOptions) -> bool:
+    return options.fit != "crop" and (options.width is not None or options.height is not None)
+
+
 def _coloured_wrongly(header: ImageHeader) -> bool:
     """Whether libvips would give pixels wrong colours, as libheif does outside in a turned odd-sized AVIF."""
     if header.brightness_apart:
@@ -137,11 +150,29 @@ def _convert_with_vips(
         picture = shaped_still(
             context.input_file, options, header.left, hold, inks=header.inks, deep=min(bits, header.bits) > _BYTE
         )
+    whole = picture.bands == 1 and not _is_resized(options)
+    if header.grey_bits < _BYTE and kind == "PNG" and options.depth == "auto" and whole:
+        bits = header.grey_bits
     kept = NO_METADATA
     if options.metadata == "keep" and header.tells:
         with open_picture(context.input_file, MAX_IMAGE_PIXELS) as image, blame_picture(context.input_file):
             kept = metadata_of(image)
     return _write_with_vips(context, options, picture, kind, bits, kept, (share, 1 - share))
+
+
+def _convert_with_palette(context: TaskContext[ImageConvertOptions], options: ImageConvertOptions) -> WrittenStill:
+    """Write a PNG with the palette of the source, which Pillow keeps: libvips reads colours, and chooses a palette."""
+    with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
+        image.load()
+        kept = metadata_of(image) if options.metadata == "keep" else NO_METADATA
+        picture = upright(image, orientation_of(image))
+    context.check_stop()
+    context.progress(100 * _READ_SHARE, f"converting {picture.width}x{picture.height} to png")
+    if options.fit == "crop":
+        picture = middle(picture, (options.width or picture.width, options.height or picture.height))
+    check_sides(picture.size, "PNG")
+    save(picture, context.output_part, "PNG", **for_pillow(kept, "PNG"))
+    return WrittenStill(picture.size)
 
 
 def _convert_with_pillow(
@@ -184,7 +215,7 @@ def shaped_still(
     libvips is given the orientation: it looks in fewer places than Pillow, and would leave some pictures on their side.
     `inks`: the picture is CMYK. `deep`: it has more than 8 bits per channel, and keeps them.
     """
-    resized = options.fit != "crop" and (options.width is not None or options.height is not None)
+    resized = _is_resized(options)
     profile = {"output_profile": "srgb"} if options.profile == "srgb" else {}
     usual = {"input_profile": "cmyk"} if profile and inks else {}
     if resized and not deep and not (inks and not profile):  # `thumbnail` would make them RGB of 8 bits
@@ -461,7 +492,8 @@ def _saver(kind: str, options: ImageConvertOptions, bits: int) -> tuple[str, dic
         case "JPEG":
             return "jpegsave_target", {"Q": options.quality, "optimize_coding": True}
         case "PNG":
-            return "pngsave_target", {}
+            # Without the filters a photo takes half as much again; of few bits a pixel they make more.
+            return "pngsave_target", {"filter": "all"} if bits >= _BYTE else {"bitdepth": bits}
         case "WEBP":
             return "webpsave_target", {"Q": options.quality, "lossless": options.lossless}
         case "AVIF":

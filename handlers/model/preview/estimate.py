@@ -17,20 +17,21 @@ class _Cost(msgspec.Struct, frozen=True):
     byte: float
     """Bytes of memory per byte of the file: text is parsed in memory."""
     seconds: float
-    """Seconds to read and prepare a triangle."""
+    """Seconds to read a triangle."""
 
 
 _COSTS = {
-    "stl": _Cost(330, 1.0, 2.6e-6),
-    "text stl": _Cost(290, 6.5, 6.0e-6),
-    "ply": _Cost(320, 2.0, 2.0e-6),
-    "off": _Cost(290, 5.0, 4.0e-6),
-    "obj": _Cost(270, 3.0, 3.0e-6),
-    "glb": _Cost(290, 2.0, 2.0e-6),
-    "gltf": _Cost(290, 4.0, 3.0e-6),
-    "3mf": _Cost(290, 16.0, 16.0e-6),
+    "stl": _Cost(440, 1.0, 4.0e-6),
+    "text stl": _Cost(290, 6.5, 12.0e-6),
+    "ply": _Cost(320, 2.0, 1.2e-6),
+    "text ply": _Cost(320, 2.0, 6.0e-6),
+    "off": _Cost(290, 5.0, 4.5e-6),
+    "obj": _Cost(270, 3.0, 6.0e-6),
+    "glb": _Cost(290, 2.0, 1.0e-6),
+    "gltf": _Cost(290, 4.0, 2.0e-6),
+    "3mf": _Cost(290, 16.0, 10.0e-6),
 }
-_UNKNOWN = _Cost(330, 3.0, 3.0e-6)
+_UNKNOWN = _Cost(440, 3.0, 4.0e-6)
 _BASE = 115_000_000
 """Interpreter and libraries with Python 3.13, which takes more than 3.11."""
 _STEP = 40_000_000
@@ -45,7 +46,8 @@ models."""
 _WRITTEN = {"PNG": 0.6, "GIF": 0.3, "MP4": 0.1}
 _WRITTEN_LOSSY = 0.2
 """Bytes per pixel of the output. Much of it is background."""
-_FACES_PREPARED = 0.6e6
+_PREPARED, _PREPARED_MORE, _CACHED = 2.5e-6, 0.6e-6, 100_000
+"""Seconds to prepare a triangle, and how many more for each doubling beyond the triangles that caches hold."""
 _RAYS = 4.5e6
 _RAYS_WITH_SHADOWS = 2.0e6
 
@@ -72,11 +74,12 @@ def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:
     at_once = drawn_at_once(job, model)
     triangles = model.triangles or model.faces
     speed = (_RAYS_WITH_SHADOWS if options.occlusion else _RAYS) / (1 + math.log2(1 + triangles / 1000) / 20)
+    prepared = _PREPARED + _PREPARED_MORE * math.log2(1 + triangles / _CACHED)
     return Estimate(
         memory=_memory(job, model, at_once),
         temp=int(_bytes_a_pixel(job, model) * pixels * animated) + 20_000,
         seconds=0.7
-        + triangles * (cost.seconds + 1 / _FACES_PREPARED)
+        + triangles * (cost.seconds + prepared)
         + options.samples / speed / at_once
         + pixels * animated / 8e6,
         basis=model.basis,

@@ -305,6 +305,9 @@ class _Drawing:
         if odd := model.read - len(model.faces):
             faces, have = plural(odd, "face is", "faces are"), plural(odd, "it has", "they have")
             notes.append(f"{odd:,} {faces} left out: {have} corners that are no numbers")
+        if counted.loose:
+            parts, are = plural(counted.loose, "part"), plural(counted.loose, "is", "are")
+            notes.append(f"{counted.loose:,} {parts} of points or lines {are} left out: only faces are drawn")
         if model.bare:
             meshes = plural(model.bare, "mesh", "meshes")
             notes.append(f"the texture of {model.bare:,} {meshes} cannot be read")

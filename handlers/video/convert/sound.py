@@ -149,7 +149,8 @@ def _plan_for(
     channels = max(1, stream.codec_context.channels)
     wanted = {"auto": min(channels, _MOST[target.audio_codec]), "stereo": 2, "mono": 1}[options.audio_channels]
     kept = max(count for count in _LAYOUTS if count <= wanted)
-    notes = [f"{channels} channels of {called} became {kept}"] if kept < channels else []
+    notes = [f"{called} of {codec} became {target.audio_codec}"] if options.audio_codec == "auto" and not fits else []
+    notes += [f"{channels} channels of {called} became {kept}"] if kept < channels else []
     notes += [f"{called}: {note}" for note in rearranged(stream.codec_context.layout.name, _LAYOUTS[kept])]
     rate = _rate(target.audio_codec, stream.codec_context.sample_rate)
     if rate < stream.codec_context.sample_rate:

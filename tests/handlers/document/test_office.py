@@ -136,6 +136,30 @@ def test_a_bomb_never_reaches_libreoffice(
     assert not (tmp_path / "called").exists()
 
 
+def test_parts_of_a_document_that_are_damaged_are_told(
+    odt: Odt, document: Callable[..., Path], prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
+) -> None:
+    """Of a sheet that it cannot read, LibreOffice draws a blank page, and says nothing."""
+    pretender(f'for last; do :; done; cp {document()} "$(dirname "$last")/../out/document.pdf"')
+    told = "is damaged: what it holds may be missing from the pages"
+    sheets = b"".join(b'<r Type="x/worksheet" Target="%s"/>' % name for name in (b"sheets/1.xml", b"/xl/sheets/2.xml"))
+    for parts, notes in (
+        ({"one.xml": b"<a/>", "picture.png": b"<a>", "Configurations2/accelerator/current.xml": b""}, None),
+        ({"one.xml": b"<a><b></a>"}, [f"one.xml {told}"]),
+        (
+            {"xl/_rels/workbook.xml.rels": b"<all>%s</all>" % sheets, "xl/Sheets/1.xml": b"<a/>", "two.xml": b"<a/>"},
+            ["xl/sheets/2.xml is missing in the document"],
+        ),
+        (
+            {f"{number}.xml": b"<a>" for number in range(7)},
+            [*(f"{number}.xml {told}" for number in range(5)), "2 more parts are damaged or missing"],
+        ),
+    ):
+        result = draw(prepare(odt(more=parts), f"{len(parts)}.png")).result
+        assert result["renderer"] == "libreoffice"
+        assert result.get("notes") == notes
+
+
 def test_a_failure_of_libreoffice_tells_what_it_said_and_may_pass(
     odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
 ) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image, ImageStat
+from PIL import Image, ImageStat, PngImagePlugin
 
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected
@@ -348,3 +348,88 @@ def test_colours_that_a_gif_cannot_hold_are_told(convert: Convert, tmp_path: Pat
 def test_a_gif_is_never_asked_to_lose_nothing() -> None:
     with pytest.raises(InvalidOptions, match="no lossless form"):
         convert_options.check(job_for(ImageConvertOptions(lossless=True), "/in.png", "/out.gif"))
+
+
+# --- No larger than needed ---
+
+
+def noisy(size: tuple[int, int]) -> Image.Image:
+    """A picture like a photo: smooth, with noise in its lowest bits."""
+    across = np.linspace(0, 180, size[0])[None, :] + np.linspace(0, 60, size[1])[:, None]
+    noise = np.random.default_rng(1).normal(0, 2, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(across[..., None] + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_png_of_a_photo_is_no_larger_than_its_source(mode: str, convert: Convert, tmp_path: Path) -> None:
+    source = tmp_path / "photo.png"
+    noisy((600, 400)).convert(mode).save(source)
+    _, target = convert(source, "out.png")
+    assert target.stat().st_size < 1.1 * source.stat().st_size
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".tif", ".bmp"])
+@pytest.mark.parametrize("clear", [None, 3, bytes(range(0, 240, 16))])
+def test_a_png_keeps_the_palette(suffix: str, clear: int | bytes | None, convert: Convert, tmp_path: Path) -> None:
+    """With the colours that are clear, or half clear."""
+    source, told = tmp_path / f"in{suffix}", {} if clear is None else {"transparency": clear}
+    noisy((300, 200)).quantize(16).save(source, **({} if suffix == ".gif" and isinstance(clear, bytes) else told))
+    _, target = convert(source, "out.png")
+    with Image.open(source) as before, Image.open(target) as after:
+        assert after.mode == "P"
+        assert np.array_equal(after.convert("RGBA"), before.convert("RGBA"))
+    png = tmp_path / "as.png"
+    with Image.open(source) as before:
+        before.save(png)
+    assert target.stat().st_size <= png.stat().st_size + 100
+
+
+@pytest.mark.parametrize("options", [{"width": 100}, {"depth": "8"}, {"profile": "srgb"}])
+def test_a_palette_is_left_where_other_colours_may_be_needed(
+    options: dict[str, Any], convert: Convert, tmp_path: Path
+) -> None:
+    noisy((300, 200)).quantize(16).save(tmp_path / "in.png")
+    with Image.open(convert(tmp_path / "in.png", "out.png", **options)[1]) as after:
+        assert after.mode == "RGB"
+
+
+def test_a_picture_with_a_palette_is_turned_and_cut_and_keeps_its_metadata(convert: Convert, tmp_path: Path) -> None:
+    exif, texts = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x0112], exif[0x013B] = 6, "Ada"
+    texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    texts.add_text("Comment", "sea")
+    drawn = noisy((300, 200)).quantize(16)
+    drawn.save(tmp_path / "in.png", exif=exif, pnginfo=texts, dpi=(300, 300))
+    result, target = convert(tmp_path / "in.png", "out.png", width=150, height=250, fit="crop")
+    assert "notes" not in result
+    assert (result["width"], result["height"]) == (150, 250)
+    with Image.open(target) as after:
+        cut = drawn.transpose(Image.Transpose.ROTATE_270).crop((25, 25, 175, 275))
+        assert np.array_equal(after.convert("RGB"), cut.convert("RGB"))
+        assert after.getexif()[0x013B] == "Ada"
+        assert (after.info["Comment"], b"sea" in after.info["xmp"]) == ("sea", True)
+        assert b"SECRET" not in target.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "bits"), [(".png", "1", 1), (".tif", "1", 1), (".png", "L", 2), (".png", "L", 4)]
+)
+def test_a_scan_of_few_bits_keeps_them(suffix: str, mode: str, bits: int, convert: Convert, tmp_path: Path) -> None:
+    most, source = 2**bits - 1, tmp_path / f"in{suffix}"
+    grey = noisy((300, 200)).convert("L").point(lambda value: round(value / 255 * most) * 255 // most).convert(mode)
+    if mode == "L":
+        grey.point(lambda value: value * most // 255).save(source, bits=bits)
+    else:
+        grey.save(source, **({"compression": "group4"} if suffix == ".tif" else {}))
+    result, target = convert(source, "out.png")
+    assert "notes" not in result
+    assert target.read_bytes()[24] == bits, "bits a pixel, in the header"
+    with Image.open(target) as after, Image.open(source) as before:
+        assert np.array_equal(after.convert("L"), before.convert("L"))
+        assert np.array_equal(after.convert("L"), grey.convert("L"))
+
+
+def test_a_scan_that_becomes_smaller_is_grey(convert: Convert, tmp_path: Path) -> None:
+    Image.effect_noise((300, 200), 90).convert("1").save(tmp_path / "in.png")
+    with Image.open(convert(tmp_path / "in.png", "out.png", width=100)[1]) as after:
+        assert len(after.getcolors()) > 100

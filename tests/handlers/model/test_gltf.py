@@ -93,6 +93,18 @@ def test_triangles_come_one_by_one_in_strips_and_in_fans(
     assert (pixels[20:70, 35:85, :3].max(axis=-1) < 235).all(), "the whole square is covered"
 
 
+def test_points_and_lines_beside_the_faces_are_told(draw: Callable[..., Any], tmp_path: Path) -> None:
+    faces = {"attributes": {"POSITION": SQUARE[:3]}}
+    loose = [{"attributes": {"POSITION": SQUARE}, "mode": mode} for mode in range(4)]
+    for parts, notes in (
+        ([faces], None),
+        ([faces, loose[0]], ["1 part of points or lines is left out: only faces are drawn"]),
+        ([faces, *loose], ["4 parts of points or lines are left out: only faces are drawn"]),
+    ):
+        path = write_glb(tmp_path / f"{len(parts)}.glb", parts)
+        assert draw(path, f"{len(parts)}.png", color="#ff0000")[1].get("notes") == notes
+
+
 @pytest.mark.parametrize(("kind", "unit"), [("int16", 32767), ("uint16", 65535), ("int8", 127), ("uint8", 255)])
 def test_normalised_numbers_of_a_shape_are_shares_of_one(
     kind: str, unit: int, draw: Callable[..., Any], tmp_path: Path

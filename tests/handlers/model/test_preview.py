@@ -13,8 +13,9 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished
+from tasktrail.handlers.model.counting import Counted
 from tasktrail.handlers.model.preview import model_preview
-from tasktrail.handlers.model.preview.estimate import estimate
+from tasktrail.handlers.model.preview.estimate import estimate, estimate_for
 from tasktrail.handlers.model.preview.options import ModelPreviewOptions, check
 from tasktrail.handlers.model.preview.probe import probe
 from tasktrail.testing import job_for, run_handler
@@ -248,6 +249,29 @@ def test_the_probe_counts_what_the_header_says_and_the_estimate_grows_with_it(
     assert fine.memory > small.memory
     assert fine.seconds > small.seconds
     assert probe(prepare(ball, "out.gif", kind="turntable").job).temp > small.temp
+
+
+@pytest.mark.parametrize(
+    ("kind", "faces", "size", "seconds"),
+    [
+        ("glb", 100_000, 1_800_000, 0.7),
+        ("glb", 1_000_000, 18_000_000, 5.7),
+        ("glb", 5_000_000, 90_000_000, 35),
+        ("obj", 100_000, 3_800_000, 1.3),
+        ("obj", 1_000_000, 40_600_000, 9.2),
+        ("stl", 1_000_000, 50_000_000, 8.6),
+        ("ply", 1_000_000, 19_000_000, 5.9),
+        ("text ply", 100_000, 3_700_000, 1.3),
+        ("text stl", 100_000, 30_000_000, 2.1),
+        ("3mf", 100_000, 20_000_000, 1.7),
+    ],
+)
+def test_the_time_of_large_models_is_about_what_was_measured(kind: str, faces: int, size: int, seconds: float) -> None:
+    """Of a small picture, so that reading and preparing take nearly all of it; with the start of the libraries."""
+    options = ModelPreviewOptions(width=100, height=75, antialias=1, occlusion=False)
+    model = Counted(kind=kind, size=size, faces=faces, vertices=faces // 2)
+    expected = estimate_for(job_for(options, "/a", "/a.png", size=size), model).seconds
+    assert 0.75 * seconds < expected < 2 * seconds
 
 
 def test_the_first_guess_knows_the_format_by_the_suffix() -> None:

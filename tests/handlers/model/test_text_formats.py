@@ -139,16 +139,7 @@ def test_faces_of_four_corners_need_the_room_of_two_triangles(form: str, tmp_pat
     points = [(x, y, 0) for x in range(side) for y in range(side)]
     quads = [(at, at + side, at + side + 1, at + 1) for at in range(side * (side - 1)) if (at + 1) % side]
     path = tmp_path / f"quads.{form if form in ('obj', 'off') else 'ply'}"
-    if form == "obj":
-        lines = [f"v {x} {y} {z}" for x, y, z in points] + [
-            f"f {' '.join(str(at + 1) for at in face)}" for face in quads
-        ]
-        path.write_text("\n".join(lines))
-    elif form == "off":
-        lines = [f"{x} {y} {z}" for x, y, z in points] + [f"4 {' '.join(map(str, face))}" for face in quads]
-        path.write_text("\n".join(["OFF", f"{len(points)} {len(quads)} 0", *lines]))
-    else:
-        path.write_bytes(ply_of(form, points, quads))
+    path.write_bytes(text_of(form, points, quads))
     found = count_faces(path)
     assert found.faces == len(quads)
     assert found.triangles == pytest.approx(2 * len(quads), rel=0.03)
@@ -162,7 +153,18 @@ def test_one_polygon_of_many_corners_says_nothing_of_the_other_faces(tmp_path: P
     faces = [f"f {at} {at + 1} {at + 2}" for at in range(1, 9_000)]
     faces[-1_000] = "f " + " ".join(map(str, range(1, 2_000)))
     path.write_text("\n".join([f"v {at} 0 0" for at in range(9_002)] + faces))
-    assert count_faces(path).triangles == pytest.approx(len(faces), rel=0.01)
+    assert count_faces(path).triangles == len(faces) - 1 + 1_997
+
+
+@pytest.mark.parametrize("form", ["obj", "off", "ascii"])
+@pytest.mark.parametrize("others", [0, 40])
+def test_a_last_face_of_very_many_corners_counts_with_all_of_them(form: str, others: int, tmp_path: Path) -> None:
+    """Its line is longer than what is usually looked at."""
+    points = [(at, at * at, 0) for at in range(30_000)]
+    faces = [(0, 1, 2)] * others + [tuple(range(30_000))]
+    path = tmp_path / f"disc.{form if form in ('obj', 'off') else 'ply'}"
+    path.write_bytes(text_of(form, points, faces))
+    assert count_faces(path).triangles == others + 29_998
 
 
 def test_the_usual_number_of_corners_is_sought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +218,19 @@ CUBE = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 BOTTOM: list[tuple[int, ...]] = [(0, 2, 6, 4)]
 TOP: list[tuple[int, ...]] = [(1, 5, 7), (1, 7, 3)]
 SIDES: list[tuple[int, ...]] = [(0, 4, 5, 1), (2, 3, 7, 6), (0, 1, 3, 2), (4, 6, 7, 5)]
+
+
+def text_of(form: str, points: Sequence[tuple[int, int, int]], faces: Sequence[tuple[int, ...]]) -> bytes:
+    """An OBJ, an OFF or, in any other form, a PLY of points and faces alone."""
+    if form not in ("obj", "off"):
+        return ply_of(form, points, faces)
+    corners = [f"{'v ' if form == 'obj' else ''}{x} {y} {z}" for x, y, z in points]
+    if form == "obj":
+        lines = [*corners, *(f"f {' '.join(str(at + 1) for at in face)}" for face in faces)]
+    else:
+        lines = ["OFF", f"{len(points)} {len(faces)} 0", *corners]
+        lines += [f"{len(face)} {' '.join(map(str, face))}" for face in faces]
+    return "\n".join(lines).encode()
 
 
 def ply_of(form: str, points: Sequence[tuple[int, int, int]], faces: Sequence[tuple[int, ...]]) -> bytes:

@@ -115,6 +115,16 @@ def test_nothing_is_told_where_a_colour_was_asked_for(draw: Callable[..., Any], 
     assert "notes" not in draw(path, color="#ff0000")[1]
 
 
+@pytest.mark.parametrize("kind", ["obj", "ply"])
+def test_points_and_lines_beside_the_faces_are_told(kind: str, draw: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    edges = "element edge 2\nproperty int vertex1\nproperty int vertex2\nend_header"
+    path.write_text(
+        TRIANGLE + "l 1 2 3\np 2\n" if kind == "obj" else PLY.format("").replace("end_header", edges) + "0 1\n1 2\n"
+    )
+    assert draw(path)[1]["notes"] == ["2 parts of points or lines are left out: only faces are drawn"]
+
+
 @pytest.mark.parametrize("kind", ["ply", "off"])
 def test_faces_that_a_text_promises_and_does_not_hold_are_told(
     kind: str, draw: Callable[..., Any], tmp_path: Path

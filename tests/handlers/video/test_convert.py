@@ -340,7 +340,9 @@ def test_pcm_in_matroska_is_understood(
 ) -> None:
     """Its channel layout has no name there."""
     context = prepare(clips(suffix=".mkv", audio="pcm_s16le"), "out.webm")
-    convert(context)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == ["sound of pcm_s16le became opus"]
     seen = look(context.output_file)
     assert seen.samples == pytest.approx(4 * 48000, abs=3000)
     assert seen.duration == pytest.approx(4, abs=0.06)

@@ -95,6 +95,8 @@ FIRST_IS_DEFAULT = {"subtitle 1 marks", "video 1 marks"}
                 "video 1 colour",  # the limited range is tagged now
             },
             [
+                "sound track 1 of aac became opus",
+                "sound track 2 of ac3 became opus",
                 "sound track 2 is no longer marked as comment: webm has no place for it",
                 "subtitles rewritten as webvtt",
                 "cover picture cover.jpg dropped: webm has no place for it",

@@ -106,7 +106,7 @@ def test_sound_is_encoded_when_something_is_asked_of_it(
     ("output", "options", "channels", "notes"),
     [
         ("out.mp4", {"audio_codec": "aac"}, 6, []),
-        ("out.webm", {}, 6, []),
+        ("out.webm", {}, 6, ["sound of aac became opus"]),
         ("out.mp4", {"audio_codec": "mp3"}, 2, ["6 channels of sound became 2"]),
         ("out.mp4", {"audio_channels": "mono"}, 1, ["6 channels of sound became 1"]),
     ],
@@ -154,7 +154,12 @@ TWO = [Tone(title="Main", tags={"note": "a"}), Tone(hertz=1000, language="deu", 
         ("out.mp4", {}, ["aac", "ac3"], ["tags of sound track 1 dropped: note: mp4 has no place for them"]),
         ("out.mov", {}, ["aac", "ac3"], ["tags of sound track 1 dropped: note: mov has no place for them"]),
         ("out.mkv", {}, ["aac", "ac3"], []),
-        ("out.webm", {}, ["opus", "opus"], []),
+        (
+            "out.webm",
+            {},
+            ["opus", "opus"],
+            ["sound track 1 of aac became opus", "sound track 2 of ac3 became opus"],
+        ),
         (
             "out.mkv",
             {"audio_codec": "aac", "audio_channels": "mono"},
