@@ -496,6 +496,12 @@ class DataNotEmpty(TasktrailError):
     remedy = "Restore into an empty folder (--data), or put this log aside with --force; it is kept."
 
 
+ACCEPT_LOSS = (
+    "If the records are gone for good, accept that: `tasktrail serve --accept-loss --reason TEXT`. It is recorded."
+)
+"""What is left to do when no log and no backup has the missing records."""
+
+
 class HistoryMissing(TasktrailError):
     """Views or snapshots have seen records that the log lacks: it is older, is another one, or has lost its end."""
 
@@ -503,8 +509,8 @@ class HistoryMissing(TasktrailError):
     status = 503
     title = "The log lacks records that it once had"
     remedy = (
-        "Put the right log back, with its -wal file, or restore a later backup (`tasktrail restore`). If the records "
-        "are gone for good, accept that: `tasktrail serve --accept-loss --reason TEXT`. It is recorded."
+        "Put the right log back: the file with its -wal file, or the server of PostgreSQL that has these records. Or "
+        f"restore a later backup (`tasktrail restore`). {ACCEPT_LOSS}"
     )
 
 

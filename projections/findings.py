@@ -26,7 +26,6 @@ REMEDIES = {
     "views": "Run `tasktrail rebuild`: views are built from the log, which is the truth. The service may go on.",
     "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made again.",
     "archive": PUT_BACK,
-    "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
     "key": "Put the newest copy of `keys.db`, together with its master key, in its place.",
     "seal": "Keep log and seals as evidence, and compare with a backup: the seals are of another log.",

@@ -529,6 +529,7 @@ class System:
             self.config,
             self.paths,
             homes=self.registry.homes(),
+            pythonpath=self.registry.folders(),
             cluster=self._log_id(),
             epoch=lambda: self._epoch,
             owned=self._last_owned if is_address(self.paths.log) else None,

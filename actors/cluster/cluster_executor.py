@@ -491,9 +491,9 @@ class ClusterExecutor:
         self._drop(host)
 
     def _why_no_node(self, missing: int) -> str:
-        if (ago := self._clock() - self._connection.nodes_seen) >= _NODES_HOLD:
+        if self._clock() - self._connection.nodes_seen >= _NODES_HOLD:
             many = f"{missing} of {counted(self._slots, 'worker')} {plural(missing, 'has', 'have')} no node"
-            return f"{many}: the cluster's head was last heard {ago:.0f} s ago"
+            return f"{many}: the cluster's head has been silent for more than {_NODES_HOLD:.0f} s"
         return self._placement.why_nowhere(missing, self._slots)
 
     # --- in the reactor's thread -----------------------------------------------------------------------------------

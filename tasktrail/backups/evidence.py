@@ -14,7 +14,8 @@ import msgspec
 
 from ..actors.logger import get_logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
-from ..events.errors import BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
+from ..events.errors import ACCEPT_LOSS, BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
+from ..events.log.address import is_address, read_address
 from ..events.log.files import create_private, mark_of, read_mark, refuse_rescued, rescued_logs
 from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
@@ -23,13 +24,19 @@ from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
 from ..projections import Verification
-from ..projections.findings import REMEDIES, Finding
+from ..projections.findings import Finding
 from ..projections.views.rebuild import known_end
 from ..projections.views.schema import delete_files
 
 logger = get_logger()
 
 _SNAPSHOTS = ("scheduler", "outbox")
+_GONE_FROM_SERVER = (
+    "Lead the address to a server that has these records: the former primary, or the replica that is furthest ahead. "
+    f"{ACCEPT_LOSS} If a service with another data folder has accepted it already, delete `views.db*`, the "
+    "folder `snapshots` and `log.postgresql-head` in this one instead."
+)
+"""The remedy where the log is on PostgreSQL."""
 
 
 class KnownRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,11 +134,12 @@ def with_missing(verification: Verification, paths: DataPaths) -> Verification:
     missing = missing_record(paths)
     if missing is None:
         return verification
+    error = _missing(paths, *missing)
     finding = Finding(
         position=missing[0].position,
         code="missing",
-        message=_missing(paths, *missing).message,
-        remedy=REMEDIES["missing"],
+        message=error.message,
+        remedy=error.advice,
     )
     return msgspec.structs.replace(verification, ok=False, findings=(*verification.findings, finding))
 
@@ -164,20 +172,22 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
 
 
 def _missing(paths: DataPaths, record: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
+    is_there, on_server = paths.log.exists(), is_address(paths.log)
+    place = read_address(paths.log) if on_server and is_there else paths.log
     seen = f", recorded at {timestamp(record.recorded_at)}" if record.recorded_at else ""
     if since:
         ends = f"ends at position {head}, recorded at {timestamp(since)}"
     else:
-        ends = "holds no record" if paths.log.exists() else "is not there"
+        ends = "holds no record" if is_there else "is not there"
     if record.position <= head:
         message = (
-            f"{record.file} has seen another record at position {record.position}{seen} than {paths.log}, which {ends}"
+            f"{record.file} has seen another record at position {record.position}{seen} than {place}, which {ends}"
         )
     else:
-        message = f"{paths.log} {ends}; {record.file} has seen position {record.position}{seen}"
+        message = f"{place} {ends}; {record.file} has seen position {record.position}{seen}"
     for rescued in rescued_logs(paths.log):
         message += f"; {rescued} holds what a service saved when the log was deleted or replaced under it"
-    return HistoryMissing(message)
+    return HistoryMissing(message, remedy=_GONE_FROM_SERVER if on_server else "")
 
 
 def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:

@@ -35,6 +35,7 @@ def cluster_executor(
     paths: DataPaths,
     *,
     homes: dict[str, str],
+    pythonpath: tuple[str, ...],
     cluster: str,
     epoch: Callable[[], int],
     owned: Callable[[], float] | None,
@@ -48,6 +49,7 @@ def cluster_executor(
         config: says where the cluster is, and what workers book.
         paths: the data folder's. Nodes have to see what attempts read and write there.
         homes: task type → `module:attribute`.
+        pythonpath: folders that nodes import these modules from, besides their own.
         cluster: names the service's log among those that use the cluster.
         epoch: returns this service's epoch; 0: its log is not open yet.
         owned: returns how many seconds ago this service surely owned the log; None: it owns the log while it lives.
@@ -61,6 +63,7 @@ def cluster_executor(
         cluster=cluster,
         lease=config.ray_lease,
         homes=homes,
+        pythonpath=pythonpath,
         pass_environment=("CUDA_VISIBLE_DEVICES",),  # Ray names in it the GPUs that the worker has booked
         nice=config.worker_nice,
         io=config.worker_io,

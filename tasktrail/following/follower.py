@@ -18,7 +18,7 @@ from ..config.log_place import settled_place
 from ..config.settings import Config
 from ..events import Recorded, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import ConfigurationError, HistoryMissing, LogCorrupt, LogUnreachable, NotReady
+from ..events.errors import ConfigurationError, HistoryMissing, KeysUnreadable, LogCorrupt, LogUnreachable, NotReady
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.lock import DataLock
@@ -108,6 +108,7 @@ class Follower:
         self._settled = False
         self._erased_to = 0
         self._damaged = False
+        self._looked_for_keys = False
         self._pause = _AFTER_TROUBLE
         self.views_generation = 0
         """Goes up whenever the views were built anew."""
@@ -241,6 +242,7 @@ class Follower:
                         return True
                     self._observer.caught_up(log, views.position, self._reach)
                     refuse_other(log, views)  # the server may have become another one while that was folded
+                    self._look_for_keys(log)
                     return self._keep_up(log, views, at)
             except (ViewsDamaged, LogCorrupt, sqlite3.DatabaseError) as error:
                 # A missing row looks like an event of an unknown task. If the log is at fault, the rebuild fails, too.
@@ -249,6 +251,15 @@ class Follower:
                 self._observer.erasing()
                 self._rebuild(log, str(error))
                 return False
+
+    def _look_for_keys(self, log: LogReader) -> None:
+        """Log once which keys are missing here: without them a standby cannot take over."""
+        if not self._looked_for_keys:
+            try:
+                log.refuse_lost_keys()
+            except KeysUnreadable as error:
+                logger.warning("not all personal data can be read here", error=str(error))
+            self._looked_for_keys = True
 
     def _build_many(self, log: LogReader) -> None:
         """Build views that have nothing of a long log in one go, which takes a third of the time."""

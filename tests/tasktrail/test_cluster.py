@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tasktrail import Config, TaskService
 from tasktrail.actors.cluster.roster import outlive_hosts
+from tasktrail.actors.cluster.wire import HostSettings
 from tasktrail.config.cluster import check_cluster
 from tasktrail.config.load import load_config
 from tasktrail.doctor.rules import examine
@@ -45,6 +47,19 @@ def test_doctor_says_what_is_in_force(tmp_path: Path, monkeypatch: pytest.Monkey
     (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
     assert (found.level, "tasktrail[ray]" in found.remedy) == ("fail", True)
     assert not [finding for finding in examine(tmp_path, Config()) if finding.name == "cluster"]
+
+
+def test_nodes_look_for_types_where_this_program_has_found_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_my_own.py").write_text("from tasktrail import task\n\n\n@task\ndef mine() -> int:\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("tasktrail.config.cluster.find_spec", lambda _name: object())
+    config = Config(executor="ray", ray_address="127.0.0.1:1", handlers=("of_my_own",))
+    with TaskService.open(tmp_path / "data", config=config) as service:
+        executor = service._system._cluster_executor
+        assert executor is not None
+        assert msgspec.msgpack.decode(executor._settings, type=HostSettings).pythonpath == (str(tmp_path),)
 
 
 def test_attempts_that_may_live_on_a_cluster_are_outlived_before_they_run_here(tmp_path: Path) -> None:

@@ -562,6 +562,7 @@ def test_tokens_lapse_while_the_database_answers_and_nothing_can_be_folded(
             wait_for(lambda: not reader.known_tokens)
             end_invalid(access, reader)
             assert access.sessions.find(stays)
+        follow(reader, leader)
         wait_for(lambda: reader.ready)
         end_invalid(access, reader)
         assert access.sessions.find(stays)

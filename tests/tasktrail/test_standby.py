@@ -20,10 +20,14 @@ from structlog.testing import capture_logs
 from tasktrail import Client, Config, TaskService
 from tasktrail.api.reader import Reader
 from tasktrail.cli import serve
+from tasktrail.cli.app import run as run_cli
+from tasktrail.cli.failing import CHECK_FAILED
+from tasktrail.doctor.rules import examine
 from tasktrail.events import Cancelled, Created, Fact
 from tasktrail.events.errors import ConfigurationError, DataInUse, HistoryMissing, LogLocked, LogUnreachable
 from tasktrail.events.log.address import read_address, write_address
 from tasktrail.events.log.event_log import EventLog
+from tasktrail.events.log.files import HeadMark
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.opening import open_log, read_log
@@ -306,3 +310,53 @@ def test_a_standby_asks_what_an_older_version_knows_of_a_lost_history_before_it_
             write_address(paths.log, read_address(place))
             with pytest.raises(HistoryMissing, match="has seen position 3"):
                 Standby(paths, Config())
+
+
+@needs_postgresql
+def test_a_standby_that_lacks_the_key_of_a_new_user_says_so_before_it_is_needed(tmp_path: Path) -> None:
+    with of_two_users(tmp_path) as (log, paths):
+        assert examined_keys(paths) == ("ok", "")
+        log.append([of_user(3)], expected=3)
+        level, remedy = examined_keys(paths)
+        assert (level, remedy.partition(" that had the log last")[0]) == (
+            "fail",
+            "Copy `keys.db` and the master key from the data folder of the service",
+        )
+        with capture_logs() as lines, closing(Standby(paths, Config())) as standby:
+            standby.start()
+            wait_for(lambda: has_folded(paths, 4) and bool(lines))
+        assert re.search("lacks 1 key .*Copy `keys.db`", lines[0]["error"])
+        (paths.data / "keys.db").unlink()
+        assert examined_keys(paths) == (level, remedy)
+
+
+def examined_keys(paths: DataPaths) -> tuple[str, str]:
+    found = examine(paths.data, Config(log=read_address(paths.log), personal_data="encrypted"))
+    finding = next(one for one in found if one.name == "keys")
+    return finding.level, finding.remedy
+
+
+@needs_postgresql
+def test_on_a_server_that_had_fallen_behind_the_advice_is_about_servers_and_can_be_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with of_two_users(tmp_path) as (log, paths):
+        with closing(read_log(paths.log)) as reader, closing(TaskViews(paths.views)) as views:
+            catch_up(reader, views)
+        with closing(HeadMark(paths.log)) as mark:
+            mark.write(log.head())
+        (tmp_path / "behind").mkdir()
+        with new_place(tmp_path / "behind") as place, closing(open_log(place, now=NOW)) as behind:
+            behind.append([of_user(9)], expected=0)
+            write_address(paths.log, read_address(place))
+            with pytest.raises(HistoryMissing) as refused:
+                Standby(paths, Config())
+            assert f"{read_address(place)} ends at position 1" in refused.value.message
+            assert "Lead the address to a server that has these records" in refused.value.advice
+            assert run_cli(["--data", str(paths.data), "verify"]) == CHECK_FAILED
+            assert refused.value.advice in " ".join(capsys.readouterr().out.split())
+            others = refused.value.advice.partition("has accepted it already")[2]
+            for name in re.findall("`([a-z.*-]+)`", others):
+                for path in paths.data.glob(name):
+                    path.unlink()
+            Standby(paths, Config()).close()

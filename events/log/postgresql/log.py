@@ -8,26 +8,22 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psycopg
 from msgspec.structs import astuple
 
 from ...clock import boot_seconds
 from ...context import NOTHING_KNOWN, Belongings
-from ...counted import counted
-from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew, LogUnreachable
+from ...errors import ConcurrencyError, Fenced, LogCorrupt, LogGone, LogTooNew, LogUnreachable
 from ...ranges import spans_of
 from ...recorded import STUB, Fact, Recorded
-from ...system_events import UserErased
 from ..address import read_address
 from ..answers import is_as_written
 from ..chain import checksum
 from ..encryption import Decryption, Encryption, opened_digest
 from ..event_log import Answer, Head
-from ..files import HeadMark, read_mark
+from ..files import HeadMark
 from ..integrity import AT_ONCE
 from ..linking import linked
-from ..personal import BEGINS, KEY_LENGTH
 from ..rows import COLUMNS
 from ..stubs import DROPS, STUB_ROW, digest_of
 from . import ownership
@@ -73,12 +69,6 @@ _DROP_ANSWERS = """
         AND answers.command_id = events.command_id AND answers.position = events.position
 """
 """By command id: there is no index on positions, and there may be a million answers."""
-_ERASURES = "SELECT data FROM tasktrail.events WHERE event = 'user_erased'"
-_ERASED = msgspec.json.Decoder(UserErased)
-_KEYS = f"""
-    SELECT DISTINCT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM tasktrail.events
-    WHERE starts_with(data, '{BEGINS}')
-"""  # noqa: S608 - our own words
 
 
 class PostgresqlEventLog(Reading):
@@ -116,7 +106,7 @@ class PostgresqlEventLog(Reading):
             self._check()
             self._epoch = self._heart.epoch = ownership.take(self._conn, self._database.name, os.getpid(), now)
             if not accept_lost_keys:
-                self._refuse_lost_keys()
+                self.refuse_lost_keys()
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._mark = HeadMark(place)
             self._note(super().head())
@@ -147,27 +137,6 @@ class PostgresqlEventLog(Reading):
             return None
         keys.make(master)
         return Encryption(self._key_of, keys, new=encrypted)
-
-    def _refuse_lost_keys(self) -> None:
-        """Raise `KeysUnreadable` if keys are missing that no erasure has destroyed: they would count as destroyed.
-
-        It scans the log, unless this data folder had the log last.
-        """
-        self.refuse_lost_keys()
-        keys = self._decrypt.keys
-        if not keys.exist():
-            return
-        if read_mark(self._place) == super().head():
-            return
-        erased = {key for (data,) in self._fetch(_ERASURES) for key in _ERASED.decode(data).keys}
-        used = {str(key) for (key,) in self._fetch(_KEYS)}
-        lacking = [key for key in used - erased if keys.cipher(key) is None]
-        if lacking:
-            raise KeysUnreadable(
-                f"{keys.path} lacks {counted(len(lacking), 'key')} of users with which the log is encrypted",
-                remedy="Copy `keys.db` and the master key from the data folder of the service that had the log last. "
-                "If they are gone for good, go on without: `tasktrail serve --accept-lost-keys --reason TEXT`.",
-            )
 
     @property
     def epoch(self) -> int:

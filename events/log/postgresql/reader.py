@@ -113,6 +113,7 @@ class PostgresqlLogReader(Reading):
 
     def __init__(self, place: Path, address: str = "") -> None:
         """`address` is used instead of the one in the file, which then need not exist. Keys lie beside it anyway."""
+        self._place = place
         self._database = Database(address or read_address(place))
         self._decrypt = Decryption(place)
         self._conn: Conn | None = None

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
 from ...context import Belongings
-from ...errors import LogUnreachable
+from ...counted import counted
+from ...errors import KeysUnreadable, LogUnreachable
 from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
-from ...system_events import TasksForgotten
+from ...system_events import TasksForgotten, UserErased
 from ..chain import GENESIS
 from ..encryption import Decryption, collect_belongings, key_in, refuse_change
 from ..event_log import Head, Part
-from ..personal import BEGINS
+from ..files import read_mark
+from ..personal import BEGINS, KEY_LENGTH
 from ..reading import gapless, refuse_gap
 from ..rows import COLUMNS, Decrypt, decode, from_row, moment
 from ..stubs import DROPPING, LEFT, Drop
@@ -67,6 +70,15 @@ _FIRSTS = """
 """
 _FIRST_DATA = "SELECT data FROM tasktrail.events WHERE task_id = %s AND version = 1"
 _ANY_ENCRYPTED = f"SELECT 1 FROM tasktrail.events WHERE starts_with(data, '{BEGINS}') LIMIT 1"  # noqa: S608 - our own words
+_ERASURES = "SELECT position, data FROM tasktrail.events WHERE event = 'user_erased'"
+_KEYS = f"""
+    SELECT DISTINCT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM tasktrail.events
+    WHERE starts_with(data, '{BEGINS}')
+"""  # noqa: S608 - our own words
+_COPY_KEYS = (
+    "Copy `keys.db` and the master key from the data folder of the service that had the log last, or from a backup of "
+    "their own. If they are gone for good, go on without: `tasktrail serve --accept-lost-keys --reason TEXT`."
+)
 _DROP = msgspec.json.Decoder(TasksForgotten)
 
 
@@ -93,6 +105,8 @@ def _folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recor
 class Reading:
     """Queries a log on PostgreSQL; a derived class provides the connection."""
 
+    _place: Path
+    """The file with the address, in the data folder."""
     _decrypt: Decryption
     _connections = 0
     """The number of connections so far, where there can be several: each may lead to another server."""
@@ -192,11 +206,28 @@ class Reading:
         return [row for first, last in spans_of(positions) for row in self._fetch(_LEFT, NumberRange(first, last))]
 
     def refuse_lost_keys(self) -> None:
-        """Raise `KeysUnreadable` if something is encrypted and `keys.db` is missing or cannot be used."""
+        """Raise `KeysUnreadable` if keys cannot be used, or are missing although no erasure has destroyed them.
+
+        A service without them would take them for destroyed. This scans the log, unless this data folder had the log
+        last: then only `keys.db` could be missing.
+        """
         keys = self._decrypt.keys
-        if not keys.exist() and self._fetch(_ANY_ENCRYPTED):
-            raise keys.missing()
+        if not keys.exist():
+            if self._fetch(_ANY_ENCRYPTED):
+                raise KeysUnreadable(keys.missing().message, remedy=_COPY_KEYS)
+            return
         keys.check()
+        if Reading.head(self) == read_mark(self._place):
+            return
+        erasures = (decode("user_erased", data, position) for position, data in self._fetch(_ERASURES))
+        erased = {key for event in erasures if isinstance(event, UserErased) for key in event.keys}
+        used = {str(key) for (key,) in self._fetch(_KEYS)}
+        lacking = sum(not keys.can_open(key) for key in used - erased)
+        if lacking:
+            raise KeysUnreadable(
+                f"{keys.path} lacks {counted(lacking, 'key')} of users with which the log is encrypted",
+                remedy=_COPY_KEYS,
+            )
 
     def _belongings(self, user_id: int, known: Belongings) -> Belongings:
         head = self.head().position

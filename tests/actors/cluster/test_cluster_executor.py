@@ -781,6 +781,16 @@ def test_no_more_hosts_are_made_than_fit_now_and_more_when_there_is_room(
     assert executor.trouble == ""
 
 
+def test_a_silent_head_is_one_trouble_however_long_it_is_silent(services: Services, cluster: InProcessCluster) -> None:
+    """Each new trouble is logged, so an age in it would be logged each second."""
+    cluster.is_up = False
+    executor, _ = services.start()
+    first = executor._why_no_node(1)
+    executor._connection.nodes_seen -= 100.0
+    assert first == executor._why_no_node(1)
+    assert "1 of 1 worker has no node: the cluster's head has been silent for more than" in first
+
+
 @pytest.fixture
 def two_nodes(cluster: InProcessCluster) -> InProcessCluster:
     """Make two nodes, of which one has more room."""
