@@ -136,6 +136,22 @@ class DataPaths:
             remedy="Do this as its owner (`runuser -u NAME …`), or ask the service at its port, by --url and a token.",
         )
 
+    def refuse_foreign(self) -> None:
+        """Raise `InvalidPath` if the folder is neither this user's nor root's, nor that of the user of `sudo`.
+
+        For a folder that was not named: where all may write, as in `/tmp`, another user may have made it, and its
+        configuration names modules to load.
+        """
+        trusted = {0, os.geteuid(), *(int(user) for user in [os.environ.get("SUDO_UID", "")] if user.isdecimal())}
+        with suppress(OSError):
+            owners = {self.data.lstat().st_uid, self.data.stat().st_uid} - trusted
+            if owners:
+                raise InvalidPath(
+                    f"The data folder {self.data} was found here, and is {user_name(owners.pop())}'s",
+                    field="data",
+                    remedy="If you trust it, name it: --data or TASKTRAIL_DATA.",
+                )
+
     def _refuse_other_bytes(self) -> None:
         """Raise `InvalidPath` if the path is not UTF-8: SQLite reports paths as UTF-8, the locale perhaps otherwise."""
         try:

@@ -47,7 +47,9 @@ class SuggestedParam(click.ParamType[str]):
 def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Completion]]) -> list[Completion]:
     """Return what `find` finds, or an empty list if nothing can answer."""
     try:
-        return list(find(session_of(ctx)))
+        session = session_of(ctx)
+        session.refuse_unusable()
+        return list(find(session))
     except Exception:  # noqa: BLE001 - a traceback in the middle of a typed line helps no one
         return []
 

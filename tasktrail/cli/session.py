@@ -66,11 +66,14 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     config: Path | None = None
 
     def refuse_unusable(self) -> None:
-        """Raise `InvalidPath` if the data folder cannot hold a log, or is closed to this user."""
+        """Raise `InvalidPath` if the data folder cannot hold a log, is closed to this user, or is a stranger's."""
         if not self.url:
             from ..paths import DataPaths
 
-            DataPaths(self.data).refuse_unusable()
+            paths = DataPaths(self.data)
+            paths.refuse_unusable()
+            if self.data is DEFAULT_DATA:  # an equal path may have been named
+                paths.refuse_foreign()
 
     @contextmanager
     def tasks(self) -> Iterator["Tasks"]:

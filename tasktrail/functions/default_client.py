@@ -30,7 +30,8 @@ def default_client() -> "Client":
 
     Without a URL it is the service on the data folder TASKTRAIL_DATA, or ./tasktrail-data.
 
-    The whole process has one client, made at the first call. Raises `ServiceUnreachable`.
+    The whole process has one client, made at the first call. Raises `ServiceUnreachable`, and `InvalidPath` if the
+    folder was not named and is another user's.
     """
     from ..api.client import Client
 
@@ -85,10 +86,13 @@ def _connected(kind: type[_C], data: str) -> _C:
 def _where() -> tuple[str, str, str]:
     """Address, token and data folder, as the command line takes them from the environment."""
     from ..api.wire import token_in
+    from ..paths import DataPaths
 
-    data = os.environ.get("TASKTRAIL_DATA") or _USUAL_DATA
     url, token = os.environ.get("TASKTRAIL_URL", ""), os.environ.get("TASKTRAIL_TOKEN", "")
     file = os.environ.get("TASKTRAIL_TOKEN_FILE", "")
     if url and file and not token:
         token = token_in(Path(file))
-    return url, token, str(Path(data).absolute())
+    named = os.environ.get("TASKTRAIL_DATA")
+    if not url and not named:
+        DataPaths(Path(_USUAL_DATA)).refuse_foreign()
+    return url, token, str(Path(named or _USUAL_DATA).absolute())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from tasktrail import Client
@@ -14,10 +15,12 @@ from tasktrail.api.service import TaskService
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
 from tasktrail.cli.app import run
+from tasktrail.cli.completion import suggestions
 from tasktrail.config.settings import Config
 from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events.errors import InvalidPath
+from tasktrail.functions.default_client import default_client
 from tasktrail.handlers.contract import Finding
 from tasktrail.http.server import HttpServer
 from tasktrail.paths import DataPaths, close_to_others, is_shared, loose
@@ -60,6 +63,59 @@ def test_the_command_line_says_it_too_and_not_where_a_service_is_named(
     assert run(["list"]) == 1
     assert "may not look into it\n" in capsys.readouterr().err
     assert run(["--url", "http://127.0.0.1:1", "list"]) == 3
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter a folder in which another user has made a data folder."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("TASKTRAIL_DATA", "TASKTRAIL_URL", "SUDO_UID"):
+        monkeypatch.delenv(variable, raising=False)
+    path = tmp_path / "tasktrail-data"
+    path.mkdir()
+    if os.geteuid() == 0:
+        os.chown(path, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    return path
+
+
+@pytest.mark.parametrize("words", [["list"], ["run", "noop"], ["doctor"], ["types"]])
+def test_a_folder_of_another_user_has_to_be_named(
+    found: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its configuration names modules that would be loaded."""
+    assert run(words) == 1
+    assert f"The data folder {found} was found here, and is " in (said := capsys.readouterr().err)
+    assert "--data" in said
+    assert not list(found.iterdir())
+
+    run(["--data", "tasktrail-data", *words])
+    assert "was found here" not in capsys.readouterr().err
+
+
+def test_a_link_to_a_folder_may_be_another_users_too(found: Path, tmp_path: Path) -> None:
+    found.rmdir()
+    (tmp_path / "mine").mkdir()
+    found.symlink_to("mine")
+    os.chown(found, 4343, -1, follow_symlinks=False) if os.geteuid() == 0 else None
+    with pytest.raises(InvalidPath, match="was found here"):
+        DataPaths(found).refuse_foreign()
+
+
+def test_a_program_has_to_name_it_as_well(found: Path) -> None:
+    with pytest.raises(InvalidPath, match="was found here"):
+        default_client()
+    assert not list(found.iterdir())
+
+
+def test_neither_tab_nor_sudo_needs_a_folder_that_is_not_trusted(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    context = click.Context(click.Command("list"))
+    assert not suggestions(context, lambda session: [asked.append(session)])  # type: ignore[func-returns-value]
+    assert not asked
+    monkeypatch.setenv("SUDO_UID", str(found.stat().st_uid))
+    DataPaths(found).refuse_foreign()
 
 
 def test_the_way_to_a_folder_may_be_closed_as_well(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
