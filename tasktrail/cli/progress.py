@@ -130,7 +130,7 @@ def headline(task: "Task") -> str:
 
 def is_unexplained(task: "Task") -> bool:
     """Whether the task waits for something that its headline does not say."""
-    return task.status == "retrying" or headline(task) == "waiting"
+    return task.status == "retrying" or (task.status == "pending" and headline(task) == "waiting")
 
 
 def waits(task: "Task", held_by: "Sequence[Obstacle]") -> str:

@@ -245,6 +245,18 @@ def test_the_line_of_a_batch_says_why_although_its_first_task_is_held(
     assert waiting.held_by() == (FULL,)
 
 
+def test_why_is_not_asked_of_a_running_task_whose_message_is_waiting(tasks: Any, held_by: Any) -> None:
+    start(tasks, tasks.create_task(type="noop"))
+    tasks.journal.send(AttemptProgressed(task_id=1, attempt=1, progress=10.0, message="waiting"))
+    held_by[1] = [FULL]
+    now = 0.0
+    poller = Poller(Lines(err=True), lambda: now)
+    for _ in range(3):
+        poller.at(tasks, 1)
+        now += 0.9
+    assert tasks.asked == []
+
+
 @pytest.mark.parametrize(("display", "asked"), [(watch.Changes(), []), (Lines(err=True), [1])])
 def test_lines_of_json_need_no_reasons(display: Lines, asked: list[int], tasks: Any, held_by: Any) -> None:
     tasks.create_task(type="noop")
