@@ -208,6 +208,18 @@ def test_an_error_is_a_page_that_passes_too(house: Service, visit: Come) -> None
         assert violations(page) == []
 
 
+def test_bars_and_keys_keep_their_colours_where_a_reader_forces_others(house: Service, visit: Come) -> None:
+    page = visit(house).go("/")
+    page.emulate_media(forced_colors="active")
+    fills = page.evaluate(
+        """() => ["completed", "failed"].map((kind) =>
+            getComputedStyle(document.querySelector(`.key.is-${kind}`), "::before").backgroundColor)"""
+    )
+    assert fills[0] != fills[1]
+    bars = page.locator("progress").evaluate_all("all => all.map((one) => getComputedStyle(one).forcedColorAdjust)")
+    assert set(bars) == {"none"}
+
+
 def test_the_checker_finds_what_is_wrong(house: Service, visit: Come) -> None:
     page = visit(house).go("/limits")
     page.evaluate(
