@@ -220,6 +220,17 @@ def test_bars_and_keys_keep_their_colours_where_a_reader_forces_others(house: Se
     assert set(bars) == {"none"}
 
 
+def test_only_what_cannot_be_undone_is_framed_in_its_colour(house: Service, visit: Come) -> None:
+    page = visit(house).go("/tasks/4")
+    edges = page.locator(".confirm-form").evaluate_all(
+        "all => all.map((one) => [one.previousElementSibling.className, getComputedStyle(one).borderColor])"
+    )
+    dangers = {colour for kind, colour in edges if "danger" in kind}
+    others = {colour for kind, colour in edges if "danger" not in kind}
+    assert others
+    assert not dangers & others
+
+
 def test_the_checker_finds_what_is_wrong(house: Service, visit: Come) -> None:
     page = visit(house).go("/limits")
     page.evaluate(
