@@ -144,7 +144,8 @@ def test_a_search_a_filter_and_an_order_narrow_the_list(service: Service, visit:
     page.get_by_role("link", name="Priority").click()
     expect(rows.nth(1)).not_to_have_text(first)
     page.get_by_role("link", name="Clear").click()
-    expect(page.get_by_text("5 tasks pass")).to_be_visible()
+    expect(page.locator("#total")).to_have_text("5 tasks")
+    expect(page.get_by_label("all 5 tasks")).to_be_visible()
 
 
 def test_the_log_is_verified_from_the_page(service: Service, visit: Come) -> None:

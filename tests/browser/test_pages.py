@@ -208,6 +208,47 @@ def test_an_error_is_a_page_that_passes_too(house: Service, visit: Come) -> None
         assert violations(page) == []
 
 
+def test_bars_and_keys_keep_their_colours_where_a_reader_forces_others(house: Service, visit: Come) -> None:
+    page = visit(house).go("/")
+    page.emulate_media(forced_colors="active")
+    fills = page.evaluate(
+        """() => ["completed", "failed"].map((kind) =>
+            getComputedStyle(document.querySelector(`.key.is-${kind}`), "::before").backgroundColor)"""
+    )
+    assert fills[0] != fills[1]
+    bars = page.locator("progress").evaluate_all("all => all.map((one) => getComputedStyle(one).forcedColorAdjust)")
+    assert set(bars) == {"none"}
+
+
+def test_a_time_reads_the_same_beside_a_reason_that_is_written_from_right_to_left(
+    service: Service, visit: Come
+) -> None:
+    with service.client() as tasks:
+        tasks.create_task("print", options={"title": "Card"}, held=True, reason="العميل ينتظر")
+    page = visit(service).go("/tasks/1")
+    turned = page.locator("time:not([data-relative])").evaluate_all(
+        """all => all.map((one) => [[0, 4], [11, 13]].map(([from, to]) => {
+            const range = document.createRange();
+            range.setStart(one.firstChild, from);
+            range.setEnd(one.firstChild, to);
+            return range.getBoundingClientRect().left;
+        })).filter(([year, hour]) => year > hour).length"""
+    )
+    assert page.get_by_role("region", name="Causes").locator("time").count() == 1
+    assert turned == 0
+
+
+def test_only_what_cannot_be_undone_is_framed_in_its_colour(house: Service, visit: Come) -> None:
+    page = visit(house).go("/tasks/4")
+    edges = page.locator(".confirm-form").evaluate_all(
+        "all => all.map((one) => [one.previousElementSibling.className, getComputedStyle(one).borderColor])"
+    )
+    dangers = {colour for kind, colour in edges if "danger" in kind}
+    others = {colour for kind, colour in edges if "danger" not in kind}
+    assert others
+    assert not dangers & others
+
+
 def test_the_checker_finds_what_is_wrong(house: Service, visit: Come) -> None:
     page = visit(house).go("/limits")
     page.evaluate(

@@ -271,7 +271,7 @@ def test_a_notice_shows_each_try_and_is_sent_again(
     service.cancel_task(task_id)
     assert eventually(lambda: bool(service.notices(task_id) and service.notices(task_id)[0].tries))
     page = shown(browser, task_id)
-    assert "cancelled by email to" in page
+    assert "cancelled: email to" in page
     assert "each try" in page
     assert "not delivered" in page
     sent = forms(page)["redeliver"]

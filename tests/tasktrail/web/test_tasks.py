@@ -80,7 +80,7 @@ def test_the_list_shows_the_newest_first_and_counts_each_status(
     service.cancel_task(ids[0])
     page = browser.get("/tasks", params={"document_id": document})
     assert rows(page) == ids[::-1]
-    assert "3 tasks pass" in page.text
+    assert "3 tasks pass the filters" in page.text
     counted = re.findall(r'<a class="chip is-(\w+)"[^>]*>\w+ <span class="num">([\d,+]+)', page.text)
     assert dict(counted) == dict.fromkeys(("running", "completed", "failed", "retrying"), "0") | {
         "pending": "2",
@@ -125,7 +125,9 @@ def test_a_word_that_is_looked_for_whole_is_named(
 
 
 def test_a_list_that_nothing_narrows_speaks_of_no_filters(browser: httpx.Client) -> None:
-    assert "There were no tasks." in browser.get("/tasks", params={"as_of": "0"}).text
+    everything = browser.get("/tasks", params={"as_of": "0"}).text
+    assert "There were no tasks." in everything
+    assert re.search(r'id="total">0 tasks\s*<', everything)
     assert "No task passes the filters." in browser.get("/tasks", params={"as_of": "0", "status": "failed"}).text
 
 
@@ -344,7 +346,7 @@ def test_the_past_is_listed_as_it_was_and_cannot_be_changed(
     page = browser.get("/tasks", params={"document_id": document, "as_of": then})
     assert rows(page) == [other, one]
     assert f'href="/tasks/{one}?as_of={then}"' in page.text
-    assert "2 tasks pass" in page.text
+    assert "2 tasks pass the filters" in page.text
     assert re.search(r'is-cancelled"[^>]*>cancelled <span class="num">1<', page.text)
     first = browser.get("/tasks", params={"document_id": document, "as_of": then, "limit": 1})
     assert rows(first) == [other]
@@ -420,7 +422,7 @@ def test_the_list_changes_while_somebody_looks(
     with browser.stream("GET", address, timeout=20) as answer:
         told = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
         first = {part["id"]: part["html"] for part in (next(told), next(told))}
-        assert "1 task passes" in first["found"]
+        assert "1 task passes the filters" in first["found"]
         another = create(document_id=document)
         rows_now = next(part["html"] for part in told if part["id"] == "rows" and f"/tasks/{another}" in part["html"])
         assert f'<tr id="task-{another}">' in rows_now
