@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,7 +223,8 @@ def absolute_path(path: str) -> str:
     parts = Path(path).parts
     if ".." in parts:
         last = len(parts) - parts[::-1].index("..")
-        path = os.path.join(os.path.realpath(os.path.join(*parts[:last])), *parts[last:])  # noqa: PTH118
+        with suppress(ValueError):  # what no file can be called is refused later
+            path = os.path.join(os.path.realpath(os.path.join(*parts[:last])), *parts[last:])  # noqa: PTH118
     return os.path.abspath(path)  # noqa: PTH100
 
 

@@ -208,9 +208,11 @@ def _components(known: Known) -> dict[str, Schema]:
     parts["TimeZone"] = {"enum": _zones()}
     options, rules = _of_types(known.types, known.presets)
     parts |= options
-    for name in ("CreateTask", "GraphTask"):
-        parts[name]["properties"]["type"] |= {"enum": [one.name for one in known.types]} if known.types else {"not": {}}
-        parts[name] |= {"allOf": rules} if rules else {}
+    one_of_types: Schema = {"enum": [one.name for one in known.types]} if known.types else {"not": {}}
+    for task in (parts["CreateTask"], parts["GraphTask"]):
+        task["properties"]["type"] |= one_of_types
+        if rules:
+            task["allOf"] = rules
     parts["NewTask"] = {**_fields_of(parts["CreateTask"]), "title": "NewTask"}
     fields = parts["NewTask"]["properties"]
     of_a_schedule = {"depends_on": {**fields["depends_on"], "maxItems": 0}, **_OF_A_SCHEDULE}

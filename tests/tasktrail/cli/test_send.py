@@ -382,6 +382,16 @@ def test_a_path_that_climbs_names_the_file_that_other_programs_find(
     assert (task.input_file, task.output_file) == (f"{tmp_path}/in.jpg", f"{tmp_path}/far/link/out.jpg")
 
 
+def test_a_path_that_climbs_from_what_no_file_is_called_is_left_for_the_check(
+    cli: Callable[..., Any], tasks: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "lines").write_text(
+        '{"command": "create_task", "type": "noop", "input_file": "a\\u0000/../b\\u0000"}\n'
+    )
+    assert cli("submit", "--from", str(tmp_path / "lines")).err == ""
+    assert tasks.sent[-1].input_file.endswith("/b\0")
+
+
 def test_inputs_and_outputs_of_many_files_may_climb(
     cli: Callable[..., Any], tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
