@@ -500,12 +500,12 @@ def versions_of(packages: Packages) -> Mapping[str, str]:
         return {}
     from importlib import metadata  # noqa: PLC0415 - most processes never ask
 
-    found = {}
+    versions = {}
     for module in packages.modules:
         name = _INSTALLED_AS.get(module, module)
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return MappingProxyType(found)
+            versions[name] = metadata.version(name)
+    return MappingProxyType(versions)
 
 
 _INSTALLED_AS = {"PIL": "pillow", "markdown_it": "markdown-it-py"}

@@ -67,13 +67,13 @@ class Registry:
                 if lost
                 else "",
             ) from error
-        found = list(_types_of(target, home))
-        if not found:
+        types = list(_types_of(target, home))
+        if not types:
             raise BrokenHandlers(
                 f"There is no handler in {home}", remedy="Mark a function or class with @handler(...)."
             )
         faults: list[HandlerFault] = []
-        for task_type, place in found:
+        for task_type, place in types:
             try:
                 self.add(task_type, place)
             except HandlerFault as error:  # does not affect the other types

@@ -78,8 +78,8 @@ def space_taken(folder: Path, *others: Path) -> int:
     taken = sum(info.size for info in _files(folder, 0))
     for path in others:
         try:
-            found = path.lstat()
-            taken += sum(info.size for info in _files(path, 0)) if stat.S_ISDIR(found.st_mode) else found.st_size
+            status = path.lstat()
+            taken += sum(info.size for info in _files(path, 0)) if stat.S_ISDIR(status.st_mode) else status.st_size
         except _VANISHED:
             continue
     return taken

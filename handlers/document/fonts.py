@@ -42,8 +42,8 @@ _TO_LEFT = ("R", "AL")
 @cache
 def font_file(face: Face) -> Path | None:
     """The file of a face; None for the font built into Pillow."""
-    found = (Path(folder, name) for name in _FILES[face] for folder in _FOLDERS)
-    path = next((path for path in found if path.is_file()), None)
+    places = (Path(folder, name) for name in _FILES[face] for folder in _FOLDERS)
+    path = next((path for path in places if path.is_file()), None)
     return font_file("plain") if path is None and face == "italic" else path  # often not installed with the others
 
 

@@ -27,10 +27,10 @@ def read_thumbnail(path: Path) -> Image.Image:
         Unusable: it has none, or it cannot be read.
     """
     with open_zip(path) as archive:
-        found = next((name for name in _PLACES if name in archive.namelist()), None)
-        if found is None:
+        place = next((name for name in _PLACES if name in archive.namelist()), None)
+        if place is None:
             raise Unusable(f"{path.name} carries no thumbnail: it takes LibreOffice to draw it")
-        with archive.open(found) as part:
+        with archive.open(place) as part:
             data = part.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise Unusable(f"the thumbnail in {path.name} is too large")

@@ -25,7 +25,7 @@ class Chapter(NamedTuple):
 
 def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:
     """The chapters that have a beginning and an end, and notes about losses."""
-    found, listed = [], container.chapters()
+    kept, listed = [], container.chapters()
     lost: set[str] = set()
     for chapter in listed[:_MOST_CHAPTERS]:
         unit = chapter["time_base"]
@@ -33,11 +33,11 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
             seconds = Fraction(unit.numerator, unit.denominator)
             tags = {plain_text(name): plain_text(value) for name, value in chapter["metadata"].items()}
             lost |= {name.lower() for name in tags} - {"title"}
-            found.append(Chapter(chapter["start"] * seconds, chapter["end"] * seconds, tags.get("title", "")))
+            kept.append(Chapter(chapter["start"] * seconds, chapter["end"] * seconds, tags.get("title", "")))
     notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []
-    if len(found) < len(listed):
-        notes.append(f"{len(listed) - len(found)} of {counted(len(listed), 'chapter')} dropped: no length, or too many")
-    return tuple(found), tuple(notes)
+    if len(kept) < len(listed):
+        notes.append(f"{len(listed) - len(kept)} of {counted(len(listed), 'chapter')} dropped: no length, or too many")
+    return tuple(kept), tuple(notes)
 
 
 def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:

@@ -239,15 +239,15 @@ def _fault_in_tiff(file: BinaryIO, size: int) -> str:
     file.seek(place)
     (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
     entries = file.read(min(count, _MOST_ENTRIES) * (20 if big else 12))
-    found = {}
+    tags = {}
     for start in range(0, len(entries) - (19 if big else 11), 20 if big else 12):
         tag, kind, many = struct.unpack_from(order + ("HHQ" if big else "HHI"), entries, start)
         if tag in (*_PLACES, *_LENGTHS) and kind in _WHOLE_NUMBERS:
             value = entries[start + (12 if big else 8) : start + (20 if big else 12)]
-            found[tag] = _numbers(file, order + f"{min(many, _MOST_ENTRIES)}{_WHOLE_NUMBERS[kind]}", value, big=big)
+            tags[tag] = _numbers(file, order + f"{min(many, _MOST_ENTRIES)}{_WHOLE_NUMBERS[kind]}", value, big=big)
     for places, lengths in zip(_PLACES, _LENGTHS, strict=True):
-        if places in found and lengths in found:
-            ends = (begin + length for begin, length in zip(found[places], found[lengths], strict=False))
+        if places in tags and lengths in tags:
+            ends = (begin + length for begin, length in zip(tags[places], tags[lengths], strict=False))
             return _lacking(max(ends, default=0), size)
     return ""
 

@@ -311,8 +311,8 @@ def _gltf(path: Path, size: int) -> Counted:
 
 
 def _threemf(path: Path, _size: int) -> Counted:
-    found = count_threemf(path)
-    return Counted(kind="3mf", size=found.unpacked, faces=found.faces, vertices=found.vertices, exact=True)
+    model = count_threemf(path)
+    return Counted(kind="3mf", size=model.unpacked, faces=model.faces, vertices=model.vertices, exact=True)
 
 
 def _count_words(path: Path, *words: bytes) -> list[int]:

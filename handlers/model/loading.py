@@ -130,13 +130,13 @@ def _read(path: Path, kind: str) -> trimesh.Scene:
 
 def _reduced_gltf(path: Path) -> tuple[io.BytesIO, str]:
     """The same file, with only geometry and base colours in its JSON."""
-    found = read_gltf(path)
-    text = msgspec.json.encode(found.document)
-    if found.kind == "gltf":
+    model = read_gltf(path)
+    text = msgspec.json.encode(model.document)
+    if model.kind == "gltf":
         return io.BytesIO(text), "gltf"
     text += b" " * (-len(text) % 4)
     with path.open("rb") as file:
-        file.seek(found.body)
+        file.seek(model.body)
         body = file.read()
     head = np.array([0x46546C67, 2, 20 + len(text) + len(body), len(text), 0x4E4F534A], dtype="<u4").tobytes()
     return io.BytesIO(head + text + body), "glb"

@@ -269,10 +269,10 @@ def stored_size(path: str) -> int:
     if not path:
         return 0
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except (OSError, ValueError):
         return 0  # the attempt's own error says so
-    return min(found.st_size, _BLOCK * found.st_blocks) if hasattr(found, "st_blocks") else found.st_size
+    return min(status.st_size, _BLOCK * status.st_blocks) if hasattr(status, "st_blocks") else status.st_size
 
 
 def _words(rule: Any, size: int) -> str:

@@ -328,13 +328,13 @@ def descendants(root: int) -> list[int]:
                 continue
             # The command stands in parentheses and may hold anything; the fields after it are plain.
             parents[int(name)] = int(stat[stat.rindex(b")") + 2 :].split()[1])
-    found = {root}
+    family = {root}
     grown = True
     while grown:
-        below = {pid for pid, parent in parents.items() if parent in found} - found
-        found |= below
+        below = {pid for pid, parent in parents.items() if parent in family} - family
+        family |= below
         grown = bool(below)
-    return list(found - {root})
+    return list(family - {root})
 
 
 if __name__ == "__main__":

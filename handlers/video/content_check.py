@@ -162,11 +162,11 @@ def compare_contents(
 
 def _content_in(path: Path, opener: Callable[[Path], Any], tick: Callable[[float], None]) -> Content:
     with opener(path) as container:
-        found = content_of(container, tick)
-    if found.doubtful:
+        content = content_of(container, tick)
+    if content.doubtful:
         with opener(path) as container:
             return content_of(container, tick, threads=1)
-    return found
+    return content
 
 
 __all__ = ["Content", "RequiredContent", "compare_contents", "content_of"]

@@ -163,9 +163,9 @@ def _read_source(path: Path, _state: tuple[int, ...]) -> VideoSource:
 
 
 def _look_into(path: Path, threads: int) -> VideoSource:
-    found = _examine(path, threads, brief=True) or _examine(path, threads, brief=False)
-    assert found is not None
-    return found
+    source = _examine(path, threads, brief=True) or _examine(path, threads, brief=False)
+    assert source is not None
+    return source
 
 
 def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
@@ -260,11 +260,11 @@ def _stated_bitrate(track: Any) -> int:
 def _bytes_beside(container: InputContainer) -> int:
     """Approximate bytes of subtitles and attachments."""
     seconds = (container.duration or 0) / av.time_base
-    found = sum(len(attached.data) for attached in container.streams.attachments)
+    size = sum(len(attached.data) for attached in container.streams.attachments)
     for track in container.streams.subtitles:
         text = track.codec_context is not None and track.codec_context.codec.canonical_name in _TEXT_CODECS
-        found += int(seconds * (_stated_bitrate(track) or (_TEXT_BITRATE if text else _PICTURES_BITRATE)) / 8)
-    return found
+        size += int(seconds * (_stated_bitrate(track) or (_TEXT_BITRATE if text else _PICTURES_BITRATE)) / 8)
+    return size
 
 
 def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) -> Iterator[VideoFrame]:

@@ -71,11 +71,11 @@ class _Conversion:
         """Write a picture of the sound."""
         options, source, output = self._options, self._source, self._context.output_part
         shape = Shape("flt", source.layout, source.rate)
-        found = envelope_of(self._frames(shape, None, "drawing", (0, 95)), options.width)
-        assert found is not None
-        save(drawing(found.columns(options.width), options), output, "PNG", optimize=True)
+        envelope = envelope_of(self._frames(shape, None, "drawing", (0, 95)), options.width)
+        assert envelope is not None
+        save(drawing(envelope.columns(options.width), options), output, "PNG", optimize=True)
         result = output_fields(output, "png", width=options.width, height=options.height)
-        return self._finished(result, source.notes, found.samples / source.rate)
+        return self._finished(result, source.notes, envelope.samples / source.rate)
 
     def convert(self) -> Outcome:
         """Write a sound file."""

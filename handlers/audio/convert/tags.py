@@ -118,15 +118,15 @@ def metadata_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, con
 
 def tags_of(opened: InputContainer, index: int) -> dict[str, str]:
     """The tags of the file and of one track, with lower-case names."""
-    found: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for part in (opened.streams[index], opened):
         for key, value in part.metadata.items():
             name = key.lower()
-            if name not in _TECHNICAL and 0 < len(value.strip()) <= _LONGEST_TAG and len(found) < _MOST_TAGS:
-                found[name] = value
-    if found.get("language") == "und":
-        del found["language"]
-    return found
+            if name not in _TECHNICAL and 0 < len(value.strip()) <= _LONGEST_TAG and len(tags) < _MOST_TAGS:
+                tags[name] = value
+    if tags.get("language") == "und":
+        del tags["language"]
+    return tags
 
 
 def _moved(chapters: tuple[Chapter, ...], begin: Fraction, cut: Cut) -> Iterator[Chapter]:

@@ -81,21 +81,21 @@ class Envelope:
         edges = np.arange(count + 1) * self.samples / (count * self._length)
         first = np.minimum(edges[:-1].astype(int), blocks.shape[2] - 1)
         last = np.maximum(np.ceil(edges[1:]).astype(int), first + 1)
-        found = np.empty((2, blocks.shape[1], count), np.float32)
+        peaks = np.empty((2, blocks.shape[1], count), np.float32)
         for column, (begin, end) in enumerate(zip(first, last, strict=True)):
             part = blocks[:, :, begin:end]
-            found[0, :, column], found[1, :, column] = part[0].min(axis=1), part[1].max(axis=1)
-        return found
+            peaks[0, :, column], peaks[1, :, column] = part[0].min(axis=1), part[1].max(axis=1)
+        return peaks
 
 
 def envelope_of(frames: Iterable[AudioFrame], columns: int) -> Envelope | None:
     """The envelope of frames of interleaved floating-point samples; None if there is no frame."""
-    found: Envelope | None = None
+    envelope: Envelope | None = None
     for frame in frames:
         sound = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T  # PyAV reads past the eighth plane
-        found = found or Envelope(len(sound), columns)
-        found.add(np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0))
-    return found
+        envelope = envelope or Envelope(len(sound), columns)
+        envelope.add(np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0))
+    return envelope
 
 
 def drawing(peaks: Peaks, options: AudioConvertOptions) -> Image.Image:

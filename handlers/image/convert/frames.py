@@ -115,19 +115,19 @@ class _Frames:
 
     def sizes(self) -> set[PixelSize]:
         """The different sizes among the frames."""
-        found = set()
+        sizes = set()
         for number in range(self._count):
             with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
-                found.add(frame.size)
-        return found
+                sizes.add(frame.size)
+        return sizes
 
     def durations(self) -> list[float]:
         """Milliseconds that each frame is shown."""
-        found = []
+        durations = []
         for number in range(self._count):
             with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
-                found.append(float(frame.info[_DURATION]))
-        return found
+                durations.append(float(frame.info[_DURATION]))
+        return durations
 
 
 def _compose(

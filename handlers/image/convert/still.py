@@ -89,6 +89,8 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: 
     """
     options = holdable(context.options, header, kind)
     bits = bits_written(options, kind, header.bits)
+    if header.grey_bits < _BYTE and kind == "PNG" and options.depth == "auto" and not _is_resized(options):
+        bits = header.grey_bits
     if kind == "PNG" and _keeps_palette(options, header):
         return _convert_with_palette(context, options)
     by_pillow = _BYTE if header.bits > _BYTE else bits  # Pillow decodes at most 8, and the notes must say so
@@ -150,9 +152,6 @@ def _convert_with_vips(
         picture = shaped_still(
             context.input_file, options, header.left, hold, inks=header.inks, deep=min(bits, header.bits) > _BYTE
         )
-    whole = picture.bands == 1 and not _is_resized(options)
-    if header.grey_bits < _BYTE and kind == "PNG" and options.depth == "auto" and whole:
-        bits = header.grey_bits
     kept = NO_METADATA
     if options.metadata == "keep" and header.tells:
         with open_picture(context.input_file, MAX_IMAGE_PIXELS) as image, blame_picture(context.input_file):
@@ -410,6 +409,7 @@ def _write_with_vips(
         if kind == "JPEG" and picture.hasalpha():
             picture = _on_paper(picture, options.background)
         picture = _in_bits(picture, bits)
+        bits = bits if picture.bands == 1 else max(bits, _BYTE)
         if kind == "GIF":
             return _write_gif(context, options, picture, part)
         if kept != NO_METADATA:

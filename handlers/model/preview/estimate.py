@@ -21,7 +21,7 @@ class _Cost(msgspec.Struct, frozen=True):
 
 
 _COSTS = {
-    "stl": _Cost(440, 1.0, 4.0e-6),
+    "stl": _Cost(480, 1.0, 5.5e-6),
     "text stl": _Cost(290, 6.5, 12.0e-6),
     "ply": _Cost(320, 2.0, 1.2e-6),
     "text ply": _Cost(320, 2.0, 6.0e-6),
@@ -31,7 +31,7 @@ _COSTS = {
     "gltf": _Cost(290, 4.0, 2.0e-6),
     "3mf": _Cost(290, 16.0, 10.0e-6),
 }
-_UNKNOWN = _Cost(440, 3.0, 4.0e-6)
+_UNKNOWN = _Cost(480, 3.0, 5.5e-6)
 _BASE = 115_000_000
 """Interpreter and libraries with Python 3.13, which takes more than 3.11."""
 _STEP = 40_000_000

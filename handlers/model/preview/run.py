@@ -109,8 +109,8 @@ def _off_has_colours(path: Path) -> bool:
 def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
     """Names of other files; untrusted, and in any encoding."""
     head = beginning(path).replace(b"\r", b"\n")
-    found = [name.decode("utf-8", "replace")[:_LONGEST] for name in named.findall(head)[:1]]
-    return ["".join(sign if sign.isprintable() else "?" for sign in name) for name in found]
+    names = [name.decode("utf-8", "replace")[:_LONGEST] for name in named.findall(head)[:1]]
+    return ["".join(sign if sign.isprintable() else "?" for sign in name) for name in names]
 
 
 # --- The work ---

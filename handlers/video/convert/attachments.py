@@ -42,16 +42,16 @@ def choose_attachments(opened: InputContainer, container: str) -> Attachments:
     notes: list[str] = []
     pictures = [stream for stream in opened.streams.video if stream.disposition & Disposition.attached_pic]
     for stream in chain(pictures, opened.streams.attachments):
-        found = _describe(stream)
+        attached = _describe(stream)
         codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
-        kind = "cover picture" if found.picture else "attachment"
-        fits = container == "matroska" or (found.picture and codec in _COVERS.get(container, ()))
+        kind = "cover picture" if attached.picture else "attachment"
+        fits = container == "matroska" or (attached.picture and codec in _COVERS.get(container, ()))
         if not fits:
-            notes.append(f"{kind} {found.name} dropped: {container} has no place for it")
-        elif _is_empty(stream) and not (found.picture and container == "matroska"):  # Matroska: any file
-            notes.append(f"{kind} {found.name} dropped: damaged")
+            notes.append(f"{kind} {attached.name} dropped: {container} has no place for it")
+        elif _is_empty(stream) and not (attached.picture and container == "matroska"):  # Matroska: any file
+            notes.append(f"{kind} {attached.name} dropped: damaged")
         else:
-            kept.append(found)
+            kept.append(attached)
     return Attachments(tuple(kept), tuple(notes))
 
 

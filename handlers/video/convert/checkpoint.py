@@ -85,7 +85,7 @@ def stretches_of(
     only these segments count; they begin and end with a stretch of the whole film.
     """
     keys, finished = set(keyframes), {segment.number for segment in done}
-    found: list[Stretch] = []
+    stretches: list[Stretch] = []
     for number in range(plan.count) if share is None else share:
         last = number == plan.count - 1
         after = plan.cuts[number - 1] - 1 if number else plan.after
@@ -94,13 +94,13 @@ def stretches_of(
         elif number in finished:
             continue
         until = plan.until if last else plan.cuts[number] - 1
-        follows = bool(number and found) and found[-1].until == after
-        begins = plan.cuts[number - 1] in keys or (last and len(found) > 1) if number else False
+        follows = bool(number and stretches) and stretches[-1].until == after
+        begins = plan.cuts[number - 1] in keys or (last and len(stretches) > 1) if number else False
         if follows and not (apart and begins):
-            found[-1] = found[-1]._replace(until=until)
+            stretches[-1] = stretches[-1]._replace(until=until)
         else:
-            found.append(Stretch(number, after, until))
-    return found
+            stretches.append(Stretch(number, after, until))
+    return stretches
 
 
 def shares_of(plan: SegmentPlan, keyframes: Sequence[int], parts: int) -> list[range]:

@@ -53,14 +53,14 @@ class Journal:
             with self._path.open("rb") as file:
                 content = file.read(reference.length)
             first, *rest = content.splitlines()
-            if (found := hashlib.sha256(content)).hexdigest() != reference.sha256:
+            if (digest := hashlib.sha256(content)).hexdigest() != reference.sha256:
                 return None
             saved = msgspec.json.decode(first, type=SavedConversion)
             for line in rest:
                 saved = saved.after(msgspec.json.decode(line, type=FinishedPart))
         except (FileNotFoundError, ValueError, msgspec.DecodeError):
             return None
-        self._length, self._hash = len(content), found
+        self._length, self._hash = len(content), digest
         return saved
 
     def save(self, saved: SavedConversion, change: FinishedPart, progress: float, message: str) -> None:

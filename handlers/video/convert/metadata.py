@@ -88,14 +88,14 @@ def file_tags(container: InputContainer) -> dict[str, str]:
 
 def _free_tags(tags: Mapping[str, str], known: set[str]) -> dict[str, str]:
     small = {name.lower(): value for name, value in tags.items() if value}
-    found = {}
+    free = {}
     for name, value in small.items():
         plain = re.sub(r"-[a-z]{3}$", "", name)
         if plain in known or name.startswith(_STATISTICS) or (plain != name and small.get(plain) == value):
             continue
         if name != "creation_time" or _is_time(value):
-            found[name] = value
-    return found
+            free[name] = value
+    return free
 
 
 def _is_time(value: str) -> bool:
@@ -139,20 +139,20 @@ def lost_tag_notes(
         tags: the wanted tags of the file as a whole.
         tracks: for each of its tracks, in order: its name in notes, and its wanted metadata.
     """
-    found = []
+    notes = []
     with open_result(result) as opened:
         read = [opened.metadata, *(stream.metadata for stream in opened.streams)]
         for (kind, language), has in zip(((kind, each.language) for kind, each in tracks), read[1:], strict=False):
             if language not in ("", "und") and has.get("language", "und") == "und":
                 place = f"{_PLACE.get(container, container)} has no place for it"
-                found.append(f"language {language} of {_with_article(kind)} dropped: {place}")
+                notes.append(f"language {language} of {_with_article(kind)} dropped: {place}")
         for (kind, wanted), has in zip([("", tags), *((kind, each.tags) for kind, each in tracks)], read, strict=False):
             lost = sorted(wanted.keys() - {name.lower() for name in has})
             if lost:
                 named = ", ".join(lost[:_NAMED]) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
                 of = f"tags of {_with_article(kind)} dropped" if kind else "tags dropped"
-                found.append(f"{of}: {named}: {_PLACE.get(container, container)} has no place for them")
-    return found
+                notes.append(f"{of}: {named}: {_PLACE.get(container, container)} has no place for them")
+    return notes
 
 
 # --- The timecode of a camera ---

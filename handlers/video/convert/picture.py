@@ -261,46 +261,46 @@ def _graph(
 
 def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConvertOptions) -> list[str]:
     """Notes on changes in the picture, for the result."""
-    found = _size_notes(source, options)
+    notes = _size_notes(source, options)
     if source.transparent:
-        found.append("transparency dropped")
+        notes.append("transparency dropped")
     if source.fine_colours:
-        found.append("colours finer than 4:2:0 became 4:2:0")
+        notes.append("colours finer than 4:2:0 became 4:2:0")
     if source.depth > 8 and not pixels.deep:  # noqa: PLR2004 - more than a byte
-        found.append(f"{source.depth} bits a colour became 8")
+        notes.append(f"{source.depth} bits a colour became 8")
     if source.depth > 10 and pixels.deep:  # noqa: PLR2004 - the encoders' limit
-        found.append(f"{source.depth} bits a colour became 10")
+        notes.append(f"{source.depth} bits a colour became 10")
     if pixels.standard_range:
         peak = source.light.peak(source.colour[1])
-        found.append(f"high dynamic range became standard (BT.709), tones mapped from a peak of {peak:g} cd/m²")
+        notes.append(f"high dynamic range became standard (BT.709), tones mapped from a peak of {peak:g} cd/m²")
     if source.full_range:
-        found.append("full colour range became limited")
-    found += _turn_notes(source, options)
+        notes.append("full colour range became limited")
+    notes += _turn_notes(source, options)
     if source.deinterlace:
-        found.append("deinterlaced")
+        notes.append("deinterlaced")
     elif source.interlaced:
-        found.append("interlaced pictures kept as they are, without the flag")
-    return found
+        notes.append("interlaced pictures kept as they are, without the flag")
+    return notes
 
 
 def _turn_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
     """Notes on turns that the source itself requires; those of `rotate` come in addition."""
-    found = ["mirrored, as the source says"] if source.mirrored else []
+    notes = ["mirrored, as the source says"] if source.mirrored else []
     own = (source.rotation + options.rotate) % 360
-    return found + ([f"turned upright by {own} degrees"] if own else [])
+    return notes + ([f"turned upright by {own} degrees"] if own else [])
 
 
 def _size_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
     """Notes on sides that became even, if they were given or are the source's, not computed from the other side."""
     aspect = source.pixel_aspect
     shape = f"pixels of {aspect.numerator}:{aspect.denominator} became square"
-    found = [shape] if source.squared and aspect != 1 else []
+    notes = [shape] if source.squared and aspect != 1 else []
     if options.scale is not None:
-        return found
+        return notes
     if _too_large(upright_size(source), options):
-        return found
+        return notes
     whole = options.width is None and options.height is None
     wanted = upright_size(source) if whole else (options.width, options.height)
     sides = zip(("width", "height"), wanted, scaled_size(source, options), strict=True)
     changed = [f"{name} {asked} became {made}" for name, asked, made in sides if asked not in (None, made)]
-    return found + ([f"{', '.join(changed)}: sides have to be even"] if changed else [])
+    return notes + ([f"{', '.join(changed)}: sides have to be even"] if changed else [])

@@ -89,7 +89,7 @@ class Sampling:
         split = len(stretches_of(plan, source.keyframes)) > 1
         target = on_one_thread(target) if split else target
         works = [self._work(number, sample, target, plan) for number, sample in enumerate(samples)]
-        found: list[Measured] = []
+        measured: list[Measured] = []
         self._frames = 0
         throttle = Throttle()
 
@@ -102,13 +102,13 @@ class Sampling:
         with closing(team) as steps:
             for step in steps:
                 if isinstance(step, Measured):
-                    found.append(step)
+                    measured.append(step)
                 else:
                     self._frames += 1
                     report()
-        if not any(each.frames for each in found):
+        if not any(each.frames for each in measured):
             raise Unusable(f"no picture that can be decoded begins in the samples of {source.path.name}: give crf")
-        return sorted(found)  # a sum in another order may differ
+        return sorted(measured)  # a sum in another order may differ
 
     def _work(self, number: int, sample: FilmSample, target: Target, plan: SegmentPlan) -> Work[_Step]:
         folder = self._context.work_dir / f"sample-{number:05}"

@@ -132,11 +132,11 @@ def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
     planar, values = frame.format.is_planar, sample_values(frame)
     lanes: Any = values if planar else values.reshape(frame.samples, -1).T
     places, moments = np.linspace(0, frame.samples - 1, count), np.arange(frame.samples)
-    found = np.stack([np.interp(places, moments, lane) for lane in lanes])
+    stretched = np.stack([np.interp(places, moments, lane) for lane in lanes])
     if np.issubdtype(values.dtype, np.integer):
-        found = np.rint(found)
-    found = found.astype(values.dtype)
-    return frame_of(found if planar else found.T.reshape(1, -1), frame)
+        stretched = np.rint(stretched)
+    stretched = stretched.astype(values.dtype)
+    return frame_of(stretched if planar else stretched.T.reshape(1, -1), frame)
 
 
 def _moment(frame: AudioFrame) -> Fraction | None:

@@ -191,7 +191,7 @@ class SubtitleWriter:
 
     def _lines(self, data: IO[bytes], film_end: Fraction, tick: Callable[[], None]) -> list[SubtitlePacket]:
         """Write all lines into `data`, in the order of the source; return their facts in the order of time."""
-        found: list[SubtitlePacket] = []
+        lines: list[SubtitlePacket] = []
         with open_input(self._path) as opened:
             picture = picture_stream(opened, self._path.name)
             places = {index: place for place, index in enumerate(self._chosen.kept)}
@@ -205,9 +205,9 @@ class SubtitleWriter:
                 if content is None:
                     self._unread.append((start, start + duration))
                 elif content:
-                    found.append(SubtitlePacket(place, start, duration, data.tell(), len(content)))
+                    lines.append(SubtitlePacket(place, start, duration, data.tell(), len(content)))
                     data.write(content)
-        return _ended(sorted(found, key=lambda line: (line.start, line.track)), film_end)
+        return _ended(sorted(lines, key=lambda line: (line.start, line.track)), film_end)
 
     def _content(self, place: int, packet: Any) -> bytes | None:
         """The packet's data, copied or rewritten; empty if it has no content, and None if it cannot be read."""
@@ -231,15 +231,15 @@ def unread_notes(lines: int, called: str) -> tuple[str, ...]:
 
 def _ended(lines: list[SubtitlePacket], film_end: Fraction) -> list[SubtitlePacket]:
     """The lines with a duration each: those without last until the next of their track, or the film's end."""
-    found, following = [], dict[int, Fraction]()
+    ended, following = [], dict[int, Fraction]()
     for line in reversed(lines):
         if line.duration >= _ENDLESS * _CLOCK:
             until = following.get(line.track, film_end)
-            found.append(line._replace(duration=max(Fraction(0), until - line.start)))
+            ended.append(line._replace(duration=max(Fraction(0), until - line.start)))
         else:
-            found.append(line)
+            ended.append(line)
         following[line.track] = line.start
-    return found[::-1]
+    return ended[::-1]
 
 
 def _is_early(line: SubtitlePacket, begin: Fraction) -> bool:

@@ -360,6 +360,10 @@ def noisy(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.clip(across[..., None] + noise, 0, 255).astype(np.uint8))
 
 
+def pixels(picture: Image.Image) -> Any:
+    return np.asarray(picture.convert("RGBA"))
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_png_of_a_photo_is_no_larger_than_its_source(mode: str, convert: Convert, tmp_path: Path) -> None:
     source = tmp_path / "photo.png"
@@ -372,12 +376,13 @@ def test_a_png_of_a_photo_is_no_larger_than_its_source(mode: str, convert: Conve
 @pytest.mark.parametrize("clear", [None, 3, bytes(range(0, 240, 16))])
 def test_a_png_keeps_the_palette(suffix: str, clear: int | bytes | None, convert: Convert, tmp_path: Path) -> None:
     """With the colours that are clear, or half clear."""
-    source, told = tmp_path / f"in{suffix}", {} if clear is None else {"transparency": clear}
-    noisy((300, 200)).quantize(16).save(source, **({} if suffix == ".gif" and isinstance(clear, bytes) else told))
+    source, unheld = tmp_path / f"in{suffix}", suffix == ".gif" and isinstance(clear, bytes)
+    told: dict[str, Any] = {} if clear is None or unheld else {"transparency": clear}
+    noisy((300, 200)).quantize(16).save(source, **told)
     _, target = convert(source, "out.png")
     with Image.open(source) as before, Image.open(target) as after:
         assert after.mode == "P"
-        assert np.array_equal(after.convert("RGBA"), before.convert("RGBA"))
+        assert np.array_equal(pixels(after), pixels(before))
     png = tmp_path / "as.png"
     with Image.open(source) as before:
         before.save(png)
@@ -405,14 +410,15 @@ def test_a_picture_with_a_palette_is_turned_and_cut_and_keeps_its_metadata(conve
     assert (result["width"], result["height"]) == (150, 250)
     with Image.open(target) as after:
         cut = drawn.transpose(Image.Transpose.ROTATE_270).crop((25, 25, 175, 275))
-        assert np.array_equal(after.convert("RGB"), cut.convert("RGB"))
+        assert np.array_equal(pixels(after), pixels(cut))
         assert after.getexif()[0x013B] == "Ada"
         assert (after.info["Comment"], b"sea" in after.info["xmp"]) == ("sea", True)
         assert b"SECRET" not in target.read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("suffix", "mode", "bits"), [(".png", "1", 1), (".tif", "1", 1), (".png", "L", 2), (".png", "L", 4)]
+    ("suffix", "mode", "bits"),
+    [(".png", "1", 1), (".tif", "1", 1), (".bmp", "1", 1), (".png", "L", 2), (".png", "L", 4)],
 )
 def test_a_scan_of_few_bits_keeps_them(suffix: str, mode: str, bits: int, convert: Convert, tmp_path: Path) -> None:
     most, source = 2**bits - 1, tmp_path / f"in{suffix}"
@@ -425,11 +431,11 @@ def test_a_scan_of_few_bits_keeps_them(suffix: str, mode: str, bits: int, conver
     assert "notes" not in result
     assert target.read_bytes()[24] == bits, "bits a pixel, in the header"
     with Image.open(target) as after, Image.open(source) as before:
-        assert np.array_equal(after.convert("L"), before.convert("L"))
-        assert np.array_equal(after.convert("L"), grey.convert("L"))
+        assert np.array_equal(pixels(after), pixels(before))
+        assert np.array_equal(pixels(after), pixels(grey))
 
 
 def test_a_scan_that_becomes_smaller_is_grey(convert: Convert, tmp_path: Path) -> None:
     Image.effect_noise((300, 200), 90).convert("1").save(tmp_path / "in.png")
     with Image.open(convert(tmp_path / "in.png", "out.png", width=100)[1]) as after:
-        assert len(after.getcolors()) > 100
+        assert len(after.getcolors() or ()) > 100

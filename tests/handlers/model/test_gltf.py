@@ -94,8 +94,8 @@ def test_triangles_come_one_by_one_in_strips_and_in_fans(
 
 
 def test_points_and_lines_beside_the_faces_are_told(draw: Callable[..., Any], tmp_path: Path) -> None:
-    faces = {"attributes": {"POSITION": SQUARE[:3]}}
-    loose = [{"attributes": {"POSITION": SQUARE}, "mode": mode} for mode in range(4)]
+    faces: dict[str, Any] = {"attributes": {"POSITION": SQUARE[:3]}}
+    loose: list[dict[str, Any]] = [{"attributes": {"POSITION": SQUARE}, "mode": mode} for mode in range(4)]
     for parts, notes in (
         ([faces], None),
         ([faces, loose[0]], ["1 part of points or lines is left out: only faces are drawn"]),

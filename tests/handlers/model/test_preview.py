@@ -259,7 +259,9 @@ def test_the_probe_counts_what_the_header_says_and_the_estimate_grows_with_it(
         ("glb", 5_000_000, 90_000_000, 35),
         ("obj", 100_000, 3_800_000, 1.3),
         ("obj", 1_000_000, 40_600_000, 9.2),
+        ("obj", 5_000_000, 215_000_000, 64),
         ("stl", 1_000_000, 50_000_000, 8.6),
+        ("stl", 5_000_000, 250_000_000, 64),
         ("ply", 1_000_000, 19_000_000, 5.9),
         ("text ply", 100_000, 3_700_000, 1.3),
         ("text stl", 100_000, 30_000_000, 2.1),
@@ -272,6 +274,13 @@ def test_the_time_of_large_models_is_about_what_was_measured(kind: str, faces: i
     model = Counted(kind=kind, size=size, faces=faces, vertices=faces // 2)
     expected = estimate_for(job_for(options, "/a", "/a.png", size=size), model).seconds
     assert 0.75 * seconds < expected < 2 * seconds
+
+
+def test_a_large_stl_gets_the_memory_that_was_measured() -> None:
+    options = ModelPreviewOptions(width=100, height=75, antialias=1, occlusion=False)
+    for faces, used in ((1_000_000, 594 << 20), (5_000_000, 2559 << 20)):
+        model = Counted(kind="stl", size=50 * faces, faces=faces, vertices=3 * faces)
+        assert used < estimate_for(job_for(options, "/a", "/a.png", size=1), model).memory < 1.3 * used
 
 
 def test_the_first_guess_knows_the_format_by_the_suffix() -> None:
