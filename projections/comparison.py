@@ -39,8 +39,8 @@ _OF_THE_LOG = {
 _NUMBERS = {
     "counts": "SELECT * FROM counts WHERE number != 0 ORDER BY type, status",
     "totals": "SELECT * FROM totals ORDER BY type",
-    "durations": "SELECT * FROM durations WHERE number != 0 ORDER BY type, bucket",
-    "ends": "SELECT * FROM ends WHERE number != 0 ORDER BY minute, status",
+    "durations": "SELECT * FROM durations ORDER BY type, bucket",
+    "ends": "SELECT * FROM ends ORDER BY minute, status",
     "minutes": "SELECT * FROM minutes ORDER BY minute",
     "batches": "SELECT * FROM batches ORDER BY batch, user_id",
     "notices": "SELECT * FROM notices ORDER BY task_id, version, channel",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
-from ...events.log.files import create_private, refuse_pipes
+from ...events.log.files import refuse_pipes
 from ...events.log.schema import refuse_masked
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
@@ -199,7 +199,8 @@ def copy_over(source: sqlite3.Connection, path: Path, on_step: Callable[[], None
 
 
 def _copy(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -> None:
-    create_private(path)
+    if not path.exists():
+        schema.put_empty(path)
     target = sqlite3.connect(path, isolation_level=None)
     try:
         target.execute("PRAGMA journal_mode = WAL")

@@ -3,11 +3,13 @@
 import os
 import sqlite3
 from binascii import crc32
+from contextlib import closing
 from pathlib import Path
 
 from msgspec.structs import fields
 
 from ...events import Created, TaskState
+from ...events.log.files import create_private
 from ...events.log.schema import refuse_masked
 from .checksums import create_triggers, teach
 from .contract import VIEWS
@@ -253,6 +255,18 @@ def create_indexes(conn: sqlite3.Connection) -> None:
     """Make the indexes that the filters and sorts of `queries` need."""
     for statement in INDEXES.strip().split("\n"):
         conn.execute(statement)
+
+
+def put_empty(path: Path) -> None:
+    """Replace views by empty ones. A kill never leaves a file without tables, which would look damaged."""
+    beside = path.with_name(path.name + ".empty")
+    for old in (path, beside):
+        delete_files(old)
+    create_private(beside)
+    with closing(teach(sqlite3.connect(beside, isolation_level=None))) as conn:
+        conn.execute("PRAGMA journal_mode = OFF")
+        create_tables(conn)
+    beside.replace(path)
 
 
 def delete_files(path: Path) -> None:

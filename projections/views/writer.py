@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -103,9 +102,8 @@ class TaskViews:
         if conn is not None:
             conn.close()
         if isinstance(self._path, Path):
-            schema.delete_files(self._path)
-            if not self._bulk:
-                self._put_empty(self._path)
+            replace = schema.delete_files if self._bulk else schema.put_empty
+            replace(self._path)
         conn = self._connect()
         try:
             conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
@@ -115,17 +113,6 @@ class TaskViews:
             conn.close()
             raise
         return conn
-
-    @staticmethod
-    def _put_empty(path: Path) -> None:
-        """Make empty views in one step, so that a kill never leaves a file without tables, which would look damaged."""
-        beside = path.with_name(path.name + ".empty")
-        schema.delete_files(beside)
-        create_private(beside)
-        with closing(teach(sqlite3.connect(beside, isolation_level=None))) as conn:
-            conn.execute("PRAGMA journal_mode = OFF")
-            schema.create_tables(conn, indexes=True)
-        beside.replace(path)
 
     def _where(self) -> tuple[int, bytes]:
         try:

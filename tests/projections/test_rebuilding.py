@@ -23,6 +23,7 @@ from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import RetentionRule, TasksForgotten
 from tasktrail.projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up
+from tasktrail.projections.queries.reader import connect
 from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_anew, build_beside, discard, put_in_place
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views import rebuild
@@ -343,6 +344,22 @@ def test_indexes_and_the_copy_into_place_tell_that_they_go_on(
     assert told.index("indexes") < told.index("copy")
     assert "goes on" in told[told.index("indexes") : told.index("copy")]
     assert "goes on" in told[told.index("copy") :]
+
+
+def test_views_that_are_copied_to_where_none_were_never_lack_their_tables(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill meanwhile would leave a file that looks damaged, and `verify` would call the log unsound."""
+    monkeypatch.setattr(rebuild, "_COPIED_AT_ONCE", 10)
+    views, seen = tmp_path / "new.db", set[int]()
+
+    def look(*_: int) -> None:
+        if views.exists():
+            with closing(connect(views)[0]) as reader:
+                seen.add(reader.execute("SELECT position FROM progress").fetchone()[0])
+
+    end = rebuild.rebuild_views(journal.log, views, look)
+    assert seen == {0, end}
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
