@@ -79,12 +79,27 @@ def jobs(tasks: Client, folder: Path, files: dict[Sample, Path]) -> int:
 
 
 @contextmanager
+def place() -> Iterator[Path]:
+    """A folder for a while, if possible with a name that a picture may show."""
+    named = Path("/srv/media")
+    if named.exists() or not os.access(named.parent, os.W_OK):
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+        return
+    named.mkdir()
+    try:
+        yield named
+    finally:
+        shutil.rmtree(named)
+
+
+@contextmanager
 def furnished() -> Iterator[tuple[Service, int]]:
     """A service at work."""
-    with tempfile.TemporaryDirectory(dir="/srv" if os.access("/srv", os.W_OK) else None) as scratch:
-        folder = Path(scratch) / "films"
+    with place() as scratch:
+        folder = scratch / "films"
         folder.mkdir()
-        service = Service(Path(scratch) / "service", "workers = 2\n")
+        service = Service(scratch / "service", "workers = 2\n")
         try:
             found = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), SAMPLES)
             # No picture should show the path of this checkout.
