@@ -93,7 +93,7 @@ _COPIES = (0x40049409, 0x4020940D, 0xC0189436)
 """Those of btrfs that other file systems have as well: to share the bytes of two files, of which one is written."""
 _KIND_OF_REQUEST = 0xFF00
 _ACCESS_MODE, _CUT = 3, 0x200
-_LEASES = (1024, 1026, 1039)
+_LEASES = (1024, 1026, 1040)
 """Commands of `fcntl`: a lease, a watch on a folder, and a lease as those of file servers (Linux 6.19)."""
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET = 1, 5

@@ -668,6 +668,17 @@ def test_a_file_is_opened_for_reading_or_for_writing(machine: str) -> None:
     assert answer(machine, openat2) == errno.ENOSYS, "its flags cannot be seen"
 
 
+@BOTH
+def test_no_file_is_leased_in_any_of_the_ways(machine: str) -> None:
+    """F_SETLEASE, F_NOTIFY and F_SETDELEG, which Linux has since 6.19. What only asks passes, as locks do."""
+    fcntl = {"x86_64": 72, "aarch64": 25}[machine]
+    base = 1024
+    for command in (base + 0, base + 2, base + 16):
+        assert answer(machine, fcntl, 3, command) == errno.EACCES
+    for command in (base + 1, base + 6, base + 7, base + 9, base + 15, 1, 2, 3, 4, 6, 7, 37, 38):
+        assert answer(machine, fcntl, 3, command) == 0
+
+
 _BESIDE_LANDLOCK = """
 import fcntl, os, sys
 from tasktrail.handlers.process.landlock import READ_FILE, RUN, WRITE, PathRule
