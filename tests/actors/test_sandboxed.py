@@ -633,8 +633,8 @@ def test_no_call_changes_the_attributes_of_a_file(machine: str) -> None:
         assert answer(machine, number) == errno.EOPNOTSUPP
     assert answer(machine, 467) == errno.EACCES  # open_tree_attr: 6.15
     ioctl = {"x86_64": 16, "aarch64": 29}[machine]
-    # Flags, their newer form, those of FAT; version, that of ext4; verity.
-    for request in (0x40086602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685):
+    # Flags, their newer form, those of FAT; version, that of ext4; verity; encryption of a folder, and to lock it.
+    for request in (0x40086602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685, 0x800C6613, 0xC0406618):
         assert answer(machine, ioctl, 3, request) == errno.ENOTTY
         assert answer(machine, ioctl, 3, request | 1 << 32) == errno.ENOTTY  # the kernel reads only the lower half
     for request in (0x5401, 0x40049409):  # TCGETS, FICLONE
