@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 from types import FrameType
 
 _INTERRUPTED = 130
@@ -15,6 +16,7 @@ def main() -> None:
     """Run the command line. Exit with its code, or die of the signal that has ended it."""
     _speak_utf8()
     _open_closed_streams()
+    _print_whatever_comes()
     came = _heed_like_ctrl_c()
     _repeat_dropped_signals(came)
     try:
@@ -94,6 +96,12 @@ def _open_closed_streams() -> None:
             nowhere = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end
             os.set_inheritable(nowhere.fileno(), True)
             setattr(sys, name, nowhere)
+
+
+def _print_whatever_comes() -> None:
+    r"""Write what standard output cannot take (PYTHONIOENCODING) as `\uXXXX`, as standard error does by itself."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -332,7 +332,7 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
 
     Args:
         path: absolute.
-        protected: real paths of the service's own folders.
+        protected: paths of the service's own folders, and of files with its keys.
         field: the command's field.
         followed: whether a link at the path itself is followed; publishing replaces it.
     """
@@ -351,10 +351,11 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
     while real != "/":
         # Compare the folder's identity, not its name: it may be mounted twice, or its disk may ignore case.
         if inside := own.get(_identity(real)):
+            is_key = os.path.isfile(inside)  # noqa: PTH113 - texts throughout
             raise InvalidPath(
-                f"{path!r} lies in {inside}, among tasktrail's own files",
+                f"{path!r} {'is' if is_key else 'lies in'} {inside}, among tasktrail's own files",
                 field=field,
-                remedy="Use a file outside of the data folder and of temp_dir.",
+                remedy="Use another file." if is_key else "Use a file outside of the data folder and of temp_dir.",
                 status=CONFLICT,
             )
         real = os.path.dirname(real)  # noqa: PTH120 - texts throughout

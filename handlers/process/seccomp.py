@@ -83,17 +83,18 @@ _ACCESS_CALLS = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
 _NEW_NAMESPACES = 0x7E020000
 _OF_FILES = (
     *(0x40086602, 0x40046602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685),
-    *(0x800C6613, 0x40186F04),
+    *(0x800C6613, 0xC0406618, 0x40186F04),
 )
 """Requests by which `ioctl` changes even what is open for reading: flags in four forms, version in two, verity, the
-encryption of a folder, and OCFS2's copy of a file, which names both files by their paths."""
+encryption of a folder, the removal of the user's key for encrypted folders, which locks them all, and OCFS2's copy of a
+file, which names both files by their paths."""
 _OF_SUBVOLUMES = (0x9400, 0xBC00)
 """The kinds of requests of btrfs and bcachefs, which make, copy and remove subvolumes in any folder that is open."""
 _COPIES = (0x40049409, 0x4020940D, 0xC0189436)
 """Those of btrfs that other file systems have as well: to share the bytes of two files, of which one is written."""
 _KIND_OF_REQUEST = 0xFF00
 _ACCESS_MODE, _CUT = 3, 0x200
-_LEASES = (1024, 1026, 1039)
+_LEASES = (1024, 1026, 1040)
 """Commands of `fcntl`: a lease, a watch on a folder, and a lease as those of file servers (Linux 6.19)."""
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET = 1, 5

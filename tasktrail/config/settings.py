@@ -880,9 +880,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def private_files(self) -> tuple[str, ...]:
-        """Return the real paths of the files with private keys. No task may use them, wherever they lie."""
-        files = (self.master_key, self.c2pa_key, self.tls_key or self.tls_certificate)
-        return tuple(map(os.path.realpath, filter(None, files)))
+        """Return the files with private keys, and their real paths. No task may use them, wherever they lie.
+
+        Both, because a link may come to lead to another file: that is how keys of TLS are renewed.
+        """
+        files = tuple(filter(None, (self.master_key, self.c2pa_key, self.tls_key or self.tls_certificate)))
+        return tuple(dict.fromkeys((*map(os.path.realpath, files), *files)))
 
     def storage(self, owner: str = "") -> "Storage | None":
         """Return how files elsewhere are reached; None if no root is an address. `owner`: the mark on outputs."""

@@ -633,8 +633,8 @@ def test_no_call_changes_the_attributes_of_a_file(machine: str) -> None:
         assert answer(machine, number) == errno.EOPNOTSUPP
     assert answer(machine, 467) == errno.EACCES  # open_tree_attr: 6.15
     ioctl = {"x86_64": 16, "aarch64": 29}[machine]
-    # Flags, their newer form, those of FAT; version, that of ext4; verity.
-    for request in (0x40086602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685):
+    # Flags, their newer form, those of FAT; version, that of ext4; verity; encryption of a folder, and to lock it.
+    for request in (0x40086602, 0x401C5820, 0x40047211, 0x40087602, 0x40086604, 0x40806685, 0x800C6613, 0xC0406618):
         assert answer(machine, ioctl, 3, request) == errno.ENOTTY
         assert answer(machine, ioctl, 3, request | 1 << 32) == errno.ENOTTY  # the kernel reads only the lower half
     for request in (0x5401, 0x40049409):  # TCGETS, FICLONE
@@ -666,6 +666,17 @@ def test_a_file_is_opened_for_reading_or_for_writing(machine: str) -> None:
     assert answer(machine, openat, 0, 0, os.O_RDONLY | os.O_TRUNC, cut=False) == errno.EACCES
     assert answer(machine, openat, 0, 0, os.O_WRONLY | os.O_TRUNC, cut=False) == 0
     assert answer(machine, openat2) == errno.ENOSYS, "its flags cannot be seen"
+
+
+@BOTH
+def test_no_file_is_leased_in_any_of_the_ways(machine: str) -> None:
+    """F_SETLEASE, F_NOTIFY and F_SETDELEG, which Linux has since 6.19. What only asks passes, as locks do."""
+    fcntl = {"x86_64": 72, "aarch64": 25}[machine]
+    base = 1024
+    for command in (base + 0, base + 2, base + 16):
+        assert answer(machine, fcntl, 3, command) == errno.EACCES
+    for command in (base + 1, base + 6, base + 7, base + 9, base + 15, 1, 2, 3, 4, 6, 7, 37, 38):
+        assert answer(machine, fcntl, 3, command) == 0
 
 
 _BESIDE_LANDLOCK = """

@@ -15,6 +15,7 @@ from tasktrail.events.commands import AddSchedule
 from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.events.task_events import Checkpointed, Completed, Created, Failed, Retried, Started
 from tasktrail.handlers.process.limits import MEMORY_FLOOR
+from tasktrail.handlers.process.sandbox import check_apart
 from tasktrail.intake.examination import refuse_odd
 from tasktrail.projections import TaskFilters
 
@@ -341,12 +342,28 @@ def test_a_key_that_lies_elsewhere_is_the_services_own_too(start: Opener, text: 
     service.wait(look(service, text, tmp_path / "first.txt"), WITHIN)
     before = key.read_bytes()
 
-    with pytest.raises(InvalidPath, match="among tasktrail's own files"):
+    with pytest.raises(InvalidPath, match=f"is {key}, among tasktrail's own files") as refused:
         look(service, key, tmp_path / "out.txt")
+    assert refused.value.advice == "Use another file."
     with pytest.raises(InvalidPath, match="among tasktrail's own files"):
         service.create_task(type="looker", input_file=str(text), output_file=str(key), overwrite=True)
     assert key.read_bytes() == before
     assert str(key) in Config(master_key=str(key)).for_workers().protected
+
+
+def test_a_key_that_is_renewed_behind_its_link_is_the_services_own_too(tmp_path: Path) -> None:
+    """ACME clients write each new key of TLS to a file of its own. The service reads it when the link leads there."""
+    old, new, link = (tmp_path / name for name in ("key-1.pem", "key-2.pem", "key.pem"))
+    for path in (old, new):
+        path.write_text("secret")
+    link.symlink_to(old)
+    protected = Config(tls_key=str(link)).private_files()
+    link.unlink()
+    link.symlink_to(new)
+
+    for path in (old, new, link):
+        with pytest.raises(InvalidPath, match="among tasktrail's own files"):
+            check_apart(str(path), protected, "input_file", followed=True)
 
 
 @pytest.mark.parametrize("name", [".tasktrail-7.d/out.txt", ".out.tasktrail-7.txt", ".out.tasktrail-7"])

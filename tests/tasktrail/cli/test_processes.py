@@ -95,6 +95,12 @@ def test_in_a_locale_that_knows_only_ascii_any_text_is_taken_and_shown(spawn: Sp
     assert "'für' is not a time" in told[1]
 
 
+def test_what_the_encoding_of_the_output_lacks_is_written_as_its_number(spawn: Spawn) -> None:
+    process = spawn("batch", "--help", env={"PYTHONIOENCODING": "latin-1"})
+    assert "\\u2026" in process.communicate(timeout=WITHIN)[0]
+    assert process.returncode == 0
+
+
 @pytest.mark.slow
 def test_in_a_locale_of_one_byte_a_letter_a_text_is_recorded_as_elsewhere(
     spawn: Spawn, call: Any, tmp_path: Path
