@@ -45,7 +45,7 @@ def keys() -> Iterator[Key]:
     """Yield all keys with fixed names in the order of the reference, table by table."""
     for table, struct in (("", Config), ("smtp.", Smtp)):
         for field in msgspec.structs.fields(struct):
-            if field.type is Smtp or field.name == TARGETS[:-1]:
+            if field.type is Smtp or field.name in (TARGETS[:-1], "file"):
                 continue
             made = field.default_factory
             default = field.default if made is msgspec.NODEFAULT else made()
@@ -69,7 +69,9 @@ def load_config(data_dir: Path, *, file: Path | None = None, environment: Mappin
         environment: read these variables instead of the process's own.
     """
     found = _settings(data_dir, file, os.environ if environment is None else environment)
-    return _checked(_assembled({name: setting.value for name, setting in found.items()}))
+    path = (file or data_dir / FILE_NAME).absolute()
+    values = {name: setting.value for name, setting in found.items()}
+    return _checked(_assembled(values, str(path) if path.exists() else ""))
 
 
 def settings(
@@ -127,7 +129,7 @@ def with_live_keys(old: Config, new: Config) -> tuple[Config, Reloaded]:
     fixed = {key.name for key in keys() if not key.rule.live}
     values = {**after, **{name: value for name, value in before.items() if name in fixed}}
     taken = tuple(name for name in changed if name not in fixed)
-    return _assembled(values), Reloaded(taken=taken, waiting=tuple(name for name in changed if name in fixed))
+    return _assembled(values, new.file), Reloaded(taken=taken, waiting=tuple(name for name in changed if name in fixed))
 
 
 def _values(config: Config) -> dict[str, Any]:
@@ -159,7 +161,7 @@ def checked(config: object) -> Config:
             target = _target(f"{TARGETS}{name}", "of the Config")
             values[f"{TARGETS}{name}"] = _value(target, raw, "of the Config", text=False) if target else raw
     _raise_all(wrong)
-    return _checked(_assembled(values))
+    return _checked(_assembled(values, config.file))
 
 
 def _plain(value: Any) -> Any:
@@ -272,11 +274,11 @@ def _secret(kind: type[Any], value: Any) -> Any:
     raise ValueError(f"not a {kind.__name__}")
 
 
-def _assembled(values: Mapping[str, Any]) -> Config:
+def _assembled(values: Mapping[str, Any], file: str) -> Config:
     top = {name: value for name, value in values.items() if "." not in name}
     smtp = {name.removeprefix("smtp."): value for name, value in values.items() if name.startswith("smtp.")}
     targets = {name.removeprefix(TARGETS): url for name, url in values.items() if name.startswith(TARGETS)}
-    return Config(**top, smtp=Smtp(**smtp), apprise=targets)
+    return Config(**top, smtp=Smtp(**smtp), apprise=targets, file=file)
 
 
 def _checked(config: Config) -> Config:

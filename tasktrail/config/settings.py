@@ -397,6 +397,8 @@ TARGET = Rule(
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set. The units are bytes, seconds, and percent of the whole machine."""
 
+    file: str = ""
+    """The file that the values were read from; empty if there was none. This is no key."""
     handlers: Annotated[
         tuple[str, ...],
         _key("Modules with task types of your own, beside the installed entry points.", "a list of module names"),
@@ -864,7 +866,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Return the sandbox of the workers: their limits and roots.
 
         Args:
-            protected: real paths that no attempt may reach, besides the files with private keys.
+            protected: real paths that no attempt may reach, besides the files with secrets.
             owner: see `storage`.
         """
         from ..handlers.process.sandbox import Sandbox
@@ -880,11 +882,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def private_files(self) -> tuple[str, ...]:
-        """Return the files with private keys, and their real paths. No task may use them, wherever they lie.
+        """Return the files with secrets, and their real paths. No task may use them, wherever they lie.
 
         Both, because a link may come to lead to another file: that is how keys of TLS are renewed.
         """
-        files = tuple(filter(None, (self.master_key, self.c2pa_key, self.tls_key or self.tls_certificate)))
+        keys = self.master_key, self.c2pa_key, self.tls_key or self.tls_certificate
+        files = tuple(filter(None, (*keys, self.file)))
         return tuple(dict.fromkeys((*map(os.path.realpath, files), *files)))
 
     def storage(self, owner: str = "") -> "Storage | None":

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tasktrail import TaskService
+from tasktrail.config.load import checked, load_config, with_live_keys
 from tasktrail.config.settings import Config
 from tasktrail.events import CreateTask, Task
 from tasktrail.events.commands import AddSchedule
@@ -349,6 +350,20 @@ def test_a_key_that_lies_elsewhere_is_the_services_own_too(start: Opener, text: 
         service.create_task(type="looker", input_file=str(text), output_file=str(key), overwrite=True)
     assert key.read_bytes() == before
     assert str(key) in Config(master_key=str(key)).for_workers().protected
+
+
+def test_a_configuration_that_lies_elsewhere_is_the_services_own_too(tmp_path: Path) -> None:
+    """It may hold the password of a mail server. A picture of it would show that."""
+    file, link = tmp_path / "etc" / "tasktrail.toml", tmp_path / "data" / "tasktrail.toml"
+    for folder in (file.parent, link.parent):
+        folder.mkdir()
+    file.write_text("workers = 3")
+    link.symlink_to(file)
+
+    for config in (load_config(tmp_path, file=file), load_config(link.parent)):
+        reloaded, _ = with_live_keys(config, config)
+        for one in (config, checked(config), reloaded):
+            assert str(file) in one.for_workers().protected
 
 
 def test_a_key_that_is_renewed_behind_its_link_is_the_services_own_too(tmp_path: Path) -> None:
