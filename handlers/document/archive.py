@@ -96,8 +96,10 @@ def _is_broken(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, listed: list[st
     try:
         with archive.open(entry) as part:
             parser.ParseFile(part)
-    except expat.ExpatError:
+    except (expat.ExpatError, LookupError):  # the second: an encoding that does not exist
         return True
+    except ValueError:  # an encoding that expat does not read, such as gb2312, but LibreOffice does
+        return False
     return False
 
 

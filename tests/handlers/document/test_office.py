@@ -146,6 +146,8 @@ def test_parts_of_a_document_that_are_damaged_are_told(
     for parts, notes in (
         ({"one.xml": b"<a/>", "picture.png": b"<a>", "Configurations2/accelerator/current.xml": b""}, None),
         ({"one.xml": b"<a><b></a>"}, [f"one.xml {told}"]),
+        ({"one.xml": b"<?xml version='1.0' encoding='gb2312'?><a/>"}, None),
+        ({"one.xml": b"<?xml version='1.0' encoding='none'?><a/>"}, [f"one.xml {told}"]),
         (
             {"xl/_rels/workbook.xml.rels": b"<all>%s</all>" % sheets, "xl/Sheets/1.xml": b"<a/>", "two.xml": b"<a/>"},
             ["xl/sheets/2.xml is missing in the document"],
