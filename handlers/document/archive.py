@@ -15,8 +15,8 @@ _LONGEST = max(map(len, _FORBIDDEN))
 _ODF_KEYS = b"encryption-data"
 _SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
 _CONTENTS = re.compile(r"(xl|ppt)/_rels/(workbook|presentation)\.xml\.rels")
-_UNSEEN = ("Configurations2/", "docProps/", "customXml/")
-"""Folders whose parts are on no page. Old programs write empty ones."""
+_UNSEEN = ("Configurations2/", "docProps/", "customXml/", "__MACOSX/")
+"""Folders whose parts are on no page. Old programs write empty ones, and a Mac that packs a document anew its own."""
 _STATISTICS = ("docProps/app.xml", "meta.xml")
 _MAX_STATISTICS = 100_000
 _NAMED, _MOST_NAMED = 100, 5
