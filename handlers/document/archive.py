@@ -15,8 +15,8 @@ _LONGEST = max(map(len, _FORBIDDEN))
 _ODF_KEYS = b"encryption-data"
 _SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
 _CONTENTS = re.compile(r"(xl|ppt)/_rels/(workbook|presentation)\.xml\.rels")
-_UNSEEN = ("Configurations2/", "docProps/", "customXml/")
-"""Folders whose parts are on no page. Old programs write empty ones."""
+_UNSEEN = ("Configurations2/", "docProps/", "customXml/", "__MACOSX/")
+"""Folders whose parts are on no page. Old programs write empty ones, and a Mac that packs a document anew its own."""
 _STATISTICS = ("docProps/app.xml", "meta.xml")
 _MAX_STATISTICS = 100_000
 _NAMED, _MOST_NAMED = 100, 5
@@ -96,8 +96,10 @@ def _is_broken(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, listed: list[st
     try:
         with archive.open(entry) as part:
             parser.ParseFile(part)
-    except expat.ExpatError:
+    except (expat.ExpatError, LookupError):  # the second: an encoding that does not exist
         return True
+    except ValueError:  # an encoding that expat does not read, such as gb2312, but LibreOffice does
+        return False
     return False
 
 

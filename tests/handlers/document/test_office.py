@@ -145,7 +145,10 @@ def test_parts_of_a_document_that_are_damaged_are_told(
     sheets = b"".join(b'<r Type="x/worksheet" Target="%s"/>' % name for name in (b"sheets/1.xml", b"/xl/sheets/2.xml"))
     for parts, notes in (
         ({"one.xml": b"<a/>", "picture.png": b"<a>", "Configurations2/accelerator/current.xml": b""}, None),
+        ({"__MACOSX/._content.xml": b"\0\5\x16\7\0\2\0\0Mac OS X"}, None),
         ({"one.xml": b"<a><b></a>"}, [f"one.xml {told}"]),
+        ({"one.xml": b"<?xml version='1.0' encoding='gb2312'?><a/>"}, None),
+        ({"one.xml": b"<?xml version='1.0' encoding='none'?><a/>"}, [f"one.xml {told}"]),
         (
             {"xl/_rels/workbook.xml.rels": b"<all>%s</all>" % sheets, "xl/Sheets/1.xml": b"<a/>", "two.xml": b"<a/>"},
             ["xl/sheets/2.xml is missing in the document"],

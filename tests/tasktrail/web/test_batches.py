@@ -75,6 +75,16 @@ def test_a_batch_with_failures_does_not_look_like_a_success(browser: httpx.Clien
     assert looks(open_) == ""
 
 
+def test_no_two_batches_share_an_id_however_they_are_named(browser: httpx.Client, service: TaskService) -> None:
+    """The page keeps the focus by the id."""
+    for name in ("night", "night-pending", "night pending", "night%20pending", "night:pending", 'night"pending'):
+        service.create_task(type="saying", options={"message": "m"}, batch=name, held=True)
+    ids = re.findall(r'<(?:tr|a) id="([^"]+)"', browser.get("/batches").text)
+    assert len(ids) >= 12
+    assert len(ids) == len(set(ids))
+    assert not any(re.search(r"\s", one) for one in ids)
+
+
 @pytest.fixture
 def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
     """Return a browser of a user who sees only the tasks of user 7."""
