@@ -12,6 +12,10 @@ from ..media.archives import ALWAYS_ALLOWED_UNPACKED, MAX_ENTRIES, MAX_RATIO, MA
 _CHUNK = 1 << 20
 _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
 _LONGEST = max(map(len, _FORBIDDEN))
+_OF_MACROS = re.compile(
+    rb'<!DOCTYPE [a-z]+:[a-z]+ PUBLIC "-//OpenOffice\.org//DTD OfficeDocument 1\.0//EN" "[a-z]+\.dtd">'
+)
+"""The document types of macros and dialogs, as LibreOffice writes them. Nothing is declared in one, or read for it."""
 _ODF_KEYS = b"encryption-data"
 _SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
 _CONTENTS = re.compile(r"(xl|ppt)/_rels/(workbook|presentation)\.xml\.rels")
@@ -56,7 +60,8 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, l
                 raise Unusable(f"{name} unpacks to far more than a document has: a zip bomb")
             seen = before + chunk.replace(b"\0", b"")  # XML may be in UTF-16
             if entry.filename.endswith((".xml", ".rels", ".vml", ".rdf")):
-                if any(mark in seen for mark in _FORBIDDEN):
+                declared = _OF_MACROS.sub(b"", seen) if entry.filename.startswith(("Basic/", "Dialogs/")) else seen
+                if any(mark in declared for mark in _FORBIDDEN):
                     raise Unusable(f"{name} declares XML entities in {entry.filename}, as no office program does")
                 if entry.filename == "META-INF/manifest.xml" and _ODF_KEYS in seen:
                     raise Unusable(f"{name} is encrypted: save it without a password first")

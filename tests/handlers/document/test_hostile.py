@@ -185,6 +185,27 @@ def test_xml_that_declares_entities_is_refused_wherever_it_stands(
     assert "XML entities in styles.xml" in refused(odt(more={"styles.xml": (noise + laughs).encode(encoding)}))
 
 
+_OF_A_MACRO = '<!DOCTYPE script:module PUBLIC "-//OpenOffice.org//DTD OfficeDocument 1.0//EN" "module.dtd">'
+
+
+def test_a_document_with_macros_is_read_as_libreoffice_writes_it(odt: Callable[..., Path]) -> None:
+    inspect_archive(odt(more={"Basic/Standard/Module1.xml": _OF_A_MACRO.encode()}))
+
+
+@pytest.mark.parametrize(
+    ("part", "declared"),
+    [
+        ("content.xml", _OF_A_MACRO),
+        ("Basic/a.xml", _OF_A_MACRO.replace('">', '" [<!ENTITY a "ha">]>')),
+        ("Basic/a.xml", _OF_A_MACRO + '<!ENTITY a "ha">'),
+        ("Basic/a.xml", _OF_A_MACRO.replace("module.dtd", "file:///etc/passwd")),
+        ("Dialogs/a.xml", _OF_A_MACRO + _OF_A_MACRO.replace("PUBLIC", "SYSTEM")),
+    ],
+)
+def test_macros_are_no_place_for_entities(part: str, declared: str, odt: Callable[..., Path]) -> None:
+    assert f"XML entities in {part}" in refused(odt(more={part: declared.encode()}))
+
+
 def test_encrypted_documents_are_refused(odt: Callable[..., Path], tmp_path: Path) -> None:
     assert "encrypted" in refused(odt(more={"META-INF/manifest.xml": b"<m><m:encryption-data/></m>"}))
     path = zipped(tmp_path / "locked.zip", {"a": b"text"})
