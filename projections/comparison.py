@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..events import TasktrailError
+from ..events.errors import HistoryMissing
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE
 from ..events.log.log_reader import LogReader
@@ -17,7 +18,7 @@ from ..events.ranges import NumberRange, is_within, spans_of, united
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import ErasureFinished, UserErased
 from ..events.task_events import is_erased
-from .findings import REMEDIES, Findings
+from .findings import Findings
 from .queries.reader import connect
 from .views.damage import find_damage
 from .views.forgotten import holds_forgotten
@@ -186,7 +187,7 @@ def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Finding
     if record is None or record.position != position:
         message = f"the views stand at {position}, which the log does not hold"
     # They may be the only trace of records that the log lacks, so a rebuild is refused.
-    findings.add(position, "views", message, REMEDIES["missing"])
+    findings.add(position, "views", message, HistoryMissing.remedy)
     return False
 
 

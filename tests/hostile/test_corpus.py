@@ -38,6 +38,8 @@ _WRITES = re.compile(rf"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|creat\(|\b({_CHANGES.rep
 _TALK = re.compile(rf"\b({_TALKS.replace(',', '|')})\(")
 _PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
 """A path, and the folder that it is relative to."""
+_LOOKED_FROM_OFFICE = re.compile(r"/office/home>, .*\bO_RDONLY\|O_CLOEXEC\)\s+= -1 EACCES ")
+"""A refused look from the folder in which LibreOffice runs."""
 
 
 def _link(path: Path, bait: Bait) -> None:
@@ -238,9 +240,11 @@ def test_nothing_but_the_inputs_and_what_is_installed_was_opened_for_reading(cam
 
 
 @traced
-def test_nobody_tried_to_open_the_planted_secret(campaign: Campaign) -> None:
+def test_none_but_libreoffice_tries_to_open_the_planted_secret_and_the_sandbox_refuses_it(campaign: Campaign) -> None:
+    """It follows links to pictures of bullets and INCLUDEPICTURE, whatever its profile says."""
     assert len(campaign.trace) > 1000, "the trace is there"
-    assert [line for line in campaign.trace if str(campaign.secret) in line] == []
+    tries = [line for line in campaign.trace if str(campaign.secret) in line]
+    assert [line for line in tries if not _LOOKED_FROM_OFFICE.search(line)] == []
 
 
 @traced

@@ -164,10 +164,10 @@ def test_views_that_could_not_be_made_yet_are_not_damaged(
     room = threading.Event()
     create_tables = schema.create_tables
 
-    def create(conn: sqlite3.Connection, *, indexes: bool) -> None:
+    def create(conn: sqlite3.Connection) -> None:
         if not room.is_set():
             raise sqlite3.OperationalError("database or disk is full")
-        create_tables(conn, indexes=indexes)
+        create_tables(conn)
 
     monkeypatch.setattr(schema, "create_tables", create)
     with TaskService.open(data, config=Config(workers=1)) as service:
