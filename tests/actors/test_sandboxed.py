@@ -569,9 +569,9 @@ if child == 0:
         lambda: os.setpriority(os.PRIO_PGRP, 0, 5),
         lambda: os.sched_setaffinity(other.pid, mine),
         lambda: os.sched_setscheduler(other.pid, os.SCHED_BATCH, os.sched_param(0)),
-        lambda: (os.nice(1), os.setpriority(os.PRIO_PROCESS, 0, 2), os.sched_setaffinity(0, mine)),
-        lambda: (os.setpriority(os.PRIO_PROCESS, os.getpid(), 3), os.sched_setaffinity(os.getpid(), mine)),
-        lambda: (psutil.Process().nice(4), psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)),
+        lambda: (os.setpriority(os.PRIO_PROCESS, 0, os.nice(1)), os.sched_setaffinity(0, mine)),
+        lambda: (os.setpriority(os.PRIO_PROCESS, os.getpid(), os.nice(1)), os.sched_setaffinity(os.getpid(), mine)),
+        lambda: (psutil.Process().nice(os.nice(1)), psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)),
         lambda: resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE),
     ):
         try:
