@@ -142,7 +142,8 @@ class DataPaths:
         For a folder that was not named: where all may write, as in `/tmp`, another user may have made it, and its
         configuration names modules to load.
         """
-        trusted = {0, os.geteuid(), *(int(user) for user in [os.environ.get("SUDO_UID", "")] if user.isdecimal())}
+        sudo = os.environ.get("SUDO_UID", "")
+        trusted = {0, os.geteuid(), int(sudo) if sudo.isdecimal() else 0}
         with suppress(OSError):
             owners = {self.data.lstat().st_uid, self.data.stat().st_uid} - trusted
             if owners:

@@ -44,7 +44,7 @@ _FAR_FROM_USUAL = 4
 _LAST_LINES = 16
 """How many of a text's last lines are looked at, at least."""
 _LONGEST_TAIL = 1 << 23
-"""Bytes in which they are searched for: a line may hold a polygon of any size."""
+"""The most bytes in which they are searched for: a line may hold a polygon of any size."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,7 +250,7 @@ def _tail(path: Path) -> bytes:
             ends = max(tail.count(b"\n"), tail.count(b"\r"))
             if ends >= _LAST_LINES or length >= min(size, _LONGEST_TAIL):
                 return tail.replace(b"\0", b"") if sixteen else tail
-            length *= 8
+            length = min(8 * length, _LONGEST_TAIL)
 
 
 def _off(path: Path, size: int) -> Counted:
