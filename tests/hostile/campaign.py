@@ -1,7 +1,7 @@
 """Give every crafted file to every type that may take it, in one service, with harmless work among it.
 
 A separate program, so that it can run under a system-call trace: `campaign.py FOLDER`, where FOLDER/in holds the files.
-The result of each is written to FOLDER/results.json.
+The result of each is written to FOLDER/results.json, and a line about it to standard error as soon as it is there.
 """
 
 import json
@@ -53,8 +53,10 @@ def main(folder: Path) -> None:
             if task_type in known
         ]
         for name, task_type, answer in waiting:
-            told = answer if isinstance(answer, dict) else ended(service, answer)
-            results.append({"name": name, "type": task_type, **told})
+            outcome = answer if isinstance(answer, dict) else ended(service, answer)
+            results.append({"name": name, "type": task_type, **outcome})
+            # Who stops this program because it takes too long sees what it was waiting for.
+            print(f"{name} {task_type}: {outcome['status']} {outcome.get('time_used', 0):.1f} s", file=sys.stderr)
     (folder / "results.json").write_text(json.dumps(results))
 
 

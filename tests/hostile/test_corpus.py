@@ -91,14 +91,18 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
         plain = {
             name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")
         }  # it writes files
-        done = subprocess.run(
-            [*(filter(None, tracer) if STRACE else ()), *command],
-            env={**plain, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"},
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*(filter(None, tracer) if STRACE else ()), *command],
+                env={**plain, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
+                capture_output=True,
+                text=True,
+                timeout=110,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            ended = (error.stderr or b"").decode(errors="replace")
+            pytest.fail(f"not all had ended after {error.timeout:g} s; the last that had:\n{ended[-3000:]}")
         assert done.returncode == 0, done.stderr[-3000:]
         results = json.loads((folder / "results.json").read_text())
         yield Campaign(folder, secret, trap, results, list(whole_calls(trace.read_text())) if STRACE else [])
