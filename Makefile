@@ -11,14 +11,17 @@ READY := $(VENV)/.ready
 RAY := $(VENV)-ray
 comma := ,
 # Installs with pip into an environment: $(call install,ENVIRONMENT,WHAT). Without a network pip prints a screen of retries
-# and then a wrong reason, so its words go to a file, and one line says what to do. That folders here shadow the package
-# is how it is meant, and not worth a warning.
-install = @PYTHONWARNINGS="ignore:Editable installation" $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
-	--constraint constraints.txt $(2) >$(1)/pip.log 2>&1 || { \
-	if grep -Eq "connection broken by|Max retries exceeded|Could not fetch URL" $(1)/pip.log; then \
-		asked=$$(sed -n "s|.*: \(/[^ ]*/\)$$|\1|p; s|.*host='\([^']*\)'.*|\1|p" $(1)/pip.log | head -n 1); \
-		echo "The package index cannot be reached ($$asked), and packages are to be fetched. Set HTTPS_PROXY for a proxy, PIP_INDEX_URL for another index, or PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR for a folder of wheels, and run make again. What pip said is in $(1)/pip.log" >&2; \
-	else cat $(1)/pip.log >&2; fi; exit 1; }
+# and then a wrong reason, so its words go to a file, and one line says what to do. On a terminal, its last line shows that
+# it is at work. That folders here shadow the package is how it is meant, and not worth a warning.
+install = @log=$(1)/pip.log; : >$$log; shown=; seconds=0; \
+	if [ -t 2 ]; then while kill -0 $$$$ 2>/dev/null; do printf '\r%4d s  %-70.70s' $$((seconds += 1)) "$$(tail -n 1 $$log)" >&2; sleep 1; done & shown=$$!; fi; \
+	PYTHONWARNINGS="ignore:Editable installation" $(1)/bin/python -m pip install --progress-bar off --disable-pip-version-check \
+	--constraint constraints.txt $(2) >$$log 2>&1; ended=$$?; \
+	[ -z "$$shown" ] || { kill $$shown; printf '\r%78s\r' "" >&2; }; [ $$ended = 0 ] || { \
+	if grep -Eq "connection broken by|Max retries exceeded|Could not fetch URL" $$log; then \
+		asked=$$(sed -n "s|.*: \(/[^ ]*/\)$$|\1|p; s|.*host='\([^']*\)'.*|\1|p" $$log | head -n 1); \
+		echo "The package index cannot be reached ($$asked), and packages are to be fetched. Set HTTPS_PROXY for a proxy, PIP_INDEX_URL for another index, or PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR for a folder of wheels, and run make again. What pip said is in $$log" >&2; \
+	else tail -n 30 $$log >&2; echo "These are the last lines of $$log" >&2; fi; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long newest pins golden python-page cluster-demo clean
