@@ -6,10 +6,11 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from ..api.reader_process import DiffQuestion
-from ..events.errors import InvalidValue
+from ..events.errors import InvalidValue, TasktrailError
 from ..http.permissions import SEE
 from ..http.queries import OffsetQuery, changes_between
 from ..http.requests import FromQuery, ToQuery
+from ..projections.errors import BeyondTheLog
 from .moments import QUICK, ShownMoment, canonical, moment_of
 from .now import THEN_WITHIN
 from .page import Page, RedirectTo
@@ -22,8 +23,12 @@ async def diff(
     page: NamedDependency[Page], begin: FromQuery = "", end: ToQuery = None, offset: OffsetQuery = 0
 ) -> Response[str]:
     """Show the changes between two moments; without the first one, the form that asks for it."""
-    since, until = await _moment(page, "from", begin), await _moment(page, "to", end or "")
-    return page.answer("diff.html", **await _shown(page, since, until, offset))
+    try:
+        since, until = await _moment(page, "from", begin), await _moment(page, "to", end or "")
+        shown = await _shown(page, since, until, offset)
+    except (InvalidValue, BeyondTheLog) as error:
+        return page.answer("diff.html", status=error.status, **_form(page, error))
+    return page.answer("diff.html", **shown)
 
 
 async def _moment(page: Page, field: str, words: str) -> ShownMoment | None:
@@ -43,13 +48,17 @@ async def _moment(page: Page, field: str, words: str) -> ShownMoment | None:
     return found
 
 
-async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | None, offset: int) -> dict[str, Any]:
+def _form(page: Page, problem: TasktrailError | None = None) -> dict[str, Any]:
     # The choices count from now, so in the past they may name moments after the one that is shown.
     near = () if page.past else QUICK
     quick = {words: page.here(**{"from": words, "to": None, "offset": None}) for words in near}
-    shown = {"since": since, "until": until, "quick_from": quick, "found": None, "given": page.parameters()}
+    return {"quick_from": quick, "found": None, "given": page.parameters(), "problem": problem}
+
+
+async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | None, offset: int) -> dict[str, Any]:
+    form = _form(page)
     if since is None:
-        return shown
+        return form
     last = until or page.past
     question = DiffQuestion(since.position, None if last is None else last.position, PER_PAGE, offset, page.user_id)
     changes = await changes_between(page.backend, question, THEN_WITHIN, page.who)
@@ -58,7 +67,9 @@ async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | Non
         {"to": changes.to_position},
     )  # all pages are of the same two moments
     return {
-        **shown,
+        **form,
+        "since": since,
+        "until": until,
         "found": changes,
         "first": offset + 1,
         "last": behind,

@@ -128,3 +128,12 @@ def test_what_makes_no_sense_is_refused_with_a_page(
     answer = browser.get(f"/diff?{query}")
     assert (answer.status_code, told in answer.text) == (status, True)
     assert "<h1>" in answer.text
+
+
+def test_a_wrong_moment_can_be_corrected_where_it_was_typed(browser: httpx.Client, failed: Start) -> None:
+    failed("so that there is a position 2")
+    for query, typed in (("from=somedays&to=2", ["somedays", "2"]), ("from=2&to=1", ["2", "1"])):
+        page = browser.get(f"/diff?{query}").text
+        assert re.findall(r'<input name="(?:from|to)" value="([^"]*)"', page) == typed
+        assert 'role="alert"' in page
+        assert 'id="changes"' not in page
