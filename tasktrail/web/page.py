@@ -10,7 +10,7 @@ Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same m
 `page.redirect("/limits", flash="…")`; it begins with `page.present()`, since the past cannot be acted on.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, TypeVarTuple
@@ -171,19 +171,22 @@ class Page:
         context = found.new_context({"page": self, "now": self.now, **values})
         return {name: "".join(found.blocks[name](context)) for name in names}
 
-    def follow(self, render: Callable[["Page"], dict[str, str]], *, task_id: int | None = None) -> Stream:
+    def follow(
+        self, render: Callable[["Page"], dict[str, str]], *, task_id: int | None = None, of: Hashable = None
+    ) -> Stream:
         """Stream the parts of a page when they change, shared by all who look at the same page.
 
         Args:
             render: makes the parts of the page that it is given, which has no session. Called in a thread.
             task_id: render again only when something is recorded about this task, or by the service.
+            of: what the page shows, if its address and the reader's rights do not say that.
         """
         shared = copy(self)
         shared.csrf = ""
         shared.path = self.path.removeprefix("/live") or "/"
         hub: Hub = self.request.app.state.hub
         connection = self.request.scope["state"]["connection"]
-        key = (shared.path, self.request.url.query, self.user_id, self.who and self.who.role)
+        key = (shared.path, self.request.url.query, self.user_id, self.who and self.who.role, of)
         hub.refuse_too_many(key, connection)
 
         def parts() -> dict[str, str]:

@@ -426,15 +426,29 @@ def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryT
 async def bulk(
     page: NamedDependency[Page], bulk_changes: NamedDependency[BulkChanges], bulk_id: FromPath[str]
 ) -> Response[str]:
-    """Show the result of a command for many tasks."""
+    """Show the progress or the result of a command for many tasks."""
+    return page.answer("tasks_bulk.html", bulk=_bulk_change(page, bulk_changes, bulk_id))
+
+
+@get("/live/tasks/bulk/{bulk_id:str}", include_in_schema=False, needs=SUBMIT)
+async def live_bulk(
+    page: NamedDependency[Page], bulk_changes: NamedDependency[BulkChanges], bulk_id: FromPath[str]
+) -> Stream:
+    """Stream the progress of a command for many tasks."""
+    page.present()
+    change = _bulk_change(page, bulk_changes, bulk_id)
+    return page.follow(lambda shared: shared.parts("tasks_bulk.html", ("bulk",), bulk=change), of=change)
+
+
+def _bulk_change(page: Page, bulk_changes: BulkChanges, bulk_id: str) -> BulkChange:
     assert page.who is not None
-    found = bulk_changes.get(f"{page.who.name}/{page.who.user_id}", bulk_id)
-    if found is None:
+    change = bulk_changes.get(f"{page.who.name}/{page.who.user_id}", bulk_id)
+    if change is None:
         raise UnknownRoute(
             "The result of this is no longer kept",
             remedy="The history of each task shows what was done to it, by whom and why.",
         )
-    return page.answer("tasks_bulk.html", bulk=found)
+    return change
 
 
-ROUTES = (tasks, live_tasks, confirm, act_on_many, bulk)
+ROUTES = (tasks, live_tasks, confirm, act_on_many, bulk, live_bulk)

@@ -368,6 +368,39 @@ def test_a_bulk_change_that_breaks_says_so(service: TaskService) -> None:
     assert bulk.trouble
 
 
+def test_the_progress_of_a_bulk_change_is_live_for_who_sent_it(
+    server: HttpServer, service: TaskService, monkeypatch: pytest.MonkeyPatch, create: Callable[..., int]
+) -> None:
+    go = threading.Event()
+
+    def held(_send: object, bulk: BulkChange, *_: object) -> None:
+        bulk.total = 3
+        go.wait(60)
+        bulk.done, bulk.over = 3, True
+        create()  # views are rendered again when something is recorded
+
+    monkeypatch.setattr("tasktrail.web.tasks.send_all", held)
+    monkeypatch.setattr("tasktrail.web.tasks._WITHIN", 0.01)
+    with ExitStack() as stack:
+        stack.callback(go.set)
+        webs = {}
+        for name in ("ann", "bob"):
+            headers = {"authorization": f"Bearer {service.add_token(name, 'submitter')}", "accept": "text/html"}
+            stack.callback(service.revoke_token, name)
+            webs[name] = stack.enter_context(httpx.Client(base_url=server.address, headers=headers, trust_env=False))
+        sent = {"action": "cancel", "of": "chosen", "id": "999999", "reason": "all", "bulk": "live1"}
+        page = webs["ann"].post("/tasks/act", data=sent, follow_redirects=True).text
+        assert 'data-live="/live/tasks/bulk/live1"' in page
+        assert webs["bob"].get("/live/tasks/bulk/live1").status_code == 404
+        with webs["ann"].stream("GET", "/live/tasks/bulk/live1", timeout=10) as answer:
+            coming = (json.loads(line[6:])["html"] for line in answer.iter_lines() if line.startswith("data: "))
+            assert ": under way" in next(coming)
+            go.set()
+            ended = next(html for html in coming if ": done" in html)
+        assert '<dd id="done">3</dd>' in ended
+        assert "Look again" not in ended
+
+
 def test_what_two_have_sent_to_many_tasks_holds_up_nobody_and_each_has_one_at_a_time(
     browser: httpx.Client, server: HttpServer, service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ EVIL = "\"'></title></textarea></script><x-evil onload=evil()>{{ 7*7 }}<script>e
 EVIL_NAME = "\"'><x-evil onload=evil()>{{ 7*7 }}<script>evil()<"
 """Without a slash, so that a file may have this name."""
 URLS = {"href", "src", "action", "formaction", "data-live"}
+BULK_CHANGE = "bulk1"
 
 
 class Structure(HTMLParser):
@@ -116,6 +117,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory, receiver: str) -> Iterator[
             server.start()
             transport = httpx.HTTPTransport(uds=str(service.paths.socket))
             with httpx.Client(base_url="http://localhost", transport=transport, timeout=30) as browser:
+                sent = {
+                    "action": "retry",
+                    "of": "chosen",
+                    "id": str(task_ids["done"]),
+                    "reason": EVIL,
+                    "label": EVIL[:60],
+                }
+                assert browser.post("/tasks/act", data={**sent, "bulk": BULK_CHANGE}).status_code == 303
                 yield Filled(service, browser, task_ids)
             assert server.stop()
 
@@ -167,7 +176,7 @@ def addresses(handler: HTTPRouteHandler, filled: Filled) -> Iterator[str]:
         "task_id": [str(number) for number in filled.task_ids.values()],
         "task_type": ["saying", "image_thumbnail"],
         "side": ["input", "output"],
-        "bulk_id": ["nothing"],
+        "bulk_id": [BULK_CHANGE],
     }
     for path in handler.paths:
         found = [path]
