@@ -276,7 +276,7 @@ def _typed() -> str:
 
 
 def _message(task: Task) -> str:
-    return task.message if task.status == "running" else task.status
+    return (task.status == "running" and task.message) or task.status
 
 
 def run(work: Path | None = None, *, keep: bool = False) -> int:
