@@ -2,8 +2,8 @@
 
 from .contract import (
     Bounds,
+    Diagnosis,
     Estimate,
-    Finding,
     Finished,
     Job,
     NoOptions,
@@ -22,8 +22,8 @@ from .functions import InputFile, OutputFile
 
 __all__ = [
     "Bounds",
+    "Diagnosis",
     "Estimate",
-    "Finding",
     "Finished",
     "InputFile",
     "Job",

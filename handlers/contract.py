@@ -131,7 +131,7 @@ class StopAsked(BaseException):
 Level: TypeAlias = Literal["ok", "warn", "fail"]
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Diagnosis(msgspec.Struct, frozen=True):
     """One line of `tasktrail doctor`."""
 
     name: str
@@ -230,7 +230,7 @@ class TaskContext(Protocol[O_co]):
 
 Estimator: TypeAlias = Callable[[Job[Any]], Estimate]
 Checker: TypeAlias = Callable[[Job[Any]], None]
-Checkup: TypeAlias = Callable[[], Iterable[Finding]]
+Checkup: TypeAlias = Callable[[], Iterable[Diagnosis]]
 ResultCheck: TypeAlias = Callable[[TaskContext[Any], Mapping[str, Any]], str]
 
 
@@ -273,8 +273,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """Returns a better estimate, from a look into the input. Runs in the worker, before the handler; may raise
     `Unusable` like the handler."""
     checkup: Checkup | str | None = None
-    """Returns findings for `doctor` about the libraries and programs that the type uses on this machine. Called only
-    where all `packages` are installed. A finding that several types share is shown once."""
+    """Returns diagnoses for `doctor` about the libraries and programs that the type uses on this machine. Called only
+    where all `packages` are installed. A diagnosis that several types share is shown once."""
     resumable: bool = False
     needs_input: bool = False
     """Whether a task must have an input. If False, the handler can still read an input that is given."""
@@ -389,8 +389,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         """Call `check_result`, which must be set."""
         return loaded(self.check_result)(context, result)  # type: ignore[no-any-return]  # a text, by the contract
 
-    def findings(self) -> Iterable[Finding]:
-        """The findings of `checkup` for this machine; none for a type without it."""
+    def diagnoses(self) -> Iterable[Diagnosis]:
+        """The diagnoses of `checkup` for this machine; none for a type without it."""
         return () if self.checkup is None else loaded(self.checkup)()
 
 

@@ -1,27 +1,27 @@
-"""The findings of `doctor` about PDFium, fonts and LibreOffice on this machine."""
+"""The diagnoses of `doctor` about PDFium, fonts and LibreOffice on this machine."""
 
 from collections.abc import Iterator
 
 import pypdfium2
 
-from ..contract import Finding
+from ..contract import Diagnosis
 from .fonts import INSTALL_FONTS, font_file
 from .libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 
 
-def checkup() -> Iterator[Finding]:
+def checkup() -> Iterator[Diagnosis]:
     """Report which PDFium there is, which font draws text, and whether office documents can be drawn."""
-    yield Finding("media", "ok", f"PDFium {pypdfium2.PDFIUM_INFO}")
+    yield Diagnosis("media", "ok", f"PDFium {pypdfium2.PDFIUM_INFO}")
     if font := font_file("plain"):
-        yield Finding("fonts", "ok", f"text documents and burned subtitles are drawn with {font}")
+        yield Diagnosis("fonts", "ok", f"text documents and burned subtitles are drawn with {font}")
     else:
         message = (
             "no font was found that text documents and burned subtitles are drawn with: letters beyond ASCII become "
             "boxes, and bold, italic and code look like the rest"
         )
-        yield Finding("fonts", "warn", message, f"{INSTALL_FONTS}, if more than plain English is to be drawn.")
+        yield Diagnosis("fonts", "warn", message, f"{INSTALL_FONTS}, if more than plain English is to be drawn.")
     if program := find_libreoffice():
-        yield Finding("office", "ok", f"office documents are drawn by {program}")
+        yield Diagnosis("office", "ok", f"office documents are drawn by {program}")
     else:
         message = "LibreOffice is not there: of office documents only their own thumbnails can be shown"
-        yield Finding("office", "warn", message, f"{INSTALL_LIBREOFFICE}, if office documents are to be drawn.")
+        yield Diagnosis("office", "warn", message, f"{INSTALL_LIBREOFFICE}, if office documents are to be drawn.")

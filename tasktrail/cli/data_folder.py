@@ -179,7 +179,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
     cls=CliCommand,
     examples=[
         ("tasktrail doctor", "this machine and ./tasktrail-data; exit code 1 when something must be put right"),
-        ("tasktrail doctor --data /srv/tasks --json", "a line of JSON for each finding"),
+        ("tasktrail doctor --data /srv/tasks --json", "a line of JSON for each diagnosis"),
     ],
 )
 @pass_session
@@ -188,19 +188,19 @@ def doctor_command(session: Session) -> int:
     session.files_only("doctor")
     from ..doctor.rules import examine, worst
 
-    findings = examine(session.data, file=session.config)
+    diagnoses = examine(session.data, file=session.config)
     width = session.layout().width
-    for finding in findings:
+    for diagnosis in diagnoses:
         if session.as_json:
-            print_json(finding)
+            print_json(diagnosis)
             continue
-        mark, colour = _MARKS[finding.level]
-        text = f"{mark}  {finding.name}: {plain(finding.message)}"
-        text += f"\n      {plain(finding.remedy)}" if finding.remedy else ""
+        mark, colour = _MARKS[diagnosis.level]
+        text = f"{mark}  {diagnosis.name}: {plain(diagnosis.message)}"
+        text += f"\n      {plain(diagnosis.remedy)}" if diagnosis.remedy else ""
         first, *more = text.split("\n")
         shown = "\n".join([fitted(first, width, "      "), *(fitted(line, width) for line in more)])
         click.echo(shown.replace(mark, click.style(mark, fg=colour), 1))
-    return REFUSED if worst(findings) == "fail" else DONE
+    return REFUSED if worst(diagnoses) == "fail" else DONE
 
 
 @click.command(

@@ -35,7 +35,7 @@ from ..events.errors import MOUNT_FOR_WRITING, ConfigurationError, KeysUnreadabl
 from ..events.log.files import refuse_rescued, try_to_write
 from ..events.log.lock import role
 from ..events.log.opening import has_no_log, read_log
-from ..handlers.contract import Finding, TaskType, missing_packages
+from ..handlers.contract import Diagnosis, TaskType, missing_packages
 from ..handlers.elsewhere import Look, Reached, Refused, Storage
 from ..handlers.manifests import Claims
 from ..handlers.process.remote_files import MoverProcess
@@ -136,8 +136,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     handler_errors: tuple[str, ...]
     preset_errors: tuple[str, ...] = ()
     lacking: tuple[Lack, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    """The task types' own findings about this machine."""
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """The task types' own diagnoses about this machine."""
     targets_trouble: tuple[str, str] = ("", "")
     """Why the targets of the configuration cannot be used, and what to do."""
     witnesses: tuple[WitnessSeen, ...] = ()
@@ -206,7 +206,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         handler_errors=tuple(error.message for error in registry.errors),
         preset_errors=tuple(error.message for error in preset_faults(registry)),
         lacking=_lacking(registry),
-        findings=_findings(registry),
+        diagnoses=_diagnoses(registry),
         targets_trouble=_targets_trouble(config),
         witnesses=witnesses,
         witnesses_trouble=unread,
@@ -468,18 +468,18 @@ def _lacking(registry: Registry) -> tuple[Lack, ...]:
     )
 
 
-def _findings(registry: Registry) -> tuple[Finding, ...]:
-    """Return the findings of the types about this machine, each once."""
-    found: dict[Finding, None] = {}
+def _diagnoses(registry: Registry) -> tuple[Diagnosis, ...]:
+    """Return the diagnoses of the types about this machine, each once."""
+    found: dict[Diagnosis, None] = {}
     for task_type in registry:
         if not missing_packages(task_type):
-            found |= dict.fromkeys(_findings_of(task_type))
+            found |= dict.fromkeys(_diagnoses_of(task_type))
     return tuple(found)
 
 
-def _findings_of(task_type: TaskType) -> list[Finding]:
+def _diagnoses_of(task_type: TaskType) -> list[Diagnosis]:
     try:
-        return list(task_type.findings())
+        return list(task_type.diagnoses())
     except Exception as error:  # noqa: BLE001 - foreign code
         message = f"{task_type.name} cannot say what it needs from this machine: {type(error).__name__}: {error}"
-        return [Finding("handlers", "fail", message, "Install the packages of the type again.")]
+        return [Diagnosis("handlers", "fail", message, "Install the packages of the type again.")]

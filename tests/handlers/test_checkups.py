@@ -1,19 +1,19 @@
-"""The families' findings for `doctor` on a machine that lacks something."""
+"""The families' diagnoses for `doctor` on a machine that lacks something."""
 
 from pathlib import Path
 
 import pytest
 
-from tasktrail.handlers import Finding
+from tasktrail.handlers import Diagnosis
 from tasktrail.handlers.document import checkup as document
 from tasktrail.handlers.image import checkup as image
 from tasktrail.handlers.video import checkup as video
 from tasktrail.handlers.video.program import Program
 
 
-def weak(findings: list[Finding]) -> list[str]:
-    assert all(finding.remedy for finding in findings if finding.level != "ok")
-    return [f"{finding.name}: {finding.message}" for finding in findings if finding.level != "ok"]
+def weak(diagnoses: list[Diagnosis]) -> list[str]:
+    assert all(diagnosis.remedy for diagnosis in diagnoses if diagnosis.level != "ok")
+    return [f"{diagnosis.name}: {diagnosis.message}" for diagnosis in diagnoses if diagnosis.level != "ok"]
 
 
 def test_a_whole_machine_lacks_nothing() -> None:
@@ -48,7 +48,7 @@ def test_a_machine_without_fonts_is_told_what_to_install(monkeypatch: pytest.Mon
 
 def test_the_font_that_text_is_drawn_with_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "font_file", lambda _face: Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"))
-    (told,) = [finding.message for finding in document.checkup() if finding.name == "fonts"]
+    (told,) = [diagnosis.message for diagnosis in document.checkup() if diagnosis.name == "fonts"]
     assert told.endswith(" are drawn with /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 
 

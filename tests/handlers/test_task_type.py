@@ -14,7 +14,7 @@ from inline_executor import Reports
 from tasktrail.actors.inline_executor import InlineExecutor
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptProgressed, Run, Stop
-from tasktrail.handlers import Estimate, Finding, StopAsked, Stopped, TaskContext, TaskType, handler
+from tasktrail.handlers import Diagnosis, Estimate, StopAsked, Stopped, TaskContext, TaskType, handler
 from tasktrail.handlers.contract import Packages, loaded, versions_of
 from tasktrail.handlers.pieces import recalled, remove_others
 from tasktrail.handlers.registry import Registry
@@ -28,7 +28,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     work = f"{name}_work"
     (tmp_path / f"{work}.py").write_text(
         dedent("""
-        from tasktrail.handlers import Estimate, Finding
+        from tasktrail.handlers import Estimate, Diagnosis
 
         def run(context):
             return {"ran": True}
@@ -37,7 +37,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
             return Estimate(memory=7)
 
         def checkup():
-            yield Finding("library", "ok", "it is there")
+            yield Diagnosis("library", "ok", "it is there")
         """)
     )
     (tmp_path / f"{name}.py").write_text(
@@ -66,7 +66,7 @@ def test_what_a_declared_type_names_is_loaded_when_it_is_called(module: str, tmp
     assert f"{module}_work" not in sys.modules
     assert late.late_modules == (f"{module}_work", "json")
     assert late.probe_input(job_for(late.options())) == Estimate(memory=7)
-    assert list(late.findings()) == [Finding("library", "ok", "it is there")]
+    assert list(late.diagnoses()) == [Diagnosis("library", "ok", "it is there")]
     assert run_handler(late, context_for(late, tmp_path)).result == {"ran": True}  # type: ignore[union-attr]  # finished
 
 

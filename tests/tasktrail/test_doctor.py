@@ -26,7 +26,7 @@ from tasktrail.doctor.rules import apply_rules, examine, has_wal_reset_bug, wors
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.handlers.contract import Finding
+from tasktrail.handlers.contract import Diagnosis
 from tasktrail.handlers.manifests import Claims
 from tasktrail.handlers.presets import Preset
 from tasktrail.handlers.process.sandbox import SandboxSupport
@@ -63,7 +63,7 @@ HEALTHY = Facts(
     limits=MachineLimits(memory=8 * GB, cpus=4.0),
     types=("image_thumbnail", "video_convert"),
     handler_errors=(),
-    findings=(Finding("media", "ok", "PyAV 18.1.0; all encoders are there"),),
+    diagnoses=(Diagnosis("media", "ok", "PyAV 18.1.0; all encoders are there"),),
     open_files=1024,
     now=NOW,
     last_recorded=NOW - timedelta(hours=1),
@@ -81,7 +81,7 @@ def valid(begins: int, ends: int) -> Validity:
 
 
 def complaints(facts: Facts, config: Config = HEALTHY_CONFIG) -> list[tuple[str, str]]:
-    return [(finding.name, finding.level) for finding in apply_rules(facts, config) if finding.level != "ok"]
+    return [(diagnosis.name, diagnosis.level) for diagnosis in apply_rules(facts, config) if diagnosis.level != "ok"]
 
 
 def test_a_healthy_machine_gets_only_good_news() -> None:
@@ -123,7 +123,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"handler_errors": ("Handlers of mine cannot be loaded",)}, ("handlers", "fail")),
         ({"types": ()}, ("handlers", "fail")),
         ({"preset_errors": ("preset web: video_convert has no option 'crv'",)}, ("presets", "fail")),
-        ({"findings": (Finding("office", "warn", "LibreOffice is not there", "Install it."),)}, ("office", "warn")),
+        ({"diagnoses": (Diagnosis("office", "warn", "LibreOffice is not there", "Install it."),)}, ("office", "warn")),
         ({"lacking": (PLAIN,)}, ("packages", "warn")),
         ({"targets_trouble": ("apprise is not installed", "Install it.")}, ("targets", "fail")),
         ({"config_is_open": True}, ("secrets", "warn")),
@@ -143,7 +143,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
 def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     facts = replace(HEALTHY, **changes)
     assert complaints(facts) == [expected]
-    assert all(finding.remedy for finding in apply_rules(facts, HEALTHY_CONFIG) if finding.level != "ok")
+    assert all(diagnosis.remedy for diagnosis in apply_rules(facts, HEALTHY_CONFIG) if diagnosis.level != "ok")
 
 
 @pytest.mark.parametrize(
@@ -283,22 +283,24 @@ def test_an_unlimited_number_of_open_files_is_enough() -> None:
 # --- this very machine ---
 
 
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
-    return {finding.name: finding for finding in findings}
+def by_name(diagnoses: list[Diagnosis]) -> dict[str, Diagnosis]:
+    return {diagnosis.name: diagnosis for diagnosis in diagnoses}
 
 
 def test_this_machine_is_examined_without_leaving_a_trace(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    findings = by_name(examine(data, Config()))
+    diagnoses = by_name(examine(data, Config()))
     assert not data.exists()
-    assert findings["data_folder"].message == f"{data} will be made"
-    assert "image_thumbnail" in findings["handlers"].message
-    assert findings["lock"].message == "no service runs"
-    assert {finding.level for finding in findings.values() if finding.name in {"python", "media", "log"}} == {"ok"}
+    assert diagnoses["data_folder"].message == f"{data} will be made"
+    assert "image_thumbnail" in diagnoses["handlers"].message
+    assert diagnoses["lock"].message == "no service runs"
+    assert {diagnosis.level for diagnosis in diagnoses.values() if diagnosis.name in {"python", "media", "log"}} == {
+        "ok"
+    }
 
 
 def test_what_several_types_say_of_this_machine_is_told_once(tmp_path: Path) -> None:
-    names = [finding.name for finding in examine(tmp_path / "data", Config())]
+    names = [diagnosis.name for diagnosis in examine(tmp_path / "data", Config())]
     assert (names.count("media"), names.count("office"), names.count("ffmpeg")) == (3, 1, 1)
 
 
@@ -309,19 +311,19 @@ def test_a_type_that_breaks_when_it_is_asked_takes_nothing_down(
         "from tasktrail.handlers import TaskType\nmine = TaskType(name='mine', summary='', run=print, checkup='a:b')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    findings = examine(tmp_path / "data", Config(handlers=("broken_checkup",)))
-    (told,) = [finding for finding in findings if finding.level == "fail"]
+    diagnoses = examine(tmp_path / "data", Config(handlers=("broken_checkup",)))
+    (told,) = [diagnosis for diagnosis in diagnoses if diagnosis.level == "fail"]
     assert told.message.startswith("mine cannot say what it needs from this machine: ModuleNotFoundError")
 
 
 def test_a_standby_that_waits_for_its_turn_is_well(tmp_path: Path) -> None:
     """Nothing is wrong with it, and a service cannot be started instead: another one has the log."""
     with DataLock(tmp_path / "lock", "standby"):
-        findings = by_name(examine(tmp_path, Config()))
+        diagnoses = by_name(examine(tmp_path, Config()))
         said = DataPaths(tmp_path).no_service()
 
-    assert findings["lock"].message.startswith(f"a standby waits: pid {os.getpid()} ")
-    assert "service" not in findings
+    assert diagnoses["lock"].message.startswith(f"a standby waits: pid {os.getpid()} ")
+    assert "service" not in diagnoses
     assert f"A standby (pid {os.getpid()}) waits on {tmp_path}" in said.message
     assert "service that has the log" in said.advice
 
@@ -331,12 +333,12 @@ def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path)
         log = SqliteEventLog(tmp_path / "log.db", now=NOW)
         ahead = datetime.now(UTC) + timedelta(days=1)
         log.append([Fact(1, 1, Created(type="noop"), ahead, life=1)], expected=0)
-        findings = by_name(examine(tmp_path, Config()))
+        diagnoses = by_name(examine(tmp_path, Config()))
         log.close()
-    assert findings["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
-    assert findings["log"].message == "can be read"
-    assert findings["clock"].level == "warn"
-    assert "If the clock is right" in findings["clock"].remedy  # as after the clock was corrected
+    assert diagnoses["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
+    assert diagnoses["log"].message == "can be read"
+    assert diagnoses["clock"].level == "warn"
+    assert "If the clock is right" in diagnoses["clock"].remedy  # as after the clock was corrected
 
 
 def test_an_archive_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -358,8 +360,8 @@ def test_an_archive_that_is_missing_is_told(tmp_path: Path) -> None:
 def test_what_a_first_start_on_a_full_disk_leaves_is_no_damage(tmp_path: Path, size: str) -> None:
     """Nothing was ever recorded, so there is no backup to restore: the next start begins the log."""
     leave_unbegun(tmp_path / "log.db", size)
-    finding = by_name(examine(tmp_path, Config()))["log"]
-    assert (finding.level, finding.message) == ("ok", "empty, or none yet")
+    diagnosis = by_name(examine(tmp_path, Config()))["log"]
+    assert (diagnosis.level, diagnosis.message) == ("ok", "empty, or none yet")
 
 
 def test_a_log_that_has_lost_its_tables_is_found(tmp_path: Path) -> None:
@@ -386,14 +388,14 @@ def test_a_log_whose_schema_was_changed_is_found(tmp_path: Path) -> None:
     SqliteEventLog(tmp_path / "log.db", now=NOW).close()
     with closing(sqlite3.connect(tmp_path / "log.db")) as conn:
         conn.execute("DROP TRIGGER events_are_not_changed")
-    finding = by_name(examine(tmp_path, Config()))["log"]
-    assert (finding.level, "trigger events_are_not_changed is missing" in finding.message) == ("fail", True)
+    diagnosis = by_name(examine(tmp_path, Config()))["log"]
+    assert (diagnosis.level, "trigger events_are_not_changed is missing" in diagnosis.message) == ("fail", True)
 
 
-def test_a_configuration_that_cannot_be_used_is_a_finding(tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_be_used_is_a_diagnosis(tmp_path: Path) -> None:
     (tmp_path / "tasktrail.toml").write_text("workerz = 3\n")
-    finding = by_name(examine(tmp_path))["configuration"]
-    assert (finding.level, "did you mean workers" in finding.message) == ("fail", True)
+    diagnosis = by_name(examine(tmp_path))["configuration"]
+    assert (diagnosis.level, "did you mean workers" in diagnosis.message) == ("fail", True)
 
 
 def test_a_sound_configuration_is_good_news(tmp_path: Path) -> None:
@@ -407,7 +409,7 @@ def test_targets_are_looked_at_without_being_shown(tmp_path: Path, url: str, lev
     found = by_name(examine(tmp_path))
     assert found["targets"].level == level
     assert "team" in found["targets"].message
-    assert not any("canary-7" in finding.message + finding.remedy for finding in found.values())
+    assert not any("canary-7" in diagnosis.message + diagnosis.remedy for diagnosis in found.values())
 
 
 @pytest.mark.parametrize(
@@ -491,14 +493,14 @@ def test_examining_gives_back_every_descriptor(tmp_path: Path) -> None:
 def test_mail_and_signatures_are_not_judged_by_a_configuration_that_nobody_could_read(tmp_path: Path) -> None:
     """It said that there was no mail server, and that webhooks were unsigned, with both in the file."""
     (tmp_path / "tasktrail.toml").write_text('workers = "many"\n[smtp]\nhost = "localhost"\nsender = "a@b.example"\n')
-    names = {finding.name for finding in examine(tmp_path)}
+    names = {diagnosis.name for diagnosis in examine(tmp_path)}
     assert {"configuration", "handlers"} <= names
     assert not names & {"mail", "webhooks"}
 
 
 def test_handlers_that_were_not_looked_at_are_not_called_good(tmp_path: Path) -> None:
     (tmp_path / "tasktrail.toml").write_text('handlers = ["gone_module"\n')
-    (found,) = [finding for finding in examine(tmp_path) if finding.name == "handlers"]
+    (found,) = [diagnosis for diagnosis in examine(tmp_path) if diagnosis.name == "handlers"]
     assert found.level == "warn"
     assert "were not looked at" in found.message
     assert "image_convert" in found.message

@@ -22,7 +22,7 @@ from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events.errors import InvalidPath
 from tasktrail.functions.default_client import default_client
-from tasktrail.handlers.contract import Finding
+from tasktrail.handlers.contract import Diagnosis
 from tasktrail.http.server import HttpServer
 from tasktrail.paths import DataPaths, close_to_others, is_shared, loose
 
@@ -188,7 +188,7 @@ def test_what_root_restores_belongs_to_whom_the_folder_belongs(of_somebody: Path
 
 @as_root
 def test_doctor_finds_what_root_has_left_in_the_folder_of_somebody(of_somebody: Path) -> None:
-    def owner() -> Finding:
+    def owner() -> Diagnosis:
         return next(one for one in apply_rules(collect_facts(of_somebody, Config()), Config()) if one.name == "owner")
 
     os.chown(of_somebody / "tasktrail.toml", 0, 0)
@@ -317,16 +317,16 @@ def test_the_temp_folder_of_everybody_stays_as_it_is(data: Path, tmp_path: Path)
 def test_the_doctor_names_what_is_open(open_service: Opener, data: Path) -> None:
     open_service().close()
 
-    def finding() -> Any:
+    def diagnosis() -> Any:
         return next(one for one in apply_rules(collect_facts(data, Config()), Config()) if one.name == "privacy")
 
-    assert finding().level == "ok"
+    assert diagnosis().level == "ok"
     (data / "log.db").chmod(0o644)
-    found = finding()
+    found = diagnosis()
     assert found.level == "warn"
     assert str(data / "log.db") in found.message
     assert "chmod" in found.remedy
     (data / "log.db").chmod(0o600)
     (data / "letter.txt").touch()
     data.chmod(0o755)
-    assert "also holds other things" in finding().message
+    assert "also holds other things" in diagnosis().message
