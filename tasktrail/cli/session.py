@@ -217,6 +217,9 @@ class Sealing(NamedTuple):
 class Environment:
     """Everything that a command needs from outside: the service, the files, the clock. Tests replace it."""
 
+    _warned = False
+    """Whether this command has said that the token goes unencrypted."""
+
     def now(self) -> datetime:
         """Return the current time."""
         return datetime.now(UTC)
@@ -270,9 +273,17 @@ class Environment:
 
         if not session.url:
             return Client.connect(session.data)
-        from ..api.wire import token_in
+        import warnings
 
-        return Client(session.url, token=token_in(session.token_file) if session.token_file else session.token)
+        from ..api.wire import UnencryptedTokenWarning, token_in
+
+        token = token_in(session.token_file) if session.token_file else session.token
+        with warnings.catch_warnings(record=True, action="always", category=UnencryptedTokenWarning) as caught:
+            client = Client(session.url, token=token)
+        if caught and not self._warned:
+            self._warned = True
+            say(f"tasktrail: {caught[0].message}", err=True, hang="  ")
+        return client
 
     def files(self, session: Session) -> "Reading":
         """Return a reader of the log and the views."""
