@@ -580,6 +580,14 @@ class ServiceUnreachable(TasktrailError):
     remedy = "Start one with `tasktrail serve`, or name its address (--url, TASKTRAIL_URL; Python: `Client(url)`)."
 
 
+class AnotherProgram(ServiceUnreachable):
+    """What answers at the address is no service, or one of another version. To ask again is no use."""
+
+    code = "another_program"
+    title = "Another program answers"
+    remedy = "Check the address, and use the same version on both sides."
+
+
 class TooCostly(TasktrailError):
     """A question whose answer takes more time or memory than one question may have."""
 
