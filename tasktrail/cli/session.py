@@ -364,7 +364,7 @@ class Environment:
             seal, key = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
             give_to_owner(paths)
             try:
-                asked = list(ask_witnesses(log, seal, key, read_witnesses(paths.witnesses)))
+                asked = list(ask_witnesses(log, seal, key, read_witnesses(paths.witnesses), again=True))
             except WitnessesDamaged as error:
                 return Sealing(seal, key, [], error)
         give_to_owner(paths)
