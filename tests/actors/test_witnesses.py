@@ -302,7 +302,7 @@ def test_each_answer_is_told_as_what_it_is_and_the_seal_is_there(
     assert log.witnessed(witness.named).witnessed[0].position == 0
 
 
-@pytest.mark.parametrize("wrong", ["text", "name", "time"])
+@pytest.mark.parametrize("wrong", ["text", "name", "time", "no time"])
 def test_a_signature_of_another_text_time_or_name_is_not_kept(
     wrong: str, log: Log, scripted: Callable[..., ScriptedWitness]
 ) -> None:
@@ -312,6 +312,7 @@ def test_a_signature_of_another_text_time_or_name_is_not_kept(
             "text": lambda: witness.line("another text\n"),
             "name": lambda: witness.line(body, name="other"),
             "time": lambda: witness.line(body, 2**62),  # no calendar shows it
+            "no time": lambda: witness.line(body, 0),
         }
         return 200, lines[wrong]()
 
