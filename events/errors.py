@@ -566,8 +566,8 @@ class LogTooNew(TasktrailError):
     status = 500
     title = "The log was written by a newer version"
     remedy = (
-        "Install that version or a later one. To go back to this one, restore a backup from before the upgrade "
-        "(`tasktrail restore`)."
+        "Install that version or a later one. To go back to this one, restore a backup from before the upgrade: "
+        "`tasktrail restore`, or a backup of the database if the log is on PostgreSQL."
     )
 
 
