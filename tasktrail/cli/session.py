@@ -686,10 +686,12 @@ def require_stamps() -> None:
 def _with_log(session: Session) -> "DataPaths":
     """The files of the data folder. Raises as `need_log` does where there is no log in it."""
     from ..backups.evidence import need_log
+    from ..events.log.opening import has_no_log
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
-    need_log(paths)
+    if has_no_log(paths.log):  # only then is the configuration needed
+        need_log(paths, session.load_config().log)
     return paths
 
 
