@@ -16,7 +16,7 @@ from ..actors.logger import get_logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import ACCEPT_LOSS, BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
 from ..events.log.address import is_address, read_address, shown
-from ..events.log.files import create_private, mark_of, read_mark, refuse_rescued, rescued_logs
+from ..events.log.files import mark_of, own_file, read_mark, refuse_rescued, rescued_logs
 from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, is_begun, read_log
@@ -234,8 +234,8 @@ def note_loss(paths: DataPaths, acceptance: Acceptance) -> None:
     note = _note_path(paths)
     part = note.with_name(f"{note.name}.part")
     try:
-        create_private(part)
-        part.write_bytes(msgspec.json.encode(acceptance))
+        with os.fdopen(own_file(part, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+            file.write(msgspec.json.encode(acceptance))
         sync_copy(part)
         part.replace(note)
     except OSError as error:
