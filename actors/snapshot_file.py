@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from ..events.log.event_log import ReadableLog
-from ..events.log.files import plain_file
+from ..events.log.files import own_file, plain_file
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import UserErased
 
@@ -61,7 +61,7 @@ def write(path: Path, header: SnapshotHeader, lines: Iterable[bytes]) -> None:
     """Write a snapshot in place of the older one. If it raises OSError, the older one is still there."""
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(own_file(part, os.O_WRONLY | os.O_TRUNC), "wb") as file:
             digest = sha256()
             for line in (msgspec.json.encode(header), *lines):
                 whole = line + b"\n"

@@ -62,15 +62,17 @@ def ask_witnesses(
     key: PublicKey,
     witnesses: Sequence[Witness],
     *,
+    again: bool = False,
     context: ssl.SSLContext | None = None,
 ) -> Iterator[WitnessResult]:
-    """Ask each witness for its signature, and keep it with the seal. A witness that has signed it is not asked again.
+    """Ask each witness for its signature, and keep it with the seal.
 
     Args:
         log: the log that was sealed.
         seal: its newest seal.
         key: the key of the seals.
         witnesses: the witnesses to ask.
+        again: ask also those that have signed this seal, since one of them may have signed more records meanwhile.
         context: for TLS; None for the default.
 
     Raises:
@@ -84,7 +86,7 @@ def ask_witnesses(
             places.append(host_port(witness.url))
     sealed = _Sealed(log, seal, key, Poster(places, all_within=ANSWER_WITHIN, context=context))
     for witness in witnesses:
-        yield sealed.ask(witness)
+        yield sealed.ask(witness, again=again)
 
 
 class _Sealed:
@@ -101,29 +103,38 @@ class _Sealed:
         """The tree over the log, made only when a witness needs a proof that the log has only grown."""
         return tree_of(self._log, self._seal.checkpoint.size)
 
-    def ask(self, witness: Witness) -> WitnessResult:
+    def ask(self, witness: Witness, *, again: bool) -> WitnessResult:
+        """Have the witness sign. If it has, its kept signature is the result, unless it contradicts it now."""
         key = WitnessKey(witness.key)
+        signed_at = _signed_at(key, self._seal)
+        if not signed_at:
+            return self._signed(witness, key)
+        # What it signs now is not kept: the earlier signature proves more.
+        if again and (now := self._signed(witness, key, keep=False)).outcome == "contradicted":
+            return now
+        return WitnessResult(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
+
+    def _signed(self, witness: Witness, key: WitnessKey, *, keep: bool = True) -> WitnessResult:
+        """Have the witness sign, and keep its signature. Without `keep`, only its answer is looked at."""
 
         def not_signed(outcome: WitnessOutcome, message: str, remedy: str = "") -> WitnessResult:
             return WitnessResult(witness=key.name, url=witness.url, outcome=outcome, message=message, remedy=remedy)
 
-        signed_at = _signed_at(key, self._seal)
-        if not signed_at:
-            try:
-                last = last_signed(self._seal.path.parent, self._key, key, self._seal.checkpoint.size)
-                answer, old = self._answer(witness.url, last.position)
-            except _NoAnswer as error:
-                return not_signed("absent", str(error), _LATER.format(key.name))
-            except EndpointRefused as error:
-                return not_signed("refused", str(error), _WRONG_URL)
-            if answer.status != HTTPStatus.OK:
-                return not_signed(*self._in_words(key.name, answer, old))
+        try:
+            last = last_signed(self._seal.path.parent, self._key, key, self._seal.checkpoint.size)
+            answer, old = self._answer(witness.url, last.position)
+        except _NoAnswer as error:
+            return not_signed("absent", str(error), _LATER.format(key.name))
+        except EndpointRefused as error:
+            return not_signed("refused", str(error), _WRONG_URL)
+        if answer.status != HTTPStatus.OK:
+            return not_signed(*self._in_words(key.name, answer, old))
+        if keep:
             try:
                 self._seal = with_signature(self._seal, key, answer.content.decode(errors="replace"))
             except SealUnfit as error:
                 return not_signed("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
-            signed_at = key.signed_at(self._seal.note)
-        return WitnessResult(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
+        return WitnessResult(witness=key.name, url=witness.url, outcome="signed", at=key.signed_at(self._seal.note))
 
     def _answer(self, url: str, old: int) -> tuple[HttpAnswer, int]:
         """The witness's answer, and the old size in the last request: it may have signed a size unknown to us."""
@@ -136,7 +147,12 @@ class _Sealed:
         return answer, asked
 
     def _post(self, url: str, old: int) -> HttpAnswer:
-        path = "".join(f"{base64.b64encode(each).decode()}\n" for each in self._tree.consistency(old)) if old else ""
+        size = self._seal.checkpoint.size
+        path = (
+            "".join(f"{base64.b64encode(each).decode()}\n" for each in self._tree.consistency(old))
+            if 0 < old < size
+            else ""
+        )
         content = f"old {old}\n{path}\n{self._seal.note}".encode()
         with Deadline(ANSWER_WITHIN) as deadline:
             try:

@@ -566,8 +566,8 @@ class LogTooNew(TasktrailError):
     status = 500
     title = "The log was written by a newer version"
     remedy = (
-        "Install that version or a later one. To go back to this one, restore a backup from before the upgrade "
-        "(`tasktrail restore`)."
+        "Install that version or a later one. To go back to this one, restore a backup from before the upgrade: "
+        "`tasktrail restore`, or a backup of the database if the log is on PostgreSQL."
     )
 
 
@@ -578,6 +578,14 @@ class ServiceUnreachable(TasktrailError):
     status = 503
     title = "No service answers"
     remedy = "Start one with `tasktrail serve`, or name its address (--url, TASKTRAIL_URL; Python: `Client(url)`)."
+
+
+class AnotherProgram(ServiceUnreachable):
+    """What answers at the address is no service, or one of another version. To ask again is no use."""
+
+    code = "another_program"
+    title = "Another program answers"
+    remedy = "Check the address, and use the same version on both sides."
 
 
 class TooCostly(TasktrailError):

@@ -31,7 +31,7 @@ REMEDIES = {
     "seal": "Keep log and seals as evidence, and compare with a backup: the seals are of another log.",
     "index": "Restore a backup, or have the indexes built again on a copy (`REINDEX`) and verify that.",
 }
-RESTORE = "Keep the file as evidence, and restore the newest backup that `tasktrail verify` finds sound."
+RESTORE = "Keep the log as evidence, and restore the newest backup that `tasktrail verify` finds sound."
 """The remedy for all faults of the log itself."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...events.errors import NotReady
+from ...events.log.files import own_file
 from ..logger import get_logger
 from .lease import Fence
 
@@ -74,7 +75,7 @@ class Roster:
         if self._path is None or new == self._written:
             return
         beside = self._path.with_name(f"{self._path.name}.new")
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - nobody else may read it
+        with os.fdopen(own_file(beside, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:
             json.dump({"epoch": epoch, "hosts": sorted(new[1])}, file)
             file.flush()
             os.fsync(file.fileno())

@@ -17,6 +17,7 @@ from .routing import labels_of, offering
 from .schedules import Schedule, next_run
 from .sources import WatchedFolder
 from .state import Durable, SchedulerState
+from .tokens import Tokens
 
 T = TypeVar("T")
 
@@ -272,9 +273,14 @@ def source_boards(orders: Durable) -> tuple[WatchedFolder, ...]:
 
 def token_boards(orders: Durable) -> tuple[TokenBoard, ...]:
     """All tokens, by name."""
+    return boards_of_tokens(orders.tokens)
+
+
+def boards_of_tokens(tokens: Tokens) -> tuple[TokenBoard, ...]:
+    """The tokens, by name."""
     return tuple(
         TokenBoard(**{name: getattr(token, name) for name in TokenBoard.__struct_fields__})
-        for _name, token in sorted(orders.tokens.by_name.items())
+        for _name, token in sorted(tokens.by_name.items())
     )
 
 

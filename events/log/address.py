@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from ..errors import ConfigurationError, LogGone
-from .files import PRIVATE_FILE, read_small, sync
+from .files import own_file, read_small, sync
 
 NAME = "log.postgresql"
 _SCHEMES = ("postgresql", "postgres")
@@ -58,7 +58,7 @@ def write_address(place: Path, address: str) -> None:
     """Put the address into the file, durably. Raises `OSError`."""
     check_address(address)
     part = place.with_name(f".{NAME}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
+    descriptor = own_file(part, os.O_WRONLY | os.O_TRUNC)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f"{address}\n")
         file.flush()

@@ -34,13 +34,21 @@ def create_private(path: Path) -> None:
             os.close(descriptor)
 
 
-def plain_file(path: str, flags: int) -> int:
+def plain_file(path: str, flags: int, mode: int = 0o777) -> int:
     """Open a regular file in a folder that others may write to. Raises `OSError` for a pipe, which may block."""
-    handle = os.open(path, flags | os.O_NONBLOCK)
+    handle = os.open(path, flags | os.O_NONBLOCK, mode)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no file", path)
     return handle
+
+
+def own_file(path: Path, flags: int) -> int:
+    """Open a file of ours to write to it, and make it if it is missing. Raises `OSError` for a link or a pipe.
+
+    Root may work in the data folder of another user, who could have laid a link there to any file of the machine.
+    """
+    return plain_file(str(path), flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
 
 
 LARGEST_SMALL = 1 << 20
@@ -216,8 +224,8 @@ class HeadMark:
 
     def __init__(self, log: Path) -> None:
         self._descriptor = -1
-        with suppress(OSError):  # a full disk: then there is no mark
-            self._descriptor = os.open(mark_of(log), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):  # a full disk, or a link in its place: then there is no mark
+            self._descriptor = own_file(mark_of(log), os.O_WRONLY)
 
     def write(self, head: Head) -> None:
         """Note that the log ends here."""

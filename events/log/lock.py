@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import MOUNT_FOR_WRITING, DataInUse, InvalidPath
+from .files import own_file, read_small
 
 _announced: dict[Path, str] = {}
 """Locks that this process is about to take → its role. The file may name another process until then."""
@@ -21,7 +22,7 @@ def holder(path: Path) -> int | None:
     The lock is not tried: trying would hold it for a moment, and a service that starts just then would be refused.
     """
     try:
-        _word, pid, _on, host, *_as = path.read_text().split()
+        _word, pid, _on, host, *_as = read_small(path).decode().split()
         number = int(pid)
     except (OSError, ValueError):
         return None
@@ -37,7 +38,7 @@ def holder(path: Path) -> int | None:
 def role(path: Path) -> str:
     """The role in which the process of `holder` has the folder: `serve`, `run`, `program`, …; empty if not given."""
     try:
-        _, _, what = path.read_text().rpartition(" as ")
+        _, _, what = read_small(path).decode().rpartition(" as ")
     except (OSError, ValueError):
         return ""
     return what.strip() if what.strip().isalpha() else ""
@@ -54,7 +55,7 @@ def announce(path: Path, role_name: str) -> list[Path]:
     with suppress(OSError):  # if nothing can be written here, taking the lock raises the error
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if holder(path) is None:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = own_file(path, os.O_WRONLY)
             try:
                 os.ftruncate(descriptor, os.pwrite(descriptor, _line(role_name), 0))
             finally:
@@ -85,6 +86,8 @@ def unopened(path: Path, error: OSError) -> InvalidPath:
             remedy = MOUNT_FOR_WRITING
         case errno.EACCES | errno.EPERM:
             remedy = f"With nothing running there, give all of it to its user: chown -R USER {path.parent}"
+        case errno.ELOOP | errno.EINVAL:
+            remedy = "Remove it: a link, a pipe or a device stands where a file has to be."
         case _:
             remedy = "Check the data folder."
     return InvalidPath(f"{path} cannot be opened: {error.strerror}", remedy=remedy)
@@ -93,7 +96,7 @@ def unopened(path: Path, error: OSError) -> InvalidPath:
 def _locked(path: Path) -> int:
     """Open the file at the path, make it if missing, and lock it. Raises `InvalidPath` and `DataInUse`."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = own_file(path, os.O_RDWR)
     except OSError as error:
         raise unopened(path, error) from error
     try:

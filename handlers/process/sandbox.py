@@ -355,7 +355,7 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
             raise InvalidPath(
                 f"{path!r} {'is' if is_key else 'lies in'} {inside}, among tasktrail's own files",
                 field=field,
-                remedy="Use another file." if is_key else "Use a file outside of the data folder and of temp_dir.",
+                remedy="Use another file." if is_key else "Use one outside of the data folder, temp_dir and seals_dir.",
                 status=CONFLICT,
             )
         real = os.path.dirname(real)  # noqa: PTH120 - texts throughout

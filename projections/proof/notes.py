@@ -108,20 +108,23 @@ class WitnessKey:
     def signed_at(self, note: str) -> str:
         """When the witness signed the note, by its own clock, as RFC 3339 in UTC. Empty: it has not signed.
 
+        A signature with the time 0 does not count: in other kinds of cosignatures it means that the witness does not
+        say that it has seen no larger log.
+
         Raises:
-            SealUnfit: a signature in its name does not belong to this text.
+            SealUnfit: a signature in its name does not belong to this text, or has no time.
         """
         body, lines = _parts(note)
         found = [raw[_SHORT:] for name, raw in lines if (name, raw[:_SHORT]) == (self.name, self._hash)]
         for raw in found:
             seconds = int.from_bytes(raw[:_TIMESTAMP])
-            if _fits(self._key, raw[_TIMESTAMP:], f"cosignature/v1\ntime {seconds}\n{body}".encode()):
+            if seconds and _fits(self._key, raw[_TIMESTAMP:], f"cosignature/v1\ntime {seconds}\n{body}".encode()):
                 try:
                     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
                 except (OSError, OverflowError, ValueError):
                     continue
         if found:
-            raise SealUnfit(f"The signature of the witness {self.name} does not match this text")
+            raise SealUnfit(f"The signature of the witness {self.name} does not match this text, or has no time")
         return ""
 
     def added(self, note: str, answer: str) -> str:

@@ -10,8 +10,8 @@ import httpcore
 import msgspec
 
 from ..events import TasktrailError
-from ..events.errors import NotReady, OutcomeUnknown, ServiceUnreachable
-from .forms import error_of, is_doubtful
+from ..events.errors import AnotherProgram, NotReady, OutcomeUnknown, ServiceUnreachable
+from .forms import error_of, is_doubtful, strange_answer
 from .wire import BROKEN, NOT_CONNECTED, Params, Response, Wire
 
 REPLY_WITHIN = 40.0
@@ -24,6 +24,8 @@ _TRUST = (
     "If the service speaks no TLS there, begin its address with http://. If this machine does not trust its "
     "certificate, name the certificate's file in SSL_CERT_FILE."
 )
+_NO_HTTP = "Check the address. If the service speaks TLS there, it begins with https://."
+_JSON_LINES = "application/x-ndjson"
 _SILENT = (
     "Try again. If it stays silent, `tasktrail doctor` on its machine names its process: one that was stopped (state T "
     "in `ps`) goes on after `kill -CONT`; one that hangs may be ended by `kill -9` and started again, and nothing that "
@@ -65,6 +67,8 @@ class Connection:
 
     def unreachable(self, error: Exception) -> ServiceUnreachable:
         """Return the error for a service that does not answer. It quotes `error` if TLS has failed."""
+        if _is_no_http(error):
+            return AnotherProgram(f"What answers at {self._wire.where} speaks no HTTP", remedy=_NO_HTTP)
         message = f"No service answers at {self._wire.where}"
         if "[SSL" in str(error):
             return ServiceUnreachable(f"{message} in TLS: {error}", remedy=_TRUST)
@@ -89,7 +93,7 @@ class Connection:
                 raise NotReady(f"No answer from {self._wire.where} in time", remedy=_SILENT) from error
             except BROKEN as error:
                 self.cut_off_at = monotonic()
-                if pause is None:
+                if pause is None or _is_no_http(error):
                     raise self.unreachable(error) from error
                 await self.pause(pause)
         raise AssertionError
@@ -159,11 +163,16 @@ class Connection:
             while True:
                 async with self._wire.stream(path, SIGN_OF_LIFE_WITHIN, params) as (answer, pieces):
                     if answer.is_success:
+                        kind = answer.header(b"content-type")
+                        if not kind.startswith(_JSON_LINES):  # it may have no line that could be decoded
+                            raise strange_answer(f"{kind or 'no type'} instead of {_JSON_LINES}")
                         yield pieces
                         return
                     error = _error_in(answer, b"".join([piece async for piece in pieces]), self._wire.where)
                 await self._wait_before_retry(error, until)
         except BROKEN as error:
+            if _is_no_http(error):
+                raise self.unreachable(error) from error
             raise StreamBroken(str(error)) from error
 
 
@@ -180,6 +189,11 @@ class LineSplitter:
         """Add a piece, and return the lines that it completes."""
         *whole, self._rest = (self._rest + piece).split(b"\n")
         return whole
+
+
+def _is_no_http(error: Exception) -> bool:
+    """Whether what has answered is no HTTP, so that asking again is no use. Only the library's words tell it."""
+    return isinstance(error, httpcore.RemoteProtocolError) and str(error).startswith("illegal ")
 
 
 def _reason_of(doubt: Exception | None) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from .. import errors as _errors  # noqa: F401 - so that these classes are known
 from ..events import Accepted, Command, Recorded, TasktrailError
-from ..events.errors import InvalidValue, LogCorrupt, OutcomeUnknown, ServiceUnreachable
+from ..events.errors import AnotherProgram, InvalidValue, LogCorrupt, OutcomeUnknown
 from ..events.log.rows import decode
 from ..events.values import check_plain
 from ..intake.conversion import new_command_id
@@ -119,21 +119,23 @@ def recorded_all(body: bytes) -> list[Recorded]:
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """Decode the answer to a question. Raises `ServiceUnreachable` if no service gives such an answer."""
+    """Decode the answer to a question. Raises `AnotherProgram` if no service gives such an answer."""
     with as_answer():
         return msgspec.json.decode(body, type=kind)
 
 
 @contextmanager
 def as_answer() -> Iterator[None]:
-    """Raise `ServiceUnreachable` if what is decoded inside is not what a service answers."""
+    """Raise `AnotherProgram` if what is decoded inside is not what a service answers."""
     try:
         yield
     except msgspec.DecodeError as error:
-        raise ServiceUnreachable(
-            f"The answer is not from a tasktrail service, or from one of another version: {error}",
-            remedy="Check the address, and use the same version on both sides.",
-        ) from error
+        raise strange_answer(str(error)) from error
+
+
+def strange_answer(why: str) -> AnotherProgram:
+    """Return the error for an answer that is none of a service."""
+    return AnotherProgram(f"The answer is not from a tasktrail service, or from one of another version: {why}")
 
 
 def _rebuild(flat: _Flat) -> Recorded:

@@ -102,7 +102,8 @@ class Remote(Commands):
     ) -> None:
         """A client of the service at `url`, or behind a Unix socket. Answers must come within `answer_within` seconds.
 
-        `token`: a token, or the secret in the file `http-token` of the service's data folder.
+        `token`: a token, or the secret in the file `http-token` of the service's data folder. To send it to another
+        machine by `http://` is worth a warning, unless the variable TASKTRAIL_UNENCRYPTED is 1.
         """
         self._connection = Connection(self._wire(url, socket, token), answer_within)
         self._seen = 0

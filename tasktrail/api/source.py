@@ -255,7 +255,7 @@ class Unattended(Source):
         if has_no_log(paths.log):
             from ..backups.evidence import need_log  # it imports much that is needed in this case alone
 
-            need_log(paths)
+            need_log(paths, config().log if config else "")
         super().__init__(paths, registry or Registry(), clock or SystemClock(), config=config)
         self._load = load if registry is None else None
         self.folding = folding

@@ -7,9 +7,11 @@ import asyncio
 import os
 import socket
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -31,7 +33,14 @@ NOT_CONNECTED = (httpcore.ConnectError, httpcore.ConnectTimeout)
 BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 """The errors of a wire when there is no answer. They include those of `NOT_CONNECTED`."""
 
+UNENCRYPTED = "TASKTRAIL_UNENCRYPTED"
+"""Variable: if it is 1, a token may go over the network unencrypted, and no warning is wanted."""
+
 Params: TypeAlias = Mapping[str, str | int | float | bool]
+
+
+class UnencryptedTokenWarning(UserWarning):
+    """A token goes over the network unencrypted."""
 
 
 class Response(NamedTuple):
@@ -81,6 +90,19 @@ class Wire(ABC):
             raise InvalidValue(f"{url!r} is no address", field="url")
         self._scheme, self._host, self._port = address.raw_scheme, address.raw_host, address.port
         self._before = address.raw_path.partition(b"?")[0].rstrip(b"/")
+        if (
+            shown
+            and not socket
+            and address.scheme == "http"
+            and not _is_here(host)
+            and os.environ.get(UNENCRYPTED) != "1"
+        ):
+            warnings.warn(
+                f"The token is sent to {host} unencrypted: whoever sees the traffic on the way can use it. "
+                f"Use an address with https://, or set {UNENCRYPTED}=1 if nobody can see the traffic.",
+                UnencryptedTokenWarning,
+                stacklevel=3,
+            )
         # Answers are not decompressed here, and without this header a proxy may compress them.
         plain = [] if socket else [(b"accept-encoding", b"identity")]
         self._headers = [(b"host", address.netloc), (b"accept", b"*/*"), *plain, *shown]
@@ -283,6 +305,14 @@ def _bearer(token: str) -> list[tuple[bytes, bytes]]:
             remedy="Give the token as `token add` printed it, or what the file http-token holds.",
         )
     return [(b"authorization", b"Bearer " + token.encode())]
+
+
+def _is_here(host: str) -> bool:
+    """Whether the name or address is certainly this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _name_of_living(path: Path) -> UnixName:

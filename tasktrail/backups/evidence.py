@@ -15,8 +15,8 @@ import msgspec
 from ..actors.logger import get_logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import ACCEPT_LOSS, BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
-from ..events.log.address import is_address, read_address
-from ..events.log.files import create_private, mark_of, read_mark, refuse_rescued, rescued_logs
+from ..events.log.address import is_address, read_address, shown
+from ..events.log.files import mark_of, own_file, read_mark, refuse_rescued, rescued_logs
 from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, is_begun, read_log
@@ -108,8 +108,8 @@ def _holds(log: LogReader, record: KnownRecord) -> bool:
     return found is not None and found.position == record.position and found.hash.hex() == record.hash
 
 
-def need_log(paths: DataPaths) -> None:
-    """Raise an error if the folder has no log.
+def need_log(paths: DataPaths, address: str = "") -> None:
+    """Raise an error if the folder has no log. `address`: that of the log, as the configuration has it.
 
     Raises:
         LogGone: a service has saved the log when it was deleted.
@@ -119,6 +119,11 @@ def need_log(paths: DataPaths) -> None:
     if has_no_log(paths.log):
         refuse_rescued(paths.log)
         refuse_older_log(paths)
+        if address:
+            raise InvalidPath(
+                f"No service has used the log at {shown(address)} from {paths.data} yet",
+                remedy="Start one with `tasktrail serve`: the folder then says where its log is.",
+            )
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
 
 
@@ -229,8 +234,8 @@ def note_loss(paths: DataPaths, acceptance: Acceptance) -> None:
     note = _note_path(paths)
     part = note.with_name(f"{note.name}.part")
     try:
-        create_private(part)
-        part.write_bytes(msgspec.json.encode(acceptance))
+        with os.fdopen(own_file(part, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+            file.write(msgspec.json.encode(acceptance))
         sync_copy(part)
         part.replace(note)
     except OSError as error:

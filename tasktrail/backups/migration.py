@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..events.errors import DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
+from ..events.errors import DataNotEmpty, InvalidPath, KeysUnreadable, LogCorrupt, LogTooNew
 from ..events.log.address import NAME, check_address, read_address, shown, write_address
 from ..events.log.chain import GENESIS, link_row
 from ..events.log.event_log import Head, ReportProgress
@@ -39,6 +39,8 @@ class Migrated(msgspec.Struct, frozen=True, kw_only=True):
     """The hash of the last record, in hex."""
     kept: str
     """Where the old log is now; nothing reads it."""
+    without_keys: str = ""
+    """What is wrong with the keys in the data folder, if the log holds personal data that needs them."""
 
 
 def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress) -> Migrated:
@@ -69,7 +71,17 @@ def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress)
     with DataLock(paths.lock, "migrate"):
         moved = (_into_database if into_database else _into_file)(paths, address, progress)
         give_to_owner(paths)
-    return moved
+        with closing(read_log(paths.data / (NAME if into_database else _FILE))) as log:
+            return msgspec.structs.replace(moved, without_keys=_wrong_keys(log))
+
+
+def _wrong_keys(log: LogReader) -> str:
+    """Return what is wrong with the keys of users; nothing if they are there, or are not needed."""
+    try:
+        log.refuse_lost_keys()
+    except KeysUnreadable as error:
+        return error.message
+    return ""
 
 
 def _is_address(text: str | Path) -> bool:

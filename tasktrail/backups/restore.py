@@ -10,11 +10,14 @@ from pathlib import Path
 
 import msgspec
 
+from ..actors.core.board import TokenBoard, boards_of_tokens
+from ..actors.core.tokens import Tokens
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew, OnlyInFiles
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import mark_of, rescued_logs
 from ..events.log.lock import DataLock
+from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
@@ -25,6 +28,8 @@ from .check import check_file, silent
 from .evidence import Acceptance, note_loss, sync_copy
 from .incremental import bases
 
+_PAGE = 1000
+"""Records that are read at a time."""
 _OTHER_BACKUP = "Use another backup. Nothing was changed."
 
 
@@ -45,6 +50,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """Where the old log ended; 0 if there was none or it cannot be read."""
     kept: str
     """The folder to which the old files were moved; empty if there were none."""
+    tokens: tuple[TokenBoard, ...]
+    """The tokens that are valid by the restored log, also those that were revoked after the backup."""
 
 
 def restore(
@@ -168,6 +175,7 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: ReportProgress
                 f"The backup is damaged at position {first.position}: {first.message}", remedy=_OTHER_BACKUP
             )
         last = next(log.read(verification.position - 1, 1), None) if verification.position else None
+        tokens = _valid_tokens(log, datetime.now(UTC))
     progress(2 * size, 2 * size)
     return Restored(
         data=str(paths.data),
@@ -178,7 +186,18 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: ReportProgress
         size=size,
         replaced_position=before,
         kept="",
+        tokens=tokens,
     )
+
+
+def _valid_tokens(log: LogReader, now: datetime) -> tuple[TokenBoard, ...]:
+    """Return the tokens that the log has added and not revoked, and that have not expired, by name."""
+    tokens, version = Tokens(), 0
+    while records := log.read_task_after(0, version, _PAGE):
+        version = records[-1].version
+        for record in records:
+            tokens.apply(record, record.position)
+    return tuple(board for board in boards_of_tokens(tokens) if board.expires_at is None or board.expires_at > now)
 
 
 def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its_hash: bytes) -> None:

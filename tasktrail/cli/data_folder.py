@@ -288,4 +288,10 @@ def restore_command(
         say(f"the log that was there ended at {restored.replaced_position}")
     if restored.kept:
         say(f"what was there is kept in {plain(restored.kept)}")
+    if restored.tokens:
+        say("valid tokens in it, also if they were revoked after the backup (`tasktrail token revoke NAME` ends one):")
+    for token in restored.tokens:
+        user = "all users" if token.user_id is None else f"user {token.user_id}"
+        end = f", expires {moment(token.expires_at)}" if token.expires_at else ""
+        say(f"  {token.token}: {token.role} of {user}, added {moment(token.added_at)}{end}", hang="  ")
     say(f"head {restored.position} {restored.head}")

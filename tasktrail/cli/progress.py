@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, TypeVar
 import click
 
 from ..events.counted import counted
-from ..events.errors import NotReady, ServiceUnreachable, TasktrailError, WaitTimeout
+from ..events.errors import AnotherProgram, NotReady, ServiceUnreachable, TasktrailError, WaitTimeout
 from ..words import duration, moment, percent
 from .terminal import localized, plain
 
@@ -275,8 +275,8 @@ class Poller:
         """Return the answer, or None while the service does not answer. Raises the error after `_PATIENCE` seconds."""
         try:
             answer = question()
-        except (ServiceUnreachable, NotReady):
-            if self._patient():
+        except (ServiceUnreachable, NotReady) as error:
+            if not isinstance(error, AnotherProgram) and self._patient():
                 return None
             raise
         self._away_since = None

@@ -217,6 +217,9 @@ class Sealing(NamedTuple):
 class Environment:
     """Everything that a command needs from outside: the service, the files, the clock. Tests replace it."""
 
+    _warned = False
+    """Whether this command has said that the token goes unencrypted."""
+
     def now(self) -> datetime:
         """Return the current time."""
         return datetime.now(UTC)
@@ -270,9 +273,17 @@ class Environment:
 
         if not session.url:
             return Client.connect(session.data)
-        from ..api.wire import token_in
+        import warnings
 
-        return Client(session.url, token=token_in(session.token_file) if session.token_file else session.token)
+        from ..api.wire import UnencryptedTokenWarning, token_in
+
+        token = token_in(session.token_file) if session.token_file else session.token
+        with warnings.catch_warnings(record=True, action="always", category=UnencryptedTokenWarning) as caught:
+            client = Client(session.url, token=token)
+        if caught and not self._warned:
+            self._warned = True
+            say(f"tasktrail: {caught[0].message}", err=True, hang="  ")
+        return client
 
     def files(self, session: Session) -> "Reading":
         """Return a reader of the log and the views."""
@@ -353,7 +364,7 @@ class Environment:
             seal, key = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
             give_to_owner(paths)
             try:
-                asked = list(ask_witnesses(log, seal, key, read_witnesses(paths.witnesses)))
+                asked = list(ask_witnesses(log, seal, key, read_witnesses(paths.witnesses), again=True))
             except WitnessesDamaged as error:
                 return Sealing(seal, key, [], error)
         give_to_owner(paths)
@@ -675,10 +686,12 @@ def require_stamps() -> None:
 def _with_log(session: Session) -> "DataPaths":
     """The files of the data folder. Raises as `need_log` does where there is no log in it."""
     from ..backups.evidence import need_log
+    from ..events.log.opening import has_no_log
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
-    need_log(paths)
+    if has_no_log(paths.log):  # only then is the configuration needed
+        need_log(paths, session.load_config().log)
     return paths
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from ..actors.secret import Secret
 from ..events.errors import ConfigurationError
+from ..events.log.files import read_small
 from .settings import TARGET, Config, Rule, Smtp
 
 FILE_NAME = "tasktrail.toml"
@@ -192,7 +193,8 @@ def _raise_all(wrong: Sequence[ConfigurationError]) -> None:
 def _from_file(path: Path, *, needed: bool) -> dict[str, Any]:
     """Return the file's keys, each prefixed with its table. A missing file counts as empty, unless it was named."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        # What was named may be a pipe of the shell. What lies in a data folder may have been laid there by another.
+        table = tomllib.loads((path.read_bytes() if needed else read_small(path)).decode())
     except FileNotFoundError:
         if needed:
             raise ConfigurationError(f"{path} does not exist", remedy="Give the path of a TOML file.") from None

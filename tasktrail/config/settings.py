@@ -701,7 +701,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     seals_dir: Annotated[
         str,
         _key(
-            "Folder for the seals, best on another disk.",
+            "Folder for the seals alone, best on another disk. No task can reach into it.",
             "an absolute path",
             default="`seals` in the data folder",
             check=check_absolute,
@@ -866,14 +866,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Return the sandbox of the workers: their limits and roots.
 
         Args:
-            protected: real paths that no attempt may reach, besides the files with secrets.
+            protected: real paths that no attempt may reach, besides those of `private_paths`.
             owner: see `storage`.
         """
         from ..handlers.process.sandbox import Sandbox
 
         return Sandbox(
             mode=self.sandbox,
-            protected=(*protected, *self.private_files()),
+            protected=(*protected, *self.private_paths()),
             memory_limit=self.worker_memory_limit,
             cpu_limits={name: float(number) for name, number in parse_limits(self.cpu_limits).items()},
             input_roots=_real(self.input_roots),
@@ -881,14 +881,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             storage=self.storage(owner),
         )
 
-    def private_files(self) -> tuple[str, ...]:
-        """Return the files with secrets, and their real paths. No task may use them, wherever they lie.
+    def private_paths(self) -> tuple[str, ...]:
+        """Return the files with secrets and the folder of seals, and their real paths. No task may use them.
 
         Both, because a link may come to lead to another file: that is how keys of TLS are renewed.
         """
         keys = self.master_key, self.c2pa_key, self.tls_key or self.tls_certificate
-        files = tuple(filter(None, (*keys, self.file)))
-        return tuple(dict.fromkeys((*map(os.path.realpath, files), *files)))
+        paths = tuple(filter(None, (*keys, self.file, self.seals_dir)))
+        return tuple(dict.fromkeys((*map(os.path.realpath, paths), *paths)))
 
     def storage(self, owner: str = "") -> "Storage | None":
         """Return how files elsewhere are reached; None if no root is an address. `owner`: the mark on outputs."""

@@ -47,7 +47,7 @@ from .connections import StreamBuffers, token_of
 from .counting import RequestCounts
 from .identity import Identity
 from .long_poll import Waiters
-from .permissions import authorized
+from .permissions import authorized, user_of_new_task
 from .requests import Item
 from .streams import RecordFeed
 
@@ -351,6 +351,12 @@ class CommandsOf(Commands, Blocking):
         async def send(graph: CreateGraph) -> Accepted | TasktrailError:
             return (await self._send_all([graph], checked=False))[0]
 
+        try:  # here already, because a dry run sends nothing
+            wanted = msgspec.structs.replace(wanted, user_id=user_of_new_task(self._who, wanted.user_id))
+        except TasktrailError as error:
+            if not wanted.dry_run:
+                self._service.note_refusal(self._who.name, wanted, error)
+            raise
         return await self._service.carry_out_batch(wanted, self._who.name, self._who.user_id, send, self._patience)
 
 

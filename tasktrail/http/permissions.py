@@ -138,16 +138,17 @@ def authorized(who: Identity, command: Command) -> Command:
         return command
     match command:
         case CreateTask():
-            return replace(command, user_id=_user_of_new_task(who, command.user_id))
+            return replace(command, user_id=user_of_new_task(who, command.user_id))
         case CreateGraph():
-            tasks = tuple(replace(task, user_id=_user_of_new_task(who, task.user_id)) for task in command.tasks)
+            tasks = tuple(replace(task, user_id=user_of_new_task(who, task.user_id)) for task in command.tasks)
             return replace(command, tasks=tasks)
     return command
 
 
-def _user_of_new_task(who: Identity, wanted: int) -> int:
-    """Return the user of a new task. Zero means no user, so it is replaced by the caller's own."""
-    assert who.user_id is not None
+def user_of_new_task(who: Identity, wanted: int) -> int:
+    """Return the user of a new task. Zero means no user, so it is replaced by the caller's own. Raises `Forbidden`."""
+    if who.user_id is None:
+        return wanted
     if wanted not in (0, who.user_id):
         raise Forbidden(
             f"{who.name} is bound to user {who.user_id} and makes no tasks of user {wanted}", field="user_id"

@@ -282,7 +282,7 @@ def configured_intake(
     """Make the intake that the configuration of a data folder asks for. The other arguments are those of the class."""
     return CommandIntake(
         registry,
-        PathRules(config.input_roots, config.output_roots, (*folder.protected(), *config.private_files())),
+        PathRules(config.input_roots, config.output_roots, (*folder.protected(), *config.private_paths())),
         max_user_level=config.max_user_level,
         has_tasks=has_tasks,
         outputs_to_come=outputs_to_come,

@@ -26,6 +26,7 @@ _BY_TAG = {str(kind.__struct_config__.tag): kind for kind in KINDS}
 KNOWN = tuple(_BY_TAG)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_NULL = ", got `null`"
 _ANY_KEY = "[...]"
 _EMPTY = '""'
 
@@ -80,7 +81,21 @@ def refusal(
     if where.startswith("key` in") or field.endswith(_ANY_KEY):
         field = _with_key(field.removesuffix(_ANY_KEY), _values(sent), kind)
     own = () if kind is None or kind in KINDS else (kind,)
-    return InvalidValue(sentence(field, text, field, *KINDS, GraphTask, *own), field=field)
+    remedy = (
+        _to_leave_out(field, kind or _BY_TAG.get(str(_values(sent).get("command")))) if text.endswith(_NULL) else ""
+    )
+    return InvalidValue(sentence(field, text, field, *KINDS, GraphTask, *own), field=field, remedy=remedy)
+
+
+def _to_leave_out(field: str, kind: type[msgspec.Struct] | None) -> str:
+    """Return the advice for a field that is null and has another default; none for others."""
+    kind = GraphTask if field.startswith("tasks[") else CreateTask if field.startswith("task.") else kind
+    name = field.rpartition(".")[2]
+    default = next((one.default for one in msgspec.structs.fields(kind) if one.name == name), None) if kind else None
+    if not isinstance(default, bool | int | float | str):
+        return ""
+    meaning = " (no user)" if name == "user_id" else ""
+    return f"Leave {name} out, or give {msgspec.json.encode(default).decode()}{meaning}, its default."
 
 
 def _is_whole(sent: bytes) -> bool:

@@ -56,10 +56,10 @@ class Log(Sealed):
         finally:
             log.close()
 
-    def show(self, *witnesses: Witness) -> list[WitnessResult]:
+    def show(self, *witnesses: Witness, again: bool = False) -> list[WitnessResult]:
         with closing(SqliteLogReader(self.path)) as log:
             seal, key = make_seal(log, self.seals, self.key_file, BEGIN)
-            return list(ask_witnesses(log, seal, key, witnesses, context=context()))
+            return list(ask_witnesses(log, seal, key, witnesses, again=again, context=context()))
 
     def copied(self, folder: Path) -> "Log":
         shutil.copytree(self.path.parent, folder)
@@ -223,6 +223,36 @@ def test_who_has_signed_is_not_asked_again_and_is_asked_from_there_on_next_time(
     assert (found.sealed, found.witnessed[0].position) == (7, 5)
 
 
+def test_a_log_that_was_cut_where_it_was_signed_is_contradicted_by_whoever_is_asked_again(
+    log: Log, scripted: Callable[..., ScriptedWitness], tmp_path: Path
+) -> None:
+    """Its newest seal is signed, and the seals that would show the cut are gone with the records."""
+    seen = 0
+
+    def answers(request: bytes) -> tuple[int, bytes]:
+        nonlocal seen
+        body = signed_in(request)
+        size, old = int(body.split("\n")[1]), int(request.split(b"\n")[0].removeprefix(b"old "))
+        if old != seen:
+            return 409, f"{seen}\n".encode()
+        seen = size
+        return 200, witness.line(body, 1_700_000_000 + len(witness.asked))
+
+    witness: ScriptedWitness = scripted(answers)
+    (first,) = log.show(witness.named)
+    assert log.show(witness.named, again=True) == [first], "its earlier signature stays"
+    cut = log.copied(tmp_path / "cut")
+    log.grow(4)
+    log.show(witness.named)
+
+    assert cut.show(witness.named) == [first]
+    (asked,) = cut.show(witness.named, again=True)
+    assert (asked.outcome, asked.message) == ("contradicted", "it has signed 7 records, and this log has only 3")
+    witness.server.shutdown()
+    witness.server.server_close()
+    assert cut.show(witness.named, again=True) == [first], "it signed this once, and is absent now"
+
+
 def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_from_it(
     log: Log, scripted: Callable[..., ScriptedWitness]
 ) -> None:
@@ -272,7 +302,7 @@ def test_each_answer_is_told_as_what_it_is_and_the_seal_is_there(
     assert log.witnessed(witness.named).witnessed[0].position == 0
 
 
-@pytest.mark.parametrize("wrong", ["text", "name", "time"])
+@pytest.mark.parametrize("wrong", ["text", "name", "time", "no time"])
 def test_a_signature_of_another_text_time_or_name_is_not_kept(
     wrong: str, log: Log, scripted: Callable[..., ScriptedWitness]
 ) -> None:
@@ -282,6 +312,7 @@ def test_a_signature_of_another_text_time_or_name_is_not_kept(
             "text": lambda: witness.line("another text\n"),
             "name": lambda: witness.line(body, name="other"),
             "time": lambda: witness.line(body, 2**62),  # no calendar shows it
+            "no time": lambda: witness.line(body, 0),
         }
         return 200, lines[wrong]()
 

@@ -64,6 +64,24 @@ def test_a_lock_that_cannot_be_opened_says_what_to_do(
     assert remedy.replace("DATA", str(tmp_path)) in refused.value.advice
 
 
+@pytest.mark.parametrize("other", ["link", "pipe"])
+def test_nothing_is_written_through_a_link_or_into_a_pipe_in_place_of_the_lock(tmp_path: Path, other: str) -> None:
+    """Root may work in the folder of a user, who can lay a link there to any file."""
+    path, precious = tmp_path / "lock", tmp_path / "passwd"
+    precious.write_text("root:x:0:0:root:/root:/bin/sh\n")
+    if other == "link":
+        path.symlink_to(precious)
+    else:
+        os.mkfifo(path)
+
+    announce(path, "run")
+    with pytest.raises(InvalidPath, match="cannot be opened") as refused:
+        DataLock(path)
+    assert "Remove it" in refused.value.advice
+    assert (holder(path), role(path)) == (None, "")
+    assert precious.read_text() == "root:x:0:0:root:/root:/bin/sh\n"
+
+
 def test_a_service_on_its_way_names_itself_but_not_in_place_of_one_that_is_there(tmp_path: Path) -> None:
     path = tmp_path / "data" / "lock"
     announce(path, "serve")

@@ -11,6 +11,7 @@ import pytest
 
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import ConcurrencyError, LogGone
+from tasktrail.events.log.address import NAME, write_address
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.files import LogFiles, mark_of, read_mark, refuse_rescued
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -253,6 +254,23 @@ def test_the_end_of_the_log_is_marked_after_each_commit_and_at_each_start(log: S
     again = SqliteEventLog(path, now=NOW)
     assert read_mark(path) == again.head()
     again.close()
+
+
+def test_nothing_is_written_through_links_in_place_of_our_files(path: Path, tmp_path: Path) -> None:
+    """Root may work in the folder of a user, who can lay links there to any file."""
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    part = path.with_name(f".{NAME}.part")
+    for link in (mark_of(path), part):
+        link.unlink(missing_ok=True)
+        link.symlink_to(precious)
+
+    log = SqliteEventLog(path, now=NOW)
+    append(log, 1)
+    log.close()
+    with pytest.raises(OSError, match="symbolic links"):
+        write_address(path.with_name(NAME), "postgresql://tasks@db/tasks")
+    assert precious.read_text() == "kept"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 86, b"7", b"x y", b"7 zz", b"\xff \xff"])

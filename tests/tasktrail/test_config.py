@@ -1,6 +1,7 @@
 """The settings read from file and environment, and the refusal of wrong values."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,28 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         load_config(tmp_path, file=tmp_path / "other.toml", environment={})
 
 
+def test_a_pipe_in_place_of_the_file_holds_nothing_up_unless_it_was_named(tmp_path: Path) -> None:
+    """What lies in a data folder may be laid there by its owner for root; `--config <(...)` is meant."""
+    pipe = tmp_path / "tasktrail.toml"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match="cannot be read: it is no file"):
+        load_config(tmp_path, environment={})
+    pipe.unlink()
+    pipe.symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationError, match="cannot be read: it is no file"):
+        load_config(tmp_path, environment={})
+    reading, writing = os.pipe()
+    os.write(writing, b"workers = 3")
+    os.close(writing)
+    try:
+        assert load_config(tmp_path, file=Path(f"/dev/fd/{reading}"), environment={}).workers == 3
+    finally:
+        os.close(reading)
+
+
 def test_a_file_that_cannot_be_read_is_not_to_be_corrected(tmp_path: Path) -> None:
     (tmp_path / "tasktrail.toml").mkdir()
-    with pytest.raises(ConfigurationError, match=r"tasktrail\.toml cannot be read: Is a directory") as refused:
+    with pytest.raises(ConfigurationError, match=r"tasktrail\.toml cannot be read: it is no file") as refused:
         load_config(tmp_path, environment={})
     assert "may read it" in refused.value.advice
 

@@ -87,6 +87,27 @@ def test_there_and_back_all_is_the_same(tmp_path: Path, where: str, how: dict[st
     assert len([path for path in data.iterdir() if ".moved-" in path.name and "-wal" not in path.name]) >= 2
 
 
+def test_a_move_into_a_folder_without_the_keys_says_that_they_are_missing(tmp_path: Path, where: str) -> None:
+    history(tmp_path / "data", encrypted=True)
+    assert migrate(tmp_path / "data", where, progress=silent).without_keys == ""
+    assert migrate(where, tmp_path / "back", progress=silent).without_keys
+    shown = CliRunner().invoke(app, ["migrate", where, str(tmp_path / "again")])
+    assert shown.exit_code == 0
+    assert f"{tmp_path / 'again' / 'keys.db'} is not there" in shown.stderr
+    assert "before `keys.db` and its master key are put there" in shown.stderr
+
+
+def test_a_log_of_the_configuration_that_no_service_has_used_yet_is_named(tmp_path: Path, where: str) -> None:
+    """Only a service writes into the folder where the log is; what only reads would say that there is none."""
+    config = tmp_path / "tasktrail.toml"
+    config.write_text(f'log = "{where}"\n')
+    for command in ("verify", "list", "stats", "seal"):
+        shown = CliRunner().invoke(app, [command, "--data", str(tmp_path)], standalone_mode=False)
+        assert isinstance(shown.exception, InvalidPath)
+        assert "No service has used the log at postgresql://" in str(shown.exception)
+        assert "tasktrail serve" in shown.exception.advice
+
+
 def test_a_service_goes_on_after_each_move(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "support"))  # for workers
     data = tmp_path / "data"

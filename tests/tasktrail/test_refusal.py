@@ -90,6 +90,30 @@ def test_a_value_out_of_bounds_is_told_in_words_by_every_way_in(
         assert (refused.value.field, refused.value.message) == (field, message)
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "advice"),
+    [
+        (CreateTask, {**WORK, "user_id": None}, "Leave user_id out, or give 0 (no user), its default."),
+        (CreateTask, {**WORK, "label": None}, 'Leave label out, or give "", its default.'),
+        (CreateTask, {**WORK, "held": None}, "Leave held out, or give false, its default."),
+        (CreateGraph, {"tasks": [{"name": "a", **WORK, "user_id": None}]}, "Leave user_id out, or give 0 (no user)"),
+        (AddSchedule, {"schedule": "s", "task": {**WORK, "user_id": None}}, "Leave user_id out, or give 0 (no user)"),
+        (CreateTask, {"type": None}, InvalidValue.remedy),
+        (CreateTask, {**WORK, "depends_on": None}, InvalidValue.remedy),
+    ],
+)
+def test_whoever_gives_null_for_nothing_is_told_what_to_give(kind: Any, fields: dict[str, Any], advice: str) -> None:
+    """Many programs have null for a task of no user."""
+    for way in (
+        lambda: command_from_fields(kind, fields),
+        lambda: decode_kind(kind, msgspec.json.encode(fields)),
+        lambda: decode_command(msgspec.json.encode({"command": kind.__struct_config__.tag, **fields})),
+    ):
+        with pytest.raises(InvalidValue, match="not null") as refused:
+            way()
+        assert refused.value.advice.startswith(advice)
+
+
 def test_a_struct_built_in_python_is_told_the_same() -> None:
     with pytest.raises(InvalidValue, match=r"types\.a has to be a whole number, at least 1"):
         validated(SetLimits(types={"a": 0}))

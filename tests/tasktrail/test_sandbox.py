@@ -352,6 +352,24 @@ def test_a_key_that_lies_elsewhere_is_the_services_own_too(start: Opener, text: 
     assert str(key) in Config(master_key=str(key)).for_workers().protected
 
 
+def test_seals_that_lie_elsewhere_are_the_services_own_too(start: Opener, text: Path, tmp_path: Path) -> None:
+    """They show whether the log was changed: a task that could replace them could hide that."""
+    seals = tmp_path / "another-disk" / "seals"
+    seals.mkdir(parents=True)
+    seal = seals / "1.seal"
+    seal.write_text("sealed")
+    service = start(seals_dir=str(seals))
+
+    for command in (
+        {"input_file": str(seal), "output_file": str(tmp_path / "out.txt")},
+        {"input_file": str(text), "output_file": str(seal), "overwrite": True},
+        {"input_file": str(text), "output_file": str(seals / "2.seal")},
+    ):
+        with pytest.raises(InvalidPath, match=f"lies in {seals}, among tasktrail's own files"):
+            service.create_task(type="looker", **command)
+    assert str(seals) in Config(seals_dir=str(seals)).for_workers().protected
+
+
 def test_a_configuration_that_lies_elsewhere_is_the_services_own_too(tmp_path: Path) -> None:
     """It may hold the password of a mail server. A picture of it would show that."""
     file, link = tmp_path / "etc" / "tasktrail.toml", tmp_path / "data" / "tasktrail.toml"
@@ -372,7 +390,7 @@ def test_a_key_that_is_renewed_behind_its_link_is_the_services_own_too(tmp_path:
     for path in (old, new):
         path.write_text("secret")
     link.symlink_to(old)
-    protected = Config(tls_key=str(link)).private_files()
+    protected = Config(tls_key=str(link)).private_paths()
     link.unlink()
     link.symlink_to(new)
 

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -370,6 +371,34 @@ def test_backup_and_restore_answer_programs(cli: Callable[..., Any], data: Path,
     restored = json.loads(cli("restore", taken["path"], "--data", str(data), "--force", "--json").out)
     assert (restored["position"], restored["replaced_position"], restored["head"]) == (3, 3, taken["head"])
     assert (Path(restored["kept"]) / "log.db").exists()
+
+
+def test_a_restore_lists_the_tokens_that_are_valid_again_and_none_of_their_secrets(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    """One that was revoked after the backup would otherwise let somebody in again without a word."""
+    data, now = tmp_path / "data", datetime.now(UTC)
+    with TaskService.open(data) as service:
+        secrets = [
+            service.add_token("ada", "submitter", user_id=7, expires_at=now + timedelta(days=1)),
+            service.add_token("ops", "operator"),
+            service.add_token("gone", "admin"),
+        ]
+        service.revoke_token("gone")
+        service.backup(tmp_path / "copy.db")
+        service.revoke_token("ops")
+
+    for more in (["--dry-run"], ["--force"]):
+        shown = cli("restore", str(tmp_path / "copy.db"), "--data", str(data), *more)
+        assert shown.code == 0
+        assert "token revoke" in shown.out
+        ada, ops = (line.strip() for line in shown.out.splitlines() if line.startswith("  "))
+        assert re.fullmatch(r"ada: submitter of user 7, added [-\d]+ [:\d]+Z, expires [-\d]+ [:\d]+Z", ada)
+        assert re.fullmatch(r"ops: operator of all users, added [-\d]+ [:\d]+Z", ops)
+        assert not any(secret in shown.out for secret in secrets)
+    answer = cli("restore", str(tmp_path / "copy.db"), "--data", str(data), "--force", "--json").out
+    assert [token["token"] for token in json.loads(answer)["tokens"]] == ["ada", "ops"]
+    assert "digest" not in answer
 
 
 def test_an_incremental_backup_says_what_is_new_and_what_was_not_read(

@@ -85,7 +85,9 @@ def test_a_user_sees_and_makes_only_his_own(service: TaskService, server: HttpSe
     assert f"Task {made['created'][0]['task_id']} " not in others["refused"][0]["problem"]["detail"], (
         "nor learns of them"
     )
-    assert post(server, {**body, "user_id": 71}, bob).status_code in (202, 403)
+    for more in ({}, {"dry_run": True}):
+        refused = post(server, {**body, "user_id": 71, **more}, bob)
+        assert (refused.status_code, refused.json()["field"]) == (403, "user_id")
     service.revoke_token("batch-71")
     service.revoke_token("batch-72")
 

@@ -2,20 +2,23 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 from driven_client import driven
 
 from tasktrail import AsyncClient, Client
 from tasktrail.api.wire import AwaitedWire, BlockingWire
+from tasktrail.cli.progress import Display, Poller
 from tasktrail.errors import Busy, TooManyRequests, problem
 from tasktrail.events import CreateTask, TasktrailError
-from tasktrail.events.errors import NotReady, OutcomeUnknown, ServiceUnreachable, WaitTimeout
+from tasktrail.events.errors import AnotherProgram, NotReady, OutcomeUnknown, ServiceUnreachable, WaitTimeout
 
 Connect = Callable[..., Client]
 
@@ -161,14 +164,47 @@ ASKED: list[Callable[[Client], object]] = [
 ]
 
 
-@pytest.mark.parametrize("answer", [b"<!doctype html><title>Another program</title>\n", b"{}\n", b"[7]\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "answer", [b"<!doctype html><title>Another program</title>\n", b"{}\n", b"[7]\n", b"\xff\n", b"<html>", b""]
+)
 @pytest.mark.parametrize("ask", ASKED)
 def test_another_program_at_the_address_is_no_service(
     connect: Connect, url: str, ask: Callable[[Client], object], answer: bytes
 ) -> None:
     Service.last = answer
-    with connect(url) as client, pytest.raises(ServiceUnreachable, match="not from a tasktrail service"):
+    with connect(url) as client, pytest.raises(AnotherProgram, match="not from a tasktrail service"):
         ask(client)
+
+
+@pytest.mark.parametrize("spoken", [b"\x15\x03\x01\x00\x02\x02\x46", b"220 mail ESMTP\r\n\r\n"])
+def test_what_speaks_no_http_is_asked_once(connect: Connect, spoken: bytes, pauses: list[float]) -> None:
+    """A port of mail, or one of TLS at an address with http://: it will never answer otherwise."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def speak() -> None:
+            for _ in range(2):
+                one, _address = listening.accept()
+                with one:
+                    one.recv(65536)
+                    one.sendall(spoken)
+
+        speaking = Thread(target=speak)
+        speaking.start()
+        with connect(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+            for ask in (client.stats, lambda: list(client.log())):
+                with pytest.raises(AnotherProgram, match=r"speaks no HTTP.*https://"):
+                    ask()
+        speaking.join()
+    assert pauses == []
+
+
+def test_another_program_is_not_waited_for(url: str) -> None:
+    Service.last = b"{}\n"
+    said: list[str] = []
+    poller = Poller(cast("Display", SimpleNamespace(say=said.append)), clock=lambda: 0)
+    with Client(url) as client, pytest.raises(AnotherProgram):
+        poller.ask(lambda: client.get_task(1))
+    assert said == []
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ import httpx
 import pytest
 from owner import secret_file
 
-from tasktrail import Client
+from tasktrail import AsyncClient, Client
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
-from tasktrail.api.wire import token_in
+from tasktrail.api.wire import UnencryptedTokenWarning, token_in
+from tasktrail.cli.session import Environment, Session
 from tasktrail.config.settings import Config
 from tasktrail.errors import Forbidden, Unauthorized
 from tasktrail.events.commands import AddToken, AdjustTask
@@ -285,3 +286,36 @@ def test_a_file_that_holds_no_token_is_told_by_name(tmp_path: Path, content: byt
     with pytest.raises(InvalidPath, match=r"ci\.token") as refused:
         token_in(file)
     assert refused.value.field == "token_file"
+
+
+AWAY = "http://tasks.example.org"
+
+
+def test_a_client_warns_before_its_token_crosses_the_network_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("http://localhost:1", "http://page.localhost", "http://127.0.0.2", "http://[::1]:80", AWAY):
+        Client(url).close()
+    for url in ("http://localhost:1", "http://page.localhost", "http://127.0.0.2", "http://[::1]:80"):
+        Client(url, token="secret").close()  # warnings are errors
+    Client(AWAY.replace("http", "https"), token="secret").close()
+    for url in (AWAY, "HTTP://192.168.1.2:8080", "http://localhost.example.org", "http://[2001:db8::1]"):
+        with pytest.warns(UnencryptedTokenWarning, match="unencrypted.*https://"):
+            Client(url, token="secret").close()
+        with pytest.warns(UnencryptedTokenWarning):
+            AsyncClient(url, token="secret")
+    monkeypatch.setenv("TASKTRAIL_UNENCRYPTED", "1")
+    Client(AWAY, token="secret").close()
+
+
+def test_the_command_line_warns_once_before_its_token_crosses_the_network_unencrypted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environment = Environment()
+    session = Session(environment=environment, url=AWAY, token="secret")
+    for _ in range(2):
+        service = environment.service(session)
+        assert isinstance(service, Client)
+        service.close()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("tasks.example.org") == 1
+    assert shown.err.count("TASKTRAIL_UNENCRYPTED=1") == 1
