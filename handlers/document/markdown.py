@@ -58,6 +58,8 @@ class Block(NamedTuple):
     """Whether a line across the page is drawn instead of text."""
     styles: str = ""
     """The style of each character, a letter of `STYLES`; empty if all have the face's style."""
+    new_page: bool = False
+    """Whether it begins a page."""
 
 
 class _Paragraph(NamedTuple):

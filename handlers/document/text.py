@@ -26,10 +26,12 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _TAB = 4
+_NEW_PAGE = "\f"
+"""As texts for printers have it, such as RFCs."""
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, with plain line ends, and with spaces for control characters.
+    """The text of a file, with plain line ends, and with spaces for control characters except ends of pages.
 
     UTF-8, UTF-16 and UTF-32 are recognised by their mark, UTF-8 also without; anything else is read as Windows-1252.
 
@@ -45,7 +47,7 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise Unusable(f"{path.name} is not text")
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in lines) if not _is_plain(lines) else lines
+    return "".join(c if c.isprintable() or c in "\n\t\f" else " " for c in lines) if not _is_plain(lines) else lines
 
 
 def _is_plain(text: str) -> bool:
@@ -67,6 +69,18 @@ def _decode(data: bytes) -> str:
 def text_lines(text: str) -> list[str]:
     """The lines, with tabs expanded to spaces."""
     return [line.expandtabs(_TAB).rstrip() for line in text.split("\n")]
+
+
+def text_blocks(text: str) -> Iterator[Block]:
+    """The lines as blocks. A line is proportional if only that font has all its characters."""
+    rulers = _rulers()
+    mono, plain = rulers["mono"], rulers["plain"]
+    written = text.rstrip()  # ends of pages, too
+    pages = (written if _NEW_PAGE in text[len(written) :] else text).lstrip(_NEW_PAGE).split(_NEW_PAGE)
+    for number, page in enumerate(pages):
+        for place, line in enumerate(text_lines(page.removeprefix("\n") if number else page)):
+            lost = not line.isascii() and any(mono.lacks(one) and not plain.lacks(one) for one in line)
+            yield Block(line, "plain" if lost else "mono", new_page=number > 0 and place == 0)
 
 
 _Colour: TypeAlias = tuple[int, int, int]
@@ -101,7 +115,7 @@ class TextPages:
 
     def __init__(self, path: Path, *, markdown: bool) -> None:
         text = read_text(path)
-        blocks = markdown_blocks(text) if markdown else (Block(line) for line in text_lines(text))
+        blocks = markdown_blocks(text.replace(_NEW_PAGE, " ")) if markdown else text_blocks(text)
         self._pages = list(_paginate(blocks, path.name))
         self.count = len(self._pages)
 
@@ -190,7 +204,7 @@ def _paginate(blocks: Iterator[Block], name: str) -> Iterator[list[_Line]]:
         top += block.before if page else 0
         height = block.size * _LEADING
         for start, end in wrap(block.text, (TEXT_WIDTH - block.indent) / block.size, _steps(block, rulers)):
-            if top + height > bottom and page:
+            if page and (top + height > bottom or (block.new_page and start == 0)):
                 yield page
                 page, top, count = [], PAGE_MARGIN, count + 1
                 if count > MAX_TEXT_PAGES:

@@ -41,6 +41,8 @@ _CUT_SHORT = (TypeError, IndexError, KeyError)
 """Errors that Pillow raises when a header is cut off."""
 _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 _BIG_TIFF = 43
+_KIND_OF_PAGE, _SMALLER_COPY = 254, 1
+"""The lowest tag of a page, and its bit for a smaller copy of another page."""
 
 
 @contextmanager
@@ -123,7 +125,10 @@ def hidden_frames(image: ImageFile) -> int:
 
 
 def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
-    """Count the directories, one for each page; each gives the place of the next one."""
+    """Count the directories, one for each page; each gives the place of the next one.
+
+    A picture followed only by smaller copies of itself, as viewers of large ones want them, is one page.
+    """
     head = file.read(16)
     order = _BYTE_ORDERS.get(head[:2], "<")
     big = len(head) >= 4 and struct.unpack_from(f"{order}H", head, 2)[0] == _BIG_TIFF  # noqa: PLR2004 - the mark of a BigTIFF
@@ -135,6 +140,7 @@ def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
         return 1
     place = places.unpack_from(head, begin)[0]
     seen: set[int] = set()
+    copies = 0
     while place:
         if place in seen:
             raise Unusable(f"{name} has pages that follow each other in a circle")
@@ -144,9 +150,12 @@ def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
         if place + counts.size <= size:
             file.seek(place)
             end += counts.size + entry * counts.unpack(file.read(counts.size))[0]
+            first = file.read(entry).ljust(entry, b"\0")  # the tags are in order
+            tag, value = struct.unpack_from(f"{order}H{entry - places.size - 2}xI", first)
+            copies += len(seen) > 0 and tag == _KIND_OF_PAGE and bool(value & _SMALLER_COPY)
         if end + places.size > size or end == place:
             raise Unusable(f"{name} was cut: its page {len(seen) + 1} lies after the end of the file")
         seen.add(place)
         file.seek(end)
         place = places.unpack(file.read(places.size))[0]
-    return max(1, len(seen))
+    return 1 if copies == len(seen) - 1 else max(1, len(seen))

@@ -62,6 +62,8 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """Triangles of all faces; 0: as many as faces."""
     loose: int = 0
     """Points and lines beside the faces, which are not drawn; of a glTF, its primitives of them."""
+    unread: tuple[str, ...] = ()
+    """Names of what a glTF needs for its shape, and is not read."""
     left: int = 0
     """Bytes behind the last face of a binary stl, which are not read."""
     exact: bool = False
@@ -306,6 +308,7 @@ def _gltf(path: Path, size: int) -> Counted:
         vertices=model.vertices,
         pixels=model.pixels,
         loose=model.loose,
+        unread=model.unread,
         exact=True,
     )
 

@@ -26,6 +26,11 @@ _PIXELS_A_BYTE = 12
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _FLOAT = 5126
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
+_INSTANCES = "EXT_mesh_gpu_instancing"
+_UNDERSTOOD = {"KHR_texture_transform", "KHR_mesh_quantization", "EXT_texture_webp"}
+_LOOKS = "KHR_materials_"
+"""Beginning of the extensions about materials, of which more than the base colour is never shown."""
+_MOST_NAMES, _LONGEST_NAME = 5, 60
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
 TEXTURED = "textured"
 """Name of a material with a texture, whether or not the texture can be read."""
@@ -51,6 +56,8 @@ class Gltf(msgspec.Struct, frozen=True, kw_only=True):
     """Pixels of all textures, guessed from their file sizes."""
     loose: int
     """Primitives of points or lines, which are not drawn."""
+    unread: tuple[str, ...]
+    """What it needs for its shape, and is not read: extensions, and morph targets."""
 
 
 def read_gltf(path: Path) -> Gltf:
@@ -64,7 +71,7 @@ def read_gltf(path: Path) -> Gltf:
         document = msgspec.json.decode(text, type=dict[str, Any])
         _check(document, path.name)
         faces, vertices, loose = _sizes(document)
-        reduced = _reduced(document)
+        reduced, unread = _reduced(document), _unread(document)
         pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
     except Unusable:
         raise
@@ -78,7 +85,16 @@ def read_gltf(path: Path) -> Gltf:
         ValueError,
     ) as error:
         raise Unusable(f"{path.name} is not valid glTF: {type(error).__name__}: {error}") from error
-    return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels, loose=loose)
+    return Gltf(
+        kind=kind,
+        document=reduced,
+        body=body,
+        faces=faces,
+        vertices=vertices,
+        pixels=pixels,
+        loose=loose,
+        unread=unread,
+    )
 
 
 def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
@@ -159,6 +175,15 @@ def _sizes(document: Document) -> tuple[int, int, int]:
         sizes.append((faces, vertices, len(mesh["primitives"]) - len(drawn)))
     placed = [sizes[node["mesh"]] for node in document.get("nodes", ()) if "mesh" in node]
     return sum(faces for faces, _, _ in placed), sum(points for _, points, _ in placed), sum(one[2] for one in placed)
+
+
+def _unread(document: Document) -> tuple[str, ...]:
+    """Names of what the shape needs and is not read. Those of extensions are untrusted."""
+    names = set(document.get("extensionsRequired", ())) | {_INSTANCES} & set(document.get("extensionsUsed", ()))
+    needed = sorted(name for name in names - _UNDERSTOOD if not name.startswith(_LOOKS))[:_MOST_NAMES]
+    shown = ["".join(sign if sign.isprintable() else "?" for sign in name[:_LONGEST_NAME]) for name in needed]
+    shaped = [*document.get("meshes", ()), *document.get("nodes", ())]
+    return *shown, *(["morph targets"] if any(any(each.get("weights", ())) for each in shaped) else [])
 
 
 def _picture_sizes(document: Document) -> Iterator[int]:

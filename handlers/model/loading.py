@@ -266,6 +266,9 @@ def open_model(path: Path, kind: str) -> BinaryIO:
     if kind == "ply":
         header, whole = ply_header(path), path.read_bytes()
         text = in_utf8(whole)
+        if header.binary and b"\n" not in header.head:
+            end = len(header.head) + len(b"end_header\r")
+            text = _in_lines(text[:end]) + text[end:]
         if header.binary and (triangles := triangles_of_ply(header, text)):
             return BytesIO(triangles)
         text = text if header.binary else _in_lines(text)

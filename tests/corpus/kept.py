@@ -289,10 +289,11 @@ def _asked_codec(difference: Difference) -> bool:
     return difference.case.encodes and difference.after == difference.case.options.get("video_codec", usual)
 
 
+_PCM = {f"pcm_{kind}" for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le")}
 _SOUND = {
     ".mp4": ("aac", {"aac", "opus", "mp3", "ac3", "eac3", "flac", "alac"}),
-    ".mov": ("aac", {"aac", "mp3", "ac3", "eac3", "alac"}),
-    ".mkv": ("aac", {"aac", "opus", "mp3", "ac3", "eac3", "flac", "alac", "vorbis", "dts"}),
+    ".mov": ("aac", {"aac", "mp3", "ac3", "eac3", "alac", *_PCM}),
+    ".mkv": ("aac", {"aac", "opus", "mp3", "ac3", "eac3", "flac", "alac", "vorbis", "dts", *_PCM}),
     ".webm": ("opus", {"opus", "vorbis"}),
     ".m4a": ("aac", {"aac", "alac"}),
     ".mp3": ("mp3", {"mp3"}),
@@ -555,6 +556,18 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
     ("audio", "sample_rate", "a note tells it", _noted("samples a second became")),
     ("audio", "sample_rate", "opus has one rate", lambda difference: difference.of("codec_name", after=True) == "opus"),
     ("audio", "channels|channel_layout", "a note tells it", _noted("channels .*became")),
+    ("audio", "channel_layout", "a note tells it", _noted("does not say which channels")),
+    (
+        "audio",
+        "channel_layout",
+        "mkv says only the number of uncompressed channels: the usual ones are meant",
+        lambda difference: (
+            difference.case.suffix == ".mkv"
+            and difference.of("codec_name", after=True) in _PCM
+            and difference.before in ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+            and difference.after == ""
+        ),
+    ),
     (
         "audio",
         "channels|channel_layout",

@@ -52,6 +52,10 @@ _PADDING = 4 * 1152
 """Samples that mp3 encoders add around the sound, at most."""
 _SLACK = 0.25
 """Seconds by which a header may be off."""
+_STEADY = ("mov", "matroska", "mpegts")
+"""Containers whose times show where sound is missing."""
+_GAP = 0.05
+"""Seconds by which the time of a frame may be off."""
 _ENDLESS = 0x7FFFF000
 """Bytes. A wav that states this size or more states no real size."""
 _FEW_BAD = 50
@@ -249,11 +253,16 @@ class Decoding:
         self.bad = 0
         """Packets that cannot be decoded."""
         self._finite = Finite()
+        self._closed = 0.0
+        """Seconds of the gaps between frames, which the result does not have."""
 
     def frames(self) -> Iterator[AudioFrame]:
         """Yield the frames that can be decoded. A bad packet costs only its own piece of sound."""
         with open_sound(self._source.path) as container:
             stream: Any = container.streams[self._source.index]
+            steady = any(name in container.format.name for name in _STEADY)
+            ends = float(self._source.begin) + self._source.seconds
+            due: float | None = None
             for packet in chain(packets_of(container, stream), [None]):
                 try:
                     frames = decoded(stream.decode, packet)
@@ -261,14 +270,19 @@ class Decoding:
                     if not is_input_fault(error):
                         raise
                     self.bad += packet is not None
+                    due = None  # its own gap is told as a lost packet
                     continue
                 self.good += 1
                 for frame in self._finite.frames(frames):
                     if not frame.samples or not frame.sample_rate:
                         continue
                     self._tick(self.seconds)
+                    moment, length = frame.time if steady else None, frame.samples / frame.sample_rate
+                    if moment is not None and due is not None and due + _GAP < moment < ends:
+                        self._closed += moment - due
+                    due = None if moment is None else moment + length
                     yield frame
-                    self.seconds += frame.samples / frame.sample_rate
+                    self.seconds += length
 
     def notes(self, *, to_the_end: bool) -> list[str]:
         """Notes on what was lost of the source. Raises Unusable if it is too much.
@@ -287,6 +301,8 @@ class Decoding:
             notes += cut_sound_notes(self._source, self.seconds, self.bad * _SLACK)
         if self.bad:
             notes.append(left_out_note(self.bad, "sound"))
+        if self._closed:
+            notes.append(f"gaps of {self._closed:.2f} s in the sound are closed: what follows is heard so much earlier")
         notes += self._finite.notes("sound")
         return notes
 

@@ -51,6 +51,8 @@ _BORDER = 8
 """Pixels beside the middle that are kept for the filter."""
 _READ_SHARE = 0.5
 """The share of the progress for reading, if the whole picture is read before it is written."""
+_ENCODED_WHOLE = frozenset({"WEBP", "AVIF", "GIF"})
+"""Formats that are encoded when libvips has read all, and reports nothing more."""
 _MM_IN_AN_INCH = 25.4
 _CHECKING = 0.99
 """The share of the progress that is done before the result is checked."""
@@ -476,6 +478,7 @@ def _save_with_vips(
     target = pyvips.Target.new_to_file(os.fspath(context.output_part))
     save, parameters = _saver(kind, options, bits)
     words = f"converting {picture.width}x{picture.height} to {kind.lower()}"
+    part = (part[0], part[1] * _READ_SHARE) if kind in _ENCODED_WHOLE else part
     with _stoppable(context, picture, words, part) as watched:
         try:
             getattr(watched, save)(target, keep=keep, **parameters)

@@ -38,6 +38,8 @@ _STEP = 40_000_000
 """Bytes for the rays of one step, whatever the picture's size."""
 _BYTES_A_FACE = {"stl": 50, "ply": 19, "off": 28, "obj": 40, "glb": 20, "gltf": 28, "3mf": 9}
 """The least bytes of a face, if only the file's size is known. Text takes more."""
+_BYTES_A_FACE_OF_TEXT = {"stl": 200, "ply": 30}
+"""Of the kinds that may be either, with which a file is guessed to be text if there is no room for it otherwise."""
 _ZIPPED = 10
 """The unpacked size of a 3mf, which is a zip archive of text, as a multiple of its file's."""
 _PIECE, _PAINTED_PIECE = 0.6, 1.5
@@ -62,7 +64,11 @@ def estimate(job: Job[ModelPreviewOptions]) -> Estimate:
     kind, size = job.input_file.suffix.lower().removeprefix("."), job.input_size
     faces = size // _BYTES_A_FACE.get(kind, min(_BYTES_A_FACE.values()))
     size *= _ZIPPED if kind == "3mf" else 1
-    return estimate_for(job, Counted(kind=kind, size=size, faces=faces, vertices=faces))
+    guess = estimate_for(job, Counted(kind=kind, size=size, faces=faces, vertices=faces))
+    if kind in _BYTES_A_FACE_OF_TEXT and guess.memory > job.room.memory > 0:  # to refuse it is for the probe
+        faces = size // _BYTES_A_FACE_OF_TEXT[kind]
+        guess = estimate_for(job, Counted(kind=f"text {kind}", size=size, faces=faces, vertices=faces))
+    return guess
 
 
 def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:

@@ -308,6 +308,8 @@ class _Drawing:
         if counted.loose:
             parts, are = plural(counted.loose, "part"), plural(counted.loose, "is", "are")
             notes.append(f"{counted.loose:,} {parts} of points or lines {are} left out: only faces are drawn")
+        if counted.unread:
+            notes.append(f"not read, although the model needs it: {', '.join(counted.unread)}")
         if model.bare:
             meshes = plural(model.bare, "mesh", "meshes")
             notes.append(f"the texture of {model.bare:,} {meshes} cannot be read")

@@ -54,6 +54,8 @@ _STEADY = ("mov", "matroska", "mpegts")
 _IN_MP4 = ("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac")
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 """Number of channels → the layout that the aac and opus encoders support."""
+_MEANT = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1", *(f"{count} channels" for count in range(1, 65)))
+"""What players take for the channels where a file says only their number, as a mkv does of uncompressed sound."""
 _MOST = {"aac": 8, "opus": 8, "mp3": 2}
 _CHANNEL_BITRATE = 64_000
 
@@ -83,8 +85,9 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def file(self) -> str:
-        """Name of the file that is made. MP4 has the finer clock but does not hold every codec."""
-        return f"sound-{self.stream}.{'mp4' if self.codec in _IN_MP4 else 'mka'}"
+        """Name of the file that is made. MP4 and MOV have the finer clock but do not hold every codec."""
+        suffix = "mp4" if self.codec in _IN_MP4 else "mov" if self.codec.startswith("pcm_") else "mka"
+        return f"sound-{self.stream}.{suffix}"
 
 
 class Sounds(NamedTuple):
@@ -136,7 +139,7 @@ def _dropped(called: str, why: str) -> str:
 def _plan_for(
     stream: AudioStream, called: str, options: VideoConvertOptions, target: Target, *, steady: bool
 ) -> SoundPlan:
-    codec = stream.codec_context.codec.canonical_name
+    codec, layout = stream.codec_context.codec.canonical_name, stream.codec_context.layout.name
     fits = codec in target.container.copied
     if options.audio_codec == "copy" and not fits:
         raise Unusable(
@@ -144,14 +147,17 @@ def _plan_for(
         )
     untouched = options.audio_encoder == "usual" and options.audio_bitrate is None and options.audio_channels == "auto"
     free = options.audio_codec == "auto" and untouched and options.loudness is None
+    fits = fits and (options.target_size is None or not codec.startswith("pcm_"))  # it would fill most of a small file
     if options.audio_codec == "copy" or (free and fits and steady):
-        return SoundPlan(stream=stream.index, called=called, copy=True, codec=codec)
+        unsaid = codec.startswith("pcm_") and target.container.format == "matroska"
+        notes = [f"mkv does not say which channels {called} has: {layout}"] if unsaid and layout not in _MEANT else []
+        return SoundPlan(stream=stream.index, called=called, copy=True, codec=codec, notes=tuple(notes))
     channels = max(1, stream.codec_context.channels)
     wanted = {"auto": min(channels, _MOST[target.audio_codec]), "stereo": 2, "mono": 1}[options.audio_channels]
     kept = max(count for count in _LAYOUTS if count <= wanted)
     notes = [f"{called} of {codec} became {target.audio_codec}"] if options.audio_codec == "auto" and not fits else []
     notes += [f"{channels} channels of {called} became {kept}"] if kept < channels else []
-    notes += [f"{called}: {note}" for note in rearranged(stream.codec_context.layout.name, _LAYOUTS[kept])]
+    notes += [f"{called}: {note}" for note in rearranged(layout, _LAYOUTS[kept])]
     rate = _rate(target.audio_codec, stream.codec_context.sample_rate)
     if rate < stream.codec_context.sample_rate:
         notes.append(f"{stream.codec_context.sample_rate} samples a second of {called} became {rate}")
@@ -192,7 +198,7 @@ class SoundBackend(Protocol):
 
 def open_part(part: Path, plan: SoundPlan) -> OutputContainer:
     """Create the file for the track."""
-    kind = "mp4" if plan.file.endswith(".mp4") else "matroska"
+    kind = {".mp4": "mp4", ".mov": "mov"}.get(Path(plan.file).suffix, "matroska")
     return av.open(str(part), "w", format=kind, options={"fflags": "+bitexact"})
 
 
@@ -292,9 +298,13 @@ def _copied(
     count, last, unit = 0, None, float(stream.time_base)
     shown = plan.codec not in _IN_MP4
     begin = stream.start_time if span.start is None else None
+    packets, in_step = lasting(packets_of(container, stream)), SoundSynchronizer(container, span, tick)
+    if plan.codec.startswith("pcm_"):
+        width = int(plan.codec[5:7]) // 8 * stream.codec_context.channels
+        packets = in_step.packets(packets, stream.codec_context.sample_rate, width)
     with open_as_template(path) as model, open_part(part, plan) as output:
         track: Any = output.add_stream_from_template(model.streams[plan.stream], opaque=True)
-        for packet in lasting(packets_of(container, stream)):
+        for packet in packets:
             if packet.pts is None or (last is not None and packet.pts <= last) or (shown and packet.is_discard):
                 continue
             shown = shown or not packet.is_discard
@@ -313,7 +323,7 @@ def _copied(
             count += write_packet(output, packet)
         if not count:
             return None
-    return _Made(float((begin or 0) * stream.time_base), count)
+    return _Made(float((begin or 0) * stream.time_base), count, in_step.notes(plan.called))
 
 
 def _encoded(

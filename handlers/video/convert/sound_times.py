@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
+from av.packet import Packet
 
 from ...media.samples import frame_of, sample_values, silence
 from ..opening import as_fraction
@@ -90,6 +91,35 @@ class SoundSynchronizer:
                 self._stretched += change if self._inside(moment, last_end) else 0
             due += Fraction(frame.samples, frame.sample_rate)
             yield frame
+
+    def packets(self, packets: "Iterable[Packet[Any]]", rate: int, width: int) -> "Iterator[Packet[Any]]":
+        """Yield the packets of uncompressed sound, each at its own time, within the tolerance: a mov counts samples.
+
+        `width`: bytes of one moment of all channels.
+        """
+        due: Fraction | None = None
+        for packet in packets:
+            unit = as_fraction(packet.time_base)
+            moment = due if packet.pts is None else packet.pts * unit
+            if moment is None:
+                continue
+            due = moment if due is None else due
+            length = Fraction(packet.size // width, rate)
+            if due - moment > _NEAR:
+                self._dropped += self._inside(moment, moment + length)
+                continue
+            if moment - due > _NEAR and moment <= (due + _FARTHEST if self._ends is None else self._ends):
+                self._filled += self._inside(due, moment)
+                missing = round((moment - due) * rate)
+                for first in range(0, missing, _PIECE):
+                    samples = min(_PIECE, missing - first)
+                    silent: Packet[Any] = Packet(bytes(samples * width))
+                    silent.pts, silent.time_base = round((due + Fraction(first, rate)) / unit), packet.time_base
+                    silent.duration = round(Fraction(samples, rate) / unit)
+                    yield silent
+                due += Fraction(missing, rate)
+            due += length
+            yield packet
 
     def _start_of(self, frame: AudioFrame, following: AudioFrame | None, last_end: Fraction | None) -> Fraction:
         """When the frame is heard. If its time jumps, it counts only if the next frame continues from there."""

@@ -42,6 +42,26 @@ def told(outcome: Outcome) -> dict[str, Any]:
     return outcome.result
 
 
+def test_gaps_that_are_closed_are_told(tmp_path: Path, convert: Convert) -> None:
+    """A file of sound counts samples, so what follows a gap comes earlier, unless the packets are copied."""
+    source = tmp_path / "in.mka"
+    with av.open(str(source), "w") as output:
+        track: Any = output.add_stream("aac", rate=48000)
+        track.layout = "mono"
+        for number in [*range(40), *range(90, 140), *range(200, 230)]:
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1, np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, number * 1024, Fraction(1, 48000)
+            output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    encoded, copied = (told(convert(source, name)[1]) for name in ("out.flac", "out.m4a"))
+    closed = round(copied["duration"] - encoded["duration"], 2)
+    assert 2.2 < closed < 2.4
+    assert encoded["notes"] == [
+        f"gaps of {closed:.2f} s in the sound are closed: what follows is heard so much earlier"
+    ]
+    assert copied["notes"] == []
+
+
 @pytest.mark.parametrize("codec", ["auto", "alac"])
 def test_an_m4a_says_the_language_and_the_time_of_recording(codec: str, tmp_path: Path, convert: Convert) -> None:
     """The notes said that the language had no place there, and the time was silently dropped."""

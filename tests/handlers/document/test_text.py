@@ -13,7 +13,7 @@ from tasktrail.handlers.document import fonts, markdown, text
 from tasktrail.handlers.document.fonts import Face, Ruler, font_file
 from tasktrail.handlers.document.markdown import PAGE_MARGIN, Block, markdown_blocks
 from tasktrail.handlers.document.pages import A4
-from tasktrail.handlers.document.text import TextPages, read_text, text_lines, wrap
+from tasktrail.handlers.document.text import TextPages, read_text, text_blocks, text_lines, wrap
 
 Prepare = Callable[..., Any]
 Draw = Callable[[Any], Any]
@@ -84,6 +84,23 @@ def test_a_long_text_has_as_many_pages_as_it_needs(write: Callable[..., Path], p
     outcome = draw(prepare(write("\n".join(f"line {number}" for number in range(lines))), pages="all"))
     a_page = int((A4[1] - 2 * PAGE_MARGIN) / 13)
     assert outcome.result["source_pages"] == -(-lines // a_page)
+
+
+def test_a_page_ends_where_the_text_says_so(write: Callable[..., Path]) -> None:
+    """As in the texts of RFCs. Marks around the whole text make no empty pages."""
+    blocks = list(text_blocks(read_text(write("\fone\n\f\ntwo\nthree\n\ffour\n\f\n"))))
+    assert [block.text for block in blocks if block.new_page] == ["two", "four"]
+    assert "".join(block.text for block in blocks) == "onetwothreefour"
+    assert TextPages(write("\fone\n\f\ntwo\nthree\n\ffour\n\f\n"), markdown=False).count == 3
+    assert TextPages(write("one\f\n\n\f\ftwo"), markdown=False).count == 4
+    assert TextPages(write("one\ftwo"), markdown=True).count == 1
+
+
+@pytest.mark.skipif(Ruler("plain").lacks("ש") or not Ruler("mono").lacks("ש"), reason="needs the fonts DejaVu")
+def test_a_line_that_only_the_proportional_font_can_show_is_set_in_it(write: Callable[..., Path]) -> None:
+    path = write("a\nשלום\nÄ 漢\n")
+    assert [block.face for block in text_blocks(read_text(path))][:3] == ["mono", "plain", "mono"]
+    assert TextPages(path, markdown=False).notes([1]) == ["1 character has no glyph in the font and is drawn as boxes"]
 
 
 def test_a_page_shows_ink_where_its_lines_are_and_nowhere_else(

@@ -529,6 +529,19 @@ def test_progress_never_goes_back(source: str, output: str, convert: Convert, tm
     assert percents[-1] > (70 if source == "anim.gif" else 0)  # libvips reports a still picture as often as it likes
 
 
+@pytest.mark.parametrize(("output", "most"), [("webp", 50), ("avif", 50), ("gif", 75), ("png", 100)])
+def test_what_is_encoded_when_all_is_read_is_not_done_by_then(
+    output: str, most: int, convert: Convert, tmp_path: Path
+) -> None:
+    """A large picture stood at 100 % while its encoder, which reports nothing, had all of its work before it."""
+    noise = Image.effect_noise((1500, 1500), 90)
+    Image.merge("RGB", (noise, noise.rotate(90), noise.rotate(180))).save(tmp_path / "in.png")
+    outcome, context = convert(tmp_path / "in.png", f"out.{output}")
+    assert isinstance(outcome, Finished)
+    percents = [percent for percent, words in context.reports if words.startswith("converting")]
+    assert most / 2 < max(percents) <= most
+
+
 @pytest.mark.parametrize("packing", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
 def test_a_tiff_in_ycbcr_keeps_its_colours(packing: str, convert: Convert, tmp_path: Path) -> None:
     """libvips takes the bytes for RGB, unless the TIFF holds a JPEG."""

@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import pyvips
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -44,6 +45,17 @@ def test_what_pillow_has_written_is_counted(tmp_path: Path, *, big: bool) -> Non
 
     with Image.open(path) as image:
         assert pages_in(image, path) == 5
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_smaller_copies_of_the_picture_are_no_pages(tmp_path: Path, *, big: bool) -> None:
+    """Viewers of large pictures want them. They were taken for pages, of which a png or a webp has no use."""
+    path = tmp_path / "a.tiff"
+    pyvips.Image.black(600, 400).write_to_file(str(path), tile=True, pyramid=True, bigtiff=big)
+
+    with Image.open(path) as image:
+        assert getattr(image, "n_frames") > 1  # noqa: B009 - the class does not declare it
+        assert pages_in(image, path) == 1
 
 
 def test_very_many_pages_are_counted_in_one_go(tmp_path: Path) -> None:

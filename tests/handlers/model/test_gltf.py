@@ -105,6 +105,23 @@ def test_points_and_lines_beside_the_faces_are_told(draw: Callable[..., Any], tm
         assert draw(path, f"{len(parts)}.png", color="#ff0000")[1].get("notes") == notes
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"extensionsUsed": ["EXT_mesh_gpu_instancing"]}, "EXT_mesh_gpu_instancing"),
+        ({"extensionsRequired": ["ODD_\x1b[2J", "KHR_mesh_quantization", "KHR_materials_unlit"]}, "ODD_?[2J"),
+        ({"nodes": [{"mesh": 0, "weights": [0, 0.5]}]}, "morph targets"),
+        ({"extensionsUsed": ["KHR_lights_punctual"], "nodes": [{"mesh": 0, "weights": [0, 0]}]}, ""),
+    ],
+)
+def test_what_the_shape_needs_and_is_not_read_is_told(
+    more: dict[str, Any], told: str, draw: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = write_glb(tmp_path / "a.glb", [{"attributes": {"POSITION": SQUARE[:3]}}], **more)
+    notes = [f"not read, although the model needs it: {told}"] if told else None
+    assert draw(path, "a.png", color="#ff0000")[1].get("notes") == notes
+
+
 @pytest.mark.parametrize(("kind", "unit"), [("int16", 32767), ("uint16", 65535), ("int8", 127), ("uint8", 255)])
 def test_normalised_numbers_of_a_shape_are_shares_of_one(
     kind: str, unit: int, draw: Callable[..., Any], tmp_path: Path

@@ -12,7 +12,7 @@ import trimesh
 from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
-from tasktrail.handlers import Finished
+from tasktrail.handlers import Finished, Room
 from tasktrail.handlers.model.counting import Counted
 from tasktrail.handlers.model.preview import model_preview
 from tasktrail.handlers.model.preview.estimate import estimate, estimate_for
@@ -289,3 +289,15 @@ def test_the_first_guess_knows_the_format_by_the_suffix() -> None:
     )
     assert zipped.basis["format"] == "3mf"
     assert zipped.memory > plain.memory, "a 3mf is unpacked, and its faces take less room in it"
+
+
+@pytest.mark.parametrize("kind", ["stl", "ply"])
+def test_a_file_that_would_be_too_large_in_binary_is_guessed_to_be_text(kind: str) -> None:
+    """Text takes less memory for its size. The probe knows which it is, and refuses what does not fit."""
+    job = job_for(ModelPreviewOptions(), f"/a.{kind}", "/a.png", size=10**9)
+    binary = estimate(job)
+    less = msgspec.structs.replace(job, room=Room(memory=binary.memory - 1))
+    enough = msgspec.structs.replace(job, room=Room(memory=binary.memory))
+    assert estimate(less).basis["format"] == f"text {kind}"
+    assert estimate(less).memory < 0.85 * binary.memory
+    assert estimate(enough) == binary

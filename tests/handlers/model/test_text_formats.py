@@ -279,6 +279,19 @@ def test_faces_of_a_ply_have_any_number_of_corners(
     assert bottom[45, 60, 2] > 2 * bottom[45, 60, 0]
 
 
+@pytest.mark.parametrize("corners", [3, 4])
+def test_a_binary_ply_of_an_old_macintosh_is_read(corners: int, draw: Callable[..., Any], tmp_path: Path) -> None:
+    """Lines of its header end with CR alone, and the first number behind it may begin with LF."""
+    plain = ply_of("binary_little_endian", CUBE, [side[:corners] for side in SIDES])
+    head, end, body = plain.partition(b"end_header\n")
+    plain = head + end + (body := b"\n" + body[1:])
+    (tmp_path / "plain.ply").write_bytes(plain)
+    (tmp_path / "other.ply").write_bytes((head + end).replace(b"\n", b"\r") + body)
+    before, after = (draw(tmp_path / f"{name}.ply", f"{name}.png") for name in ("plain", "other"))
+    assert np.array_equal(before[0], after[0])
+    assert before[1]["source_faces"] == after[1]["source_faces"]
+
+
 def test_a_binary_ply_with_fewer_faces_than_it_promises_is_refused(prepare: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "cut.ply"
     whole = polygons("binary_little_endian", SIDES + TOP, [(9, 9, 9)] * 6)

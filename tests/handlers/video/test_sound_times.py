@@ -152,24 +152,28 @@ def heard_at(path: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "options", "wanted"),
+    ("name", "codec", "output", "options", "wanted"),
     [
-        ("in.mkv", "pcm_s16le", {}, [(0.1, 0.8), (2.2, 2.8)]),
-        ("in.mkv", "pcm_s16le", {"start": 1.5}, [(0.7, 1.3)]),
-        ("in.mkv", "pcm_s16le", {"start": 0.5, "end": 2.5, "loudness": -20}, [(0.1, 0.3), (1.7, 1.9)]),
-        ("in.ts", "mp2", {}, [(0.2, 0.8), (2.2, 2.8)]),
+        ("in.mkv", "pcm_s16le", "out.mp4", {}, [(0.1, 0.8), (2.2, 2.8)]),
+        ("in.mkv", "pcm_s16le", "out.mp4", {"start": 1.5}, [(0.7, 1.3)]),
+        ("in.mkv", "pcm_s16le", "out.mp4", {"start": 0.5, "end": 2.5, "loudness": -20}, [(0.1, 0.3), (1.7, 1.9)]),
+        ("in.mkv", "pcm_s16le", "out.mov", {}, [(0.1, 0.8), (2.2, 2.8)]),
+        ("in.mkv", "pcm_s16le", "out.mov", {"start": 0.5, "end": 2.5}, [(0.1, 0.3), (1.7, 1.9)]),
+        ("in.ts", "mp2", "out.mp4", {}, [(0.2, 0.8), (2.2, 2.8)]),
     ],
 )
 def test_a_gap_of_the_source_is_a_gap_of_the_result(
+    *,
     name: str,
     codec: str,
+    output: str,
     options: dict[str, Any],
     wanted: list[tuple[float, float]],
     tmp_path: Path,
     prepare: Callable[..., Any],
     convert: Callable[..., Any],
 ) -> None:
-    context = prepare(film(tmp_path / name, [(0, 0.96), (2.16, 3)], codec), **options)
+    context = prepare(film(tmp_path / name, [(0, 0.96), (2.16, 3)], codec), output, **options)
     outcome = convert(context)
     assert isinstance(outcome, Finished)
     assert any("s of silence fill the gaps of sound" in note for note in outcome.result["notes"])

@@ -87,6 +87,61 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
     assert min(abs(after - before - wait) for wait in waits) < 0.003
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "output"),
+    [
+        (".mov", "pcm_s16be", "out.mkv"),
+        (".mov", "pcm_s24le", "out.mov"),
+        (".mkv", "pcm_s16le", "out.mov"),
+        (".mkv", "pcm_f32le", "out.mkv"),
+    ],
+)
+def test_uncompressed_sound_stays_as_it_is_where_the_container_holds_it(
+    *,
+    suffix: str,
+    codec: str,
+    output: str,
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    source = make(tmp_path / f"in{suffix}", [Tone(codec=codec)])
+    context = prepare(source, output)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == []
+    assert (outcome.result["audio_codec"], outcome.result["audio_copied"]) == (codec, True)
+    original, result = look(source), look(context.output_file)
+    assert b"".join(packets_of(context.output_file, "audio")) == b"".join(packets_of(source, "audio"))
+    assert result.samples == original.samples
+    before, after = (float(seen.times[0] - seen.sound_begins) for seen in (original, result))
+    assert abs(after - before) < 0.003
+
+
+@pytest.mark.parametrize(
+    ("layout", "notes"), [("5.1", []), ("quad", ["mkv does not say which channels sound has: quad"])]
+)
+def test_channels_that_a_mkv_does_not_name_are_told(
+    layout: str, notes: list[str], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.mov", [Tone(codec="pcm_s16le", layout=layout)])
+    for output, told in (("out.mkv", notes), ("out.mov", [])):
+        outcome = convert(prepare(source, output))
+        assert isinstance(outcome, Finished), outcome
+        assert outcome.result["notes"] == told
+
+
+def test_uncompressed_sound_is_encoded_where_the_file_is_to_be_small(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.mov", [Tone(codec="pcm_s16le")])
+    outcome = convert(prepare(source, "out.mov", target_size=200_000))
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.result["audio_codec"] == "aac"
+    assert "sound of pcm_s16le became aac" in outcome.result["notes"]
+
+
 @pytest.mark.slow
 def test_sound_is_encoded_when_something_is_asked_of_it(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
