@@ -229,7 +229,7 @@ class Follower:
             try:
                 self.head = log.head().position
                 self._build_many(log)
-                with closing(TaskViews(self._paths.views)) as views:
+                with closing(TaskViews(self._paths.views, begin=self.head < _MANY)) as views:
                     self._refuse_damaged()
                     at, self.head = _since_boot(), log.head().position
                     if is_erasing(log, looked, self.head):  # since `erase_here` has looked
@@ -308,8 +308,8 @@ class Follower:
             self._wanted.wait(_FOLLOW_EVERY)
             self._wanted.clear()
             self._check_stopping()
+            views.refresh()  # raises if they were deleted, and clears away what is left of them
             self._refuse_damaged()
-            views.refresh()  # raises, too, if they were deleted
             at, head = _since_boot(), log.head()
             self.head = head.position
             if (head.position, head.hash) == (views.position, views.hash):

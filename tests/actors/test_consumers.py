@@ -10,6 +10,7 @@ import pytest
 from clocks import SetBack
 from structlog.testing import capture_logs
 
+from tasktrail.actors import projector
 from tasktrail.actors.alarm import Alarm
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.messages import PING, PONG, WAKE, CatchUp
@@ -17,9 +18,11 @@ from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import DiskFailed
+from tasktrail.events.log.event_log import ReportProgress
+from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
-from tasktrail.projections import TaskViews, ViewsFailed
+from tasktrail.projections import TaskViews, ViewsFailed, rebuild_views
 
 WITHIN = 10.0
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -43,10 +46,10 @@ class House:
                     raise house.shut
                 super().apply(records)
 
-        def opened() -> TaskViews:
+        def opened(begin: bool) -> TaskViews:  # noqa: FBT001 - as the Projector calls it
             if self.shut is not None:
                 raise self.shut
-            return Views(folder / "views.db")
+            return Views(folder / "views.db", begin=begin)
 
         self._opened = opened
         self.feed: Feed[Recorded] = Feed(lambda: self.ref.tell(WAKE), SystemClock(), "test")
@@ -111,6 +114,29 @@ def test_views_that_cannot_be_opened_at_the_start_are_opened_when_they_can(house
     assert house.troubles[-1] is house.shut
     house.shut = None
     assert house.watermark.wait(1, WITHIN)
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["before the start", "before they are opened, too"])
+def test_views_of_a_long_log_that_were_deleted_are_built_in_one_go(
+    house: House, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Folded page by page, they would say meanwhile that the last tasks do not exist."""
+    built = list[int]()
+
+    def rebuild(log: LogReader, path: Path, progress: ReportProgress | None = None) -> int:
+        built.append(rebuild_views(log, path, progress))
+        if len(built) < times:
+            path.unlink()
+        return built[-1]
+
+    monkeypatch.setattr(projector, "PAGE", 2)
+    monkeypatch.setattr(projector, "REBUILD_AGAIN", 0.0)
+    monkeypatch.setattr(projector, "rebuild_views", rebuild)
+    for task_id in range(1, 6):
+        house.create(task_id)
+    house.start()
+    assert house.watermark.wait(5, WITHIN)
+    assert built == [5] * times
 
 
 def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> None:
