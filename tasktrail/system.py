@@ -374,6 +374,8 @@ class System:
             is_there = _identity(self.paths.log) == self._log_identity
         except (FileNotFoundError, NotADirectoryError):
             is_there = False
+        except OSError:  # no right to look; commands are refused because of it
+            return
         if not is_there and self.health.fatal is None:
             error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
             logger.error("the service cannot go on", error=str(error))

@@ -290,10 +290,10 @@ def identity(path: Path | str) -> tuple[int, int]:
 
 
 def is_gone(path: Path) -> bool:
-    """Whether views were deleted, or emptied in place."""
+    """Whether views were deleted, or emptied in place. Raises `OSError` if that cannot be seen."""
     try:
         return path.stat().st_size == 0
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
 
 
@@ -306,5 +306,5 @@ class Files(NamedTuple):
 
 
 def files_of(path: Path) -> Files:
-    """The files of a views database as they are now."""
+    """The files of a views database as they are now. Raises `OSError`."""
     return Files(GONE if is_gone(path) else identity(path), (identity(f"{path}-wal"), identity(f"{path}-shm")))

@@ -270,7 +270,8 @@ class TaskViews:
         """Check that the files are still those that were opened; open them anew if all were replaced.
 
         Raises `ViewsDamaged` if they were deleted, for an empty one would answer that there are no tasks. If only one
-        of them was, the others are deleted, too: they would be read without it, or with another in its place.
+        of them was, the others are deleted, too: they would be read without it, or with another in its place. Raises
+        `OSError` if the files cannot be looked for.
         """
         now, opened = self._files(), self.files
         if now is None or opened is None or now == opened:

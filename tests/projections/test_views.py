@@ -1,5 +1,6 @@
 """The writing side: the cost of a batch, no double counting, and views that can always be rebuilt."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -417,6 +418,40 @@ def test_a_reader_of_views_that_are_not_there_is_a_typed_error(tmp_path: Path) -
     with pytest.raises(ViewsDamaged, match="is not there"):
         TaskQueries.open(tmp_path / "views.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_views_that_cannot_be_looked_for_are_not_called_deleted(
+    history: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a right to the folder, nobody knows; built anew, they would be for nothing."""
+    path = tmp_path / "views.db"
+    rebuild_views(history.log, path)
+    views, reader = TaskViews(path), TaskQueries.open(path)
+    looked = os.stat
+
+    def refused(file: Any, *args: Any, **options: Any) -> Any:
+        if str(file).startswith(str(path)):
+            raise PermissionError(13, "Permission denied", str(file))
+        return looked(file, *args, **options)
+
+    def unopened(*_: Any, **_options: Any) -> Any:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", refused)
+        patched.setattr(Path, "stat", refused)
+        patched.setattr(sqlite3, "connect", unopened)
+        with pytest.raises(PermissionError):
+            views.refresh()
+        for asked in (lambda: reader.position, lambda: TaskQueries.open(path)):
+            with pytest.raises(ViewsFailed) as failed:
+                asked()
+            assert failed.type is ViewsFailed
+            assert "belong to the user" in failed.value.advice
+    views.refresh()
+    assert reader.position == views.position
+    reader.close()
+    views.close()
 
 
 def test_a_reader_that_asks_while_the_file_is_gone_goes_on_with_the_next_one_even_of_the_same_number(

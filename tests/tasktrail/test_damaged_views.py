@@ -375,6 +375,23 @@ def test_views_that_have_lost_a_file_are_built_anew(
         assert in_a_thread(lambda: seen(service)) == due
 
 
+def test_files_that_cannot_be_looked_for_are_not_called_gone(
+    open_service: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    service.source.settle()
+    health = service._system.health
+    generation = health.views.generation
+
+    def refused(path: Path) -> tuple[int, int]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasktrail.system._identity", refused)
+        service._system._look_at_files()
+    assert (health.fatal, health.views.sound, health.views.generation) == (None, True, generation)
+
+
 def test_sound_views_have_no_damage(data: Path) -> None:
     with closing(connect(data / "views.db")[0]) as conn:
         assert find_damage(conn) == ""
