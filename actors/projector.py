@@ -216,7 +216,7 @@ class Projector(Actor):
         if self._log is None:
             self._log = self._open_log()
         if self._view is not None:
-            self._view.close()
+            self._view.abandon()
             self._view = None
         self._behind = True
         try:
