@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pykka
 
@@ -21,10 +21,14 @@ from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuil
 from ..projections.queries.reader import connect
 from ..projections.rebuilding import clear_write_ahead_log, discard, put_in_place
 from ..projections.views.damage import find_damage
+from ..projections.views.rebuild import PAGE
 from .actor import Actor
 from .feed import Feed, OnTrouble, Retrier, Watermark
 from .logger import get_logger
 from .messages import WAKE, CatchUp, Checked, Damaged, PutInPlace, Wake
+
+if TYPE_CHECKING:
+    from ..projections.views.schema import Files
 
 logger = get_logger()
 
@@ -38,6 +42,8 @@ class ViewsHealth:
     def __init__(self) -> None:
         self.generation = 0
         """How often they were found or made sound."""
+        self.files: Files | None = None
+        """The files as they were opened to be written; None before."""
         self._sound = threading.Event()
         self._lock = threading.Lock()
 
@@ -75,7 +81,7 @@ class Projector(Actor):
         self,
         *,
         feed: Feed[Recorded],
-        open_views: Callable[[], TaskViews],
+        open_views: Callable[[bool], TaskViews],
         path: Path,
         open_log: Callable[[], LogReader],
         watermark: Watermark,
@@ -140,6 +146,8 @@ class Projector(Actor):
             case Checked(damage=""):
                 if not self._damage:
                     self._health.vouch()
+            case Damaged() if self._health.sound:
+                pass  # they were built anew since then
             case Checked() | Damaged():
                 self._damage = message.damage
                 self._fold()
@@ -167,12 +175,17 @@ class Projector(Actor):
         if self._damage:
             self._rebuild(self._log)
         assert self._view is not None
+        self._health.files = self._view.files
         self._behind = False
         self._watermark.rise(self._view.position)
 
     def _apply(self, log_file: LogReader, records: list[Recorded], *, behind: bool) -> None:
         if self._view is None:
-            self._view = self._open_views()
+            # Nobody may see the first page of a long log alone.
+            self._view = self._open_views(log_file.head().position <= PAGE)
+        position = self._view.position
+        self._view.refresh()
+        behind = behind or self._view.position != position
         if behind or (records and records[0].position > self._view.position + 1):
             catch_up(log_file, self._view, self.tell_progress)
         if records:
@@ -182,14 +195,15 @@ class Projector(Actor):
         """Build damaged views anew. Raises what keeps it from doing so, for a while without another try."""
         if self._rebuild_failed is not None and self._clock.monotonic() < self._rebuild_at:
             raise self._rebuild_failed.with_traceback(None)
-        logger.warning("the views are damaged and are built anew", path=str(self._path), damage=self._damage)
+        self._health.doubt(self._health.generation)
+        logger.warning("the views are built anew", path=str(self._path), why=self._damage)
         self._rebuild_at = self._clock.monotonic() + REBUILD_AGAIN
         if self._view is not None:
-            self._view.close()
+            self._view.abandon()
             self._view = None
         try:
             rebuild_views(log_file, self._path, self.tell_progress)
-            self._view = self._open_views()
+            self._view = self._open_views(False)  # noqa: FBT003 - it may have been deleted again
             catch_up(log_file, self._view, self.tell_progress)
         except Exception as error:
             self._rebuild_failed = error
@@ -202,7 +216,7 @@ class Projector(Actor):
         if self._log is None:
             self._log = self._open_log()
         if self._view is not None:
-            self._view.close()
+            self._view.abandon()
             self._view = None
         self._behind = True
         try:

@@ -83,6 +83,7 @@ from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsDamaged, ViewsFailed
 from .projections.errors import views_behind, views_late
 from .projections.notices import Notice, log_id
+from .projections.views.schema import files_of, is_gone
 from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
 from .telemetry.tracing import Tracing
@@ -367,18 +368,22 @@ class System:
             callback()
 
     def _look_at_files(self) -> None:
-        """Notice a log that was deleted or replaced, and views that were deleted, even if no command comes."""
+        """Notice a log or views that were deleted or replaced, even if no command comes."""
         generation = self.health.views.generation
         try:
             is_there = _identity(self.paths.log) == self._log_identity
         except (FileNotFoundError, NotADirectoryError):
             is_there = False
+        except OSError:  # no right to look; commands are refused because of it
+            return
         if not is_there and self.health.fatal is None:
             error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
             logger.error("the service cannot go on", error=str(error))
             self.health.end_as_gone(error)
-        elif not self.paths.views.exists():
+        elif is_gone(self.paths.views):
             self.doubt_views(generation, ViewsDamaged(f"{self.paths.views} was deleted"))
+        elif self.health.views.files not in (None, files_of(self.paths.views)):
+            self.projector.tell(WAKE)  # it compares them, too, and may have replaced them itself
 
     def degraded(self, load: Load | None) -> list[str]:
         """Describe what is out of order although commands are accepted. `load`: the present load; None if unknown."""
@@ -487,7 +492,7 @@ class System:
             self._accepted = None
         return Projector.start(
             feed=self._to_projector,
-            open_views=lambda: TaskViews(self.paths.views),
+            open_views=lambda begin: TaskViews(self.paths.views, begin=begin),
             path=self.paths.views,
             open_log=lambda: read_log(self.paths.log),
             watermark=self.projected,

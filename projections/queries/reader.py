@@ -12,7 +12,7 @@ import msgspec
 
 from ...events import Task, TaskState
 from ...events.counted import counted
-from ...events.errors import InvalidValue, UnknownTask
+from ...events.errors import InvalidValue, LogNotWritable, UnknownTask
 from ...events.log.sqlite_connection import connect_read_only, is_written
 from ...events.state import Status
 from ...events.task import Children, view
@@ -317,6 +317,8 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     """
     try:
         conn, frozen = connect_read_only(path, "SELECT position FROM progress LIMIT 1", NAMES)
+    except PermissionError as error:  # of the folder: whether the file is there cannot be seen
+        raise ViewsFailed(f"{path} cannot be read: {error}", remedy=LogNotWritable.remedy) from error
     except (sqlite3.Error, UnicodeError) as error:
         if not path.exists():
             raise ViewsDamaged(f"{path} is not there") from error

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
-from ...events.log.files import refuse_pipes
+from ...events.log.files import create_private, refuse_pipes
 from ...events.log.schema import refuse_masked
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
@@ -18,7 +18,7 @@ from .checksums import sound
 from .forgotten import refuse_torn
 from .writer import TaskViews
 
-_PAGE = 5000
+PAGE = 5000
 BULK_PAGE = 20_000
 _STEPS = 1_000_000
 """Instructions of SQLite's machine between two reports of progress while it makes indexes; …"""
@@ -35,7 +35,7 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
     views.refresh()
     refuse_other(log, views)
     before = views.position
-    pull(log, views, log.head().position, _PAGE, progress)
+    pull(log, views, log.head().position, PAGE, progress)
     if views.position > before:
         refuse_torn(views.connection, before)
     return views.position
@@ -91,7 +91,7 @@ def pull(
     log: ReadableLog,
     views: TaskViews,
     until: int,
-    size: int = _PAGE,
+    size: int = PAGE,
     progress: ReportProgress | None = None,
     on_page: Callable[[Sequence[Recorded]], None] | None = None,
 ) -> None:
@@ -199,8 +199,22 @@ def copy_over(source: sqlite3.Connection, path: Path, on_step: Callable[[], None
 
 
 def _copy(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -> None:
-    if not path.exists():
-        schema.put_empty(path)
+    """Copy into the file that readers may have open; if there is none, they see it when it is complete."""
+    beside = path.with_name(path.name + ".copy")
+    schema.delete_files(beside)  # what a kill has left
+    if path.exists():
+        _copy_into(source, path, on_step)
+        return
+    try:
+        create_private(beside)
+        _copy_into(source, beside, on_step)
+        schema.delete_files(path)
+        beside.replace(path)
+    finally:
+        schema.delete_files(beside)
+
+
+def _copy_into(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -> None:
     target = sqlite3.connect(path, isolation_level=None)
     try:
         target.execute("PRAGMA journal_mode = WAL")

@@ -5,6 +5,7 @@ import sqlite3
 from binascii import crc32
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import fields
 
@@ -275,10 +276,35 @@ def delete_files(path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def identity(path: Path) -> tuple[int, int]:
+GONE = (0, 0)
+"""The identity of a file that is not there, and of views that are empty."""
+
+
+def identity(path: Path | str) -> tuple[int, int]:
     """The identity of a file, to notice a replacement. By stat, as opening and closing it would drop SQLite's locks."""
     try:
         status = os.stat(path)  # noqa: PTH116 - asked before every answer
     except OSError:
-        return (0, 0)
+        return GONE
     return status.st_dev, status.st_ino
+
+
+def is_gone(path: Path) -> bool:
+    """Whether views were deleted, or emptied in place. Raises `OSError` if that cannot be seen."""
+    try:
+        return path.stat().st_size == 0
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+
+
+class Files(NamedTuple):
+    """The identities of a views database's three files."""
+
+    views: tuple[int, int]
+    beside: tuple[tuple[int, int], tuple[int, int]]
+    """Of its write-ahead log and the index of that."""
+
+
+def files_of(path: Path) -> Files:
+    """The files of a views database as they are now. Raises `OSError`."""
+    return Files(GONE if is_gone(path) else identity(path), (identity(f"{path}-wal"), identity(f"{path}-shm")))

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -51,10 +52,18 @@ class TaskViews:
     memory, so that a batch seldom reads. Belongs to the thread that makes it.
     """
 
-    def __init__(self, path: Path | str, *, bulk: bool = False) -> None:
-        """`path`: `:memory:` for views without a file. `bulk`: for a build in one go, without recovery; `finish` it."""
+    def __init__(self, path: Path | str, *, bulk: bool = False, begin: bool = True) -> None:
+        """Opens the file, or begins an empty one.
+
+        Args:
+            path: `:memory:` for views without a file.
+            bulk: for a build in one go, without recovery; `finish` it.
+            begin: whether to begin an empty one where there is none of this version. If not, that raises
+                `ViewsDamaged`.
+        """
         self._path: Path | str = path
         self._bulk = bulk
+        self._may_begin = begin
         self._hot: dict[int, tuple[TaskState, int]] = {}
         """Task → its state and the position of the last event of its own."""
         conn = self._open()
@@ -73,13 +82,17 @@ class TaskViews:
             # SQLite keeps pages to undo a statement: in files elsewhere, if not here.
             conn.execute("PRAGMA temp_store = MEMORY")
         self._conn = conn
+        self._read_anew()
+        self.files = self._files()  # once it was read: reading makes the other two files
+        """The files as they were opened, to notice that one was deleted or replaced."""
+
+    def _read_anew(self) -> None:
         self._hot.clear()
-        self._identity = self._file()
         self._position, self._hash = self._where()
         self._versions: Versions | None = None
 
-    def _file(self) -> tuple[int, int]:
-        return schema.identity(self._path) if isinstance(self._path, Path) else (0, 0)
+    def _files(self) -> schema.Files | None:
+        return schema.files_of(self._path) if isinstance(self._path, Path) else None
 
     def _open(self) -> sqlite3.Connection:
         conn: sqlite3.Connection | None = None
@@ -101,6 +114,8 @@ class TaskViews:
     def _start_over(self, conn: sqlite3.Connection | None = None) -> sqlite3.Connection:
         if conn is not None:
             conn.close()
+        if not self._may_begin:
+            raise ViewsDamaged(f"{self._path} {'is of another version' if conn is not None else 'is not there'}")
         if isinstance(self._path, Path):
             replace = schema.delete_files if self._bulk else schema.put_empty
             replace(self._path)
@@ -161,7 +176,7 @@ class TaskViews:
             self._commit(before, after, changed, changes, tally, fresh)
         except ViewsGap:
             self._roll_back()
-            self._begin(self._conn)
+            self._read_anew()
             raise
         except (sqlite3.Error, msgspec.DecodeError, UnicodeError, OverflowError) as error:
             damaged = isinstance(error, msgspec.DecodeError) or (isinstance(error, sqlite3.Error) and is_damage(error))
@@ -252,23 +267,32 @@ class TaskViews:
             del hot[task_id]
 
     def refresh(self) -> None:
-        """Check that the file is still the one that was opened; open it anew if it was replaced.
+        """Check that the files are still those that were opened; open them anew if all were replaced.
 
-        Raises `ViewsDamaged` if it was deleted: an empty one in its place would answer that there are no tasks.
+        Raises `ViewsDamaged` if they were deleted, for an empty one would answer that there are no tasks. If only one
+        of them was, the others are deleted, too: they would be read without it, or with another in its place. Raises
+        `OSError` if the files cannot be looked for.
         """
-        if self._file() == self._identity:
+        now, opened = self._files(), self.files
+        if now is None or opened is None or now == opened:
             return
-        if isinstance(self._path, Path) and not self._path.exists():
-            raise ViewsDamaged(f"{self._path} was deleted")
+        path = Path(self._path)
+        left = [before for before, after in zip(opened.beside, now.beside, strict=True) if before == after]
+        if opened.views == schema.identity(path) or any(one != schema.GONE for one in left):
+            schema.delete_files(path)
+            raise ViewsDamaged(f"A part of {path} was deleted or replaced")
+        if now.views == schema.GONE:
+            raise ViewsDamaged(f"{path} was deleted")
         self._conn.close()
         self._begin(self._open())
 
-    def reset(self) -> None:
-        """Delete everything: these are the views of another log, or of another history."""
+    def abandon(self) -> None:
+        """Let go of damaged views. Those that have lost a file are deleted: nothing can be written to them."""
         try:
-            self._begin(self._start_over(self._conn))
-        except (sqlite3.Error, OSError) as error:
-            raise ViewsFailed(f"{self._path} cannot be rebuilt: {error}") from error
+            with suppress(ViewsFailed, sqlite3.Error, OSError):
+                self.refresh()
+        finally:
+            self.close()
 
     @heeding_ctrl_c()
     def finish(self, *, indexes: bool = True) -> None:

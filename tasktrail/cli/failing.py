@@ -116,12 +116,14 @@ def _in_one_line(error: click.ClickException) -> str:
     return " ".join(error.format_message().split())
 
 
+_MORE = "Raise what keeps it from having more: `ulimit -a`, or `MemoryMax`, `TasksMax`, `LimitNOFILE` of its unit."
 _NEXT_STEPS = {
     errno.ENOSPC: "Free disk space, and repeat the command.",
     errno.EDQUOT: "Free disk space that counts towards your quota, and repeat the command.",
     errno.EACCES: "See that you may read and write it, or run the command as the user it belongs to.",
     errno.EPERM: "See that you may read and write it, or run the command as the user it belongs to.",
     errno.EROFS: "Name a place on a file system that can be written to.",
+    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE), _MORE),
 }
 """Error number of the system → what to do about it."""
 
@@ -130,12 +132,15 @@ def complain_unexpected(error: Exception) -> int:
     """Print an unforeseen error in one line. Python's development mode shows where it came from."""
     if sys.flags.dev_mode:
         raise error
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        say(f"tasktrail: {plain(f'{error.filename}: {error.strerror}')}", err=True, hang="  ")
-        if step := _NEXT_STEPS.get(error.errno or 0):
-            say(f"  {step}", err=True)
-        return REFUSED
-    say(f"tasktrail: {plain(f'{type(error).__name__}: {error}')}", err=True, hang="  ")
-    if not isinstance(error, OSError):
-        say("  This is a fault of tasktrail; `python -X dev -m tasktrail …` shows where it is.", err=True)
+    step = "This is a fault of tasktrail; `python -X dev -m tasktrail …` shows where it is."
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        step = _NEXT_STEPS.get(error.errno or 0, "")
+        if error.filename and error.strerror:
+            what = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, MemoryError) or str(error) == "can't start new thread":
+        step = _MORE
+    say(f"tasktrail: {plain(what)}", err=True, hang="  ")
+    if step:
+        say(f"  {step}", err=True)
     return REFUSED

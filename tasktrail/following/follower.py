@@ -18,7 +18,15 @@ from ..config.log_place import settled_place
 from ..config.settings import Config
 from ..events import Recorded, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import ConfigurationError, HistoryMissing, KeysUnreadable, LogCorrupt, LogUnreachable, NotReady
+from ..events.errors import (
+    ConfigurationError,
+    HistoryMissing,
+    KeysUnreadable,
+    LogCorrupt,
+    LogTooNew,
+    LogUnreachable,
+    NotReady,
+)
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.lock import DataLock
@@ -109,6 +117,8 @@ class Follower:
         self._erased_to = 0
         self._damaged = False
         self._looked_for_keys = False
+        self._newer_at = 0
+        """The position of the start of a newer version's service that was logged."""
         self._pause = _AFTER_TROUBLE
         self.views_generation = 0
         """Goes up whenever the views were built anew."""
@@ -229,7 +239,7 @@ class Follower:
             try:
                 self.head = log.head().position
                 self._build_many(log)
-                with closing(TaskViews(self._paths.views)) as views:
+                with closing(TaskViews(self._paths.views, begin=self.head < _MANY)) as views:
                     self._refuse_damaged()
                     at, self.head = _since_boot(), log.head().position
                     if is_erasing(log, looked, self.head):  # since `erase_here` has looked
@@ -243,6 +253,7 @@ class Follower:
                     self._observer.caught_up(log, views.position, self._reach)
                     refuse_other(log, views)  # the server may have become another one while that was folded
                     self._look_for_keys(log)
+                    self._look_for_newer(log)
                     return self._keep_up(log, views, at)
             except (ViewsDamaged, LogCorrupt, sqlite3.DatabaseError) as error:
                 # A missing row looks like an event of an unknown task. If the log is at fault, the rebuild fails, too.
@@ -260,6 +271,13 @@ class Follower:
             except KeysUnreadable as error:
                 logger.warning("not all personal data can be read here", error=str(error))
             self._looked_for_keys = True
+
+    def _look_for_newer(self, log: LogReader) -> None:
+        """Log once that a service of a newer version has the log: this version cannot take it over."""
+        writer = log.newest_writer()
+        if writer is not None and writer.fault and writer.position != self._newer_at:
+            self._newer_at = writer.position
+            logger.warning("this version cannot go on with the log", error=str(LogTooNew(writer.fault)))
 
     def _build_many(self, log: LogReader) -> None:
         """Build views that have nothing of a long log in one go, which takes a third of the time."""
@@ -308,8 +326,8 @@ class Follower:
             self._wanted.wait(_FOLLOW_EVERY)
             self._wanted.clear()
             self._check_stopping()
+            views.refresh()  # raises if they were deleted, and clears away what is left of them
             self._refuse_damaged()
-            views.refresh()  # raises, too, if they were deleted
             at, head = _since_boot(), log.head()
             self.head = head.position
             if (head.position, head.hash) == (views.position, views.hash):
@@ -319,7 +337,10 @@ class Follower:
                 # It holds from here on, even if the database goes away before all is done.
                 self._begin_to_erase(bool(log.newest_of("user_erased", views.position, head.position, 1)))
                 return True
+            before = views.position
             pull(log, views, head.position, on_page=self._observer.records_folded)
+            if log.newest_of("service_started", before, views.position, 1):
+                self._look_for_newer(log)
 
     def close(self, then: Callable[[], object] = lambda: None) -> None:
         """Stop following, call `then`, and release the data folder once the thread, which may write, has ended."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,16 +11,20 @@ import pytest
 from clocks import SetBack
 from structlog.testing import capture_logs
 
+from tasktrail.actors import projector
 from tasktrail.actors.alarm import Alarm
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
-from tasktrail.actors.messages import PING, PONG, WAKE, CatchUp
+from tasktrail.actors.messages import PING, PONG, WAKE, CatchUp, PutInPlace
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import DiskFailed
+from tasktrail.events.log.event_log import ReportProgress
+from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
-from tasktrail.projections import TaskViews, ViewsFailed
+from tasktrail.projections import TaskQueries, TaskViews, ViewsFailed, rebuild_views
+from tasktrail.projections.rebuilding import beside_of, build_anew
 
 WITHIN = 10.0
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -43,10 +48,10 @@ class House:
                     raise house.shut
                 super().apply(records)
 
-        def opened() -> TaskViews:
+        def opened(begin: bool) -> TaskViews:  # noqa: FBT001 - as the Projector calls it
             if self.shut is not None:
                 raise self.shut
-            return Views(folder / "views.db")
+            return Views(folder / "views.db", begin=begin)
 
         self._opened = opened
         self.feed: Feed[Recorded] = Feed(lambda: self.ref.tell(WAKE), SystemClock(), "test")
@@ -111,6 +116,45 @@ def test_views_that_cannot_be_opened_at_the_start_are_opened_when_they_can(house
     assert house.troubles[-1] is house.shut
     house.shut = None
     assert house.watermark.wait(1, WITHIN)
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["before the start", "before they are opened, too"])
+def test_views_of_a_long_log_that_were_deleted_are_built_in_one_go(
+    house: House, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Folded page by page, they would say meanwhile that the last tasks do not exist."""
+    built = list[int]()
+
+    def rebuild(log: LogReader, path: Path, progress: ReportProgress | None = None) -> int:
+        built.append(rebuild_views(log, path, progress))
+        if len(built) < times:
+            path.unlink()
+        return built[-1]
+
+    monkeypatch.setattr(projector, "PAGE", 2)
+    monkeypatch.setattr(projector, "REBUILD_AGAIN", 0.0)
+    monkeypatch.setattr(projector, "rebuild_views", rebuild)
+    for task_id in range(1, 6):
+        house.create(task_id)
+    house.start()
+    assert house.watermark.wait(5, WITHIN)
+    assert built == [5] * times
+
+
+def test_views_that_were_built_beside_go_into_no_file_that_has_lost_its_write_ahead_log(house: House) -> None:
+    house.create(1)
+    house.start()
+    path = house.folder / "views.db"
+    before = path.stat().st_ino
+    with closing(TaskQueries.open(path)) as reader, closing(SqliteLogReader(house.folder / "log.db")) as log:
+        assert reader.position == 1
+        build_anew(log, beside_of(path))
+        path.with_name("views.db-wal").unlink()
+        assert house.ref.ask(PutInPlace(), timeout=WITHIN) == 1
+        assert path.stat().st_ino != before
+        house.create(2)
+        assert house.watermark.wait(2, WITHIN)
+        assert reader.position == 2
 
 
 def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> None:

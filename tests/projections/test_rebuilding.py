@@ -346,20 +346,25 @@ def test_indexes_and_the_copy_into_place_tell_that_they_go_on(
     assert "goes on" in told[told.index("copy") :]
 
 
-def test_views_that_are_copied_to_where_none_were_never_lack_their_tables(
+def test_views_that_are_copied_to_where_none_were_are_not_seen_before_they_are_complete(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill meanwhile would leave a file that looks damaged, and `verify` would call the log unsound."""
+    """A file without tables looks damaged, and an empty one says that there are no tasks."""
     monkeypatch.setattr(rebuild, "_COPIED_AT_ONCE", 10)
-    views, seen = tmp_path / "new.db", set[int]()
+    views, seen, parts = tmp_path / "new.db", list[bool](), list[int]()
+    left = tmp_path / "new.db.copy"
+    left.write_bytes(b"left by a kill")
 
     def look(*_: int) -> None:
-        if views.exists():
-            with closing(connect(views)[0]) as reader:
-                seen.add(reader.execute("SELECT position FROM progress").fetchone()[0])
+        seen.append(views.exists())
+        parts.append(left.stat().st_size if left.exists() else 0)
 
     end = rebuild.rebuild_views(journal.log, views, look)
-    assert seen == {0, end}
+    assert not any(seen)
+    assert parts[-1]
+    assert (left.exists(), views.stat().st_mode & 0o77) == (False, 0)
+    with closing(connect(views)[0]) as reader:
+        assert reader.execute("SELECT position FROM progress").fetchone() == (end,)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])

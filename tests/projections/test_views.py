@@ -1,7 +1,9 @@
 """The writing side: the cost of a batch, no double counting, and views that can always be rebuilt."""
 
+import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -222,7 +224,7 @@ def _sql(path: Path, statement: str) -> None:
 
 
 def test_catching_up_reads_only_what_is_missing(history: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.views.rebuild._PAGE", 50)
+    monkeypatch.setattr("tasktrail.projections.views.rebuild.PAGE", 50)
     views, reached = TaskViews(":memory:"), []
     views.apply(history.records[:120])
     end = catch_up(history.log, views, lambda position, head: reached.append((position, head)))
@@ -370,10 +372,86 @@ def test_views_deleted_under_the_writer_leave_no_empty_ones_and_are_built_again(
     views.close()
 
 
+@pytest.mark.parametrize("lost", ["views.db-wal", "views.db-shm"])
+def test_views_that_have_lost_a_file_are_deleted_when_the_writer_sees_it(
+    history: Journal, tmp_path: Path, lost: str
+) -> None:
+    """A copy into them would go to readers that have the lost file, and to others that have a new one."""
+    path = tmp_path / "views.db"
+    views = TaskViews(path)
+    views.apply(history.records[:100])
+    (tmp_path / lost).unlink()
+    (tmp_path / lost).touch()
+    with pytest.raises(ViewsDamaged, match="A part"):
+        views.apply(history.records[100:])
+    assert list(tmp_path.iterdir()) == []
+    views.close()
+
+
+def test_another_file_is_not_read_with_the_write_ahead_log_of_the_last_one(history: Journal, tmp_path: Path) -> None:
+    path, aside = tmp_path / "views.db", tmp_path / "aside.db"
+    rebuild_views(history.log, aside)
+    views = TaskViews(path)
+    views.apply(history.records[:100])
+    aside.replace(path)
+    with pytest.raises(ViewsDamaged, match="A part"):
+        views.refresh()
+    assert list(tmp_path.iterdir()) == []
+    views.abandon()
+
+
+def test_views_of_a_long_log_are_not_begun_empty(history: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    with pytest.raises(ViewsDamaged, match="is not there"):
+        TaskViews(path, begin=False)
+    assert list(tmp_path.iterdir()) == []
+    rebuild_views(history.log, path)
+    _sql(path, "PRAGMA user_version = 1")
+    with pytest.raises(ViewsDamaged, match="of another version"):
+        TaskViews(path, begin=False)
+    rebuild_views(history.log, path)
+    with closing(TaskViews(path, begin=False)) as views:
+        assert views.position == len(history.records)
+
+
 def test_a_reader_of_views_that_are_not_there_is_a_typed_error(tmp_path: Path) -> None:
     with pytest.raises(ViewsDamaged, match="is not there"):
         TaskQueries.open(tmp_path / "views.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_views_that_cannot_be_looked_for_are_not_called_deleted(
+    history: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a right to the folder, nobody knows; built anew, they would be for nothing."""
+    path = tmp_path / "views.db"
+    rebuild_views(history.log, path)
+    views, reader = TaskViews(path), TaskQueries.open(path)
+    looked = os.stat
+
+    def refused(file: Any, *args: Any, **options: Any) -> Any:
+        if str(file).startswith(str(path)):
+            raise PermissionError(13, "Permission denied", str(file))
+        return looked(file, *args, **options)
+
+    def unopened(*_: Any, **_options: Any) -> Any:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", refused)
+        patched.setattr(Path, "stat", refused)
+        patched.setattr(sqlite3, "connect", unopened)
+        with pytest.raises(PermissionError):
+            views.refresh()
+        for asked in (lambda: reader.position, lambda: TaskQueries.open(path)):
+            with pytest.raises(ViewsFailed) as failed:
+                asked()
+            assert failed.type is ViewsFailed
+            assert "belong to the user" in failed.value.advice
+    views.refresh()
+    assert reader.position == views.position
+    reader.close()
+    views.close()
 
 
 def test_a_reader_that_asks_while_the_file_is_gone_goes_on_with_the_next_one_even_of_the_same_number(

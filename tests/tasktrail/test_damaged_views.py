@@ -2,15 +2,19 @@
 
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from log_services import wait_for
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
@@ -320,6 +324,72 @@ def test_views_that_are_deleted_while_nothing_happens_are_built_anew(open_servic
     assert service._system.health.views.wait(30)
     assert (data / "views.db").exists()
     assert seen(service) == due
+
+
+def in_a_thread(ask: Callable[[], Any]) -> Any:
+    """Ask through connections that are opened for it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(ask).result()
+
+
+def test_views_that_are_emptied_while_nothing_happens_are_built_anew(open_service: Open, data: Path, due: Any) -> None:
+    service = open_service()
+    service.source.settle()
+    (data / "views.db").write_bytes(b"")
+    service._system._look_at_files()
+    assert service._system.health.views.wait(30)
+    assert (data / "views.db").stat().st_size
+    assert seen(service) == due
+
+
+@pytest.mark.parametrize("names", [("views.db-wal", "views.db-shm"), ("views.db-wal",), ("views.db-shm",)])
+@pytest.mark.parametrize("meanwhile", ["nothing", "question", "command", "other program"])
+def test_views_that_have_lost_a_file_are_built_anew(
+    open_service: Open, data: Path, names: tuple[str, ...], meanwhile: str, due: Any
+) -> None:
+    """Who reads them without it gets an error of the disk, or sees them as they were earlier."""
+    service = open_service()
+    service.source.settle()
+    assert seen(service) == due
+    before = (data / "views.db").stat().st_ino
+    generation = service._system.health.views.generation
+    for name in names:
+        (data / name).unlink()
+    if meanwhile == "question":
+        with suppress(ViewsFailed):
+            in_a_thread(service.stats)
+    elif meanwhile == "command":
+        service.create_task(type="quick", held=True)
+        service.source.settle()
+    elif meanwhile == "other program":
+        count = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM tasks').fetchone()"
+        subprocess.run([sys.executable, "-c", count, data / "views.db"], check=False, capture_output=True)
+    service._system._look_at_files()
+    wait_for(lambda: service._system.health.views.generation > generation)
+    assert service._system.health.views.wait(30)
+    assert (data / "views.db").stat().st_ino != before
+    assert in_a_thread(service.verify).ok
+    if meanwhile == "command":
+        assert service.get_task(10).held
+    else:
+        assert in_a_thread(lambda: seen(service)) == due
+
+
+def test_files_that_cannot_be_looked_for_are_not_called_gone(
+    open_service: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    service.source.settle()
+    health = service._system.health
+    generation = health.views.generation
+
+    def refused(path: Path) -> tuple[int, int]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasktrail.system._identity", refused)
+        service._system._look_at_files()
+    assert (health.fatal, health.views.sound, health.views.generation) == (None, True, generation)
 
 
 def test_sound_views_have_no_damage(data: Path) -> None:

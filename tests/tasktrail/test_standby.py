@@ -330,6 +330,24 @@ def test_a_standby_that_lacks_the_key_of_a_new_user_says_so_before_it_is_needed(
         assert examined_keys(paths) == (level, remedy)
 
 
+@needs_postgresql
+def test_a_standby_of_an_older_version_says_once_that_it_cannot_take_over(tmp_path: Path) -> None:
+    newer = ServiceStarted(version="9.0", epoch=1, pid=1, host="here", forms={"queue_drained.9": {"at": "str"}})
+    with of_two_users(tmp_path) as (log, paths), capture_logs() as lines, closing(Standby(paths, Config())) as standby:
+        standby.start()
+        wait_for(lambda: has_folded(paths, 3))
+        assert not lines
+        log.append([Fact(0, 1, newer, NOW)], expected=3)
+        log.append([of_user(3)], expected=4)
+        wait_for(lambda: has_folded(paths, 5) and lines)
+        log.append([of_user(4)], expected=5)
+        wait_for(lambda: has_folded(paths, 6))
+        [line] = lines
+        assert (line["event"], line["log_level"]) == ("this version cannot go on with the log", "warning")
+        assert "tasktrail 9.0 has worked on this log" in line["error"]
+        assert "Install that version" in line["error"]
+
+
 def examined_keys(paths: DataPaths) -> tuple[str, str]:
     found = examine(paths.data, Config(log=read_address(paths.log), personal_data="encrypted"))
     finding = next(one for one in found if one.name == "keys")

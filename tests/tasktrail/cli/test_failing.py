@@ -56,6 +56,25 @@ def test_each_kind_of_failure_has_its_exit_code(
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        MemoryError(),
+        OSError(errno.EMFILE, "Too many open files"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ],
+)
+def test_a_process_that_gets_no_more_of_something_names_the_limits(
+    cli: Callable[..., Any], environment: Any, error: Exception
+) -> None:
+    """It was called a fault of tasktrail, or left without advice."""
+    fails_with(environment, error)
+    shown = cli("submit", "noop").err
+    assert "TasksMax" in shown
+    assert "fault of tasktrail" not in shown
+
+
+@pytest.mark.parametrize(
     ("number", "step"),
     [
         (errno.EACCES, "  See that you may read and write it, or run the command as the user it belongs to.\n"),
