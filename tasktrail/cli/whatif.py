@@ -93,6 +93,8 @@ def whatif_command(session: Session, /, **given: Any) -> None:
     tables = ("types", "users", "labels", "worker_labels")
     if any(not number for name in tables for _, number in given[name]):
         raise click.UsageError("A limit is at least 1: one that is left out stays as it was recorded.")
+    if any(rate is None for _, rate in given["rates"]):
+        raise click.UsageError("A rate is starts per time, e.g. 10/m: one that is left out stays as it was recorded.")
     question = {name: dict(value) if name in (*tables, "rates") else value for name, value in given.items()}
     with counting("playing") as progress:
         given = {name: value for name, value in question.items() if value is not None}
