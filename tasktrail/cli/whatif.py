@@ -88,8 +88,7 @@ def whatif_command(session: Session, /, **given: Any) -> None:
     It reads the log in the data folder, whether a service runs or not, and changes nothing. It assumes that each
     attempt runs as long as recorded.
     """
-    if session.url:
-        raise click.UsageError("whatif reads the log in the data folder: give --data, not --url.")
+    session.files_only("whatif")
     tables = ("types", "users", "labels", "worker_labels")
     if any(not number for name in tables for _, number in given[name]):
         raise click.UsageError("A limit is at least 1: one that is left out stays as it was recorded.")

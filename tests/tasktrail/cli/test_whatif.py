@@ -130,7 +130,8 @@ def test_what_the_log_does_not_have_is_told_with_what_it_has(
 
 
 def test_it_reads_files_and_asks_no_service(cli: Callable[..., Any]) -> None:
-    assert cli("whatif", "--url", "http://127.0.0.1:1").code == 2
+    shown = cli("whatif", "--url", "http://127.0.0.1:1")
+    assert (shown.code, "not through --url or TASKTRAIL_URL" in shown.err) == (2, True)
 
 
 def test_a_program_asks_by_the_same_names(data: Path) -> None:
