@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..events.commands import CancelTask, RetryTask
 from ..events.counted import counted
@@ -25,23 +27,27 @@ if TYPE_CHECKING:
     from ..events import Accepted, TasktrailError
 
 
-_FILTERS = (
-    click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types."),
-    click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0: without a user."),
-    click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
-    click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
-    click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
-    click.option("--batch", type=BATCHES, default="", metavar="A,B", help="Tasks of these batches."),
-    click.option(
-        "--search", default="", metavar="WORDS", help="Each of these must begin a word in type, paths or error."
-    ),
-)
+def _names_some(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Refuse a filter that was given and is empty, or `,`, as that of an unset variable is: every task would pass."""
+    if not value.strip(" ,") and param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+        raise click.BadParameter("it is empty: name something, or leave the option out.", ctx, param)
+    return value
 
 
 def filter_options(statuses: str) -> Callable[[F], F]:
     """Add an option for each filter; `statuses`: the help text that lists the possible statuses."""
-    status = click.option("--status", type=STATUS_WORDS, default="", metavar="A,B", help=statuses)
-    return lambda function: with_options(function, status, *_FILTERS)
+    option = partial(click.option, default="", callback=_names_some)
+    return lambda function: with_options(
+        function,
+        option("--status", type=STATUS_WORDS, metavar="A,B", help=statuses),
+        option("--type", type=TYPES, metavar="A,B", help="Task types."),
+        option("--user", "user_id", metavar="ID,ID", help="Tasks of these users; 0: without a user."),
+        option("--document", "document_id", metavar="ID,ID", help="Tasks of these documents."),
+        option("--parent", "parent_task_id", metavar="ID,ID", help="Tasks that are part of these."),
+        option("--label", metavar="A,B", help="Tasks of these labels."),
+        option("--batch", type=BATCHES, metavar="A,B", help="Tasks of these batches."),
+        option("--search", metavar="WORDS", help="Each of these must begin a word in type, paths or error."),
+    )
 
 
 def many_or_ids(ids: tuple[int, ...], filters: dict[str, str], example: str) -> bool:

@@ -11,6 +11,7 @@ from ..words import moment, size
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
 from .fields import default_actor, reason_and_actor
+from .parameters import TargetParam
 from .progress import counting
 from .proof import FOLDER, KEY_OPTION, authorities_in, public_key_of, witness_keys
 from .session import Session
@@ -212,7 +213,7 @@ def doctor_command(session: Session) -> int:
         ("tasktrail backup --data /srv/tasks tasks.db --json", "to a new file, with JSON for a program"),
     ],
 )
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=TargetParam(path_type=Path))
 @click.option(
     "--base",
     type=click.Path(path_type=Path),

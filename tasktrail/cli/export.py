@@ -13,6 +13,7 @@ from ..words import size
 from .command import CliCommand, pass_session
 from .failing import json_bytes
 from .fields import with_options
+from .parameters import TargetParam
 from .progress import counting
 from .session import Session
 from .tasks import as_text_of, task_filters
@@ -43,7 +44,7 @@ def export_options(*forms: str) -> "Callable[[F], F]":
             click.option(
                 "--out",
                 metavar="FILE",
-                type=click.Path(dir_okay=False, path_type=Path),
+                type=TargetParam(dir_okay=False, path_type=Path),
                 help="Write to FILE, whole or not at all, and replace what is there. Default, or -: standard output",
             ),
             click.option(

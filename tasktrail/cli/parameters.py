@@ -240,6 +240,17 @@ class FolderParam(click.Path):
         return absolute_path(os.fsdecode(super().convert(value, param, ctx)))
 
 
+class TargetParam(click.Path):
+    """A file to make. A name with a `/` at its end is that of a folder, which must exist: a `Path` has no such `/`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a folder that does not exist, which would become a file of that name."""
+        text = os.fsdecode(value)
+        if text.endswith("/") and not Path(text).is_dir():
+            self.fail(f"There is no folder {text!r}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class PairParam(click.ParamType[tuple[str, Any]]):
     """`key=value`; the value is read as JSON if it is JSON (12, true, [1,2], "text"), else as text."""
 

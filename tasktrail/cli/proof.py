@@ -11,6 +11,7 @@ import click
 from ..events.counted import counted, plural
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
+from .parameters import TargetParam
 from .session import Sealing, Session, require_stamps
 from .terminal import for_stream, plain, print_json, say
 
@@ -136,7 +137,7 @@ def print_seal(session: Session, made: Sealing, **more: str) -> int:
     "--from", "begin", metavar="SEAL", help="Prove growth since this seal: its number of records, or its file."
 )
 @click.option("--to", "end", metavar="SEAL", help="Prove growth up to this seal. Default: the newest")
-@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE.")
+@click.option("--out", metavar="FILE", type=TargetParam(dir_okay=False, path_type=Path), help="Write to FILE.")
 @click.option("--seals", metavar="DIR", type=FOLDER, help="Take the seals of this folder.")
 @KEY_OPTION
 @pass_session
@@ -188,7 +189,7 @@ def prove_command(
     ],
 )
 @click.argument("made", metavar="ID|FILE")
-@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE.")
+@click.option("--out", metavar="FILE", type=TargetParam(dir_okay=False, path_type=Path), help="Write to FILE.")
 @pass_session
 def provenance_command(session: Session, made: str, out: Path | None) -> None:
     """Show how and from what an output was made: an in-toto statement with SLSA provenance, signed (DSSE).

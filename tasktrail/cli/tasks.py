@@ -12,8 +12,9 @@ import msgspec
 
 from ..events.counted import counted, plural
 from ..words import duration, moment, percent, size, sum_of
+from .change import filter_options
 from .command import CliCommand, pass_session
-from .completion import BATCHES, SORT_FIELDS, STATUS_WORDS, TYPES
+from .completion import SORT_FIELDS
 from .failing import json_bytes
 from .fields import with_options
 from .notices import in_short
@@ -57,26 +58,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def task_filters(function: F) -> F:
     """Add the options that select tasks, and the moment."""
-    return with_options(
-        function,
-        click.option(
-            "--status",
-            type=STATUS_WORDS,
-            default="",
-            metavar="A,B",
-            help="pending (held ones too), running, completed, failed, cancelled, retrying.",
-        ),
-        click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types."),
-        click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0: without a user."),
-        click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
-        click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
-        click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
-        click.option("--batch", type=BATCHES, default="", metavar="A,B", help="Tasks of these batches."),
-        click.option(
-            "--search", default="", metavar="WORDS", help="Each of these must begin a word in type, paths or error."
-        ),
-        as_of_option,
-    )
+    statuses = "pending (held ones too), running, completed, failed, cancelled, retrying."
+    return with_options(function, filter_options(statuses), as_of_option)
 
 
 def as_text_of(as_of: int | datetime | None) -> str:

@@ -88,11 +88,12 @@ def whatif_command(session: Session, /, **given: Any) -> None:
     It reads the log in the data folder, whether a service runs or not, and changes nothing. It assumes that each
     attempt runs as long as recorded.
     """
-    if session.url:
-        raise click.UsageError("whatif reads the log in the data folder: give --data, not --url.")
+    session.files_only("whatif")
     tables = ("types", "users", "labels", "worker_labels")
     if any(not number for name in tables for _, number in given[name]):
         raise click.UsageError("A limit is at least 1: one that is left out stays as it was recorded.")
+    if any(rate is None for _, rate in given["rates"]):
+        raise click.UsageError("A rate is starts per time, e.g. 10/m: one that is left out stays as it was recorded.")
     question = {name: dict(value) if name in (*tables, "rates") else value for name, value in given.items()}
     with counting("playing") as progress:
         given = {name: value for name, value in question.items() if value is not None}

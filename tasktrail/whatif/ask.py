@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..actors.core.limits import Limits
+from ..actors.core.limits import EACH, Limits
 from ..actors.core.state import SchedulerState
 from ..actors.core.windows import window_of
 from ..config.settings import Config, parse_limits, parse_windows
@@ -76,9 +76,9 @@ def what_if(
             remedy=f"Begin after position {dropped}, the last of them, with `--from {dropped + 1}`.",
             status=CONFLICT,
         )
-    _refuse_unknown_types(question, recording)
     recorded, assumptions = _recorded_policy(recording, config)
     changed = replace(recorded, change=question, configured=_configured(recorded.configured, question))
+    _refuse_unknown_types(question, recording)
     return compare_policies(
         recording,
         recorded,
@@ -138,11 +138,17 @@ def _in_words(point: Point) -> str:
 
 def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
     """Refuse a limit for a type that no task has: it would change nothing and look as if the limit did not matter."""
-    for name in question.types:
-        if name not in recording.types:
-            near = get_close_matches(name, recording.types, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidValue(f"The log has no task of type {name!r}{hint}", field="types", remedy=_REMEDY)
+    named = {
+        "types": question.types,
+        "rates": [name.removeprefix("type:") for name in question.rates if name.startswith("type:")],
+        "windows": [text.rpartition("=")[0] for text in question.windows or ()],
+    }
+    for field, names in named.items():
+        for name in names:
+            if name not in recording.types and name != EACH:
+                near = get_close_matches(name, recording.types, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InvalidValue(f"The log has no task of type {name!r}{hint}", field=field, remedy=_REMEDY)
 
 
 def _configured(limits: Limits, question: PolicyChange) -> Limits:

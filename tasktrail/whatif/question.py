@@ -53,7 +53,7 @@ class PolicyChange(
     ] = {}
     windows: Annotated[
         tuple[str, ...] | None,
-        says("When types may start, in place of what is configured.", value="TYPE=WINDOW", example="scan=22-06"),
+        says("When types may start, in place of what is configured.", value="TYPE=WINDOW,…", example="scan=22-06"),
     ] = None
     fair_share: FairSharing = None
     user_bonus: Annotated[bool, says("False: ignore the levels of users.")] = True

@@ -103,6 +103,7 @@ class Replay:
         self._policy.set_up(state)
         state.durable.open_keys.clear()
         state.durable.experience.clear()  # the recorded estimates have been corrected already
+        state.durable.schedules.by_name.clear()  # their tasks come as recorded
         for task_id, task in state.tasks.items():
             state.tasks[task_id] = replace(task, spec=as_played(task.spec))
         self._known = dict(state.tasks)

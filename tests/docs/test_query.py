@@ -1,5 +1,6 @@
 """The files of docs/query/ for Datasette fit the present views, and their questions have answers."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from histories import Journal, random_history
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.projections import TaskViews
 
-METADATA: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs/query/metadata.yml").read_text())
+TEXT = (Path(__file__).parents[2] / "docs/query/metadata.yml").read_text()
+METADATA: dict[str, Any] = yaml.safe_load(TEXT)
 VIEWS: dict[str, Any] = METADATA["databases"]["views"]
 
 
@@ -28,6 +30,12 @@ def test_every_view_is_described_and_every_table_hidden(views: TaskViews) -> Non
     told = {name: "table" if "hidden" in what else "view" for name, what in VIEWS["tables"].items()}
     assert told == {name: kind for name, kind in found if not name.startswith("search_")}
     views.close()
+
+
+def test_no_table_is_named_twice() -> None:
+    """PyYAML takes the last of two; stricter readers refuse the file."""
+    named = re.findall(r"^      (\w+):", TEXT, flags=re.MULTILINE)
+    assert len(named) == len(set(named))
 
 
 def test_the_columns_that_it_names_are_there(views: TaskViews) -> None:

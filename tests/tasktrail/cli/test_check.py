@@ -362,6 +362,16 @@ def test_a_backup_is_taken_checked_and_restored(cli: Callable[..., Any], data: P
     assert cli("verify", "--data", str(tmp_path / "new")).out.splitlines()[-1] == head
 
 
+@pytest.mark.parametrize("words", [("backup",), ("export", "tasks", "--out"), ("prove", "1", "--out")])
+def test_a_folder_that_does_not_exist_becomes_no_file(
+    cli: Callable[..., Any], data: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """The next night's backup would be refused, because that file exists already."""
+    shown = cli(*words, f"{tmp_path}/backups/", "--data", str(data))
+    assert (shown.code, "There is no folder" in shown.err) == (2, True)
+    assert not (tmp_path / "backups").exists()
+
+
 def test_backup_and_restore_answer_programs(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
     taken = json.loads(cli("backup", "--data", str(data), str(tmp_path), "--json").out)
     assert (taken["position"], len(taken["head"])) == (3, 64)

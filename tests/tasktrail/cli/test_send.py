@@ -346,6 +346,16 @@ def test_a_retry_wants_ids_or_filters(cli: Callable[..., Any], line: tuple[str, 
     assert cli(*line).code == 2
 
 
+@pytest.mark.parametrize("names", ["", " ", ","])
+@pytest.mark.parametrize("command", ["cancel", "retry", "list"])
+def test_a_filter_that_names_nothing_is_refused(cli: Callable[..., Any], tasks: Any, command: str, names: str) -> None:
+    """In a script it is a variable that is not set. With another filter beside it, all tasks of that would pass."""
+    tasks.create_task(type="noop")
+    shown = cli(command, "--type", "noop", "--batch", names, *(["--yes"] if command == "cancel" else []))
+    assert (shown.code != 0, "batch" in shown.err) == (True, True)
+    assert not [sent for sent in tasks.sent if not isinstance(sent, CreateTask)]
+
+
 @pytest.mark.parametrize(("given", "meant"), [("wait", "wait"), ("fail, ignore", ("fail", "ignore"))])
 def test_policies_are_one_or_one_for_each(cli: Callable[..., Any], tasks: Any, given: str, meant: Any) -> None:
     for _ in range(2):

@@ -95,6 +95,7 @@ def test_a_part_of_the_log_can_be_asked_about(cli: Callable[..., Any], data: Pat
         (("--type-limit", "long=0"), "A limit is at least 1"),
         (("--user-limit", "me=1"), "'me' is not a user"),
         (("--label-limit", "night=none"), "A limit is at least 1"),
+        (("--rate", "type:long=none"), "A rate is starts per time"),
         (("--from", "once"), "'once' is not a time"),
         (("--to", "2026-13-01T00:00:00"), "is not a time"),
     ],
@@ -110,6 +111,8 @@ def test_an_option_that_makes_no_sense_is_wrong_usage_like_that_of_other_command
     ("arguments", "field", "told"),
     [
         (("--type-limit", "lonk=2"), "types", "The log has no task of type 'lonk'; did you mean 'long'?"),
+        (("--rate", "type:lonk=2/m"), "rates", "The log has no task of type 'lonk'; did you mean 'long'?"),
+        (("--windows", "long=1-2,lonk=1-2"), "windows", "The log has no task of type 'lonk'; did you mean 'long'?"),
         (("--from", "9999"), "from", "Nothing is recorded from position 9999: the log has positions 1 ("),
         (("--from", "30", "--to", "20"), "from", "Nothing is recorded from position 30 to position 20: the log has"),
         (("--to", "2001-01-01T01:00:00+01:00"), "to", "Nothing is recorded to 2001-01-01T00:00:00Z: the log has"),
@@ -127,7 +130,8 @@ def test_what_the_log_does_not_have_is_told_with_what_it_has(
 
 
 def test_it_reads_files_and_asks_no_service(cli: Callable[..., Any]) -> None:
-    assert cli("whatif", "--url", "http://127.0.0.1:1").code == 2
+    shown = cli("whatif", "--url", "http://127.0.0.1:1")
+    assert (shown.code, "not through --url or TASKTRAIL_URL" in shown.err) == (2, True)
 
 
 def test_a_program_asks_by_the_same_names(data: Path) -> None:

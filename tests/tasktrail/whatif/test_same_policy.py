@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from recorded_world import OPERATIONS, World
 
 from tasktrail.actors.core import dispatch
-from tasktrail.events import Failed, Started
+from tasktrail.events import CreateTask, Failed, Started
+from tasktrail.events.commands import AddSchedule
 
 ACTIONS = st.lists(
     st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 10**6), st.integers(0, 200)), min_size=5, max_size=40
@@ -99,6 +100,18 @@ def test_a_part_of_the_log_is_played_from_what_was_true_then() -> None:
         fidelity = ask(world, begin=begin, end=end).fidelity
         assert fidelity.recorded_starts > 5
         assert fidelity.exact, fidelity.first_difference
+
+
+def test_a_schedule_older_than_the_part_that_is_played_creates_nothing_by_itself() -> None:
+    """Its tasks come from the log. If it ran in the play as well, that would create twice as many, and never end."""
+    world = World(slots=2, max_concurrent=2, length=lambda _run: 1.0)
+    world.send(AddSchedule(schedule="each minute", every=60.0, task=CreateTask(type="work")))
+    world.go_on(600)
+    begin = next(record.position for record in world.records if record.task_id == 3)
+    answer = ask(world, begin=begin, end=len(world.records), max_concurrent=1)
+    assert answer.fidelity.exact, answer.fidelity.first_difference
+    assert answer.fidelity.recorded_starts == 8
+    assert ask(world, begin=begin).rows[-1].replayed.started == 8
 
 
 def test_a_start_that_the_core_would_not_have_made_is_told() -> None:
