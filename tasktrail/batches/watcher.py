@@ -57,7 +57,8 @@ MOST_LISTENED = 5000
 """The most folders of a source whose changes are reported. The library holds Python's lock while it registers them, so
 the whole service waits: some seconds for a whole disk."""
 _REST = 10.0
-"""Seconds until a source in trouble is looked at again."""
+"""Seconds until a source in trouble is looked at again, and until changes are listened for again after a name that the
+library cannot report."""
 
 
 class _Settling(msgspec.Struct, frozen=True):
@@ -376,4 +377,15 @@ def _is_written(path: str) -> bool:
 def _changes(folders: Sequence[str], ended: threading.Event) -> Iterator[object]:
     from watchfiles import watch  # it takes a moment, and most services watch nothing
 
-    yield from watch(*folders, watch_filter=None, stop_event=ended, raise_interrupt=False, debounce=200)
+    while True:
+        try:
+            yield from watch(*folders, watch_filter=None, stop_event=ended, raise_interrupt=False, debounce=200)
+        except RuntimeError as error:
+            if "Unable to decode path" not in str(error):
+                raise
+            yield error  # a name that is not UTF-8 has ended it, and other files may have come with that one
+            if ended.wait(_REST):
+                return
+            yield error  # whatever came meanwhile
+        else:
+            return

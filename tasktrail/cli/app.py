@@ -133,6 +133,7 @@ SHELLS = ("bash", "zsh", "fish")
     cls=CliCommand,
     examples=[
         ('eval "$(tasktrail completion bash)"', "for this shell; put the line into ~/.bashrc for all"),
+        ('eval "$(tasktrail completion zsh)"', "for zsh; in ~/.zshrc, below compinit"),
         ("tasktrail completion fish > ~/.config/fish/completions/tasktrail.fish", "for fish"),
     ],
 )
@@ -141,6 +142,9 @@ def completion_command(shell: str) -> None:
     """Print the script with which SHELL completes commands, options, types, their options and task ids."""
     from click.shell_completion import get_completion_class
 
+    from .completion import register
+
+    register()
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"click knows no completion for {shell}.")

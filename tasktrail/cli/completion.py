@@ -11,7 +11,14 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ZshComplete,
+    add_completion_class,
+    split_arg_string,
+)
 
 from ..events.counted import counted
 from .session import Session, session_of
@@ -191,7 +198,7 @@ def option_pairs(session: Session, words: Iterable[str], incomplete: str) -> Ite
 
 
 class Bash(BashComplete):
-    """Bash splits `key=value` into three words, and replaces the last of them with the completion."""
+    """Bash splits `key=value` and `http://host` into three words, and puts the completion in place of the last."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Join the split words again."""
@@ -201,8 +208,8 @@ class Bash(BashComplete):
         joined: list[str] = []
         self._cut = 0
         for word in words:
-            if joined and (word == "=" or joined[-1].endswith("=")):
-                self._cut = len(joined[-1]) + (word == "=")
+            if joined and (word in {"=", ":"} or joined[-1].endswith(("=", ":"))):
+                self._cut = len(joined[-1]) + (word in {"=", ":"})
                 joined[-1] += word
             else:
                 self._cut = 0
@@ -223,6 +230,43 @@ class Bash(BashComplete):
         return f"{item.type},{word}"
 
 
+class Zsh(ZshComplete):
+    """Zsh completes the value of `--name=value`. Click's script would put the value in place of the whole word."""
+
+    source_template = ZshComplete.source_template.replace(
+        "    for type key", """    [[ "$PREFIX" == --*=* ]] && compset -P 1 '*='\n\n    for type key"""
+    ).replace(" -U", ' -U -i "$IPREFIX"')
+
+
+class Fish(FishComplete):
+    """Fish completes whole words, also `--name=value`, and values with commas.
+
+    Click's script leaves out the name, and cuts values and descriptions at their first comma.
+    """
+
+    source_template = """\
+function %(complete_func)s;
+    set -l word (commandline -ct);
+    set -l before (string match --regex -- '^--[^=]+=' $word);
+
+    for completion in (env %(complete_var)s=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=$word %(prog_name)s);
+        set -l kind (string split --max 1 "," -- $completion);
+
+        if test $kind[1] = "dir";
+            string replace --regex -- '^' "$before" (__fish_complete_directories $kind[2]);
+        else if test $kind[1] = "file";
+            string replace --regex -- '^' "$before" (__fish_complete_path $kind[2]);
+        else if test $kind[1] = "plain";
+            printf "%%s\\n" "$before$kind[2]";
+        end;
+    end;
+end;
+
+complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)";
+"""
+
+
 def register() -> None:
-    """Make bash's completion use `Bash`."""
-    add_completion_class(Bash)
+    """Make the shells' completion use these classes instead of click's."""
+    for shell in (Bash, Zsh, Fish):
+        add_completion_class(shell)

@@ -1,6 +1,7 @@
 """A watcher on real files, with a clock that only the test moves."""
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from tasktrail.actors.core.sources import WatchedFolder
 from tasktrail.batches import watcher as watcher_module
 from tasktrail.batches.files import FoundFile
 from tasktrail.batches.request import LeftOut, MadeBatch, NewBatch, Refused, Skipped
-from tasktrail.batches.watcher import Watcher, _is_written
+from tasktrail.batches.watcher import Watcher, _changes, _is_written
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidPath, NotReady
 from tasktrail.intake.paths import PathRules
@@ -338,6 +339,36 @@ def test_what_makes_no_task_is_logged_once(hands: Hands) -> None:
         missing.rmdir()
         hands.after(60)
         assert len(lines) == 4, "it has gone again"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is UTF-8")
+def test_changes_are_told_also_after_a_name_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher_module, "_REST", 0.0)
+    ended, told = threading.Event(), threading.Semaphore(0)
+
+    def listen() -> None:
+        for _change in _changes([str(tmp_path)], ended):
+            told.release()
+
+    def is_told(name: bytes) -> bool:
+        """Whether a file of such a name is told; it is written until the system listens."""
+        for number in range(60):
+            (tmp_path / os.fsdecode(b"%d" % number + name)).touch()
+            if told.acquire(timeout=0.5):
+                return True
+        return False
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    try:
+        assert is_told(b".txt")
+        for _ in range(3):
+            assert is_told(b"\xff.txt")
+            assert is_told(b".png")
+        assert thread.is_alive()
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_very_many_are_handed_over_in_parts(hands: Hands) -> None:

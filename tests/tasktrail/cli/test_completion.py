@@ -1,6 +1,8 @@
 """The shell's offers beside commands and options, and what a user sees who takes a type's option for one of ours."""
 
+import contextlib
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from click.shell_completion import CompletionItem, ShellComplete
 
 from tasktrail.api.reader import type_infos
 from tasktrail.cli.app import app
-from tasktrail.cli.completion import Bash, completion_items, options_of_type, values_of_option
+from tasktrail.cli.completion import Bash, Fish, Zsh, completion_items, options_of_type, values_of_option
 from tasktrail.cli.session import Session
 from tasktrail.events import Started
 from tasktrail.events.reports import AttemptEnded
@@ -155,9 +157,12 @@ def test_every_option_with_a_list_of_values_has_them_offered(environment: Any) -
             "plain,cover",
         ),
         ("tasktrail run image_thumbnail -o fi", 4, (["run", "image_thumbnail", "-o"], "fi"), "plain,fit=cover"),
+        ("tasktrail enable fit : co", 4, (["enable"], "fit:co"), "plain,cover"),
+        ("tasktrail enable fit :", 3, (["enable"], "fit:"), "plain,cover"),
+        ("tasktrail enable fit", 2, (["enable"], "fit"), "plain,fit=cover"),
     ],
 )
-def test_bash_breaks_words_at_the_equals_sign_and_we_mend_them(
+def test_bash_breaks_words_at_equals_signs_and_colons_and_we_mend_them(
     monkeypatch: pytest.MonkeyPatch, words: str, at: int, joined: tuple[list[str], str], printed: str
 ) -> None:
     monkeypatch.setenv("COMP_WORDS", words)
@@ -232,6 +237,75 @@ def test_what_bash_completes_is_one_word_and_no_command(tmp_path: Path, value: s
     shown = subprocess.run(["bash", "--norc", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout == f"1\n{value}\n"
     assert not (tmp_path / "pwned").exists()
+
+
+def fake_program(folder: Path, offers: str) -> dict[str, str]:
+    """Write a program that completes anything to `offers`, and otherwise notes its arguments in `given`."""
+    program = folder / "tasktrail"
+    (folder / "offers").write_text(offers)
+    program.write_text(
+        f'#!/bin/sh\ncd {folder}\n[ -n "$_TASKTRAIL_COMPLETE" ] && exec cat offers\nprintf "%s\\n" "$@" > given\n'
+    )
+    program.chmod(0o700)
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "ZDOTDIR": str(folder), "TERM": "dumb"}
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+@pytest.mark.parametrize(
+    ("line", "offers", "given"),
+    [
+        ("list --status=fa", "plain\nfailed\n_\n", ["list", "--status=failed"]),
+        ("list --batch=ho", "plain\nholiday\n3 tasks\n", ["list", "--batch=holiday"]),
+        ("submit noop --option=fit=c", "plain\nfit=crop\n_\n", ["submit", "noop", "--option=fit=crop"]),
+        ("list --status failed,ca", "plain\nfailed,cancelled\n_\n", ["list", "--status", "failed,cancelled"]),
+        ("sub", "plain\nsubmit\nSend a new task\n", ["submit"]),
+        ("run noop pho", "file\npho\n_\n", ["run", "noop", "photo.jpg"]),
+        ("--data=fol", "dir\nfol\n_\n", ["--data=folder"]),
+    ],
+)
+def test_zsh_completes_a_value_and_keeps_the_name_before_it(
+    tmp_path: Path, line: str, offers: str, given: list[str]
+) -> None:
+    environment = fake_program(tmp_path, offers)
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".zshrc").write_text(
+        f"autoload -Uz compinit\ncompinit -u -D\n{Zsh(app, {}, 'tasktrail', '_TASKTRAIL_COMPLETE').source()}"
+    )
+    ours, theirs = pty.openpty()
+    os.write(ours, f"tasktrail {line}\t\nexit\n".encode())
+    with subprocess.Popen(
+        ["zsh", "-d", "-i"], cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    ):
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # the terminal is gone once zsh has left
+            while os.read(ours, 4096):
+                pass
+    os.close(ours)
+    assert (tmp_path / "given").read_text().splitlines() == given
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+@pytest.mark.parametrize(
+    ("line", "offers", "shown"),
+    [
+        ("list --status=fa", "plain,failed\n", "--status=failed"),
+        ("list --status failed,ca", "plain,failed,cancelled\n", "failed,cancelled"),
+        ("sub", "plain,submit\tSend a new task, durably\n", "submit\tSend a new task, durably"),
+        ("run noop pho", "file,pho\n", "photo.jpg"),
+        ("--data fol", "dir,fol\n", "folder/"),
+        ("--data=fol", "dir,fol\n", "--data=folder/"),
+    ],
+)
+def test_fish_completes_words_with_a_name_or_commas(tmp_path: Path, line: str, offers: str, shown: str) -> None:
+    environment = fake_program(tmp_path, offers)
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "folder").mkdir()
+    script = f"{Fish(app, {}, 'tasktrail', '_TASKTRAIL_COMPLETE').source()}\ncomplete --do-complete 'tasktrail {line}'"
+    done = subprocess.run(
+        ["fish", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[0].removesuffix("\tDirectory") == shown
 
 
 def test_no_offer_and_no_word_about_one_breaks_a_line() -> None:
