@@ -17,7 +17,7 @@ from .command import CliCommand, pass_session
 from .completion import BATCH
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
-from .parameters import FILE, TYPE, as_of_option
+from .parameters import FILE, TYPE, WholeParam, as_of_option
 from .progress import ENDED, Lines, Poller, Reasons, Signals, in_short, is_unexplained, name_lasting_obstacles
 from .session import Session
 from .tasks import as_text_of
@@ -438,7 +438,7 @@ def _report_start(session: Session, made: "MadeBatch") -> int:
     ],
 )
 @click.argument("names", nargs=-1, type=BATCH, metavar="[BATCH…]")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, metavar="N", help="At most this many. Default: 20")
+@click.option("--limit", type=WholeParam(1, 500), default=20, metavar="N", help="At most this many. Default: 20")
 @as_of_option
 @pass_session
 def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of: int | datetime | None) -> int:

@@ -9,6 +9,7 @@ from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .fields import reason_and_actor
 from .operate import actor_and_reason, send
+from .parameters import WholeParam
 from .session import Session
 from .terminal import print_json, say
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         ("tasktrail erase 7 --reason 'request of 3 May'", "comes back when no file of the data folder holds it"),
     ],
 )
-@click.argument("user_id", type=click.IntRange(1, 2**53), metavar="USER")
+@click.argument("user_id", type=WholeParam(1, 2**53), metavar="USER")
 @click.option("--partly", is_flag=True, help="Even if some tasks were recorded before encryption and stay readable.")
 @click.option("--dry-run", is_flag=True, help="Only report how much it would be.")
 @reason_and_actor

@@ -7,7 +7,7 @@ import click
 from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .fields import default_actor, reason_and_actor
-from .parameters import TYPE, AgeParam
+from .parameters import TYPE, AgeParam, WholeParam
 from .progress import counting
 from .session import Session
 from .terminal import print_json, say
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--older-than", type=AgeParam(), required=True, help="Ended at least this long ago, e.g. 90d, 12h, 1y.")
 @click.option("--status", type=click.Choice(("completed", "failed", "cancelled")), help="Only tasks with this status.")
 @click.option("--type", type=TYPE, metavar="TYPE", help="Only this task type.")
-@click.option("--user-id", type=click.IntRange(min=0), metavar="INTEGER", help="Only this user.")
+@click.option("--user-id", type=WholeParam(min=0), metavar="INTEGER", help="Only this user.")
 @click.option("--dry-run", is_flag=True, help="Only report how many it would be.")
 @reason_and_actor
 @pass_session

@@ -11,7 +11,7 @@ import click
 from ..events.counted import counted, plural
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
-from .parameters import TargetParam
+from .parameters import TASK_ID, TargetParam
 from .session import Sealing, Session, require_stamps
 from .terminal import for_stream, plain, print_json, say
 
@@ -132,7 +132,7 @@ def print_seal(session: Session, made: Sealing, **more: str) -> int:
         ("tasktrail prove --from kept.note --out growth.json", "that the log has only grown since that seal"),
     ],
 )
-@click.argument("task_id", metavar="[ID]", required=False, type=click.IntRange(min=1))
+@click.argument("task_id", metavar="[ID]", required=False, type=TASK_ID)
 @click.option(
     "--from", "begin", metavar="SEAL", help="Prove growth since this seal: its number of records, or its file."
 )
@@ -160,7 +160,7 @@ def prove_command(
     import msgspec
 
     if (task_id is None) == (begin is None):
-        raise click.UsageError("name a task, or an earlier seal with --from")
+        raise click.UsageError("name either a task or, with --from, an earlier seal")
     if end is not None and begin is None:
         raise click.UsageError("--to is for --from")
     session.files_only("prove")

@@ -75,6 +75,12 @@ def test_what_a_help_text_tells_to_type_can_be_typed(name: str) -> None:
             command.make_parser(click.Context(command)).parse_args(words[len(known.split()) :])
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_wrong_number_is_not_called_a_wrong_range(name: str) -> None:
+    """As click calls it: 'x' is not a valid integer range."""
+    assert [param.name for param in ALL[name].params if param.type.name.endswith("range")] == []
+
+
 def options_of(command: click.Command) -> list[click.Option]:
     return [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
 
