@@ -35,8 +35,15 @@ def bulk_answer(
 def changeable(filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> TaskFilters:
     """Return the filters for tasks that are to be changed. `usual`: the statuses if the filters name none.
 
-    Raises `InvalidValue` for a status that is not `allowed`, and for `as_of`.
+    Raises `InvalidValue` for a status that is not `allowed`, for `as_of`, and for a filter that was given and names
+    nothing, as that of a variable nobody has set: all tasks would pass it.
     """
+    for field, not_given in (("status", ()), ("type", ()), ("label", ()), ("batch", ()), ("search", "")):
+        given = getattr(filters, field)
+        if given != not_given and not values_of(given):
+            raise InvalidValue(
+                f"{field} is given, but names nothing", field=field, remedy="Name something, or leave it out."
+            )
     wanted = values_of(filters.status) or tuple(usual)
     for status in wanted:
         if status not in allowed:

@@ -156,6 +156,17 @@ def test_what_cannot_be_retried_is_not_looked_for(service: TaskService, filters:
         service.retry_tasks(filters)
 
 
+@pytest.mark.parametrize("field", ["status", "type", "label", "batch", "search"])
+def test_a_filter_that_names_nothing_chooses_nothing_to_retry(service: TaskService, field: str) -> None:
+    """As that of a variable nobody has set: without a refusal, every failed task would get another life."""
+    failed = service.create_task(type="raise", max_retries=3, retry_delay=0.0)
+    assert service.wait(failed, timeout=WITHIN).life == 1
+    for given in (" ", *([] if field == "search" else ["", ",", (" ",)])):
+        with pytest.raises(InvalidValue, match=f"^{field} is given, but names nothing"):
+            service.retry_tasks(TaskFilters(**{field: given}))  # type: ignore[arg-type]  # of the field's type
+    assert service.get_task(failed).life == 1
+
+
 def test_a_rule_of_ones_own_decides_and_is_recorded(open_service: Callable[..., TaskService]) -> None:
     rules = (RetryRule("never again", retryable=False, exit_code=7),)
     service = open_service(retry_rules=rules)
