@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
+from ...events.counted import counted
 from ..media.damage import are_missing, gif_break, lacking_bytes
 from .estimate import TrackInfo, VideoInfo
 from .light import HDR, Light, light_of
@@ -88,6 +89,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds before the first frame whose packets are damaged, so that no picture can be made of them."""
     keyless: float = 0.0
     """The same for a recording that begins between two keyframes, as broadcasts do: that is no damage."""
+    untimed: int = 0
+    """Frames before the first one that has a time."""
     keyframes: tuple[int, ...]
     """Empty if the container has no index."""
     pixel_aspect: Fraction
@@ -215,6 +218,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             lacking=lacking_bytes(path),
             unshown=0.0 if begins_inside else before,
             keyless=before if begins_inside else 0.0,
+            untimed=sample.untimed,
             keyframes=_shown_marks(marks, leads, min([start, *lost]), range(start, ending.end), _hidden_lead(head)),
             pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
@@ -402,6 +406,8 @@ class _Sample(NamedTuple):
     clock: Literal["pts", "dts"]
     moments: list[int]
     """Moments; the first one is that of the first frame."""
+    untimed: int = 0
+    """Frames before the first one that has a time."""
 
 
 def _brief_sample(
@@ -428,7 +434,8 @@ def _sample(frames: Iterator[VideoFrame]) -> _Sample:
     stamps = [(frame.pts, frame.dts) for frame in chain([first] if first else [], islice(frames, _SAMPLED - 1))]
     clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
     timed = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
-    return _Sample(first, clock, timed)
+    untimed = next((number for number, stamp in enumerate(stamps) if stamp != (None, None)), 0)
+    return _Sample(first, clock, timed, untimed)
 
 
 def _runs_forward(moments: Sequence[int | None]) -> bool:
@@ -569,10 +576,13 @@ def damage_notes(source: VideoSource) -> list[str]:
 
 
 def begin_notes(source: VideoSource) -> list[str]:
-    """A note if the recording began between two keyframes: no player could show more of it."""
-    if not source.keyless:
-        return []
-    return [f"no picture can be made of the first {source.keyless:.1f} s, which lack their keyframe"]
+    """Notes if the recording began between two keyframes, so that no player could show more of it, or without times."""
+    notes = []
+    if source.keyless:
+        notes.append(f"no picture can be made of the first {source.keyless:.1f} s, which lack their keyframe")
+    if source.untimed:
+        notes.append(f"{counted(source.untimed, 'picture')} left out: they come before the first that has a time")
+    return notes
 
 
 def _end_notes(source: VideoSource) -> list[str]:

@@ -274,6 +274,26 @@ def test_of_a_recording_that_begins_between_keyframes_it_is_told_and_is_no_damag
     assert "no picture can be made of the first 1.2 s, which lack their keyframe" in outcome.result["notes"]
 
 
+def test_pictures_before_the_first_time_are_told(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A Matroska holds no times before zero. Where a program has written some, the reader gives none at all."""
+    film = tmp_path / "film.mkv"
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(clips(audio=""))) as whole, av.open(str(film), "w", options=options) as early:
+        track = early.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.pts is not None and packet.dts is not None:
+                packet.stream = track
+                packet.pts -= round(1 / packet.time_base)
+                packet.dts -= round(1 / packet.time_base)
+                early.mux(packet)
+    outcome = convert(prepare(film))
+    left_out = 100 - outcome.result["frames"]
+    assert left_out > 20
+    assert f"{left_out} pictures left out: they come before the first that has a time" in outcome.result["notes"]
+
+
 @pytest.mark.parametrize("codec", SILENT)
 def test_an_original_of_which_a_decoder_leaves_something_out_is_known(
     codec: str, clips: Callable[..., Path], damage: Callable[..., Path]
