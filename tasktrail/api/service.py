@@ -1,5 +1,6 @@
 """`TaskService`: tasktrail inside your own program. Opening it starts the actors and recovers; closing stops them."""
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -183,7 +184,7 @@ class TaskService(Served, Commands, Blocking):
 
     def close(self) -> None:
         """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
-        if not self._running.closed:
+        if not self._running.closed and not self._running.is_copy:
             self.watcher.stop()
             self._running.closed = True
             self.pictures.close()
@@ -216,6 +217,7 @@ class TaskService(Served, Commands, Blocking):
     # --- commands -----------------------------------------------------------------------------------------------
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+        self._running.refuse_copy()
         waiter = _Waiter()
         self.submit(commands, waiter.set, checked=checked)
         return waiter.get(_COMMIT_WITHIN)
@@ -347,6 +349,7 @@ class TaskService(Served, Commands, Blocking):
         """Wait until the task's life is over, and return it. Raises `WaitTimeout` after `timeout` seconds."""
         check_task_id(task_id)
         timeout = check_patience(timeout)
+        self._running.refuse_copy()
         ended = threading.Event()
         with self.expecting(task_id, ended.set):
             # An end from before we listened is in the log by now. The views would have to catch up with it first.
@@ -588,10 +591,25 @@ class _Running(Source):
     def __init__(self, system: System) -> None:
         super().__init__(system.paths, system.registry, system.clock, config=lambda: system.config)
         self._system = system
+        self._process = os.getpid()
         self.closed = False
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this process was forked from the one that opened the service, and has none of its threads."""
+        return os.getpid() != self._process
+
+    def refuse_copy(self) -> None:
+        """Raise `NotReady` in a forked process, where nothing would ever answer."""
+        if self.is_copy:
+            raise NotReady(
+                f"The service runs in process {self._process}, and not in this one that was forked from it",
+                remedy="Run `tasktrail serve`, and connect each process with a `Client`.",
+            )
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """Ask the Scheduler, in its own thread. Its state has all commands that were accepted before."""
+        self.refuse_copy()
         if self.closed or self._system.health.fatal:
             raise NotReady("The service is stopped", remedy="Start it again.")
         now = self.clock.now()
@@ -604,6 +622,7 @@ class _Running(Source):
         Wait also while the log cannot be opened: the service before may have reported what these views lack.
         Raises `ViewsFailed` with the reason if they cannot be brought up or built anew, `NotReady` if it takes long.
         """
+        self.refuse_copy()
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
         self._system.wait_for_views(self._end(), within=VIEWS_WITHIN, trouble_for=VIEWS_TROUBLE_FOR)
@@ -611,6 +630,7 @@ class _Running(Source):
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""
+        self.refuse_copy()
         while not self._system.committed.wait(position, 1.0):
             if self.closed or self._system.health.fatal:
                 return False

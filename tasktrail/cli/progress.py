@@ -188,27 +188,35 @@ class Lines(Display):
         """Nothing to close."""
 
 
+_ROOM_FOR_A_BAR, _ROOM_FOR_TIMES = 72, 60
+"""The narrowest terminals with a bar, and with the time spent and left, beside a short name."""
+
+
 class Bars(Display):
-    """For terminals: a bar for each task, with percent, message, time spent and time left."""
+    """For terminals: a bar for each task, with percent, message, time spent and time left.
+
+    A narrow terminal gets fewer of them: columns that do not fit would all be cut, the percent too.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.table import Column
 
+        console = Console(file=stream, highlight=False)
+        bar = (BarColumn(bar_width=12),)
+        ran = (TextColumn("ran"), TimeElapsedColumn())
+        left = (TextColumn("left"), TimeRemainingColumn(compact=True))
         self._bars: dict[int, tuple[TaskID, str]] = {}
         self._progress = Progress(
             TextColumn("{task.fields[name]}", markup=False),
-            BarColumn(bar_width=12),
+            *(bar if console.width >= _ROOM_FOR_A_BAR else ()),
             TextColumn("{task.percentage:5.1f} %", markup=False),
-            TextColumn("ran"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            *((*ran, *left) if console.width >= _ROOM_FOR_TIMES else ()),
             TextColumn(
                 "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
             ),
-            console=Console(file=stream, highlight=False),
+            console=console,
             expand=True,
             refresh_per_second=5,
         )

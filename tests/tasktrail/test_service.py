@@ -421,6 +421,29 @@ def test_who_waits_at_a_service_that_is_closed_is_told(service: TaskService, mon
         service.wait(task_id, timeout=1)
 
 
+def test_a_forked_process_is_told_at_once_that_the_service_is_in_its_parent(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has none of the threads, so it would wait for nothing, and must not stop what its parent goes on with."""
+    task_id = service.create_task(type="noop", held=True)
+    uses: list[Callable[[], object]] = [
+        service.stats,
+        service.list_tasks,
+        service.queue,
+        lambda: service.create_task(type="noop"),
+        lambda: service.wait(task_id),
+        lambda: list(service.follow()),
+    ]
+    with monkeypatch.context() as child:
+        child.setattr(service._running, "_process", 1)
+        for use in uses:
+            with pytest.raises(NotReady, match="The service runs in process 1,"):
+                use()
+        service.close()
+    service.start_task(task_id)
+    assert service.wait(task_id, timeout=WITHIN).status == "completed"
+
+
 def test_who_waits_while_another_program_has_locked_the_log_hears_of_the_end(
     service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -282,6 +282,27 @@ def test_bars_say_what_a_task_waits_for(tasks: Any, monkeypatch: pytest.MonkeyPa
     assert "waiting: no handler is installed for type noop" in screen.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("width", "has_bar", "has_times"), [(80, True, True), (72, True, True), (60, False, True), (40, False, False)]
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_none_is_cut(
+    tasks: Any, monkeypatch: pytest.MonkeyPatch, width: int, *, has_bar: bool, has_times: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    with Bars(screen) as bars:
+        task_id = tasks.create_task(type="video_convert", input_file="/in/holiday.mov")
+        start(tasks, task_id)
+        bars.show(tasks.get_task(task_id))
+    shown = screen.getvalue()
+    assert "…" not in shown
+    assert "1 holiday.mov" in shown
+    assert "0.0 %" in shown
+    assert "running" in shown
+    assert ("━" in shown, "0:00:00" in shown and "--:--" in shown) == (has_bar, has_times)
+
+
 def test_bars_show_percent_and_message(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     screen = io.StringIO()
