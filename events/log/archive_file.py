@@ -24,7 +24,7 @@ from msgspec.structs import astuple
 
 from ..recorded import STUB
 from .chain import link_row
-from .files import PRIVATE_FILE
+from .files import own_file
 from .personal import BEGINS
 from .rows import COLUMNS
 
@@ -141,8 +141,7 @@ def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> WrittenArch
     frames: list[ArchiveFrame] = []
     offset = newest = version = first = last = 0
     encrypted = False
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
-    with os.fdopen(descriptor, "wb") as file:
+    with os.fdopen(own_file(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         while frame_rows := list(islice(rows, FRAME)):
             block = zstd.compress(b"".join([_line(row) for row in frame_rows]), options=_OPTIONS)
             version = max([version, *(row[2] for row in frame_rows if row[1] == 0)])

@@ -4,13 +4,14 @@ The log is on PostgreSQL, and each machine has its own keys of users, views and 
 so on its own machine, and notes in the same file that it has begun. If it is killed, the next process there finishes.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from ..actors.logger import get_logger
 from ..actors.snapshots import delete_snapshots
 from ..events.log.event_log import ReportProgress
-from ..events.log.files import create_private, sync
+from ..events.log.files import own_file, sync
 from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
 from ..events.system_events import UserErased
@@ -56,9 +57,9 @@ def _due(paths: DataPaths) -> str:
 
 
 def _write(paths: DataPaths, due: str) -> None:
-    create_private(paths.erasing)
-    sync(paths.data)
-    paths.erasing.write_text(due)
+    with os.fdopen(own_file(paths.erasing, os.O_WRONLY | os.O_TRUNC), "w") as file:
+        sync(paths.data)
+        file.write(due)
     sync(paths.erasing)
 
 

@@ -12,6 +12,8 @@ import pytest
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import ConcurrencyError, LogGone
 from tasktrail.events.log.address import NAME, write_address
+from tasktrail.events.log.archive_file import write_archive
+from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.files import LogFiles, mark_of, read_mark, refuse_rescued
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -270,6 +272,8 @@ def test_nothing_is_written_through_links_in_place_of_our_files(path: Path, tmp_
     log.close()
     with pytest.raises(OSError, match="symbolic links"):
         write_address(path.with_name(NAME), "postgresql://tasks@db/tasks")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_archive(part, [], GENESIS)
     assert precious.read_text() == "kept"
 
 

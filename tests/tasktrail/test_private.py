@@ -21,6 +21,7 @@ from tasktrail.config.settings import Config
 from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events.errors import InvalidPath
+from tasktrail.following.erasure import mark_due
 from tasktrail.functions.default_client import default_client
 from tasktrail.handlers.contract import Diagnosis
 from tasktrail.http.server import HttpServer
@@ -330,3 +331,15 @@ def test_the_doctor_names_what_is_open(open_service: Opener, data: Path) -> None
     (data / "letter.txt").touch()
     data.chmod(0o755)
     assert "also holds other things" in diagnosis().message
+
+
+def test_what_is_still_to_be_erased_is_noted_through_no_link(tmp_path: Path) -> None:
+    """Root may work in the folder of a user, who can lay a link there to any file."""
+    paths, precious = DataPaths(tmp_path / "data"), tmp_path / "precious"
+    paths.make()
+    precious.write_text("kept")
+    paths.erasing.symlink_to(precious)
+
+    with pytest.raises(OSError, match="symbolic links"):
+        mark_due(paths, is_user=True)
+    assert precious.read_text() == "kept"
