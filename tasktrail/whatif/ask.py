@@ -145,9 +145,10 @@ def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
     }
     for field, names in named.items():
         for name in names:
-            if name not in recording.types and name != EACH:
+            if name not in recording.types and (name != EACH or field == "types"):
                 near = get_close_matches(name, recording.types, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = "; `max_per_type` is the limit of each type" if name == EACH else hint
                 raise InvalidValue(f"The log has no task of type {name!r}{hint}", field=field, remedy=_REMEDY)
 
 

@@ -111,6 +111,7 @@ def test_an_option_that_makes_no_sense_is_wrong_usage_like_that_of_other_command
     ("arguments", "field", "told"),
     [
         (("--type-limit", "lonk=2"), "types", "The log has no task of type 'lonk'; did you mean 'long'?"),
+        (("--type-limit", "*=2"), "types", "The log has no task of type '*'; `max_per_type` is the limit of each type"),
         (("--rate", "type:lonk=2/m"), "rates", "The log has no task of type 'lonk'; did you mean 'long'?"),
         (("--windows", "long=1-2,lonk=1-2"), "windows", "The log has no task of type 'lonk'; did you mean 'long'?"),
         (("--from", "9999"), "from", "Nothing is recorded from position 9999: the log has positions 1 ("),
