@@ -4,8 +4,11 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count, islice
 from pathlib import Path
+from queue import Empty, Queue
 
 import pytest
 from msgspec.structs import replace
@@ -344,27 +347,31 @@ def test_what_makes_no_task_is_logged_once(hands: Hands) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is UTF-8")
 def test_changes_are_told_also_after_a_name_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher_module, "_REST", 0.0)
-    ended, told = threading.Event(), threading.Semaphore(0)
+    ended, changes = threading.Event(), Queue[object]()
 
     def listen() -> None:
-        for _change in _changes([str(tmp_path)], ended):
-            told.release()
+        for change in _changes([str(tmp_path)], ended):
+            changes.put(change)
 
-    def is_told(name: bytes) -> bool:
-        """Whether a file of such a name is told; it is written until the system listens."""
-        for number in range(60):
-            (tmp_path / os.fsdecode(b"%d" % number + name)).touch()
-            if told.acquire(timeout=0.5):
+    numbers = count()
+
+    def is_told(suffix: bytes, words: str) -> bool:
+        """Whether a change with these words comes for a new file; files are written until the system listens."""
+        for number in islice(numbers, 60):
+            (tmp_path / os.fsdecode(b"%d" % number + suffix)).touch()
+            with suppress(Empty):
+                while words not in str(changes.get(timeout=0.5)):
+                    pass
                 return True
         return False
 
     thread = threading.Thread(target=listen)
     thread.start()
     try:
-        assert is_told(b".txt")
-        for _ in range(3):
-            assert is_told(b"\xff.txt")
-            assert is_told(b".png")
+        assert is_told(b".txt", ".txt")
+        for kind in ("jpg", "png", "gif"):
+            assert is_told(b"\xff.txt", "Unable to decode path")
+            assert is_told(f".{kind}".encode(), f".{kind}")
         assert thread.is_alive()
     finally:
         ended.set()
