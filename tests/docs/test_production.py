@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 from tasktrail.cli.app import App
 from tasktrail.config.load import OTHER_VARIABLES, keys
 
-FILES = Path(__file__).parents[2] / "docs" / "production"
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "docs" / "production"
 UNITS = sorted(path for path in FILES.iterdir() if path.suffix in (".service", ".timer"))
 
 
@@ -39,6 +41,15 @@ def test_variables_and_commands_are_known(path: Path) -> None:
     for line in re.findall(r"^ExecStart=(.*)$", text, flags=re.MULTILINE):
         command = shlex.split(line)[1]
         assert App(name="tasktrail").get_command(None, command) is not None  # type: ignore[arg-type]  # it needs none
+
+
+def test_the_image_gets_all_that_the_package_is_built_of() -> None:
+    text = (FILES / "Containerfile").read_text()
+    lines = re.findall("^COPY (?!--)(.*) /source", text, flags=re.MULTILINE)
+    copied = {name for line in lines for name in line.split()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {folder.split("/")[0] for folder in project["tool"]["setuptools"]["package-dir"].values()}
+    assert copied == {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "tasktrail"} | folders
 
 
 NAME = "tasks.example.org"
