@@ -42,11 +42,11 @@ class WrongMethod(TasktrailError):
 
 
 class WrongContentType(TasktrailError):
-    """The body is not declared as JSON. Requiring this keeps web pages of other origins from sending commands."""
+    """The body is not declared as plain JSON. Requiring this keeps web pages of other origins from sending commands."""
 
     code = "wrong_content_type"
     status = 415
-    title = "The body is not declared as JSON"
+    title = "The body is not declared as plain JSON"
     remedy = "Send the header `Content-Type: application/json`."
 
 

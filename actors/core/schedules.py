@@ -171,7 +171,8 @@ def check_schedule(schedule: ScheduleAdded) -> None:
         raise InvalidValue(
             f"{schedule.cron!r} is no cron expression: {error}",
             field="cron",
-            remedy="It has five fields: minute, hour, day, month, day of the week. '30 2 * * *' is 2:30 every day.",
+            remedy="It has five fields: minute, hour, day, month, day of the week; with seconds first, six. "
+            "'30 2 * * *' is 2:30 every day.",
             status=CONTRADICTION,
         ) from error
     if never:

@@ -85,7 +85,7 @@ SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
 
 async def json_body(request: Json) -> bytes:
-    """Return the body. Raises `WrongContentType` unless it is declared as JSON or empty."""
+    """Return the body. Raises `WrongContentType` unless it is declared as plain JSON or empty."""
     try:
         body = await request.body()
     except InternalServerException as error:  # Litestar's word for a client that hung up while it sent
@@ -94,6 +94,10 @@ async def json_body(request: Json) -> bytes:
     kind = declared.partition(";")[0].strip().lower()
     if body and kind != "application/json":
         raise WrongContentType(f"The body is declared as {declared!r}" if declared else "The body is not declared")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if body and coding != "identity":
+        remedy = "Send the JSON as it is, without `Content-Encoding`."
+        raise WrongContentType(f"The body is encoded as {coding!r}, which is not decoded here", remedy=remedy)
     return body
 
 

@@ -495,7 +495,7 @@ _REFUSALS: Mapping[str, tuple[str, str]] = {
     "408": ("TooSlow", "The request has not arrived in time"),
     "409": ("Conflict", "The current state does not allow it; a later one may"),
     "413": ("TooMuch", "It is more than one request may be, or asks for more than there can be"),
-    "415": ("NotJson", "The body is not declared as JSON"),
+    "415": ("NotJson", "The body is not declared as plain JSON"),
     "422": ("Contradiction", "It contradicts itself, or what its task type asks for, in a way that no schema can tell"),
     "429": ("TooMany", "Too many requests"),
     "503": ("NotNow", "The service is not ready or busy; or it is unknown whether a command was recorded"),

@@ -74,6 +74,7 @@ def _is_plain(who: Identity | None, headers: dict[bytes, bytes]) -> bool:
         and allows(who, _NEEDS)
         and headers.get(b"content-type") == b"application/json"
         and b"transfer-encoding" not in headers
+        and b"content-encoding" not in headers
         and length.isdigit()
         and int(length) <= MAX_BODY
     )

@@ -1,6 +1,7 @@
 """Commands over plain HTTP: which are accepted, which are refused, and how a refusal looks."""
 
 import asyncio
+import gzip
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -257,6 +258,14 @@ def test_a_body_without_a_length_is_limited_too(web: httpx.Client) -> None:
 def test_a_body_that_is_not_declared_as_json_is_refused(web: httpx.Client, wish: Wish, declared: str) -> None:
     answer = web.post("/v1/tasks", content=msgspec.json.encode(wish()), headers={"content-type": declared})
     assert_problem(answer, 415, "wrong_content_type")
+
+
+@pytest.mark.parametrize("route", ["/v1/tasks", "/v1/commands"])
+def test_a_compressed_body_is_refused_with_the_reason(web: httpx.Client, wish: Wish, route: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = web.post(route, content=gzip.compress(msgspec.json.encode(wish())), headers=headers)
+    assert_problem(answer, 415, "wrong_content_type")
+    assert "gzip" in answer.json()["detail"]
 
 
 def test_json_may_be_declared_with_its_encoding(web: httpx.Client, wish: Wish) -> None:
