@@ -309,6 +309,7 @@ def _bearer(token: str) -> list[tuple[bytes, bytes]]:
 
 def _is_here(host: str) -> bool:
     """Whether the name or address is certainly this machine's own."""
+    host = host.rstrip(".")
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -280,9 +280,10 @@ class Environment:
         token = token_in(session.token_file) if session.token_file else session.token
         with warnings.catch_warnings(record=True, action="always", category=UnencryptedTokenWarning) as caught:
             client = Client(session.url, token=token)
-        if caught and not self._warned:
+        unencrypted = [one.message for one in caught if one.category is UnencryptedTokenWarning]
+        if unencrypted and not self._warned:
             self._warned = True
-            say(f"tasktrail: {caught[0].message}", err=True, hang="  ")
+            say(f"tasktrail: {unencrypted[0]}", err=True, hang="  ")
         return client
 
     def files(self, session: Session) -> "Reading":

@@ -21,7 +21,7 @@ from .settings import TARGET, Config, Rule, Smtp
 
 FILE_NAME = "tasktrail.toml"
 ENV_PREFIX = "TASKTRAIL_"
-OTHER_VARIABLES = frozenset({"DATA", "URL", "TOKEN", "TOKEN_FILE", "CONFIG", "WORKER"})
+OTHER_VARIABLES = frozenset({"DATA", "URL", "TOKEN", "TOKEN_FILE", "UNENCRYPTED", "CONFIG", "WORKER"})
 """Names after the prefix that the command line and the workers use; they are no keys."""
 TARGETS = "apprise."
 """Prefix of the table whose keys the operator names."""

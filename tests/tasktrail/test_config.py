@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ def test_without_file_and_environment_everything_has_its_default(tmp_path: Path)
 def test_the_variables_of_the_command_line_are_no_keys(tmp_path: Path) -> None:
     variables = [option.envvar for option in everywhere(root=True) if isinstance(option.envvar, str)]
     assert "TASKTRAIL_DATA" in variables
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| .*`(TASKTRAIL_[A-Z_]+)`", page, flags=re.MULTILINE)
+    assert "TASKTRAIL_UNENCRYPTED" in listed
+    variables += listed
     assert load_config(tmp_path, environment=dict.fromkeys(variables, "x")) == Config()
 
 
