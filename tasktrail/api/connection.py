@@ -124,6 +124,8 @@ class Connection:
                 elif doubt is None or error.status not in (_TOO_MANY, NOT_NOW):
                     raise  # else the service is busy, which says nothing about what it was sent before
             except BROKEN as error:
+                if doubt is None and _is_no_http(error):
+                    raise self.unreachable(error) from error
                 doubt = error
                 if isinstance(error, httpcore.TimeoutException):
                     break

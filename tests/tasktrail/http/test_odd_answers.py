@@ -182,7 +182,7 @@ def test_what_speaks_no_http_is_asked_once(connect: Connect, spoken: bytes, paus
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def speak() -> None:
-            for _ in range(2):
+            for _ in range(3):
                 one, _address = listening.accept()
                 with one:
                     one.recv(65536)
@@ -191,7 +191,7 @@ def test_what_speaks_no_http_is_asked_once(connect: Connect, spoken: bytes, paus
         speaking = Thread(target=speak)
         speaking.start()
         with connect(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
-            for ask in (client.stats, lambda: list(client.log())):
+            for ask in (client.stats, lambda: list(client.log()), lambda: client.create_task("echo")):
                 with pytest.raises(AnotherProgram, match=r"speaks no HTTP.*https://"):
                     ask()
         speaking.join()
