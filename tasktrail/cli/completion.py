@@ -207,13 +207,16 @@ class Bash(BashComplete):
         words += [""] * (number + 1 - len(words))
         joined: list[str] = []
         self._cut = 0
+        after_separator = False
         for word in words:
-            if joined and (word in {"=", ":"} or joined[-1].endswith(("=", ":"))):
-                self._cut = len(joined[-1]) + (word in {"=", ":"})
+            separates = bool(word) and not word.strip("=:")  # `::` is one word
+            if joined and (separates or after_separator):
+                self._cut = len(joined[-1]) + len(word) * separates
                 joined[-1] += word
             else:
                 self._cut = 0
                 joined.append(word)
+            after_separator = separates
         if joined[-1].startswith("--"):  # click completes the value of an option without its name
             self._cut = max(0, self._cut - len(joined[-1].partition("=")[0]) - 1)
         return joined[1:-1], joined[-1]

@@ -160,6 +160,8 @@ def test_every_option_with_a_list_of_values_has_them_offered(environment: Any) -
         ("tasktrail enable fit : co", 4, (["enable"], "fit:co"), "plain,cover"),
         ("tasktrail enable fit :", 3, (["enable"], "fit:"), "plain,cover"),
         ("tasktrail enable fit", 2, (["enable"], "fit"), "plain,fit=cover"),
+        ("tasktrail --url http : //[ :: 1] : 80 li", 9, (["--url", "http://[::1]:80"], "li"), "plain,fit=cover"),
+        ("tasktrail list --search 'x:' --sta", 4, (["list", "--search", "x:"], "--sta"), "plain,fit=cover"),
     ],
 )
 def test_bash_breaks_words_at_equals_signs_and_colons_and_we_mend_them(
