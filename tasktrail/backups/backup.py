@@ -196,6 +196,8 @@ def back_up(
     """
     paths = DataPaths(path_of(data, "data"))
     wanted = path_of(destination, "destination").absolute()
+    if str(destination).endswith(("/", "/.")) and not wanted.is_dir():  # a `Path` ends with neither
+        raise InvalidPath(f"There is no folder {wanted}", field="destination", remedy="Make it first.")
     earlier = path_of(base, "base").absolute() if base is not None else None
     paths.refuse_unusable()
     if is_address(paths.log):

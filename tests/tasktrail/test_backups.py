@@ -125,6 +125,13 @@ def test_nothing_is_overwritten(data: Path, tmp_path: Path, kind: str) -> None:
     assert now() == before
 
 
+@pytest.mark.parametrize("ending", ["/", "/."])
+def test_a_folder_that_is_not_there_becomes_no_file_of_its_name(data: Path, tmp_path: Path, ending: str) -> None:
+    with pytest.raises(InvalidPath, match="There is no folder"):
+        back_up(data, f"{tmp_path}/backups{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_a_name_that_is_taken_meanwhile_stays_taken(data: Path, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
 
