@@ -67,9 +67,14 @@ class BulkChange:
         """The future that does the work, kept here so that it is not garbage-collected."""
 
     @property
+    def reasons(self) -> list[RefusedTasks]:
+        """The refused tasks, by reason. A copy, as more may come meanwhile."""
+        return list(self.refused.values())
+
+    @property
     def refused_number(self) -> int:
         """How many tasks were refused."""
-        return sum(group.number for group in self.refused.values())
+        return sum(group.number for group in self.reasons)
 
     @property
     def percent(self) -> float:
