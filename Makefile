@@ -19,7 +19,7 @@ install = @log=$(1)/pip.log; : >$$log; shown=; seconds=0; \
 	--constraint constraints.txt $(2) >$$log 2>&1; ended=$$?; \
 	[ -z "$$shown" ] || { kill $$shown; printf '\r%78s\r' "" >&2; }; [ $$ended = 0 ] || { \
 	if grep -Eq "connection broken by|Max retries exceeded|Could not fetch URL" $$log; then \
-		asked=$$(sed -n "s|.*: \(/[^ ]*/\)$$|\1|p; s|.*host='\([^']*\)'.*|\1|p" $$log | head -n 1); \
+		asked=$$(sed -n "/connection broken by\|Max retries exceeded\|Could not fetch URL/ {s|.*: \(/[^ ]*/\)$$|\1|p; s|.*host='\([^']*\)'.*|\1|p}" $$log | head -n 1); \
 		echo "The package index cannot be reached ($$asked), and packages are to be fetched. Set HTTPS_PROXY for a proxy, PIP_INDEX_URL for another index, or PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR for a folder of wheels, and run make again. What pip said is in $$log" >&2; \
 	else tail -n 30 $$log >&2; echo "These are the last lines of $$log" >&2; fi; exit 1; }
 
