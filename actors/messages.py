@@ -73,9 +73,10 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Damaged(msgspec.Struct, frozen=True):
-    """For the Projector: a query has found this damage in the views."""
+    """For the Projector: a query has found this damage in the views of this generation."""
 
     damage: str
+    generation: int
 
 
 class PutInPlace(msgspec.Struct, frozen=True):

@@ -144,9 +144,10 @@ class Projector(Actor):
             case CatchUp() if message.position > self._watermark.position:
                 self._fold()
             case Checked(damage=""):
-                if not self._damage:
+                # Later on they were vouched for already, and what a question has found since then counts.
+                if not self._damage and self._health.generation == 0:
                     self._health.vouch()
-            case Damaged() if self._health.sound:
+            case Damaged() if message.generation != self._health.generation:
                 pass  # they were built anew since then
             case Checked() | Damaged():
                 self._damage = message.damage

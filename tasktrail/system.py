@@ -695,7 +695,7 @@ class System:
     def doubt_views(self, generation: int, error: ViewsFailed) -> None:
         """Have the views of this generation built anew, unless that has been done or is being done."""
         if self.health.views.doubt(generation):
-            self.projector.tell(Damaged(error.message))
+            self.projector.tell(Damaged(error.message, generation))
 
     def adopt_views(self) -> None:
         """Replace the live views with those built beside them. Raises `ViewsFailed`; the live ones then stay."""

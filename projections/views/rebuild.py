@@ -207,22 +207,24 @@ def _copy(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -
         return
     try:
         create_private(beside)
-        _copy_into(source, beside, on_step)
+        # Without a write-ahead log: SQLite reports nothing when it closes a file and has no room to bring its log over.
+        _copy_into(source, beside, on_step, journal="OFF")
         schema.delete_files(path)
         beside.replace(path)
     finally:
         schema.delete_files(beside)
 
 
-def _copy_into(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -> None:
+def _copy_into(source: sqlite3.Connection, path: Path, on_step: Callable[[], None], journal: str = "WAL") -> None:
     target = sqlite3.connect(path, isolation_level=None)
     try:
-        target.execute("PRAGMA journal_mode = WAL")
+        target.execute(f"PRAGMA journal_mode = {journal}")
         try:
             source.backup(target, pages=_COPIED_AT_ONCE, progress=lambda *_: on_step())
         except sqlite3.Error:
             with suppress(sqlite3.Error):  # a failed copy must not keep the disk full
                 target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             raise
+        target.execute("PRAGMA journal_mode = WAL")  # for whoever opens it next
     finally:
         target.close()

@@ -115,7 +115,8 @@ class TaskViews:
         if conn is not None:
             conn.close()
         if not self._may_begin:
-            raise ViewsDamaged(f"{self._path} {'is of another version' if conn is not None else 'is not there'}")
+            fault = "is not there" if conn is None else "is damaged or of another version"
+            raise ViewsDamaged(f"{self._path} {fault}")
         if isinstance(self._path, Path):
             replace = schema.delete_files if self._bulk else schema.put_empty
             replace(self._path)

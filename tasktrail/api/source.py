@@ -39,6 +39,7 @@ from ..projections.queries.as_of import Point, parse_point, position_of, refuse_
 from ..projections.rebuilding import Rebuilt, build_beside
 from ..projections.verification import Verification, verify
 from ..projections.views.forgotten import holds_forgotten
+from ..projections.views.rebuild import PAGE
 
 T = TypeVar("T")
 Folding = Callable[[], AbstractContextManager[ReportProgress]]
@@ -291,15 +292,19 @@ class Unattended(Source):
     def _bring_up(self) -> None:
         try:
             with DataLock(self.paths.lock, "reader"):
+                had_views = self.paths.views.exists()
                 try:
-                    with closing(TaskViews(self.paths.views)) as views:
+                    # Nobody may see the first page of a long log alone.
+                    begin = self.log().head().position <= PAGE
+                    with closing(TaskViews(self.paths.views, begin=begin)) as views:
                         self._catch_up(views)
                         old = holds_forgotten(views.connection)
                     if old or self._is_erasure_due():
                         self._rebuild()
                 except (ViewsDamaged, LogCorrupt) as error:  # a missing row looks like an event of an unknown task
                     self._rebuild()
-                    self._built_anew(error.message)
+                    if had_views:
+                        self._built_anew(error.message)
         except DataInUse:
             self._kept_by_service = True
         except (InvalidPath, OSError):

@@ -36,7 +36,7 @@ from ..paths import DataPaths, close_to_others
 from ..projections import TaskViews, ViewsDamaged, rebuild_views
 from ..projections.views.checksums import is_damage
 from ..projections.views.forgotten import holds_forgotten
-from ..projections.views.rebuild import known_end, pull, refuse_other
+from ..projections.views.rebuild import PAGE, known_end, pull, refuse_other
 from .erasure import erase_here, is_erasing, mark_due
 
 logger = get_logger()
@@ -46,8 +46,6 @@ _AFTER_TROUBLE = 1.0
 _MOST_AFTER_TROUBLE = 60.0
 """The longest pause in seconds. If something keeps failing here, each try costs the database a look at the log."""
 _STOPS_WITHIN = 10.0
-_MANY = 20_000
-"""Records of a log whose views are built in one go."""
 
 
 def _since_boot() -> float:
@@ -152,7 +150,6 @@ class Follower:
         """
         with settled_place(self._paths, self._config):
             refuse_older_log(self._paths)
-        TaskViews(self._paths.views).close()  # from now on the views exist for those who read them
 
     def look(self) -> None:
         """Look at the log now, because a caller waits for its records."""
@@ -239,7 +236,7 @@ class Follower:
             try:
                 self.head = log.head().position
                 self._build_many(log)
-                with closing(TaskViews(self._paths.views, begin=self.head < _MANY)) as views:
+                with closing(TaskViews(self._paths.views, begin=self.head <= PAGE)) as views:
                     self._refuse_damaged()
                     at, self.head = _since_boot(), log.head().position
                     if is_erasing(log, looked, self.head):  # since `erase_here` has looked
@@ -280,9 +277,9 @@ class Follower:
             logger.warning("this version cannot go on with the log", error=str(LogTooNew(writer.fault)))
 
     def _build_many(self, log: LogReader) -> None:
-        """Build views that have nothing of a long log in one go, which takes a third of the time."""
+        """Build views that have nothing of a long log in one go: nobody may see its first page alone."""
         end = known_end(self._paths.views)
-        if self.head >= _MANY and (end is None or end.position == 0):
+        if self.head > PAGE and (end is None or end.position == 0):
             rebuild_views(log, self._paths.views, self._reach)
 
     def _begin_to_erase(self, is_user: bool) -> None:  # noqa: FBT001 - of a callback

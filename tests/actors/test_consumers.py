@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tasktrail.actors import projector
 from tasktrail.actors.alarm import Alarm
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
-from tasktrail.actors.messages import PING, PONG, WAKE, CatchUp, PutInPlace
+from tasktrail.actors.messages import PING, PONG, WAKE, CatchUp, Checked, Damaged, PutInPlace
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
@@ -39,6 +39,7 @@ class House:
         self.troubles: list[Exception | None] = []
         self.over = threading.Event()
         self.watermark = Watermark()
+        self.health = ViewsHealth()
         self.folder = folder
         house = self
 
@@ -61,7 +62,7 @@ class House:
             feed=self.feed,
             open_views=self._opened,
             path=self.folder / "views.db",
-            health=ViewsHealth(),
+            health=self.health,
             open_log=lambda: SqliteLogReader(self.folder / "log.db"),
             watermark=self.watermark,
             clock=SystemClock(),
@@ -139,6 +140,33 @@ def test_views_of_a_long_log_that_were_deleted_are_built_in_one_go(
     house.start()
     assert house.watermark.wait(5, WITHIN)
     assert built == [5] * times
+
+
+def test_each_damage_that_a_question_reports_is_repaired_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the check of the whole file, which had begun before, finds nothing: it may have looked earlier."""
+    built = list[int]()
+
+    def rebuild(log: LogReader, path: Path, progress: ReportProgress | None = None) -> int:
+        built.append(rebuild_views(log, path, progress))
+        return built[-1]
+
+    monkeypatch.setattr(projector, "PAGE", 0)
+    monkeypatch.setattr(projector, "rebuild_views", rebuild)
+    house.create(1)
+    house.start()
+    assert (house.health.sound, built) == (True, [1])
+    damaged = Damaged("a row is gone", house.health.generation)
+    assert house.health.doubt(damaged.generation)
+    house.ref.tell(Checked(""))
+    house.ref.tell(damaged)
+    assert house.ref.ask(PING, timeout=WITHIN) == PONG
+    assert (house.health.sound, built) == (True, [1, 1])
+    house.ref.tell(damaged)
+    assert house.health.doubt(house.health.generation)
+    house.ref.tell(damaged)
+    house.ref.tell(Damaged("another row is gone", house.health.generation))
+    assert house.ref.ask(PING, timeout=WITHIN) == PONG
+    assert (house.health.sound, built) == (True, [1, 1, 1])
 
 
 def test_views_that_were_built_beside_go_into_no_file_that_has_lost_its_write_ahead_log(house: House) -> None:

@@ -1,12 +1,13 @@
 """Views are built beside the live ones while those are written: deviations are found, and gone afterwards."""
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -365,6 +366,33 @@ def test_views_that_are_copied_to_where_none_were_are_not_seen_before_they_are_c
     assert (left.exists(), views.stat().st_mode & 0o77) == (False, 0)
     with closing(connect(views)[0]) as reader:
         assert reader.execute("SELECT position FROM progress").fetchone() == (end,)
+
+
+@contextmanager
+def room(size: int) -> Iterator[Callable[[], None]]:
+    """A function after whose call no file can grow beyond this size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_copy_that_finds_no_room_at_its_end_is_complete_or_none(journal: Journal, tmp_path: Path) -> None:
+    """SQLite reports nothing when it closes a file and cannot bring its write-ahead log over."""
+    source, views = tmp_path / "source.db", tmp_path / "new.db"
+    build_anew(journal.log, source)
+    with closing(sqlite3.connect(source)) as built:
+        with room(source.stat().st_size // 2) as fill:
+            copy_over(built, views, fill)
+        with closing(TaskViews(views, begin=False)) as live:
+            assert live.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert dump(views) == dump(source)
+        with room(source.stat().st_size // 2) as fill:
+            fill()
+            with pytest.raises(ViewsFailed, match="cannot be replaced"):
+                copy_over(built, tmp_path / "none.db")
+    assert list(tmp_path.glob("none.db*")) == []
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])

@@ -291,6 +291,23 @@ def test_how_far_views_are_is_told_where_that_takes_long(data: Path, monkeypatch
     assert told == []
 
 
+def test_nobody_sees_views_of_a_part_of_a_long_log(data: Path, due: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they were not restored with the log, which is no damage to tell of."""
+    monkeypatch.setattr(source, "_LONG", 1)
+    monkeypatch.setattr(source, "PAGE", 1)
+    for path in data.glob("views.db*"):
+        path.unlink()
+    told: list[bool] = []
+
+    def look(*_: int) -> None:
+        told.append((data / "views.db").exists())
+
+    with capture_logs() as lines, Reader(data, folding=lambda: nullcontext(look)) as reader:
+        assert seen(reader) == due
+    assert set(told) == {False}
+    assert lines == []
+
+
 def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
     by_hand(data / "views.db", "UPDATE tasks SET state_sum = state_sum + 1 WHERE id = 4")
     with closing(connect(data / "views.db")[0]) as conn:

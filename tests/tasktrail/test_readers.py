@@ -35,7 +35,7 @@ from tasktrail.events.errors import (
     UnknownTask,
 )
 from tasktrail.events.log.address import read_address, write_address
-from tasktrail.events.log.event_log import EventLog
+from tasktrail.events.log.event_log import EventLog, ReportProgress
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.opening import open_log, read_log
@@ -47,7 +47,7 @@ from tasktrail.http.access import Access
 from tasktrail.http.server import HttpServer, end_invalid
 from tasktrail.http.sessions import Sessions
 from tasktrail.paths import DataPaths
-from tasktrail.projections import TaskViews, catch_up
+from tasktrail.projections import TaskViews, catch_up, rebuild_views
 
 HANDLERS = ("sample_handlers",)
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -722,7 +722,7 @@ def test_a_reader_ends_in_the_middle_of_its_first_fold(
         finally:
             ended.append("in order")
 
-    monkeypatch.setattr("tasktrail.following.follower._MANY", 1)
+    monkeypatch.setattr("tasktrail.following.follower.PAGE", 1)
     monkeypatch.setattr("tasktrail.following.follower.rebuild_views", long)
     with leading(tmp_path, where):
         with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
@@ -732,6 +732,27 @@ def test_a_reader_ends_in_the_middle_of_its_first_fold(
         monkeypatch.undo()
         with reading(tmp_path, where):
             pass
+
+
+@needs_postgresql
+def test_there_are_no_views_of_a_part_of_a_long_log(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other programs read the file, too, and would not find the tasks of the rest."""
+    were_there: list[bool] = []
+
+    def rebuild(log: LogReader, path: Path, progress: ReportProgress) -> int:
+        were_there.append(path.exists())
+        return rebuild_views(log, path, progress)
+
+    monkeypatch.setattr("tasktrail.following.follower.PAGE", 1)
+    monkeypatch.setattr("tasktrail.following.follower.rebuild_views", rebuild)
+    with leading(tmp_path, where) as leader:
+        task_id = leader.create_task(type="noop")
+        with reading(tmp_path, where) as reader:
+            follow(reader, leader)
+            assert reader.get_task(task_id).status == "pending"
+    assert were_there == [False]
 
 
 @needs_postgresql
