@@ -124,8 +124,8 @@ def test_a_log_of_the_configuration_that_no_service_has_used_yet_is_named(tmp_pa
     """Only a service writes into the folder where the log is; what only reads would say that there is none."""
     config = tmp_path / "tasktrail.toml"
     config.write_text(f'log = "{where}"\n')
-    for command in ("verify", "list", "stats", "seal"):
-        shown = CliRunner().invoke(app, [command, "--data", str(tmp_path)], standalone_mode=False)
+    for command in (["verify"], ["list"], ["stats"], ["seal"], ["backup", str(tmp_path / "copy.db")]):
+        shown = CliRunner().invoke(app, [*command, "--data", str(tmp_path)], standalone_mode=False)
         assert isinstance(shown.exception, InvalidPath)
         assert "No service has used the log at postgresql://" in str(shown.exception)
         assert "tasktrail serve" in shown.exception.advice
