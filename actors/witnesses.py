@@ -165,7 +165,11 @@ class _Sealed:
         size, status = self._seal.checkpoint.size, answer.status
         seen = _size_in(answer)
         if seen is not None and seen > size:
-            return "contradicted", f"it has signed {counted(seen, 'record')}, and this log has only {size}", _COMPARE
+            signed, there = counted(seen, "record"), max(size, self._log.head().position)
+            if seen > there:
+                return "contradicted", f"it has signed {signed}, and this log has only {there}", _COMPARE
+            # A seal of a running service, most likely. The next seal shows whether it was of these records.
+            return "absent", f"it has signed a newer seal meanwhile, of {signed}", _NEXT_SEAL
         if seen == old == size or status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return "contradicted", "it has signed a log with other records, which this one does not continue", _COMPARE
         introduce = f"Give its operator the origin {self._key.name} and the public key {self._key.text}"
@@ -184,10 +188,8 @@ class _Sealed:
 _HEADERS = {"content-type": "text/plain; charset=utf-8", "user-agent": "tasktrail"}
 _WRONG_URL = "See whether its address is right: `tasktrail witness list` shows it."
 _WRONG_KEY = "See whether its key is right: `tasktrail witness list` shows it."
-_LATER = (
-    "Nothing: it is asked again with the next seal. If it is gone for good, take it out with "
-    "`tasktrail witness remove {}`."
-)
+_NEXT_SEAL = "Nothing: it is asked again with the next seal."
+_LATER = f"{_NEXT_SEAL} If it is gone for good, take it out with `tasktrail witness remove {{}}`."
 _COMPARE = (
     "This is an older copy, or the past was changed. Keep log and seals as evidence, and run "
     "`tasktrail verify --seals DIR` with seals that were kept elsewhere."

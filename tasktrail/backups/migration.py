@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..events.errors import DataNotEmpty, InvalidPath, KeysUnreadable, LogCorrupt, LogTooNew
+from ..events.errors import DataNotEmpty, InvalidPath, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.address import NAME, check_address, read_address, shown, write_address
 from ..events.log.chain import GENESIS, link_row
 from ..events.log.event_log import Head, ReportProgress
@@ -40,7 +40,8 @@ class Migrated(msgspec.Struct, frozen=True, kw_only=True):
     kept: str
     """Where the old log is now; nothing reads it."""
     without_keys: str = ""
-    """What is wrong with the keys in the data folder, if the log holds personal data that needs them."""
+    """What is wrong with the keys in the data folder, if the log holds personal data that needs them; or why that is
+    not known."""
 
 
 def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress) -> Migrated:
@@ -71,16 +72,22 @@ def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress)
     with DataLock(paths.lock, "migrate"):
         moved = (_into_database if into_database else _into_file)(paths, address, progress)
         give_to_owner(paths)
-        with closing(read_log(paths.data / (NAME if into_database else _FILE))) as log:
-            return msgspec.structs.replace(moved, without_keys=_wrong_keys(log))
+        wrong = _wrong_keys(paths.data / (NAME if into_database else _FILE))
+        return msgspec.structs.replace(moved, without_keys=wrong)
 
 
-def _wrong_keys(log: LogReader) -> str:
-    """Return what is wrong with the keys of users; nothing if they are there, or are not needed."""
+def _wrong_keys(place: Path) -> str:
+    """Return what is wrong with the keys of users; nothing if they are there, or are not needed.
+
+    Raises nothing: the log is moved already.
+    """
     try:
-        log.refuse_lost_keys()
+        with closing(read_log(place)) as log:
+            log.refuse_lost_keys()
     except KeysUnreadable as error:
-        return error.message
+        return f"{error.message}: no service starts before `keys.db` and its master key are put there"
+    except TasktrailError as error:
+        return f"The keys of personal data could not be looked at: {error.message}. `tasktrail doctor` looks again"
     return ""
 
 

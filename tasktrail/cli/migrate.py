@@ -39,8 +39,5 @@ def migrate_command(session: Session, source: str, target: str) -> None:
     if moved.kept:
         say(f"what was there is kept in {plain(moved.kept)}")
     if moved.without_keys:
-        say(
-            f"{plain(moved.without_keys)}: no service starts before `keys.db` and its master key are put there",
-            err=True,
-        )
+        say(plain(moved.without_keys), err=True)
     say(f"head {moved.position} {moved.head}")

@@ -515,7 +515,7 @@ class Environment:
         """Copy the log. Reads the file, whether a service runs or not."""
         from ..backups.backup import back_up
 
-        return back_up(session.data, destination, progress, **how)
+        return back_up(_with_log(session).data, destination, progress, **how)
 
     def erasable(self, session: Session, user_id: int) -> "Erasable":
         """Return how much an erasure of a user would erase, from the service or, without one, from the files."""

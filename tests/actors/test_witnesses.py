@@ -207,6 +207,23 @@ def scripted() -> Iterator[Callable[..., ScriptedWitness]]:
         yield start
 
 
+def remembering(scripted: Callable[..., ScriptedWitness]) -> ScriptedWitness:
+    """A witness that signs only what goes on from its last size."""
+    seen = 0
+
+    def answers(request: bytes) -> tuple[int, bytes]:
+        nonlocal seen
+        body = signed_in(request)
+        size, old = int(body.split("\n")[1]), int(request.split(b"\n")[0].removeprefix(b"old "))
+        if old != seen:
+            return 409, f"{seen}\n".encode()
+        seen = size
+        return 200, witness.line(body, 1_700_000_000 + len(witness.asked))
+
+    witness = scripted(answers)
+    return witness
+
+
 def test_who_has_signed_is_not_asked_again_and_is_asked_from_there_on_next_time(
     log: Log, scripted: Callable[..., ScriptedWitness]
 ) -> None:
@@ -227,18 +244,7 @@ def test_a_log_that_was_cut_where_it_was_signed_is_contradicted_by_whoever_is_as
     log: Log, scripted: Callable[..., ScriptedWitness], tmp_path: Path
 ) -> None:
     """Its newest seal is signed, and the seals that would show the cut are gone with the records."""
-    seen = 0
-
-    def answers(request: bytes) -> tuple[int, bytes]:
-        nonlocal seen
-        body = signed_in(request)
-        size, old = int(body.split("\n")[1]), int(request.split(b"\n")[0].removeprefix(b"old "))
-        if old != seen:
-            return 409, f"{seen}\n".encode()
-        seen = size
-        return 200, witness.line(body, 1_700_000_000 + len(witness.asked))
-
-    witness: ScriptedWitness = scripted(answers)
+    witness = remembering(scripted)
     (first,) = log.show(witness.named)
     assert log.show(witness.named, again=True) == [first], "its earlier signature stays"
     cut = log.copied(tmp_path / "cut")
@@ -251,6 +257,37 @@ def test_a_log_that_was_cut_where_it_was_signed_is_contradicted_by_whoever_is_as
     witness.server.shutdown()
     witness.server.server_close()
     assert cut.show(witness.named, again=True) == [first], "it signed this once, and is absent now"
+
+
+@pytest.mark.parametrize("signed_before", [False, True])
+def test_a_service_that_has_its_own_seal_signed_meanwhile_contradicts_nothing(
+    log: Log, scripted: Callable[..., ScriptedWitness], *, signed_before: bool
+) -> None:
+    witness = remembering(scripted)
+    if signed_before:
+        log.show(witness.named)
+    with closing(SqliteLogReader(log.path)) as reader:
+        seal, key = make_seal(reader, log.seals, log.key_file, BEGIN)
+        log.grow(4)
+        assert [one.outcome for one in log.show(witness.named)] == ["signed"]
+        (asked,) = ask_witnesses(reader, seal, key, [witness.named], again=True, context=context())
+    if signed_before:
+        assert (asked.outcome, asked.at) == ("signed", "2023-11-14T22:13:21Z")
+    else:
+        assert (asked.outcome, asked.message) == ("absent", "it has signed a newer seal meanwhile, of 7 records")
+        assert asked.remedy == "Nothing: it is asked again with the next seal."
+    assert [(one.position, one.witness) for one in log.witnessed(witness.named, needed=True).witnessed] == [(7, "w")]
+
+
+def test_a_log_that_has_grown_meanwhile_but_not_as_far_as_was_signed_is_contradicted(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    witness = scripted(lambda _body: (409, b"7\n"))
+    with closing(SqliteLogReader(log.path)) as reader:
+        seal, key = make_seal(reader, log.seals, log.key_file, BEGIN)
+        log.grow(3)
+        (asked,) = ask_witnesses(reader, seal, key, [witness.named], context=context())
+    assert (asked.outcome, asked.message) == ("contradicted", "it has signed 7 records, and this log has only 6")
 
 
 def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_from_it(

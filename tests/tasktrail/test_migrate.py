@@ -21,6 +21,7 @@ from tasktrail.cli.app import app
 from tasktrail.events.errors import DataInUse, DataNotEmpty, Fenced, InvalidPath, LogCorrupt, LogUnreachable
 from tasktrail.events.log.address import NAME, read_address
 from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.paths import DataPaths
@@ -97,12 +98,34 @@ def test_a_move_into_a_folder_without_the_keys_says_that_they_are_missing(tmp_pa
     assert "before `keys.db` and its master key are put there" in shown.stderr
 
 
+def test_a_move_whose_keys_cannot_be_looked_at_has_succeeded_all_the_same(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes away once the data folder says that its log is there."""
+    data = tmp_path / "data"
+    journal = history(data, encrypted=True)
+
+    def gone(place: Path) -> LogReader:
+        if place == data / NAME:
+            raise LogUnreachable("The server at db is gone")
+        return read_log(place)
+
+    monkeypatch.setattr(migration, "read_log", gone)
+    shown = CliRunner().invoke(app, ["migrate", str(data), where])
+    assert shown.exit_code == 0, shown.output
+    assert f"moved: {len(journal.records)} records" in shown.stdout
+    assert "could not be looked at: The server at db is gone" in " ".join(shown.stderr.split())
+    assert "no service starts before" not in " ".join(shown.stderr.split()), "it is not known that any is missing"
+    monkeypatch.undo()
+    assert migrate(where, data, progress=silent).without_keys == ""
+
+
 def test_a_log_of_the_configuration_that_no_service_has_used_yet_is_named(tmp_path: Path, where: str) -> None:
     """Only a service writes into the folder where the log is; what only reads would say that there is none."""
     config = tmp_path / "tasktrail.toml"
     config.write_text(f'log = "{where}"\n')
-    for command in ("verify", "list", "stats", "seal"):
-        shown = CliRunner().invoke(app, [command, "--data", str(tmp_path)], standalone_mode=False)
+    for command in (["verify"], ["list"], ["stats"], ["seal"], ["backup", str(tmp_path / "copy.db")]):
+        shown = CliRunner().invoke(app, [*command, "--data", str(tmp_path)], standalone_mode=False)
         assert isinstance(shown.exception, InvalidPath)
         assert "No service has used the log at postgresql://" in str(shown.exception)
         assert "tasktrail serve" in shown.exception.advice
