@@ -28,6 +28,8 @@ _MARKS = (
 _TAB = 4
 _NEW_PAGE = "\f"
 """As texts for printers have it, such as RFCs."""
+_PRINTED = 66
+"""The most lines that a printer usually has on a page."""
 
 
 def read_text(path: Path) -> str:
@@ -75,12 +77,25 @@ def text_blocks(text: str) -> Iterator[Block]:
     """The lines as blocks. A line is proportional if only that font has all its characters."""
     rulers = _rulers()
     mono, plain = rulers["mono"], rulers["plain"]
-    written = text.rstrip()  # ends of pages, too
-    pages = (written if _NEW_PAGE in text[len(written) :] else text).lstrip(_NEW_PAGE).split(_NEW_PAGE)
+    pages = _marked_pages(text)
+    lines = max((count for page in pages if (count := page.count("\n") + 1) <= _PRINTED), default=1)
+    fits = math.floor(10 * (A4[1] - 2 * PAGE_MARGIN) / lines / _LEADING) / 10
+    size = BODY if len(pages) == 1 else min(BODY, fits)
     for number, page in enumerate(pages):
-        for place, line in enumerate(text_lines(page.removeprefix("\n") if number else page)):
+        for place, line in enumerate(text_lines(page)):
             lost = not line.isascii() and any(mono.lacks(one) and not plain.lacks(one) for one in line)
-            yield Block(line, "plain" if lost else "mono", new_page=number > 0 and place == 0)
+            yield Block(line, "plain" if lost else "mono", size, new_page=number > 0 and place == 0)
+
+
+def _marked_pages(text: str) -> list[str]:
+    """The pages that the text marks; it may mark none. Blank lines at their ends are left out."""
+    lead = text[: len(text) - len(text.lstrip())]
+    written = text.rstrip()  # ends of pages, too
+    text = (written if _NEW_PAGE in text[len(written) :] else text)[lead.rfind(_NEW_PAGE) + 1 :]
+    if _NEW_PAGE not in text:
+        return [text]
+    first, *others = text.split(_NEW_PAGE)
+    return [first.rstrip(), *(page.removeprefix("\n").rstrip() for page in others)]
 
 
 _Colour: TypeAlias = tuple[int, int, int]

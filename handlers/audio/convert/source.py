@@ -280,7 +280,8 @@ class Decoding:
                     moment, length = frame.time if steady else None, frame.samples / frame.sample_rate
                     if moment is not None and due is not None and due + _GAP < moment < ends:
                         self._closed += moment - due
-                    due = None if moment is None else moment + length
+                    # A frame that comes too early catches up with late ones: it does not step back.
+                    due = None if moment is None else (moment if due is None else max(due, moment)) + length
                     yield frame
                     self.seconds += length
 

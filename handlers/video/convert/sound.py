@@ -82,11 +82,13 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     """dBTP."""
     steady: bool = True
     """Whether the container's times are reliable."""
+    counted: bool = False
+    """Whether the result counts samples of copied packets, as a mov does with pcm, instead of keeping their times."""
 
     @property
     def file(self) -> str:
-        """Name of the file that is made. MP4 and MOV have the finer clock but do not hold every codec."""
-        suffix = "mp4" if self.codec in _IN_MP4 else "mov" if self.codec.startswith("pcm_") else "mka"
+        """Name of the file that is made. MP4 and MOV have the finer clock but do not hold every codec, or its times."""
+        suffix = "mp4" if self.codec in _IN_MP4 else "mov" if self.counted else "mka"
         return f"sound-{self.stream}.{suffix}"
 
 
@@ -149,9 +151,11 @@ def _plan_for(
     free = options.audio_codec == "auto" and untouched and options.loudness is None
     fits = fits and (options.target_size is None or not codec.startswith("pcm_"))  # it would fill most of a small file
     if options.audio_codec == "copy" or (free and fits and steady):
-        unsaid = codec.startswith("pcm_") and target.container.format == "matroska"
-        notes = [f"mkv does not say which channels {called} has: {layout}"] if unsaid and layout not in _MEANT else []
-        return SoundPlan(stream=stream.index, called=called, copy=True, codec=codec, notes=tuple(notes))
+        pcm, timed = codec.startswith("pcm_"), target.container.format == "matroska"
+        unsaid = pcm and timed and layout not in _MEANT
+        notes = [f"mkv does not say which channels {called} has: {layout}"] if unsaid else []
+        plan = SoundPlan(stream=stream.index, called=called, copy=True, codec=codec, notes=tuple(notes))
+        return msgspec.structs.replace(plan, counted=pcm and not timed)
     channels = max(1, stream.codec_context.channels)
     wanted = {"auto": min(channels, _MOST[target.audio_codec]), "stereo": 2, "mono": 1}[options.audio_channels]
     kept = max(count for count in _LAYOUTS if count <= wanted)
@@ -299,7 +303,7 @@ def _copied(
     shown = plan.codec not in _IN_MP4
     begin = stream.start_time if span.start is None else None
     packets, in_step = lasting(packets_of(container, stream)), SoundSynchronizer(container, span, tick)
-    if plan.codec.startswith("pcm_"):
+    if plan.counted:
         width = int(plan.codec[5:7]) // 8 * stream.codec_context.channels
         packets = in_step.packets(packets, stream.codec_context.sample_rate, width)
     with open_as_template(path) as model, open_part(part, plan) as output:

@@ -50,7 +50,7 @@ class SoundSynchronizer:
         self._ends = Fraction((container.start_time or 0) + length, 1_000_000) + _ENDS if length else None
         self._span = span
         self._tick = tick
-        self._filled = self._dropped = self._stretched = Fraction(0)
+        self._filled = self._dropped = self._stretched = self._drifted = Fraction(0)
 
     def notes(self, called: str) -> tuple[str, ...]:
         """Notes on the corrections."""
@@ -58,6 +58,8 @@ class SoundSynchronizer:
             f"{float(self._filled):.2f} s of silence fill the gaps of {called}": self._filled,
             f"{float(self._dropped):.2f} s of {called} dropped: their times jump back": self._dropped,
             f"{called} was stretched by {float(self._stretched):.2f} s to keep step with the picture": self._stretched,
+            f"{called} drifts from the picture by up to {float(self._drifted):.2f} s; "
+            "with audio_codec aac it would be stretched": self._drifted,
         }
         return tuple(note for note, seconds in corrections.items() if abs(seconds) >= Fraction(1, 200))
 
@@ -69,7 +71,7 @@ class SoundSynchronizer:
         for frame, following in pairwise(chain(frames, [None])):
             assert frame is not None
             length = Fraction(frame.samples, frame.sample_rate)
-            moment = self._start_of(frame, following, last_end)
+            moment = self._start_of(_moment(frame), _moment(following), length, last_end)
             if due is None or last_end is None:
                 due = last_end = moment
             off, leaps = moment - due, abs(moment - last_end) > _NEAR
@@ -93,24 +95,30 @@ class SoundSynchronizer:
             yield frame
 
     def packets(self, packets: "Iterable[Packet[Any]]", rate: int, width: int) -> "Iterator[Packet[Any]]":
-        """Yield the packets of uncompressed sound, each at its own time, within the tolerance: a mov counts samples.
+        """Yield the packets of uncompressed sound for a mov, which counts samples. Drift is only noted.
 
         `width`: bytes of one moment of all channels.
         """
-        due: Fraction | None = None
-        for packet in packets:
-            unit = as_fraction(packet.time_base)
-            moment = due if packet.pts is None else packet.pts * unit
-            if moment is None:
+        due: Fraction | None = None  # when the next sample is heard
+        last_end: Fraction | None = None  # when the last packet ends, by its own time
+        skips = False
+        for packet, following in pairwise(chain(packets, [None])):
+            assert packet is not None
+            if packet.pts is None and last_end is None:
                 continue
-            due = moment if due is None else due
-            length = Fraction(packet.size // width, rate)
-            if due - moment > _NEAR:
-                self._dropped += self._inside(moment, moment + length)
+            unit, length = as_fraction(packet.time_base), Fraction(packet.size // width, rate)
+            moment = self._start_of(_moment(packet), _moment(following), length, last_end)
+            if due is None or last_end is None:
+                due = last_end = moment
+            off, leaps = moment - due, abs(moment - last_end) > _NEAR
+            last_end = moment + length
+            corrects, skips = leaps or skips, (leaps or skips) and off < -_NEAR
+            if skips:
+                self._dropped += self._inside(moment, last_end)
                 continue
-            if moment - due > _NEAR and moment <= (due + _FARTHEST if self._ends is None else self._ends):
+            if corrects and off > 0:
                 self._filled += self._inside(due, moment)
-                missing = round((moment - due) * rate)
+                missing = round(off * rate)
                 for first in range(0, missing, _PIECE):
                     samples = min(_PIECE, missing - first)
                     silent: Packet[Any] = Packet(bytes(samples * width))
@@ -118,19 +126,22 @@ class SoundSynchronizer:
                     silent.duration = round(Fraction(samples, rate) / unit)
                     yield silent
                 due += Fraction(missing, rate)
+            elif abs(off) > _NEAR and self._inside(moment, last_end):
+                self._drifted = max(self._drifted, abs(off))
+            packet.pts = round(due / unit)
             due += length
             yield packet
 
-    def _start_of(self, frame: AudioFrame, following: AudioFrame | None, last_end: Fraction | None) -> Fraction:
-        """When the frame is heard. If its time jumps, it counts only if the next frame continues from there."""
-        moment = _moment(frame)
+    def _start_of(
+        self, moment: Fraction | None, after: Fraction | None, length: Fraction, last_end: Fraction | None
+    ) -> Fraction:
+        """When a frame or packet is heard. If its time jumps, it counts only if the next one continues from there."""
         if moment is None or last_end is None:
             return moment or last_end or Fraction(0)
         if abs(moment - last_end) <= _NEAR:
             return moment
-        after = None if following is None else _moment(following)
         ends = last_end + _FARTHEST if self._ends is None else self._ends
-        goes_on = after is None or abs(after - moment - Fraction(frame.samples, frame.sample_rate)) <= _NEAR
+        goes_on = after is None or abs(after - moment - length) <= _NEAR
         return moment if goes_on and moment <= ends else last_end
 
     def _inside(self, begin: Fraction, end: Fraction) -> Fraction:
@@ -169,5 +180,5 @@ def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
     return frame_of(stretched if planar else stretched.T.reshape(1, -1), frame)
 
 
-def _moment(frame: AudioFrame) -> Fraction | None:
-    return None if frame.pts is None else frame.pts * as_fraction(frame.time_base)
+def _moment(sound: "AudioFrame | Packet[Any] | None") -> Fraction | None:
+    return None if sound is None or sound.pts is None else sound.pts * as_fraction(sound.time_base)

@@ -62,6 +62,27 @@ def test_gaps_that_are_closed_are_told(tmp_path: Path, convert: Convert) -> None
     assert copied["notes"] == []
 
 
+def test_packets_that_only_come_late_are_no_gaps(tmp_path: Path, convert: Convert) -> None:
+    """Recorders of live sound write some packets late and catch up. Each late one was counted as a gap."""
+    source = tmp_path / "in.mka"
+    with av.open(str(source), "w") as output:
+        track: Any = output.add_stream("libopus", rate=48000)
+        track.layout = "mono"
+        last = -1
+        packets: list[Any] = []
+        for number in range(100):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 960), 1000, np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, number * 960, Fraction(1, 48000)
+            packets += track.encode(frame)
+        for number, packet in enumerate([*packets, *track.encode(None)]):
+            late = Fraction(60 * (number // 5 % 2), 1000) / packet.time_base
+            last = packet.pts = packet.dts = max(last + 1, packet.pts + round(late))
+            output.mux(packet)
+    result = told(convert(source, "out.flac")[1])
+    assert result["duration"] == pytest.approx(2, abs=0.03)
+    assert result["notes"] == ["gaps of 0.05 s in the sound are closed: what follows is heard so much earlier"]
+
+
 @pytest.mark.parametrize("codec", ["auto", "alac"])
 def test_an_m4a_says_the_language_and_the_time_of_recording(codec: str, tmp_path: Path, convert: Convert) -> None:
     """The notes said that the language had no place there, and the time was silently dropped."""

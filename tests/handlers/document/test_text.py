@@ -11,7 +11,7 @@ from PIL import Image, ImageFont, features
 from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.document import fonts, markdown, text
 from tasktrail.handlers.document.fonts import Face, Ruler, font_file
-from tasktrail.handlers.document.markdown import PAGE_MARGIN, Block, markdown_blocks
+from tasktrail.handlers.document.markdown import BODY, PAGE_MARGIN, Block, markdown_blocks
 from tasktrail.handlers.document.pages import A4
 from tasktrail.handlers.document.text import TextPages, read_text, text_blocks, text_lines, wrap
 
@@ -93,7 +93,16 @@ def test_a_page_ends_where_the_text_says_so(write: Callable[..., Path]) -> None:
     assert "".join(block.text for block in blocks) == "onetwothreefour"
     assert TextPages(write("\fone\n\f\ntwo\nthree\n\ffour\n\f\n"), markdown=False).count == 3
     assert TextPages(write("one\f\n\n\f\ftwo"), markdown=False).count == 4
+    assert TextPages(write("\n\f\n\fone\n \f\n"), markdown=False).count == 1
     assert TextPages(write("one\ftwo"), markdown=True).count == 1
+
+
+@pytest.mark.parametrize(("lines", "most", "pages"), [(58, BODY, 3), (60, 9.8, 3), (66, 8.9, 3), (67, BODY, 6)])
+def test_the_pages_of_a_printer_stay_whole(lines: int, most: float, pages: int, write: Callable[..., Path]) -> None:
+    """Pages of 60 lines became two each, the second with two lines."""
+    text = "\n\f".join("\n".join(f"line {number}" for number in range(lines)) + "\n" for _ in range(3))
+    assert most - 0.2 < max(block.size for block in text_blocks(text)) <= most
+    assert TextPages(write(text), markdown=False).count == pages
 
 
 @pytest.mark.skipif(Ruler("plain").lacks("ש") or not Ruler("mono").lacks("ש"), reason="needs the fonts DejaVu")

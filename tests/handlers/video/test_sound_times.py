@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
+from av.packet import Packet
 from conversions import at_checkpoint, digest
 from full_films import picture_packets, timed
 
@@ -119,8 +120,8 @@ def test_notes_are_about_the_part_that_is_wanted() -> None:
 # --- Whole films ---
 
 
-def film(path: Path, parts: Sequence[tuple[float, float]], codec: str = "pcm_s16le") -> Path:
-    """Make a film of 3 seconds, with a tone between two times."""
+def film(path: Path, parts: Sequence[tuple[float, float]], codec: str = "pcm_s16le", pace: float = 1.0) -> Path:
+    """Make a film of 3 seconds, with a tone between two times. `pace`: how much faster the times run."""
     with av.open(str(path), "w") as output:
         packets = picture_packets(output)
         track: Any = output.add_stream(codec, rate=RATE)
@@ -129,7 +130,7 @@ def film(path: Path, parts: Sequence[tuple[float, float]], codec: str = "pcm_s16
             for first in range(round(begin * RATE), round(end * RATE), 1152):
                 wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(first, first + 1152) / RATE)
                 frame = AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], "s16", "mono")
-                frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
+                frame.sample_rate, frame.pts, frame.time_base = RATE, round(first * pace), Fraction(1, RATE)
                 packets += timed(track.encode(frame))
         packets += timed(track.encode(None))
         for _, packet in sorted(packets, key=lambda each: each[0]):
@@ -183,6 +184,52 @@ def test_a_gap_of_the_source_is_a_gap_of_the_result(
             assert tenth / 10 in heard
         elif not any(begin - 0.2 <= tenth / 10 <= end + 0.2 for begin, end in wanted):
             assert tenth / 10 not in heard
+
+
+def sound_of(path: Path) -> tuple[list[float], bytes]:
+    """Return when each packet is heard after the first one, and all samples."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        begin = packets[0].pts or 0
+        times = [float(((packet.pts or 0) - begin) * packet.time_base) for packet in packets if packet.time_base]
+        return times, b"".join(map(bytes, packets))
+
+
+@pytest.mark.parametrize("pace", [1.05, 0.95])
+def test_copied_sound_that_drifts_has_no_gaps(
+    pace: float, tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """It was cut, or got pieces of silence, although nothing is missing or doubled."""
+    source = film(tmp_path / "in.mkv", [(0, 2.4)], pace=pace)
+    times, samples = sound_of(source)
+    outputs = [prepare(source, name) for name in ("out.mov", "out.mkv")]
+    in_mov, in_mkv = (convert(context).result["notes"] for context in outputs)
+    assert in_mov == ["sound drifts from the picture by up to 0.12 s; with audio_codec aac it would be stretched"]
+    assert in_mkv == []
+    assert [sound_of(context.output_file)[1] for context in outputs] == [samples, samples]
+    assert sound_of(outputs[1].output_file)[0] == pytest.approx(times, abs=0.003)
+
+
+def test_copied_sound_keeps_its_gaps_where_packets_have_times(
+    tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = film(tmp_path / "in.mkv", [(0, 0.96), (2.16, 3)])
+    context = prepare(source, "out.mkv")
+    assert convert(context).result["notes"] == []
+    times, samples = sound_of(context.output_file)
+    assert samples == sound_of(source)[1]
+    assert times == pytest.approx(sound_of(source)[0], abs=0.003)
+
+
+def test_a_damaged_time_of_copied_sound_moves_nothing() -> None:
+    packets: list[Any] = [Packet(bytes([1]) * 2 * LENGTH) for _ in range(100)]
+    for number, packet in enumerate(packets):
+        packet.pts, packet.time_base = number * LENGTH, Fraction(1, RATE)
+    packets[20].pts, packets[40].pts, packets[60].pts = 90 * RATE, 0, None
+    film: Any = SimpleNamespace(start_time=0, duration=100_000_000)
+    in_step = SoundSynchronizer(film, (None, None), lambda _: None)
+    assert [packet.pts for packet in in_step.packets(iter(packets), RATE, 2)] == [n * LENGTH for n in range(100)]
+    assert in_step.notes("sound") == ()
 
 
 def test_a_kill_leaves_gaps_and_notes_as_they_are(
