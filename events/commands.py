@@ -145,7 +145,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         msgspec.Meta(max_length=10),
         says("Notify these targets of the configuration.", value="NAME,…"),
     ] = ()
-    user_id: Annotated[Count, says("Whose task it is; 0: no user's.")] = 0
+    user_id: Annotated[Count, says("Whose task it is; 0: nobody's.")] = 0
     document_id: Annotated[Count, says("The document it belongs to.")] = 0
     label: Annotated[
         str, msgspec.Meta(max_length=200), says("A group of your own; a limit may be set for it.", value="NAME")
