@@ -1,4 +1,7 @@
-"""Samples of decoded sound as numbers: put back into frames, and kept within what filters and encoders can handle."""
+"""Samples of decoded sound as numbers: put back into frames, and kept within what filters and encoders can handle.
+
+And whether a file says reliably when they are heard.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -6,13 +9,20 @@ from typing import Any
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.plane import AudioPlane
+from av.container import InputContainer
 
 from ...events.counted import plural
 
 _FLOATING = {"flt", "fltp", "dbl", "dblp"}
 _MOST = 1000.0
 """Times full scale. With about ten times more, libmp3lame ends the process; with infinity most encoders fail."""
+_STEADY = ("mov", "matroska", "mpegts")
 _KINDS = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}
+
+
+def has_steady_times(container: InputContainer) -> bool:
+    """Whether the container has reliable times of sound, which show also where some is missing."""
+    return any(name in container.format.name for name in _STEADY)
 
 
 def dtype_of(frame: AudioFrame) -> Any:

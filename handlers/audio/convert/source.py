@@ -19,7 +19,7 @@ from av.stream import Disposition
 from ....events.counted import counted, plural
 from ...contract import Unusable
 from ...media.damage import are_missing, lacking_bytes
-from ...media.samples import Finite
+from ...media.samples import Finite, has_steady_times
 from ...video.convert.metadata import PROGRAM_NOTE
 from ...video.opening import (
     FILM_FORMATS,
@@ -52,8 +52,6 @@ _PADDING = 4 * 1152
 """Samples that mp3 encoders add around the sound, at most."""
 _SLACK = 0.25
 """Seconds by which a header may be off."""
-_STEADY = ("mov", "matroska", "mpegts")
-"""Containers whose times show where sound is missing."""
 _GAP = 0.05
 """Seconds by which the time of a frame may be off."""
 _ENDLESS = 0x7FFFF000
@@ -260,7 +258,7 @@ class Decoding:
         """Yield the frames that can be decoded. A bad packet costs only its own piece of sound."""
         with open_sound(self._source.path) as container:
             stream: Any = container.streams[self._source.index]
-            steady = any(name in container.format.name for name in _STEADY)
+            steady = has_steady_times(container)
             ends = float(self._source.begin) + self._source.seconds
             due: float | None = None
             for packet in chain(packets_of(container, stream), [None]):

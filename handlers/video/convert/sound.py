@@ -30,7 +30,7 @@ from ...media.loudness import (
     measured,
     settle_level,
 )
-from ...media.samples import Finite
+from ...media.samples import Finite, has_steady_times
 from ...media.sound_shape import Cut, Gain, Shape, rearranged, shaped
 from ...pieces import seal
 from ..opening import (
@@ -49,8 +49,6 @@ from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
 from .sound_times import SoundSynchronizer, part_of
 
-_STEADY = ("mov", "matroska", "mpegts")
-"""Containers with reliable sound times. From others, sound is copied only if the options require it."""
 _IN_MP4 = ("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac")
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 """Number of channels → the layout that the aac and opus encoders support."""
@@ -83,7 +81,7 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     steady: bool = True
     """Whether the container's times are reliable."""
     counted: bool = False
-    """Whether the result counts samples of copied packets, as a mov does with pcm, instead of keeping their times."""
+    """Whether it is pcm copied into a mov, which counts samples instead of keeping the times of packets."""
 
     @property
     def file(self) -> str:
@@ -110,7 +108,7 @@ def choose_sounds(container: InputContainer, options: VideoConvertOptions, targe
     if options.audio_track is not None and options.audio_track > len(tracks):
         name = Path(container.name).name
         raise Unusable(f"{name} has {counted(len(tracks), 'sound track')}, not {options.audio_track}")
-    steady = any(name in container.format.name for name in _STEADY)
+    steady = has_steady_times(container)  # otherwise sound is copied only if the options require it
     kept: list[SoundPlan] = []
     notes: list[str] = []
     for number, stream in enumerate(tracks, start=1):
@@ -154,8 +152,8 @@ def _plan_for(
         pcm, timed = codec.startswith("pcm_"), target.container.format == "matroska"
         unsaid = pcm and timed and layout not in _MEANT
         notes = [f"mkv does not say which channels {called} has: {layout}"] if unsaid else []
-        plan = SoundPlan(stream=stream.index, called=called, copy=True, codec=codec, notes=tuple(notes))
-        return msgspec.structs.replace(plan, counted=pcm and not timed)
+        counts = pcm and not timed
+        return SoundPlan(stream=stream.index, called=called, copy=True, codec=codec, notes=tuple(notes), counted=counts)
     channels = max(1, stream.codec_context.channels)
     wanted = {"auto": min(channels, _MOST[target.audio_codec]), "stereo": 2, "mono": 1}[options.audio_channels]
     kept = max(count for count in _LAYOUTS if count <= wanted)
