@@ -4,8 +4,8 @@ import html
 import json
 import re
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -368,6 +368,17 @@ def test_a_bulk_change_that_breaks_says_so(service: TaskService) -> None:
     assert bulk.trouble
 
 
+@contextmanager
+def submitter(service: TaskService, server: HttpServer, name: str) -> Iterator[httpx.Client]:
+    """Yield the browser of somebody with a token."""
+    headers = {"authorization": f"Bearer {service.add_token(name, 'submitter')}", "accept": "text/html"}
+    try:
+        with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as web:
+            yield web
+    finally:
+        service.revoke_token(name)
+
+
 def test_the_progress_of_a_bulk_change_is_live_for_who_sent_it(
     server: HttpServer, service: TaskService, monkeypatch: pytest.MonkeyPatch, create: Callable[..., int]
 ) -> None:
@@ -383,11 +394,7 @@ def test_the_progress_of_a_bulk_change_is_live_for_who_sent_it(
     monkeypatch.setattr("tasktrail.web.tasks._WITHIN", 0.01)
     with ExitStack() as stack:
         stack.callback(go.set)
-        webs = {}
-        for name in ("ann", "bob"):
-            headers = {"authorization": f"Bearer {service.add_token(name, 'submitter')}", "accept": "text/html"}
-            stack.callback(service.revoke_token, name)
-            webs[name] = stack.enter_context(httpx.Client(base_url=server.address, headers=headers, trust_env=False))
+        webs = {name: stack.enter_context(submitter(service, server, name)) for name in ("ann", "bob")}
         sent = {"action": "cancel", "of": "chosen", "id": "999999", "reason": "all", "bulk": "live1"}
         page = webs["ann"].post("/tasks/act", data=sent, follow_redirects=True).text
         assert 'data-live="/live/tasks/bulk/live1"' in page
@@ -419,12 +426,9 @@ def test_what_two_have_sent_to_many_tasks_holds_up_nobody_and_each_has_one_at_a_
     monkeypatch.setattr("tasktrail.web.tasks._WITHIN", 0.01)
     with ExitStack() as stack:
         stack.callback(go.set)
-        webs = {}
-        for name in ("ann", "bob"):
-            headers = {"authorization": f"Bearer {service.add_token(name, 'submitter')}", "accept": "text/html"}
-            stack.callback(service.revoke_token, name)
-            webs[name] = stack.enter_context(httpx.Client(base_url=server.address, headers=headers, trust_env=False))
-            assert act(webs[name], f"{name}1") == 303
+        webs = {name: stack.enter_context(submitter(service, server, name)) for name in ("ann", "bob")}
+        for name, web in webs.items():
+            assert act(web, f"{name}1") == 303
             assert begun.acquire(timeout=30)
         assert act(webs["ann"], "ann2") == 503
         confirm = browser.get("/tasks/confirm", params={"action": "cancel", "of": "chosen", "id": "999999"})
