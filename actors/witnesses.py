@@ -147,12 +147,9 @@ class _Sealed:
         return answer, asked
 
     def _post(self, url: str, old: int) -> HttpAnswer:
-        size = self._seal.checkpoint.size
-        path = (
-            "".join(f"{base64.b64encode(each).decode()}\n" for each in self._tree.consistency(old))
-            if 0 < old < size
-            else ""
-        )
+        grown = 0 < old < self._seal.checkpoint.size
+        proof = self._tree.consistency(old) if grown else ()
+        path = "".join(f"{base64.b64encode(each).decode()}\n" for each in proof)
         content = f"old {old}\n{path}\n{self._seal.note}".encode()
         with Deadline(ANSWER_WITHIN) as deadline:
             try:

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -273,8 +274,6 @@ class Environment:
 
         if not session.url:
             return Client.connect(session.data)
-        import warnings
-
         from ..api.wire import UnencryptedTokenWarning, token_in
 
         token = token_in(session.token_file) if session.token_file else session.token
