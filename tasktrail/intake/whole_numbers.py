@@ -18,7 +18,8 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     except msgspec.ValidationError as error:
         if "got `float`" not in str(error):
             raise
-        return msgspec.convert(with_whole_numbers(msgspec.json.decode(data), decoder.type), decoder.type)
+        decoded: T = msgspec.convert(with_whole_numbers(msgspec.json.decode(data), decoder.type), decoder.type)
+        return decoded
 
 
 def with_whole_numbers(value: Any, kind: Any) -> Any:
