@@ -108,15 +108,16 @@ def test_streams_that_nobody_reads_are_bounded_and_the_rest_still_answers(serve:
 
 @pytest.mark.usefixtures("cramped")
 def test_where_all_who_are_known_wait_another_one_is_told_so(
-    serve: Serve, client: Client, wish: Callable[..., dict[str, Any]]
+    serve: Serve, client: Client, wish: Callable[..., dict[str, Any]], eventually: Eventually
 ) -> None:
     server, held = serve(), client.create_task(**wish())
+    room = server._server._rooms.known  # type: ignore[union-attr]  # it runs
     with ExitStack() as stack:
         for path in ("/v1/events?follow=true", *[f"/v1/tasks/{held}?wait=60"] * 3):
             asking = stack.enter_context(connect(server))
             asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode())
-        answers = (httpx.get(f"{server.address}/v1/stats", headers=AUTH, trust_env=False) for _ in range(500))
-        answer = next(one for one in answers if one.status_code != 200)  # all of them are waiting by then
+        assert eventually(lambda: room.streams.total() + room.waiters.total() == 4)
+        answer = httpx.get(f"{server.address}/v1/stats", headers=AUTH, trust_env=False)
         assert (answer.status_code, answer.json()["code"]) == (503, "busy")
         assert int(answer.headers["retry-after"]) > 0
     client.cancel_task(held)
