@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import click
 import msgspec
 
+from ..config import DEFAULT_DATA
 from .terminal import TerminalLayout, plain, say
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ STARTING_FOR = 30.0
 COMING_FOR = 2.0
 """Seconds that a service may take to appear, as it may have been started on the line before."""
 _STEP = 0.1
-DEFAULT_DATA = Path("tasktrail-data")
+_DEFAULT = Path(DEFAULT_DATA)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The options that every command takes."""
 
     environment: "Environment"
-    data: Path = DEFAULT_DATA
+    data: Path = _DEFAULT
     url: str = ""
     token: str = ""
     token_file: Path | None = None
@@ -73,7 +74,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
             paths = DataPaths(self.data)
             paths.refuse_unusable()
-            if self.data is DEFAULT_DATA:  # an equal path may have been named
+            if self.data is _DEFAULT:  # an equal path may have been named
                 paths.refuse_foreign()
 
     @contextmanager
