@@ -15,6 +15,7 @@ from postgresql_server import connect, needs_postgresql, new_database
 
 from tasktrail import Config, TaskService
 from tasktrail.backups import migration
+from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.backups.migration import migrate
 from tasktrail.cli.app import app
@@ -129,6 +130,8 @@ def test_a_log_of_the_configuration_that_no_service_has_used_yet_is_named(tmp_pa
         assert isinstance(shown.exception, InvalidPath)
         assert "No service has used the log at postgresql://" in str(shown.exception)
         assert "tasktrail serve" in shown.exception.advice
+    with pytest.raises(InvalidPath, match="No service has used the log at postgresql://"):
+        back_up(tmp_path, tmp_path / "copy.db")
 
 
 def test_a_service_goes_on_after_each_move(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
