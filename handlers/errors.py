@@ -57,7 +57,7 @@ class BadAnswer(HandlerFault):
 
     code = "bad_answer"
     title = "The handler's answer cannot be recorded"
-    remedy = "Return plain JSON; from `@handler` None, a dict, Finished, Stopped or Rejected. Keep large data in files."
+    remedy = "Use plain JSON: text, numbers, lists and dicts. Keep large data in files."
 
 
 class PartMissing(HandlerFault):

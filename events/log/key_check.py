@@ -8,6 +8,7 @@ import msgspec
 from ..recorded import EVENT_TAGS
 from ..system_events import ErasureFinished, UserErased
 from .encryption import key_in
+from .faults import Damage
 from .keys import Keys
 from .log_reader import LogReader
 from .personal import is_lost
@@ -25,6 +26,16 @@ class SomeRecords(NamedTuple):
 
 
 NO_RECORDS = SomeRecords(0, 0)
+
+
+def unreadable_records(log: LogReader, keys: Keys) -> SomeRecords:
+    """The records whose personal data cannot be read with these keys, although it was not erased. Scans the log."""
+    check, position = KeyCheck(keys), 0
+    for row in log.raw_rows():
+        if not isinstance(row, Damage):
+            check.see(row)
+            position = row[0]
+    return check.unreadable(log, position)
 
 
 class KeyCheck:

@@ -302,7 +302,10 @@ def classify_answer(run: Run | TaskContext[Any], answer: object, *, stop_wanted:
             return _stopped(run)
         case Stopped():
             raise BadAnswer("The handler returned Stopped although no stop was requested")
-    raise BadAnswer(f"The handler returned {type(answer).__name__}, which is not an allowed answer")
+    raise BadAnswer(f"The handler returned {type(answer).__name__}, which is not an allowed answer", remedy=_ANSWERS)
+
+
+_ANSWERS = "From `@handler` return None, a dict, Finished, Stopped or Rejected; `@task` takes any plain value."
 
 
 def _stopped(run: Run | TaskContext[Any]) -> AttemptEnded:
@@ -368,7 +371,7 @@ def _plain_result(result: object) -> dict[str, Any]:
         return {}
     plain = msgspec.json.decode(plain_json(result, RESULT_LIMIT, "The result"))
     if not isinstance(plain, dict):
-        raise BadAnswer(f"The result is {type(result).__name__}, not a dict")
+        raise BadAnswer(f"The result is {type(result).__name__}, not a dict", remedy=_ANSWERS)
     return plain
 
 

@@ -346,16 +346,19 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
             remedy="Choose another name.",
             status=CONFLICT,
         )
-    own = {_identity(folder): folder for folder in protected}
-    own.pop(None, None)
+    own = {_identity(folder) or folder: folder for folder in protected}
+    whole = real
     while real != "/":
-        # Compare the folder's identity, not its name: it may be mounted twice, or its disk may ignore case.
-        if inside := own.get(_identity(real)):
-            is_key = os.path.isfile(inside)  # noqa: PTH113 - texts throughout
+        # Compare the folder's identity, not its name: it may be mounted twice, or its disk may ignore case. Only what
+        # does not exist yet has nothing but a name.
+        if inside := own.get(_identity(real) or real):
+            is_file = real == whole and not os.path.isdir(inside)  # noqa: PTH112 - texts throughout
             raise InvalidPath(
-                f"{path!r} {'is' if is_key else 'lies in'} {inside}, among tasktrail's own files",
+                f"{path!r} {'is' if is_file else 'lies in'} {inside}, among tasktrail's own files",
                 field=field,
-                remedy="Use another file." if is_key else "Use one outside of the data folder, temp_dir and seals_dir.",
+                remedy="Use another file."
+                if is_file
+                else "Use one outside of the data folder, temp_dir and seals_dir.",
                 status=CONFLICT,
             )
         real = os.path.dirname(real)  # noqa: PTH120 - texts throughout

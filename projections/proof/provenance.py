@@ -13,9 +13,8 @@ import msgspec
 
 from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
-from ...events.log.faults import Damage
 from ...events.log.files import plain_file
-from ...events.log.key_check import KeyCheck
+from ...events.log.key_check import unreadable_records
 from ...events.log.keys import Keys
 from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
@@ -98,19 +97,9 @@ def _why_unknown(log: LogReader, keys: Keys | None) -> str:
     maybe = "It was changed since, or made elsewhere"
     if lost := " or ".join(word for word, found in gone.items() if found):
         maybe += f", or by a task that was {lost}: what is known of their files is gone"
-    if keys is not None and _lacks_keys(log, keys):
+    if keys is not None and unreadable_records(log, keys).number:
         maybe += ", or by a task whose key is missing here: `tasktrail verify` counts the records that cannot be read"
     return f"{maybe}."
-
-
-def _lacks_keys(log: LogReader, keys: Keys) -> bool:
-    """Whether some records cannot be read here although they were not erased. It scans the log."""
-    check, position = KeyCheck(keys), 0
-    for row in log.raw_rows():
-        if not isinstance(row, Damage):
-            check.see(row)
-            position = row[0]
-    return check.unreadable(log, position).number > 0
 
 
 def provenance(

@@ -57,7 +57,7 @@ def refuse_future(point: str | Point, now: datetime, field: str = "as_of") -> No
     point = parse_point(point, field)
     if isinstance(point, datetime) and point > now + _CLOCKS_DIFFER:
         raise BeyondTheLog(
-            f"{point.isoformat()} is still to come",
+            f"{to_the_second(point)} is still to come",
             field=field,
             remedy="Name a time up to now, or a position of the log.",
         )

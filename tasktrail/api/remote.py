@@ -48,7 +48,7 @@ from ..projections import (
 )
 from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point, parse_point
-from ..projections.queries.filters import MAX_LIMIT, filters_of
+from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.forgettable import rule_of
 from .commands import Commands
 from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, StreamBroken
@@ -593,9 +593,10 @@ def _moment(moment: Point | None, field: str = "as_of") -> Params:
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:
-    """The filters as parameters of an address, without those that are not set."""
+    """The filters as parameters of an address, without those that are not set or name nothing."""
     given = msgspec.to_builtins(filters)
-    return {
+    texts = {
         name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         for name, value in given.items()
     }
+    return {name: text for name, text in texts.items() if values_of(text)}

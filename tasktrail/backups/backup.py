@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..config.load import load_config
 from ..events import Head
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt, OnlyInFiles, TasktrailError
 from ..events.log.address import is_address
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
+from ..events.log.opening import has_no_log
 from ..events.log.schema import TABLES, refuse_masked
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
@@ -206,7 +208,8 @@ def back_up(
             remedy="Back up the database with PostgreSQL's own means (pg_basebackup, pg_dump), or copy the log into a "
             "file with `tasktrail migrate`. Keep the data folder's keys.db and master key, too.",
         )
-    need_log(paths)
+    if has_no_log(paths.log):  # only then is the configuration needed
+        need_log(paths, load_config(paths.data).log)
     refuse_older_log(paths)  # else nightly backups of it would replace the good ones
     target, named = _target(wanted)
     with part_file(target) as part, called(part, target), ExitStack() as held:

@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
+from ..events.counted import counted
 from ..events.errors import DataNotEmpty, InvalidPath, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.address import NAME, check_address, read_address, shown, write_address
 from ..events.log.chain import GENESIS, link_row
 from ..events.log.event_log import Head, ReportProgress
 from ..events.log.files import mark_of, sync
+from ..events.log.key_check import unreadable_records
+from ..events.log.keys import Keys
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import need_client, read_log
@@ -82,13 +85,22 @@ def _wrong_keys(place: Path) -> str:
     Raises nothing: the log is moved already.
     """
     try:
-        with closing(read_log(place)) as log:
+        with closing(read_log(place)) as log, closing(Keys(place)) as keys:
             log.refuse_lost_keys()
+            if place.name != _FILE or not keys.exist():  # a log in a database has looked at each key
+                return ""
+            lost = unreadable_records(log, keys)
     except KeysUnreadable as error:
         return f"{error.message}: no service starts before `keys.db` and its master key are put there"
     except TasktrailError as error:
         return f"The keys of personal data could not be looked at: {error.message}. `tasktrail doctor` looks again"
-    return ""
+    if not lost.number:
+        return ""
+    return (
+        f"{keys.path} lacks keys: the personal data of {counted(lost.number, 'record')} cannot be read, the first at "
+        f"position {lost.first}. Put the `keys.db` there that has all of them, with its master key, before a service "
+        "starts: it would take the others for destroyed"
+    )
 
 
 def _is_address(text: str | Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 from click.core import ParameterSource
 
+from ..config import DEFAULT_DATA
 from .completion import WORDS
 from .session import GIVEN, TOKEN, Session, session_of
 
@@ -28,7 +29,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
     folder = click.Path(path_type=Path, file_okay=False, readable=False)  # `refuse_unusable` says more
     file = click.Path(path_type=Path, dir_okay=False, exists=True)
     return [
-        option("--data", "TASKTRAIL_DATA", "Data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
+        option("--data", "TASKTRAIL_DATA", f"Data folder. Default: ./{DEFAULT_DATA}", type=folder, metavar="DIR"),
         option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
         option(
             "--token",

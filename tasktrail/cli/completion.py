@@ -45,10 +45,9 @@ class SuggestedParam(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:  # noqa: ARG002 - click's signature
         """Return the suggestions that begin with what was typed; after a comma, those not yet in the list."""
-        before, comma, word = incomplete.rpartition(",") if self._commas else ("", "", incomplete)
-        given = before.split(",")
-        offers = ((before + comma + text, what) for text, what in suggestions(ctx, self._find) if text not in given)
-        return [item for item in completion_items(offers, incomplete) if word or not comma or item.value != incomplete]
+        if self._commas:
+            return listed_items(ctx, lambda session, _word: self._find(session), incomplete)
+        return completion_items(suggestions(ctx, self._find), incomplete)
 
 
 def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Completion]]) -> list[Completion]:
@@ -68,6 +67,16 @@ def completion_items(offers: Iterable[Completion], incomplete: str) -> list[Comp
     """
     fitting = ((text, what) for text, what in offers if text.startswith(incomplete) and text.isprintable())
     return [CompletionItem(text, help=plain(what)) for text, what in fitting]
+
+
+def listed_items(
+    ctx: click.Context, find: Callable[[Session, str], Iterable[Completion]], incomplete: str
+) -> list[CompletionItem[Any]]:
+    """Return what `find` finds for the last of several words with commas, without those that are in the list."""
+    before, comma, word = incomplete.rpartition(",")
+    given, found = before.split(","), suggestions(ctx, lambda session: find(session, word))
+    items = completion_items(((before + comma + text, what) for text, what in found if text not in given), incomplete)
+    return [item for item in items if word or not comma or item.value != incomplete]
 
 
 def type_names(session: Session) -> Iterator[Completion]:
@@ -109,6 +118,13 @@ def _numbers(begun: str, last: int) -> Iterator[int]:
     for digits in range(len(str(last)) - len(begun), -1, -1):
         lowest = first * 10**digits
         yield from range(min(lowest + 10**digits - 1, last), lowest - 1, -1)
+
+
+def zone_names(_session: Session) -> Iterator[Completion]:
+    """Yield the time zones."""
+    from zoneinfo import available_timezones
+
+    return ((zone, "") for zone in sorted(available_timezones()))
 
 
 def sort_fields(_session: Session) -> Iterator[Completion]:

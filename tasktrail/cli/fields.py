@@ -14,6 +14,7 @@ from .parameters import (
     PRESET,
     TASK_ID,
     TYPE,
+    ZONE,
     FolderParam,
     IdsParam,
     LabelParam,
@@ -64,6 +65,7 @@ _TYPES: dict[str, click.ParamType[Any]] = {
     "parent_task_id": TASK_ID,
     "preset": PRESET,
     "requires": LabelParam(),
+    "timezone": ZONE,
     "type": TYPE,
 }
 """Fields whose values have a parameter type of their own."""
@@ -145,7 +147,8 @@ def _parameter(kind: Any, limits: tuple[Any, Any] | None, extra: Mapping[str, An
     if get_origin(kind) is dict:
         return QuotaParam(numbered=any(meta.pattern for meta in _type_and_metas(inner[0])[1]))
     if get_origin(kind) is tuple:
-        return IdsParam() if _type_and_metas(inner[0])[0] is int else WordsParam()
+        item = _type_and_metas(inner[0])[0]
+        return IdsParam() if item is int else WordsParam(*(get_args(item) if get_origin(item) is Literal else ()))
     return click.STRING
 
 

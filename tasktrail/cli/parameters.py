@@ -12,7 +12,18 @@ import msgspec
 
 from ..times import FORMS, PAST_FORMS, read_time
 from ..words import moment
-from .completion import WORDS, SuggestedParam, completion_items, option_pairs, preset_names, suggestions, type_names
+from .completion import (
+    WORDS,
+    SuggestedParam,
+    completion_items,
+    listed_items,
+    option_pairs,
+    preset_names,
+    suggestions,
+    task_ids,
+    type_names,
+    zone_names,
+)
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -98,6 +109,15 @@ class IdsParam(click.ParamType[tuple[int, ...]]):
         except ValueError:
             self.fail(f"{value!r} is not a list of task ids like 3 or 3,7.", param, ctx)
 
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> "list[CompletionItem[Any]]":
+        """Return the task ids that begin with the incomplete one, without those that are in the list."""
+        return listed_items(ctx, lambda session, begun: task_ids(session, begun, ()), incomplete)
+
 
 class PartsParam(click.ParamType[int]):
     """The number of parts of a film; 0 stands for `auto`."""
@@ -115,6 +135,9 @@ class PartsParam(click.ParamType[int]):
         return int(value)
 
 
+_POLICIES = ("wait", "cancel", "fail", "ignore")
+
+
 class PoliciesParam(click.ParamType[str | tuple[str, ...]]):
     """One policy for all dependencies, or one for each, separated by commas."""
 
@@ -126,15 +149,29 @@ class PoliciesParam(click.ParamType[str | tuple[str, ...]]):
         """Split at the commas; a single one stays a text."""
         words = value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(","))
         for word in words:
-            if word not in ("wait", "cancel", "fail", "ignore"):
-                self.fail(f"{word!r} is not one of wait, cancel, fail, ignore.", param, ctx)
+            if word not in _POLICIES:
+                self.fail(f"{word!r} is not one of {', '.join(_POLICIES)}.", param, ctx)
         return words if len(words) > 1 else words[0]
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> "list[CompletionItem[Any]]":
+        """Return the policies. After a comma, each may come again: it is for another dependency."""
+        before, comma, _word = incomplete.rpartition(",")
+        return completion_items(((before + comma + policy, "") for policy in _POLICIES), incomplete)
 
 
 class WordsParam(click.ParamType[tuple[str, ...]]):
     """One or several words, separated by commas."""
 
     name = "word,word"
+
+    def __init__(self, *known: str) -> None:
+        """`known`: the words that the shell offers."""
+        self._known = known
 
     def convert(
         self,
@@ -146,6 +183,15 @@ class WordsParam(click.ParamType[tuple[str, ...]]):
         if isinstance(value, tuple):
             return value
         return tuple(word.strip() for word in value.split(",") if word.strip())
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> "list[CompletionItem[Any]]":
+        """Return the known words that are not yet in the list."""
+        return listed_items(ctx, lambda _session, _begun: ((word, "") for word in self._known), incomplete)
 
 
 class WholeParam(click.IntRange):
@@ -192,12 +238,10 @@ class TaskIdParam(WholeParam):
     def shell_complete(
         self,
         ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002 - click\'s signature
+        param: click.Parameter,  # noqa: ARG002 - click's signature
         incomplete: str,
     ) -> "list[CompletionItem[Any]]":
         """Return the task ids that begin with the incomplete word."""
-        from .completion import completion_items, suggestions, task_ids
-
         return completion_items(
             suggestions(ctx, lambda session: task_ids(session, incomplete, self._statuses)), incomplete
         )
@@ -214,6 +258,8 @@ WAITING_ID = TaskIdParam("pending", "retrying")
 TYPE = SuggestedParam("type", type_names)
 
 PRESET = SuggestedParam("preset", preset_names)
+
+ZONE = SuggestedParam("zone", zone_names)
 
 FILE = click.Path()
 
@@ -273,7 +319,7 @@ class PairParam(click.ParamType[tuple[str, Any]]):
     def shell_complete(
         self,
         ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002 - click\'s signature
+        param: click.Parameter,  # noqa: ARG002 - click's signature
         incomplete: str,
     ) -> "list[CompletionItem[Any]]":
         """Return the options of the type on the command line, and their values."""

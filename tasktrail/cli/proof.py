@@ -118,9 +118,8 @@ def print_seal(session: Session, made: Sealing, **more: str) -> int:
             else:
                 say(f"not signed by the witness {plain(one.witness)}: {plain(one.message)}", err=True, hang="  ")
                 say(f"  {plain(one.remedy)}", err=True)
-    if made.unread:
-        return complain(made.unread, as_json=session.as_json)
-    return CHECK_FAILED if any(one.outcome == "contradicted" for one in made.asked) else DONE
+    code = complain(made.unasked, as_json=session.as_json) if made.unasked else DONE
+    return CHECK_FAILED if any(one.outcome == "contradicted" for one in made.asked) else code
 
 
 @click.command(

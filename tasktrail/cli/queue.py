@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..config import DEFAULT_DATA
 from ..events.counted import counted, plural
 from ..words import duration, moment, percent, rate, size, sum_of
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
 from .parameters import TASK_ID, SecondsParam, WholeParam, as_of_option
 from .progress import Signals
-from .session import DEFAULT_DATA, Session
+from .session import Session
 from .terminal import Column, TerminalLayout, fitted, localized, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
@@ -382,7 +383,7 @@ def _limits(command: "SetLimits") -> tuple[str, ...]:
 def _where(session: Session) -> tuple[str, ...]:
     """Return the options that have to be typed again: those on the command line that the environment does not set."""
     words: tuple[str, ...] = ()
-    if str(session.data) != os.environ.get("TASKTRAIL_DATA", str(DEFAULT_DATA)):
+    if str(session.data) != os.environ.get("TASKTRAIL_DATA", DEFAULT_DATA):
         words += ("--data", str(session.data))
     if session.url and session.url != os.environ.get("TASKTRAIL_URL"):
         words += ("--url", session.url)

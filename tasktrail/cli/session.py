@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import click
 import msgspec
 
+from ..config import DEFAULT_DATA
 from .terminal import TerminalLayout, plain, say
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ STARTING_FOR = 30.0
 COMING_FOR = 2.0
 """Seconds that a service may take to appear, as it may have been started on the line before."""
 _STEP = 0.1
-DEFAULT_DATA = Path("tasktrail-data")
+_DEFAULT = Path(DEFAULT_DATA)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The options that every command takes."""
 
     environment: "Environment"
-    data: Path = DEFAULT_DATA
+    data: Path = _DEFAULT
     url: str = ""
     token: str = ""
     token_file: Path | None = None
@@ -73,7 +74,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
             paths = DataPaths(self.data)
             paths.refuse_unusable()
-            if self.data is DEFAULT_DATA:  # an equal path may have been named
+            if self.data is _DEFAULT:  # an equal path may have been named
                 paths.refuse_foreign()
 
     @contextmanager
@@ -211,8 +212,8 @@ class Sealing(NamedTuple):
     seal: "Seal"
     key: "PublicKey"
     asked: "list[WitnessResult]"
-    unread: "TasktrailError | None"
-    """Why no witness could be asked."""
+    unasked: "TasktrailError | None"
+    """Why no witness, or no further one, could be asked."""
 
 
 class Environment:
@@ -353,6 +354,7 @@ class Environment:
     def seal(self, session: Session) -> Sealing:
         """Seal the log, and have the witnesses sign. Reads the file, whether a service runs or not."""
         from ..actors.witnesses import ask_witnesses
+        from ..events.errors import LogUnreachable
         from ..events.log.opening import read_log
         from ..paths import give_to_owner
         from ..projections.errors import WitnessesDamaged
@@ -363,12 +365,15 @@ class Environment:
         with closing(read_log(paths.log)) as log:
             seal, key = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
             give_to_owner(paths)
+            asked: list[WitnessResult] = []
+            unasked: TasktrailError | None = None
             try:
-                asked = list(ask_witnesses(log, seal, key, read_witnesses(paths.witnesses), again=True))
-            except WitnessesDamaged as error:
-                return Sealing(seal, key, [], error)
+                for one in ask_witnesses(log, seal, key, read_witnesses(paths.witnesses), again=True):
+                    asked.append(one)  # noqa: PERF402 - those before an error stay
+            except (WitnessesDamaged, LogUnreachable) as error:  # the seal is made nevertheless
+                unasked = error
         give_to_owner(paths)
-        return Sealing(seal, key, asked, None)
+        return Sealing(seal, key, asked, unasked)
 
     def add_witness(self, session: Session, witness: "Witness") -> None:
         """Ask the witness for its signature from the next seal on, whether a service runs or not."""

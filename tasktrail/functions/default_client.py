@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ..api.either_way import answer_without_waiting
+from ..config import DEFAULT_DATA
 from ..events.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
     from ..api.client import AsyncClient, Client
 
-_USUAL_DATA = "tasktrail-data"
 _C = TypeVar("_C", "Client", "AsyncClient")
 _Key: TypeAlias = tuple[asyncio.AbstractEventLoop, str, str]
 
@@ -94,5 +94,5 @@ def _where() -> tuple[str, str, str]:
         token = token_in(Path(file))
     named = os.environ.get("TASKTRAIL_DATA")
     if not url and not named:
-        DataPaths(Path(_USUAL_DATA)).refuse_foreign()
-    return url, token, str(Path(named or _USUAL_DATA).absolute())
+        DataPaths(Path(DEFAULT_DATA)).refuse_foreign()
+    return url, token, str(Path(named or DEFAULT_DATA).absolute())

@@ -63,6 +63,9 @@ class NamedTask:
         self._fields: dict[str, Any] = {}
         self._returns: Any = Any
 
+    def __repr__(self) -> str:
+        return f"<task type {self.name}>"
+
     def using(self, client: Tasks | AsyncClient) -> Self:
         """The same task type, submitted to this service; `submit_async` takes an `AsyncClient`, `submit` any other."""
         return self._changed({"_client": client})

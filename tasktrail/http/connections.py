@@ -10,6 +10,7 @@ it, so that none waits half read for another. Until then it waits in the kernel,
 """
 
 import asyncio
+import re
 import resource
 import socket
 import ssl
@@ -197,7 +198,24 @@ class StrictParser(h11.Connection):
                 raise h11.RemoteProtocolError("a body with two lengths")
             if len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > MAX_HEAD:
                 raise h11.RemoteProtocolError("the head is too long", 431)  # h11 bounds only heads that come in pieces
+            whole = _WHOLE_ADDRESS.fullmatch(event.target)
+            return event if whole is None else _with_host(event, whole["host"], whole["rest"])
         return event
+
+
+_WHOLE_ADDRESS = re.compile(rb"https?://(?P<host>[^/?#@]+)(?P<rest>[/?].*)?", re.IGNORECASE)
+"""The target of a request that is written as if to a proxy."""
+
+
+def _with_host(request: h11.Request, host: bytes, rest: bytes | None) -> h11.Request:
+    """Return the request with the path alone as its target, and with the host that the target named."""
+    headers = [(name, value) for name, value in request.headers if name != b"host"]
+    return h11.Request(
+        method=request.method,
+        headers=[(b"host", host), *headers],
+        target=b"/" + (rest or b"").removeprefix(b"/"),
+        http_version=request.http_version,
+    )
 
 
 class GuardedConnection(H11Protocol):

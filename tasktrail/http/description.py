@@ -381,25 +381,21 @@ def _bodies(parts: Mapping[str, Schema]) -> dict[str, Schema]:
 
 
 def _list_of(entry: str) -> str:
-    """Return the pattern of one value, or several with commas; empty ones do not count."""
-    return f"^ *({entry})?( *, *({entry})?)* *$"
+    """Return the pattern of one value, or several with commas; empty ones beside it do not count."""
+    return f"^[ ,]*({entry})( *, *({entry})?)* *$"
 
 
 _NUMBER = "[0-9]{1,15}"
-_LEFT_OUT: Schema = {"type": "string", "maxLength": 0}
-"""An empty parameter is one that was left out."""
 _STATUS = _list_of("|".join(STATUSES))
-_SEARCH: Schema = {
-    "type": "string",
-    "maxLength": MAX_TEXT,
-    "pattern": r"^[^\x00-\x1f\x7f-\x9f]*[\p{L}\p{N}][^\x00-\x1f\x7f-\x9f]*$|^ *$",
-}
-_SORT: Schema = {"enum": ["", *SORTS, *(f"-{name}" for name in SORTS)]}
+_NAMING = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s,][^\x00-\x1f\x7f-\x9f]*$"
+"""`_PLAIN`, and not only commas and spaces."""
+_SEARCHED = r"^[^\x00-\x1f\x7f-\x9f]*[\p{L}\p{N}][^\x00-\x1f\x7f-\x9f]*$"
+_SEARCH: Schema = {"type": "string", "maxLength": MAX_TEXT, "pattern": _SEARCHED}
+_SORT: Schema = {"enum": [*SORTS, *(f"-{name}" for name in SORTS)]}
 _POSITION_OR_TIME: Schema = {
     "anyOf": [
         {"type": "string", "pattern": "^[0-9]{1,18}$"},
         {"type": "string", "format": "date-time", "pattern": _MOMENT},
-        _LEFT_OUT,
     ]
 }
 _EVENTS = "|".join(sorted(EVENT_TAGS.values()))
@@ -411,12 +407,12 @@ def _several(entry: str, **more: Any) -> Schema:
 
 _PARAMETERS: dict[str, Schema] = {
     "status": _several(_STATUS),
-    **dict.fromkeys(("type", "label", "batch"), _several(_PLAIN, maxLength=MAX_TEXT)),
+    **dict.fromkeys(("type", "label", "batch"), _several(_NAMING, maxLength=MAX_TEXT)),
     **dict.fromkeys(("user_id", "document_id", "parent_task_id"), _several(_list_of(_NUMBER))),
     "search": _SEARCH,
     "sort": _SORT,
     "as_of": _POSITION_OR_TIME,
-    "from": {"anyOf": _POSITION_OR_TIME["anyOf"][:-1]},
+    "from": _POSITION_OR_TIME,
     "to": _POSITION_OR_TIME,
     "event": {"type": "array", "items": {"type": "string", "pattern": f"^({_EVENTS})(,({_EVENTS}))*$"}, "minItems": 1},
     "task_id": {"type": "integer", "minimum": 1, "maximum": LARGEST},
@@ -431,8 +427,8 @@ _NEEDED = frozenset({"from"})
 _IN_PATHS: dict[str, Schema] = {"user_id": {"type": "integer", "minimum": 1, "maximum": LARGEST}}
 """The same in paths only: there it names one user, while a filter may list several."""
 _OF_LISTS: dict[str, Schema] = {
-    "limit": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, _LEFT_OUT]},
-    "offset": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST}, _LEFT_OUT]},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+    "offset": {"type": "integer", "minimum": 0, "maximum": LARGEST},
 }
 """The same for `GET /v1/tasks` only."""
 
@@ -442,7 +438,10 @@ def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
     number: Schema = {"type": "integer", "minimum": 0, "maximum": LARGEST}
     word = "|".join(RETRYABLE)
     either = {
-        "status": ({"type": "string", "pattern": _list_of(word)}, {"type": "string", "pattern": f"^ *({word})? *$"}),
+        "status": (
+            {"type": "string", "pattern": f"^ *({word})?( *, *({word})?)* *$"},
+            {"type": "string", "pattern": f"^ *({word})? *$"},
+        ),
         **dict.fromkeys(
             ("type", "label", "batch"), ({"type": "string", "maxLength": MAX_TEXT, "pattern": _PLAIN},) * 2
         ),
@@ -452,7 +451,7 @@ def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
         name: {**fields[name], "anyOf": [one, {"type": "array", "items": item, "maxItems": MAX_VALUES}]}
         for name, (one, item) in either.items()
     }
-    return {**described, "search": {**fields["search"], **_SEARCH}}
+    return {**described, "search": {**fields["search"], **_SEARCH, "pattern": f"{_SEARCHED}|^ *$"}}
 
 
 def _parameter(path: str, parameter: Schema) -> Schema:

@@ -28,6 +28,7 @@ from ..intake.examination import refuse_control
 from ..intake.refusals import refusal, sentence
 from ..intake.whole_numbers import decode, with_whole_numbers
 from ..projections.queries.as_of import Point, parse_point
+from ..projections.queries.filters import values_of
 
 MAX_COMMAND = 1024 * 1024
 """Bytes of one command."""
@@ -225,7 +226,9 @@ def unescaped(moment: str) -> str:
 def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Refuse a parameter that the route does not know: a misspelt filter must not answer with everything.
 
-    A single-valued parameter that is given twice is refused, too: which value is meant is unknown.
+    A single-valued parameter that is given twice is refused, too: which value is meant is unknown. So is one that is
+    given and empty, as that of a variable that has no value: it would answer with everything, or as of the present.
+    Only the pages take it as left out, because a form sends its empty fields.
     """
     given = connection.query_params
     if not given:
@@ -239,13 +242,17 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
         for name, takes in known.items()
         if name not in dependencies
     }
+    of_programs = connection.scope["path"].startswith("/v1/")
     for name in given:
         if name not in known:
             raise _unknown(name, list(known))
         takes = known[name]
         several = takes.is_non_string_sequence or any(kind.is_non_string_sequence for kind in takes.inner_types)
-        if not several and len(given.getall(name)) > 1:
+        values = given.getall(name)
+        if not several and len(values) > 1:
             raise Malformed(f"`{name}` is given more than once", field=name, remedy="Give it once.")
+        if of_programs and not all(values_of(value) if several else value.strip() for value in values):
+            raise Malformed(f"`{name}` is given, but empty", field=name, remedy="Give it a value, or leave it out.")
 
 
 def _unknown(name: str, allowed: list[str]) -> TasktrailError:

@@ -104,8 +104,9 @@ class HttpServer:
         host, port = tcp.getsockname()[:2]
         literal = f"[{host}]" if ":" in host else host
         name = literal if not ipaddress.ip_address(host).is_unspecified else "127.0.0.1"
-        if context is not None:
-            name = next(iter(self._network.hosts), name)  # the certificate is for a name
+        if context is not None:  # the certificate is for a name, which does not lead to a loopback address
+            local = ipaddress.ip_address(host).is_loopback
+            name = next((one for one in self._network.hosts if one in LOOPBACK or not local), name)
         self.address = f"{'https' if context else 'http'}://{name}:{port}"
         access.address = self.address
         hosts = LOOPBACK | {literal, *self._network.hosts}

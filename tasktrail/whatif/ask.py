@@ -78,7 +78,7 @@ def what_if(
         )
     recorded, assumptions = _recorded_policy(recording, config)
     changed = replace(recorded, change=question, configured=_configured(recorded.configured, question))
-    _refuse_unknown_types(question, recording)
+    _refuse_unknown_names(question, recording)
     return compare_policies(
         recording,
         recorded,
@@ -136,20 +136,23 @@ def _in_words(point: Point) -> str:
     return point.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(point, datetime) else f"position {point}"
 
 
-def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
-    """Refuse a limit for a type that no task has: it would change nothing and look as if the limit did not matter."""
-    named = {
-        "types": question.types,
-        "rates": [name.removeprefix("type:") for name in question.rates if name.startswith("type:")],
-        "windows": [text.rpartition("=")[0] for text in question.windows or ()],
-    }
-    for field, names in named.items():
-        for name in names:
-            if name not in recording.types and (name != EACH or field == "types"):
-                near = get_close_matches(name, recording.types, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                hint = "; `max_per_type` is the limit of each type" if name == EACH else hint
-                raise InvalidValue(f"The log has no task of type {name!r}{hint}", field=field, remedy=_REMEDY)
+def _refuse_unknown_names(question: PolicyChange, recording: Recording) -> None:
+    """Refuse a limit for a type, user or label that no task has: it would look as if the limit did not matter."""
+    known = {"type": recording.types, "user": recording.users, "label": recording.labels}
+    named: list[tuple[str, ...]] = [
+        *(("types", "type", name) for name in question.types),
+        *(("users", "user", name) for name in question.users),
+        *(("labels", "label", name) for name in question.labels),
+        *(("rates", *name.split(":", 1)) for name in question.rates),
+        *(("windows", "type", text.rpartition("=")[0]) for text in question.windows or ()),
+    ]
+    for field, kind, name in named:
+        if name not in known[kind] and (name != EACH or field == f"{kind}s"):
+            near = get_close_matches(name, known[kind], n=1) if kind != "user" else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; `max_per_{kind}` is the limit of each {kind}" if name == EACH else hint
+            shown = name if kind == "user" else repr(name)
+            raise InvalidValue(f"The log has no task of {kind} {shown}{hint}", field=field, remedy=_REMEDY)
 
 
 def _configured(limits: Limits, question: PolicyChange) -> Limits:

@@ -97,6 +97,9 @@ class Recording:
         self.records = 0
         self.first_position = self.last_position = 0
         self.types: set[str] = set()
+        self.users: set[str] = set()
+        """Numbers, as texts."""
+        self.labels: set[str] = set()
         self.peak = 0
         """The most attempts that were open at once."""
         self.changes_concurrency = False
@@ -483,6 +486,8 @@ class _AttemptReader:
                 self._types[task_id] = event.type
                 self._max_retries[task_id] = event.max_retries
                 self._recording.types.add(event.type)
+                self._recording.users.add(str(event.user_id))
+                self._recording.labels.add(event.label)
             case Started():
                 self._begin(record, event, (task_id, record.life))
             case Checkpointed() if task_id in self._open:

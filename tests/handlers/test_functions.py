@@ -24,8 +24,9 @@ from tasktrail.events.state import create, evolve
 from tasktrail.events.task import view
 from tasktrail.functions.handle import decoded_result
 from tasktrail.functions.task_function import TaskFunction
-from tasktrail.handlers.errors import InvalidFunction
+from tasktrail.handlers.errors import BadAnswer, InvalidFunction
 from tasktrail.handlers.functions import recorded_result, value_of
+from tasktrail.handlers.process.context import plain_json
 from tasktrail.handlers.registry import Registry
 from tasktrail.testing import context_for, run_handler
 
@@ -469,6 +470,17 @@ def test_a_function_is_handed_to_other_processes_by_its_name() -> None:
     assert deepcopy(squared) is squared
     assert pickle.loads(pickle.dumps(squared.submit)) == squared.submit
     assert pickle.loads(pickle.dumps(squared.handle(17))).id == 17
+
+
+def test_a_function_is_shown_in_short() -> None:
+    assert repr(squared) == repr(squared.with_fields(priority=9)) == repr(NamedTask("squared")) == "<task type squared>"
+
+
+def test_a_result_that_is_refused_is_not_told_in_words_of_handlers() -> None:
+    """Whoever writes a function with `@task` may never have seen a handler."""
+    with pytest.raises(BadAnswer) as refused:
+        plain_json(squared, 100, "The result")
+    assert "@handler" not in f"{refused.value} {refused.value.advice}"
 
 
 def test_what_with_fields_has_set_goes_with_it() -> None:

@@ -69,6 +69,8 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print the hash of one world's trace, and nothing else")
     parser.add_argument("--shrink", type=float, default=20.0, help="seconds that making a failure shorter may take")
     options = parser.parse_args()
+    if options.steps < 1:  # nothing played would pass as nothing broken
+        parser.error(f"--steps: play at least one, not {options.steps}")
     if options.trace:
         print(play(options.seed, options.steps).trace.hexdigest())
         return 0

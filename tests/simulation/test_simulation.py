@@ -145,6 +145,15 @@ def test_the_command_says_what_broke_and_how_to_repeat_it(
     assert "only these: python tests/simulation/simulate.py --seed" in printed
 
 
+def test_the_command_plays_at_least_one_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["simulate.py", "--steps", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--steps: play at least one, not 0" in capsys.readouterr().err
+
+
 def test_the_command_says_that_all_held(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["simulate.py", "--steps", "200"])
     assert main() == 0

@@ -1,5 +1,6 @@
 """A log moved into PostgreSQL and back has the same positions, hashes and answers, and gives the same views."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,11 +16,14 @@ from postgresql_server import connect, needs_postgresql, new_database
 
 from tasktrail import Config, TaskService
 from tasktrail.backups import migration
+from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.backups.migration import migrate
 from tasktrail.cli.app import app
 from tasktrail.events.errors import DataInUse, DataNotEmpty, Fenced, InvalidPath, LogCorrupt, LogUnreachable
 from tasktrail.events.log.address import NAME, read_address
+from tasktrail.events.log.key_check import unreadable_records
+from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.opening import open_log, read_log
@@ -98,6 +102,29 @@ def test_a_move_into_a_folder_without_the_keys_says_that_they_are_missing(tmp_pa
     assert "before `keys.db` and its master key are put there" in shown.stderr
 
 
+def test_a_move_into_a_folder_that_lacks_some_of_the_keys_says_so(tmp_path: Path, where: str) -> None:
+    """A service would take these keys for destroyed, and its views would show the data as erased."""
+    data, back = tmp_path / "data", tmp_path / "back"
+    history(data, encrypted=True)
+    back.mkdir()
+    for name in ("keys.db", "master-key"):
+        shutil.copy(data / name, back)
+    with closing(sqlite3.connect(back / "keys.db")) as keys, keys:
+        keys.execute("DELETE FROM keys WHERE rowid > (SELECT min(rowid) FROM keys)")
+    migrate(data, where, progress=silent)
+
+    wrong = migrate(where, back, progress=silent).without_keys
+
+    with closing(read_log(back / "log.db")) as log, closing(Keys(back / "log.db")) as found:
+        lost = unreadable_records(log, found)
+    assert lost.number > 1
+    assert wrong.startswith(
+        f"{back / 'keys.db'} lacks keys: the personal data of {lost.number} records cannot be read, the first at "
+        f"position {lost.first}."
+    )
+    assert "no service starts before" not in wrong, "on a file, it does"
+
+
 def test_a_move_whose_keys_cannot_be_looked_at_has_succeeded_all_the_same(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +156,8 @@ def test_a_log_of_the_configuration_that_no_service_has_used_yet_is_named(tmp_pa
         assert isinstance(shown.exception, InvalidPath)
         assert "No service has used the log at postgresql://" in str(shown.exception)
         assert "tasktrail serve" in shown.exception.advice
+    with pytest.raises(InvalidPath, match="No service has used the log at postgresql://"):
+        back_up(tmp_path, tmp_path / "copy.db")
 
 
 def test_a_service_goes_on_after_each_move(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:

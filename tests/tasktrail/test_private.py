@@ -1,8 +1,10 @@
 """The files in a data folder are private to its owner, whatever existed before and whatever the umask is."""
 
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,6 +13,7 @@ import click
 import pytest
 
 from tasktrail import Client
+from tasktrail import paths as paths_module
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.backups.backup import back_up
@@ -302,6 +305,39 @@ def test_links_are_not_followed(data: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     close_to_others(DataPaths(data))
     assert (mode(outside), mode(tmp_path)) == (0o644, 0o755)
+
+
+@pytest.mark.parametrize("name", ["log.db", "http-token"])
+def test_a_link_that_takes_the_place_of_a_file_meanwhile_is_not_followed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In a folder that others may write to, they can put a link there between the look and the change."""
+    data.mkdir()
+    outside, exchanged, closed = tmp_path / "outside", data / name, data / "lock"
+    for file in (outside, exchanged, closed):
+        file.touch(0o644)
+
+    def seen(paths: DataPaths) -> Iterator[Path]:
+        for path in loose(paths):
+            if path == exchanged:
+                path.unlink()
+                path.symlink_to(outside)
+            yield path
+
+    monkeypatch.setattr(paths_module, "loose", seen)
+    close_to_others(DataPaths(data))
+    assert (mode(outside), mode(closed)) == (0o644, 0o600)
+
+
+def test_a_socket_and_an_unreadable_file_are_closed_too(data: Path) -> None:
+    data.mkdir()
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(data / "tasktrail.sock"))
+        (data / "tasktrail.sock").chmod(0o666)
+        (data / "lock").touch()
+        (data / "lock").chmod(0o044)
+        close_to_others(DataPaths(data))
+        assert (mode(data / "tasktrail.sock"), mode(data / "lock")) == (0o600, 0o600)
 
 
 def test_the_temp_folder_of_everybody_stays_as_it_is(data: Path, tmp_path: Path) -> None:

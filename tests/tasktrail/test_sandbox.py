@@ -370,6 +370,19 @@ def test_seals_that_lie_elsewhere_are_the_services_own_too(start: Opener, text: 
     assert str(seals) in Config(seals_dir=str(seals)).for_workers().protected
 
 
+def test_no_output_takes_the_place_of_a_folder_of_seals_that_is_not_there_yet(
+    start: Opener, text: Path, tmp_path: Path
+) -> None:
+    """The first seal makes the folder. A file in its place would keep the log from being sealed."""
+    seals = tmp_path / "seals-to-come"
+    service = start(seals_dir=str(seals))
+
+    with pytest.raises(InvalidPath, match=f"is {seals}, among tasktrail's own files"):
+        service.create_task(type="looker", input_file=str(text), output_file=str(seals))
+    with pytest.raises(InvalidPath, match=f"lies in {seals}, among tasktrail's own files"):
+        check_apart(str(seals / "2.seal"), (str(seals),), "output_file", followed=False)
+
+
 def test_a_configuration_that_lies_elsewhere_is_the_services_own_too(tmp_path: Path) -> None:
     """It may hold the password of a mail server. A picture of it would show that."""
     file, link = tmp_path / "etc" / "tasktrail.toml", tmp_path / "data" / "tasktrail.toml"

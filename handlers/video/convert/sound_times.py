@@ -6,8 +6,8 @@ too late from there on.
 
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from itertools import chain, pairwise
-from typing import Any
+from itertools import chain, dropwhile, pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -29,6 +29,8 @@ _PIECE = 4096
 """Samples in a frame of silence."""
 _ENDS = Fraction(1)
 """Seconds that sound may continue after the file's stated end."""
+
+S = TypeVar("S", AudioFrame, "Packet[Any]")
 
 
 class SoundSynchronizer:
@@ -66,16 +68,12 @@ class SoundSynchronizer:
     def frames(self, frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
         """Yield the frames, each at its own time, within the tolerance."""
         due: Fraction | None = None  # when the next sample is heard
-        last_end: Fraction | None = None  # when the last frame ends, by its own time
         drifts = skips = False
-        for frame, following in pairwise(chain(frames, [None])):
-            assert frame is not None
-            length = Fraction(frame.samples, frame.sample_rate)
-            moment = self._start_of(_moment(frame), _moment(following), length, last_end)
-            if due is None or last_end is None:
-                due = last_end = moment
-            off, leaps = moment - due, abs(moment - last_end) > _NEAR
-            last_end = moment + length
+        for frame, moment, length, leaps in self._placed(
+            frames, lambda frame: Fraction(frame.samples, frame.sample_rate)
+        ):
+            due = moment if due is None else due
+            off, last_end = moment - due, moment + length
             if leaps or skips or abs(off) > _FAR:
                 missing = round(off * frame.sample_rate)
                 self._filled += self._inside(due, moment)
@@ -100,18 +98,11 @@ class SoundSynchronizer:
         `width`: bytes of one moment of all channels.
         """
         due: Fraction | None = None  # when the next sample is heard
-        last_end: Fraction | None = None  # when the last packet ends, by its own time
         skips = False
-        for packet, following in pairwise(chain(packets, [None])):
-            assert packet is not None
-            if packet.pts is None and last_end is None:
-                continue
-            unit, length = as_fraction(packet.time_base), Fraction(packet.size // width, rate)
-            moment = self._start_of(_moment(packet), _moment(following), length, last_end)
-            if due is None or last_end is None:
-                due = last_end = moment
-            off, leaps = moment - due, abs(moment - last_end) > _NEAR
-            last_end = moment + length
+        timed = dropwhile(lambda packet: packet.pts is None, packets)
+        for packet, moment, length, leaps in self._placed(timed, lambda packet: Fraction(packet.size // width, rate)):
+            due = moment if due is None else due
+            unit, off, last_end = as_fraction(packet.time_base), moment - due, moment + length
             corrects, skips = leaps or skips, (leaps or skips) and off < -_NEAR
             if skips:
                 self._dropped += self._inside(moment, last_end)
@@ -131,6 +122,19 @@ class SoundSynchronizer:
             packet.pts = round(due / unit)
             due += length
             yield packet
+
+    def _placed(
+        self, sounds: Iterable[S], length_of: Callable[[S], Fraction]
+    ) -> Iterator[tuple[S, Fraction, Fraction, bool]]:
+        """Yield each frame or packet, when it is heard, its length, and whether it leaps away from the one before."""
+        last_end: Fraction | None = None  # by its own time
+        for sound, following in pairwise(chain(sounds, [None])):
+            assert sound is not None
+            length = length_of(sound)
+            moment = self._start_of(_moment(sound), _moment(following), length, last_end)
+            leaps = last_end is not None and abs(moment - last_end) > _NEAR
+            last_end = moment + length
+            yield sound, moment, length, leaps
 
     def _start_of(
         self, moment: Fraction | None, after: Fraction | None, length: Fraction, last_end: Fraction | None

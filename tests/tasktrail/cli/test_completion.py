@@ -60,6 +60,12 @@ def offer(environment: Any) -> Callable[[str], list[str]]:
         ("run image_thumbnail in out -o wid", ["width="]),
         ("run image_thumbnail -o fit=", ["fit=crop", "fit=fill", "fit=fit"]),
         ("run own_type -o wid", []),
+        ("schedule add nightly noop --timezone Europe/Berl", ["Europe/Berlin"]),
+        ("submit noop --notify-on comp", ["completed"]),
+        ("submit noop --notify-on failed,re", ["failed,retried"]),
+        ("submit noop --notify-on failed,f", []),
+        ("submit noop --notify-targets a", []),
+        ("submit noop --on-dependency-failure wait,w", ["wait,wait"]),
     ],
 )
 def test_types_statuses_options_and_their_values_are_offered(
@@ -74,6 +80,15 @@ def test_ids_are_offered_newest_first(offer: Callable[[str], list[str]], tasks: 
         tasks.create_task(type="noop")
     assert offer(line)[:2] == ["12", "11"]
     assert offer(f"{line}1") == ["12", "11", "10", "1"]
+
+
+def test_a_second_id_is_offered_after_a_comma(offer: Callable[[str], list[str]], tasks: Any) -> None:
+    for _ in range(12):
+        tasks.create_task(type="noop")
+    assert offer("submit noop --depends-on 3,1") == ["3,12", "3,11", "3,10", "3,1"]
+    assert offer("submit noop --depends-on 12,") == [f"12,{number}" for number in range(11, 0, -1)]
+    assert offer("submit noop --depends-on x,1") == ["x,12", "x,11", "x,10", "x,1"]
+    assert offer("submit noop --depends-on 1,x") == []
 
 
 @pytest.mark.parametrize("line", ["show 1", "history 1"])

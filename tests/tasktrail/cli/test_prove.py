@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from scripted_witness import ScriptedWitness
 from sealed_logs import chained_anew
 from time_authority import TimeAuthority
 
+from tasktrail.actors import witnesses
+from tasktrail.actors.witnesses import WitnessResult
 from tasktrail.cli.session import Environment
 from tasktrail.events.clock import SystemClock
+from tasktrail.events.errors import LogUnreachable
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog
 
@@ -141,6 +144,22 @@ def test_a_damaged_list_of_witnesses_is_named_and_the_log_is_sealed_and_checked_
         told = cli("witness", *line, "--data", str(data))
         assert (told.code, "`tasktrail witness add`" in " ".join(told.err.split())) == (1, True)
     assert file.read_text() == content
+
+
+def test_a_seal_is_told_although_the_log_goes_away_while_witnesses_are_asked(
+    cli: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server may: the seal is kept by then, and so is the first witness's signature."""
+
+    def ask(*_arguments: Any, **_how: Any) -> Iterator[WitnessResult]:
+        yield WitnessResult(witness="w", url="https://w.example", outcome="signed", at="2023-11-14T22:13:20Z")
+        raise LogUnreachable("The server at db is gone")
+
+    monkeypatch.setattr(witnesses, "ask_witnesses", ask)
+    shown = cli("seal", "--data", str(data))
+    assert (shown.code, "sealed 3 records" in shown.out) == (1, True)
+    assert "signed by the witness w at 2023-11-14T22:13:20Z" in shown.out
+    assert "The server at db is gone" in shown.err
 
 
 def test_growth_is_proven_from_one_seal_to_another(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:

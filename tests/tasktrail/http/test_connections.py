@@ -210,6 +210,25 @@ def test_a_body_with_two_lengths_is_refused_and_what_hides_behind_it_is_not_read
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/healthz", "localhost", 200),
+        ("HTTP://127.0.0.1:80/v1/tasks?limit=1", "localhost", 200),
+        ("http://localhost?unknown=/", "localhost", 400),
+        ("http://localhost/healthz", "evil.example", 200),
+        ("http://evil.example/healthz", "localhost", 421),
+        ("http://localhost@evil.example/healthz", "localhost", 404),
+        ("ftp://localhost/healthz", "localhost", 404),
+        ("http:///healthz", "localhost", 404),
+    ],
+)
+def test_a_whole_address_is_taken_and_its_host_counts(serve: Serve, target: str, host: str, status: int) -> None:
+    """A client may write one, as if it asked a proxy (RFC 9112, 3.2.2); its header `Host` then means nothing."""
+    head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{LINE}\r\n"
+    assert exchanged(serve(), head.encode()).startswith(f"HTTP/1.1 {status} ".encode())
+
+
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "Origin"])
 def test_a_header_that_says_who_asks_stands_there_once(serve: Serve, name: str) -> None:
     """With two of them, a proxy in front of the service might read the first, and the service the last."""

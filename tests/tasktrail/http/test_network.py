@@ -45,6 +45,16 @@ def certificate(folder: Path, name: str = "localhost") -> Network:
 
 
 @openssl
+def test_the_address_names_where_the_service_listens(serve: Serve, tmp_path: Path, token: object) -> None:
+    """The name that a certificate is for is that of the network, which does not reach a loopback address."""
+    network = certificate(tmp_path, "tasks.example.org")
+    assert token
+    assert serve(network=network).address.startswith("https://127.0.0.1:")
+    everywhere = serve(network=network, host="0.0.0.0", socket_path=tmp_path / "second.sock")
+    assert everywhere.address.startswith("https://tasks.example.org:")
+
+
+@openssl
 def test_the_port_speaks_tls_and_nothing_else(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = certificate(tmp_path)
     server = serve(network=network)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from owner import SECRET
 
-from tasktrail import Client
+from tasktrail import Client, TaskFilters
 from tasktrail.api.service import TaskService
 from tasktrail.cli.session import Environment, Session
 from tasktrail.events import TasktrailError
@@ -84,7 +84,7 @@ def test_what_became_of_tasks_is_told_as_the_command_tells_it(
     lines = [json.loads(msgspec.json.encode(one)) for one in changes(service.source.log(), begin, end)]
     found = web.get("/v1/diff", params={"from": begin, "to": end}).json()
     assert found == {"changes": lines, "total": 1, "from_position": begin, "to_position": end}
-    assert web.get("/v1/diff", params={"from": end, "to": ""}).json()["total"] == 0
+    assert web.get("/v1/diff", params={"from": end}).json()["total"] == 0
     for moment in (created, created.replace("+", " ")):  # a client that has not escaped the sign
         assert web.get("/v1/diff", params={"from": moment}).json()["from_position"] > begin
     assert web.get(f"/v1/diff?from={begin}&min_position={end}").json()["to_position"] >= end
@@ -287,12 +287,32 @@ def test_the_past_of_a_task_and_of_a_list_can_be_asked_for(web: httpx.Client, wi
         ("limit=1&limit=1", "limit"),
         ("min_position=-1", "min_position"),
         ("min_position=x", "min_position"),
+        *((f"{name}=", name) for name in ("as_of", "status", "label", "user_id", "search", "sort", "limit", "offset")),
+        ("as_of=+", "as_of"),
+        ("status=+,", "status"),
+        ("label=a&label=", "label"),
     ],
 )
 def test_bad_parameters_of_a_list_are_named(web: httpx.Client, query: str, field: str) -> None:
     status, what, where = code(web.get(f"/v1/tasks?{query}"))
     assert (status, where) == (400, field)
     assert what in ("invalid_value", "malformed")
+
+
+def test_an_empty_parameter_is_not_taken_for_one_that_was_left_out(web: httpx.Client, wish: Wish) -> None:
+    """A script with an unset variable would be answered of now, or with every task."""
+    created = web.post("/v1/tasks", json=wish()).json()["task_id"]
+    for path in (f"/v1/tasks/{created}", "/v1/stats", "/v1/queue", "/v1/limits", "/v1/batches"):
+        answer = web.get(f"{path}?as_of=")
+        assert code(answer) == (400, "malformed", "as_of")
+        assert answer.json()["remedy"] == "Give it a value, or leave it out."
+    assert code(web.get("/v1/diff?from=0&to=")) == (400, "malformed", "to")
+    assert web.get("/tasks?search=&status=&as_of=&sort=&user_id=").status_code == 200, "a form sends its empty fields"
+
+
+def test_a_client_leaves_out_the_filters_that_name_nothing(client: Client, service: TaskService) -> None:
+    empty = TaskFilters(status="", label=(" ",), batch=",", search=" ")
+    assert client.list_tasks(empty)[1] == service.list_tasks(empty)[1] == service.list_tasks()[1]
 
 
 @pytest.mark.parametrize("query", ["min_position=999999999", "as_of=999999999"])
