@@ -6,6 +6,7 @@ imports this.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from ..attempt_output import pass_on
 from ..contract import Unusable
@@ -39,6 +41,13 @@ _POLL = 0.1
 _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and must be started again."""
 _STARTS = 3
+_MOST_PRINTED = 32 << 20
+"""Bytes of printed text that are kept: a document may name any number of fonts."""
+_LOADED = b"convert "
+"""What LibreOffice prints when it has read the document, and looks only for fonts that its pages have."""
+_LOOKED_FOR, _FOUND = b"Match Pattern has ", b"Pattern has "
+_OF_FONTCONFIG = (_LOOKED_FOR, _FOUND, b"Best score ", b"FC_DEBUG=")
+_FAMILY = re.compile(rb'\tfamily: "([^"]{1,100})"\(s\)')
 
 # Not DisableActiveContent: it leaves the charts of every document blank.
 _SETTINGS = (
@@ -62,6 +71,14 @@ class OfficeFailedError(RuntimeError):
     """LibreOffice ended without a PDF."""
 
 
+class MadePdf(NamedTuple):
+    """A document that LibreOffice has made a PDF of."""
+
+    path: Path
+    lacking: list[str]
+    """Fonts of the document that this machine does not have; none where LibreOffice works without fontconfig."""
+
+
 def find_libreoffice() -> Path | None:
     """The program, on the search path or in one of the usual places; None if it is not installed."""
     for name in _NAMES:
@@ -81,7 +98,7 @@ def require_libreoffice(name: str) -> Path:
     return program
 
 
-def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[], None]) -> Path:
+def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[], None]) -> MadePdf:
     """Make a PDF of the document.
 
     Args:
@@ -107,7 +124,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     document = folder / "in" / f"document.{kind}"
     shutil.copyfile(source, document)
     for _ in range(_STARTS):
-        code, line = _run(_command(program, folder, document), folder, check_stop)
+        code, line, lacking = _run(_command(program, folder, document), folder, check_stop)
         if code != _START_AGAIN:
             break
     pdf = folder / "out" / "document.pdf"
@@ -116,7 +133,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
             "save it anew with the program it comes from"
         )
-    return pdf
+    return MadePdf(pdf, lacking)
 
 
 def _command(program: Path, folder: Path, document: Path) -> list[str]:
@@ -149,17 +166,18 @@ def without_network() -> tuple[str, ...]:
     return ()
 
 
-def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tuple[int, str]:
-    """The program's exit code, and the last line that it printed."""
+def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tuple[int, str, list[str]]:
+    """The program's exit code, the last line that it printed, and the fonts that it did not find."""
     environment = {
         "PATH": os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath))),  # soffice is a shell script
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "home"),
         "LANG": "C.UTF-8",
         "SAL_USE_VCLPLUGIN": "svp",  # no display, even if one is installed
+        "FC_DEBUG": "1",  # fontconfig prints what it is asked for: fonts that LibreOffice does not find
         "CUPS_SERVER": str(folder / "no-printer"),  # otherwise it asks port 631
     }
-    with (folder / "printed").open("wb") as printed:
+    with (folder / "printed").open("ab") as printed:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -172,15 +190,43 @@ def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tu
     try:
         while process.poll() is None:
             check_stop()
+            if (folder / "printed").stat().st_size > _MOST_PRINTED:
+                os.truncate(folder / "printed", 0)
             try:
                 process.wait(_POLL)
             except subprocess.TimeoutExpired:
                 continue
     finally:
         _kill_group(process)
-        with (folder / "printed").open("rb") as printed:
-            lines = pass_on(printed)
-    return process.returncode, "".join(lines[-1:])
+        with (folder / "printed").open("rb") as printed, (folder / "said").open("w+b") as said:
+            lacking = _sift(printed, said)
+            lines = pass_on(said)
+    return process.returncode, "".join(lines[-1:]), lacking
+
+
+def _sift(printed: BinaryIO, said: BinaryIO) -> list[str]:
+    """Write what LibreOffice itself has printed to `said`; the rest tells which fonts of the document it did not find.
+
+    It asks fontconfig only then, or, with a set of characters, where a font lacks some.
+    """
+    lacking: set[str] = set()
+    loaded = inside = False
+    family = b""
+    for line in printed:
+        if line.startswith(_OF_FONTCONFIG):
+            if family:
+                lacking.add(family.decode(errors="replace"))
+            inside, family = True, b""
+            looked_for = line.startswith(_LOOKED_FOR)
+        elif inside and (line.startswith((b"\t", b"(")) or not line.strip()):
+            if looked_for and loaded and (found := _FAMILY.match(line)):
+                family = found[1]
+            elif line.startswith(b"\tcharset:"):
+                family = b""
+        else:
+            inside, loaded = False, loaded or line.startswith(_LOADED)
+            said.write(line)
+    return sorted(lacking)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pypdfium2
 from PIL import Image, ImageColor
 from pypdfium2.raw import (
+    FORMTYPE_XFA_FULL,
     FPDF_ERR_PASSWORD,
     FPDF_ERR_SECURITY,
     FPDF_DocumentHasValidCrossReferenceTable,
 )
 
+from ...events.counted import counted, plural
 from ..contract import Unusable
 from ..io_errors import error_text
 
@@ -73,11 +75,16 @@ class PdfPages:
         self._pdf.init_forms()
 
     def notes(self, _numbers: list[int]) -> list[str]:
-        """A note if PDFium had to search for the file's parts, so that any page may lack something."""
-        if FPDF_DocumentHasValidCrossReferenceTable(self._pdf.raw):
-            return []
-        table = "the table that says where the document's parts are is missing or wrong, as in a file that was cut"
-        return [f"{table}: what could be found is drawn, something may be missing"]
+        """Notes on what no page shows, and one if PDFium had to search for the file's parts."""
+        notes = []
+        if not FPDF_DocumentHasValidCrossReferenceTable(self._pdf.raw):
+            table = "the table that says where the document's parts are is missing or wrong, as in a file that was cut"
+            notes.append(f"{table}: what could be found is drawn, something may be missing")
+        if self._pdf.get_formtype() == FORMTYPE_XFA_FULL:
+            notes.append("its form is in XFA, which is not drawn: the pages may only ask for another program")
+        if files := self._pdf.count_attachments():
+            notes.append(f"{counted(files, 'file')} inside the PDF {plural(files, 'is', 'are')} not drawn")
+        return notes
 
     def close(self) -> None:
         """Release the file."""

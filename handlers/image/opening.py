@@ -5,8 +5,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from os import SEEK_END
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
@@ -43,6 +44,16 @@ _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 _BIG_TIFF = 43
 _KIND_OF_PAGE, _SMALLER_COPY = 254, 1
 """The lowest tag of a page, and its bit for a smaller copy of another page."""
+_COLOURS, _OF_A_SENSOR = 262, (32803, 34892)
+"""The tag for what the pixels mean, and its values for what a camera's sensor has measured."""
+_TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WHOLE = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+"""The kinds of whole numbers in a directory."""
+_MOST_ENTRIES = 65_535
+_FURTHER, _MOST_FURTHER = 330, 64
+"""The tag for directories below another one, and how many of them are looked at."""
+_CR2 = b"II*\0\x10\0\0\0CR"
+"""The first bytes of raw data of Canon, which has no such tag."""
 
 
 @contextmanager
@@ -50,13 +61,19 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     """Open the file and read its header; nothing is decoded yet. Decode it inside of `blame_picture`.
 
     Raises:
-        Unusable: it has no format of `READ_FORMATS`, cannot be read, holds measurements, or has more than `max_pixels`.
+        Unusable: it has no format of `READ_FORMATS`, cannot be read, holds measurements or a camera's raw data, or has
+            more than `max_pixels`.
         OSError: the disk is at fault.
     """
     refuse_empty(path)
     # A file, not a name: Pillow would map an uncompressed picture, and the worker would die if that file were cut.
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the picture can still be read; its size is checked below
+        if _is_raw(file):
+            raise Unusable(
+                f"{path.name} is the raw data of a camera, with a preview: develop it first, as a tiff or jpeg"
+            )
+        file.seek(0)
         with blame_picture(path), pixel_limit(None):
             opened = Image.open(file, formats=READ_FORMATS)
             if opened.format == "PNG" and "exif" not in opened.info and (exif := exif_behind_pixels(file)):
@@ -124,21 +141,75 @@ def hidden_frames(image: ImageFile) -> int:
     return int(bool(image.info.get("default_image")))
 
 
+class _Layout(NamedTuple):
+    """How the numbers of a TIFF are written."""
+
+    order: str
+    first: int
+    """The place of the first directory."""
+    counts: struct.Struct
+    places: struct.Struct
+    entry: int
+    """Bytes of an entry."""
+
+    @classmethod
+    def of(cls, head: bytes) -> "_Layout | None":
+        """The layout that the first 16 bytes tell; None if they are too few."""
+        order = _BYTE_ORDERS.get(head[:2], "<")
+        big = len(head) >= 4 and struct.unpack_from(f"{order}H", head, 2)[0] == _BIG_TIFF  # noqa: PLR2004 - the mark of a BigTIFF
+        count_as, entry, place_as = ("Q", 20, "Q") if big else ("H", 12, "I")
+        places, begin = struct.Struct(order + place_as), 8 if big else 4
+        if len(head) < begin + places.size:
+            return None
+        return cls(order, places.unpack_from(head, begin)[0], struct.Struct(order + count_as), places, entry)
+
+
+def _is_raw(file: BinaryIO) -> bool:
+    """Whether a TIFF holds what a camera's sensor has measured. Its first directory is mostly a preview of it."""
+    head = file.read(16)
+    form = _Layout.of(head)
+    if head[:4] not in _TIFF_MARKS or form is None:
+        return False
+    if head.startswith(_CR2):
+        return True
+    size = file.seek(0, SEEK_END)
+    first = _numbers_of(file, form, form.first, size)
+    found = [first, *(_numbers_of(file, form, place, size) for place in first.get(_FURTHER, ()))]
+    return any(colours in _OF_A_SENSOR for each in found for colours in each.get(_COLOURS, ()))
+
+
+def _numbers_of(file: BinaryIO, form: _Layout, place: int, size: int) -> dict[int, tuple[int, ...]]:
+    """The whole numbers in the two tags that `_is_raw` needs, of the directory there; none where it was cut."""
+    found: dict[int, tuple[int, ...]] = {}
+    try:
+        file.seek(min(place, size))
+        count = min(form.counts.unpack(file.read(form.counts.size))[0], _MOST_ENTRIES)
+        entries = file.read(count * form.entry)
+        for begin in range(0, len(entries), form.entry):
+            tag, kind = struct.unpack_from(f"{form.order}HH", entries, begin)
+            if tag not in (_COLOURS, _FURTHER) or kind not in _WHOLE:
+                continue
+            many = form.places.unpack_from(entries, begin + 4)[0]
+            numbers = struct.Struct(f"{form.order}{min(many, _MOST_FURTHER)}{_WHOLE[kind]}")
+            held = entries[begin + 4 + form.places.size : begin + form.entry]
+            if numbers.size > len(held):
+                file.seek(min(form.places.unpack(held)[0], size))
+                held = file.read(numbers.size)
+            found[tag] = numbers.unpack_from(held)
+    except struct.error:
+        return found
+    return found
+
+
 def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
     """Count the directories, one for each page; each gives the place of the next one.
 
     A picture followed only by smaller copies of itself, as viewers of large ones want them, is one page.
     """
-    head = file.read(16)
-    order = _BYTE_ORDERS.get(head[:2], "<")
-    big = len(head) >= 4 and struct.unpack_from(f"{order}H", head, 2)[0] == _BIG_TIFF  # noqa: PLR2004 - the mark of a BigTIFF
-    count_as, entry, place_as = ("Q", 20, "Q") if big else ("H", 12, "I")
-    places = struct.Struct(order + place_as)
-    counts = struct.Struct(order + count_as)
-    begin = 8 if big else 4
-    if len(head) < begin + places.size:
+    form = _Layout.of(file.read(16))
+    if form is None:
         return 1
-    place = places.unpack_from(head, begin)[0]
+    order, place, counts, places, entry = form
     seen: set[int] = set()
     copies = 0
     while place:

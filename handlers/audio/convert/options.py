@@ -167,6 +167,8 @@ class SoundContainer(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str]
     comments: bool = False
     """Whether its tags are Vorbis comments: these hold any tag, but chapters and pictures only as tags."""
+    counts: bool = False
+    """Whether it counts samples instead of keeping the times of packets, so that copied sound loses its gaps."""
 
 
 _BITEXACT = {"fflags": "+bitexact"}
@@ -181,7 +183,7 @@ _OGG = SoundContainer(
     comments=True,
 )
 _CONTAINERS = {
-    ".mp3": SoundContainer(name="mp3", format="mp3", encoded=("mp3",), copied=("mp3",), options=_BITEXACT),
+    ".mp3": SoundContainer(name="mp3", format="mp3", encoded=("mp3",), copied=("mp3",), options=_BITEXACT, counts=True),
     ".m4a": SoundContainer(
         name="m4a",
         format="mp4",
@@ -195,10 +197,15 @@ _CONTAINERS = {
     ".ogg": _OGG,
     ".oga": _OGG,
     ".flac": SoundContainer(
-        name="flac", format="flac", encoded=("flac",), copied=("flac",), options=_BITEXACT, comments=True
+        name="flac", format="flac", encoded=("flac",), copied=("flac",), options=_BITEXACT, comments=True, counts=True
     ),
     ".wav": SoundContainer(
-        name="wav", format="wav", encoded=("pcm",), copied=_PCM, options={**_BITEXACT, "rf64": "auto"}
+        name="wav",
+        format="wav",
+        encoded=("pcm",),
+        copied=_PCM,
+        options={**_BITEXACT, "rf64": "auto"},
+        counts=True,
     ),
 }
 PICTURE_SUFFIX = ".png"

@@ -19,7 +19,7 @@ from ...media.result import output_fields
 from ...media.sound_shape import Cut, Gain, Shape, shaped
 from ...pieces import fingerprint, recalled
 from .options import AudioConvertOptions, SoundContainer, codec_of, container_of, draws
-from .source import Decoding, SoundSource, cut_sound_notes, read_sound
+from .source import Decoding, SoundSource, closed_notes, cut_sound_notes, read_sound
 from .tags import Metadata, lost_tags, metadata_of
 from .waveform import drawing, envelope_of
 from .writing import EncodingPlan, WrittenTrack, copy, encode_track, plan_for
@@ -92,6 +92,7 @@ class _Conversion:
             made = copy(source, self._cut, container, metadata, part, self._ticker("copying", (0, 100)))
             if not made.seconds:
                 raise Unusable(f"{source.path.name}: not one packet of sound can be copied from there")
+            notes += closed_notes(made.closed)
             if self._cut.end is None:
                 self._source_notes = cut_sound_notes(source, made.begin + made.seconds)
             if options.start or options.end is not None:

@@ -52,8 +52,8 @@ _PADDING = 4 * 1152
 """Samples that mp3 encoders add around the sound, at most."""
 _SLACK = 0.25
 """Seconds by which a header may be off."""
-_GAP = 0.05
-"""Seconds by which the time of a frame may be off."""
+GAP = 0.05
+"""Seconds by which the time of a frame or packet may be off."""
 _ENDLESS = 0x7FFFF000
 """Bytes. A wav that states this size or more states no real size."""
 _FEW_BAD = 50
@@ -276,7 +276,7 @@ class Decoding:
                         continue
                     self._tick(self.seconds)
                     moment, length = frame.time if steady else None, frame.samples / frame.sample_rate
-                    if moment is not None and due is not None and due + _GAP < moment < ends:
+                    if moment is not None and due is not None and due + GAP < moment < ends:
                         self._closed += moment - due
                     # A frame that comes too early catches up with late ones: it does not step back.
                     due = None if moment is None else (moment if due is None else max(due, moment)) + length
@@ -300,10 +300,16 @@ class Decoding:
             notes += cut_sound_notes(self._source, self.seconds, self.bad * _SLACK)
         if self.bad:
             notes.append(left_out_note(self.bad, "sound"))
-        if self._closed:
-            notes.append(f"gaps of {self._closed:.2f} s in the sound are closed: what follows is heard so much earlier")
+        notes += closed_notes(self._closed)
         notes += self._finite.notes("sound")
         return notes
+
+
+def closed_notes(seconds: float) -> list[str]:
+    """A note if gaps of this many seconds are closed, because the result counts samples instead of keeping times."""
+    return (
+        [f"gaps of {seconds:.2f} s in the sound are closed: what follows is heard so much earlier"] if seconds else []
+    )
 
 
 def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> list[str]:

@@ -18,10 +18,11 @@ from ...io_errors import writing
 from ...media.bitrates import held_bitrate
 from ...media.chapters import write_chapters
 from ...media.languages import three_letters
+from ...media.samples import has_steady_times
 from ...media.sound_shape import Cut, Shape, rearranged
 from ...video.opening import as_fraction, lasting, packets_of, write_packet
 from .options import AudioConvertOptions, Codec, SoundContainer
-from .source import SoundSource, open_sound
+from .source import GAP, SoundSource, open_sound
 from .tags import Metadata, as_comments
 
 _MP3_LAMBDA = 118
@@ -121,6 +122,8 @@ class WrittenTrack(NamedTuple):
     """Seconds that it plays."""
     begin: float = 0.0
     """Seconds of the source that are left out before it."""
+    closed: float = 0.0
+    """Seconds of the gaps between copied packets that the container does not keep."""
 
 
 @contextmanager
@@ -203,12 +206,14 @@ def copy(
     tick: Callable[[float], None],
 ) -> WrittenTrack:
     """Copy the packets that begin inside the cut, unchanged."""
-    count = origin = begin = end = 0
+    count = origin = begin = end = closed = 0
     with open_sound(source.path) as opened, _result(part, container, metadata) as output:
         stream: Any = opened.streams[source.index]
         track: Any = output.add_stream_from_template(stream, opaque=True)
         track.disposition = Disposition.default
         _set_language(track, container, metadata)
+        unit = as_fraction(stream.time_base)
+        closes = container.counts and has_steady_times(opened)
         with _cover_track(source, container, metadata, output) as write_cover:
             for moment, packet in _inside(opened, stream, cut, tick):
                 if not count:
@@ -217,12 +222,16 @@ def copy(
                     origin = moment if cut.start or stream.start_time is None else stream.start_time
                     begin = moment
                 packet.pts = packet.dts = moment - origin
-                end = packet.pts + (packet.duration or 0)
+                if closes and count and (packet.pts - end) * unit > GAP:
+                    closed += packet.pts - end
+                # A packet that comes too early catches up with late ones: it does not step back.
+                end = max(end, packet.pts) + (packet.duration or 0)
                 packet.stream = track
                 count += write_packet(output, packet)
-        unit = as_fraction(stream.time_base)
         first = begin if stream.start_time is None else stream.start_time
-    return WrittenTrack(float(end * unit) if count else 0.0, max(0.0, float((begin - first) * unit)))
+    return WrittenTrack(
+        float(end * unit) if count else 0.0, max(0.0, float((begin - first) * unit)), float(closed * unit)
+    )
 
 
 def _inside(

@@ -14,7 +14,7 @@ import pypdfium2
 from ....events.counted import counted
 from ...contract import Finished, TaskContext, Unusable
 from ...media.result import output_fields
-from ...pieces import Pieces, fingerprint
+from ...pieces import Pieces, fingerprint, seal
 from ..archive import broken_parts
 from ..fonts import font_names
 from ..kinds import PACKED, document_kind
@@ -42,6 +42,8 @@ from .sizes import Scale, choose_scale, default_box, most_side
 
 _PDF_PIECE = 0
 """The number of the piece that holds the PDF of an office document. Pages have their own number, from 1."""
+_MOST_FONTS = 10
+"""Fonts that a note names."""
 _PDF_MADE = 30.0
 """Percent of the work when LibreOffice has made its PDF."""
 _ALL_DRAWN = 90.0
@@ -75,6 +77,8 @@ class _Preview:
         self._reduced = 0
         self._notes: list[str] = []
         self._broken: list[str] = []
+        self._fonts = context.work_dir / "fonts.json"
+        """The fonts that the PDF of an office document lacks."""
         self._pieces = Pieces(context, self._fingerprint(), stem="page", suffix=".piece")
 
     def _fingerprint(self) -> str:
@@ -132,7 +136,7 @@ class _Preview:
                 return ThumbnailPage(path)
         if _PDF_PIECE not in self._pieces:
             self._make_pdf()
-        self._broken = broken_parts(path) if self._kind in PACKED else []
+        self._broken = [*self._font_notes(), *(broken_parts(path) if self._kind in PACKED else [])]
         return PdfPages(self._pieces.path(_PDF_PIECE), path.name)
 
     def _make_pdf(self) -> None:
@@ -141,11 +145,26 @@ class _Preview:
         folder = context.work_dir / "office"
         try:
             pdf = convert_to_pdf(context.input_file, self._kind, folder, context.check_stop)
-            pdf.replace(pieces.part(_PDF_PIECE))
+            part = self._fonts.with_suffix(".part")
+            part.write_bytes(msgspec.json.encode(pdf.lacking))
+            seal(part, self._fonts)
+            pdf.path.replace(pieces.part(_PDF_PIECE))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         pieces.keep(_PDF_PIECE, _PDF_MADE, "LibreOffice is done")
         pieces.save(_PDF_MADE, "LibreOffice is done")
+
+    def _font_notes(self) -> list[str]:
+        """A note on the fonts that the document lacked when its PDF was made, maybe by an earlier attempt."""
+        try:
+            fonts = msgspec.json.decode(self._fonts.read_bytes(), type=list[str])
+        except (FileNotFoundError, msgspec.DecodeError):  # the PDF is that of an earlier version
+            return []
+        if not fonts:
+            return []
+        names = [name if name.isprintable() else ascii(name) for name in fonts[:_MOST_FONTS]]
+        more = [counted(len(fonts) - _MOST_FONTS, "more font")] if len(fonts) > _MOST_FONTS else []
+        return [f"fonts that are not on this machine, and for which others stand in: {', '.join(names + more)}"]
 
     def _only_page(self, pages: Pages, number: int, scale: Scale) -> Finished:
         """Draw the only page. It is not kept as a piece: drawing it again is as fast as checking the piece."""

@@ -300,8 +300,9 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 _BITEXACT = {"fflags": "+bitexact"}
 """Without it Matroska files have a random id, and no two runs give the same file."""
 _FASTSTART = {**_BITEXACT, "movflags": "+faststart"}
-_PCM = tuple(f"pcm_{kind}" for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le"))
-"""Uncompressed sound that mov and Matroska both hold. Zeros are silence in all of it."""
+_PCM = tuple(f"pcm_{kind}" for kind in ("u8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le"))
+"""Uncompressed sound that mov and Matroska both hold."""
+_PCM_OF_MOV = ("pcm_s8", "pcm_f32be", "pcm_f64be", "pcm_alaw", "pcm_mulaw")
 _MP4 = Container(
     format="mp4",
     video=("h264", "h265", "av1", "vp9"),
@@ -321,7 +322,7 @@ CONTAINERS = {
         video=("h264", "h265"),
         audio=("aac", "mp3"),
         copied_video=("h264", "hevc", "prores", "mpeg4", "mjpeg", "dnxhd", "mpeg2video", "qtrle", "png"),
-        copied=("aac", "mp3", "ac3", "eac3", "alac", *_PCM),
+        copied=("aac", "mp3", "ac3", "eac3", "alac", *_PCM, *_PCM_OF_MOV),
         subtitles="mov_text",
         copied_subtitles=("mov_text",),
         options=_FASTSTART,
@@ -334,7 +335,10 @@ CONTAINERS = {
             *("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "mpeg1video", "theora", "prores"),
             *("mjpeg", "ffv1"),
         ),
-        copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac", "vorbis", "dts", *_PCM),
+        copied=(
+            *("aac", "opus", "mp3", "mp2", "ac3", "eac3", "dts", "flac", "alac", "tta", "wavpack", "vorbis"),
+            *_PCM,
+        ),
         subtitles="subrip",
         copied_subtitles=(
             *("subrip", "srt", "ass", "ssa", "webvtt"),

@@ -55,6 +55,8 @@ _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 _MEANT = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1", *(f"{count} channels" for count in range(1, 65)))
 """What players take for the channels where a file says only their number, as a mkv does of uncompressed sound."""
 _MOST = {"aac": 8, "opus": 8, "mp3": 2}
+_SILENT = {"pcm_u8": 0x80, "pcm_alaw": 0xD5, "pcm_mulaw": 0xFF}
+"""The byte of silence, where it is not zero."""
 _CHANNEL_BITRATE = 64_000
 
 
@@ -302,8 +304,10 @@ def _copied(
     begin = stream.start_time if span.start is None else None
     packets, in_step = lasting(packets_of(container, stream)), SoundSynchronizer(container, span, tick)
     if plan.counted:
-        width = int(plan.codec[5:7]) // 8 * stream.codec_context.channels
-        packets = in_step.packets(packets, stream.codec_context.sample_rate, width)
+        bits = "".join(filter(str.isdigit, plan.codec)) or 8  # A-law and mu-law do not say that they have 8
+        width = int(bits) // 8 * stream.codec_context.channels
+        silent = _SILENT.get(plan.codec, 0)
+        packets = in_step.packets(packets, stream.codec_context.sample_rate, width, silent)
     with open_as_template(path) as model, open_part(part, plan) as output:
         track: Any = output.add_stream_from_template(model.streams[plan.stream], opaque=True)
         for packet in packets:

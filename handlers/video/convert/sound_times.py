@@ -92,10 +92,12 @@ class SoundSynchronizer:
             due += Fraction(frame.samples, frame.sample_rate)
             yield frame
 
-    def packets(self, packets: "Iterable[Packet[Any]]", rate: int, width: int) -> "Iterator[Packet[Any]]":
+    def packets(
+        self, packets: "Iterable[Packet[Any]]", rate: int, width: int, silent: int = 0
+    ) -> "Iterator[Packet[Any]]":
         """Yield the packets of uncompressed sound for a mov, which counts samples. Drift is only noted.
 
-        `width`: bytes of one moment of all channels.
+        `width`: bytes of one moment of all channels. `silent`: the byte of silence.
         """
         due: Fraction | None = None  # when the next sample is heard
         skips = False
@@ -112,10 +114,10 @@ class SoundSynchronizer:
                 missing = round(off * rate)
                 for first in range(0, missing, _PIECE):
                     samples = min(_PIECE, missing - first)
-                    silent: Packet[Any] = Packet(bytes(samples * width))
-                    silent.pts, silent.time_base = round((due + Fraction(first, rate)) / unit), packet.time_base
-                    silent.duration = round(Fraction(samples, rate) / unit)
-                    yield silent
+                    filling: Packet[Any] = Packet(bytes([silent]) * (samples * width))
+                    filling.pts, filling.time_base = round((due + Fraction(first, rate)) / unit), packet.time_base
+                    filling.duration = round(Fraction(samples, rate) / unit)
+                    yield filling
                 due += Fraction(missing, rate)
             elif abs(off) > _NEAR and self._inside(moment, last_end):
                 self._drifted = max(self._drifted, abs(off))

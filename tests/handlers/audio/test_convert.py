@@ -62,6 +62,24 @@ def test_gaps_that_are_closed_are_told(tmp_path: Path, convert: Convert) -> None
     assert copied["notes"] == []
 
 
+@pytest.mark.parametrize(("codec", "form", "suffix"), [("flac", "s16", ".flac"), ("pcm_s16le", "s16", ".wav")])
+def test_gaps_that_a_copy_closes_are_told(codec: str, form: str, suffix: str, tmp_path: Path, convert: Convert) -> None:
+    """A flac, wav and mp3 count samples, and were shorter than their source without a word."""
+    source = tmp_path / "in.mka"
+    with av.open(str(source), "w") as output:
+        track: Any = output.add_stream(codec, rate=48000)
+        track.layout = "mono"
+        for number in [*range(40), *range(90, 140)]:
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1024), 1000, np.int16), form, "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, number * 1024, Fraction(1, 48000)
+            output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    output_file, outcome = convert(source, f"out{suffix}")
+    assert told(outcome)["copied"]
+    assert hear(output_file).wave.size == 90 * 1024
+    assert told(outcome)["notes"] == ["gaps of 1.07 s in the sound are closed: what follows is heard so much earlier"]
+
+
 def test_packets_that_only_come_late_are_no_gaps(tmp_path: Path, convert: Convert) -> None:
     """Recorders of live sound write some packets late and catch up. Each late one was counted as a gap."""
     source = tmp_path / "in.mka"

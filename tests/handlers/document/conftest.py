@@ -20,10 +20,10 @@ Colour: TypeAlias = tuple[int, int, int]
 LETTER_SIZE = (612, 792)
 
 
-def pdf_bytes(pages: Sequence[tuple[Size, Colour]], trailer: str = "", content: str = "") -> bytes:
+def pdf_bytes(pages: Sequence[tuple[Size, Colour]], trailer: str = "", content: str = "", catalog: str = "") -> bytes:
     """Make a PDF whose pages have one colour each, with a black square in the upper left corner."""
     kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(pages)))
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]
+    objects = [f"<< /Type /Catalog /Pages 2 0 R {catalog} >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]
     for number, ((width, height), colour) in enumerate(pages):
         paint = " ".join(f"{value / 255:.4f}" for value in colour)
         drawing = (

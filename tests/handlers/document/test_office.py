@@ -163,6 +163,33 @@ def test_parts_of_a_document_that_are_damaged_are_told(
         assert result.get("notes") == notes
 
 
+def test_fonts_that_are_not_there_are_named_also_after_a_crash(
+    odt: Odt, document: Callable[..., Path], prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
+) -> None:
+    """LibreOffice says nothing of it. Fontconfig does: it is asked only for what LibreOffice itself does not find."""
+
+    def asked(family: str, more: str = "") -> str:
+        found = '\nPattern has 2 elts (size 16)\n\tfamily: "DejaVu Sans"(w)\n\tcharset: \n\t0000: 0\n(w)\n\n'
+        return (
+            f'Match Pattern has 2 elts (size 16)\n\tfamily: "{family}"(s) "Arial"(w)\n{more}\nBest score 0 0\n{found}'
+        )
+
+    printed = (
+        asked("Of its windows") + "convert a as b\n" + asked("Zapf") + asked("Lacks a letter", "\tcharset: \n(s)\n")
+    )
+    printed += asked("Zapf") + asked("Garamond") + "Overwriting\n"
+    program = pretender(
+        f'for last; do :; done; cp {document(2)} "$(dirname "$last")/../out/document.pdf"; cat <<\'.\'\n{printed}.'
+    )
+    context = prepare(odt(), "out.zip", pages="all", crash_after=1)
+    with pytest.raises(SimulatedCrash):
+        draw(context)
+    program.write_text("#!/bin/sh\nexit 1\n")  # the PDF is made
+    assert draw(context.resumed()).result["notes"] == [
+        "fonts that are not on this machine, and for which others stand in: Garamond, Zapf"
+    ]
+
+
 def test_a_failure_of_libreoffice_tells_what_it_said_and_may_pass(
     odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
 ) -> None:

@@ -255,6 +255,26 @@ def test_a_document_that_had_to_be_mended_says_so(document: Document, prepare: P
     assert "as in a file that was cut" in mended.result["notes"][0]
 
 
+@pytest.mark.parametrize(
+    ("catalog", "note"),
+    [
+        (
+            "/Collection << /View /D >> /Names << /EmbeddedFiles << /Names [(a.txt) << /F (a.txt) >>] >> >>",
+            "1 file inside the PDF is not drawn",
+        ),
+        (
+            "/AcroForm << /XFA (x) /Fields [] >> /NeedsRendering true",
+            "its form is in XFA, which is not drawn: the pages may only ask for another program",
+        ),
+    ],
+)
+def test_what_no_page_shows_is_told(catalog: str, note: str, document: Document, prepare: Prepare, draw: Draw) -> None:
+    """The page of a portfolio, or of a form in XFA, often says only that another program is needed."""
+    outcome = draw(prepare(document(catalog=catalog)))
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == [note]
+
+
 def test_a_document_without_pages_is_told_as_such(tmp_path: Path, prepare: Prepare, draw: Draw) -> None:
     """The message said that it could not be opened, with the error 'Success'."""
     path = tmp_path / "none.pdf"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasktrail.handlers import Unusable
-from tasktrail.handlers.image.opening import _tiff_pages, pages_in
+from tasktrail.handlers.image.opening import _tiff_pages, open_picture, pages_in
 
 
 def directories(count: int, *, order: str = "<", last: int = 0) -> bytes:
@@ -56,6 +56,46 @@ def test_smaller_copies_of_the_picture_are_no_pages(tmp_path: Path, *, big: bool
     with Image.open(path) as image:
         assert getattr(image, "n_frames") > 1  # noqa: B009 - the class does not declare it
         assert pages_in(image, path) == 1
+
+
+def raw(colours: int, *, order: str = "<", below: bool = True) -> bytes:
+    """Make a TIFF with a preview of one pixel; what `colours` says is in a directory below it, or in the first one."""
+    preview = directories(1, order=order)
+    tags = {254: 1, 256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1, 330: len(preview)}
+    if not below:
+        tags[262] = colours
+    sub = struct.pack(f"{order}HHHI", 1, 262, 3, 1) + struct.pack(f"{order}HHI", colours, 0, 0)
+    first = struct.pack(f"{order}H", len(tags))
+    for tag, value in tags.items():
+        form, value_of = ("I", (value,)) if tag == 330 else ("HH", (value, 0))
+        first += struct.pack(f"{order}HHI{form}", tag, 4 if tag == 330 else 3, 1, *value_of)
+    place = struct.pack(f"{order}I", len(preview) + len(sub))
+    return preview[:4] + place + preview[8:] + sub + first + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        raw(32803),
+        raw(34892, order=">"),
+        raw(32803, below=False),
+        b"II*\0\x10\0\0\0CR\x02\0" + bytes(4) + directories(1)[12:],
+    ],
+)
+def test_the_raw_data_of_a_camera_are_refused(content: bytes, tmp_path: Path) -> None:
+    """Its small preview was taken for the picture, and the original could have been replaced by that."""
+    path = tmp_path / "in.dng"
+    path.write_bytes(content)
+    with pytest.raises(Unusable, match=r"in\.dng is the raw data of a camera"), open_picture(path, 10_000):
+        pass
+
+
+def test_a_directory_below_the_first_makes_no_raw_data(tmp_path: Path) -> None:
+    (tmp_path / "in.tif").write_bytes(raw(1))
+    pyvips.Image.black(600, 400).write_to_file(str(tmp_path / "pyramid.tif"), tile=True, pyramid=True, subifd=True)
+    for name in ("in.tif", "pyramid.tif"):
+        with open_picture(tmp_path / name, 1_000_000) as image:
+            assert image.format == "TIFF"
 
 
 def test_very_many_pages_are_counted_in_one_go(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def heard_at(path: Path) -> list[float]:
     energy: dict[int, float] = {}
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):
-            values = frame.to_ndarray()[0]
+            values = frame.to_ndarray()[0].astype(float) - (128 if frame.format.name == "u8" else 0)
             for first in range(0, len(values), 48):
                 tenth = int(((frame.time or 0) - begin + first / frame.sample_rate) * 10)
                 energy[tenth] = max(energy.get(tenth, 0.0), float(np.abs(values[first : first + 48]).max()))
@@ -160,6 +160,7 @@ def heard_at(path: Path) -> list[float]:
         ("in.mkv", "pcm_s16le", "out.mp4", {"start": 0.5, "end": 2.5, "loudness": -20}, [(0.1, 0.3), (1.7, 1.9)]),
         ("in.mkv", "pcm_s16le", "out.mov", {}, [(0.1, 0.8), (2.2, 2.8)]),
         ("in.mkv", "pcm_s16le", "out.mov", {"start": 0.5, "end": 2.5}, [(0.1, 0.3), (1.7, 1.9)]),
+        ("in.mkv", "pcm_u8", "out.mov", {}, [(0.1, 0.8), (2.2, 2.8)]),
         ("in.ts", "mp2", "out.mp4", {}, [(0.2, 0.8), (2.2, 2.8)]),
     ],
 )

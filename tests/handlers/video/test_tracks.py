@@ -58,6 +58,8 @@ def spoken(path: Path, number: int = 0) -> list[tuple[float, float, str]]:
         (".mkv", Tone(codec="ac3"), "out.mov", "ac3"),
         (".mkv", Tone(codec="flac"), "out.mp4", "flac"),
         (".mkv", Tone(codec="libopus"), "out.webm", "opus"),
+        (".ts", Tone(codec="mp2"), "out.mkv", "mp2"),
+        (".mkv", Tone(codec="wavpack"), "out.mkv", "wavpack"),
     ],
 )
 def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
@@ -94,6 +96,12 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
         (".mov", "pcm_s24le", "out.mov"),
         (".mkv", "pcm_s16le", "out.mov"),
         (".mkv", "pcm_f32le", "out.mkv"),
+        (".mov", "pcm_s8", "out.mov"),
+        (".mov", "pcm_u8", "out.mkv"),
+        (".mov", "pcm_alaw", "out.mov"),
+        (".mov", "pcm_mulaw", "out.mov"),
+        (".mov", "pcm_f32be", "out.mov"),
+        (".mov", "pcm_f64be", "out.mov"),
     ],
 )
 def test_uncompressed_sound_stays_as_it_is_where_the_container_holds_it(
