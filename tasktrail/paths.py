@@ -249,23 +249,11 @@ def loose(paths: DataPaths) -> Iterator[Path]:
 def close_to_others(paths: DataPaths) -> None:
     """Set files to 0600 and folders to 0700. What cannot be changed stays as it is, and `doctor` reports it."""
     for path in loose(paths):
+        # Another user may have put a link there meanwhile; for links there may be no chmod. Nothing is opened: closing
+        # a file again would drop the locks that SQLite has on it.
+        mode = PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE
         with suppress(OSError, NotImplementedError):
-            _close_one(path)
-
-
-def _close_one(path: Path) -> None:
-    """Close what was seen to be no link. Another user may put one in its place meanwhile, so none is followed."""
-    try:
-        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # a socket, or a file that its owner may not read
-        os.chmod(path, PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE, follow_symlinks=False)  # noqa: PTH101 - no link
-        return
-    try:
-        status = os.fstat(opened)
-        if status.st_uid == os.geteuid():
-            os.fchmod(opened, PRIVATE_FOLDER if stat.S_ISDIR(status.st_mode) else PRIVATE_FILE)
-    finally:
-        os.close(opened)
+            os.chmod(path, mode, follow_symlinks=False)  # noqa: PTH101 - Path.chmod follows links on Linux
 
 
 def give_to_owner(paths: DataPaths) -> None:

@@ -2,7 +2,10 @@
 
 import os
 import socket
+import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -338,6 +341,20 @@ def test_a_socket_and_an_unreadable_file_are_closed_too(data: Path) -> None:
         (data / "lock").chmod(0o044)
         close_to_others(DataPaths(data))
         assert (mode(data / "tasktrail.sock"), mode(data / "lock")) == (0o600, 0o600)
+
+
+def test_the_locks_of_a_database_stay(data: Path) -> None:
+    """Whoever opens a database's file and closes it again drops the locks that its process has on it."""
+    data.mkdir()
+    with closing(sqlite3.connect(data / "log.db", isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE log (position)")
+        conn.execute("BEGIN IMMEDIATE")
+        (data / "log.db").chmod(0o644)
+        close_to_others(DataPaths(data))
+        other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+        tried = subprocess.run([sys.executable, "-c", other, data / "log.db"], capture_output=True, check=False)
+        assert b"database is locked" in tried.stderr
+    assert mode(data / "log.db") == 0o600
 
 
 def test_the_temp_folder_of_everybody_stays_as_it_is(data: Path, tmp_path: Path) -> None:
