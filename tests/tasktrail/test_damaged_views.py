@@ -308,6 +308,18 @@ def test_nobody_sees_views_of_a_part_of_a_long_log(data: Path, due: Any, monkeyp
     assert lines == []
 
 
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"])
+def test_a_question_after_the_write_ahead_log_was_lost_is_answered(
+    open_service: Open, data: Path, due: Any, lose: Callable[[Path], object]
+) -> None:
+    """SQLite calls it an error of the disk, and nobody else may have noticed yet."""
+    service = open_service()
+    service.source.settle()
+    lose(data / "views.db-wal")
+    assert in_a_thread(lambda: seen(service)) == due
+    assert in_a_thread(service.verify).ok
+
+
 def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
     by_hand(data / "views.db", "UPDATE tasks SET state_sum = state_sum + 1 WHERE id = 4")
     with closing(connect(data / "views.db")[0]) as conn:
