@@ -69,13 +69,17 @@ class ViewsEnd(NamedTuple):
     recorded_at: datetime | None
 
 
-def known_end(path: Path) -> ViewsEnd | None:
-    """The last record that the views in a file have seen, whatever version built them; None if that cannot be read."""
+def known_end(path: Path, *, being_built: bool = False) -> ViewsEnd | None:
+    """The last record that the views in a file have seen, whatever version built them; None if that cannot be read.
+
+    `being_built`: another process builds them in one go. It is not held up by a lock.
+    """
     if not path.exists():
         return None
     try:
         refuse_pipes(path)
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as conn:
+        address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if being_built else ''}"
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as conn:
             refuse_masked(conn, ("progress",))
             columns = [row[1] for row in conn.execute("PRAGMA table_info(progress)")]
             row = conn.execute("SELECT * FROM progress").fetchone()
@@ -118,7 +122,7 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
     Readers see the old or the new views, never a mix: the copy into place is one transaction. Raises `HistoryMissing`,
     and leaves the old views, if they have seen records that the log lacks: they may be the only trace of these.
     """
-    beside = path.with_name(path.name + ".new")
+    beside, _copied = building(path)
     try:
         with closing(build_views(log, beside, progress)) as views:
             known = known_end(path)
@@ -128,6 +132,11 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
             return views.position
     finally:
         schema.delete_files(beside)
+
+
+def building(path: Path) -> tuple[Path, Path]:
+    """The files in which views are built, and then copied, before they get their place at `path`."""
+    return path.with_name(path.name + ".new"), path.with_name(path.name + ".copy")
 
 
 def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> TaskViews:
@@ -200,7 +209,7 @@ def copy_over(source: sqlite3.Connection, path: Path, on_step: Callable[[], None
 
 def _copy(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -> None:
     """Copy into the file that readers may have open; if there is none, they see it when it is complete."""
-    beside = path.with_name(path.name + ".copy")
+    _built, beside = building(path)
     schema.delete_files(beside)  # what a kill has left
     if path.exists():
         _copy_into(source, path, on_step)

@@ -26,12 +26,15 @@ from tasktrail.api.service import TaskService
 from tasktrail.cli.app import app
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import NotReady
+from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.opening import read_log
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections import TaskFilters, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from tasktrail.projections.queries.reader import connect
-from tasktrail.projections.views import damage
+from tasktrail.projections.views import damage, rebuild
 from tasktrail.projections.views.checksums import STATE, row_sum, teach
 from tasktrail.projections.views.damage import find_damage
+from tasktrail.projections.views.rebuild import build_views
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Open = Callable[..., TaskService]
@@ -306,6 +309,31 @@ def test_nobody_sees_views_of_a_part_of_a_long_log(data: Path, due: Any, monkeyp
         assert seen(reader) == due
     assert set(told) == {False}
     assert lines == []
+
+
+def test_whoever_reads_waits_for_views_that_another_process_builds(
+    data: Path, due: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby that begins on a long log, say. It was called damage at once."""
+    monkeypatch.setattr(source, "_LONG", 1)
+    for path in data.glob("views.db*"):
+        path.unlink()
+    told: list[tuple[int, int]] = []
+
+    def look(reached: int, goal: int) -> None:
+        told.append((reached, goal))
+        rebuild_views(log, data / "views.db")
+
+    with DataLock(data / "lock", "standby"), closing(read_log(data / "log.db")) as log:
+        building, _copied = rebuild.building(data / "views.db")
+        build_views(log, building).close()
+        with Reader(data, folding=lambda: nullcontext(look)) as reader:
+            assert seen(reader) == due
+        assert told == [(log.head().position,) * 2]
+        (data / "views.db").unlink()
+        monkeypatch.setattr(source, "_VIEWS_WITHIN", 0.0)
+        with Reader(data) as reader, pytest.raises(ViewsDamaged, match="is not there"):
+            reader.stats()
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"])
