@@ -28,6 +28,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "dependants": ("depends_on", "task_id"),
     "disabled": ("target",),
     "forgotten": ("first",),
+    "missing_keys": ("key",),
 }
 """Tables whose last column is a checksum that a trigger sets → the key of their rows."""
 WRITTEN = ("versions", "zones", "tallies", "shares", "texts")

@@ -12,6 +12,7 @@ from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
 from ...events.log.files import create_private, refuse_pipes
 from ...events.log.schema import refuse_masked
+from ...events.system_events import UserErased
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
 from .checksums import sound
@@ -30,10 +31,13 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
     """Fold in the records that the views are missing, page by page; returns the position reached.
 
     Raises `HistoryMissing` if they have seen records that the log lacks: they may be the only trace of these. Raises
-    `ViewsDamaged` if some of the missing records were forgotten, so that the views have to be built anew.
+    `ViewsDamaged` if they have to be built anew: some of the missing records were forgotten, or keys of users are there
+    by now that were missing when they were built.
     """
     views.refresh()
     refuse_other(log, views)
+    if found_keys(log, views):
+        raise ViewsDamaged(KEYS_FOUND)
     before = views.position
     pull(log, views, log.head().position, PAGE, progress)
     if views.position > before:
@@ -59,6 +63,22 @@ def _is_of_log(log: ReadableLog, views: "TaskViews | ViewsEnd") -> bool:
         return True
     latest = next(log.read(views.position - 1, 1), None)
     return latest is not None and latest.hash == views.hash
+
+
+KEYS_FOUND = "Personal data that could not be read when the views were built can be read now"
+
+
+def found_keys(log: ReadableLog, views: TaskViews) -> bool:
+    """Whether keys of users that were missing when the views were built are there by now, except destroyed ones."""
+    there = log.keys_there(views.missing_keys)
+    if not there:
+        return False
+    head = log.head().position
+    for position in log.newest_of("user_erased", 0, head, head):
+        there.difference_update(
+            *(one.event.keys for one in log.read(position - 1, 1) if isinstance(one.event, UserErased))
+        )
+    return bool(there)
 
 
 class ViewsEnd(NamedTuple):
@@ -109,7 +129,7 @@ def pull(
         del page[:before]
         if not page:
             raise LogCorrupt(f"The log holds nothing after position {views.position}, but should reach {until}")
-        views.apply(page)
+        views.apply(page, log.missing_keys())
         if on_page is not None:
             on_page(page)
         if progress is not None:

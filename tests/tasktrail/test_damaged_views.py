@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from histories import Journal
 from log_services import wait_for
 from msgspec.structs import replace
 from structlog.testing import capture_logs
@@ -29,6 +30,7 @@ from tasktrail.events.errors import NotReady
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.opening import read_log
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.system_events import UserErased
 from tasktrail.projections import TaskFilters, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from tasktrail.projections.queries.reader import connect
 from tasktrail.projections.views import damage, rebuild
@@ -334,6 +336,35 @@ def test_whoever_reads_waits_for_views_that_another_process_builds(
         monkeypatch.setattr(source, "_VIEWS_WITHIN", 0.0)
         with Reader(data) as reader, pytest.raises(ViewsDamaged, match="is not there"):
             reader.stats()
+
+
+def test_views_that_were_built_without_keys_are_built_anew_once_these_are_there(tmp_path: Path) -> None:
+    """A backup is restored, and somebody looks before `keys.db` is put there. It said `[erased]` until `rebuild`."""
+    keys, kept = tmp_path / "keys.db", tmp_path / "kept"
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW, encrypted=True)) as log:
+        journal = Journal(log)
+        journal.create("noop", input_file="/in/one.mov", user_id=7)
+        erased = log.belongings(7).keys
+        key_of_the_first = keys.read_bytes()
+        journal.create("noop", input_file="/in/other.mov", user_id=8)
+        journal.record(0, UserErased(keys=erased, tasks=(1,)))
+
+    def inputs() -> list[str]:
+        with Reader(tmp_path) as reader:
+            return [reader.get_task(number).input_file for number in (1, 2)]
+
+    keys.rename(kept)
+    assert inputs() == ["[erased]"] * 2
+    keys.write_bytes(key_of_the_first)
+    with capture_logs() as lines:
+        assert inputs() == ["[erased]"] * 2, "the only key that is there was to be destroyed"
+        assert lines == []
+        kept.replace(keys)
+        assert inputs()[1] == "/in/other.mov"
+        (line,) = lines
+        assert line["why"] == "Personal data that could not be read when the views were built can be read now"
+        assert inputs()[1] == "/in/other.mov"
+    assert lines == [line]
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"])
