@@ -131,6 +131,8 @@ class Decryption:
 
     def __init__(self, log: Path) -> None:
         self.keys = Keys(log)
+        self.missing: set[str] = set()
+        """Keys that records read so far needed and that were not there."""
 
     def anew(self) -> Self:
         """This object with the present keys, for the next read."""
@@ -142,6 +144,8 @@ class Decryption:
         try:
             name, box = box_of(row)
             cipher = self.keys.cipher(name) if box else None
+            if box and cipher is None:
+                self.missing.add(name)
             secret = None if cipher is None else decrypt(cipher, base64.b64decode(box, validate=True), bound_to(row))
             return readable_row(row, secret)
         except (InvalidTag, binascii.Error, msgspec.MsgspecError, ValueError, KeyError) as error:

@@ -100,6 +100,12 @@ class ReadableLog(Protocol):
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
         """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
 
+    def missing_keys(self) -> Collection[str]:
+        """The keys of users that records read so far needed and that were not there: destroyed, or missing here."""
+
+    def keys_there(self, keys: Collection[str]) -> set[str]:
+        """Those of these keys with which records can be read now."""
+
 
 class EventLog(ReadableLog, Protocol):
     """A log to append to and to read. All appends of a process go through one object, used by one thread at a time."""

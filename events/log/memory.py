@@ -98,6 +98,14 @@ class MemoryEventLog:
         found = (one.position for one in reversed(self._records[after:until]) if one.name == event)
         return list(islice(found, limit))
 
+    def missing_keys(self) -> Collection[str]:
+        """None: nothing is encrypted."""
+        return ()
+
+    def keys_there(self, keys: Collection[str]) -> set[str]:  # noqa: ARG002 - as other logs have it
+        """None: there are no keys."""
+        return set()
+
     def _check_owner(self) -> None:
         if self._owners[-1] != self.epoch:
             raise Fenced("A newer service has taken the log")

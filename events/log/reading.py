@@ -1,7 +1,7 @@
 """`ReadableLog` on SQLite, the base of the writer and of the reader: from the table, and from archives."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Union
 
@@ -325,6 +325,14 @@ class Reading:
                 if row[0] < least:
                     found.append(row[0])
         return found
+
+    def missing_keys(self) -> Collection[str]:
+        """The keys of users that records read so far needed and that were not there."""
+        return self._decrypt.missing
+
+    def keys_there(self, keys: Collection[str]) -> set[str]:
+        """Those of these keys with which records can be read now."""
+        return set(filter(self._decrypt.keys.can_open, keys))
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records after a position that have dropped others."""

@@ -284,7 +284,8 @@ class TaskQueries:
                 try:
                     yield conn
                 finally:
-                    conn.execute("COMMIT")
+                    if conn.in_transaction:  # SQLite itself ends it at some errors
+                        conn.execute("COMMIT")
             except UnicodeEncodeError as error:
                 raise InvalidValue(f"What is asked for is not valid text: {error.reason}") from error
             except (sqlite3.Error, msgspec.DecodeError, UnicodeError) as error:

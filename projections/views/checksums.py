@@ -28,6 +28,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "dependants": ("depends_on", "task_id"),
     "disabled": ("target",),
     "forgotten": ("first",),
+    "missing_keys": ("key",),
 }
 """Tables whose last column is a checksum that a trigger sets → the key of their rows."""
 WRITTEN = ("versions", "zones", "tallies", "shares", "texts")
@@ -83,7 +84,11 @@ def sound(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the error is due to the file's content; also for invalid UTF-8, for which SQLite has no error name."""
+    """Whether the error is due to the file's content; also for invalid UTF-8, for which SQLite has no error name.
+
+    A short read shows that a file was cut, or that its write-ahead log was deleted.
+    """
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
     messages = ("no such table", "no such column", "no such index", "malformed", "user-defined function raised")
-    return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or str(error).startswith(messages)
+    damage = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR_SHORT_READ")
+    return name.startswith(damage) or str(error).startswith(messages)

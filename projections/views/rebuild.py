@@ -12,6 +12,7 @@ from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
 from ...events.log.files import create_private, refuse_pipes
 from ...events.log.schema import refuse_masked
+from ...events.system_events import UserErased
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
 from .checksums import sound
@@ -30,10 +31,13 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
     """Fold in the records that the views are missing, page by page; returns the position reached.
 
     Raises `HistoryMissing` if they have seen records that the log lacks: they may be the only trace of these. Raises
-    `ViewsDamaged` if some of the missing records were forgotten, so that the views have to be built anew.
+    `ViewsDamaged` if they have to be built anew: some of the missing records were forgotten, or keys of users are there
+    by now that were missing when they were built.
     """
     views.refresh()
     refuse_other(log, views)
+    if found_keys(log, views):
+        raise ViewsDamaged(KEYS_FOUND)
     before = views.position
     pull(log, views, log.head().position, PAGE, progress)
     if views.position > before:
@@ -61,6 +65,22 @@ def _is_of_log(log: ReadableLog, views: "TaskViews | ViewsEnd") -> bool:
     return latest is not None and latest.hash == views.hash
 
 
+KEYS_FOUND = "Personal data that could not be read when the views were built can be read now"
+
+
+def found_keys(log: ReadableLog, views: TaskViews) -> bool:
+    """Whether keys of users that were missing when the views were built are there by now, except destroyed ones."""
+    there = log.keys_there(views.missing_keys)
+    if not there:
+        return False
+    head = log.head().position
+    for position in log.newest_of("user_erased", 0, head, head):
+        there.difference_update(
+            *(one.event.keys for one in log.read(position - 1, 1) if isinstance(one.event, UserErased))
+        )
+    return bool(there)
+
+
 class ViewsEnd(NamedTuple):
     """The last record that views have seen."""
 
@@ -69,13 +89,17 @@ class ViewsEnd(NamedTuple):
     recorded_at: datetime | None
 
 
-def known_end(path: Path) -> ViewsEnd | None:
-    """The last record that the views in a file have seen, whatever version built them; None if that cannot be read."""
+def known_end(path: Path, *, being_built: bool = False) -> ViewsEnd | None:
+    """The last record that the views in a file have seen, whatever version built them; None if that cannot be read.
+
+    `being_built`: another process builds them in one go. It is not held up by a lock.
+    """
     if not path.exists():
         return None
     try:
         refuse_pipes(path)
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as conn:
+        address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if being_built else ''}"
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as conn:
             refuse_masked(conn, ("progress",))
             columns = [row[1] for row in conn.execute("PRAGMA table_info(progress)")]
             row = conn.execute("SELECT * FROM progress").fetchone()
@@ -105,7 +129,7 @@ def pull(
         del page[:before]
         if not page:
             raise LogCorrupt(f"The log holds nothing after position {views.position}, but should reach {until}")
-        views.apply(page)
+        views.apply(page, log.missing_keys())
         if on_page is not None:
             on_page(page)
         if progress is not None:
@@ -118,7 +142,7 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
     Readers see the old or the new views, never a mix: the copy into place is one transaction. Raises `HistoryMissing`,
     and leaves the old views, if they have seen records that the log lacks: they may be the only trace of these.
     """
-    beside = path.with_name(path.name + ".new")
+    beside, _copied = building(path)
     try:
         with closing(build_views(log, beside, progress)) as views:
             known = known_end(path)
@@ -128,6 +152,11 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
             return views.position
     finally:
         schema.delete_files(beside)
+
+
+def building(path: Path) -> tuple[Path, Path]:
+    """The files in which views are built, and then copied, before they get their place at `path`."""
+    return path.with_name(path.name + ".new"), path.with_name(path.name + ".copy")
 
 
 def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> TaskViews:
@@ -200,7 +229,7 @@ def copy_over(source: sqlite3.Connection, path: Path, on_step: Callable[[], None
 
 def _copy(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -> None:
     """Copy into the file that readers may have open; if there is none, they see it when it is complete."""
-    beside = path.with_name(path.name + ".copy")
+    _built, beside = building(path)
     schema.delete_files(beside)  # what a kill has left
     if path.exists():
         _copy_into(source, path, on_step)

@@ -1,7 +1,7 @@
 """The writing side of views.db: folds committed records into rows. One per process, in the Projector's thread."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -89,6 +89,8 @@ class TaskViews:
     def _read_anew(self) -> None:
         self._hot.clear()
         self._position, self._hash = self._where()
+        self.missing_keys = self._read_missing_keys()
+        """Keys of users that records needed and that were not there when they were folded."""
         self._versions: Versions | None = None
 
     def _files(self) -> schema.Files | None:
@@ -138,6 +140,13 @@ class TaskViews:
             raise kind(f"{self._path} cannot be read: {error}") from error
         return int(position), bytes(digest)
 
+    def _read_missing_keys(self) -> set[str]:
+        try:
+            return {str(key) for (key,) in sound(self._conn.execute("SELECT * FROM missing_keys"))}
+        except sqlite3.Error as error:
+            kind = ViewsDamaged if is_damage(error) else ViewsFailed
+            raise kind(f"{self._path} cannot be read: {error}") from error
+
     @property
     def position(self) -> int:
         """The last record folded in; 0 for none."""
@@ -154,8 +163,10 @@ class TaskViews:
         return self._conn
 
     @heeding_ctrl_c()
-    def apply(self, records: Sequence[Recorded]) -> None:
+    def apply(self, records: Sequence[Recorded], missing_keys: Collection[str] = ()) -> None:
         """Fold a batch in, in one transaction. Records that were applied before are skipped.
+
+        `missing_keys`: keys of users that were not there when these records, or earlier ones, were read.
 
         Raises `ViewsGap` if records are missing in between (or the file has another writer), and `ViewsFailed` if it
         cannot be written. Then nothing has changed, and `catch_up` repairs it. Raises `ViewsDamaged` if the file was
@@ -174,7 +185,8 @@ class TaskViews:
             tally, changes = Tally(), list[Change]()
             after = fold_batch(fresh, before, tally, changes)
             changed = {task_id: position for task_id, (_state, position) in loaded.items()}
-            self._commit(before, after, changed, changes, tally, fresh)
+            lacking = set(missing_keys).difference(self.missing_keys)
+            self._commit(before, after, changed, changes, tally, fresh, lacking)
         except ViewsGap:
             self._roll_back()
             self._read_anew()
@@ -187,6 +199,7 @@ class TaskViews:
         finally:
             self._roll_back()
         self._position, self._hash = fresh[-1].position, fresh[-1].hash
+        self.missing_keys |= lacking
         self._remember(after, changed)
 
     def _load(self, records: Iterable[Recorded]) -> dict[int, tuple[TaskState, int]]:
@@ -207,6 +220,7 @@ class TaskViews:
         changes: list[Change],
         tally: Tally,
         fresh: list[Recorded],
+        lacking: Collection[str],
     ) -> None:
         """Write the batch, and update `changed` to it."""
         conn, last = self._conn, fresh[-1]
@@ -228,6 +242,7 @@ class TaskViews:
         write_notes(conn, fresh)
         write_dependants(conn, fresh)
         write_forgotten(conn, fresh)
+        conn.executemany("INSERT INTO missing_keys VALUES (?, NULL)", ((key,) for key in lacking))
         for task_id, state in after.items():
             tally.changed(before.get(task_id), state)
         tally.write(conn)

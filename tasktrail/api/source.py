@@ -39,7 +39,7 @@ from ..projections.queries.as_of import Point, parse_point, position_of, refuse_
 from ..projections.rebuilding import Rebuilt, build_beside
 from ..projections.verification import Verification, verify
 from ..projections.views.forgotten import holds_forgotten
-from ..projections.views.rebuild import PAGE
+from ..projections.views.rebuild import PAGE, building, known_end
 
 T = TypeVar("T")
 Folding = Callable[[], AbstractContextManager[ReportProgress]]
@@ -48,7 +48,8 @@ Folding = Callable[[], AbstractContextManager[ReportProgress]]
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
 _VIEWS_WITHIN = 10.0
-"""Seconds that views which another process keeps may lag behind the log."""
+"""Seconds that views which another process keeps may lag behind the log, or for which one that builds them may show
+no progress."""
 _VIEWS_PAUSE = 0.01
 _LONG, _REPORT_EVERY = 50_000, 1000
 """The least records of a fold that reports its progress, and the records between two reports."""
@@ -331,6 +332,8 @@ class Unattended(Source):
     def _views(self) -> TaskQueries:
         if self._in_memory is not None:
             return self._in_memory
+        if self._kept_by_service:
+            self._wait_until_built()
         queries = super()._views()
         if self._kept_by_service:
             self._wait_for_views(queries, self.log().head().position)
@@ -346,6 +349,22 @@ class Unattended(Source):
         with super().views_apart() as queries:
             yield queries
 
+    def _wait_until_built(self) -> None:
+        """Wait while another process builds the views, for the first time or because they were deleted."""
+        views = self.paths.views
+        if views.exists():
+            return
+        files = building(views)
+        head, deadline, sizes = self.log().head().position, self.clock.monotonic() + _VIEWS_WITHIN, (0, 0)
+        with self._folding_of(head) as progress:
+            while not views.exists() and self.clock.monotonic() < deadline:
+                before, sizes = sizes, (_size_of(files[0]), _size_of(files[1]))
+                if sizes != before:
+                    deadline = self.clock.monotonic() + _VIEWS_WITHIN
+                    if (end := known_end(files[0], being_built=True)) is not None:
+                        progress(end.position, head)
+                threading.Event().wait(_FOLLOW_PAUSE)
+
     def _wait_for_views(self, queries: TaskQueries, position: int) -> None:
         """Wait until the views have reached a position: those of a service in another process lag shortly."""
         deadline = self.clock.monotonic() + _VIEWS_WITHIN
@@ -353,6 +372,13 @@ class Unattended(Source):
             if self.clock.monotonic() >= deadline:
                 raise views_late(position, _VIEWS_WITHIN)
             threading.Event().wait(_VIEWS_PAUSE)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -> SchedulerState:

@@ -36,7 +36,7 @@ from ..paths import DataPaths, close_to_others
 from ..projections import TaskViews, ViewsDamaged, rebuild_views
 from ..projections.views.checksums import is_damage
 from ..projections.views.forgotten import holds_forgotten
-from ..projections.views.rebuild import PAGE, known_end, pull, refuse_other
+from ..projections.views.rebuild import KEYS_FOUND, PAGE, found_keys, known_end, pull, refuse_other
 from .erasure import erase_here, is_erasing, mark_due
 
 logger = get_logger()
@@ -242,6 +242,9 @@ class Follower:
                     if is_erasing(log, looked, self.head):  # since `erase_here` has looked
                         return True
                     refuse_other(log, views)
+                    if found_keys(log, views):
+                        self._snapshotter.ask(DeleteSnapshots())
+                        raise ViewsDamaged(KEYS_FOUND)
                     pull(log, views, self.head, progress=self._reach)
                     if holds_forgotten(views.connection):
                         logger.warning("the views are built anew: they have tasks that are forgotten")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from histories import Journal
 from log_services import wait_for
 from msgspec.structs import replace
 from structlog.testing import capture_logs
@@ -26,12 +27,16 @@ from tasktrail.api.service import TaskService
 from tasktrail.cli.app import app
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import NotReady
+from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.opening import read_log
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.system_events import UserErased
 from tasktrail.projections import TaskFilters, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from tasktrail.projections.queries.reader import connect
-from tasktrail.projections.views import damage
+from tasktrail.projections.views import damage, rebuild
 from tasktrail.projections.views.checksums import STATE, row_sum, teach
 from tasktrail.projections.views.damage import find_damage
+from tasktrail.projections.views.rebuild import build_views
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Open = Callable[..., TaskService]
@@ -306,6 +311,72 @@ def test_nobody_sees_views_of_a_part_of_a_long_log(data: Path, due: Any, monkeyp
         assert seen(reader) == due
     assert set(told) == {False}
     assert lines == []
+
+
+def test_whoever_reads_waits_for_views_that_another_process_builds(
+    data: Path, due: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby that begins on a long log, say. It was called damage at once."""
+    monkeypatch.setattr(source, "_LONG", 1)
+    for path in data.glob("views.db*"):
+        path.unlink()
+    told: list[tuple[int, int]] = []
+
+    def look(reached: int, goal: int) -> None:
+        told.append((reached, goal))
+        rebuild_views(log, data / "views.db")
+
+    with DataLock(data / "lock", "standby"), closing(read_log(data / "log.db")) as log:
+        building, _copied = rebuild.building(data / "views.db")
+        build_views(log, building).close()
+        with Reader(data, folding=lambda: nullcontext(look)) as reader:
+            assert seen(reader) == due
+        assert told == [(log.head().position,) * 2]
+        (data / "views.db").unlink()
+        monkeypatch.setattr(source, "_VIEWS_WITHIN", 0.0)
+        with Reader(data) as reader, pytest.raises(ViewsDamaged, match="is not there"):
+            reader.stats()
+
+
+def test_views_that_were_built_without_keys_are_built_anew_once_these_are_there(tmp_path: Path) -> None:
+    """A backup is restored, and somebody looks before `keys.db` is put there. It said `[erased]` until `rebuild`."""
+    keys, kept = tmp_path / "keys.db", tmp_path / "kept"
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW, encrypted=True)) as log:
+        journal = Journal(log)
+        journal.create("noop", input_file="/in/one.mov", user_id=7)
+        erased = log.belongings(7).keys
+        key_of_the_first = keys.read_bytes()
+        journal.create("noop", input_file="/in/other.mov", user_id=8)
+        journal.record(0, UserErased(keys=erased, tasks=(1,)))
+
+    def inputs() -> list[str]:
+        with Reader(tmp_path) as reader:
+            return [reader.get_task(number).input_file for number in (1, 2)]
+
+    keys.rename(kept)
+    assert inputs() == ["[erased]"] * 2
+    keys.write_bytes(key_of_the_first)
+    with capture_logs() as lines:
+        assert inputs() == ["[erased]"] * 2, "the only key that is there was to be destroyed"
+        assert lines == []
+        kept.replace(keys)
+        assert inputs()[1] == "/in/other.mov"
+        (line,) = lines
+        assert line["why"] == "Personal data that could not be read when the views were built can be read now"
+        assert inputs()[1] == "/in/other.mov"
+    assert lines == [line]
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"])
+def test_a_question_after_the_write_ahead_log_was_lost_is_answered(
+    open_service: Open, data: Path, due: Any, lose: Callable[[Path], object]
+) -> None:
+    """SQLite calls it an error of the disk, and nobody else may have noticed yet."""
+    service = open_service()
+    service.source.settle()
+    lose(data / "views.db-wal")
+    assert in_a_thread(lambda: seen(service)) == due
+    assert in_a_thread(service.verify).ok
 
 
 def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:

@@ -18,6 +18,7 @@ from postgresql_server import needs_postgresql, new_place
 from structlog.testing import capture_logs
 
 from tasktrail import Client, Config, TaskService
+from tasktrail.actors.snapshots import SCHEDULER_SNAPSHOT
 from tasktrail.api.reader import Reader
 from tasktrail.cli import serve
 from tasktrail.cli.app import run as run_cli
@@ -328,6 +329,23 @@ def test_a_standby_that_lacks_the_key_of_a_new_user_says_so_before_it_is_needed(
         assert re.search("lacks 1 key .*Copy `keys.db`", lines[0]["error"])
         (paths.data / "keys.db").unlink()
         assert examined_keys(paths) == (level, remedy)
+
+
+@needs_postgresql
+def test_a_standby_whose_keys_come_later_folds_anew_what_it_could_not_read(tmp_path: Path) -> None:
+    """If it took over with an older snapshot, it would work on tasks without their paths."""
+    with of_two_users(tmp_path) as (_log, paths):
+        keys, kept, snapshot = paths.data / "keys.db", tmp_path / "kept", paths.snapshots / SCHEDULER_SNAPSHOT.name
+        keys.rename(kept)
+        with closing(Standby(paths, Config(snapshot_every=1))) as standby:
+            standby.start()
+            wait_for(lambda: has_folded(paths, 3) and snapshot.exists())
+        assert not holds(paths.data, 2)
+        kept.rename(keys)
+        with closing(Standby(paths, Config(snapshot_every=0))) as standby:
+            standby.start()
+            wait_for(lambda: holds(paths.data, 2))
+        assert not snapshot.exists()
 
 
 @needs_postgresql

@@ -1,6 +1,6 @@
 """`ReadableLog` on PostgreSQL: the base of the writer and of the reader."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -192,6 +192,14 @@ class Reading:
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
         """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
         return [int(row[0]) for row in self._fetch(_NEWEST_OF, (after, until, event, limit))]
+
+    def missing_keys(self) -> Collection[str]:
+        """The keys of users that records read so far needed and that were not there."""
+        return self._decrypt.missing
+
+    def keys_there(self, keys: Collection[str]) -> set[str]:
+        """Those of these keys with which records can be read now."""
+        return set(filter(self._decrypt.keys.can_open, keys))
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records after a position that have dropped others. Other checks report those that cannot be read."""
