@@ -381,11 +381,11 @@ class Listener:
         listening: socket.socket,
         serve: Callable[[socket.socket], GuardedConnection],
         relief: ConnectionRoom,
-        context: ssl.SSLContext | None = None,
+        context: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
         """`serve` makes the protocol of a connection. If descriptors or memory run out, `relief` closes connections.
 
-        `context`: for TLS.
+        `context` returns the one for TLS, which may differ from one connection to the next.
         """
         self._context = context
         self._listening = listening
@@ -411,7 +411,7 @@ class Listener:
             except OSError as error:  # no descriptor or no memory: trying again at once would only burn time
                 self._rest(error)
                 return
-            if self._context is not None and len(self.beginning) >= MOST_BEGINNING:
+            if self._context() is not None and len(self.beginning) >= MOST_BEGINNING:
                 self._end_oldest_beginning()
             task = self._loop.create_task(self._take(connection))
             self.beginning[task] = connection
@@ -427,9 +427,8 @@ class Listener:
         try:
             connection.settimeout(0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            tls: dict[str, Any] = (
-                {"ssl": self._context, "ssl_handshake_timeout": GREETED_WITHIN} if self._context else {}
-            )
+            context = self._context()
+            tls: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": GREETED_WITHIN} if context else {}
             await self._loop.connect_accepted_socket(lambda: self._serve(connection), connection, **tls)
         except OSError:  # it has hung up meanwhile
             connection.close()

@@ -55,11 +55,6 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        self.load(context)
-        return context
-
-    def load(self, context: ssl.SSLContext) -> None:
-        """Read certificate and key; again after they were renewed. Raises `ListenFailed`."""
         try:
             context.load_cert_chain(self.certificate, self.key or None, password=lambda: "")
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -68,6 +63,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
                 field="tls_certificate",
                 remedy="It has to be PEM, readable for the service, with its key in tls_key and no passphrase.",
             ) from error
+        return context
 
 
 class Proxies:

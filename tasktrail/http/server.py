@@ -160,7 +160,7 @@ class Certificate:
     """The certificate in use. It is read again when its file has changed, because it is renewed every few weeks."""
 
     def __init__(self, network: Network, context: ssl.SSLContext) -> None:
-        self.context = context
+        self.context: ssl.SSLContext | None = context
         self._network = network
         self._seen = self._stamp()
         self._look_at = 0.0
@@ -177,7 +177,8 @@ class Certificate:
         try:
             stamp = self._stamp()
             if stamp != self._seen:
-                self._network.load(self.context)
+                # A new one: what cannot be read whole would damage that in use, and a key of another kind join it.
+                self.context = self._network.context()
                 self._seen = stamp
                 logger.info("the certificate was read again", path=self._network.certificate)
         except (OSError, ListenFailed) as error:
@@ -256,7 +257,7 @@ class _Server(uvicorn.Server):
                 tcp,
                 lambda _connection: self._guarded(self._rooms.strange, self._rooms.known),
                 self._rooms.known,
-                None if self._certificate is None else self._certificate.context,
+                lambda: None if self._certificate is None else self._certificate.context,
             ),
         ]
         loop = self._loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from owner import AUTH, SECRET
+from structlog.testing import capture_logs
 
 from tasktrail import Client
 from tasktrail.api.service import TaskService
@@ -35,10 +36,13 @@ def token(service: TaskService) -> object:
     service.revoke_token("elsewhere")
 
 
-def certificate(folder: Path, name: str = "localhost") -> Network:
+EC = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
+
+def certificate(folder: Path, name: str = "localhost", new: tuple[str, ...] = EC) -> Network:
     """Make a certificate for that name, and its key."""
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command = ["openssl", "req", "-x509", "-newkey", *new, "-nodes"]
     names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", "-days", "2"]
     subprocess.run([*command, *names, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     return Network(hosts=(name,), certificate=str(cert), key=str(key))
@@ -91,6 +95,51 @@ def test_a_certificate_that_was_renewed_is_read_again(tmp_path: Path) -> None:
     Path(network.certificate).write_text("broken")
     looked.look(2e9)
     assert looked._seen != looked._stamp()
+
+
+def presented(server: HttpServer) -> str:
+    """Return the certificate that a new connection is shown."""
+    return ssl.get_server_certificate(("127.0.0.1", httpx.URL(server.address).port or 0))
+
+
+@openssl
+def test_half_a_renewal_leaves_the_old_certificate_in_use(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """The two files cannot be replaced at once."""
+    monkeypatch.setattr(server_module, "_READ_EVERY", 0)
+    network = certificate(tmp_path)
+    server = serve(network=network)
+    old = presented(server)
+    (tmp_path / "renewed").mkdir()
+    renewed = certificate(tmp_path / "renewed")
+    with capture_logs() as lines:
+        shutil.copyfile(renewed.certificate, network.certificate)
+        assert eventually(lambda: any("key values mismatch" in line.get("reason", "") for line in lines))
+    assert presented(server) == old
+    shutil.copyfile(renewed.key, network.key)
+    assert eventually(lambda: presented(server) == Path(renewed.certificate).read_text())
+
+
+@openssl
+def test_a_renewed_certificate_of_another_kind_replaces_the_old_one(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """OpenSSL can keep one of each kind, and would show the old one to clients that prefer it."""
+    monkeypatch.setattr(server_module, "_READ_EVERY", 0)
+    both = tmp_path / "both.pem"
+    rsa = certificate(tmp_path, new=("rsa:2048",))
+    both.write_text(Path(rsa.key).read_text() + Path(rsa.certificate).read_text())
+    server = serve(network=Network(hosts=rsa.hosts, certificate=str(both)))
+    ec = certificate(tmp_path)
+    both.write_text(Path(ec.key).read_text() + Path(ec.certificate).read_text())
+    assert eventually(lambda: presented(server) == Path(ec.certificate).read_text())
+    knows_rsa = ssl.create_default_context(cafile=ec.certificate)
+    knows_rsa.maximum_version = ssl.TLSVersion.TLSv1_2
+    knows_rsa.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    address = ("127.0.0.1", httpx.URL(server.address).port or 0)
+    with socket.create_connection(address) as plain, pytest.raises(ssl.SSLError, match=r"HANDSHAKE_FAILURE|EOF"):
+        knows_rsa.wrap_socket(plain, server_hostname="localhost")
 
 
 @openssl
