@@ -32,7 +32,16 @@ from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
-from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, signal_tools, trim
+from .worker_state import (
+    Baseline,
+    Leftovers,
+    UsageMeter,
+    cpu_seconds,
+    let_forks_die,
+    signal_tools,
+    survive_signals,
+    trim,
+)
 
 if TYPE_CHECKING:
     from .remote_files import RemoteFiles
@@ -59,6 +68,7 @@ def main() -> NoReturn:
         print_line_by_line()
         printing = Printing(output, setup.output_root, setup.max_output)
         if not setup.sandbox.active:
+            let_forks_die()
             channel.listen(signal_tools)
             printing.listen()
         worker = Worker(channel, setup, reaper, printing, direct, credentials)
@@ -77,9 +87,7 @@ def _guard(reaper: int) -> None:
     if os.getppid() != reaper:
         os._exit(ORPHANED)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A handler function, not SIG_IGN, which every program that a handler starts would inherit.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
+    survive_signals()
     faulthandler.enable()
 
 
