@@ -64,7 +64,7 @@ from .output_pipe import Printing
 from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .report_limits import ERROR_LIMIT
 from .sandbox import Reach, Sandbox, confine, has_own_shm, recheck_input, recheck_output
-from .worker_state import scheduling_settings, signal_tools
+from .worker_state import let_forks_die, scheduling_settings, signal_tools
 
 if TYPE_CHECKING:
     from .remote_files import RemoteFiles
@@ -354,6 +354,7 @@ class SandboxedAttempts:
             channel = WorkerChannel(*child_ends, self._direct.fileno() if direct and self._direct is not None else -1)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
             confine(self._sandbox, grants, network=task_type.network)
+            let_forks_die()
             channel.listen()
             while True:
                 next_run = channel.next_run()

@@ -30,9 +30,19 @@ from .channel import AttemptBounded, Begun, Retiring, ServiceGone, Setup, Worker
 from .limits import KernelLimits, bounds_for, may_be_bounded
 from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
+from .sandbox import find_modules_unlisted
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
-from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, signal_tools, trim
+from .worker_state import (
+    Baseline,
+    Leftovers,
+    UsageMeter,
+    cpu_seconds,
+    let_forks_die,
+    signal_tools,
+    survive_signals,
+    trim,
+)
 
 if TYPE_CHECKING:
     from .remote_files import RemoteFiles
@@ -59,6 +69,7 @@ def main() -> NoReturn:
         print_line_by_line()
         printing = Printing(output, setup.output_root, setup.max_output)
         if not setup.sandbox.active:
+            let_forks_die()
             channel.listen(signal_tools)
             printing.listen()
         worker = Worker(channel, setup, reaper, printing, direct, credentials)
@@ -77,9 +88,7 @@ def _guard(reaper: int) -> None:
     if os.getppid() != reaper:
         os._exit(ORPHANED)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A handler function, not SIG_IGN, which every program that a handler starts would inherit.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
+    survive_signals()
     faulthandler.enable()
 
 
@@ -332,3 +341,5 @@ def _folder(run: Run) -> str:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":  # a process that a handler has started by `multiprocessing`, with the method `spawn`
+    find_modules_unlisted()

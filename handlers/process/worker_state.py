@@ -29,6 +29,13 @@ _OF_A_PROCESS = 1
 _TRIM = getattr(_LIBC, "malloc_trim", None)
 """glibc keeps freed memory; it would count for the next attempt, and the machine would lack it."""
 
+_USUAL: dict[int, Any] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+"""What Python usually does at the signals that an attempt survives."""
+
 
 class Cost(NamedTuple):
     """The cost of one attempt."""
@@ -150,6 +157,31 @@ def cpu_seconds() -> float:
     """CPU seconds of this process and of the children that it has waited for."""
     own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def survive_signals() -> None:
+    """Survive the signals that are meant for a handler's programs."""
+    # A handler function, not SIG_IGN, which every program that a handler starts would inherit.
+    for number in _USUAL:
+        signal.signal(number, _survive)
+
+
+def let_forks_die() -> None:
+    """Have all that a handler forks die of these signals again, or `multiprocessing.Pool` would never end its workers.
+
+    Call it in the process that runs the handler: processes that are forked before survive.
+    """
+    os.register_at_fork(after_in_child=_die_as_usual)
+
+
+def _survive(_number: int, _frame: object) -> None:
+    pass
+
+
+def _die_as_usual() -> None:
+    for number, usual in _USUAL.items():
+        if signal.getsignal(number) is _survive:
+            signal.signal(number, usual)
 
 
 def signal_tools() -> None:

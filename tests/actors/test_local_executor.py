@@ -46,6 +46,7 @@ TYPES = (
     "garbage",
     "roomy",
     "sharing",
+    "terminate",
 )
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
@@ -351,6 +352,16 @@ def test_signals_of_the_terminal_do_not_disturb_a_worker(make: MakeExecutor) -> 
     executor.do([run("hog", 2)])
 
     assert reports.end(2).result["pid"] == worker
+
+
+@pytest.mark.parametrize("sandbox", [Sandbox(mode="off"), Sandbox(mode="auto")], ids=["free", "sandboxed"])
+def test_a_process_that_an_attempt_has_forked_can_be_terminated(make: MakeExecutor, sandbox: Sandbox) -> None:
+    """It survived SIGTERM as the attempt itself does, so a handler with a `multiprocessing.Pool` hung at its end."""
+    reports = Reports(executor := make(sandbox=sandbox))
+
+    executor.do([run("terminate")])
+
+    assert reports.end(1).result == {"exit code": -signal.SIGTERM}
 
 
 def test_a_reporter_that_fails_is_logged_and_called_again(make: MakeExecutor) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -257,6 +259,8 @@ def raise_(context: Context) -> None:
         "interrupt": KeyboardInterrupt(),
         "text": BrokenText(),
     }
+    if context.options.shape == "library":
+        Path("/no/such/file").read_text()
     raise errors[context.options.shape]
 
 
@@ -361,6 +365,25 @@ def note(context: Context) -> None:
 def fork(_context: Context) -> None:
     """Fork, and return twice."""
     os.fork()
+
+
+@handler("terminate", **pure)
+def terminate(_context: Context) -> dict[str, int | None]:
+    """Fork a process that would never end, and end it as `multiprocessing.Pool` ends those of its own."""
+    forking = multiprocessing.get_context("fork")
+    ours, its = forking.Pipe(duplex=False)
+    process = forking.Process(target=_tell_and_wait, args=(its,))
+    process.start()
+    ours.recv()
+    process.terminate()
+    process.join()
+    return {"exit code": process.exitcode}
+
+
+def _tell_and_wait(its: Connection) -> None:
+    its.send("here")
+    while True:
+        signal.pause()
 
 
 _DAEMON = """
