@@ -63,6 +63,12 @@ def read_small(path: Path, most: int = LARGEST_SMALL) -> bytes:
     return content
 
 
+def free_files(folder: Path) -> int | None:
+    """Return how many files (inodes) its file system has left to be made; None if that has no fixed number."""
+    system = os.statvfs(folder)
+    return system.f_favail if system.f_files else None
+
+
 def try_to_write(folder: Path) -> None:
     """Write and sync a byte in a folder, in a file without a name if the system supports that. Raises `OSError`."""
     with tempfile.TemporaryFile(dir=folder) as file:

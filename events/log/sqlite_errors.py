@@ -17,11 +17,15 @@ from ..errors import (
     OutcomeUnknown,
     TasktrailError,
 )
-from .files import try_to_write
+from .files import free_files, try_to_write
 
 OPENING = "cannot be opened"
 _NO_ROOM = 1 << 16
 """With fewer free bytes, any error of SQLite is taken for a full disk: it cannot make its index file."""
+_DELETE_FILES = (
+    "Delete files, however small: a running service then goes on by itself. If you sent a command, repeat it with the "
+    "same command id."
+)
 
 
 def explained(error: sqlite3.Error | OSError, path: Path, failure: str) -> TasktrailError:
@@ -39,8 +43,11 @@ def explained(error: sqlite3.Error | OSError, path: Path, failure: str) -> Taskt
         wrong = header_fault(path)
         if wrong:
             return LogCorrupt(f"{path}: {wrong}")
-    if kind in ("SQLITE_IOERR", "SQLITE_CANTOPEN") and _is_full(path):
-        return LogFull(text)
+    if kind in ("SQLITE_IOERR", "SQLITE_CANTOPEN"):
+        if _no_file_fits(path):
+            return LogFull(f"{text} (no file can be made: `df -i`)", remedy=_DELETE_FILES)
+        if _is_full(path):
+            return LogFull(text)
     if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
         return LogGone(text)
     meaning = _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)
@@ -143,5 +150,12 @@ def _disk_fails(folder: Path) -> bool:
 def _is_full(path: Path) -> bool:
     try:
         return shutil.disk_usage(path.parent).free < _NO_ROOM
+    except OSError:
+        return False
+
+
+def _no_file_fits(path: Path) -> bool:
+    try:
+        return free_files(path.parent) == 0
     except OSError:
         return False

@@ -146,7 +146,12 @@ def serve_command(
 
     def read_config() -> "Config":
         config = session.load_config()
-        return replace(config, handlers=(*config.handlers, *own))
+        return replace(
+            config,
+            handlers=(*config.handlers, *own),
+            host=config.host if host is None else host,
+            port=config.port if port is None else port,
+        )
 
     config = read_config()
     paths = DataPaths(session.data)
@@ -162,14 +167,12 @@ def serve_command(
     if config.log_format == "json":
         log_what_is_printed()
     reporter = Announcer(as_json=session.as_json, lines=config.log_format == "json")
-    host = config.host if host is None else host
-    port = config.port if port is None else port
     try:
         if strict:
             refuse_broken_handlers(config.handlers)
         refuse_broken_handlers(own, installed=False)
         if not config.log and has_no_log(paths.log):
-            listen_tcp(host, port, NO_TOKENS).close()
+            listen_tcp(config.host, config.port, NO_TOKENS).close()
         service: Served | None
         if read_only:
             service = _following(session.data, config, reporter)
@@ -192,8 +195,8 @@ def serve_command(
             server = HttpServer(
                 service,
                 socket_path=service.paths.socket,
-                host=host,
-                port=port,
+                host=config.host,
+                port=config.port,
                 secret_file=service.paths.http_token,
                 session_file=service.paths.http_sessions,
                 network=Network.of(config),

@@ -32,7 +32,7 @@ from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import MOUNT_FOR_WRITING, ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
-from ..events.log.files import refuse_rescued, try_to_write
+from ..events.log.files import free_files, refuse_rescued, try_to_write
 from ..events.log.lock import role
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Diagnosis, TaskType, missing_packages
@@ -68,6 +68,8 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     file_system: str = ""
     free: int
     """Bytes."""
+    files: int | None = None
+    """How many files can still be made there; None if their number has no limit of its own."""
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +241,7 @@ def _folder(path: Path) -> Folder:
         open_to_others=path.is_dir() and bool(path.stat().st_mode & stat.S_IWOTH),
         file_system=_file_system(near),
         free=shutil.disk_usage(near).free,
+        files=free_files(near),
     )
 
 

@@ -29,6 +29,7 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 
 LITTLE_SPACE = 1_000_000_000
 TOO_LITTLE_SPACE = 100_000_000
+ROOM_FOR_FEW_FILES = 1_000
 FEW_FILES = 256
 FILES_PER_WORKER = 8
 RENEW_WITHIN = timedelta(days=30)
@@ -146,7 +147,10 @@ def _file_system(facts: Facts, _config: Config) -> Iterator[Diagnosis]:
 def _space(facts: Facts, _config: Config) -> Iterator[Diagnosis]:
     for name, folder in (("data_space", facts.data), ("temp_space", facts.temp)):
         message = f"{size(folder.free)} free at {folder.path}"
-        if folder.free < TOO_LITTLE_SPACE:
+        if folder.files is not None and folder.files < ROOM_FOR_FEW_FILES:
+            few = f"{message}, but only {folder.files} more files can be made there (`df -i`)"
+            yield Diagnosis(name, "fail", few, "Delete files, however small: each takes an inode.")
+        elif folder.free < TOO_LITTLE_SPACE:
             yield Diagnosis(name, "fail", message, "Free some space: a full disk stops every task.")
         elif folder.free < LITTLE_SPACE:
             yield Diagnosis(name, "warn", message, "Free some space before it is full.")

@@ -328,7 +328,7 @@ _NOT_WRITABLE = (
     "See that the data folder belongs to the user of the service, is writable for it, and is not on a read-only file "
     "system."
 )
-_NO_ROOM = "Free disk space."
+_NO_ROOM = "Free disk space; or delete files, if `df -i` shows that no more can be made."
 _WHY_NO_SOCKET = {
     errno.EACCES: _NOT_WRITABLE,
     errno.EROFS: _NOT_WRITABLE,

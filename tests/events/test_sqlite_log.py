@@ -386,6 +386,18 @@ def test_sqlites_word_for_a_disk_without_room_for_its_index_file_is_told_as_a_fu
     assert type(explained(_Complaint("SQLITE_IOERR_SHMSIZE"), path, "failed")) is LogFull
 
 
+def test_a_disk_that_can_take_no_more_files_is_told_as_full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite then says only that it cannot open the file, as it does for a missing permission."""
+    path.touch()
+    roomy = {"f_frsize": 4096, "f_blocks": 1 << 30, "f_bfree": 1 << 20, "f_bavail": 1 << 20, "f_favail": 0}
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_files=40, **roomy))
+    full = explained(_Complaint("SQLITE_CANTOPEN"), path, OPENING)
+    assert type(full) is LogFull
+    assert ("df -i" in str(full), "Delete files" in full.advice) == (True, True)
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_files=0, **roomy))  # Btrfs counts none
+    assert type(explained(_Complaint("SQLITE_CANTOPEN"), path, OPENING)) is LogNotWritable
+
+
 def test_a_foreign_lock_is_told_as_one_and_waited_for_less_while_it_lasts(path: Path, log: SqliteEventLog) -> None:
     log.append([created(1)], expected=0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

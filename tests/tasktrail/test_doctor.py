@@ -105,6 +105,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"data": folder("/data", free=50_000_000)}, ("data_space", "fail")),
         ({"data": folder("/data", free=500_000_000)}, ("data_space", "warn")),
         ({"temp": folder("/data/tmp", free=0)}, ("temp_space", "fail")),
+        ({"data": folder("/data", files=0)}, ("data_space", "fail")),
         ({"log_trouble": ("position 7 cannot be read", "Restore a backup.")}, ("log", "fail")),
         ({"holder": "pid 1", "service_trouble": ("the disk is full", "Free space.")}, ("service", "fail")),
         ({"holder": "pid 1", "service_degraded": ("no worker process is ready",)}, ("service", "warn")),

@@ -277,6 +277,17 @@ def test_a_reload_takes_what_can_change_and_names_what_waits(
 
 
 @pytest.mark.slow
+def test_a_reload_promises_no_key_that_an_option_of_this_service_overrides(spawn: Spawn, tmp_path: Path) -> None:
+    """The unit of the docs has `--port`: a port in the configuration means nothing there, at no start."""
+    path = tmp_path / "data" / "tasktrail.toml"
+    service = spawn("serve", "--port", "0", "--host", "127.0.0.1")
+    line_with(service, "ready")
+    path.write_text(path.read_text().replace("workers = 2", 'workers = 3\nport = 8731\nhost = "::1"'))
+    service.send_signal(signal.SIGHUP)
+    assert line_with(service, "read again").strip().endswith("; the next start takes workers")
+
+
+@pytest.mark.slow
 def test_a_service_that_has_lost_its_log_ends_by_itself(
     call: Any, service: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
