@@ -225,7 +225,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             full_range=first is not None and first.color_range == ColorRange.JPEG,
             light=light_of(first.side_data) if first and context.color_trc in HDR else Light(),
             sounds=tuple(_sound_info(track) for track in container.streams.audio),
-            beside=_bytes_beside(container),
+            beside=_bytes_beside(container, float((ending.end - start) * as_fraction(stream.time_base))),
             codec=context.codec.canonical_name,
             depth=max((part.bits for part in first.format.components), default=8) if first else 8,
             transparent=_is_transparent(stream, first),
@@ -261,9 +261,11 @@ def _stated_bitrate(track: Any) -> int:
     return int(stated) if stated.isascii() and stated.isdigit() else 0
 
 
-def _bytes_beside(container: InputContainer) -> int:
-    """Approximate bytes of subtitles and attachments."""
-    seconds = (container.duration or 0) / av.time_base
+def _bytes_beside(container: InputContainer, seconds: float) -> int:
+    """Approximate bytes of subtitles and attachments.
+
+    `seconds`: the length of the picture. That of the file may be 49 days and more, where a subtitle has no end.
+    """
     size = sum(len(attached.data) for attached in container.streams.attachments)
     for track in container.streams.subtitles:
         text = track.codec_context is not None and track.codec_context.codec.canonical_name in _TEXT_CODECS
