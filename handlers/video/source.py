@@ -109,6 +109,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Bits per colour value."""
     transparent: bool
     """Whether the first frame has transparent parts."""
+    captions: bool
+    """Whether the first frame carries closed captions, as television does."""
     interlaced: bool
     fine_colours: bool = False
     """Whether more than every fourth pixel has its own colour: 4:2:2, 4:4:4, RGB."""
@@ -229,6 +231,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             codec=context.codec.canonical_name,
             depth=max((part.bits for part in first.format.components), default=8) if first else 8,
             transparent=_is_transparent(stream, first),
+            captions=first is not None and first.side_data.get("A53_CC") is not None,
             interlaced=first is not None and first.interlaced_frame,
             fine_colours=first is not None and _has_fine_colours(first),
             rgb=first is not None and _is_rgb(first),
