@@ -109,6 +109,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Bits per colour value."""
     transparent: bool
     """Whether the first frame has transparent parts."""
+    captions: bool
+    """Whether the first frame carries closed captions, as television does."""
     interlaced: bool
     fine_colours: bool = False
     """Whether more than every fourth pixel has its own colour: 4:2:2, 4:4:4, RGB."""
@@ -225,10 +227,11 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             full_range=first is not None and first.color_range == ColorRange.JPEG,
             light=light_of(first.side_data) if first and context.color_trc in HDR else Light(),
             sounds=tuple(_sound_info(track) for track in container.streams.audio),
-            beside=_bytes_beside(container),
+            beside=_bytes_beside(container, float((ending.end - start) * as_fraction(stream.time_base))),
             codec=context.codec.canonical_name,
             depth=max((part.bits for part in first.format.components), default=8) if first else 8,
             transparent=_is_transparent(stream, first),
+            captions=first is not None and first.side_data.get("A53_CC") is not None,
             interlaced=first is not None and first.interlaced_frame,
             fine_colours=first is not None and _has_fine_colours(first),
             rgb=first is not None and _is_rgb(first),
@@ -261,9 +264,11 @@ def _stated_bitrate(track: Any) -> int:
     return int(stated) if stated.isascii() and stated.isdigit() else 0
 
 
-def _bytes_beside(container: InputContainer) -> int:
-    """Approximate bytes of subtitles and attachments."""
-    seconds = (container.duration or 0) / av.time_base
+def _bytes_beside(container: InputContainer, seconds: float) -> int:
+    """Approximate bytes of subtitles and attachments.
+
+    `seconds`: the length of the picture. That of the file may be 49 days and more, where a subtitle has no end.
+    """
     size = sum(len(attached.data) for attached in container.streams.attachments)
     for track in container.streams.subtitles:
         text = track.codec_context is not None and track.codec_context.codec.canonical_name in _TEXT_CODECS

@@ -259,9 +259,11 @@ def _graph(
     return graph
 
 
-def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConvertOptions) -> list[str]:
-    """Notes on changes in the picture, for the result."""
+def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConvertOptions, codec: str) -> list[str]:
+    """Notes on changes in the picture, for the result, which has this codec."""
     notes = _size_notes(source, options)
+    if source.captions and (codec != "h264" or options.backend == "ffmpeg"):
+        notes.append("closed captions dropped: only h264 by the built-in backend keeps them")
     if source.transparent:
         notes.append("transparency dropped")
     if source.fine_colours:

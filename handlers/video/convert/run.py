@@ -488,7 +488,7 @@ class _Conversion:
             picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
         else:
             picture = begin_notes(self._source)
-            picture += picture_notes(self._source, self._pixels, self._context.options)
+            picture += picture_notes(self._source, self._pixels, self._context.options, self._target.video_codec)
             picture += light_notes(self._target, self._source, self._pixels)
             picture += self._burned.notes if self._burned else ()
         part = self._window.cut_before or self._window.cut_behind

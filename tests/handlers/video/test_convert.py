@@ -173,6 +173,32 @@ def test_transparency_is_told_when_it_is_dropped(
     assert told == (alpha < 255 or codec == "libvpx-vp9")
 
 
+@pytest.mark.parametrize(("options", "kept"), [({}, True), ({"video_codec": "h265"}, False)])
+def test_closed_captions_are_kept_or_told(
+    *, options: dict[str, Any], kept: bool, tmp_path: Path, prepare: Any, convert: Any
+) -> None:
+    """Television carries them in the picture, and h265 came without them and without a note."""
+    source, captions = tmp_path / "in.mkv", b"\0\0\1\xb2GA94\3\x41\xff\xfc\x94\x20\xff"
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("mpeg2video", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt, stream.max_b_frames = 64, 64, "yuv420p", 0
+        pictures = [VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8), "yuv420p") for _ in range(50)]
+        for packet in [packet for picture in (*pictures, None) for packet in stream.encode(picture)]:
+            header, slices, rest = bytes(packet).partition(b"\0\0\1\1")
+            written = av.Packet(header + captions + slices + rest)
+            written.stream, written.time_base = stream, packet.time_base
+            written.pts, written.dts, written.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+            output.mux(written)
+    context = prepare(source, **options)
+    told = "closed captions dropped: only h264 by the built-in backend keeps them"
+    outcome = convert(context)
+    assert isinstance(outcome, Finished), outcome
+    assert (told in outcome.result["notes"]) == (not kept)
+    with av.open(str(context.output_file)) as made:
+        assert all((frame.side_data.get("A53_CC") is not None) == kept for frame in made.decode(video=0))
+
+
 @pytest.mark.parametrize("segment_seconds", [0.5, 600])
 def test_frames_are_the_same_however_it_is_cut(
     segment_seconds: float,

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from av.packet import Packet
 from conversions import at_checkpoint, digest, saved_by
-from full_films import RATE, Beside, Tone, make, picture_packets, timed
+from full_films import LINES, RATE, Beside, Tone, make, picture_packets, timed
 from sounds import without_last_length
 
 from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers.video.source import info_of, read_source
 from tasktrail.testing import SimulatedCrash
 
 
@@ -691,3 +692,15 @@ def test_eight_channels_are_converted(
     source = make(tmp_path / "in.mkv", [Tone(layout="7.1", codec="aac")])
     context = prepare(source, "out.mkv", audio_codec="opus", **options)
     assert isinstance(convert(context), Finished)
+
+
+def test_a_subtitle_without_an_end_needs_no_room(tmp_path: Path) -> None:
+    """FFmpeg gives such a bitmap 49 days in a mkv, and so the file: the task waited for 135 GB of room."""
+    source = make(
+        tmp_path / "in.mkv", subtitles=[("subrip", "eng")], lines=LINES.replace("00:00:02,700", "500:00:00,000")
+    )
+    with av.open(str(source)) as container:
+        assert (container.duration or 0) > 499 * 3600 * 1_000_000
+    seen = info_of(read_source(source))
+    assert seen.duration < 4
+    assert seen.beside < 10_000
