@@ -17,6 +17,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -273,6 +275,47 @@ def confine(sandbox: Sandbox, grants: Iterable[PathRule], *, network: bool) -> N
     if sandbox.seccomp:
         cut = not 0 < sandbox.landlock < landlock.CUTS  # without Landlock, files are not protected anyway
         seccomp.filter_calls(platform.machine(), network=network, cut=cut)
+    find_modules_unlisted()
+
+
+def find_modules_unlisted() -> None:
+    """Let modules be imported from a folder that cannot be listed, because the data folder lies in it.
+
+    Python lists a folder to find a module, and takes one that it may not list for an empty one.
+    """
+    sys.path_hooks.insert(0, _UnlistedFolder)
+    for folder in filter(_is_unlisted, sys.path):
+        sys.path_importer_cache.pop(folder, None)
+
+
+class _UnlistedFolder:
+    """Finds the modules of a folder by their names. Refuses a folder that can be listed, as a hook does."""
+
+    def __init__(self, folder: str) -> None:
+        if not _is_unlisted(folder):
+            raise ImportError(folder)
+        self._folder = folder
+
+    def find_spec(self, name: str, _target: object = None) -> ModuleSpec | None:
+        path = os.path.join(self._folder, name.rpartition(".")[2])  # noqa: PTH118 - texts throughout
+        for base, inside in ((os.path.join(path, "__init__"), [path]), (path, None)):  # noqa: PTH118
+            for suffix in (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES):
+                if os.path.isfile(base + suffix):  # noqa: PTH113
+                    return spec_from_file_location(name, base + suffix, submodule_search_locations=inside)
+        if not os.path.isdir(path):  # noqa: PTH112
+            return None
+        part = ModuleSpec(name, None, is_package=True)  # of a package without an `__init__`
+        assert part.submodule_search_locations is not None
+        part.submodule_search_locations.append(path)
+        return part
+
+
+def _is_unlisted(folder: str) -> bool:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return error.errno == errno.EACCES
+    return False
 
 
 def drop_rights() -> None:

@@ -30,6 +30,7 @@ from .channel import AttemptBounded, Begun, Retiring, ServiceGone, Setup, Worker
 from .limits import KernelLimits, bounds_for, may_be_bounded
 from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
+from .sandbox import find_modules_unlisted
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
 from .worker_state import (
@@ -340,3 +341,5 @@ def _folder(run: Run) -> str:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":  # a process that a handler has started by `multiprocessing`, with the method `spawn`
+    find_modules_unlisted()

@@ -480,6 +480,67 @@ def test_what_loading_a_type_says_of_how_it_is_scheduled_holds_and_replaces_nobo
     assert [why for why in replaced(reports) if "scheduled" in why] == []
 
 
+_IMPORTER = """
+from importlib import import_module
+from multiprocessing import get_context
+
+import msgspec
+from tasktrail.handlers import TaskContext, handler
+
+class Wish(msgspec.Struct):
+    module: str
+
+def double(number):
+    return 2 * number
+
+@handler("importer", options=Wish)
+def importer(context: TaskContext[Wish]) -> dict:
+    return {"value": import_module(context.options.module).VALUE}
+
+@handler("spawner")
+def spawner(context: TaskContext[None]) -> dict:
+    with get_context("spawn").Pool(1) as workers:
+        return {"values": workers.map(double, [1, 2])}
+"""
+
+
+def test_modules_beside_the_data_folder_are_found_whatever_happens_there(protected: Path) -> None:
+    """The folder of the code cannot be listed where the data folder lies in it, as it does unless one says otherwise.
+
+    A module was imported late only as long as nothing in the folder had changed; then it was said not to exist. A
+    spawned process never found one, and a pool that lacks one starts processes for ever.
+    """
+    code = protected.parent
+    (code / "importer_handlers.py").write_text(_IMPORTER)
+    (code / "late_module.py").write_text("VALUE = 1")
+    (code / "late_package").mkdir()
+    (code / "late_package" / "__init__.py").write_text("from .inner import VALUE")
+    (code / "late_package" / "inner.py").write_text("VALUE = 2")
+    (code / "bare_package").mkdir()
+    (code / "bare_package" / "inner.py").write_text("VALUE = 3")
+    executor = LocalExecutor(
+        slots=1,
+        homes={name: f"importer_handlers:{name}" for name in ("importer", "spawner")},
+        pythonpath=[str(code)],
+        sandbox=Sandbox(mode="auto", protected=(str(protected),)),
+    )
+    reports = Reports(executor)
+    try:
+        run_to_its_end(reports, 1, "importer", protected / "tmp", module="late_module")
+        (code / "output.txt").write_text("")  # Python now takes what it knows of the folder for out of date
+        ends = [
+            run_to_its_end(reports, number, "importer", protected / "tmp", module=module)
+            for number, module in enumerate(("late_module", "late_package", "bare_package.inner", "no_module"), 2)
+        ]
+        spawned = run_to_its_end(reports, 6, "spawner", protected / "tmp")
+    finally:
+        executor.close(5.0)
+
+    assert [ended.result for ended in ends] == [{"value": 1}, {"value": 2}, {"value": 3}, {}]
+    assert ends[3].error_type == "ModuleNotFoundError"
+    assert spawned.result == {"values": [2, 4]}
+
+
 def test_the_cpu_of_a_death_is_that_of_the_last_attempt(kept: Reports) -> None:
     assert run_to_its_end(kept, 1, "die", shape="spin").cpu_used > 0.2
 
