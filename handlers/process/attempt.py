@@ -1,12 +1,13 @@
 """One attempt from `Run` to its end: call the handler, classify its answer, publish its output."""
 
 import os
+import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+from traceback import walk_tb
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -321,15 +322,14 @@ def failure(
     *,
     retry_on: tuple[type[BaseException], ...] = (),
 ) -> AttemptEnded:
-    """The failed end for an exception: its text, with its class name if the text is a single word, and its line.
+    """The failed end for an exception: its text, with its class name if the text is a single word, and its place.
 
     Our own refusals, of an answer or about the task's files, need no line: a place in our code would look like a fault
     there.
     """
     text = error_text(error)
-    frames = traceback.extract_tb(trace or error.__traceback__)
     ours = isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not ours else ""
+    where = "" if ours else _place(trace or error.__traceback__)
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     if not text.split()[1:]:  # such as the key of a KeyError, or the number of a SystemExit
@@ -344,6 +344,23 @@ def failure(
         exit_code=_exit_code(error),
         retry_on=next((kind.__name__ for kind in retry_on if isinstance(error, kind)), ""),
     )
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Where the handler's own code was: its line says more to its author than one of Python's library.
+
+    Own code is in the module or package that we have called, or not installed. Without any it is the innermost line.
+    """
+    calls = [(call.f_globals.get("__name__", ""), call.f_code.co_filename, line) for call, line in walk_tb(trace)]
+    named = [(str(name).partition(".")[0], file, line) for name, file, line in calls]
+    foreign = [call for call in named if call[0] not in _NOT_OWN and not call[1].startswith("<")]
+    own = [call for call in foreign if call[0] == foreign[0][0] or _INSTALLED.isdisjoint(Path(call[1]).parts)]
+    place = next(reversed(own or named), None)
+    return f" ({Path(place[1]).name}:{place[2]})" if place else ""
+
+
+_NOT_OWN = {*sys.stdlib_module_names, "tasktrail", "__main__"}
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def _lacks_a_right(error: BaseException | None) -> bool:

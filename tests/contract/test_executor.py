@@ -275,6 +275,7 @@ def test_an_answer_that_cannot_be_recorded_fails_the_attempt(
         ("exit", "SystemExit", "SystemExit: 3 (sample_handlers.py:"),
         ("interrupt", "KeyboardInterrupt", "KeyboardInterrupt (sample_handlers.py:"),
         ("text", "BrokenText", "BrokenText (sample_handlers.py:"),
+        ("library", "FileNotFoundError", "[Errno 2] No such file or directory: '/no/such/file' (sample_handlers.py:"),
         ("long", "ValueError", "ValueError: " + "x" * 4000),
     ],
 )

@@ -259,6 +259,8 @@ def raise_(context: Context) -> None:
         "interrupt": KeyboardInterrupt(),
         "text": BrokenText(),
     }
+    if context.options.shape == "library":
+        Path("/no/such/file").read_text()
     raise errors[context.options.shape]
 
 
