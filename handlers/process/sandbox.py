@@ -305,7 +305,8 @@ class _UnlistedFolder:
         if not os.path.isdir(path):  # noqa: PTH112
             return None
         part = ModuleSpec(name, None, is_package=True)  # of a package without an `__init__`
-        part.submodule_search_locations = [path]
+        assert part.submodule_search_locations is not None
+        part.submodule_search_locations.append(path)
         return part
 
 

@@ -20,6 +20,7 @@ from ..events.errors import (
     ConfigurationError,
     DataInUse,
     DataNotEmpty,
+    HandlerFault,
     HistoryMissing,
     LogLocked,
     LogUnreachable,
@@ -170,7 +171,8 @@ def serve_command(
     try:
         if strict:
             refuse_broken_handlers(config.handlers)
-        refuse_broken_handlers(own, installed=False)
+        if own:
+            refuse_broken_handlers(config.handlers, named=own)
         if not config.log and has_no_log(paths.log):
             listen_tcp(config.host, config.port, NO_TOKENS).close()
         service: Served | None
@@ -313,20 +315,31 @@ def _following(data: Path, config: "Config", reporter: "Announcer") -> "Served |
     return service
 
 
-def refuse_broken_handlers(modules: Sequence[str], *, installed: bool = True) -> None:
+def refuse_broken_handlers(modules: Sequence[str], *, named: Sequence[str] = ()) -> None:
     """Raise `ConfigurationError` for a module that cannot be loaded, before anything starts.
 
-    `installed`: also look at the types of packages that are installed.
+    `named`: files and modules that the command names. If there are any, only their faults count; that a type of theirs
+    has a name which is taken is one.
     """
-    from ..handlers.registry import GROUP, Registry
+    from ..handlers.registry import Registry
 
-    errors = Registry.load(modules, group=GROUP if installed else "").errors
-    if errors:
+    registry = Registry.load(modules)
+    if named:
+        registry.errors.clear()
+    for module in named:
+        try:
+            registry.add_home(module)
+        except HandlerFault as error:
+            registry.errors.append(error)
+    if errors := registry.errors:
         without = "take it out of `handlers`; without --strict the service starts without it."
+        correct = "Correct the module"
+        if any(isinstance(error.__cause__, ModuleNotFoundError) for error in errors):
+            correct = f"Install what is missing where tasktrail is ({sys.prefix}), correct the module"
         raise ConfigurationError(
             "; ".join(error.message for error in errors),
             field="handlers",
-            remedy=f"Correct the module, or {without if installed else 'leave it out.'}",
+            remedy=f"{correct}, or {'leave it out.' if named else without}",
         )
 
 

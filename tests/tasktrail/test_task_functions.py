@@ -360,6 +360,8 @@ def test_a_module_of_a_package_is_found_by_name_and_by_file(house: House) -> Non
         (["json.py"], 2, "'json' is the name of another module"),
         (["empty.py"], 1, "There is no handler in empty"),
         (["broken.py"], 1, "Parameter 'a' of f has no annotation"),
+        (["lacking.py"], 1, f"Install what is missing where tasktrail is ({sys.prefix})"),
+        (["taken.py"], 1, "Task type 'image_thumbnail' of taken:image_thumbnail is already claimed"),
         (["--host", "192.0.2.1"], 1, "'192.0.2.1' is no loopback address, and there are no tokens"),
         (["--host", "somewhere"], 1, "'somewhere' is no address"),
         (["--standby"], 1, "Only a log on PostgreSQL"),
@@ -372,6 +374,8 @@ def test_what_cannot_be_served_is_refused_at_once_and_leaves_no_data_folder(
     (house.folder / "json.py").write_text(APP)
     (house.folder / "empty.py").write_text("")
     (house.folder / "broken.py").write_text("from tasktrail import task\n\n@task\ndef f(a): ...\n")
+    (house.folder / "lacking.py").write_text("import no_such_library\n")
+    (house.folder / "taken.py").write_text("from tasktrail import task\n\n@task\ndef image_thumbnail() -> None: ...\n")
     command = [sys.executable, "-P", "-m", "tasktrail", "serve", *words]
     done = subprocess.run(
         command, cwd=house.folder, env=house.environment, capture_output=True, text=True, timeout=60, check=False
