@@ -24,7 +24,7 @@ from ..views.shares import read_moves
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from .bounded import bounded
-from .filters import BY_VALUE, STATUSES, TaskFilters, column_of, values_in, values_of
+from .filters import BY_VALUE, MAX_VALUES, STATUSES, TaskFilters, column_of, values_in, values_of
 from .kept import KeptNumbers
 from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values, beside
@@ -49,7 +49,9 @@ _INSTRUCTIONS = 30
 _PATIENCE = 4
 """A walk is given up once it has cost this many times what was expected, …"""
 _OF_A_SORT = 0.25
-"""… or this share of the cost of sorting, if that is more: giving up is costly if many tasks lead."""
+"""… or this share of the cost of sorting, if that is more: giving up is costly if many tasks lead, …"""
+_OF_A_SORT_AT_MOST = 0.5
+"""… and at this share at the latest, which takes somewhat longer than a sort: much may have been expected."""
 _COMMON = 20
 """The leading tasks are common if they are more than one in this many tasks."""
 _TO_READ = 0.2
@@ -207,7 +209,8 @@ class PastWalk:
 
         if sort or work > _MOST_AFTER_ALL:
             return found()
-        ids = bounded(self._conn, max(_PATIENCE * walk, _OF_A_SORT * work) * _INSTRUCTIONS, found)
+        patience = min(max(_PATIENCE * walk, _OF_A_SORT * work), _OF_A_SORT_AT_MOST * work)
+        ids = bounded(self._conn, patience * _INSTRUCTIONS, found)
         if ids is None:
             sort = True
             ids = found()
@@ -334,7 +337,7 @@ class PastWalk:
         sizes = {field: self.kept.size(field) for field in BY_VALUE}
         for field in sorted(sizes, key=lambda field: sizes[field] is None):
             values = self._wanted[field]
-            if 0 < len(values) <= BRANCHES:
+            if 0 < len(values) <= MAX_VALUES:
                 tables = f"tasks INDEXED BY {BY_VALUE[field]}"
                 sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
                 size = sizes[field]

@@ -382,10 +382,9 @@ def test_sqlite_learns_the_statements_of_a_list_once(
         assert learnt
 
 
-def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be_sorted(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The latest thousand tasks have no label: it passes more than four times as many as expected."""
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return whether each walk that may be given up was, however few tasks lead."""
     for name in ("FEW", "_MOST", "_TO_BEGIN"):
         monkeypatch.setattr(past_walk, name, 0)
     monkeypatch.setattr("tasktrail.projections.queries.bounded._EVERY", 1)
@@ -397,6 +396,29 @@ def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be
         return found
 
     monkeypatch.setattr(past_walk, "bounded", watched)
+    return given_up
+
+
+@pytest.mark.parametrize("values", [20, walk.BRANCHES + 1])
+def test_a_walk_ends_in_time_however_long_it_was_expected_to_be(
+    journal: Journal, given_up: list[bool], values: int
+) -> None:
+    """Of many batches the newest task is as far from the end of the list as of one; their tests cost more."""
+    for number in range(1600):
+        journal.create(batch=f"films-{number % values}" if number < 10 * values else "")
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        then = Past(TaskQueries(views.connection), journal.log, len(journal.records))
+        films = tuple(f"films-{number}" for number in range(values))
+        found, total = then.list(TaskFilters(batch=films, sort="-priority", limit=5))
+    assert [task.id for task in found] == list(range(10 * values, 10 * values - 5, -1))
+    assert (total, given_up) == (10 * values, [True])
+
+
+def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be_sorted(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, given_up: list[bool]
+) -> None:
+    """The latest thousand tasks have no label: it passes more than four times as many as expected."""
     for number in range(1600):
         journal.create(label="night" if number < 600 else "")
     with closing(TaskViews(":memory:")) as views:
