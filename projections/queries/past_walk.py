@@ -46,8 +46,12 @@ _MOST_AFTER_ALL = 500_000
 """The most that sorting them may cost after a walk has turned out too long."""
 _INSTRUCTIONS = 30
 """The most instructions of SQLite's machine to step over one task."""
+_PATIENCE = 4
+"""A walk is given up once it has cost this many times what was expected, …"""
 _OF_A_SORT = 0.25
-"""A walk is given up once it has cost this share of the estimate of a sort, about as long as the sort takes."""
+"""… or this share of the cost of sorting, if that is more: giving up is costly if many tasks lead, …"""
+_OF_A_SORT_AT_MOST = 0.5
+"""… and at this share at the latest, which takes somewhat longer than a sort: much may have been expected."""
 _COMMON = 20
 """The leading tasks are common if they are more than one in this many tasks."""
 _TO_READ = 0.2
@@ -205,8 +209,8 @@ class PastWalk:
 
         if sort or work > _MOST_AFTER_ALL:
             return found()
-        # Whatever the walk was expected to cost: a trial that is longer than the sort is in vain.
-        ids = bounded(self._conn, _OF_A_SORT * work * _INSTRUCTIONS, found)
+        patience = min(max(_PATIENCE * walk, _OF_A_SORT * work), _OF_A_SORT_AT_MOST * work)
+        ids = bounded(self._conn, patience * _INSTRUCTIONS, found)
         if ids is None:
             sort = True
             ids = found()
