@@ -593,10 +593,10 @@ def _moment(moment: Point | None, field: str = "as_of") -> Params:
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:
-    """The filters as parameters of an address, without those that are not set or name nothing."""
+    """The filters as parameters of an address, without those that are not set or name nothing. A moment names one."""
     given = msgspec.to_builtins(filters)
     texts = {
         name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         for name, value in given.items()
     }
-    return {name: text for name, text in texts.items() if values_of(text)}
+    return {name: text for name, text in texts.items() if name == "as_of" or values_of(text)}

@@ -245,6 +245,7 @@ class AccessMiddleware:
     async def _identify(self, scope: Any, headers: dict[bytes, bytes]) -> Identity | None:
         connection: GuardedConnection = scope["state"]["connection"]
         if connection.private:
+            scope["state"]["address"] = self._access.address
             return self._access.owner()
         client = scope["client"][0] if scope.get("client") else ""
         source = self._proxies.source(scope["scheme"], client, scope["headers"])
@@ -256,6 +257,7 @@ class AccessMiddleware:
             )
         if _without_port(source.host) not in self._hosts:
             raise WrongHost(f"The request is for {source.host!r}" if source.host else "The request names no host")
+        scope["state"]["address"] = f"{source.scheme}://{source.host}"
         _refuse_foreign_pages(source, scope, headers)
         try:
             who = self._access.identify(headers, secure=source.scheme == "https")
@@ -326,7 +328,7 @@ def _origin(source: RequestOrigin) -> str:
 def _without_port(host: str) -> str:
     """Return the host without its port. An invalid port stays, so that the result is no known name."""
     name, _, port = host.rpartition(":")
-    return name if re.fullmatch("[0-9]{1,5}", port) and int(port) <= _LAST_PORT else host
+    return name if re.fullmatch("[0-9]{0,5}", port) and int(port or 0) <= _LAST_PORT else host
 
 
 async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:

@@ -439,11 +439,12 @@ def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
     word = "|".join(RETRYABLE)
     either = {
         "status": (
-            {"type": "string", "pattern": f"^ *({word})?( *, *({word})?)* *$"},
+            {"type": "string", "pattern": _list_of(word)},
             {"type": "string", "pattern": f"^ *({word})? *$"},
         ),
         **dict.fromkeys(
-            ("type", "label", "batch"), ({"type": "string", "maxLength": MAX_TEXT, "pattern": _PLAIN},) * 2
+            ("type", "label", "batch"),
+            tuple({"type": "string", "maxLength": MAX_TEXT, "pattern": pattern} for pattern in (_NAMING, _PLAIN)),
         ),
         **dict.fromkeys(("user_id", "document_id", "parent_task_id"), (number, number)),
     }
@@ -451,7 +452,7 @@ def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
         name: {**fields[name], "anyOf": [one, {"type": "array", "items": item, "maxItems": MAX_VALUES}]}
         for name, (one, item) in either.items()
     }
-    return {**described, "search": {**fields["search"], **_SEARCH, "pattern": f"{_SEARCHED}|^ *$"}}
+    return {**described, "search": {**fields["search"], **_SEARCH, "pattern": f"{_SEARCHED}|^$"}}
 
 
 def _parameter(path: str, parameter: Schema) -> Schema:

@@ -1,7 +1,9 @@
 """The route that gives programs an address that logs a browser in. The page for people is in `web/login.py`."""
 
+from typing import Any
+
 import msgspec
-from litestar import post
+from litestar import Request, post
 from litestar.di import NamedDependency
 
 from .access import Access
@@ -16,6 +18,8 @@ class LoginAddress(msgspec.Struct, frozen=True):
 
 
 @post("/v1/login", needs=SEE, status_code=200)
-async def login_address(who: NamedDependency[Identity], access: NamedDependency[Access]) -> LoginAddress:
-    """An address that logs a browser in as the caller, once and within an hour."""
-    return LoginAddress(access.address + access.login_path(who.credential))
+async def login_address(
+    request: Request[Any, Any, Any], who: NamedDependency[Identity], access: NamedDependency[Access]
+) -> LoginAddress:
+    """An address that logs a browser in as the caller, once and within an hour; it names the service as the caller did."""
+    return LoginAddress(request.scope["state"]["address"] + access.login_path(who.credential))

@@ -66,6 +66,17 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         return context
 
 
+def leads_to(name: str, host: str) -> bool:
+    """Whether a name leads to the address at which the service listens, as far as that can be told from both."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        return True
+    try:
+        return ip_address(name.strip("[]")) == address
+    except ValueError:
+        return address.is_loopback == (name == "localhost" or name.endswith(".localhost"))
+
+
 class Proxies:
     """The trusted proxies, whose headers about the client count."""
 

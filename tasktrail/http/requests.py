@@ -228,7 +228,7 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
 
     A single-valued parameter that is given twice is refused, too: which value is meant is unknown. So is one that is
     given and empty, as that of a variable that has no value: it would answer with everything, or as of the present.
-    Only the pages take it as left out, because a form sends its empty fields.
+    The pages take it as left out, because a form sends its empty fields.
     """
     given = connection.query_params
     if not given:

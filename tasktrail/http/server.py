@@ -25,7 +25,7 @@ from .backend import Backend
 from .connections import KEEP_ALIVE, ConnectionRoom, GuardedConnection, Listener, Rooms, raise_descriptor_limit
 from .counting import CountingMiddleware
 from .fast_path import FastPath
-from .network import Network, Proxies
+from .network import Network, Proxies, leads_to
 from .owner_secret import secret_in
 from .permissions import public_paths
 from .sessions import Sessions
@@ -104,9 +104,8 @@ class HttpServer:
         host, port = tcp.getsockname()[:2]
         literal = f"[{host}]" if ":" in host else host
         name = literal if not ipaddress.ip_address(host).is_unspecified else "127.0.0.1"
-        if context is not None:  # the certificate is for a name, which does not lead to a loopback address
-            local = ipaddress.ip_address(host).is_loopback
-            name = next((one for one in self._network.hosts if one in LOOPBACK or not local), name)
+        if context is not None:  # the certificate is for a name
+            name = next((one for one in self._network.hosts if leads_to(one, host)), name)
         self.address = f"{'https' if context else 'http'}://{name}:{port}"
         access.address = self.address
         hosts = LOOPBACK | {literal, *self._network.hosts}

@@ -221,6 +221,8 @@ def test_a_body_with_two_lengths_is_refused_and_what_hides_behind_it_is_not_read
         ("http://localhost@evil.example/healthz", "localhost", 404),
         ("ftp://localhost/healthz", "localhost", 404),
         ("http:///healthz", "localhost", 404),
+        ("http://localhost:/healthz", "localhost", 200),
+        ("http://localhost:99999/healthz", "localhost", 421),
     ],
 )
 def test_a_whole_address_is_taken_and_its_host_counts(serve: Serve, target: str, host: str, status: int) -> None:

@@ -21,7 +21,7 @@ from tasktrail.errors import ListenFailed
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.http import connections
 from tasktrail.http import server as server_module
-from tasktrail.http.network import Network, Proxies, RequestOrigin
+from tasktrail.http.network import Network, Proxies, RequestOrigin, leads_to
 from tasktrail.http.server import Certificate, HttpServer
 
 Serve = Callable[..., HttpServer]
@@ -56,6 +56,20 @@ def test_the_address_names_where_the_service_listens(serve: Serve, tmp_path: Pat
     assert serve(network=network).address.startswith("https://127.0.0.1:")
     everywhere = serve(network=network, host="0.0.0.0", socket_path=tmp_path / "second.sock")
     assert everywhere.address.startswith("https://tasks.example.org:")
+
+
+@pytest.mark.parametrize(
+    ("host", "leading"),
+    [
+        ("127.0.0.1", {"localhost", "film.localhost", "127.0.0.1"}),
+        ("::1", {"localhost", "film.localhost", "[::1]"}),
+        ("192.0.2.2", {"tasks.example.org", "192.0.2.2"}),
+        ("0.0.0.0", {"localhost", "film.localhost", "tasks.example.org", "127.0.0.1", "[::1]", "192.0.2.2"}),
+    ],
+)
+def test_a_name_leads_where_it_may(host: str, leading: set[str]) -> None:
+    names = ("localhost", "film.localhost", "tasks.example.org", "127.0.0.1", "[::1]", "192.0.2.2")
+    assert {name for name in names if leads_to(name, host)} == leading
 
 
 @openssl
@@ -108,6 +122,7 @@ def test_half_a_renewal_leaves_the_old_certificate_in_use(
 ) -> None:
     """The two files cannot be replaced at once."""
     monkeypatch.setattr(server_module, "_READ_EVERY", 0)
+    monkeypatch.setattr(server_module, "_LOOK_IDLE_EVERY", 0.01)
     network = certificate(tmp_path)
     server = serve(network=network)
     old = presented(server)
@@ -250,6 +265,8 @@ def test_a_page_behind_a_proxy_is_of_this_service_however_the_port_is_written(
     server = serve(network=Network(hosts=("tasks.example.org",), trusted_proxies=("127.0.0.1",)))
     with httpx.Client(base_url=server.address, trust_env=False, headers=FROM_THE_PROXY) as client:
         assert client.get("/v1/stats", headers={"host": host, "origin": origin}).status_code == 200
+        given = client.post("/v1/login", headers={"host": host}).json()["address"]
+        assert given.startswith(f"https://{host}/login?code="), "the address of this machine would lead to the caller's"
 
 
 @pytest.mark.parametrize(

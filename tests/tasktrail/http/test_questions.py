@@ -313,6 +313,9 @@ def test_an_empty_parameter_is_not_taken_for_one_that_was_left_out(web: httpx.Cl
 def test_a_client_leaves_out_the_filters_that_name_nothing(client: Client, service: TaskService) -> None:
     empty = TaskFilters(status="", label=(" ",), batch=",", search=" ")
     assert client.list_tasks(empty)[1] == service.list_tasks(empty)[1] == service.list_tasks()[1]
+    for tasks in (client, service):
+        with pytest.raises(TasktrailError, match="as_of"):
+            tasks.list_tasks(TaskFilters(as_of=" "))
 
 
 @pytest.mark.parametrize("query", ["min_position=999999999", "as_of=999999999"])
