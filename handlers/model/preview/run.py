@@ -1,4 +1,4 @@
-"""The work of `model_preview`: read the model (0-50 %), draw it piece by piece (50-95 %), put the pieces together."""
+"""The work of `model_preview`: read the model (up to 50 %), draw it piece by piece (to 95 %), join the pieces."""
 
 import re
 import time
@@ -118,7 +118,10 @@ def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
 
 _STYLE = 2
 """Raise this number when the same model would give other pixels."""
-_READ, _DRAWN = 50.0, 95.0
+_FOUND, _READ, _DRAWN = 5.0, 50.0, 95.0
+"""Percent when the faces are counted, when they are read if that is nearly all of the work, and when all is drawn."""
+_FACE = 4
+"""Samples that are drawn in the time in which a face is read."""
 
 
 class Band(NamedTuple):
@@ -158,6 +161,7 @@ class _Drawing:
         self._options = context.options
         self._format = format_for(context.options, context.output_file)
         self._bands = bands(context.options)
+        self._read = _READ
 
     def run(self) -> Outcome:
         """Do the remaining work."""
@@ -165,7 +169,8 @@ class _Drawing:
         context.progress(0, f"looking into {context.input_file.name}")
         counted = count_faces(context.input_file)
         self._context.check_stop()
-        context.progress(5, f"reading {counted.faces} {plural(counted.faces, 'face')}")
+        self._read = _FOUND + (_READ - _FOUND) * self._share_of_reading(counted.faces)
+        context.progress(_FOUND, f"reading {counted.faces} {plural(counted.faces, 'face')}")
         model = load_model(context.input_file, self._options.up, self._options.color)
         self._context.check_stop()
         tracer = tracer_for(model.vertices, model.faces)
@@ -242,7 +247,13 @@ class _Drawing:
         return drawn_at_once(job, counted)
 
     def _percent(self, done: float) -> float:
-        return _READ + (_DRAWN - _READ) * done / len(self._bands)
+        return self._read + (_DRAWN - self._read) * done / len(self._bands)
+
+    def _share_of_reading(self, faces: int) -> float:
+        """The share of the work, 0 to 1. A turntable of a small model takes nearly all its time to be drawn."""
+        width, height = cell(self._options)
+        samples = self._options.pictures * width * height * self._options.antialias**2
+        return _FACE * faces / (_FACE * faces + samples)
 
     def _where(self, number: int, pace: float) -> str:
         band = self._bands[number]

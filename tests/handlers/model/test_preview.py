@@ -236,7 +236,9 @@ def test_progress_reads_first_and_draws_then_and_says_what_it_does(ball: Path, p
     percents = [percent for percent, _ in context.reports]
     assert percents == sorted(percents)
     assert any(percent < 50 and "1280 faces" in message for percent, message in context.reports)
-    assert any(50 < percent <= 95 and message.startswith("frame 2 of 3") for percent, message in context.reports)
+    drawn = [percent for percent, message in context.reports if message.startswith("frame ")]
+    assert drawn[0] < 50  # a small model is read at once
+    assert drawn[-1] <= 95
 
 
 def test_the_probe_counts_what_the_header_says_and_the_estimate_grows_with_it(
