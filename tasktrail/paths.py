@@ -249,11 +249,15 @@ def loose(paths: DataPaths) -> Iterator[Path]:
 def close_to_others(paths: DataPaths) -> None:
     """Set files to 0600 and folders to 0700. What cannot be changed stays as it is, and `doctor` reports it."""
     for path in loose(paths):
-        # Another user may have put a link there meanwhile; for links there may be no chmod. Nothing is opened: closing
-        # a file again would drop the locks that SQLite has on it.
         mode = PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE
-        with suppress(OSError, NotImplementedError):
-            os.chmod(path, mode, follow_symlinks=False)  # noqa: PTH101 - Path.chmod follows links on Linux
+        with suppress(OSError):
+            try:
+                # Another user may have put a link there meanwhile. Nothing is opened: closing a file again would drop
+                # the locks that SQLite has on it.
+                os.chmod(path, mode, follow_symlinks=False)  # noqa: PTH101 - Path.chmod follows links on Linux
+            except NotImplementedError:  # it is a link, or an old C library cannot leave links alone
+                if not path.is_symlink():
+                    path.chmod(mode)
 
 
 def give_to_owner(paths: DataPaths) -> None:

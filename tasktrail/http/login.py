@@ -21,5 +21,5 @@ class LoginAddress(msgspec.Struct, frozen=True):
 async def login_address(
     request: Request[Any, Any, Any], who: NamedDependency[Identity], access: NamedDependency[Access]
 ) -> LoginAddress:
-    """An address that logs a browser in as the caller, once and within an hour; it names the service as the caller did."""
+    """An address that logs a browser in as the caller, once and within an hour. It names the service as they did."""
     return LoginAddress(request.scope["state"]["address"] + access.login_path(who.credential))

@@ -343,6 +343,31 @@ def test_a_socket_and_an_unreadable_file_are_closed_too(data: Path) -> None:
         assert (mode(data / "tasktrail.sock"), mode(data / "lock")) == (0o600, 0o600)
 
 
+def test_an_old_c_library_closes_files_too_but_no_links(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no chmod that leaves links alone."""
+    outside = tmp_path / "outside"
+    data.mkdir()
+    for file in (outside, data / "log.db", data / "lock"):
+        file.touch(0o644)
+    seen = [*loose(DataPaths(data))]
+    (data / "lock").unlink()
+    (data / "lock").symlink_to(outside)
+    chmod = os.chmod
+
+    def old(path: Path, mode: int, *, follow_symlinks: bool = True) -> None:
+        if not follow_symlinks:
+            raise NotImplementedError("chmod: follow_symlinks unavailable on this platform")
+        chmod(path, mode)
+
+    monkeypatch.setattr(os, "chmod", old)
+    monkeypatch.setattr(paths_module, "loose", lambda _paths: seen)
+    close_to_others(DataPaths(data))
+    assert data / "lock" in seen
+    assert (mode(outside), mode(data / "log.db")) == (0o644, 0o600)
+
+
 def test_the_locks_of_a_database_stay(data: Path) -> None:
     """Whoever opens a database's file and closes it again drops the locks that its process has on it."""
     data.mkdir()
