@@ -148,7 +148,7 @@ def _space(facts: Facts, _config: Config) -> Iterator[Diagnosis]:
     for name, folder in (("data_space", facts.data), ("temp_space", facts.temp)):
         message = f"{size(folder.free)} free at {folder.path}"
         if folder.files is not None and folder.files < ROOM_FOR_FEW_FILES:
-            few = f"{message}, but only {folder.files} more files can be made there (`df -i`)"
+            few = f"{message}, but only {counted(folder.files, 'more file')} can be made there (`df -i`)"
             yield Diagnosis(name, "fail", few, "Delete files, however small: each takes an inode.")
         elif folder.free < TOO_LITTLE_SPACE:
             yield Diagnosis(name, "fail", message, "Free some space: a full disk stops every task.")
