@@ -64,7 +64,10 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         segment = KnownArchive(*row)
         archived = events.pop(segment.first, None)
         known = archived is not None and segment_of(archived) == segment
-        if segment.first != due or (all_known and not known):
+        if segment.first == due and all_known and archived is None:
+            message = f"the log lacks the record of the archive from {segment.first} to {segment.last}"
+            yield Fault(_end(conn, segment) + 1, "gap", message)
+        elif segment.first != due or (all_known and not known):
             yield Fault(segment.first, "archive", "the archive's entry differs from the log's record of it")
         elif fault := _file_fault(Archives(conn), segment):
             yield Fault(segment.first, "archive", fault)
@@ -83,6 +86,14 @@ def _archivings(conn: sqlite3.Connection) -> Iterator[str]:
     until = archives.until()
     yield from (row[13] for row in archives.of_kind(_ARCHIVING))
     yield from (data for (data,) in conn.execute(_ARCHIVINGS, (until,)))
+
+
+def _end(conn: sqlite3.Connection, segment: KnownArchive) -> int:
+    """The last position, behind which the record of an archive may have been cut off."""
+    end = None
+    with suppress(*UNREADABLE):  # other checks report it
+        (end,) = conn.execute("SELECT max(position) FROM events").fetchone()
+    return max(end, segment.last) if isinstance(end, int) else segment.last
 
 
 def _file_fault(archives: Archives, segment: KnownArchive) -> str:

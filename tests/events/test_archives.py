@@ -651,6 +651,17 @@ def test_drops_are_all_told_though_an_archive_that_has_one_is_replaced_meanwhile
     assert len(dropped) == 3
 
 
+def test_an_archive_whose_record_was_cut_off_is_a_finding_at_the_end(three_archives: Journal, tmp_path: Path) -> None:
+    """What is in the archive is as it was: the first record that may differ is the one that the log lacks."""
+    three_archives.log.close()
+    (cut,) = [one.position for one in three_archives.records if one.name == "segment_archived"][-1:]
+    with forging(tmp_path / "log.db") as conn:
+        for table in ("events", "answers"):
+            conn.execute(f"DELETE FROM {table} WHERE position >= ?", (cut,))
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        assert [(one.position, one.code) for one in verify(reader).findings] == [(cut, "gap")]
+
+
 def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Path) -> None:
     archive(journal, 300)
     archive(journal, 400)
