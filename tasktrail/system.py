@@ -515,6 +515,7 @@ class System:
             max_output=self.config.max_output,
             hash_up_to=self.config.hash_inputs_up_to,
             claims=self._claims,
+            pass_environment=self.config.pass_environment,
             nice=self.config.worker_nice,
             io=self.config.worker_io,
             room=self.config.room(self.paths.temp),

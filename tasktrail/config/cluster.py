@@ -64,7 +64,8 @@ def cluster_executor(
         lease=config.ray_lease,
         homes=homes,
         pythonpath=pythonpath,
-        pass_environment=("CUDA_VISIBLE_DEVICES",),  # Ray names in it the GPUs that the worker has booked
+        # Ray names in the first one the GPUs that the worker has booked.
+        pass_environment=("CUDA_VISIBLE_DEVICES", *config.pass_environment),
         nice=config.worker_nice,
         io=config.worker_io,
         cores=min(cores, config.max_cores or cores),

@@ -246,6 +246,14 @@ def check_host(text: str) -> None:
         raise ValueError(f"no host name: {text}")
 
 
+def check_variable(text: str) -> None:
+    """The name of an environment variable, except those of tasktrail itself, such as its token."""
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError(f"no name of a variable: {text}")
+    if text.startswith("TASKTRAIL_"):
+        raise ValueError(f"{text} is for tasktrail itself")
+
+
 def check_network(text: str) -> None:
     """An address or a network."""
     ip_network(text, strict=False)
@@ -483,6 +491,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("CPUs that one task may keep busy where its type can use several; 0: all.", "0 to 1024", ge=0, le=1024),
     ] = 0
+    pass_environment: Annotated[
+        tuple[str, ...],
+        _key(
+            "Environment variables of the service, or of the node in a cluster, that every attempt sees, also one that "
+            "reads a stranger's file.",
+            "a list of names",
+            check=check_variable,
+        ),
+    ] = ()
     worker_nice: Annotated[
         int,
         _key(

@@ -1,6 +1,7 @@
 """Task types as a user may write them: with `async def`, and without declaring paths."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ def plain(context: TaskContext[Any]) -> dict[str, Any]:
 def scalable(context: TaskContext[Any]) -> dict[str, Any]:
     """Return what it may take of the machine."""
     return {"cores": context.room.cores, "memory": context.room.memory}
+
+
+@handler("surrounded")
+def surrounded(_context: TaskContext[Any]) -> dict[str, Any]:
+    """Return its environment."""
+    return dict(os.environ)
 
 
 @handler("pathless", needs_folder=False)

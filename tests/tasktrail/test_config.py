@@ -145,6 +145,8 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(tmp_path: Path) ->
         ("cleanup_after = inf", '"2h"'),
         ("max_cpu = nan", "in percent"),
         ("max_cpu = 101", "in percent"),
+        ('pass_environment = ["MY-KEY"]', "a list of names"),
+        ('pass_environment = ["TASKTRAIL_TOKEN"]', "a list of names"),
         ('temp_dir = "relative/path"', "an absolute path"),
         ('input_roots = ["/ok", "not/ok"]', "a list of absolute paths"),
         ('input_roots = "/a"', "a list of absolute paths"),

@@ -70,6 +70,18 @@ def test_workers_find_the_module_where_the_program_has_found_it(
     assert (done.error, done.result) == ("", {"value": 6})
 
 
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_an_attempt_sees_the_variables_that_are_passed_on_and_no_others(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch, sandbox: str
+) -> None:
+    monkeypatch.setenv("MINE_PASSED_ON", "1")
+    monkeypatch.setenv("MINE_KEPT", "2")
+    settings = {"handlers": ("own_handlers",), "workers": 1, "sandbox": sandbox}
+    service = open_service(**settings, pass_environment=("MINE_PASSED_ON", "MINE_UNSET"))
+    seen = run(service, "surrounded").result
+    assert {name: value for name, value in seen.items() if name.startswith("MINE_")} == {"MINE_PASSED_ON": "1"}
+
+
 def until_printed(service: TaskService, task_id: int, text: str) -> None:
     pause = threading.Event()
     assert any(service.output(task_id).text == text or pause.wait(0.02) for _ in range(1000))
