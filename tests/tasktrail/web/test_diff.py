@@ -6,6 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tasktrail import TaskFilters
 from tasktrail.api.service import TaskService
 from tasktrail.web import diff
 
@@ -21,7 +22,10 @@ def links(row: str) -> list[str]:
     return re.findall(r'href="([^"]+)"', row)
 
 
-def test_tasks_are_shown_before_and_after(browser: httpx.Client, service: TaskService, running: Start) -> None:
+def test_tasks_are_shown_before_and_after(
+    browser: httpx.Client, service: TaskService, running: Start, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    assert eventually(lambda: not service.list_tasks(TaskFilters(status="running"))[1]), "those of other tests"
     old = running("first")
     begin = service.watermark.position
     new = running("second")
