@@ -120,6 +120,7 @@ def pull(
     on_page: Callable[[Sequence[Recorded]], None] | None = None,
 ) -> None:
     """Fold in page after page, up to a position that the log has reached; `on_page` is called with each folded page."""
+    log.take_missing_keys()  # those of earlier reads: they may be there by now
     while views.position < until:
         # With the record before: since the last page, another server without it may have taken over.
         before = min(views.position, 1)
@@ -129,7 +130,7 @@ def pull(
         del page[:before]
         if not page:
             raise LogCorrupt(f"The log holds nothing after position {views.position}, but should reach {until}")
-        views.apply(page, log.missing_keys())
+        views.apply(page, log.take_missing_keys())
         if on_page is not None:
             on_page(page)
         if progress is not None:

@@ -367,6 +367,22 @@ def test_views_that_were_built_without_keys_are_built_anew_once_these_are_there(
     assert lines == [line]
 
 
+def test_views_that_were_built_with_all_keys_note_none_that_was_missing_before(tmp_path: Path) -> None:
+    """Through the same log: a standby builds them anew when the keys come. The next start built them a third time."""
+    keys, kept = tmp_path / "keys.db", tmp_path / "kept"
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW, encrypted=True)) as log:
+        Journal(log).create("noop", input_file="/in/one.mov", user_id=7)
+    keys.rename(kept)
+    with closing(read_log(tmp_path / "log.db")) as log:
+        with closing(TaskViews(tmp_path / "before.db")) as views:
+            catch_up(log, views)
+            assert len(views.missing_keys) == 1
+        assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0]
+        kept.rename(keys)
+        with closing(build_views(log, tmp_path / "after.db")) as views:
+            assert views.missing_keys == set()
+
+
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"])
 def test_a_question_after_the_write_ahead_log_was_lost_is_answered(
     open_service: Open, data: Path, due: Any, lose: Callable[[Path], object]
