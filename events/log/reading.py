@@ -332,7 +332,7 @@ class Reading:
 
     def keys_there(self, keys: Collection[str]) -> set[str]:
         """Those of these keys with which records can be read now."""
-        return set(filter(self._decrypt.keys.can_open, keys))
+        return self._decrypt.keys.there(keys)
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records after a position that have dropped others."""
