@@ -26,6 +26,7 @@ from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.cli.app import app
 from tasktrail.events import Created, Fact
+from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import NotReady
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.opening import read_log
@@ -336,6 +337,44 @@ def test_whoever_reads_waits_for_views_that_another_process_builds(
         monkeypatch.setattr(source, "_VIEWS_WITHIN", 0.0)
         with Reader(data) as reader, pytest.raises(ViewsDamaged, match="is not there"):
             reader.stats()
+
+
+class Hurried(SystemClock):
+    """Each look at it takes 4 seconds."""
+
+    def __init__(self, at: int, event: Callable[[], object]) -> None:
+        self._at, self._event = at, event
+        self.seconds = 0
+
+    def monotonic(self) -> float:
+        self.seconds += 4
+        if self.seconds == self._at:
+            self._event()
+        return self.seconds
+
+
+def test_whoever_reads_waits_for_a_build_that_writes_nothing_for_a_while(
+    data: Path, due: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It folds 20,000 records at once, and sorts whole indexes elsewhere. That was taken for no build after 10 s."""
+    monkeypatch.setattr(source, "_FOLLOW_PAUSE", 0.0)
+    views = data / "views.db"
+    for path in data.glob("views.db*"):
+        path.unlink()
+    building, _copied = rebuild.building(views)
+    with closing(read_log(data / "log.db")) as log, DataLock(data / "lock", "standby") as lock:
+        building.write_bytes(b"begun")
+        with Reader(data, clock=Hurried(60, lambda: rebuild_views(log, views))) as reader:
+            assert seen(reader) == due
+        views.unlink()
+        building.write_bytes(b"begun")
+        endless, killed = Hurried(0, lambda: None), Hurried(60, lock.release)
+        with Reader(data, clock=endless) as reader, pytest.raises(ViewsDamaged, match="is not there"):
+            reader.stats()
+        assert source._SILENT_BUILD <= endless.seconds < source._SILENT_BUILD + 20
+        with Reader(data, clock=killed) as reader:
+            assert seen(reader) == due, "it builds them itself"
+        assert 60 <= killed.seconds < 120
 
 
 def test_views_that_were_built_without_keys_are_built_anew_once_these_are_there(tmp_path: Path) -> None:
