@@ -17,6 +17,7 @@ from ..events.log.event_log import ReadableLog
 from ..events.log.files import own_file, plain_file
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import UserErased
+from ..projections.views.rebuild import found_keys
 
 PART = ".part"
 _USER_ERASED = EVENT_TAGS[UserErased]
@@ -35,7 +36,7 @@ class Foreign(SnapshotUnusable):
 
 
 class Outdated(SnapshotUnusable):
-    """Tasks were forgotten since it was taken, or a user was erased. Whoever did that deletes it."""
+    """It was right when it was taken: tasks were forgotten since, or a user was erased, or keys of users came."""
 
 
 class OtherCode(SnapshotUnusable):
@@ -52,6 +53,8 @@ class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True):
     """The last record that is folded in."""
     hash: str
     """The hash of that record, in hex. It covers all records before, too."""
+    missing_keys: list[str] = []
+    """The keys of users that were not there for some of what is folded in."""
 
 
 _HEADER = msgspec.json.Decoder(SnapshotHeader)
@@ -121,6 +124,8 @@ def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tupl
             raise Foreign(f"the log's record at position {header.position} is not the one that the snapshot names")
         if position := gone_since(log, header.position):
             raise Outdated(f"it is older than position {position}, where tasks were forgotten or a user was erased")
+        if found_keys(log, header.missing_keys):
+            raise Outdated("personal data that could not be read when it was taken can be read now")
         try:
             yield header, _lines(file, first)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:

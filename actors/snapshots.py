@@ -46,7 +46,7 @@ from .snapshot_file import (
 
 logger = get_logger()
 
-_FORMAT = 3
+_FORMAT = 4
 """Raise it when the format of a snapshot changes. A change in the fields of its Structs is noticed without it."""
 CHUNK = 5000
 """Tasks in one line of the file."""
@@ -98,34 +98,42 @@ class SnapshotKind(Generic[_F]):
 
     def recalled(self, log: ReadableLog, path: Path | None, blank: Callable[[], _F] | None = None) -> _F | None:
         """The state in the snapshot, or None if it cannot be used. The reason is logged, unless there is none."""
-        if path is None:
-            return None
-        recalled = blank() if blank is not None else self.blank(log)
+        found = None if path is None else self._found(log, path, blank() if blank is not None else self.blank(log))
+        return None if found is None else found[1]
+
+    def _found(self, log: ReadableLog, path: Path, blank: _F) -> tuple[SnapshotHeader, _F] | None:
         try:
-            with reading(path, self.name, self.code(), log) as (_, lines):
-                self.restore(recalled, lines)
+            with reading(path, self.name, self.code(), log) as (header, lines):
+                self.restore(blank, lines)
         except Absent:
             return None
         except SnapshotUnusable as error:
             logger.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
             return None
-        return recalled
+        return header, blank
 
     def take(self, log: ReadableLog, path: Path, head: Head) -> None:
         """Fold the log up to `head`, from the older snapshot on if possible, and write the result in its place."""
-        self.keep(self.continued(log, path, head), log, path, head)
+        self.keep(*self.continued(log, path, head), log, path)
 
-    def continued(self, log: ReadableLog, path: Path, head: Head) -> _F:
+    def continued(self, log: ReadableLog, path: Path, head: Head) -> tuple[SnapshotHeader, _F]:
         """Fold the log up to `head`, from the older snapshot on if possible."""
-        folded = self.recalled(log, path)
-        if folded is None:
-            folded = self.blank(log)
+        log.take_missing_keys()  # those of earlier reads
+        found = self._found(log, path, self.blank(log))
+        older, folded = found or (None, self.blank(log))
         self.advance(folded, log, head.position)
-        return folded
+        missing = log.take_missing_keys().union(older.missing_keys if older else ())
+        header = SnapshotHeader(
+            kind=self.name,
+            code=self.code(),
+            position=head.position,
+            hash=head.hash.hex(),
+            missing_keys=sorted(missing),
+        )
+        return header, folded
 
-    def keep(self, folded: _F, log: ReadableLog, path: Path, head: Head) -> None:
-        """Write the state that was folded up to `head`."""
-        header = SnapshotHeader(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
+    def keep(self, header: SnapshotHeader, folded: _F, log: ReadableLog, path: Path) -> None:
+        """Write the state that `continued` has folded."""
         write(path, header, self.lines_of(folded, log))
 
     def findings(self, log: ReadableLog, path: Path) -> Iterator[Finding]:
@@ -245,10 +253,10 @@ def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
     if not head.position:
         return 0, 0
     path = folder / SCHEDULER_SNAPSHOT.name
-    state = SCHEDULER_SNAPSHOT.continued(log, path, head)
+    header, state = SCHEDULER_SNAPSHOT.continued(log, path, head)
     if state.durable.erasures:  # the user's keys may still exist, and the log can be read with them
         raise NotReady("An erasure is not finished, and a snapshot would still hold what it erases")
-    SCHEDULER_SNAPSHOT.keep(state, log, path, head)
+    SCHEDULER_SNAPSHOT.keep(header, state, log, path)
     OUTBOX_SNAPSHOT.take(log, folder / OUTBOX_SNAPSHOT.name, head)
     return head.position, len(state.tasks)
 

@@ -131,8 +131,7 @@ class Decryption:
 
     def __init__(self, log: Path) -> None:
         self.keys = Keys(log)
-        self.missing: set[str] = set()
-        """Keys that records read so far needed and that were not there."""
+        self._missing: set[str] = set()
 
     def anew(self) -> Self:
         """This object with the present keys, for the next read."""
@@ -145,11 +144,16 @@ class Decryption:
             name, box = box_of(row)
             cipher = self.keys.cipher(name) if box else None
             if box and cipher is None:
-                self.missing.add(name)
+                self._missing.add(name)
             secret = None if cipher is None else decrypt(cipher, base64.b64decode(box, validate=True), bound_to(row))
             return readable_row(row, secret)
         except (InvalidTag, binascii.Error, msgspec.MsgspecError, ValueError, KeyError) as error:
             raise LogCorrupt(f"Position {row[0]} holds personal data that cannot be read: {error!r}") from error
+
+    def take_missing(self) -> set[str]:
+        """The keys that were not there for records read since the last call, even if they came meanwhile."""
+        missing, self._missing = self._missing, set()
+        return missing
 
     def close(self) -> None:
         """Let go of the keys."""

@@ -100,8 +100,8 @@ class ReadableLog(Protocol):
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
         """The positions of the newest records of a kind after `after`, up to `until`, newest first. It scans all."""
 
-    def missing_keys(self) -> Collection[str]:
-        """The keys of users that records read so far needed and that were not there: destroyed, or missing here."""
+    def take_missing_keys(self) -> set[str]:
+        """The keys of users that were not there, destroyed or missing here, for records read since the last call."""
 
     def keys_there(self, keys: Collection[str]) -> set[str]:
         """Those of these keys with which records can be read now."""

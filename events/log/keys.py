@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -38,6 +39,7 @@ _TABLES = """
     CREATE TABLE master (id TEXT NOT NULL, file TEXT NOT NULL) STRICT;
 """
 _INSERT = "INSERT INTO keys VALUES (?, ?, ?)"
+_NAMED = "SELECT id FROM keys WHERE id IN (SELECT value FROM json_each(?))"
 
 
 def encrypt(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
@@ -122,6 +124,15 @@ class Keys:
             return self._plain(key) is not None
         except KeysUnreadable:
             return False
+
+    def there(self, keys: Collection[str]) -> set[str]:
+        """Those of these keys that can be used. They are asked for at once, because most may have been destroyed."""
+        try:
+            conn = self._connected()
+            found = [] if conn is None else self._fetch(conn, _NAMED, (msgspec.json.encode(list(keys)).decode(),))
+        except KeysUnreadable:
+            return set()
+        return {str(key) for (key,) in found if self.can_open(str(key))}
 
     def of_user(self, user_id: int) -> tuple[str, ...]:
         """The names of a user's keys."""

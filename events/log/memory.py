@@ -98,9 +98,9 @@ class MemoryEventLog:
         found = (one.position for one in reversed(self._records[after:until]) if one.name == event)
         return list(islice(found, limit))
 
-    def missing_keys(self) -> Collection[str]:
+    def take_missing_keys(self) -> set[str]:
         """None: nothing is encrypted."""
-        return ()
+        return set()
 
     def keys_there(self, keys: Collection[str]) -> set[str]:  # noqa: ARG002 - as other logs have it
         """None: there are no keys."""

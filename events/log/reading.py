@@ -326,13 +326,13 @@ class Reading:
                     found.append(row[0])
         return found
 
-    def missing_keys(self) -> Collection[str]:
-        """The keys of users that records read so far needed and that were not there."""
-        return self._decrypt.missing
+    def take_missing_keys(self) -> set[str]:
+        """The keys of users that were not there for records read since the last call."""
+        return self._decrypt.take_missing()
 
     def keys_there(self, keys: Collection[str]) -> set[str]:
         """Those of these keys with which records can be read now."""
-        return set(filter(self._decrypt.keys.can_open, keys))
+        return self._decrypt.keys.there(keys)
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records after a position that have dropped others."""

@@ -1,7 +1,7 @@
 """Brings the views up to the log: folds what they missed, or everything anew."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +36,7 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
     """
     views.refresh()
     refuse_other(log, views)
-    if found_keys(log, views):
+    if found_keys(log, views.missing_keys):
         raise ViewsDamaged(KEYS_FOUND)
     before = views.position
     pull(log, views, log.head().position, PAGE, progress)
@@ -68,9 +68,9 @@ def _is_of_log(log: ReadableLog, views: "TaskViews | ViewsEnd") -> bool:
 KEYS_FOUND = "Personal data that could not be read when the views were built can be read now"
 
 
-def found_keys(log: ReadableLog, views: TaskViews) -> bool:
-    """Whether keys of users that were missing when the views were built are there by now, except destroyed ones."""
-    there = log.keys_there(views.missing_keys)
+def found_keys(log: ReadableLog, missing: Collection[str]) -> bool:
+    """Whether some of these keys, which were missing at a fold of the log, are there by now, except destroyed ones."""
+    there = log.keys_there(missing)
     if not there:
         return False
     head = log.head().position
@@ -120,6 +120,7 @@ def pull(
     on_page: Callable[[Sequence[Recorded]], None] | None = None,
 ) -> None:
     """Fold in page after page, up to a position that the log has reached; `on_page` is called with each folded page."""
+    log.take_missing_keys()  # those of earlier reads: they may be there by now
     while views.position < until:
         # With the record before: since the last page, another server without it may have taken over.
         before = min(views.position, 1)
@@ -129,7 +130,7 @@ def pull(
         del page[:before]
         if not page:
             raise LogCorrupt(f"The log holds nothing after position {views.position}, but should reach {until}")
-        views.apply(page, log.missing_keys())
+        views.apply(page, log.take_missing_keys())
         if on_page is not None:
             on_page(page)
         if progress is not None:

@@ -166,7 +166,7 @@ class TaskViews:
     def apply(self, records: Sequence[Recorded], missing_keys: Collection[str] = ()) -> None:
         """Fold a batch in, in one transaction. Records that were applied before are skipped.
 
-        `missing_keys`: keys of users that were not there when these records, or earlier ones, were read.
+        `missing_keys`: keys of users that were not there when these records were read.
 
         Raises `ViewsGap` if records are missing in between (or the file has another writer), and `ViewsFailed` if it
         cannot be written. Then nothing has changed, and `catch_up` repairs it. Raises `ViewsDamaged` if the file was

@@ -26,7 +26,7 @@ from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.faults import without_place
 from ..events.log.keys import Keys
-from ..events.log.lock import DataLock
+from ..events.log.lock import DataLock, holder
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.registry import Registry
@@ -48,8 +48,9 @@ Folding = Callable[[], AbstractContextManager[ReportProgress]]
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
 _VIEWS_WITHIN = 10.0
-"""Seconds that views which another process keeps may lag behind the log, or for which one that builds them may show
-no progress."""
+"""Seconds that views which another process keeps may lag behind the log, or may not be there, nor begun."""
+_SILENT_BUILD = 600.0
+"""Seconds for which a process that builds views may write nothing: it folds many records at once, and sorts indexes."""
 _VIEWS_PAUSE = 0.01
 _LONG, _REPORT_EVERY = 50_000, 1000
 """The least records of a fold that reports its progress, and the records between two reports."""
@@ -355,12 +356,15 @@ class Unattended(Source):
         if views.exists():
             return
         files = building(views)
-        head, deadline, sizes = self.log().head().position, self.clock.monotonic() + _VIEWS_WITHIN, (0, 0)
+        head, since, sizes = self.log().head().position, self.clock.monotonic(), (0, 0)
         with self._folding_of(head) as progress:
-            while not views.exists() and self.clock.monotonic() < deadline:
+            while not views.exists():
                 before, sizes = sizes, (_size_of(files[0]), _size_of(files[1]))
+                patience = _SILENT_BUILD if any(sizes) and holder(self.paths.lock) is not None else _VIEWS_WITHIN
+                if sizes == before and self.clock.monotonic() >= since + patience:
+                    return
                 if sizes != before:
-                    deadline = self.clock.monotonic() + _VIEWS_WITHIN
+                    since = self.clock.monotonic()
                     if (end := known_end(files[0], being_built=True)) is not None:
                         progress(end.position, head)
                 threading.Event().wait(_FOLLOW_PAUSE)

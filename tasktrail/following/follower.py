@@ -242,8 +242,7 @@ class Follower:
                     if is_erasing(log, looked, self.head):  # since `erase_here` has looked
                         return True
                     refuse_other(log, views)
-                    if found_keys(log, views):
-                        self._snapshotter.ask(DeleteSnapshots())
+                    if found_keys(log, views.missing_keys):
                         raise ViewsDamaged(KEYS_FOUND)
                     pull(log, views, self.head, progress=self._reach)
                     if holds_forgotten(views.connection):

@@ -31,6 +31,7 @@ from tasktrail.actors.snapshots import (
 )
 from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
 from tasktrail.events import Fact, Recorded, TaskState
+from tasktrail.events.commands import CancelTask
 from tasktrail.events.errors import NotReady, TaskForgotten
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
@@ -492,6 +493,33 @@ def test_what_an_erasure_takes_is_in_no_snapshot_that_is_used_or_taken(tmp_path:
     journal.record(0, ErasureFinished(erasure=erased.position))
     take_snapshots(log, tmp_path)
     assert SCHEDULER_SNAPSHOT.recalled(log, path) is not None
+
+
+def test_a_snapshot_that_was_taken_without_keys_is_used_only_while_these_are_missing(tmp_path: Path) -> None:
+    """Not even for what is over: the notice that task 1 was cancelled is still to be sent."""
+    place, keys, kept = tmp_path / "log.db", tmp_path / "keys.db", tmp_path / "kept"
+    with closing(SqliteEventLog(place, now=BEGIN, encrypted=True)) as log:
+        journal = Journal(log)
+        journal.create("noop", user_id=7, callback_url="https://there.test/")
+        journal.send(CancelTask(task_id=1))
+        journal.create("noop", user_id=7, input_file="/in/one.mov")
+        keys.rename(kept)
+        with closing(SqliteLogReader(place)) as reader:
+            take_snapshots(reader, tmp_path / "snapshots")
+        journal.create("noop")
+        with closing(SqliteLogReader(place)) as reader:  # continues the other one, and reads nothing that needs a key
+            take_snapshots(reader, tmp_path / "snapshots")
+            for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
+                assert kind.recalled(reader, tmp_path / "snapshots" / kind.name) is not None
+            kept.rename(keys)
+            state = folded_state(reader, new_state, tmp_path / "snapshots" / "scheduler")
+            assert state.tasks[2].spec.input_file == "/in/one.mov"
+            assert len(folded_outbox(reader, tmp_path / "snapshots" / "outbox")) == 1
+            assert with_snapshots(verify(reader), reader, tmp_path / "snapshots").ok, "they are only out of date"
+            take_snapshots(reader, tmp_path / "snapshots")
+            for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
+                assert header_of(tmp_path / "snapshots" / kind.name).missing_keys == []
+                assert kind.recalled(reader, tmp_path / "snapshots" / kind.name) is not None
 
 
 def test_verify_finds_an_altered_snapshot_beside_an_erasure_that_is_over(data: Path) -> None:

@@ -402,6 +402,24 @@ def test_a_key_that_is_only_asked_about_does_not_stay_in_memory(tmp_path: Path) 
         assert keys._ciphers == {}
 
 
+def test_keys_that_were_destroyed_are_not_asked_for_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start, and each command without a service, asks for all that were ever destroyed."""
+    fetch, asked = Keys._fetch, list[str]()
+
+    def noted(self: Keys, conn: sqlite3.Connection, select: str, *values: Any) -> Any:
+        asked.append(select)
+        return fetch(self, conn, select, *values)
+
+    with closing(opened(tmp_path / "log.db")) as log:
+        log.append([created(1)], expected=0)
+        (there,) = log.belongings(7).keys
+        monkeypatch.setattr(Keys, "_fetch", noted)
+        assert log.keys_there([there, *(f"{number:016x}" for number in range(100))]) == {there}
+        assert len(asked) < 5
+        (tmp_path / "keys.db").write_bytes(b"damaged" * 1000)
+        assert log.keys_there([there]) == set()
+
+
 def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:
     path, places = tmp_path / "log.db", [None, tmp_path / "one", tmp_path / "two", None]
     for number, place in enumerate(places):

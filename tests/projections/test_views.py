@@ -249,7 +249,7 @@ def test_a_log_that_becomes_another_one_between_two_pages_is_not_folded_on(histo
     other = Journal(MemoryEventLog(), BEGIN + timedelta(days=1))
     for _number in range(200):
         other.create()
-    log = SimpleNamespace(read=history.log.read, head=history.log.head, missing_keys=history.log.missing_keys)
+    log = SimpleNamespace(read=history.log.read, head=history.log.head, take_missing_keys=history.log.take_missing_keys)
 
     def fail_over(*_: int) -> None:
         log.read, log.head = other.log.read, other.log.head
@@ -346,7 +346,7 @@ def test_a_rebuild_from_a_log_that_has_become_another_one_meanwhile_leaves_the_o
         read=history.log.read,
         head=history.log.head,
         drops=history.log.drops,
-        missing_keys=history.log.missing_keys,
+        take_missing_keys=history.log.take_missing_keys,
     )
     monkeypatch.setattr("tasktrail.projections.views.rebuild.BULK_PAGE", 50)
     with pytest.raises(HistoryMissing):

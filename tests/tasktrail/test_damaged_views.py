@@ -26,6 +26,7 @@ from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.cli.app import app
 from tasktrail.events import Created, Fact
+from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import NotReady
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.opening import read_log
@@ -338,6 +339,44 @@ def test_whoever_reads_waits_for_views_that_another_process_builds(
             reader.stats()
 
 
+class Hurried(SystemClock):
+    """Each look at it takes 4 seconds."""
+
+    def __init__(self, at: int, event: Callable[[], object]) -> None:
+        self._at, self._event = at, event
+        self.seconds = 0
+
+    def monotonic(self) -> float:
+        self.seconds += 4
+        if self.seconds == self._at:
+            self._event()
+        return self.seconds
+
+
+def test_whoever_reads_waits_for_a_build_that_writes_nothing_for_a_while(
+    data: Path, due: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It folds 20,000 records at once, and sorts whole indexes elsewhere. That was taken for no build after 10 s."""
+    monkeypatch.setattr(source, "_FOLLOW_PAUSE", 0.0)
+    views = data / "views.db"
+    for path in data.glob("views.db*"):
+        path.unlink()
+    building, _copied = rebuild.building(views)
+    with closing(read_log(data / "log.db")) as log, DataLock(data / "lock", "standby") as lock:
+        building.write_bytes(b"begun")
+        with Reader(data, clock=Hurried(60, lambda: rebuild_views(log, views))) as reader:
+            assert seen(reader) == due
+        views.unlink()
+        building.write_bytes(b"begun")
+        endless, killed = Hurried(0, lambda: None), Hurried(60, lock.release)
+        with Reader(data, clock=endless) as reader, pytest.raises(ViewsDamaged, match="is not there"):
+            reader.stats()
+        assert source._SILENT_BUILD <= endless.seconds < source._SILENT_BUILD + 20
+        with Reader(data, clock=killed) as reader:
+            assert seen(reader) == due, "it builds them itself"
+        assert 60 <= killed.seconds < 120
+
+
 def test_views_that_were_built_without_keys_are_built_anew_once_these_are_there(tmp_path: Path) -> None:
     """A backup is restored, and somebody looks before `keys.db` is put there. It said `[erased]` until `rebuild`."""
     keys, kept = tmp_path / "keys.db", tmp_path / "kept"
@@ -365,6 +404,22 @@ def test_views_that_were_built_without_keys_are_built_anew_once_these_are_there(
         assert line["why"] == "Personal data that could not be read when the views were built can be read now"
         assert inputs()[1] == "/in/other.mov"
     assert lines == [line]
+
+
+def test_views_that_were_built_with_all_keys_note_none_that_was_missing_before(tmp_path: Path) -> None:
+    """Through the same log: a standby builds them anew when the keys come. The next start built them a third time."""
+    keys, kept = tmp_path / "keys.db", tmp_path / "kept"
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW, encrypted=True)) as log:
+        Journal(log).create("noop", input_file="/in/one.mov", user_id=7)
+    keys.rename(kept)
+    with closing(read_log(tmp_path / "log.db")) as log:
+        with closing(TaskViews(tmp_path / "before.db")) as views:
+            catch_up(log, views)
+            assert len(views.missing_keys) == 1
+        assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0]
+        kept.rename(keys)
+        with closing(build_views(log, tmp_path / "after.db")) as views:
+            assert views.missing_keys == set()
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"])

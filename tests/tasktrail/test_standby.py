@@ -345,7 +345,29 @@ def test_a_standby_whose_keys_come_later_folds_anew_what_it_could_not_read(tmp_p
         with closing(Standby(paths, Config(snapshot_every=0))) as standby:
             standby.start()
             wait_for(lambda: holds(paths.data, 2))
-        assert not snapshot.exists()
+
+
+@needs_postgresql
+@pytest.mark.parametrize("meanwhile", ["the standby runs", "somebody reads", "nothing"])
+def test_a_service_takes_over_where_the_keys_came_after_a_snapshot(tmp_path: Path, meanwhile: str) -> None:
+    """It refused to start, and advised to give up the work whose keys are there."""
+    with of_two_users(tmp_path) as (log, paths):
+        keys, kept, snapshot = paths.data / "keys.db", tmp_path / "kept", paths.snapshots / SCHEDULER_SNAPSHOT.name
+        keys.rename(kept)
+        with closing(Standby(paths, Config(snapshot_every=1))) as standby:
+            standby.start()
+            wait_for(lambda: has_folded(paths, 3) and snapshot.exists())
+            if meanwhile == "the standby runs":
+                kept.rename(keys)
+        if meanwhile != "the standby runs":
+            kept.rename(keys)
+        if meanwhile == "somebody reads":
+            with Reader(paths.data) as reader:  # it builds the views anew
+                assert reader.get_task(2).label == "canary-2"
+        log.close()
+        assert snapshot.exists()
+        with TaskService.open(paths.data, config=Config(workers=1)) as service:
+            assert service.get_task(2).label == "canary-2"
 
 
 @needs_postgresql
