@@ -171,17 +171,35 @@ def let_forks_die() -> None:
 
     Call it in the process that runs the handler: processes that are forked before survive.
     """
-    os.register_at_fork(after_in_child=_die_as_usual)
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_die_as_usual)
 
 
 def _survive(_number: int, _frame: object) -> None:
     pass
 
 
+_held = threading.local()
+"""The signal mask of each thread before it forked."""
+
+
+def _hold_signals() -> None:
+    # Until it dies as usual, a child that is ended right after its start would survive that.
+    _held.before = signal.pthread_sigmask(signal.SIG_BLOCK, _survived())
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.before)
+
+
 def _die_as_usual() -> None:
-    for number, usual in _USUAL.items():
-        if signal.getsignal(number) is _survive:
-            signal.signal(number, usual)
+    for number in _survived():
+        signal.signal(number, _USUAL[number])
+    _release_signals()
+
+
+def _survived() -> list[int]:
+    """The signals that this process survives. A handler may have set what happens at others."""
+    return [number for number in _USUAL if signal.getsignal(number) is _survive]
 
 
 def signal_tools() -> None:
