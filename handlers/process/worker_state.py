@@ -29,6 +29,11 @@ _OF_A_PROCESS = 1
 _TRIM = getattr(_LIBC, "malloc_trim", None)
 """glibc keeps freed memory; it would count for the next attempt, and the machine would lack it."""
 
+_PF_FORKNOEXEC = 0x40
+"""The kernel's flag of a process that was forked and has not begun another program."""
+_BY_MULTIPROCESSING = b"from multiprocessing."
+"""In the command line of all that `multiprocessing` starts by exec."""
+
 _USUAL: dict[int, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
@@ -203,9 +208,56 @@ def _survived() -> list[int]:
 
 
 def signal_tools() -> None:
-    """Send SIGTERM to all that an attempt has started: the worker's process group. The worker itself survives it."""
-    if os.getpgrp() == os.getpid():
+    """Send SIGTERM to the programs that an attempt has started: the worker's process group without the worker's forks.
+
+    A fork that dies in the middle of an item leaves `Pool.map` waiting for ever. Where forks cannot be told from
+    programs, they get the signal, too.
+    """
+    if os.getpgrp() != os.getpid():
+        return
+    try:
+        group = _group()
+    except (OSError, ValueError, IndexError):
         os.killpg(0, signal.SIGTERM)
+        return
+    spared = {os.getpid()}
+    while more := {pid for pid, (parent, goes_on) in group.items() if goes_on and parent in spared} - spared:
+        spared |= more
+    for pid in group.keys() - spared:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _group() -> dict[int, tuple[int, bool]]:
+    """The processes of our group now → the parent, and whether it goes on with the parent's work.
+
+    A fork without exec does, and a process that `multiprocessing` has started by exec. Raises OSError where `/proc`
+    does not show this.
+    """
+    if not sees_own_namespace():
+        raise FileNotFoundError("/proc")
+    group = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - many, while other attempts wait
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
+                # The command stands in parentheses and may hold anything; the fields after it are plain.
+                fields = file.read().rpartition(b") ")[2].split()
+            if int(fields[2]) != os.getpid():
+                continue
+            with open(f"/proc/{name}/cmdline", "rb") as file:  # noqa: PTH123 - as above
+                goes_on = bool(int(fields[6]) & _PF_FORKNOEXEC) or _BY_MULTIPROCESSING in file.read()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            continue
+        group[int(name)] = int(fields[1]), goes_on
+    return group
+
+
+def sees_own_namespace() -> bool:
+    """Whether `/proc` shows the process ids that this process sees."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - a text
+    except OSError:
+        return False
 
 
 def trim() -> None:

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.slot import Slot, SlotRules
 from tasktrail.events.reports import (
+    AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,
     AttemptsHeld,
@@ -47,6 +48,7 @@ TYPES = (
     "roomy",
     "sharing",
     "terminate",
+    "pool",
 )
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
@@ -362,6 +364,21 @@ def test_a_process_that_an_attempt_has_forked_can_be_terminated(make: MakeExecut
     executor.do([run("terminate")])
 
     assert reports.end(1).result == {"exit code": -signal.SIGTERM}
+
+
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+@pytest.mark.parametrize("sandbox", [Sandbox(mode="off"), Sandbox(mode="auto")], ids=["free", "sandboxed"])
+def test_a_stop_ends_programs_and_lets_a_pool_finish_its_item(make: MakeExecutor, sandbox: Sandbox, kind: str) -> None:
+    """SIGTERM ended the processes of the pool, too, and `map` waited for ever for what they had begun."""
+    reports = Reports(executor := make(sandbox=sandbox))
+    executor.do([replace(run("pool", shape=kind), grace=60.0)])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+    saved = [report.checkpoint for report in reports.all if isinstance(report, AttemptCheckpointed)]
+    assert [checkpoint.data for checkpoint in saved] == [{"made": ["done"], "tool": -signal.SIGTERM}]
 
 
 def test_a_reporter_that_fails_is_logged_and_called_again(make: MakeExecutor) -> None:
