@@ -297,6 +297,8 @@ class _UnlistedFolder:
         self._folder = folder
 
     def find_spec(self, name: str, _target: object = None) -> ModuleSpec | None:
+        if "/" in name:  # joined with the folder, it could leave that
+            return None
         path = os.path.join(self._folder, name.rpartition(".")[2])  # noqa: PTH118 - texts throughout
         for base, inside in ((os.path.join(path, "__init__"), [path]), (path, None)):  # noqa: PTH118
             for suffix in (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES):
