@@ -284,8 +284,8 @@ def find_modules_unlisted() -> None:
     Python lists a folder to find a module, and takes one that it may not list for an empty one.
     """
     sys.path_hooks.insert(0, _UnlistedFolder)
-    for folder in filter(_is_unlisted, sys.path):
-        sys.path_importer_cache.pop(folder, None)
+    for folder in filter(_is_unlisted, [*sys.path_importer_cache]):  # those of packages, too
+        del sys.path_importer_cache[folder]
 
 
 class _UnlistedFolder:

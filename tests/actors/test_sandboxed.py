@@ -544,6 +544,30 @@ def test_modules_beside_the_data_folder_are_found_whatever_happens_there(protect
     assert spawned.result == {"values": [2, 4]}
 
 
+def test_late_modules_of_a_package_that_holds_the_data_folder_are_found(tmp_path: Path) -> None:
+    """A worker has looked into the package before it forks, and a folder that cannot be listed then seemed empty."""
+    package, protected = tmp_path / "late_app", tmp_path / "late_app" / "data"
+    (protected / "tmp").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "tasks.py").write_text(_IMPORTER)
+    (package / "late.py").write_text("VALUE = 1")
+    executor = LocalExecutor(
+        slots=1,
+        homes={"importer": "late_app.tasks:importer"},
+        pythonpath=[str(tmp_path)],
+        sandbox=Sandbox(mode="auto", protected=(str(protected),)),
+    )
+    reports = Reports(executor)
+    try:
+        run_to_its_end(reports, 1, "importer", protected / "tmp", module="math")
+        (package / "output.txt").write_text("")  # Python now takes what it knows of the folder for out of date
+        ended = run_to_its_end(reports, 2, "importer", protected / "tmp", module="late_app.late")
+    finally:
+        executor.close(5.0)
+
+    assert ended.result == {"value": 1}
+
+
 def test_the_cpu_of_a_death_is_that_of_the_last_attempt(kept: Reports) -> None:
     assert run_to_its_end(kept, 1, "die", shape="spin").cpu_used > 0.2
 
