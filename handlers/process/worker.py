@@ -278,6 +278,7 @@ class Worker:
                 hash_up_to=0 if self._sandboxed else self._setup.hash_up_to,
                 signing=self._signing(channel),
                 remote_files=remote_files,
+                home=self._setup.homes[run.type],
             )
         finally:
             self._limits.lift()
