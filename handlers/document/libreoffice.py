@@ -177,6 +177,7 @@ def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tu
         "FC_DEBUG": "1",  # fontconfig prints what it is asked for: fonts that LibreOffice does not find
         "CUPS_SERVER": str(folder / "no-printer"),  # otherwise it asks port 631
     }
+    (folder / "printed").unlink(missing_ok=True)  # of an earlier start
     with (folder / "printed").open("ab") as printed:
         process = subprocess.Popen(
             command,

@@ -67,6 +67,7 @@ def perform(
     hash_up_to: int = 0,
     signing: Signing | None = None,
     remote_files: "RemoteFiles | None" = None,
+    home: str = "",
 ) -> AttemptEnded:
     """Run the handler and publish its output. Never raises, whatever the handler does.
 
@@ -74,7 +75,7 @@ def perform(
     names its cause. With `staged` the handler writes there, and nothing is published: the caller does that, with
     `deliver`. `room` is what the attempt may take of the machine if it runs alone. `hash_up_to`: bytes up to which
     files are hashed for the record. `signing`: gives the output a manifest. `remote_files`: stores the output
-    elsewhere.
+    elsewhere. `home`: where the type is declared, if known; the place of an error is sought there.
     """
     began = time.monotonic()
     temp = 0
@@ -92,12 +93,12 @@ def perform(
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
-        ending = _rejected(run, str(error)) if cause is error else failure(run, cause, error.__traceback__)
+        ending = _rejected(run, str(error)) if cause is error else failure(run, cause, error.__traceback__, home=home)
     except InputChanged as error:
         ending = _changed(run, error)
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
         print_trace(error)
-        ending = failure(run, explain(error), error.__traceback__, retry_on=task_type.retry_on)
+        ending = failure(run, explain(error), error.__traceback__, home=home, retry_on=task_type.retry_on)
     flush()
     if source is not None:
         ending = _blaming_changed_input(ending, source, run)
@@ -323,6 +324,7 @@ def failure(
     error: BaseException,
     trace: TracebackType | None = None,
     *,
+    home: str = "",
     retry_on: tuple[type[BaseException], ...] = (),
 ) -> AttemptEnded:
     """The failed end for an exception: its text, with its class name if the text is a single word, and its place.
@@ -332,7 +334,7 @@ def failure(
     """
     text = error_text(error)
     ours = isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
-    where = "" if ours else _place(trace or error.__traceback__)
+    where = "" if ours else _place(trace or error.__traceback__, home)
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     if not text.split()[1:]:  # such as the key of a KeyError, or the number of a SystemExit
@@ -349,15 +351,19 @@ def failure(
     )
 
 
-def _place(trace: TracebackType | None) -> str:
+def _place(trace: TracebackType | None, home: str) -> str:
     """Where the handler's own code was: its line says more to its author than one of Python's library.
 
-    Own code is in the module or package that we have called, or not installed. Without any it is the innermost line.
+    Own code is in the top-level package of `home`, or not installed. Where nothing of `home` was called, the module or
+    package that we have called counts instead. Without any it is the innermost line.
     """
     calls = [(call.f_globals.get("__name__", ""), call.f_code.co_filename, line) for call, line in walk_tb(trace)]
     named = [(str(name).partition(".")[0], file, line) for name, file, line in calls]
     foreign = [call for call in named if call[0] not in _NOT_OWN and not call[1].startswith("<")]
-    own = [call for call in foreign if call[0] == foreign[0][0] or _INSTALLED.isdisjoint(Path(call[1]).parts)]
+    top = home.partition(":")[0].partition(".")[0]
+    if top not in {call[0] for call in foreign}:
+        top = foreign[0][0] if foreign else ""
+    own = [call for call in foreign if call[0] == top or _INSTALLED.isdisjoint(Path(call[1]).parts)]
     place = next(reversed(own or named), None)
     return f" ({Path(place[1]).name}:{place[2]})" if place else ""
 

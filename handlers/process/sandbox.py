@@ -284,8 +284,8 @@ def find_modules_unlisted() -> None:
     Python lists a folder to find a module, and takes one that it may not list for an empty one.
     """
     sys.path_hooks.insert(0, _UnlistedFolder)
-    for folder in filter(_is_unlisted, sys.path):
-        sys.path_importer_cache.pop(folder, None)
+    for folder in filter(_is_unlisted, [*sys.path_importer_cache]):  # those of packages, too
+        del sys.path_importer_cache[folder]
 
 
 class _UnlistedFolder:
@@ -297,6 +297,8 @@ class _UnlistedFolder:
         self._folder = folder
 
     def find_spec(self, name: str, _target: object = None) -> ModuleSpec | None:
+        if "/" in name:  # joined with the folder, it could leave that
+            return None
         path = os.path.join(self._folder, name.rpartition(".")[2])  # noqa: PTH118 - texts throughout
         for base, inside in ((os.path.join(path, "__init__"), [path]), (path, None)):  # noqa: PTH118
             for suffix in (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES):

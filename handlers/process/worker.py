@@ -39,6 +39,7 @@ from .worker_state import (
     UsageMeter,
     cpu_seconds,
     let_forks_die,
+    sees_own_namespace,
     signal_tools,
     survive_signals,
     trim,
@@ -124,7 +125,7 @@ class Worker:
         self._types: dict[str, TaskType] = {}
         self._meter = UsageMeter()
         self._limits = KernelLimits(setup.sandbox.memory_limit, setup.room.cores)
-        self._leftovers = Leftovers(reaper if reaper != FIRST or _sees_own_namespace() else 0)
+        self._leftovers = Leftovers(reaper if reaper != FIRST or sees_own_namespace() else 0)
         self._clean = Baseline()
         self._sandboxed: SandboxedAttempts | None = None
         gc.freeze()
@@ -277,6 +278,7 @@ class Worker:
                 hash_up_to=0 if self._sandboxed else self._setup.hash_up_to,
                 signing=self._signing(channel),
                 remote_files=remote_files,
+                home=self._setup.homes[run.type],
             )
         finally:
             self._limits.lift()
@@ -322,14 +324,6 @@ class Worker:
         for module in task_type.late_modules if self._setup.sandbox.active and whole else ():
             import_module(module)
         return task_type
-
-
-def _sees_own_namespace() -> bool:
-    """Whether `/proc` shows the process ids that this process sees."""
-    try:
-        return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - a text
-    except OSError:
-        return False
 
 
 def _folder(run: Run) -> str:

@@ -29,6 +29,11 @@ _OF_A_PROCESS = 1
 _TRIM = getattr(_LIBC, "malloc_trim", None)
 """glibc keeps freed memory; it would count for the next attempt, and the machine would lack it."""
 
+_PF_FORKNOEXEC = 0x40
+"""The kernel's flag of a process that was forked and has not begun another program."""
+_BY_MULTIPROCESSING = b"from multiprocessing."
+"""In the command line of all that `multiprocessing` starts by exec."""
+
 _USUAL: dict[int, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
@@ -171,23 +176,88 @@ def let_forks_die() -> None:
 
     Call it in the process that runs the handler: processes that are forked before survive.
     """
-    os.register_at_fork(after_in_child=_die_as_usual)
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_die_as_usual)
 
 
 def _survive(_number: int, _frame: object) -> None:
     pass
 
 
+_held = threading.local()
+"""The signal mask of each thread before it forked."""
+
+
+def _hold_signals() -> None:
+    # Until it dies as usual, a child that is ended right after its start would survive that.
+    _held.before = signal.pthread_sigmask(signal.SIG_BLOCK, _survived())
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.before)
+
+
 def _die_as_usual() -> None:
-    for number, usual in _USUAL.items():
-        if signal.getsignal(number) is _survive:
-            signal.signal(number, usual)
+    for number in _survived():
+        signal.signal(number, _USUAL[number])
+    _release_signals()
+
+
+def _survived() -> list[int]:
+    """The signals that this process survives. A handler may have set what happens at others."""
+    return [number for number in _USUAL if signal.getsignal(number) is _survive]
 
 
 def signal_tools() -> None:
-    """Send SIGTERM to all that an attempt has started: the worker's process group. The worker itself survives it."""
-    if os.getpgrp() == os.getpid():
+    """Send SIGTERM to the programs that an attempt has started: the worker's process group without the worker's forks.
+
+    A fork that dies in the middle of an item leaves `Pool.map` waiting for ever. Where forks cannot be told from
+    programs, they get the signal, too.
+    """
+    if os.getpgrp() != os.getpid():
+        return
+    try:
+        group = _group()
+    except (OSError, ValueError, IndexError):
         os.killpg(0, signal.SIGTERM)
+        return
+    spared = {os.getpid()}
+    while more := {pid for pid, (parent, goes_on) in group.items() if goes_on and parent in spared} - spared:
+        spared |= more
+    for pid in group.keys() - spared:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _group() -> dict[int, tuple[int, bool]]:
+    """The processes of our group now → the parent, and whether it goes on with the parent's work.
+
+    A fork without exec does, and a process that `multiprocessing` has started by exec. Raises OSError where `/proc`
+    does not show this.
+    """
+    if not sees_own_namespace():
+        raise FileNotFoundError("/proc")
+    group = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - many, while other attempts wait
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
+                # The command stands in parentheses and may hold anything; the fields after it are plain.
+                fields = file.read().rpartition(b") ")[2].split()
+            if int(fields[2]) != os.getpid():
+                continue
+            with open(f"/proc/{name}/cmdline", "rb") as file:  # noqa: PTH123 - as above
+                goes_on = bool(int(fields[6]) & _PF_FORKNOEXEC) or _BY_MULTIPROCESSING in file.read()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            continue
+        group[int(name)] = int(fields[1]), goes_on
+    return group
+
+
+def sees_own_namespace() -> bool:
+    """Whether `/proc` shows the process ids that this process sees."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - a text
+    except OSError:
+        return False
 
 
 def trim() -> None:

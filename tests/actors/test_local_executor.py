@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.slot import Slot, SlotRules
 from tasktrail.events.reports import (
+    AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,
     AttemptsHeld,
@@ -47,6 +48,7 @@ TYPES = (
     "roomy",
     "sharing",
     "terminate",
+    "pool",
 )
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
@@ -362,6 +364,50 @@ def test_a_process_that_an_attempt_has_forked_can_be_terminated(make: MakeExecut
     executor.do([run("terminate")])
 
     assert reports.end(1).result == {"exit code": -signal.SIGTERM}
+
+
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+@pytest.mark.parametrize("sandbox", [Sandbox(mode="off"), Sandbox(mode="auto")], ids=["free", "sandboxed"])
+def test_a_stop_ends_programs_and_lets_a_pool_finish_its_item(make: MakeExecutor, sandbox: Sandbox, kind: str) -> None:
+    """SIGTERM ended the processes of the pool, too, and `map` waited for ever for what they had begun."""
+    reports = Reports(executor := make(sandbox=sandbox))
+    executor.do([replace(run("pool", shape=kind), grace=60.0)])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+    saved = [report.checkpoint for report in reports.all if isinstance(report, AttemptCheckpointed)]
+    assert [checkpoint.data for checkpoint in saved] == [{"made": ["done"], "tool": -signal.SIGTERM}]
+
+
+_DECORATING = "def twice(run):\n    def decorated(context):\n        return run(context)\n    return decorated"
+_DECORATED = """
+from decorating import twice
+from tasktrail.handlers import handler
+
+@handler("decorated")
+@twice
+def work(context):
+    raise OSError("no line of its own")
+"""
+
+
+def test_the_place_of_an_error_is_in_the_package_of_the_type_although_another_decorates_it(tmp_path: Path) -> None:
+    """Of an installed package, nothing but the type's home tells that it is not a library of its decorator's."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "decorating.py").write_text(_DECORATING)
+    (site / "decorated_app.py").write_text(_DECORATED)
+    executor = LocalExecutor(slots=1, homes={"decorated": "decorated_app:work"}, pythonpath=[str(site)])
+    reports = Reports(executor)
+    try:
+        executor.do([run("decorated")])
+        ended = reports.end(1)
+    finally:
+        executor.close(5.0)
+
+    assert ended.error == "no line of its own (decorated_app.py:8)"
 
 
 def test_a_reporter_that_fails_is_logged_and_called_again(make: MakeExecutor) -> None:

@@ -518,6 +518,7 @@ def test_modules_beside_the_data_folder_are_found_whatever_happens_there(protect
     (code / "late_package" / "inner.py").write_text("VALUE = 2")
     (code / "bare_package").mkdir()
     (code / "bare_package" / "inner.py").write_text("VALUE = 3")
+    (code.parent / "elsewhere.py").write_text("VALUE = 4")
     executor = LocalExecutor(
         slots=1,
         homes={name: f"importer_handlers:{name}" for name in ("importer", "spawner")},
@@ -530,15 +531,41 @@ def test_modules_beside_the_data_folder_are_found_whatever_happens_there(protect
         (code / "output.txt").write_text("")  # Python now takes what it knows of the folder for out of date
         ends = [
             run_to_its_end(reports, number, "importer", protected / "tmp", module=module)
-            for number, module in enumerate(("late_module", "late_package", "bare_package.inner", "no_module"), 2)
+            for number, module in enumerate(
+                ("late_module", "late_package", "bare_package.inner", "no_module", str(code.parent / "elsewhere")), 2
+            )
         ]
-        spawned = run_to_its_end(reports, 6, "spawner", protected / "tmp")
+        spawned = run_to_its_end(reports, 7, "spawner", protected / "tmp")
     finally:
         executor.close(5.0)
 
-    assert [ended.result for ended in ends] == [{"value": 1}, {"value": 2}, {"value": 3}, {}]
-    assert ends[3].error_type == "ModuleNotFoundError"
+    assert [ended.result for ended in ends] == [{"value": 1}, {"value": 2}, {"value": 3}, {}, {}]
+    assert [ended.error_type for ended in ends[3:]] == ["ModuleNotFoundError"] * 2
     assert spawned.result == {"values": [2, 4]}
+
+
+def test_late_modules_of_a_package_that_holds_the_data_folder_are_found(tmp_path: Path) -> None:
+    """A worker has looked into the package before it forks, and a folder that cannot be listed then seemed empty."""
+    package, protected = tmp_path / "late_app", tmp_path / "late_app" / "data"
+    (protected / "tmp").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "tasks.py").write_text(_IMPORTER)
+    (package / "late.py").write_text("VALUE = 1")
+    executor = LocalExecutor(
+        slots=1,
+        homes={"importer": "late_app.tasks:importer"},
+        pythonpath=[str(tmp_path)],
+        sandbox=Sandbox(mode="auto", protected=(str(protected),)),
+    )
+    reports = Reports(executor)
+    try:
+        run_to_its_end(reports, 1, "importer", protected / "tmp", module="math")
+        (package / "output.txt").write_text("")  # Python now takes what it knows of the folder for out of date
+        ended = run_to_its_end(reports, 2, "importer", protected / "tmp", module="late_app.late")
+    finally:
+        executor.close(5.0)
+
+    assert ended.result == {"value": 1}
 
 
 def test_the_cpu_of_a_death_is_that_of_the_last_attempt(kept: Reports) -> None:

@@ -112,3 +112,20 @@ def test_what_cannot_be_shown_in_this_process_is_tried_in_another(change: str, l
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout == f"{told}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_right_after_the_fork_is_not_lost(number: signal.Signals) -> None:
+    """`multiprocessing` then waited for ever for a process that it had started and terminated."""
+    script = (
+        "import os, signal\n"
+        "from tasktrail.handlers.process.worker_state import let_forks_die, survive_signals\n"
+        f"os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), {int(number)}))\n"  # runs before ours
+        "survive_signals(); let_forks_die()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        "if not (pid := os.fork()): os._exit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"{-number} {{{signal.SIGUSR1!r}}}\n"

@@ -207,6 +207,31 @@ def tool(context: Context) -> None:
             raise OSError(f"the tool ended with {process.returncode}")
 
 
+@handler("pool", options=Wish, **pure)
+def pool(context: Context) -> Stopped:
+    """Have processes of the given kind work on one item. Save what they made of it when a stop has ended a tool."""
+    kind: Any = multiprocessing.get_context(context.options.shape)
+    with kind.Pool(1) as workers, subprocess.Popen(["sleep", "600"]) as process:
+        here, go = context.temp_file("here-", ""), context.temp_file("go-", "")
+        go.unlink()
+        made = workers.map_async(_item, [(str(here), str(go))])
+        while not here.read_text():
+            time.sleep(0.005)
+        context.progress(0, "at an item")
+        code = process.wait()
+        go.write_text("go")
+        context.save_checkpoint(Checkpoint(data={"made": made.get(), "tool": code}))
+    return Stopped()
+
+
+def _item(paths: tuple[str, str]) -> str:
+    here, go = map(Path, paths)
+    here.write_text("here")
+    while not go.exists():
+        time.sleep(0.005)
+    return "done"
+
+
 # --- broken --------------------------------------------------------------------------------------------------------
 
 

@@ -200,6 +200,21 @@ def test_a_failure_of_libreoffice_tells_what_it_said_and_may_pass(
     assert not (context.work_dir / "office").exists()
 
 
+def test_what_libreoffice_says_before_it_starts_again_is_told_once(
+    odt: Odt,
+    prepare: Prepare,
+    draw: Draw,
+    pretender: Callable[[str], Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its first start in a profile may end with 81. Its lines were printed again, and named as an error's cause."""
+    pretender(f"[ -e {tmp_path}/started ] && exit 3; touch {tmp_path}/started; echo made a profile; exit 81")
+    with pytest.raises(OfficeFailedError, match="it said nothing"):
+        draw(prepare(odt()))
+    assert capfd.readouterr().err.count("made a profile") == 1
+
+
 def test_a_stop_kills_all_that_libreoffice_started(
     odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path], tmp_path: Path
 ) -> None:
