@@ -1,7 +1,7 @@
 """Consumers whose own files fail: they report it, continue, and are up to date when it is over."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,10 +44,10 @@ class House:
         house = self
 
         class Views(TaskViews):
-            def apply(self, records: "list[Recorded]") -> None:  # type: ignore[override]
+            def apply(self, records: Sequence[Recorded], missing_keys: Collection[str] = ()) -> None:
                 if house.shut is not None:
                     raise house.shut
-                super().apply(records)
+                super().apply(records, missing_keys)
 
         def opened(begin: bool) -> TaskViews:  # noqa: FBT001 - as the Projector calls it
             if self.shut is not None:
