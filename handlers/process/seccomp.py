@@ -1,9 +1,10 @@
 """A filter of system calls for attempts: no network, no other processes, nothing that changes the machine.
 
-A refused call fails with EACCES, like a missing right. Ten kinds need an explanation:
+A refused call fails with EACCES, like a missing right. Eleven kinds need an explanation:
 
 * `chmod`, `chown` and `utime` do nothing and report success. Landlock does not cover them, and a filter cannot see
   which file is meant. Honest code calls them on its own files in passing (`shutil.copy`).
+* `utime` by name to the present time is refused: `Path.touch` takes its success for a proof that the file exists.
 * Calls that set attributes, access lists and flags of files report that they are not supported, for the same reason.
 * Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
 * Limits, priority, processors and pages can be set only for the attempt's own process: another process of the same user
@@ -55,8 +56,12 @@ setxattrat 463 463; removexattrat 466 466; file_setattr 469 469
 """
 _DO_NOTHING = """
 chmod 90 -1; fchmod 91 52; fchmodat 268 53; fchmodat2 452 452; chown 92 -1; fchown 93 55; lchown 94 -1;
-fchownat 260 54; utime 132 -1; utimes 235 -1; futimesat 261 -1; utimensat 280 88
+fchownat 260 54
 """
+_TIMES = """
+utime 132 -1 0 1; utimes 235 -1 0 1; futimesat 261 -1 1 2; utimensat 280 88 1 2
+"""
+"""Calls that set the times of a file, and the places of its name and of the times, which are null for the present."""
 _LOOKED_AT = {
     "clone": (56, 220),
     "clone3": (435, 435),
@@ -153,6 +158,11 @@ def program(machine: str, *, network: bool, cut: bool = True) -> list[Instructio
     for table, code in ((_REFUSED, errno.EACCES), (_NOT_SUPPORTED, errno.EOPNOTSUPP), (_DO_NOTHING, 0)):
         for entry in table.split(";"):
             found += _when(int(entry.split()[1 + column]), [_refuse(code)])
+    for entry in _TIMES.split(";"):
+        *numbers, whose, times = [int(number) for number in entry.split()[1:]]
+        by_name = [*_unless_null(whose, 1), _refuse(0)]
+        to_present = [*_unless_null(times, 1), _refuse(errno.EACCES)]
+        found += _when(numbers[column], [*by_name, *to_present, _refuse(0)])
     looked_at = {name: numbers[column] for name, numbers in _LOOKED_AT.items()}
     found += _when(
         looked_at["clone"], [*_argument(0), (_ANY_OF, 0, 1, _NEW_NAMESPACES), _refuse(errno.EACCES), _allow()]
@@ -245,6 +255,11 @@ def _when(number: int, block: list[Instruction]) -> list[Instruction]:
     A negative number stands for a call that the architecture does not have.
     """
     return [(_EQUAL, 0, len(block), number), *block] if number >= 0 else []
+
+
+def _unless_null(place: int, over: int) -> list[Instruction]:
+    """Skip as many instructions if the argument, a pointer, is not null."""
+    return [*_argument(place), (_EQUAL, 0, over + 2, 0), *_argument(place, high=True), (_EQUAL, 0, over, 0)]
 
 
 def _opened(*, cut: bool) -> list[Instruction]:

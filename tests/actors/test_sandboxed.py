@@ -767,6 +767,47 @@ def test_no_file_is_leased_in_any_of_the_ways(machine: str) -> None:
         assert answer(machine, fcntl, 3, command) == 0
 
 
+_TOUCH = """
+import os, platform, shutil, sys
+from pathlib import Path
+from tasktrail.handlers.process import sandbox, seccomp
+own = Path(sys.argv[1])
+old = own / "old"
+sandbox.drop_rights()
+seccomp.filter_calls(platform.machine(), network=False)
+(own / "new").touch()
+old.touch()
+os.utime(old, (1, 1))
+shutil.copy2(old, own / "copy")
+with old.open("ab") as file:
+    os.utime(file.fileno())
+print((own / "new").exists(), (own / "copy").exists(), old.stat().st_mtime)
+try:
+    os.utime(old)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_touch_makes_a_file_and_the_times_of_files_stay(tmp_path: Path) -> None:
+    """`touch` sets the time of a file, and makes it only if that fails: it made none, and said nothing."""
+    (tmp_path / "old").touch()
+    os.utime(tmp_path / "old", (7, 7))
+    command = [sys.executable, "-c", _TOUCH, str(tmp_path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["True True 7.0", "Permission denied"]
+
+
+@BOTH
+def test_only_the_present_as_the_time_of_a_named_file_is_refused(machine: str) -> None:
+    pointers = (0x1000, 1 << 40)
+    calls = {"x86_64": ((132, 0, 1), (235, 0, 1), (261, 1, 2), (280, 1, 2)), "aarch64": ((88, 1, 2),)}[machine]
+    for (number, name, times), given, at in itertools.product(calls, (0, *pointers), (0, *pointers)):
+        arguments = [3] * 6
+        arguments[name], arguments[times] = given, at
+        assert answer(machine, number, *arguments) == (errno.EACCES if given and not at else 0)
+
+
 _BESIDE_LANDLOCK = """
 import fcntl, os, sys
 from tasktrail.handlers.process.landlock import READ_FILE, RUN, WRITE, PathRule
