@@ -945,10 +945,10 @@ def test_a_drained_node_keeps_no_idle_worker_and_another_one_is_made_elsewhere(
 def test_a_worker_that_has_booked_gpus_offers_them(services: Services, cluster: InProcessCluster) -> None:
     cluster.nodes = _nodes(0, 1, cpus=2.0)
     executor, reports = services.start(slots=3, needs=HostNeeds(gpus=1))
-    reports.until(lambda _: executor.capacity() == 3)
+    told = reports.until(lambda report: isinstance(report, CapacityChanged) and report.slots == 3)
     on = {made.node: made.resources for made in cluster.made if made.resources}
     assert on == {"n1": {"GPU": 1.0}}
-    told = next(report for report in reports.all[::-1] if isinstance(report, CapacityChanged))
+    assert isinstance(told, CapacityChanged)
     assert max(zip(told.offers, told.nodes, strict=True)) == (("gpu",), "node1")
     executor.do([msgspec.structs.replace(services.run("patient"), node="node1", offer=("gpu",))])
     reports.until(is_progress)
