@@ -51,7 +51,7 @@ _PATIENCE = 4
 _OF_A_SORT = 0.25
 """… or this share of the cost of sorting, if that is more: giving up is costly if many tasks lead, …"""
 _OF_A_SORT_AT_MOST = 0.5
-"""… and at this share at the latest, as much may have been expected. The estimate of a sort is high."""
+"""… and at this share at the latest: where a long walk was expected, the first rule would allow far too much."""
 _COMMON = 20
 """The leading tasks are common if they are more than one in this many tasks."""
 _TO_READ = 0.2

@@ -593,7 +593,10 @@ def _moment(moment: Point | None, field: str = "as_of") -> Params:
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:
-    """The filters as parameters of an address, without those that are not set or name nothing. A moment names one."""
+    """The filters as parameters of an address, without those that are not set or name nothing.
+
+    `as_of` is sent however it is written: the service refuses a blank one, which must not stand for now.
+    """
     given = msgspec.to_builtins(filters)
     texts = {
         name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -48,7 +48,7 @@ Folding = Callable[[], AbstractContextManager[ReportProgress]]
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
 _VIEWS_WITHIN = 10.0
-"""Seconds that views which another process keeps may lag behind the log, or may not be there, nor begun."""
+"""Seconds that views kept by another process may lag behind the log, or be missing before their build has begun."""
 _SILENT_BUILD = 600.0
 """Seconds for which a process that builds views may write nothing: it folds many records at once, and sorts indexes."""
 _VIEWS_PAUSE = 0.01

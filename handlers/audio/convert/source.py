@@ -307,9 +307,9 @@ class Decoding:
 
 def closed_notes(seconds: float) -> list[str]:
     """A note if gaps of this many seconds are closed, because the result counts samples instead of keeping times."""
-    return (
-        [f"gaps of {seconds:.2f} s in the sound are closed: what follows is heard so much earlier"] if seconds else []
-    )
+    if not seconds:
+        return []
+    return [f"gaps of {seconds:.2f} s in the sound are closed: what follows is heard so much earlier"]
 
 
 def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> list[str]:
