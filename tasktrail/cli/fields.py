@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from ..events.commands import CreateTask
+from ..events.task_events import DependencyPolicy
 from .parameters import (
     PRESET,
     TASK_ID,
@@ -60,7 +61,7 @@ def _labels(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, 
 TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent", "requires": "--require"}
 """Fields of a task that have another name on the command line."""
 _TYPES: dict[str, click.ParamType[Any]] = {
-    "on_dependency_failure": PoliciesParam(),
+    "on_dependency_failure": PoliciesParam(get_args(DependencyPolicy)),
     "original_folder": FolderParam(),
     "parent_task_id": TASK_ID,
     "preset": PRESET,

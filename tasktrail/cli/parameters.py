@@ -135,13 +135,13 @@ class PartsParam(click.ParamType[int]):
         return int(value)
 
 
-_POLICIES = ("wait", "cancel", "fail", "ignore")
-
-
 class PoliciesParam(click.ParamType[str | tuple[str, ...]]):
     """One policy for all dependencies, or one for each, separated by commas."""
 
     name = "POLICY,POLICY"
+
+    def __init__(self, policies: tuple[str, ...]) -> None:
+        self._policies = policies
 
     def convert(
         self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
@@ -149,8 +149,8 @@ class PoliciesParam(click.ParamType[str | tuple[str, ...]]):
         """Split at the commas; a single one stays a text."""
         words = value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(","))
         for word in words:
-            if word not in _POLICIES:
-                self.fail(f"{word!r} is not one of {', '.join(_POLICIES)}.", param, ctx)
+            if word not in self._policies:
+                self.fail(f"{word!r} is not one of {', '.join(self._policies)}.", param, ctx)
         return words if len(words) > 1 else words[0]
 
     def shell_complete(
@@ -161,7 +161,7 @@ class PoliciesParam(click.ParamType[str | tuple[str, ...]]):
     ) -> "list[CompletionItem[Any]]":
         """Return the policies. After a comma, each may come again: it is for another dependency."""
         before, comma, _word = incomplete.rpartition(",")
-        return completion_items(((before + comma + policy, "") for policy in _POLICIES), incomplete)
+        return completion_items(((before + comma + policy, "") for policy in self._policies), incomplete)
 
 
 class WordsParam(click.ParamType[tuple[str, ...]]):
