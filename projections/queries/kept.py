@@ -42,8 +42,8 @@ class KeptNumbers:
         return self._sum(self._shares_of(field), self._kinds())
 
     def field_with_fewest(self) -> str:
-        """Of the fields filtered by a single value, the one that the fewest tasks match; empty if there is none."""
-        sizes = {field: self.size(field) for field in GROUPED_BY if len(values_in(self._filters, field)) == 1}
+        """Of the filtered fields with kept numbers, the one that the fewest tasks match; empty if there is none."""
+        sizes = {field: self.size(field) for field in GROUPED_BY if values_in(self._filters, field)}
         return min(sizes, key=lambda field: sizes[field] or 0, default="")
 
     def total(self) -> int | None:

@@ -8,6 +8,7 @@ neighbours are in `zones`. If few tasks lead, they are sorted; else the order of
 import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from heapq import merge
 from itertools import chain, count, groupby, islice, product
 from operator import itemgetter
@@ -20,7 +21,7 @@ from ...events.state import WAITING
 from ...events.values import MAX_INTEGER
 from ..views import zones
 from ..views.schema import SELDOM, has_status, is_seldom
-from ..views.shares import read_moves
+from ..views.shares import EVERY, read_moves
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from .bounded import bounded
@@ -92,7 +93,10 @@ _HEAD_OF_LANE = """
 SELECT zones.block FROM zones WHERE {in_zone} AND zones.block {sign} :block
 ORDER BY zones.block {way}, zones.since {way} LIMIT 1
 """
-
+_ENDS = """
+SELECT min((SELECT id FROM {tasks} ORDER BY id LIMIT 1)), max((SELECT id FROM {tasks} ORDER BY id DESC LIMIT 1))
+FROM json_each(:asked) AS asked
+"""
 _CREATED = """
 SELECT updated_at FROM versions WHERE since = (SELECT min(since) FROM versions WHERE id = coalesce(
     (SELECT max(id) FROM tasks WHERE id <= ?), (SELECT min(id) FROM tasks)))
@@ -193,6 +197,9 @@ class PastWalk:
         last = min(limit + offset, total)
         passed: float = self._in_statuses(self._statuses or STATUSES)
         covered = {"type", "user_id"}
+        if column_of(self._filters) in {"priority", "queue_key"}:
+            first, last_id = self._ends
+            passed *= max(0, last_id + 1 - first) / max(1, self._top)
         if column_of(self._filters) == "updated_at":
             if field := self._walked_by_moves(down=self._filters.sort.startswith("-")):
                 passed = self.kept.size(field) or 0
@@ -363,6 +370,18 @@ class PastWalk:
             )
             yield _Lead((now, then), frozenset(("search",)), sum(map(self._probe, found)))
 
+    @cached_property
+    def _ends(self) -> tuple[int, int]:
+        """The first and the last task that can pass: those of one batch or one parent often lie together."""
+        first, last = 1, self._top
+        for field, index in BY_VALUE.items():
+            if values := self._wanted[field]:
+                tasks = f"tasks INDEXED BY {index} WHERE {field} = asked.value AND id <= :top"
+                asked = msgspec.json.encode(values).decode()
+                least, greatest = self._run(_ENDS.format(tasks=tasks), {"asked": asked}).fetchone()
+                first, last = max(first, least or last + 1), min(last, greatest or 0)
+        return first, last
+
     def _by_counts(self) -> Iterator[_Lead]:
         statuses, types = self._statuses, self._wanted["type"]
         if statuses:
@@ -442,7 +461,7 @@ class PastWalk:
         """The order of the last change, which is that of positions, except for the few tasks that were running."""
         statuses = [status for status in self._statuses or STATUSES if status != "running"]
         if field := self._walked_by_moves(down=down):
-            found = [self._changes_of_one(field, statuses, part, down=down)]
+            found = [self._changes_of_groups(field, statuses, part, down=down)]
         elif "completed" in statuses and len(statuses) > 1:  # nearly every block has completed tasks
             found = [self._changes_in_blocks(statuses, part, down=down)]
         else:
@@ -474,7 +493,7 @@ class PastWalk:
         )
 
     def _walked_by_moves(self, *, down: bool) -> str:
-        """The field with one value whose moves are walked in the order of changes; empty if another way is shorter.
+        """The field whose moves are walked in the order of changes; empty if another way is shorter.
 
         A move is stale when its task has moved on, and reading it is in vain. Most moves into a waiting status are
         stale, and in the order from the oldest they all come before any other.
@@ -490,15 +509,16 @@ class PastWalk:
         page = self._filters.limit + self._filters.offset
         share = min(1.0, page / max(1, there))
         among = self._in_statuses(statuses, self._wanted["type"])
-        return field if stale + share * _TO_READ * size <= share * among else ""
+        read = share * size + EVERY * (len(self._wanted[field]) - 1 if field else 0)
+        return field if stale + _TO_READ * read <= share * among else ""
 
-    def _changes_of_one(self, field: str, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
-        """The same for one user, label or batch, from the kept positions of its tasks' moves."""
+    def _changes_of_groups(self, field: str, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
+        """The same for users, labels or batches, from the kept positions of their tasks' moves."""
         way = "DESC" if down else "ASC"
         kinds = {self._kinds.get(str(name), -1) for name in self._wanted["type"]} or set(self._kinds.values())
         first, last = self._between(part, down=down)
-        (value,) = self._wanted[field]
-        positions = read_moves(self._conn, field, value, first, last, kinds=kinds, statuses=statuses, down=down)
+        values = self._wanted[field]
+        positions = read_moves(self._conn, field, values, first, last, kinds=kinds, statuses=statuses, down=down)
         while some := list(islice(positions, _MOVES_AT_ONCE)):
             yield from self._last_changes(
                 "json_each(:moved) AS moved CROSS JOIN versions AS then_ ON then_.since = moved.value",
@@ -629,7 +649,8 @@ class PastWalk:
             head=_HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name="lanes.name"), sign=sign, way=way)
         )
         first, last = zones.by_lane(status, 0), zones.by_lane(status, 10**20 - 1)
-        rows = self._run(wanted, {"first": first, "last": last, "block": self._top >> zones.LANES if down else 0})
+        block = self._ends[down] >> zones.LANES
+        rows = self._run(wanted, {"first": first, "last": last, "block": block})
         return [(int(name.rpartition(" ")[2]), block) for name, block in rows]
 
     def _head(self, status: str, lane: int, begin: int, *, down: bool) -> int | None:
@@ -645,15 +666,26 @@ class PastWalk:
         """The tasks of a lane in the order of ids, after `begin` if given; `block`: the first that is not empty."""
         way, sign = ("DESC", "<") if down else ("ASC", ">")
         name, first = zones.by_lane(status, lane), f"(zones.block << {zones.LANES})"
+        first_id, last_id = self._ends
         source = _Source(
             "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
             f"{_IN_ZONE.format(name=':list')} AND {has_status('then_.status', ':status')} AND then_.status <> 'running'"
             " AND then_.lane = :lane"
-            f" AND then_.id BETWEEN {first} AND {first} + {(1 << zones.LANES) - 1} AND then_.since <= :position",
+            f" AND then_.id BETWEEN max({first}, :first_id) AND min({first} + {(1 << zones.LANES) - 1}, :last_id)"
+            f" AND then_.since <= :position AND zones.block BETWEEN :first_id >> {zones.LANES}"
+            f" AND :last_id >> {zones.LANES}",
             "then_.id",
             has_then=True,
             holds=f"then_.since = {_LATEST.format(id='then_.id')}",
-            values={"list": name, "status": status, "lane": lane, "begin": begin, "block": block},
+            values={
+                "list": name,
+                "status": status,
+                "lane": lane,
+                "begin": begin,
+                "block": block,
+                "first_id": first_id,
+                "last_id": last_id,
+            },
         )
         bound = "" if block is None else f"zones.block {sign}= :block"
         bound += "" if begin is None else f" AND then_.id {sign} :begin"

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from heapq import merge
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, TypeAlias, get_args
@@ -172,7 +173,7 @@ def read_shares(conn: sqlite3.Connection, field: str, values: Sequence[object], 
 def read_moves(
     conn: sqlite3.Connection,
     field: str,
-    value: object,
+    values: Sequence[object],
     first: int,
     last: int,
     *,
@@ -180,9 +181,9 @@ def read_moves(
     statuses: Container[str],
     down: bool,
 ) -> Iterator[int]:
-    """The positions from `first` to `last` at which a task of one group came into one of the statuses, in order.
+    """The positions from `first` to `last` at which a task of any of the groups came into one of the statuses.
 
-    `kinds`: the numbers of the types whose tasks count.
+    They are in order. `kinds`: the numbers of the types whose tasks count.
     """
 
     @cache
@@ -197,12 +198,15 @@ def read_moves(
         found = [position for position in found if first <= position <= until]
         return reversed(found) if down else found
 
+    def in_rows(value: object) -> Iterator[int]:
+        rows = sound(conn.execute(_BLOCKS_DOWN if down else _BLOCKS, (_name(field, value), first, written)))
+        return chain.from_iterable(
+            due(since, _NUMBERS.decode(packed), written) for _group, since, _base, packed in rows
+        )
+
     written = _written(last)
-    rows = sound(conn.execute(_BLOCKS_DOWN if down else _BLOCKS, (_name(field, value), first, written)))
-    in_blocks = chain.from_iterable(
-        due(since, _NUMBERS.decode(packed), written) for _group, since, _base, packed in rows
-    )
-    since = [(at, move) for at, move, _value in _moved_since(conn, field, [value], last)]
+    in_blocks = merge(*map(in_rows, values), reverse=down)
+    since = [(at, move) for at, move, value in _moved_since(conn, field, values, last) if value in values]
     moved = due(0, list(chain.from_iterable(since)), last)
     yield from chain(moved, in_blocks) if down else chain(in_blocks, moved)
 

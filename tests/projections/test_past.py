@@ -403,32 +403,64 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_a_walk_ends_in_time_however_long_it_was_expected_to_be(
     journal: Journal, given_up: list[bool], values: int
 ) -> None:
-    """Of many batches the newest task is as far from the end of the list as of one; their tests cost more."""
+    """Of many batches the next task is as far from the end of the list as of one; their tests cost more."""
     for number in range(1600):
-        journal.create(batch=f"films-{number % values}" if number < 10 * values else "")
+        journal.create(batch=f"films-{number % values}" if number < 10 * values or number == 1599 else "")
     with closing(TaskViews(":memory:")) as views:
         views.apply(journal.records)
         then = Past(TaskQueries(views.connection), journal.log, len(journal.records))
         films = tuple(f"films-{number}" for number in range(values))
         found, total = then.list(TaskFilters(batch=films, sort="-priority", limit=5))
-    assert [task.id for task in found] == list(range(10 * values, 10 * values - 5, -1))
-    assert (total, given_up) == (10 * values, [True])
+    assert [task.id for task in found] == [1600, *range(10 * values, 10 * values - 4, -1)]
+    assert (total, given_up) == (10 * values + 1, [True])
 
 
 def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be_sorted(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, given_up: list[bool]
 ) -> None:
-    """The latest thousand tasks have no label: it passes more than four times as many as expected."""
+    """Of the latest thousand tasks one has the label: it passes more than four times as many as expected."""
     for number in range(1600):
-        journal.create(label="night" if number < 600 else "")
+        journal.create(label="night" if number < 600 or number == 1599 else "")
     with closing(TaskViews(":memory:")) as views:
         views.apply(journal.records)
         then = Past(TaskQueries(views.connection), journal.log, len(journal.records))
         asked = TaskFilters(label="night", sort="-priority", limit=10)
-        assert [task.id for task in then.list(asked)[0]] == list(range(600, 590, -1))
+        assert [task.id for task in then.list(asked)[0]] == [1600, *range(600, 591, -1)]
         monkeypatch.setattr(past_walk, "_OF_A_SORT", 0)
-        assert [task.id for task in then.list(asked)[0]] == list(range(600, 590, -1))
+        assert [task.id for task in then.list(asked)[0]] == [1600, *range(600, 591, -1)]
     assert given_up == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("sort", "begin"), [("priority", 1400), ("-priority", 0), ("effective_priority", 0), ("-effective_priority", 1400)]
+)
+@pytest.mark.parametrize(
+    "asked",
+    [TaskFilters(batch=("films-0", "films-1")), TaskFilters(document_id=3, label="night")],
+    ids=["two batches", "a document and a label"],
+)
+def test_a_walk_looks_only_between_the_first_and_the_last_task_of_a_group(
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    given_up: list[bool],
+    sort: str,
+    begin: int,
+    asked: TaskFilters,
+) -> None:
+    """They are the last 200 in the order: a walk through all 1,600 tasks would be given up."""
+    monkeypatch.setattr(past_walk, "_OF_A_SORT", 0)
+    for number in range(1600):
+        if begin <= number < begin + 200:
+            journal.create(batch=f"films-{number % 2}", document_id=3, label="night")
+        else:
+            journal.create(label="" if number % 2 else "night")
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        queries = TaskQueries(views.connection)
+        then = Past(queries, journal.log, len(journal.records))
+        filters = replace(asked, sort=sort, limit=2)
+        assert then.list(filters) == queries.list(filters, then.moment)
+    assert given_up == [False]
 
 
 @pytest.mark.parametrize("column", shares.GROUPED_BY)
@@ -501,8 +533,9 @@ def test_moves_are_walked_where_few_of_them_are_stale(journal: Journal) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("down", [False, True])
-def test_the_moves_of_a_group_between_two_positions_are_told_in_order(
-    monkeypatch: pytest.MonkeyPatch, *, down: bool
+@pytest.mark.parametrize("users", [[0], [0, 2], [2, 1, 0]])
+def test_the_moves_of_groups_between_two_positions_are_told_in_order(
+    monkeypatch: pytest.MonkeyPatch, users: list[int], *, down: bool
 ) -> None:
     monkeypatch.setattr(shares, "EVERY", 3)
     monkeypatch.setattr(shares, "SPAN", 50)
@@ -510,7 +543,10 @@ def test_the_moves_of_a_group_between_two_positions_are_told_in_order(
     head = len(journal.records)
     with closing(TaskViews(":memory:")) as views:
         views.apply(journal.records)
-        wanted = "SELECT id, since, kind, status FROM versions WHERE user_id = 0 AND changed = since ORDER BY since"
+        some = ", ".join(map(str, users))
+        wanted = (
+            f"SELECT id, since, kind, status FROM versions WHERE user_id IN ({some}) AND changed = since ORDER BY since"
+        )
         all_moves, was = [], dict[int, str]()
         for task_id, *move in views.connection.execute(wanted):
             if not was.get(task_id) == move[-1] == "running":  # a step within an attempt
@@ -525,7 +561,7 @@ def test_the_moves_of_a_group_between_two_positions_are_told_in_order(
                 ((), STATUSES),
             ):
                 moves = shares.read_moves(
-                    views.connection, "user_id", 0, first, last, kinds=kinds, statuses=statuses, down=down
+                    views.connection, "user_id", users, first, last, kinds=kinds, statuses=statuses, down=down
                 )
                 due = [
                     since
