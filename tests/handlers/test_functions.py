@@ -263,6 +263,25 @@ def test_what_no_type_can_be_made_of_is_refused_with_what_to_do(function: Any, s
         raise caught.value
 
 
+def test_task_may_stand_on_either_side_of_staticmethod() -> None:
+    class Mail:
+        @task
+        @staticmethod
+        async def above(to: str) -> str:
+            return to
+
+        @staticmethod
+        @task
+        async def below(to: str) -> str:
+            return to
+
+    for function in (Mail.above, Mail().above, Mail.below, Mail().below):
+        assert asyncio.run(function("Ada")) == "Ada"
+        assert run_handler(function, context_for(function, Path(), options={"to": "Ada"})) == Finished(
+            result={"value": "Ada"}
+        )
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
