@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import re
 import signal
 import socket
@@ -511,6 +512,14 @@ def test_the_client_of_a_loop_is_closed_with_it(data: Path, monkeypatch: pytest.
     for client in used:
         with pytest.raises(NotReady, match="closed"):
             asyncio.run(client.stats())
+
+
+def test_a_client_is_not_handed_to_other_processes_and_says_what_is(service: TaskService) -> None:
+    handle = add.using(service).submit(1)
+    for held in (service, handle, add.using(service), Client("http://127.0.0.1:1"), AsyncClient("http://127.0.0.1:1")):
+        with pytest.raises(TypeError, match=r"(TaskService|Client) cannot be pickled.*id"):
+            pickle.dumps(held)
+    assert pickle.loads(pickle.dumps(add.handle(handle.id))).result(WITHIN) == 3
 
 
 def test_a_client_of_the_wrong_kind_is_refused(service: TaskService) -> None:
