@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..events.errors import UnknownType
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .executor import Reporter
 
 _Key = tuple[int, int]
+WITHIN_ATTEMPT: ContextVar[bool] = ContextVar("within_attempt", default=False)
+"""Whether an attempt asks, in its own thread."""
 
 
 class InlineExecutor:
@@ -133,6 +136,7 @@ class InlineExecutor:
             thread.start()
 
     def _attempt(self, run: Run, link: _InlineLink) -> None:
+        WITHIN_ATTEMPT.set(True)
         with _beating(run, self._reports.put):
             ended = self._perform(run, link)
         if link.stop_wanted():

@@ -168,9 +168,12 @@ def _types_of(target: Any, home: str) -> Iterator[tuple[TaskType, str]]:
         yield own, home
         return
     inside = f"{home}." if ":" in home else f"{home}:"
-    for name in list(getattr(target, "__dict__", ())):
-        if task_type := declared(getattr(target, name, None)):
+    for name, kept in list(getattr(target, "__dict__", {}).items()):
+        value = kept.__func__ if isinstance(kept, staticmethod) else kept
+        if task_type := declared(value):
             yield task_type, inside + name
+        elif isinstance(target, ModuleType) and isinstance(value, type) and value.__module__ == target.__name__:
+            yield from _types_of(value, inside + name)
 
 
 def _entry_point_homes(group: str) -> list[str]:

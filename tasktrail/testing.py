@@ -6,7 +6,7 @@ this process. Real kills of real processes belong in tests of their own.
 """
 
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -222,23 +222,29 @@ def context_for(
 
 
 @contextmanager
-def inline_service(folder: str | Path, *handlers: object, config: "Config | None" = None) -> "Iterator[TaskService]":
+def inline_service(
+    folder: str | Path, *handlers: object, config: "Config | None" = None, listen: bool = False
+) -> "Iterator[TaskService]":
     """Run a whole service whose attempts are threads of this process, so that breakpoints, mocks and coverage work.
 
     Everything except the worker processes is real: the rules, the log, retries, checkpoints, publishing, notices.
     Nothing is isolated: a handler that crashes ends this process, an attempt cannot be killed, and what it prints goes
     where the process prints. The sandbox and the limits on memory and CPU do not apply.
 
+    `.submit` without `using` goes to it, whatever the environment names; with `listen`, `.submit_async` as well.
+
     Args:
         folder: the data folder; a fresh one, such as pytest's `tmp_path`.
         handlers: functions or classes marked with `@handler` or `@task`, in addition to the configured types.
         config: as for `TaskService.open`; one worker unless it says otherwise.
+        listen: whether it answers on its socket and a port, for programs with a `Client` or `AsyncClient`.
     """
     from .actors.inline_executor import InlineExecutor
     from .api.declared_schedules import apply_declared_schedules
     from .api.service import TaskService
     from .config.load import checked
     from .config.settings import Config
+    from .functions.default_client import used_by_default
     from .handlers.registry import Registry
     from .paths import DataPaths
     from .system import System
@@ -253,4 +259,17 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
     system.start()
     with TaskService(system) as service:
         apply_declared_schedules(service, registry)
-        yield service
+        with _listening(service) if listen else nullcontext(), used_by_default(service, listens=listen):
+            yield service
+
+
+@contextmanager
+def _listening(service: "TaskService") -> "Iterator[None]":
+    from .http.server import HttpServer
+
+    server = HttpServer(service, socket_path=service.paths.socket, secret_file=service.paths.http_token)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()

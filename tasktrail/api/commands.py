@@ -73,6 +73,14 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 class Commands(ABC):
     """All commands. Each is durable when its method returns; a refusal is a `TasktrailError` and changes nothing."""
 
+    def __reduce__(self) -> Never:
+        """Refuse to be pickled, also as a part of a handle, in words that help."""
+        name = type(self).__name__
+        raise TypeError(
+            f"A {name} cannot be pickled: each process makes its own. Hand over the ids of tasks, and use "
+            "`handle` of the function there."
+        )
+
     @abstractmethod
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         """Send the commands; return an answer to each, in order. `checked`: their values were checked when made."""

@@ -176,25 +176,32 @@ class BlockingWire(Wire):
     """May be used from many threads."""
 
     def _connect(self) -> None:
-        self._pool = httpcore.ConnectionPool(**self._pool_of)
+        self._pools = {os.getpid(): httpcore.ConnectionPool(**self._pool_of)}
+        """Process → its connections."""
 
     def settle(self) -> None:
-        """Make new connections after a fork: the old ones belong to the parent process."""
-        if self._process != os.getpid() and not self.closed:
-            self._connect()
-            self._process = os.getpid()
+        """Make new connections after a fork, and close this process's copies of those of its parent."""
+        here = os.getpid()
+        if here in self._pools or self.closed:
+            return
+        self._pools.setdefault(here, httpcore.ConnectionPool(**self._pool_of))  # several threads may be the first
+        for process in [*self._pools]:
+            if process != here and (copies := self._pools.pop(process, None)):
+                for copy in copies.connections:  # without the lock of the pool, which the parent may have held
+                    copy.close()
 
     async def request(
         self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
     ) -> Response:
         """The whole response."""
-        response = self._pool.request(**self._request_arguments(method, path, within, params, json))
+        pool = self._pools[os.getpid()]
+        response = pool.request(**self._request_arguments(method, path, within, params, json))
         return Response(response.status, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, path: str, within: float, params: Params) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
-        with self._pool.stream(**self._request_arguments("GET", path, within, params, None)) as response:
+        with self._pools[os.getpid()].stream(**self._request_arguments("GET", path, within, params, None)) as response:
             yield Response(response.status, response.headers), _one_by_one(response.iter_stream())
 
     async def pause(self, seconds: float) -> None:
@@ -204,7 +211,8 @@ class BlockingWire(Wire):
     async def close(self) -> None:
         """Close all connections."""
         self.closed = True
-        self._pool.close()
+        if pool := self._pools.get(os.getpid()):  # not in a process that was forked after the client was closed
+            pool.close()
         await super().close()
 
 

@@ -7,7 +7,6 @@ import msgspec
 from ..errors import TaskNotCompleted
 from ..events import Accepted, Task
 from ..events.errors import InvalidValue
-from ..events.state import Status
 from ..handlers.functions import value_of
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..api.client import AsyncClient
     from ..api.protocol import Tasks
+    from ..events.state import Status
 
 R_co = TypeVar("R_co", covariant=True)
 _OURS = 500
@@ -31,7 +31,7 @@ class TaskHandle(Generic[R_co]):
         self._client = client
 
     @property
-    def status(self) -> Status:
+    def status(self) -> "Status":
         """`pending`, `running`, `completed`, `failed`, `cancelled` or `retrying`."""
         return self.task().status
 

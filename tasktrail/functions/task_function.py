@@ -308,7 +308,8 @@ def task(
         "retry_on": retry_on,
     }
 
-    def make(target: Callable[..., Any]) -> TaskFunction[Any, Any, Any, Any]:
+    def make(decorated: Callable[..., Any]) -> TaskFunction[Any, Any, Any, Any]:
+        target = decorated.__func__ if isinstance(decorated, staticmethod) else decorated
         name = function if isinstance(function, str) and function else _name_of(target)
         shape = shape_of(target, name)
         defaults = _checked_fields(name, fields)

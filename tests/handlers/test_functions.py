@@ -9,7 +9,7 @@ from copy import deepcopy
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, assert_type, get_type_hints
 
 import msgspec
 import pytest
@@ -263,6 +263,25 @@ def test_what_no_type_can_be_made_of_is_refused_with_what_to_do(function: Any, s
         raise caught.value
 
 
+def test_task_may_stand_on_either_side_of_staticmethod() -> None:
+    class Mail:
+        @task
+        @staticmethod
+        async def above(to: str) -> str:
+            return to
+
+        @staticmethod
+        @task
+        async def below(to: str) -> str:
+            return to
+
+    for function in (Mail.above, Mail().above, Mail.below, Mail().below):
+        assert asyncio.run(function("Ada")) == "Ada"
+        assert run_handler(function, context_for(function, Path(), options={"to": "Ada"})) == Finished(
+            result={"value": "Ada"}
+        )
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -470,6 +489,12 @@ def test_a_function_is_handed_to_other_processes_by_its_name() -> None:
     assert deepcopy(squared) is squared
     assert pickle.loads(pickle.dumps(squared.submit)) == squared.submit
     assert pickle.loads(pickle.dumps(squared.handle(17))).id == 17
+
+
+def test_a_notebook_completes_the_attributes_of_a_handle() -> None:
+    """Jedi, which IPython asks, offers none at all if it can read that a property is a Literal."""
+    with pytest.raises(NameError, match="Status"):
+        get_type_hints(vars(TaskHandle)["status"].fget)
 
 
 def test_a_function_is_shown_in_short() -> None:

@@ -43,6 +43,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
             @handler("three")
             def three(context):
                 '''The third.'''
+
+            def __getattr__(self, name):
+                raise RuntimeError("of an instance")
+
+            @property
+            def made(self):
+                raise RuntimeError("of an instance")
         also_one = one
         """)
     )
@@ -56,8 +63,8 @@ def registry(module: str) -> Registry:
 
 
 def test_every_type_of_a_configured_module_is_found_with_its_home(registry: Registry, module: str) -> None:
-    assert [task_type.name for task_type in registry] == ["one", "two"]
-    assert registry.homes() == {"one": f"{module}:one", "two": f"{module}:Two"}
+    assert [task_type.name for task_type in registry] == ["one", "three", "two"]
+    assert registry.homes() == {"one": f"{module}:one", "two": f"{module}:Two", "three": f"{module}:Box.three"}
     assert registry.get("two").summary == "The second."
     assert registry.errors == []
 
@@ -66,6 +73,12 @@ def test_an_object_of_a_module_can_be_named(module: str) -> None:
     registry = Registry.load([f"{module}:one", f"{module}:Box"], group=NOWHERE)
 
     assert registry.homes() == {"one": f"{module}:one", "three": f"{module}:Box.three"}
+
+
+def test_the_classes_of_other_modules_are_theirs(module: str, tmp_path: Path) -> None:
+    (tmp_path / "borrows.py").write_text(f"from {module} import Box, one\n")
+
+    assert Registry.load(["borrows"], group=NOWHERE).homes() == {"one": "borrows:one"}
 
 
 def test_a_home_leads_back_to_the_type(registry: Registry) -> None:
@@ -124,7 +137,7 @@ def test_a_broken_module_is_kept_as_an_error_and_the_others_are_loaded(module: s
 
     registry = Registry.load(modules, group=NOWHERE)
 
-    assert len(registry) == 2
+    assert len(registry) == 3
     assert all(isinstance(error, BrokenHandlers) for error in registry.errors)
     texts = "\n".join(map(str, registry.errors))
     for name in modules[:-1]:

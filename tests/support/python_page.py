@@ -32,6 +32,7 @@ from tasktrail import (
 from tasktrail.api.commands import Commands
 from tasktrail.api.reader import Questions
 from tasktrail.events import Accepted, Command, Created
+from tasktrail.events.state import Status
 from tasktrail.events.task_events import DependencyPolicies, DependencyPolicy, NoticeEvent
 from tasktrail.handlers import Bounds, Estimate, Job, Packages, Room, TaskContext
 
@@ -137,7 +138,8 @@ def constructor(kind: type) -> str:
 def context_part(name: str, part: Any) -> str:
     """Show a property or a method of the context."""
     if isinstance(part, property):
-        told = annotation(inspect.signature(part.fget).return_annotation) if part.fget else ""
+        kind = inspect.signature(part.fget).return_annotation if part.fget else ""
+        told = annotation(Status if kind == "Status" else kind)  # a text in the code, for notebooks
         return f"### {name}\n\n```text\n{name}: {told}\n```\n\n{doc(part)}\n"
     return method(part, name)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import re
 import signal
 import socket
@@ -209,6 +210,46 @@ def test_within_an_attempt_the_error_says_that_none_can_be_found(
         asyncio.run(add.submit_async(1))
 
 
+def test_the_service_of_a_test_goes_before_all_that_the_environment_names(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("TASKTRAIL_DATA", str(tmp_path / "nowhere"))
+    handle = add.submit(40)
+    assert (handle.result(WITHIN), service.get_task(handle.id).options) == (42, {"a": 40})
+    with inline_service(tmp_path / "inner", add) as inner:
+        assert inner.get_task(add.submit(1).id).options == {"a": 1}
+    assert add.handle(handle.id).task().options == {"a": 40}
+    with pytest.raises(ServiceUnreachable, match="listen=True"):
+        asyncio.run(add.submit_async(1))
+
+
+def test_the_service_of_a_test_listens_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKTRAIL_DATA", str(tmp_path / "nowhere"))
+
+    async def program() -> None:
+        assert await (await add.submit_async(1)) == 3
+        async with AsyncClient.connect(tmp_path / "data") as tasks:
+            assert await (await add.using(tasks).submit_async(2)) == 4
+
+    with inline_service(tmp_path / "data", add, listen=True):
+        asyncio.run(program())
+        with Client.connect(tmp_path / "data") as tasks:
+            assert add.using(tasks).submit(3).result(WITHIN) == 5
+    with pytest.raises(ServiceUnreachable, match="tasktrail serve"):
+        AsyncClient.connect(tmp_path / "data")
+
+
+def test_an_attempt_in_the_service_of_a_test_finds_none_as_in_any_other(tmp_path: Path) -> None:
+    @task
+    def submits() -> int:
+        return add.submit(1).id
+
+    lost = pytest.raises(TaskNotCompleted, match=r"within a task(.|\n)*depends_on")
+    with inline_service(tmp_path / "data", add, submits), lost:
+        submits.with_fields(max_retries=0).submit().result(WITHIN)
+
+
 def test_an_address_in_the_environment_goes_before_a_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,11 +444,13 @@ def test_a_port_that_is_taken_leaves_no_data_folder(house: House) -> None:
 
 
 @pytest.fixture
-def data(service: TaskService, tmp_path: Path) -> Iterator[Path]:
-    """Return the data folder of a service that answers over HTTP."""
+def data(service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the data folder of a service that answers over HTTP, and is found by the environment alone."""
     server = HttpServer(service, socket_path=service.paths.socket, secret_file=service.paths.http_token)
     server.start()
-    yield tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr("tasktrail.functions.default_client._of_tests", [])
+        yield tmp_path / "data"
     assert server.stop()
 
 
@@ -469,6 +512,14 @@ def test_the_client_of_a_loop_is_closed_with_it(data: Path, monkeypatch: pytest.
     for client in used:
         with pytest.raises(NotReady, match="closed"):
             asyncio.run(client.stats())
+
+
+def test_a_client_is_not_handed_to_other_processes_and_says_what_is(service: TaskService) -> None:
+    handle = add.using(service).submit(1)
+    for held in (service, handle, add.using(service), Client("http://127.0.0.1:1"), AsyncClient("http://127.0.0.1:1")):
+        with pytest.raises(TypeError, match=r"(TaskService|Client) cannot be pickled.*id"):
+            pickle.dumps(held)
+    assert pickle.loads(pickle.dumps(add.handle(handle.id))).result(WITHIN) == 3
 
 
 def test_a_client_of_the_wrong_kind_is_refused(service: TaskService) -> None:

@@ -44,6 +44,38 @@ FORKING = """
     print(codes)
 """
 
+CHILD_ASKS = """
+    import os, sys, threading
+    from tasktrail import Client
+
+    tasks = Client.connect(sys.argv[1])
+    total = tasks.stats().total
+    if not (pid := os.fork()):
+        threads = [threading.Thread(target=lambda: totals.append(tasks.stats().total)) for _ in range(8)]
+        totals = []
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        tasks.close()
+        sys.exit(totals != 8 * [total])
+    assert os.waitpid(pid, 0)[1] == 0
+    assert tasks.stats().total == total
+    tasks.close()
+    if not (pid := os.fork()):
+        sys.exit(tasks.close())
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@pytest.mark.slow
+def test_no_connection_is_left_to_be_collected(server: HttpServer, data: Path) -> None:
+    """Python warns of such a one, which a test with warnings as errors does not pass."""
+    assert server.address
+    command = [sys.executable, "-W", "ignore", "-W", "always::ResourceWarning", "-c", dedent(CHILD_ASKS), str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
 
 @pytest.mark.slow
 def test_each_process_has_connections_of_its_own(
