@@ -4,7 +4,7 @@ A group is the tasks of one user, of one label or of one batch.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..views.checksums import sound
@@ -40,6 +40,14 @@ class KeptNumbers:
     def standing(self, field: str) -> dict[str, int]:
         """The number of tasks in each status that match a field and the filtered types."""
         return self._sum(self._shares_of(field), self._kinds())
+
+    def groups(self, field: str, statuses: Iterable[str]) -> list[tuple[int, int]]:
+        """For each value of a field: the number of tasks, and of those in the statuses and of the filtered types."""
+        groups = []
+        for share in self._shares_of(field):
+            standing = self._sum([share], self._kinds())
+            groups.append((sum(share.values()), sum(standing[status] for status in statuses)))
+        return groups
 
     def field_with_fewest(self) -> str:
         """Of the filtered fields with kept numbers, the one that the fewest tasks match; empty if there is none."""

@@ -500,16 +500,17 @@ class PastWalk:
         """
         field = self.kept.field_with_fewest()
         statuses = self._statuses or STATUSES
-        size, standing = self.kept.size(field) or 0, self.kept.standing(field)
-        there = sum(standing[status] for status in statuses)
+        groups = [(size, found) for size, found in self.kept.groups(field, statuses) if found]
         waiting = WAITING.intersection(statuses)
         stale = 0
         if waiting and (not down or len(waiting) == len(statuses)):
+            standing = self.kept.standing(field)
             stale = sum(standing.values()) - sum(standing[status] for status in waiting)
         page = self._filters.limit + self._filters.offset
-        share = min(1.0, page / max(1, there))
+        share = min(1.0, page / max(1, sum(found for _size, found in groups)))
         among = self._in_statuses(statuses, self._wanted["type"])
-        read = share * size + EVERY * (len(self._wanted[field]) - 1 if field else 0)
+        # To merge them, the moves of each group are read up to one task more than its part of the page.
+        read = sum(size * min(1.0, share + 1 / found) for size, found in groups) + EVERY * (len(groups) - 1)
         return field if stale + _TO_READ * read <= share * among else ""
 
     def _changes_of_groups(self, field: str, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
@@ -517,7 +518,8 @@ class PastWalk:
         way = "DESC" if down else "ASC"
         kinds = {self._kinds.get(str(name), -1) for name in self._wanted["type"]} or set(self._kinds.values())
         first, last = self._between(part, down=down)
-        values = self._wanted[field]
+        groups = self.kept.groups(field, statuses)
+        values = [value for value, (_size, found) in zip(self._wanted[field], groups, strict=True) if found]
         positions = read_moves(self._conn, field, values, first, last, kinds=kinds, statuses=statuses, down=down)
         while some := list(islice(positions, _MOVES_AT_ONCE)):
             yield from self._last_changes(

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tasktrail.events import EventLog, Recorded, RetryTask
+from tasktrail.events import CancelTask, EventLog, Recorded, RetryTask
 from tasktrail.events.errors import UnknownTask
 from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.memory import MemoryEventLog
@@ -529,6 +529,26 @@ def test_moves_are_walked_where_few_of_them_are_stale(journal: Journal) -> None:
             filters = TaskFilters(label="night", status=status, limit=5)
             walk = then._walk(views.connection, filters, "", read_numbers(views.connection, then.position))
             assert (walk._walked_by_moves(down=False), walk._walked_by_moves(down=True)) == (up, down), status
+
+
+def test_the_moves_of_groups_are_walked_unless_most_of_one_are_read_in_vain(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """User 1 has one cancelled task, the oldest of 300; user 4 has none."""
+    monkeypatch.setattr(past_walk, "EVERY", 1)
+    for user, number in ((1, 300), (2, 60), (3, 200), (4, 300)):
+        ids = [journal.create(user_id=user) for _ in range(number)]
+        for task_id in ids[: {1: 1, 4: 0}.get(user)]:
+            journal.send(CancelTask(task_id=task_id))
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        queries = TaskQueries(views.connection)
+        then = Past(queries, journal.log, len(journal.records))
+        for users, field in (((2,), "user_id"), ((1, 2), ""), ((2, 4), "user_id"), ((4,), "user_id")):
+            filters = TaskFilters(user_id=users, status="cancelled", sort="-updated_at", limit=5)
+            walk = then._walk(views.connection, filters, "", read_numbers(views.connection, then.position))
+            assert walk._walked_by_moves(down=True) == field, users
+            assert then.list(filters) == queries.list(filters, then.moment)
 
 
 @pytest.mark.usefixtures("small")
