@@ -21,6 +21,8 @@ import msgspec
 from ..actors.logger import get_logger
 from ..api.served import Served
 from ..events import Created, Recorded
+from ..events.recorded import EVENT_TAGS
+from ..events.system_events import TasksForgotten, UserErased
 from .connections import GuardedConnection
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ REMEMBERED = 100_000
 _LOOK = 0.25
 """Seconds between two checks of the reading thread whether it is still wanted."""
 _ENCODER = msgspec.json.Encoder()
+_TAKES_AWAY = frozenset((EVENT_TAGS[UserErased], EVENT_TAGS[TasksForgotten]))
+"""After one of these the log no longer shows all of the records before it."""
 _LINE_ENDS = "\x85\u2028\u2029"
 """Unicode's line ends. Control characters are escaped by JSON itself."""
 
@@ -199,6 +203,8 @@ class RecordFeed:
         if wanted is not self._wanted or self.closed:
             return
         for one in lines:
+            if one.event in _TAKES_AWAY:
+                self._clear()  # who asks for earlier records gets them as the log has them now
             self._ring.append(one)
             self._size += len(one.json)
             self._end = one.position

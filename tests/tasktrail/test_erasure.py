@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from deep_folders import dig, few_descriptors
 from msgspec.structs import asdict
@@ -191,6 +192,32 @@ def test_no_file_holds_a_word_of_an_erased_user_and_all_of_another_stays(
         assert verify(log).ok
         assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0] * 6
         assert what_if(log.read(), tasks.config, total=log.head().position)
+
+
+def test_neither_a_page_nor_a_stream_keeps_what_it_has_shown_of_an_erased_user(
+    encrypted: Opener, tmp_path: Path, closed_port: int
+) -> None:
+    (tmp_path / "files").mkdir()
+    tasks = encrypted()
+    server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=secret_file(tasks.paths.data))
+    server.start()
+    try:
+        http = httpx.Client(base_url="http://localhost", transport=httpx.HTTPTransport(uds=str(tasks.paths.socket)))
+        with http, http.stream("GET", "/v1/events?follow=true&after=0") as followed:
+            lines = followed.iter_lines()
+            mine = live(tasks, tmp_path / "files", closed_port)
+            last = tasks.watermark.position
+            assert any(line.startswith(f'{{"position":{last},') for line in lines)  # all was read for the stream
+            addresses = [f"/tasks/{task_id}" for task_id in mine.values()] + [f"/v1/events?follow=true&limit={last}"]
+            before = [http.get(address).text for address in addresses]
+            position = tasks.erase_user(ADA).position
+            finished = wait_until_finished(tasks, position).position
+            assert any(line.startswith(f'{{"position":{finished},') for line in lines)
+            after = [http.get(address).text for address in addresses]
+    finally:
+        server.stop()
+    assert all("canary7" in text for text in before)
+    assert not any("canary7" in text for text in after)
 
 
 def test_an_attempt_cannot_make_folders_that_keep_an_erasure_from_its_end(
