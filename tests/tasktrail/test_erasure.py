@@ -534,6 +534,32 @@ def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypte
         assert "1 of the keys that were destroyed here are there again" in found.findings[0].message
 
 
+@pytest.mark.parametrize("spoil", ["another master key", "no master key", "another user's key"])
+def test_a_check_that_cannot_use_the_keys_does_not_blame_the_views(
+    encrypted: Opener, tmp_path: Path, spoil: str
+) -> None:
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        for user in (ADA, BOB):
+            tasks.wait(tasks.create_task(type="noop", user_id=user, label="one"), WITHIN)
+        first = next(record.position for record in tasks.log() if isinstance(record.event, Created))
+    if spoil == "another user's key":
+        with closing(sqlite3.connect(data / "keys.db")) as conn, conn:
+            conn.execute("UPDATE keys SET wrapped = (SELECT wrapped FROM keys WHERE user_id = ?)", (BOB,))
+    else:
+        (data / "master-key").unlink()
+    if spoil == "another master key":
+        (tmp_path / "other").mkdir()
+        with closing(Keys(tmp_path / "other" / "log.db")) as other:
+            other.make()
+        shutil.copy(tmp_path / "other" / "master-key", data / "master-key")
+    with closing(SqliteLogReader(data / "log.db")) as log, closing(Keys(data / "log.db")) as keys:
+        found = verify(log, data / "views.db", keys=keys)
+    assert [(one.position, one.code) for one in found.findings] == [(first, "key")]
+    assert "rebuild" not in found.findings[0].remedy
+    assert "Put `keys.db` and the master key back together" in found.findings[0].remedy
+
+
 def test_a_check_repeats_nothing_of_what_a_key_that_is_back_can_read(encrypted: Opener, tmp_path: Path) -> None:
     """The views no longer have the data. Rebuilding them is bad advice, because it would bring the data back."""
     data = tmp_path / "data"
