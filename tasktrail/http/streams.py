@@ -61,10 +61,15 @@ class EncodedRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Owners:
-    """Finds the user of each record's task. It remembers those of many tasks, since records do not name the user."""
+    """Finds the user of each record's task. It remembers those of many tasks, since records do not name the user.
 
-    def __init__(self, owner_of: Callable[[int], int | None]) -> None:
+    `generation`: a number that changes when the views are built anew, as after an erasure: its tasks are nobody's then.
+    """
+
+    def __init__(self, owner_of: Callable[[int], int | None], generation: Callable[[], int]) -> None:
         self._owner_of = owner_of
+        self._generation = generation
+        self._known_in = generation()
         self._known: dict[int, int | None] = {}
 
     def user_of(self, record: Recorded) -> int | None:
@@ -73,6 +78,8 @@ class Owners:
         task_id = record.task_id or getattr(event, "task_id", 0)
         if not task_id:
             return None
+        if (now := self._generation()) != self._known_in:
+            self._known_in, self._known = now, {}
         if isinstance(event, Created):
             self._remember(task_id, event.user_id)
         elif task_id not in self._known:
@@ -126,7 +133,7 @@ class RecordFeed:
 
     def __init__(self, service: Served) -> None:
         self._service = service
-        self.owners = Owners(service.owner_of)
+        self.owners = Owners(service.owner_of, service.source.generation)
         self._ring: deque[EncodedRecord] = deque()
         self._size = 0
         """Bytes in the ring."""

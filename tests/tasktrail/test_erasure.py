@@ -220,6 +220,23 @@ def test_neither_a_page_nor_a_stream_keeps_what_it_has_shown_of_an_erased_user(
     assert not any("canary7" in text for text in after)
 
 
+def test_an_erased_task_is_in_no_stream_of_its_former_user(encrypted: Opener) -> None:
+    tasks = encrypted()
+    first = tasks.create_task(type="noop", user_id=ADA)
+    assert tasks.wait(first, WITHIN).status == "completed"
+    server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=secret_file(tasks.paths.data))
+    server.start()
+    try:
+        headers = {"authorization": f"Bearer {tasks.add_token('ada', 'reader', user_id=ADA)}"}
+        with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as mine:
+            after = tasks.events(first)[0].position
+            assert len(mine.get(f"/v1/events?after={after}").text.splitlines()) == len(tasks.events(first)) - 1
+            wait_until_finished(tasks, tasks.erase_user(ADA).position)
+            assert mine.get(f"/v1/events?after={after}").text == ""
+    finally:
+        server.stop()
+
+
 def test_an_attempt_cannot_make_folders_that_keep_an_erasure_from_its_end(
     encrypted: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
