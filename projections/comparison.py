@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ..events import TasktrailError
-from ..events.errors import HistoryMissing
+from ..events.errors import HistoryMissing, KeysUnreadable
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE
 from ..events.log.log_reader import LogReader
@@ -79,6 +79,7 @@ def compare_views(
     """Add the differences; returns the views' position, or None if they could not be compared.
 
     `beside`: the file for the new fold, which is then complete, with indexes; by default a temporary database.
+    Raises `KeysUnreadable`.
     """
     try:
         conn = connect(path)[0]
@@ -121,6 +122,8 @@ def compare_views(
                 findings.add(position, "views", f"{path} is damaged: {damage}. The next start rebuilds it.")
         finally:
             fold.close()
+    except KeysUnreadable:
+        raise  # nothing is wrong with the views
     except (*UNREADABLE, TasktrailError, TypeError, ValueError) as error:  # a page may hold values of another table
         findings.add(0, "views", f"{path} cannot be compared: {error}")
         return None

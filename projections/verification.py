@@ -13,7 +13,7 @@ import msgspec
 
 from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
-from ..events.errors import LogTooNew
+from ..events.errors import KeysUnreadable, LogTooNew
 from ..events.log.answers import is_as_written
 from ..events.log.archives import KnownArchive
 from ..events.log.chain import GENESIS, link
@@ -162,7 +162,11 @@ def verify(
         findings.add(position, "key", message)
     views_position = None
     if views is not None and not findings:
-        views_position = compare_views(log, views, findings, progress)
+        try:
+            views_position = compare_views(log, views, findings, progress)
+        except KeysUnreadable as error:
+            message = f"the views cannot be compared with the log: {error.message}"
+            findings.add(without_key.first, "key", message, error.advice)
         if findings.views_read_more and without_key.number:
             findings.clear()
             views_position = None

@@ -516,11 +516,13 @@ class Slot:
 
     def _on_exit(self, ending: Exit) -> None:
         self._process = None
+        # What an attempt has printed belongs to its task: the record of the worker's end is never erased or forgotten.
+        printed = ending.tail.strip()[-_SHOWN:] if self.state == "starting" else ""
         self.state = "empty"
         died = self._faulty or not self._why
         why = self._why or ("its reaper was killed" if ending.reaper_killed else "it died")
-        ending, line = self._with_output(ending)
-        self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {line}" if died and line else why))
+        self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {printed}" if died and printed else why))
+        ending = self._with_output(ending)
         left, self._ahead = list(self._ahead), deque()
         if self._current is not None:
             if self._is_innocent(self._current):
@@ -544,20 +546,18 @@ class Slot:
         killed = bool(self._why) and not self._garbage and self._held is None
         return killed and given is not self._killed_for and not given.run.output_file
 
-    def _with_output(self, ending: Exit) -> tuple[Exit, str]:
-        """The worker's end with the last part of the attempt's output, and the line of it that may be recorded.
+    def _with_output(self, ending: Exit) -> Exit:
+        """The worker's end with the last part of the attempt's output.
 
         Output that the worker had not read any more is kept with the rest.
         """
-        if self._current is None:
-            return ending, ending.tail.strip()[-_SHOWN:]
-        if self._output_root is not None:
-            place = (self._output_root, *self._current.key)
-            writer = PrintedWriter(*place, self._max_output, fresh=False)
-            writer.write(ending.tail.encode(errors="replace"))
-            writer.close()
-            ending = msgspec.structs.replace(ending, tail=last_part(*place))
-        return ending, _last_line(ending.tail)
+        if self._current is None or self._output_root is None:
+            return ending
+        place = (self._output_root, *self._current.key)
+        writer = PrintedWriter(*place, self._max_output, fresh=False)
+        writer.write(ending.tail.encode(errors="replace"))
+        writer.close()
+        return msgspec.structs.replace(ending, tail=last_part(*place))
 
     def _on_ready(self, pid: int) -> None:
         self._pid = pid

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..counted import counted
 from ..errors import LogGone
+from ..values import MAX_INTEGER
 from .event_log import Head
 
 PRIVATE_FILE = 0o600
@@ -257,9 +258,10 @@ def read_mark(log: Path) -> Head | None:
     """The end that a log had; None without a readable mark."""
     try:
         position, digest = read_small(mark_of(log)).split()
-        return Head(int(position), bytes.fromhex(digest.decode()))
+        head = Head(int(position), bytes.fromhex(digest.decode()))
     except (OSError, ValueError):
         return None
+    return head if 0 <= head.position <= MAX_INTEGER else None  # no log ends elsewhere, and SQLite looks for no more
 
 
 _look = os.stat  # before and after each commit

@@ -21,6 +21,8 @@ import msgspec
 from ..actors.logger import get_logger
 from ..api.served import Served
 from ..events import Created, Recorded
+from ..events.recorded import EVENT_TAGS
+from ..events.system_events import TasksForgotten, UserErased
 from .connections import GuardedConnection
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ REMEMBERED = 100_000
 _LOOK = 0.25
 """Seconds between two checks of the reading thread whether it is still wanted."""
 _ENCODER = msgspec.json.Encoder()
+_TAKES_AWAY = frozenset((EVENT_TAGS[UserErased], EVENT_TAGS[TasksForgotten]))
+"""After one of these the log no longer shows all of the records before it."""
 _LINE_ENDS = "\x85\u2028\u2029"
 """Unicode's line ends. Control characters are escaped by JSON itself."""
 
@@ -57,10 +61,15 @@ class EncodedRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Owners:
-    """Finds the user of each record's task. It remembers those of many tasks, since records do not name the user."""
+    """Finds the user of each record's task. It remembers those of many tasks, since records do not name the user.
 
-    def __init__(self, owner_of: Callable[[int], int | None]) -> None:
+    `generation`: a number that changes when the views are built anew, as after an erasure: its tasks are nobody's then.
+    """
+
+    def __init__(self, owner_of: Callable[[int], int | None], generation: Callable[[], int]) -> None:
         self._owner_of = owner_of
+        self._generation = generation
+        self._known_in = generation()
         self._known: dict[int, int | None] = {}
 
     def user_of(self, record: Recorded) -> int | None:
@@ -69,6 +78,8 @@ class Owners:
         task_id = record.task_id or getattr(event, "task_id", 0)
         if not task_id:
             return None
+        if (now := self._generation()) != self._known_in:
+            self._known_in, self._known = now, {}
         if isinstance(event, Created):
             self._remember(task_id, event.user_id)
         elif task_id not in self._known:
@@ -122,7 +133,7 @@ class RecordFeed:
 
     def __init__(self, service: Served) -> None:
         self._service = service
-        self.owners = Owners(service.owner_of)
+        self.owners = Owners(service.owner_of, service.source.generation)
         self._ring: deque[EncodedRecord] = deque()
         self._size = 0
         """Bytes in the ring."""
@@ -199,6 +210,8 @@ class RecordFeed:
         if wanted is not self._wanted or self.closed:
             return
         for one in lines:
+            if one.event in _TAKES_AWAY:
+                self._clear()  # who asks for earlier records gets them as the log has them now
             self._ring.append(one)
             self._size += len(one.json)
             self._end = one.position

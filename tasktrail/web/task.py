@@ -223,9 +223,9 @@ def _story(page: Page, stories: "Stories", task: Task) -> tuple[Story, Recorded 
     def read(version: int, limit: int) -> list[Recorded]:
         return page.backend.service.events_after(task.id, version, limit)
 
-    if not page.past:
+    if not page.past and task.input_file != ERASED:
         return stories.up_to(task.id, task.version, read)
-    fold = StoryFold()
+    fold = StoryFold()  # the one that is kept of an erased task still has what was erased
     skim(fold, read, task.version)
     return fold.story(), fold.last
 

@@ -277,7 +277,9 @@ def test_nothing_is_written_through_links_in_place_of_our_files(path: Path, tmp_
     assert precious.read_text() == "kept"
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 86, b"7", b"x y", b"7 zz", b"\xff \xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 86, b"7", b"x y", b"7 zz", b"\xff \xff", b"9" * 20 + b" 0a", b"-1 0a"]
+)
 def test_a_mark_that_cannot_be_read_tells_nothing(path: Path, content: bytes) -> None:
     mark_of(path).write_bytes(content)
     assert read_mark(path) is None

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from deep_folders import dig, few_descriptors
 from msgspec.structs import asdict
@@ -191,6 +192,49 @@ def test_no_file_holds_a_word_of_an_erased_user_and_all_of_another_stays(
         assert verify(log).ok
         assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0] * 6
         assert what_if(log.read(), tasks.config, total=log.head().position)
+
+
+def test_neither_a_page_nor_a_stream_keeps_what_it_has_shown_of_an_erased_user(
+    encrypted: Opener, tmp_path: Path, closed_port: int
+) -> None:
+    (tmp_path / "files").mkdir()
+    tasks = encrypted()
+    server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=secret_file(tasks.paths.data))
+    server.start()
+    try:
+        http = httpx.Client(base_url="http://localhost", transport=httpx.HTTPTransport(uds=str(tasks.paths.socket)))
+        with http, http.stream("GET", "/v1/events?follow=true&after=0") as followed:
+            lines = followed.iter_lines()
+            mine = live(tasks, tmp_path / "files", closed_port)
+            last = tasks.watermark.position
+            assert any(line.startswith(f'{{"position":{last},') for line in lines)  # all was read for the stream
+            addresses = [f"/tasks/{task_id}" for task_id in mine.values()] + [f"/v1/events?follow=true&limit={last}"]
+            before = [http.get(address).text for address in addresses]
+            position = tasks.erase_user(ADA).position
+            finished = wait_until_finished(tasks, position).position
+            assert any(line.startswith(f'{{"position":{finished},') for line in lines)
+            after = [http.get(address).text for address in addresses]
+    finally:
+        server.stop()
+    assert all("canary7" in text for text in before)
+    assert not any("canary7" in text for text in after)
+
+
+def test_an_erased_task_is_in_no_stream_of_its_former_user(encrypted: Opener) -> None:
+    tasks = encrypted()
+    first = tasks.create_task(type="noop", user_id=ADA)
+    assert tasks.wait(first, WITHIN).status == "completed"
+    server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=secret_file(tasks.paths.data))
+    server.start()
+    try:
+        headers = {"authorization": f"Bearer {tasks.add_token('ada', 'reader', user_id=ADA)}"}
+        with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as mine:
+            after = tasks.events(first)[0].position
+            assert len(mine.get(f"/v1/events?after={after}").text.splitlines()) == len(tasks.events(first)) - 1
+            wait_until_finished(tasks, tasks.erase_user(ADA).position)
+            assert mine.get(f"/v1/events?after={after}").text == ""
+    finally:
+        server.stop()
 
 
 def test_an_attempt_cannot_make_folders_that_keep_an_erasure_from_its_end(
@@ -505,6 +549,32 @@ def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypte
         found = tasks.verify()
         assert told_of_keys(found) == (False, 0, 0, [(erasure, "key")])
         assert "1 of the keys that were destroyed here are there again" in found.findings[0].message
+
+
+@pytest.mark.parametrize("spoil", ["another master key", "no master key", "another user's key"])
+def test_a_check_that_cannot_use_the_keys_does_not_blame_the_views(
+    encrypted: Opener, tmp_path: Path, spoil: str
+) -> None:
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        for user in (ADA, BOB):
+            tasks.wait(tasks.create_task(type="noop", user_id=user, label="one"), WITHIN)
+        first = next(record.position for record in tasks.log() if isinstance(record.event, Created))
+    if spoil == "another user's key":
+        with closing(sqlite3.connect(data / "keys.db")) as conn, conn:
+            conn.execute("UPDATE keys SET wrapped = (SELECT wrapped FROM keys WHERE user_id = ?)", (BOB,))
+    else:
+        (data / "master-key").unlink()
+    if spoil == "another master key":
+        (tmp_path / "other").mkdir()
+        with closing(Keys(tmp_path / "other" / "log.db")) as other:
+            other.make()
+        shutil.copy(tmp_path / "other" / "master-key", data / "master-key")
+    with closing(SqliteLogReader(data / "log.db")) as log, closing(Keys(data / "log.db")) as keys:
+        found = verify(log, data / "views.db", keys=keys)
+    assert [(one.position, one.code) for one in found.findings] == [(first, "key")]
+    assert "rebuild" not in found.findings[0].remedy
+    assert "Put `keys.db` and the master key back together" in found.findings[0].remedy
 
 
 def test_a_check_repeats_nothing_of_what_a_key_that_is_back_can_read(encrypted: Opener, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tasktrail import TaskService
 from tasktrail.events.errors import UnknownAttempt, UnknownTask
+from tasktrail.events.system_events import WorkerExited
 
 WITHIN = 30.0
 Opener = Callable[..., TaskService]
@@ -106,7 +107,7 @@ def test_garbage_is_told_in_letters(start: Start) -> None:
     assert service.output(task.id).text == "red \\x07bell \\x9b1m \\xff\\xfe \\u202e turned\nend\n"
 
 
-def test_a_crash_keeps_its_last_words_and_the_log_has_one_line(start: Start) -> None:
+def test_a_crash_keeps_its_last_words_and_the_log_has_one_line_in_the_records_of_the_task(start: Start) -> None:
     service = start(max_crashes=1)
     task = service.wait(talk(service, "die"), WITHIN)
 
@@ -117,6 +118,9 @@ def test_a_crash_keeps_its_last_words_and_the_log_has_one_line(start: Start) -> 
     assert "in die" in text
     assert "Its last output: last words" in task.error
     assert "Fatal Python error" not in repr(list(service.log()))
+    of_service = [record for record in service.log() if not record.task_id]
+    assert any(isinstance(record.event, WorkerExited) for record in of_service)
+    assert "last words" not in repr(of_service)  # these outlive the task's erasure
 
 
 def test_one_that_leaves_a_child_behind_holds_nothing_up(start: Start) -> None:

@@ -117,6 +117,23 @@ def test_a_followed_log_goes_on_with_what_comes(web: httpx.Client, service: Task
     assert are_consecutive([record["position"] for record in got], after)
 
 
+def test_what_was_forgotten_is_not_in_a_followed_log_although_others_have_followed_it(
+    web: httpx.Client, service: TaskService, wish: Wish
+) -> None:
+    first = service.watermark.position
+    with web.stream("GET", f"/v1/events?follow=true&after={first}") as answer:
+        lines = json_lines(answer)
+        task_id = web.post("/v1/tasks", json=wish(user_id=4711, label="secret")).json()["task_id"]
+        service.cancel_task(task_id)
+        assert any(record["event"] == "cancelled" for record in lines)
+        again = f"/v1/events?follow=true&limit=1&after={first}"
+        assert "secret" in web.get(again).text
+        service.forget(0, user_id=4711)
+        assert any(record["event"] == "tasks_forgotten" for record in lines)
+        assert web.get(again).text == web.get(f"/v1/events?limit=1&after={first}").text
+    assert "secret" not in web.get(again).text
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_server_sent_event_has_a_name_when_asked(
     web: httpx.Client, service: TaskService, wish: Wish, *, named: bool
