@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ...events.counted import plural
@@ -42,6 +42,7 @@ _CONFINED = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
 """Also for files that we wrote: a segment may be from another node."""
 
 _Track = TypeVar("_Track", VideoStream, AudioStream)
+_Stream = TypeVar("_Stream", bound=Stream)
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
@@ -133,13 +134,31 @@ def write_packet(output: OutputContainer, packet: "av.Packet[Any]") -> bool:
     return True
 
 
+def moving_pictures(container: InputContainer) -> list[VideoStream]:
+    """The pictures of a file without its covers. The first is the one that is shown."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def of_shown_program(container: InputContainer, tracks: Sequence[_Stream]) -> list[_Stream]:
+    """The tracks that belong to the shown picture: a transport stream may carry several programs.
+
+    FFmpeg tells only which picture goes best with a track.
+    """
+    moving = moving_pictures(container)
+    if len(moving) <= 1:
+        return list(tracks)
+    best = container.streams.best
+    shown = (moving[0], best("video", moving[0]))
+    return [track for track in tracks if best("video", track) in shown]
+
+
 def picture_stream(container: InputContainer, name: str, threads: int = 0) -> VideoStream:
     """The moving picture of a file, to be decoded by `threads` threads; 0: as many as there are CPUs.
 
     Raises:
         UnusableInputError: there is none, its codec is unknown, or it is too large.
     """
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    moving = moving_pictures(container)
     if not moving:
         raise UnusableInputError(f"{name} has no moving picture")
     stream = moving[0]

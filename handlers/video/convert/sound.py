@@ -38,6 +38,7 @@ from ..opening import (
     is_input_fault,
     lasting,
     left_out_note,
+    of_shown_program,
     open_as_template,
     open_input,
     packets_of,
@@ -45,7 +46,7 @@ from ..opening import (
     write_packet,
 )
 from .checkpoint import AudioTrack, SoundLevel
-from .metadata import TrackMetadata, track_metadata
+from .metadata import OTHER_PROGRAM, TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
 from .sound_times import SoundSynchronizer, part_of
 
@@ -113,9 +114,12 @@ def choose_sounds(container: InputContainer, options: VideoConvertOptions, targe
     steady = has_steady_times(container)  # otherwise sound is copied only if the options require it
     kept: list[SoundPlan] = []
     notes: list[str] = []
+    wanted = of_shown_program(container, tracks) if options.audio_track is None else tracks
+    if others := len(tracks) - len(wanted):
+        notes.append(_dropped(counted(others, "sound track"), OTHER_PROGRAM))
     for number, stream in enumerate(tracks, start=1):
         called = "sound" if len(tracks) == 1 else f"sound track {number}"
-        if options.audio_track not in (None, number):
+        if options.audio_track not in (None, number) or stream not in wanted:
             continue
         if stream.codec_context is None:
             notes.append(_dropped(called, "unknown codec"))
