@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from itertools import zip_longest
@@ -89,6 +90,38 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
     before, after = (float(seen.times[0] - seen.sound_begins) for seen in (original, result))
     waits = (0.0, 1024 / RATE) if output.endswith(".mkv") else (0.0,)
     assert min(abs(after - before - wait) for wait in waits) < 0.003
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_sound_of_very_short_packets_is_copied_whole(
+    *,
+    suffix: str,
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+    real_program: Path,
+    tmp_path: Path,
+) -> None:
+    """In Matroska several packets of TrueHD have the same time."""
+    source = tmp_path / f"in{suffix}"
+    film = make(tmp_path / "film.mp4", [Tone()])
+    encode = ("-c:v", "copy", "-c:a", "truehd", "-strict", "experimental")
+    subprocess.run([real_program, "-v", "error", "-i", film, *encode, source], check=True)
+    context = prepare(source, "out.mkv")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["audio_codec"], outcome.result["audio_copied"]) == ("truehd", True)
+    original, result = look(source), look(context.output_file)
+    assert packets_of(context.output_file, "audio") == packets_of(source, "audio")
+    assert result.samples == original.samples
+    before, after = (float(seen.times[0] - seen.sound_begins) for seen in (original, result))
+    assert abs(after - before) < 0.003
+    context = prepare(source, "part.mkv", start=1.04)
+    assert isinstance(convert(context), Finished)
+    assert look(context.output_file).samples == pytest.approx(original.samples - 1.04 * RATE, abs=0.11 * RATE)
+    outcome = convert(prepare(source, "small.mkv", target_size=200_000))
+    assert isinstance(outcome, Finished)
+    assert outcome.result["audio_codec"] == "aac"
 
 
 @pytest.mark.parametrize(
