@@ -38,6 +38,8 @@ ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.
 """PyAV 18 refuses titles that are not UTF-8 unless this is given; PyAV 19 does not."""
 _NO_TIME = ("creation_time", "1970-01-01T00:00:00.000000Z")
 """FFmpeg 9 reports this for a wmv or wma that FFmpeg wrote without a time."""
+_DISC_MARK, _DISCS = 32_769, (b"CD001", b"BEA01")
+"""The place of the mark of ISO 9660 and UDF, and these marks."""
 _CONFINED = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
 """Also for files that we wrote: a segment may be from another node."""
 
@@ -63,13 +65,18 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
         unusable: the error to raise then.
 
     Raises:
-        Unusable: it is empty, or in none of the formats.
+        Unusable: it is empty, the image of a disc, or in none of the formats.
         OSError: it cannot be read.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": formats}
-    with path.open("rb"):  # the system's error must not count as FFmpeg's, about the content
-        pass
+    with path.open("rb") as file:  # the system's error must not count as FFmpeg's, about the content
+        file.seek(_DISC_MARK)
+        is_disc = file.read(5) in _DISCS
     refuse_empty(path)
+    if is_disc:  # FFmpeg would find the films and menus inside, and show them as one film
+        raise unusable(
+            f"{path.name} is the image of a disc: unpack it, and take the film's file (of a DVD its VOB files, joined)"
+        )
     try:
         container: InputContainer = av.open(str(path.absolute()), "r", options=options, **ANY_METADATA)
     except av.error.FFmpegError as error:
