@@ -30,6 +30,10 @@ _TURNS = {
 }
 """Axis that points up → the matrix that turns it to z."""
 
+_TEXTS = (".stl", ".obj", ".ply", ".off")
+_DECIMAL_COMMAS = re.compile(rb"\d,\d+[ \t]+-?\d+,\d")
+_HEAD = 1 << 16
+
 
 class Submesh(NamedTuple):
     """Triangles with the same paint."""
@@ -109,6 +113,10 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
 
 def _unread(path: Path, error: Exception) -> Unusable:
     """The error for an unreadable file; the reader's message does not say what is at fault."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if path.suffix.lower() in _TEXTS and _DECIMAL_COMMAS.search(head):
+        return Unusable(f"{path.name} has commas in its numbers: save it again with points, as programs do in English")
     reason = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {error_text(error)})"
     return Unusable(f"{reason}: save it again with the program it comes from, as stl or ply for example")
 
